@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test integration_tests lint format types notebooks bench-usage
+
+help: ## List the targets
+	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
+
+setup: $(STAMP) ## Create .venv with everything, when it is missing or out of date
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+	@touch $@
+
+demo: setup ## Run the trading desk and show its bill per agent
+	@$(BIN)/tokenopt demo
+
+test: setup ## Run all tests (no network needed)
+	$(BIN)/pytest -n 2
+
+lint: setup ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## Check types strictly
+	$(BIN)/mypy
+
+notebooks: setup ## Run the notebooks as tests
+	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:xdist notebooks
+
+bench-usage: setup ## Measure the overhead of usage tracking and of the seam
+	$(BIN)/python -m tests.benchmarks.bench_usage

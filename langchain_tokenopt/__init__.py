@@ -1,0 +1,102 @@
+"""See, cut, cap and prove the token spend of LangChain chains and LangGraph graphs.
+
+Public names are loaded when they are first used: importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.callbacks import TokenUsageCallbackHandler, track_usage
+    from langchain_tokenopt.errors import (
+        BudgetExceededError,
+        BudgetInfeasibleError,
+        TokenOptError,
+        TokenOptWarning,
+    )
+    from langchain_tokenopt.model import optimize
+    from langchain_tokenopt.offline import ExtractiveChatModel
+    from langchain_tokenopt.prices import RateCard, Rates
+    from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage, Trip
+    from langchain_tokenopt.tokens import TokenCount, TokenCounter, count_messages, counter_for
+    from langchain_tokenopt.usage import (
+        BudgetEvent,
+        CallRecord,
+        Saving,
+        Usage,
+        UsageSink,
+        UsageTotals,
+    )
+
+_MODULE_OF = {
+    "Answer": "stage",
+    "BudgetEvent": "usage",
+    "BudgetExceededError": "errors",
+    "BudgetInfeasibleError": "errors",
+    "CallRecord": "usage",
+    "ExtractiveChatModel": "offline",
+    "ModelRequest": "stage",
+    "Phase": "stage",
+    "RateCard": "prices",
+    "Rates": "prices",
+    "Saving": "usage",
+    "Stage": "stage",
+    "TokenCount": "tokens",
+    "TokenCounter": "tokens",
+    "TokenOptError": "errors",
+    "TokenOptWarning": "errors",
+    "TokenUsageCallbackHandler": "callbacks",
+    "Trip": "stage",
+    "Usage": "usage",
+    "UsageSink": "usage",
+    "UsageTotals": "usage",
+    "count_messages": "tokens",
+    "counter_for": "tokens",
+    "optimize": "model",
+    "track_usage": "callbacks",
+}
+
+__all__ = [
+    "Answer",
+    "BudgetEvent",
+    "BudgetExceededError",
+    "BudgetInfeasibleError",
+    "CallRecord",
+    "ExtractiveChatModel",
+    "ModelRequest",
+    "Phase",
+    "RateCard",
+    "Rates",
+    "Saving",
+    "Stage",
+    "TokenCount",
+    "TokenCounter",
+    "TokenOptError",
+    "TokenOptWarning",
+    "TokenUsageCallbackHandler",
+    "Trip",
+    "Usage",
+    "UsageSink",
+    "UsageTotals",
+    "count_messages",
+    "counter_for",
+    "optimize",
+    "track_usage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module behind a public name (PEP 562)."""
+    if name == "__version__":
+        return version("langchain-tokenopt")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,192 @@
+"""The protocol between stages and sockets.
+
+A *stage* is one optimisation: a cache, a compressor, a word limit, a budget. A *socket* is a place
+where stages are plugged in: around a model, in a pipe, in a graph. Both know this module and
+neither knows the other.
+
+A stage is shared by concurrent calls and keeps no state of any of them. For each call it hands out
+a :class:`Trip`, which sees the request on the way out and the answer on the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any, Protocol, runtime_checkable
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from langchain_tokenopt.usage import StagedRun
+
+__all__ = ["Again", "Answer", "ModelRequest", "Phase", "Stage", "StopStream", "Trip"]
+
+
+class Phase(IntEnum):
+    """Where a stage stands between the caller and the model; the lowest opens first."""
+
+    CACHE = 10
+    TOOLS = 20
+    CONTEXT = 30
+    ROUTE = 40
+    LIMIT = 50
+    BUDGET = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call of a chat model, before it is sent."""
+
+    model: BaseChatModel
+    """The model without stages. A routing stage may put another one here."""
+    messages: list[BaseMessage]
+    """Never changed in place: use :meth:`override`."""
+    stop: list[str] | None
+    kwargs: Mapping[str, Any]
+    """What was bound or passed: ``tools``, ``tool_choice``, ``response_format``, ``max_tokens``..."""
+    run: StagedRun
+    """Who calls (``metadata``, ``tags``, ``run_id``), and where stages leave their savings."""
+    streaming: bool = False
+    """True when the caller reads the answer while it is written."""
+    observe: bool = False
+    """True when stages may look and record but nothing they do will be used."""
+
+    def override(self, **changes: Any) -> ModelRequest:
+        """Return a copy with *changes*, as ``langchain.agents`` requests do."""
+        return replace(self, **changes)
+
+    @property
+    def tools(self) -> Sequence[Any]:
+        """The tools that the model is shown, in the provider's format."""
+        return self.kwargs.get("tools") or ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for a request, or what a stage says in the model's place."""
+
+    result: ChatResult
+    storable: bool = True
+    """False for answers that were cut, degraded or made up: caches must not keep them."""
+    from_cache: bool = False
+    complete: bool = True
+    """False when a stage stopped the model."""
+
+    @property
+    def message(self) -> AIMessage:
+        """The first generation's message."""
+        message = self.result.generations[0].message
+        assert isinstance(message, AIMessage)
+        return message
+
+    @classmethod
+    def of(cls, message: AIMessage, *, storable: bool = True, from_cache: bool = False) -> Answer:
+        """Make an answer of one message.
+
+        Example:
+            >>> Answer.of(AIMessage("42")).message.content
+            '42'
+        """
+        result = ChatResult(generations=[ChatGeneration(message=message)])
+        return cls(result, storable=storable, from_cache=from_cache)
+
+    def override(self, **changes: Any) -> Answer:
+        """Return a copy with *changes*."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Returned by :meth:`Trip.close`: ask the model once more, with this request.
+
+    Only possible while nothing has been shown: a stream whose chunks have gone out is not repeated.
+    """
+
+    request: ModelRequest
+
+
+class StopStream(Exception):  # noqa: N818  a signal, as StopIteration is
+    """Raised by :meth:`Trip.chunk` when the model has said enough."""
+
+
+class Trip:
+    """One call's way through one stage. The base class lets everything pass.
+
+    Override :meth:`chunk` to see the answer while it is written: the socket then streams the model
+    even for ``invoke``, so that :class:`StopStream` saves what was not yet written. Override only
+    :meth:`close` to see the whole answer at the end.
+
+    Calls that return several generations (``n > 1``) skip :meth:`chunk`.
+
+    Args:
+        request: What goes on to the next stage.
+        answer: When given, the trip ends here: no later stage is opened, no model is asked.
+    """
+
+    def __init__(self, request: ModelRequest, answer: Answer | None = None) -> None:
+        self.request = request
+        self.answer = answer
+
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        """Pass *chunk* on, hold it back, cut it, or add to it.
+
+        Raises:
+            StopStream: To end the model's stream after what was returned so far.
+        """
+        return (chunk,)
+
+    def finish(self) -> Iterable[AIMessageChunk]:
+        """Return what was held back. Called once, after the last chunk or after StopStream."""
+        return ()
+
+    def close(self, answer: Answer) -> Answer | Again:
+        """See the whole answer; called exactly once for an answer, never after :meth:`failed`.
+
+        In a stream the pieces have already been shown, so changed *content* is not seen there.
+        """
+        return answer
+
+    def failed(self, error: BaseException) -> None:
+        """Clean up after a call without an answer: an error, a cancellation, an abandoned stream.
+
+        *error* is ``GeneratorExit`` when the caller stopped reading.
+        """
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One optimisation, usable in every socket."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands; ``optimize`` sorts by it."""
+        ...
+
+    @property
+    def blocking(self) -> bool:
+        """True when it waits (embedding, disk, network): async sockets then use a thread."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Name every setting that changes answers; part of the key of caches further out."""
+        ...
+
+    def open(self, request: ModelRequest) -> Trip | None:
+        """Begin a trip, or return ``None``: nothing to do for this request."""
+        ...
+
+
+@dataclass(slots=True)
+class PassThrough:
+    """A stage that does nothing; for measuring a socket's own cost."""
+
+    phase: Phase = Phase.LIMIT
+    blocking: bool = False
+    fingerprint: str = field(default="pass", init=False)
+
+    def open(self, request: ModelRequest) -> Trip:
+        """Begin a trip that lets everything pass."""
+        return Trip(request)
