@@ -1,0 +1,1 @@
+"""Measurements against rivals; each module runs with ``python -m tests.benchmarks.<name>``."""

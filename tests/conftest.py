@@ -1,0 +1,22 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.model_server import ModelServer
+
+
+@pytest.fixture(scope="session")
+def _running_model_server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def model_server(_running_model_server: ModelServer) -> ModelServer:
+    """A model provider on 127.0.0.1 that forgets everything between tests."""
+    _running_model_server.reset()
+    return _running_model_server
