@@ -80,6 +80,8 @@ class Reply:
     """Drop the connection after so many words of a stream."""
     pace_seconds: float | None = None
     """Time before each word of a stream; by default the server's."""
+    delay_seconds: float = 0.0
+    """Time before anything is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,8 @@ class ModelServer:
         self.requests: list[Request] = []
         """Everything that was asked, refused requests included."""
         self.streams: list[StreamLog] = []
+        self.billed: list[Usage] = []
+        """What a provider would charge, per answer, reported or not; a cut stream up to the cut."""
         self._script: deque[Reply] = deque()
 
     def script(self, *replies: Reply | str) -> None:
@@ -199,21 +203,29 @@ class ModelServer:
         """Return a real ``ChatOpenAI`` that talks to this server."""
         from langchain_openai import ChatOpenAI
 
-        defaults = {"model": "gpt-4.1-mini", "api_key": "test", "max_retries": 0}
+        defaults: dict[str, Any] = {"model": "gpt-4.1-mini", "api_key": "test", "max_retries": 0}
         return ChatOpenAI(**(defaults | {"base_url": f"{self.url}/v1"} | settings))
 
     def chat_anthropic(self, **settings: Any) -> ChatAnthropic:
         """Return a real ``ChatAnthropic`` that talks to this server."""
         from langchain_anthropic import ChatAnthropic
 
-        defaults = {"model": "claude-haiku-4-5", "api_key": "test", "max_retries": 0}
+        defaults: dict[str, Any] = {
+            "model": "claude-haiku-4-5",
+            "api_key": "test",
+            "max_retries": 0,
+        }
         return ChatAnthropic(**(defaults | {"base_url": self.url} | settings))
 
     def chat_gemini(self, **settings: Any) -> ChatGoogleGenerativeAI:
         """Return a real ``ChatGoogleGenerativeAI`` that talks to this server."""
         from langchain_google_genai import ChatGoogleGenerativeAI
 
-        defaults = {"model": "gemini-2.5-flash", "api_key": "test", "max_retries": 0}
+        defaults: dict[str, Any] = {
+            "model": "gemini-2.5-flash",
+            "api_key": "test",
+            "max_retries": 0,
+        }
         return ChatGoogleGenerativeAI(**(defaults | {"base_url": self.url} | settings))
 
 
@@ -243,35 +255,38 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
             streamed=wire.streams(body, path),
         )
         reply = server.next_reply(request)
+        await asyncio.sleep(reply.delay_seconds)
         if reply.status != 200:
             content = wire.error(reply.status, reply.text or f"Scripted error {reply.status}.")
             return JSONResponse(content, reply.status, headers={"retry-after": "0"})
         turn = _turn(f"{len(server.requests):06d}", wire, request, reply)
         if not request.streamed:
+            server.billed.append(turn.billed)
             return JSONResponse(wire.whole(turn))
         log = StreamLog()
         server.streams.append(log)
-        pace = server.pace_seconds if reply.pace_seconds is None else reply.pace_seconds
-        written = _written(wire.events(turn, body), log, pace, reply.breaks_after)
-        return StreamingResponse(written, media_type="text/event-stream")
+        events = _written(server, wire.events(turn, body), turn, reply, log)
+        return StreamingResponse(events, media_type="text/event-stream")
 
     return answer
 
 
 async def _written(
-    events: Iterator[Event], log: StreamLog, pace_seconds: float, breaks_after: int | None
+    server: ModelServer, events: Iterator[Event], turn: Turn, reply: Reply, log: StreamLog
 ) -> AsyncIterator[bytes]:
-    """Write a stream, word by word, and note how far it gets."""
+    """Write a stream word by word, note how far it gets, and charge for that."""
+    pace_seconds = server.pace_seconds if reply.pace_seconds is None else reply.pace_seconds
     try:
         for event in events:
             if event.words:
-                if log.written == breaks_after:
-                    raise ConnectionResetError(f"Scripted to break after {breaks_after} words.")
+                if log.written == reply.breaks_after:
+                    raise ConnectionResetError(f"Scripted to break after {log.written} words.")
                 await asyncio.sleep(pace_seconds)
             yield event.encode()
             log.written += event.words
         log.completed = True
     finally:
+        server.billed.append(turn.billed if log.completed else turn.billed_after(log.written))
         log.over.set()
 
 
@@ -298,15 +313,14 @@ def _turn(id: str, wire: Wire, request: Request, reply: Reply) -> Turn:
         output_tokens=count_tokens(kept) * generations
         + sum(count_tokens(call.name + call.json) for call in reply.tool_calls),
     )
-    usage = counted if reply.usage == "counted" else reply.usage
     finish: Literal["stop", "length", "tool_calls"] = "tool_calls" if reply.tool_calls else "stop"
     return Turn(
         id=id,
         model=(reply.model or request.model) if reply.names_model else None,
         choices=[words] * generations,
         tool_calls=reply.tool_calls,
-        usage=usage,
-        so_far=_so_far(words, usage),
+        billed=reply.usage if isinstance(reply.usage, Usage) else counted,
+        reports=reply.usage is not None,
         finish="length" if kept != text else finish,
         cumulative=reply.cumulative_usage,
         service_tier=reply.service_tier,
@@ -320,20 +334,9 @@ def _obedient(wire: Wire, request: Request, reply: Reply) -> Reply:
     if forced := wire.forced_tool(request.body):
         name, schema = forced
         return replace(reply, tool_calls=[ToolCall(name, example_of(schema))])
-    if schema := wire.schema(request.body):
-        return replace(reply, text=json.dumps(example_of(schema)))
+    if wanted := wire.schema(request.body):
+        return replace(reply, text=json.dumps(example_of(wanted)))
     return reply
-
-
-def _so_far(words: Sequence[str], usage: Usage | None) -> Sequence[Usage | None]:
-    """Spread the reported output over the words, the way that providers count while they write."""
-    if usage is None:
-        return [None] * len(words)
-    shares = (usage.output_tokens * n // len(words) for n in range(1, len(words) + 1))
-    return [
-        replace(usage, output_tokens=n, reasoning_tokens=min(usage.reasoning_tokens, n))
-        for n in shares
-    ]
 
 
 def _input_tokens(request: Request) -> int:

@@ -46,10 +46,10 @@ class Turn:
     choices: Sequence[Sequence[str]]
     """For each generation its words, spaces included."""
     tool_calls: Sequence[ToolCall]
-    usage: Usage | None
-    """``None``: the provider reports nothing."""
-    so_far: Sequence[Usage | None]
-    """Usage after each word of the first generation, for providers that count cumulatively."""
+    billed: Usage
+    """What the answer costs, whether or not the provider says so."""
+    reports: bool
+    """Whether the provider says so."""
     finish: Finish
     cumulative: bool
     """OpenAI: usage on every chunk, whatever was asked for."""
@@ -59,6 +59,21 @@ class Turn:
     def texts(self) -> list[str]:
         """Each generation as one text."""
         return ["".join(words) for words in self.choices]
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider reports."""
+        return self.billed if self.reports else None
+
+    def billed_after(self, words: int) -> Usage:
+        """Return what a stream costs that ends after so many words of the first generation."""
+        output = self.billed.output_tokens * words // max(len(self.choices[0]), 1)
+        reasoning = min(self.billed.reasoning_tokens, output)
+        return replace(self.billed, output_tokens=output, reasoning_tokens=reasoning)
+
+    def usage_after(self, words: int) -> Usage | None:
+        """Return what the provider reports so far, as those do that count cumulatively."""
+        return self.billed_after(words) if self.reports else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +191,8 @@ class ChatCompletions(Wire):
             return Event(head | {"choices": [choice]} | counted, words=int("content" in delta))
 
         for index, words in enumerate(turn.choices):
-            for word, so_far in zip(words, turn.so_far, strict=False):
-                yield chunk(index, {"role": "assistant", "content": word}, so_far)
+            for n, word in enumerate(words, start=1):
+                yield chunk(index, {"role": "assistant", "content": word}, turn.usage_after(n))
         for i, call in enumerate(turn.tool_calls):
             begun = self._tool_call(i, replace(call, args={}), arguments="")
             yield chunk(0, {"role": "assistant", "tool_calls": [begun]})
@@ -418,8 +433,8 @@ class Gemini(Wire):
         return self._response(turn, self._parts(turn), turn.usage, last=True)
 
     def events(self, turn: Turn, body: Mapping[str, Any]) -> Iterator[Event]:
-        for word, so_far in zip(turn.choices[0], turn.so_far, strict=False):
-            yield Event(self._response(turn, [{"text": word}], so_far), words=1)
+        for n, word in enumerate(turn.choices[0], start=1):
+            yield Event(self._response(turn, [{"text": word}], turn.usage_after(n)), words=1)
         rest = [part for part in self._parts(turn) if "functionCall" in part]
         yield Event(self._response(turn, rest or [{"text": ""}], turn.usage, last=True))
 
