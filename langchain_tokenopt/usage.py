@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Usage:
     """Tokens of one model call, as LangChain counts them.
 
@@ -116,6 +116,10 @@ class Usage:
                 f"are more than any model takes ({ABSURD_TOKENS:,})"
             )
         return tuple(found)
+
+    def __repr__(self) -> str:
+        told = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return f"Usage({', '.join(f'{name}={value}' for name, value in told if value)})"
 
     def __add__(self, other: Usage) -> Usage:
         """Sum two usages field by field."""

@@ -1,0 +1,182 @@
+"""Small stages for testing the sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+
+from langchain_tokenopt.stage import Again, Answer, ModelRequest, Phase, StopStream, Trip
+
+
+@dataclass
+class Recording:
+    """A stage that changes nothing and writes down what it is told."""
+
+    name: str = "recording"
+    phase: Phase = Phase.CONTEXT
+    blocking: bool = False
+    log: list[tuple[str, Any]] = field(default_factory=list)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.name
+
+    def open(self, request: ModelRequest) -> Trip:
+        self.log.append(("open", request))
+        return _RecordingTrip(request, self.log)
+
+    @property
+    def events(self) -> list[str]:
+        return [event for event, _ in self.log]
+
+
+class _RecordingTrip(Trip):
+    def __init__(self, request: ModelRequest, log: list[tuple[str, Any]]) -> None:
+        super().__init__(request)
+        self._log = log
+
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        self._log.append(("chunk", chunk))
+        return (chunk,)
+
+    def finish(self) -> Iterable[AIMessageChunk]:
+        self._log.append(("finish", None))
+        return ()
+
+    def close(self, answer: Answer) -> Answer:
+        self._log.append(("close", answer))
+        return answer
+
+    def failed(self, error: BaseException) -> None:
+        self._log.append(("failed", error))
+
+
+@dataclass
+class Rewrite:
+    """Replaces the last message and adds keyword arguments."""
+
+    text: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    phase: Phase = Phase.CONTEXT
+    blocking: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        return f"rewrite:{self.text}"
+
+    def open(self, request: ModelRequest) -> Trip:
+        messages = [*request.messages[:-1], HumanMessage(self.text)]
+        return Trip(request.override(messages=messages, kwargs={**request.kwargs, **self.kwargs}))
+
+
+@dataclass
+class StopAfter:
+    """Stops the model after some pieces that have text."""
+
+    pieces: int
+    phase: Phase = Phase.LIMIT
+    blocking: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        return f"stop:{self.pieces}"
+
+    def open(self, request: ModelRequest) -> Trip:
+        return _StoppingTrip(request, self.pieces)
+
+
+class _StoppingTrip(Trip):
+    def __init__(self, request: ModelRequest, pieces: int) -> None:
+        super().__init__(request)
+        self._left = pieces
+
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        if chunk.text:
+            self._left -= 1
+        yield chunk
+        if self._left <= 0:
+            raise StopStream
+
+
+@dataclass
+class Say:
+    """Answers in the model's place."""
+
+    text: str
+    phase: Phase = Phase.BUDGET
+    blocking: bool = False
+    fingerprint: str = "say"
+
+    def open(self, request: ModelRequest) -> Trip:
+        request.run.answered_by = "Say"
+        return Trip(request, Answer.of(AIMessage(self.text), storable=False))
+
+
+@dataclass
+class Upper:
+    """Shouts: changes every piece."""
+
+    phase: Phase = Phase.LIMIT
+    blocking: bool = False
+    fingerprint: str = "upper"
+
+    def open(self, request: ModelRequest) -> Trip:
+        return _UpperTrip(request)
+
+
+class _UpperTrip(Trip):
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        yield chunk.model_copy(update={"content": chunk.text.upper()})
+
+
+@dataclass
+class HoldBack:
+    """Shows nothing before the end."""
+
+    phase: Phase = Phase.LIMIT
+    blocking: bool = False
+    fingerprint: str = "hold"
+
+    def open(self, request: ModelRequest) -> Trip:
+        return _HoldingTrip(request)
+
+
+class _HoldingTrip(Trip):
+    def __init__(self, request: ModelRequest) -> None:
+        super().__init__(request)
+        self._held: list[AIMessageChunk] = []
+
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        self._held.append(chunk)
+        return ()
+
+    def finish(self) -> Iterable[AIMessageChunk]:
+        return self._held
+
+
+@dataclass
+class AskAgain:
+    """Asks once more, with *text*, when the answer contains *unless*."""
+
+    unless: str
+    text: str
+    phase: Phase = Phase.ROUTE
+    blocking: bool = False
+    fingerprint: str = "again"
+
+    def open(self, request: ModelRequest) -> Trip:
+        return _AskingTrip(request, self)
+
+
+class _AskingTrip(Trip):
+    def __init__(self, request: ModelRequest, stage: AskAgain) -> None:
+        super().__init__(request)
+        self._stage = stage
+
+    def close(self, answer: Answer) -> Answer | Again:
+        if self._stage.unless in answer.message.text:
+            return answer
+        return Again(self.request.override(messages=[HumanMessage(self._stage.text)]))
