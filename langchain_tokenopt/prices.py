@@ -2,30 +2,37 @@
 
 Prices come from `genai-prices <https://github.com/pydantic/genai-prices>`_, which keeps old prices,
 long-context tiers, off-peak hours, service tiers and batch discounts. Its own ``calc_price`` takes
-about 50 microseconds a call, so a :class:`RateCard` asks it once per model and day and keeps the
-answer as :class:`Rates`: integers, with which :meth:`Rates.cost` is exact and fast.
+some hundred times as long as a dictionary look-up, so a :class:`RateCard` asks it once per model
+and day and keeps the answer as :class:`Rates`: integers, with which :meth:`Rates.cost` is exact.
 
 A model whose price is not known is *unpriced*: ``None``, never 0 and never the price of another
-model. Your own prices go into a TOML file, see :class:`RateCard`.
+model. That holds, too, for models that are charged only by what ``Usage`` does not count: hours of
+audio, pages, characters. A model that genai-prices lists without any price is free there, and costs
+0. Web searches and other extras of a call are not part of its cost here; image tokens are charged
+as the other tokens on their side.
+
+Your own prices go into a TOML file, see :class:`RateCard`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, time
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
     from langchain_tokenopt.usage import Usage
@@ -123,17 +130,17 @@ class Rates:
         """
         tokens_in = usage.input_tokens
         rates = self._at(tokens_in) if self.above else self
-        units = (
-            tokens_in * rates.input + usage.output_tokens * rates.output + rates.request
-        ) + _HALF_NANO_USD
-        read = usage.cache_read_tokens
-        write = usage.cache_write_tokens
-        audio = usage.input_audio_tokens
-        if read or write or audio or usage.cache_write_1h_tokens:
+        units = tokens_in * rates.input + usage.output_tokens * rates.output + rates.request
+        if (
+            usage.cache_read_tokens
+            or usage.cache_write_tokens
+            or usage.cache_write_1h_tokens
+            or usage.input_audio_tokens
+        ):
             units += rates._input_surcharge(usage)
         if usage.reasoning_tokens or usage.output_audio_tokens:
             units += rates._output_surcharge(usage)
-        return units // _UNITS_PER_NANO_USD
+        return (units + _HALF_NANO_USD) // _UNITS_PER_NANO_USD
 
     def _at(self, input_tokens: int) -> Rates:
         """Return the rates of the highest long-context tier that *input_tokens* reaches."""
@@ -146,24 +153,20 @@ class Rates:
         """Return what the parts of the input cost more (or less) than plain input."""
         base = self.input
         read, write = usage.cache_read_tokens, usage.cache_write_tokens
-        hour = usage.cache_write_1h_tokens
-        write_rate = base if self.cache_write is None else self.cache_write
-        hour_rate = write_rate if self.cache_write_1h is None else self.cache_write_1h
-        units = (write - hour) * (write_rate - base) + hour * (hour_rate - base)
-        read_rate = base if self.cache_read is None else self.cache_read
-        units += read * (read_rate - base)
-        audio = usage.input_audio_tokens
-        if audio and self.input_audio is not None:
-            units += audio * (self.input_audio - base)
-            both = min(audio, read, audio + read + write - usage.input_tokens)
-            if both > 0:
-                units += both * (self._cached_audio_rate() - self.input_audio - read_rate + base)
+        hour, audio = usage.cache_write_1h_tokens, usage.input_audio_tokens
+        read_rate = _or(self.cache_read, base)
+        write_rate = _or(self.cache_write, base)
+        hour_rate = _or(self.cache_write_1h, write_rate)
+        units = read * (read_rate - base)
+        units += (write - hour) * (write_rate - base) + hour * (hour_rate - base)
+        if self.input_audio is None:
+            return units
+        units += audio * (self.input_audio - base)
+        cached_audio = min(audio, read, audio + read + write - usage.input_tokens)
+        if cached_audio > 0:  # counted as both: take one of them back
+            own_rate = _or(self.cache_audio_read, _or(self.cache_read, self.input_audio))
+            units += cached_audio * (own_rate - self.input_audio - read_rate + base)
         return units
-
-    def _cached_audio_rate(self) -> int:
-        """Return the rate of cached audio: its own, or else that of cached text, or of audio."""
-        own, text, audio = self.cache_audio_read, self.cache_read, self.input_audio
-        return next(rate for rate in (own, text, audio, self.input) if rate is not None)
 
     def _output_surcharge(self, usage: Usage) -> int:
         """Return what the parts of the output cost more (or less) than plain output."""
@@ -173,6 +176,11 @@ class Rates:
         if self.output_audio is not None:
             units += usage.output_audio_tokens * (self.output_audio - self.output)
         return units
+
+
+def _or(rate: int | None, whole: int) -> int:
+    """Return *rate*, or that of the whole where there is none."""
+    return whole if rate is None else rate
 
 
 TOKEN_RATES = tuple(f.name for f in fields(Rates) if f.name not in ("request", "above"))
@@ -253,6 +261,19 @@ _ROUTING_SUFFIXES = (":exacto", ":floor", ":nitro", ":online")
 Source: https://openrouter.ai/docs/guides/routing/model-variants
 """
 
+_WRAPPED = re.compile(
+    r"(?:(?:publishers|projects)/.*)?models/(.+)"
+    r"|arn:aws[\w-]*:bedrock:.*(?:foundation-model|inference-profile)/(.+)"
+)
+"""Names with the path of their provider around them: Google's resources and Bedrock's ARNs."""
+
+_OLLAMA_TAG = re.compile(r":(latest|\d+(\.\d+)?[bm])\b")
+"""How Ollama names what runs on the user's own machine: ``deepseek-r1:8b``.
+
+Seen where ``ChatOpenAI(base_url=...)`` speaks to a local server; the vendor of the same name has
+nothing to do with it.
+"""
+
 _MAX_RESOLVED = 4_096
 _UNKNOWN: Any = object()
 
@@ -316,20 +337,19 @@ class RateCard:
             overrides = os.environ.get("TOKENOPT_PRICES") or None
         self._own: Mapping[str, _Own] = {} if overrides is None else _read_overrides(overrides)
         self._resolved: dict[tuple[Any, ...], Rates | _HourlyRates | None] = {}
+        self._snapshot: DataSnapshot | None = None
+        self._version = _version(self._own, None)
 
-    @cached_property
+    @property
     def version(self) -> str:
-        """Which prices these are: the version of genai-prices, and a hash of the overrides.
+        """Which prices these are: the version of genai-prices, and a hash of the overrides."""
+        return self._version
 
-        Example:
-            >>> RateCard({"models": {"m": {"input": 1, "output": 2}}}).version.partition(" + ")[2]
-            '0'
-        """
-        source = f"genai-prices {installed_version('genai-prices')}"
-        if not self._own:
-            return source
-        canonical = repr(sorted(self._own.items())).encode()
-        return f"{source} + {hashlib.sha256(canonical).hexdigest()[:8]}"
+    def _follow(self, snapshot: DataSnapshot) -> None:
+        """Forget what was resolved from other prices than those of *snapshot*."""
+        self._resolved.clear()
+        self._snapshot = snapshot
+        self._version = _version(self._own, snapshot)
 
     def rates(
         self,
@@ -349,6 +369,16 @@ class RateCard:
             service_tier: ``"flex"``, ``"priority"``, ``"fast"``, ``"batch"``... as the response
                 reports it. A model without a price of its own for that tier has its standard one.
             batch: True for calls of a batch API.
+
+        A provider that genai-prices knows is the only one asked, and where it does not list the
+        model there is no price. Gateways lead on to the vendor: ``vendor/model`` with OpenRouter,
+        LiteLLM and OpenAI (whose protocol many speak), and with the last two a bare name that
+        exactly one vendor claims. Azure lists the models of the vendors it resells. Fakes, local
+        models, subscriptions and hosts whose prices genai-prices lacks are unpriced
+        (``UNPRICED_PROVIDERS``).
+
+        Prices that ``genai_prices.UpdatePrices`` fetches are seen on the next UTC day, or at once
+        by a new card.
         """
         if at is None:
             at = datetime.now(UTC)
@@ -357,10 +387,10 @@ class RateCard:
         key = (model, provider, at.toordinal(), service_tier, batch)
         found = self._resolved.get(key, _UNKNOWN)
         if found is _UNKNOWN:
-            found = self._resolve(model, provider, at, service_tier, batch)
-            if len(self._resolved) >= _MAX_RESOLVED:
-                self._resolved.clear()
-            self._resolved[key] = found
+            snapshot = _snapshot()
+            if snapshot is not self._snapshot or len(self._resolved) >= _MAX_RESOLVED:
+                self._follow(snapshot)
+            found = self._resolved[key] = self._resolve(model, provider, at, service_tier, batch)
         return found.at(at) if type(found) is _HourlyRates else found
 
     def _resolve(
@@ -384,14 +414,31 @@ class RateCard:
             return next((own[name] for name in names if name and name in own), own[""])
         if vendor in UNPRICED_PROVIDERS or (vendor and "fake" in vendor):
             return None
-        for listed_by, listing in _listings(spellings, vendor):
-            return _rates_of(listed_by, listing, at, _context(tier, batch))
-        return None
+        found = _listing(spellings, vendor)
+        return found and _rates_of(*found, at, _context(tier, batch))
 
     def _overridden(self, spellings: Iterable[str], vendor: str | None) -> _Own | None:
         """Return the user's own prices of a model; those of its provider before those of any."""
         keys = [f"{vendor}/{name}" for name in spellings] + [*spellings]
         return next((self._own[key] for key in keys if key in self._own), None)
+
+
+def _snapshot() -> DataSnapshot:
+    """Return the prices that genai-prices has at the moment."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    return get_snapshot()
+
+
+def _version(own: Mapping[str, _Own], snapshot: DataSnapshot | None) -> str:
+    """Name the prices of *snapshot* and the user's own."""
+    name = f"genai-prices {installed_version('genai-prices')}"
+    if snapshot and snapshot.from_auto_update:
+        name += f" of {snapshot.timestamp:%Y-%m-%d %H:%M}"
+    if own:
+        canonical = repr(sorted((key, sorted(tiers.items())) for key, tiers in own.items()))
+        name += f" + {hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+    return name
 
 
 @cache
@@ -457,45 +504,42 @@ def _spellings(name: str) -> Iterator[str]:
     routing suffixes.
     """
     yield name
-    for wrapping in ("models/", "foundation-model/", "inference-profile/"):
-        if wrapping in name:
-            yield name.rpartition(wrapping)[2]
+    if found := _WRAPPED.match(name):
+        yield found[1] or found[2]
     for suffix in _ROUTING_SUFFIXES:
         if name.endswith(suffix):
             yield name.removesuffix(suffix)
 
 
-def _listings(spellings: Iterable[str], vendor: str | None) -> Iterator[tuple[Provider, ModelInfo]]:
-    """Yield where genai-prices lists a model, the most certain place first.
+def _listing(spellings: Iterable[str], vendor: str | None) -> tuple[Provider, ModelInfo] | None:
+    """Return where genai-prices lists a model, and what it says."""
+    providers = _snapshot().providers
+    for provider, name in _places(spellings, vendor, providers):
+        if model := provider.find_model(name, all_providers=providers):
+            return provider, model
+    return None
 
-    A provider that it knows is asked first, and is the only one asked unless it is a gateway.
-    Gateways lead to the vendor in ``vendor/model``. Without a provider, with an unknown one and
-    with OpenAI's and LiteLLM's, the name decides if exactly one vendor claims such names.
-    """
-    from genai_prices.data_snapshot import get_snapshot
 
-    providers = get_snapshot().providers
+def _places(
+    spellings: Iterable[str], vendor: str | None, providers: Sequence[Provider]
+) -> Iterator[tuple[Provider, str]]:
+    """Yield under which providers and names a model may be listed, the most certain first."""
     by_id = {provider.id: provider for provider in providers}
     asked = by_id.get(vendor or "")
     for name in spellings:
-        if asked and (model := asked.find_model(name, all_providers=providers)):
-            yield asked, model
-    if asked and vendor not in _GATEWAYS:
-        return
-    for name in spellings:
-        for separator in "/:":
-            prefix, _, rest = name.partition(separator)
-            owner = by_id.get(_vendor(prefix) or "")
-            if not (owner and rest and (vendor is None or vendor in _GATEWAYS)):
-                continue
-            if model := owner.find_model(rest, all_providers=providers):
-                yield owner, model
-    if vendor == "openrouter":
-        return
-    for name in spellings:
-        claims = [p for p in providers if p.model_match and p.model_match.is_match(name)]
-        if len(claims) == 1 and (model := claims[0].find_model(name, all_providers=providers)):
-            yield claims[0], model
+        if asked:
+            yield asked, name
+        if (asked and vendor not in _GATEWAYS) or _OLLAMA_TAG.search(name):
+            continue
+        if vendor is None or vendor in _GATEWAYS:
+            for separator in "/:":
+                prefix, _, rest = name.partition(separator)
+                if owner := by_id.get(_vendor(prefix) or ""):
+                    yield owner, rest
+        if vendor != "openrouter":
+            claims = [p for p in providers if p.model_match and p.model_match.is_match(name)]
+            if len(claims) == 1:
+                yield claims[0], name
 
 
 def _rates_of(
@@ -559,10 +603,9 @@ def _read_overrides(source: str | Path | Mapping[str, Any]) -> dict[str, _Own]:
     else:
         where, content = str(source), _read_toml(Path(source))
     _refuse_unknown(content, {"models"}, where)
-    models = content.get("models", {})
     read = {}
-    for name, table in models.items():
-        prefix, slash, rest = name.strip().lower().partition("/")
+    for name, table in _table(content.get("models", {}), f"{where}: models").items():
+        prefix, slash, rest = str(name).strip().lower().partition("/")
         key = f"{_vendor(prefix)}/{rest}" if slash else prefix
         read[key] = _read_model(table, f'{where}: models."{name}"')
     return read
@@ -597,7 +640,7 @@ def _read_model(table: Any, where: str) -> _Own:
     for name, changes in tiers.items():
         inside = f"{where}.tier.{name}"
         _refuse_unknown(_table(changes, inside), {*TOKEN_RATES, "request", "above"}, inside)
-        own[name.lower()] = _read_rates({**table, **changes}, inside)
+        own[str(name).lower()] = _read_rates({**table, **changes}, inside)
     return own
 
 
@@ -652,7 +695,7 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
 
 def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     """Raise if *table* has keys that mean nothing; all of them are named."""
-    if unknown := sorted(table.keys() - set(known)):
+    if unknown := sorted(str(key) for key in table.keys() - set(known)):
         raise ValueError(
             f"{where} has unknown keys: {', '.join(unknown)}. "
             f"Known are: {', '.join(sorted(known))}."
