@@ -1,0 +1,9 @@
+"""The durable record of every call: a file that survives the process and can be asked about."""
+
+from __future__ import annotations
+
+from langchain_tokenopt.ledger.book import Ledger
+from langchain_tokenopt.ledger.queries import DIMENSIONS, Effect, Recosted, RunTotals
+from langchain_tokenopt.ledger.schema import LedgerError
+
+__all__ = ["DIMENSIONS", "Effect", "Ledger", "LedgerError", "Recosted", "RunTotals"]

@@ -1,0 +1,391 @@
+"""The ledger itself: a sink to write to, and the questions it answers."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self, Unpack
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from langchain_tokenopt.ledger import rollups
+from langchain_tokenopt.ledger.queries import (
+    DIMENSIONS,
+    Dimension,
+    Effect,
+    Filters,
+    Questions,
+    Recosted,
+    RunTotals,
+    Window,
+)
+from langchain_tokenopt.ledger.rows import from_line, hidden, without_user
+from langchain_tokenopt.ledger.schema import LedgerError, Place
+from langchain_tokenopt.ledger.writer import Writer
+from langchain_tokenopt.usage import BudgetEvent, CallRecord, Saving, UsageEvent, UsageTotals
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.prices import RateCard
+
+_FILTERS = frozenset(Filters.__annotations__)
+
+
+class Ledger:
+    """Keep every call, saving and budget event; answer what was spent, when, by whom, on what.
+
+    A sink: give it to ``TokenUsageCallbackHandler(sinks=[ledger])``. Any number of threads and
+    processes may write one file. Prompts and answers never enter it.
+
+    An event told twice is stored once: calls are known by their run id, savings and budget events
+    by their own id. Recording never fails because of the database: while that cannot be written,
+    events wait in memory, then in a file beside it which the next ledger opened there takes in.
+
+    Args:
+        path_or_url: A file, created where there is none, or ``postgresql://user@host/database``.
+        durability: ``"background"`` writes what has come together every 50 milliseconds; what
+            :meth:`flush` has acknowledged survives a crash of the process and a power cut.
+            ``"full"`` commits before :meth:`record` returns, at the price of waiting for the disk.
+        user_key: When given, users are stored as a keyed hash (HMAC-SHA256): the same user always
+            under the same name, nobody can tell who. Questions take the plain user.
+        max_pending: How many events may wait to be written. A caller that finds the queue full
+            writes a batch itself; nothing is dropped.
+        read_only: Only answer questions; never create or change the file.
+
+    Raises:
+        LedgerError: The ledger cannot be opened; the message says what to do.
+        ValueError: An argument makes no sense.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> from tempfile import mkdtemp
+        >>> from uuid import uuid4
+        >>> from langchain_tokenopt.usage import CallRecord, Usage
+        >>> ledger = Ledger(mkdtemp() + "/tokenopt.db")
+        >>> ledger.record(CallRecord(
+        ...     run_id=uuid4(), model="gpt-4o", provider="openai", usage=Usage(1_200, 300),
+        ...     started_at=datetime(2026, 11, 20, 9, tzinfo=UTC), duration_seconds=1.5,
+        ...     cost_nano_usd=6_000_000,
+        ... ))
+        >>> ledger.flush()
+        >>> ledger.by("day")["2026-11-20"].total_tokens
+        1500
+        >>> ledger.check()
+        []
+        >>> ledger.close()
+    """
+
+    def __init__(
+        self,
+        path_or_url: str | Path,
+        *,
+        durability: Literal["background", "full"] = "background",
+        user_key: str | bytes | None = None,
+        max_pending: int = 10_000,
+        read_only: bool = False,
+    ) -> None:
+        if durability not in ("background", "full"):
+            raise ValueError(f"durability must be 'background' or 'full', got {durability!r}.")
+        if max_pending < 1:
+            raise ValueError(f"max_pending must be 1 or more, got {max_pending:,}.")
+        if user_key is not None and not user_key:
+            raise ValueError("user_key is empty: that would hide nobody.")
+        self._user_key = user_key.encode() if isinstance(user_key, str) else user_key
+        self._place = Place(path_or_url, read_only=read_only)
+        self._writer = Writer(
+            self._place, in_background=durability == "background", max_pending=max_pending
+        )
+        self._end = weakref.finalize(self, _close_quietly, self._writer)
+        self._end.atexit = False  # the writer has its own way out, which tells what went wrong
+        if not read_only:
+            self._take_in_unwritten()
+
+    @property
+    def location(self) -> str:
+        """Where it is: the path as given, or the URL without its password."""
+        return self._place.label
+
+    # Writing
+
+    def record(self, event: UsageEvent) -> None:
+        """Take note of *event*. From any thread; never raises because of the database.
+
+        Raises:
+            TypeError: *event* is no usage event.
+            LedgerError: The ledger was opened with ``read_only=True``.
+        """
+        if not isinstance(event, CallRecord | Saving | BudgetEvent):
+            raise TypeError(f"a ledger records CallRecord, Saving or BudgetEvent; got {event!r}.")
+        if self._place.read_only:
+            raise LedgerError(f"the ledger {self.location} was opened with read_only=True.")
+        self._writer.put(without_user(event, self._user_key))
+
+    def flush(self) -> None:
+        """Return when everything recorded before is committed.
+
+        Raises:
+            LedgerError: It could not be written; the events are kept and tried again.
+        """
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is waiting and close. Happens by itself when the process ends.
+
+        Raises:
+            LedgerError: Something could not be written; the message names the file it is in.
+        """
+        self._end.detach()
+        self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.location!r})"
+
+    def take_in(self, file: str | Path) -> int:
+        """Record the events that wait in *file*, then delete it. Returns how many there were.
+
+        Such files are made when a ledger could not be written. Events that are already here stay
+        single.
+
+        Raises:
+            LedgerError: The ledger still cannot be written; the file stays.
+            ValueError: A line is not a usage event; nothing after it was read and the file stays.
+        """
+        path, count = Path(file), 0
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                self._writer.put(from_line(line))
+                count += 1
+        self.flush()
+        path.unlink()
+        return count
+
+    def _take_in_unwritten(self) -> None:
+        """Take in what earlier processes could not write."""
+        if self._place.path is None:
+            return
+        folder = self._place.path.absolute().parent
+        for path in sorted(folder.glob(f"{self._place.spill_name}.unwritten-*.jsonl")):
+            # Another process may be taking it in just now: ids make sure that nothing is doubled.
+            with suppress(FileNotFoundError):
+                self.take_in(path)
+
+    # Questions
+
+    def totals(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        percentiles: bool = False,
+        **filters: Unpack[Filters],
+    ) -> UsageTotals:
+        """Sum over the calls that began in a period: from *since* up to, not including, *until*.
+
+        Args:
+            since: Without a time zone it is taken as UTC.
+            until: Likewise.
+            percentiles: Also say how long calls took. That reads every row of the period.
+            **filters: Only calls of this ``agent``, ``tool``, ``model``, ``user``... The value
+                ``"(none)"`` asks for calls without one.
+        """
+        _refuse_unknown(filters)
+        window = Window(since, until)
+        with self._questions() as ask:
+            totals = ask.totals(window, filters)
+            if not percentiles:
+                return totals
+            took = ask.percentiles(window, filters, (0.50, 0.95))
+        return replace(
+            totals,
+            duration_p50_seconds=took["duration_us"][0],
+            duration_p95_seconds=took["duration_us"][1],
+            first_chunk_p50_seconds=took["first_chunk_us"][0],
+            first_chunk_p95_seconds=took["first_chunk_us"][1],
+        )
+
+    def by(
+        self,
+        dimension: Dimension,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tz: tzinfo | None = UTC,
+        **filters: Unpack[Filters],
+    ) -> dict[str, UsageTotals]:
+        """Sum per agent, tool, model, node, user, run..., largest spender first, or per period.
+
+        Calls without a value stand under ``"(none)"``, so the parts add up to :meth:`totals`.
+
+        Args:
+            dimension: Also ``"hour"``, ``"day"`` and ``"month"``, which come oldest first.
+            since: See :meth:`totals`.
+            until: See :meth:`totals`.
+            tz: Whose hours, days and months; ``None`` is the machine's own time.
+            **filters: See :meth:`totals`.
+
+        Raises:
+            ValueError: There is no such dimension.
+        """
+        if dimension not in DIMENSIONS:
+            raise ValueError(
+                f"cannot group by {dimension!r}; choose one of {', '.join(DIMENSIONS)}."
+            )
+        _refuse_unknown(filters)
+        with self._questions() as ask:
+            return ask.by(dimension, Window(since, until), filters, tz)
+
+    def calls(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
+        **filters: Unpack[Filters],
+    ) -> Iterator[CallRecord]:
+        """Read the calls themselves, in order of time, with the savings that came with them."""
+        _refuse_unknown(filters)
+        window = Window(since, until)
+        with self._questions() as ask:
+            yield from ask.calls(window, filters, newest_first=newest_first)
+
+    def savings(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> Iterator[Saving]:
+        """Read the savings of stages, in order of time."""
+        _refuse_unknown(filters)
+        window = Window(since, until)
+        with self._questions() as ask:
+            yield from ask.savings(window, filters)
+
+    def budget_events(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[BudgetEvent]:
+        """Read what budgets did, in order of time."""
+        window = Window(since, until)
+        with self._questions() as ask:
+            return list(ask.budget_events(window))
+
+    def runs(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+        **filters: Unpack[Filters],
+    ) -> list[RunTotals]:
+        """Return the runs that made calls last, newest first, with what each has spent.
+
+        Raises:
+            ValueError: *limit* is not positive.
+        """
+        if limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {limit:,}.")
+        _refuse_unknown(filters)
+        window = Window(since, until)
+        with self._questions() as ask:
+            return ask.runs(window, filters, limit)
+
+    def effects(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> list[Effect]:
+        """Return what each optimizer saved and what it spent itself, largest net saving first."""
+        _refuse_unknown(filters)
+        window = Window(since, until)
+        with self._questions() as ask:
+            return ask.effects(window, filters)
+
+    def recosted(
+        self,
+        rate_card: RateCard,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> Recosted:
+        """Say what the calls of a period cost by another rate card. Changes nothing."""
+        _refuse_unknown(filters)
+        window = Window(since, until)
+        with self._questions() as ask:
+            return ask.recosted(window, filters, rate_card)
+
+    # Care
+
+    def check(self) -> list[str]:
+        """Prove that the rollups equal the rows. Returns what is wrong; empty when all is well.
+
+        Reads everything: some seconds for a million calls.
+        """
+        found = []
+        with self._reading() as connection:
+            if self._place.is_sqlite:
+                (verdict,) = connection.exec_driver_sql("PRAGMA quick_check").one()
+                if verdict != "ok":
+                    found.append(f"the file is damaged: {verdict}")
+            return found + rollups.differences(connection)
+
+    def rebuild(self) -> None:
+        """Compute the rollups anew from the rows, should :meth:`check` find them different."""
+        with (
+            self._explained(),
+            self._place.connect_to_write() as connection,
+            self._place.writing(connection),
+        ):
+            rollups.rebuild(connection)
+
+    @contextmanager
+    def _questions(self) -> Iterator[Questions]:
+        with self._reading() as connection:
+            yield Questions(connection, self._stored_user)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._explained(), self._place.connect_to_read() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._place.explained(error) from error
+
+    def _stored_user(self, user: str) -> str:
+        return user if self._user_key is None else hidden(user, self._user_key)
+
+
+def _refuse_unknown(filters: Filters) -> None:
+    unknown = sorted(filters.keys() - _FILTERS)
+    if unknown:
+        raise TypeError(
+            f"cannot filter by {unknown[0]!r}; choose from {', '.join(sorted(_FILTERS))}."
+        )
+
+
+def _close_quietly(writer: Writer) -> None:
+    """Close the writer of a ledger that nobody holds any more."""
+    with suppress(LedgerError):
+        writer.close()

@@ -1,0 +1,648 @@
+"""Questions to the ledger.
+
+Whole hours are answered from the rollups, the rest of a period from the rows: the answer is exact
+to the microsecond, and a question about a year reads a few thousand sums.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, case, func, select
+
+from langchain_tokenopt.ledger import rollups, rows
+from langchain_tokenopt.ledger.rows import HOUR_US, OWN_RUN
+from langchain_tokenopt.ledger.schema import (
+    CALL_COUNTS,
+    ORIGIN_FIELDS,
+    SAVING_COUNTS,
+    budget_events,
+    call_hours,
+    calls,
+    names,
+    origins,
+    saving_hours,
+    savings,
+)
+from langchain_tokenopt.usage import BudgetEvent, CallRecord, Saving, UsageTotals
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.prices import RateCard
+
+UNATTRIBUTED = "(none)"
+"""Key of the calls that have no value in a dimension, such as calls outside any tool."""
+
+PERSONAL = ("user", "thread", "run")
+"""Dimensions with very many values: they are summed from the rows."""
+
+PERIODS = ("hour", "day", "month")
+
+DIMENSIONS = (*ORIGIN_FIELDS, *PERSONAL, *PERIODS)
+
+Dimension = Literal[
+    "agent",
+    "node",
+    "tool",
+    "purpose",
+    "model",
+    "provider",
+    "response_model",
+    "service_tier",
+    "rates_version",
+    "stages",
+    "user",
+    "thread",
+    "run",
+    "hour",
+    "day",
+    "month",
+]
+
+_PAGE = 500
+_PAGED = {"yield_per": _PAGE}
+_FOREVER = 2**62
+
+
+class Filters(TypedDict, total=False):
+    """Which calls a question is about; ``"(none)"`` asks for those without a value."""
+
+    agent: str
+    node: str
+    tool: str
+    purpose: str
+    model: str
+    provider: str
+    response_model: str
+    service_tier: str
+    rates_version: str
+    stages: str
+    user: str
+    thread: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one optimizer brought in a period. Nothing here is claimed: all of it was recorded."""
+
+    stage: str
+    """Name of the stage, or of the cache that answered."""
+    uses: int = 0
+    """Calls it acted on."""
+    tokens_before: int = 0
+    tokens_after: int = 0
+    spent_tokens: int = 0
+    """What it spent itself, for instance by asking a model."""
+    saved_nano_usd: int = 0
+    unpriced_uses: int = 0
+    """Uses whose saving has no known price: ``saved_nano_usd`` does not contain them."""
+    inexact_uses: int = 0
+    """Uses whose tokens were estimated."""
+    observed: bool = False
+    """True when the stage only watched: this would have been saved."""
+
+    @property
+    def gross_saved_tokens(self) -> int:
+        """Tokens before minus after."""
+        return self.tokens_before - self.tokens_after
+
+    @property
+    def net_saved_tokens(self) -> int:
+        """Tokens before, minus after, minus what it spent itself. Can be negative."""
+        return self.gross_saved_tokens - self.spent_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Recosted:
+    """What the calls of a period cost by another rate card."""
+
+    calls: int
+    """Billed calls."""
+    recorded_nano_usd: int
+    """What they cost when they were made."""
+    recorded_unpriced_calls: int
+    cost_nano_usd: int
+    """What they cost by the other card."""
+    unpriced_calls: int
+    """Calls that the other card has no price for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """One run: everything that was called below one outermost LangChain run."""
+
+    run: str
+    started_at: datetime
+    ended_at: datetime
+    totals: UsageTotals
+
+
+class Window:
+    """A period in microseconds, from *since* up to, not including, *until*.
+
+    Raises:
+        ValueError: *since* is later than *until*.
+    """
+
+    def __init__(self, since: datetime | None, until: datetime | None) -> None:
+        self.start = 0 if since is None else max(0, rows.microseconds(since))
+        self.end = _FOREVER if until is None else max(0, rows.microseconds(until))
+        if self.start > self.end:
+            raise ValueError(f"since ({since}) is later than until ({until}).")
+
+    def split(self) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+        """Return the whole hours as (first, end), and the rest as microseconds."""
+        first, end = -(-self.start // HOUR_US), self.end // HOUR_US
+        if first >= end:
+            return (0, 0), [(self.start, self.end)]
+        edges = [(self.start, first * HOUR_US), (end * HOUR_US, self.end)]
+        return (first, end), [(start, stop) for start, stop in edges if start < stop]
+
+
+class Questions:
+    """Everything that can be asked, over one snapshot of the database.
+
+    Args:
+        connection: A reading transaction.
+        hidden: What stands in the ledger for a user.
+    """
+
+    def __init__(self, connection: Connection, hidden: Callable[[str], str]) -> None:
+        self._connection = connection
+        self._hidden = hidden
+        self._origin: dict[int, Mapping[str, str]] = {
+            row["id"]: row for row in map(dict, connection.execute(select(origins)).mappings())
+        }
+
+    # Sums
+
+    def totals(self, window: Window, filters: Filters) -> UsageTotals:
+        """Sum over all calls."""
+        return _totals(self._sums("all", window, filters)[()])
+
+    def by(
+        self, dimension: Dimension, window: Window, filters: Filters, zone: tzinfo | None
+    ) -> dict[str, UsageTotals]:
+        """Sum per value of a dimension."""
+        if dimension in PERIODS:
+            return self._by_period(dimension, window, filters, zone)
+        if dimension in PERSONAL:
+            sums = self._sums(dimension, window, filters)
+            name_of = self._personal_names(sums)
+        else:
+            sums = self._sums("origin", window, filters)
+            name_of = {(number,): origin[dimension] for number, origin in self._origin.items()}
+        grouped = _no_sums()
+        for key, counts in sums.items():
+            _add(grouped[name_of.get(key) or UNATTRIBUTED], counts)
+        totals = {name: _totals(counts) for name, counts in grouped.items()}
+        return dict(sorted(totals.items(), key=_largest_first))
+
+    def percentiles(
+        self, window: Window, filters: Filters, shares: Sequence[float]
+    ) -> dict[str, list[float | None]]:
+        """Return nearest-rank percentiles of how long billed, successful calls took."""
+        measured = {}
+        for name in ("duration_us", "first_chunk_us"):
+            column = calls.c[name]
+            wanted = [
+                column.is_not(None),
+                calls.c.cached == 0,
+                calls.c.status == 0,
+                *self._conditions(calls, window.start, window.end, filters),
+            ]
+            count = self._connection.scalar(select(func.count()).where(*wanted)) or 0
+            ranks = [max(0, -int(-share * count // 1) - 1) for share in shares]
+            ordered = (
+                select(column, func.row_number().over(order_by=column).label("rank"))
+                .where(*wanted)
+                .subquery()
+            )
+            query = select(ordered.c.rank, ordered.c[name]).where(
+                ordered.c.rank.in_([rank + 1 for rank in ranks])
+            )
+            at_rank = dict(self._connection.execute(query).tuples().all()) if count else {}
+            measured[name] = [
+                at_rank[rank + 1] / 1e6 if rank + 1 in at_rank else None for rank in ranks
+            ]
+        return measured
+
+    def effects(self, window: Window, filters: Filters) -> list[Effect]:
+        """Sum the savings per stage, and the answers of caches."""
+        hours, edges = window.split()
+        keys = ("stage", "observed")
+        sums: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0] * len(SAVING_COUNTS))
+        parts: list[Select[Any]] = []
+        if _needs_rows(filters):
+            edges = [(window.start, window.end)]
+        else:
+            sources = [saving_hours.c[name] for name in keys]
+            parts.append(
+                select(*sources, *rollups.hour_sums(saving_hours))
+                .where(*self._hour_conditions(saving_hours, hours, filters))
+                .group_by(*sources)
+            )
+        for start, end in edges:
+            sources = [savings.c[name] for name in keys]
+            parts.append(
+                select(*sources, *rollups.saving_sums())
+                .where(*self._conditions(savings, start, end, filters))
+                .group_by(*sources)
+            )
+        for part in parts:
+            for stage, observed, *counts in self._connection.execute(part):
+                _add(sums[stage, observed], counts)
+        name = self._names({stage for stage, _ in sums})
+        found = [
+            _effect(name.get(stage, "?"), observed, counts)
+            for (stage, observed), counts in sums.items()
+        ]
+        found += self._cache_effects(window, filters)
+        return sorted(found, key=lambda effect: (effect.observed, -effect.net_saved_tokens))
+
+    def _cache_effects(self, window: Window, filters: Filters) -> list[Effect]:
+        """Return what caches answered, under the name of the last stage that acted: the cache."""
+        query = (
+            select(
+                calls.c.origin,
+                func.count(),
+                func.sum(calls.c.input_tokens + calls.c.output_tokens),
+                func.sum(func.coalesce(calls.c.saved_nano_usd, 0)),
+                func.sum(case((calls.c.saved_nano_usd.is_(None), 1), else_=0)),
+                func.sum(calls.c.estimated),
+            )
+            .where(calls.c.cached == 1, *self._conditions(calls, window.start, window.end, filters))
+            .group_by(calls.c.origin)
+        )
+        sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
+        for origin, *counts in self._connection.execute(query):
+            stage = self._origin[origin]["stages"].rpartition(" + ")[2]
+            _add(sums[stage or "response cache"], counts)
+        return [
+            Effect(
+                stage,
+                uses=uses,
+                tokens_before=tokens,
+                saved_nano_usd=money,
+                unpriced_uses=unpriced,
+                inexact_uses=estimated,
+            )
+            for stage, (uses, tokens, money, unpriced, estimated) in sums.items()
+        ]
+
+    # Rows
+
+    def calls(
+        self, window: Window, filters: Filters, *, newest_first: bool
+    ) -> Iterator[CallRecord]:
+        """Read calls in order of time, page by page."""
+        order = (calls.c.started_at, calls.c.seq)
+        query = select(calls).where(*self._conditions(calls, window.start, window.end, filters))
+        query = query.order_by(*(column.desc() if newest_first else column for column in order))
+        result = self._connection.execute(query, execution_options=_PAGED)
+        for page in result.mappings().partitions(_PAGE):
+            yield from self._records(page)
+
+    def _records(self, page: Sequence[RowMapping]) -> Iterator[CallRecord]:
+        saved = self._savings_of(page)
+        numbers = {row[column] for row in page for column in PERSONAL if row[column]}
+        name = self._names(numbers)
+        for row in page:
+            record = rows.call_record(row, self._origin[row["origin"]], name)
+            yield _with_savings(record, saved.get(bytes(row["id"])))
+
+    def _savings_of(self, page: Sequence[RowMapping]) -> dict[bytes, list[Saving]]:
+        """Return the savings that came with these calls: they bear the same time."""
+        times = [row["started_at"] for row in page]
+        query = select(savings).where(
+            savings.c.started_at.between(min(times), max(times)),
+            savings.c.call.in_([row["id"] for row in page]),
+        )
+        found: dict[bytes, list[Saving]] = defaultdict(list)
+        for saving in self._savings(query.order_by(savings.c.seq)):
+            assert saving.run_id is not None
+            found[saving.run_id.bytes].append(saving)
+        return found
+
+    def savings(self, window: Window, filters: Filters) -> Iterator[Saving]:
+        """Read savings in order of time."""
+        conditions = self._conditions(savings, window.start, window.end, filters)
+        return self._savings(
+            select(savings).where(*conditions).order_by(savings.c.started_at, savings.c.seq)
+        )
+
+    def _savings(self, query: Select[Any]) -> Iterator[Saving]:
+        result = self._connection.execute(query, execution_options=_PAGED)
+        for page in result.mappings().partitions(_PAGE):
+            name = self._names({row["stage"] for row in page})
+            for row in page:
+                yield rows.saving_record(row, self._origin[row["origin"]], name)
+
+    def budget_events(self, window: Window) -> Iterator[BudgetEvent]:
+        """Read budget events in order of time."""
+        at = budget_events.c.at
+        query = select(budget_events).where(at >= window.start, at < window.end)
+        for row in self._connection.execute(query.order_by(at, budget_events.c.seq)).mappings():
+            yield rows.budget_event(row)
+
+    def runs(self, window: Window, filters: Filters, limit: int) -> list[RunTotals]:
+        """Return the runs that were active last, newest first."""
+        keys = self._latest_runs(window, filters, limit)
+        among = {table: _among_runs(table, keys) for table in (calls, savings)}
+        sums = self._row_sums("run", window.start, window.end, filters, among)
+        started, ended = calls.c.started_at, calls.c.started_at + calls.c.duration_us
+        query = (
+            select(*_keys("run", calls), func.min(started), func.max(ended))
+            .where(among[calls], *self._conditions(calls, window.start, window.end, filters))
+            .group_by(*_keys("run", calls))
+        )
+        times = {_key(row[:-2]): row[-2:] for row in self._connection.execute(query)}
+        name_of = self._personal_names(sums)
+        return [
+            RunTotals(
+                name_of[key],
+                started_at=rows.moment_of(times[key][0]),
+                ended_at=rows.moment_of(times[key][1]),
+                totals=_totals(sums[key]),
+            )
+            for key in keys
+        ]
+
+    def _latest_runs(self, window: Window, filters: Filters, limit: int) -> list[_Key]:
+        """Walk back in time until enough runs have been met."""
+        query = (
+            select(*_keys("run", calls))
+            .where(
+                calls.c.run.is_not(None),
+                *self._conditions(calls, window.start, window.end, filters),
+            )
+            .order_by(calls.c.started_at.desc(), calls.c.seq.desc())
+        )
+        met: dict[_Key, None] = {}
+        with self._connection.execute(query, execution_options=_PAGED) as result:
+            for row in result:
+                met[_key(row)] = None
+                if len(met) == limit:
+                    break
+        return list(met)
+
+    def recosted(self, window: Window, filters: Filters, rate_card: RateCard) -> Recosted:
+        """Price every billed call of a period again."""
+        recorded = recorded_unpriced = cost = unpriced = billed = 0
+        for call in self.calls(window, filters, newest_first=False):
+            if call.cached:
+                continue
+            billed += 1
+            recorded += call.cost_nano_usd or 0
+            recorded_unpriced += call.cost_nano_usd is None
+            priced = _priced(call, rate_card)
+            cost += priced or 0
+            unpriced += priced is None
+        return Recosted(billed, recorded, recorded_unpriced, cost, unpriced)
+
+    # How sums are put together
+
+    def _sums(self, group: str, window: Window, filters: Filters) -> _Sums:
+        """Return counts by group: a personal dimension, "origin", "hour" or "all"."""
+        sums = _no_sums()
+        hours, edges = window.split()
+        if group in PERSONAL or _needs_rows(filters):
+            edges = [(window.start, window.end)]
+        else:
+            self._add_hours(sums, group, hours, filters)
+        for start, end in edges:
+            for key, counts in self._row_sums(group, start, end, filters).items():
+                _add(sums[key], counts)
+        return sums
+
+    def _add_hours(self, sums: _Sums, group: str, hours: tuple[int, int], filters: Filters) -> None:
+        for table in (call_hours, saving_hours):
+            keys = [] if group == "all" else [table.c[group]]
+            query = select(*keys, *rollups.hour_sums(table)).group_by(*keys)
+            query = query.where(*self._hour_conditions(table, hours, filters))
+            if table is saving_hours:
+                query = query.where(table.c.observed == 0)
+            for row in self._connection.execute(query):
+                _add(sums[_key(row[: len(keys)])], _as_call_counts(table, row[len(keys) :]))
+
+    def _row_sums(
+        self,
+        group: str,
+        start: int,
+        end: int,
+        filters: Filters,
+        among: Mapping[Table, ColumnElement[bool]] | None = None,
+    ) -> _Sums:
+        sums = _no_sums()
+        for table, sums_of in ((calls, rollups.call_sums()), (savings, rollups.saving_sums())):
+            keys = _keys(group, table)
+            query = select(*keys, *sums_of).group_by(*keys)
+            query = query.where(*self._conditions(table, start, end, filters))
+            if table is savings:
+                query = query.where(savings.c.observed == 0)
+            if among is not None:
+                query = query.where(among[table])
+            for row in self._connection.execute(query):
+                _add(sums[_key(row[: len(keys)])], _as_call_counts(table, row[len(keys) :]))
+        return sums
+
+    def _by_period(
+        self, period: str, window: Window, filters: Filters, zone: tzinfo | None
+    ) -> dict[str, UsageTotals]:
+        """Sum per hour, day or month of a time zone, oldest first."""
+        grouped = _no_sums()
+        for (hour,), counts in self._sums("hour", window, filters).items():
+            start, stop = hour * HOUR_US, (hour + 1) * HOUR_US
+            first = _period_name(period, start, zone)
+            if first == _period_name(period, stop - 1, zone):
+                _add(grouped[first], counts)
+                continue
+            # A boundary falls into this hour: zones such as India's are half an hour off.
+            quarter = HOUR_US // 4
+            for begin in range(start, stop, quarter):
+                part = max(window.start, begin), min(window.end, begin + quarter)
+                if part[0] < part[1]:
+                    _add(
+                        grouped[_period_name(period, begin, zone)],
+                        self._row_sums("all", *part, filters)[()],
+                    )
+        return {name: _totals(grouped[name]) for name in sorted(grouped) if any(grouped[name])}
+
+    # How rows are chosen
+
+    def _conditions(
+        self, table: Table, start: int, end: int, filters: Filters
+    ) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if start > 0:
+            found.append(table.c.started_at >= start)
+        if end < _FOREVER:
+            found.append(table.c.started_at < end)
+        found += self._origin_conditions(table, filters)
+        for name in PERSONAL:
+            if name in filters:
+                found.append(self._personal_condition(table, name, filters[name]))  # type: ignore[literal-required]
+        return found
+
+    def _hour_conditions(
+        self, table: Table, hours: tuple[int, int], filters: Filters
+    ) -> list[ColumnElement[bool]]:
+        first, end = hours
+        return [
+            table.c.hour >= first,
+            table.c.hour < end,
+            *self._origin_conditions(table, filters),
+        ]
+
+    def _origin_conditions(self, table: Table, filters: Filters) -> list[ColumnElement[bool]]:
+        wanted = {
+            name: "" if value == UNATTRIBUTED else rows.clean(value)
+            for name, value in filters.items()
+            if name in ORIGIN_FIELDS
+        }
+        if not wanted:
+            return []
+        fitting = [
+            number
+            for number, origin in self._origin.items()
+            if all(origin[name] == value for name, value in wanted.items())
+        ]
+        return [table.c.origin.in_(fitting)]
+
+    def _personal_condition(self, table: Table, name: str, value: str) -> ColumnElement[bool]:
+        column = table.c[name]
+        if value == UNATTRIBUTED:
+            return column.is_(None)
+        if name == "user":
+            value = self._hidden(value)
+        key = rows.key_of(rows.clean(value))
+        number = self._connection.scalar(select(names.c.id).where(names.c.key == key))
+        known = column == (-1 if number is None else number)
+        if name == "run" and len(key) == 16:  # perhaps a call that is a run of its own
+            own = calls.c.id if table is calls else savings.c.call
+            return known | ((column == OWN_RUN) & (own == key))
+        return known
+
+    def _names(self, numbers: set[int]) -> dict[int, str]:
+        wanted, found = list(numbers), {}
+        for start in range(0, len(wanted), _PAGE):
+            query = select(names).where(names.c.id.in_(wanted[start : start + _PAGE]))
+            for number, key in self._connection.execute(query):
+                found[number] = rows.name_of(bytes(key))
+        return found
+
+    def _personal_names(self, keys: Iterable[_Key]) -> dict[_Key, str]:
+        """Return the names of users, threads and runs."""
+        wanted = list(keys)
+        name = self._names({key[0] for key in wanted if key[0]})
+        found: dict[_Key, str] = {key: name[key[0]] for key in wanted if key[0]}
+        return found | {
+            key: str(UUID(bytes=key[1])) for key in wanted if key[0] == OWN_RUN and len(key) == 2
+        }
+
+
+def _needs_rows(filters: Filters) -> bool:
+    return any(name in filters for name in PERSONAL)
+
+
+# What sums are keyed by, and how they are added
+
+_Key = tuple[Any, ...]
+_Sums = defaultdict[Any, list[int]]
+
+
+def _keys(group: str, table: Table) -> list[ColumnElement[Any]]:
+    """Return the columns of *table* that tell groups apart."""
+    if group == "all":
+        return []
+    if group == "hour":
+        return [rollups.hour_of(table)]
+    if group == "run":  # of the runs that are single calls, each is a group of its own
+        own = calls.c.id if table is calls else savings.c.call
+        return [table.c.run, case((table.c.run == OWN_RUN, own))]
+    return [table.c[group]]
+
+
+def _key(row: Iterable[Any]) -> _Key:
+    return tuple(bytes(part) if isinstance(part, memoryview) else part for part in row)
+
+
+def _among_runs(table: Table, keys: Iterable[_Key]) -> ColumnElement[bool]:
+    numbers = [number for number, _ in keys if number != OWN_RUN]
+    own = [call for number, call in keys if number == OWN_RUN]
+    call = calls.c.id if table is calls else savings.c.call
+    return table.c.run.in_(numbers) | ((table.c.run == OWN_RUN) & call.in_(own))
+
+
+def _no_sums() -> _Sums:
+    return defaultdict(lambda: [0] * len(CALL_COUNTS))
+
+
+def _add(sums: list[int], counts: Iterable[Any]) -> None:
+    for place, count in enumerate(counts):
+        sums[place] += int(count)  # PostgreSQL sums integers to decimals
+
+
+def _as_call_counts(table: Table, counts: Sequence[Any]) -> list[int]:
+    """Return sums over savings in the places of the sums over calls."""
+    if table is calls or table is call_hours:
+        return list(counts)
+    saved = dict(zip(SAVING_COUNTS, counts, strict=True))
+    as_counts = dict.fromkeys(CALL_COUNTS, 0)
+    as_counts["saved_tokens"] = (
+        saved["tokens_before"] - saved["tokens_after"] - saved["spent_tokens"]
+    )
+    as_counts["saved_nano_usd"] = saved["saved_nano_usd"]
+    return list(as_counts.values())
+
+
+def _totals(counts: Iterable[int]) -> UsageTotals:
+    return UsageTotals(**dict(zip(CALL_COUNTS, counts, strict=True)))
+
+
+def _largest_first(item: tuple[str, UsageTotals]) -> tuple[int, int, str]:
+    name, totals = item
+    return (-totals.total_tokens, -totals.calls, name)
+
+
+def _period_name(period: str, at: int, zone: tzinfo | None) -> str:
+    moment = rows.moment_of(at).astimezone(zone)
+    if period == "hour":
+        return moment.isoformat(timespec="minutes")
+    return moment.strftime("%Y-%m-%d" if period == "day" else "%Y-%m")
+
+
+def _effect(stage: str, observed: int, counts: Iterable[Any]) -> Effect:
+    sums = dict(zip(SAVING_COUNTS, map(int, counts), strict=True))
+    return Effect(
+        stage,
+        uses=sums["savings"],
+        tokens_before=sums["tokens_before"],
+        tokens_after=sums["tokens_after"],
+        spent_tokens=sums["spent_tokens"],
+        saved_nano_usd=sums["saved_nano_usd"],
+        unpriced_uses=sums["unpriced"],
+        inexact_uses=sums["inexact"],
+        observed=bool(observed),
+    )
+
+
+def _with_savings(call: CallRecord, saved: Sequence[Saving] | None) -> CallRecord:
+    return replace(call, savings=tuple(saved)) if saved else call
+
+
+def _priced(call: CallRecord, rate_card: RateCard) -> int | None:
+    """Price by the name that answered, else by the name that was asked for, as the handler does."""
+    for name in (call.response_model, call.model):
+        if name:
+            rates = rate_card.rates(
+                name, call.provider, at=call.started_at, service_tier=call.service_tier
+            )
+            if rates is not None:
+                return rates.cost(call.usage)
+    return None

@@ -1,0 +1,375 @@
+"""Events to rows and back.
+
+A row is a tuple in the order of its table's columns, with names and origins still as they are:
+the writer replaces them by numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS
+from langchain_tokenopt.usage import (
+    Attribution,
+    BudgetEvent,
+    CallRecord,
+    Saving,
+    Source,
+    Status,
+    Usage,
+    UsageEvent,
+)
+
+HOUR_US = 3_600_000_000
+"""Microseconds in an hour, the width of a rollup."""
+
+LARGEST = 10**15
+"""Larger numbers are stored as this one, with a flaw that says so: sums must fit into 64 bits."""
+
+OWN_RUN = 0
+"""Stored as ``run`` of a call that was not made inside any other run: its own id is the run's."""
+
+STATUSES: tuple[Status, ...] = ("ok", "failed", "abandoned")
+_STATUS_NUMBER = {status: number for number, status in enumerate(STATUSES)}
+_SOURCES: tuple[Source, ...] = ("reported", "estimated")
+_STAGE_SEPARATOR = " + "
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_TEXT_MARK = b"\0"
+
+Origin = tuple[str, ...]
+
+
+def microseconds(moment: datetime) -> int:
+    """Return microseconds since 1970; a time without a zone is taken as UTC.
+
+    Example:
+        >>> microseconds(datetime(1970, 1, 1, 1))
+        3600000000
+    """
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment_of(microseconds: int) -> datetime:
+    """Return the time in UTC.
+
+    Example:
+        >>> moment_of(3_600_000_000).isoformat()
+        '1970-01-01T01:00:00+00:00'
+    """
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def clean(text: object) -> str:
+    """Return *text* as any database can store it: no NUL, no half characters."""
+    kept = str(text)
+    if kept.isascii() and "\0" not in kept:
+        return kept
+    return kept.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def key_of(name: str) -> bytes:
+    """Return *name* as the ``names`` table keeps it: UUIDs, which are many, in 16 bytes.
+
+    Example:
+        >>> len(key_of("0199a4a6-43a2-7cc2-9c5c-3a1f5c3b8e61")), key_of("alice")
+        (16, b'alice')
+    """
+    if len(name) == 36:
+        try:
+            number = UUID(name)
+        except ValueError:
+            pass
+        else:
+            if str(number) == name:
+                return number.bytes
+    key = name.encode()
+    # A text that looks like a number, or like a marked text, is marked.
+    return _TEXT_MARK + key if len(key) == 16 or key.startswith(_TEXT_MARK) else key
+
+
+def name_of(key: bytes) -> str:
+    """Undo :func:`key_of`.
+
+    Example:
+        >>> name_of(key_of("sixteen letters!"))
+        'sixteen letters!'
+    """
+    if len(key) == 16 and not key.startswith(_TEXT_MARK):
+        return str(UUID(bytes=key))
+    return key.removeprefix(_TEXT_MARK).decode()
+
+
+def hidden(user: str, secret: bytes) -> str:
+    """Return a keyed hash in place of *user*: the same user, the same hash, no way back."""
+    return (
+        "user-" + hmac.new(secret, user.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:24]
+    )
+
+
+def origin_of(call: CallRecord) -> Origin:
+    """Return what *call* has in common with many others."""
+    made_by = call.attribution
+    return (
+        made_by.agent or "default",
+        made_by.node or "",
+        made_by.tool or "",
+        made_by.purpose or "",
+        call.model or "",
+        call.provider or "",
+        call.response_model or "",
+        call.service_tier or "",
+        call.rates_version or "",
+        _STAGE_SEPARATOR.join(call.stages) if call.stages else "",
+    )
+
+
+def saving_origin(saving: Saving) -> Origin:
+    """Return the origin of a saving whose call is not at hand."""
+    return (saving.agent, "", "", "", saving.model or "", *[""] * (len(ORIGIN_FIELDS) - 5))
+
+
+def digest_of(origin: Origin) -> bytes:
+    """Return 16 bytes that stand for *origin*."""
+    return hashlib.blake2b(json.dumps(origin).encode(), digest_size=16).digest()
+
+
+def call_numbers(call: CallRecord) -> list[Any]:
+    """Return the columns from ``id`` to ``estimated``, and the flaws in place of what follows."""
+    usage = call.usage
+    first_chunk = call.first_chunk_seconds
+    numbers: list[Any] = [
+        call.run_id.bytes,
+        max(0, microseconds(call.started_at)),
+        _duration(call.duration_seconds),
+        None if first_chunk is None else _duration(first_chunk),
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.reasoning_tokens,
+        usage.input_audio_tokens,
+        usage.output_audio_tokens,
+        call.cost_nano_usd,
+        call.saved_nano_usd,
+        _STATUS_NUMBER[call.status],
+        int(call.cached),
+        int(call.source == "estimated"),
+    ]
+    flaws = list(call.flaws)
+    for place in range(4, 14):
+        number = numbers[place]
+        if number is not None and not -LARGEST <= number <= LARGEST:
+            flaws.append(f"{number:,} was stored as {_within(number):,}")
+            numbers[place] = _within(number)
+        elif number is not None and type(number) is not int:
+            numbers[place] = int(number)
+    numbers.append("\n".join(map(clean, flaws)) or None)
+    return numbers
+
+
+def saving_numbers(saving: Saving, started_at: int) -> list[Any]:
+    """Return ``id``, ``started_at`` and the columns from ``output_side`` to ``saved_nano_usd``."""
+    money = saving.saved_nano_usd
+    return [
+        saving.id.bytes,
+        started_at,
+        int(saving.side == "output"),
+        int(saving.observed),
+        int(saving.exact),
+        _within(saving.tokens_before),
+        _within(saving.tokens_after),
+        _within(saving.spent_tokens),
+        None if money is None else _within(money),
+    ]
+
+
+def budget_row(happened: BudgetEvent, at: int) -> list[Any]:
+    """Return a whole row of ``budget_events``."""
+    return [
+        happened.id.bytes,
+        at,
+        happened.kind,
+        clean(happened.budget),
+        clean(happened.agent),
+        _within(happened.spent_tokens),
+        _within(happened.held_tokens),
+        _within(happened.limit_tokens),
+        clean(happened.detail),
+        None if happened.run is None else clean(happened.run),
+        None if happened.run_id is None else happened.run_id.bytes,
+        None if happened.thread is None else clean(happened.thread),
+    ]
+
+
+def _within(number: int) -> int:
+    """Return *number*, or the largest that is stored."""
+    return max(-LARGEST, min(LARGEST, int(number)))
+
+
+def _duration(seconds: float) -> int:
+    """Return microseconds; 0 for what is no length of time."""
+    return _within(round(seconds * 1e6)) if math.isfinite(seconds) else 0
+
+
+# Rows to events
+
+
+def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, str]) -> CallRecord:
+    """Make the record of a row, without its savings."""
+    run_id = UUID(bytes=bytes(row["id"]))
+    run = row["run"]
+    return CallRecord(
+        run_id=run_id,
+        model=origin["model"] or None,
+        provider=origin["provider"] or None,
+        usage=Usage(
+            row["input_tokens"],
+            row["output_tokens"],
+            row["cache_read_tokens"],
+            row["cache_write_tokens"],
+            row["cache_write_1h_tokens"],
+            row["reasoning_tokens"],
+            row["input_audio_tokens"],
+            row["output_audio_tokens"],
+        ),
+        started_at=moment_of(row["started_at"]),
+        duration_seconds=row["duration_us"] / 1e6,
+        cost_nano_usd=row["cost_nano_usd"],
+        source=_SOURCES[row["estimated"]],
+        status=STATUSES[row["status"]],
+        cached=bool(row["cached"]),
+        attribution=Attribution(
+            agent=origin["agent"],
+            node=origin["node"] or None,
+            tool=origin["tool"] or None,
+            user=name.get(row["user"]),
+            thread=name.get(row["thread"]),
+            purpose=origin["purpose"] or None,
+        ),
+        run=str(run_id) if run == OWN_RUN else name.get(run),
+        saved_nano_usd=row["saved_nano_usd"],
+        first_chunk_seconds=None if row["first_chunk_us"] is None else row["first_chunk_us"] / 1e6,
+        response_model=origin["response_model"] or None,
+        service_tier=origin["service_tier"] or None,
+        stages=tuple(origin["stages"].split(_STAGE_SEPARATOR)) if origin["stages"] else (),
+        flaws=tuple(row["flaws"].split("\n")) if row["flaws"] else (),
+        rates_version=origin["rates_version"] or None,
+    )
+
+
+def saving_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, str]) -> Saving:
+    """Make the saving of a row."""
+    return Saving(
+        stage=name[row["stage"]],
+        tokens_before=row["tokens_before"],
+        tokens_after=row["tokens_after"],
+        side="output" if row["output_side"] else "input",
+        spent_tokens=row["spent_tokens"],
+        saved_nano_usd=row["saved_nano_usd"],
+        exact=bool(row["exact"]),
+        observed=bool(row["observed"]),
+        run_id=None if row["call"] is None else UUID(bytes=bytes(row["call"])),
+        agent=origin["agent"],
+        model=origin["model"] or None,
+        at=moment_of(row["started_at"]),
+        id=UUID(bytes=bytes(row["id"])),
+    )
+
+
+def budget_event(row: RowMapping) -> BudgetEvent:
+    """Make the budget event of a row."""
+    return BudgetEvent(
+        kind=row["kind"],
+        budget=row["budget"],
+        agent=row["agent"],
+        spent_tokens=row["spent_tokens"],
+        held_tokens=row["held_tokens"],
+        limit_tokens=row["limit_tokens"],
+        detail=row["detail"],
+        run=row["run"],
+        run_id=None if row["run_id"] is None else UUID(bytes=bytes(row["run_id"])),
+        thread=row["thread"],
+        at=moment_of(row["at"]),
+        id=UUID(bytes=bytes(row["id"])),
+    )
+
+
+# Events to lines of text, for when the database cannot be reached
+
+
+def to_line(event: UsageEvent) -> str:
+    """Return *event* as one line of JSON."""
+    fields = asdict(event)
+    return json.dumps({"event": type(event).__name__, **fields}, default=_plain)
+
+
+def from_line(line: str) -> UsageEvent:
+    """Undo :func:`to_line`.
+
+    Raises:
+        ValueError: If the line is not an event.
+    """
+    try:
+        fields = json.loads(line)
+        kind = fields.pop("event")
+        if kind == "CallRecord":
+            return _call_from(fields)
+        if kind == "Saving":
+            return Saving(**_with_times(fields))
+        if kind == "BudgetEvent":
+            return BudgetEvent(**_with_times(fields))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a usage event: {line[:80]!r}") from error
+    raise ValueError(f"not a usage event: {line[:80]!r}")
+
+
+def _call_from(fields: dict[str, Any]) -> CallRecord:
+    fields |= {
+        "usage": Usage(**fields["usage"]),
+        "attribution": Attribution(**fields["attribution"]),
+        "stages": tuple(fields["stages"]),
+        "flaws": tuple(fields["flaws"]),
+        "savings": tuple(Saving(**_with_times(saving)) for saving in fields["savings"]),
+    }
+    return CallRecord(**_with_times(fields))
+
+
+_UUIDS = ("id", "run_id")
+_TIMES = ("at", "started_at")
+
+
+def _with_times(fields: dict[str, Any]) -> dict[str, Any]:
+    """Turn ids and times back into what they were."""
+    for name in _UUIDS:
+        if fields.get(name) is not None:
+            fields[name] = UUID(fields[name])
+    for name in _TIMES:
+        if fields.get(name) is not None:
+            fields[name] = datetime.fromisoformat(fields[name])
+    return fields
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def without_user(event: UsageEvent, secret: bytes | None) -> UsageEvent:
+    """Return *event* as it may be stored: with a hash in place of the user, if a key is given."""
+    if secret is None or not isinstance(event, CallRecord) or event.attribution.user is None:
+        return event
+    user = hidden(event.attribution.user, secret)
+    return replace(event, attribution=replace(event.attribution, user=user))
