@@ -267,11 +267,11 @@ _WRAPPED = re.compile(
 )
 """Names with the path of their provider around them: Google's resources and Bedrock's ARNs."""
 
-_OLLAMA_TAG = re.compile(r":(latest|\d+(\.\d+)?[bm])\b")
-"""How Ollama names what runs on the user's own machine: ``deepseek-r1:8b``.
+_OPEN_WEIGHTS = re.compile(r":latest$|[:-](\d+x)?\d+(\.\d+)?b\b")
+"""Names with a size or an Ollama tag: ``deepseek-r1:8b``, ``deepseek-r1-distill-qwen-7b``.
 
-Seen where ``ChatOpenAI(base_url=...)`` speaks to a local server; the vendor of the same name has
-nothing to do with it.
+Anybody can serve such a model, often on their own machine behind ``ChatOpenAI(base_url=...)``; the
+name alone does not say who sends the bill.
 """
 
 _MAX_RESOLVED = 4_096
@@ -371,10 +371,11 @@ class RateCard:
             batch: True for calls of a batch API.
 
         A provider that genai-prices knows is the only one asked, and where it does not list the
-        model there is no price. Gateways lead on to the vendor: ``vendor/model`` with OpenRouter,
-        LiteLLM and OpenAI (whose protocol many speak), and with the last two a bare name that
-        exactly one vendor claims. Azure lists the models of the vendors it resells. Fakes, local
-        models, subscriptions and hosts whose prices genai-prices lacks are unpriced
+        model there is no price; Azure and Google list the models of the vendors they resell.
+        OpenRouter, LiteLLM and OpenAI (whose protocol many speak) lead on to others: to the vendor
+        in ``vendor/model``, and with a bare name to the only vendor who claims such names, unless
+        the name has a size in it (``-7b``), as open weights have. Fakes, local models,
+        subscriptions and hosts whose prices genai-prices lacks are unpriced
         (``UNPRICED_PROVIDERS``).
 
         Prices that ``genai_prices.UpdatePrices`` fetches are seen on the next UTC day, or at once
@@ -529,14 +530,14 @@ def _places(
     for name in spellings:
         if asked:
             yield asked, name
-        if (asked and vendor not in _GATEWAYS) or _OLLAMA_TAG.search(name):
+        if asked and vendor not in _GATEWAYS:
             continue
         if vendor is None or vendor in _GATEWAYS:
             for separator in "/:":
                 prefix, _, rest = name.partition(separator)
                 if owner := by_id.get(_vendor(prefix) or ""):
                     yield owner, rest
-        if vendor != "openrouter":
+        if not _OPEN_WEIGHTS.search(name):
             claims = [p for p in providers if p.model_match and p.model_match.is_match(name)]
             if len(claims) == 1:
                 yield claims[0], name
@@ -671,8 +672,6 @@ def _price(value: Any, where: str) -> Decimal:
         ValueError: If it is not a number, or below 0.
     """
     try:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
-            raise InvalidOperation
         price = Decimal(str(value).strip())
         if not price.is_finite():
             raise InvalidOperation

@@ -310,6 +310,7 @@ def test_without_a_time_it_is_now(card: RateCard) -> None:
         ("groq", "llama-3.3-70b-versatile"),
         ("litellm", "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         ("litellm", "gpt-4o"),
+        ("litellm", "groq/llama-3.1-8b-instant"),
         ("mistral", "mistral-small-latest"),
         ("mistralai", "codestral-latest"),
         ("OpenAI", "GPT-4o"),
@@ -347,6 +348,8 @@ def test_names_that_langchain_uses_are_priced(
         ("ollama", "gpt-oss:20b"),
         ("openai", "deepseek-r1:8b"),
         ("openai", "deepseek-r1:latest"),
+        ("openai", "deepseek-r1-distill-qwen-7b"),
+        ("litellm", "nobody/claude-sonnet-4-5"),
         ("huggingface", "mistralai/Mistral-7B-Instruct-v0.3"),
         ("llamacpp", "gpt-4o"),
         ("openai-codex", "gpt-5"),
@@ -575,7 +578,7 @@ def test_own_prices_win(tmp_path: Path) -> None:
         '[models."openai/gpt-4o"]\n'
         "input = 0.1\n"
         'output = "0.30"\n'
-        "cache_read = 0.000000000000000007\n"
+        "cache_read = 1.123456789012345678\n"
         "request = 0.01\n"
     )
     rates = RateCard(file).rates("gpt-4o", "openai", NOON)
@@ -584,7 +587,7 @@ def test_own_prices_win(tmp_path: Path) -> None:
     assert {
         "input": Decimal("0.1"),
         "output": Decimal("0.3"),
-        "cache_read": Decimal("0.000000000000000007"),
+        "cache_read": Decimal("1.123456789012345678"),
     } == rates.usd_per_million()
     assert rates.cost(Usage()) == 10_000_000
 
