@@ -22,6 +22,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, BaseLLM, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import (
     ChatGeneration,
     ChatGenerationChunk,
@@ -141,7 +142,7 @@ class FakeChat(BaseChatModel):
                 chunk.response_metadata = names
             yield ChatGenerationChunk(message=chunk)
         calls = [
-            {"name": c["name"], "args": json.dumps(c["args"]), "id": f"call_{i}", "index": i}
+            tool_call_chunk(name=c["name"], args=json.dumps(c["args"]), id=f"call_{i}", index=i)
             for i, c in enumerate(answer.tool_calls)
         ]
         last = AIMessageChunk(content="", tool_call_chunks=calls, chunk_position="last")

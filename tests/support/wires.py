@@ -215,11 +215,17 @@ class ChatCompletions(Wire):
             "total_tokens": usage.total_tokens,
             "prompt_tokens_details": {
                 "cached_tokens": usage.cache_read_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
                 "audio_tokens": usage.input_audio_tokens,
+                "image_tokens": 0,
+                "text_tokens": usage.input_tokens - usage.input_audio_tokens,
             },
             "completion_tokens_details": {
                 "reasoning_tokens": usage.reasoning_tokens,
                 "audio_tokens": usage.output_audio_tokens,
+                "text_tokens": usage.output_tokens - usage.output_audio_tokens,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
             },
         }
 
