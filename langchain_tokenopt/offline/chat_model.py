@@ -290,7 +290,7 @@ _ALTERNATIVES = re.compile(
 
 def _closing(prompt: Prompt, max_words: int) -> str:
     """Return the line that decides between alternatives such as "BUY, HOLD or SELL", if asked."""
-    match = _ALTERNATIVES.search(prompt.request)
+    match = _ALTERNATIVES.search(prompt.instructions)
     if match is None:
         return ""
     names = re.findall(r"[A-Z]{2,}", match["names"])

@@ -26,7 +26,9 @@ class Prompt:
     """A prompt, taken apart."""
 
     request: str
-    """What the user asks for, system instructions first."""
+    """What the user asks for: the last human message without the documents in it."""
+    instructions: str
+    """The same, after what the system messages ask for."""
     max_words: int | None
     sentences: Sentences
     """Of the material."""
@@ -61,7 +63,8 @@ class Prompt:
             material = [asked]
         limit = word_limit(asked)
         return cls(
-            request="\n".join([*told, asked]),
+            request=asked,
+            instructions="\n".join([*told, asked]),
             max_words=word_limit("\n".join(told)) if limit is None else limit,
             sentences=Sentences(split_sentences("\n\n".join(material))),
             called=tuple(
@@ -166,7 +169,7 @@ def word_limit(text: str) -> int | None:
 _TERMINATED = re.compile(r"[.!?…:;][\"'”\u2019»)\]]*$|[\u3002\uff01\uff1f]$")
 _LINE_START = re.compile(r"\s*(?:[-*+•>#|]|\d+[.)]\s|[^\W\d_][\w .'-]{0,40}:\s)")
 _SENTENCE_END = re.compile(
-    r"(?<=[.!?…])[\"'”\u2019»)\]]*\s+(?=[\"'“„«(\[]*[^\Wa-z_])|(?<=[\u3002\uff01\uff1f])\s*"
+    r"(?<=[.!?…])[\"'”\u2019»)\]]*\s+(?=[^\sa-zß-ÿ])|(?<=[\u3002\uff01\uff1f])\s*"
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:[A-Za-z]|e\.g|i\.e|z\.B|bzw|ca|vs|approx|no|nos|fig|dr|mr|mrs|ms|st|inc|corp|ltd|co"
@@ -283,6 +286,7 @@ class Sentences:
     B = 0.75
     SALIENT_TERMS = 20
     SALIENT_WEIGHT = 0.2
+    TELLING_WORDS = 6
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
@@ -301,10 +305,15 @@ class Sentences:
         self._salient = dict.fromkeys(by_salience[: self.SALIENT_TERMS], self.SALIENT_WEIGHT)
 
     def ranked(self, query: str) -> list[int]:
-        """Return the indices of the sentences, best first, the earlier first among equals."""
-        weights = Counter(terms_of(query))
+        """Return the indices of the sentences, best first, the earlier first among equals.
+
+        The last line of the query counts double: a long request says last what is to be done.
+        """
+        last = query.rstrip().rpartition("\n")[2]
         wanted = self._salient | {
-            term: 1 + math.log(n) for term, n in weights.items() if term in self._idf
+            term: 1 + math.log(n)
+            for term, n in Counter(terms_of(f"{query}\n{last}\n{last}")).items()
+            if term in self._idf
         }
         scores = [self._score(terms, wanted) for terms in self._terms]
         return sorted(range(len(scores)), key=lambda index: (-scores[index], index))
@@ -339,20 +348,24 @@ class Sentences:
         )
 
     def _is_repetition(self, index: int, others: Iterable[int]) -> bool:
-        """Say whether a sentence has nearly the same terms as one of *others*."""
+        """Say whether nearly all of a sentence's terms stand in one of *others*, or the reverse."""
         own = self._terms[index].keys()
-        return any(
-            len(own & self._terms[other].keys()) >= 0.8 * len(own | self._terms[other].keys())
-            for other in others
-        )
+        for other in others:
+            theirs = self._terms[other].keys()
+            if len(own & theirs) >= 0.8 * min(len(own), len(theirs)):
+                return True
+        return False
 
     def _score(self, terms: Counter[str], wanted: Mapping[str, float]) -> float:
         longer = self.K1 * (1 - self.B + self.B * terms.total() / self._mean_length)
-        return sum(
+        score = sum(
             weight * self._idf[term] * terms[term] * (self.K1 + 1) / (terms[term] + longer)
             for term, weight in wanted.items()
             if term in terms
         )
+        # A row of figures or a fragment hardly says anything by itself, however well it matches.
+        words = sum(count for term, count in terms.items() if term.isalpha())
+        return score * min(1.0, words / self.TELLING_WORDS)
 
 
 def _terminated(sentence: str) -> str:

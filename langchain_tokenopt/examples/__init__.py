@@ -1,0 +1,1 @@
+"""Graphs to read, run and copy."""
