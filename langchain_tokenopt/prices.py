@@ -258,6 +258,9 @@ _GATEWAYS = frozenset({"litellm", "openai", "openrouter"})
 _ROUTING_SUFFIXES = (":exacto", ":floor", ":nitro", ":online")
 """OpenRouter's suffixes that choose among hosts of a model and do not name another model.
 
+They are charged at the listed price of the model, as calls without them are, although OpenRouter's
+hosts may differ in price.
+
 Source: https://openrouter.ai/docs/guides/routing/model-variants
 """
 
@@ -602,7 +605,7 @@ def _read_overrides(source: str | Path | Mapping[str, Any]) -> dict[str, _Own]:
     if isinstance(source, Mapping):
         where, content = "overrides", source
     else:
-        where, content = str(source), _read_toml(Path(source))
+        where, content = str(source), _read_toml(Path(source).expanduser())
     _refuse_unknown(content, {"models"}, where)
     read = {}
     for name, table in _table(content.get("models", {}), f"{where}: models").items():

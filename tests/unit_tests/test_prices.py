@@ -652,10 +652,11 @@ def test_own_prices_may_have_tiers() -> None:
 def test_the_environment_names_the_price_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an argument, TOKENOPT_PRICES says where the user's own prices are."""
+    """Without an argument, TOKENOPT_PRICES says where the user's own prices are, also in ~."""
     file = tmp_path / "prices.toml"
     file.write_text("[models.my-model]\ninput = 1\noutput = 2\n")
-    monkeypatch.setenv("TOKENOPT_PRICES", str(file))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TOKENOPT_PRICES", "~/prices.toml")
     default_rate_card.cache_clear()
     try:
         assert default_rate_card().rates("my-model") is not None
