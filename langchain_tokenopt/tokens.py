@@ -13,7 +13,6 @@ tiktoken itself expects. Without any of them an estimate is given and one warnin
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import hashlib
 import json
@@ -94,27 +93,29 @@ class TokenCounter(Protocol):
 
 # --- which model is it ---------------------------------------------------------------------------
 
-_PROVIDERS = frozenset(
-    (
-        "anthropic azure azure_ai azure_openai bedrock bedrock_converse cohere deepseek fireworks "
-        "google_anthropic_vertex google_genai google_vertexai groq huggingface ibm litellm "
-        "mistralai nvidia ollama openai openrouter perplexity together upstage vertex_ai xai"
-    ).split(" ")
+_PROVIDERS: Final = frozenset(
+    {
+        *("anthropic", "azure", "azure_ai", "azure_openai", "bedrock", "bedrock_converse"),
+        *("cohere", "deepseek", "fireworks", "google_anthropic_vertex", "google_genai"),
+        *("google_vertexai", "groq", "huggingface", "ibm", "litellm", "mistralai", "nvidia"),
+        *("ollama", "openai", "openrouter", "perplexity", "together", "upstage", "vertex_ai"),
+        "xai",
+    }
 )
 """Prefixes that ``init_chat_model("provider:model")`` and gateways put before a colon."""
 
-_REGION_AND_VENDOR = re.compile(
+_REGION_AND_VENDOR: Final = re.compile(
     r"^(?:(?:us|eu|apac|au|jp|ca|global|us-gov)\.)?"
     r"(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|mistral|moonshot|openai|qwen)\."
 )
 """Bedrock's ``us.anthropic.claude-...``."""
 
-_ENCODING_OF_NAME: Final = {
+_VOCABULARY_NAMES: Final = {
     "o200k_base": "o200k_base",
     "o200k_harmony": "o200k_base",
     "cl100k_base": "cl100k_base",
 }
-_OPENAI_ENCODINGS: Final = (
+_OPENAI_VOCABULARIES: Final = (
     ("o200k_base", re.compile(r"gpt-?(?:4o|4\.1|4\.5|5|oss)|chatgpt-4o|o[134](?![a-z0-9])")),
     (
         "cl100k_base",
@@ -126,30 +127,40 @@ _OPENAI_ENCODINGS: Final = (
 """As in ``tiktoken/model.py`` of tiktoken 0.14.0 (read 2026-11-21). ``o200k_harmony`` (gpt-oss)
 differs from ``o200k_base`` in special tokens only, which ordinary text never uses."""
 
-_LATER_OPENAI = re.compile(r"gpt-?\d|chatgpt|o\d(?![a-z0-9])|codex|computer-use")
+_LATER_OPENAI: Final = re.compile(r"gpt-?\d|chatgpt|o\d(?![a-z0-9])|codex|computer-use")
 
 _FAMILIES: Final = (
-    ("claude", ("claude",)),
-    ("gemini", ("gemini", "gemma", "learnlm")),
-    (
-        "mistral",
-        ("mistral", "mixtral", "codestral", "ministral", "magistral", "pixtral", "devstral"),
-    ),
-    ("llama", ("llama",)),
-    ("qwen", ("qwen", "qwq")),
-    ("deepseek", ("deepseek",)),
-    ("command", ("command",)),
-    ("grok", ("grok",)),
-    ("nova", ("nova",)),
+    ("claude-4.7", re.compile(r"claude-(?:opus-4[-.][7-9]|[a-z]+-(?:[5-9]|\d\d)(?!\d))")),
+    ("claude", re.compile(r"claude")),
+    ("gemini", re.compile(r"gemini|gemma|learnlm")),
+    ("mistral", re.compile(r"mi(?:ni)?stral|magistral|devstral|mixtral|codestral|pixtral")),
+    ("llama", re.compile(r"llama")),
+    ("qwen", re.compile(r"qwen|qwq")),
+    ("deepseek", re.compile(r"deepseek")),
+    ("command", re.compile(r"command")),
+    ("grok", re.compile(r"grok")),
+    ("nova", re.compile(r"nova")),
 )
+"""Models that share a tokenizer. Anthropic changed Claude's with Opus 4.7."""
+
+_NAME_ATTRIBUTES: Final = (
+    "tiktoken_model_name",
+    "model_name",
+    "model",
+    "model_id",
+    "azure_deployment",
+    "deployment_name",
+)
+_NESTING: Final = 8
+"""How many wrappers around a model are looked through."""
 
 
 def model_name_of(model: ModelLike) -> str:
     """Return the name that the provider knows *model* by.
 
-    Looks through bindings (``model.bind_tools(...)``, ``with_retry()``, fallbacks) and takes
-    ``tiktoken_model_name``, ``model_name``, ``model``, ``model_id`` or an Azure deployment's name;
-    the class name when there is none of them.
+    Looks through bindings (``model.bind_tools(...)``), retries, fallbacks and sequences, and takes
+    the first of ``tiktoken_model_name``, ``model_name``, ``model``, ``model_id`` and an Azure
+    deployment's name; the class name when there is none of them.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -158,27 +169,37 @@ def model_name_of(model: ModelLike) -> str:
     """
     if isinstance(model, str):
         return model
-    bound: Any = model
-    while (inner := getattr(bound, "bound", None) or getattr(bound, "runnable", None)) is not None:
-        override = (getattr(bound, "kwargs", None) or {}).get("model")
-        if isinstance(override, str):
-            return override
-        bound = inner
-    for attribute in _NAME_ATTRIBUTES:
-        name = getattr(bound, attribute, None)
+    return _name_within(model, _NESTING) or type(_innermost(model)).__name__
+
+
+def _name_within(runnable: Any, depth: int) -> str | None:
+    bound = (getattr(runnable, "kwargs", None) or {}) if depth else {}
+    override = bound.get("model") if isinstance(bound, Mapping) else None
+    candidates = (override, *(getattr(runnable, attribute, None) for attribute in _NAME_ATTRIBUTES))
+    for name in candidates:
         if isinstance(name, str) and name:
             return name
-    return type(bound).__name__
+    inner = _inner(runnable) if depth else []
+    return next(filter(None, (_name_within(part, depth - 1) for part in inner)), None)
 
 
-_NAME_ATTRIBUTES = (
-    "tiktoken_model_name",
-    "model_name",
-    "model",
-    "model_id",
-    "azure_deployment",
-    "deployment_name",
-)
+def _inner(runnable: Any) -> list[Any]:
+    """Return what a wrapper wraps: a binding's or a retry's model, the steps of a sequence."""
+    for attribute in ("bound", "runnable"):
+        wrapped = getattr(runnable, attribute, None)
+        if wrapped is not None:
+            return [wrapped]
+    steps = getattr(runnable, "steps", None)
+    return list(steps) if isinstance(steps, list) else []
+
+
+def _innermost(runnable: Any) -> Any:
+    for _ in range(_NESTING):
+        inner = _inner(runnable)
+        if len(inner) != 1:
+            break
+        runnable = inner[0]
+    return runnable
 
 
 @lru_cache(maxsize=1024)
@@ -198,29 +219,29 @@ class _Tokenizer:
     """How a model's text is counted."""
 
     family: str
-    encoding: str
+    vocabulary: str
     """The vocabulary to count with; for foreign families the nearest one."""
     exact: bool
     download: bool
-    """Worth a download: only where the vocabulary is the model's own."""
+    """Worth a download: only where the vocabulary is (probably) the model's own."""
 
 
 @lru_cache(maxsize=1024)
 def _tokenizer_of(name: str) -> _Tokenizer:
     bare = _bare_name(name)
-    if bare in _ENCODING_OF_NAME:
-        return _Tokenizer("openai", _ENCODING_OF_NAME[bare], exact=True, download=True)
-    for encoding, pattern in _OPENAI_ENCODINGS:
+    if bare in _VOCABULARY_NAMES:
+        return _Tokenizer("openai", _VOCABULARY_NAMES[bare], exact=True, download=True)
+    for vocabulary, pattern in _OPENAI_VOCABULARIES:
         if pattern.match(bare):
-            return _Tokenizer("openai", encoding, exact=True, download=True)
-    for family, marks in _FAMILIES:
-        if any(mark in bare for mark in marks):
+            return _Tokenizer("openai", vocabulary, exact=True, download=True)
+    for family, pattern in _FAMILIES:
+        if pattern.search(bare):
             return _Tokenizer(family, "o200k_base", exact=False, download=False)
     if _LATER_OPENAI.match(bare):
         return _Tokenizer(bare, "o200k_base", exact=False, download=True)
-    for encoding, pattern in _OPENAI_ENCODINGS:  # an Azure deployment called "prod-gpt-4o-eu"
+    for vocabulary, pattern in _OPENAI_VOCABULARIES:  # a deployment called "prod-gpt-4o-eu"
         if pattern.search(bare):
-            return _Tokenizer(bare, encoding, exact=False, download=True)
+            return _Tokenizer(bare, vocabulary, exact=False, download=True)
     return _Tokenizer(bare, "o200k_base", exact=False, download=False)
 
 
@@ -247,49 +268,58 @@ _unavailable: set[tuple[str, bool]] = set()
 _loading = threading.Lock()
 
 
-def _encoder(encoding: str, *, download: bool) -> _Encode | None:
-    """Return tiktoken's ``encode_ordinary`` for *encoding*, or ``None`` when it cannot be had."""
-    found = _encoders.get(encoding)
-    if found is not None or (encoding, download) in _unavailable:
+def _encoder(vocabulary: str, *, download: bool) -> _Encode | None:
+    """Return tiktoken's ``encode_ordinary``, or ``None`` when the vocabulary cannot be had."""
+    found = _encoders.get(vocabulary)
+    if found is not None or (vocabulary, download) in _unavailable:
         return found
     with _loading:
-        if encoding not in _encoders and (encoding, download) not in _unavailable:
-            _load(encoding, download=download)
-    return _encoders.get(encoding)
+        if vocabulary not in _encoders and (vocabulary, download) not in _unavailable:
+            try:
+                _encoders[vocabulary] = _load(vocabulary, download=download)
+            except _NoVocabularyError:
+                _unavailable.add((vocabulary, download))
+                if download:
+                    _warn_unavailable(vocabulary)
+    return _encoders.get(vocabulary)
 
 
-def _load(encoding: str, *, download: bool) -> None:
+def _warn_unavailable(vocabulary: str) -> None:
+    warnings.warn(
+        f"The vocabulary {vocabulary} is not on this machine and could not be downloaded within "
+        f"{DOWNLOAD_SECONDS:.0f} s, so token counts are estimates. "
+        'Run: pip install "langchain-tokenopt[offline]"',
+        TokenOptWarning,
+        stacklevel=2,
+    )
+
+
+def _load(vocabulary: str, *, download: bool) -> _Encode:
+    """Build tiktoken's encoding without tiktoken's own download.
+
+    tiktoken knows the splitting pattern, the special tokens, the address and the hash of every
+    vocabulary, but its request has no timeout (openai/tiktoken #232, #317). So its recipe is
+    followed with another reader in the place of that one; nothing of tiktoken's is changed.
+    """
     import tiktoken
     from tiktoken import registry
     from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
-    ready = registry.ENCODINGS.get(encoding)
-    if ready is not None:
-        _encoders[encoding] = ready.encode_ordinary
-        return
+    ready = registry.ENCODINGS.get(vocabulary)
+    if ready is not None:  # the application has loaded it already
+        return ready.encode_ordinary
+    recipe = openai_public.ENCODING_CONSTRUCTORS[vocabulary].__code__
+    if _READER not in recipe.co_names:  # a later tiktoken that reads in another way
+        raise _NoVocabularyError(vocabulary)
 
-    def load_ranks(url: str, expected_hash: str) -> dict[bytes, int]:
+    def read_ranks(url: str, expected_hash: str) -> dict[bytes, int]:
         return _ranks(_vocabulary(url, expected_hash, download=download))
 
-    # tiktoken knows each encoding's pattern, special tokens, address and hash, but reads the
-    # vocabulary by a request without a timeout (openai/tiktoken #232, #317). So its own recipe is
-    # followed with another reader in place of that one; nothing of tiktoken's is changed.
-    recipe = FunctionType(
-        getattr(openai_public, encoding).__code__,
-        {**vars(openai_public), "load_tiktoken_bpe": load_ranks},
-    )
-    try:
-        _encoders[encoding] = tiktoken.Encoding(**recipe()).encode_ordinary
-    except _NoVocabularyError:
-        _unavailable.add((encoding, download))
-        if download:
-            warnings.warn(
-                f"The vocabulary {encoding} is neither on this machine nor could it be downloaded "
-                f"within {DOWNLOAD_SECONDS:.0f} s, so token counts are estimates. "
-                'Run: pip install "langchain-tokenopt[offline]"',
-                TokenOptWarning,
-                stacklevel=2,
-            )
+    cook = FunctionType(recipe, {**vars(openai_public), _READER: read_ranks})
+    return tiktoken.Encoding(**cook()).encode_ordinary
+
+
+_READER: Final = "load_tiktoken_bpe"
 
 
 class _NoVocabularyError(Exception):
@@ -327,7 +357,7 @@ def _from_tiktoken_cache(url: str) -> bytes | None:
 
 def _own_cache() -> Path:
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "langchain-tokenopt"
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "langchain-tokenopt"
 
 
 def _from_own_cache(url: str) -> bytes | None:
@@ -397,27 +427,25 @@ def _keep(url: str, content: bytes) -> None:
 class _VocabularyCounter:
     """Counts with a vocabulary; estimates when it cannot be had. Loads on first use."""
 
-    __slots__ = ("_download", "_encode", "_encoding", "exact")
+    __slots__ = ("_download", "_encode", "_vocabulary", "exact")
 
-    def __init__(self, encoding: str, *, download: bool) -> None:
-        self._encoding = encoding
+    def __init__(self, vocabulary: str, *, download: bool) -> None:
+        self._vocabulary = vocabulary
         self._download = download
         self._encode: _Encode | None = None
         self.exact = True
 
     def count(self, text: str) -> TokenCount:
-        encode = self._encode
-        if encode is None:
-            encode = self._ready()
-        if len(text) > _LONG_TEXT:
-            return _count_long(encode, text, exact=self.exact)
+        encode = self._encode or self._ready()
+        if len(text) > _LONGEST_BLANK and self.exact:
+            return _count_long(encode, text)
         return TokenCount(len(encode(text)), self.exact)
 
     def _ready(self) -> _Encode:
-        encode = _encoder(self._encoding, download=self._download)
+        encode = _encoder(self._vocabulary, download=self._download)
         if encode is None:
             self.exact = False
-            encode = _estimated_pieces
+            encode = _guessed_tokens
         self._encode = encode
         return encode
 
@@ -428,7 +456,7 @@ class _FamilyCounter:
     __slots__ = ("_calibration", "_nearest")
 
     def __init__(self, tokenizer: _Tokenizer) -> None:
-        self._nearest = _VocabularyCounter(tokenizer.encoding, download=tokenizer.download)
+        self._nearest = _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
         self._calibration = _calibration_of(tokenizer.family)
 
     def count(self, text: str) -> TokenCount:
@@ -444,10 +472,10 @@ def counter_for(model: ModelLike) -> TokenCounter:
             model, a binding of one, or a vocabulary's name (``"cl100k_base"``).
 
     Returns:
-        For OpenAI models the real tokenizer: ``exact`` is true. For names that only look like
-        OpenAI's (``gpt-6``, an Azure deployment ``prod-gpt-4o``) the likely vocabulary, for all
-        others the ``o200k_base`` count times a factor of the model's family that
-        :func:`calibrate` corrects; both say ``exact=False``.
+        For OpenAI models the real tokenizer, ``exact=True``. For names that only look like
+        OpenAI's (``"gpt-6"``, an Azure deployment ``"prod-gpt-4o"``) the likely vocabulary, and
+        for everybody else the ``o200k_base`` count times a factor of the model's family, which
+        :func:`calibrate` corrects: both say ``exact=False``.
 
     Example:
         >>> counter_for("gpt-4o").count("Hello, world!")
@@ -462,47 +490,66 @@ def counter_for(model: ModelLike) -> TokenCounter:
 def _counter(name: str) -> TokenCounter:
     tokenizer = _tokenizer_of(name)
     if tokenizer.exact:
-        return _VocabularyCounter(tokenizer.encoding, download=tokenizer.download)
+        return _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
     return _FamilyCounter(tokenizer)
 
 
-_LONG_TEXT: Final = 20_000
-_LONG_BLANK: Final = re.compile(r"\s{10000,}")
-"""tiktoken 0.14.0 panics on some hundred thousand spaces in a row (a stack overflow in its regular
-expression for o200k_base), and a panic is no ``Exception``. Longer blanks are counted in pieces."""
+_LONGEST_BLANK: Final = 100_000
+"""More spaces or tabs in a row than this are counted in pieces. tiktoken 0.14.0 overflows its
+stack on a million of them (500,000 still pass) and panics, which no ``except Exception`` stops."""
+
+_BLANK: Final = re.compile(rf"\s{{{_LONGEST_BLANK},}}")
 
 
-def _count_long(encode: _Encode, text: str, *, exact: bool) -> TokenCount:
-    blanks = list(_LONG_BLANK.finditer(text))
-    if not blanks:
-        return TokenCount(len(encode(text)), exact)
+def _count_long(encode: _Encode, text: str) -> TokenCount:
     tokens = start = 0
-    for blank in blanks:
+    for blank in _BLANK.finditer(text):
         tokens += len(encode(text[start : blank.start()]))
-        tokens += sum(
-            len(encode(blank.group()[at : at + _BLANK_PIECE]))
-            for at in range(0, len(blank.group()), _BLANK_PIECE)
-        )
+        for at in range(blank.start(), blank.end(), _LONGEST_BLANK):
+            tokens += len(encode(text[at : min(at + _LONGEST_BLANK, blank.end())]))
         start = blank.end()
-    return TokenCount(tokens + len(encode(text[start:])), exact=False)
+    return TokenCount(tokens + len(encode(text[start:])), exact=start == 0)
 
 
-_BLANK_PIECE: Final = 8_192
+_LATIN: Final = "A-Za-z\u00c0-\u024f"
+_PIECES: Final = re.compile(
+    rf"(?P<word>[^\r\n\d{_LATIN}\x80-\U0010ffff]?"
+    r"(?:[A-Z\u00c0-\u00de]*[a-z\u00df-\u024f]+(?:'(?:s|t|re|ve|m|ll|d)(?![a-z]))?"
+    r"|[A-Z\u00c0-\u00de]+))"
+    r"|(?P<number>\d{1,3})"
+    r"|(?P<ideographs> ?[\u3040-\u9fff\uac00-\ud7a3]+)"
+    rf"|(?P<foreign> ?[^\x00-\x7f\u3040-\u9fff\uac00-\ud7a3{_LATIN}]+)"
+    rf"|(?P<signs> ?[^\s\d{_LATIN}\x80-\U0010ffff]+[\r\n/]*)"
+    r"|(?P<blank>\s*[\r\n]+|\s+(?!\S)|\s+)"
+)
 
-_PIECES = re.compile(r"[A-Za-z]+|\d{1,3}|[^\x00-\x7f]+|[ \t]+|[\r\n]+|[^\sA-Za-z\d]")
 
+def _guessed_tokens(text: str) -> list[int]:
+    """Guess the o200k_base tokens of *text* without the vocabulary; a list of that length.
 
-def _estimated_pieces(text: str) -> list[int]:
-    """Guess the number of o200k_base tokens without the vocabulary; a list of that length."""
+    Cuts the text about where the tokenizer does, and rates each piece by its kind and length. The
+    rates were fitted on 752 texts (program code, tool schemas, JSON, meetings, chats, encyclopedia,
+    arithmetic) and judged on 749 others: mean error 2 % to 8 % by kind of text, where characters
+    divided by four err 4 % to 39 %. Other scripts: mean error about 25 % on 17 sentences.
+    """
     tokens = 0.0
-    for piece in _PIECES.findall(text):
-        if piece.isascii():
-            if piece.isalpha():
-                tokens += 1 if len(piece) <= 8 else math.ceil(len(piece) / 6)
-            elif not piece.isspace() or len(piece) > 1 or piece in "\r\n":
+    for piece in _PIECES.finditer(text):
+        length = piece.end() - piece.start()
+        match piece.lastgroup:
+            case "word":
+                accents = len(piece.group().encode("utf-8", "surrogatepass")) - length
+                tokens += 1 + max(0, length - 7) / 8 + 0.6 * accents
+            case "signs":
+                tokens += 1 + max(0, length - 2) / 4
+            case "ideographs":
+                tokens += max(1.0, 0.75 * length)
+            case "foreign":
+                size = len(piece.group().encode("utf-8", "surrogatepass"))
+                tokens += max(1.0, size / 6)
+            case "blank":
+                tokens += 1 + length // 80
+            case _:
                 tokens += 1
-        else:
-            tokens += len(piece.encode("utf-8", "surrogatepass")) / 4
     return [0] * math.ceil(tokens)
 
 
@@ -624,53 +671,54 @@ def reset_calibration() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """What a provider puts around messages."""
+    """Tokens that a provider puts around messages."""
 
-    per_message: int = 3
-    per_role: int = 1
-    per_name: int = 1
-    per_reply: int = 3
-    per_tool_call: int = 4
-    published: bool = False
-    """Whether the provider publishes these numbers for the model."""
-
-
-_PUBLISHED_FRAME: Final = re.compile(r"gpt-(?:3\.5|35|4)")
-_CHATML: Final = _Frame(published=True)
-_LIKE_CHATML: Final = _Frame()
-_BARE: Final = _Frame(per_message=0, per_role=0, per_name=0, per_reply=0, per_tool_call=0)
+    message: int = 3
+    role: int = 1
+    name: int = 1
+    reply: int = 3
+    tool_call: int = 4
+    tools: int = 0
+    """Before the first tool schema."""
 
 
-def _frame_of(tokenizer: _Tokenizer, bare: str) -> _Frame:
-    if tokenizer.family == "gemini":
-        return _BARE
-    return _CHATML if _PUBLISHED_FRAME.match(bare) else _LIKE_CHATML
+_CHATML: Final = _Frame()
+_FRAMES: Final[Mapping[str, _Frame]] = {
+    "claude": _Frame(role=0, tools=346),
+    "claude-4.7": _Frame(role=0, tools=346),
+    "gemini": _Frame(message=0, role=0, name=0, reply=0, tool_call=0),
+}
+_KNOWN_FRAME: Final = re.compile(r"gpt-?(?:3\.5|35|4)")
 
 
 def count_messages(
     messages: MessagesLike, tools: Iterable[ToolLike] | None = None, model: ModelLike = ""
 ) -> TokenCount:
-    """Count what a request puts into the model: messages, tool schemas, images, and the frame.
+    """Count what a request puts into a model: messages, tool schemas, images, and their frame.
 
     Args:
-        messages: LangChain messages or anything that ``model.invoke`` takes in their place: a
-            string, a prompt value, ``("user", "...")`` tuples, OpenAI-style dicts.
+        messages: LangChain messages, or what ``model.invoke`` takes in their place: a string, a
+            prompt value, ``("user", "...")`` tuples, OpenAI-style dicts.
         tools: Tools as bound to the model: ``BaseTool``, functions, pydantic classes, schemas in
             OpenAI's or Anthropic's form.
         model: Name or object; without it the count is an estimate.
 
     Returns:
-        ``exact`` is true only when the tokenizer and every rule that was used are published for
-        this model: text messages and flat tool schemas of the gpt-3.5, gpt-4, gpt-4o and gpt-4.1
-        families, and images of known size. Everything else is an estimate and says so. A content
-        block that is not known is counted as its JSON, without the binary parts; base64 is
-        never counted as text.
+        ``exact`` is true when the tokenizer and every rule that was used are known for this model:
+        text, flat tool schemas and images of known size for gpt-3.5, gpt-4, gpt-4o, gpt-4.1 and
+        their kin. Past tool calls, nested schemas, reasoning, audio, files and all other models
+        are estimated. A content block that nobody knows is counted as its JSON without the binary
+        parts; base64 is never counted as text.
 
     Source:
-        https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken (read 2026-11-21):
-        3 tokens a message, 1 more for a name, 3 for the reply; the constants of tool schemas.
-        The 4 tokens around a past tool call are measured, not published: 40 prompt tokens for the
-        request in https://community.openai.com/t/538914 (gpt-3.5-turbo).
+        https://github.com/openai/openai-cookbook, How_to_count_tokens_with_tiktoken (2026-11-21):
+        3 tokens a message and 1 for the role, 1 more for a name, 3 for the reply, and the
+        constants for tool schemas. gpt-4.1 and gpt-4.5 were billed the same frame, o3 one token
+        less (https://community.openai.com/t/1262691); 4 tokens around a past tool call follow from
+        40 tokens billed for the request in https://community.openai.com/t/538914.
+        Claude puts 346 tokens before tools
+        (https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview, Claude 4 models);
+        Gemini reports bare text (https://ai.google.dev/gemini-api/docs/tokens).
 
     Example:
         >>> count_messages([("system", "Be brief."), ("user", "Hello!")], model="gpt-4o")
@@ -678,10 +726,9 @@ def count_messages(
     """
     tally = _Tally(model_name_of(model))
     for message in _as_messages(messages):
-        tally.message(message)
-    tally.tokens += tally.frame.per_reply
+        tally.add_message(message)
     if tools is not None:
-        tally.tools([_schema_of(tool) for tool in tools])
+        tally.add_tools([_schema_of(tool) for tool in tools])
     return TokenCount(tally.tokens, tally.exact)
 
 
@@ -698,143 +745,157 @@ def _as_messages(messages: MessagesLike) -> Sequence[BaseMessage]:
 class _Tally:
     """Adds up one request."""
 
-    __slots__ = ("bare", "counter", "exact", "family", "frame", "tokens")
+    __slots__ = ("_count", "_frame", "_tokenizer", "bare", "exact", "tokens")
 
     def __init__(self, name: str) -> None:
-        tokenizer = _tokenizer_of(name)
         self.bare = _bare_name(name)
-        self.family = tokenizer.family
-        self.frame = _frame_of(tokenizer, self.bare)
-        self.counter = _counter(name)
-        self.tokens = 0
-        self.exact = self.frame.published
+        self._tokenizer = _tokenizer_of(name)
+        self._frame = _FRAMES.get(self._tokenizer.family, _CHATML)
+        self._count = _counter(name).count
+        self.tokens = self._frame.reply
+        self.exact = _KNOWN_FRAME.match(self.bare) is not None
 
-    def text(self, text: str) -> None:
-        count = self.counter.count(text)
+    def add(self, count: TokenCount) -> None:
         self.tokens += count.tokens
         self.exact = self.exact and count.exact
 
-    def estimate(self, tokens: int) -> None:
-        self.tokens += tokens
+    def add_text(self, text: str) -> None:
+        if text:
+            self.add(self._count(text))
+
+    def add_estimate(self, tokens: int) -> None:
+        self.add(TokenCount(tokens, exact=False))
+
+    def add_json(self, value: Any) -> None:
+        """Count anything as JSON without its binary parts: an estimate."""
+        plain = _without_binary(value)
         self.exact = False
+        if plain:
+            self.add_text(_as_text(plain))
 
-    def message(self, message: BaseMessage) -> None:
-        self.tokens += self.frame.per_message + self.frame.per_role
+    def add_message(self, message: BaseMessage) -> None:
+        self.tokens += self._frame.message + self._frame.role
         if message.name:
-            self.text(message.name)
-            self.tokens += self.frame.per_name
-        calls = _tool_calls_of(message)
-        content = message.content
-        if isinstance(content, str):
-            self.text(content)
+            self.tokens += self._frame.name
+            self.add_text(message.name)
+        calls = _calls_of(message)
+        if isinstance(message.content, str):
+            self.add_text(message.content)
         else:
-            for block in content:
-                self.block(block, has_calls=bool(calls))
+            for block in message.content:
+                if not (calls and isinstance(block, Mapping) and block.get("type") in _CALLS):
+                    self.add_block(block)
         for name, arguments in calls:
-            self.text(name)
-            self.text(arguments)
-            self.estimate(self.frame.per_tool_call)
+            self.add_text(name)
+            self.add_text(arguments)
+            self.add_estimate(self._frame.tool_call)
 
-    def block(self, block: Any, *, has_calls: bool) -> None:
+    def add_block(self, block: Any) -> None:
         if isinstance(block, str):
-            self.text(block)
+            self.add_text(block)
             return
-        if not isinstance(block, Mapping):
-            self.unknown(block)
-            return
-        kind = block.get("type")
-        if kind in _TEXT_BLOCKS:
-            self.text(_str(block.get("text") or block.get("refusal")))
-        elif kind in _IMAGE_BLOCKS or _mime_of(block).startswith("image/"):
-            self.image(block)
-        elif kind in _THINKING_BLOCKS:
-            self.unknown({k: block[k] for k in ("reasoning", "thinking", "summary") if k in block})
-        elif kind in _CALL_BLOCKS:
-            if not has_calls:
-                self.unknown(
-                    {k: block[k] for k in ("name", "input", "args", "arguments") if k in block}
-                )
+        kind = block.get("type") if isinstance(block, Mapping) else None
+        text = block.get("text") if isinstance(block, Mapping) else None
+        if isinstance(text, str) and kind in _TEXTS:
+            self.add_text(text)
+        elif kind in _IMAGES:
+            self.add_image(_payload_of(block))
+        elif kind in _MEDIA:
+            self.add_media(_payload_of(block), text)
         elif kind == "tool_result":
             inner = block.get("content")
-            for part in inner if isinstance(inner, list) else [_str(inner)]:
-                self.block(part, has_calls=False)
-        elif kind in _MEDIA_BLOCKS:
-            self.media(block)
+            for part in inner if isinstance(inner, list) else [_as_text(inner)]:
+                self.add_block(part)
+        elif kind in _PARTS_THAT_COUNT:
+            self.add_json([block[key] for key in _PARTS_THAT_COUNT[kind] if key in block])
         else:
-            self.unknown(block)
+            self.add_json(block)
 
-    def image(self, block: Mapping[str, Any]) -> None:
-        source, detail = _image_source(block)
-        size = _pixel_size(source)
-        if size is None:
-            self.estimate(image_tokens(*_ASSUMED_PIXELS, self.bare, detail=detail).tokens)
-            return
-        count = image_tokens(*size, self.bare, detail=detail)
-        self.tokens += count.tokens
-        self.exact = self.exact and count.exact
+    def add_image(self, payload: _Payload) -> None:
+        size = _pixel_size(payload.content) if payload.content else None
+        count = image_tokens(*(size or _ASSUMED_PIXELS), self.bare, detail=payload.detail)
+        self.add(count if size else TokenCount(count.tokens, exact=False))
 
-    def media(self, block: Mapping[str, Any]) -> None:
-        self.estimate(_media_tokens(block, self.family))
-        text = block.get("text")
+    def add_media(self, payload: _Payload, text: Any) -> None:
         if isinstance(text, str):
-            self.text(text)
+            self.add_text(text)
+        elif payload.kind == "image":
+            self.add_image(payload)
+        elif payload.kind == "text" and payload.content is not None:
+            self.add_text(payload.content.decode("utf-8", "replace"))
+        else:
+            self.add_estimate(_media_tokens(payload, self._tokenizer.family))
 
-    def unknown(self, block: Any) -> None:
-        self.exact = False
-        text = json.dumps(_without_binary(block), ensure_ascii=False, default=str)
-        if text not in ("{}", "[]", "null", '""'):
-            self.text(text)
-
-    def tools(self, schemas: list[Mapping[str, Any]]) -> None:
+    def add_tools(self, schemas: list[Mapping[str, Any]]) -> None:
         if not schemas:
             return
-        if self.family != "openai":
-            self.unknown(schemas)
-            self.estimate(_TOOL_PREAMBLE.get(self.family, 0))
+        if self._tokenizer.family != "openai":
+            self.add_estimate(self._frame.tools)
+            for schema in schemas:
+                self.add_json(
+                    {k: schema[k] for k in ("name", "description", "parameters") if k in schema}
+                    or schema
+                )
             return
         for schema in schemas:
-            self.function(schema)
+            self.add_function(schema)
         self.tokens += _FUNCTIONS_END
 
-    def function(self, schema: Mapping[str, Any]) -> None:
-        if "name" not in schema:  # a provider's own tool: {"type": "web_search"}
-            self.unknown(schema)
+    def add_function(self, schema: Mapping[str, Any]) -> None:
+        if "name" not in schema:  # a tool that the provider runs: {"type": "web_search"}
+            self.add_json(schema)
             return
-        self.tokens += _FUNCTION_START[_tokenizer_of(self.bare).encoding]
-        self.text(f"{schema['name']}:{_str(schema.get('description')).removesuffix('.')}")
+        self.tokens += _FUNCTION_START[self._tokenizer.vocabulary]
+        self.add_text(f"{schema['name']}:{_description(schema)}")
         parameters = schema.get("parameters")
         if isinstance(parameters, Mapping):
-            self.properties(parameters, depth=0)
+            self.add_properties(parameters, depth=0)
 
-    def properties(self, schema: Mapping[str, Any], *, depth: int) -> None:
+    def add_properties(self, schema: Mapping[str, Any], *, depth: int) -> None:
         properties = schema.get("properties")
         if not isinstance(properties, Mapping) or not properties:
             return
         self.tokens += _PROPERTIES_START
         for key, value in properties.items():
-            self.tokens += _PROPERTY
-            self.property(str(key), value if isinstance(value, Mapping) else {}, depth=depth)
+            self.add_property(str(key), value if isinstance(value, Mapping) else {}, depth=depth)
 
-    def property(self, key: str, schema: Mapping[str, Any], *, depth: int) -> None:
-        kind = schema.get("type")
+    def add_property(self, key: str, schema: Mapping[str, Any], *, depth: int) -> None:
+        self.tokens += _PROPERTY
         choices = schema.get("enum")
         if isinstance(choices, list):
             self.tokens += _ENUM_START
             for choice in choices:
                 self.tokens += _ENUM_ITEM
-                self.text(_str(choice))
-        self.text(f"{key}:{_str(kind)}:{_str(schema.get('description')).removesuffix('.')}")
-        inner = [v for k in _NESTED for v in _as_list(schema.get(k)) if isinstance(v, Mapping)]
-        if inner or depth or not isinstance(kind, str):
+                self.add_text(_as_text(choice))
+        kind = schema.get("type")
+        self.add_text(f"{key}:{_as_text(kind)}:{_description(schema)}")
+        nested = [part for k in _NESTED for part in _parts(schema.get(k))]
+        if depth or nested or "properties" in schema or not isinstance(kind, str):
             self.exact = False  # the published rule knows flat schemas only
-        if "properties" in schema:
-            self.properties(schema, depth=depth + 1)
-        for part in inner:
-            if "properties" in part:
-                self.properties(part, depth=depth + 1)
-            elif depth < _DEEPEST:
-                self.property("", part, depth=depth + 1)
+        if depth < _DEEPEST_SCHEMA:
+            self.add_properties(schema, depth=depth + 1)
+            for part in nested:
+                self.add_property("", part, depth=depth + 1)
 
+
+_TEXTS: Final = frozenset({None, "text", "input_text", "output_text", "text-plain"})
+_IMAGES: Final = frozenset({"image", "image_url", "input_image"})
+_MEDIA: Final = frozenset(
+    {"audio", "document", "file", "input_audio", "input_file", "media", "text-plain", "video"}
+)
+_CALLS: Final = frozenset(
+    {"function_call", "input_json_delta", "tool_call", "tool_call_chunk", "tool_use"}
+)
+"""Repeated in ``AIMessage.tool_calls``, and counted there."""
+
+_PARTS_THAT_COUNT: Final[Mapping[Any, tuple[str, ...]]] = {
+    **dict.fromkeys(_CALLS, ("name", "args", "arguments", "input")),
+    "reasoning": ("reasoning", "summary"),
+    "refusal": ("refusal",),
+    "thinking": ("thinking",),
+    "redacted_thinking": (),
+}
+"""Of these blocks, what a model reads; ids, signatures and encrypted reasoning are not text."""
 
 _FUNCTION_START: Final = {"o200k_base": 7, "cl100k_base": 10}
 _PROPERTIES_START: Final = 3
@@ -842,53 +903,44 @@ _PROPERTY: Final = 3
 _ENUM_START: Final = -3
 _ENUM_ITEM: Final = 3
 _FUNCTIONS_END: Final = 12
+"""OpenAI's cookbook (see :func:`count_messages`); gpt-4o and gpt-4 for the two vocabularies."""
+
 _NESTED: Final = ("items", "anyOf", "allOf", "oneOf", "prefixItems", "additionalProperties")
-_DEEPEST: Final = 8
-
-_TOOL_PREAMBLE: Final[Mapping[str, int]] = {"claude": 346}
-
-_TEXT_BLOCKS: Final = frozenset({"text", "input_text", "output_text", "refusal", "text-plain"})
-_IMAGE_BLOCKS: Final = frozenset({"image", "image_url", "input_image"})
-_THINKING_BLOCKS: Final = frozenset({"reasoning", "thinking", "redacted_thinking"})
-_CALL_BLOCKS: Final = frozenset(
-    {"tool_use", "tool_call", "tool_call_chunk", "function_call", "input_json_delta"}
-)
-_MEDIA_BLOCKS: Final = frozenset(
-    {"audio", "input_audio", "video", "file", "input_file", "document", "media"}
-)
+_DEEPEST_SCHEMA: Final = 8
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def _parts(value: Any) -> list[Mapping[str, Any]]:
+    values = value if isinstance(value, list) else [value]
+    return [part for part in values if isinstance(part, Mapping)]
 
 
-def _str(value: Any) -> str:
+def _description(schema: Mapping[str, Any]) -> str:
+    return _as_text(schema.get("description")).removesuffix(".")
+
+
+def _as_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _tool_calls_of(message: BaseMessage) -> list[tuple[str, str]]:
+def _calls_of(message: BaseMessage) -> list[tuple[str, str]]:
     """Return name and arguments of every call that *message* carries."""
-    calls = [
-        (_str(call.get("name")), _str(call.get("args")))
-        for call in (
-            *getattr(message, "tool_calls", ()),
-            *getattr(message, "invalid_tool_calls", ()),
-        )
-    ]
+    calls = (*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ()))
+    if calls:
+        return [(_as_text(call["name"]), _as_text(call["args"])) for call in calls]
     legacy = message.additional_kwargs.get("function_call")
-    if isinstance(legacy, Mapping) and not calls:
-        calls.append((_str(legacy.get("name")), _str(legacy.get("arguments"))))
-    return calls
+    if isinstance(legacy, Mapping):
+        return [(_as_text(legacy.get("name")), _as_text(legacy.get("arguments")))]
+    return []
 
 
 def _schema_of(tool: ToolLike) -> Mapping[str, Any]:
     """Return a tool's function schema, or a provider's own tool as it is."""
     if isinstance(tool, Mapping):
-        if isinstance(tool.get("function"), Mapping):
-            inner: Mapping[str, Any] = tool["function"]
-            return inner
+        function = tool.get("function")
+        if isinstance(function, Mapping):
+            return function
         if "input_schema" in tool:
             return {**tool, "parameters": tool["input_schema"]}
         if "name" in tool or "type" in tool:
@@ -898,192 +950,338 @@ def _schema_of(tool: ToolLike) -> Mapping[str, Any]:
     return convert_to_openai_function(tool)
 
 
-# --- images, audio, files ------------------------------------------------------------------------
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}\s*")
+_DEEPEST_JSON: Final = 24
 
-_ASSUMED_PIXELS: Final = (1024, 1024)
+
+def _without_binary(value: Any, depth: int = 0) -> Any:
+    """Copy *value* as JSON data without its binary parts."""
+    if depth > _DEEPEST_JSON or isinstance(value, bytes | bytearray | memoryview):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _without_binary(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_without_binary(inner, depth + 1) for inner in value]
+    if isinstance(value, str) and (value.startswith("data:") or _BASE64.fullmatch(value)):
+        return None
+    return value
+
+
+# --- images, audio, files ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
-    """OpenAI's older rule: a base and so much for every 512 pixel tile."""
+    """OpenAI's older rule: a base, and so much for every tile of 512 pixels.
+
+    The image is first shrunk to 2048 pixels on its long side, then to 768 on its short side.
+    """
 
     base: int
-    per_tile: int
+    tile: int
 
-    def tokens(self, width: int, height: int, detail: str | None) -> int:
+    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
         if detail == "low":
-            return self.base
+            return TokenCount(self.base, exact=True)
         shrink = min(1.0, 2048 / max(width, height))
-        width, height = round(width * shrink), round(height * shrink)
+        width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
         shrink = min(1.0, 768 / min(width, height))
         width, height = round(width * shrink), round(height * shrink)
-        return self.base + self.per_tile * math.ceil(width / 512) * math.ceil(height / 512)
+        tiles = math.ceil(width / 512) * math.ceil(height / 512)
+        return TokenCount(self.base + self.tile * tiles, exact=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Patches:
-    """OpenAI's newer rule: so much for every 32 pixel patch, up to a budget of patches."""
+    """OpenAI's newer rule: so much for every patch of 32 pixels, within a budget of patches."""
 
-    per_patch: float
-    most: int = 1536
+    rate: float
+    high: int = 1536
+    """Budget of patches for ``detail="high"``."""
+    auto: int = 1536
+    """Budget for ``"auto"`` and ``"original"``."""
+    published: bool = True
 
-    def tokens(self, width: int, height: int, detail: str | None) -> int:
+    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
+        budget = self.high if detail in ("high", "low") else self.auto
         patches = math.ceil(width / 32) * math.ceil(height / 32)
-        if patches > self.most:
-            shrink = math.sqrt(32 * 32 * self.most / (width * height))
+        fits = patches <= budget
+        if not fits:
+            shrink = math.sqrt(32 * 32 * budget / (width * height))
             across, down = width * shrink / 32, height * shrink / 32
-            shrink *= min(math.floor(across) / across, math.floor(down) / down)
-            patches = math.ceil(width * shrink / 32) * math.ceil(height * shrink / 32)
-        return math.ceil(min(patches, self.most) * self.per_patch)
+            shrink *= min(1, *(math.floor(side) / side for side in (across, down) if side >= 1))
+            patches = math.ceil(_snug(width * shrink / 32)) * math.ceil(_snug(height * shrink / 32))
+        # Shrunk images are billed a little differently from the published rule.
+        return TokenCount(
+            math.ceil(_snug(min(patches, budget) * self.rate)), self.published and fits
+        )
 
 
-_OPENAI_IMAGES: Final[tuple[tuple[re.Pattern[str], _Tiles | _Patches], ...]] = (
-    (re.compile(r"gpt-4o-mini"), _Tiles(2833, 5667)),
-    (re.compile(r"gpt-(?:4\.1|5)-mini"), _Patches(1.62)),
-    (re.compile(r"gpt-(?:4\.1|5)-nano"), _Patches(2.46)),
-    (re.compile(r"o4-mini"), _Patches(1.72)),
-    (re.compile(r"o[13]"), _Tiles(75, 150)),
-    (re.compile(r"gpt-5"), _Tiles(70, 140)),
-    (re.compile(r""), _Tiles(85, 170)),
+def _snug(value: float) -> float:
+    """Take off what floating-point arithmetic has added, so that ``ceil`` does not jump."""
+    return round(value, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Anthropic's rule: one token for every block of 28 pixels, within a long side and a budget."""
+
+    long_side: int
+    budget: int
+
+    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
+        longest = max(width, height)
+        if longest <= self.long_side and _blocks(width, height) <= self.budget:
+            return TokenCount(_blocks(width, height), exact=True)
+        fits, too_long = 1, min(longest, self.long_side) + 1
+        while too_long - fits > 1:
+            side = (fits + too_long) // 2
+            across, down = _scaled(width, side, longest), _scaled(height, side, longest)
+            if _blocks(across, down) <= self.budget:
+                fits = side
+            else:
+                too_long = side
+        tokens = _blocks(_scaled(width, fits, longest), _scaled(height, fits, longest))
+        return TokenCount(tokens, exact=True)
+
+
+def _blocks(width: int, height: int) -> int:
+    return math.ceil(width / 28) * math.ceil(height / 28)
+
+
+def _scaled(length: int, side: int, longest: int) -> int:
+    return max(1, round(length * side / longest))
+
+
+@dataclass(frozen=True, slots=True)
+class _Crops:
+    """Google's rule up to Gemini 2.5: 258 tokens a tile, the tile as wide as the image suggests."""
+
+    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
+        if max(width, height) <= 384:
+            return TokenCount(258, exact=True)
+        tile = min(max(math.floor(min(width, height) / 1.5), 256), 768)
+        return TokenCount(258 * math.ceil(width / tile) * math.ceil(height / tile), exact=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """As much for every image."""
+
+    tokens: int
+
+    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
+        return TokenCount(self.tokens, exact=False)
+
+
+class _ImageRule(Protocol):
+    def count(self, width: int, height: int, detail: str | None) -> TokenCount: ...
+
+
+_IMAGE_RULES: Final[tuple[tuple[re.Pattern[str], _ImageRule], ...]] = tuple(
+    (re.compile(pattern), rule)
+    for pattern, rule in (
+        (r"claude-(?:opus-4[-.][7-9]|[a-z]+-(?:[5-9]|\d\d)(?!\d))", _Blocks(2576, 4784)),
+        (r"claude", _Blocks(1568, 1568)),
+        (r"gemini-(?:[3-9]|\d\d)", _Flat(1120)),
+        (r"gemini|gemma", _Crops()),
+        (r"gpt-4o-mini", _Tiles(2833, 5667)),
+        (r"gpt-5-mini", _Patches(1.2, published=False)),
+        (r"gpt-5-nano", _Patches(1.5, published=False)),
+        (r"gpt-(?:4\.1|5\.\d)-mini", _Patches(1.62)),
+        (r"gpt-(?:4\.1|5\.\d)-nano", _Patches(2.46)),
+        (r"o4-mini", _Patches(1.72)),
+        (r"gpt-5\.[23]", _Patches(1.2, published=False)),
+        (r"gpt-5\.4", _Patches(1.2, high=2_500, auto=2_500, published=False)),
+        (r"gpt-5\.[5-9]", _Patches(1.2, high=2_500, auto=10_000, published=False)),
+        (r"gpt-(?:[6-9]|\d\d)", _Patches(1.2, high=2_500, auto=15_000, published=False)),
+        (r"gpt-5", _Tiles(70, 140)),
+        (r"o[13](?![a-z0-9])", _Tiles(75, 150)),
+        (r"computer-use", _Tiles(65, 129)),
+        (r"", _Tiles(85, 170)),
+    )
 )
 
 
 def image_tokens(
     width: int, height: int, model: ModelLike, *, detail: str | None = None
 ) -> TokenCount:
-    """Return what an image of this size costs as input.
+    """Return what an image costs as input.
 
     Args:
         width: In pixels.
         height: In pixels.
-        model: Decides the rule.
-        detail: OpenAI's ``"low"``, ``"high"`` or ``"auto"``, which counts as high.
+        model: Decides the rule; models that nobody knows are taken for gpt-4o.
+        detail: OpenAI's ``"low"``, ``"high"`` or ``"auto"`` (the default); others ignore it.
+
+    Returns:
+        ``exact`` is true where the provider publishes the rule and bills by it.
+
+    Source:
+        https://platform.openai.com/docs/guides/images-vision#calculating-costs: tiles for gpt-4o,
+        gpt-4.1, gpt-4.5, gpt-5, o1 and o3; patches for the mini and nano models and o4-mini.
+        Rounding after https://community.openai.com/t/1281361, and no enlarging of small images
+        after https://community.openai.com/t/1262691. gpt-5-mini and gpt-5-nano are billed 1.2 and
+        1.5 tokens a patch where the guide says 1.62 and 2.46
+        (https://community.openai.com/t/1344040); 1.2 for later models and their budgets were
+        measured (https://huggingface.co/datasets/JOHNISKING/image-token-cost).
+        https://platform.claude.com/docs/en/build-with-claude/vision: 28 pixel blocks; a long side
+        of 1,568 pixels and 1,568 tokens, from Opus 4.7 on 2,576 and 4,784.
+        https://ai.google.dev/gemini-api/docs/image-understanding: tiles up to Gemini 2.5;
+        https://ai.google.dev/gemini-api/docs/media-resolution: up to 1,120 from Gemini 3 on.
+        All as of 2026-11-21.
 
     Example:
         >>> image_tokens(1024, 1024, "gpt-4o")
         TokenCount(tokens=765, exact=True)
     """
     name = model_name_of(model)
-    tokenizer, bare = _tokenizer_of(name), _bare_name(name)
-    width, height = max(width, 1), max(height, 1)
-    if tokenizer.family == "claude":
-        shrink = min(1.0, 1568 / max(width, height))
-        return TokenCount(min(1600, math.ceil(width * height * shrink * shrink / 750)), exact=False)
-    if tokenizer.family == "gemini":
-        if max(width, height) <= 384:
-            return TokenCount(258, exact=False)
-        return TokenCount(258 * math.ceil(width / 768) * math.ceil(height / 768), exact=False)
-    rule = next(rule for pattern, rule in _OPENAI_IMAGES if pattern.match(bare))
-    return TokenCount(rule.tokens(width, height, detail), tokenizer.exact)
+    bare = _bare_name(name)
+    rule = next(rule for pattern, rule in _IMAGE_RULES if pattern.match(bare))
+    count = rule.count(max(width, 1), max(height, 1), detail)
+    known = _tokenizer_of(name).family in ("openai", "claude", "claude-4.7", "gemini")
+    return TokenCount(count.tokens, count.exact and known)
 
 
-def _image_source(block: Mapping[str, Any]) -> tuple[bytes | str | None, str | None]:
-    """Find an image's bytes, base64 or address in any of the forms that LangChain knows."""
-    detail = block.get("detail")
-    for key in ("image_url", "source", "image", "data", "base64", "url"):
-        value = block.get(key)
-        if isinstance(value, Mapping):
-            detail = value.get("detail", detail)
-            value = next((value[k] for k in ("url", "data", "bytes", "base64") if k in value), None)
-        if isinstance(value, bytes | str) and value:
-            return value, detail if isinstance(detail, str) else None
-    return None, detail if isinstance(detail, str) else None
+_ASSUMED_PIXELS: Final = (1024, 1024)
+"""Size of an image that is only named by its address or file id."""
 
 
-def _binary(source: bytes | str | None) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    """What a content block carries, whichever of LangChain's or a provider's forms it has."""
+
+    content: bytes | None
+    """``None`` when the block only names an address or a file id."""
+    mime: str
+    detail: str | None
+
+    @property
+    def kind(self) -> str:
+        """``image``, ``audio``, ``video``, ``text`` or ``application``."""
+        return self.mime.partition("/")[0]
+
+
+_PAYLOAD_KEYS: Final = ("data", "base64", "bytes", "file_data", "url", "image_url")
+
+
+def _payload_of(block: Mapping[str, Any]) -> _Payload:
+    source: bytes | str | None = None
+    mime = ""
+    detail: str | None = None
+    layers: list[Mapping[str, Any]] = [block]
+    for layer in layers:  # grows while it is read: {"image_url": {"url": ...}}
+        mime = mime or _as_text(layer.get("mime_type") or layer.get("media_type"))
+        if isinstance(layer.get("format"), str):  # {"input_audio": {"data": ..., "format": "wav"}}
+            mime = mime or f"audio/{layer['format']}"
+        if isinstance(layer.get("detail"), str):
+            detail = detail or layer["detail"]
+        candidates = (layer.get(key) for key in _PAYLOAD_KEYS)
+        source = source or next((c for c in candidates if isinstance(c, bytes | str) and c), None)
+        if len(layers) < 8:
+            layers.extend(inner for inner in layer.values() if isinstance(inner, Mapping))
+    if isinstance(source, str) and source.startswith("data:"):
+        mime = source[5:].partition(",")[0].partition(";")[0] or mime
+    if not mime and block.get("type") in ("audio", "input_audio", "video"):
+        mime = f"{block['type'].removeprefix('input_')}/"
+    if mime.startswith("text/") and isinstance(source, str) and not source.startswith("data:"):
+        return _Payload(_decoded(source) or source.encode("utf-8", "replace"), mime, detail)
+    return _Payload(source if isinstance(source, bytes) else _decoded(source), mime, detail)
+
+
+def _decoded(source: str | None) -> bytes | None:
     """Decode base64 or a data URL; ``None`` for an address or anything else."""
-    if source is None or isinstance(source, bytes):
-        return source
-    if source.startswith("data:"):
-        source = source.partition(",")[2]
-    elif "://" in source[:12]:
+    if source is None or "://" in source[:12]:
         return None
+    encoded = source.partition(",")[2] if source.startswith("data:") else source
     try:
-        return base64.b64decode(source)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(encoded, validate=True)
+    except ValueError:
         return None
 
 
-def _pixel_size(source: bytes | str | None) -> tuple[int, int] | None:
+def _pixel_size(content: bytes) -> tuple[int, int] | None:
     """Read width and height from the header of a PNG, JPEG, GIF or WebP file."""
-    content = _binary(source)
-    if content is None:
-        return None
     try:
-        return _size_in_header(content)
+        if content.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height = struct.unpack_from(">II", content, 16)
+        elif content.startswith((b"GIF87a", b"GIF89a")):
+            width, height = struct.unpack_from("<HH", content, 6)
+        elif content.startswith(b"\xff\xd8"):
+            width, height = _jpeg_size(content)
+        elif content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+            width, height = _webp_size(content)
+        else:
+            return None
     except (struct.error, IndexError):  # cut off
         return None
+    return (width, height) if width and height else None
 
 
-def _size_in_header(content: bytes) -> tuple[int, int] | None:
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return struct.unpack(">II", content[16:24])
-    if content.startswith((b"GIF87a", b"GIF89a")):
-        return struct.unpack("<HH", content[6:10])
-    if content.startswith(b"\xff\xd8"):
-        return _jpeg_size(content)
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return _webp_size(content)
-    return None
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+def _jpeg_size(content: bytes) -> tuple[int, int]:
+    """Walk the segments to the start of frame (ITU-T T.81, B.2)."""
     at = 2
-    while at < len(content):
-        if content[at] != 0xFF:
-            return None
+    while True:
         marker = content[at + 1]
-        if marker == 0xFF:  # padding
+        if content[at] != 0xFF:
+            raise IndexError(at)
+        if marker == 0xFF:  # a fill byte
             at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length
             at += 2
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
+            height, width = struct.unpack_from(">HH", content, at + 5)
             return width, height
         else:
-            at += 2 + int(struct.unpack(">H", content[at + 2 : at + 4])[0])
-    return None
+            at += 2 + int(struct.unpack_from(">H", content, at + 2)[0])
 
 
-def _webp_size(content: bytes) -> tuple[int, int] | None:
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Read the first chunk (https://developers.google.com/speed/webp/docs/riff_container)."""
     kind = content[12:16]
     if kind == b"VP8X":
-        return (
-            1 + int.from_bytes(content[24:27], "little"),
-            1 + int.from_bytes(content[27:30], "little"),
-        )
+        low, high, low_down, high_down = struct.unpack_from("<HBHB", content, 24)
+        return 1 + low + (high << 16), 1 + low_down + (high_down << 16)
     if kind == b"VP8L":
-        bits = int.from_bytes(content[21:25], "little")
+        (bits,) = struct.unpack_from("<I", content, 21)
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
-        width, height = struct.unpack("<HH", content[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    return None
+    width, height = struct.unpack_from("<HH", content, 26)
+    return width & 0x3FFF, height & 0x3FFF
 
 
-def _mime_of(block: Mapping[str, Any]) -> str:
-    return _str(block.get("mime_type") or block.get("media_type"))
+_ASSUMED_SECONDS: Final = 30.0
+_ASSUMED_BYTES_A_SECOND: Final = {"audio": 16_000, "video": 250_000}
+_AUDIO_TOKENS_A_SECOND: Final[Mapping[str, int]] = {"gemini": 32}
+_VIDEO_TOKENS_A_SECOND: Final = 263
+_PAGE_TOKENS: Final[Mapping[str, int]] = {"gemini": 258, "claude": 3_000, "claude-4.7": 3_000}
+_PAGE: Final = re.compile(rb"/Type\s*/Page(?![a-z])")
 
 
-def _media_tokens(block: Mapping[str, Any], family: str) -> int:
-    return 1_000
+def _media_tokens(payload: _Payload, family: str) -> int:
+    """Estimate audio and video by their length, anything else by its pages.
+
+    Audio: 10 tokens a second at OpenAI (https://platform.openai.com/docs/guides/realtime-costs),
+    32 at Google, where a second of video is 263 (https://ai.google.dev/gemini-api/docs/tokens). A
+    page is 258 tokens at Google and 1,500 to 3,000 at Anthropic
+    (https://platform.claude.com/docs/en/build-with-claude/pdf-support); 1,500 elsewhere.
+    """
+    if payload.kind in _ASSUMED_BYTES_A_SECOND:
+        rate = (
+            _VIDEO_TOKENS_A_SECOND
+            if payload.kind == "video"
+            else _AUDIO_TOKENS_A_SECOND.get(family, 10)
+        )
+        return math.ceil(_seconds(payload) * rate)
+    pages = len(_PAGE.findall(payload.content)) if payload.content else 0
+    return max(1, pages) * _PAGE_TOKENS.get(family, 1_500)
 
 
-def _without_binary(value: Any) -> Any:
-    """Copy *value* as JSON data without its binary parts."""
-    if isinstance(value, Mapping):
-        return {str(key): _without_binary(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_without_binary(inner) for inner in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        return ""
-    if isinstance(value, str) and (value.startswith("data:") or _is_base64(value)):
-        return ""
-    return value
-
-
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}")
-
-
-def _is_base64(text: str) -> bool:
-    return len(text) >= 256 and _BASE64.fullmatch(text) is not None
+def _seconds(payload: _Payload) -> float:
+    content = payload.content
+    if content is None:
+        return _ASSUMED_SECONDS
+    if content.startswith(b"RIFF") and content[8:12] == b"WAVE" and len(content) > 44:
+        (bytes_a_second,) = struct.unpack_from("<I", content, 28)
+        if bytes_a_second:
+            return (len(content) - 44) / float(bytes_a_second)
+    return len(content) / _ASSUMED_BYTES_A_SECOND[payload.kind]
