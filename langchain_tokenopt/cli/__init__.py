@@ -1,0 +1,13 @@
+"""The command ``tokenopt``: one module per family of commands, registered here.
+
+Starting it must be quick: what is heavy is imported inside the commands.
+"""
+
+from __future__ import annotations
+
+from langchain_tokenopt.cli import demo
+from langchain_tokenopt.cli.app import app, main
+
+__all__ = ["app", "main"]
+
+app.command()(demo.demo)

@@ -1,0 +1,266 @@
+"""``tokenopt demo``: run the trading desk and show its bill."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from langchain_tokenopt.cli.app import (
+    CommandError,
+    format_cost,
+    format_seconds,
+    print_table,
+    words_console,
+)
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document
+    from langchain_core.language_models import BaseChatModel
+    from rich.console import Console
+
+    from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
+    from langchain_tokenopt.usage import UsageTotals
+
+__all__ = ["demo"]
+
+MODEL = "gpt-5.4-mini"
+"""Asked when there is a key and no ``--model``."""
+
+OFFLINE_MODEL = "extractive-1"
+"""The stand-in; ``--model extractive-1`` takes it also when there is a key."""
+
+NOTE_OFFLINE = "extractive stand-in, not a language model"
+"""Stands beside every result that no model wrote."""
+
+QUESTION = "Should we buy, hold or sell what these documents are about?"
+"""What is asked about documents of the user's own."""
+
+
+def demo(
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--input",
+            help="A text file or a folder to read; may be given several times. "
+            "By default eight sample documents.",
+        ),
+    ] = None,
+    question: Annotated[str | None, typer.Option(help="What the desk has to decide.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help=f"OpenAI model, by default {MODEL}; needs OPENAI_API_KEY. "
+            f"'{OFFLINE_MODEL}' is the offline stand-in, which is no language model."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Run a desk of eleven agents over documents and show what each agent spent.
+
+    With OPENAI_API_KEY in the environment the agents ask OpenAI; without it an extractive stand-in
+    answers, which is no language model, and its tokens are counted all the same.
+
+    Example: tokenopt demo --input notes/ --question "Should we sign the contract?"
+    """
+    from langchain_tokenopt.callbacks import track_usage
+
+    console = words_console()
+    documents = _documents(inputs or [], console.print)
+    asked = _question(question, bool(inputs))
+    chat_model, offline = _chat_model(model, console.print)
+    name = OFFLINE_MODEL if offline else (model or MODEL)
+    started = time.perf_counter()
+    with track_usage() as usage:
+        reports = _run(chat_model, documents, asked, name, console)
+    seconds = time.perf_counter() - started
+    lines, total = _bill(usage)
+    if as_json:
+        result = {
+            "model": name,
+            "offline": offline,
+            "note": NOTE_OFFLINE if offline else None,
+            "question": asked,
+            "rows": [line.as_json() for line in lines],
+            "totals": total.as_json() | {"elapsed_seconds": round(seconds, 3)},
+            "decision": _decision(reports),
+            "reports": reports,
+        }
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    stand_in = f" (offline: {NOTE_OFFLINE})" if offline else ""
+    _print_bill(lines, total, title=f"{name}{stand_in}, {format_seconds(seconds)}")
+    typer.echo(f"\nTrader\n{reports['trader']}\n\nSummary\n{reports['summary']}")
+
+
+def _documents(paths: Sequence[Path], note: Callable[[str], object]) -> list[Document]:
+    """Read what was given, or the samples."""
+    from langchain_tokenopt.examples.trading_desk import load_documents, sample_documents
+
+    if not paths:
+        return sample_documents()
+    try:
+        return [document for path in paths for document in load_documents(path, note=note)]
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _question(given: str | None, own_documents: bool) -> str:
+    """Return what the desk is asked."""
+    if given is not None and not given.strip():
+        raise CommandError("the question is empty. Give --question some words.")
+    if given is not None:
+        return given
+    if own_documents:
+        return QUESTION
+    from langchain_tokenopt.examples import trading_desk
+
+    return trading_desk.QUESTION
+
+
+def _chat_model(name: str | None, note: Callable[[str], object]) -> tuple[BaseChatModel, bool]:
+    """Return the model to ask, and whether it is the offline stand-in; say which it is."""
+    if os.environ.get("OPENAI_API_KEY") and name != OFFLINE_MODEL:
+        try:
+            from langchain_openai import ChatOpenAI
+        except ImportError as error:
+            raise CommandError(
+                "OPENAI_API_KEY is set but langchain-openai is not installed. "
+                "Run: pip install 'langchain-tokenopt[openai]'"
+            ) from error
+        note(f"Asking {name or MODEL}.")
+        return ChatOpenAI(model=name or MODEL), False
+
+    from langchain_tokenopt.offline import ExtractiveChatModel
+
+    reason = "as you asked" if name == OFFLINE_MODEL else "as OPENAI_API_KEY is not set"
+    unasked = "" if name in (None, OFFLINE_MODEL) else f" {name} is not asked;"
+    note(
+        f"Running offline, {reason}:{unasked} an extractive stand-in answers with sentences of "
+        "the documents. It is not a language model."
+    )
+    return ExtractiveChatModel(), True
+
+
+def _run(
+    model: BaseChatModel,
+    documents: Sequence[Document],
+    question: str,
+    name: str,
+    console: Console,
+) -> dict[str, str]:
+    """Run the desk, tell of every agent as it ends, and return their reports."""
+    from langchain_tokenopt.examples.trading_desk import AGENTS, DeskState, build_desk
+
+    desk = build_desk(model, documents).compile()
+    start = DeskState(question=question, reports={})
+    reports: dict[str, str] = {}
+    try:
+        with console.status(f"{len(AGENTS)} agents at work"):
+            for update in desk.stream(start, stream_mode="updates"):
+                for agent, change in update.items():
+                    reports |= change["reports"]
+                    words = len(reports[agent].split())
+                    console.print(f"{len(reports):>2}/{len(AGENTS)} {agent}: {words} words")
+    except _provider_errors() as error:
+        raise CommandError(f"{name} did not answer: {error}") from error
+    return {agent: reports[agent] for agent in AGENTS}
+
+
+def _provider_errors() -> tuple[type[Exception], ...]:
+    """Return what a failing provider raises: LangChain's errors, and those of OpenAI's client."""
+    from langchain_core.exceptions import ModelError
+
+    try:
+        from openai import OpenAIError
+    except ImportError:
+        return (ModelError,)
+    return (ModelError, OpenAIError)
+
+
+def _decision(reports: Mapping[str, str]) -> str | None:
+    """Return what the trader decided."""
+    from langchain_tokenopt.examples.trading_desk import decision_of
+
+    return decision_of(reports["trader"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of the bill."""
+
+    agent: str
+    totals: UsageTotals
+    seconds: float
+    """Time spent waiting for the model; agents that run side by side wait at the same time."""
+    share: float
+    """Of all tokens, 0 to 1."""
+
+    @property
+    def cost_nano_usd(self) -> int | None:
+        """What the priced calls cost; ``None`` if none has a price."""
+        unpriced = self.totals.unpriced_calls == self.totals.billed_calls
+        return None if unpriced else self.totals.cost_nano_usd
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line for ``--json``; money is a string, ``None`` where no price is known."""
+        cost = self.cost_nano_usd
+        return {
+            "agent": self.agent,
+            "calls": self.totals.calls,
+            "input_tokens": self.totals.input_tokens,
+            "output_tokens": self.totals.output_tokens,
+            "total_tokens": self.totals.total_tokens,
+            "cost_usd": None if cost is None else f"{Decimal(cost) / 1_000_000_000:f}",
+            "unpriced_calls": self.totals.unpriced_calls,
+            "seconds": round(self.seconds, 4),
+            "share": round(self.share, 4),
+        }
+
+    def cells(self) -> list[str]:
+        """Return the line for the table."""
+        some_unpriced = self.cost_nano_usd is not None and self.totals.unpriced_calls
+        return [
+            self.agent,
+            f"{self.totals.calls:,}",
+            f"{self.totals.input_tokens:,}",
+            f"{self.totals.output_tokens:,}",
+            format_cost(self.cost_nano_usd) + ("+" if some_unpriced else ""),
+            format_seconds(self.seconds),
+            f"{self.share:.1%}",
+        ]
+
+
+def _bill(usage: TokenUsageCallbackHandler) -> tuple[list[_Line], _Line]:
+    """Return a line for every agent, largest spender first, and their total."""
+    total = usage.totals()
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for record in usage.records:
+        seconds[record.agent] += record.duration_seconds
+    lines = [
+        _Line(agent, spent, seconds[agent], spent.total_tokens / max(1, total.total_tokens))
+        for agent, spent in usage.by("agent").items()
+    ]
+    return lines, _Line("total", total, sum(seconds.values()), 1.0)
+
+
+def _print_bill(lines: Sequence[_Line], total: _Line, *, title: str) -> None:
+    """Print the bill as a table."""
+    from rich.table import Column, Table
+
+    figures = ("calls", "input tokens", "output tokens", "cost", "time", "share")
+    table = Table("agent", *(Column(name, justify="right") for name in figures), box=None)
+    table.title, table.title_justify = title, "left"
+    for line in lines:
+        table.add_row(*line.cells())
+    table.add_section()
+    table.add_row(*total.cells(), style="bold")
+    print_table(table)
