@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,9 +13,14 @@ from langchain_core.messages import (
     ChatMessage,
     FunctionMessage,
     HumanMessage,
+    InvalidToolCall,
+    ToolCall,
     ToolMessage,
     message_chunk_to_message,
 )
+from pydantic import BaseModel
+
+from langchain_tokenopt.tokens import IMAGE_BLOCKS, MEDIA_BLOCKS, payload_of
 
 MessageT = TypeVar("MessageT", bound=BaseMessage)
 
@@ -80,108 +83,152 @@ def last_user_text(messages: Sequence[BaseMessage]) -> str | None:
 
 # --- canonical form ------------------------------------------------------------------------------
 
-_CALL_BLOCKS = frozenset({"tool_use", "tool_call", "tool_call_chunk", "function_call"})
-_INCIDENTAL = frozenset({"id", "index", "cache_control", "tool_call_id", "tool_use_id", "call_id"})
-_SENT_KWARGS = ("function_call", "refusal", "reasoning_content", "__openai_role__")
-_ROLES = {"human": "user", "ai": "assistant"}
+_CALL_BLOCKS = frozenset({"function_call", "tool_call", "tool_call_chunk", "tool_use"})
+_MEDIA = IMAGE_BLOCKS | MEDIA_BLOCKS
+_INCIDENTAL = frozenset({"cache_control", "id", "index", "signature"})
+"""Keys of a content block that change without the block saying anything else."""
+
+_SENT_KWARGS = ("__openai_role__", "function_call", "reasoning_content", "refusal")
+"""What integrations send back to the model out of ``additional_kwargs``."""
+
+_ROLES = {"ai": "assistant", "human": "user"}
 
 
 def canonical(message: BaseMessage) -> dict[str, Any]:
-    """Return what *message* says to a model, as JSON-able data without what changes every time.
+    """Return what *message* says to a model, as JSON data without what changes every time.
 
-    Left out: message ids, usage, response metadata, artifacts, cache marks. Tool-call ids are
-    numbered in order; images and other binary parts are replaced by their SHA-256. A string and
-    one text block say the same and look the same. The result shares nothing with the message.
+    Left out: message ids, usage, response metadata, artifacts, cache marks and signatures.
+    Tool-call ids are numbered in order; images, audio and files are replaced by the SHA-256 of
+    their bytes, whichever form they are given in. A string and one text block look the same. The
+    result shares nothing with the message. Compare it as it is, or dump it with ``sort_keys``.
 
     Example:
         >>> canonical(HumanMessage("Hello", id="run-1"))
         {'role': 'user', 'content': [{'type': 'text', 'text': 'Hello'}]}
     """
-    return _canonical(message, {})
+    return _canonical(message, _CallNumbers())
 
 
 def canonical_messages(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
-    """Return :func:`canonical` of each message, with tool-call ids numbered across the list.
+    """Return :func:`canonical` of each message, with tool calls numbered across the list.
 
-    Two lists have equal forms when a model cannot tell them apart, whatever ids they carry.
+    Two lists with equal forms say the same to a model, whatever ids they carry.
 
     Example:
         >>> call = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1}, "id": "call_x9"}])
         >>> canonical_messages([call, ToolMessage("1", tool_call_id="call_x9")])[1]["answers"]
         0
     """
-    numbers: dict[str, int] = {}
+    numbers = _CallNumbers()
     return [_canonical(message, numbers) for message in messages]
 
 
-def _canonical(message: BaseMessage, numbers: dict[str, int]) -> dict[str, Any]:
+class _CallNumbers:
+    """Numbers tool calls in order. An id that a provider uses again is a new call."""
+
+    def __init__(self) -> None:
+        self._of_id: dict[str, int] = {}
+        self._next = 0
+
+    def call(self, call_id: str | None) -> int:
+        number, self._next = self._next, self._next + 1
+        if call_id:
+            self._of_id[call_id] = number
+        return number
+
+    def answer(self, call_id: str) -> int:
+        return self._of_id[call_id] if call_id in self._of_id else self.call(call_id)
+
+
+def _canonical(message: BaseMessage, numbers: _CallNumbers) -> dict[str, Any]:
     role = message.role if isinstance(message, ChatMessage) else message.type
     role = role.removesuffix("MessageChunk").lower()
     form: dict[str, Any] = {"role": _ROLES.get(role, role)}
     if message.name:
         form["name"] = message.name
-    if isinstance(message, AIMessage):
-        calls = [*message.tool_calls, *message.invalid_tool_calls]
-        if calls:
-            form["tool_calls"] = [
-                {
-                    "id": _number(call["id"], numbers),
-                    "name": call["name"],
-                    "args": _plain(call["args"], numbers),
-                }
-                for call in calls
-            ]
+    calls = _tool_calls(message)
+    if calls:
+        form["tool_calls"] = [
+            {
+                "id": numbers.call(call["id"]),
+                "name": call["name"],
+                "args": _plain(call["args"]),
+            }
+            for call in calls
+        ]
     if isinstance(message, ToolMessage):
-        form["answers"] = _number(message.tool_call_id, numbers)
+        form["answers"] = numbers.answer(message.tool_call_id)
         if message.status == "error":
             form["status"] = "error"
-    form["content"] = _canonical_content(message, "tool_calls" in form, numbers)
-    kwargs = {
-        k: message.additional_kwargs[k] for k in _SENT_KWARGS if message.additional_kwargs.get(k)
-    }
-    if kwargs:
-        form["additional_kwargs"] = _plain(kwargs, numbers)
+    form["content"] = _canonical_blocks(message.content, numbers, leave_out_calls=bool(calls))
+    sent = {key: message.additional_kwargs.get(key) for key in _SENT_KWARGS}
+    form.update({key: _plain(value) for key, value in sent.items() if value})
     return form
 
 
-def _number(call_id: str | None, numbers: dict[str, int]) -> int:
-    return numbers.setdefault(call_id or "", len(numbers))
+def _tool_calls(message: BaseMessage) -> list[ToolCall | InvalidToolCall]:
+    if not isinstance(message, AIMessage):
+        return []
+    return [*message.tool_calls, *message.invalid_tool_calls]
 
 
-def _canonical_content(message: BaseMessage, has_calls: bool, numbers: dict[str, int]) -> list[Any]:
-    if isinstance(message.content, str):
-        return [{"type": "text", "text": message.content}] if message.content else []
+def _canonical_blocks(
+    content: Any, numbers: _CallNumbers, *, leave_out_calls: bool = False
+) -> list[Any]:
+    blocks = content if isinstance(content, list) else [content]
     return [
-        {"type": "text", "text": block} if isinstance(block, str) else _plain(block, numbers)
-        for block in message.content
-        if not (has_calls and isinstance(block, Mapping) and block.get("type") in _CALL_BLOCKS)
+        _canonical_block(block, numbers)
+        for block in blocks
+        if block != ""
+        and not (
+            leave_out_calls and isinstance(block, Mapping) and block.get("type") in _CALL_BLOCKS
+        )
     ]
 
 
-def _plain(value: Any, numbers: dict[str, int]) -> Any:
-    """Copy *value* as JSON data, with digests in place of binary parts."""
+def _canonical_block(block: Any, numbers: _CallNumbers) -> Any:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    if not isinstance(block, Mapping):
+        return _plain(block)
+    if block.get("type") in _MEDIA:
+        content = payload_of(block).content()
+        if content is not None:
+            return _canonical_media(block, content)
+    form: dict[str, Any] = {
+        str(key): _plain(value) for key, value in block.items() if key not in _INCIDENTAL
+    }
+    if block.get("type") in _CALL_BLOCKS:
+        form["id"] = numbers.call(block.get("id"))
+    if block.get("type") == "tool_result":
+        form["tool_use_id"] = numbers.answer(str(block.get("tool_use_id")))
+        form["content"] = _canonical_blocks(block.get("content", ""), numbers)
+    return form
+
+
+def _canonical_media(block: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+    payload = payload_of(block)
+    form = {"type": payload.kind or block["type"], "sha256": hashlib.sha256(content).hexdigest()}
+    if payload.detail:
+        form["detail"] = payload.detail
+    return {**{key: block[key] for key in ("context", "title") if block.get(key)}, **form}
+
+
+def _plain(value: Any) -> Any:
+    """Copy *value* as JSON data."""
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, Mapping):
-        return {
-            str(key): _plain(inner, numbers)
-            for key, inner in value.items()
-            if key not in _INCIDENTAL
-        }
+        return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner, numbers) for inner in value]
+        return [_plain(inner) for inner in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(inner) for inner in value), key=repr)
     if isinstance(value, bytes):
         return {"sha256": hashlib.sha256(value).hexdigest()}
-    if isinstance(value, str) and len(value) >= 256 and " " not in value[:256]:
-        return _digest(value)
-    return value
-
-
-def _digest(text: str) -> Any:
-    """Replace a data URL or base64 text by the digest of what it holds."""
-    encoded = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        return {"sha256": hashlib.sha256(base64.b64decode(encoded, validate=True)).hexdigest()}
-    except (binascii.Error, ValueError):
-        return text
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump())
+    return str(value)
 
 
 # --- groups --------------------------------------------------------------------------------------
@@ -223,13 +270,11 @@ def atomic_groups(messages: Sequence[BaseMessage]) -> list[list[int]]:
 
 def _calls(message: BaseMessage) -> list[str]:
     """Return the ids of the calls that *message* makes."""
-    if not isinstance(message, AIMessage):
-        return []
-    ids = [call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)]
-    function_call = message.additional_kwargs.get("function_call")
-    if function_call:
-        ids.append(f"function {function_call.get('name')}")
-    return [i for i in ids if i]
+    ids = [call["id"] for call in _tool_calls(message)]
+    legacy = message.additional_kwargs.get("function_call")
+    if legacy:
+        ids.append(f"function {legacy.get('name')}")
+    return [call_id for call_id in ids if call_id]
 
 
 def _answered(message: BaseMessage) -> list[str]:
@@ -280,13 +325,30 @@ def with_text(message: MessageT, text: str) -> MessageT:
 
 
 def append_to_last_user(messages: Sequence[BaseMessage], text: str) -> list[BaseMessage]:
-    """Return the messages with *text* added at the end of the last human message."""
+    r"""Return the messages with a short request added at the end of the last human message.
+
+    It goes there, and not into the system message or a message of its own, because everything
+    before it stays byte-identical: a provider's prompt cache keeps what it has. Within one turn of
+    an agent every call gets the same request in the same place, so the tool results that follow
+    stay cached as well. Asking twice changes nothing.
+
+    A string is continued after an empty line; block content gets a text block of its own, so a
+    ``cache_control`` mark keeps its block as it was. Without a human message one is added at the
+    end, which providers accept after system, AI and tool messages. Tool messages are never
+    altered. A conversation that ends in tool calls without answers is returned as it is: nothing
+    but the answers may follow.
+
+    Example:
+        >>> asked = append_to_last_user([HumanMessage("Why is it blue?")], "At most 50 words.")
+        >>> asked[-1].content
+        'Why is it blue?\n\nAt most 50 words.'
+    """
     result = list(messages)
     for index in range(len(result) - 1, -1, -1):
         if isinstance(result[index], HumanMessage):
             result[index] = _appended(result[index], text)
             return result
-    if result and _awaits_answers(result):
+    if not text or _awaits_answers(result):
         return result
     return [*result, HumanMessage(text)]
 
@@ -304,17 +366,28 @@ def _appended(message: BaseMessage, text: str) -> BaseMessage:
 
 
 def _awaits_answers(messages: Sequence[BaseMessage]) -> bool:
-    """Whether the conversation ends with tool calls that have no answer yet."""
-    *_, last = atomic_groups(messages)
-    calls = {i for at in last for i in _calls(messages[at])}
-    return bool(calls - {i for at in last for i in _answered(messages[at])})
+    """Whether the last tool calls of the conversation lack an answer."""
+    for group in reversed(atomic_groups(messages)):
+        called = _calls(messages[group[0]])
+        if called:
+            answered = {call_id for index in group[1:] for call_id in _answered(messages[index])}
+            return not answered.issuperset(called)
+    return False
 
 
 # --- chunks --------------------------------------------------------------------------------------
 
 
 def as_chunk(message: AIMessage) -> AIMessageChunk:
-    """Return *message* as the only chunk of a stream."""
+    """Return *message* as the only chunk of a stream; :func:`as_message` is the way back.
+
+    Content, tool calls (invalid ones too), usage, ids and metadata are kept.
+
+    Example:
+        >>> chunk = as_chunk(AIMessage("42", id="7"))
+        >>> chunk.content, chunk.id, chunk.chunk_position
+        ('42', '7', 'last')
+    """
     if isinstance(message, AIMessageChunk):
         return message
     fields = {name: value for name, value in message.__dict__.items() if name != "type"}
@@ -322,7 +395,12 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
 
 
 def as_message(chunk: AIMessage) -> AIMessage:
-    """Return a chunk, or the sum of a stream's chunks, as an ordinary message."""
+    """Return a chunk, or the sum of a stream's chunks, as an ordinary message.
+
+    Example:
+        >>> as_message(AIMessageChunk("4") + AIMessageChunk("2")).content
+        '42'
+    """
     message = message_chunk_to_message(chunk)
     assert isinstance(message, AIMessage)
     return message
