@@ -96,21 +96,33 @@ def demo(
         }
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
-    stand_in = f" (offline: {NOTE_OFFLINE})" if offline else ""
-    _print_bill(lines, total, title=f"{name}{stand_in}, {format_seconds(seconds)}")
+    stand_in = f", an {NOTE_OFFLINE}" if offline else ""
+    typer.echo(f"Answered by {name}{stand_in}, in {format_seconds(seconds)}\n")
+    _print_bill(lines, total)
     typer.echo(f"\nTrader\n{reports['trader']}\n\nSummary\n{reports['summary']}")
 
 
 def _documents(paths: Sequence[Path], note: Callable[[str], object]) -> list[Document]:
     """Read what was given, or the samples."""
-    from langchain_tokenopt.examples.trading_desk import load_documents, sample_documents
+    from langchain_tokenopt.examples.trading_desk import (
+        PROMPT_CHARACTERS,
+        load_documents,
+        sample_documents,
+    )
 
     if not paths:
         return sample_documents()
     try:
-        return [document for path in paths for document in load_documents(path, note=note)]
+        documents = [document for path in paths for document in load_documents(path, note=note)]
     except ValueError as error:
         raise CommandError(str(error)) from error
+    characters = sum(len(document.page_content) for document in documents)
+    if characters > PROMPT_CHARACTERS:
+        note(
+            f"The {len(documents):,} documents have {characters:,} characters; every analyst reads "
+            f"{PROMPT_CHARACTERS:,} of them, and the longest are cut."
+        )
+    return documents
 
 
 def _question(given: str | None, own_documents: bool) -> str:
@@ -252,13 +264,12 @@ def _bill(usage: TokenUsageCallbackHandler) -> tuple[list[_Line], _Line]:
     return lines, _Line("total", total, sum(seconds.values()), 1.0)
 
 
-def _print_bill(lines: Sequence[_Line], total: _Line, *, title: str) -> None:
+def _print_bill(lines: Sequence[_Line], total: _Line) -> None:
     """Print the bill as a table."""
     from rich.table import Column, Table
 
     figures = ("calls", "input tokens", "output tokens", "cost", "time", "share")
     table = Table("agent", *(Column(name, justify="right") for name in figures), box=None)
-    table.title, table.title_justify = title, "left"
     for line in lines:
         table.add_row(*line.cells())
     table.add_section()

@@ -34,6 +34,7 @@ from langchain_tokenopt.examples.reading import load_documents
 
 __all__ = [
     "AGENTS",
+    "PROMPT_CHARACTERS",
     "QUESTION",
     "Agent",
     "DeskState",

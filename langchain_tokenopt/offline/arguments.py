@@ -137,7 +137,7 @@ class _Filler:
     def _simplest(self, options: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Return the first option that says something and does not lead back to where we are."""
         for option in options:
-            if option.get("type") != "null" and option.get("$ref") not in self._open:
+            if option.get("type") != "null" and not self._leads_back(option):
                 return option
         return next((option for option in options if option.get("type") == "null"), options[0])
 
@@ -159,9 +159,14 @@ class _Filler:
         return [self.value(items, name, about, nth) for nth in range(count)]
 
     def _leads_back(self, schema: Mapping[str, Any]) -> bool:
-        """Say whether *schema* would open a definition that is being filled already."""
-        parts = [schema, schema.get("items") or {}, *schema.get("anyOf", ())]
-        return any(part.get("$ref") in self._open for part in parts)
+        """Say whether *schema* would open a definition that is being filled already.
+
+        langchain-core puts an empty schema where a model refers to itself.
+        """
+        parts = [schema, *schema.get("anyOf", ())]
+        if "items" in schema:
+            parts.append(schema["items"])
+        return any(not part or part.get("$ref") in self._open for part in parts)
 
     def _named(self, options: Sequence[Any], nth: int) -> Any:
         """Return the option that the text names, the request first; else the first one."""
@@ -215,6 +220,8 @@ class _Filler:
             return self._found(schema["pattern"].removeprefix("^").removesuffix("$"), "")
         ranked = self._sentences.ranked(f"{about} {self._request}")
         text = self._sentences.texts[ranked[nth % len(ranked)]] if ranked else ""
+        if nth >= max(1, len(ranked)):  # lists may have to be of different values
+            text = f"{nth + 1} {text}"
         text = first_words(text, min(FIELD_WORDS, word_limit(about) or FIELD_WORDS))
         text = text[: schema.get("maxLength", len(text))]
         return text.ljust(schema.get("minLength", 0), ".")
