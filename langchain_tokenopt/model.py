@@ -46,7 +46,7 @@ from langchain_tokenopt.host_cache import HostCache
 from langchain_tokenopt.messages import as_chunk
 from langchain_tokenopt.passage import Passage, Step
 from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage
-from langchain_tokenopt.usage import StagedRun, publish_run, published_run
+from langchain_tokenopt.usage import StagedRun, publish_run, published_run, withdraw_run
 
 __all__ = ["Level", "optimize", "stages_of"]
 
@@ -86,7 +86,8 @@ def optimize(
         ['one', 'one']
     """
     added = tuple(_as_stage(stage) for stage in (*stages, *stages_of(level or "none")))
-    return _staged(model, added, observe)
+    staged: Model = _staged(model, added, observe)
+    return staged
 
 
 def stages_of(level: Level) -> list[Stage]:
@@ -221,7 +222,8 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
     for name in ("_stream_chat_model_events", "_astream_chat_model_events"):
         if getattr(base, name, None) is not None:
             body[name] = None  # LangChain then builds its events from _stream, through the stages
-    return cast("type[BaseChatModel]", type(base)(base.__name__, (base,), body))
+    metaclass: Any = type(base)
+    return cast("type[BaseChatModel]", metaclass(base.__name__, (base,), body))
 
 
 def _reduce(self: BaseChatModel) -> tuple[Any, ...]:
@@ -285,7 +287,7 @@ def _staged_configurable(model: Any, stages: tuple[Stage, ...], observe: bool) -
 
 def _copy_as(cls: type, source: Any) -> Any:
     """Copy an object whose ``__getattr__`` answers to everything, which the copy module cannot."""
-    made = object.__new__(cls)
+    made: Any = object.__new__(cls)
     made.__dict__.update(source.__dict__)
     return made
 
@@ -294,7 +296,7 @@ def _copy_as(cls: type, source: Any) -> Any:
 
 
 class _RunWatch(BaseCallbackHandler):
-    """Tells the seam which run it is in, and keeps what the seam publishes alive until its end.
+    """Tells the seam which run it is in, and publishes what the seam does there until its end.
 
     LangChain does not hand ``_stream`` a run manager, so neither the run's id nor its metadata can
     be learned there. A handler attached to the model is told both just before.
@@ -307,7 +309,7 @@ class _RunWatch(BaseCallbackHandler):
     """A run whose start another handler refuses is never ended: the oldest are dropped."""
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[UUID, StagedRun] = OrderedDict()
+        self._runs: OrderedDict[UUID, None] = OrderedDict()
 
     def on_chat_model_start(
         self,
@@ -321,16 +323,20 @@ class _RunWatch(BaseCallbackHandler):
     ) -> None:
         run = StagedRun(run_id=run_id, metadata=metadata or {}, tags=tags or ())
         publish_run(run)
-        self._runs[run_id] = run
+        self._runs[run_id] = None
         if len(self._runs) > self.MAX_RUNS:
-            self._runs.popitem(last=False)
+            withdraw_run(self._runs.popitem(last=False)[0])
         _STARTED.set((*_STARTED.get()[-15:], (messages[0][-1:], run)))
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._runs.pop(run_id, None)
+        self._end(run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._end(run_id)
+
+    def _end(self, run_id: UUID) -> None:
         self._runs.pop(run_id, None)
+        withdraw_run(run_id)
 
 
 _WATCH = _RunWatch()
@@ -367,15 +373,12 @@ def _current_run(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     if run is not None:
         _STARTED.set(tuple(entry for entry in started if entry[1] is not run))
         return run
+    # Somebody calls the protected method by hand, or has replaced the model's callbacks.
     if run_manager is not None:
-        run = StagedRun(
+        return StagedRun(
             run_id=run_manager.run_id, metadata=run_manager.metadata, tags=run_manager.tags
         )
-    else:  # somebody calls the protected method by hand, or has replaced the model's callbacks
-        config = ensure_config()
-        run = StagedRun(run_id=uuid4(), metadata=config.get("metadata") or {})
-    publish_run(run)
-    return run
+    return StagedRun(run_id=uuid4(), metadata=ensure_config().get("metadata") or {})
 
 
 def _begin(
@@ -658,9 +661,9 @@ def _refuses_streams(error: Exception, passage: Passage) -> bool:
 
 def _stream_kwargs(request: ModelRequest) -> dict[str, Any]:
     """Ask for the usage of a stream that the caller did not request: a plain call reports it."""
-    kwargs = dict(request.kwargs)
-    chosen = "stream_usage" in request.model.model_fields_set
-    if not request.streaming and not chosen and _takes(request.model._stream, "stream_usage"):
+    kwargs, model = dict(request.kwargs), request.model
+    has_option = "stream_usage" in type(model).model_fields
+    if has_option and not request.streaming and "stream_usage" not in model.model_fields_set:
         kwargs.setdefault("stream_usage", True)
     return kwargs
 

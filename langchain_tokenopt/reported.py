@@ -18,23 +18,44 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.usage import CacheHit, Usage
 
-__all__ = ["is_marked_hit", "reported_usage", "without_repetition", "written"]
+__all__ = [
+    "is_marked_hit",
+    "reported_usage",
+    "response_metadata_of",
+    "without_repetition",
+    "written",
+]
 
 
-def reported_usage(response: LLMResult, generations: list[Generation]) -> Usage | None:
+def response_metadata_of(
+    response: LLMResult | None, generations: Sequence[Generation]
+) -> Mapping[str, Any]:
+    """Return what the provider says of its answer: model name, service tier, finish reason."""
+    said: Mapping[str, Any] = (response and response.llm_output) or {}
+    for generation in generations:
+        if isinstance(generation, ChatGeneration) and generation.message.response_metadata:
+            own = generation.message.response_metadata
+            said = {**said, **own} if said else own
+    return said
+
+
+def reported_usage(response: LLMResult, generations: Sequence[Generation]) -> Usage | None:
     """Return the usage of the whole call, or ``None`` where the provider was silent.
 
     With several generations, providers put the usage of the whole call on each message, or on the
     first alone; where messages carry different numbers each has its own output.
     """
+    if len(generations) == 1:
+        usage = getattr(getattr(generations[0], "message", None), "usage_metadata", None)
+        if usage and "input_tokens" in usage:
+            return Usage.from_metadata(usage)
+        return _usage_of_llm_output(response)
     told = [
         Usage.from_metadata(usage)
         for generation in generations
         if (usage := getattr(getattr(generation, "message", None), "usage_metadata", None))
         and "input_tokens" in usage
     ]
-    if len(told) == 1:
-        return told[0]
     if told:
         largest = max(told, key=lambda usage: usage.total_tokens)
         if all(usage == largest or usage.total_tokens == 0 for usage in told):
@@ -120,15 +141,14 @@ def is_marked_hit(generation: Generation, run_id: UUID) -> bool:
     in the usage of a hit (it plans to stop that), and the message keeps the id of the run that once
     produced it.
     """
-    if isinstance(generation.generation_info, CacheHit):
+    if generation.generation_info and isinstance(generation.generation_info, CacheHit):
         return True
     message = getattr(generation, "message", None)
     if message is None:
         return False
     if _core_marks_hits():
-        return (
-            (message.usage_metadata or {}).get("total_cost") == 0 if message.type == "ai" else False
-        )
+        usage = getattr(message, "usage_metadata", None)
+        return bool(usage) and usage.get("total_cost") == 0
     prefix, _, rest = (message.id or "").partition("lc_run--")
     return bool(prefix == "" and rest and not rest.startswith(str(run_id)))
 

@@ -8,7 +8,6 @@ are parts of them and are never added on top.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -32,6 +31,7 @@ __all__ = [
     "attribution_of",
     "publish_run",
     "published_run",
+    "withdraw_run",
 ]
 
 
@@ -97,6 +97,15 @@ class Usage:
 
     def flaws(self) -> tuple[str, ...]:
         """Say what cannot be true about these numbers; empty when all is well."""
+        if (
+            0 <= self.cache_write_1h_tokens <= self.cache_write_tokens
+            and self.cache_read_tokens >= 0
+            and self.cache_read_tokens + self.cache_write_tokens <= self.input_tokens
+            and 0 <= self.reasoning_tokens <= self.output_tokens <= ABSURD_TOKENS
+            and 0 <= self.input_audio_tokens <= self.input_tokens <= ABSURD_TOKENS
+            and 0 <= self.output_audio_tokens <= self.output_tokens
+        ):  # nearly always; the rest of this method is for finding the words
+            return ()
         found = [
             f"{name} is negative ({value:,})"
             for name, value in ((f.name, getattr(self, f.name)) for f in fields(self))
@@ -110,6 +119,15 @@ class Usage:
                 f"reasoning_tokens ({self.reasoning_tokens:,}) exceed "
                 f"output_tokens ({self.output_tokens:,})"
             )
+        if self.cache_write_1h_tokens > self.cache_write_tokens:
+            found.append(
+                f"cache_write_1h_tokens ({self.cache_write_1h_tokens:,}) exceed "
+                f"cache_write_tokens ({self.cache_write_tokens:,})"
+            )
+        for side in ("input", "output"):
+            audio, whole = getattr(self, f"{side}_audio_tokens"), getattr(self, f"{side}_tokens")
+            if audio > whole:
+                found.append(f"{side}_audio_tokens ({audio:,}) exceed {side}_tokens ({whole:,})")
         if max(self.input_tokens, self.output_tokens) > ABSURD_TOKENS:
             found.append(
                 f"{max(self.input_tokens, self.output_tokens):,} tokens in one call "
@@ -157,7 +175,11 @@ class Attribution:
 
 
 def attribution_of(
-    metadata: Mapping[str, Any], *, fallback_agent: str | None = None
+    metadata: Mapping[str, Any],
+    *,
+    fallback_agent: str | None = None,
+    fallback_user: str | None = None,
+    tool: str | None = None,
 ) -> Attribution:
     """Read from a run's metadata who made the call.
 
@@ -171,22 +193,20 @@ def attribution_of(
         >>> made_by.agent, made_by.node
         ('docs', 'docs/model')
     """
-    namespace = metadata.get("langgraph_checkpoint_ns")
-    path = [part.partition(":")[0] for part in namespace.split("|")] if namespace else []
-    agent = (
-        metadata.get("tokenopt_agent")
-        or metadata.get("lc_agent_name")
-        or (path[0] if path else fallback_agent)
-        or "default"
-    )
-    user = metadata.get("user_id")
-    thread = metadata.get("thread_id")
+    get = metadata.get
+    namespace, node, outermost = get("langgraph_checkpoint_ns"), None, None
+    if namespace:
+        path = [part.partition(":")[0] for part in namespace.split("|")]
+        node, outermost = "/".join(path), path[0]
+    agent = get("tokenopt_agent") or get("lc_agent_name") or outermost or fallback_agent
+    user, thread = get("user_id", fallback_user), get("thread_id")
     return Attribution(
-        agent=str(agent),
-        node="/".join(path) or None,
+        agent=str(agent or "default"),
+        node=node,
+        tool=tool,
         user=None if user is None else str(user),
         thread=None if thread is None else str(thread),
-        purpose=metadata.get("lc_source"),
+        purpose=get("lc_source"),
     )
 
 
@@ -441,7 +461,7 @@ class CacheHit(dict[str, Any]):
     """
 
 
-@dataclass(slots=True, weakref_slot=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class StagedRun:
     """What the seam publishes about one run: what was really sent, who acted, who answered.
 
@@ -472,14 +492,19 @@ class StagedRun:
     """Usage of earlier attempts of the same run, when a stage asked the model again."""
 
 
-_published: weakref.WeakValueDictionary[UUID, StagedRun] = weakref.WeakValueDictionary()
+_published: dict[UUID, StagedRun] = {}
 
 
 def publish_run(run: StagedRun) -> None:
-    """Make *run* known by its id for as long as the caller keeps it alive."""
+    """Make *run* known by its id, until :func:`withdraw_run`."""
     _published[run.run_id] = run
+
+
+def withdraw_run(run_id: UUID) -> None:
+    """Forget a run that has ended."""
+    _published.pop(run_id, None)
 
 
 def published_run(run_id: UUID) -> StagedRun | None:
     """Return what the seam has published about *run_id*, if it is a staged run in flight."""
-    return _published.get(run_id)
+    return _published.get(run_id) if _published else None
