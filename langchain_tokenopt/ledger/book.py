@@ -100,7 +100,7 @@ class Ledger:
         self._writer = Writer(
             self._place, in_background=durability == "background", max_pending=max_pending
         )
-        self._end = weakref.finalize(self, _close_quietly, self._writer)
+        self._end = weakref.finalize(self, self._writer.retire)
         self._end.atexit = False  # the writer has its own way out, which tells what went wrong
         if not read_only:
             self._take_in_unwritten()
@@ -383,9 +383,3 @@ def _refuse_unknown(filters: Filters) -> None:
         raise TypeError(
             f"cannot filter by {unknown[0]!r}; choose from {', '.join(sorted(_FILTERS))}."
         )
-
-
-def _close_quietly(writer: Writer) -> None:
-    """Close the writer of a ledger that nobody holds any more."""
-    with suppress(LedgerError):
-        writer.close()

@@ -226,7 +226,7 @@ class Questions:
             query = select(ordered.c.rank, ordered.c[name]).where(
                 ordered.c.rank.in_([rank + 1 for rank in ranks])
             )
-            at_rank = dict(self._connection.execute(query).tuples().all()) if count else {}
+            at_rank = {row[0]: row[1] for row in self._connection.execute(query)}
             measured[name] = [
                 at_rank[rank + 1] / 1e6 if rank + 1 in at_rank else None for rank in ranks
             ]
@@ -585,7 +585,7 @@ def _no_sums() -> _Sums:
 
 def _add(sums: list[int], counts: Iterable[Any]) -> None:
     for place, count in enumerate(counts):
-        sums[place] += int(count)  # PostgreSQL sums integers to decimals
+        sums[place] += int(count or 0)  # of no rows SQL sums to NULL, PostgreSQL to decimals
 
 
 def _as_call_counts(table: Table, counts: Sequence[Any]) -> list[int]:
@@ -594,9 +594,10 @@ def _as_call_counts(table: Table, counts: Sequence[Any]) -> list[int]:
         return list(counts)
     saved = dict(zip(SAVING_COUNTS, counts, strict=True))
     as_counts = dict.fromkeys(CALL_COUNTS, 0)
-    as_counts["saved_tokens"] = (
-        saved["tokens_before"] - saved["tokens_after"] - saved["spent_tokens"]
-    )
+    if saved["tokens_before"] is not None:
+        as_counts["saved_tokens"] = (
+            saved["tokens_before"] - saved["tokens_after"] - saved["spent_tokens"]
+        )
     as_counts["saved_nano_usd"] = saved["saved_nano_usd"]
     return list(as_counts.values())
 
@@ -613,7 +614,7 @@ def _largest_first(item: tuple[str, UsageTotals]) -> tuple[int, int, str]:
 def _period_name(period: str, at: int, zone: tzinfo | None) -> str:
     moment = rows.moment_of(at).astimezone(zone)
     if period == "hour":
-        return moment.isoformat(timespec="minutes")
+        return moment.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
     return moment.strftime("%Y-%m-%d" if period == "day" else "%Y-%m")
 
 

@@ -79,7 +79,7 @@ def saving_sums() -> list[ColumnElement[Any]]:
 def hour_sums(table: Table) -> list[ColumnElement[Any]]:
     """Return the same sums, over rows of a rollup."""
     counts = CALL_COUNTS if table is call_hours else SAVING_COUNTS
-    return [_sum(table.c[name]).label(name) for name in counts]
+    return [func.sum(table.c[name]).label(name) for name in counts]
 
 
 def _sum(number: Any) -> ColumnElement[Any]:

@@ -81,7 +81,7 @@ def clean(text: object) -> str:
 
 
 def key_of(name: str) -> bytes:
-    """Return *name* as the ``names`` table keeps it: UUIDs, which are many, in 16 bytes.
+    """Return a clean *name* as the ``names`` table keeps it: UUIDs, which are many, in 16 bytes.
 
     Example:
         >>> len(key_of("0199a4a6-43a2-7cc2-9c5c-3a1f5c3b8e61")), key_of("alice")
@@ -96,8 +96,8 @@ def key_of(name: str) -> bytes:
             if str(number) == name:
                 return number.bytes
     key = name.encode()
-    # A text that looks like a number, or like a marked text, is marked.
-    return _TEXT_MARK + key if len(key) == 16 or key.startswith(_TEXT_MARK) else key
+    # A text as long as a packed UUID is marked; clean names contain no NUL.
+    return _TEXT_MARK + key if len(key) == 16 else key
 
 
 def name_of(key: bytes) -> str:
@@ -107,7 +107,7 @@ def name_of(key: bytes) -> str:
         >>> name_of(key_of("sixteen letters!"))
         'sixteen letters!'
     """
-    if len(key) == 16 and not key.startswith(_TEXT_MARK):
+    if len(key) == 16:
         return str(UUID(bytes=key))
     return key.removeprefix(_TEXT_MARK).decode()
 

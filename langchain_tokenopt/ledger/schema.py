@@ -319,13 +319,18 @@ class Place:
         """Make an engine whose connections begin their own transactions."""
         if self.path is None:
             try:
-                return create_engine(self.url, poolclass=NullPool)
+                return create_engine(self.url, poolclass=NullPool, hide_parameters=True)
             except ModuleNotFoundError as error:
                 raise LedgerError(
                     f"the ledger {self.label} needs the Python package {error.name!r}. "
                     f'Install it: pip install "psycopg[binary]".'
                 ) from error
-        engine = create_engine("sqlite://", poolclass=NullPool, creator=self._connect_sqlite)
+        engine = create_engine(
+            "sqlite://",
+            poolclass=NullPool,
+            creator=self._connect_sqlite,
+            hide_parameters=True,
+        )
         event.listen(engine, "begin", _begin_reading)
         return engine
 

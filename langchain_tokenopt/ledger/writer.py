@@ -78,6 +78,7 @@ class Writer:
         self.trouble: LedgerError | None = None
         """Why the last attempt to write failed; ``None`` when it did not."""
         self.closed = False
+        self._retired = False
         self._pending: deque[Queued] = deque()
         self._name_ids: dict[str, int] = {}
         self._origin_ids: dict[Origin, int] = {}
@@ -126,6 +127,17 @@ class Writer:
                 self._disconnect()
                 self._wake.set()
 
+    def retire(self) -> None:
+        """Close soon, without waiting: nobody holds the ledger any more.
+
+        Called by the garbage collector, which may run while this very thread is writing.
+        """
+        self._retired = True
+        self._wake.set()
+        if self._thread is None and self._lock.acquire(blocking=False):
+            self._disconnect()
+            self._lock.release()
+
     # The queue
 
     def _start_thread(self) -> None:
@@ -150,6 +162,8 @@ class Writer:
             self._wake.clear()
             if self._try_drain():
                 failures = 0
+                if self._retired:
+                    self.close()
             else:
                 time.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
@@ -164,9 +178,9 @@ class Writer:
                     self._disconnect()
             except LedgerError as error:
                 if len(self._pending) >= self.max_pending:
-                    self._warn(f"{error} {self._spill(self.max_pending // 2)}")
+                    self._warn("spilled", f"{error} {self._spill(self.max_pending // 2)}")
                 else:
-                    self._warn(f"{error} The events wait in memory and are tried again.")
+                    self._warn("waiting", f"{error} Events wait in memory and are tried again.")
                 return False
             return True
 
@@ -221,7 +235,9 @@ class Writer:
     def refuse(self, event: object, error: Exception) -> None:
         """Leave out an event that is no record, and say so."""
         self.refused += 1
-        self._warn(f"an event was not stored, {type(error).__name__}: {error} ({event!r:.200})")
+        self._warn(
+            "refused", f"an event was not stored, {type(error).__name__}: {error} ({event!r:.200})"
+        )
 
     # When the database cannot be written
 
@@ -257,9 +273,8 @@ class Writer:
         beside = [] if self.place.path is None else [self.place.path.absolute().parent]
         return [*beside, Path(tempfile.gettempdir())]
 
-    def _warn(self, message: str) -> None:
+    def _warn(self, kind: str, message: str) -> None:
         """Warn once about each kind of trouble."""
-        kind = message.partition("(")[0]
         if kind not in self._warned:
             self._warned.add(kind)
             # A user may have turned warnings into errors: still, no model call fails for it.

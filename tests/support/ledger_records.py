@@ -61,7 +61,9 @@ def desk_calls(
             user = int(chance.paretovariate(1.2)) % 500
         if number % (_CALLS_PER_RUN * _RUNS_PER_THREAD) == 0:
             thread = str(UUID(int=chance.getrandbits(128), version=4))
-        yield _desk_call(chance, at, run, thread, user, number % saved_every == 0, cached_share)
+        cached = chance.random() < cached_share
+        shortened = not cached and number % saved_every == 0
+        yield _desk_call(chance, at, run, thread, user, shortened, cached)
 
 
 def uuid7(at: datetime, chance: random.Random) -> UUID:
@@ -77,11 +79,10 @@ def _desk_call(
     thread: str,
     user: int,
     shortened: bool,
-    cached_share: float,
+    cached: bool,
 ) -> CallRecord:
     agent, model, tools = chance.choice(_AGENTS)
     tool = chance.choice(tools) if tools and chance.random() < 0.3 else None
-    cached = chance.random() < cached_share
     read = int(chance.lognormvariate(7.3, 0.8))
     wrote = int(chance.lognormvariate(5.5, 0.6))
     from_cache = read // 2 if chance.random() < 0.4 else 0
