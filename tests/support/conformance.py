@@ -184,9 +184,8 @@ def _verdict(fact: str, expected: Any, said: Facts, tolerance: float) -> Verdict
     if actual is None or (expected and not actual):
         return "blind"
     if fact.startswith("by "):
-        same = set(expected) == set(actual) and all(
-            _near(expected[key], actual[key], tolerance) for key in expected
-        )
+        keys = {key for key, tokens in (expected | actual).items() if tokens}
+        same = all(_near(expected.get(k, 0), actual.get(k, 0), tolerance) for k in keys)
         return "right" if same else "wrong"
     near = _near(expected, actual, tolerance if fact in _ESTIMATED else 0.0)
     return "right" if near else "wrong"

@@ -106,6 +106,9 @@ class Request:
 class StreamLog:
     """How far one stream got. ``sent`` and ``cancelled`` wait (up to 5 s) for its end."""
 
+    turn: Turn
+    billed: list[Usage]
+    """Where the bill goes."""
     written: int = 0
     """Words written so far."""
     completed: bool = False
@@ -121,6 +124,12 @@ class StreamLog:
     def cancelled(self) -> bool:
         """Whether the client went away before the end."""
         return self.over.wait(5) and not self.completed
+
+    def end(self) -> None:
+        """Charge for what was written."""
+        turn = self.turn
+        self.billed.append(turn.billed if self.completed else turn.billed_after(self.written))
+        self.over.set()
 
     async def ended(self) -> Self:
         """Wait for the end without stopping the event loop."""
@@ -255,39 +264,39 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
             streamed=wire.streams(body, path),
         )
         reply = server.next_reply(request)
+        streams, billed = server.streams, server.billed  # a reset gives later tests other lists
         await asyncio.sleep(reply.delay_seconds)
         if reply.status != 200:
             content = wire.error(reply.status, reply.text or f"Scripted error {reply.status}.")
             return JSONResponse(content, reply.status, headers={"retry-after": "0"})
         turn = _turn(f"{len(server.requests):06d}", wire, request, reply)
         if not request.streamed:
-            server.billed.append(turn.billed)
+            billed.append(turn.billed)
             return JSONResponse(wire.whole(turn))
-        log = StreamLog()
-        server.streams.append(log)
-        events = _written(server, wire.events(turn, body), turn, reply, log)
+        log = StreamLog(turn, billed)
+        streams.append(log)
+        pace = server.pace_seconds if reply.pace_seconds is None else reply.pace_seconds
+        events = _written(wire.events(turn, body), log, pace, reply.breaks_after)
         return StreamingResponse(events, media_type="text/event-stream")
 
     return answer
 
 
 async def _written(
-    server: ModelServer, events: Iterator[Event], turn: Turn, reply: Reply, log: StreamLog
+    events: Iterator[Event], log: StreamLog, pace_seconds: float, breaks_after: int | None
 ) -> AsyncIterator[bytes]:
-    """Write a stream word by word, note how far it gets, and charge for that."""
-    pace_seconds = server.pace_seconds if reply.pace_seconds is None else reply.pace_seconds
+    """Write a stream word by word, and note how far it gets."""
     try:
         for event in events:
             if event.words:
-                if log.written == reply.breaks_after:
-                    raise ConnectionResetError(f"Scripted to break after {log.written} words.")
+                if log.written == breaks_after:
+                    raise ConnectionResetError(f"Scripted to break after {breaks_after} words.")
                 await asyncio.sleep(pace_seconds)
             yield event.encode()
             log.written += event.words
         log.completed = True
     finally:
-        server.billed.append(turn.billed if log.completed else turn.billed_after(log.written))
-        log.over.set()
+        log.end()
 
 
 def _reply(reply: Reply | str) -> Reply:

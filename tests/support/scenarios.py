@@ -299,6 +299,16 @@ async def running_totals_of_another_integration_async(bench: Bench) -> Outcome:
 
 
 @scenario("streams")
+def streams_in_turns(bench: Bench) -> Outcome:
+    """Streams that are read in turns are not mixed up."""
+    first = fake_chat("_stream", answers=[FakeAnswer(PIECES, A, reported="so_far")])
+    second = fake_chat("_stream", model="fake-2", answers=[FakeAnswer(PIECES, B)])
+    for _ in zip(first.stream("Hi", bench.config), second.stream("Hi", bench.config), strict=True):
+        pass
+    return spent(A, B, by={"model": {"fake-1": total(A), "fake-2": total(B)}})
+
+
+@scenario("streams")
 def usage_on_the_first_chunk(bench: Bench) -> Outcome:
     """Usage on the first chunk counts as well as usage on the last."""
     model = fake_chat("_stream", answers=[FakeAnswer(PIECES, A, reported="at_start")])
@@ -333,6 +343,7 @@ async def model_stream_events_async(bench: Bench) -> Outcome:
     model = bench.server.chat_openai(stream_usage=True)
     events = await model.astream_events("Hi", bench.config, version="v3")
     await adrain(events.text)
+    await events  # until its callbacks have run
     return spent(usage)
 
 
@@ -440,16 +451,51 @@ def broken_connection(bench: Bench) -> Outcome:
     return spent(bill, failed_calls=1, estimated_calls=1, tolerance=TIGHT)
 
 
+LONG_QUESTION = "Tell me more, please. " * 20
+
+
+def cancelled(**facts: Any) -> Truth:
+    """Return the truth about one call that was cancelled while the model worked."""
+    bill = Usage(3 + 4 + count_tokens(LONG_QUESTION), 0)
+    return spent(bill, abandoned_calls=1, estimated_calls=1, tolerance=TIGHT, **facts)
+
+
 @scenario("left streams")
 async def cancelled_call(bench: Bench) -> Outcome:
     """A call that is cancelled while the model works was under way: its input is billed."""
     bench.server.script(Reply(delay_seconds=0.5))
-    question = "Tell me more, please. " * 20
-    call = bench.server.chat_openai().ainvoke(question, bench.config)
+    asking = asyncio.create_task(bench.server.chat_openai().ainvoke(LONG_QUESTION, bench.config))
+    while not bench.server.requests:
+        await asyncio.sleep(0.005)
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
+    return cancelled()
+
+
+@scenario("left streams")
+async def chain_that_ran_out_of_time(bench: Bench) -> Outcome:
+    """The same for a chain, and for a time limit in the caller's own task."""
+    model = fake_chat("_agenerate", model="gpt-4.1-mini", delay_seconds=5)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(call, 0.15)
-    bill = Usage(3 + 4 + count_tokens(question), 0)
-    return spent(bill, abandoned_calls=1, estimated_calls=1, tolerance=TIGHT)
+        async with asyncio.timeout(0.05):
+            await (model | StrOutputParser()).ainvoke(LONG_QUESTION, bench.config)
+    return cancelled()
+
+
+@scenario("left streams")
+async def graph_that_ran_out_of_time(bench: Bench) -> Outcome:
+    """The same for a graph, on the node's account."""
+    model = fake_chat("_agenerate", model="gpt-4.1-mini", delay_seconds=5)
+
+    async def node(state: Notes) -> Notes:
+        return {"notes": [(await model.ainvoke(LONG_QUESTION)).text]}
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await side_by_side(writer=node).ainvoke({}, bench.config)
+    usage = Usage(3 + 4 + count_tokens(LONG_QUESTION), 0)
+    return cancelled(by={"agent": {"writer": usage.total_tokens}})
 
 
 @scenario("left streams")
@@ -808,6 +854,26 @@ async def trackers_side_by_side(bench: Bench) -> Outcome:
         return seen, spent(usage, usage)
 
     return await asyncio.gather(work(A), work(B), work(C))
+
+
+@scenario("handlers")
+def tracker_inside_a_tool(bench: Bench) -> Outcome:
+    """A tracker that begins inside a tool still knows which agent and tool it is in."""
+    researcher, seen = fake_chat(answers=answers(C)), []
+
+    @tool
+    def research(topic: str) -> str:
+        """Look into a topic."""
+        with bench.track() as inner:
+            seen.append(inner)
+            return researcher.invoke(topic).text
+
+    model = fake_chat(answers=[calls_tool("research", A, topic="rain"), *answers(B)])
+    with bench.track() as outer:
+        create_agent(model, [research], name="clerk").invoke(HELLO)
+    by_tool = {"research": total(C), "(none)": total(A, B)}
+    inside = {"tool": {"research": total(C)}, "agent": {"clerk": total(C)}}
+    return [(outer, spent(A, B, C, by={"tool": by_tool})), (seen[0], spent(C, by=inside))]
 
 
 @scenario("handlers")
