@@ -222,6 +222,8 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         params = kwargs.get("invocation_params")
         ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
         self._calls[run_id] = CallInFlight(run_id, metadata, params, messages[0], None, ancestry)
+        if asyncio._get_running_loop() is not None:
+            self._watch_task(run_id)
 
     def on_llm_start(
         self,
@@ -292,6 +294,24 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             if chain is None and chain_name and not _is_default_name(chain_name):
                 chain = chain_name
         return Ancestry(root, tool, chain)
+
+    def _watch_task(self, run_id: UUID) -> None:
+        """See to it that a cancelled call is counted: LangChain does not tell of its end.
+
+        ``agenerate`` gathers its calls, and a cancelled gather raises past the callbacks. What has
+        brought nothing when the task is done in which it began was given up. (A stream may go on in
+        another task, but then its first piece has come.)
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda done: self._give_up(run_id, done.cancelled()))
+
+    def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
+        call = self._calls.get(run_id)
+        if call is not None and (is_cancelled or not call.has_begun):
+            del self._calls[run_id]
+            call.settle_partial(None, "abandoned")
+            self._take(call)
 
     def _take(self, call: CallInFlight) -> None:
         """Accept a settled call. Without sinks its record waits until somebody reads it."""

@@ -118,6 +118,11 @@ class CallInFlight:
         self._deltas.append(text)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a piece of the answer has come."""
+        return self._first_chunk_at is not None
+
+    @property
     def _model(self) -> str | None:
         """The model that was asked, by the best name known."""
         asked = self._metadata.get("ls_model_name") or self._params.get("model")
@@ -151,7 +156,7 @@ class CallInFlight:
         generations = self._end(status, response)
         self._cached, self._source, self._usage = False, "reported", Usage()
         received = self._received(generations)
-        if received or self._first_chunk_at or status == "abandoned":
+        if received or self.has_begun or status == "abandoned":
             self._estimate(generations)
             reported = reported_usage(response, generations) if response else None
             if reported is not None:  # Anthropic reports the input with the first chunk
