@@ -139,11 +139,11 @@ def format_cost(nano_usd: int | None) -> str:
     if nano_usd is None:
         return "-"
     usd = Decimal(nano_usd) / 1_000_000_000
-    if usd == 0 or abs(usd) >= 1:
-        return f"${usd:,.2f}"
+    sign = "-" if usd < 0 else ""
+    if usd == 0 or abs(usd) >= Decimal("0.9995"):
+        return f"{sign}${abs(usd):,.2f}"
     # Small amounts keep three digits that say something.
-    digits = max(2, 2 - usd.adjusted())
-    return f"${usd:.{digits}f}"
+    return f"{sign}${abs(usd):.{2 - usd.adjusted()}f}"
 
 
 def format_seconds(seconds: float | None) -> str:
