@@ -56,6 +56,8 @@ RETRY_SECONDS = (0.05, 0.2, 1.0, 5.0)
 _KNOWN_NAMES = 50_000
 _CHUNK = 512  # rows in one INSERT; 22 columns * 512 stay below SQLite's 32,766 parameters
 
+_SPILLED_EVENTS = 250
+
 Queued = tuple[UsageEvent, int]
 """An event, and when it was put, in microseconds since 1970."""
 
@@ -242,13 +244,32 @@ class Writer:
     # When the database cannot be written
 
     def _spill(self, count: int) -> str:
-        """Move the oldest *count* events to a file; return a sentence that says where they are."""
-        if not self._pending:
-            return ""
-        moved = [self._pending[place] for place in range(min(count, len(self._pending)))]
-        text = "".join(rows.to_line(_timed(*queued)) + "\n" for queued in moved)
+        """Move the oldest *count* events to files; return a sentence that says where they are."""
+        moved, files = 0, []
+        # Small files: where one large file has no room, some small ones may have.
+        while moved < count and self._pending:
+            size = min(_SPILLED_EVENTS, count - moved, len(self._pending))
+            text = "".join(
+                rows.to_line(_timed(*self._pending[place])) + "\n" for place in range(size)
+            )
+            file = self._write_aside(text)
+            if file is None:
+                break
+            files.append(file)
+            for _ in range(size):
+                self._pending.popleft()
+            moved += size
+        told = []
+        if files:
+            told.append(f"{moved:,} events wait in {_named(files)}; {self._how_taken_in(files[0])}")
+        if self._pending and self.closed:
+            told.append(f"No file could take {len(self._pending):,} events: they are lost.")
+        return " ".join(told)
+
+    def _write_aside(self, text: str) -> Path | None:
+        """Write *text* to a file of its own, beside the ledger or else among temporary files."""
         for folder in self._spill_folders():
-            try:
+            with suppress(OSError):
                 handle, name = tempfile.mkstemp(
                     prefix=f"{self.place.spill_name}.unwritten-", suffix=".jsonl", dir=folder
                 )
@@ -260,14 +281,13 @@ class Writer:
                 except OSError:
                     os.unlink(name)
                     raise
-            except OSError:
-                continue
-            for _ in moved:
-                self._pending.popleft()
-            return f"{len(moved):,} events wait in {name}; {_how_taken_in(self.place, folder)}"
-        if self.closed:
-            return f"No file could take them either: {len(moved):,} events are lost."
-        return f"No file could take them either: {len(moved):,} events wait in memory."
+                return Path(name)
+        return None
+
+    def _how_taken_in(self, file: Path) -> str:
+        if self.place.path is not None and file.parent == self.place.path.absolute().parent:
+            return "the next Ledger opened here takes them in."
+        return f"Ledger({self.place.label!r}).take_in(file) adds them."
 
     def _spill_folders(self) -> list[Path]:
         beside = [] if self.place.path is None else [self.place.path.absolute().parent]
@@ -499,10 +519,8 @@ def _timed(event: UsageEvent, at: int) -> UsageEvent:
     return event
 
 
-def _how_taken_in(place: Place, folder: Path) -> str:
-    if place.path is not None and folder == place.path.absolute().parent:
-        return "the next Ledger opened here takes them in."
-    return f"Ledger({place.label!r}).take_in(file) adds them."
+def _named(files: Sequence[Path]) -> str:
+    return str(files[0]) + (f" and {len(files) - 1:,} more" if len(files) > 1 else "")
 
 
 # Ends and forks of processes
