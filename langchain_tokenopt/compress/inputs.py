@@ -1,0 +1,511 @@
+"""What can be compressed: a string, documents, messages. Each knows its units and its exact count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from langchain_tokenopt.compress.fill import Tokenized, render
+from langchain_tokenopt.compress.lossless import lossless, may_shrink
+from langchain_tokenopt.compress.roles import Reading, read_message, read_passage
+from langchain_tokenopt.compress.segment import Unit
+from langchain_tokenopt.compress.select import Prior
+from langchain_tokenopt.messages import atomic_groups
+from langchain_tokenopt.tokens import TokenCounter, count_messages
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.tokens import ModelLike
+
+__all__ = [
+    "DocumentsTask",
+    "Layout",
+    "MessagesTask",
+    "Task",
+    "TextTask",
+    "Tools",
+    "is_conversation",
+    "join_documents",
+    "replaced_text",
+    "title_of",
+]
+
+Patterns = Sequence[re.Pattern[str]]
+Read = Callable[[Callable[..., Reading], str, Patterns], Reading]
+"""Reads a text, or remembers how it was read."""
+Tokenize = Callable[[str], Tokenized]
+
+
+@dataclass(slots=True)
+class Layout:
+    """A content as units that are kept or dropped."""
+
+    texts: list[str]
+    units: list[Unit]
+    fixed_tokens: int = 0
+    """Tokens of what is no unit."""
+    question: str | None = None
+    prior: Prior = "none"
+
+
+class Task(Protocol):
+    """One content on its way through the steps."""
+
+    content: Any
+    tokens: int
+    exact: bool
+
+    def shrink(self, *, prose: bool) -> Task | None:
+        """Return the content said losslessly in fewer tokens; ``None`` when nothing changes.
+
+        Without *prose* its white space is left to :meth:`assemble`, which sees less of it.
+        """
+        ...
+
+    def layout(self) -> Layout:
+        """Cut the content into units with their tokens."""
+        ...
+
+    def assemble(self, layout: Layout, kept: Sequence[bool]) -> Any:
+        """Return the content with only the kept units."""
+        ...
+
+    def measure(self, content: Any) -> int:
+        """Count a content of this type."""
+        ...
+
+    def text(self, content: Any) -> str:
+        """Return all text of a content, for the loss report."""
+        ...
+
+
+@dataclass(slots=True)
+class Tools:
+    """What tasks need from the compressor."""
+
+    counter: TokenCounter
+    model: ModelLike
+    patterns: Patterns
+    read: Read
+    tokenize: Tokenize
+    tool_results: str = "lossless"
+
+    def count(self, text: str) -> int:
+        """Count a text."""
+        return self.counter.count(text).tokens
+
+    def shorter(self, text: str, *, prose: bool) -> str | None:
+        """Return a text said losslessly in fewer tokens, or ``None``."""
+        if not may_shrink(text, prose=prose):
+            return None
+        said = lossless(text, self.count, prose=prose)
+        return said if said != text and self.count(said) < self.count(text) else None
+
+
+def _set_tokens(units: Sequence[Unit], tokens: Sequence[int]) -> None:
+    for unit, count in zip(units, tokens, strict=True):
+        unit.tokens = count
+
+
+# --- a string ------------------------------------------------------------------------------------
+
+
+class TextTask:
+    """A string: a prompt with instructions, passages and a question, or just a page."""
+
+    def __init__(self, content: str, tools: Tools) -> None:
+        self.content = content
+        self.tools = tools
+        self._tokenized = tools.tokenize(content)
+        self.tokens, self.exact = self._tokenized.tokens, self._tokenized.exact
+
+    def shrink(self, *, prose: bool) -> TextTask | None:
+        said = self.tools.shorter(self.content, prose=prose)
+        return None if said is None else TextTask(said, self.tools)
+
+    def layout(self) -> Layout:
+        reading = self.tools.read(read_message, self.content, self.tools.patterns)
+        _set_tokens(reading.units, self._tokenized.between([u.end for u in reading.units]))
+        return Layout([self.content], reading.units, 0, reading.question, _prior_of(reading.units))
+
+    def assemble(self, layout: Layout, kept: Sequence[bool]) -> str:
+        return render(self.content, layout.units, kept)
+
+    def measure(self, content: str) -> int:
+        return self.tools.count(content)
+
+    def text(self, content: str) -> str:
+        return content
+
+
+def _prior_of(units: Sequence[Unit]) -> Prior:
+    """A single page leads with what matters; passages and conversations do not."""
+    if any(unit.kind in ("heading", "turn", "tag") for unit in units):
+        return "none"
+    return "lead"
+
+
+# --- documents -----------------------------------------------------------------------------------
+
+GLUE = "\n\n"
+"""What stands between documents."""
+
+
+def title_of(document: Document) -> str:
+    """Return the line above a document's text: its title, if its metadata has one."""
+    title = document.metadata.get("title")
+    return f"{' '.join(title.split())}\n" if isinstance(title, str) and title.strip() else ""
+
+
+def join_documents(documents: Sequence[Document]) -> str:
+    """Join documents as they are counted: title and text of each, a blank line between.
+
+    Example:
+        >>> join_documents([Document("Hot.", metadata={"title": "Tea"}), Document("Cold.")])
+        'Tea\\nHot.\\n\\nCold.'
+    """
+    return GLUE.join(title_of(d) + d.page_content for d in documents)
+
+
+class DocumentsTask:
+    """Retrieved documents, ranked by title and sentence; none of it is an instruction."""
+
+    def __init__(self, content: Sequence[Document], tools: Tools) -> None:
+        self.content = content
+        self.tools = tools
+        self._joined = join_documents(content)
+        self._tokenized = tools.tokenize(self._joined)
+        self.tokens, self.exact = self._tokenized.tokens, self._tokenized.exact
+
+    def shrink(self, *, prose: bool) -> DocumentsTask | None:
+        said = [self.tools.shorter(d.page_content, prose=prose) for d in self.content]
+        if not any(text is not None for text in said):
+            return None
+        return DocumentsTask(
+            [
+                document if text is None else document.model_copy(update={"page_content": text})
+                for document, text in zip(self.content, said, strict=True)
+            ],
+            self.tools,
+        )
+
+    def layout(self) -> Layout:
+        texts, units, ends = [], [], []
+        base = 0
+        for source, document in enumerate(self.content):
+            title = title_of(document)
+            body = document.page_content
+            texts.append(title + body)
+            read = self.tools.read(read_passage, body, self.tools.patterns).units
+            first, shift = len(units), len(title)
+            if title:
+                units.append(Unit(0, shift, "heading", source))
+                ends.append(base + shift)
+            for unit in read:
+                unit.source = source
+                unit.start += shift
+                unit.end += shift
+                unit.bound = unit.bound + len(units) if unit.bound >= 0 else -1
+                unit.head = (
+                    unit.head + first + bool(title) if unit.head >= 0 else first if title else -1
+                )
+                ends.append(base + unit.end)
+            units += read
+            base += len(texts[-1]) + len(GLUE)
+        if ends:
+            ends[-1] = len(self._joined)
+        _set_tokens(units, self._tokenized.between(ends))
+        prior: Prior = "lead" if len(self.content) == 1 else "none"
+        return Layout(texts, units, 0, None, prior)
+
+    def assemble(self, layout: Layout, kept: Sequence[bool]) -> list[Document]:
+        made = []
+        at = 0
+        for source, document in enumerate(self.content):
+            first = at
+            while at < len(layout.units) and layout.units[at].source == source:
+                at += 1
+            chosen = kept[first:at]
+            if all(chosen):
+                made.append(document)
+                continue
+            units = layout.units[first:at]
+            shift = len(title_of(document))
+            if any(chosen[1:] if shift else chosen):
+                text = render(layout.texts[source], units, chosen)
+                made.append(document.model_copy(update={"page_content": text[shift:]}))
+        return made
+
+    def measure(self, content: Sequence[Document]) -> int:
+        return self.tools.count(join_documents(content))
+
+    def text(self, content: Sequence[Document]) -> str:
+        return join_documents(content)
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+WHOLE_TURN = 600
+"""Characters. An earlier turn up to this length is kept or dropped whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where in a message a text stands."""
+
+    message: int
+    block: int | None
+    """Index of the content block; ``None`` for string content."""
+
+
+def _slots(message: BaseMessage, index: int) -> list[tuple[_Slot, str]]:
+    content = message.content
+    if isinstance(content, str):
+        return [(_Slot(index, None), content)]
+    found = []
+    for number, block in enumerate(content):
+        if isinstance(block, str):
+            found.append((_Slot(index, number), block))
+        elif (
+            isinstance(block, Mapping)
+            and block.get("type") == "text"
+            and isinstance(block.get("text"), str)
+        ):
+            found.append((_Slot(index, number), block["text"]))
+    return found
+
+
+def _with_texts(message: BaseMessage, texts: Mapping[int | None, str]) -> BaseMessage:
+    """Return a copy of *message* with some of its texts replaced; empty text blocks go."""
+    if None in texts:
+        return message.model_copy(update={"content": texts[None]})
+    blocks: list[Any] = []
+    for number, block in enumerate(message.content):
+        text = texts.get(number)
+        if text is None:
+            blocks.append(block)
+        elif text:
+            blocks.append(text if isinstance(block, str) else {**block, "text": text})  # type: ignore[dict-item]
+    return message.model_copy(update={"content": blocks})
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """The parts of a message list that are treated differently."""
+
+    last_human: int
+    fixed: set[int] = field(default_factory=set)
+    """Messages that stay: system messages, and the current turn."""
+    groups: list[list[int]] = field(default_factory=list)
+    """Tool calls with their answers, of earlier turns: kept or dropped together."""
+
+
+def _conversation(messages: Sequence[BaseMessage]) -> _Conversation:
+    last = max((i for i, m in enumerate(messages) if isinstance(m, HumanMessage)), default=-1)
+    found = _Conversation(last)
+    for group in atomic_groups(messages):
+        current = last < 0 or max(group) >= last
+        if current or any(isinstance(messages[i], SystemMessage) for i in group):
+            found.fixed.update(group)
+        elif (
+            len(group) > 1
+            or isinstance(messages[group[0]], ToolMessage)
+            or getattr(messages[group[0]], "tool_calls", None)
+        ):
+            found.groups.append(group)
+    return found
+
+
+class MessagesTask:
+    """A conversation: the system message and the current turn stay, earlier turns compete."""
+
+    def __init__(self, content: Sequence[BaseMessage], tools: Tools) -> None:
+        self.content = list(content)
+        self.tools = tools
+        count = count_messages(self.content, model=tools.model)
+        self.tokens, self.exact = count.tokens, count.exact
+        self._slots: list[_Slot] = []
+
+    def shrink(self, *, prose: bool) -> MessagesTask | None:
+        changed = False
+        made: list[BaseMessage] = []
+        for index, message in enumerate(self.content):
+            texts = {
+                slot.block: said
+                for slot, text in _slots(message, index)
+                if _may_be_resaid(message, self.tools)
+                and (said := self.tools.shorter(text, prose=prose)) is not None
+            }
+            changed = changed or bool(texts)
+            made.append(_with_texts(message, texts) if texts else message)
+        return MessagesTask(made, self.tools) if changed else None
+
+    def layout(self) -> Layout:
+        plan = _conversation(self.content)
+        layout = Layout([], [], 0)
+        layout.prior = "recency" if len(self.content) - len(plan.fixed) > 3 else "none"
+        self._slots = []
+        grouped = {index: group for group in plan.groups for index in group}
+        group_head: dict[int, int] = {}
+        human = -1
+        for index, message in enumerate(self.content):
+            first = len(layout.units)
+            if index in plan.fixed:
+                self._fixed_message(layout, message, index, ranked=index == plan.last_human)
+            elif index in grouped:
+                leader = grouped[index][0]
+                head = group_head.setdefault(leader, first)
+                self._whole_message(
+                    layout, message, index, head=human, bound=head if leader != index else -1
+                )
+            else:
+                self._earlier_turn(layout, message, index, head=human)
+                if isinstance(message, HumanMessage):
+                    human = first
+        used = sum(u.tokens + u.overhead for u in layout.units)
+        layout.fixed_tokens = self.tokens - used
+        return layout
+
+    def _add(self, layout: Layout, slot: _Slot, text: str, units: list[Unit]) -> None:
+        """Add the units of one text, with their indexes and tokens."""
+        source, first = len(layout.texts), len(layout.units)
+        layout.texts.append(text)
+        self._slots.append(slot)
+        _set_tokens(units, self.tools.tokenize(text).between([u.end for u in units]))
+        for unit in units:
+            unit.source = source
+            unit.head = unit.head + first if unit.head >= 0 else -1
+            unit.bound = unit.bound + first if unit.bound >= 0 else -1
+        layout.units += units
+
+    def _fixed_message(
+        self, layout: Layout, message: BaseMessage, index: int, *, ranked: bool
+    ) -> None:
+        """The question's passages may go, and tool results if asked; nothing else."""
+        selectable = isinstance(message, ToolMessage) and self.tools.tool_results == "select"
+        for slot, text in _slots(message, index):
+            if ranked and text:
+                reading = self.tools.read(read_message, text, self.tools.patterns)
+                layout.question = reading.question or layout.question
+                self._add(layout, slot, text, reading.units)
+            elif selectable and text:
+                self._add(
+                    layout,
+                    slot,
+                    text,
+                    self.tools.read(read_passage, text, self.tools.patterns).units,
+                )
+            elif text:
+                self._add(layout, slot, text, [Unit(0, len(text), "code", required=True)])
+
+    def _whole_message(
+        self, layout: Layout, message: BaseMessage, index: int, *, head: int, bound: int
+    ) -> None:
+        """A message that is kept or dropped as one, frame and media included."""
+        overhead = self._overhead(message)
+        slots = _slots(message, index) or [(_Slot(index, -1), "")]
+        for slot, text in slots:
+            first = len(layout.units)
+            self._add(layout, slot, text, [Unit(0, len(text), "turn")])
+            unit = layout.units[first]
+            unit.overhead, overhead = overhead, 0
+            if bound >= 0:
+                unit.bound = bound
+            else:
+                unit.head, bound = head, first
+
+    def _earlier_turn(self, layout: Layout, message: BaseMessage, index: int, *, head: int) -> None:
+        slots = _slots(message, index)
+        if (
+            len(slots) != 1
+            or len(slots[0][1]) <= WHOLE_TURN
+            or len(message.content) > 1
+            and not isinstance(message.content, str)
+        ):
+            self._whole_message(layout, message, index, head=head, bound=-1)
+            return
+        slot, text = slots[0]
+        first = len(layout.units)
+        self._add(
+            layout, slot, text, self.tools.read(read_passage, text, self.tools.patterns).units
+        )
+        opening = layout.units[first]
+        opening.overhead = self._overhead(message)
+        opening.head = head
+        for unit in layout.units[first + 1 :]:
+            if unit.head < 0 and unit.bound < 0:
+                unit.head = first
+
+    def _overhead(self, message: BaseMessage) -> int:
+        """Tokens of a message beyond its texts."""
+        frame = count_messages([], model=self.tools.model).tokens
+        texts = sum(self.tools.count(text) for _, text in _slots(message, 0))
+        return count_messages([message], model=self.tools.model).tokens - frame - texts
+
+    def assemble(self, layout: Layout, kept: Sequence[bool]) -> list[BaseMessage]:
+        plan = _conversation(self.content)
+        units_of: dict[int, list[int]] = {}
+        for at, unit in enumerate(layout.units):
+            units_of.setdefault(unit.source, []).append(at)
+        sources: dict[int, list[int]] = {}
+        for source, slot in enumerate(self._slots):
+            sources.setdefault(slot.message, []).append(source)
+        made: list[BaseMessage] = []
+        for index, message in enumerate(self.content):
+            mine = sources.get(index, ())
+            ats = [at for source in mine for at in units_of[source]]
+            if all(kept[at] for at in ats):
+                made.append(message)
+            elif index in plan.fixed or any(kept[at] for at in ats):
+                made.append(self._shortened(message, layout, kept, mine, units_of))
+        return made
+
+    def _shortened(
+        self,
+        message: BaseMessage,
+        layout: Layout,
+        kept: Sequence[bool],
+        sources: Sequence[int],
+        units_of: Mapping[int, list[int]],
+    ) -> BaseMessage:
+        texts: dict[int | None, str] = {}
+        for source in sources:
+            ats = units_of[source]
+            if not all(kept[at] for at in ats):
+                units = [layout.units[at] for at in ats]
+                texts[self._slots[source].block] = render(
+                    layout.texts[source], units, [kept[at] for at in ats]
+                )
+        return _with_texts(message, texts)
+
+    def measure(self, content: Sequence[BaseMessage]) -> int:
+        return count_messages(list(content), model=self.tools.model).tokens
+
+    def text(self, content: Sequence[BaseMessage]) -> str:
+        return "\n".join(text for i, m in enumerate(content) for _, text in _slots(m, i))
+
+
+def _may_be_resaid(message: BaseMessage, tools: Tools) -> bool:
+    """Tool results and what users paste; never system messages nor the model's own words."""
+    if isinstance(message, ToolMessage):
+        return tools.tool_results != "keep"
+    return isinstance(message, HumanMessage)
+
+
+def is_conversation(content: Sequence[Any]) -> bool:
+    """Say whether *content* is a list of messages."""
+    return all(isinstance(item, BaseMessage) for item in content)
+
+
+def replaced_text(message: BaseMessage, resay: Callable[[str], str]) -> BaseMessage:
+    """Return *message* with each of its texts resaid; the same object if none changes."""
+    texts = {
+        slot.block: said
+        for slot, text in _slots(message, 0)
+        if text and (said := resay(text)) != text
+    }
+    return _with_texts(message, texts) if texts else message

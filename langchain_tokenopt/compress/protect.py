@@ -1,0 +1,110 @@
+"""What must survive, at two strengths.
+
+*Verbatim* spans stay byte-identical inside whatever is kept: placeholders, URLs, quotations, inline
+code, numbers with their units, dates, ids. No text is ever cut or respaced inside one.
+
+*Required* sentences are kept at all costs: obligations (must, never, only), template placeholders,
+and what the caller's own patterns match. Only instructions can be required; the sentences of a
+passage that the user pasted cannot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["NEGATION", "NUMBER", "OBLIGATION", "PLACEHOLDER", "is_required", "verbatim_spans"]
+
+PLACEHOLDER = re.compile(
+    r"\{\{[^{}\n]{1,200}\}\}|\$\{[^{}\n]{1,200}\}|\{%[^%\n]{1,200}%\}|<\|[^|>\n]{1,100}\|>"
+    r"|\{[A-Za-z_][\w.\[\]]{0,100}(?:![rsa])?(?::[^{}\n]{0,40})?\}"
+)
+"""f-string, mustache, Jinja and shell placeholders, and special tokens."""
+
+_UNITS = (
+    r"%|‰|°[CF]?|[kKMGT]?i?[Bb](?:ytes|it|its)?|[kmcµnM]?(?:m|g|l|s|W|V|A|Hz|Pa|J)|h|min|ms|kg|km|mi"
+    r"|lbs?|oz|ft|in|mph|kWh|USD|EUR|GBP|CHF|million|billion|thousand|percent|Mio\.?|Mrd\.?|Prozent"
+    r"|hours?|days?|weeks?|months?|years?|tokens?|Stunden|Tage|Jahre|horas|días|años"
+)
+_MONTHS = (
+    r"(?:Jan(?:uary|uar)?|Feb(?:ruary|ruar)?|Mar(?:ch)?|März|Apr(?:il)?|May|Mai|June?|Juni|July?"
+    r"|Juli|Aug(?:ust)?|Sept?(?:ember)?|O[ck]t(?:ober)?|Nov(?:ember)?|De[cz](?:ember)?)\.?"
+)
+NUMBER = re.compile(
+    rf"\b{_MONTHS} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?\b"
+    rf"|\b\d{{1,2}}(?:st|nd|rd|th|\.)? {_MONTHS}(?:,? \d{{4}})?\b"
+    rf"|[$€£¥]?\b\d(?:[\d,.:/\u2013-]*\d)?(?: ?(?:{_UNITS})(?![\w]))?"
+)
+"""Dates and numbers, with currency sign and unit."""
+
+_LONGEST_QUOTATION = 600
+"""Characters; what looks longer than this is more likely a quotation mark gone astray."""
+
+_VERBATIM = re.compile(
+    "|".join(
+        (
+            PLACEHOLDER.pattern,
+            r"`[^`\n]{1,600}`",
+            r"\b(?:https?|ftp)://[^\s<>\"]+",
+            r"\b[\w.+-]{1,64}@[\w-]{1,64}\.[\w.-]{1,64}",
+            *(
+                f"{opening}[^{opening}{closing}\\n]{{1,{_LONGEST_QUOTATION}}}{closing}"
+                for opening, closing in ('""', "“”", "„“", "«»", "「」", "『』")
+            ),
+            rf"(?<!\w)'[^'\n]{{1,{_LONGEST_QUOTATION}}}'(?!\w)",
+            NUMBER.pattern,
+            r"\b(?=[\w-]{0,40}\d)[A-Za-z][\w-]{1,40}\b",
+        )
+    )
+)
+_MARKS = re.compile(r"[\"“„«「『`{]|(?<!\w)'")
+
+NEGATION = re.compile(
+    r"\b(?:not|no|never|none|nor|neither|without|cannot|nothing|nobody|[a-z]+n['’]t"
+    r"|nicht|kein(?:e[mnrs]?)?|nie(?:mals)?|ohne|weder"
+    r"|nunca|jamás|sin|ning[uú]n[oa]?|nadie|tampoco)\b|[不没無无未勿别]",
+    re.IGNORECASE,
+)
+
+OBLIGATION = re.compile(
+    r"\b(?:must|never|only|always|shall|required?|do not|don['’]t|may not|cannot|ensure|make sure"
+    r"|muss|müssen|musst|darf|dürfen|nur|niemals|immer|keinesfalls|unbedingt"
+    r"|debe[ns]?|deber[áa][ns]?|nunca|s[oó]lo|solamente|siempre|obligatorio|prohibido)\b"
+    r"|必须|必須|不得|只能|仅限|务必|禁止|切勿|不要",
+    re.IGNORECASE,
+)
+
+
+def verbatim_spans(text: str) -> list[tuple[int, int]]:
+    """Return the stretches of *text* that may be kept or dropped, but never touched.
+
+    Example:
+        >>> line = 'Pay $1,200 by 5 May 2026, or "call us first".'
+        >>> [line[start:end] for start, end in verbatim_spans(line)]
+        ['$1,200', '5 May 2026', '"call us first"']
+    """
+    return [match.span() for match in _VERBATIM.finditer(text)]
+
+
+def may_hold_sentences(text: str) -> bool:
+    """Say whether *text* could hold a verbatim span that a sentence boundary falls into."""
+    return _MARKS.search(text) is not None
+
+
+def is_required(sentence: str, patterns: Sequence[re.Pattern[str]] = ()) -> bool:
+    """Say whether a sentence of an instruction must be kept.
+
+    Example:
+        >>> is_required("Answer only from the documents."), is_required("You are an assistant.")
+        (True, False)
+    """
+    return (
+        OBLIGATION.search(sentence) is not None
+        or PLACEHOLDER.search(sentence) is not None
+        or matches_any(sentence, patterns)
+    )
+
+
+def matches_any(text: str, patterns: Sequence[re.Pattern[str]]) -> bool:
+    """Say whether any of the caller's patterns is found in *text*."""
+    return any(pattern.search(text) for pattern in patterns)
