@@ -355,11 +355,12 @@ class Questions:
         keys = self._latest_runs(window, filters, limit)
         among = {table: _among_runs(table, keys) for table in (calls, savings)}
         sums = self._row_sums("run", window.start, window.end, filters, among)
+        group = _keys("run", calls)
         started, ended = calls.c.started_at, calls.c.started_at + calls.c.duration_us
         query = (
-            select(*_keys("run", calls), func.min(started), func.max(ended))
+            select(*group, func.min(started), func.max(ended))
             .where(among[calls], *self._conditions(calls, window.start, window.end, filters))
-            .group_by(*_keys("run", calls))
+            .group_by(*group)
         )
         times = {_key(row[:-2]): row[-2:] for row in self._connection.execute(query)}
         name_of = self._personal_names(sums)

@@ -1,0 +1,130 @@
+"""The same ledger on PostgreSQL.
+
+Runs where ``TOKENOPT_TEST_POSTGRES`` is the URL of a database that may be emptied, and psycopg is
+installed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from langchain_tokenopt.ledger import DIMENSIONS, Ledger, LedgerError
+from langchain_tokenopt.ledger.schema import metadata
+from langchain_tokenopt.usage import Attribution, BudgetEvent, Saving, UsageTotals
+from tests.support.ledger_records import START, desk_calls, record
+
+URL = os.environ.get("TOKENOPT_TEST_POSTGRES", "")
+
+pytestmark = pytest.mark.skipif(not URL, reason="TOKENOPT_TEST_POSTGRES is not set")
+
+CALLS = list(desk_calls(600, days=3))
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    with Ledger(URL) as opened, opened._place.engine.begin() as connection:
+        metadata.drop_all(connection)
+    with Ledger(URL) as fresh:
+        yield fresh
+
+
+def test_calls_come_back_as_they_were(ledger, tmp_path):
+    """What SQLite answers, PostgreSQL answers: rows, sums of every kind, runs and effects."""
+    with Ledger(tmp_path / "same.db") as other:
+        for call in CALLS:
+            ledger.record(call)
+            other.record(call)
+        ledger.flush()
+        other.flush()
+        since = START + timedelta(minutes=17)
+        until = START + timedelta(hours=30, minutes=1)
+
+        assert CALLS == list(ledger.calls())
+        assert other.totals(percentiles=True) == ledger.totals(percentiles=True)
+        for dimension in DIMENSIONS:
+            assert other.by(dimension, since=since, until=until) == ledger.by(
+                dimension, since=since, until=until
+            )
+        assert other.runs() == ledger.runs()
+        assert other.effects(since=since) == ledger.effects(since=since)
+        assert other.totals(user="user-1", agent="news") == ledger.totals(
+            user="user-1", agent="news"
+        )
+        assert list(other.savings()) == list(ledger.savings())
+    assert [] == ledger.check()
+
+
+def test_events_told_twice_are_one(ledger):
+    """Ids decide, in one batch and across batches."""
+    saving = Saving(stage="s", tokens_before=100, tokens_after=40)
+    call = record(savings=(saving,), run="r", attribution=Attribution("a\0b", user="ü"))
+    alert = BudgetEvent(
+        kind="alert", budget="b", agent="a", spent_tokens=1, held_tokens=2, limit_tokens=3
+    )
+    for _ in range(2):
+        for event in (call, saving, alert, call):
+            ledger.record(event)
+        ledger.flush()
+
+    assert (1, 60) == (ledger.totals().calls, ledger.totals().saved_tokens)
+    assert 1 == len(ledger.budget_events())
+    assert [] == ledger.check()
+
+
+def test_several_writers_at_once(ledger):
+    """Writers wait for each other; nothing is lost, doubled or deadlocked."""
+
+    def write(part: int) -> None:
+        with Ledger(URL) as own:
+            for call in CALLS[part::4]:
+                own.record(call)
+                if call.usage.input_tokens % 7 == 0:
+                    own.flush()
+
+    threads = [threading.Thread(target=write, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum((UsageTotals.of([c]) for c in CALLS), UsageTotals()).calls == ledger.totals().calls
+    assert CALLS == list(ledger.calls())
+    assert [] == ledger.check()
+
+
+def test_sums_can_be_rebuilt(ledger):
+    """Rows are the truth here too."""
+    for call in CALLS[:50]:
+        ledger.record(call)
+    ledger.flush()
+    before = ledger.totals()
+    with ledger._place.engine.begin() as connection:
+        connection.execute(text("DELETE FROM call_hours"))
+    assert ledger.check() != []
+    ledger.rebuild()
+
+    assert before == ledger.totals()
+
+
+def test_a_newer_schema_is_refused(ledger):
+    """As on SQLite."""
+    with ledger._place.engine.begin() as connection:
+        connection.execute(text("INSERT INTO ledger_schema VALUES (99, 0, '9.9')"))
+    with pytest.raises(LedgerError, match="written by a newer"):
+        Ledger(URL)
+    with ledger._place.engine.begin() as connection:
+        connection.execute(text("DELETE FROM ledger_schema WHERE version = 99"))
+
+
+def test_a_database_without_a_ledger_can_not_be_read():
+    """Reading creates nothing."""
+    with Ledger(URL) as opened, opened._place.engine.begin() as connection:
+        metadata.drop_all(connection)
+    with pytest.raises(LedgerError, match="not a token ledger"):
+        Ledger(URL, read_only=True)
