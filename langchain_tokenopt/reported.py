@@ -141,7 +141,7 @@ def is_marked_hit(generation: Generation, run_id: UUID) -> bool:
     in the usage of a hit (it plans to stop that), and the message keeps the id of the run that once
     produced it.
     """
-    if generation.generation_info and isinstance(generation.generation_info, CacheHit):
+    if isinstance(generation.generation_info, CacheHit):
         return True
     message = getattr(generation, "message", None)
     if message is None:

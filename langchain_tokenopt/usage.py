@@ -457,7 +457,8 @@ class CacheHit(dict[str, Any]):
     """``generation_info`` of an answer that came from a cache.
 
     It equals the plain dict it was made from, so a cache that marks its hits with it stays equal to
-    what was stored, and usage tracking still recognises the hit.
+    what was stored, and usage tracking still recognises the hit. Assign it to a generation that
+    exists: pydantic makes a plain dict of what it is given at construction.
     """
 
 
