@@ -193,9 +193,18 @@ class ModelServer:
         self.requests: list[Request] = []
         """Everything that was asked, refused requests included."""
         self.streams: list[StreamLog] = []
-        self.billed: list[Usage] = []
-        """What a provider would charge, per answer, reported or not; a cut stream up to the cut."""
+        self._billed: list[Usage] = []
         self._script: deque[Reply] = deque()
+
+    @property
+    def billed(self) -> list[Usage]:
+        """What a provider would charge, per answer, reported or not; a cut stream up to the cut.
+
+        Waits (up to 5 s) for the end of open streams.
+        """
+        for stream in self.streams:
+            stream.over.wait(5)
+        return self._billed
 
     def script(self, *replies: Reply | str) -> None:
         """Give the next answers, in order; a text stands for ``Reply(text=...)``."""
@@ -264,7 +273,7 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
             streamed=wire.streams(body, path),
         )
         reply = server.next_reply(request)
-        streams, billed = server.streams, server.billed  # a reset gives later tests other lists
+        streams, billed = server.streams, server._billed  # a reset gives later tests other lists
         await asyncio.sleep(reply.delay_seconds)
         if reply.status != 200:
             content = wire.error(reply.status, reply.text or f"Scripted error {reply.status}.")
