@@ -271,11 +271,8 @@ def fill(
         if tokens <= max_tokens:
             if best is None or tokens > best.tokens:
                 best = Filled(choice.kept, tokens)
-            smallest = _smallest_left_out(choice, likely)
-            if (
-                tokens >= _GOOD_FILL * max_tokens
-                or smallest is None
-                or smallest > max_tokens - tokens
+            if tokens >= _GOOD_FILL * max_tokens or not _would_fit(
+                choice, likely, max_tokens - tokens
             ):
                 break
             allowance += max_tokens - tokens
@@ -296,11 +293,13 @@ def _required(
     return Filled(kept, tokens) if tokens <= max_tokens else None
 
 
-def _smallest_left_out(choice: Choice, likely: Sequence[float]) -> int | None:
-    prices = [
-        choice.price(at) for at, kept in enumerate(choice.kept) if not kept and likely[at] > 0
-    ]
-    return min(prices, default=None)
+def _would_fit(choice: Choice, likely: Sequence[float], room: int) -> bool:
+    """Say whether any unit that was left out is small enough."""
+    return any(
+        likely[at] > 0 and choice.price(at) <= room
+        for at, kept in enumerate(choice.kept)
+        if not kept
+    )
 
 
 # --- rendering -----------------------------------------------------------------------------------

@@ -177,7 +177,11 @@ class DocumentsTask:
     def __init__(self, content: Sequence[Document], tools: Tools) -> None:
         self.content = content
         self.tools = tools
-        self._joined = join_documents(content)
+        self._titles = [title_of(document) for document in content]
+        self._joined = GLUE.join(
+            title + document.page_content
+            for title, document in zip(self._titles, content, strict=True)
+        )
         self._tokenized = tools.tokenize(self._joined)
         self.tokens, self.exact = self._tokenized.tokens, self._tokenized.exact
 
@@ -196,8 +200,7 @@ class DocumentsTask:
     def layout(self) -> Layout:
         texts, units, ends = [], [], []
         base = 0
-        for source, document in enumerate(self.content):
-            title = title_of(document)
+        for source, (title, document) in enumerate(zip(self._titles, self.content, strict=True)):
             body = document.page_content
             texts.append(title + body)
             read = self.tools.read(read_passage, body, self.tools.patterns).units
@@ -234,7 +237,7 @@ class DocumentsTask:
                 made.append(document)
                 continue
             units = layout.units[first:at]
-            shift = len(title_of(document))
+            shift = len(self._titles[source])
             if any(chosen[1:] if shift else chosen):
                 text = render(layout.texts[source], units, chosen)
                 made.append(document.model_copy(update={"page_content": text[shift:]}))

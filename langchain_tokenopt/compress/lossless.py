@@ -538,17 +538,15 @@ SHORTEST_DUPLICATE = 60
 def duplicate_units(texts: Sequence[str], units: Sequence[Unit]) -> list[int]:
     """Return the units whose sentence, item, row or block has been said before, word for word.
 
-    White space and case do not count. Near-duplicate passages are so reduced to the sentences in
-    which they differ. Nothing is lost: the first occurrence stays.
+    Near-duplicate passages are so reduced to the sentences in which they differ. Nothing is lost:
+    the first occurrence stays.
     """
     seen: set[str] = set()
     found = []
     for at, unit in enumerate(units):
         if unit.end - unit.start < SHORTEST_DUPLICATE or unit.kind in ("tag", "heading", "label"):
             continue
-        key = " ".join(texts[unit.source][unit.start : unit.end].split()).casefold()
-        if unit.kind in ("code", "diff", "json"):
-            key = texts[unit.source][unit.start : unit.end].strip()
+        key = texts[unit.source][unit.start : unit.end].strip()
         if key in seen and not unit.required:
             found.append(at)
         seen.add(key)

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_tokenopt.compress.fill import Tokenized
@@ -78,6 +78,8 @@ class Memory:
         self._readings: _Recent[Reading] = _Recent(most * 16, MOST_CHARACTERS)
         self._tokenized: _Recent[Tokenized] = _Recent(most, MOST_CHARACTERS)
         self._file = _PlanFile(path) if path is not None else None
+        self.plans = most > 0 or path is not None
+        """Whether anything is remembered at all."""
 
     @property
     def on_disk(self) -> bool:
@@ -93,7 +95,7 @@ class Memory:
         if found is None:
             found = reader(text, patterns)
             self._readings.put(key, found, len(text))
-        return Reading([copy(unit) for unit in found.units], found.question, found.has_passages)
+        return replace(found, units=[copy(unit) for unit in found.units])
 
     def tokenize(self, model: str, text: str, counter: TokenCounter) -> Tokenized:
         """Tokenize *text*, or return the earlier pass."""

@@ -8,6 +8,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
@@ -301,13 +302,18 @@ class PromptCompressor(Runnable[Any, Any]):
         ]
 
     def _compressed(
-        self, content: Any, query: str | None, max_tokens: int | None, model: ModelLike
+        self,
+        content: Any,
+        query: str | None,
+        max_tokens: int | None,
+        model: ModelLike,
+        *,
+        shares: bool = False,
     ) -> CompressionResult[Any]:
         query = query or self.query
         limit = max_tokens if max_tokens is not None else self.max_tokens
         keep = None if limit is not None else self.keep
-        job = _Job(self, model, query, limit, keep)
-        return job.run(content)
+        return _Job(self, model, query, limit, keep, shares=shares).run(content)
 
 
 def optimize_text(text: str, query: str | None = None, max_tokens: int | None = None) -> str:
@@ -410,6 +416,12 @@ def _rarity_for(model: str) -> Rarity:
     return rarity_by_length if vocabulary is None else rarity_by_rank(vocabulary.encode_ordinary)
 
 
+def _read_afresh(
+    reader: Callable[..., Reading], text: str, patterns: Sequence[re.Pattern[str]]
+) -> Reading:
+    return reader(text, patterns)
+
+
 class _Job:
     """One content on its way through guard, lossless steps, selection and proof."""
 
@@ -420,6 +432,8 @@ class _Job:
         query: str | None,
         limit: int | None,
         keep: float | None,
+        *,
+        shares: bool = False,
     ) -> None:
         self.owner = owner
         self.query = query
@@ -432,7 +446,7 @@ class _Job:
             counter=counter,
             model=self.model,
             patterns=owner.protect,
-            read=memory.read,
+            read=memory.read if shares else _read_afresh,
             tokenize=lambda text: memory.tokenize(self.model, text, counter),
             tool_results=owner.tool_results,
         )
@@ -466,18 +480,18 @@ class _Job:
     ) -> CompressionResult[Any]:
         result = self._text(inner) if isinstance(inner, str) else self._messages(inner)
         made = original if result.content is inner else wrap(result.content)
-        return _with_content(result, made)
+        return replace(result, content=made)
 
     def _rewrapped_documents(self, content: Any) -> CompressionResult[Any]:
         result = self._fitted(DocumentsTask(content, self.tools), self.query)
         if isinstance(content, tuple) and isinstance(result.content, list):
-            return _with_content(result, tuple(result.content))
+            return replace(result, content=tuple(result.content))
         return result
 
     def _message(self, message: BaseMessage) -> CompressionResult[Any]:
         result = self._messages([message])
         made = result.content[0] if result.content else message
-        return _with_content(result, made)
+        return replace(result, content=made)
 
     def _state(self, state: dict[Any, Any]) -> CompressionResult[Any]:
         key = self.owner.key
@@ -487,7 +501,7 @@ class _Job:
             )
         result = self.run(state[key])
         made = state if result.content is state[key] else {**state, key: result.content}
-        return _with_content(result, made)
+        return replace(result, content=made)
 
     def _text(self, text: str) -> CompressionResult[Any]:
         return self._fitted(TextTask(text, self.tools), self.query)
@@ -526,7 +540,7 @@ class _Job:
         original = task
         if (self.limit is not None and task.tokens <= self.limit) or self.keep == 1.0:
             return _unchanged(task, FITS)
-        plan_key = self._plan_key(original, query)
+        plan_key = self._plan_key(original, query) if self.owner._memory.plans else ""
         steps: dict[str, int] = {}
         goal = self.limit if self.limit is not None else math.ceil(task.tokens * (self.keep or 1))
         shorter = task.shrink(prose=goal >= _NEARLY * task.tokens)
@@ -547,9 +561,7 @@ class _Job:
         self.owner._memory.keep(plan_key, Plan(filled.kept, filled.tokens))
         content = task.assemble(layout, filled.kept)
         steps["select"] = task.tokens - filled.tokens
-        return self._result(
-            original, content, filled.tokens, steps, _dropped(layout.units, filled.kept)
-        )
+        return self._result(original, content, filled.tokens, steps, (layout.units, filled.kept))
 
     def _limit_for(self, layout: Layout, tokens: int) -> int:
         """Return the tokens to fill: the limit, or a share of what can be dropped."""
@@ -650,18 +662,26 @@ class _Job:
         content: Any,
         tokens: int,
         steps: dict[str, int],
-        dropped: tuple[DroppedSpan, ...] = (),
+        choice: tuple[Sequence[Unit], Sequence[bool]] = ((), ()),
     ) -> CompressionResult[Any]:
-        return CompressionResult(
-            content,
-            task.tokens,
-            tokens,
-            task.exact,
-            steps,
-            dropped,
-            text_before=task.text(task.content),
-            text_after=task.text(content),
-        )
+        details = _Details(task, content, *choice)
+        return CompressionResult(content, task.tokens, tokens, task.exact, steps, details=details)
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """Holds on to a finished job for those who want to know more."""
+
+    task: Task
+    content: Any
+    units: Sequence[Unit]
+    kept: Sequence[bool]
+
+    def dropped(self) -> tuple[DroppedSpan, ...]:
+        return _dropped(self.units, self.kept)
+
+    def texts(self) -> tuple[str, str]:
+        return self.task.text(self.task.content), self.task.text(self.content)
 
 
 def _importance(layout: Layout, at: int) -> int:
@@ -688,18 +708,7 @@ def _dropped(units: Sequence[Unit], kept: Sequence[bool]) -> tuple[DroppedSpan, 
 
 
 def _unchanged(task: Task, reason: str) -> CompressionResult[Any]:
-    return CompressionResult(task.content, task.tokens, task.tokens, task.exact, reason=reason)
-
-
-def _with_content(result: CompressionResult[Any], content: Any) -> CompressionResult[Any]:
+    details = _Details(task, task.content, (), ())
     return CompressionResult(
-        content,
-        result.tokens_before,
-        result.tokens_after,
-        result.exact,
-        result.steps,
-        result.dropped,
-        result.reason,
-        result.text_before,
-        result.text_after,
+        task.content, task.tokens, task.tokens, task.exact, reason=reason, details=details
     )

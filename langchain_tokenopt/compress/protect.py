@@ -57,7 +57,6 @@ _VERBATIM = re.compile(
         )
     )
 )
-_MARKS = re.compile(r"[\"“„«「『`{]|(?<!\w)'")
 
 NEGATION = re.compile(
     r"\b(?:not|no|never|none|nor|neither|without|cannot|nothing|nobody|[a-z]+n['’]t"
@@ -86,9 +85,40 @@ def verbatim_spans(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _VERBATIM.finditer(text)]
 
 
-def may_hold_sentences(text: str) -> bool:
-    """Say whether *text* could hold a verbatim span that a sentence boundary falls into."""
-    return _MARKS.search(text) is not None
+_PAIRS = (
+    ('"', '"'),
+    ("“", "”"),
+    ("„", "“"),
+    ("«", "»"),
+    ("「", "」"),
+    ("『", "』"),
+    ("`", "`"),
+    ("{", "}"),
+)
+
+
+def quoted_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the quotations, code and placeholders in ``text[start:end]``, in order.
+
+    These are the verbatim spans that a sentence can end in; finding them is much cheaper than
+    :func:`verbatim_spans`.
+
+    Example:
+        >>> quoted_spans('She said "Go. Now." twice.', 0, 26)
+        [(9, 19)]
+    """
+    spans: list[tuple[int, int]] = []
+    for opening, closing in _PAIRS:
+        at = text.find(opening, start, end)
+        while at >= 0:
+            until = text.find(closing, at + 1, min(end, at + _LONGEST_QUOTATION + 2))
+            if until > 0 and "\n" not in text[at:until]:
+                spans.append((at, until + 1))
+                at = text.find(opening, until + 1, end)
+            else:
+                at = text.find(opening, at + 1, end)
+    spans.sort()
+    return spans
 
 
 def is_required(sentence: str, patterns: Sequence[re.Pattern[str]] = ()) -> bool:

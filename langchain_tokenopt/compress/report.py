@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from langchain_tokenopt.compress.protect import NEGATION, NUMBER, OBLIGATION
 
@@ -110,6 +110,18 @@ class DroppedSpan:
     """Character offsets into that source's text."""
 
 
+class Details(Protocol):
+    """What a result can still find out."""
+
+    def dropped(self) -> tuple[DroppedSpan, ...]:
+        """Return what is not in the output."""
+        ...
+
+    def texts(self) -> tuple[str, str]:
+        """Return all text before and after."""
+        ...
+
+
 @dataclass(frozen=True)
 class CompressionResult(Generic[Content]):
     """What :meth:`PromptCompressor.compress` returns."""
@@ -122,11 +134,10 @@ class CompressionResult(Generic[Content]):
     """False when the model's tokenizer is not public and the counts are estimates."""
     steps: dict[str, int] = field(default_factory=dict)
     """Tokens that each step saved, in the order in which the steps ran."""
-    dropped: tuple[DroppedSpan, ...] = ()
     reason: str | None = None
     """Why the content is unchanged, or changed less than asked; ``None`` when all went well."""
-    text_before: str = field(default="", repr=False)
-    text_after: str = field(default="", repr=False)
+    details: Details | None = field(default=None, repr=False, compare=False)
+    """Computes on demand what not everybody reads."""
 
     @property
     def saved_tokens(self) -> int:
@@ -134,6 +145,16 @@ class CompressionResult(Generic[Content]):
         return self.tokens_before - self.tokens_after
 
     @cached_property
+    def dropped(self) -> tuple[DroppedSpan, ...]:
+        """What is not in the output; offsets count in the text after the lossless steps."""
+        return self.details.dropped() if self.details else ()
+
+    @cached_property
     def loss(self) -> LossReport:
         """What was lost; computed when it is first read."""
-        return loss_between(self.text_before, self.text_after)
+        return loss_between(*self.texts)
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """All text before and after."""
+        return self.details.texts() if self.details else ("", "")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from langchain_tokenopt.compress.protect import may_hold_sentences, verbatim_spans
+from langchain_tokenopt.compress.protect import quoted_spans, verbatim_spans
 
 __all__ = ["Kind", "Segment", "Unit", "segments_of", "sentence_ends", "units_of"]
 
@@ -305,14 +305,17 @@ def json_end(text: str, start: int) -> int:
 # --- sentences -----------------------------------------------------------------------------------
 
 _END = re.compile(
-    r"[.!?…]+[\"'”’)\]»*_]*(?:[ \t]*[\r\n]+|(?=[ \t]+[\"'“‘„«(\[¿¡*_]*[^\W_a-z]))"
-    r"|[。！？]+[”』」）]*[ \t]*[\r\n]*"
-    r"|[ \t]*\r?\n[ \t]*\r?\n\s*"
+    r"[.!?…。！？\n](?:"
+    r"(?<=[.!?…])[.!?…]*[\"'”’)\]»*_]*(?:[ \t]*[\r\n]+|(?=[ \t]+[\"'“‘„«(\[¿¡*_]*[^\W_a-z]))"
+    r"|(?<=[。！？])[。！？]*[”』」）]*[ \t]*[\r\n]*"
+    r"|(?<=\n)[ \t]*\r?\n\s*"
+    r")"
 )
+"""Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Nr|Prof|Gen|Col|Lt|Sgt|Capt|Rev|Hon|Inc|Ltd|Co|Corp|etc|approx"
     r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Fig|Vol|pp|ca|cf|bzw|usw|Abs|Art|Bd|Hr|Fr|Sra?|Dra?"
-    r"|Ud|Uds|e\.g|i\.e|z\.B|d\.h|u\.a|U\.S|U\.K|E\.U)|\b[A-ZÄÖÜ])\.$"
+    r"|Ud|Uds|e\.g|i\.e|z\.B|d\.h|u\.a|U\.S|U\.K|E\.U)|\b[A-ZÄÖÜ]|(?<![\w.,])\d{1,2})\.$"
 )
 LONGEST_SENTENCE = 700
 """Characters. What is longer is no sentence (an endless line, a list in disguise) and is cut at
@@ -331,19 +334,19 @@ def sentence_ends(text: str, start: int, end: int) -> list[int]:
         >>> sentence_ends(text, 0, len(text))
         [21, 32]
     """
-    ends = [
-        match.end()
-        for match in _END.finditer(text, start, end)
-        if not (
-            text[match.start()] == "."
-            and _ABBREVIATION.search(text, max(start, match.start() - 8), match.start() + 1)
-            and "\n" not in match.group()
-        )
-    ]
+    ends = []
+    for match in _END.finditer(text, start, end):
+        at, cut = match.span()
+        if (
+            text[at] != "."
+            or text[cut - 1] == "\n"
+            or not _ABBREVIATION.search(text, max(start, at - 8), at + 1)
+        ):
+            ends.append(cut)
     if not ends or ends[-1] != end:
         ends.append(end)
-    if len(ends) > 1 and may_hold_sentences(text[start:end]):
-        ends = _outside_verbatim(text, start, end, ends)
+    if len(ends) > 1:
+        ends = _outside_quotations(text, start, end, ends)
     if len(ends) > 1 and not text[ends[-2] : end].strip():
         ends.pop(-2)
     if end - start > LONGEST_SENTENCE:
@@ -351,11 +354,12 @@ def sentence_ends(text: str, start: int, end: int) -> list[int]:
     return ends
 
 
-def _outside_verbatim(text: str, start: int, end: int, ends: list[int]) -> list[int]:
-    spans = [(a + start, b + start) for a, b in verbatim_spans(text[start:end])]
+def _outside_quotations(text: str, start: int, end: int, ends: list[int]) -> list[int]:
+    """Leave out the ends that fall into a quotation, a placeholder or code."""
+    spans = quoted_spans(text, start, end)
     if not spans:
         return ends
-    starts = [a for a, _ in spans]
+    starts = [first for first, _ in spans]
     free = []
     for cut in ends:
         at = bisect_right(starts, cut - 1) - 1
@@ -417,7 +421,9 @@ def units_of(text: str, segments: list[Segment] | None = None) -> list[Unit]:
         elif kind == "table":
             _table_units(text, segment, units)
         elif kind == "label":
-            _label_units(text, segment, units)
+            _split_unit(text, segment, _label_end(text, segment), units)
+        elif kind == "heading":
+            _split_unit(text, segment, _heading_end(text, segment), units)
         elif kind in ("list", "log", "turn"):
             for end in _line_ends(text, segment):
                 units.append(Unit(start, end, kind))
@@ -427,17 +433,39 @@ def units_of(text: str, segments: list[Segment] | None = None) -> list[Unit]:
     return units
 
 
-def _label_units(text: str, segment: Segment, units: list[Unit]) -> None:
-    """The label, then what stands behind it on the same line."""
-    found = _LABEL.match(text, segment.start)
-    start = found.end() if found else segment.end
-    if not text[start : segment.end].strip():
-        start = segment.end
-    units.append(Unit(segment.start, start, "label"))
-    if start < segment.end:
-        for end in sentence_ends(text, start, segment.end):
-            units.append(Unit(start, end))
-            start = end
+def _split_unit(text: str, segment: Segment, cut: int, units: list[Unit]) -> None:
+    """The heading or label, then the sentences that stand behind it on the same line."""
+    if not text[cut : segment.end].strip():
+        cut = segment.end
+    head = len(units)
+    units.append(Unit(segment.start, cut, segment.kind))
+    if cut < segment.end:
+        for end in sentence_ends(text, cut, segment.end):
+            units.append(Unit(cut, end, head=head))
+            cut = end
+
+
+def _label_end(text: str, segment: Segment) -> int:
+    found = _LABEL.match(text, segment.start, segment.end)
+    return found.end() if found else segment.end
+
+
+_NUMBERED = re.compile(
+    r"(?:[^\W\d_]+ )?(?:[^\W\d_]+[ #]*)?\[?\d{1,4}\]?(?: ?\([^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,200})?\)| ?[:.：])?"
+)
+LONGEST_TITLE = 140
+"""Characters; what stands behind a number on a longer line is text rather than a title."""
+
+
+def _heading_end(text: str, segment: Segment) -> int:
+    """Return where a heading ends when text follows it on the same line."""
+    if segment.end - segment.start <= LONGEST_TITLE and text[segment.start] == "#":
+        return segment.end
+    found = _NUMBERED.match(text, segment.start, segment.end)
+    if found is None:
+        return segment.end
+    has_title = text[found.end() - 1] == ")"
+    return found.end() if has_title or segment.end - segment.start > LONGEST_TITLE else segment.end
 
 
 def label_asks(text: str, position: int) -> bool:
