@@ -381,7 +381,8 @@ def _awaits_answers(messages: Sequence[BaseMessage]) -> bool:
 def as_chunk(message: AIMessage) -> AIMessageChunk:
     """Return *message* as the only chunk of a stream; :func:`as_message` is the way back.
 
-    Content, tool calls (invalid ones too), usage, ids and metadata are kept.
+    Content, tool calls (invalid ones too), usage, ids and metadata are kept. When LangChain adds
+    chunks it reads the arguments of all calls again, and mends what is only cut off.
 
     Example:
         >>> chunk = as_chunk(AIMessage("42", id="7"))

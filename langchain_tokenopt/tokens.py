@@ -516,7 +516,7 @@ def _count_long(encode: _Encode, text: str) -> TokenCount:
 
 
 _LATIN: Final = "A-Za-z\u00c0-\u024f"
-_PIECES: Final = re.compile(
+_PIECES: Final = (  # compiled on first use: that takes 8 ms
     rf"(?P<word>[^\r\n\d{_LATIN}\x80-\U0010ffff]?"
     r"(?:[A-Z\u00c0-\u00de]*[a-z\u00df-\u024f]+(?:'(?:s|t|re|ve|m|ll|d)(?![a-z]))?"
     r"|[A-Z\u00c0-\u00de]+))"
@@ -538,7 +538,7 @@ def _guessed_tokens(text: str) -> list[int]:
     sentences in 12 languages: mean error 24 % there, against 39 %.
     """
     tokens = 0.0
-    for piece in _PIECES.finditer(text):
+    for piece in re.finditer(_PIECES, text):
         length = piece.end() - piece.start()
         match piece.lastgroup:
             case "word":
@@ -815,6 +815,7 @@ class _Tally:
         elif kind in MEDIA_BLOCKS:
             self.add_media(payload_of(block), text)
         elif kind == "tool_result":
+            self.exact = False
             inner = block.get("content")
             for part in inner if isinstance(inner, list) else [_as_text(inner)]:
                 self.add_block(part)
