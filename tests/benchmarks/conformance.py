@@ -11,20 +11,17 @@ The environment is described in ``requirements-rivals-usage.txt``. Writes
 
 from __future__ import annotations
 
-import json
 import logging
-import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import UsageMetadataCallbackHandler, get_usage_metadata_callback
 
 from langchain_tokenopt.usage import Usage
+from tests.benchmarks.results import RESULTS, conditions, write_result
 from tests.support.conformance import (
     Contestant,
     Facts,
@@ -38,17 +35,8 @@ from tests.support.conformance import (
 from tests.support.model_server import ModelServer
 from tests.support.scenarios import SCENARIOS
 
-RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m tests.benchmarks.conformance"
-PACKAGES = (
-    "langchain-core",
-    "langchain-community",
-    "langchain-openai",
-    "langchain-anthropic",
-    "langchain-google-genai",
-    "langgraph",
-    "langchain",
-)
+PACKAGES = ("langchain-community", "langchain-anthropic", "langchain-google-genai", "langchain")
 SPENT = ("input_tokens", "output_tokens")
 COUNTS = frozenset(Truth().facts()) - {*SPENT}
 
@@ -98,7 +86,7 @@ class Result:
     verdict: Verdict
     spent: Verdict
     """The verdict on input and output tokens alone."""
-    amiss: list[dict[str, Any]]
+    amiss: list[Finding]
     """Every asked fact that was not right."""
 
 
@@ -116,7 +104,7 @@ def _judge(scenario: Scenario, contestant: Contestant, server: ModelServer) -> R
         tracker=contestant.name,
         verdict=_worst(findings),
         spent=_worst([f for f in findings if f.fact in SPENT]),
-        amiss=[asdict(f) for f in findings if f.verdict != "right"],
+        amiss=[f for f in findings if f.verdict != "right"],
     )
 
 
@@ -157,16 +145,6 @@ def table(results: Sequence[Result], absent: dict[str, str]) -> str:
     return "\n".join(lines + [f"\n{name} did not run: {why}" for name, why in absent.items()])
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
 def main() -> None:
     """Run all trackers, write the results, print the table."""
     logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.CRITICAL)
@@ -180,19 +158,26 @@ def main() -> None:
                 absent[make.__name__] = str(error)
                 continue
             results += run(contestant, server)
-    versions = _versions()
-    RESULTS.mkdir(exist_ok=True)
-    report = {
-        "command": COMMAND,
-        "versions": versions,
-        "absent": absent,
-        "results": [asdict(result) for result in results],
-    }
-    (RESULTS / "conformance.json").write_text(json.dumps(report, indent=1, default=str) + "\n")
-    stated = ", ".join(f"{name} {number}" for name, number in versions.items())
+    versions = conditions(*PACKAGES)["versions"]
+    stated = ", ".join(f"{name} {versions[name]}" for name in sorted(versions) if "lang" in name)
     text = f"{table(results, absent)}\n\n`{COMMAND}` with {stated}.\n"
-    (RESULTS / "conformance.md").write_text(text)
+    write_result(
+        "conformance", COMMAND, {"absent": absent, "scenarios": _by_scenario(results)}, *PACKAGES
+    )
+    (RESULTS / "conformance.md").write_text(text, encoding="utf-8")
     sys.stdout.write(text)
+
+
+def _by_scenario(results: Sequence[Result]) -> dict[str, Any]:
+    scenarios: dict[str, Any] = {}
+    for result in results:
+        entry = scenarios.setdefault(result.scenario, {"promise": result.promise})
+        entry[result.tracker] = {"verdict": result.verdict, "spent": result.spent}
+        if result.amiss:
+            entry[result.tracker]["amiss"] = [
+                f"{f.fact}: {f.expected} expected, {f.actual} counted" for f in result.amiss
+            ]
+    return scenarios
 
 
 if __name__ == "__main__":
