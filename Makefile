@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test integration_tests lint format types notebooks bench-usage
+.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -35,6 +35,9 @@ types: setup ## Check types strictly
 
 notebooks: setup ## Run the notebooks as tests
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:xdist notebooks
+
+tables: setup ## Write the measured tables into the README
+	$(BIN)/python -m tests.benchmarks.tables
 
 bench-usage: setup ## Measure the overhead of usage tracking and of the seam
 	$(BIN)/python -m tests.benchmarks.bench_usage
