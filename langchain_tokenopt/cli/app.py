@@ -6,7 +6,6 @@ why; 2: wrong use; 130: interrupted.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from decimal import Decimal
@@ -41,15 +40,12 @@ class _OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            # The reader has left (``| head``). Python would complain again when it flushes at exit;
-            # https://docs.python.org/3/library/signal.html#note-on-sigpipe says to do this.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from error
+            sys.stdout.flush()  # a reader that has left is noticed here, not at exit
+        except BrokenPipeError:
+            raise  # the reader has left (``| head``): Typer ends quietly
         except KeyboardInterrupt as error:
-            raise typer.Exit(130) from error
-        except Exception as error:
+            raise typer.Exit(130) from error  # older versions of Typer would make it 1
+        except Exception as error:  # every command's errors come here; bugs are raised again
             line = _explained(error)
             if line is None:
                 raise

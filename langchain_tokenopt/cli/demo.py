@@ -188,7 +188,10 @@ def _run(
 
 
 def _provider_errors() -> tuple[type[Exception], ...]:
-    """Return what a failing provider raises: LangChain's errors, and those of OpenAI's client."""
+    """Return what a failing provider raises.
+
+    That is LangChain's ``ModelError``, or with older langchain-openai an error of OpenAI's client.
+    """
     from langchain_core.exceptions import ModelError
 
     try:

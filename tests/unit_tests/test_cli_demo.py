@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.outputs import ChatResult
 from typer.testing import CliRunner, Result
 
+from langchain_tokenopt import offline
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.cli.app import CommandError, format_cost, format_seconds
 from langchain_tokenopt.errors import BudgetExceededError
 from langchain_tokenopt.examples import trading_desk
 from langchain_tokenopt.examples.trading_desk import AGENTS
+from langchain_tokenopt.offline import ExtractiveChatModel
 from langchain_tokenopt.usage import Usage
 from tests.support.model_server import ModelServer, Reply
 
@@ -237,6 +240,21 @@ def test_no_connection_is_one_line(monkeypatch: pytest.MonkeyPatch, notes: Path)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
 
     assert "did not answer: Connection error." in failure(run("--input", notes))
+
+
+def test_errors_of_the_client_itself_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, notes: Path
+) -> None:
+    """An error that langchain-openai passes on as OpenAI's client raised it is told as well."""
+    from openai import OpenAIError
+
+    class Failing(ExtractiveChatModel):
+        def _generate(self, *_: Any, **__: Any) -> ChatResult:
+            raise OpenAIError("no more credit")
+
+    monkeypatch.setattr(offline, "ExtractiveChatModel", Failing)
+
+    assert "did not answer: no more credit" in failure(run("--input", notes))
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, notes: Path) -> None:
