@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage
+.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -41,3 +41,8 @@ tables: setup ## Write the measured tables into the README
 
 bench-usage: setup ## Measure the overhead of usage tracking and of the seam
 	$(BIN)/python -m tests.benchmarks.bench_usage
+
+bench-conformance: ## Compare what trackers count, in an environment of its own
+	$(PYTHON) -m venv .venv-rivals-usage
+	.venv-rivals-usage/bin/pip install -q -c constraints.txt -e . -r tests/benchmarks/requirements-rivals-usage.txt
+	.venv-rivals-usage/bin/python -W ignore -m tests.benchmarks.conformance

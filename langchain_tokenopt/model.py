@@ -369,9 +369,10 @@ def _current_run(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     if run is None and run_manager is None and started:
         last = messages[-1:]
         same = [r for ends, r in started if ends and last and ends[0] is last[0]]
-        run = (same or [started[-1][1]])[0]
+        run = same[0] if same else started[-1][1]
     if run is not None:
-        _STARTED.set(tuple(entry for entry in started if entry[1] is not run))
+        alone = len(started) == 1 and started[0][1] is run
+        _STARTED.set(() if alone else tuple(entry for entry in started if entry[1] is not run))
         return run
     # Somebody calls the protected method by hand, or has replaced the model's callbacks.
     if run_manager is not None:

@@ -79,15 +79,18 @@ class Passage:
         while self._next < len(self._stages) and self.answer is None:
             stage, position = self._stages[self._next], self._next
             self._next += 1
-            observing = self.request.observe and stage is not self._host_cache
-            request = self.request if observing else replace(self.request, observe=False)
+            request = self.request
+            observing = request.observe and stage is not self._host_cache
+            if request.observe and not observing:
+                request = replace(request, observe=False)
             trip: Trip | None = yield stage.blocking, partial(stage.open, request)
             if trip is None:
                 continue
             self._open.append((position, trip))
             if not observing:
-                self.request = replace(trip.request, observe=self.request.observe)
                 self.answer = trip.answer
+                if trip.request is not request:
+                    self.request = replace(trip.request, observe=self.request.observe)
         self._watching = [t for _, t in self._open if type(t).chunk is not Trip.chunk]
         self._level = len(self._watching) - 1
         if self.answer is None:
