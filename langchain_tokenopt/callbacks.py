@@ -63,8 +63,8 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
 
     Attach it to anything that takes ``callbacks``: a chain, a graph, a model. The same handler
     attached twice counts once. Embedding models have no callbacks in LangChain and are not seen;
-    completion models answered from a cache emit none and are not seen either. LangChain does not tell
-    of a cancelled ``ainvoke`` that stands in no chain: it is counted when its task ends.
+    completion models answered from a cache emit none and are not seen either. LangChain does not
+    tell of a cancelled ``ainvoke`` that stands in no chain: it is counted when its task ends.
 
     Args:
         sinks: Told about every call as it ends, and about every saving of a stage. A sink that
