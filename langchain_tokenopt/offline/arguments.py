@@ -126,7 +126,7 @@ class _Filler:
 
     def _referred(self, reference: str, name: str, about: str | None, nth: int) -> Any:
         target: Any = self._root
-        for part in reference.removeprefix("#/").split("/"):
+        for part in filter(None, reference.removeprefix("#").split("/")):
             target = target[part]
         self._open.append(reference)
         try:
@@ -227,7 +227,10 @@ class _Filler:
         return text.ljust(schema.get("minLength", 0), ".")
 
     def _found(self, pattern: str, otherwise: str) -> str:
-        match = re.search(pattern, self._text)
+        try:
+            match = re.search(pattern, self._text)
+        except re.error:  # JSON Schema allows expressions that Python does not know
+            return otherwise
         return match[0] if match else otherwise
 
 

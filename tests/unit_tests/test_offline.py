@@ -587,6 +587,30 @@ def test_structured_output_as_dictionaries(schema: Any) -> None:
     assert 12 == verdict["orders"]
 
 
+def test_odd_schemas_are_filled() -> None:
+    """A schema that refers to itself, or has an expression foreign to Python, breaks nothing."""
+    tree = {
+        "type": "object",
+        "properties": {
+            "left": {"$ref": "#/$defs/branch"},
+            "word": {"type": "string", "pattern": r"^\p{L}+$"},
+            "forest": {"type": "array", "items": {"$ref": "#"}, "maxItems": 0},
+        },
+        "required": ["left", "word", "forest"],
+        "$defs": {
+            "branch": {
+                "type": "object",
+                "properties": {"more": {"anyOf": [{"$ref": "#/$defs/branch"}, {"type": "null"}]}},
+                "required": ["more"],
+            }
+        },
+    }
+    tool = {"type": "function", "function": {"name": "grow", "parameters": tree}}
+    call = ExtractiveChatModel().bind_tools([tool], tool_choice="any").invoke("Grow.").tool_calls[0]
+
+    assert {"left": {"more": None}, "word": "", "forest": []} == call["args"]
+
+
 def test_defaults_are_left_alone() -> None:
     """A field with a default is not made up."""
     model = ExtractiveChatModel().bind_tools([Rich], tool_choice="any")
