@@ -27,8 +27,8 @@ __all__ = [
     "Profile",
     "doubts_between",
     "guard_names",
-    "is_action",
     "is_about_now",
+    "is_action",
     "is_personal",
     "profile_of",
     "vetoes_between",
@@ -63,8 +63,7 @@ _NEGATORS = _words(
     "not no never without none nobody nothing neither nor cannot hardly unable fails failed"
 )
 
-_OPPOSITES: dict[str, frozenset[str]] = {}
-for _pair in (
+_OPPOSITE_PAIRS = (
     "before after|more less|more fewer|most least|increase decrease|increase reduce|gain lose|"
     "gain loss|profit loss|buy sell|open close|enable disable|activate deactivate|lock unlock|"
     "freeze unfreeze|block unblock|add remove|add delete|create delete|install uninstall|"
@@ -100,32 +99,34 @@ for _pair in (
     "risks|inhale exhale|ban permit|hire fire|attack defend|build destroy|major minor|guilty "
     "innocent|married single|rural urban|ancient modern|natural artificial|temporary permanent|"
     "mandatory optional|direct indirect"
-).split("|"):
+)
+_OPPOSITES: dict[str, frozenset[str]] = {}
+for _pair in _OPPOSITE_PAIRS.split("|"):
     _one, _other = _pair.split()
     _OPPOSITES[_one] = _OPPOSITES.get(_one, frozenset()) | {_other}
     _OPPOSITES[_other] = _OPPOSITES.get(_other, frozenset()) | {_one}
 _NEGATING_PREFIXES = ("un", "in", "im", "ir", "il", "dis", "de", "non", "mis", "a")
 
-_SYNONYMS: dict[str, int] = {}
-for _number, _group in enumerate(
-    (
-        "buy purchase acquire|begin start commence|end finish|big large huge|small little tiny|"
-        "quick fast rapid|angry furious mad|vocal outspoken|humble modest|smart clever "
-        "intelligent|happy glad|sad unhappy|scared afraid fearful|brave courageous|phone "
-        "smartphone mobile cellphone|movie film|car automobile|job work career|money cash|"
-        "learn study|improve enhance better|difference differences distinction|remove delete "
-        "erase|error mistake|fix repair solve resolve|country nation|kid child|kids children|"
-        "lose reduce shed|get obtain receive gain|earn make|find locate|show display|help "
-        "assist|change modify alter|update upgrade|choose select pick|create build|"
-        "method way approach|tip advice suggestion|tips advice suggestions|top best|cancel "
-        "revoke|password passcode pin|bill invoice|refund reimbursement|fee charge|fees charges|"
-        "website site webpage|picture photo image|pictures photos images|usa us america|uk "
-        "britain|religious pious spiritual|progressive liberal|specific particular|credible "
-        "believable|visible noticeable"
-    ).split("|")
-):
-    for _word in _group.split():
-        _SYNONYMS[_word] = _number
+_SYNONYM_GROUPS = (
+    "buy purchase acquire|begin start commence|end finish|big large huge|small little tiny|"
+    "quick fast rapid|angry furious mad|vocal outspoken|humble modest|smart clever "
+    "intelligent|happy glad|sad unhappy|scared afraid fearful|brave courageous|phone "
+    "smartphone mobile cellphone|movie film|car automobile|job work career|money cash|"
+    "learn study|improve enhance better|difference differences distinction|remove delete "
+    "erase|error mistake|fix repair solve resolve|country nation|kid child|kids children|"
+    "lose reduce shed|get obtain receive gain|earn make|find locate|show display|help "
+    "assist|change modify alter|update upgrade|choose select pick|create build|"
+    "method way approach|tip advice suggestion|tips advice suggestions|top best|cancel "
+    "revoke|password passcode pin|bill invoice|refund reimbursement|fee charge|fees charges|"
+    "website site webpage|picture photo image|pictures photos images|usa us america|uk "
+    "britain|religious pious spiritual|progressive liberal|specific particular|credible "
+    "believable|visible noticeable"
+)
+_SYNONYMS = {
+    word: number
+    for number, group in enumerate(_SYNONYM_GROUPS.split("|"))
+    for word in group.split()
+}
 
 _UNITS = {
     unit: canonical
@@ -163,26 +164,24 @@ _UNITS = {
     }.items()
     for unit in names.split()
 }
+_COUNTING = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
 _NUMBER_WORDS = {
-    word: str(value)
-    for value, word in enumerate(
-        "zero - two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
-    )
-    if word != "-"
-} | {"thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000"}
-_DATES = {
-    name: canonical
-    for canonical, names in {
-        **{m: f"{m} {m[:3]}" for m in "january february april june july august".split()},
-        **{m: f"{m} {m[:3]}" for m in "september october november december".split()},
-        **{f"{d}day": f"{d}day" for d in "mon tues wednes thurs fri satur sun".split()},
-        "today": "today tonight",
-        "tomorrow": "tomorrow",
-        "yesterday": "yesterday",
-    }.items()
-    for name in names.split()
+    **{word: str(value) for value, word in enumerate(_COUNTING.split()) if word != "one"},
+    **{"thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000"},
 }
+"""Without "one", which is a pronoun more often than a number."""
+_MONTHS = _words("january february april june july august september october november december")
+_DAYS = _words("monday tuesday wednesday thursday friday saturday sunday tomorrow yesterday")
+_DATES = {
+    **{month: month for month in _MONTHS},
+    **{month[:3]: month for month in _MONTHS},
+    **{day: day for day in _DAYS},
+    **{"today": "today", "tonight": "today"},
+}
+"""Without "may" and "march", which are verbs more often than months."""
 _SYMMETRIC = _words(
     "and or nor vs versus between both together friends friend married related engaged similar "
     "same different difference differ compare compared comparison equal divorced siblings "
@@ -201,21 +200,21 @@ _STOPWORDS_OF = {
 }
 
 _SHORT_FORMS = (
-    (re.compile(r"\b(ca)n[’']t\b", re.I), r"\1n not"),
-    (re.compile(r"\b(wo)n[’']t\b", re.I), "will not"),
+    (re.compile(r"\b(ca)n[\u2019']t\b", re.I), r"\1n not"),
+    (re.compile(r"\b(wo)n[\u2019']t\b", re.I), "will not"),
     (re.compile(r"\bcannot\b", re.I), "can not"),
-    (re.compile(r"n[’']t\b", re.I), " not"),
+    (re.compile(r"n[\u2019']t\b", re.I), " not"),
     (re.compile(r"\b(dont|doesnt|didnt|isnt|cant|wont|hasnt|havent|wasnt|arent)\b", re.I), "not"),
     (
-        re.compile(r"\b(what|who|where|how|why|when|that|there|it|he|she)[’']s\b", re.I),
+        re.compile(r"\b(what|who|where|how|why|when|that|there|it|he|she)[\u2019']s\b", re.I),
         r"\1 is",
     ),
-    (re.compile(r"[’'](re)\b", re.I), " are"),
-    (re.compile(r"[’'](ll)\b", re.I), " will"),
-    (re.compile(r"[’'](ve)\b", re.I), " have"),
-    (re.compile(r"[’'](m)\b", re.I), " am"),
-    (re.compile(r"[’'](d)\b", re.I), " would"),
-    (re.compile(r"[’']s\b", re.I), ""),
+    (re.compile(r"[\u2019'](re)\b", re.I), " are"),
+    (re.compile(r"[\u2019'](ll)\b", re.I), " will"),
+    (re.compile(r"[\u2019'](ve)\b", re.I), " have"),
+    (re.compile(r"[\u2019'](m)\b", re.I), " am"),
+    (re.compile(r"[\u2019'](d)\b", re.I), " would"),
+    (re.compile(r"[\u2019']s\b", re.I), ""),
 )
 _TOKEN = re.compile(
     r"[\w.+-]+@[\w.-]+\w|https?://\S+|\d[\d.,:/]*\d|\d|[^\W\d_]+(?:\d[\w-]*)?|[%$€£]|[.?!]+(?=\s)",
@@ -263,7 +262,7 @@ def profile_of(text: str) -> Profile:
         (('5', 'kg'),)
     """
     spelled = text
-    if "'" in text or "’" in text or "n" in text:
+    if "'" in text or "\u2019" in text or "n" in text:
         for pattern, replacement in _SHORT_FORMS:
             spelled = pattern.sub(replacement, spelled)
     raw = _TOKEN.findall(spelled)
@@ -616,7 +615,9 @@ def _is_misspelling(a: str, b: str) -> bool:
         return True
     if abs(len(a) - len(b)) > 1 or min(len(a), len(b)) < 4:
         return False
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    at = next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
     if len(a) == len(b):
         swapped = a[:at] + a[at + 1 : at + 2] + a[at : at + 1] + a[at + 2 :]
         return swapped == b
@@ -727,7 +728,8 @@ def doubts_between(a: Profile, b: Profile, names: Iterable[str] = tuple(DOUBTS))
 _NOW = re.compile(
     r"\b(right now|at the moment|current(ly)?|today|tonight|tomorrow|yesterday|latest|this "
     r"(morning|afternoon|evening|week|month)|what time|what('s| is) the (time|date|weather)|"
-    r"weather (in|today|like)|news|live score|stock price|exchange rate|just now|so far|up to date)\b",
+    r"weather (in|today|like)|news|live score|stock price|exchange rate|just now|so far|"
+    r"up to date)\b",
     re.I,
 )
 _PERSONAL = re.compile(

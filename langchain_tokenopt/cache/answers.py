@@ -1,0 +1,105 @@
+"""Do two answers say the same, and may an answer be kept at all?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import Generation
+
+from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
+from langchain_tokenopt.cache.key import normalised
+
+__all__ = ["differ_in_words", "pieces_of", "text_of_answers", "why_not_stored"]
+
+SAME_COSINE = 0.85
+"""From this cosine on two answers may be wordings of one."""
+_PIECE = 900
+"""Characters that surely fit into the embedder's window."""
+_PIECES = 6
+
+_VETOES = ("numbers", "dates", "ids", "opposite", "negation_scope", "entities", "language", "roles")
+_DOUBTS = ("exchanged_word",)
+
+_CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "incomplete", "MAX_TOKENS"})
+_REFUSED = frozenset(
+    {
+        "content_filter",
+        "refusal",
+        "safety",
+        "SAFETY",
+        "RECITATION",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+    }
+)
+
+
+def text_of_answers(answers: Sequence[Generation]) -> str:
+    """Return what the first answer says; calls of tools as JSON behind its text."""
+    first = answers[0]
+    message = getattr(first, "message", None)
+    text = first.text if message is None else message.text
+    calls = getattr(message, "tool_calls", None)
+    if calls:
+        text += json.dumps([[c["name"], c["args"]] for c in calls], sort_keys=True, default=str)
+    return str(text)
+
+
+def pieces_of(text: str) -> list[str]:
+    """Cut a long answer into pieces that an embedder reads whole; at most six."""
+    return [text[i : i + _PIECE] for i in range(0, min(len(text), _PIECE * _PIECES), _PIECE)]
+
+
+def differ_in_words(one: str, other: str) -> bool | None:
+    """Compare two answers by their words.
+
+    Returns:
+        False when they are equal but for spelling marks, True when a guard finds a difference that
+        matters, ``None`` when only an embedding can tell.
+
+    Example:
+        >>> differ_in_words("It takes 5 days.", "It takes 7 days."), differ_in_words("Yes.", "yes")
+        (True, False)
+    """
+    if normalised(one) == normalised(other):
+        return False
+    a, b = profile_of(one), profile_of(other)
+    if vetoes_between(a, b, _VETOES) or doubts_between(a, b, _DOUBTS):
+        return True
+    return None
+
+
+def why_not_stored(answers: Sequence[Generation], *, tool_calls: bool) -> str:
+    """Return why answers must not be kept, or '' when they may.
+
+    Args:
+        answers: What the model has returned.
+        tool_calls: Whether answers that call tools may be kept.
+    """
+    if not answers:
+        return "empty"
+    for answer in answers:
+        message = getattr(answer, "message", None)
+        details = dict(answer.generation_info or {})
+        if isinstance(message, AIMessage):
+            details = {**message.response_metadata, **details}
+            if message.invalid_tool_calls:
+                return "tool_calls"
+            if message.tool_calls and not tool_calls:
+                return "tool_calls"
+            if message.additional_kwargs.get("refusal") or details.get("refusal"):
+                return "refused"
+            if not message.content and not message.tool_calls:
+                return "empty"
+        elif not answer.text:
+            return "empty"
+        reasons = {
+            str(details.get(k)) for k in ("finish_reason", "stop_reason", "done_reason", "status")
+        }
+        if reasons & _CUT_SHORT:
+            return "cut short"
+        if reasons & _REFUSED:
+            return "refused"
+    return ""

@@ -1,0 +1,537 @@
+"""Serve the stored answer, or ask the model?
+
+From the neighbours of a question comes the probability that the stored answer is the right one:
+how near the best neighbour is, how far behind the best one with *another* answer is, how crowded
+the neighbourhood of both is, whether the next neighbours agree, what the words have in common.
+A probability alone keeps no promise, so the threshold on it is set by evidence: a stored answer is
+served only where the share of wrong answers per request, with a one-sided confidence bound, stays
+within ``max_wrong_per_request``.
+
+Evidence is free. Whenever the model is asked although there was a near neighbour, the true answer
+arrives and says whether the stored one would have been right. Served answers are not checked that
+way, so a small random share of them is asked anyway. Whether a request is asked depends on its
+score alone, so within a narrow band of scores the checked requests stand for the others; the bound
+is stratified over such bands (post-stratification), with the exact binomial bound of Clopper and
+Pearson (1934) at the effective sample size. Until a band has evidence of its own, a prior stands in
+for it. Thresholds are tried from the safest down and the first that fails ends the search, so
+trying many costs no confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test, 2021).
+
+What is bounded is the rate of wrong answers as ``same_answer`` tells wrong from right, on traffic
+like that of the last few thousand requests, as far as the prior is right where evidence is thin.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from langchain_tokenopt.cache.guards import Profile, doubts_between
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "FEATURES",
+    "AnswerModel",
+    "Decision",
+    "Judgement",
+    "Neighbour",
+    "features_of",
+    "upper_bound",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A stored question near the one that is asked."""
+
+    entry: int
+    cosine: float
+    answer: int
+    """Entries with the same answer have the same number."""
+
+
+FEATURES = (
+    "cosine",
+    "margin",
+    "crowd",
+    "stored_margin",
+    "stored_crowd",
+    "agreement",
+    "second",
+    "shared_stems",
+    "covered_stems",
+    "shared_trigrams",
+    "exchanged_word",
+    "added_word",
+    "one_sided",
+    "length_gap",
+)
+"""What the probability is computed from, in this order.
+
+``margin`` and ``crowd``: how far behind the nearest neighbour with another answer is, and the mean
+cosine of the next five with other answers; ``stored_*`` the same seen from the stored question.
+"""
+
+NEIGHBOURS = 16
+"""How many are looked at."""
+
+_PRIOR = {
+    "cosine": 6.0,
+    "margin": 6.0,
+    "crowd": -1.0,
+    "stored_margin": 2.5,
+    "stored_crowd": 0.0,
+    "agreement": 1.5,
+    "second": 0.5,
+    "shared_stems": 1.5,
+    "covered_stems": 0.0,
+    "shared_trigrams": 0.5,
+    "exchanged_word": -1.5,
+    "added_word": -1.0,
+    "one_sided": -0.5,
+    "length_gap": -0.5,
+}
+"""Log-odds per unit, set by hand in round numbers: the signs are plain, the sizes were looked up on
+development questions (bank customers' requests, one half), none of which is stored here."""
+_PRIOR_BIAS = -6.0
+_PRIOR_SPREAD = 1.5
+"""How far (one standard deviation) the traffic's own evidence is expected to move a weight."""
+
+
+def features_of(
+    neighbours: Sequence[Neighbour],
+    around_stored: Sequence[Neighbour],
+    asked: Profile,
+    stored: Profile,
+    doubts: Iterable[str],
+) -> NDArray[np.float64]:
+    """Return the features of serving ``neighbours[0]``.
+
+    Args:
+        neighbours: Of the question, nearest first.
+        around_stored: Of the stored question that would be served, itself excluded.
+        asked: The words of the question.
+        stored: The words of the stored one.
+        doubts: Names of the doubts that are switched on.
+    """
+    best = neighbours[0]
+    others = [n.cosine for n in neighbours if n.answer != best.answer]
+    around = [n.cosine for n in around_stored if n.answer != best.answer]
+    agreeing = [n.cosine for n in neighbours[1:3] if n.answer == best.answer]
+    shared = len(asked.stems & stored.stems)
+    union, smaller = len(asked.stems | stored.stems), min(len(asked.stems), len(stored.stems))
+    raised = set(doubts_between(stored, asked, doubts))
+    longest = max(len(asked.words), len(stored.words), 1)
+    return np.array(
+        [
+            best.cosine,
+            best.cosine - _first(others),
+            _mean(others[:5]),
+            best.cosine - _first(around),
+            _mean(around[:5]),
+            len(agreeing) / 2,
+            _first(agreeing),
+            shared / union if union else 1.0,
+            shared / smaller if smaller else 0.0,
+            _trigram_overlap(asked.squeezed, stored.squeezed),
+            "exchanged_word" in raised,
+            "added_word" in raised,
+            ("extra_number" in raised) + ("extra_entity" in raised),
+            abs(len(asked.words) - len(stored.words)) / longest,
+        ]
+    )
+
+
+_FAR = 0.3
+"""Cosine that stands in for a neighbour that is not there: that of loosely related questions."""
+
+
+def _first(cosines: Sequence[float]) -> float:
+    return max(cosines[0], _FAR) if cosines else _FAR
+
+
+def _mean(cosines: Sequence[float]) -> float:
+    return max(sum(cosines) / len(cosines), _FAR) if cosines else _FAR
+
+
+def _trigram_overlap(a: str, b: str) -> float:
+    one = {a[i : i + 3] for i in range(len(a) - 2)}
+    two = {b[i : i + 3] for i in range(len(b) - 2)}
+    union = len(one | two)
+    return len(one & two) / union if union else float(a == b)
+
+
+class AnswerModel:
+    """The probability that a stored answer is right, as a logistic function of the features.
+
+    Starts from a prior and moves with evidence: the most probable weights under normal priors
+    around the starting ones.
+
+    Example:
+        >>> model = AnswerModel()
+        >>> far, near = np.zeros(len(FEATURES)), np.ones(len(FEATURES))
+        >>> bool(model.logits(far[None])[0] < model.logits(near[None])[0])
+        True
+    """
+
+    def __init__(self) -> None:
+        self.start = np.array([*(_PRIOR[name] for name in FEATURES), _PRIOR_BIAS])
+        self.weights = self.start.copy()
+
+    def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the log-odds of each row."""
+        logits: NDArray[np.float64] = features @ self.weights[:-1] + self.weights[-1]
+        return logits
+
+    def fit(
+        self,
+        features: NDArray[np.float64],
+        right: NDArray[np.bool_],
+        *,
+        spread: float = _PRIOR_SPREAD,
+    ) -> None:
+        """Move from the prior towards what *features* and *right* say (Newton's method).
+
+        Args:
+            features: One row per checked request.
+            right: Whether the stored answer would have been right.
+            spread: Standard deviation of each weight around its prior.
+        """
+        x = np.column_stack([features, np.ones(len(features))])
+        weights = self.start.copy()
+        pull = np.full(len(weights), spread**-2)
+        for _ in range(12):
+            p = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -30, 30)))
+            gradient = x.T @ (right - p) - pull * (weights - self.start)
+            hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(pull)
+            step = np.linalg.solve(hessian, gradient)
+            weights += step
+            if float(np.abs(step).max()) < 1e-4:
+                break
+        self.weights = weights
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What to do about one request with a near neighbour."""
+
+    probability: float
+    """That the stored answer is right."""
+    threshold: float
+    """Probability from which stored answers are served at present."""
+    serve: bool
+    audit: bool
+    """Would be served, but is asked to check."""
+
+
+class Decision:
+    """Decides by evidence, and gathers it. Called under the cache's lock.
+
+    Args:
+        max_wrong_per_request: The promise: wrong answers per request, at most.
+        audit_share: Share of hits that are asked anyway.
+        rng: Draws the audits.
+        confidence: Of the bound, one-sided.
+
+    Raises:
+        ValueError: If a share is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_wrong_per_request: float = 0.01,
+        audit_share: float = 0.02,
+        rng: random.Random | None = None,
+        confidence: float = 0.95,
+    ) -> None:
+        for name, share in (
+            ("max_wrong_per_request", max_wrong_per_request),
+            ("audit_share", audit_share),
+        ):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"{name} must be from 0 to below 1, got {share}")
+        self.max_wrong_per_request = max_wrong_per_request
+        self.audit_share = audit_share
+        self.confidence = confidence
+        self.model = AnswerModel()
+        self.reopened = 0
+        """How often drift has made earlier evidence count no more."""
+        self._rng = rng or random.Random()
+        self._asked: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=WINDOW)
+        self._labels: deque[tuple[NDArray[np.float64], bool]] = deque(maxlen=WINDOW)
+        self._requests = 0
+        self._recent: deque[tuple[float, bool]] = deque(maxlen=DRIFT_LABELS)
+        self._due = REFIT_EVERY
+        self._bands: list[Band] = []
+        self._threshold = 0.0
+        self._calibrate()
+
+    # --- deciding
+
+    def count(self) -> None:
+        """Count a request that has no near neighbour, or needs no decision."""
+        self._requests += 1
+        self._due -= 1
+        if self._due <= 0:
+            self._calibrate()
+
+    def judge(self, features: NDArray[np.float64]) -> Judgement:
+        """Count a request with a near neighbour and decide about it."""
+        self.count()
+        self._asked.append((self._requests, features))
+        judgement = self.peek(features)
+        if judgement.serve and self._rng.random() < self.audit_share:
+            return replace(judgement, serve=False, audit=True)
+        return judgement
+
+    def peek(self, features: NDArray[np.float64]) -> Judgement:
+        """Say what :meth:`judge` would decide, without counting the request or auditing it."""
+        logit = float(self.model.logits(features[None])[0])
+        serve = logit >= self._threshold
+        return Judgement(self._calibrated(logit), _sigmoid(self._threshold), serve, False)
+
+    def learn(self, features: NDArray[np.float64], right: bool) -> None:
+        """Take in whether the stored answer would have been right."""
+        logit = float(self.model.logits(features[None])[0])
+        self._recent.append((self._calibrated(logit), right))
+        self._labels.append((features, right))
+        if self._has_drifted():
+            self._reopen()
+
+    def estimate(self) -> Estimate:
+        """Return what the evidence says about the present threshold."""
+        served = [band for band in self._bands if band.floor >= self._threshold]
+        return _estimate(served, self._threshold, self.confidence)
+
+    def forget(self) -> None:
+        """Start again from the prior."""
+        self._asked.clear()
+        self._labels.clear()
+        self._recent.clear()
+        self._requests = 0
+        self.model = AnswerModel()
+        self._calibrate()
+
+    @property
+    def labels(self) -> int:
+        """Checked requests in the window."""
+        return len(self._labels)
+
+    # --- evidence
+
+    def export(self, last: int) -> list[Any]:
+        """Return the *last* labels as JSON-able rows."""
+        rows = list(self._labels)[-last:] if last else []
+        return [[*(round(float(v), 4) for v in x), int(right)] for x, right in rows]
+
+    def restore(self, rows: Iterable[Any]) -> None:
+        """Take in what :meth:`export` returned in an earlier process."""
+        for row in rows:
+            if isinstance(row, list) and len(row) == len(FEATURES) + 1:
+                try:
+                    x = np.array(row[:-1], dtype=np.float64)
+                except (TypeError, ValueError):
+                    continue
+                if np.isfinite(x).all():
+                    self._labels.append((x, bool(row[-1])))
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        """Refit the model, then find the lowest threshold that keeps the promise."""
+        self._due = REFIT_EVERY
+        labels = list(self._labels)
+        x = np.array([features for features, _ in labels]).reshape(-1, len(FEATURES))
+        right = np.array([r for _, r in labels], dtype=bool)
+        if len(labels) >= REFIT_EVERY:
+            self.model.fit(x, right)
+        checked = _band_of(self.model.logits(x))
+        asked = np.array([features for _, features in self._asked]).reshape(-1, len(FEATURES))
+        counts = np.bincount(_band_of(self.model.logits(asked)), minlength=len(_EDGES) + 1)
+        full = len(self._asked) == WINDOW
+        requests = self._requests - (self._asked[0][0] if full else 0)
+        self._bands = []
+        for band in range(len(_EDGES), -1, -1):
+            inside = checked == band
+            self._bands.append(
+                Band(
+                    floor=float(_EDGES[band - 1]) if band else -math.inf,
+                    share=(counts[band] + _PRIOR_REQUESTS * _prior_share(band))
+                    / (requests + _PRIOR_REQUESTS),
+                    checked=int(inside.sum()),
+                    wrong=int((inside & ~right).sum()),
+                    prior=_prior_wrong(band),
+                )
+            )
+        self._threshold = _lowest_safe(self._bands, self.max_wrong_per_request, self.confidence)
+
+    def _calibrated(self, logit: float) -> float:
+        """Return the probability of being right in the band of *logit*."""
+        band = self._bands[len(_EDGES) - int(_band_of(logit))]
+        return 1.0 - band.wrong_share
+
+    def _has_drifted(self) -> bool:
+        """Compare what was predicted with what came, over the last labels."""
+        if len(self._recent) < DRIFT_LABELS:
+            return False
+        expected = sum(1.0 - p for p, _ in self._recent)
+        variance = sum(p * (1.0 - p) for p, _ in self._recent)
+        wrong = sum(not right for _, right in self._recent)
+        return wrong - expected > DRIFT_SIGMAS * math.sqrt(variance + 1.0)
+
+    def _reopen(self) -> None:
+        self.reopened += 1
+        kept = list(self._labels)[-DRIFT_LABELS:]
+        self._labels.clear()
+        self._labels.extend(kept)
+        self._recent.clear()
+        self._calibrate()
+
+
+WINDOW = 4_000
+"""Requests and labels that evidence is taken from."""
+REFIT_EVERY = 50
+"""Requests between two looks at the evidence."""
+DRIFT_LABELS = 150
+DRIFT_SIGMAS = 4.0
+
+_EDGES = np.arange(-2.0, 8.01, 0.5)
+_PRIOR_REQUESTS = 300
+_PRIOR_CHECKED = 60.0
+"""Checked requests that the prior of a band is worth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Evidence about requests of about the same score."""
+
+    floor: float
+    """Lowest log-odds in the band."""
+    share: float
+    """Of all requests, those that fall into it."""
+    checked: int
+    wrong: int
+    prior: float
+    """Share of wrong answers before there is evidence."""
+
+    @property
+    def weight(self) -> float:
+        """Checked requests, those that the prior stands for included."""
+        return self.checked + _PRIOR_CHECKED
+
+    @property
+    def wrong_share(self) -> float:
+        """Estimated share of wrong answers."""
+        return (self.wrong + _PRIOR_CHECKED * self.prior) / self.weight
+
+
+def _band_of(logit: Any) -> Any:
+    return np.searchsorted(_EDGES, logit, side="right")
+
+
+def _prior_share(band: int) -> float:
+    return 0.02 if band and _EDGES[band - 1] >= 1.5 else 0.0
+
+
+def _prior_wrong(band: int) -> float:
+    return _sigmoid(-float(_EDGES[band - 1]) - 0.25) if band else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Errors at one threshold."""
+
+    threshold: float
+    """Probability of being right from which answers are served."""
+    hits_per_request: float
+    wrong_per_request: float
+    bound: float
+    """Upper confidence bound of ``wrong_per_request``."""
+
+    @property
+    def wrong_per_hit(self) -> float:
+        """Wrong answers per hit."""
+        return self.wrong_per_request / self.hits_per_request if self.hits_per_request else 0.0
+
+
+def _estimate(served: Sequence[Band], threshold: float, confidence: float) -> Estimate:
+    """Add up the bands that are served; bound the sum at its effective sample size."""
+    hits = sum(band.share for band in served)
+    wrong = sum(band.share * band.wrong_share for band in served)
+    variance = sum(
+        band.share**2 * band.wrong_share * (1 - band.wrong_share) / band.weight for band in served
+    )
+    bound = 0.0
+    if hits and variance:
+        per_hit = wrong / hits
+        effective = per_hit * (1 - per_hit) * hits**2 / variance
+        bound = hits * upper_bound(per_hit * effective, effective, confidence)
+    return Estimate(_sigmoid(threshold), hits, wrong, bound)
+
+
+def _lowest_safe(bands: Sequence[Band], limit: float, confidence: float) -> float:
+    """Go down from the safest band while the bound on wrong answers per request holds."""
+    threshold = math.inf
+    for last, band in enumerate(bands, start=1):
+        if _estimate(bands[:last], band.floor, confidence).bound > limit:
+            break
+        threshold = band.floor
+    return threshold
+
+
+def upper_bound(events: float, trials: float, confidence: float) -> float:
+    """Return the exact one-sided upper confidence bound of a share (Clopper and Pearson 1934).
+
+    Args:
+        events: How often it happened; an effective number need not be whole.
+        trials: Out of how many.
+        confidence: From 0 to 1.
+
+    Example:
+        >>> round(upper_bound(0, 59, 0.95), 3)
+        0.05
+    """
+    if events >= trials:
+        return 1.0
+    low, high = events / trials, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if _beta_cdf(middle, events + 1, trials - events) < confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _beta_cdf(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function (Lentz's continued fraction, DLMF 8.17.22)."""
+    if x <= 0.0 or x >= 1.0:
+        return float(x >= 1.0)
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - _beta_cdf(1 - x, b, a)
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1) or 1e-300)
+    fraction = d
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1.0 / (1.0 + term * d or 1e-300)
+            c = 1.0 + term / c or 1e-300
+            fraction *= c * d
+        if abs(c * d - 1.0) < 1e-10:
+            break
+    return front * fraction / a
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, x))))

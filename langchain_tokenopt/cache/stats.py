@@ -1,0 +1,101 @@
+"""What a cache tells about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CacheCheck", "CacheStats", "Candidate", "Explanation", "TopEntry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats:
+    """What a cache holds, and what it has done since it was opened."""
+
+    entries: int
+    bytes: int
+    """Of questions, vectors and answers."""
+    requests: int
+    exact_hits: int
+    normalised_hits: int
+    """Hits by the same words in other case, spacing or punctuation."""
+    semantic_hits: int
+    saved_tokens: int
+    """What the answers of all hits once cost, input and output."""
+    misses: dict[str, int]
+    """How many for which reason; a guard counts under its name: ``veto: numbers``."""
+    not_stored: dict[str, int]
+    """Answers that were not kept, by reason."""
+    checked: int
+    """Requests of which both the stored and the true answer are known."""
+    wrong_per_request: float
+    """Estimated wrong answers per request at the present threshold."""
+    wrong_per_request_bound: float
+    """The same with its upper confidence bound."""
+    wrong_per_hit: float
+    """Estimated wrong answers per semantic hit."""
+    threshold: float
+    """Probability of being right from which a stored answer is served."""
+    evicted: int
+    expired: int
+    rejected: int
+    drifts: int
+    """How often earlier evidence was given up because the traffic had changed."""
+
+    @property
+    def hits(self) -> int:
+        """Requests answered from the cache."""
+        return self.exact_hits + self.normalised_hits + self.semantic_hits
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """Hits per request; ``None`` without requests."""
+        return self.hits / self.requests if self.requests else None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A stored question near the one that is explained."""
+
+    entry: int
+    question: str
+    cosine: float
+    vetoes: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a request would be answered from the cache, or not."""
+
+    hit: bool
+    why: str
+    """One sentence."""
+    probability: float | None = None
+    """That the nearest stored answer is right; ``None`` when that was not in question."""
+    threshold: float | None = None
+    """Probability from which it would be served."""
+    candidates: tuple[Candidate, ...] = ()
+    """Stored questions, nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopEntry:
+    """A stored question that is asked often."""
+
+    entry: int
+    question: str
+    hits: int
+    saved_tokens: int
+    """What its hits did not cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCheck:
+    """What a check of the file has found."""
+
+    entries: int
+    bytes: int
+    damaged: tuple[int, ...]
+    """Entries that could not be read; they were removed."""
+    is_sound: bool
+    """Whether SQLite finds the file itself in order."""

@@ -1,0 +1,556 @@
+"""Entries on disk: one SQLite file in WAL mode, answers as JSON, vectors as 16-bit floats.
+
+The standard library's ``sqlite3`` rather than SQLAlchemy: reading one answer takes 4 us against
+some 60 us there (an exact hit has 60 us in all), and there is one table.
+
+Nothing here is executed when it is read. An answer is the JSON of LangChain's ``dumps`` (packed
+with zlib: the boilerplate of one answer is longer than most answers), read back with ``loads`` and
+an explicit list of classes, without access to environment variables. Each row carries a checksum;
+a row that does not match, or cannot be read, is removed and counts as a miss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+import time
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_core.load import dumps, loads
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    Generation,
+    GenerationChunk,
+)
+
+from langchain_tokenopt.errors import TokenOptError, TokenOptWarning
+
+__all__ = ["CacheFileError", "CacheStore", "Row", "pack", "unpack"]
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x746F6B63  # "tokc"
+_ANSWER_CLASSES: list[type[Any]] = [
+    Generation,
+    GenerationChunk,
+    ChatGeneration,
+    ChatGenerationChunk,
+    AIMessage,
+    AIMessageChunk,
+]
+_BOILERPLATE = (
+    b'"input_token_details": {"cache_read": 0, "audio": 0}, "output_token_details": {"reasoning": 0,'
+    b'"system_fingerprint": "logprobs": null, "service_tier": "default", "token_usage": {'
+    b'"completion_tokens": "prompt_tokens": "model_provider": "openai", "id": "chatcmpl-'
+    b'["{\\"lc\\": 1, \\"type\\": \\"constructor\\", \\"id\\": [\\"langchain\\", \\"schema\\", '
+    b'\\"output\\", \\"Generation\\"], \\"kwargs\\": {\\"text\\": \\"'
+    b'[{"lc": 1, "type": "constructor", "id": ["langchain", "schema", "output", "ChatGeneration"], '
+    b'"kwargs": {"text": "", "generation_info": {"finish_reason": "stop"}, "type": "ChatGeneration", '
+    b'"message": {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "messages", '
+    b'"AIMessage"], "kwargs": {"content": "", "response_metadata": {"model_name": "finish_reason": '
+    b'"stop"}, "additional_kwargs": {"refusal": null}, "type": "ai", "usage_metadata": '
+    b'{"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, "tool_calls": [], '
+    b'"invalid_tool_calls": []}}}}]'
+)
+
+_TABLES = """
+CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE entry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    exact BLOB NOT NULL,
+    scope BLOB NOT NULL,
+    question TEXT,
+    vector BLOB,
+    answers BLOB NOT NULL,
+    checksum BLOB NOT NULL,
+    agrees_with INTEGER,
+    tokens INTEGER NOT NULL,
+    created REAL NOT NULL,
+    expires REAL,
+    hits INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE removed (at INTEGER PRIMARY KEY AUTOINCREMENT, entry INTEGER NOT NULL);
+CREATE TRIGGER entry_removed AFTER DELETE ON entry
+BEGIN
+    INSERT INTO removed (entry) VALUES (old.id);
+END;
+CREATE TABLE evidence (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    observations TEXT NOT NULL
+);
+"""
+_KEPT_REMOVALS = 100_000
+
+
+class CacheFileError(TokenOptError):
+    """A cache file that cannot be used with these settings; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry as it is stored."""
+
+    id: int
+    exact: bytes
+    scope: bytes
+    question: str | None
+    vector: bytes | None
+    """Little-endian 16-bit floats."""
+    agrees_with: int | None
+    """The oldest entry with the same answer; ``None`` when it is itself the oldest."""
+    tokens: int
+    """What the answer once cost, input and output."""
+    created: float
+    expires: float | None
+    hits: int
+    size: int
+    """Bytes of question, vector and answers."""
+
+
+_ROW_COLUMNS = (
+    "id, exact, scope, question, vector, agrees_with, tokens, created, expires, hits, "
+    "length(answers) + coalesce(length(vector), 0) + coalesce(length(question), 0) + 96"
+)
+
+
+_MESSAGE_FIELDS = (
+    "content",
+    "additional_kwargs",
+    "response_metadata",
+    "name",
+    "tool_calls",
+    "invalid_tool_calls",
+    "usage_metadata",
+)
+
+
+def pack(answers: Sequence[Generation]) -> bytes:
+    """Return *answers* as compressed JSON, each generation on its own.
+
+    An answer that is JSON already (nearly all are) is written field by field; others as
+    LangChain's ``dumps`` writes them, one by one, since a list dumped at once cannot be read back
+    when one message holds a pydantic object.
+
+    Raises:
+        ValueError: If an answer does not survive being written and read.
+    """
+    plain = [_as_plain(answer) for answer in answers]
+    forms = [
+        dumps(answer) if form is None else form for answer, form in zip(answers, plain, strict=True)
+    ]
+    deflate = zlib.compressobj(1, zdict=_BOILERPLATE)
+    packed = deflate.compress(json.dumps(forms).encode()) + deflate.flush()
+    if None in plain:
+        unpack(packed)
+    return packed
+
+
+def unpack(packed: bytes) -> list[Generation]:
+    """Read what :func:`pack` has written: only the listed classes, no secrets.
+
+    Raises:
+        ValueError: If it is anything else than a list of generations.
+    """
+    inflate = zlib.decompressobj(zdict=_BOILERPLATE)
+    try:
+        forms = json.loads(inflate.decompress(packed, 64 << 20))
+        if not isinstance(forms, list) or not forms:
+            raise ValueError("no answers")
+        answers = [_loaded(f) if isinstance(f, str) else _from_plain(f) for f in forms]
+    # Constructors run on stored data here: pydantic, key, type and zlib errors among others.
+    except Exception as error:
+        raise ValueError(f"stored answer cannot be read: {type(error).__name__}") from error
+    if not all(isinstance(answer, Generation) for answer in answers):
+        raise ValueError("a stored answer is no generation")
+    return answers
+
+
+def _as_plain(answer: Generation) -> dict[str, Any] | None:
+    """Return an answer as JSON values; ``None`` when it is more than that."""
+    form: dict[str, Any] = {"info": answer.generation_info}
+    if type(answer) is Generation:
+        form["text"] = answer.text
+    elif type(answer) is ChatGeneration and type(answer.message) is AIMessage:
+        fields = {name: getattr(answer.message, name) for name in _MESSAGE_FIELDS}
+        form["message"] = {name: value for name, value in fields.items() if value}
+    else:
+        return None
+    if form["info"] is not None and type(form["info"]) is not dict:
+        form["info"] = dict(form["info"])
+    try:
+        return form if json.loads(json.dumps(form)) == form else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _from_plain(form: dict[str, Any]) -> Generation:
+    if "text" in form:
+        return Generation(text=form["text"], generation_info=form["info"])
+    fields = form["message"]
+    if not set(fields) <= set(_MESSAGE_FIELDS):
+        raise ValueError("unknown fields")
+    message = AIMessage(**{"content": "", **fields})
+    return ChatGeneration(message=message, generation_info=form["info"])
+
+
+def _loaded(text: str) -> Generation:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # loads() warns that it is beta
+        answer: Generation = loads(
+            text,
+            allowed_objects=_ANSWER_CLASSES,
+            secrets_from_env=False,
+            ignore_unserializable_fields=True,
+        )
+    return answer
+
+
+class CacheStore:
+    """The entries of one cache file. Not thread-safe: the cache's lock is held around every call.
+
+    Args:
+        path: The file; ``None`` keeps everything in memory.
+        embedder: Fingerprint of the embedder whose vectors are stored.
+
+    Raises:
+        CacheFileError: If the file belongs to another embedder or a newer version of this package,
+            or cannot be opened for writing. A file that is no cache, or is damaged, is put aside
+            with a warning, and the cache starts empty.
+    """
+
+    def __init__(self, path: str | Path | None, *, embedder: str) -> None:
+        self.path = None if path is None else Path(path)
+        self._embedder = embedder
+        self._process = os.getpid()
+        self._seen_version = 0
+        self._seen_entry = 0
+        self._seen_removal = 0
+        self._database = self._open()
+        self.salt = bytes.fromhex(self._setting("salt"))
+
+    # --- opening
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            database = self._connect()
+        except sqlite3.DatabaseError as error:
+            if self.path is None or not _is_damage(error):
+                raise CacheFileError(f"{self._name} cannot be opened: {error}.") from error
+            self._put_aside(str(error))
+            database = self._connect()
+        try:
+            self._check_settings(database)
+        except CacheFileError:
+            database.close()
+            raise
+        return database
+
+    @property
+    def _name(self) -> str:
+        return str(self.path) if self.path is not None else "the cache in memory"
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path is not None and not self.path.parent.is_dir():
+            raise CacheFileError(
+                f"{self.path} cannot be made: there is no folder {self.path.parent}. Create it."
+            )
+        target = ":memory:" if self.path is None else str(self.path)
+        database = sqlite3.connect(
+            target, timeout=5.0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA busy_timeout = 5000")
+            database.execute("PRAGMA journal_size_limit = 67108864")
+            self._create(database)
+        except sqlite3.OperationalError as error:
+            database.close()
+            if _is_damage(error):
+                raise
+            raise CacheFileError(
+                f"{self._name} cannot be written ({error}). Choose a path in a folder that this "
+                f"process may write to, with space left, or path=None for a cache in memory."
+            ) from error
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _create(self, database: sqlite3.Connection) -> None:
+        """Make the tables of an empty file; refuse one that belongs to another program."""
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            (owner,) = database.execute("PRAGMA application_id").fetchone()
+            if tables and owner != _APPLICATION_ID:
+                raise CacheFileError(
+                    f"{self._name} is a database of another program. Choose another path."
+                )
+            if not tables:
+                for statement in _statements(_TABLES):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                settings = {"embedder": self._embedder, "salt": secrets.token_hex(16)}
+                database.executemany("INSERT INTO setting VALUES (?, ?)", settings.items())
+            database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                database.execute("ROLLBACK")
+            raise
+
+    def _check_settings(self, database: sqlite3.Connection) -> None:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise CacheFileError(
+                f"{self._name} was written by a newer langchain-tokenopt (format {version}, this "
+                f"one reads {SCHEMA_VERSION}). Upgrade the package, or choose another path."
+            )
+        row = database.execute("SELECT value FROM setting WHERE name = 'embedder'").fetchone()
+        stored = row[0] if row else "unknown"
+        if stored != self._embedder:
+            raise CacheFileError(
+                f"{self._name} holds vectors of {stored}, but this cache embeds with "
+                f"{self._embedder}. Vectors of two embedders cannot be compared: choose another "
+                f"path, or pass the embedder that made the file."
+            )
+
+    def _put_aside(self, why: str) -> None:
+        assert self.path is not None
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
+        self.path.replace(aside)
+        for ending in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + ending).unlink()
+        warnings.warn(
+            f"{self.path} is no cache file or is damaged ({why}). It was put aside as "
+            f"{aside.name}; the cache starts empty.",
+            TokenOptWarning,
+            stacklevel=2,
+        )
+
+    def _setting(self, name: str) -> str:
+        row = self._database.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+        value: str = row[0]
+        return value
+
+    # --- reading
+
+    def changes(self) -> tuple[list[Row], list[int]] | None:
+        """Return rows added and entries removed since the last call by any process.
+
+        ``None`` when nothing has changed, which takes about 2 us to find out.
+        """
+        self._reopen_after_fork()
+        (version,) = self._database.execute("PRAGMA data_version").fetchone()
+        if version == self._seen_version:
+            return None
+        self._seen_version = version
+        rows = [
+            Row(*row)
+            for row in self._database.execute(
+                f"SELECT {_ROW_COLUMNS} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
+            )
+        ]
+        gone = self._database.execute(
+            "SELECT at, entry FROM removed WHERE at > ? ORDER BY at", (self._seen_removal,)
+        ).fetchall()
+        if rows:
+            self._seen_entry = rows[-1].id
+        if gone:
+            self._seen_removal = gone[-1][0]
+        return rows, [entry for _, entry in gone]
+
+    def answers(self, entry: int) -> list[Generation] | None:
+        """Return the answers of *entry*; ``None`` when it is gone, or was damaged and now is gone."""
+        row = self._database.execute(
+            "SELECT exact, scope, question, vector, answers, checksum FROM entry WHERE id = ?",
+            (entry,),
+        ).fetchone()
+        if row is None:
+            return None
+        if self._checksum(*row[:5]) == row[5]:
+            with contextlib.suppress(ValueError):
+                return unpack(row[4])
+        self.remove([entry])
+        return None
+
+    def damaged(self) -> list[int]:
+        """Return the entries whose row does not match its checksum or cannot be read."""
+        bad = []
+        for entry, *row in self._database.execute(
+            "SELECT id, exact, scope, question, vector, answers, checksum FROM entry"
+        ):
+            try:
+                if self._checksum(*row[:5]) != row[5]:
+                    raise ValueError
+                unpack(row[4])
+            except (ValueError, TypeError):
+                bad.append(entry)
+        return bad
+
+    def totals(self) -> tuple[int, int]:
+        """Return the number of entries and the bytes they take."""
+        entries, size = self._database.execute(
+            "SELECT count(*), coalesce(sum(length(answers) + coalesce(length(vector), 0) "
+            "+ coalesce(length(question), 0) + 96), 0) FROM entry"
+        ).fetchone()
+        return entries, size
+
+    def is_sound(self) -> bool:
+        """Let SQLite check the file."""
+        return bool(self._database.execute("PRAGMA quick_check").fetchone()[0] == "ok")
+
+    # --- writing
+
+    def add(
+        self,
+        *,
+        exact: bytes,
+        scope: bytes,
+        question: str | None,
+        vector: bytes | None,
+        answers: bytes,
+        agrees_with: int | None,
+        tokens: int,
+        created: float,
+        expires: float | None,
+    ) -> Row:
+        """Write an entry and return it as a row."""
+        self._reopen_after_fork()
+        checksum = self._checksum(exact, scope, question, vector, answers)
+        entry = self._database.execute(
+            "INSERT INTO entry (exact, scope, question, vector, answers, checksum, agrees_with, "
+            "tokens, created, expires) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                exact,
+                scope,
+                question,
+                vector,
+                answers,
+                checksum,
+                agrees_with,
+                tokens,
+                created,
+                expires,
+            ),
+        ).lastrowid
+        assert entry is not None
+        if entry == self._seen_entry + 1:
+            self._seen_entry = entry  # otherwise another process wrote in between: read those too
+        size = len(answers) + len(vector or b"") + len((question or "").encode()) + 96
+        return Row(
+            entry, exact, scope, question, vector, agrees_with, tokens, created, expires, 0, size
+        )
+
+    def remove(self, entries: Iterable[int]) -> None:
+        """Delete entries; those that are gone already are passed over."""
+        self._database.executemany("DELETE FROM entry WHERE id = ?", [(e,) for e in entries])
+
+    def clear(self) -> None:
+        """Delete all entries and everything learned from them."""
+        with self.transaction():
+            self._database.execute("DELETE FROM entry")
+            self._database.execute("DELETE FROM evidence")
+
+    def count_hits(self, hits: Iterable[tuple[int, int]]) -> None:
+        """Add (entry, hits) to the stored counts."""
+        self._database.executemany(
+            "UPDATE entry SET hits = hits + ? WHERE id = ?", [(n, e) for e, n in hits]
+        )
+
+    def extend_expiry(self, entry: int, expires: float) -> None:
+        """Move an entry's expiry."""
+        self._database.execute("UPDATE entry SET expires = ? WHERE id = ?", (expires, entry))
+
+    def keep_evidence(self, observations: Sequence[Any], *, limit: int = 256) -> None:
+        """Write a batch of the decision's observations; the oldest batches leave."""
+        self._database.execute(
+            "INSERT INTO evidence (observations) VALUES (?)", (json.dumps(observations),)
+        )
+        self._database.execute(
+            "DELETE FROM evidence WHERE id <= (SELECT max(id) FROM evidence) - ?", (limit,)
+        )
+
+    def evidence(self) -> list[Any]:
+        """Return all kept observations, oldest first."""
+        found: list[Any] = []
+        for (text,) in self._database.execute("SELECT observations FROM evidence ORDER BY id"):
+            with contextlib.suppress(ValueError):
+                found += json.loads(text)
+        return found
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write several things or none of them."""
+        if self._database.in_transaction:
+            yield
+            return
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise
+
+    def rewind(self) -> None:
+        """Make the next :meth:`changes` return everything."""
+        self._seen_version = self._seen_entry = self._seen_removal = 0
+
+    def close(self) -> None:
+        """Close the file, and forget removals that every process has long seen."""
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute(
+                "DELETE FROM removed WHERE at <= (SELECT max(at) FROM removed) - ?",
+                (_KEPT_REMOVALS,),
+            )
+        self._database.close()
+
+    def _reopen_after_fork(self) -> None:
+        """Never use a connection that a parent process has opened: SQLite forbids it."""
+        if self.path is not None and os.getpid() != self._process:
+            self._process = os.getpid()
+            self._database = self._connect()
+
+    def _checksum(
+        self, exact: bytes, scope: bytes, question: str | None, vector: bytes | None, answers: bytes
+    ) -> bytes:
+        digest = hashlib.blake2b(digest_size=8, key=self.salt)
+        for part in (
+            exact,
+            scope,
+            (question or "").encode("utf-8", "surrogatepass"),
+            vector or b"",
+            answers,
+        ):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+        return digest.digest()
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script at the ends of its statements, triggers being one."""
+    statement = ""
+    for line in script.strip().splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Say whether the file itself is bad, rather than locked, full or not writable."""
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
