@@ -138,6 +138,7 @@ class Wire:
 _ERROR = {
     400: "invalid_request_error",
     401: "authentication_error",
+    404: "not_found_error",
     429: "rate_limit_error",
     500: "api_error",
     503: "overloaded_error",
