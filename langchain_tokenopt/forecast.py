@@ -39,6 +39,8 @@ answers that reach 250 to 300 tokens end before that."""
 _BEYOND: Final = 1.25
 """Margin on the longest answer where a quantile lies beyond what so few answers can show."""
 _KNOWN_RUNS: Final = 4096
+_CORRECTED: Final = (0.9, 0.95, 0.99)
+"""Quantiles that are held to their word; others are taken as the sample shows them."""
 
 _WORD_TOKENS: Final = {0.5: 1.35, 1.0: 8.0}
 
@@ -132,10 +134,10 @@ class UsageForecaster:
                 output_tokens = math.ceil(output_tokens * _CENSORED_FACTOR)
             unit = max_words or 1
             beside = float(max_words or input_tokens or 0)
-            for key in _levels(agent, model, max_words is not None):
+            for level, key in enumerate(_levels(agent, model, max_words is not None)):
                 history = self._histories.get(key)
                 if history is None:
-                    history = self._histories[key] = _History(self._window)
+                    history = self._histories[key] = _History(self._window, corrected=level == 0)
                 history.add(beside, output_tokens / unit)
 
     def _is_first(self, run_id: UUID) -> bool:
@@ -245,17 +247,22 @@ def _levels(
 
 
 class _History:
-    """A window of answers, sorted by what stood beside them, with corrected quantiles."""
+    """A window of answers, sorted by what stood beside them.
 
-    def __init__(self, window: int) -> None:
+    Args:
+        window: How many.
+        corrected: True to hold quantiles to their word; wider histories only bridge a beginning.
+    """
+
+    def __init__(self, window: int, *, corrected: bool) -> None:
         self._window = window
         self._beside: list[float] = []
         self._values: list[float] = []
         """In the order of ``_beside``."""
         self._ranked: list[float] = []
         self._order: deque[tuple[float, float]] = deque()
-        self._corrections: dict[float, float] = {0.95: 0.0, 0.99: 0.0}
-        """Per quantile that somebody asks for: what to add to its share."""
+        self._corrections = dict.fromkeys(_CORRECTED if corrected else (), 0.0)
+        """What to add to a share."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -284,11 +291,7 @@ class _History:
 
     def quantile(self, share: float, beside: float | None) -> float:
         """Return the corrected quantile among similar answers."""
-        if share > 0.5:
-            correction = self._corrections.setdefault(round(share, 4), 0.0)
-        else:
-            correction = 0.0
-        level = min(share + correction, 1.0)
+        level = min(share + self._corrections.get(share, 0.0), 1.0)
         sample = self._similar(share, beside)
         rank = math.ceil((len(sample) + 1) * level)
         if rank > len(sample):
@@ -300,6 +303,8 @@ class _History:
         count = max(_NEAREST, math.isqrt(len(self)), math.ceil(2 / (1 - share)))
         if beside is None or count >= len(self):
             return self._ranked
-        middle = (bisect_left(self._beside, beside) + bisect_right(self._beside, beside)) // 2
-        start = min(max(middle - count // 2, 0), len(self) - count)
+        left, right = bisect_left(self._beside, beside), bisect_right(self._beside, beside)
+        if right - left >= count:
+            return sorted(self._values[right - count : right])  # the latest of those that are equal
+        start = min(max((left + right - count) // 2, 0), len(self) - count)
         return sorted(self._values[start : start + count])
