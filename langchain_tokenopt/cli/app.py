@@ -121,7 +121,8 @@ def print_table(table: Table) -> None:
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, Measurement.get(console, console.options, table).maximum)
+        unbounded = console.options.update(max_width=10_000)
+        console.width = max(console.width, Measurement.get(console, unbounded, table).maximum)
     console.print(table)
 
 

@@ -305,6 +305,24 @@ class Ledger:
         with self._questions() as ask:
             return ask.runs(window, filters, limit)
 
+    def unfinished(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> UsageTotals:
+        """Sum over the billed calls that failed or were abandoned: spent without a whole answer."""
+        _refuse_unknown(filters)
+        window = Window(since, until)
+        with self._questions() as ask:
+            return ask.unfinished(window, filters)
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """Return when the first and the last call began; ``None`` without calls."""
+        with self._questions() as ask:
+            return ask.span()
+
     def effects(
         self,
         *,

@@ -13,7 +13,17 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, case, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    case,
+    false,
+    func,
+    select,
+)
 
 from langchain_tokenopt.ledger import rollups, rows
 from langchain_tokenopt.ledger.rows import HOUR_US, OWN_RUN
@@ -184,6 +194,19 @@ class Questions:
     def totals(self, window: Window, filters: Filters) -> UsageTotals:
         """Sum over all calls."""
         return _totals(self._sums("all", window, filters)[()])
+
+    def unfinished(self, window: Window, filters: Filters) -> UsageTotals:
+        """Sum over the calls that brought no whole answer."""
+        among: dict[Table, ColumnElement[bool]] = {calls: calls.c.status != 0, savings: false()}
+        return _totals(self._row_sums("all", window.start, window.end, filters, among)[()])
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """Return when the first and the last call began."""
+        started = calls.c.started_at
+        # Apart, each is the end of an index; together they would read all of it.
+        first = self._connection.scalar(select(func.min(started)))
+        last = self._connection.scalar(select(func.max(started)))
+        return None if first is None else (rows.moment_of(first), rows.moment_of(last))
 
     def by(
         self, dimension: Dimension, window: Window, filters: Filters, zone: tzinfo | None

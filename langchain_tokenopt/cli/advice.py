@@ -1,0 +1,185 @@
+"""What the figures of a period call for; every recommendation stands on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from langchain_tokenopt.cli.app import format_cost
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.ledger import Effect, Ledger
+    from langchain_tokenopt.usage import UsageTotals
+
+__all__ = ["Facts", "Recommendation", "recommendations"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a ledger says about a period."""
+
+    totals: UsageTotals
+    unfinished: UsageTotals
+    by_agent: Mapping[str, UsageTotals]
+    by_model: Mapping[str, UsageTotals]
+    by_tool: Mapping[str, UsageTotals]
+    effects: Sequence[Effect]
+
+    @classmethod
+    def of(cls, ledger: Ledger, since: datetime | None, until: datetime | None) -> Self:
+        """Ask *ledger* about a period."""
+        return cls(
+            totals=ledger.totals(since=since, until=until),
+            unfinished=ledger.unfinished(since=since, until=until),
+            by_agent=ledger.by("agent", since=since, until=until),
+            by_model=ledger.by("model", since=since, until=until),
+            by_tool=ledger.by("tool", since=since, until=until),
+            effects=ledger.effects(since=since, until=until),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A figure, and what it calls for."""
+
+    figure: str
+    advice: str
+
+
+# Where a figure begins to call for something. Judgement, not measurement: they are set so that a
+# desk of ten agents in good order gets none.
+ENOUGH_CALLS = 20
+"""Below this many billed calls, shares are chance."""
+ESTIMATED_SHARE = 0.05
+UNFINISHED_SHARE = 0.02
+AGENT_SHARE = 0.35
+INPUT_SHARE = 0.85
+"""Of an agent's tokens: it reads far more than it writes, so its prompt is where to save."""
+LONG_ANSWER_TOKENS = 600
+"""Mean answer of an agent, some 450 words: more than a report to another agent needs."""
+CACHED_SHARE = 0.10
+CACHEABLE_TOKENS = 1_024
+"""Shortest prompt that providers cache.
+
+Source: https://platform.openai.com/docs/guides/prompt-caching (checked 2026-11-21); Anthropic's
+smallest is the same for most models.
+"""
+
+
+def recommendations(facts: Facts) -> list[Recommendation]:
+    """Return what to do, the most certain first; empty when no figure calls for anything."""
+    return [line for rule in _RULES for line in rule(facts)]
+
+
+def _price_unknown_models(facts: Facts) -> Iterator[Recommendation]:
+    count = facts.totals.unpriced_calls
+    if not count:
+        return
+    models = [name for name, totals in facts.by_model.items() if totals.unpriced_calls]
+    named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
+    yield Recommendation(
+        f"{count:,} of {facts.totals.billed_calls:,} calls have no known price ({named}).",
+        "Give those models a price in the file that TOKENOPT_PRICES names; until then the cost "
+        "above is too low.",
+    )
+
+
+def _report_usage(facts: Facts) -> Iterator[Recommendation]:
+    totals = facts.totals
+    share = _share(totals.estimated_calls, totals.billed_calls)
+    if share >= ESTIMATED_SHARE and totals.billed_calls >= ENOUGH_CALLS:
+        yield Recommendation(
+            f"The tokens of {totals.estimated_calls:,} calls ({share:.0%}) had to be estimated.",
+            "Let the model report them: stream_usage=True, and read streams to their end.",
+        )
+
+
+def _stop_failing(facts: Facts) -> Iterator[Recommendation]:
+    spent, whole = facts.unfinished, facts.totals
+    share = _share(spent.total_tokens, whole.total_tokens)
+    if share >= UNFINISHED_SHARE and whole.billed_calls >= ENOUGH_CALLS:
+        yield Recommendation(
+            f"{share:.0%} of all tokens ({spent.total_tokens:,}, "
+            f"{format_cost(spent.cost_nano_usd)}) went into {spent.calls:,} calls that failed or "
+            f"were abandoned.",
+            "Look at them first: tokenopt export --format csv, column status.",
+        )
+
+
+def _drop_costly_stages(facts: Facts) -> Iterator[Recommendation]:
+    for effect in facts.effects:
+        if effect.net_saved_tokens < 0 and not effect.observed:
+            yield Recommendation(
+                f"{effect.stage} spent {-effect.net_saved_tokens:,} tokens more than it saved, "
+                f"over {effect.uses:,} uses.",
+                "Take it out, or give it only the long prompts.",
+            )
+
+
+def _use_watching_stages(facts: Facts) -> Iterator[Recommendation]:
+    for effect in facts.effects:
+        if effect.net_saved_tokens > 0 and effect.observed:
+            yield Recommendation(
+                f"{effect.stage} only watches and would have saved {effect.net_saved_tokens:,} "
+                f"tokens ({format_cost(effect.saved_nano_usd)}).",
+                "Let it act: optimize(..., observe=False).",
+            )
+
+
+def _shorten_prompts(facts: Facts) -> Iterator[Recommendation]:
+    if facts.totals.billed_calls < ENOUGH_CALLS:
+        return
+    for agent, totals in facts.by_agent.items():
+        share = _share(totals.total_tokens, facts.totals.total_tokens)
+        reading = _share(totals.input_tokens, totals.total_tokens)
+        if share >= AGENT_SHARE and reading >= INPUT_SHARE:
+            yield Recommendation(
+                f"{agent} takes {share:.0%} of all tokens, and {reading:.0%} of that is what it "
+                f"reads.",
+                "Shorten its prompt: PromptCompressor, or ContextCompressor for a long history.",
+            )
+
+
+def _shorten_answers(facts: Facts) -> Iterator[Recommendation]:
+    for agent, totals in facts.by_agent.items():
+        mean = totals.output_tokens / max(1, totals.billed_calls)
+        if mean >= LONG_ANSWER_TOKENS and totals.billed_calls >= ENOUGH_CALLS:
+            yield Recommendation(
+                f"{agent} writes {mean:,.0f} tokens per answer.",
+                "If somebody else only reads its conclusion, set a WordLimit.",
+            )
+
+
+def _keep_prefixes(facts: Facts) -> Iterator[Recommendation]:
+    for agent, totals in facts.by_agent.items():
+        mean = totals.input_tokens / max(1, totals.billed_calls)
+        cached = _share(totals.cache_read_tokens, totals.input_tokens)
+        if (
+            mean >= 2 * CACHEABLE_TOKENS
+            and cached < CACHED_SHARE
+            and totals.billed_calls >= ENOUGH_CALLS
+        ):
+            yield Recommendation(
+                f"{agent} reads {mean:,.0f} tokens per call and the provider's prompt cache served "
+                f"{cached:.0%} of them.",
+                "Put what never changes first and keep it byte for byte; cached input costs a "
+                "fraction.",
+            )
+
+
+_RULES: tuple[Callable[[Facts], Iterator[Recommendation]], ...] = (
+    _price_unknown_models,
+    _report_usage,
+    _stop_failing,
+    _drop_costly_stages,
+    _use_watching_stages,
+    _shorten_prompts,
+    _shorten_answers,
+    _keep_prefixes,
+)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole > 0 else 0.0
