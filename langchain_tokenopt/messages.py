@@ -42,7 +42,12 @@ _TEXT_BLOCKS = frozenset({"text", "input_text", "output_text"})
 def _is_text(block: object) -> bool:
     if isinstance(block, str):
         return True
-    return isinstance(block, Mapping) and block.get("type") in _TEXT_BLOCKS
+    return _kind(block) in _TEXT_BLOCKS
+
+
+def _kind(block: object) -> str:
+    """Return a content block's type; empty for what is no block."""
+    return str(block.get("type") or "") if isinstance(block, Mapping) else ""
 
 
 def _text_in(block: Any) -> str:
@@ -179,10 +184,7 @@ def _canonical_blocks(
     return [
         _canonical_block(block, numbers)
         for block in blocks
-        if block != ""
-        and not (
-            leave_out_calls and isinstance(block, Mapping) and block.get("type") in _CALL_BLOCKS
-        )
+        if block != "" and not (leave_out_calls and _kind(block) in _CALL_BLOCKS)
     ]
 
 
@@ -191,16 +193,19 @@ def _canonical_block(block: Any, numbers: _CallNumbers) -> Any:
         return {"type": "text", "text": block}
     if not isinstance(block, Mapping):
         return _plain(block)
-    if block.get("type") in _MEDIA:
+    kind = _kind(block)
+    if kind in _MEDIA:
         content = payload_of(block).content()
         if content is not None:
             return _canonical_media(block, content)
     form: dict[str, Any] = {
         str(key): _plain(value) for key, value in block.items() if key not in _INCIDENTAL
     }
-    if block.get("type") in _CALL_BLOCKS:
+    if block.get("source_type") == "id":  # here the id is a file's, and says which one is meant
+        form["id"] = block.get("id")
+    if kind in _CALL_BLOCKS:
         form["id"] = numbers.call(block.get("id"))
-    if block.get("type") == "tool_result":
+    if kind == "tool_result":
         form["tool_use_id"] = numbers.answer(str(block.get("tool_use_id")))
         form["content"] = _canonical_blocks(block.get("content", ""), numbers)
     return form

@@ -159,6 +159,10 @@ def test_what_changes_every_time_is_left_out() -> None:
             ),
         ),
         (
+            HumanMessage([{"type": "image", "source_type": "id", "id": "file-1"}]),
+            HumanMessage([{"type": "image", "source_type": "id", "id": "file-2"}]),
+        ),
+        (
             HumanMessage([{"type": "server_result", "output": {"data": "abcd", "rank": 1}}]),
             HumanMessage([{"type": "server_result", "output": {"data": "abcd", "rank": 2}}]),
         ),

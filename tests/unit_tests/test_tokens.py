@@ -655,6 +655,13 @@ def test_counts_tools_as_openai_bills_them(model: str, billed: int) -> None:
     assert count_messages(WEATHER_MESSAGES, tools, model) == TokenCount(billed, exact=True)
 
 
+def test_the_full_stop_of_a_description_is_free() -> None:
+    """OpenAI leaves it out of what the model sees."""
+    stopped = {**WEATHER_FUNCTION, "description": f"{WEATHER_FUNCTION['description']}."}
+
+    assert count_messages(WEATHER_MESSAGES, [stopped], "gpt-4o").tokens == 101
+
+
 @tool
 def get_current_weather(location: str) -> str:
     """Get the current weather in a given location."""
@@ -841,6 +848,7 @@ def test_gemini_reports_bare_text() -> None:
         ("gpt-4o", 512, 512, "high", 255),
         ("gpt-4o", 513, 512, "high", 425),
         ("gpt-4o", 768, 2048, "high", 1445),
+        ("gpt-4o", 1500, 2001, "high", 1105),
         ("gpt-4o-mini", 512, 512, "high", 2833 + 5667),
         ("gpt-4o-mini", 512, 512, "low", 2833),
         ("gpt-5", 512, 512, "high", 210),
