@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from langchain_tokenopt.compress.documents import DocumentCompressor
+from langchain_tokenopt.compress.handover import Handover
+from langchain_tokenopt.compress.inputs import join_documents
 from langchain_tokenopt.compress.prompt import PromptCompressor, optimize_text
-from langchain_tokenopt.compress.report import CompressionResult
+from langchain_tokenopt.compress.report import CompressionResult, LossReport
+from langchain_tokenopt.compress.sections import PromptSections, Section
 
-__all__ = ["CompressionResult", "PromptCompressor", "optimize_text"]
+__all__ = [
+    "CompressionResult",
+    "DocumentCompressor",
+    "Handover",
+    "LossReport",
+    "PromptCompressor",
+    "PromptSections",
+    "Section",
+    "join_documents",
+    "optimize_text",
+]

@@ -125,33 +125,39 @@ class Choice:
         self.units = units
         self.kept = [False] * len(units)
         self.tokens = 0
+        self.own = [unit.tokens + unit.overhead for unit in units]
+        self._head = [unit.head for unit in units]
         self._bound: dict[int, list[int]] = {}
         for at, unit in enumerate(units):
             if unit.bound >= 0:
                 self._bound.setdefault(unit.bound, []).append(at)
-        self._heads = {unit.head for unit in units if unit.head >= 0}
+        self._heads = set(self._head)
 
     def _chain(self, at: int) -> list[int]:
         """Return the units that must be added to keep *at*."""
-        chain = []
+        chain: list[int] = []
         while at >= 0 and not self.kept[at]:
             chain.append(at)
             chain += self._bound.get(at, ())
-            at = self.units[at].head
+            at = self._head[at]
         return chain
 
     def price(self, at: int) -> int:
         """Return the tokens that keeping *at* adds."""
-        unit = self.units[at]
-        if (unit.head < 0 or self.kept[unit.head]) and at not in self._bound:
-            return unit.tokens + unit.overhead
-        return sum(self.units[i].tokens + self.units[i].overhead for i in self._chain(at))
+        head = self._head[at]
+        if not self._bound:
+            price = self.own[at]
+            while head >= 0 and not self.kept[head]:
+                price += self.own[head]
+                head = self._head[head]
+            return price
+        return sum([self.own[i] for i in self._chain(at)])
 
     def keep(self, at: int) -> None:
         """Keep *at* and whatever it needs."""
         for i in self._chain(at):
             self.kept[i] = True
-            self.tokens += self.units[i].tokens + self.units[i].overhead
+            self.tokens += self.own[i]
 
     def can_leave(self, at: int) -> bool:
         """Say whether *at* can be dropped alone."""
@@ -166,7 +172,7 @@ class Choice:
     def drop(self, at: int) -> None:
         """Drop *at*, of which :meth:`can_leave` is true."""
         self.kept[at] = False
-        self.tokens -= self.units[at].tokens + self.units[at].overhead
+        self.tokens -= self.own[at]
 
 
 def required_only(units: Sequence[Unit]) -> Choice:
@@ -185,16 +191,20 @@ def choose(units: Sequence[Unit], likely: Sequence[float], allowance: int) -> Ch
     """
     choice = required_only(units)
     left = allowance - choice.tokens
+    own, kept = choice.own, choice.kept
+    worth = [
+        chance / (tokens + 1) ** _LENGTH_POWER for chance, tokens in zip(likely, own, strict=True)
+    ]
     order = sorted(
-        (at for at, unit in enumerate(units) if likely[at] > 0 and not choice.kept[at]),
-        key=lambda at: -likely[at] / (units[at].tokens + units[at].overhead + 1) ** _LENGTH_POWER,
+        [at for at, chance in enumerate(likely) if chance > 0 and not kept[at]],
+        key=worth.__getitem__,
+        reverse=True,
     )
     skipped = []
     for at in order:
-        if choice.kept[at]:
+        if kept[at]:
             continue
-        price = choice.price(at)
-        if price <= left:
+        if own[at] <= left and (price := choice.price(at)) <= left:
             choice.keep(at)
             left -= price
         else:
@@ -211,7 +221,7 @@ def _exchange(
     units = choice.units
     worst = [at for at in reversed(order) if choice.can_leave(at)][:6]
     for old in worst:
-        size = units[old].tokens + units[old].overhead
+        size = choice.own[old]
         for new in skipped[:24]:
             if choice.kept[new]:
                 continue
@@ -296,7 +306,7 @@ def _required(
 def _would_fit(choice: Choice, likely: Sequence[float], room: int) -> bool:
     """Say whether any unit that was left out is small enough."""
     return any(
-        likely[at] > 0 and choice.price(at) <= room
+        likely[at] > 0 and choice.own[at] <= room and choice.price(at) <= room
         for at, kept in enumerate(choice.kept)
         if not kept
     )

@@ -296,6 +296,15 @@ def _with_texts(message: BaseMessage, texts: Mapping[int | None, str]) -> BaseMe
     return message.model_copy(update={"content": blocks})
 
 
+def _without_texts(message: BaseMessage) -> BaseMessage:
+    """Return what is left of a message without its texts: role, calls, media."""
+    if isinstance(message.content, str):
+        return message.model_copy(update={"content": ""}) if message.content else message
+    texts = {slot.block for slot, _ in _slots(message, 0)}
+    rest = [block for number, block in enumerate(message.content) if number not in texts]
+    return message.model_copy(update={"content": rest})
+
+
 @dataclass(slots=True)
 class _Conversation:
     """The parts of a message list that are treated differently."""
@@ -329,8 +338,15 @@ class MessagesTask:
     def __init__(self, content: Sequence[BaseMessage], tools: Tools) -> None:
         self.content = list(content)
         self.tools = tools
-        count = count_messages(self.content, model=tools.model)
-        self.tokens, self.exact = count.tokens, count.exact
+        self._frames = [_without_texts(message) for message in self.content]
+        frames = count_messages(self._frames, model=tools.model)
+        self._texts = [
+            [(slot, text, tools.tokenize(text)) for slot, text in _slots(message, index) if text]
+            for index, message in enumerate(self.content)
+        ]
+        passes = [tokenized for texts in self._texts for _, _, tokenized in texts]
+        self.tokens = frames.tokens + sum(tokenized.tokens for tokenized in passes)
+        self.exact = frames.exact and all(tokenized.exact for tokenized in passes)
         self._slots: list[_Slot] = []
 
     def shrink(self, *, prose: bool) -> MessagesTask | None:
@@ -363,22 +379,25 @@ class MessagesTask:
                 leader = grouped[index][0]
                 head = group_head.setdefault(leader, first)
                 self._whole_message(
-                    layout, message, index, head=human, bound=head if leader != index else -1
+                    layout, index, head=human, bound=head if leader != index else -1
                 )
             else:
-                self._earlier_turn(layout, message, index, head=human)
+                self._earlier_turn(layout, index, head=human)
                 if isinstance(message, HumanMessage):
                     human = first
         used = sum(u.tokens + u.overhead for u in layout.units)
         layout.fixed_tokens = self.tokens - used
         return layout
 
-    def _add(self, layout: Layout, slot: _Slot, text: str, units: list[Unit]) -> None:
+    def _add(
+        self, layout: Layout, slot: _Slot, text: str, units: list[Unit], tokenized: Tokenized | None
+    ) -> None:
         """Add the units of one text, with their indexes and tokens."""
         source, first = len(layout.texts), len(layout.units)
         layout.texts.append(text)
         self._slots.append(slot)
-        _set_tokens(units, self.tools.tokenize(text).between([u.end for u in units]))
+        if tokenized is not None:
+            _set_tokens(units, tokenized.between([unit.end for unit in units]))
         for unit in units:
             unit.source = source
             unit.head = unit.head + first if unit.head >= 0 else -1
@@ -390,30 +409,23 @@ class MessagesTask:
     ) -> None:
         """The question's passages may go, and tool results if asked; nothing else."""
         selectable = isinstance(message, ToolMessage) and self.tools.tool_results == "select"
-        for slot, text in _slots(message, index):
-            if ranked and text:
+        for slot, text, tokenized in self._texts[index]:
+            if ranked:
                 reading = self.tools.read(read_message, text, self.tools.patterns)
                 layout.question = reading.question or layout.question
-                self._add(layout, slot, text, reading.units)
-            elif selectable and text:
-                self._add(
-                    layout,
-                    slot,
-                    text,
-                    self.tools.read(read_passage, text, self.tools.patterns).units,
-                )
-            elif text:
-                self._add(layout, slot, text, [Unit(0, len(text), "code", required=True)])
+                units = reading.units
+            elif selectable:
+                units = self.tools.read(read_passage, text, self.tools.patterns).units
+            else:
+                units = [Unit(0, len(text), "code", required=True)]
+            self._add(layout, slot, text, units, tokenized)
 
-    def _whole_message(
-        self, layout: Layout, message: BaseMessage, index: int, *, head: int, bound: int
-    ) -> None:
+    def _whole_message(self, layout: Layout, index: int, *, head: int, bound: int) -> None:
         """A message that is kept or dropped as one, frame and media included."""
-        overhead = self._overhead(message)
-        slots = _slots(message, index) or [(_Slot(index, -1), "")]
-        for slot, text in slots:
+        overhead = self._overhead(index)
+        for slot, text, tokenized in self._texts[index] or [(_Slot(index, -1), "", None)]:
             first = len(layout.units)
-            self._add(layout, slot, text, [Unit(0, len(text), "turn")])
+            self._add(layout, slot, text, [Unit(0, len(text), "turn")], tokenized)
             unit = layout.units[first]
             unit.overhead, overhead = overhead, 0
             if bound >= 0:
@@ -421,33 +433,30 @@ class MessagesTask:
             else:
                 unit.head, bound = head, first
 
-    def _earlier_turn(self, layout: Layout, message: BaseMessage, index: int, *, head: int) -> None:
-        slots = _slots(message, index)
-        if (
-            len(slots) != 1
-            or len(slots[0][1]) <= WHOLE_TURN
-            or len(message.content) > 1
-            and not isinstance(message.content, str)
-        ):
-            self._whole_message(layout, message, index, head=head, bound=-1)
+    def _earlier_turn(self, layout: Layout, index: int, *, head: int) -> None:
+        """Long turns may lose sentences; short ones are kept or dropped whole."""
+        texts = self._texts[index]
+        content = self.content[index].content
+        alone = isinstance(content, str) or len(content) == 1
+        if len(texts) != 1 or len(texts[0][1]) <= WHOLE_TURN or not alone:
+            self._whole_message(layout, index, head=head, bound=-1)
             return
-        slot, text = slots[0]
+        slot, text, tokenized = texts[0]
         first = len(layout.units)
-        self._add(
-            layout, slot, text, self.tools.read(read_passage, text, self.tools.patterns).units
-        )
+        units = self.tools.read(read_passage, text, self.tools.patterns).units
+        self._add(layout, slot, text, units, tokenized)
         opening = layout.units[first]
-        opening.overhead = self._overhead(message)
+        opening.overhead = self._overhead(index)
         opening.head = head
         for unit in layout.units[first + 1 :]:
             if unit.head < 0 and unit.bound < 0:
                 unit.head = first
 
-    def _overhead(self, message: BaseMessage) -> int:
+    def _overhead(self, index: int) -> int:
         """Tokens of a message beyond its texts."""
-        frame = count_messages([], model=self.tools.model).tokens
-        texts = sum(self.tools.count(text) for _, text in _slots(message, 0))
-        return count_messages([message], model=self.tools.model).tokens - frame - texts
+        model = self.tools.model
+        frame = count_messages([self._frames[index]], model=model).tokens
+        return frame - count_messages([], model=model).tokens
 
     def assemble(self, layout: Layout, kept: Sequence[bool]) -> list[BaseMessage]:
         plan = _conversation(self.content)

@@ -18,9 +18,9 @@ from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPro
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_tokenopt.compress.examples import cover_labels, find_examples
 from langchain_tokenopt.compress.fill import (
     Filled,
-    Tokenized,
     fill,
     required_only,
     vocabulary_of,
@@ -450,7 +450,7 @@ class _Job:
             tokenize=lambda text: memory.tokenize(self.model, text, counter),
             tool_results=owner.tool_results,
         )
-        self.steps: dict[str, int] = {}
+        self._last: tuple[list[bool], Any] | None = None
 
     # -- by type ----------------------------------------------------------------------------------
 
@@ -559,7 +559,7 @@ class _Job:
             task, layout, query, limit
         )
         self.owner._memory.keep(plan_key, Plan(filled.kept, filled.tokens))
-        content = task.assemble(layout, filled.kept)
+        content = self._assembled(task, layout, filled.kept)
         steps["select"] = task.tokens - filled.tokens
         return self._result(original, content, filled.tokens, steps, (layout.units, filled.kept))
 
@@ -584,12 +584,18 @@ class _Job:
         likely = self._likely(layout, query)
 
         def measure(kept: list[bool]) -> int:
-            return task.measure(task.assemble(layout, kept))
+            return task.measure(self._assembled(task, layout, kept))
 
         filled = fill(layout.units, likely, limit, layout.fixed_tokens, measure)
         if filled is not None:
             return filled
         return self._infeasible(layout, likely, limit, measure)
+
+    def _assembled(self, task: Task, layout: Layout, kept: list[bool]) -> Any:
+        """Assemble a choice, or return what was just assembled of it."""
+        if self._last is None or self._last[0] is not kept:
+            self._last = kept, task.assemble(layout, kept)
+        return self._last[1]
 
     def _likely(self, layout: Layout, query: str | None) -> list[float]:
         ranked = relevance(
@@ -602,6 +608,7 @@ class _Job:
         ).units
         for at in duplicate_units(layout.texts, layout.units):
             ranked[at] = 0.0
+        _lift_labels(layout, ranked)
         return ranked
 
     def _infeasible(
@@ -652,7 +659,7 @@ class _Job:
         plan = self.owner._memory.plan(key)
         if plan is None or len(plan.kept) != len(layout.units):
             return None
-        if task.measure(task.assemble(layout, plan.kept)) != plan.tokens:
+        if task.measure(self._assembled(task, layout, plan.kept)) != plan.tokens:
             return None
         return Filled(plan.kept, plan.tokens)
 
@@ -682,6 +689,21 @@ class _Details:
 
     def texts(self) -> tuple[str, str]:
         return self.task.text(self.task.content), self.task.text(self.content)
+
+
+def _lift_labels(layout: Layout, likely: list[float]) -> None:
+    """Where few-shot examples stand for classes, let each class keep one."""
+    ats = [at for at, unit in enumerate(layout.units) if unit.kind == "example"]
+    if not ats:
+        return
+    for source in {layout.units[at].source for at in ats}:
+        examples = find_examples(layout.texts[source])
+        mine = [at for at in ats if layout.units[at].source == source]
+        if len(examples) == len(mine):
+            chances = [likely[at] for at in mine]
+            cover_labels(examples, chances)
+            for at, chance in zip(mine, chances, strict=True):
+                likely[at] = chance
 
 
 def _importance(layout: Layout, at: int) -> int:

@@ -11,8 +11,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from langchain_tokenopt.compress.examples import Example, find_examples
 from langchain_tokenopt.compress.protect import is_required, matches_any
-from langchain_tokenopt.compress.segment import Unit, label_asks, segments_of, units_of
+from langchain_tokenopt.compress.segment import (
+    Segment,
+    Unit,
+    label_asks,
+    segments_of,
+    units_of,
+)
 
 __all__ = ["Reading", "read_message", "read_passage"]
 
@@ -68,7 +75,8 @@ def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
     """Read a text that is nothing but a passage: only the caller's *patterns* are required."""
     segments = segments_of(text)
     units = units_of(text, segments)
-    _attach_headings(units)
+    if len(segments) > 1:
+        _attach_headings(units)
     _require_matches(text, units, patterns)
     return Reading(units)
 
@@ -84,8 +92,8 @@ def read_message(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
         >>> [text[u.start : u.end].strip() for u in reading.units if not u.required]
         ['Context:', 'Tea is hot.', 'Ice is cold.']
     """
-    segments = segments_of(text)
-    units = units_of(text, segments)
+    examples = find_examples(text)
+    units = units_of(text, _around_examples(text, examples) if examples else None)
     outside = _announced(text, units)
     announced = len(outside) < len(units)
     if not announced:
@@ -98,6 +106,21 @@ def read_message(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
     _require_outside(text, units, outside, patterns, announced=announced)
     _require_matches(text, units, patterns)
     return Reading(units, question)
+
+
+def _around_examples(text: str, examples: Sequence[Example]) -> list[Segment]:
+    """Cut the text into segments, each few-shot example being one."""
+    segments: list[Segment] = []
+    position = 0
+    for start, end in [*((e.start, e.end) for e in examples), (len(text), len(text))]:
+        segments += [
+            Segment(s.kind, s.start + position, s.end + position)
+            for s in segments_of(text[position:start])
+        ]
+        if end > start:
+            segments.append(Segment("example", start, end))
+        position = end
+    return segments
 
 
 def _require_matches(text: str, units: list[Unit], patterns: Sequence[re.Pattern[str]]) -> None:
@@ -131,6 +154,11 @@ def _announced(text: str, units: list[Unit]) -> list[int]:
                 unit.passage = passage
             else:
                 outside.append(at)
+            continue
+        if unit.kind == "example":
+            passage += 1
+            unit.passage, unit.head = passage, -1
+            inside, head = False, -1
             continue
         if unit.kind == "heading":
             inside = _ASK_HEADING.match(piece) is None
@@ -283,9 +311,9 @@ def _question(text: str, units: list[Unit], outside: list[int]) -> str | None:
     return everything[-_SHORT_OUTSIDE:] or None
 
 
-_QUESTION_LABELS = frozenset("question query user question request frage pregunta 问题".split()) | {
-    "user question"
-}
+_QUESTION_LABELS = frozenset(
+    ["question", "query", "user", "question", "request", "frage", "pregunta", "问题"]
+) | {"user question"}
 
 
 def _behind(text: str, units: list[Unit], outside: list[int], label: int) -> str:

@@ -20,7 +20,18 @@ from langchain_tokenopt.compress.protect import quoted_spans, verbatim_spans
 __all__ = ["Kind", "Segment", "Unit", "segments_of", "sentence_ends", "units_of"]
 
 Kind = Literal[
-    "prose", "heading", "label", "tag", "code", "json", "table", "list", "log", "diff", "turn"
+    "prose",
+    "heading",
+    "label",
+    "tag",
+    "code",
+    "json",
+    "table",
+    "list",
+    "log",
+    "diff",
+    "turn",
+    "example",
 ]
 
 
@@ -312,11 +323,79 @@ _END = re.compile(
     r")"
 )
 """Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Nr|Prof|Gen|Col|Lt|Sgt|Capt|Rev|Hon|Inc|Ltd|Co|Corp|etc|approx"
-    r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Fig|Vol|pp|ca|cf|bzw|usw|Abs|Art|Bd|Hr|Fr|Sra?|Dra?"
-    r"|Ud|Uds|e\.g|i\.e|z\.B|d\.h|u\.a|U\.S|U\.K|E\.U)|\b[A-ZÄÖÜ]|(?<![\w.,])\d{1,2})\.$"
+_ABBREVIATIONS = frozenset(
+    [
+        "Mr",
+        "Mrs",
+        "Ms",
+        "Dr",
+        "St",
+        "Jr",
+        "Sr",
+        "vs",
+        "No",
+        "Nr",
+        "Prof",
+        "Gen",
+        "Col",
+        "Lt",
+        "Sgt",
+        "Capt",
+        "Rev",
+        "Hon",
+        "Inc",
+        "Ltd",
+        "Co",
+        "Corp",
+        "approx",
+        "Jan",
+        "Feb",
+        "Mar",
+        "Apr",
+        "Jun",
+        "Jul",
+        "Aug",
+        "Sep",
+        "Sept",
+        "Oct",
+        "Nov",
+        "Dec",
+        "Fig",
+        "Vol",
+        "pp",
+        "ca",
+        "cf",
+        "bzw",
+        "usw",
+        "Abs",
+        "Art",
+        "Bd",
+        "Hr",
+        "Fr",
+        "Sra",
+        "Dra",
+        "Ud",
+        "Uds",
+        "e.g",
+        "i.e",
+        "z.B",
+        "d.h",
+        "u.a",
+        "U.S",
+        "U.K",
+        "E.U",
+    ]
 )
+
+
+def _abbreviates(text: str, start: int, dot: int) -> bool:
+    """Say whether the full stop at *dot* ends an abbreviation, an initial or an ordinal (3. Mai)."""
+    word = text[text.rfind(" ", max(start, dot - 8), dot) + 1 : dot].lstrip("([\"“„'")
+    if len(word) == 1:
+        return word.isupper() or word.isdigit()
+    return word in _ABBREVIATIONS or (len(word) == 2 and word.isdigit())
+
+
 LONGEST_SENTENCE = 700
 """Characters. What is longer is no sentence (an endless line, a list in disguise) and is cut at
 line breaks, then clauses, then words, then anywhere."""
@@ -337,11 +416,7 @@ def sentence_ends(text: str, start: int, end: int) -> list[int]:
     ends = []
     for match in _END.finditer(text, start, end):
         at, cut = match.span()
-        if (
-            text[at] != "."
-            or text[cut - 1] == "\n"
-            or not _ABBREVIATION.search(text, max(start, at - 8), at + 1)
-        ):
+        if text[at] != "." or text[cut - 1] == "\n" or not _abbreviates(text, start, at):
             ends.append(cut)
     if not ends or ends[-1] != end:
         ends.append(end)

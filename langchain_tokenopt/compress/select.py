@@ -43,6 +43,9 @@ _PHRASE = 1.1
 
 # Weights of the evidence for a sentence within its passage.
 _COVERS = 0.9
+_COVERS_ALONE = 3.0
+"""The same in a text of up to :data:`_FEW` passages, where ranking passages says little."""
+_FEW = 3
 _OPENS = 1.4
 """Divided by the sentence's position: definitions come first."""
 _ANSWERS_KIND = 1.9
@@ -62,20 +65,261 @@ _RECENCY = 1.5
 _RECENCY_WINDOWS = 6.0
 
 _STOP_WORDS = frozenset(
-    """
-    a an the of in on at to for from by with and or but is are was were be been being am do does did
-    has have had having it its this that these those as who whom whose which what when where why how
-    many much i you he she they we his her their our your my me him them us not no can could will
-    would shall should may might must than then there so if into about over after before between
-    during up down out off also such only own same other s t d m re ve ll don please tell give
-    der die das den dem des ein eine einen einem einer eines und oder aber ist sind war waren sein
-    wird werden wurde wurden hat haben hatte im in am an auf aus bei mit nach seit von vom zu zum zur
-    für über unter vor durch gegen ohne um nicht auch noch nur schon sich es er sie wir ihr ich du
-    was wer wie wo wann warum welche welcher welches wieviel viele als wenn dass daß
-    el la los las un una unos unas y o u e pero es son era eran fue fueron ser ha han había en de
-    del al a con por para sin sobre entre desde hasta que qué quién quiénes cuál cuáles cuándo dónde
-    cómo cuánto cuánta cuántos cuántas se su sus lo le les me te nos mi tu no sí más muy ya como si
-    """.split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "for",
+        "from",
+        "by",
+        "with",
+        "and",
+        "or",
+        "but",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "am",
+        "do",
+        "does",
+        "did",
+        "has",
+        "have",
+        "had",
+        "having",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "as",
+        "who",
+        "whom",
+        "whose",
+        "which",
+        "what",
+        "when",
+        "where",
+        "why",
+        "how",
+        "many",
+        "much",
+        "i",
+        "you",
+        "he",
+        "she",
+        "they",
+        "we",
+        "his",
+        "her",
+        "their",
+        "our",
+        "your",
+        "my",
+        "me",
+        "him",
+        "them",
+        "us",
+        "not",
+        "no",
+        "can",
+        "could",
+        "will",
+        "would",
+        "shall",
+        "should",
+        "may",
+        "might",
+        "must",
+        "than",
+        "then",
+        "there",
+        "so",
+        "if",
+        "into",
+        "about",
+        "over",
+        "after",
+        "before",
+        "between",
+        "during",
+        "up",
+        "down",
+        "out",
+        "off",
+        "also",
+        "such",
+        "only",
+        "own",
+        "same",
+        "other",
+        "s",
+        "t",
+        "d",
+        "m",
+        "re",
+        "ve",
+        "ll",
+        "don",
+        "please",
+        "tell",
+        "give",
+        "der",
+        "die",
+        "das",
+        "den",
+        "dem",
+        "des",
+        "ein",
+        "eine",
+        "einen",
+        "einem",
+        "einer",
+        "eines",
+        "und",
+        "oder",
+        "aber",
+        "ist",
+        "sind",
+        "war",
+        "waren",
+        "sein",
+        "wird",
+        "werden",
+        "wurde",
+        "wurden",
+        "hat",
+        "haben",
+        "hatte",
+        "im",
+        "in",
+        "am",
+        "an",
+        "auf",
+        "aus",
+        "bei",
+        "mit",
+        "nach",
+        "seit",
+        "von",
+        "vom",
+        "zu",
+        "zum",
+        "zur",
+        "für",
+        "über",
+        "unter",
+        "vor",
+        "durch",
+        "gegen",
+        "ohne",
+        "um",
+        "nicht",
+        "auch",
+        "noch",
+        "nur",
+        "schon",
+        "sich",
+        "es",
+        "er",
+        "sie",
+        "wir",
+        "ihr",
+        "ich",
+        "du",
+        "was",
+        "wer",
+        "wie",
+        "wo",
+        "wann",
+        "warum",
+        "welche",
+        "welcher",
+        "welches",
+        "wieviel",
+        "viele",
+        "als",
+        "wenn",
+        "dass",
+        "daß",
+        "el",
+        "la",
+        "los",
+        "las",
+        "un",
+        "una",
+        "unos",
+        "unas",
+        "y",
+        "o",
+        "u",
+        "e",
+        "pero",
+        "es",
+        "son",
+        "era",
+        "eran",
+        "fue",
+        "fueron",
+        "ser",
+        "ha",
+        "han",
+        "había",
+        "en",
+        "de",
+        "del",
+        "al",
+        "a",
+        "con",
+        "por",
+        "para",
+        "sin",
+        "sobre",
+        "entre",
+        "desde",
+        "hasta",
+        "que",
+        "qué",
+        "quién",
+        "quiénes",
+        "cuál",
+        "cuáles",
+        "cuándo",
+        "dónde",
+        "cómo",
+        "cuánto",
+        "cuánta",
+        "cuántos",
+        "cuántas",
+        "se",
+        "su",
+        "sus",
+        "lo",
+        "le",
+        "les",
+        "me",
+        "te",
+        "nos",
+        "mi",
+        "tu",
+        "no",
+        "sí",
+        "más",
+        "muy",
+        "ya",
+        "como",
+        "si",
+    ]
 )
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+")
@@ -335,7 +579,7 @@ def relevance(
     if query is None or not (terms := _terms(query, rarity)):
         return _without_query(text, units, blocks, prior)
     hits = _hits(text, terms, blocks)
-    idf = _idf(terms, blocks if len(blocks) > 3 else None, hits)
+    idf = _idf(terms, blocks if len(blocks) > _FEW else None, hits)
     whole = sum(idf) or 1.0
     sentences = _sentence_scores(units, blocks, hits, idf)
     scores = _block_scores(text, units, blocks, sentences, hits, idf, whole, prior)
@@ -343,9 +587,10 @@ def relevance(
         scores = rerank(query, [text.of(units, b.first, b.end) for b in blocks], scores)
     likely = _softmax(scores)
     pattern = _answer_pattern(query)
+    weight = _COVERS if len(blocks) > _FEW else _COVERS_ALONE
     probabilities = [0.0] * len(units)
     for block, share in zip(blocks, likely, strict=True):
-        _spread(text, units, block, share, hits, idf, whole, pattern, probabilities)
+        _spread(text, units, block, share, hits, idf, whole, pattern, weight, probabilities)
     order = sorted(range(len(blocks)), key=lambda i: -scores[i])
     return Relevance(probabilities, [(blocks[i].first, blocks[i].end) for i in order])
 
@@ -459,7 +704,7 @@ def _bm25(
     hits: dict[int, float], idf: list[float], length: float, average: float, k1: float, b: float
 ) -> float:
     norm = k1 * (1 - b + b * length / average)
-    return sum(idf[n] * count * (k1 + 1) / (count + norm) for n, count in hits.items())
+    return (k1 + 1) * sum([idf[n] * count / (count + norm) for n, count in hits.items()])
 
 
 def _sentence_scores(
@@ -524,33 +769,33 @@ def _title_evidence(
 ) -> float:
     if block.title is None:
         return 0.0
-    unit = units[block.title]
-    start = text.starts[block.title]
-    words = [
-        word
-        for word in _WORD.findall(text.lowered, start, start + unit.end - unit.start)
-        if word not in _STOP_WORDS and word not in _TITLE_WORDS and not word.isdigit()
-    ]
     named = hits[block.title]
-    share = min(1.0, sum(named.values()) / len(words)) if words else 0.0
-    return _TITLE_NAMED * share + _TITLE_COVERS * sum(idf[n] for n in named) / whole
+    if not named:
+        return 0.0
+    start = text.starts[block.title]
+    length = units[block.title].end - units[block.title].start
+    words = _WORD.findall(text.lowered, start, start + length)
+    telling = sum(1 for word in words if word not in _EMPTY_WORDS and not word.isdigit())
+    share = min(1.0, sum(named.values()) / telling) if telling else 0.0
+    return _TITLE_NAMED * share + _TITLE_COVERS * sum([idf[n] for n in named]) / whole
 
 
-_TITLE_WORDS = frozenset(
-    "document title passage doc source dokument titel quelle documento".split()
-)
+_EMPTY_WORDS = _STOP_WORDS | {
+    "document", "title", "passage", "doc", "source", "dokument", "titel", "quelle", "documento",
+}  # fmt: skip
 
 
 def _with_neighbours(
     units: Sequence[Unit], blocks: list[_Block], scores: list[float]
 ) -> list[float]:
-    """Let windows of one passage lend each other evidence."""
-    keys = [(units[b.first].source, units[b.first].passage) for b in blocks]
+    """Let windows of one passage, and turns of a chat, lend each other evidence."""
     smoothed = list(scores)
-    for at, key in enumerate(keys):
-        for other in (at - 1, at + 1):
-            if 0 <= other < len(keys) and keys[other] == key:
-                smoothed[at] += _NEIGHBOURS * max(0.0, scores[other])
+    for at in range(1, len(blocks)):
+        before, after = units[blocks[at - 1].first], units[blocks[at].first]
+        same_passage = before.source == after.source and before.passage == after.passage
+        if same_passage or (before.kind == "turn" and after.kind == "turn"):
+            smoothed[at] += _NEIGHBOURS * max(0.0, scores[at - 1])
+            smoothed[at - 1] += _NEIGHBOURS * max(0.0, scores[at])
     return smoothed
 
 
@@ -574,19 +819,25 @@ def _spread(
     idf: list[float],
     whole: float,
     pattern: re.Pattern[str] | None,
+    weight: float,
     probabilities: list[float],
 ) -> None:
     """Divide a block's probability among its units."""
     inside = [at for at in range(block.first, block.end) if at != block.title]
     if not inside:
         return
+    if share < _HOPELESS:
+        for at in inside:
+            probabilities[at] = share / len(inside)
+        return
     look = pattern is not None and share > _WORTH_A_LOOK
     scores = []
+    covers = weight / whole
     for place, at in enumerate(inside):
         unit = units[at]
         score = _OPENS / (1 + place) + _LENGTH * math.log(unit.end - unit.start + 1)
         if hits[at]:
-            score += _COVERS * sum([idf[n] for n in hits[at]]) / whole
+            score += covers * sum([idf[n] for n in hits[at]])
         if (
             look
             and pattern is not None
@@ -598,6 +849,8 @@ def _spread(
         probabilities[at] = share * likely
 
 
+_HOPELESS = 1e-3
+"""In blocks less likely than this all sentences are alike."""
 _WORTH_A_LOOK = 0.002
 """Blocks less likely than this are not searched for answers of the right kind."""
 

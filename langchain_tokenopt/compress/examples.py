@@ -1,0 +1,185 @@
+"""Few-shot examples, found by their structure: pairs of labels that come back.
+
+An example runs from its input's label to the end of its output: to the next input, or to the first
+blank line after the output. The last input, whose output is empty or missing, is what the user asks
+and never an example; neither is any text behind a blank line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Example", "cover_labels", "find_examples", "select_examples"]
+
+_PAIRS = (
+    ("Input", "Output"),
+    ("Q", "A"),
+    ("Question", "Answer"),
+    ("User", "Assistant"),
+    ("Human", "Assistant"),
+    ("Human", "AI"),
+    ("Text", "Label"),
+    ("Text", "Sentiment"),
+    ("Text", "Category"),
+    ("Review", "Sentiment"),
+    ("Sentence", "Label"),
+    ("Message", "Intent"),
+    ("Query", "Response"),
+    ("Prompt", "Completion"),
+    ("English", "French"),
+    ("English", "German"),
+    ("English", "Spanish"),
+    ("Source", "Target"),
+    ("Problem", "Solution"),
+    ("Eingabe", "Ausgabe"),
+    ("Frage", "Antwort"),
+    ("Pregunta", "Respuesta"),
+    ("Entrada", "Salida"),
+    ("问题", "答案"),
+    ("输入", "输出"),
+)
+_TITLE = re.compile(
+    r"[ \t]*(?:#{1,6} *|\*\*)?(?:Examples?|Beispiel|Ejemplo|示例|例)[ ]?#?\d{0,3}\b[^\n]{0,20}\n",
+    re.I,
+)
+_FEWEST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input with its output, as character offsets."""
+
+    start: int
+    end: int
+    label: str
+    """The output, if it is short enough to be a class label; else empty."""
+
+
+def find_examples(text: str) -> list[Example]:
+    """Return the few-shot examples in *text*; empty unless there are at least two.
+
+    Example:
+        >>> text = "Input: fine\\nOutput: good\\n\\nInput: bad\\nOutput: poor\\n\\nInput: so so\\nOutput:"
+        >>> [text[e.start : e.end] for e in find_examples(text)]
+        ['Input: fine\\nOutput: good\\n\\n', 'Input: bad\\nOutput: poor\\n\\n']
+    """
+    best: list[Example] = []
+    for asks, answers in _PAIRS:
+        if text.count(asks) > _FEWEST - 1 and text.count(answers) >= _FEWEST:
+            found = _pairs(text, asks, answers)
+            if len(found) > len(best):
+                best = found
+    return best if len(best) >= _FEWEST else []
+
+
+def _pairs(text: str, asks: str, answers: str) -> list[Example]:
+    mark = re.compile(
+        rf"^[ \t]*(?:\*\*)?(?:(?P<asks>{asks})|{answers})(?: ?\d{{1,3}})?(?:\*\*)? ?[:：](?:\*\*)?[ \t]*",
+        re.MULTILINE | re.IGNORECASE,
+    )
+    marks = list(mark.finditer(text))
+    found = []
+    for at, (first, second) in enumerate(zip(marks, marks[1:], strict=False)):
+        if first["asks"] is None or second["asks"] is not None:
+            continue
+        following = marks[at + 2].start() if at + 2 < len(marks) else len(text)
+        end = _output_end(text, second.end(), following)
+        output = text[second.end() : end].strip()
+        if output:
+            found.append(Example(_with_title(text, first.start()), end, _label(output)))
+    return found
+
+
+_BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n\s*")
+
+
+def _output_end(text: str, start: int, following: int) -> int:
+    """Return the end of an output: behind the first blank line, or where the next input begins."""
+    blank = _BLANK_LINE.search(text, start, following)
+    if blank is None:
+        title = _TITLE.search(text, start, following)
+        return title.start() if title else following
+    return blank.end()
+
+
+def _with_title(text: str, start: int) -> int:
+    """Take in an "Example 3:" on the line above."""
+    above = text.rfind("\n", 0, max(0, start - 1)) + 1
+    return above if start and _TITLE.fullmatch(text, above, start) else start
+
+
+_LONGEST_LABEL = 40
+
+
+def _label(output: str) -> str:
+    return output if len(output) <= _LONGEST_LABEL and "\n" not in output else ""
+
+
+def cover_labels(examples: Sequence[Example], likely: list[float]) -> None:
+    """Lift the best example of each class above all others, if the outputs are classes.
+
+    Args:
+        examples: In order.
+        likely: How similar each is to the input; changed in place.
+    """
+    counts = Counter(example.label for example in examples)
+    if "" in counts or len(counts) == len(examples) or not likely:
+        return
+    top = max(likely) or 1.0
+    for label in counts:
+        best = max(
+            (at for at, example in enumerate(examples) if example.label == label),
+            key=lambda at: likely[at],
+        )
+        likely[best] += top
+
+
+def select_examples(text: str, query: str, most: int) -> str:
+    """Keep the *most* examples that are most similar to *query*, each class covered if possible.
+
+    Everything that is no example stays byte for byte.
+
+    Args:
+        text: A prompt with few-shot examples.
+        query: The input they are compared with.
+        most: How many to keep.
+
+    Raises:
+        ValueError: If *most* is negative.
+
+    Example:
+        >>> prompt = "Q: 2+2?\\nA: 4\\n\\nQ: Capital of Peru?\\nA: Lima\\n\\nQ: 3+3?\\nA:"
+        >>> print(select_examples(prompt, "Capital of Chile?", 1))
+        Q: Capital of Peru?
+        A: Lima
+        <BLANKLINE>
+        Q: 3+3?
+        A:
+    """
+    if most < 0:
+        raise ValueError(f"most must be 0 or more; got {most}.")
+    examples = find_examples(text)
+    if len(examples) <= most:
+        return text
+    likely = similarity(text, examples, query)
+    cover_labels(examples, likely)
+    ranked = sorted(range(len(examples)), key=lambda at: -likely[at])
+    dropped = sorted(ranked[most:])
+    pieces, position = [], 0
+    for at in dropped:
+        pieces.append(text[position : examples[at].start])
+        position = examples[at].end
+    return "".join([*pieces, text[position:]])
+
+
+def similarity(text: str, examples: Sequence[Example], query: str) -> list[float]:
+    """Return for each example how similar it is to *query*."""
+    from langchain_tokenopt.compress.segment import Unit
+    from langchain_tokenopt.compress.select import relevance
+
+    texts = [text[example.start : example.end] for example in examples]
+    units = [Unit(0, len(piece), source=number) for number, piece in enumerate(texts)]
+    return list(relevance(texts, units, query).units)

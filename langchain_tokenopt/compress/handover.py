@@ -1,0 +1,157 @@
+"""What one agent hands to the others: its report, shortened once for all of its readers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from langchain_tokenopt.compress.fill import Tokenized, fill, render
+from langchain_tokenopt.compress.protect import NEGATION, NUMBER
+from langchain_tokenopt.compress.roles import read_passage
+from langchain_tokenopt.compress.segment import Unit
+from langchain_tokenopt.compress.select import relevance
+from langchain_tokenopt.errors import BudgetInfeasibleError
+from langchain_tokenopt.tokens import counter_for
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.tokens import ModelLike
+
+__all__ = ["Handover"]
+
+CONCLUSION = re.compile(
+    r"\b(?:BUY|SELL|HOLD|OVERWEIGHT|UNDERWEIGHT|OUTPERFORM|UNDERPERFORM|Strong (?:Buy|Sell)"
+    r"|Buy|Sell|Hold|Overweight|Underweight|Outperform|Underperform|Neutral) (?:rating|recommendation)"
+    r"|\b(?:BUY|SELL|HOLD|OVERWEIGHT|UNDERWEIGHT|OUTPERFORM|UNDERPERFORM|APPROVED?|REJECT(?:ED)?)\b"
+    r"|\b(?:rating|recommendation|verdict|conclusion|decision|proposal|price target|target price"
+    r"|final answer|in summary|overall|bottom line|recommend(?:s|ed)?|empfehl\w+|fazit|conclusi[oó]n)\b",
+    re.IGNORECASE,
+)
+"""Ratings and the sentences that conclude."""
+
+TICKER = re.compile(r"\$[A-Z]{1,5}\b|\b[A-Z]{2,5}(?:\.[A-Z]{1,2})?\b")
+"""Stock symbols, with or without a dollar sign; other capital abbreviations pass for them."""
+
+_CONCLUDES = 6.0
+_NUMBERS = 1.6
+_TICKERS = 1.2
+_RISK = 1.3
+_RISKS = re.compile(r"\b(?:risks?|however|but|unless|warning|caution|except|aber|riesgo)\b", re.I)
+
+
+class Handover(Runnable[str, str]):
+    """Shorten an agent's report once, for all agents that will read it.
+
+    Every reader gets the same bytes, so providers cache them, and no reader sees another version
+    than the next. Sentences are kept or dropped whole: numbers, tickers and ratings stand as they
+    were written. What concludes comes first, the rest follows in its order.
+
+    Args:
+        max_tokens: Tokens that the handed-over report may have.
+        model: Name or chat model, for counting.
+        remember: Reports to remember; the oldest are forgotten first.
+
+    Raises:
+        ValueError: If *max_tokens* is below 1.
+
+    Example:
+        >>> report = (
+        ...     "We looked at many things this week. Revenue of ACME grew 12 % to $4.1 billion. "
+        ...     "The weather was fine. Our recommendation: BUY ACME, price target $180."
+        ... )
+        >>> print(Handover(34).invoke(report))
+        Our recommendation: BUY ACME, price target $180.
+        Revenue of ACME grew 12 % to $4.1 billion.
+    """
+
+    def __init__(
+        self, max_tokens: int, *, model: ModelLike = "o200k_base", remember: int = 256
+    ) -> None:
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise ValueError(
+                f"max_tokens must be a whole number of at least 1; got {max_tokens!r}."
+            )
+        self.max_tokens = max_tokens
+        self._counter = counter_for(model)
+        self._remember = remember
+        self._known: OrderedDict[bytes, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        """Return the report *input* as all readers get it; the same object if it already fits.
+
+        Raises:
+            BudgetInfeasibleError: If not even its shortest sentence fits.
+        """
+        return self._call_with_config(self._shorten, input, config)
+
+    def _shorten(self, report: str) -> str:
+        key = hashlib.blake2b(report.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+                return known
+        made = self._made(report)
+        with self._lock:
+            made = self._known.setdefault(key, made)
+            while len(self._known) > self._remember:
+                self._known.popitem(last=False)
+        return made
+
+    def _made(self, report: str) -> str:
+        tokenized = Tokenized(report, self._counter)
+        if tokenized.tokens <= self.max_tokens:
+            return report
+        units = read_passage(report).units
+        counts = tokenized.between([unit.end for unit in units])
+        for unit, tokens in zip(units, counts, strict=True):
+            unit.tokens = tokens
+        concludes = [bool(CONCLUSION.search(report, u.start, u.end)) for u in units]
+        likely = relevance([report], units, None, prior="lead").units
+        likely = [
+            chance * _weight(report[u.start : u.end], concluding)
+            for chance, u, concluding in zip(likely, units, concludes, strict=True)
+        ]
+
+        def text(kept: list[bool]) -> str:
+            return _important_first(report, units, kept, concludes)
+
+        def measure(kept: list[bool]) -> int:
+            return self._counter.count(text(kept)).tokens
+
+        filled = fill(units, likely, self.max_tokens, 0, measure)
+        made = text(filled.kept) if filled is not None else ""
+        if not made.strip():
+            raise BudgetInfeasibleError(
+                required_tokens=min(unit.tokens for unit in units if unit.tokens),
+                max_tokens=self.max_tokens,
+                remedy="Not even the shortest sentence of the report fits; raise max_tokens.",
+            )
+        return made
+
+
+def _weight(sentence: str, concludes: bool) -> float:
+    """How much a sentence matters to a reader who will act on the report."""
+    weight = _CONCLUDES if concludes else 1.0
+    if NUMBER.search(sentence):
+        weight *= _NUMBERS
+    if TICKER.search(sentence):
+        weight *= _TICKERS
+    if _RISKS.search(sentence) or NEGATION.search(sentence):
+        weight *= _RISK
+    return weight
+
+
+def _important_first(
+    report: str, units: list[Unit], kept: list[bool], concludes: list[bool]
+) -> str:
+    """Return the kept conclusions, then the rest, each in the order of the report."""
+    free = [concludes[at] and unit.head < 0 and unit.bound < 0 for at, unit in enumerate(units)]
+    first = render(report, units, [k and f for k, f in zip(kept, free, strict=True)])
+    rest = render(report, units, [k and not f for k, f in zip(kept, free, strict=True)])
+    return "\n".join(part.strip() for part in (first, rest) if part.strip())
