@@ -6,7 +6,8 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
-    from langchain_tokenopt.usage import UsageTotals
+    from langchain_tokenopt.usage import UsageSink, UsageTotals
 
 __all__ = ["demo"]
 
@@ -62,6 +63,10 @@ def demo(
             f"'{OFFLINE_MODEL}' is the offline stand-in, which is no language model."
         ),
     ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(help="Also record every call in this ledger; it is created if need be."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Run a desk of eleven agents over documents and show what each agent spent.
@@ -79,7 +84,7 @@ def demo(
     chat_model, offline = _chat_model(model, console.print)
     name = OFFLINE_MODEL if offline else (model or MODEL)
     started = time.perf_counter()
-    with track_usage() as usage:
+    with _sinks(ledger) as sinks, track_usage(sinks=sinks) as usage:
         reports = _run(chat_model, documents, asked, name, console)
     seconds = time.perf_counter() - started
     lines, total = _bill(usage)
@@ -100,6 +105,18 @@ def demo(
     typer.echo(f"Answered by {name}{stand_in}, in {format_seconds(seconds)}\n")
     _print_bill(lines, total)
     typer.echo(f"\nTrader\n{reports['trader']}\n\nSummary\n{reports['summary']}")
+
+
+@contextmanager
+def _sinks(ledger: str | None) -> Iterator[list[UsageSink]]:
+    """Open the ledger, if one is given, and close it in the end."""
+    if ledger is None:
+        yield []
+        return
+    from langchain_tokenopt.ledger import Ledger
+
+    with Ledger(ledger) as opened:
+        yield [opened]
 
 
 def _documents(paths: Sequence[Path], note: Callable[[str], object]) -> list[Document]:

@@ -244,7 +244,7 @@ def _cells(totals: UsageTotals, whole: UsageTotals) -> list[str]:
     ]
 
 
-_FIGURES = ("calls", "input tokens", "of it cached", "output tokens", "cost", "saved", "share")
+_FIGURES = ("calls", "input tokens", "cached", "output tokens", "cost", "saved", "share")
 
 
 def _table(key: str, figures: Iterable[str]) -> Table:
@@ -252,7 +252,8 @@ def _table(key: str, figures: Iterable[str]) -> Table:
     from rich.table import Column, Table
 
     columns = (Column(name, justify="right") for name in figures)
-    return Table(key, *columns, box=None, pad_edge=False, collapse_padding=True)
+    named = Column(key, no_wrap=True)  # headings and figures give way first
+    return Table(named, *columns, box=None, pad_edge=False, collapse_padding=True)
 
 
 def _count(number: int) -> str:

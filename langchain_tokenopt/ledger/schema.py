@@ -312,7 +312,7 @@ class Place:
         cause = " ".join(str(getattr(error, "orig", None) or error).split())
         for pattern, remedy in _REMEDIES:
             if re.search(pattern, cause, re.IGNORECASE):
-                return LedgerError(f"the ledger {self.label} {remedy} ({cause})")
+                return LedgerError(f"the ledger {self.label} {remedy} ({cause}).")
         return LedgerError(f"the ledger {self.label} failed: {cause}")
 
     def _reach(self) -> Engine:
@@ -428,7 +428,7 @@ class Place:
 
 
 _REMEDIES = (
-    (r"disk is full|no space|EFBIG|too large", "has no room left. Free some disk space."),
+    (r"disk is full|no space|EFBIG|too large", "has no room left. Free some disk space"),
     (r"readonly|read-only", "may not be written. Choose a place where you may, or change its mode"),
     (r"unable to open", "cannot be opened. Check that its folder exists and that you may write"),
     (r"not a database", "is not a ledger but some other kind of file. Name another file"),
