@@ -54,8 +54,8 @@ _FUNCTION = _words(
 _FILLERS = _words(
     "actually really truly indeed currently simply basically just please now still even ever "
     "exactly literally honestly seriously definitely certainly surely possibly probably maybe "
-    "presently somehow fact quite rather right supposedly apparently today kindly quickly hey hi hello "
-    "sure okay ok help"
+    "presently somehow fact quite rather right supposedly apparently today kindly quickly hey hi "
+    "hello sure okay ok help"
 )
 """Words that may come and go without changing what is asked."""
 
@@ -732,21 +732,21 @@ _NOW = re.compile(
     r"up to date)\b",
     re.I,
 )
+_RECORDS = (
+    r"balance|orders?|parcel|package|invoices?|bills?|appointments?|reservations?|bookings?|"
+    r"transactions?|statement|inbox|schedule|calendar|salary|grades?|test results?|debts?"
+)
 _PERSONAL = re.compile(
-    r"\b(my|our) (\w+ ){0,2}(balance|order|orders|parcel|package|invoice|invoices|appointment|"
-    r"reservation|booking|transactions?|statement|subscription|calendar|inbox|emails?|messages?|"
-    r"schedule|account number|results?|score|grades?|salary|password)\b"
-    r"(?=.*(\?|$))|\b(where|what|when|how much|how many|which|show|list|status) (is|are|was|were|of|do i|"
-    r"did i|have i)? ?(my|our|i)\b.*\b(balance|order|orders|parcel|package|invoices?|appointment|"
-    r"reservation|booking|transactions?|owe|spent|spend)\b",
-    re.I,
+    rf"^(?!\s*how (do|can|to|should|would|could)\b)(?!\s*(can|may|should) i\b)"
+    rf".*\b((my|our) (\w+ ){{0,2}}({_RECORDS})\b|(do|did|have|am) i (owe|owing|spen[dt]|earn))",
+    re.I | re.S,
 )
 _ACTION = re.compile(
     r"^\s*(please |kindly |now |can you |could you |would you |i want you to |go ahead and )*"
     r"(send|delete|remove|cancel|book|order|buy|pay|transfer|schedule|create|update|post|call|"
     r"email|remind|turn (on|off)|set (a|an|my|the)|start|stop|restart|deploy|run|execute|submit|"
     r"reserve|refund|close|open|block|unblock|add|move|rename|upload|download) "
-    r"(?!.*\bhow\b)(me |my |the |this |that |these |a |an |all |it\b|them\b|\d|to |out |order|message)",
+    r"(?!.*\bhow\b)(me |my |the |this |that |these |a |an |all |it\b|them\b|\d|to |out )",
     re.I,
 )
 

@@ -49,19 +49,18 @@ _ANSWER_CLASSES: list[type[Any]] = [
     AIMessageChunk,
 ]
 _BOILERPLATE = (
-    b'"input_token_details": {"cache_read": 0, "audio": 0}, "output_token_details": {"reasoning": 0,'
-    b'"system_fingerprint": "logprobs": null, "service_tier": "default", "token_usage": {'
-    b'"completion_tokens": "prompt_tokens": "model_provider": "openai", "id": "chatcmpl-'
-    b'["{\\"lc\\": 1, \\"type\\": \\"constructor\\", \\"id\\": [\\"langchain\\", \\"schema\\", '
-    b'\\"output\\", \\"Generation\\"], \\"kwargs\\": {\\"text\\": \\"'
-    b'[{"lc": 1, "type": "constructor", "id": ["langchain", "schema", "output", "ChatGeneration"], '
-    b'"kwargs": {"text": "", "generation_info": {"finish_reason": "stop"}, "type": "ChatGeneration", '
-    b'"message": {"lc": 1, "type": "constructor", "id": ["langchain", "schema", "messages", '
-    b'"AIMessage"], "kwargs": {"content": "", "response_metadata": {"model_name": "finish_reason": '
-    b'"stop"}, "additional_kwargs": {"refusal": null}, "type": "ai", "usage_metadata": '
-    b'{"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}, "tool_calls": [], '
-    b'"invalid_tool_calls": []}}}}]'
+    b'[{\\"lc\\": 1, \\"type\\": \\"constructor\\", \\"id\\": [\\"langchain\\", \\"schema\\", '
+    b'"input_token_details": {"cache_read": 0, "audio": 0}, "output_token_details": {"reasoning": '
+    b'"prompt_tokens_details": {"cached_tokens": "completion_tokens_details": {"rejected_prediction'
+    b'_tokens": 0}, "system_fingerprint": "logprobs": null, "service_tier": "default", "id": '
+    b'"chatcmpl-", "additional_kwargs": {"refusal": null}, "tool_calls": [{"name": "args": {'
+    b'[{"info": {"finish_reason": "stop", "logprobs": null}, "text": "'
+    b'[{"info": {"finish_reason": "stop"}, "message": {"content": "", "response_metadata": '
+    b'{"token_usage": {"completion_tokens": 0, "prompt_tokens": 0, "total_tokens": 0}, '
+    b'"model_provider": "openai", "model_name": "gpt-", "finish_reason": "stop"}, "usage_metadata": '
+    b'{"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}}}]'
 )
+"""What answers have in common; zlib then writes none of it."""
 
 _TABLES = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -373,7 +372,7 @@ class CacheStore:
         return rows, [entry for _, entry in gone]
 
     def answers(self, entry: int) -> list[Generation] | None:
-        """Return the answers of *entry*; ``None`` when it is gone, or was damaged and now is gone."""
+        """Return the answers of *entry*; ``None`` when it is gone, or was damaged and dropped."""
         row = self._database.execute(
             "SELECT exact, scope, question, vector, answers, checksum FROM entry WHERE id = ?",
             (entry,),

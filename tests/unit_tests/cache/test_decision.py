@@ -1,0 +1,155 @@
+"""Serve or ask: by evidence, within the promise."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from langchain_tokenopt.cache.decision import (
+    FEATURES,
+    AnswerModel,
+    Decision,
+    Neighbour,
+    features_of,
+    upper_bound,
+)
+from langchain_tokenopt.cache.guards import profile_of
+
+
+def features(**values):
+    return np.array([float(values.get(name, 0.0)) for name in FEATURES])
+
+
+def candidate(strength):
+    """Features whose prior log-odds are *strength*."""
+    return features(cosine=(strength + 6.0) / 6.0)
+
+
+@pytest.mark.parametrize(
+    ("events", "trials", "expected"),
+    [(0, 10, 0.2589), (1, 10, 0.3942), (5, 100, 0.1023), (0, 1000, 0.00299), (50, 100, 0.5866)],
+)
+def test_the_bound_is_that_of_clopper_and_pearson(events, trials, expected):
+    """Known values of the exact one-sided 95 % bound."""
+    assert upper_bound(events, trials, 0.95) == pytest.approx(expected, rel=2e-3)
+
+
+def test_agreeing_neighbours_and_a_clear_lead_raise_the_probability():
+    """Two neighbours with the answer and a distant rival beat one neighbour with a near rival."""
+    asked, stored = profile_of("where is my card"), profile_of("where might my card be")
+    alone = [Neighbour(1, 0.8, 1), Neighbour(2, 0.79, 2)]
+    agreed = [Neighbour(1, 0.8, 1), Neighbour(3, 0.79, 1), Neighbour(2, 0.4, 2)]
+    rows = np.array([features_of(n, [], asked, stored, ()) for n in (alone, agreed)])
+
+    weak, strong = AnswerModel().logits(rows)
+    assert strong > weak + 1
+
+
+def test_doubts_that_are_switched_off_do_not_count():
+    """Only the doubts that are named lower the probability."""
+    one, other = profile_of("can I feed my dog oil"), profile_of("can I feed my cat oil")
+    near = [Neighbour(1, 0.9, 1)]
+    at = FEATURES.index("exchanged_word")
+
+    assert 1.0 == features_of(near, [], one, other, ["exchanged_word"])[at]
+    assert 0.0 == features_of(near, [], one, other, [])[at]
+
+
+def test_nothing_doubtful_is_served_before_there_is_evidence():
+    """The first requests are served only where the prior is sure."""
+    decision = Decision(rng=random.Random(0), audit_share=0.0)
+
+    assert not decision.judge(candidate(0.0)).serve
+    assert decision.judge(candidate(6.0)).serve
+
+
+def test_what_proves_right_is_served_by_and_by():
+    """Right answers below the threshold lower it."""
+    decision = Decision(rng=random.Random(0), audit_share=0.0)
+    served = []
+    for _ in range(1_500):
+        judgement = decision.judge(candidate(1.0))
+        served.append(judgement.serve)
+        if not judgement.serve:
+            decision.learn(candidate(1.0), True)
+
+    assert not any(served[:100])
+    assert all(served[-100:])
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.05])
+def test_wrong_answers_per_request_stay_within_the_promise(limit):
+    """On traffic where one in ten near neighbours is wrong, with scores that say little."""
+    rng = random.Random(3)
+    decision = Decision(max_wrong_per_request=limit, rng=random.Random(1))
+    wrong = 0
+    for _ in range(4_000):
+        strength = rng.uniform(-1, 5)
+        right = rng.random() < 0.9
+        judgement = decision.judge(candidate(strength))
+        if judgement.serve:
+            wrong += not right
+        else:
+            decision.learn(candidate(strength), right)
+
+    assert wrong <= 1.5 * limit * 4_000
+
+
+def test_audits_are_repeatable():
+    """The same seed asks about the same hits."""
+
+    def audits(seed):
+        decision = Decision(rng=random.Random(seed), audit_share=0.3)
+        return [decision.judge(candidate(7.0)).audit for _ in range(50)]
+
+    assert audits(5) == audits(5)
+    assert 5 < sum(audits(5)) < 25
+
+
+def test_drift_reopens_the_question():
+    """When answers that were right turn out wrong, serving stops."""
+    decision = Decision(rng=random.Random(0), audit_share=0.3)
+    for _ in range(1_500):
+        if not decision.judge(candidate(3.0)).serve:
+            decision.learn(candidate(3.0), True)
+    assert decision.peek(candidate(3.0)).serve
+    for _ in range(1_500):
+        if not decision.judge(candidate(3.0)).serve:
+            decision.learn(candidate(3.0), False)
+
+    assert decision.reopened > 0
+    assert not decision.peek(candidate(3.0)).serve
+
+
+def test_evidence_survives_a_restart():
+    """What was exported and restored decides as before."""
+    before = Decision(rng=random.Random(0), audit_share=0.0)
+    for _ in range(600):
+        if not before.judge(candidate(1.5)).serve:
+            before.learn(candidate(1.5), True)
+    after = Decision(rng=random.Random(0), audit_share=0.0)
+    after.restore([*before.export(10_000), "nonsense", [1, 2], [float("nan")] * (len(FEATURES) + 1)])
+
+    assert before.labels == after.labels
+    assert before.model.weights == pytest.approx(after.model.weights, abs=0.2)
+
+
+def test_the_model_moves_from_its_prior_with_evidence():
+    """Weights follow a feature that decides, and stay where nothing speaks."""
+    rng = np.random.default_rng(0)
+    x = np.zeros((800, len(FEATURES)))
+    x[:, 0] = rng.random(800)
+    model = AnswerModel()
+    model.fit(x, x[:, 0] > 0.5)
+
+    assert model.weights[0] > model.start[0] + 1
+    assert model.weights[1:-1] == pytest.approx(model.start[1:-1])
+
+
+@pytest.mark.parametrize("name", ["max_wrong_per_request", "audit_share"])
+def test_shares_are_checked(name):
+    """A share of 1 or more is refused by its name."""
+    with pytest.raises(ValueError, match=f"{name} must be from 0 to below 1, got 1.5"):
+        Decision(**{name: 1.5})
