@@ -22,7 +22,7 @@ from uuid import UUID
 
 from langchain_tokenopt.usage import CallRecord, UsageEvent
 
-__all__ = ["Forecast", "UsageForecaster"]
+__all__ = ["CUT_FACTOR", "Forecast", "UsageForecaster"]
 
 _ENOUGH: Final = 30
 """Answers from which on a narrower history (agent and model) is preferred to a wider one."""
@@ -33,7 +33,7 @@ _NEAREST: Final = 40
 _STEP: Final = 0.01
 """How far one surprise moves the correction; this, the window and the square root below were
 chosen on the first 35 % of the Azure LLM conversation trace of 2023, judged on its next 15 %."""
-_CENSORED_FACTOR: Final = 1.5
+CUT_FACTOR: Final = 1.5
 """An answer that was cut is taken to have been this much longer. In the same trace half of the
 answers that reach 250 to 300 tokens end before that."""
 _BEYOND: Final = 1.25
@@ -131,7 +131,7 @@ class UsageForecaster:
             if run_id is not None and not self._is_first(run_id):
                 return
             if cut:
-                output_tokens = math.ceil(output_tokens * _CENSORED_FACTOR)
+                output_tokens = math.ceil(output_tokens * CUT_FACTOR)
             unit = max_words or 1
             beside = float(max_words or input_tokens or 0)
             for level, key in enumerate(_levels(agent, model, max_words is not None)):

@@ -9,8 +9,6 @@ Block structure follows CommonMark 0.31 with GitHub's tables; emphasis follows i
 that ends after "am 3." is not.
 """
 
-# ruff: noqa: RUF001  the punctuation of other scripts is what this module is about
-
 from __future__ import annotations
 
 import re

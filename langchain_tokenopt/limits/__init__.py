@@ -1,0 +1,7 @@
+"""Limit the length of answers so that the model really stops."""
+
+from __future__ import annotations
+
+from langchain_tokenopt.limits.stage import Compliance, WordLimit, WordLimitExceededError
+
+__all__ = ["Compliance", "WordLimit", "WordLimitExceededError"]

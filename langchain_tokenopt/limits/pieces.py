@@ -1,0 +1,164 @@
+"""Apply an excerpt to messages, whole or in chunks, without changing anything but their text."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+
+from langchain_tokenopt.limits.excerpt import Excerpt
+
+__all__ = ["MessagePieces", "TextPieces"]
+
+MessageT = TypeVar("MessageT", bound=AIMessage)
+
+_JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*\{)")
+_MAYBE_JSON = re.compile(r"\s*(?:\{\s*|\[\s*)?")
+
+
+class TextPieces:
+    """Shows the excerpt of a text that comes in pieces.
+
+    A text that begins as a JSON object is structured output whatever it was asked for as: half of
+    it would be worth nothing, so it is shown as it is.
+    """
+
+    def __init__(self, excerpt: Excerpt) -> None:
+        self.excerpt = excerpt
+        self.received = 0
+        """Characters that came in."""
+        self.is_json = False
+        self._beginning: str | None = ""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing that follows can be shown."""
+        return self.excerpt.is_full
+
+    def feed(self, text: str) -> str:
+        """Take the next piece; return what may be shown."""
+        self.received += len(text)
+        if self.is_json:
+            return text
+        if self._beginning is not None:
+            text, self._beginning = self._beginning + text, None
+            if _JSON.match(text):
+                self.is_json = True
+                return text
+            if _MAYBE_JSON.fullmatch(text) and text.strip():
+                self._beginning = text
+                return ""
+            if not text.strip():
+                self._beginning = ""
+        return self.excerpt.feed(text)
+
+    def finish(self, *, broken_off: bool = False) -> str:
+        """Return what was held back and may be shown."""
+        if self.is_json:
+            return ""
+        shown = ""
+        if self._beginning:
+            shown, self._beginning = self.excerpt.feed(self._beginning), None
+        return shown + self.excerpt.finish(broken_off=broken_off)
+
+
+class MessagePieces:
+    """Shows the excerpt of a message's text; tool calls, reasoning, images and usage stay."""
+
+    def __init__(self, excerpt: Excerpt) -> None:
+        self.text = TextPieces(excerpt)
+        self.calls_tools = False
+        """Whether a tool call has come."""
+        self._held: deque[tuple[str | Mapping[str, Any] | None, int]] = deque()
+        self._last: str | Mapping[str, Any] | None = None
+        self._id: str | None = None
+
+    def show(
+        self, message: MessageT, *, last: bool = False, broken_off: bool = False
+    ) -> MessageT | None:
+        """Return the part of *message* that may be shown now; ``None`` when that is nothing.
+
+        Args:
+            message: A whole message or the next chunk of one.
+            last: Nothing comes after it.
+            broken_off: When it is the last: a limit of tokens has ended it.
+        """
+        self._id = message.id or self._id
+        if message.tool_calls or getattr(message, "tool_call_chunks", None):
+            self.calls_tools = True
+        content = message.content
+        blocks: list[Any] = [content] if isinstance(content, str) else content
+        shown: list[Any] = []
+        for block in blocks:
+            text = _text_of(block)
+            if text:
+                form = None if isinstance(content, str) else block
+                self._held.append((form, len(text)))
+                self._last = form
+                shown += self._dressed(self.text.feed(text))
+            elif block != "" or block is not content:
+                shown.append(block)
+        if last:
+            shown += self._dressed(self.text.finish(broken_off=broken_off))
+        changed: Any = "".join(map(_text_of, shown)) if isinstance(content, str) else shown
+        if changed == content:
+            return message
+        if not changed and _is_only_text(message):
+            return None
+        return message.model_copy(update={"content": changed})
+
+    def rest(self, *, broken_off: bool = False) -> AIMessageChunk | None:
+        """Return what was held back, as a chunk; ``None`` when that is nothing."""
+        shown = self._dressed(self.text.finish(broken_off=broken_off))
+        if not shown:
+            return None
+        if self._last is None:
+            return AIMessageChunk(content="".join(map(_text_of, shown)), id=self._id)
+        return AIMessageChunk(content=shown, id=self._id)
+
+    def _dressed(self, text: str) -> list[Any]:
+        """Put *text*, which is a continuation of what was shown, into the blocks it came in."""
+        blocks: list[Any] = []
+        while text and self._held:
+            form, length = self._held.popleft()
+            piece, text = text[:length], text[length:]
+            blocks.append(_in_form(form, piece))
+            if len(piece) < length:
+                self._held.appendleft((_continued(form), length - len(piece)))
+        if text:  # what closes open markup
+            blocks.append(_in_form(_continued(self._last), text))
+        return blocks
+
+
+def _text_of(block: Any) -> str:
+    if isinstance(block, str):
+        return block
+    if block.get("type") in ("text", "output_text") and isinstance(block.get("text"), str):
+        text: str = block["text"]
+        return text
+    return ""
+
+
+def _in_form(form: str | Mapping[str, Any] | None, text: str) -> Any:
+    return {**form, "text": text} if isinstance(form, Mapping) else text
+
+
+def _continued(form: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
+    """Return the form of a block's second half: LangChain merges blocks by their index."""
+    if not isinstance(form, Mapping):
+        return form
+    return {key: form[key] for key in ("type", "index") if key in form}
+
+
+def _is_only_text(message: AIMessage) -> bool:
+    """Whether an emptied chunk has nothing else to tell."""
+    return isinstance(message, AIMessageChunk) and not (
+        message.tool_call_chunks
+        or message.usage_metadata
+        or message.response_metadata
+        or message.additional_kwargs
+        or message.chunk_position
+    )
