@@ -21,7 +21,6 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
-from langchain_core.tracers.context import register_configure_hook
 
 from langchain_tokenopt.calls import NO_ANCESTRY, Ancestry, CallInFlight
 from langchain_tokenopt.errors import TokenOptWarning
@@ -395,7 +394,18 @@ class _Tracker(TokenUsageCallbackHandler):
 
 
 _TRACKER: ContextVar[_Tracker | None] = ContextVar("langchain_tokenopt_tracker", default=None)
-register_configure_hook(_TRACKER, inheritable=True)
+
+
+@cache
+def _register_hook() -> None:
+    """Have LangChain add the tracker in force to every run; once in a process.
+
+    Not at import: the module that registers hooks brings langsmith with it, a quarter of a second
+    that LangChain itself puts off until the first call.
+    """
+    from langchain_core.tracers.context import register_configure_hook
+
+    register_configure_hook(_TRACKER, inheritable=True)
 
 
 @contextmanager
@@ -425,6 +435,7 @@ def track_usage(
         >>> usage.totals().calls
         1
     """
+    _register_hook()
     outer = _TRACKER.get()
     tracker = _Tracker(outer, sinks, user, rate_card=rate_card, max_records=max_records)
     _TRACKER.set(tracker)

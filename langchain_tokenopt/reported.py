@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
@@ -156,6 +155,8 @@ def is_marked_hit(generation: Generation, run_id: UUID) -> bool:
 @cache
 def _core_marks_hits() -> bool:
     """Whether the installed langchain-core sets ``total_cost`` on hits; ask it once."""
+    from langchain_core.language_models import BaseChatModel
+
     convert = getattr(BaseChatModel, "_convert_cached_generations", None)
     if convert is None:
         return False
