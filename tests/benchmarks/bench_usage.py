@@ -2,8 +2,9 @@
 
 Run:     make bench-usage          (python -m tests.benchmarks.bench_usage [--rounds N])
 Rule:    one process; the variants take turns in every round, in changing order, with the garbage
-         collector off, so that drift of the machine hits all alike. A variant's figure is the median
-         over rounds of its time per call; its overhead is that minus the median without a callback.
+         collector off, so that drift of the machine hits all alike. A variant's figure is the
+         median over rounds of its time per call; its overhead is that minus the median without a
+         callback.
 Output:  tests/benchmarks/results/usage.json, and a table.
 """
 
@@ -25,7 +26,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from langchain_tokenopt import TokenUsageCallbackHandler, optimize, track_usage
+from langchain_tokenopt import TokenUsageCallbackHandler, optimize
 from langchain_tokenopt.stage import PassThrough, Phase
 from tests.benchmarks.results import write_result
 

@@ -158,6 +158,31 @@ class _HoldingTrip(Trip):
 
 
 @dataclass
+class HoldAndStop:
+    """Shows nothing before the end, which it brings about after some pieces."""
+
+    pieces: int
+    phase: Phase = Phase.LIMIT
+    blocking: bool = False
+    fingerprint: str = "hold and stop"
+
+    def open(self, request: ModelRequest) -> Trip:
+        return _HoldingAndStoppingTrip(request, self.pieces)
+
+
+class _HoldingAndStoppingTrip(_HoldingTrip):
+    def __init__(self, request: ModelRequest, pieces: int) -> None:
+        super().__init__(request)
+        self._pieces = pieces
+
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        super().chunk(chunk)
+        if len(self._held) == self._pieces:
+            raise StopStream
+        return ()
+
+
+@dataclass
 class AskAgain:
     """Asks once more, with *text*, when the answer contains *unless*."""
 

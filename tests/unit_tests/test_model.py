@@ -24,6 +24,7 @@ from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
 from langchain_tokenopt.stage import PassThrough, Phase
 from tests.support.stages import (
     AskAgain,
+    HoldAndStop,
     HoldBack,
     Recording,
     Rewrite,
@@ -238,6 +239,19 @@ def test_stopping_reaches_through_a_parser(base):
 
     assert "".join(chain.stream({"q": "count"})) == "one two "
     assert model.written == ["one ", "two "]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("base", STREAMING)
+async def test_what_is_held_back_at_a_stop_is_shown(base, call):
+    """By the stage that stops and by those further out; stages further in are past it."""
+    inner = Recording(phase=Phase.BUDGET)
+    staged = optimize(
+        base(), inner, HoldAndStop(2), HoldBack(phase=Phase.CONTEXT), Upper(Phase.TOOLS)
+    )
+
+    assert "ONE TWO " == await call(staged, "count")
+    assert ["open", "chunk", "chunk", "close"] == inner.events
 
 
 @pytest.mark.parametrize("call", CALLS)
