@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class Tokenized:
             count = counter.count(text)
             self.tokens, self.exact = count.tokens, count.exact
             return
-        pieces = encoding.encode_to_numpy(text, disallowed_special=())
+        pieces = _encoded(encoding, text)
         self._ends = np.cumsum(_token_bytes(encoding)[pieces])
         if getattr(counter, "_encode", None) is not None:
             self.tokens, self.exact = len(pieces), True
@@ -85,7 +85,7 @@ class Tokenized:
 
         Example:
             >>> from langchain_tokenopt.tokens import counter_for
-            >>> Tokenized("Tea is hot. Ice is cold.", counter_for("cl100k_base")).between([11, 24])
+            >>> Tokenized("It is hot. Ice is cold.", counter_for("cl100k_base")).between([10, 23])
             [4, 4]
         """
         if not ends:
@@ -99,6 +99,15 @@ class Tokenized:
         if self.exact or not len(self._ends):
             return counts.tolist()  # type: ignore[no-any-return]
         return np.ceil(counts * (self.tokens / len(self._ends))).astype(int).tolist()  # type: ignore[no-any-return]
+
+
+def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    try:
+        pieces = encoding.encode_to_numpy(text, disallowed_special=())
+    except UnicodeEncodeError:  # half a surrogate pair: replaced as ``encode_ordinary`` does
+        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        pieces = encoding.encode_to_numpy(whole, disallowed_special=())
+    return cast("np.ndarray[Any, np.dtype[np.uint32]]", pieces)
 
 
 _LONGEST_SAFE = 50_000
@@ -126,7 +135,7 @@ class Choice:
         self.kept = [False] * len(units)
         self.tokens = 0
         self.own = [unit.tokens + unit.overhead for unit in units]
-        self._head = [unit.head for unit in units]
+        self._head = [unit.bound if unit.bound >= 0 else unit.head for unit in units]
         self._bound: dict[int, list[int]] = {}
         for at, unit in enumerate(units):
             if unit.bound >= 0:
@@ -135,12 +144,12 @@ class Choice:
 
     def _chain(self, at: int) -> list[int]:
         """Return the units that must be added to keep *at*."""
-        chain: list[int] = []
+        chain: dict[int, None] = {}
         while at >= 0 and not self.kept[at]:
-            chain.append(at)
-            chain += self._bound.get(at, ())
+            chain[at] = None
+            chain.update(dict.fromkeys(self._bound.get(at, ())))
             at = self._head[at]
-        return chain
+        return list(chain)
 
     def price(self, at: int) -> int:
         """Return the tokens that keeping *at* adds."""

@@ -63,7 +63,7 @@ class Handover(Runnable[str, str]):
         ...     "We looked at many things this week. Revenue of ACME grew 12 % to $4.1 billion. "
         ...     "The weather was fine. Our recommendation: BUY ACME, price target $180."
         ... )
-        >>> print(Handover(34).invoke(report))
+        >>> print(Handover(30).invoke(report))
         Our recommendation: BUY ACME, price target $180.
         Revenue of ACME grew 12 % to $4.1 billion.
     """

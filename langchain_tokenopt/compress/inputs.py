@@ -198,7 +198,9 @@ class DocumentsTask:
         )
 
     def layout(self) -> Layout:
-        texts, units, ends = [], [], []
+        texts: list[str] = []
+        units: list[Unit] = []
+        ends: list[int] = []
         base = 0
         for source, (title, document) in enumerate(zip(self._titles, self.content, strict=True)):
             body = document.page_content
@@ -292,7 +294,7 @@ def _with_texts(message: BaseMessage, texts: Mapping[int | None, str]) -> BaseMe
         if text is None:
             blocks.append(block)
         elif text:
-            blocks.append(text if isinstance(block, str) else {**block, "text": text})  # type: ignore[dict-item]
+            blocks.append(text if isinstance(block, str) else {**block, "text": text})
     return message.model_copy(update={"content": blocks})
 
 
@@ -423,7 +425,8 @@ class MessagesTask:
     def _whole_message(self, layout: Layout, index: int, *, head: int, bound: int) -> None:
         """A message that is kept or dropped as one, frame and media included."""
         overhead = self._overhead(index)
-        for slot, text, tokenized in self._texts[index] or [(_Slot(index, -1), "", None)]:
+        texts: Sequence[tuple[_Slot, str, Tokenized | None]] = self._texts[index]
+        for slot, text, tokenized in texts or [(_Slot(index, -1), "", None)]:
             first = len(layout.units)
             self._add(layout, slot, text, [Unit(0, len(text), "turn")], tokenized)
             unit = layout.units[first]

@@ -253,7 +253,7 @@ class _Reader:
         if first == "{":
             return self.object()
         if first == "[":
-            return self.list()
+            return self.array()
         if first == '"':
             return self.string()
         return self.word()
@@ -298,7 +298,7 @@ class _Reader:
         self.take("}")
         return made
 
-    def list(self) -> list[Any]:
+    def array(self) -> list[Any]:
         table = self.table()
         if table is not None:
             return table

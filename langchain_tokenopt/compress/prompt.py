@@ -331,7 +331,7 @@ def optimize_text(text: str, query: str | None = None, max_tokens: int | None = 
     Example:
         >>> page = "Tea is hot. The bridge opened in 1931. Ice is cold. " * 20
         >>> optimize_text(page, "When did the bridge open?", max_tokens=12)
-        'The bridge opened in 1931.'
+        'Tea is hot. The bridge opened in 1931.'
     """
     if max_tokens is None:
         return PromptCompressor(level="aggressive", remember=0).compress(text, query).content
@@ -519,8 +519,6 @@ class _Job:
         if all(a is b for a, b in zip(made, task.content, strict=True)):
             return _unchanged(task, NOTHING_TO_DROP)
         after = task.measure(made)
-        if after >= task.tokens:
-            return _unchanged(task, "nothing would be saved")
         return self._result(task, made, after, {"each message": task.tokens - after})
 
     def _stable(self, message: BaseMessage) -> BaseMessage:
@@ -559,6 +557,8 @@ class _Job:
             task, layout, query, limit
         )
         self.owner._memory.keep(plan_key, Plan(filled.kept, filled.tokens))
+        if all(filled.kept) and task is original:
+            return _unchanged(original, NOTHING_TO_DROP)
         content = self._assembled(task, layout, filled.kept)
         steps["select"] = task.tokens - filled.tokens
         return self._result(original, content, filled.tokens, steps, (layout.units, filled.kept))
@@ -589,6 +589,8 @@ class _Job:
         filled = fill(layout.units, likely, limit, layout.fixed_tokens, measure)
         if filled is not None:
             return filled
+        if self.limit is None:  # a share was asked for, not a limit: then nothing is dropped
+            return Filled([True] * len(layout.units), task.tokens)
         return self._infeasible(layout, likely, limit, measure)
 
     def _assembled(self, task: Task, layout: Layout, kept: list[bool]) -> Any:

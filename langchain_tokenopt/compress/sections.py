@@ -70,7 +70,7 @@ class PromptSections(Runnable[str, str]):
         ...         "pool": "The pool opens at 7. Towels are free.",
         ...         "bar": "The bar opens at 18. Happy hour is at 19.",
         ...     },
-        ...     max_tokens=16,
+        ...     max_tokens=13,
         ... )
         >>> print(prompt.invoke("When does the pool open?"))
         You answer guests.

@@ -391,10 +391,16 @@ _ABBREVIATIONS = frozenset(
 def _abbreviates(text: str, start: int, dot: int) -> bool:
     """Say whether the full stop at *dot* ends an abbreviation, an initial or an ordinal (3. Mai)."""
     word = text[text.rfind(" ", max(start, dot - 8), dot) + 1 : dot].lstrip("([\"“„'")
-    if len(word) == 1:
-        return word.isupper() or word.isdigit()
-    return word in _ABBREVIATIONS or (len(word) == 2 and word.isdigit())
+    if word.isdigit() and len(word) < 3:
+        before = text[max(start, dot - 16) : dot].split()
+        return len(before) < 2 or before[-2].lower() in _BEFORE_ORDINALS
+    return word in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
 
+
+_BEFORE_ORDINALS = frozenset(
+    ["am", "der", "dem", "den", "des", "die", "das", "vom", "zum", "im", "seit"]
+)
+"""German writes "am 3. Mai" where English sentences end in "at 3." as well."""
 
 LONGEST_SENTENCE = 700
 """Characters. What is longer is no sentence (an endless line, a list in disguise) and is cut at
@@ -489,7 +495,9 @@ def units_of(text: str, segments: list[Segment] | None = None) -> list[Unit]:
     units: list[Unit] = []
     for segment in segments_of(text) if segments is None else segments:
         kind, start = segment.kind, segment.start
-        if kind == "prose":
+        if units and text[start : segment.end].isspace():
+            units[-1].end = segment.end
+        elif kind == "prose":
             for end in sentence_ends(text, start, segment.end):
                 units.append(Unit(start, end))
                 start = end

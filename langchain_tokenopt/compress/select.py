@@ -415,7 +415,7 @@ def query_words(query: str) -> list[str]:
         >>> query_words("Who discovered the periodic table?")
         ['discovered', 'periodic', 'table']
         >>> query_words("长城有多长")
-        ['长城', '长']
+        ['长城', '多长']
     """
     words: list[str] = []
     for run in _WORD.findall(_lower(query)):
