@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
-from langchain_core.language_models import BaseChatModel, FakeListChatModel
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -21,7 +21,9 @@ from pydantic import Field
 
 from langchain_tokenopt import TokenOptWarning, optimize
 from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
-from langchain_tokenopt.stage import PassThrough, Phase
+from langchain_tokenopt.stage import Answer, PassThrough, Phase
+from langchain_tokenopt.usage import Usage
+from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.stages import (
     AskAgain,
     HoldAndStop,
@@ -416,6 +418,7 @@ def test_the_stage_gets_the_run_id_that_callbacks_get():
     staged.invoke("x", {"callbacks": [usage]})
     list(staged.stream("x", {"callbacks": [usage]}))
     staged.generate([[HumanMessage("a")], [HumanMessage("b")]], callbacks=[usage])
+    staged.generate([[HumanMessage("a")], [HumanMessage("b")]], callbacks=[usage], stream=True)
 
     seen = [request.run.run_id for event, request in stage.log if event == "open"]
     assert [record.run_id for record in usage.records] == seen
@@ -505,6 +508,21 @@ def test_truncated_answers_are_not_stored():
     assert cache._cache == {}
 
 
+def test_truncated_streams_are_not_stored():
+    """Nor when the caller read the answer piece by piece."""
+
+    class Truncating(_SyncStream):
+        def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+            yield _chunk("half")
+            last = AIMessageChunk(content="", response_metadata={"finish_reason": "length"})
+            yield ChatGenerationChunk(message=last)
+
+    cache = InMemoryCache()
+    list(optimize(Truncating(), cache, Upper()).stream("count"))
+
+    assert {} == cache._cache
+
+
 def test_a_hit_is_a_fresh_copy_without_the_old_id():
     """LangGraph takes an old id for an update; a caller may change what it gets."""
     staged = optimize(_All(), InMemoryCache())
@@ -519,7 +537,8 @@ def test_a_hit_is_a_fresh_copy_without_the_old_id():
 
 def test_an_answer_from_the_cache_does_not_change_the_next_key():
     """Usage and ids of earlier answers are no part of the key: later turns hit as well."""
-    model = FakeListChatModel(responses=["a", "b"])
+    spent = Usage(9, 2)
+    model = fake_chat(answers=[FakeAnswer("a", usage=spent), FakeAnswer("b", usage=spent)])
     staged = optimize(model, InMemoryCache())
 
     for _ in range(2):
@@ -558,6 +577,22 @@ async def test_observing_changes_nothing(call):
     staged = optimize(model, Rewrite("short"), Upper(), observe=True)
 
     assert await call(staged, "long") == "long"
+
+
+def test_observing_uses_nothing_of_what_stages_return_at_the_end():
+    """Neither a changed answer nor a wish to ask again."""
+    model = _Sync(echo=True)
+
+    class Closing(Recording):
+        def open(self, request):
+            trip = super().open(request)
+            trip.close = lambda answer: Answer.of(AIMessage("changed"))
+            return trip
+
+    staged = optimize(model, Closing(), AskAgain(unless="never", text="again"), observe=True)
+
+    assert "long" == staged.invoke("long").text
+    assert 1 == len(model.asked)
 
 
 @pytest.mark.parametrize("call", CALLS)
