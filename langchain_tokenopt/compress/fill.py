@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from langchain_tokenopt.compress.lossless import squeeze_prose
+from langchain_tokenopt.compress.protect import verbatim_spans
 from langchain_tokenopt.compress.segment import Unit
 
 if TYPE_CHECKING:
     from langchain_tokenopt.tokens import TokenCounter
 
-__all__ = ["Choice", "Filled", "Tokenized", "fill", "render", "vocabulary_of"]
+__all__ = ["Choice", "Filled", "Tokenized", "cut_best", "fill", "render", "vocabulary_of"]
 
 _LENGTH_POWER = 0.5
 """A unit's likelihood is divided by this power of its tokens: between taking the likeliest first (0)
@@ -319,6 +320,75 @@ def _would_fit(choice: Choice, likely: Sequence[float], room: int) -> bool:
         for at, kept in enumerate(choice.kept)
         if not kept
     )
+
+
+def cut_best(
+    texts: Sequence[str],
+    units: Sequence[Unit],
+    likely: Sequence[float],
+    max_tokens: int,
+    measure: Callable[[Sequence[Unit], list[bool]], int],
+) -> tuple[list[Unit], Filled] | None:
+    """Where no unit fits whole, keep as many words of the best one as fit.
+
+    Args:
+        texts: The sources of the units.
+        units: None of which fits.
+        likely: How much each is worth.
+        max_tokens: The limit for the whole result.
+        measure: Counts the result that units and a choice make.
+
+    Returns:
+        The units, one of them in two, and the choice; ``None`` when not even a word fits.
+    """
+    candidates = [
+        at for at, unit in enumerate(units) if unit.kind in _MAY_BE_CUT and likely[at] > 0
+    ]
+    if not candidates:
+        return None
+    best = max(candidates, key=lambda at: likely[at])
+    found: tuple[list[Unit], Filled] | None = None
+    cuts = _word_ends(texts[units[best].source], units[best])
+    low, high = 0, len(cuts) - 1
+    while low <= high:
+        middle = (low + high) // 2
+        parts = _in_two(units, best, cuts[middle])
+        choice = required_only(parts)
+        choice.keep(best)
+        tokens = measure(parts, choice.kept)
+        if tokens <= max_tokens:
+            found = parts, Filled(choice.kept, tokens)
+            low = middle + 1
+        else:
+            high = middle - 1
+    return found
+
+
+_MAY_BE_CUT = frozenset({"prose", "list", "turn", "log", "label"})
+_WORD = re.compile(r"\S+")
+
+
+def _word_ends(text: str, unit: Unit) -> list[int]:
+    """Return where words of a unit end, outside of verbatim spans."""
+    spans = [
+        (a + unit.start, b + unit.start) for a, b in verbatim_spans(text[unit.start : unit.end])
+    ]
+    ends = [match.end() for match in _WORD.finditer(text, unit.start, unit.end)]
+    return [end for end in ends if end < unit.end and not any(a < end < b for a, b in spans)]
+
+
+def _in_two(units: Sequence[Unit], at: int, cut: int) -> list[Unit]:
+    """Return the units with one of them cut in two; the others' references follow."""
+
+    def moved(index: int) -> int:
+        return index + 1 if index > at else index
+
+    made = [replace(u, head=moved(u.head), bound=moved(u.bound)) for u in units]
+    first, rest = (
+        replace(made[at], end=cut),
+        replace(made[at], start=cut, required=False, overhead=0),
+    )
+    return [*made[:at], first, rest, *made[at + 1 :]]
 
 
 # --- rendering -----------------------------------------------------------------------------------

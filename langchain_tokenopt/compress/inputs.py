@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, To
 
 from langchain_tokenopt.compress.fill import Tokenized, render
 from langchain_tokenopt.compress.lossless import lossless, may_shrink
-from langchain_tokenopt.compress.roles import Reading, read_message, read_passage
+from langchain_tokenopt.compress.roles import Reading, read_material, read_message, read_passage
 from langchain_tokenopt.compress.segment import Unit
 from langchain_tokenopt.compress.select import Prior
 from langchain_tokenopt.messages import atomic_groups
@@ -93,6 +93,8 @@ class Tools:
     read: Read
     tokenize: Tokenize
     tool_results: str = "lossless"
+    asked: bool = False
+    """Whether the query came from elsewhere than the content."""
 
     def count(self, text: str) -> int:
         """Count a text."""
@@ -128,7 +130,8 @@ class TextTask:
         return None if said is None else TextTask(said, self.tools)
 
     def layout(self) -> Layout:
-        reading = self.tools.read(read_message, self.content, self.tools.patterns)
+        reader = read_material if self.tools.asked else read_message
+        reading = self.tools.read(reader, self.content, self.tools.patterns)
         _set_tokens(reading.units, self._tokenized.between([u.end for u in reading.units]))
         return Layout([self.content], reading.units, 0, reading.question, _prior_of(reading.units))
 

@@ -21,6 +21,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_tokenopt.compress.examples import cover_labels, find_examples
 from langchain_tokenopt.compress.fill import (
     Filled,
+    cut_best,
     fill,
     required_only,
     vocabulary_of,
@@ -449,8 +450,10 @@ class _Job:
             read=memory.read if shares else _read_afresh,
             tokenize=lambda text: memory.tokenize(self.model, text, counter),
             tool_results=owner.tool_results,
+            asked=query is not None,
         )
         self._last: tuple[list[bool], Any] | None = None
+        self._note: str | None = None
 
     # -- by type ----------------------------------------------------------------------------------
 
@@ -588,10 +591,26 @@ class _Job:
 
         filled = fill(layout.units, likely, limit, layout.fixed_tokens, measure)
         if filled is not None:
+            if not any(filled.kept):
+                return self._cut(task, layout, likely, limit) or filled
             return filled
         if self.limit is None:  # a share was asked for, not a limit: then nothing is dropped
             return Filled([True] * len(layout.units), task.tokens)
         return self._infeasible(layout, likely, limit, measure)
+
+    def _cut(self, task: Task, layout: Layout, likely: list[float], limit: int) -> Filled | None:
+        """Nothing fits whole: keep the beginning of the best unit."""
+
+        def measure(units: Sequence[Unit], kept: list[bool]) -> int:
+            return task.measure(task.assemble(replace(layout, units=units), kept))
+
+        found = cut_best(layout.texts, layout.units, likely, limit, measure)
+        if found is None:
+            self._note = "no unit fits, nor any word of the best one"
+            return None
+        layout.units, filled = found
+        self._note = "no unit fits whole: the best one was cut between words"
+        return filled
 
     def _assembled(self, task: Task, layout: Layout, kept: list[bool]) -> Any:
         """Assemble a choice, or return what was just assembled of it."""

@@ -21,9 +21,9 @@ from langchain_tokenopt.compress.segment import (
     units_of,
 )
 
-__all__ = ["Reading", "read_message", "read_passage"]
+__all__ = ["Reading", "read_material", "read_message", "read_passage"]
 
-SHORT_MESSAGE = 800
+SHORT_MESSAGE = 400
 """Characters. A message without announced passages is kept whole up to this length."""
 _SHORT_PARAGRAPH = 700
 _SHORT_OUTSIDE = 2_000
@@ -81,7 +81,14 @@ def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
     return Reading(units)
 
 
-def read_message(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading:
+def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading:
+    """Read a text about which something is asked elsewhere: no part of it is kept for being short."""
+    return read_message(text, patterns, keep_short=False)
+
+
+def read_message(
+    text: str, patterns: Sequence[re.Pattern[str]] = (), *, keep_short: bool = True
+) -> Reading:
     """Read a message that may instruct, ask and quote.
 
     Example:
@@ -92,12 +99,17 @@ def read_message(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
         >>> [text[u.start : u.end].strip() for u in reading.units if not u.required]
         ['Context:', 'Tea is hot.', 'Ice is cold.']
     """
-    examples = find_examples(text)
-    units = units_of(text, _around_examples(text, examples) if examples else None)
+    segments = segments_of(text)
+    examples = _outside_code(find_examples(text), segments)
+    units = units_of(text, _around_examples(text, examples) if examples else segments)
     outside = _announced(text, units)
     announced = len(outside) < len(units)
     if not announced:
-        if len(text) <= SHORT_MESSAGE and not any(u.kind in ("json", "log") for u in units):
+        if (
+            keep_short
+            and len(text) <= SHORT_MESSAGE
+            and not any(u.kind in ("json", "log") for u in units)
+        ):
             for unit in units:
                 unit.required = True
             return Reading(units, text.strip() or None, has_passages=False)
@@ -106,6 +118,14 @@ def read_message(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
     _require_outside(text, units, outside, patterns, announced=announced)
     _require_matches(text, units, patterns)
     return Reading(units, question)
+
+
+def _outside_code(examples: list[Example], segments: list[Segment]) -> list[Example]:
+    """Leave out what a docstring or a fence gives as examples."""
+    code = [s for s in segments if s.kind in ("code", "json", "diff")]
+    if not code or not examples:
+        return examples
+    return [e for e in examples if not any(s.start < e.end and e.start < s.end for s in code)]
 
 
 def _around_examples(text: str, examples: Sequence[Example]) -> list[Segment]:

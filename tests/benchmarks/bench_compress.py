@@ -336,8 +336,8 @@ TOKENIZERS: dict[str, Any] = {
     "with a frame": Formula(lambda text: len(text) // 3 + 5),
 }
 _WORDS = (
-    'the a of bridge river never must 1931 12.5% $4.1 tea "quoted text" {name} Brücke wann 桥建于 '
-    "https://example.org/a?b=c market only it was opened, and; because report"
+    'the a of bridge river 1931 12.5% $4.1 tea "quoted text" Brücke wann 桥建于 '
+    "https://example.org/a?b=c market it was opened, and; because report"
 ).split(" ")
 
 
@@ -365,9 +365,7 @@ def generated_text(rng: random.Random, tokens: int) -> str:
         elif kind < 0.98:
             part = f"\n## Part {size}\n"
         else:
-            part = rng.choice(
-                ("x" * 300, "\n\n\n", "\ud800", "Question: when? ", "You must stop. ")
-            )
+            part = rng.choice(("x" * 300, "\n\n\n", "\ud800", "Use {name}.\n\n", "You must stop. "))
         parts.append(part)
         size += max(1, len(part) // 4)
     return "".join(parts)
@@ -377,7 +375,7 @@ def exactness(cases: int, large: int) -> dict[str, Any]:
     """Overshoot, fill and refusals over generated texts and all tokenizers."""
     rng = random.Random(7)
     over = refused = wrong = small = 0
-    fills: list[float] = []
+    fills: list[tuple[int, float]] = []
     unfilled = 0
     largest = 0
     for case in range(cases + large):
@@ -405,7 +403,7 @@ def exactness(cases: int, large: int) -> dict[str, Any]:
             small += result.content is text
             continue
         left_out = [span.end - span.start for span in result.dropped]
-        fills.append(after / limit)
+        fills.append((limit, after / limit))
         if after < 0.97 * limit and left_out:
             smallest = (
                 min(counter.count(text[s.start : s.end]).tokens for s in result.dropped)
@@ -421,8 +419,15 @@ def exactness(cases: int, large: int) -> dict[str, Any]:
         "refused": refused,
         "refused_wrongly": wrong,
         "returned_as_is": small,
-        "median_fill": round(statistics.median(fills), 4),
-        "share_filled_97": round(sum(f >= 0.97 for f in fills) / len(fills), 3),
+        "fill": {
+            f"limit from {low} to {high}": {
+                "cases": len(some),
+                "median": round(statistics.median(some), 4),
+                "share_at_97_percent": round(sum(f >= 0.97 for f in some) / len(some), 3),
+            }
+            for low, high in ((1, 20), (20, 100), (100, 500), (500, 2_000), (2_000, 1_000_000))
+            if (some := [f for limit, f in fills if low <= limit < high])
+        },
         "under_97_although_a_dropped_span_would_fit": unfilled,
         "shortened": len(fills),
     }
@@ -637,7 +642,7 @@ def markdown(figures: dict[str, Any]) -> str:
             rows[row["rival"]] = row["survival"]
     for name, row in rows.items():
         cells = " | ".join(f"{row[str(k)]:.1f} %" for k in DIVISORS)
-        lines.append(f"| {name} | {cells} |")
+        lines.append(f"| | {cells} |")
     for row in figures.get("rivals", ()):
         if "failed" in row:
             lines.append(f"| {row['rival']} | did not run: {row['failed']} | | | |")
