@@ -33,6 +33,7 @@ from langchain_tokenopt.usage import BudgetEvent, CallRecord, Saving, UsageEvent
 if TYPE_CHECKING:
     from langchain_tokenopt.prices import RateCard
 
+_EVENTS = (CallRecord, Saving, BudgetEvent)
 _FILTERS = frozenset(Filters.__annotations__)
 
 
@@ -119,11 +120,13 @@ class Ledger:
             TypeError: *event* is no usage event.
             LedgerError: The ledger was opened with ``read_only=True``.
         """
-        if not isinstance(event, CallRecord | Saving | BudgetEvent):
+        if not isinstance(event, _EVENTS):
             raise TypeError(f"a ledger records CallRecord, Saving or BudgetEvent; got {event!r}.")
         if self._place.read_only:
             raise LedgerError(f"the ledger {self.location} was opened with read_only=True.")
-        self._writer.put(without_user(event, self._user_key))
+        if self._user_key is not None:
+            event = without_user(event, self._user_key)
+        self._writer.put(event)
 
     def flush(self) -> None:
         """Return when everything recorded before is committed.

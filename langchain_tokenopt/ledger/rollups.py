@@ -8,9 +8,19 @@ All three use the expressions of this module, so they cannot disagree about what
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, case, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    case,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from langchain_tokenopt.ledger.rows import HOUR_US, STATUSES
@@ -101,20 +111,35 @@ def savings_by_hour() -> Select[Any]:
 
 def add_rows_after(connection: Connection, call_seq: int, saving_seq: int) -> None:
     """Add to the sums what was inserted since those row numbers."""
-    _add(connection, call_hours, CALL_KEYS, calls_by_hour().where(calls.c.seq > call_seq))
-    _add(connection, saving_hours, SAVING_KEYS, savings_by_hour().where(savings.c.seq > saving_seq))
+    to_calls, to_savings = _additions(connection.dialect.name)
+    connection.exec_driver_sql(to_calls, (call_seq,))
+    connection.exec_driver_sql(to_savings, (saving_seq,))
 
 
-def _add(connection: Connection, hours: Table, keys: Sequence[str], of_rows: Select[Any]) -> None:
-    dialect: Any = sqlite if connection.dialect.name == "sqlite" else postgresql
-    counts = [column.name for column in hours.columns if column.name not in keys]
-    insert = dialect.insert(hours).from_select([*keys, *counts], of_rows)
-    connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=list(keys),
-            set_={name: hours.c[name] + insert.excluded[name] for name in counts},
-        )
+@cache
+def _additions(dialect: str) -> tuple[str, str]:
+    """Return the two statements as text: SQLAlchemy would take a millisecond to build them anew."""
+    after: Any = literal_column("after_this")
+    mark = "?" if dialect == "sqlite" else "%s"
+    statements = (
+        _addition(dialect, call_hours, CALL_KEYS, calls_by_hour().where(calls.c.seq > after)),
+        _addition(
+            dialect, saving_hours, SAVING_KEYS, savings_by_hour().where(savings.c.seq > after)
+        ),
     )
+    to_calls, to_savings = (statement.replace("after_this", mark) for statement in statements)
+    return to_calls, to_savings
+
+
+def _addition(dialect: str, hours: Table, keys: Sequence[str], of_rows: Select[Any]) -> str:
+    own: Any = sqlite if dialect == "sqlite" else postgresql
+    counts = [column.name for column in hours.columns if column.name not in keys]
+    insert = own.insert(hours).from_select([*keys, *counts], of_rows)
+    insert = insert.on_conflict_do_update(
+        index_elements=list(keys),
+        set_={name: hours.c[name] + insert.excluded[name] for name in counts},
+    )
+    return str(insert.compile(dialect=own.dialect(), compile_kwargs={"literal_binds": True}))
 
 
 def rebuild(connection: Connection) -> None:

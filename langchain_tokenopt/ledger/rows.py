@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,7 +44,6 @@ _STATUS_NUMBER = {status: number for number, status in enumerate(STATUSES)}
 _SOURCES: tuple[Source, ...] = ("reported", "estimated")
 _STAGE_SEPARATOR = " + "
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _TEXT_MARK = b"\0"
 
 Origin = tuple[str, ...]
@@ -59,7 +58,8 @@ def microseconds(moment: datetime) -> int:
     """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MICROSECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment_of(microseconds: int) -> datetime:
@@ -169,16 +169,27 @@ def call_numbers(call: CallRecord) -> list[Any]:
         int(call.cached),
         int(call.source == "estimated"),
     ]
-    flaws = list(call.flaws)
+    flaws = call.flaws
+    if not _storable(numbers[4:12]) or not _storable([numbers[12] or 0, numbers[13] or 0]):
+        flaws = (*flaws, *_make_storable(numbers))
+    numbers.append("\n".join(map(clean, flaws)) if flaws else None)
+    return numbers
+
+
+def _storable(numbers: Sequence[Any]) -> bool:
+    """Say whether these are integers that can be added up in 64 bits; quick, as they nearly are."""
+    return type(sum(numbers)) is int and min(numbers) >= -LARGEST and max(numbers) <= LARGEST
+
+
+def _make_storable(numbers: list[Any]) -> Iterator[str]:
+    """Cut what is too large, in place, and say so."""
     for place in range(4, 14):
         number = numbers[place]
-        if number is not None and not -LARGEST <= number <= LARGEST:
-            flaws.append(f"{number:,} was stored as {_within(number):,}")
-            numbers[place] = _within(number)
-        elif number is not None and type(number) is not int:
-            numbers[place] = int(number)
-    numbers.append("\n".join(map(clean, flaws)) or None)
-    return numbers
+        if number is None:
+            continue
+        numbers[place] = _within(number)
+        if not -LARGEST <= number <= LARGEST:
+            yield f"{number:,} was stored as {_within(number):,}"
 
 
 def saving_numbers(saving: Saving, started_at: int) -> list[Any]:
@@ -222,6 +233,8 @@ def _within(number: int) -> int:
 
 def _duration(seconds: float) -> int:
     """Return microseconds; 0 for what is no length of time."""
+    if 0 <= seconds < 1e9:
+        return round(seconds * 1e6)
     return _within(round(seconds * 1e6)) if math.isfinite(seconds) else 0
 
 
@@ -367,9 +380,9 @@ def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def without_user(event: UsageEvent, secret: bytes | None) -> UsageEvent:
-    """Return *event* as it may be stored: with a hash in place of the user, if a key is given."""
-    if secret is None or not isinstance(event, CallRecord) or event.attribution.user is None:
+def without_user(event: UsageEvent, secret: bytes) -> UsageEvent:
+    """Return *event* with a hash in place of the user."""
+    if not isinstance(event, CallRecord) or event.attribution.user is None:
         return event
     user = hidden(event.attribution.user, secret)
     return replace(event, attribution=replace(event.attribution, user=user))

@@ -25,7 +25,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select
 from sqlalchemy.exc import DBAPIError
 
 from langchain_tokenopt.errors import TokenOptWarning
@@ -37,7 +37,6 @@ from langchain_tokenopt.ledger.schema import (
     budget_events,
     calls,
     columns_of,
-    ledger_schema,
     names,
     origins,
     savings,
@@ -82,8 +81,9 @@ class Writer:
         self.closed = False
         self._retired = False
         self._pending: deque[Queued] = deque()
-        self._name_ids: dict[str, int] = {}
-        self._origin_ids: dict[Origin, int] = {}
+        self.name_ids: dict[str | None, int | None] = dict(_NO_NAMES)
+        """Numbers of names that the database has given, as far as they are remembered."""
+        self.origin_ids: dict[Origin, int] = {}
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -193,16 +193,21 @@ class Writer:
             try:
                 self._store(batch)
             except (LedgerError, DBAPIError, sqlite3.Error, OSError) as error:
-                self._pending.extendleft(reversed(batch))
-                self._disconnect()
+                self._take_back(batch)
                 known = error if isinstance(error, LedgerError) else self.place.explained(error)
                 self.trouble = known
                 raise known from error
             except BaseException:
-                self._pending.extendleft(reversed(batch))
-                self._disconnect()
+                self._take_back(batch)
                 raise
             self.trouble = None
+
+    def _take_back(self, batch: Sequence[Queued]) -> None:
+        """Undo an attempt: nothing was stored, and numbers given to new names are not true."""
+        self._pending.extendleft(reversed(batch))
+        self._disconnect()
+        self.name_ids = dict(_NO_NAMES)
+        self.origin_ids = {}
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -218,21 +223,19 @@ class Writer:
             self._connection = self.place.connect_to_write()
         connection = self._connection
         with self.place.writing(connection):
-            version, call_seq, saving_seq, last_name, last_origin = connection.execute(_HEADS).one()
+            heads = connection.exec_driver_sql(_HEADS).one()
+            version, call_seq, saving_seq, last_name, last_origin = (head or 0 for head in heads)
             self.place.refuse_newer(version)
             rows_of = _Rows(self)
             for queued in batch:
                 rows_of.add(*queued)
-            numbers = rows_of.numbered(connection, last_name or 0, last_origin or 0)
-            for table, table_rows in numbers.items():
+            for table, table_rows in rows_of.numbered(connection, last_name, last_origin).items():
                 _insert(connection, table, table_rows)
-            rollups.add_rows_after(connection, call_seq or 0, saving_seq or 0)
-        # Only now are the numbers of new names true.
-        for known in (self._name_ids, self._origin_ids):
+            rollups.add_rows_after(connection, call_seq, saving_seq)
+        for known in (self.name_ids, self.origin_ids):
             if len(known) > _KNOWN_NAMES:
                 known.clear()
-        self._name_ids |= rows_of.new_names
-        self._origin_ids |= rows_of.new_origins
+        self.name_ids |= _NO_NAMES
 
     def refuse(self, event: object, error: Exception) -> None:
         """Leave out an event that is no record, and say so."""
@@ -329,8 +332,6 @@ class _Rows:
         self._savings: list[tuple[list[Any], str, Origin, list[str | None], bytes | None]] = []
         self._budget_events: list[list[Any]] = []
         self._saving_ids: set[bytes] = set()
-        self.new_names: dict[str, int] = {}
-        self.new_origins: dict[Origin, int] = {}
 
     def add(self, event: UsageEvent, at: int) -> None:
         try:
@@ -350,7 +351,9 @@ class _Rows:
         flaws = numbers.pop()
         origin = rows.origin_of(call)
         made_by = call.attribution
-        run = _ITS_OWN if call.run == str(call.run_id) else call.run or None
+        run = call.run or None
+        if run is not None and run not in self._writer.name_ids and run == str(call.run_id):
+            run = _ITS_OWN
         called = [made_by.user or None, made_by.thread or None, run]
         hash((origin, *called))  # refuse here, alone, what could not be looked up later
         self._calls.append((numbers, origin, called, flaws))
@@ -383,49 +386,37 @@ class _Rows:
         """Return what to insert, table by table: new names and origins first."""
         name_rows = self._number_names(connection, last_name)
         origin_rows = self._number_origins(connection, last_origin)
-        known, new = self._writer._name_ids, self.new_names
-        origin_known, origin_new = self._writer._origin_ids, self.new_origins
-
-        def name(text: str | None) -> int | None:
-            if text is None:
-                return None
-            if text is _ITS_OWN:
-                return OWN_RUN
-            return known[text] if text in known else new[text]
-
-        def number(origin: Origin) -> int:
-            return origin_known[origin] if origin in origin_known else origin_new[origin]
-
+        name, number = self._writer.name_ids, self._writer.origin_ids
         return {
             names: name_rows,
             origins: origin_rows,
             calls: [
-                (*numbers, number(origin), *map(name, called), flaws)
-                for numbers, origin, called, flaws in self._calls
+                (*numbers, number[origin], name[user], name[thread], name[run], flaws)
+                for numbers, origin, (user, thread, run), flaws in self._calls
             ],
             savings: [
                 (
                     *numbers[:2],
-                    name(stage),
+                    name[stage],
                     *numbers[2:],
-                    number(origin),
-                    *map(name, called),
+                    number[origin],
+                    name[user],
+                    name[thread],
+                    name[run],
                     call,
                 )
-                for numbers, stage, origin, called, call in self._savings
+                for numbers, stage, origin, (user, thread, run), call in self._savings
             ],
             budget_events: self._budget_events,
         }
 
     def _number_names(self, connection: Connection, last: int) -> list[Any]:
-        known = self._writer._name_ids
+        known = self._writer.name_ids
         used = chain(
             chain.from_iterable(called for _, _, called, _ in self._calls),
             chain.from_iterable((stage, *called) for _, stage, _, called, _ in self._savings),
         )
-        keys = {text: b"" for text in used if text and text not in known}
-        for text in keys:
-            keys[text] = rows.key_of(rows.clean(text))
+        keys = {text: rows.key_of(rows.clean(text)) for text in used if text not in known}
         stored = _stored_ids(connection, names.c.key, keys.values())
         fresh = []
         for text, key in keys.items():
@@ -433,37 +424,33 @@ class _Rows:
                 last += 1
                 stored[key] = last
                 fresh.append((last, key))
-            self.new_names[text] = stored[key]
+            known[text] = stored[key]
         return fresh
 
     def _number_origins(self, connection: Connection, last: int) -> list[Any]:
-        known = self._writer._origin_ids
+        known = self._writer.origin_ids
         used = chain((row[1] for row in self._calls), (row[2] for row in self._savings))
-        digests = {}
-        for origin in used:
-            if origin not in known and origin not in digests:
-                stored_as = tuple(map(rows.clean, origin))
-                digests[origin] = (rows.digest_of(stored_as), stored_as)
-        stored = _stored_ids(connection, origins.c.digest, (d for d, _ in digests.values()))
+        cleaned = {origin: tuple(map(rows.clean, origin)) for origin in used if origin not in known}
+        digests = {origin: rows.digest_of(stored_as) for origin, stored_as in cleaned.items()}
+        stored = _stored_ids(connection, origins.c.digest, digests.values())
         fresh = []
-        for origin, (digest, stored_as) in digests.items():
+        for origin, digest in digests.items():
             if digest not in stored:
                 last += 1
                 stored[digest] = last
-                fresh.append((last, digest, *stored_as))
-            self.new_origins[origin] = stored[digest]
+                fresh.append((last, digest, *cleaned[origin]))
+            known[origin] = stored[digest]
         return fresh
 
 
 _ITS_OWN = ""
 """In place of a run's name: the call is a run of its own."""
 
-_HEADS = select(
-    select(func.max(ledger_schema.c.version)).scalar_subquery(),
-    select(func.max(calls.c.seq)).scalar_subquery(),
-    select(func.max(savings.c.seq)).scalar_subquery(),
-    select(func.max(names.c.id)).scalar_subquery(),
-    select(func.max(origins.c.id)).scalar_subquery(),
+_NO_NAMES: dict[str | None, int | None] = {None: None, _ITS_OWN: OWN_RUN}
+
+_HEADS = (
+    "SELECT (SELECT max(version) FROM ledger_schema), (SELECT max(seq) FROM calls), "
+    "(SELECT max(seq) FROM savings), (SELECT max(id) FROM names), (SELECT max(id) FROM origins)"
 )
 
 

@@ -5,8 +5,8 @@ Data:    a made-up month of a trading desk of ten agents in runs of twelve calls
          call in ten shortened by a stage, one in ten answered by a cache (tests/support).
 Rule:    every figure is a median over rounds, with its extremes. Rows per second is the time from
          the first record() to the end of flush(), records made beforehand, rollups included, every
-         commit synchronous. Overhead: variants take turns in every round, in changing order, and
-         the durable ones include flush().
+         commit synchronous. Overhead: variants take turns in every round, in changing order, with
+         the garbage collector off, and the durable one includes flush().
 Output:  tests/benchmarks/results/ledger.json.
 """
 
@@ -31,6 +31,8 @@ from typing import Any
 from uuid import uuid4
 
 from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 
 from langchain_tokenopt import TokenUsageCallbackHandler
 from langchain_tokenopt.ledger import Ledger
@@ -178,17 +180,26 @@ def command_line(path: Path, rounds: int) -> dict[str, Any]:
     return spread([timed(run) for _ in range(rounds)], 3)
 
 
-def overhead(folder: Path, *, calls: int, rounds: int) -> dict[str, Any]:
-    """Microseconds per model call with core's handler, and with ours and a durable ledger."""
-    model = Instant()
-    ledger = Ledger(folder / "overhead.db")
+class _Asked:
+    """A model by itself, invoked as chains are."""
+
+    def __init__(self, model: Instant) -> None:
+        self._model = model
+
+    def invoke(self, question: dict[str, str], config: Any) -> Any:
+        return self._model.invoke(question["question"], config)
+
+
+def overhead(folder: Path, runnable: Any, *, calls: int, rounds: int) -> dict[str, Any]:
+    """Microseconds per call with core's handler, and with ours and a durable ledger."""
+    ledger = Ledger(Path(tempfile.mkdtemp(dir=folder)) / "overhead.db")
 
     def call_with(callbacks: Any, ledgers: Sequence[Ledger] = ()) -> Callable[[], None]:
         config = {"callbacks": callbacks} if callbacks else None
 
         def run() -> None:
             for _ in range(calls):
-                model.invoke("hi", config)
+                runnable.invoke({"question": "hi"}, config)
             for written in ledgers:
                 written.flush()
 
@@ -210,7 +221,9 @@ def overhead(folder: Path, *, calls: int, rounds: int) -> dict[str, Any]:
         shuffle(order)
         for name in order:
             gc.collect()
+            gc.disable()
             times[name].append(timed(variants[name]) / calls * 1e6)
+            gc.enable()
     stored = ledger.totals().calls
     ledger.close()
     median = {name: statistics.median(spent) for name, spent in times.items()}
@@ -271,7 +284,13 @@ def main() -> None:
             [write_contended(Path(tempfile.mkdtemp(dir=folder)), 4, 20_000) for _ in range(3)], 0
         )
         figures["random_run_ids"] = random_ids(folder, chosen.calls // 5)
-        figures["overhead"] = overhead(folder, calls=1_000, rounds=chosen.rounds)
+        ask = ChatPromptTemplate.from_messages([("human", "{question}")])
+        figures["overhead"] = {
+            "model": overhead(folder, _Asked(Instant()), calls=3_000, rounds=chosen.rounds),
+            "prompt | model | parser": overhead(
+                folder, ask | Instant() | StrOutputParser(), calls=1_000, rounds=chosen.rounds
+            ),
+        }
         figures["kill_9"] = killed(folder, chosen.kills)
     write_result("ledger", COMMAND, figures, "SQLAlchemy", "langchain-tokenopt")
     print(json.dumps(figures, indent=1))
