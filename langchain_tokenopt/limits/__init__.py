@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.limits.stage import Compliance, WordLimit, WordLimitExceededError
+from langchain_tokenopt.limits.outcome import Compliance, WordLimitExceededError
+from langchain_tokenopt.limits.stage import WordLimit
 
 __all__ = ["Compliance", "WordLimit", "WordLimitExceededError"]

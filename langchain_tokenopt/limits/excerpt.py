@@ -169,9 +169,9 @@ class Excerpt:
 
     def _cut(self) -> str:
         """Return what is still to be shown of a text that is too long."""
-        self.is_cut = True
+        self.is_cut = self._end is None or self._end.at < len(self._text.rstrip())
         if self._end is not None:
-            piece = self._release(self._end.at)
+            piece = self._release(self._end.at if self.is_cut else len(self._text))
             return piece + closing_of(self._text[: self._end.at], block=self._end.block)
         at = self._first_cut()
         whole = self._cut_at(at)

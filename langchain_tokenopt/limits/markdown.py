@@ -52,9 +52,13 @@ class _Candidate:
     """A sentence ends here."""
     cjk: bool = False
     """It ends with a mark that needs no space after it."""
+    quoted: bool = False
+    """A quotation mark or bracket has closed after it."""
     spaced: bool = False
     """A space has followed."""
     line_end: bool = False
+    before_number: bool = False
+    """No sentence ends here when a number follows."""
     keep: bool = False
     """What stands here (a heading, a colon, a table's head) must not come last."""
 
@@ -132,24 +136,34 @@ _GOES_ON: Final = frozenset("とっはがをにもでなの、，,")
 """After a closing quotation mark, these continue a Japanese or Chinese sentence."""
 _ABBREVIATIONS: Final = _words(
     """
-    mr mrs ms dr prof st mt vs fig no nos vol pp ed eds cf al approx inc ltd co corp dept est gen
-    gov rep sen rev hon jan feb mar apr jun jul aug sep sept oct nov dec tel ext max min
-    hr fr nr str abs art bd bzw ca evtl ggf inkl exkl zzgl vgl mio mrd jh geb gest sog
-    dipl ing hrsg verf aufl österr allg bes entspr ggü lt gem
-    sr sra srta dra ee uu ud uds vd vds pág págs núm aprox av avda cap dpto ej gral lic tlf admón
+    mr mrs ms dr prof mt vs eds cf approx inc ltd co corp dept gov rep sen rev hon
+    hr fr str bzw ca evtl ggf inkl exkl zzgl vgl mio mrd jh geb gest sog
+    dipl ing hrsg verf aufl österr allg bes entspr ggü lt gem st
+    sr sra srta dra ee uu ud uds vd vds aprox av avda dpto ej gral lic admón
     """
 )
 """English, German and Spanish; without their full stop."""
+_BEFORE_NUMBERS: Final = _words(
+    """
+    no nos fig vol p pp ed ch sec tel ext jan feb mar apr jun jul aug sep sept oct nov dec
+    nr abs art bd kap tab abb s núm pág págs cap tlf
+    """
+)
+"""Abbreviations where a number follows, words otherwise: "No. 5"."""
 _INITIALS = re.compile(r"(?:[^\W\d_]{1,3}\.)*[^\W\d_]")
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}")
 _ORDINAL = re.compile(r"\d{1,2}")
 
 
+def _bare(token: str) -> str:
+    return token.lstrip("([{\"'“„«‚‘*_¿¡").lower()
+
+
 def _is_abbreviation(token: str) -> bool:
     """Whether a full stop after *token* belongs to it: "Dr", "z.B", "J", "am 3"."""
-    token = token.lstrip("([{\"'“„«‚‘*_¿¡")
+    token = _bare(token)
     return (
-        token.lower() in _ABBREVIATIONS
+        token in _ABBREVIATIONS
         or _INITIALS.fullmatch(token) is not None
         or _DOTTED.fullmatch(token) is not None
         or _ORDINAL.fullmatch(token) is not None
@@ -390,6 +404,7 @@ class Scanner:
             self._rows += 1
         elif line is _Line.UNDERLINE:
             self._in_table = self._previous in (_Line.ROW, _Line.TEXT) and "|" in body
+            self._rows = max(self._rows, 1)  # the head of a table may do without outer bars
         elif line not in (_Line.CODE, _Line.FENCE_END):
             self._rows, self._in_table = 0, False
         continues = line is _Line.TEXT and self._previous in (_Line.TEXT, _Line.ITEM)
@@ -457,6 +472,7 @@ class Scanner:
             self._content_end,
             terminal=before is not None and before.terminal and before.at == self._content_end,
             cjk=before is not None and before.cjk,
+            before_number=before is not None and before.before_number,
             spaced=True,
             line_end=True,
             keep=self._line in _KEPT_WITH_NEXT
@@ -478,7 +494,12 @@ class Scanner:
         boundary = self._follow_end(char, at)
         may_end = char in _ENDS and self._candidate is None and not self._inline.is_opaque
         if may_end and not (char == "." and _is_abbreviation(self._token)):
-            self._candidate = _Candidate(at + 1, terminal=True, cjk=char in _CJK_ENDS)
+            self._candidate = _Candidate(
+                at + 1,
+                terminal=True,
+                cjk=char in _CJK_ENDS,
+                before_number=_bare(self._token) in _BEFORE_NUMBERS,
+            )
         self._token = "" if char.isspace() else self._token + char
         return boundary
 
@@ -493,6 +514,7 @@ class Scanner:
         if not candidate.spaced and (char in _AFTER_END or char in _ENDS):
             candidate.at = at + 1
             candidate.cjk = candidate.cjk or char in _CJK_ENDS
+            candidate.quoted = candidate.quoted or char in _AFTER_END
             return None
         self._candidate = None
         if not (candidate.spaced or candidate.cjk) or not _begins_sentence(candidate, char):
@@ -503,8 +525,8 @@ class Scanner:
 def _begins_sentence(candidate: _Candidate, first: str) -> bool:
     """Whether a sentence begins with *first*, after one that may have ended."""
     if candidate.cjk:
-        return first not in _GOES_ON
-    return not first.islower()
+        return not (candidate.quoted and first in _GOES_ON)
+    return not (first.islower() or (candidate.before_number and first.isdigit()))
 
 
 def closing_of(text: str, *, block: bool) -> str:

@@ -15,6 +15,10 @@ __all__ = ["MessagePieces", "TextPieces"]
 
 MessageT = TypeVar("MessageT", bound=AIMessage)
 
+_Form = str | Mapping[str, Any] | None
+"""What text came in: a string, a block of a list, or a message whose content is a string."""
+_CONTINUES = "continues"
+
 _JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*\{)")
 _MAYBE_JSON = re.compile(r"\s*(?:\{\s*|\[\s*)?")
 
@@ -72,8 +76,8 @@ class MessagePieces:
         self.text = TextPieces(excerpt)
         self.calls_tools = False
         """Whether a tool call has come."""
-        self._held: deque[tuple[str | Mapping[str, Any] | None, int]] = deque()
-        self._last: str | Mapping[str, Any] | None = None
+        self._held: deque[tuple[_Form, int]] = deque()
+        self._last: _Form = None
         self._id: str | None = None
 
     def show(
@@ -95,14 +99,13 @@ class MessagePieces:
         for block in blocks:
             text = _text_of(block)
             if text:
-                form = None if isinstance(content, str) else block
-                self._held.append((form, len(text)))
-                self._last = form
-                shown += self._dressed(self.text.feed(text))
+                self._last = None if isinstance(content, str) else block
+                self._held.append((self._last, len(text)))
+                self._dress(self.text.feed(text), shown)
             elif block != "" or block is not content:
                 shown.append(block)
         if last:
-            shown += self._dressed(self.text.finish(broken_off=broken_off))
+            self._dress(self.text.finish(broken_off=broken_off), shown)
         changed: Any = "".join(map(_text_of, shown)) if isinstance(content, str) else shown
         if changed == content:
             return message
@@ -112,25 +115,39 @@ class MessagePieces:
 
     def rest(self, *, broken_off: bool = False) -> AIMessageChunk | None:
         """Return what was held back, as a chunk; ``None`` when that is nothing."""
-        shown = self._dressed(self.text.finish(broken_off=broken_off))
+        shown: list[Any] = []
+        self._dress(self.text.finish(broken_off=broken_off), shown)
         if not shown:
             return None
         if self._last is None:
             return AIMessageChunk(content="".join(map(_text_of, shown)), id=self._id)
         return AIMessageChunk(content=shown, id=self._id)
 
-    def _dressed(self, text: str) -> list[Any]:
-        """Put *text*, which is a continuation of what was shown, into the blocks it came in."""
-        blocks: list[Any] = []
+    def _dress(self, text: str, shown: list[Any]) -> None:
+        """Put *text*, a continuation of what was shown, into the blocks it came in."""
         while text and self._held:
             form, length = self._held.popleft()
             piece, text = text[:length], text[length:]
-            blocks.append(_in_form(form, piece))
+            _append(shown, form, piece)
             if len(piece) < length:
                 self._held.appendleft((_continued(form), length - len(piece)))
         if text:  # what closes open markup
-            blocks.append(_in_form(_continued(self._last), text))
-        return blocks
+            _append(shown, _continued(self._last), text)
+
+
+def _append(shown: list[Any], form: _Form, text: str) -> None:
+    """Add a piece; one that continues the block before it goes into that block."""
+    before = shown[-1] if shown else None
+    if not isinstance(form, Mapping):
+        shown.append(text)
+    elif form.get(_CONTINUES) and isinstance(before, dict) and _continues(before, form):
+        before["text"] += text
+    else:
+        shown.append({**{k: v for k, v in form.items() if k != _CONTINUES}, "text": text})
+
+
+def _continues(before: Mapping[str, Any], form: Mapping[str, Any]) -> bool:
+    return bool(_text_of(before)) and before.get("index") == form.get("index")
 
 
 def _text_of(block: Any) -> str:
@@ -142,15 +159,11 @@ def _text_of(block: Any) -> str:
     return ""
 
 
-def _in_form(form: str | Mapping[str, Any] | None, text: str) -> Any:
-    return {**form, "text": text} if isinstance(form, Mapping) else text
-
-
-def _continued(form: str | Mapping[str, Any] | None) -> str | Mapping[str, Any] | None:
+def _continued(form: _Form) -> _Form:
     """Return the form of a block's second half: LangChain merges blocks by their index."""
     if not isinstance(form, Mapping):
         return form
-    return {key: form[key] for key in ("type", "index") if key in form}
+    return {key: form[key] for key in ("type", "index") if key in form} | {_CONTINUES: True}
 
 
 def _is_only_text(message: AIMessage) -> bool:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import (
     ensure_config,
@@ -18,96 +14,22 @@ from langchain_core.runnables.config import (
     get_callback_manager_for_config,
 )
 
-from langchain_tokenopt.errors import TokenOptError, TokenOptWarning
-from langchain_tokenopt.forecast import CUT_FACTOR, UsageForecaster
+from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits.caps import is_structured, may_call_tools, with_cap
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
-from langchain_tokenopt.limits.pieces import MessagePieces, TextPieces
-from langchain_tokenopt.limits.words import (
-    language_of,
-    request_line,
-    room_for,
-    words_in,
-)
+from langchain_tokenopt.limits.outcome import STAGE, Compliance, OnExceed
+from langchain_tokenopt.limits.reading import Reading, astop, stop
+from langchain_tokenopt.limits.trip import LimitTrip, ObservedTrip
+from langchain_tokenopt.limits.words import language_of, request_line, room_for, words_in
 from langchain_tokenopt.messages import append_to_last_user, last_user_text
-from langchain_tokenopt.stage import Answer, ModelRequest, Phase, StopStream, Trip
-from langchain_tokenopt.tokens import count_messages, counter_for, model_name_of
-from langchain_tokenopt.usage import Saving, attribution_of
+from langchain_tokenopt.stage import ModelRequest, Phase, Trip
+from langchain_tokenopt.tokens import counter_for, model_name_of
+from langchain_tokenopt.usage import attribution_of
 
-__all__ = ["Compliance", "OnExceed", "WordLimit", "WordLimitExceededError"]
-
-OnExceed = Literal["trim", "raise", "warn"]
-
-STAGE = "WordLimit"
-"""The name under which savings are recorded."""
-STOPPED = f"{STAGE}:stopped"
-"""Also among a call's stages when the model was stopped."""
-TRIMMED = f"{STAGE}:trimmed"
-"""Also among a call's stages when a whole answer was trimmed."""
+__all__ = ["WordLimit"]
 
 _KNOWN_ANSWERS = 30
 """Answers of an agent from which on its own lengths decide about ``max_tokens``."""
-_CAP_REACHED = {"length", "max_tokens", "MAX_TOKENS", "max_output_tokens"}
-
-
-class WordLimitExceededError(TokenOptError, ValueError):
-    """An answer is longer than allowed, and the limit was told to raise.
-
-    Args:
-        limit: What was allowed.
-        agent: Whose answer it was.
-    """
-
-    def __init__(self, limit: Limit, agent: str) -> None:
-        self.max_words = limit.words
-        self.max_tokens = limit.tokens
-        self.max_sentences = limit.sentences
-        self.agent = agent
-        super().__init__(
-            f"The answer of {agent!r} is longer than the {_described(limit)} allowed, and was "
-            f"stopped there. Raise the limit, or use on_exceed='trim' to get the part that fits."
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Compliance:
-    """How well an agent kept to its limit."""
-
-    answers: int = 0
-    asked: int = 0
-    """Answers for which the prompt asked for the length."""
-    obeyed: int = 0
-    """Of those asked for, how many came within the limit by themselves."""
-    obeyed_unasked: int = 0
-    """Came within the limit although nobody had asked."""
-    trimmed: int = 0
-    """Written to the end, billed, and shown in part."""
-    stopped: int = 0
-    """Ended by cancelling the model's stream."""
-    saved_tokens: int = 0
-    """Output not written because the model was stopped, less the tokens spent on asking."""
-    estimated: bool = False
-    """True when ``saved_tokens`` holds an estimate: nobody knows how a stopped answer ends."""
-
-    @property
-    def obeyed_ratio(self) -> float | None:
-        """Fraction of answers within the limit by themselves; ``None`` without answers."""
-        if not self.answers:
-            return None
-        return (self.obeyed + self.obeyed_unasked) / self.answers
-
-    def __add__(self, other: Compliance) -> Compliance:
-        """Sum the counts."""
-        return Compliance(
-            answers=self.answers + other.answers,
-            asked=self.asked + other.asked,
-            obeyed=self.obeyed + other.obeyed,
-            obeyed_unasked=self.obeyed_unasked + other.obeyed_unasked,
-            trimmed=self.trimmed + other.trimmed,
-            stopped=self.stopped + other.stopped,
-            saved_tokens=self.saved_tokens + other.saved_tokens,
-            estimated=self.estimated or other.estimated,
-        )
 
 
 class WordLimit(Runnable[Any, Any]):
@@ -227,7 +149,7 @@ class WordLimit(Runnable[Any, Any]):
             return None
         agent = attribution_of(request.run.metadata).agent
         if request.observe:
-            return _ObservedTrip(request, self, agent)
+            return ObservedTrip(request, self, agent)
         question = last_user_text(request.messages) or ""
         language = language_of(question)
         messages = self._asked(request.messages, language) if self.ask else request.messages
@@ -238,7 +160,7 @@ class WordLimit(Runnable[Any, Any]):
         if STAGE not in request.run.stages:
             request.run.stages.append(STAGE)
         sent = request.override(messages=messages, kwargs=kwargs)
-        return _LimitTrip(sent, self, agent, before=request, cap=cap)
+        return LimitTrip(sent, self, agent, before=request, cap=cap)
 
     def excerpt(self, model: Any = None) -> Excerpt:
         """Return an empty excerpt under this limit.
@@ -292,7 +214,7 @@ class WordLimit(Runnable[Any, Any]):
         return await self._acall_with_config(whole, input, config)
 
     def _whole(self, value: Any, run_manager: Any, config: RunnableConfig) -> Any:
-        reading = _Reading(self, config)
+        reading = Reading(self, config)
         shown = reading.take(value, last=True)
         reading.close()
         return value if shown is None else shown
@@ -312,25 +234,25 @@ class WordLimit(Runnable[Any, Any]):
             name=config.get("run_name") or self.get_name(),
             run_id=config.pop("run_id", None),
         )
-        reading = _Reading(self, config)
+        reading = Reading(self, config)
         try:
             for chunk in input:
                 shown = reading.take(chunk)
                 if shown is not None:
                     yield shown
                 if reading.is_over:
-                    _stop(input)
+                    stop(input)
                     reading.stopped = True
                     break
             rest = reading.rest()
             if rest is not None:
                 yield rest
         except GeneratorExit:
-            _stop(input)
+            stop(input)
             run.on_chain_end(reading.shown)
             raise
         except BaseException as error:
-            _stop(input)
+            stop(input)
             run.on_chain_error(error)
             raise
         reading.close()
@@ -347,25 +269,25 @@ class WordLimit(Runnable[Any, Any]):
             name=config.get("run_name") or self.get_name(),
             run_id=config.pop("run_id", None),
         )
-        reading = _Reading(self, config)
+        reading = Reading(self, config)
         try:
             async for chunk in input:
                 shown = reading.take(chunk)
                 if shown is not None:
                     yield shown
                 if reading.is_over:
-                    await _astop(input)
+                    await astop(input)
                     reading.stopped = True
                     break
             rest = reading.rest()
             if rest is not None:
                 yield rest
         except GeneratorExit:
-            await _astop(input)
+            await astop(input)
             await run.on_chain_end(reading.shown)
             raise
         except BaseException as error:
-            await _astop(input)
+            await astop(input)
             await run.on_chain_error(error)
             raise
         reading.close()
@@ -394,339 +316,3 @@ def _check_limits(max_words: int | None, max_tokens: int | None, max_sentences: 
             f"max_sentences={max_sentences:,} can never be reached within max_words={max_words:,}: "
             f"a sentence has a word or more. Give one of them."
         )
-
-
-def _described(limit: Limit) -> str:
-    parts = (("words", limit.words), ("tokens", limit.tokens), ("sentences", limit.sentences))
-    return " and ".join(f"{number:,} {name}" for name, number in parts if number is not None)
-
-
-# --- around a model ------------------------------------------------------------------------------
-
-
-class _LimitTrip(Trip):
-    """One answer under a limit."""
-
-    def __init__(
-        self,
-        request: ModelRequest,
-        stage: WordLimit,
-        agent: str,
-        *,
-        before: ModelRequest,
-        cap: int | None,
-    ) -> None:
-        super().__init__(request)
-        self._stage = stage
-        self._agent = agent
-        self._is_asked = request.messages is not before.messages
-        self._asked_at = before.messages
-        self._cap = cap
-        self._may_stop = not may_call_tools(request)
-        self._shows_all = stage.on_exceed == "warn"
-        self._excerpt = stage.excerpt(request.model)
-        self._pieces = MessagePieces(self._excerpt)
-        self._received_before = len(request.run.received)
-        self._is_over = False
-        self._stopped = False
-        self._cap_reached = False
-
-    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
-        """Show what fits; end the stream when nothing more can."""
-        if _says_cap_reached(chunk):
-            self._cap_reached = True
-        last = chunk.chunk_position == "last"
-        shown = self._pieces.show(chunk, last=last, broken_off=last and self._is_broken_off())
-        self._is_over = self._is_over or last
-        if self._shows_all:
-            yield chunk
-            return
-        self._refuse_excess()
-        if shown is not None:
-            yield shown
-        can_stop = self._may_stop and not self._pieces.calls_tools and not last
-        if can_stop and self._pieces.text.is_full:
-            self._stopped = True
-            raise StopStream
-
-    def finish(self) -> Iterable[AIMessageChunk]:
-        """Show what was held back and fits."""
-        if self._is_over:
-            return ()
-        self._is_over = True
-        rest = self._pieces.rest(broken_off=not self._stopped and self._is_broken_off())
-        if self._shows_all:
-            return ()
-        self._refuse_excess()
-        return () if rest is None else (rest,)
-
-    def _refuse_excess(self) -> None:
-        exceeded = self._excerpt.has_exceeded or self._excerpt.is_cut
-        if exceeded and self._stage.on_exceed == "raise":
-            raise WordLimitExceededError(self._stage.limit, self._agent)
-
-    def close(self, answer: Answer) -> Answer:
-        """Take note of how it went."""
-        if len(answer.result.generations) > 1:
-            return self._close_several(answer)
-        is_cut = self._excerpt.is_cut
-        if is_cut and self._shows_all:
-            warnings.warn(
-                f"The answer of {self._agent!r} is longer than the "
-                f"{_described(self._stage.limit)} allowed.",
-                TokenOptWarning,
-                stacklevel=2,
-            )
-        is_trimmed = is_cut and not self._stopped
-        self._note(answer, is_trimmed=is_trimmed)
-        if not is_cut or self._shows_all:
-            return answer
-        return answer.override(storable=False)
-
-    def _close_several(self, answer: Answer) -> Answer:
-        """Trim each of several generations, which do not come as a stream."""
-        if self._shows_all:
-            return answer
-        generations, is_cut = [], False
-        for generation in answer.result.generations:
-            excerpt = self._stage.excerpt(self.request.model)
-            shown = MessagePieces(excerpt).show(generation.message, last=True)  # type: ignore[type-var]
-            self._excerpt = excerpt
-            self._refuse_excess()
-            is_cut = is_cut or excerpt.is_cut
-            generations.append(
-                ChatGeneration(
-                    message=generation.message if shown is None else shown,
-                    generation_info=generation.generation_info,
-                )
-            )
-        self._note(answer, is_trimmed=is_cut)
-        if not is_cut:
-            return answer
-        result = ChatResult(generations=generations, llm_output=answer.result.llm_output)
-        return answer.override(result=result, storable=False)
-
-    def _note(self, answer: Answer, *, is_trimmed: bool) -> None:
-        """Record the saving, count the answer, learn its length."""
-        run, model = self.request.run, self.request.model
-        counter = counter_for(model)
-        reported = answer.message.usage_metadata
-        if self._stopped or not reported or "output_tokens" not in reported:
-            text = "".join(run.received[self._received_before :]) or answer.message.text
-            counted = counter.count(text)
-            written, exact = counted.tokens, counted.exact
-        else:
-            written, exact = reported["output_tokens"], True
-        whole = self._whole_length(written) if self._stopped else written
-        spent = self._asking_tokens() if self._is_asked else 0
-        saving = Saving(
-            stage=STAGE,
-            side="output",
-            tokens_before=whole,
-            tokens_after=written,
-            spent_tokens=spent,
-            exact=exact and not self._stopped,
-        )
-        run.savings.append(saving)
-        if self._stopped or is_trimmed:
-            run.stages.append(STOPPED if self._stopped else TRIMMED)
-        obeyed = not (self._stopped or is_trimmed)
-        self._stage.count(
-            self._agent,
-            Compliance(
-                answers=1,
-                asked=int(self._is_asked),
-                obeyed=int(obeyed and self._is_asked),
-                obeyed_unasked=int(obeyed and not self._is_asked),
-                trimmed=int(is_trimmed),
-                stopped=int(self._stopped),
-                saved_tokens=saving.saved_tokens,
-                estimated=not saving.exact,
-            ),
-        )
-        self._stage.forecaster.observe(
-            self._agent,
-            written,
-            model=model_name_of(model),
-            max_words=self._stage.limit.words,
-            cut=not self._stopped and self._is_broken_off(),
-            run_id=run.run_id,
-        )
-
-    def _whole_length(self, written: int) -> int:
-        """Estimate how long a stopped answer would have become."""
-        usual = self._stage.forecaster.quantile(
-            0.5, self._agent, model=model_name_of(self.request.model)
-        )
-        return max(usual or 0, round(written * CUT_FACTOR))
-
-    def _asking_tokens(self) -> int:
-        """Return how many tokens the line that asks has cost."""
-        model = self.request.model
-        asked, plain = (
-            count_messages(messages, model=model).tokens
-            for messages in (self.request.messages, self._asked_at)
-        )
-        return asked - plain
-
-    def _is_broken_off(self) -> bool:
-        """Whether our own ``max_tokens`` has ended the answer.
-
-        Streams tell why they ended only after their last piece, so what came is counted too.
-        """
-        if self._cap is None:
-            return False
-        if self._cap_reached:
-            return True
-        text = "".join(self.request.run.received[self._received_before :])
-        counted = counter_for(self.request.model).count(text)
-        return counted.tokens >= (self._cap if counted.exact else 0.9 * self._cap)
-
-
-class _ObservedTrip(Trip):
-    """Sees what a limit would have done."""
-
-    def __init__(self, request: ModelRequest, stage: WordLimit, agent: str) -> None:
-        super().__init__(request)
-        self._stage = stage
-        self._agent = agent
-
-    def close(self, answer: Answer) -> Answer:
-        """Record what would have been saved, and learn how long answers are without a limit."""
-        model, run = self.request.model, self.request.run
-        counter = counter_for(model)
-        pieces = MessagePieces(self._stage.excerpt(model))
-        shown = pieces.show(answer.message, last=True)
-        before = counter.count(answer.message.text)
-        after = counter.count(shown.text) if shown is not None else before
-        run.savings.append(
-            Saving(
-                stage=STAGE,
-                side="output",
-                tokens_before=before.tokens,
-                tokens_after=after.tokens,
-                exact=before.exact,
-                observed=True,
-            )
-        )
-        name = model_name_of(model)
-        self._stage.forecaster.observe(self._agent, before.tokens, model=name, run_id=run.run_id)
-        return answer
-
-
-def _says_cap_reached(message: AIMessage) -> bool:
-    said = message.response_metadata
-    return bool({said.get("finish_reason"), said.get("stop_reason")} & _CAP_REACHED)
-
-
-# --- behind a model ------------------------------------------------------------------------------
-
-
-class _Reading:
-    """One stream or value behind a model: texts, messages, or anything else, which passes."""
-
-    def __init__(self, limit: WordLimit, config: RunnableConfig) -> None:
-        self._limit = limit
-        self._agent = attribution_of(config.get("metadata") or {}).agent
-        self._excerpt = limit.excerpt()
-        self._pieces: MessagePieces | TextPieces | None = None
-        self._is_done = False
-        self.stopped = False
-        self.shown: Any = None
-        """Everything shown so far, for tracing."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the rest of the stream is of no use."""
-        if self._limit.on_exceed == "warn" or self._pieces is None:
-            return False
-        if isinstance(self._pieces, MessagePieces):
-            return self._pieces.text.is_full and not self._pieces.calls_tools
-        return self._pieces.is_full
-
-    def take(self, value: Any, *, last: bool = False) -> Any:
-        """Return what may be shown of *value*; ``None`` when that is nothing."""
-        shown = self._fitting(value, last)
-        self._is_done = self._is_done or last
-        return self._checked(value if self._limit.on_exceed == "warn" else shown)
-
-    def _fitting(self, value: Any, last: bool) -> Any:
-        if isinstance(value, str):
-            texts = self._pieces
-            if not isinstance(texts, TextPieces):
-                texts = self._pieces = TextPieces(self._excerpt)
-            shown = texts.feed(value) + (texts.finish() if last else "")
-            return shown if shown or not value or last else None
-        if isinstance(value, AIMessage):
-            messages = self._pieces
-            if not isinstance(messages, MessagePieces):
-                messages = self._pieces = MessagePieces(self._excerpt)
-            last = last or getattr(value, "chunk_position", None) == "last"
-            self._is_done = self._is_done or last
-            return messages.show(value, last=last)
-        return value
-
-    def rest(self) -> Any:
-        """Return what was held back, at the end of a stream."""
-        if self._is_done or self._pieces is None:
-            return None
-        self._is_done = True
-        if isinstance(self._pieces, TextPieces):
-            rest: Any = self._pieces.finish() or None
-        else:
-            rest = self._pieces.rest()
-        return self._checked(None if self._limit.on_exceed == "warn" else rest)
-
-    def _checked(self, shown: Any) -> Any:
-        exceeded = self._excerpt.has_exceeded or self._excerpt.is_cut
-        if exceeded and self._limit.on_exceed == "raise":
-            raise WordLimitExceededError(self._limit.limit, self._agent)
-        if shown is not None:
-            try:
-                self.shown = shown if self.shown is None else self.shown + shown
-            except TypeError:  # what passes need not be addable
-                self.shown = shown
-        return shown
-
-    def close(self) -> None:
-        """Count the answer."""
-        if self._pieces is None:
-            return
-        is_cut = self._excerpt.is_cut
-        if is_cut and self._limit.on_exceed == "warn":
-            warnings.warn(
-                f"The answer of {self._agent!r} is longer than the "
-                f"{_described(self._limit.limit)} allowed.",
-                TokenOptWarning,
-                stacklevel=2,
-            )
-        self._limit.count(
-            self._agent,
-            Compliance(
-                answers=1,
-                obeyed_unasked=int(not is_cut),
-                trimmed=int(is_cut and not self.stopped),
-                stopped=int(is_cut and self.stopped),
-            ),
-        )
-
-
-def _stop(stream: Iterator[Any]) -> None:
-    """Stop whatever writes *stream*, through every step between.
-
-    LangChain's own steps answer ``close()`` by reading on to the end; an exception thrown into
-    them makes them let go.
-    """
-    throw = getattr(stream, "throw", None)
-    if throw is not None:
-        with suppress(StopStream, StopIteration):
-            throw(StopStream())
-    close = getattr(stream, "close", None)
-    if close is not None:
-        close()
-
-
-async def _astop(stream: AsyncIterator[Any]) -> None:
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()
