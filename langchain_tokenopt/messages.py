@@ -20,7 +20,7 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel
 
-from langchain_tokenopt.tokens import IMAGE_BLOCKS, MEDIA_BLOCKS, payload_of
+from langchain_tokenopt.media import IMAGE_BLOCKS, MEDIA_BLOCKS, payload_of
 
 MessageT = TypeVar("MessageT", bound=BaseMessage)
 

@@ -4,34 +4,31 @@ OpenAI's vocabularies are public, so their models are counted with the real toke
 Everybody else's are not: those counts are estimates, say so (``exact=False``), and learn from the
 usage that providers report (:func:`calibrate`).
 
-Where a vocabulary comes from, in this order: tiktoken's own cache; what this package downloaded
-before; the data files of the ``bpe-openai`` wheel (``pip install "langchain-tokenopt[offline]"``);
-the network, within :data:`DOWNLOAD_SECONDS`. Every file is checked against the SHA-256 that
-tiktoken itself expects. Without any of them an estimate is given and one warning says why.
+Where a vocabulary cannot be had (:mod:`langchain_tokenopt.vocabularies` says where they come
+from), an estimate is given and one warning says why.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
-import json
 import math
-import os
 import re
-import struct
-import tempfile
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.media import (
+    ASSUMED_PIXELS,
+    IMAGE_BLOCKS,
+    MEDIA_BLOCKS,
+    Payload,
+    as_text,
+    count_image,
+    count_media,
+    payload_of,
+)
+from langchain_tokenopt.vocabularies import Encode, encoder
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Calibration",
-    "Payload",
     "TokenCount",
     "TokenCounter",
     "calibrate",
@@ -55,7 +51,6 @@ __all__ = [
     "image_tokens",
     "model_family",
     "model_name_of",
-    "payload_of",
     "reset_calibration",
 ]
 
@@ -259,173 +254,6 @@ def model_family(model: ModelLike) -> str:
     return _tokenizer_of(model_name_of(model)).family
 
 
-# --- vocabularies --------------------------------------------------------------------------------
-
-DOWNLOAD_SECONDS: Final = 10.0
-"""How long the first count of a process may wait for the network. Loading a vocabulary that is on
-the machine takes about 0.3 s; call ``counter_for(model).count("")`` at start to have it ready."""
-
-_Encode = Callable[[str], list[int]]
-_encoders: dict[str, _Encode] = {}
-_unavailable: set[tuple[str, bool]] = set()
-_loading = threading.Lock()
-
-
-def _encoder(vocabulary: str, *, download: bool) -> _Encode | None:
-    """Return tiktoken's ``encode_ordinary``, or ``None`` when the vocabulary cannot be had."""
-    found = _encoders.get(vocabulary)
-    if found is not None or (vocabulary, download) in _unavailable:
-        return found
-    with _loading:
-        if vocabulary not in _encoders and (vocabulary, download) not in _unavailable:
-            try:
-                _encoders[vocabulary] = _load(vocabulary, download=download)
-            except _NoVocabularyError:
-                _unavailable.add((vocabulary, download))
-                if download:
-                    _warn_unavailable(vocabulary)
-    return _encoders.get(vocabulary)
-
-
-def _warn_unavailable(vocabulary: str) -> None:
-    warnings.warn(
-        f"The vocabulary {vocabulary} is not on this machine and could not be downloaded within "
-        f"{DOWNLOAD_SECONDS:.0f} s, so token counts are estimates. "
-        'Run: pip install "langchain-tokenopt[offline]"',
-        TokenOptWarning,
-        stacklevel=2,
-    )
-
-
-def _load(vocabulary: str, *, download: bool) -> _Encode:
-    """Build tiktoken's encoding without tiktoken's own download.
-
-    tiktoken knows the splitting pattern, the special tokens, the address and the hash of every
-    vocabulary, but its request has no timeout (openai/tiktoken #232, #317). So its recipe is
-    followed with another reader in the place of that one; nothing of tiktoken's is changed.
-    """
-    import tiktoken
-    from tiktoken import registry
-    from tiktoken_ext import openai_public  # type: ignore[import-untyped]
-
-    ready = registry.ENCODINGS.get(vocabulary)
-    if ready is not None:  # the application has loaded it already
-        return ready.encode_ordinary
-    recipe = openai_public.ENCODING_CONSTRUCTORS[vocabulary].__code__
-    if _READER not in recipe.co_names:  # a later tiktoken that reads in another way
-        raise _NoVocabularyError(vocabulary)
-
-    def read_ranks(url: str, expected_hash: str) -> dict[bytes, int]:
-        return _ranks(_vocabulary(url, expected_hash, download=download))
-
-    cook = FunctionType(recipe, {**vars(openai_public), _READER: read_ranks})
-    return tiktoken.Encoding(**cook()).encode_ordinary
-
-
-_READER: Final = "load_tiktoken_bpe"
-
-
-class _NoVocabularyError(Exception):
-    """None of the sources has the file."""
-
-
-def _ranks(vocabulary: bytes) -> dict[bytes, int]:
-    lines = (line.split() for line in vocabulary.splitlines())
-    return {base64.b64decode(token): int(rank) for token, rank in lines}
-
-
-def _vocabulary(url: str, expected_hash: str, *, download: bool) -> bytes:
-    for source in (_from_tiktoken_cache, _from_own_cache, _from_wheel):
-        content = source(url)
-        if content is not None and hashlib.sha256(content).hexdigest() == expected_hash:
-            return content
-    if download:
-        content = _from_network(url)
-        if content is not None and hashlib.sha256(content).hexdigest() == expected_hash:
-            _keep(url, content)
-            return content
-    raise _NoVocabularyError(url)
-
-
-def _cache_key(url: str) -> str:
-    """Name a cached file as tiktoken does."""
-    return hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
-
-
-def _from_tiktoken_cache(url: str) -> bytes | None:
-    default = os.path.join(tempfile.gettempdir(), "data-gym-cache")
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR", default))
-    return _read(Path(folder) / _cache_key(url)) if folder else None
-
-
-def _own_cache() -> Path:
-    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
-    home = os.path.expanduser("~")  # "~" itself when there is no home
-    base = base or (tempfile.gettempdir() if home == "~" else os.path.join(home, ".cache"))
-    return Path(base) / "langchain-tokenopt"
-
-
-def _from_own_cache(url: str) -> bytes | None:
-    return _read(_own_cache() / _cache_key(url))
-
-
-def _from_wheel(url: str) -> bytes | None:
-    """Read the vocabulary out of the bpe-openai package without importing it (that takes 1 s)."""
-    spec = find_spec("bpe_openai")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        packed = _read(Path(folder) / "data" / (url.rpartition("/")[2] + ".gz"))
-        if packed is not None:
-            try:
-                return gzip.decompress(packed)
-            except (OSError, EOFError):  # a damaged file
-                return None
-    return None
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
-def _from_network(url: str) -> bytes | None:
-    """Download within a deadline that also covers name lookup and slow senders."""
-    received: list[bytes] = []
-
-    def fetch() -> None:
-        try:
-            received.append(_fetch(url))
-        except Exception:  # noqa: BLE001  foreign network code in a thread: no file, no matter why
-            return
-
-    thread = threading.Thread(target=fetch, name="tokenopt-vocabulary", daemon=True)
-    thread.start()
-    thread.join(DOWNLOAD_SECONDS)
-    return received[0] if received else None
-
-
-def _fetch(url: str) -> bytes:
-    import requests  # comes with tiktoken
-
-    response = requests.get(url, timeout=DOWNLOAD_SECONDS)
-    response.raise_for_status()
-    return response.content
-
-
-def _keep(url: str, content: bytes) -> None:
-    """Store a download for later processes; whole or not at all."""
-    folder = _own_cache()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(unfinished, folder / _cache_key(url))
-    except OSError:
-        return  # a read-only home: it will be downloaded again
-
-
 # --- counting text -------------------------------------------------------------------------------
 
 
@@ -437,7 +265,7 @@ class _VocabularyCounter:
     def __init__(self, vocabulary: str, *, download: bool) -> None:
         self._vocabulary = vocabulary
         self._download = download
-        self._encode: _Encode | None = None
+        self._encode: Encode | None = None
         self.exact = True
 
     def count(self, text: str) -> TokenCount:
@@ -446,8 +274,8 @@ class _VocabularyCounter:
             return _count_long(encode, text)
         return TokenCount(len(encode(text)), self.exact)
 
-    def _ready(self) -> _Encode:
-        encode = _encoder(self._vocabulary, download=self._download)
+    def _ready(self) -> Encode:
+        encode = encoder(self._vocabulary, download=self._download)
         if encode is None:
             self.exact = False
             encode = _guessed_tokens
@@ -506,7 +334,7 @@ stack on a million of them (500,000 still pass) and panics, which no ``except Ex
 _BLANK: Final = re.compile(rf"\s{{{_LONGEST_BLANK},}}")
 
 
-def _count_long(encode: _Encode, text: str) -> TokenCount:
+def _count_long(encode: Encode, text: str) -> TokenCount:
     tokens = start = 0
     for blank in _BLANK.finditer(text):
         tokens += len(encode(text[start : blank.start()]))
@@ -782,7 +610,7 @@ class _Tally:
         plain = _without_binary(value)
         self.exact = False
         if plain:
-            self.add_text(_as_text(plain))
+            self.add_text(as_text(plain))
 
     def add_message(self, message: BaseMessage) -> None:
         self.tokens += self._frame.message + self._frame.role
@@ -808,7 +636,7 @@ class _Tally:
         if not isinstance(block, Mapping):
             self.add_json(block)
             return
-        kind, text = _as_text(block.get("type")), block.get("text")
+        kind, text = as_text(block.get("type")), block.get("text")
         if isinstance(text, str) and kind in _TEXTS:
             self.add_text(text)
         elif kind in IMAGE_BLOCKS:
@@ -818,7 +646,7 @@ class _Tally:
         elif kind == "tool_result":
             self.exact = False
             inner = block.get("content")
-            for part in inner if isinstance(inner, list) else [_as_text(inner)]:
+            for part in inner if isinstance(inner, list) else [as_text(inner)]:
                 self.add_block(part)
         elif kind in _PARTS_THAT_COUNT:
             self.add_json([block[key] for key in _PARTS_THAT_COUNT[kind] if key in block])
@@ -827,7 +655,7 @@ class _Tally:
 
     def add_image(self, payload: Payload) -> None:
         size = payload.pixel_size()
-        count = image_tokens(*(size or _ASSUMED_PIXELS), self.bare, detail=payload.detail)
+        count = image_tokens(*(size or ASSUMED_PIXELS), self.bare, detail=payload.detail)
         self.add(count if size else TokenCount(count.tokens, exact=False))
 
     def add_media(self, payload: Payload, text: Any) -> None:
@@ -838,7 +666,7 @@ class _Tally:
         elif payload.kind == "text" and payload.source is not None:
             self.add_text(payload.plain_text())
         else:
-            self.add_estimate(_media_tokens(payload, self._tokenizer.family))
+            self.add_estimate(count_media(payload, self._tokenizer.family))
 
     def add_tools(self, schemas: list[Mapping[str, Any]]) -> None:
         if not schemas:
@@ -880,9 +708,9 @@ class _Tally:
             self.tokens += _ENUM_START
             for choice in choices:
                 self.tokens += _ENUM_ITEM
-                self.add_text(_as_text(choice))
+                self.add_text(as_text(choice))
         kind = schema.get("type")
-        self.add_text(f"{key}:{_as_text(kind)}:{_description(schema)}")
+        self.add_text(f"{key}:{as_text(kind)}:{_description(schema)}")
         nested = [part for k in _NESTED for part in _parts(schema.get(k))]
         if depth or nested or "properties" in schema or not isinstance(kind, str):
             self.exact = False  # the published rule knows flat schemas only
@@ -893,10 +721,6 @@ class _Tally:
 
 
 _TEXTS: Final = frozenset({"", "text", "input_text", "output_text", "text-plain"})
-IMAGE_BLOCKS: Final = frozenset({"image", "image_url", "input_image"})
-MEDIA_BLOCKS: Final = frozenset(
-    {"audio", "document", "file", "input_audio", "input_file", "media", "text-plain", "video"}
-)
 _CALLS: Final = frozenset(
     {"function_call", "input_json_delta", "tool_call", "tool_call_chunk", "tool_use"}
 )
@@ -929,23 +753,17 @@ def _parts(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _description(schema: Mapping[str, Any]) -> str:
-    return _as_text(schema.get("description")).removesuffix(".")
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return as_text(schema.get("description")).removesuffix(".")
 
 
 def _calls_of(message: BaseMessage) -> list[tuple[str, str]]:
     """Return name and arguments of every call that *message* carries."""
     calls = (*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ()))
     if calls:
-        return [(_as_text(call["name"]), _as_text(call["args"])) for call in calls]
+        return [(as_text(call["name"]), as_text(call["args"])) for call in calls]
     legacy = message.additional_kwargs.get("function_call")
     if isinstance(legacy, Mapping):
-        return [(_as_text(legacy.get("name")), _as_text(legacy.get("arguments")))]
+        return [(as_text(legacy.get("name")), as_text(legacy.get("arguments")))]
     return []
 
 
@@ -981,140 +799,7 @@ def _without_binary(value: Any, depth: int = 0) -> Any:
     return value
 
 
-# --- images, audio, files ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Tiles:
-    """OpenAI's older rule: a base, and so much for every tile of 512 pixels.
-
-    The image is first shrunk to 2048 pixels on its long side, then to 768 on its short side.
-    """
-
-    base: int
-    tile: int
-
-    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
-        if detail == "low":
-            return TokenCount(self.base, exact=True)
-        shrink = min(1.0, 2048 / max(width, height))
-        width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
-        shrink = min(1.0, 768 / min(width, height))
-        width, height = round(width * shrink), round(height * shrink)
-        tiles = math.ceil(width / 512) * math.ceil(height / 512)
-        return TokenCount(self.base + self.tile * tiles, exact=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Patches:
-    """OpenAI's newer rule: so much for every patch of 32 pixels, within a budget of patches."""
-
-    rate: float
-    high: int = 1536
-    """Budget of patches for ``detail="high"``."""
-    auto: int = 1536
-    """Budget for ``"auto"`` and ``"original"``."""
-    published: bool = True
-
-    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
-        budget = self.high if detail in ("high", "low") else self.auto
-        patches = math.ceil(width / 32) * math.ceil(height / 32)
-        fits = patches <= budget
-        if not fits:
-            shrink = math.sqrt(32 * 32 * budget / (width * height))
-            across, down = width * shrink / 32, height * shrink / 32
-            shrink *= min(1, *(math.floor(side) / side for side in (across, down) if side >= 1))
-            patches = math.ceil(_snug(width * shrink / 32)) * math.ceil(_snug(height * shrink / 32))
-        # Shrunk images are billed a little differently from the published rule.
-        return TokenCount(
-            math.ceil(_snug(min(patches, budget) * self.rate)), self.published and fits
-        )
-
-
-def _snug(value: float) -> float:
-    """Take off what floating-point arithmetic has added, so that ``ceil`` does not jump."""
-    return round(value, 6)
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """Anthropic's rule: one token for every block of 28 pixels, within a long side and a budget."""
-
-    long_side: int
-    budget: int
-
-    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
-        longest = max(width, height)
-        if longest <= self.long_side and _blocks(width, height) <= self.budget:
-            return TokenCount(_blocks(width, height), exact=True)
-        fits, too_long = 1, min(longest, self.long_side) + 1
-        while too_long - fits > 1:
-            side = (fits + too_long) // 2
-            across, down = _scaled(width, side, longest), _scaled(height, side, longest)
-            if _blocks(across, down) <= self.budget:
-                fits = side
-            else:
-                too_long = side
-        tokens = _blocks(_scaled(width, fits, longest), _scaled(height, fits, longest))
-        return TokenCount(tokens, exact=True)
-
-
-def _blocks(width: int, height: int) -> int:
-    return math.ceil(width / 28) * math.ceil(height / 28)
-
-
-def _scaled(length: int, side: int, longest: int) -> int:
-    return max(1, round(length * side / longest))
-
-
-@dataclass(frozen=True, slots=True)
-class _Crops:
-    """Google's rule up to Gemini 2.5: 258 tokens a tile, the tile as wide as the image suggests."""
-
-    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
-        if max(width, height) <= 384:
-            return TokenCount(258, exact=True)
-        tile = min(max(math.floor(min(width, height) / 1.5), 256), 768)
-        return TokenCount(258 * math.ceil(width / tile) * math.ceil(height / tile), exact=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Flat:
-    """As much for every image."""
-
-    tokens: int
-
-    def count(self, width: int, height: int, detail: str | None) -> TokenCount:
-        return TokenCount(self.tokens, exact=False)
-
-
-class _ImageRule(Protocol):
-    def count(self, width: int, height: int, detail: str | None) -> TokenCount: ...
-
-
-_IMAGE_RULES: Final[tuple[tuple[re.Pattern[str], _ImageRule], ...]] = tuple(
-    (re.compile(pattern), rule)
-    for pattern, rule in (
-        (r"claude-(?:opus-4[-.][7-9]|[a-z]+-(?:[5-9]|\d\d)(?!\d))", _Blocks(2576, 4784)),
-        (r"claude", _Blocks(1568, 1568)),
-        (r"gemini-(?:[3-9]|\d\d)", _Flat(1120)),
-        (r"gemini|gemma", _Crops()),
-        (r"gpt-4o-mini", _Tiles(2833, 5667)),
-        (r"gpt-5-mini", _Patches(1.2, published=False)),
-        (r"gpt-5-nano", _Patches(1.5, published=False)),
-        (r"gpt-(?:4\.1|5\.\d)-mini", _Patches(1.62)),
-        (r"gpt-(?:4\.1|5\.\d)-nano", _Patches(2.46)),
-        (r"o4-mini", _Patches(1.72)),
-        (r"gpt-5\.[23]", _Patches(1.2, published=False)),
-        (r"gpt-5\.4", _Patches(1.2, high=2_500, auto=2_500, published=False)),
-        (r"gpt-5\.[5-9]", _Patches(1.2, high=2_500, auto=10_000, published=False)),
-        (r"gpt-(?:[6-9]|\d\d)", _Patches(1.2, high=2_500, auto=15_000, published=False)),
-        (r"gpt-5", _Tiles(70, 140)),
-        (r"o[13](?![a-z0-9])", _Tiles(75, 150)),
-        (r"computer-use", _Tiles(65, 129)),
-        (r"", _Tiles(85, 170)),
-    )
-)
+# --- images --------------------------------------------------------------------------------------
 
 
 def image_tokens(
@@ -1132,195 +817,13 @@ def image_tokens(
         ``exact`` is true where the provider publishes the rule and bills by it.
 
     Source:
-        https://platform.openai.com/docs/guides/images-vision#calculating-costs: tiles for gpt-4o,
-        gpt-4.1, gpt-4.5, gpt-5, o1 and o3; patches for the mini and nano models and o4-mini.
-        Rounding after https://community.openai.com/t/1281361, and no enlarging of small images
-        after https://community.openai.com/t/1262691. gpt-5-mini and gpt-5-nano are billed 1.2 and
-        1.5 tokens a patch where the guide says 1.62 and 2.46
-        (https://community.openai.com/t/1344040); 1.2 for later models and their budgets were
-        measured (https://huggingface.co/datasets/JOHNISKING/image-token-cost).
-        https://platform.claude.com/docs/en/build-with-claude/vision: 28 pixel blocks; a long side
-        of 1,568 pixels and 1,568 tokens, from Opus 4.7 on 2,576 and 4,784.
-        https://ai.google.dev/gemini-api/docs/image-understanding: tiles up to Gemini 2.5;
-        https://ai.google.dev/gemini-api/docs/media-resolution: up to 1,120 from Gemini 3 on.
-        All as of 2026-11-21.
+        :func:`langchain_tokenopt.media.count_image`.
 
     Example:
         >>> image_tokens(1024, 1024, "gpt-4o")
         TokenCount(tokens=765, exact=True)
     """
     name = model_name_of(model)
-    bare = _bare_name(name)
-    rule = next(rule for pattern, rule in _IMAGE_RULES if pattern.match(bare))
-    count = rule.count(max(width, 1), max(height, 1), detail)
+    tokens, exact = count_image(width, height, _bare_name(name), detail=detail)
     known = _tokenizer_of(name).family in ("openai", "claude", "claude-4.7", "gemini")
-    return TokenCount(count.tokens, count.exact and known)
-
-
-_ASSUMED_PIXELS: Final = (1024, 1024)
-"""Size of an image that is only named by its address or file id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What a content block carries, whichever of LangChain's or a provider's forms it has."""
-
-    source: bytes | str | None
-    """The bytes, base64 text, a data URL or an address."""
-    mime: str
-    detail: str | None
-
-    @property
-    def kind(self) -> str:
-        """``image``, ``audio``, ``video``, ``text``, ``application`` or empty."""
-        return self.mime.partition("/")[0]
-
-    def content(self, most: int | None = None) -> bytes | None:
-        """Return the first *most* bytes, or all; ``None`` for an address or a file id."""
-        if self.source is None or isinstance(self.source, bytes):
-            return self.source
-        if "://" in self.source[:12]:
-            return None
-        start = self.source.find(",") + 1 if self.source.startswith("data:") else 0
-        end = None if most is None else start + most // 3 * 4
-        try:
-            return base64.b64decode(self.source[start:end].replace("\n", ""), validate=True)
-        except ValueError:
-            return None
-
-    def pixel_size(self) -> tuple[int, int] | None:
-        """Read width and height from the file's head; from all of it where the head is long."""
-        for most in (_HEAD_BYTES, None):
-            content = self.content(most)
-            size = _pixel_size(content) if content else None
-            if size is not None:
-                return size
-        return None
-
-    def plain_text(self) -> str:
-        """Return a text file's text, which comes as it is or as base64."""
-        content = self.content()
-        if content is None:
-            return self.source if isinstance(self.source, str) else ""
-        return content.decode("utf-8", "replace")
-
-
-_HEAD_BYTES: Final = 3 * 64 * 1024
-_PAYLOAD_KEYS: Final = ("data", "base64", "bytes", "file_data", "url", "image_url")
-
-
-def payload_of(block: Mapping[str, Any]) -> Payload:
-    r"""Find the bytes, base64 or address in a content block of any form.
-
-    Example:
-        >>> url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0="}}
-        >>> payload_of(url).mime, payload_of(url).content()
-        ('image/png', b'\x89PNG\r')
-    """
-    source: bytes | str | None = None
-    mime = ""
-    detail: str | None = None
-    layers: list[Mapping[str, Any]] = [block]
-    for layer in layers:  # grows while it is read: {"image_url": {"url": ...}}
-        mime = mime or _as_text(layer.get("mime_type") or layer.get("media_type"))
-        if isinstance(layer.get("format"), str):  # {"input_audio": {"data": ..., "format": "wav"}}
-            mime = mime or f"audio/{layer['format']}"
-        if isinstance(layer.get("detail"), str):
-            detail = detail or layer["detail"]
-        candidates = (layer.get(key) for key in _PAYLOAD_KEYS)
-        source = source or next((c for c in candidates if isinstance(c, bytes | str) and c), None)
-        if len(layers) < _NESTING:
-            layers.extend(inner for inner in layer.values() if isinstance(inner, Mapping))
-    if isinstance(source, str) and source.startswith("data:"):
-        mime = source[5:80].partition(",")[0].partition(";")[0] or mime
-    kind = _as_text(block.get("type")).removeprefix("input_")
-    if not mime and kind in _ASSUMED_BYTES_A_SECOND:
-        mime = f"{kind}/"
-    return Payload(source, mime, detail)
-
-
-def _pixel_size(content: bytes) -> tuple[int, int] | None:
-    """Read width and height from the header of a PNG, JPEG, GIF or WebP file."""
-    try:
-        if content.startswith(b"\x89PNG\r\n\x1a\n"):
-            width, height = struct.unpack_from(">II", content, 16)
-        elif content.startswith((b"GIF87a", b"GIF89a")):
-            width, height = struct.unpack_from("<HH", content, 6)
-        elif content.startswith(b"\xff\xd8"):
-            width, height = _jpeg_size(content)
-        elif content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-            width, height = _webp_size(content)
-        else:
-            return None
-    except (struct.error, IndexError):  # cut off
-        return None
-    return (width, height) if width and height else None
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int]:
-    """Walk the segments to the start of frame (ITU-T T.81, B.2)."""
-    at = 2
-    while True:
-        marker = content[at + 1]
-        if content[at] != 0xFF:
-            raise IndexError(at)
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length
-            at += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", content, at + 5)
-            return width, height
-        else:
-            at += 2 + int(struct.unpack_from(">H", content, at + 2)[0])
-
-
-def _webp_size(content: bytes) -> tuple[int, int]:
-    """Read the first chunk (https://developers.google.com/speed/webp/docs/riff_container)."""
-    kind = content[12:16]
-    if kind == b"VP8X":
-        low, high, low_down, high_down = struct.unpack_from("<HBHB", content, 24)
-        return 1 + low + (high << 16), 1 + low_down + (high_down << 16)
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", content, 21)
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    width, height = struct.unpack_from("<HH", content, 26)
-    return width & 0x3FFF, height & 0x3FFF
-
-
-_ASSUMED_SECONDS: Final = 30.0
-_ASSUMED_BYTES_A_SECOND: Final = {"audio": 16_000, "video": 250_000}
-_AUDIO_TOKENS_A_SECOND: Final[Mapping[str, int]] = {"gemini": 32}
-_VIDEO_TOKENS_A_SECOND: Final = 263
-_PAGE_TOKENS: Final[Mapping[str, int]] = {"gemini": 258, "claude": 3_000, "claude-4.7": 3_000}
-_PAGE: Final = re.compile(rb"/Type\s*/Page(?![a-z])")
-
-
-def _media_tokens(payload: Payload, family: str) -> int:
-    """Estimate audio and video by their length, anything else by its pages.
-
-    Audio: 10 tokens a second at OpenAI (https://platform.openai.com/docs/guides/realtime-costs),
-    32 at Google, where a second of video is 263 (https://ai.google.dev/gemini-api/docs/tokens). A
-    page is 258 tokens at Google and 1,500 to 3,000 at Anthropic
-    (https://platform.claude.com/docs/en/build-with-claude/pdf-support); 1,500 elsewhere.
-    """
-    if payload.kind in _ASSUMED_BYTES_A_SECOND:
-        rate = (
-            _VIDEO_TOKENS_A_SECOND
-            if payload.kind == "video"
-            else _AUDIO_TOKENS_A_SECOND.get(family, 10)
-        )
-        return math.ceil(_seconds(payload) * rate)
-    pages = len(_PAGE.findall(payload.content() or b""))
-    return max(1, pages) * _PAGE_TOKENS.get(family, 1_500)
-
-
-def _seconds(payload: Payload) -> float:
-    content = payload.content()
-    if content is None:
-        return _ASSUMED_SECONDS
-    if content.startswith(b"RIFF") and content[8:12] == b"WAVE" and len(content) > 44:
-        (bytes_a_second,) = struct.unpack_from("<I", content, 28)
-        if bytes_a_second:
-            return (len(content) - 44) / float(bytes_a_second)
-    return len(content) / _ASSUMED_BYTES_A_SECOND[payload.kind]
+    return TokenCount(tokens, exact and known)

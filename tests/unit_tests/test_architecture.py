@@ -13,6 +13,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 VOCABULARY = [
     "errors",
+    "vocabularies",
+    "media",
     "tokens",
     "prices",
     "usage",
@@ -50,7 +52,7 @@ ONE_DOOR = {
     "torch": {"embeddings"},
     "sqlalchemy": {"ledger", "cache", "budget", "cli"},
     "genai_prices": {"prices"},
-    "tiktoken": {"tokens"},
+    "tiktoken": {"vocabularies"},
     "typer": {"cli"},
     "rich": {"cli", "report"},
 }
