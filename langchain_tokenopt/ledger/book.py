@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
+from glob import escape
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
@@ -43,6 +44,9 @@ class Ledger:
     A sink: give it to ``TokenUsageCallbackHandler(sinks=[ledger])``. Any number of threads and
     processes may write one file. Prompts and answers never enter it.
 
+    Questions see everything that was recorded through the same object before, and what others have
+    committed.
+
     An event told twice is stored once: calls are known by their run id, savings and budget events
     by their own id. Recording never fails because of the database: while that cannot be written,
     events wait in memory, then in a file beside it which the next ledger opened there takes in.
@@ -73,7 +77,6 @@ class Ledger:
         ...     started_at=datetime(2026, 11, 20, 9, tzinfo=UTC), duration_seconds=1.5,
         ...     cost_nano_usd=6_000_000,
         ... ))
-        >>> ledger.flush()
         >>> ledger.by("day")["2026-11-20"].total_tokens
         1500
         >>> ledger.check()
@@ -183,7 +186,7 @@ class Ledger:
         if self._place.path is None:
             return
         folder = self._place.path.absolute().parent
-        for path in sorted(folder.glob(f"{self._place.spill_name}.unwritten-*.jsonl")):
+        for path in sorted(folder.glob(f"{escape(self._place.spill_name)}.unwritten-*.jsonl")):
             # Another process may be taking it in just now: ids make sure that nothing is doubled.
             with suppress(FileNotFoundError):
                 self.take_in(path)
@@ -384,6 +387,7 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        self._writer.settle()
         with self._explained(), self._place.connect_to_read() as connection, connection.begin():
             yield connection
 

@@ -89,7 +89,8 @@ class Writer:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._warned: set[str] = set()
-        _writers.add(self)
+        with _fork_lock:  # no fork may look through the set while it changes
+            _writers.add(self)
 
     # For callers
 
@@ -111,6 +112,11 @@ class Writer:
         """
         with self._lock:
             self._drain()
+
+    def settle(self) -> None:
+        """Write what is waiting, if that can be done now: answers should include it."""
+        if self._pending:
+            self._try_drain()
 
     def close(self) -> None:
         """Write what is waiting and stop. What cannot be written goes to a file beside the ledger.

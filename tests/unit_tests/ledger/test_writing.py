@@ -124,14 +124,23 @@ def test_a_saving_without_a_time_gets_the_time_it_was_told(ledger):
     assert 60 == ledger.by("agent", since=START)["news"].saved_tokens
 
 
-def test_background_writing_needs_no_flush(ledger):
-    """What is recorded arrives by itself."""
+def test_background_writing_needs_no_flush(ledger, path):
+    """What is recorded arrives by itself, for others to see."""
     ledger.record(record())
-    deadline = time.monotonic() + 10
-    while not ledger.totals().calls and time.monotonic() < deadline:
-        time.sleep(0.01)
+    with Ledger(path, read_only=True) as other:
+        deadline = time.monotonic() + 10
+        while not other.totals().calls and time.monotonic() < deadline:
+            time.sleep(0.01)
 
-    assert 1 == ledger.totals().calls
+        assert 1 == other.totals().calls
+
+
+def test_answers_include_what_was_just_recorded(ledger):
+    """Who records and asks gets an answer with it, without a flush in between."""
+    for number in range(1, 4):
+        ledger.record(record())
+
+        assert number == ledger.totals().calls
 
 
 def test_full_durability_commits_inside_the_call(path):
@@ -205,8 +214,8 @@ def test_a_late_event_is_written_too(path):
     ledger = Ledger(path)
     ledger.close()
     ledger.record(record())
-
-    assert 1 == ledger.totals().calls
+    with Ledger(path, read_only=True) as other:
+        assert 1 == other.totals().calls
 
 
 def test_a_forgotten_ledger_writes_what_waits(path):
