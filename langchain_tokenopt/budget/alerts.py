@@ -1,0 +1,168 @@
+"""Say when a budget runs low: once per threshold, to whoever wants to hear it.
+
+Thresholds are shares of the total that are spent or held, so an alert comes before the money is
+gone. Only upward crossings count, each once in the life of an account: the account notes the
+crossing in the same change that causes it, so among threads and processes exactly one sees it.
+Whoever sees it tells; if that process is killed in the moment between, nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.usage import BudgetEvent, UsageSink
+
+__all__ = ["THRESHOLDS", "AlertCallback", "BudgetAlert"]
+
+THRESHOLDS: Final = (50, 75, 90, 95, 100)
+"""Percent of the total: for your information, warning, high, high, nothing left."""
+
+AlertCallback = Callable[[BudgetEvent], Awaitable[object] | object]
+"""What an alert calls: a function or a coroutine function of one event."""
+
+
+class BudgetAlert:
+    """Tells callbacks and sinks when a budget crosses a threshold.
+
+    A jump over several thresholds is one alert for the highest; its ``detail`` names the others.
+
+    A coroutine function runs in the event loop of the caller; called from a thread without one, in
+    the loop in which this object was made; without that, in a thread of its own. What a callback
+    raises is warned of once and stops nothing.
+
+    Args:
+        callbacks: Called with the event, for instance ``web_socket.send_json``.
+        sinks: Hear of the event as of any other, for instance a ``Ledger``.
+        thresholds: Percent of the total that is spent or held, each above 0 and at most 100.
+
+    Raises:
+        ValueError: A threshold is not above 0 and at most 100.
+
+    Example:
+        >>> heard = []
+        >>> from langchain_tokenopt.budget import TokenBudget
+        >>> budget = TokenBudget(1_000, alert=BudgetAlert(lambda event: heard.append(event.detail)))
+        >>> hold = budget.reserve("writer", 300, 500)
+        >>> heard
+        ['75 % spent or held; passed 50 %']
+    """
+
+    def __init__(
+        self,
+        *callbacks: AlertCallback,
+        sinks: Iterable[UsageSink] = (),
+        thresholds: Iterable[int] = THRESHOLDS,
+    ) -> None:
+        self.thresholds = tuple(sorted(set(thresholds)))
+        wrong = [percent for percent in self.thresholds if not 0 < percent <= 100]
+        if wrong:
+            raise ValueError(
+                f"thresholds are percent above 0 and at most 100, got {wrong}. "
+                f"Write 75 for three quarters."
+            )
+        self._callbacks = callbacks
+        self._sinks = tuple(sinks)
+        self._loop = _running_loop()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._under_way: set[Future[object] | asyncio.Task[object]] = set()
+        self._warned = False
+        self._lock = threading.Lock()
+
+    def crossed(self, before_percent: int, used: int, total: int) -> list[int]:
+        """Return the thresholds above *before_percent* that *used* of *total* has reached.
+
+        Example:
+            >>> BudgetAlert().crossed(0, 96, 100)
+            [50, 75, 90, 95]
+        """
+        return [
+            percent
+            for percent in self.thresholds
+            if percent > before_percent and used * 100 >= percent * total
+        ]
+
+    def tell(self, event: BudgetEvent) -> None:
+        """Give *event* to all sinks and callbacks; returns without waiting for coroutines."""
+        for sink in self._sinks:
+            self._guarded(sink.record, event)
+        for callback in self._callbacks:
+            told = self._guarded(callback, event)
+            if inspect.isawaitable(told):
+                self._start(_awaited(told))
+
+    def join(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for coroutines that other threads run; False when some still do.
+
+        Those in the caller's own event loop cannot be waited for here: they need that loop.
+        """
+        with self._lock:
+            waiting = [task for task in self._under_way if isinstance(task, Future)]
+        try:
+            for future in waiting:
+                future.exception(timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _guarded(self, call: Callable[[BudgetEvent], object], event: BudgetEvent) -> object:
+        try:
+            return call(event)
+        except Exception as error:  # noqa: BLE001  foreign code; a call must not fail for it
+            self._warn(error)
+            return None
+
+    def _warn(self, error: BaseException) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"a callback for budget alerts failed, alerts to it may be lost: "
+                f"{type(error).__name__}: {error}",
+                TokenOptWarning,
+                stacklevel=2,
+            )
+
+    def _start(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        running = _running_loop()
+        task: Future[object] | asyncio.Task[object]
+        if running is not None:
+            task = running.create_task(coroutine)
+        else:
+            task = asyncio.run_coroutine_threadsafe(coroutine, self._loop_elsewhere())
+        with self._lock:
+            self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: Future[object] | asyncio.Task[object]) -> None:
+        with self._lock:
+            self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._warn(error)
+
+    def _loop_elsewhere(self) -> asyncio.AbstractEventLoop:
+        if self._loop is not None and self._loop.is_running():
+            return self._loop
+        with self._lock:
+            if self._own_loop is None:
+                self._own_loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._own_loop.run_forever, name="budget-alerts", daemon=True
+                ).start()
+            return self._own_loop
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def _awaited(told: Awaitable[object]) -> object:
+    return await told

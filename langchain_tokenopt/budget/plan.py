@@ -1,0 +1,246 @@
+"""The user's plan: who may spend how much of what, in Python, TOML or JSON.
+
+This module is configuration and nothing else; running a plan is the business of those who read it.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+)
+
+from langchain_tokenopt.budget.allocation import (
+    STRATEGIES,
+    AllocationStrategy,
+    Claim,
+    divide,
+)
+from langchain_tokenopt.errors import BudgetInfeasibleError
+
+__all__ = ["AgentBudget", "BudgetPlan", "desk_plan"]
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "trading_desk_plan.toml"
+"""The plan of the trading desk, to read and to copy."""
+
+
+class AgentBudget(BaseModel):
+    """What one agent may spend, and how long it may answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: NonNegativeInt | None = None
+    """Its share. It may borrow more from what nobody claims; ``None``: the strategy decides."""
+    words: PositiveInt | None = None
+    """Words that it is asked to answer in."""
+    floor: NonNegativeInt = 0
+    """Tokens that it gets whatever the others do: for agents that must answer."""
+    cap: NonNegativeInt | None = None
+    """Tokens that it never exceeds, whatever is left."""
+    priority: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Weight under ``strategy="priority"``; also decides who pays debts first: the lowest."""
+
+
+class BudgetPlan(BaseModel):
+    """How one run's tokens are divided among agents, and what happens when they run out.
+
+    Raises:
+        BudgetInfeasibleError: Shares, floors and buffer exceed the total.
+        ValueError: A value makes no sense, or a key is unknown; the message names it.
+
+    Example:
+        >>> plan = BudgetPlan(
+        ...     total_tokens=10_000,
+        ...     agents={"news": {"tokens": 3_000, "words": 250}, "judge": AgentBudget(floor=2_000)},
+        ...     buffer=1_000,
+        ... )
+        >>> plan.shares()
+        {'news': 3000, 'judge': 6000}
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    total_tokens: PositiveInt
+    """Tokens, input and output, that one run may spend."""
+    total_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """US dollars that one run may spend, besides."""
+    name: str = "plan"
+    """Name of the budget, in events and in a store."""
+    agents: dict[str, AgentBudget] = Field(default_factory=dict)
+    """Agents by name. Others may spend from what nobody claims."""
+    strategy: str | AllocationStrategy = "priority"
+    """How agents without a share divide what is left, and who inherits from those that finish:
+    ``"equal"``, ``"priority"``, ``"proportional"``, or an object with a method ``weights``."""
+    buffer: NonNegativeInt = 0
+    """Tokens that belong to nobody, from which all may borrow."""
+    soft: float = Field(default=0.8, gt=0, le=1)
+    """Part of the total from which on answers are made cheaper rather than refused."""
+    on_exceed: Literal["degrade", "raise"] = "degrade"
+    """What happens when a call does not fit: a smaller one, or ``BudgetExceededError``."""
+    max_input_tokens_per_call: PositiveInt | None = None
+    """Most that one call may send."""
+    max_output_tokens_per_call: PositiveInt | None = None
+    """Most that one call may answer."""
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_is_known(cls, strategy: str | AllocationStrategy) -> str | AllocationStrategy:
+        if isinstance(strategy, str) and strategy not in STRATEGIES:
+            raise ValueError(
+                f"no strategy is named {strategy!r}; there are {', '.join(STRATEGIES)}"
+            )
+        return strategy
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.shares()
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Check as the constructor does; a plan that cannot be met is not a plan."""
+        plan = super().model_validate(obj, **options)
+        plan.shares()
+        return plan
+
+    def claims(self) -> list[Claim]:
+        """Return what each agent asks of the account."""
+        return [
+            Claim(agent, limits.tokens, limits.floor, limits.cap, limits.priority)
+            for agent, limits in self.agents.items()
+        ]
+
+    def shares(self) -> dict[str, int]:
+        """Return the tokens that each agent begins with.
+
+        Raises:
+            BudgetInfeasibleError: Shares, floors and buffer exceed the total.
+        """
+        needed = self.buffer + sum(
+            limits.floor if limits.tokens is None else limits.tokens
+            for limits in self.agents.values()
+        )
+        if needed > self.total_tokens:
+            raise BudgetInfeasibleError(
+                required_tokens=needed,
+                max_tokens=self.total_tokens,
+                remedy="These are the shares, the floors of agents without a share, and the "
+                "buffer: lower them or raise total_tokens.",
+            )
+        return divide(self.total_tokens - self.buffer, self.claims(), self.strategy)
+
+    def limits_of(self, agent: str) -> AgentBudget:
+        """Return the limits of *agent*; those of an agent that is not in the plan are blank."""
+        return self.agents.get(agent, _BLANK)
+
+    def check_agents(self, present: Iterable[str]) -> None:
+        """Compare the plan with the agents that a graph has.
+
+        Raises:
+            ValueError: The plan names an agent that the graph does not have.
+        """
+        names = set(present)
+        unknown = sorted(set(self.agents) - names)
+        if unknown:
+            raise ValueError(
+                f"the plan has {len(self.agents)} agents, and {len(unknown)} of them are not among "
+                f"the graph's {len(names)}: {', '.join(unknown)}. The graph has: "
+                f"{', '.join(sorted(names))}."
+            )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a plan from a ``.toml`` or ``.json`` file.
+
+        Raises:
+            ValueError: The file is neither, or says what a plan cannot say; the message names the
+                file, the key and the value.
+            OSError: The file cannot be read.
+
+        Example:
+            >>> BudgetPlan.from_file(EXAMPLE).total_tokens
+            40000
+        """
+        path = Path(path)
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".toml":
+            return cls.from_toml(text, where=str(path))
+        if path.suffix == ".json":
+            return cls.from_json(text, where=str(path))
+        raise ValueError(f"{path}: a plan is a .toml or a .json file, not {path.suffix!r}.")
+
+    @classmethod
+    def from_toml(cls, text: str, *, where: str = "plan") -> Self:
+        r"""Read a plan from TOML.
+
+        Example:
+            >>> BudgetPlan.from_toml('total_tokens = 500\nagents.judge.floor = 100').shares()
+            {'judge': 500}
+        """
+        try:
+            return cls._read(tomllib.loads(text), where)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{where}: not valid TOML: {error}.") from error
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "plan") -> Self:
+        """Read a plan from JSON; a key that stands twice is refused."""
+        try:
+            return cls._read(json.loads(text, object_pairs_hook=_each_once), where)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not valid JSON: {error}.") from error
+        except _TwiceError as error:
+            raise ValueError(f"{where}: {error}") from error
+
+    @classmethod
+    def _read(cls, values: Any, where: str) -> Self:
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{where}: a plan is a table of keys, not {type(values).__name__}.")
+        _refuse_unknown(values, set(cls.model_fields), where)
+        for agent, limits in dict(values.get("agents") or {}).items():
+            if isinstance(limits, Mapping):
+                _refuse_unknown(limits, set(AgentBudget.model_fields), f"{where}, agents.{agent}")
+        return cls.model_validate(dict(values))
+
+
+_BLANK = AgentBudget()
+
+
+def desk_plan() -> BudgetPlan:
+    """Return the plan of the trading desk, from the file that is shipped to be copied.
+
+    Example:
+        >>> sum(desk_plan().shares().values()), desk_plan().buffer
+        (30000, 10000)
+    """
+    return BudgetPlan.from_file(EXAMPLE)
+
+
+class _TwiceError(ValueError):
+    """A JSON object that names a key more than once."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _TwiceError(f"named more than once: {', '.join(twice)}.")
+    return dict(pairs)
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown {'key' if len(unknown) == 1 else 'keys'} {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(known))}."
+        )
