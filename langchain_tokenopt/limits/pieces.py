@@ -96,17 +96,14 @@ class MessagePieces:
         content = message.content
         blocks: list[Any] = [content] if isinstance(content, str) else content
         shown: list[Any] = []
-        for block in blocks:
-            text = _text_of(block)
-            if text:
-                self._last = None if isinstance(content, str) else block
-                self._held.append((self._last, len(text)))
-                self._dress(self.text.feed(text), shown)
-            elif block != "" or block is not content:
-                shown.append(block)
         if last:
-            self._dress(self.text.finish(broken_off=broken_off), shown)
-        changed: Any = "".join(map(_text_of, shown)) if isinstance(content, str) else shown
+            whole = self.text.feed("".join(map(_text_of, blocks)))
+            self._lay_out(blocks, whole + self.text.finish(broken_off=broken_off), shown)
+        else:
+            for block in blocks:
+                self._take(block, isinstance(content, str), shown)
+        in_blocks = not isinstance(content, str) or any(isinstance(b, Mapping) for b in shown)
+        changed: Any = shown if in_blocks else "".join(shown)
         if changed == content:
             return message
         if not changed and _is_only_text(message):
@@ -122,6 +119,32 @@ class MessagePieces:
         if self._last is None:
             return AIMessageChunk(content="".join(map(_text_of, shown)), id=self._id)
         return AIMessageChunk(content=shown, id=self._id)
+
+    def _take(self, block: Any, is_whole_content: bool, shown: list[Any]) -> None:
+        """Read one block; add what may be shown now."""
+        text = _text_of(block)
+        if text:
+            self._last = None if is_whole_content else block
+            self._held.append((self._last, len(text)))
+            self._dress(self.text.feed(text), shown)
+        elif not is_whole_content:
+            shown.append(block)
+
+    def _lay_out(self, blocks: list[Any], text: str, shown: list[Any]) -> None:
+        """Put the last of the text where it stood, among blocks that are no text."""
+        before = sum(length for _, length in self._held)
+        self._dress(text[:before], shown)
+        self._held.clear()
+        text = text[before:]
+        for block in blocks:
+            piece, text = text[: len(_text_of(block))], text[len(_text_of(block)) :]
+            if piece:
+                self._last = block
+                _append(shown, block, piece)
+            elif not _text_of(block):
+                shown.append(block)
+        if text:
+            _append(shown, _continued(self._last), text)
 
     def _dress(self, text: str, shown: list[Any]) -> None:
         """Put *text*, a continuation of what was shown, into the blocks it came in."""

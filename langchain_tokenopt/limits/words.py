@@ -115,6 +115,7 @@ class WordCounter:
         if self._marks > LONGEST_WORD:
             self._begin(at, at)
             self._marks = 0
+            self._run_start = at + 1
 
     def _lengthen(self, at: int) -> None:
         self._since += 1
