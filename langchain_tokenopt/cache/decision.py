@@ -168,6 +168,11 @@ def _trigram_overlap(a: str, b: str) -> float:
     return len(one & two) / union if union else float(a == b)
 
 
+_BIAS_SPREAD = 0.5
+"""The same for the bias. Labels come mostly from below the threshold: a bias that followed them
+freely would promise too much above it."""
+
+
 class AnswerModel:
     """The probability that a stored answer is right, as a logistic function of the features.
 
@@ -207,6 +212,7 @@ class AnswerModel:
         x = np.column_stack([features, np.ones(len(features))])
         weights = self.start.copy()
         pull = np.full(len(weights), spread**-2)
+        pull[-1] = _BIAS_SPREAD**-2
         for _ in range(12):
             p = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -30, 30)))
             gradient = x.T @ (right - p) - pull * (weights - self.start)
@@ -239,7 +245,7 @@ class Decision:
         audit_share: Share of hits that are asked anyway.
         rng: Draws the audits.
         confidence: Of the bound, one-sided. The prior of each band adds caution of its own: at
-            0.8, 20 of 20 runs of the benchmark stay within the promise.
+            0.85, 20 of 20 runs of the benchmark stay within the promise.
 
     Raises:
         ValueError: If a share is not between 0 and 1.
@@ -251,7 +257,7 @@ class Decision:
         max_wrong_per_request: float = 0.01,
         audit_share: float = 0.02,
         rng: random.Random | None = None,
-        confidence: float = 0.8,
+        confidence: float = 0.85,
     ) -> None:
         for name, share in (
             ("max_wrong_per_request", max_wrong_per_request),
@@ -267,8 +273,9 @@ class Decision:
         """How often drift has made earlier evidence count no more."""
         self._rng = rng or random.Random()
         self._asked: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=WINDOW)
-        self._labels: deque[tuple[NDArray[np.float64], bool]] = deque(maxlen=WINDOW)
+        self._labels: deque[tuple[NDArray[np.float64], bool, bool]] = deque(maxlen=WINDOW)
         self._requests = 0
+        self._audits = 0
         self._recent: deque[tuple[float, bool]] = deque(maxlen=DRIFT_LABELS)
         self._due = REFIT_EVERY
         self._bands: list[Band] = []
@@ -289,9 +296,14 @@ class Decision:
         self.count()
         self._asked.append((self._requests, features))
         judgement = self.peek(features)
-        if judgement.serve and self._rng.random() < self.audit_share:
+        if judgement.serve and self._rng.random() < self._present_audit_share():
+            self._audits += 1
             return replace(judgement, serve=False, audit=True)
         return judgement
+
+    def _present_audit_share(self) -> float:
+        early = self._audits < _EARLY_AUDITS
+        return self.audit_share * _EARLY_FACTOR if early else self.audit_share
 
     def peek(self, features: NDArray[np.float64]) -> Judgement:
         """Say what :meth:`judge` would decide, without counting the request or auditing it."""
@@ -299,11 +311,17 @@ class Decision:
         serve = logit >= self._threshold
         return Judgement(self._calibrated(logit), _sigmoid(self._threshold), serve, False)
 
-    def learn(self, features: NDArray[np.float64], right: bool) -> None:
-        """Take in whether the stored answer would have been right."""
+    def learn(self, features: NDArray[np.float64], right: bool, *, audit: bool = False) -> None:
+        """Take in whether the stored answer would have been right.
+
+        Args:
+            features: As they were judged.
+            right: What came out.
+            audit: Whether it would have been served, and was asked by chance.
+        """
         logit = float(self.model.logits(features[None])[0])
         self._recent.append((self._calibrated(logit), right))
-        self._labels.append((features, right))
+        self._labels.append((features, right, audit))
         if self._has_drifted():
             self._reopen()
 
@@ -331,29 +349,38 @@ class Decision:
     def export(self, last: int) -> list[Any]:
         """Return the *last* labels as JSON-able rows."""
         rows = list(self._labels)[-last:] if last else []
-        return [[*(round(float(v), 4) for v in x), int(right)] for x, right in rows]
+        return [
+            [*(round(float(v), 4) for v in x), int(right), int(audit)] for x, right, audit in rows
+        ]
 
     def restore(self, rows: Iterable[Any]) -> None:
         """Take in what :meth:`export` returned in an earlier process."""
         for row in rows:
-            if isinstance(row, list) and len(row) == len(FEATURES) + 1:
+            if isinstance(row, list) and len(row) == len(FEATURES) + 2:
                 try:
-                    x = np.array(row[:-1], dtype=np.float64)
+                    x = np.array(row[:-2], dtype=np.float64)
                 except (TypeError, ValueError):
                     continue
                 if np.isfinite(x).all():
-                    self._labels.append((x, bool(row[-1])))
+                    self._labels.append((x, bool(row[-2]), bool(row[-1])))
         self._calibrate()
 
     def _calibrate(self) -> None:
-        """Refit the model, then find the lowest threshold that keeps the promise."""
+        """Refit the model, then find the lowest threshold that keeps the promise.
+
+        Audits are the only look above the threshold. Where more of them were wrong than the prior
+        says, the prior of all bands is raised by that factor.
+        """
         self._due = REFIT_EVERY
         labels = list(self._labels)
-        x = np.array([features for features, _ in labels]).reshape(-1, len(FEATURES))
-        right = np.array([r for _, r in labels], dtype=bool)
+        x = np.array([features for features, *_ in labels]).reshape(-1, len(FEATURES))
+        right = np.array([r for _, r, _ in labels], dtype=bool)
+        audited = np.array([a for *_, a in labels], dtype=bool)
         if len(labels) >= REFIT_EVERY:
             self.model.fit(x, right)
         checked = _band_of(self.model.logits(x))
+        predicted = sum(_prior_wrong(int(band)) for band in checked[audited])
+        caution = max(1.0, (int((audited & ~right).sum()) + 1.0) / (predicted + 1.0))
         asked = np.array([features for _, features in self._asked]).reshape(-1, len(FEATURES))
         counts = np.bincount(_band_of(self.model.logits(asked)), minlength=len(_EDGES) + 1)
         full = len(self._asked) == WINDOW
@@ -368,7 +395,7 @@ class Decision:
                     / (requests + _PRIOR_REQUESTS),
                     checked=int(inside.sum()),
                     wrong=int((inside & ~right).sum()),
-                    prior=_prior_wrong(band),
+                    prior=min(1.0, caution * _prior_wrong(band)),
                 )
             )
         self._threshold = _lowest_safe(self._bands, self.max_wrong_per_request, self.confidence)
@@ -406,6 +433,11 @@ DRIFT_SIGMAS = 4.0
 _WIDTH = 0.25
 _EDGES = np.arange(-2.0, 8.01, _WIDTH)
 _PRIOR_REQUESTS = 300
+_SUREST = 0.008
+"""Without evidence no band is taken to be wrong less often than this."""
+_EARLY_AUDITS = 30
+_EARLY_FACTOR = 2.0
+"""So many audits are made this much more often, to learn soon whether the prior can be trusted."""
 _PRIOR_CHECKED = 30.0
 """Checked requests that the prior of a band is worth."""
 
@@ -444,7 +476,9 @@ def _prior_share(band: int) -> float:
 
 
 def _prior_wrong(band: int) -> float:
-    return _sigmoid(-float(_EDGES[band - 1]) - _WIDTH / 2) if band else 1.0
+    if band == 0:
+        return 1.0
+    return max(_SUREST, _sigmoid(-float(_EDGES[band - 1])))
 
 
 @dataclass(frozen=True, slots=True)

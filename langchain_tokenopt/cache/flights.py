@@ -36,21 +36,21 @@ class Flights:
         self._flights: dict[bytes, _Flight] = {}
         self._loop_threads = threading.Semaphore(2)
 
-    def begin(self, key: bytes) -> None:
-        """Say that the caller is about to make the answer to *key*."""
-        with self._lock:
-            known = self._flights.get(key)
-            if known is None or self._is_over(known):
-                known = self._flights[key] = _Flight()
-                if len(self._flights) > 4_096:
-                    self._flights = {k: f for k, f in self._flights.items() if not self._is_over(f)}
-        self.own(key)
+    def claim(self, key: bytes) -> bool:
+        """Begin to make the answer to *key*, unless somebody else has begun already.
 
-    def own(self, key: bytes) -> None:
-        """Note in the present context that the flight of *key* is its own."""
-        flight = self._flights.get(key)
-        if flight is not None:
-            _OWNED.set((*_OWNED.get(), id(flight))[-_REMEMBERED:])
+        Returns:
+            False when somebody else is at it.
+        """
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None and not self._is_over(flight):
+                return id(flight) in _OWNED.get()
+            flight = self._flights[key] = _Flight()
+            if len(self._flights) > 4_096:
+                self._flights = {k: f for k, f in self._flights.items() if not self._is_over(f)}
+        _OWNED.set((*_OWNED.get(), id(flight))[-_REMEMBERED:])
+        return True
 
     def end(self, key: bytes) -> None:
         """Say that the answer is there, or will not come; nothing happens if none was awaited."""

@@ -285,12 +285,14 @@ class SemanticCache(BaseCache):
         if question is None:
             return None
         found = self._shielded(self._known, question)
-        if found is None and await self._flights.await_(question.exact):
+        if found is None and not self._flights.claim(question.exact):
+            await self._flights.await_(question.exact)
             found = self._shielded(self._known, question)
         if found is None:
+            self._flights.claim(question.exact)
             found = await run_in_executor(None, self._shielded, self._like, question)
-        if found is None:
-            self._flights.begin(question.exact)
+            if found is not None:
+                self._flights.end(question.exact)
         return found
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
@@ -391,12 +393,14 @@ class SemanticCache(BaseCache):
         if question is None:
             return None
         found = self._shielded(self._known, question)
-        if found is None and self._flights.wait(question.exact):
+        if found is None and not self._flights.claim(question.exact):
+            self._flights.wait(question.exact)
             found = self._shielded(self._known, question)
         if found is None:
+            self._flights.claim(question.exact)
             found = self._shielded(self._like, question)
-        if found is None:
-            self._flights.begin(question.exact)
+            if found is not None:
+                self._flights.end(question.exact)
         return found
 
     def _known(self, question: Question) -> list[Generation] | None:
@@ -660,7 +664,7 @@ class SemanticCache(BaseCache):
         right = same == sight.neighbours[0].answer
         self._counts["checked"] += 1
         self._counts["checked_wrong"] += not right
-        self._decision.learn(sight.features, right)
+        self._decision.learn(sight.features, right, audit=sight.reason == "audit")
         self._unwritten_labels += 1
         if self._unwritten_labels >= _LABELS_PER_WRITE:
             self._write_labels()
@@ -996,6 +1000,7 @@ class SemanticCache(BaseCache):
                 misses=dict(self._misses.most_common()),
                 not_stored=dict(self._not_stored.most_common()),
                 checked=counts["checked"],
+                checked_wrong=counts["checked_wrong"],
                 wrong_per_request=estimate.wrong_per_request,
                 wrong_per_request_bound=estimate.bound,
                 wrong_per_hit=estimate.wrong_per_hit,

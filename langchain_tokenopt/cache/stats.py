@@ -27,6 +27,8 @@ class CacheStats:
     """Answers that were not kept, by reason."""
     checked: int
     """Requests of which both the stored and the true answer are known."""
+    checked_wrong: int
+    """Those of them whose stored answer would have been wrong."""
     wrong_per_request: float
     """Estimated wrong answers per request at the present threshold."""
     wrong_per_request_bound: float

