@@ -30,6 +30,8 @@ _FEWEST: Final = 8
 """Answers below which nothing is foretold."""
 _NEAREST: Final = 40
 """Smallest number of similar answers that a quantile is taken from."""
+_LATEST: Final = 200
+"""Answers that a quantile is taken from where nothing but their age tells them apart."""
 _STEP: Final = 0.01
 """How far one surprise moves the correction; this, the window and the square root below were
 chosen on the first 35 % of the Azure LLM conversation trace of 2023, judged on its next 15 %."""
@@ -301,10 +303,12 @@ class _History:
     def _similar(self, share: float, beside: float | None) -> list[float]:
         """Return the answers given under the most similar conditions, in order of length."""
         count = max(_NEAREST, math.isqrt(len(self)), math.ceil(2 / (1 - share)))
+        if self._beside[0] == self._beside[-1]:
+            beside = self._beside[0]
         if beside is None or count >= len(self):
             return self._ranked
         left, right = bisect_left(self._beside, beside), bisect_right(self._beside, beside)
-        if right - left >= count:
-            return sorted(self._values[right - count : right])  # the latest of those that are equal
+        if right - left >= count:  # nothing tells them apart but time: the latest
+            return sorted(self._values[max(left, right - max(count, _LATEST)) : right])
         start = min(max((left + right - count) // 2, 0), len(self) - count)
         return sorted(self._values[start : start + count])
