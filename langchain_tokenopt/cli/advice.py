@@ -50,13 +50,14 @@ class Recommendation:
 
 # Where a figure begins to call for something. Judgement, not measurement: they are set so that a
 # desk of ten agents in good order gets none.
-ENOUGH_CALLS = 20
+ENOUGH_CALLS = 10
 """Below this many billed calls, shares are chance."""
 ESTIMATED_SHARE = 0.05
 UNFINISHED_SHARE = 0.02
-AGENT_SHARE = 0.35
+FEW_AGENTS = 3
+"""As many that take half of all tokens are worth the work; more are the way the graph is."""
 INPUT_SHARE = 0.85
-"""Of an agent's tokens: it reads far more than it writes, so its prompt is where to save."""
+"""Of their tokens: they read far more than they write, so their prompts are where to save."""
 LONG_ANSWER_TOKENS = 600
 """Mean answer of an agent, some 450 words: more than a report to another agent needs."""
 CACHED_SHARE = 0.10
@@ -129,17 +130,24 @@ def _use_watching_stages(facts: Facts) -> Iterator[Recommendation]:
 
 
 def _shorten_prompts(facts: Facts) -> Iterator[Recommendation]:
+    """Name the few agents that take half of all tokens, if reading is what takes them."""
+    whole = facts.totals.total_tokens
     if facts.totals.billed_calls < ENOUGH_CALLS:
         return
-    for agent, totals in facts.by_agent.items():
-        share = _share(totals.total_tokens, facts.totals.total_tokens)
-        reading = _share(totals.input_tokens, totals.total_tokens)
-        if share >= AGENT_SHARE and reading >= INPUT_SHARE:
-            yield Recommendation(
-                f"{agent} takes {share:.0%} of all tokens, and {reading:.0%} of that is what it "
-                f"reads.",
-                "Shorten its prompt: PromptCompressor, or ContextCompressor for a long history.",
-            )
+    named, taken, read = [], 0, 0
+    for agent, totals in sorted(facts.by_agent.items(), key=lambda item: -item[1].total_tokens):
+        named.append(agent)
+        taken += totals.total_tokens
+        read += totals.input_tokens
+        if 2 * taken >= whole:
+            break
+    if len(named) <= FEW_AGENTS and _share(read, taken) >= INPUT_SHARE:
+        yield Recommendation(
+            f"{' and '.join(named)} {'takes' if len(named) == 1 else 'take'} "
+            f"{_share(taken, whole):.0%} of all tokens, and {_share(read, taken):.0%} of that is "
+            f"input.",
+            "Shorten the prompts: PromptCompressor, or ContextCompressor for a long history.",
+        )
 
 
 def _shorten_answers(facts: Facts) -> Iterator[Recommendation]:

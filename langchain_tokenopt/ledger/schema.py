@@ -337,7 +337,7 @@ class Place:
     def _connect_sqlite(self) -> sqlite3.Connection:
         assert self.path is not None
         if self.read_only:
-            return self._look(self.path)
+            return self._connect_to_ask(self.path)
         connection = self._connect("file:" + quote(str(self.path.absolute())))
         try:
             _switch_to_wal(connection)
@@ -346,6 +346,20 @@ class Place:
         except sqlite3.Error:
             connection.close()
             raise
+        return connection
+
+    def _connect_to_ask(self, path: Path) -> sqlite3.Connection:
+        """Open *path* to read, and leave no files of the write-ahead log behind.
+
+        A connection that may not write cannot clear them away, so this one only promises not to.
+        """
+        connection = self._connect("file:" + quote(str(path.absolute())) + "?mode=rw")
+        try:
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            return self._look(path)
         return connection
 
     def _look(self, path: Path) -> sqlite3.Connection:

@@ -205,6 +205,16 @@ def test_a_reader_sees_what_a_writer_commits(path):
         assert 1 == reader.totals().calls
 
 
+def test_a_reader_leaves_no_files_behind(path):
+    """After asking, the ledger is one file again."""
+    with Ledger(path) as ledger:
+        ledger.record(record())
+    with Ledger(path, read_only=True) as reader:
+        reader.totals()
+
+    assert [path] == list(path.parent.iterdir())
+
+
 def test_a_reader_does_not_write(path):
     """Recording into a ledger opened for reading is a mistake, and said to be one."""
     Ledger(path).close()
