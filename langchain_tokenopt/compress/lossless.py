@@ -531,7 +531,7 @@ def lossless(text: str, count: Count, *, prose: bool = True) -> str:
     return "".join(pieces)
 
 
-SHORTEST_DUPLICATE = 60
+SHORTEST_DUPLICATE = 20
 """Characters; shorter sentences are repeated on purpose."""
 
 

@@ -602,7 +602,7 @@ class _Job:
         """Nothing fits whole: keep the beginning of the best unit."""
 
         def measure(units: Sequence[Unit], kept: list[bool]) -> int:
-            return task.measure(task.assemble(replace(layout, units=units), kept))
+            return task.measure(task.assemble(replace(layout, units=list(units)), kept))
 
         found = cut_best(layout.texts, layout.units, likely, limit, measure)
         if found is None:

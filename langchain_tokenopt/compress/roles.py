@@ -274,8 +274,9 @@ def _by_paragraphs(text: str, units: list[Unit]) -> list[int]:
     """Nothing is announced: a first paragraph may instruct, a last one ask; the rest are passages."""
     paragraphs = _paragraphs(text, units)
     for number, (first, end) in enumerate(paragraphs):
-        for unit in units[first:end]:
-            unit.passage = number if _has_own_topic(units, first, end) else 0
+        if _has_own_topic(units, first, end):
+            for unit in units[first:end]:
+                unit.passage = number + 1
     if len(paragraphs) == 1:
         return _sentences_outside(text, units)
     outside: list[int] = []
@@ -338,10 +339,8 @@ _QUESTION_LABELS = frozenset(
 
 def _behind(text: str, units: list[Unit], outside: list[int], label: int) -> str:
     """Return the text between a label and the next label or the end of what is outside."""
-    end = label + 1
-    while (
-        end < len(units) and units[end].kind not in ("label", "heading", "tag") and end in outside
-    ):
+    end, free = label + 1, set(outside)
+    while end < len(units) and units[end].kind not in ("label", "heading", "tag") and end in free:
         end += 1
     return text[units[label].end : units[end - 1].end].strip()
 

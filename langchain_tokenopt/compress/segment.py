@@ -13,7 +13,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from langchain_tokenopt.compress.protect import quoted_spans, verbatim_spans
 
@@ -170,7 +170,10 @@ class _Lines:
         line = self.lines[row]
         body = line.lstrip(" \t")
         if not body.strip():
-            return "prose", row + 1
+            end = row + 1
+            while end < len(self.lines) and self.lines[end].isspace():
+                end += 1
+            return "prose", end
         first = body[0]
         if first in "`~" and (fence := _FENCE.match(line)):
             return "code", self._fence_end(row, fence.group(1))
@@ -302,12 +305,38 @@ def json_end(text: str, start: int) -> int:
         A negative number when there is none: minus the characters that were read in vain. Empty
         and tiny values (``[1]``, ``{}``), which prose also contains, count as none.
     """
+    if not _JSON_BEGINS.match(text, start):
+        return -1
+    try:
+        if len(text) - start > _GLANCE:
+            # The error's line number is counted from the beginning of the text: keep that short.
+            _decoder.raw_decode(text[start : start + _GLANCE])
+        value, end = _decoder.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        if error.doc is text or error.pos < _GLANCE - 100:
+            return -max(1, error.pos if error.doc is text else 1)
+        return _whole_json_end(text, start)
+    except RecursionError:
+        return -max(1, len(text) - start)
+    return _json_or_less(value, end)
+
+
+def _whole_json_end(text: str, start: int) -> int:
+    """Parse JSON that is longer than a glance."""
     try:
         value, end = _decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        return -max(1, error.pos - start)
+        return -max(1, error.pos)
     except RecursionError:
         return -max(1, len(text) - start)
+    return _json_or_less(value, end)
+
+
+_GLANCE = 2_000
+_JSON_BEGINS = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"\d\-tfn\]]")
+
+
+def _json_or_less(value: Any, end: int) -> int:
     if isinstance(value, dict) or (isinstance(value, list) and len(value) > 1):
         return end if value else -1
     return end if isinstance(value, list) and value and isinstance(value[0], dict | list) else -1

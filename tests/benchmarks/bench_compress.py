@@ -99,10 +99,12 @@ def by_compressor(**options: Any) -> Method:
 
 
 def in_one_message(question: Question, documents: list[Document], budget: int) -> str:
-    """The frame (instruction, question, heading marks of kept passages) is on top of the budget."""
+    """The same share of the passages as they stand there; instruction and question are on top."""
     frame = tokens_of(one_message(question, []))
     prompt = one_message(question, documents)
-    result = PromptCompressor(budget + frame, model=MODEL, remember=0).compress(
+    divisor = round(tokens_of(join_documents(documents)) / budget)
+    budget = (tokens_of(prompt) - frame) // divisor
+    result = PromptCompressor(budget + frame + 8, model=MODEL, remember=0).compress(
         [HumanMessage(prompt)]
     )
     text = result.content[0].content
