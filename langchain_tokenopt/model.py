@@ -45,13 +45,16 @@ from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.host_cache import HostCache
 from langchain_tokenopt.messages import as_chunk
 from langchain_tokenopt.passage import Passage, Step
-from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage
+from langchain_tokenopt.stage import AMBIENT, Answer, ModelRequest, Phase, Stage
 from langchain_tokenopt.usage import StagedRun, publish_run, published_run, withdraw_run
 
 __all__ = ["Level", "optimize", "stages_of"]
 
 Model = TypeVar("Model", bound=Runnable[Any, Any])
 Level = Literal["none", "balanced", "aggressive", "maximum"]
+
+_ALONE = (Phase.CACHE, Phase.ROUTE, Phase.BUDGET)
+"""Phases in which there is room for one stage."""
 
 DISABLE_VARIABLE = "TOKENOPT_DISABLE"
 """Set it to 1 and every stage lets everything pass."""
@@ -114,6 +117,10 @@ def stages_of(level: Level) -> list[Stage]:
 
 
 def _as_stage(stage: object) -> Stage:
+    if hasattr(stage, "lent"):  # a budget, which may not import what shortens
+        from langchain_tokenopt.shortening import SHORTENING
+
+        stage = stage.lent(SHORTENING)
     if isinstance(stage, Stage):
         return stage
     if isinstance(stage, BaseCache):
@@ -190,11 +197,27 @@ def _refuse_contradictions(stages: Sequence[Stage]) -> None:
             raise ValueError(
                 f"optimize() got two stages of the kind {_name(first)}; give one, or combine them."
             )
-        if first.phase == second.phase and first.phase in (Phase.CACHE, Phase.ROUTE, Phase.BUDGET):
+        if first.phase == second.phase and first.phase in _ALONE:
             raise ValueError(
                 f"{_name(first)} and {_name(second)} are both {first.phase.name} stages and would "
                 f"contradict each other; give one of them."
             )
+
+
+def _with_ambient(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Add the stages of the context in which the call is made; the model's own come first."""
+    ambient = AMBIENT.get()
+    if not ambient:
+        return stages
+    added = [
+        stage
+        for stage in map(_as_stage, ambient)
+        if not any(
+            type(own) is type(stage) or (own.phase == stage.phase and stage.phase in _ALONE)
+            for own in stages
+        )
+    ]
+    return tuple(sorted((*stages, *added), key=lambda stage: stage.phase))
 
 
 def _name(stage: object) -> str:
@@ -393,7 +416,8 @@ def _begin(
 ) -> Passage:
     """Collect what holds for a call made now: stages, cache, who calls."""
     seam: _Seam = model._tokenopt_seam  # type: ignore[attr-defined]
-    stages = () if os.environ.get(DISABLE_VARIABLE) == "1" else seam.stages
+    disabled = os.environ.get(DISABLE_VARIABLE) == "1"
+    stages = () if disabled else _with_ambient(seam.stages)
     request = ModelRequest(
         model=_bare(model),
         messages=messages,

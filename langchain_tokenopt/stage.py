@@ -11,6 +11,7 @@ a :class:`Trip`, which sees the request on the way out and the answer on the way
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Protocol, runtime_checkable
@@ -25,6 +26,7 @@ from langchain_tokenopt.tokens import count_messages, counter_for
 from langchain_tokenopt.usage import StagedRun, Usage
 
 __all__ = [
+    "AMBIENT",
     "Again",
     "Answer",
     "ModelRequest",
@@ -230,6 +232,10 @@ class Stage(Protocol):
     def open(self, request: ModelRequest) -> Trip | None:
         """Begin a trip, or return ``None``: nothing to do for this request."""
         ...
+
+
+AMBIENT: ContextVar[tuple[Stage, ...]] = ContextVar("langchain_tokenopt_ambient", default=())
+"""Stages that every staged model uses here besides its own, where it has none of that kind."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,247 @@
+"""The plan as a stage around a model: reserve, send what fits, settle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGeneration
+
+from langchain_tokenopt.budget.account import Denial, Hold
+from langchain_tokenopt.budget.demand import (
+    correction_for,
+    input_tokens_of,
+    made_up_answer,
+    with_cap,
+)
+from langchain_tokenopt.budget.ladder import FINAL, Draft, Shortening, climb, provider_of
+from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
+from langchain_tokenopt.budget.unstaged import is_unknown_end
+from langchain_tokenopt.messages import append_to_last_user
+from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Trip
+from langchain_tokenopt.tokens import counter_for, model_name_of
+from langchain_tokenopt.usage import Usage, attribution_of
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.budget.plan import BudgetPlan
+
+__all__ = ["DEGRADED", "PlanStage"]
+
+STAGE: Final = "BudgetPlan"
+"""The name under which a call says that its budget acted."""
+DEGRADED: Final = "tokenopt_degraded"
+"""Key in ``response_metadata`` of an answer that was degraded: which rungs were taken."""
+
+
+@dataclass(frozen=True)
+class PlanStage:
+    """A plan around a model, with what the socket lends it.
+
+    Args:
+        plan: Whose budget it is.
+        lent: Ways to shorten; ``None``: calls are bounded and refused, never shortened.
+    """
+
+    plan: BudgetPlan
+    lent: Shortening | None = None
+
+    phase = Phase.BUDGET
+
+    @property
+    def blocking(self) -> bool:
+        """True when the account is kept in a file."""
+        run = current_run()
+        return run is not None and run.account.blocking
+
+    @property
+    def fingerprint(self) -> str:
+        """Name every setting that changes answers."""
+        return self.plan.fingerprint
+
+    def open(self, request: ModelRequest) -> Trip | None:
+        """Reserve what the call needs, made smaller where it must be.
+
+        Raises:
+            NoBudgetRunError: Outside of ``plan.run()``.
+            BudgetExceededError: The call does not fit, and ``on_exceed`` is ``"raise"``.
+        """
+        run = current_run()
+        agent = attribution_of(request.run.metadata).agent
+        if run is None or run.plan != self.plan:
+            elsewhere = "" if run is None else f" (the run here is of {run.plan.name!r})"
+            raise NoBudgetRunError(
+                f"A model under the plan {self.plan.name!r} was called for {agent!r} outside of "
+                f"its run{elsewhere}. Call it inside 'with plan.run():', or, in a thread that you "
+                f"start yourself, with contextvars.copy_context().run(...)."
+            )
+        if request.observe:
+            return None
+        run.refuse_if_over()
+        found = climb(request, run, agent, self.lent)
+        if isinstance(found, Denial):
+            return self._refused(request, run, agent, found)
+        draft, _, hold = found
+        for rung in draft.rungs:
+            run.note_degraded(agent, rung, hold, request.run.run_id)
+        return self._sent(draft, run, agent, hold)
+
+    def _refused(self, request: ModelRequest, run: BudgetRun, agent: str, denial: Denial) -> Trip:
+        """Answer in the model's place, or raise."""
+        if self.plan.on_exceed == "raise":
+            raise run.exceed(denial)
+        run.note_degraded(agent, FINAL, None, request.run.run_id)
+        text = (
+            f"[No answer: the token budget of {agent!r} is used up; {denial.available_tokens:,} "
+            f"of {denial.limit_tokens:,} tokens are left and {denial.needed_tokens:,} are needed.]"
+        )
+        message = made_up_answer(request, text)
+        message.response_metadata = {DEGRADED: [FINAL]}
+        request.run.answered_by = STAGE
+        request.run.stages.append(STAGE)
+        return Trip(request, Answer.of(message, storable=False))
+
+    def _sent(self, draft: Draft, run: BudgetRun, agent: str, hold: Hold) -> Trip:
+        """Bound the answer by what is held, and go with it."""
+        request, limit = draft.request, None
+        request.run.stages.append(STAGE)
+        if draft.words is not None and self.lent is not None:
+            limit = self.lent.word_limit(draft.words, hold.max_output_tokens).open(request)
+            request = request if limit is None else limit.request
+        if self.plan.tell:
+            left = max(0, run.account.available(agent))
+            line = (
+                f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
+            )
+            request = request.override(messages=append_to_last_user(request.messages, line))
+        counted, exact = input_tokens_of(request)
+        sent = correction_for(request.model).applied(counted, exact=exact)
+        times = request.kwargs.get("n") or getattr(request.model, "n", None) or 1
+        request, _ = with_cap(request, max(1, (hold.tokens - sent) // times))
+        trip_type = _WatchingTrip if limit is not None or request.streaming else _BudgetTrip
+        return trip_type(request, self.lent, draft, run, agent, hold, counted, limit)
+
+
+class _BudgetTrip(Trip):
+    """One call that has been paid for in advance."""
+
+    def __init__(
+        self,
+        request: ModelRequest,
+        lent: Shortening | None,
+        draft: Draft,
+        run: BudgetRun,
+        agent: str,
+        hold: Hold,
+        counted: int,
+        limit: Trip | None,
+    ) -> None:
+        super().__init__(request)
+        self._lent = lent
+        self._draft = draft
+        self._run = run
+        self._agent = agent
+        self._hold = hold
+        self._counted = counted
+        self._limit = limit
+        self._received_before = len(request.run.received)
+
+    def close(self, answer: Answer) -> Answer:
+        """Charge what the answer has used."""
+        usage = self._reported(answer)
+        account = self._run.account
+        if usage is None or self.request.run.stopped:
+            arrived = Usage(self._counted, self._arrived(answer))
+            if usage is not None:  # Anthropic tells the input with the first piece
+                arrived = Usage(usage.input_tokens, max(usage.output_tokens, arrived.output_tokens))
+            stopped = self.request.run.stopped
+            account.settle(self._hold, arrived, outcome="cancelled" if stopped else "answered")
+        else:
+            account.settle(self._hold, usage, cost_nano_usd=self._cost(usage))
+            self._learn(usage)
+        if self._limit is not None:
+            closed = self._limit.close(answer)
+            answer = closed if isinstance(closed, Answer) else answer
+        return self._marked(answer)
+
+    def failed(self, error: BaseException) -> None:
+        """Charge what arrived of a call that brought no answer; free what was never sent."""
+        run, account = self._run, self._run.account
+        run.note_failure()
+        received = self._text()
+        if received or not isinstance(error, Exception):
+            tokens = counter_for(self.request.model).count(received).tokens
+            account.settle(self._hold, Usage(self._counted, tokens), outcome="cancelled")
+        elif is_unknown_end(error):
+            account.settle(self._hold, None)
+        else:
+            account.release(self._hold)
+        if self._limit is not None:
+            self._limit.failed(error)
+
+    def _reported(self, answer: Answer) -> Usage | None:
+        """Return what the provider said; several generations share one bill."""
+        told = (
+            getattr(generation.message, "usage_metadata", None) or {}
+            for generation in answer.result.generations
+        )
+        usages = [Usage.from_metadata(usage) for usage in told if "input_tokens" in usage]
+        return max(usages, key=lambda usage: usage.total_tokens, default=None)
+
+    def _arrived(self, answer: Answer) -> int:
+        """Count what came, before any stage cut it."""
+        text = self._text() or "".join(g.message.text for g in answer.result.generations)
+        return counter_for(self.request.model).count(text).tokens
+
+    def _text(self) -> str:
+        return "".join(self.request.run.received[self._received_before :])
+
+    def _cost(self, usage: Usage) -> int | None:
+        model = self.request.model
+        if self._run.plan.total_usd is None:
+            return None
+        return self._run.cost_of(
+            model_name_of(model), provider_of(model), usage.input_tokens, usage.output_tokens
+        )
+
+    def _learn(self, usage: Usage) -> None:
+        model, run = self.request.model, self._run
+        correction_for(model).learn(counted=self._counted, reported=usage.input_tokens)
+        run.forecaster.observe(
+            self._agent,
+            usage.output_tokens,
+            model=model_name_of(model),
+            input_tokens=usage.input_tokens,
+            max_words=self._draft.words,
+            run_id=self.request.run.run_id,
+        )
+
+    def _marked(self, answer: Answer) -> Answer:
+        """Count the words that are shown, and mark what was degraded."""
+        words = self._draft.words
+        if words is not None and self._lent is not None and not answer.message.tool_calls:
+            shown = self._lent.count_words(answer.message.text)
+            self._run.note_words(self._agent, kept=shown <= words)
+        if not self._draft.rungs:
+            return answer
+        generations: list[Any] = []
+        for generation in answer.result.generations:
+            said = {**generation.message.response_metadata, DEGRADED: list(self._draft.rungs)}
+            message = generation.message.model_copy(update={"response_metadata": said})
+            info = generation.generation_info
+            generations.append(ChatGeneration(message=message, generation_info=info))
+        result = answer.result.model_copy(update={"generations": generations})
+        return answer.override(result=result, storable=False)
+
+
+class _WatchingTrip(_BudgetTrip):
+    """A call whose pieces are seen as they come: to stop it, or to know what was sent."""
+
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        """Let the word limit decide, where there is one."""
+        return (chunk,) if self._limit is None else self._limit.chunk(chunk)
+
+    def finish(self) -> Iterable[AIMessageChunk]:
+        """Return what the word limit has held back."""
+        return () if self._limit is None else self._limit.finish()

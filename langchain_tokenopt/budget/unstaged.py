@@ -1,0 +1,235 @@
+"""Calls of models that nobody staged: reserved and charged all the same, refused when all is spent.
+
+LangChain tells an inline handler of every call before it is sent, and an error raised there stops
+the call. What it cannot do is shorten a prompt or bound an answer; that takes ``optimize``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+from langchain_core.tracers.context import register_configure_hook
+
+from langchain_tokenopt.budget.account import Hold
+from langchain_tokenopt.budget.demand import correction_for
+from langchain_tokenopt.reported import is_marked_hit, reported_usage, written
+from langchain_tokenopt.tokens import count_messages, counter_for
+from langchain_tokenopt.usage import Usage, attribution_of, published_run
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.budget.run import BudgetRun
+
+__all__ = ["HANDLER", "UnstagedCalls"]
+
+_UNBOUNDED_ANSWER: Final = 2_048
+"""Reserved for an answer that has no ``max_tokens`` and that nothing is known about."""
+_LEAST_ANSWER: Final = 64
+"""An unbounded call is sent when at least this much is left for its answer."""
+_CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+@dataclass(slots=True)
+class _Call:
+    hold: Hold
+    agent: str
+    model: str
+    counted: int
+    received: list[str] = field(default_factory=list)
+
+
+class UnstagedCalls(BaseCallbackHandler):
+    """Reserves before a call is sent, and settles when it has ended. Staged models are left alone.
+
+    Args:
+        run: Whose account pays.
+    """
+
+    run_inline = True
+    """In async code LangChain would otherwise run a sync handler in a thread, too late."""
+    raise_error = True
+    """A refusal must reach the caller."""
+    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
+
+    def __init__(self, run: BudgetRun) -> None:
+        self._run = run
+        self._calls: dict[UUID, _Call] = {}
+        self._lock = threading.Lock()
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any] | None,
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Reserve what the call can cost.
+
+        Raises:
+            BudgetExceededError: The budget does not have it.
+        """
+        if published_run(run_id) is None:
+            params = kwargs.get("invocation_params") or {}
+            model = _model(metadata, params)
+            counted = count_messages(messages[0], params.get("tools"), model)
+            self._begin(run_id, metadata or {}, params, model, counted.tokens, counted.exact)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any] | None,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Reserve what a call of a completion model can cost.
+
+        Raises:
+            BudgetExceededError: The budget does not have it.
+        """
+        params = kwargs.get("invocation_params") or {}
+        model = _model(metadata, params)
+        counted = counter_for(model).count(prompts[0])
+        self._begin(run_id, metadata or {}, params, model, counted.tokens, counted.exact)
+
+    def _begin(
+        self,
+        run_id: UUID,
+        metadata: Mapping[str, Any],
+        params: Mapping[str, Any],
+        model: str,
+        counted: int,
+        exact: bool,
+    ) -> None:
+        run = self._run
+        agent = attribution_of(metadata).agent
+        run.note_unstaged(agent, model or "a model without a name")
+        run.refuse_if_over()
+        sent = correction_for(model).applied(counted, exact=exact)
+        cap = min(
+            (params[name] for name in _CAPS if isinstance(params.get(name), int)), default=None
+        )
+        longest = run.forecaster.quantile(0.99, agent, model=model) or _UNBOUNDED_ANSWER
+        wanted = longest if cap is None else cap
+        hold = run.account.reserve(
+            agent,
+            sent,
+            wanted,
+            min_output_tokens=min(wanted, _LEAST_ANSWER) if cap is None else None,
+            cost_nano_usd=run.cost_of(model, metadata.get("ls_provider"), sent, wanted),
+        )
+        if not isinstance(hold, Hold):
+            raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
+        with self._lock:
+            self._calls[run_id] = _Call(hold, agent, model, counted)
+        self._watch_task(run_id)
+
+    def _watch_task(self, run_id: UUID) -> None:
+        """See to it that a cancelled call is charged: LangChain does not tell of its end."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no event loop here
+            return
+        if task is not None:
+            task.add_done_callback(lambda done: self._give_up(run_id, done.cancelled()))
+
+    def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
+        call = self._calls.get(run_id)
+        if call is not None and (is_cancelled or not call.received):
+            self.on_llm_error(asyncio.CancelledError(), run_id=run_id)
+
+    def on_llm_new_token(
+        self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Take note of a piece of the answer: a stream may end before any usage is reported."""
+        call = self._calls.get(run_id)
+        if call is not None:
+            call.received.append(
+                written(token if chunk is None else getattr(chunk, "message", token))
+            )
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Charge what the call has used."""
+        call = self._pop(run_id)
+        if call is None:
+            return
+        generations = response.generations[0] if response.generations else []
+        usage = reported_usage(response, generations)
+        if not call.received and generations and is_marked_hit(generations[0], run_id):
+            self._run.account.settle(call.hold, usage, outcome="cached")
+            return
+        if usage is None:
+            usage = Usage(call.counted, self._count(call, generations))
+        else:
+            correction_for(call.model).learn(counted=call.counted, reported=usage.input_tokens)
+        self._run.forecaster.observe(call.agent, usage.output_tokens, model=call.model)
+        self._settle(call, usage)
+
+    def on_llm_error(
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        response: LLMResult | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Charge what arrived, with a margin; free the reservation of what was never sent."""
+        call = self._pop(run_id)
+        if call is None:
+            return
+        self._run.note_failure()
+        generations = response.generations[0] if response and response.generations else []
+        if call.received or generations or not isinstance(error, Exception):
+            usage = Usage(call.counted, self._count(call, generations))
+            self._run.account.settle(call.hold, usage, outcome="cancelled")
+        elif is_unknown_end(error):
+            self._run.account.settle(call.hold, None)
+        else:
+            self._run.account.release(call.hold)
+
+    def _pop(self, run_id: UUID) -> _Call | None:
+        with self._lock:
+            return self._calls.pop(run_id, None)
+
+    def _count(self, call: _Call, generations: Sequence[Any]) -> int:
+        text = "".join(call.received) or "".join(
+            written(getattr(generation, "message", generation.text)) for generation in generations
+        )
+        return counter_for(call.model).count(text).tokens
+
+    def _settle(self, call: _Call, usage: Usage) -> None:
+        cost = self._run.cost_of(call.model, None, usage.input_tokens, usage.output_tokens)
+        self._run.account.settle(call.hold, usage, cost_nano_usd=cost)
+
+
+def is_unknown_end(error: BaseException) -> bool:
+    """Whether a call that failed may have been answered, and billed, all the same.
+
+    A refusal says so with a status; a connection that could not be made brought nothing. A request
+    that timed out was under way.
+    """
+    if getattr(error, "status_code", None) is not None:
+        return False
+    return isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
+
+
+def _model(metadata: Mapping[str, Any] | None, params: Mapping[str, Any]) -> str:
+    named = (metadata or {}).get("ls_model_name") or params.get("model") or params.get("model_name")
+    return str(named or "")
+
+
+HANDLER: ContextVar[UnstagedCalls | None] = ContextVar(
+    "langchain_tokenopt_unstaged_calls", default=None
+)
+register_configure_hook(HANDLER, inheritable=True)
