@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import sqlite3
 import statistics
 import subprocess
@@ -63,10 +64,10 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
-def write_month(path: Path, calls: int) -> list[float]:
-    """Write *calls* calls; return rows per second of every part."""
+def write_month(path: Path, calls: int) -> tuple[list[float], list[float]]:
+    """Write *calls* calls; return rows per second, and per second of CPU, of every part."""
     source = desk_calls(calls)
-    rates = []
+    rates, of_cpu = [], []
     with Ledger(path) as ledger:
         while part := list(itertools.islice(source, PART)):
             gc.collect()
@@ -76,8 +77,10 @@ def write_month(path: Path, calls: int) -> list[float]:
                     ledger.record(call)
                 ledger.flush()
 
+            begin = time.process_time()
             rates.append(len(part) / timed(write))
-    return rates
+            of_cpu.append(len(part) / (time.process_time() - begin))
+    return rates, of_cpu
 
 
 def write_contended(folder: Path, processes: int, calls: int) -> float:
@@ -168,16 +171,25 @@ def answers(path: Path, rounds: int) -> dict[str, Any]:
     return figures
 
 
-def command_line(path: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of ``tokenopt daily`` as a new process, start included, bytecode compiled."""
+def command_line(path: Path, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Seconds, and CPU seconds, of ``tokenopt daily`` as a new process, start included, bytecode compiled."""
     script = Path(sys.executable).with_name("tokenopt")
     environment = {**os.environ, "TOKENOPT_LEDGER": str(path)}
 
     def run() -> None:
         subprocess.run([script, "daily"], env=environment, check=True, capture_output=True)
 
+    def cpu() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     run()
-    return spread([timed(run) for _ in range(rounds)], 3)
+    wall, of_cpu = [], []
+    for _ in range(rounds):
+        begin = cpu()
+        wall.append(timed(run))
+        of_cpu.append(cpu() - begin)
+    return spread(wall, 3), spread(of_cpu, 3)
 
 
 class _Asked:
@@ -265,6 +277,48 @@ def killed(folder: Path, kills: int) -> dict[str, Any]:
     }
 
 
+def as_markdown(figures: dict[str, Any], load: tuple[float, float]) -> str:
+    """Return the README's table."""
+
+    def row(title: str, found: dict[str, Any], unit: str) -> str:
+        middle, low, high = (f"{found[name]:,.6g}" for name in ("median", "min", "max"))
+        return f"| {title} | {middle} {unit} | {low} to {high} | {found['n']} |"
+
+    calls, killed = f"{figures['calls']:,} calls", figures["kill_9"]
+    alone, chained = figures["overhead"]["model"], figures["overhead"]["prompt | model | parser"]
+    lost = killed["acknowledged_but_missing"] + killed["doubled"] + len(killed["check_found"])
+    lines = [
+        "| what | median | range | n |",
+        "|---|---|---|---|",
+        row("rows written per second, rollups included", figures["rows_per_second"], "rows"),
+        row("the same per second of CPU time", figures["rows_per_cpu_second"], "rows"),
+        row(
+            "the same, four processes on one file",
+            figures["four_processes_rows_per_second"],
+            "rows",
+        ),
+        row(f"group {calls} by agent", figures["answers_ms"]["group by agent"], "ms"),
+        row(
+            f"`tokenopt daily` over {calls}, start included", figures["tokenopt_daily_seconds"], "s"
+        ),
+        row("the same in CPU time", figures["tokenopt_daily_cpu_seconds"], "s"),
+        f"| bytes per call at {calls} | {figures['size']['bytes_per_call']} | | 1 |",
+        f"| a bare model call with handler and ledger / with langchain-core's handler | "
+        f"{alone['call_with_ours_over_call_with_core']:.2f} | | "
+        f"{alone['microseconds_per_call']['no callback']['n']} |",
+        f"| the same, `prompt \\| model \\| parser` | "
+        f"{chained['call_with_ours_over_call_with_core']:.2f} | | "
+        f"{chained['microseconds_per_call']['no callback']['n']} |",
+        f"| `kill -9` of {killed['processes']} writers: lost, doubled or inconsistent | {lost} of "
+        f"{killed['calls_acknowledged']:,} | | {killed['kills']} kills |",
+    ]
+    note = (
+        f"`make bench-ledger`; {os.cpu_count()} shared CPUs, load average {load[0]:.1f} to "
+        f"{load[1]:.1f}; CPU time says what it costs where nobody else computes."
+    )
+    return "\n".join([*lines, "", note]) + "\n"
+
+
 def main() -> None:
     """Measure everything and write the figures."""
     options = argparse.ArgumentParser()
@@ -273,13 +327,18 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=11)
     chosen = options.parse_args()
     figures: dict[str, Any] = {"calls": chosen.calls}
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "month.db"
-        figures["rows_per_second"] = spread(write_month(path, chosen.calls), 0)
+        rates, of_cpu = write_month(path, chosen.calls)
+        figures["rows_per_second"] = spread(rates, 0)
+        figures["rows_per_cpu_second"] = spread(of_cpu, 0)
         figures["size"] = sizes(path, chosen.calls)
         figures["answers_ms"] = answers(path, chosen.rounds)
-        figures["tokenopt_daily_seconds"] = command_line(path, chosen.rounds)
+        wall, of_cpu = command_line(path, chosen.rounds)
+        figures["tokenopt_daily_seconds"] = wall
+        figures["tokenopt_daily_cpu_seconds"] = of_cpu
         figures["four_processes_rows_per_second"] = spread(
             [write_contended(Path(tempfile.mkdtemp(dir=folder)), 4, 20_000) for _ in range(3)], 0
         )
@@ -292,7 +351,10 @@ def main() -> None:
             ),
         }
         figures["kill_9"] = killed(folder, chosen.kills)
-    write_result("ledger", COMMAND, figures, "SQLAlchemy", "langchain-tokenopt")
+    loads = sorted((load_before, os.getloadavg()[0]))
+    figures["load_average"] = [round(load, 1) for load in loads]
+    written = write_result("ledger", COMMAND, figures, "SQLAlchemy", "langchain-tokenopt")
+    written.with_suffix(".md").write_text(as_markdown(figures, (loads[0], loads[1])))
     print(json.dumps(figures, indent=1))
 
 
