@@ -1,7 +1,5 @@
 """Word limits: what is shown, what is asked for, what is stopped."""
 
-
-
 from __future__ import annotations
 
 import threading
@@ -855,3 +853,75 @@ def test_a_whole_result_keeps_its_other_parts():
     answer = optimize(Whole(), WordLimit(2)).invoke("?")
 
     assert ("One two.", "x", 1) == (answer.text, answer.id, answer.response_metadata["a"])
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written_ledger(tmp_path):
+    """A ledger of two agents: one talks too long, one obeys."""
+    from langchain_tokenopt.ledger import Ledger
+
+    path, limit = tmp_path / "spend.db", WordLimit(10)
+    with Ledger(path) as ledger:
+        handler = TokenUsageCallbackHandler(sinks=[ledger])
+        answers = [LONG, "Short.", "Short."]
+        bare = fake_chat("_stream", answers=answers, model="gpt-4o", callbacks=[handler])
+        model = optimize(bare, limit)
+        for agent in ("talker", "poet", "poet"):
+            model.invoke("Why?", config={"metadata": {"tokenopt_agent": agent}})
+        optimize(bare, limit, observe=True).invoke("Why?")
+    return path, limit
+
+
+def test_the_ledger_tells_the_same_as_the_limit(written_ledger):
+    """What is stored is enough to say how well agents kept to it."""
+    from langchain_tokenopt.ledger import Ledger
+    from langchain_tokenopt.limits.outcome import compliance_of
+
+    path, limit = written_ledger
+    with Ledger(path, read_only=True) as ledger:
+        assert limit.compliance() == compliance_of(ledger.calls())
+
+
+def test_tokenopt_limits_shows_compliance(written_ledger):
+    """A row per agent, estimates marked; the same figures as JSON."""
+    import json
+
+    from typer.testing import CliRunner
+
+    from langchain_tokenopt.cli import app
+
+    path, limit = written_ledger
+
+    shown = CliRunner().invoke(app, ["limits", "--ledger", str(path)])
+    as_json = CliRunner().invoke(app, ["limits", "--ledger", str(path), "--json"])
+
+    assert (0, 0) == (shown.exit_code, as_json.exit_code)
+    rows = {row["agent"]: row for row in json.loads(as_json.stdout)}
+    assert ["poet", "talker"] == list(rows)
+    assert (1, 0.0, True) == (
+        rows["talker"]["stopped"],
+        rows["talker"]["obeyed_ratio"],
+        rows["talker"]["estimated"],
+    )
+    assert limit.compliance()["poet"].saved_tokens == rows["poet"]["saved_tokens"]
+    poet, talker, *_ = (line.split() for line in shown.stdout.splitlines()[1:])
+    assert ["poet", "2", "2", "100%", "0", "0"] == poet[:6]
+    assert ["talker", "1", "1", "0%", "0", "1"] == talker[:6]
+    assert talker[6].startswith("~")
+
+
+def test_tokenopt_limits_says_what_is_missing(tmp_path):
+    """No ledger, or one without limits: one line, exit code 1."""
+    from typer.testing import CliRunner
+
+    from langchain_tokenopt.cli import app
+    from langchain_tokenopt.ledger import Ledger
+
+    Ledger(tmp_path / "empty.db").close()
+
+    for name, words in (("none.db", "none.db"), ("empty.db", "no answers under a word limit")):
+        shown = CliRunner().invoke(app, ["limits", "--ledger", str(tmp_path / name)])
+        assert (1, True) == (shown.exit_code, words in shown.stderr)
