@@ -172,7 +172,7 @@ def answers(path: Path, rounds: int) -> dict[str, Any]:
 
 
 def command_line(path: Path, rounds: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Seconds, and CPU seconds, of ``tokenopt daily`` as a new process, start included, bytecode compiled."""
+    """Seconds, and CPU seconds, of ``tokenopt daily`` as a new process with compiled bytecode."""
     script = Path(sys.executable).with_name("tokenopt")
     environment = {**os.environ, "TOKENOPT_LEDGER": str(path)}
 
