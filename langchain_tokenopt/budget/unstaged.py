@@ -232,4 +232,6 @@ def _model(metadata: Mapping[str, Any] | None, params: Mapping[str, Any]) -> str
 HANDLER: ContextVar[UnstagedCalls | None] = ContextVar(
     "langchain_tokenopt_unstaged_calls", default=None
 )
-register_configure_hook(HANDLER, inheritable=True)
+# Not inherited, so that it is added anew for each model, behind the model's own handlers: one of
+# those tells that the model is staged.
+register_configure_hook(HANDLER, inheritable=False)
