@@ -7,6 +7,7 @@ and never an example; neither is any text behind a blank line.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -59,12 +60,12 @@ class Example:
 
 
 def find_examples(text: str) -> list[Example]:
-    """Return the few-shot examples in *text*; empty unless there are at least two.
+    r"""Return the few-shot examples in *text*; empty unless there are at least two.
 
     Example:
-        >>> text = "Input: fine\\nOutput: good\\n\\nInput: bad\\nOutput: poor\\n\\nInput: so so\\nOutput:"
+        >>> text = "Input: fine\nOutput: good\n\nInput: bad\nOutput: poor\n\nInput: so so\nOutput:"
         >>> [text[e.start : e.end] for e in find_examples(text)]
-        ['Input: fine\\nOutput: good\\n\\n', 'Input: bad\\nOutput: poor\\n\\n']
+        ['Input: fine\nOutput: good\n\n', 'Input: bad\nOutput: poor\n\n']
     """
     best: list[Example] = []
     for asks, answers in _PAIRS:
@@ -82,7 +83,7 @@ def _pairs(text: str, asks: str, answers: str) -> list[Example]:
     )
     marks = list(mark.finditer(text))
     found = []
-    for at, (first, second) in enumerate(zip(marks, marks[1:], strict=False)):
+    for at, (first, second) in enumerate(itertools.pairwise(marks)):
         if first["asks"] is None or second["asks"] is not None:
             continue
         following = marks[at + 2].start() if at + 2 < len(marks) else len(text)
@@ -138,7 +139,7 @@ def cover_labels(examples: Sequence[Example], likely: list[float]) -> None:
 
 
 def select_examples(text: str, query: str, most: int) -> str:
-    """Keep the *most* examples that are most similar to *query*, each class covered if possible.
+    r"""Keep the *most* examples that are most similar to *query*, each class covered if possible.
 
     Everything that is no example stays byte for byte.
 
@@ -151,7 +152,7 @@ def select_examples(text: str, query: str, most: int) -> str:
         ValueError: If *most* is negative.
 
     Example:
-        >>> prompt = "Q: 2+2?\\nA: 4\\n\\nQ: Capital of Peru?\\nA: Lima\\n\\nQ: 3+3?\\nA:"
+        >>> prompt = "Q: 2+2?\nA: 4\n\nQ: Capital of Peru?\nA: Lima\n\nQ: 3+3?\nA:"
         >>> print(select_examples(prompt, "Capital of Chile?", 1))
         Q: Capital of Peru?
         A: Lima

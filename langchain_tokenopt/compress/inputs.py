@@ -126,22 +126,27 @@ class TextTask:
         self.tokens, self.exact = self._tokenized.tokens, self._tokenized.exact
 
     def shrink(self, *, prose: bool) -> TextTask | None:
+        """Say it losslessly in fewer tokens."""
         said = self.tools.shorter(self.content, prose=prose)
         return None if said is None else TextTask(said, self.tools)
 
     def layout(self) -> Layout:
+        """Cut it into units."""
         reader = read_material if self.tools.asked else read_message
         reading = self.tools.read(reader, self.content, self.tools.patterns)
         _set_tokens(reading.units, self._tokenized.between([u.end for u in reading.units]))
         return Layout([self.content], reading.units, 0, reading.question, _prior_of(reading.units))
 
     def assemble(self, layout: Layout, kept: Sequence[bool]) -> str:
+        """Put the kept units together."""
         return render(self.content, layout.units, kept)
 
     def measure(self, content: str) -> int:
+        """Count it as it will be sent."""
         return self.tools.count(content)
 
     def text(self, content: str) -> str:
+        """Return all of its text."""
         return content
 
 
@@ -165,11 +170,11 @@ def title_of(document: Document) -> str:
 
 
 def join_documents(documents: Sequence[Document]) -> str:
-    """Join documents as they are counted: title and text of each, a blank line between.
+    r"""Join documents as they are counted: title and text of each, a blank line between.
 
     Example:
         >>> join_documents([Document("Hot.", metadata={"title": "Tea"}), Document("Cold.")])
-        'Tea\\nHot.\\n\\nCold.'
+        'Tea\nHot.\n\nCold.'
     """
     return GLUE.join(title_of(d) + d.page_content for d in documents)
 
@@ -189,6 +194,7 @@ class DocumentsTask:
         self.tokens, self.exact = self._tokenized.tokens, self._tokenized.exact
 
     def shrink(self, *, prose: bool) -> DocumentsTask | None:
+        """Say it losslessly in fewer tokens."""
         said = [self.tools.shorter(d.page_content, prose=prose) for d in self.content]
         if not any(text is not None for text in said):
             return None
@@ -201,6 +207,7 @@ class DocumentsTask:
         )
 
     def layout(self) -> Layout:
+        """Cut it into units."""
         texts: list[str] = []
         units: list[Unit] = []
         ends: list[int] = []
@@ -231,6 +238,7 @@ class DocumentsTask:
         return Layout(texts, units, 0, None, prior)
 
     def assemble(self, layout: Layout, kept: Sequence[bool]) -> list[Document]:
+        """Put the kept units together."""
         made = []
         at = 0
         for source, document in enumerate(self.content):
@@ -249,9 +257,11 @@ class DocumentsTask:
         return made
 
     def measure(self, content: Sequence[Document]) -> int:
+        """Count it as it will be sent."""
         return self.tools.count(join_documents(content))
 
     def text(self, content: Sequence[Document]) -> str:
+        """Return all of its text."""
         return join_documents(content)
 
 
@@ -355,6 +365,7 @@ class MessagesTask:
         self._slots: list[_Slot] = []
 
     def shrink(self, *, prose: bool) -> MessagesTask | None:
+        """Say it losslessly in fewer tokens."""
         changed = False
         made: list[BaseMessage] = []
         for index, message in enumerate(self.content):
@@ -369,6 +380,7 @@ class MessagesTask:
         return MessagesTask(made, self.tools) if changed else None
 
     def layout(self) -> Layout:
+        """Cut it into units."""
         plan = _conversation(self.content)
         layout = Layout([], [], 0)
         layout.prior = "recency" if len(self.content) - len(plan.fixed) > 3 else "none"
@@ -465,6 +477,7 @@ class MessagesTask:
         return frame - count_messages([], model=model).tokens
 
     def assemble(self, layout: Layout, kept: Sequence[bool]) -> list[BaseMessage]:
+        """Put the kept units together."""
         plan = _conversation(self.content)
         units_of: dict[int, list[int]] = {}
         for at, unit in enumerate(layout.units):
@@ -501,9 +514,11 @@ class MessagesTask:
         return _with_texts(message, texts)
 
     def measure(self, content: Sequence[BaseMessage]) -> int:
+        """Count it as it will be sent."""
         return count_messages(list(content), model=self.tools.model).tokens
 
     def text(self, content: Sequence[BaseMessage]) -> str:
+        """Return all of its text."""
         return "\n".join(text for i, m in enumerate(content) for _, text in _slots(m, i))
 
 

@@ -6,6 +6,7 @@ the same order, same strings, numbers digit for digit as they were written (``1.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -376,13 +377,13 @@ _KEY_END = re.compile(r"[,:={}|\]\n\[\"]")
 
 
 def decode_json(encoded: str) -> Any:
-    """Read an encoding of :func:`encode_json`; numbers come back as strings of their digits.
+    r"""Read an encoding of :func:`encode_json`; numbers come back as strings of their digits.
 
     Raises:
         ValueError: If it is none.
 
     Example:
-        >>> decode_json("[id,tax=0.20\\n1\\n2]")
+        >>> decode_json("[id,tax=0.20\n1\n2]")
         [{'id': '1', 'tax': '0.20'}, {'id': '2', 'tax': '0.20'}]
     """
     return _Reader(encoded).whole()
@@ -398,7 +399,7 @@ SMALLEST_JSON = 40
 
 
 def encode_json(text: str, count: Count) -> str | None:
-    """Return the encoding of a JSON text that *count* finds smallest.
+    r"""Return the encoding of a JSON text that *count* finds smallest.
 
     Never larger than compact JSON. Every candidate is decoded again first.
 
@@ -407,7 +408,7 @@ def encode_json(text: str, count: Count) -> str | None:
 
     Example:
         >>> encode_json('[{"id": 1, "ok": true}, {"id": 2, "ok": false}]', len)
-        '[id,ok\\n1,true\\n2,false]'
+        '[id,ok\n1,true\n2,false]'
     """
     if len(text) < SMALLEST_JSON:
         return None
@@ -466,11 +467,11 @@ def squeeze_prose(text: str) -> str:
 
 
 def collapse_repeats(text: str) -> str:
-    """Write identical log lines that follow each other once, with their number.
+    r"""Write identical log lines that follow each other once, with their number.
 
     Example:
-        >>> collapse_repeats("INFO: up\\nERROR: no disk\\nERROR: no disk\\nERROR: no disk\\n")
-        'INFO: up\\nERROR: no disk [3 times]\\n'
+        >>> collapse_repeats("INFO: up\nERROR: no disk\nERROR: no disk\nERROR: no disk\n")
+        'INFO: up\nERROR: no disk [3 times]\n'
     """
     lines = text.splitlines(keepends=True)
     made: list[str] = []
@@ -499,11 +500,11 @@ def may_shrink(text: str, *, prose: bool = True) -> bool:
     if prose and ("  " in text or " \n" in text or "\n\n\n" in text or "\t" in text):
         return True
     lines = text.splitlines()
-    return any(a == b and len(a) > _SHORTEST_REPEAT for a, b in zip(lines, lines[1:], strict=False))
+    return any(a == b and len(a) > _SHORTEST_REPEAT for a, b in itertools.pairwise(lines))
 
 
 def lossless(text: str, count: Count, *, prose: bool = True) -> str:
-    """Apply what fits each segment of *text*: JSON, logs, prose. Code is never touched.
+    r"""Apply what fits each segment of *text*: JSON, logs, prose. Code is never touched.
 
     Args:
         text: Any text.
@@ -511,8 +512,8 @@ def lossless(text: str, count: Count, *, prose: bool = True) -> str:
         prose: Whether white space in prose is shortened too.
 
     Example:
-        >>> lossless('Result:\\n{ "items": [ { "id": 1, "net": 2.50 }, { "id": 2, "net": 3 } ] }', len)
-        'Result:\\n{items:[id,net\\n1,2.50\\n2,3]}'
+        >>> lossless('Result:\n{ "items": [ { "id": 1, "net": 2.50 }, { "id": 2, "net": 3 } ] }', len)
+        'Result:\n{items:[id,net\n1,2.50\n2,3]}'
     """
     whole = encode_json(text, count) if text.lstrip()[:1] in ("{", "[") else None
     if whole is not None:

@@ -73,7 +73,7 @@ _NEARLY = 0.9
 
 
 class PromptCompressor(Runnable[Any, Any]):
-    """Shorten prompts to an exact number of tokens, keeping what the question needs.
+    r"""Shorten prompts to an exact number of tokens, keeping what the question needs.
 
     Nothing is rewritten: sentences, rows, blocks and turns are kept or dropped whole, in their
     order, and JSON is written in fewer tokens without loss. Kept at all costs are system messages,
@@ -116,7 +116,7 @@ class PromptCompressor(Runnable[Any, Any]):
         >>> shorten = PromptCompressor(max_tokens=20, model="gpt-4o")
         >>> print(shorten.invoke(
         ...     "Context: The bridge was built in 1931. Tea is a drink. It was painted red. Birds "
-        ...     "like it there. Ships pass below.\\n\\nQuestion: When was the bridge built?"
+        ...     "like it there. Ships pass below.\n\nQuestion: When was the bridge built?"
         ... ))
         Context: The bridge was built in 1931.
         Question: When was the bridge built?
@@ -693,7 +693,9 @@ class _Job:
         choice: tuple[Sequence[Unit], Sequence[bool]] = ((), ()),
     ) -> CompressionResult[Any]:
         details = _Details(task, content, *choice)
-        return CompressionResult(content, task.tokens, tokens, task.exact, steps, details=details)
+        return CompressionResult(
+            content, task.tokens, tokens, task.exact, steps, self._note, details
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,10 @@ def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Readin
 def read_message(
     text: str, patterns: Sequence[re.Pattern[str]] = (), *, keep_short: bool = True
 ) -> Reading:
-    """Read a message that may instruct, ask and quote.
+    r"""Read a message that may instruct, ask and quote.
 
     Example:
-        >>> text = "Answer from the context only.\\n\\nContext: Tea is hot. Ice is cold.\\n\\nQuestion: Is ice hot?"
+        >>> text = "Answer from the context only.\n\nContext: Tea is hot. Ice is cold.\n\nQuestion: Is ice hot?"
         >>> reading = read_message(text)
         >>> reading.question
         'Is ice hot?'

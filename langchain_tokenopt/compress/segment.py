@@ -110,13 +110,13 @@ _TRIPLE = re.compile(r'"""|\'\'\'')
 
 
 def segments_of(text: str) -> list[Segment]:
-    """Return the typed segments of *text*, in order and without gaps.
+    r"""Return the typed segments of *text*, in order and without gaps.
 
     An unclosed fence is code to the end of the text. What looks like JSON but cannot be parsed is
     prose like any other.
 
     Example:
-        >>> [s.kind for s in segments_of('Totals:\\n| a | b |\\n|---|---|\\n| 1 | 2 |\\nSo be it.')]
+        >>> [s.kind for s in segments_of('Totals:\n| a | b |\n|---|---|\n| 1 | 2 |\nSo be it.')]
         ['prose', 'table', 'prose']
     """
     if not text:
@@ -170,10 +170,7 @@ class _Lines:
         line = self.lines[row]
         body = line.lstrip(" \t")
         if not body.strip():
-            end = row + 1
-            while end < len(self.lines) and self.lines[end].isspace():
-                end += 1
-            return "prose", end
+            return "prose", self._blank_end(row)
         first = body[0]
         if first in "`~" and (fence := _FENCE.match(line)):
             return "code", self._fence_end(row, fence.group(1))
@@ -198,6 +195,11 @@ class _Lines:
         if self.is_transcript and _TURN.match(line):
             return "turn", self._turn_end(row)
         return "prose", row + 1
+
+    def _blank_end(self, row: int) -> int:
+        while row < len(self.lines) and self.lines[row].isspace():
+            row += 1
+        return row
 
     def _is_transcript(self) -> bool:
         """A conversation: speakers come back, and most lines are somebody's."""
@@ -514,12 +516,12 @@ def _best_break(text: str, earliest: int, latest: int) -> int:
 
 
 def units_of(text: str, segments: list[Segment] | None = None) -> list[Unit]:
-    """Cut *text* into units; they cover it without gaps.
+    r"""Cut *text* into units; they cover it without gaps.
 
     Example:
-        >>> text = "It rained. We stayed.\\n- tea\\n- cake\\n"
+        >>> text = "It rained. We stayed.\n- tea\n- cake\n"
         >>> [text[u.start:u.end] for u in units_of(text)]
-        ['It rained.', ' We stayed.\\n', '- tea\\n', '- cake\\n']
+        ['It rained.', ' We stayed.\n', '- tea\n', '- cake\n']
     """
     units: list[Unit] = []
     for segment in segments_of(text) if segments is None else segments:
