@@ -143,7 +143,7 @@ def _shorten_prompts(facts: Facts) -> Iterator[Recommendation]:
             break
     if len(named) <= FEW_AGENTS and _share(read, taken) >= INPUT_SHARE:
         yield Recommendation(
-            f"{' and '.join(named)} {'takes' if len(named) == 1 else 'take'} "
+            f"{_listed(named)} {'takes' if len(named) == 1 else 'take'} "
             f"{_share(taken, whole):.0%} of all tokens, and {_share(read, taken):.0%} of that is "
             f"input.",
             "Shorten the prompts: PromptCompressor, or ContextCompressor for a long history.",
@@ -187,6 +187,11 @@ _RULES: tuple[Callable[[Facts], Iterator[Recommendation]], ...] = (
     _shorten_answers,
     _keep_prefixes,
 )
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _share(part: int, whole: int) -> float:

@@ -250,6 +250,14 @@ def _twenty(**changes):
             _twenty(usage=Usage(9_000, 1_000, 8_000), attribution=Attribution("news")),
             "news takes 100% of all tokens, and 90% of that is input.",
         ),
+        (
+            [
+                call
+                for agent in ("news", "market", "risk", "trader", "judge")
+                for call in _twenty(usage=Usage(9_000, 100, 8_000), attribution=Attribution(agent))
+            ],
+            "judge, market and news take 60% of all tokens, and 99% of that is input.",
+        ),
         (_twenty(usage=Usage(700, 700)), "default writes 700 tokens per answer."),
         (
             _twenty(usage=Usage(3_000, 500)),
@@ -263,6 +271,7 @@ def _twenty(**changes):
         "costly stage",
         "watching stage",
         "long prompts",
+        "several long prompts",
         "long answers",
         "uncached prefix",
     ],
