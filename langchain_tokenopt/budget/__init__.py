@@ -8,6 +8,7 @@ from langchain_tokenopt.budget.account import (
     Hold,
     Settlement,
     TokenBudget,
+    reports_in,
 )
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import (
@@ -37,4 +38,5 @@ __all__ = [
     "Settlement",
     "TokenBudget",
     "allocate",
+    "reports_in",
 ]

@@ -41,6 +41,7 @@ __all__ = [
     "Hold",
     "Settlement",
     "TokenBudget",
+    "reports_in",
 ]
 
 LEASE_SECONDS: Final = 900.0
@@ -905,6 +906,23 @@ class TokenBudget:
                 self._warn(f"a sink of the budget {self.name!r} failed: {error!r}")
         if event.kind == "alert":
             self._alert.tell(event)
+
+
+def reports_in(store: str | Path) -> list[BudgetReport]:
+    """Return a report of every account in a store, by name and run.
+
+    Raises:
+        BudgetStoreError: There is no such file, or it cannot be read.
+    """
+    from langchain_tokenopt.budget.store import SqliteBooks, accounts_in
+
+    reports = []
+    for name, run, totals in accounts_in(store):
+        books = SqliteBooks(store, name, run, totals)
+        with books as page:
+            reports.append(_report(name, run, page))
+        books.close()
+    return reports
 
 
 # Arithmetic on one reservation

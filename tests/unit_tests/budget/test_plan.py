@@ -1,0 +1,176 @@
+"""Plans: from Python, TOML and JSON, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from langchain_tokenopt.budget import AgentBudget, BudgetPlan, TokenBudget
+from langchain_tokenopt.budget.plan import EXAMPLE, desk_plan
+from langchain_tokenopt.errors import BudgetInfeasibleError
+from langchain_tokenopt.examples.trading_desk import AGENTS
+
+VALUES = {
+    "total_tokens": 1_000,
+    "agents": {"news": {"tokens": 300, "words": 100}, "judge": {"floor": 200}},
+    "buffer": 100,
+}
+
+
+def test_agents_may_be_dicts():
+    """As they come from a file."""
+    plan = BudgetPlan(**VALUES)
+
+    assert AgentBudget(tokens=300, words=100) == plan.agents["news"]
+    assert {"news": 300, "judge": 600} == plan.shares()
+
+
+def test_defaults_are_those_of_the_documentation():
+    """Degrade, softly from 80 % on, by priority."""
+    plan = BudgetPlan(total_tokens=10)
+
+    assert ("priority", 0.8, "degrade", None, 0) == (
+        plan.strategy,
+        plan.soft,
+        plan.on_exceed,
+        plan.max_output_tokens_per_call,
+        plan.buffer,
+    )
+    assert AgentBudget() == plan.limits_of("anybody")
+
+
+def test_the_same_plan_from_every_source(tmp_path):
+    """Python, TOML, JSON."""
+    (tmp_path / "plan.json").write_text(json.dumps(VALUES))
+    (tmp_path / "plan.toml").write_text(
+        "total_tokens = 1_000\nbuffer = 100\n[agents]\n"
+        "news = { tokens = 300, words = 100 }\njudge = { floor = 200 }\n"
+    )
+    plan = BudgetPlan(**VALUES)
+
+    assert plan == BudgetPlan.from_file(tmp_path / "plan.json")
+    assert plan == BudgetPlan.from_file(str(tmp_path / "plan.toml"))
+
+
+def test_the_desk_is_shipped_with_its_split():
+    """40,000 tokens; the eleven agents by their names in the graph; 10,000 belong to nobody."""
+    plan = desk_plan()
+
+    assert set(AGENTS) == set(plan.agents)
+    assert (40_000, 10_000) == (plan.total_tokens, plan.buffer)
+    assert {
+        "market_analyst": 3_000,
+        "news_analyst": 2_500,
+        "social_analyst": 2_000,
+        "fundamentals_analyst": 3_500,
+        "risk_manager": 2_500,
+        "research_manager": 4_000,
+        "trader": 1_500,
+        "summary": 2_000,
+        "bull_debater": 3_000,
+        "bear_debater": 3_000,
+        "neutral_debater": 3_000,
+    } == plan.shares()
+    plan.check_agents(AGENTS)
+    assert EXAMPLE.is_file()
+
+
+def test_a_plan_fills_an_account():
+    """Claims are what an account asks for; the buffer is its pool."""
+    plan = desk_plan()
+    budget = TokenBudget(plan.total_tokens)
+
+    assert plan.shares() == budget.allocate(plan.claims(), plan.strategy)
+    assert plan.buffer == budget.report().pool_tokens
+
+
+def test_shares_that_exceed_the_total_are_refused():
+    """At once, with both numbers, from every source."""
+    values = {"total_tokens": 1_000, "agents": {"a": {"tokens": 900}, "b": {"floor": 200}}}
+    for make in (
+        lambda: BudgetPlan(**values),
+        lambda: BudgetPlan.from_json(json.dumps(values)),
+    ):
+        with pytest.raises(BudgetInfeasibleError, match=r"need 1,100 tokens but only 1,000"):
+            make()
+    with pytest.raises(ValueError, match=r"need 1,100 tokens but only 1,000"):
+        BudgetPlan.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"total_tokens": 0}, "greater than 0"),
+        ({"totl_tokens": 5}, "totl_tokens"),
+        ({"agents": {"news": {"tokn": 5}}}, "tokn"),
+        ({"agents": {"news": {"priority": 0}}}, "greater than 0"),
+        ({"agents": {"news": {"floor": 20, "cap": 10}}}, "floor of 20 .* cap of 10"),
+        ({"strategy": "fair"}, "no strategy is named 'fair'"),
+        ({"soft": 1.5}, "less than or equal to 1"),
+        ({"on_exceed": "explode"}, "'degrade' or 'raise'"),
+        ({"buffer": 701}, r"need 1,201 tokens but only 1,000"),
+    ],
+    ids=str,
+)
+def test_what_a_plan_cannot_say_is_refused(change, message):
+    """Named, before a token is spent."""
+    with pytest.raises(ValueError, match=message):
+        BudgetPlan(**(VALUES | change))
+
+
+def test_unknown_keys_of_a_file_are_named_with_the_known(tmp_path):
+    """And where they stand."""
+    path = tmp_path / "plan.toml"
+    path.write_text("total_tokens = 5\n[agents.news]\ntokn = 3\nword = 5\n")
+
+    with pytest.raises(ValueError, match=r"plan\.toml, agents\.news: unknown keys tokn, word; kn"):
+        BudgetPlan.from_file(path)
+    with pytest.raises(ValueError, match="plan: unknown key totl; known are agents, buffer"):
+        BudgetPlan.from_json('{"totl": 3}')
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: BudgetPlan.from_json('{"total_tokens": 5, "agents": {"a": {}, "a": {}}}'),
+        lambda: BudgetPlan.from_toml("total_tokens = 5\n[agents.a]\n[agents.a]\n"),
+    ],
+    ids=["json", "toml"],
+)
+def test_an_agent_named_twice_is_refused(read):
+    """The last one would win without a word."""
+    with pytest.raises(ValueError, match=r"(more than once: a|twice)"):
+        read()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("plan.yaml", "", "not '.yaml'"),
+        ("plan.toml", "total_tokens =", "not valid TOML"),
+        ("plan.json", "{", "not valid JSON"),
+        ("plan.json", "[]", "a table of keys, not list"),
+    ],
+)
+def test_files_that_are_no_plans_are_refused(tmp_path, name, text, message):
+    """The file is named."""
+    (tmp_path / name).write_text(text)
+
+    with pytest.raises(ValueError, match=message) as told:
+        BudgetPlan.from_file(tmp_path / name)
+    assert name in str(told.value)
+
+
+def test_agents_that_the_graph_does_not_have_are_named():
+    """With those that it has."""
+    with pytest.raises(
+        ValueError, match=r"1 of them .* graph's 2: judge\. The graph has: news, tr"
+    ):
+        BudgetPlan(**VALUES).check_agents(["news", "trader"])
+
+
+def test_a_plan_does_not_change():
+    """It is shared by runs."""
+    with pytest.raises(ValueError, match="frozen"):
+        BudgetPlan(**VALUES).total_tokens = 5
