@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import threading
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_tokenopt.compress.fill import Tokenized, fill, render
+from langchain_tokenopt.compress.lossless import duplicate_units
 from langchain_tokenopt.compress.protect import NEGATION, NUMBER
 from langchain_tokenopt.compress.roles import read_passage
 from langchain_tokenopt.compress.segment import Unit
@@ -36,10 +38,10 @@ CONCLUSION = re.compile(
 TICKER = re.compile(r"\$[A-Z]{1,5}\b|\b[A-Z]{2,5}(?:\.[A-Z]{1,2})?\b")
 """Stock symbols, with or without a dollar sign; other capital abbreviations pass for them."""
 
-_CONCLUDES = 6.0
-_NUMBERS = 1.6
-_TICKERS = 1.2
-_RISK = 1.3
+_CONCLUDES = 30.0
+_NUMBERS = 3.0
+_TICKERS = 1.5
+_RISK = 1.5
 _RISKS = re.compile(r"\b(?:risks?|however|but|unless|warning|caution|except|aber|riesgo)\b", re.I)
 
 
@@ -114,9 +116,11 @@ class Handover(Runnable[str, str]):
         concludes = [bool(CONCLUSION.search(report, u.start, u.end)) for u in units]
         likely = relevance([report], units, None, prior="lead").units
         likely = [
-            chance * _weight(report[u.start : u.end], concluding)
+            math.sqrt(chance) * _weight(report[u.start : u.end], concluding)
             for chance, u, concluding in zip(likely, units, concludes, strict=True)
         ]
+        for at in duplicate_units([report], units):
+            likely[at] = 0.0
 
         def text(kept: list[bool]) -> str:
             return _important_first(report, units, kept, concludes)

@@ -351,7 +351,7 @@ class MessagesTask:
     """A conversation: the system message and the current turn stay, earlier turns compete."""
 
     def __init__(self, content: Sequence[BaseMessage], tools: Tools) -> None:
-        self.content = list(content)
+        self.content = content if isinstance(content, list) else list(content)
         self.tools = tools
         self._frames = [_without_texts(message) for message in self.content]
         frames = count_messages(self._frames, model=tools.model)

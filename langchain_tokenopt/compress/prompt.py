@@ -473,7 +473,8 @@ class _Job:
             return self._state(content)
         if isinstance(content, list | tuple) and content:
             if all(isinstance(item, BaseMessage) for item in content):
-                return self._rewrapped(content, list(content), type(content))
+                messages = content if isinstance(content, list) else list(content)
+                return self._rewrapped(content, messages, type(content))
             if all(isinstance(item, Document) for item in content):
                 return self._rewrapped_documents(content)
         return CompressionResult(content, 0, 0, reason=FITS if not content else _UNKNOWN)

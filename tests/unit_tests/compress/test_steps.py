@@ -1,0 +1,246 @@
+"""Each step on its own: segments, examples, sections, hand-over, lossless encodings."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from langchain_tokenopt.compress import Handover, PromptCompressor, PromptSections, Section
+from langchain_tokenopt.compress.examples import cover_labels, find_examples, select_examples
+from langchain_tokenopt.compress.lossless import encode_json, squeeze_prose
+from langchain_tokenopt.compress.protect import is_required, verbatim_spans
+from langchain_tokenopt.compress.roles import read_message
+from langchain_tokenopt.compress.segment import segments_of, units_of
+from langchain_tokenopt.compress.select import relevance
+from langchain_tokenopt.errors import BudgetInfeasibleError
+from langchain_tokenopt.tokens import counter_for
+
+DAMAGE = [
+    "Return the output in JSON format.",
+    "Answer in the following format: X",
+    "Think step by step.",
+    "Do what you should have done.",
+    "Should you need help, you should ask.",
+    "You should not delete it.",
+    'It is "very good" indeed.',
+    "WHERE name = 'very  important'",
+    "rename to `very big`",
+    "A as well as B",
+    "In order to win, and in order to play.",
+    "For example, v1.5 is old.",
+]
+"""Lines that rewriting rules are known to corrupt."""
+
+
+@pytest.mark.parametrize("line", DAMAGE)
+def test_nothing_is_reworded(line):
+    """What is kept is kept byte for byte."""
+    filler = "Tea is a hot drink that many people like to have in the afternoon. "
+    text = f"{filler}{line} {filler * 12}"
+
+    made = PromptCompressor(120, query=line, model="cl100k_base").invoke(text)
+
+    assert line in made
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("```\ncode\n\n# no heading\n```\nText.", ["code", "prose"]),
+        ("Text.\n```\nnever closed\n\nText.", ["prose", "code"]),
+        ('{"a": [1, 2]}\nText.', ["json", "prose"]),
+        ('{"a": [1, 2}\nText.', ["prose"]),
+        ("2026-01-01 10:00 INFO a\n2026-01-01 10:01 INFO b\n", ["log"]),
+        ("- a\n- b\n  c\n\nText.", ["list", "prose"]),
+        ("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n", ["diff", "diff"]),
+        ("# Title\nText.", ["heading", "prose"]),
+        ("def f(x):\n    return x\n\n\nclass A:\n    pass\n", ["code"]),
+        ("Ann: hi\nBob: ho\nAnn: hm\nBob: ha\nAnn: ok\n", ["turn"]),
+    ],
+)
+def test_segments_have_their_kinds(text, kinds):
+    """Structure is recognised, broken structure is left alone."""
+    assert kinds == [segment.kind for segment in segments_of(text)]
+
+
+def test_a_table_row_brings_its_header():
+    """Rows without the names of their columns say nothing."""
+    rows = "".join(f"| item {n} | {n} EUR |\n" for n in range(40))
+    text = f"| name | price |\n|---|---|\n{rows}"
+
+    made = PromptCompressor(40, query="price of item 17", model="cl100k_base").invoke(text)
+
+    assert made.startswith("| name | price |\n|---|---|\n")
+    assert "| item 17 | 17 EUR |" in made
+
+
+def test_code_without_fences_is_kept_whole():
+    """A program is never thinned out line by line."""
+    program = "import math\n\n\ndef area(r):\n    '''Circle.'''\n\n    return math.pi * r * r\n"
+    text = f"{program}\n{'Tea is hot and people like it very much. ' * 30}"
+
+    made = PromptCompressor(level="maximum", model="cl100k_base").compress(text, "area?").content
+
+    assert program in made
+    assert ast.parse(program)
+
+
+def test_verbatim_spans():
+    """Placeholders, URLs, quotations, code, numbers with units, dates and ids."""
+    text = (
+        'Send {name} to https://a.org/x, say "Go. Now.", run `a  b`, 5 kg on 3 May 2026, id AB-12.'
+    )
+
+    found = [text[a:b] for a, b in verbatim_spans(text)]
+
+    assert found[:4] == ["{name}", "https://a.org/x,", '"Go. Now."', "`a  b`"]
+    assert {"5 kg", "3 May 2026", "AB-12"} <= set(found)
+    assert squeeze_prose(f"a   b `a  b`") == "a b `a  b`"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "required"),
+    [
+        ("You must cite.", True),
+        ("Never guess.", True),
+        ("Antworte nur auf Deutsch.", True),
+        ("Usa {idioma}.", True),
+        ("只能用中文回答。", True),
+        ("You are an assistant.", False),
+    ],
+)
+def test_obligations_in_four_languages(sentence, required):
+    """Must, never and only are obligations; placeholders are required too."""
+    assert required == is_required(sentence)
+
+
+FEW_SHOT = (
+    "Classify.\n\n"
+    "Input: great film\nOutput: positive\n\n"
+    "Input: awful plot\nOutput: negative\n\n"
+    "Input: lovely music\nOutput: positive\n\n"
+    "Input: dull acting\nOutput: negative\n\n"
+    "Be brief.\n\n"
+    "Input: what a plot\nOutput:"
+)
+
+
+def test_examples_end_where_they_end():
+    """Neither instructions behind a blank line nor the user's input belong to an example."""
+    found = find_examples(FEW_SHOT)
+
+    assert ["positive", "negative", "positive", "negative"] == [e.label for e in found]
+    assert "Be brief." not in "".join(FEW_SHOT[e.start : e.end] for e in found)
+    assert FEW_SHOT[found[-1].end :] == "Be brief.\n\nInput: what a plot\nOutput:"
+
+
+def test_each_label_keeps_an_example():
+    """Two of four examples cover both classes, the more similar one of each."""
+    made = select_examples(FEW_SHOT, "a film with an awful plot", 2)
+
+    assert "great film" in made
+    assert "awful plot" in made
+    assert "lovely music" not in made
+    assert made.endswith("Be brief.\n\nInput: what a plot\nOutput:")
+
+
+def test_examples_are_dropped_whole_within_a_budget():
+    """In a prompt, few-shot blocks compete as wholes and the input is never touched."""
+    many = FEW_SHOT.replace(
+        "Be brief.",
+        "".join(f"Input: film {n} is long\nOutput: neutral\n\n" for n in range(30)) + "Be brief.",
+    )
+    made = PromptCompressor(80, model="cl100k_base").invoke(many)
+
+    assert made.endswith("Be brief.\n\nInput: what a plot\nOutput:")
+    assert made.count("Input:") == made.count("Output:")
+    assert all(label in made for label in ("positive", "negative", "neutral"))
+
+
+def test_labels_are_covered_only_where_outputs_are_classes():
+    """Free answers are not classes."""
+    text = "Q: a\nA: one\n\nQ: b\nA: two\n\nQ: c\nA: three\n\n"
+    likely = [0.1, 0.2, 0.7]
+
+    cover_labels(find_examples(text), likely)
+
+    assert [0.1, 0.2, 0.7] == likely
+
+
+def test_numbers_keep_their_digits():
+    """1.0 stays 1.0 and 1e5 stays 1e5."""
+    encoded = encode_json('[{"a": 1.0, "b": 1e5}, {"a": 2.50, "b": -0}, {"a": 3, "b": 7}]', len)
+
+    assert encoded == "[a,b\n1.0,1e5\n2.50,-0\n3,7]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": 1, "a": 2, "long": "enough to be looked at"}', "[NaN, 1, 2, 3" + ", 4" * 20 + "]"],
+)
+def test_ambiguous_json_is_left_alone(text):
+    """Keys that come twice, and what is no JSON, are not rewritten."""
+    assert encode_json(text, len) is None
+
+
+def test_titles_count_for_every_sentence():
+    """A sentence is found by its document's title."""
+    text = "Document [1](Title: Red bridge) It opened in 1931.\nDocument [2](Title: Blue tower) It opened in 1950.\n"
+    units = read_message(text + "Question: x?").units
+
+    ranked = relevance([text + "Question: x?"], units, "When did the red bridge open?").units
+
+    best = units[ranked.index(max(ranked))]
+    assert "It opened in 1931." in text[best.start : best.end]
+
+
+def test_sections_are_kept_shortened_or_dropped():
+    """Each part by need, the required whole, within the budget."""
+    prompt = PromptSections(
+        {
+            "role": Section("You answer guests of the hotel.", required=True),
+            "pool": "The pool opens at 7. " + "Towels are free for guests of floor one. " * 12,
+            "garden": "The garden has roses. " * 20,
+            "rules": Section("Do not shout. Do not run.", needed_for=r"\bpool\b"),
+        },
+        max_tokens=45,
+        model="cl100k_base",
+    )
+
+    made = prompt.assemble("When does the pool open?")
+
+    assert made.tokens == counter_for("cl100k_base").count(made.text).tokens <= 45
+    assert made.fates["role"] == made.fates["rules"] == "kept"
+    assert made.fates["pool"] == "shortened"
+    assert "The pool opens at 7." in made.text
+    with pytest.raises(BudgetInfeasibleError):
+        prompt.assemble("pool", 5)
+
+
+async def test_a_handover_is_the_same_for_all_readers():
+    """One report, one result: the very same string, conclusions first, figures as written."""
+    report = (
+        "We read many filings. " * 30
+        + "Revenue of ACME rose 12.5 % to $4.1 billion. "
+        + "Weather was fine. " * 10
+        + "Rating: BUY, price target $180."
+    )
+    handover = Handover(40, model="cl100k_base")
+
+    made = handover.invoke(report)
+
+    assert made is handover.invoke(report)
+    assert made == await Handover(40, model="cl100k_base").ainvoke(report)
+    assert made.startswith("Rating: BUY, price target $180.")
+    assert "12.5 % to $4.1 billion" in made
+    assert counter_for("cl100k_base").count(made).tokens <= 40
+
+
+def test_units_of_a_quotation():
+    """A quotation of two sentences is one unit."""
+    text = 'He said "Go. Now." and left. It rained.'
+
+    assert ['He said "Go. Now." and left.', " It rained."] == [
+        text[u.start : u.end] for u in units_of(text)
+    ]
