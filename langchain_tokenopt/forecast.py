@@ -265,6 +265,8 @@ class _History:
         self._order: deque[tuple[float, float]] = deque()
         self._corrections = dict.fromkeys(_CORRECTED if corrected else (), 0.0)
         """What to add to a share."""
+        self._samples: dict[tuple[int, float | None], list[float]] = {}
+        """Sorted samples, until the next answer changes them."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -276,6 +278,7 @@ class _History:
                 surprised = value > self.quantile(share, beside)
                 moved = self._corrections[share] + _STEP * (share - (not surprised))
                 self._corrections[share] = min(max(moved, -share), 1 - share)
+        self._samples.clear()
         at = bisect_right(self._beside, beside)
         self._beside.insert(at, beside)
         self._values.insert(at, value)
@@ -303,6 +306,14 @@ class _History:
     def _similar(self, share: float, beside: float | None) -> list[float]:
         """Return the answers given under the most similar conditions, in order of length."""
         count = max(_NEAREST, math.isqrt(len(self)), math.ceil(2 / (1 - share)))
+        sample = self._samples.get((count, beside))
+        if sample is None:
+            if len(self._samples) > _NEAREST:
+                self._samples.clear()
+            sample = self._samples[count, beside] = self._nearest(count, beside)
+        return sample
+
+    def _nearest(self, count: int, beside: float | None) -> list[float]:
         if self._beside[0] == self._beside[-1]:
             beside = self._beside[0]
         if beside is None or count >= len(self):

@@ -338,8 +338,12 @@ class Scanner:
         Args:
             block: True at a block's end, where emphasis is closed or never will be.
         """
-        if self._head and self._kind_of_head(ended=True) is _Line.FENCE:
-            self._open_fence(self._head)
+        if self._head:
+            line = self._kind_of_head(ended=True)
+            if line is _Line.FENCE:
+                self._open_fence(self._head)
+            elif line is _Line.FENCE_END:
+                self._fence = ""
         if self._fence:
             return f"\n{self._fence_prefix}{self._fence}"
         if block:

@@ -160,7 +160,7 @@ def measure_stopping(server: ModelServer, paces_ms: tuple[int, ...]) -> list[dic
                     "words_generated": log.sent if log else ANSWER_WORDS,
                     "cancelled": log.cancelled if log else False,
                     "ends_at_sentence": shown.endswith("."),
-                    "seconds": round(seconds, 3),
+                    "seconds": round(seconds, 3) if log else None,
                 }
             )
     return rows
@@ -271,9 +271,10 @@ def main() -> None:
     for row in stopping:
         name = row["what"].replace("|", "\\|")
         cancelled = "yes" if row["cancelled"] else "no"
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
         print(
             f"| {name} | {row['pace_ms']} | {row['words_shown']} | "
-            f"{row['words_generated']:,} | {cancelled} | {row['seconds']:.2f} |"
+            f"{row['words_generated']:,} | {cancelled} | {seconds} |"
         )
     for name in ("answers", "first_chunk", "room"):
         print(f"\n{name}: {figures[name]}")

@@ -145,7 +145,7 @@ def flaws(text: str, shown: str) -> list[str]:
     for token in excerpted:
         if token.type == "fence" and token.map is not None:
             closing = lines[min(token.map[1], len(lines)) - 1].strip(" >-")
-            if not closing.startswith(token.markup):
+            if not closing.startswith(token.markup) or token.map[1] - token.map[0] < 2:
                 found.append(f"open fence {token.markup!r}")
     whole = {kind: _blocks(original, kind) for kind in _KINDS}
     for kind in _KINDS:
@@ -154,11 +154,17 @@ def flaws(text: str, shown: str) -> list[str]:
             for block in _blocks(excerpted, kind)
             if block not in whole[kind] and "…" not in block
         ]
+    paragraphs = [t.content for t in excerpted if t.type == "inline"]
+    last = paragraphs[-1] if paragraphs else ""
+    is_whole = not last or last in {t.content for t in original if t.type == "inline"}
+    if not is_whole and "…" not in last and last.rstrip('*_~`"”“»」）)')[-1:] not in _SENTENCE_ENDS:
+        found.append(f"ends within a sentence: {last!r}")
     if _stray_marks(excerpted) > _stray_marks(original):
         found.append(f"emphasis is open: {shown!r}")
     return found
 
 
+_SENTENCE_ENDS = set(".!?。！？")
 _KINDS = {"item": ("list_item_open",), "row": ("tr_open",), "code": ("fence",)}
 
 

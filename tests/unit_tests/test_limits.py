@@ -161,6 +161,7 @@ CODE = "Run this:\n\n```python\nx = 1\ny = 2\n```\n\nIt **works. Fine.** Bye."
         (TABLE, 4, "Prices:\n\n| a | b |\n|---|---|\n| one… |"),
         (CODE, 6, "Run this:\n\n```python\nx = 1\n```"),
         (CODE, 9, "Run this:\n\n```python\nx = 1\ny = 2\n```\n\nIt **works.**"),
+        (CODE, 8, "Run this:\n\n```python\nx = 1\ny = 2\n```"),
         (CODE, 4, "Run this:\n\n```python\nx…\n```"),
         ("# Title\n\nAa bb cc. Dd ee.", 4, "# Title\n\nAa bb cc."),
         ("Aa bb.\n\n# Title\n\nCc dd ee ff.", 5, "Aa bb."),
