@@ -61,19 +61,19 @@ _LONG_BLANK = re.compile(r"\s{50000}")
 class Tokenized:
     """A text after one pass of the tokenizer: its tokens, and those of any stretch of it."""
 
-    __slots__ = ("_counter", "_ends", "_text", "exact", "tokens")
+    __slots__ = ("_counter", "_encoding", "_ends", "_pieces", "_text", "exact", "tokens")
 
     def __init__(self, text: str, counter: TokenCounter) -> None:
         self._text = text
         self._counter = counter
+        self._pieces: np.ndarray[Any, np.dtype[np.uint32]] | None = None
         self._ends: np.ndarray[Any, np.dtype[np.int64]] | None = None
-        encoding = vocabulary_of(counter)
+        self._encoding = encoding = vocabulary_of(counter)
         if encoding is None or (len(text) > _LONGEST_SAFE and _LONG_BLANK.search(text)):
             count = counter.count(text)
             self.tokens, self.exact = count.tokens, count.exact
             return
-        pieces = _encoded(encoding, text)
-        self._ends = np.cumsum(_token_bytes(encoding)[pieces])
+        self._pieces = pieces = _encoded(encoding, text)
         if getattr(counter, "_encode", None) is not None:
             self.tokens, self.exact = len(pieces), True
         else:
@@ -91,10 +91,12 @@ class Tokenized:
         """
         if not ends:
             return []
-        if self._ends is None:
+        if self._pieces is None:
             starts = [0, *ends[:-1]]
             count = self._counter.count
             return [count(self._text[a:b]).tokens for a, b in zip(starts, ends, strict=True)]
+        if self._ends is None:
+            self._ends = np.cumsum(_token_bytes(self._encoding)[self._pieces])
         bounds = np.searchsorted(self._ends, _byte_offsets(self._text, ends), side="right")
         counts = np.diff(bounds, prepend=0)
         if self.exact or not len(self._ends):

@@ -399,8 +399,9 @@ class MessagesTask:
                     layout, index, head=human, bound=head if leader != index else -1
                 )
             else:
-                self._earlier_turn(layout, index, head=human)
-                if isinstance(message, HumanMessage):
+                asks = isinstance(message, HumanMessage)
+                self._earlier_turn(layout, index, head=-1 if asks else human)
+                if asks:
                     human = first
         used = sum(u.tokens + u.overhead for u in layout.units)
         layout.fixed_tokens = self.tokens - used

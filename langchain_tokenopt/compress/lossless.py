@@ -532,7 +532,7 @@ def lossless(text: str, count: Count, *, prose: bool = True) -> str:
     return "".join(pieces)
 
 
-SHORTEST_DUPLICATE = 20
+SHORTEST_DUPLICATE = 12
 """Characters; shorter sentences are repeated on purpose."""
 
 

@@ -100,7 +100,7 @@ _CODE = re.compile(
     r"|SELECT\b.*\b(?:FROM|$)|CREATE (?:TABLE|INDEX)\b|INSERT INTO\b"
 )
 _CODE_START = re.compile(
-    r"(?:async )?def \w+\s*\(.*|class \w+[(:{].*|class \w+ ?[:{]|(?:from [\w.]+ )?import [\w.*{][\w.*{}, ]*;?$"
+    r"\w+ ?= ?[rbf]?(?:\"\"\"|\'\'\')|(?:async )?def \w+\s*\(.*|class \w+[(:{].*|class \w+ ?[:{]|(?:from [\w.]+ )?import [\w.*{][\w.*{}, ]*;?$"
     r"|@\w[\w.]*(?:\(|$)"
     r"|#include\b|#!/|using [\w:.]+;|package [\w.]+;?$|func \w*\s*\(|fn \w+\s*[(<]"
     r"|(?:export |default )?(?:async )?function\b ?\w*\(|(?:export )?(?:const|let|var) \w+\s*=\s"
