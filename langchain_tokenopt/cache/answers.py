@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 
 from langchain_core.messages import AIMessage
@@ -11,16 +13,20 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.key import normalised
 
-__all__ = ["differ_in_words", "pieces_of", "text_of_answers", "why_not_stored"]
+__all__ = ["AnswerWords", "differ_in_words", "pieces_of", "text_of_answers", "why_not_stored"]
 
 SAME_COSINE = 0.85
-"""From this cosine on two answers may be wordings of one."""
+"""From this cosine on two answers without a difference that matters are wordings of one."""
+LIKE_COSINE = 0.6
+SHARED_WORDS = 0.4
+"""Or from this cosine on, if they also share so much of what sets them apart from other answers."""
+_KNOWN_WORDS = 50_000
 _PIECE = 900
 """Characters that surely fit into the embedder's window."""
 _PIECES = 6
 
 _VETOES = ("numbers", "dates", "ids", "opposite", "negation_scope", "entities", "language", "roles")
-_DOUBTS = ("exchanged_word",)
+_DOUBTS = ("exchanged_word", "added_word")
 
 _CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "incomplete", "MAX_TOKENS"})
 _REFUSED = frozenset(
@@ -34,6 +40,41 @@ _REFUSED = frozenset(
         "PROHIBITED_CONTENT",
     }
 )
+
+
+class AnswerWords:
+    """Which words are rare among the answers of a cache, and so say which answer it is.
+
+    Answers of one assistant sound alike: an embedding puts "read section 3 on card limits" beside
+    "read section 3 on card fees". Weighted by rarity (log of answers per answers with the word),
+    "limits" and "fees" count and "read" does not.
+    """
+
+    def __init__(self) -> None:
+        self._answers = 0
+        self._with: Counter[str] = Counter()
+
+    def count(self, text: str) -> None:
+        """Take note of one more answer."""
+        self._answers += 1
+        self._with.update(profile_of(text).stems)
+        if len(self._with) > _KNOWN_WORDS:
+            self._with = Counter({word: n for word, n in self._with.items() if n > 1})
+
+    def overlap(self, one: str, other: str) -> float:
+        """Return how much of the rarity in both texts is shared, from 0 to 1."""
+        a, b = profile_of(one).stems, profile_of(other).stems
+        union = sum(map(self._rarity, a | b))
+        return sum(map(self._rarity, a & b)) / union if union else 0.0
+
+    def are_wordings_of_one(self, one: str, other: str, cosine: float) -> bool:
+        """Decide about two answers in which no guard has found a difference."""
+        if cosine >= SAME_COSINE:
+            return True
+        return cosine >= LIKE_COSINE and self.overlap(one, other) >= SHARED_WORDS
+
+    def _rarity(self, word: str) -> float:
+        return math.log((self._answers + 1) / (self._with[word] + 1))
 
 
 def text_of_answers(answers: Sequence[Generation]) -> str:

@@ -14,7 +14,8 @@ score alone, so within a narrow band of scores the checked requests stand for th
 is stratified over such bands (post-stratification), with the exact binomial bound of Clopper and
 Pearson (1934) at the effective sample size. Until a band has evidence of its own, a prior stands
 in for it. Thresholds are tried from the safest down and the first that fails ends the search, so
-trying many costs no confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test, 2021).
+trying many costs no confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test,
+2021).
 
 What is bounded is the rate of wrong answers as ``same_answer`` tells wrong from right, on traffic
 like that of the last few thousand requests, as far as the prior is right where evidence is thin.
@@ -500,24 +501,49 @@ class Estimate:
 
 def _estimate(served: Sequence[Band], threshold: float, confidence: float) -> Estimate:
     """Add up the bands that are served; bound the sum at its effective sample size."""
-    hits = sum(band.share for band in served)
-    wrong = sum(band.share * band.wrong_share for band in served)
-    variance = sum(
-        band.share**2 * band.wrong_share * (1 - band.wrong_share) / band.weight for band in served
-    )
+    total = _Sum()
+    for band in served:
+        total.add(band)
     bound = 0.0
-    if hits and variance:
-        per_hit = wrong / hits
-        effective = per_hit * (1 - per_hit) * hits**2 / variance
-        bound = hits * upper_bound(per_hit * effective, effective, confidence)
-    return Estimate(_sigmoid(threshold), hits, wrong, bound)
+    if total.wrong:
+        bound = total.hits * upper_bound(*total.effective(), confidence)
+    return Estimate(_sigmoid(threshold), total.hits, total.wrong, bound)
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Bands added up: shares of requests, and the variance of the wrong share."""
+
+    hits: float = 0.0
+    wrong: float = 0.0
+    variance: float = 0.0
+
+    def add(self, band: Band) -> None:
+        rate = band.wrong_share
+        self.hits += band.share
+        self.wrong += band.share * rate
+        self.variance += band.share**2 * rate * (1 - rate) / band.weight
+
+    def effective(self) -> tuple[float, float]:
+        """Return wrong answers and hits of a plain sample that would say as much."""
+        per_hit = self.wrong / self.hits
+        trials = per_hit * (1 - per_hit) * self.hits**2 / self.variance if self.variance else 1.0
+        return per_hit * trials, trials
+
+    def keeps(self, limit: float, confidence: float) -> bool:
+        """Say whether the bound on wrong answers per request is within *limit*."""
+        if self.hits <= limit or not self.wrong:
+            return True
+        events, trials = self.effective()
+        return _beta_cdf(limit / self.hits, events + 1, trials - events) >= confidence
 
 
 def _lowest_safe(bands: Sequence[Band], limit: float, confidence: float) -> float:
     """Go down from the safest band while the bound on wrong answers per request holds."""
-    threshold = math.inf
-    for last, band in enumerate(bands, start=1):
-        if _estimate(bands[:last], band.floor, confidence).bound > limit:
+    threshold, total = math.inf, _Sum()
+    for band in bands:
+        total.add(band)
+        if not total.keeps(limit, confidence):
             break
         threshold = band.floor
     return threshold

@@ -286,6 +286,7 @@ def profile_of(text: str) -> Profile:
     )
 
 
+@lru_cache(maxsize=65_536)
 def _stem(word: str) -> str:
     """Cut the endings of inflection; crude on purpose, both texts are cut alike."""
     if word.endswith("ies") and len(word) > 4:
@@ -641,6 +642,7 @@ def _asks_the_same(a: str, b: str) -> bool:
     return len(matter) >= 3 and not any(w in _DEPENDENT for w in words)
 
 
+@lru_cache(maxsize=65_536)
 def _same_word(a: str, b: str) -> bool:
     """Say whether two words are one: inflected, misspelt, or listed as synonyms."""
     if a == b or _stem(a) == _stem(b):

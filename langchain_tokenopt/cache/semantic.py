@@ -31,7 +31,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 from langchain_core.runnables.config import run_in_executor, var_child_runnable_config
 
 from langchain_tokenopt.cache.answers import (
-    SAME_COSINE,
+    AnswerWords,
     differ_in_words,
     pieces_of,
     text_of_answers,
@@ -271,6 +271,7 @@ class SemanticCache(BaseCache):
         self._index: ScopedIndex | None = None
         self._decoded: OrderedDict[int, list[Generation]] = OrderedDict()
         self._answer_vectors: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._answer_words = AnswerWords()
 
     # --- LangChain's interface
 
@@ -600,6 +601,7 @@ class SemanticCache(BaseCache):
             sight = _Sight()
         same = self._agreeing(sight, answers)
         with self._writing():
+            self._answer_words.count(text_of_answers(answers))
             self._learn(sight, same)
             self._insert(question, sight.vector, packed, answers, same)
 
@@ -650,7 +652,8 @@ class SemanticCache(BaseCache):
                     self._answer_vectors.popitem(last=False)
         except EmbeddingFailedError:
             return False
-        return float(known @ vector[0]) >= SAME_COSINE
+        with self._lock:
+            return self._answer_words.are_wordings_of_one(other, text, float(known @ vector[0]))
 
     def _answer_vector(self, text: str) -> NDArray[np.float32]:
         mean = np.mean([self._embedder.vector(piece) for piece in pieces_of(text)], axis=0)

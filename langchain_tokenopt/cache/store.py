@@ -49,7 +49,7 @@ _ANSWER_CLASSES: list[type[Any]] = [
     AIMessageChunk,
 ]
 _BOILERPLATE = (
-    b'[{\\"lc\\": 1, \\"type\\": \\"constructor\\", \\"id\\": [\\"langchain\\", \\"schema\\", '
+    b'{\\"lc\\": 1, \\"type\\": \\"constructor\\", \\"id\\": [\\"langchain\\", '
     b'"input_token_details": {"cache_read": 0, "audio": 0}, "output_token_details": {"reasoning": '
     b'"prompt_tokens_details": {"cached_tokens": "completion_tokens_details": {"rejected_prediction'
     b'_tokens": 0}, "system_fingerprint": "logprobs": null, "service_tier": "default", "id": '
@@ -57,8 +57,8 @@ _BOILERPLATE = (
     b'[{"info": {"finish_reason": "stop", "logprobs": null}, "text": "'
     b'[{"info": {"finish_reason": "stop"}, "message": {"content": "", "response_metadata": '
     b'{"token_usage": {"completion_tokens": 0, "prompt_tokens": 0, "total_tokens": 0}, '
-    b'"model_provider": "openai", "model_name": "gpt-", "finish_reason": "stop"}, "usage_metadata": '
-    b'{"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}}}]'
+    b'"model_provider": "openai", "model_name": "gpt-", "finish_reason": "stop"}, "usage_meta'
+    b'data": {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}}}]'
 )
 """What answers have in common; zlib then writes none of it."""
 

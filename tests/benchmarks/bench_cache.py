@@ -164,7 +164,9 @@ def stream(
 
 
 def plain_answer(label: str, _: int) -> str:
-    return f"About {label.replace('_', ' ')}: please follow the steps that the app shows."
+    """One answer per intent; its number makes it differ from all others for certain."""
+    code = hashlib.blake2b(label.encode(), digest_size=3).hexdigest()
+    return f"Please read help article A{code}: it explains what to do, step by step."
 
 
 def worded_answers(labels: Sequence[str]) -> Callable[[str, int], str]:
@@ -210,7 +212,7 @@ def best_static(
 ) -> tuple[float, float]:
     """Return the threshold with most hits among those whose mean error is within *limit*."""
     best = (1.01, 0.0)
-    for threshold in np.arange(0.60, 0.995, 0.01):
+    for threshold in np.arange(0.80, 0.97, 0.01 if len(orders) > 1 else 0.02):
         runs = [static_stream(order, vectors, labels, threshold) for order in orders]
         asked = sum(len(order) for order in orders)
         if sum(w for _, w in runs) / asked <= limit:
@@ -385,8 +387,8 @@ def qqp(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
         ]
         return np.array(values), np.array([rows[i]["label"] == "1" for i in chosen])
 
-    found["rows"]["static cosine"] = judge(*cosines(fitted), *cosines(judged))
     values, truth = cosines(judged)
+    found["rows"]["static cosine"] = judge(*cosines(fitted), values, truth)
     served = values >= 0.6
     found["rows"]["GPTCache's default threshold (cosine 0.60)"] = {
         "hit_percent": share(served.sum(), len(judged)),
@@ -452,9 +454,9 @@ def traffic(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     }
     for name, pool in pools.items():
         orders = [
-            [pool[i] for i in order] for order in shuffles(2, len(pool), min(6_000, len(pool)), 5)
+            [pool[i] for i in order] for order in shuffles(1, len(pool), min(6_000, len(pool)), 5)
         ]
-        for limit in (0.005, 0.01, 0.015, 0.02):
+        for limit in (0.01, 0.02, 0.03):
             hits = wrong = 0
             curve: Any = []
             checked = [0, 0]
@@ -489,14 +491,14 @@ def promise(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     labels = [label for _, label in rows]
     prompts = {text: prompt_of(text) for text, _ in rows}
     orders = {
-        "shuffles": shuffles(args.runs, len(rows), 6_000, seed=11),
+        "shuffles": shuffles(args.runs, len(rows), 4_000, seed=11),
         "drift": [_drifting(labels)],
     }
     found: dict[str, Any] = {}
     for kind, runs in orders.items():
         grid = {
-            round(float(t), 2): [static_stream(order, vectors, labels, t) for order in runs[:5]]
-            for t in np.arange(0.70, 0.985, 0.02)
+            round(float(t), 2): [static_stream(order, vectors, labels, t) for order in runs[:3]]
+            for t in np.arange(0.70, 0.985, 0.03)
         }
         for limit in LIMITS:
             ours = []
@@ -510,7 +512,7 @@ def promise(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
                     h, w, _ = stream(cache, [rows[i] for i in order], plain_answer, prompts)
                 ours.append((h / len(order), w / len(order)))
             ratios = []
-            for run, order in enumerate(runs[:5]):
+            for run, order in enumerate(runs[:3]):
                 within = [by[run][0] for by in grid.values() if by[run][1] <= limit * len(order)]
                 best = max(within, default=0) / len(order)
                 ratios.append(ours[run][0] / best if best else None)
