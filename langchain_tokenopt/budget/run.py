@@ -170,6 +170,8 @@ class BudgetRun:
         self._latch: BudgetExceededError | None = None
         self._outer: tuple[Any, ...] = ()
         self._restored = False
+        self.steps: dict[Any, dict[int, set[str]]] = {}
+        """Where the graphs of this run stand; for the socket that knows their edges."""
         self.account = self._account(store, alert, on_store_error)
         self.account.allocate(plan.claims(), plan.strategy)
 
