@@ -5,12 +5,12 @@ Starting it must be quick: what is heavy is imported inside the commands.
 
 from __future__ import annotations
 
-from langchain_tokenopt.cli import demo, limits, spend
+from langchain_tokenopt.cli import demo, limits, spend, text
 from langchain_tokenopt.cli.app import app, main
 
 __all__ = ["app", "main"]
 
 app.command()(demo.demo)
 app.command()(limits.limits)
-for command in spend.COMMANDS:
+for command in (*spend.COMMANDS, *text.COMMANDS):
     app.command()(command)
