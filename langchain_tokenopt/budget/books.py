@@ -365,7 +365,7 @@ class MemoryBooks:
         self._crossed: list[int] = []
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
-        tell_of_forks(self)
+        _in_memory.add(self)
 
     def __enter__(self) -> Self:
         if self._copied:
@@ -456,21 +456,11 @@ class MemoryBooks:
         self._crossed.append(percent)
 
 
-class _Forgetful(Protocol):
-    def after_fork_in_child(self) -> None: ...
-
-
-_forgotten_by_children: weakref.WeakSet[_Forgetful] = weakref.WeakSet()
-"""Books that must be told when they find themselves in a forked process."""
-
-
-def tell_of_forks(books: _Forgetful) -> None:
-    """Call ``after_fork_in_child`` of *books* in every child that this process forks."""
-    _forgotten_by_children.add(books)
+_in_memory: weakref.WeakSet[MemoryBooks] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for books in list(_forgotten_by_children):
+    for books in list(_in_memory):
         books.after_fork_in_child()
 
 

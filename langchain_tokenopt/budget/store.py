@@ -21,6 +21,7 @@ import socket
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
@@ -29,7 +30,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from langchain_tokenopt.budget.account import BudgetStoreError
-from langchain_tokenopt.budget.books import HoldRow, Line, Totals, tell_of_forks
+from langchain_tokenopt.budget.books import HoldRow, Line, Totals
 
 __all__ = ["SqliteBooks", "accounts_in", "path_of"]
 
@@ -123,7 +124,7 @@ class SqliteBooks:
         self._file: tuple[int, int] | None = None
         self._account = 0
         self._begin_anew()
-        tell_of_forks(self)
+        _all_books.add(self)
 
     def __str__(self) -> str:
         return str(self._path)
@@ -134,12 +135,22 @@ class SqliteBooks:
         self._numbers = itertools.count(1)
         self.owner = _this_process()
 
+    def before_fork(self) -> None:
+        """Wait until no change is under way, and close the file.
+
+        A child must not inherit an open one: SQLite would take locks of the parent for the
+        child's own, and either waits for itself or works without any.
+        """
+        self._lock.acquire()
+        self._disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next use opens the file again."""
+        self._lock.release()
+
     def after_fork_in_child(self) -> None:
-        """Leave the parent's connection alone: neither used nor closed, as SQLite asks."""
+        """Go on as another process."""
         self._lock = threading.Lock()
-        if self._connection is not None:
-            _of_parents.append(self._connection)
-            self._connection = None
         self._begin_anew()
 
     def next_id(self) -> str:
@@ -153,9 +164,12 @@ class SqliteBooks:
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     # One change
 
@@ -336,8 +350,43 @@ class SqliteBooks:
         )
 
 
-_of_parents: list[sqlite3.Connection] = []
-"""Connections inherited by a fork; kept so that nobody closes them."""
+# Forks
+
+_all_books: weakref.WeakSet[SqliteBooks] = weakref.WeakSet()
+_fork_lock = threading.Lock()
+"""Two threads that fork at once would wait for each other's books."""
+_waiting: list[SqliteBooks] = []
+"""Those that were told of the fork that is under way."""
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _waiting.extend(_all_books)
+    for books in _waiting:
+        books.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _waiting:
+        _waiting.pop().after_fork_in_parent()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    while _waiting:
+        _waiting.pop().after_fork_in_child()
+    _fork_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+
+# Places
 
 
 def path_of(store: str | Path) -> Path:

@@ -1,0 +1,255 @@
+"""Budgets among threads, tasks and processes: raced for, killed, forked, resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from textwrap import dedent
+
+import pytest
+
+from langchain_tokenopt.budget import TokenBudget, account
+from langchain_tokenopt.budget import books as arithmetic
+from langchain_tokenopt.budget.books import MemoryBooks
+from langchain_tokenopt.usage import Usage
+from tests.support.budget_schedules import draw_schedule
+from tests.support.budget_workers import (
+    ROOT,
+    fork_processes,
+    run_processes,
+    run_tasks,
+    run_threads,
+)
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+threads_and_forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def _is_kept(course):
+    assert [] == course.findings
+    assert (0, 0) == (course.overshoot, course.report.held_tokens)
+    assert course.below_the_bill <= course.surplus
+    if course.demand > 1.05 * course.total:
+        assert course.utilisation >= 0.95
+
+
+@pytest.mark.parametrize("run", [run_threads, run_tasks], ids=["threads", "tasks"])
+@pytest.mark.parametrize("seed", range(12))
+def test_random_courses_never_overdraw(run, seed):
+    """Whatever fails, is retried, cancelled or lost; the total is nearly used up."""
+    _is_kept(run(draw_schedule(seed, callers=8, overcounts=seed % 2 == 1)))
+
+
+@needs_fork
+@threads_and_forks
+@pytest.mark.parametrize("seed", range(4))
+def test_random_courses_of_processes_never_overdraw(tmp_path, seed):
+    """On one file; some are killed between the call and its settlement."""
+    _is_kept(fork_processes(draw_schedule(seed, callers=4), tmp_path))
+
+
+def test_processes_of_their_own_share_a_budget_by_its_file(tmp_path):
+    """Neither forked nor told of each other."""
+    course = run_processes(draw_schedule(3, callers=3), tmp_path)
+
+    _is_kept(course)
+    assert course.report.spent_tokens > 0
+
+
+class _LockFreeBooks(MemoryBooks):
+    """What must fail: the same arithmetic, without being alone with it."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        pass
+
+
+def _granted_to_two_at_once(budget, monkeypatch):
+    """Let two threads ask for the last tokens, each held up between looking and taking."""
+    meeting = threading.Barrier(2)
+    look = arithmetic.room_for
+
+    def look_and_wait(totals, line):
+        room = look(totals, line)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(0.2)
+        return room
+
+    monkeypatch.setattr(arithmetic, "room_for", look_and_wait)
+    granted = []
+    threads = [
+        threading.Thread(target=lambda: granted.append(bool(budget.reserve("a", 800, 0))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+    return sum(granted)
+
+
+def test_looking_and_taking_are_one_step(monkeypatch):
+    """Two threads cannot both see the last tokens."""
+    budget = TokenBudget(1_000)
+
+    assert 1 == _granted_to_two_at_once(budget, monkeypatch)
+    assert 800 == budget.report().held_tokens
+
+
+def test_without_the_lock_two_see_the_last_tokens(monkeypatch):
+    """The test above would notice."""
+    monkeypatch.setattr(account, "MemoryBooks", _LockFreeBooks)
+    budget = TokenBudget(1_000)
+
+    assert 2 == _granted_to_two_at_once(budget, monkeypatch)
+    assert [] != budget.check()
+
+
+_HEAD = """
+import os, sys, time
+from langchain_tokenopt.budget import BudgetAlert, TokenBudget
+from langchain_tokenopt.usage import Usage
+path = sys.argv[1]
+"""
+
+
+def _start(script, path):
+    return subprocess.Popen(
+        [sys.executable, "-c", _HEAD + dedent(script), str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_workers_hold_is_charged_at_once(tmp_path):
+    """Nobody has to wait for its lease: the process is seen to be gone."""
+    path = tmp_path / "budgets.db"
+    worker = _start(
+        """
+        budget = TokenBudget(1_000, store=path)
+        budget.reserve("writer", 300, 200)
+        print("held", flush=True)
+        time.sleep(60)
+        """,
+        path,
+    )
+    assert "held\n" == worker.stdout.readline()
+    budget = TokenBudget(1_000, store=path)
+    assert (0, 500) == (budget.report().spent_tokens, budget.report().held_tokens)
+
+    worker.send_signal(signal.SIGKILL)
+    worker.communicate()
+
+    if not os.path.exists("/proc/self/stat"):
+        pytest.skip("only leases end here")
+    assert (500, 0) == (budget.report().spent_tokens, budget.report().held_tokens)
+
+
+def test_a_killed_workers_tokens_can_be_spent_where_lost_calls_cost_nothing(tmp_path):
+    """A reservation that would be refused looks for the dead first."""
+    if not os.path.exists("/proc/self/stat"):
+        pytest.skip("only leases end here")
+    path = tmp_path / "budgets.db"
+    _start("TokenBudget(1_000, store=path).reserve('writer', 900, 0)", path).communicate()
+
+    assert TokenBudget(1_000, store=path, lapsed="release").reserve("reader", 1_000, 0)
+
+
+def test_a_resumed_run_goes_on_from_what_was_spent(tmp_path):
+    """The second process finds shares, spending and alerts of the first."""
+    path = tmp_path / "budgets.db"
+    script = """
+        budget = TokenBudget(1_000, store=path, run="thread-7",
+                             alert=BudgetAlert(lambda event: print(event.detail)))
+        hold = budget.reserve("writer", 400, 0)
+        print(bool(hold))
+        if hold:
+            budget.settle(hold, Usage(400, 0))
+        """
+    told = [_start(script, path).communicate()[0].splitlines() for _ in range(3)]
+
+    assert [["True"], ["75 % spent or held; passed 50 %", "True"], ["False"]] == told
+
+
+def test_alerts_are_told_once_among_processes(tmp_path):
+    """Three processes cross every threshold together; each is told by exactly one."""
+    path = tmp_path / "budgets.db"
+    script = """
+        heard = []
+        budget = TokenBudget(3_000, store=path,
+                             alert=BudgetAlert(lambda event: heard.append(event.detail)))
+        for _ in range(200):
+            hold = budget.reserve("writer", 10, 0)
+            if hold:
+                budget.settle(hold, Usage(10, 0))
+        print(",".join(heard))
+        """
+    workers = [_start(script, path) for _ in range(3)]
+    told = [line for worker in workers for line in worker.communicate()[0].strip().split(",")]
+
+    assert [f"{percent} % spent or held" for percent in (100, 50, 75, 90, 95)] == sorted(
+        line for line in told if line
+    )
+
+
+@needs_fork
+@threads_and_forks
+def test_parent_and_forked_children_share_one_account(tmp_path):
+    """Forked in the middle of its work, also while a thread is at it."""
+    budget = TokenBudget(100_000, store=tmp_path / "budgets.db")
+    busy = threading.Event()
+
+    def keep_busy():
+        while not busy.is_set():
+            budget.settle(budget.reserve("thread", 1, 0), Usage(1, 0))
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in range(25):
+                    budget.settle(budget.reserve("child", 10, 0), Usage(10, 0))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    busy.set()
+    thread.join()
+
+    assert [0] * 4 == ends
+    assert 1_000 == budget.report().agents["child"].spent_tokens
+    assert [] == budget.check()
+    budget.close()
+
+
+def test_waiting_for_a_busy_file_ends(tmp_path):
+    """Somebody holds the lock for a moment: the others come after it."""
+    path = tmp_path / "budgets.db"
+    budget = TokenBudget(1_000, store=path)
+    other = TokenBudget(1_000, store=path)
+    inside = threading.Event()
+
+    def hold_the_file():
+        with other._books:
+            inside.set()
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=hold_the_file)
+    thread.start()
+    inside.wait()
+
+    assert budget.reserve("writer", 1_000, 0)
+    thread.join()
