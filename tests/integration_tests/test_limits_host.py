@@ -224,6 +224,9 @@ def test_an_answer_cut_by_max_tokens_ends_at_a_sentence(model_server):
     for answer in (model.invoke("Tell me").text, _joined(model.stream("Tell me"))):
         assert SHOWN == answer
     assert 27 == _cap_on_the_wire(model_server, "max_completion_tokens")
+    for _ in range(6):
+        model.invoke("Tell me")
+    assert 27 < limit.forecaster.quantile(0.5, "default")
 
 
 def test_raise_cancels_the_request(chat, model_server):

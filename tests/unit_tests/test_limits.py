@@ -114,6 +114,7 @@ def excerpt(text: str, words: int | None = None, **limits: int) -> str:
         ("Dr. No met Mr. Yes. They spoke.", "Dr. No met Mr. Yes."),
         ("It is 3.14, roughly. Next one.", "It is 3.14, roughly."),
         ("J. R. R. Tolkien wrote it. Next one.", "J. R. R. Tolkien wrote it."),
+        ("See No. 5 now. Next one.", "See No. 5 now."),
         ("See e.g. Paris or Rome. Next one.", "See e.g. Paris or Rome."),
         ("It ended in 1984. Then came more.", "It ended in 1984."),
         ("Stop! he said. Go on.", "Stop! he said."),
@@ -159,6 +160,7 @@ CODE = "Run this:\n\n```python\nx = 1\ny = 2\n```\n\nIt **works. Fine.** Bye."
         (TABLE, 6, "Prices:\n\n| a | b |\n|---|---|\n| one | 1 |"),
         (TABLE, 7, "Prices:\n\n| a | b |\n|---|---|\n| one | 1 |\n| two | 2 |"),
         (TABLE, 4, "Prices:\n\n| a | b |\n|---|---|\n| one… |"),
+        ("All rose.\n\n| aa | bb |\n|---|---|\n| one | 1 |", 5, "All rose."),
         (CODE, 6, "Run this:\n\n```python\nx = 1\n```"),
         (CODE, 9, "Run this:\n\n```python\nx = 1\ny = 2\n```\n\nIt **works.**"),
         (CODE, 8, "Run this:\n\n```python\nx = 1\ny = 2\n```"),
@@ -227,6 +229,26 @@ def test_more_than_one_sentence_streams_without_delay():
     pieces = [shown.feed(p) for p in ("One", " two", ".", " Three", " four.", " Five")]
 
     assert ["One", " two", ".", "", "", " Three four."] == pieces
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words", "shown"),
+    [
+        (["One two", ",", " three"], 2, ["One two", "", "", "…"]),
+        (["One two", "\n-", " three", " four"], 3, ["One two", "", "", "", ""]),
+        (
+            ["(One", " two)", ". ", "Three", " four"],
+            4,
+            ["(One", " two)", ".", "", "", " Three four"],
+        ),
+        (["**One", "**", " two"], 1, ["**One", "", "", "…**"]),
+    ],
+)
+def test_nothing_is_shown_that_may_have_to_go(pieces, words, shown):
+    """What has been shown cannot be taken back: commas, list marks, what follows the last word."""
+    excerpt = Excerpt(Limit(words=words))
+
+    assert shown == [*map(excerpt.feed, pieces), excerpt.finish()]
 
 
 def test_an_unfinished_sentence_is_left_out_when_tokens_have_run_out():
@@ -565,18 +587,21 @@ async def test_warn_shows_everything_and_says_so(call):
     """Nothing is cut, capped or stopped."""
     limit = WordLimit(10, on_exceed="warn")
 
+    bare = _Capped(answers=[FakeAnswer(LONG)])
     with pytest.warns(TokenOptWarning, match="longer than the 10 words"):
-        shown = await call(optimize(_Capped(answers=[FakeAnswer(LONG)]), limit), "?")
+        shown = await call(optimize(bare, limit), "?")
 
     assert LONG == shown
+    assert "max_tokens" not in bare.calls[0].kwargs
 
 
-def test_a_cut_answer_is_not_kept_by_a_cache():
+@pytest.mark.parametrize("methods", [(), ("_stream",)])
+def test_a_cut_answer_is_not_kept_by_a_cache(methods):
     """A cache would serve it to callers without a limit."""
     from langchain_core.caches import InMemoryCache
 
     cache = InMemoryCache()
-    model = optimize(fake_chat("_stream", answers=[LONG, "Short."]), WordLimit(10), cache)
+    model = optimize(fake_chat(*methods, answers=[LONG, "Short."]), WordLimit(10), cache)
 
     answers = [model.invoke("?").text for _ in range(3)]
 
