@@ -16,7 +16,8 @@ __all__ = ["DocumentCompressor"]
 
 
 class DocumentCompressor(BaseDocumentCompressor):
-    """Shorten retrieved documents to an exact number of tokens, for ``ContextualCompressionRetriever``.
+    """Shorten retrieved documents to an exact number of tokens, for
+    ``ContextualCompressionRetriever``.
 
     Counted is what the documents are once joined: the title (``metadata["title"]``) on a line of its
     own, the text, and a blank line between documents.

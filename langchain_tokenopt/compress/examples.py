@@ -78,7 +78,8 @@ def find_examples(text: str) -> list[Example]:
 
 def _pairs(text: str, asks: str, answers: str) -> list[Example]:
     mark = re.compile(
-        rf"^[ \t]*(?:\*\*)?(?:(?P<asks>{asks})|{answers})(?: ?\d{{1,3}})?(?:\*\*)? ?[:：](?:\*\*)?[ \t]*",
+        rf"^[ \t]*(?:\*\*)?(?:(?P<asks>{asks})"
+        rf"|{answers})(?: ?\d{{1,3}})?(?:\*\*)? ?[:：](?:\*\*)?[ \t]*",
         re.MULTILINE | re.IGNORECASE,
     )
     marks = list(mark.finditer(text))

@@ -1,6 +1,7 @@
 """Choose units within an exact number of tokens, and prove it by counting the result again.
 
-Tokens of units are read off one pass over the whole text: a byte-pair tokenizer's tokens add up when
+Tokens of units are read off one pass over the whole text: a byte-pair tokenizer's tokens add up
+when
 the text is cut where it would cut anyway. Where they do not quite, the proof notices, and the
 allowance is corrected until the recount is within the limit.
 """
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "Filled", "Tokenized", "cut_best", "fill", "render", "vocabulary_of"]
 
 _LENGTH_POWER = 0.5
-"""A unit's likelihood is divided by this power of its tokens: between taking the likeliest first (0)
+"""A unit's likelihood is divided by this power of its tokens: between taking the likeliest first
+(0)
 and the most likelihood per token (1); best on ``nq20_train`` at 4x to 20x."""
 _GOOD_FILL = 0.97
 _MOST_PROOFS = 12

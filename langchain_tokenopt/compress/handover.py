@@ -27,10 +27,12 @@ __all__ = ["Handover"]
 
 CONCLUSION = re.compile(
     r"\b(?:BUY|SELL|HOLD|OVERWEIGHT|UNDERWEIGHT|OUTPERFORM|UNDERPERFORM|Strong (?:Buy|Sell)"
-    r"|Buy|Sell|Hold|Overweight|Underweight|Outperform|Underperform|Neutral) (?:rating|recommendation)"
+    r"|Buy|Sell|Hold|Overweight|Underweight|Outperform|Underperform|Neutral) (?:rating"
+    r"|recommendation)"
     r"|\b(?:BUY|SELL|HOLD|OVERWEIGHT|UNDERWEIGHT|OUTPERFORM|UNDERPERFORM|APPROVED?|REJECT(?:ED)?)\b"
     r"|\b(?:rating|recommendation|verdict|conclusion|decision|proposal|price target|target price"
-    r"|final answer|in summary|overall|bottom line|recommend(?:s|ed)?|empfehl\w+|fazit|conclusi[oó]n)\b",
+    r"|final answer|in summary|overall|bottom line|recommend(?:s|ed)?|empfehl\w+|fazit"
+    r"|conclusi[oó]n)\b",
     re.IGNORECASE,
 )
 """Ratings and the sentences that conclude."""

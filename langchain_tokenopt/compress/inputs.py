@@ -1,4 +1,6 @@
-"""What can be compressed: a string, documents, messages. Each knows its units and its exact count."""
+"""What can be compressed: a string, documents, messages. Each knows its units and its exact
+count.
+"""
 
 from __future__ import annotations
 

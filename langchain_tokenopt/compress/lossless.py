@@ -1,4 +1,5 @@
-"""Say the same in fewer tokens: exact encodings of JSON, repeated log lines, white space, duplicates.
+"""Say the same in fewer tokens: exact encodings of JSON, repeated log lines, white space,
+duplicates.
 
 Every JSON encoding is decoded again and compared with the original before it is used: same keys in
 the same order, same strings, numbers digit for digit as they were written (``1.0`` stays ``1.0``).
@@ -122,7 +123,8 @@ class _Writer:
     """Writes JSON without needless quotes, and lists of like objects as tables.
 
     A table is a line of keys and a line per row, in brackets; keys of nested objects stand in
-    braces: ``[id,price{net,gross}`` then ``1,5,6`` then ``2,7,8]``. A key whose value is the same in
+    braces: ``[id,price{net,gross}`` then ``1,5,6`` then ``2,7,8]``. A key whose value is the same
+    in
     all rows is written once: ``currency=EUR``.
     """
 

@@ -16,7 +16,8 @@ __all__ = ["CompressionResult", "DroppedSpan", "LossReport", "Tally", "loss_betw
 Content = TypeVar("Content")
 
 _ENTITY = re.compile(
-    r"(?<![.!?]\s)(?<!^)\b[A-ZÄÖÜÁÉÍÓÚÑ][\w'’-]+(?: (?:(?:of|de|van|von|der|del|la) )?[A-ZÄÖÜÁÉÍÓÚÑ][\w'’-]+)*"
+    r"(?<![.!?]\s)(?<!^)\b[A-ZÄÖÜÁÉÍÓÚÑ][\w'’-]+(?: (?:(?:of|de|van|von|der|del"
+    r"|la) )?[A-ZÄÖÜÁÉÍÓÚÑ][\w'’-]+)*"
 )
 """Capitalised words that do not merely begin a sentence. In German that includes common nouns."""
 

@@ -48,7 +48,7 @@ class Reranker:
         try:
             asked = self.embeddings.embed_query(query)
             vectors = self.embeddings.embed_documents([texts[at] for at in chosen])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  foreign model code; words alone rank well too
             warnings.warn(
                 f"The reranker failed ({type(error).__name__}: {error}); ranking by words alone.",
                 TokenOptWarning,

@@ -1,8 +1,10 @@
 """In one long message, tell instructions and the question from the passages it quotes.
 
-Passages are announced: by a heading (``Document [3]``, ``## Background``), a label (``Context:``) or
+Passages are announced: by a heading (``Document [3]``, ``## Background``), a label (``Context:``)
+or
 a tag (``<documents>``). What stands outside is instruction or question. A text that announces
-nothing is read by its paragraphs: a first one that instructs, a last one that asks, passages between.
+nothing is read by its paragraphs: a first one that instructs, a last one that asks, passages
+between.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ _PASSAGE_TAG = re.compile(
     re.IGNORECASE,
 )
 _ASK_HEADING = re.compile(
-    r"#{1,6} +(?:\d+[.)] *)?(?:your |the )?(?:question|query|task|instructions?|rules?|output|format|answer"
+    r"#{1,6} +(?:\d+[.)] *)?(?:your |the )?(?:question|query|task|instructions?|rules?|output"
+    r"|format|answer"
     r"|response|request|role|goal|objective|requirements?|constraints?|guidelines?|steps?|important"
     r"|frage|aufgabe|anweisung|regeln|pregunta|tarea|instrucci|reglas|问题|任务|指令|规则|要求)",
     re.IGNORECASE,
@@ -47,17 +50,22 @@ _ASKS = re.compile(
     r"|determine|decide|choose|name|using|based on|according to|from the|with (?:the|this)"
     r"|given|read|consider|who|what|when|where|why|how|which|is|are|does|do|did|can|should"
     r"|bitte|fasse|erkl[äa]r|beschreib|nenne|schreib|beantworte|wer|was|wann|wo|warum|wie|welche"
-    r"|por favor|resume|explica|describe|escribe|responde|qui[ée]n|qu[ée]|cu[áa]ndo|d[óo]nde|c[óo]mo"
+    r"|por favor|resume|explica|describe|escribe|responde|qui[ée]n|qu[ée]|cu[áa]ndo|d[óo]nde"
+    r"|c[óo]mo"
     r"|请|根据|总结|回答|解释|翻译)",
     re.IGNORECASE,
 )
 _INSTRUCTS = re.compile(
-    r"\byou (?:are|will|must|should)\b|\byour (?:task|job|role|answer)\b|:\s*$|\bdu bist\b|\beres\b|你是",
+    r"\byou (?:are|will|must|should)\b|\byour (?:task|job|role|answer)\b|:\s*$|\bdu bist\b"
+    r"|\beres\b|你是",
     re.IGNORECASE,
 )
 _COMMAND = re.compile(
-    r"^\W*(?:do not|don['’]t|never|always|only|must|ensure|make sure|be sure|avoid|remember|note that"
-    r"|important|niemals|immer|nunca|siempre|必须|务必|禁止|不要|切勿)|\byou (?:must|may|should|shall|cannot)\b",
+    r"^\W*(?:do not|don['’]t|never|always|only|must|ensure|make sure|be sure|avoid|remember"
+    r"|note that"
+    r"|important|niemals|immer|nunca|siempre|必须|务必|禁止|不要|切勿)|\byou (?:must|may|should"
+    r"|shall"
+    r"|cannot)\b",
     re.IGNORECASE,
 )
 
@@ -82,7 +90,9 @@ def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
 
 
 def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading:
-    """Read a text about which something is asked elsewhere: no part of it is kept for being short."""
+    """Read a text about which something is asked elsewhere: no part of it is kept for being
+    short.
+    """
     return read_message(text, patterns, keep_short=False)
 
 
@@ -207,7 +217,9 @@ def _read_tag(
     inside: bool,
     passage: int,
 ) -> tuple[bool, int, int]:
-    """Follow a tag on a line of its own; return whether we are in a passage, its head and number."""
+    """Follow a tag on a line of its own; return whether we are in a passage, its head and
+    number.
+    """
     name = piece.strip().strip("</>").split()[0].lower() if piece.strip("</> \t\r\n") else ""
     if piece.lstrip().startswith("</"):
         while open_tags:
@@ -271,7 +283,9 @@ def _paragraphs(text: str, units: list[Unit]) -> list[tuple[int, int]]:
 
 
 def _by_paragraphs(text: str, units: list[Unit]) -> list[int]:
-    """Nothing is announced: a first paragraph may instruct, a last one ask; the rest are passages."""
+    """Nothing is announced: a first paragraph may instruct, a last one ask; the rest are
+    passages.
+    """
     paragraphs = _paragraphs(text, units)
     for number, (first, end) in enumerate(paragraphs):
         if _has_own_topic(units, first, end):

@@ -87,7 +87,8 @@ _LABEL = re.compile(
 _TAG = re.compile(r"</?[A-Za-z][\w:-]{0,40}(?: [^<>\n]{0,200})?/?>[ \t]*$")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•‣]|\d{1,3}[.)]|[a-z][.)])[ \t]+\S")
 _LOG = re.compile(
-    r"\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[.,\] ]|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+    r"\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[.,\] ]"
+    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
     r"|\[?(?:DEBUG|INFO|WARN|WARNING|ERROR|FATAL|TRACE|CRITICAL)\b[\]: ]"
 )
 _DIFF = re.compile(r"diff --git |@@ -\d|--- [ab/]|\+\+\+ [ab/]|Index: ")
@@ -95,12 +96,14 @@ _CODE = re.compile(
     r"(?:async )?def \w+\s*\(|class \w+[\s(:{]|(?:from [\w.]+ )?import [\w.*{]|@\w[\w.]*(?:\(|$)"
     r"|#include\b|#!/|using [\w:.]+;|package [\w.]+;?$|namespace \w+|func \w*\s*\(|fn \w+|impl\b"
     r"|(?:export |default )?(?:async )?function\b|(?:export )?(?:const|let|var) \w+\s*[=:]"
-    r"|(?:public|private|protected|static) [\w<>\[\]]+|(?:if|for|while|switch|try|else|elif|except)\b.*[:{]$"
+    r"|(?:public|private|protected|static) [\w<>\[\]]+|(?:if|for|while|switch|try|else|elif"
+    r"|except)\b.*[:{]$"
     r"|return\b[^.]*;?$|\w+(?:\.\w+)*\s*[-+*/|&]?=\s*[^=\s].*|\w+(?:\.\w+)*\([^)]*\);?$|[)\]}]+[;,]?$"
     r"|SELECT\b.*\b(?:FROM|$)|CREATE (?:TABLE|INDEX)\b|INSERT INTO\b"
 )
 _CODE_START = re.compile(
-    r"\w+ ?= ?[rbf]?(?:\"\"\"|\'\'\')|(?:async )?def \w+\s*\(.*|class \w+[(:{].*|class \w+ ?[:{]|(?:from [\w.]+ )?import [\w.*{][\w.*{}, ]*;?$"
+    r"\w+ ?= ?[rbf]?(?:\"\"\"|\'\'\')|(?:async )?def \w+\s*\(.*|class \w+[(:{].*"
+    r"|class \w+ ?[:{]|(?:from [\w.]+ )?import [\w.*{][\w.*{}, ]*;?$"
     r"|@\w[\w.]*(?:\(|$)"
     r"|#include\b|#!/|using [\w:.]+;|package [\w.]+;?$|func \w*\s*\(|fn \w+\s*[(<]"
     r"|(?:export |default )?(?:async )?function\b ?\w*\(|(?:export )?(?:const|let|var) \w+\s*=\s"
@@ -127,7 +130,9 @@ def segments_of(text: str) -> list[Segment]:
 
 
 def _merged(parts: Iterator[Segment]) -> list[Segment]:
-    """Join neighbours of the same kind; each heading, tag, code block and JSON value stands alone."""
+    """Join neighbours of the same kind; each heading, tag, code block and JSON value stands
+    alone.
+    """
     found: list[Segment] = []
     for part in parts:
         last = found[-1] if found else None
@@ -420,7 +425,9 @@ _ABBREVIATIONS = frozenset(
 
 
 def _abbreviates(text: str, start: int, dot: int) -> bool:
-    """Say whether the full stop at *dot* ends an abbreviation, an initial or an ordinal (3. Mai)."""
+    """Say whether the full stop at *dot* ends an abbreviation, an initial or an ordinal (3.
+    Mai).
+    """
     word = text[text.rfind(" ", max(start, dot - 8), dot) + 1 : dot].lstrip("([\"“„'")
     if word.isdigit() and len(word) < 3:
         before = text[max(start, dot - 16) : dot].split()

@@ -5,7 +5,8 @@ Coarse to fine, lexical, in the order of one scan: the query's words are looked 
 passage's title, per sentence, and the two become the probability that the answer stands in this
 passage, and in this sentence of it. Long passages are ranked in windows of some 700 characters.
 
-The constants were chosen on 1,197 questions with 20 passages each (``nq20_train``, made from Natural
+The constants were chosen on 1,197 questions with 20 passages each (``nq20_train``, made from
+Natural
 Questions) and rounded; ``tests/benchmarks/bench_compress.py`` judges them on other questions.
 """
 
@@ -480,7 +481,8 @@ _ANSWER_KINDS = (
     ),
     _AnswerKind(
         re.compile(
-            r"\bhow (?:many|much|long|far|tall|big|large|high|deep|often|fast|heavy)\b|\bnumber of\b"
+            r"\bhow (?:many|much|long|far|tall|big|large|high|deep|often|fast|heavy)\b"
+            r"|\bnumber of\b"
             r"|\bpopulation\b|\bpercent|\bwie ?(?:viele?|lange?|weit|hoch|groß|oft|tief|schwer)\b"
             r"|\bcu[áa]nt[oa]s?\b|\bn[úu]mero de\b|多少|几[个位年岁次]|多[长高远大久深]"
         ),
@@ -502,12 +504,15 @@ _ANSWER_KINDS = (
     ),
     _AnswerKind(
         re.compile(
-            r"\bwhere\b|\b(?:what|which) (?:city|country|state|place|town|county|island|continent)\b"
-            r"|\bwo(?:her|hin)?\b|welche[mnrs]? (?:stadt|land|ort)|\bd[óo]nde\b|qu[ée] (?:ciudad|país|lugar)"
+            r"\bwhere\b|\b(?:what|which) (?:city|country|state|place|town|county|island"
+            r"|continent)\b"
+            r"|\bwo(?:her|hin)?\b|welche[mnrs]? (?:stadt|land|ort)|\bd[óo]nde\b"
+            r"|qu[ée] (?:ciudad|país|lugar)"
             r"|哪里|哪儿|何处|在哪|哪个(?:国家|城市|地方|省)"
         ),
         re.compile(
-            r"\b(?:in|at|near|from|of|off|between|on|im|bei|nahe|aus|en|de|cerca) (?:the |der |el |la )?"
+            r"\b(?:in|at|near|from|of|off|between|on|im|bei|nahe|aus|en|de|cerca) (?:the "
+            r"|der |el |la )?"
             r"[A-ZÄÖÜÁÉÍÓÚÑ]|[\u4e00-\u9fff][市省县国区州]"
         ),
     ),

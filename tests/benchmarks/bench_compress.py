@@ -165,7 +165,9 @@ def plain_bm25(question: Question, documents: list[Document], budget: int) -> st
 
 
 class OnceEmbeddings:
-    """Embeds every text once: budgets share the passages. Counts the characters it was asked for."""
+    """Embeds every text once: budgets share the passages. Counts the characters it was asked
+    for.
+    """
 
     def __init__(self) -> None:
         from langchain_tokenopt.embeddings import LocalEmbeddings
@@ -337,10 +339,30 @@ TOKENIZERS: dict[str, Any] = {
     "rounded up": Formula(lambda text: math.ceil(len(text) / 7)),
     "with a frame": Formula(lambda text: len(text) // 3 + 5),
 }
-_WORDS = (
-    'the a of bridge river 1931 12.5% $4.1 tea "quoted text" Brücke wann 桥建于 '
-    "https://example.org/a?b=c market it was opened, and; because report"
-).split(" ")
+_WORDS = [
+    "the",
+    "a",
+    "of",
+    "bridge",
+    "river",
+    "1931",
+    "12.5%",
+    "$4.1",
+    "tea",
+    '"quoted',
+    'text"',
+    "Brücke",
+    "wann",
+    "桥建于",
+    "https://example.org/a?b=c",
+    "market",
+    "it",
+    "was",
+    "opened,",
+    "and;",
+    "because",
+    "report",
+]
 
 
 def generated_text(rng: random.Random, tokens: int) -> str:
@@ -643,7 +665,7 @@ def markdown(figures: dict[str, Any]) -> str:
     for row in figures.get("rivals", ()):
         if "survival" in row:
             rows[row["rival"]] = row["survival"]
-    for name, row in rows.items():
+    for row in rows.values():
         cells = " | ".join(f"{row[str(k)]:.1f} %" for k in DIVISORS)
         lines.append(f"| | {cells} |")
     for row in figures.get("rivals", ()):

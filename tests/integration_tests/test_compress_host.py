@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from uuid import uuid4
 
@@ -105,7 +106,7 @@ def test_levels_leave_the_cached_prefix_alone():
         history.append(staged.invoke(history))
 
     sent = [[m.content for m in call.messages] for call in chat.calls]
-    assert all(b[: len(a)] == a for a, b in zip(sent, sent[1:], strict=False))
+    assert all(b[: len(a)] == a for a, b in itertools.pairwise(sent))
     assert len(sent[0][1]) < len(history[1].content)
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: PT017  a refusal is one of two right outcomes here
 """Laws of the compressor: exact budgets, proved refusals, untouched spans, valid conversations."""
 
 from __future__ import annotations

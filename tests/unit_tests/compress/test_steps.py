@@ -96,7 +96,7 @@ def test_verbatim_spans():
 
     assert found[:4] == ["{name}", "https://a.org/x,", '"Go. Now."', "`a  b`"]
     assert {"5 kg", "3 May 2026", "AB-12"} <= set(found)
-    assert squeeze_prose(f"a   b `a  b`") == "a b `a  b`"
+    assert squeeze_prose("a   b `a  b`") == "a b `a  b`"
 
 
 @pytest.mark.parametrize(
