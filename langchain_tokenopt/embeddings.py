@@ -136,7 +136,7 @@ class LocalEmbeddings(Embeddings):
         import torch
 
         model = self._model()
-        ids = [model.tokenizer.encode(_clean(text)).ids[:WINDOW] for text in texts]
+        ids = [_within_window(model.tokenizer.encode(_clean(text)).ids) for text in texts]
         with torch.inference_mode():
             vectors: list[list[float]] = _forward(model, ids).tolist()
         return vectors
@@ -204,6 +204,11 @@ def embedder_fingerprint(embeddings: Embeddings) -> str:
         if isinstance(value := getattr(embeddings, name, None), str | int)
     )
     return f"{kind.__module__}.{kind.__qualname__}({settings})"
+
+
+def _within_window(ids: list[int]) -> list[int]:
+    """Cut to the window, keeping the closing [SEP], as the model was trained."""
+    return ids if len(ids) <= WINDOW else [*ids[: WINDOW - 1], ids[-1]]
 
 
 def _clean(text: str) -> str:

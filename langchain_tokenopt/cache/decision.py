@@ -245,8 +245,7 @@ class Decision:
         max_wrong_per_request: The promise: wrong answers per request, at most.
         audit_share: Share of hits that are asked anyway.
         rng: Draws the audits.
-        confidence: Of the bound, one-sided. The prior of each band adds caution of its own: at
-            0.85, 20 of 20 runs of the benchmark stay within the promise.
+        confidence: Of the bound, one-sided.
 
     Raises:
         ValueError: If a share is not between 0 and 1.
@@ -258,7 +257,7 @@ class Decision:
         max_wrong_per_request: float = 0.01,
         audit_share: float = 0.02,
         rng: random.Random | None = None,
-        confidence: float = 0.85,
+        confidence: float = 0.95,
     ) -> None:
         for name, share in (
             ("max_wrong_per_request", max_wrong_per_request),

@@ -36,7 +36,7 @@ from langchain_core.outputs import (
 
 from langchain_tokenopt.errors import TokenOptError, TokenOptWarning
 
-__all__ = ["CacheFileError", "CacheStore", "Row", "pack", "unpack"]
+__all__ = ["CacheFileError", "CacheStore", "Row", "embedder_of", "pack", "unpack"]
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x746F6B63  # "tokc"
@@ -538,6 +538,26 @@ class CacheStore:
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
         return digest.digest()
+
+
+def embedder_of(path: str | Path) -> str:
+    """Return the fingerprint of the embedder whose vectors a cache file holds.
+
+    Raises:
+        CacheFileError: If there is no such file, or it is no cache.
+    """
+    if not Path(path).is_file():
+        raise CacheFileError(
+            f"There is no cache at {path}. SemanticCache({str(path)!r}) makes one."
+        )
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)
+        ) as database:
+            row = database.execute("SELECT value FROM setting WHERE name = 'embedder'").fetchone()
+    except sqlite3.Error as error:
+        raise CacheFileError(f"{path} is no cache file ({error}).") from error
+    return str(row[0]) if row else "unknown"
 
 
 def _statements(script: str) -> Iterator[str]:

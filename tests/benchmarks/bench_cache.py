@@ -491,7 +491,7 @@ def promise(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     labels = [label for _, label in rows]
     prompts = {text: prompt_of(text) for text, _ in rows}
     orders = {
-        "shuffles": shuffles(args.runs, len(rows), 4_000, seed=11),
+        "shuffles": shuffles(args.runs, len(rows), 3_000, seed=11),
         "drift": [_drifting(labels)],
     }
     found: dict[str, Any] = {}

@@ -170,7 +170,7 @@ def test_a_newer_format_is_refused(tmp_path):
     database.close()
 
     with pytest.raises(
-        CacheFileError, match="newer langchain-tokenopt .format 9, this one reads 1"
+        CacheFileError, match=r"newer langchain-tokenopt \(format 9, this one reads 1\)"
     ):
         CacheStore(tmp_path / "c.db", embedder="e")
 

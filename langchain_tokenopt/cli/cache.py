@@ -1,0 +1,158 @@
+"""Commands that look into a file of cached answers, and clean it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from langchain_tokenopt.cli.app import CommandError, print_table
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.cache import SemanticCache
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Look into a file of cached answers, and clean it.")
+
+CacheOption = Annotated[Path, typer.Option("--cache", help="File of the cache.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.command()
+def stats(cache: CacheOption, as_json: JsonOption = False) -> None:
+    """Show what the file holds, what it has saved, and what its evidence says."""
+    with _opened(cache) as opened:
+        found, served = opened.stats(), opened.top(10**9)
+        figures = {
+            "entries": found.entries,
+            "bytes": found.bytes,
+            "hits": sum(entry.hits for entry in served),
+            "saved_tokens": sum(entry.saved_tokens for entry in served),
+            "checked": found.checked,
+            "checked_wrong": found.checked_wrong,
+            "wrong_per_request": round(found.wrong_per_request, 5),
+            "wrong_per_request_bound": round(found.wrong_per_request_bound, 5),
+            "served_from_probability": round(found.threshold, 4),
+        }
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    _print(("", "value"), [(name.replace("_", " "), f"{v:,}") for name, v in figures.items()])
+
+
+@app.command()
+def top(
+    cache: CacheOption,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to show.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the stored questions that were served most often."""
+    with _opened(cache) as opened:
+        entries = opened.top(limit)
+    if as_json:
+        typer.echo(json.dumps([asdict(entry) for entry in entries]))
+        return
+    rows = [(str(e.entry), e.question, f"{e.hits:,}", f"{e.saved_tokens:,}") for e in entries]
+    _print(("entry", "question", "hits", "saved tokens"), rows)
+
+
+@app.command()
+def check(cache: CacheOption, as_json: JsonOption = False) -> None:
+    """Read every entry and remove those that cannot be read."""
+    with _opened(cache) as opened:
+        found = opened.check()
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        state = "sound" if found.is_sound else "DAMAGED"
+        removed = f"{len(found.damaged)} damaged entries were removed"
+        typer.echo(f"{found.entries:,} entries, {found.bytes:,} bytes; {removed}; file {state}.")
+    if not found.is_sound:
+        raise CommandError(f"SQLite finds {cache} damaged. Delete it: the cache starts anew.")
+
+
+@app.command()
+def clear(
+    cache: CacheOption,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete all answers and all evidence of the file."""
+    with _opened(cache) as opened:
+        entries = opened.stats().entries
+        if not yes:
+            typer.confirm(f"Delete {entries:,} answers from {cache}?", abort=True, err=True)
+        opened.clear()
+    typer.echo(f"{entries:,} answers deleted.")
+
+
+@app.command()
+def explain(
+    question: Annotated[str, typer.Argument(help="What would be asked.")],
+    cache: CacheOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a question would be answered from the file, and why."""
+    with _opened(cache, embeds=True) as opened:
+        found = opened.explain(question)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+        return
+    typer.echo(f"{'hit' if found.hit else 'miss'}: {found.why}")
+    rows = [
+        (str(c.entry), f"{c.cosine:.3f}", ", ".join((*c.vetoes, *c.doubts)) or "-", c.question)
+        for c in found.candidates
+    ]
+    if rows:
+        _print(("entry", "cosine", "differs in", "question"), rows)
+
+
+@contextmanager
+def _opened(path: Path, *, embeds: bool = False) -> Iterator[SemanticCache]:
+    """Open an existing file with the embedder it was made with."""
+    from langchain_core.embeddings import Embeddings
+
+    from langchain_tokenopt.cache import SemanticCache
+    from langchain_tokenopt.cache.store import embedder_of
+    from langchain_tokenopt.embeddings import LocalEmbeddings
+
+    class Unasked(Embeddings):
+        """Stands for the embedder where nothing is embedded."""
+
+        fingerprint = embedder_of(path)
+
+        def embed_query(self, text: str) -> list[float]:
+            raise CommandError(
+                f"{path} was made with {self.fingerprint}, which is not the local embedder: "
+                f"call SemanticCache(...).explain(...) with that embedder instead."
+            )
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return [self.embed_query(text) for text in texts]
+
+    embeddings: Any = Unasked()
+    if embeds:
+        local = LocalEmbeddings()
+        if local.fingerprint == embeddings.fingerprint:
+            embeddings = local
+        else:
+            embeddings.embed_query("")
+    with SemanticCache(path, embeddings=embeddings, max_entries=10**9) as opened:
+        yield opened
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name in columns:
+        right = name in ("value", "hits", "saved tokens", "cosine")
+        table.add_column(name, justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
