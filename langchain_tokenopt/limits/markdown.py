@@ -296,7 +296,6 @@ class Scanner:
         self._container: str | None = None
         """After a list marker: the spaces that later lines of the item begin with."""
         self._in_item = False
-        self._rows = 0
         self._in_table = False
         self._fence = ""
         self._fence_prefix = ""
@@ -404,13 +403,10 @@ class Scanner:
             self._in_item = True
         elif line is not _Line.TEXT:
             self._in_item = False
-        if line is _Line.ROW:
-            self._rows += 1
-        elif line is _Line.UNDERLINE:
+        if line is _Line.UNDERLINE:
             self._in_table = self._previous in (_Line.ROW, _Line.TEXT) and "|" in body
-            self._rows = max(self._rows, 1)  # the head of a table may do without outer bars
-        elif line not in (_Line.CODE, _Line.FENCE_END):
-            self._rows, self._in_table = 0, False
+        elif line is not _Line.ROW:
+            self._in_table = False
         continues = line is _Line.TEXT and self._previous in (_Line.TEXT, _Line.ITEM)
         if not continues:
             self._inline.reset()
@@ -463,7 +459,6 @@ class Scanner:
         candidate, self._candidate = self._candidate, None
         self._previous = _Line.BLANK
         self._in_item = self._in_table = False
-        self._rows = 0
         self._inline.reset()
         if candidate is None or candidate.keep:
             return None
@@ -480,7 +475,6 @@ class Scanner:
             spaced=True,
             line_end=True,
             keep=self._line in _KEPT_WITH_NEXT
-            or (self._line is _Line.ROW and self._rows == 1)
             or (self._line in (_Line.TEXT, _Line.ITEM) and self._last in ":："),
         )
 
