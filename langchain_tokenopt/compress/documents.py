@@ -16,11 +16,10 @@ __all__ = ["DocumentCompressor"]
 
 
 class DocumentCompressor(BaseDocumentCompressor):
-    """Shorten retrieved documents to an exact number of tokens, for
-    ``ContextualCompressionRetriever``.
+    """Shorten retrieved documents to an exact number of tokens.
 
-    Counted is what the documents are once joined: the title (``metadata["title"]``) on a line of its
-    own, the text, and a blank line between documents.
+    For ``ContextualCompressionRetriever``. Counted is what the documents are once joined: the title
+    (``metadata["title"]``) on a line of its own, the text, and a blank line between documents.
 
     Args:
         max_tokens: Tokens of all documents together.

@@ -1,6 +1,4 @@
-"""What can be compressed: a string, documents, messages. Each knows its units and its exact
-count.
-"""
+"""What can be compressed: a string, documents, messages; each knows its units and exact count."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Say the same in fewer tokens: exact encodings of JSON, repeated log lines, white space,
-duplicates.
+"""Say the same in fewer tokens: exact JSON encodings, repeated lines, white space, duplicates.
 
 Every JSON encoding is decoded again and compared with the original before it is used: same keys in
 the same order, same strings, numbers digit for digit as they were written (``1.0`` stays ``1.0``).
@@ -514,8 +513,8 @@ def lossless(text: str, count: Count, *, prose: bool = True) -> str:
         prose: Whether white space in prose is shortened too.
 
     Example:
-        >>> lossless('Result:\n{ "items": [ { "id": 1, "net": 2.50 }, { "id": 2, "net": 3 } ] }', len)
-        'Result:\n{items:[id,net\n1,2.50\n2,3]}'
+        >>> lossless('Result:\n{ "items": [ { "id": 1, "n": 2.50 }, { "id": 2, "n": 3 } ] }', len)
+        'Result:\n{items:[id,n\n1,2.50\n2,3]}'
     """
     whole = encode_json(text, count) if text.lstrip()[:1] in ("{", "[") else None
     if whole is not None:

@@ -94,8 +94,8 @@ class PromptCompressor(Runnable[Any, Any]):
         level: ``"none"`` 1.0, ``"balanced"`` 0.7, ``"aggressive"`` 0.5, ``"maximum"`` 0.3.
         query: What the text must answer. By default the question in the content itself.
         model: Name or chat model, for counting. As a stage: the model that is called.
-        reranker: ``"local"`` or any LangChain embeddings, asked about the few passages between which
-            the words of the question do not decide.
+        reranker: ``"local"`` or any LangChain embeddings, asked about the few passages between
+            which the words of the question do not decide.
         tool_results: ``"lossless"`` re-encodes JSON exactly, ``"keep"`` leaves tool results alone,
             ``"select"`` drops from them what the question does not need.
         protect: Regular expressions; units in which one matches are kept.

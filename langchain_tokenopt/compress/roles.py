@@ -90,9 +90,7 @@ def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading
 
 
 def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading:
-    """Read a text about which something is asked elsewhere: no part of it is kept for being
-    short.
-    """
+    """Read a text about which something is asked elsewhere: being short does not save it."""
     return read_message(text, patterns, keep_short=False)
 
 
@@ -102,7 +100,7 @@ def read_message(
     r"""Read a message that may instruct, ask and quote.
 
     Example:
-        >>> text = "Answer from the context only.\n\nContext: Tea is hot. Ice is cold.\n\nQuestion: Is ice hot?"
+        >>> text = "Use only this.\n\nContext: Tea is hot. Ice is cold.\n\nQuestion: Is ice hot?"
         >>> reading = read_message(text)
         >>> reading.question
         'Is ice hot?'
@@ -217,9 +215,7 @@ def _read_tag(
     inside: bool,
     passage: int,
 ) -> tuple[bool, int, int]:
-    """Follow a tag on a line of its own; return whether we are in a passage, its head and
-    number.
-    """
+    """Follow a tag on its own line; return whether we are in a passage, its head and number."""
     name = piece.strip().strip("</>").split()[0].lower() if piece.strip("</> \t\r\n") else ""
     if piece.lstrip().startswith("</"):
         while open_tags:
@@ -283,9 +279,7 @@ def _paragraphs(text: str, units: list[Unit]) -> list[tuple[int, int]]:
 
 
 def _by_paragraphs(text: str, units: list[Unit]) -> list[int]:
-    """Nothing is announced: a first paragraph may instruct, a last one ask; the rest are
-    passages.
-    """
+    """Without announcements: a first paragraph may instruct, a last one ask; the rest quote."""
     paragraphs = _paragraphs(text, units)
     for number, (first, end) in enumerate(paragraphs):
         if _has_own_topic(units, first, end):

@@ -130,9 +130,7 @@ def segments_of(text: str) -> list[Segment]:
 
 
 def _merged(parts: Iterator[Segment]) -> list[Segment]:
-    """Join neighbours of the same kind; each heading, tag, code block and JSON value stands
-    alone.
-    """
+    """Join neighbours of the same kind, except headings, tags, code blocks and JSON values."""
     found: list[Segment] = []
     for part in parts:
         last = found[-1] if found else None
@@ -425,9 +423,7 @@ _ABBREVIATIONS = frozenset(
 
 
 def _abbreviates(text: str, start: int, dot: int) -> bool:
-    """Say whether the full stop at *dot* ends an abbreviation, an initial or an ordinal (3.
-    Mai).
-    """
+    """Say whether the full stop at *dot* ends an abbreviation, initial or ordinal (3. Mai)."""
     word = text[text.rfind(" ", max(start, dot - 8), dot) + 1 : dot].lstrip("([\"“„'")
     if word.isdigit() and len(word) < 3:
         before = text[max(start, dot - 16) : dot].split()
@@ -572,7 +568,8 @@ def _label_end(text: str, segment: Segment) -> int:
 
 
 _NUMBERED = re.compile(
-    r"(?:[^\W\d_]+ )?(?:[^\W\d_]+[ #]*)?\[?\d{1,4}\]?(?: ?\([^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,200})?\)| ?[:.：])?"
+    r"(?:[^\W\d_]+ )?(?:[^\W\d_]+[ #]*)?\[?\d{1,4}\]?"
+    r"(?: ?\([^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,200})?\)| ?[:.：])?"
 )
 LONGEST_TITLE = 140
 """Characters; what stands behind a number on a longer line is text rather than a title."""

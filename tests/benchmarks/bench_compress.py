@@ -73,7 +73,8 @@ def one_message(question: Question, documents: Sequence[Document]) -> str:
     )
     return (
         "Write a high-quality answer for the given question using only the provided search results "
-        f"(some of which might be irrelevant).\n\n{passages}\n\nQuestion: {question['question']}\nAnswer:"
+        f"(some of which might be irrelevant).\n\n{passages}\n\n"
+        f"Question: {question['question']}\nAnswer:"
     )
 
 
@@ -165,9 +166,7 @@ def plain_bm25(question: Question, documents: list[Document], budget: int) -> st
 
 
 class OnceEmbeddings:
-    """Embeds every text once: budgets share the passages. Counts the characters it was asked
-    for.
-    """
+    """Embeds every text once, as budgets share passages; counts the characters asked for."""
 
     def __init__(self) -> None:
         from langchain_tokenopt.embeddings import LocalEmbeddings
@@ -665,12 +664,14 @@ def markdown(figures: dict[str, Any]) -> str:
     for row in figures.get("rivals", ()):
         if "survival" in row:
             rows[row["rival"]] = row["survival"]
-    for row in rows.values():
+    for name, row in rows.items():
         cells = " | ".join(f"{row[str(k)]:.1f} %" for k in DIVISORS)
-        lines.append(f"| | {cells} |")
-    for row in figures.get("rivals", ()):
-        if "failed" in row:
-            lines.append(f"| {row['rival']} | did not run: {row['failed']} | | | |")
+        lines.append(f"| {name} | {cells} |")
+    lines += [
+        f"| {row['rival']} | did not run: {row['failed']} | | | |"
+        for row in figures.get("rivals", ())
+        if "failed" in row
+    ]
     return "\n".join(lines)
 
 

@@ -215,12 +215,15 @@ def test_compressing_twice_changes_nothing_more(text: str, limit: int, query: st
 json_values = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False),
-        st.text(max_size=12), st.sampled_from(["true", "1.0", "a,b", "x|y", "{", "]", " ", "a:b", "é"]),
+        st.text(max_size=12),
+        st.sampled_from(["true", "1.0", "a,b", "x|y", "{", "]", " ", "a:b", "é"]),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=5),
         st.dictionaries(st.text(max_size=6), inner, max_size=5),
-        st.lists(st.fixed_dictionaries({"id": inner, "b c": inner, "n": st.just({"x": 1})}), max_size=4),
+        st.lists(
+            st.fixed_dictionaries({"id": inner, "b c": inner, "n": st.just({"x": 1})}), max_size=4
+        ),
     ),
     max_leaves=25,
 )  # fmt: skip

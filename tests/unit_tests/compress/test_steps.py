@@ -186,7 +186,10 @@ def test_ambiguous_json_is_left_alone(text):
 
 def test_titles_count_for_every_sentence():
     """A sentence is found by its document's title."""
-    text = "Document [1](Title: Red bridge) It opened in 1931.\nDocument [2](Title: Blue tower) It opened in 1950.\n"
+    text = (
+        "Document [1](Title: Red bridge) It opened in 1931.\n"
+        "Document [2](Title: Blue tower) It opened in 1950.\n"
+    )
     units = read_message(text + "Question: x?").units
 
     ranked = relevance([text + "Question: x?"], units, "When did the red bridge open?").units
