@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
+from langchain_tokenopt.errors import BudgetInfeasibleError
 from langchain_tokenopt.messages import last_user_text, with_text
 from langchain_tokenopt.stage import ModelRequest
 from langchain_tokenopt.tokens import count_messages, counter_for, model_name_of
@@ -42,7 +43,10 @@ class _Shortening:
     def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
         """Return *request* with messages of *max_tokens* where that can be; never longer."""
         model = model_name_of(request.model)
-        result = self._compressor._compressed(list(request.messages), None, max_tokens, model)
+        try:
+            result = self._compressor._compressed(list(request.messages), None, max_tokens, model)
+        except BudgetInfeasibleError:  # what must stay is more than that; lower rungs will do
+            return request
         if result.saved_tokens <= 0:
             return request
         return _changed(request, result.content, result.tokens_before, result.tokens_after)
@@ -69,9 +73,11 @@ class _Shortening:
         tokens = counter_for(request.model).count(message.text).tokens
         if tokens <= _SHORT_RESULT:
             return message
-        result = self._compressor._compressed(
-            message.text, query, round(tokens * _RESULT_KEEP), model_name_of(request.model)
-        )
+        target, model = round(tokens * _RESULT_KEEP), model_name_of(request.model)
+        try:
+            result = self._compressor._compressed(message.text, query, target, model)
+        except BudgetInfeasibleError:
+            return message
         return with_text(message, result.content) if result.saved_tokens > 0 else message
 
     @staticmethod

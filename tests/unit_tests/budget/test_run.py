@@ -1,0 +1,533 @@
+"""A plan at the model: reserve, shorten, refuse, settle."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from pydantic import BaseModel, Field
+
+from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget.demand import Correction
+from langchain_tokenopt.budget.run import NoBudgetRunError
+from langchain_tokenopt.budget.stage import DEGRADED
+from langchain_tokenopt.errors import BudgetExceededError
+from langchain_tokenopt.limits.words import count_words
+from langchain_tokenopt.model import optimize
+from langchain_tokenopt.stage import Stage
+from langchain_tokenopt.usage import BudgetEvent, Usage, UsageEvent
+from tests.support.fakes import FakeAnswer, fake_chat
+from tests.support.model_server import ModelServer, Reply, ToolCall
+
+LONG = "The bridge was painted red in 1931. " * 300 + "\n\nQuestion: Which colour is it?"
+PROSE = "The price rose again in spring and nobody on the desk knew the reason for it. "
+
+
+class Events:
+    """A sink that keeps budget events."""
+
+    def __init__(self) -> None:
+        self.kept: list[BudgetEvent] = []
+
+    def record(self, event: UsageEvent) -> None:
+        if isinstance(event, BudgetEvent):
+            self.kept.append(event)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.kept]
+
+
+@tool
+def lookup(word: str) -> str:
+    """Look a word up in the large dictionary of this house."""
+    return word
+
+
+class Verdict(BaseModel):
+    """What was decided."""
+
+    reason: str
+    score: int = Field(ge=1, le=5)
+
+
+# What is charged
+
+
+def test_a_plan_is_a_stage() -> None:
+    """A plan fits wherever a stage does."""
+    assert isinstance(BudgetPlan(total_tokens=10), Stage)
+
+
+def test_the_account_agrees_with_the_server(model_server: ModelServer) -> None:
+    """Without a word limit every call is charged to the token, streams too, and nothing is held."""
+    plan = BudgetPlan(total_tokens=100_000)
+    model = optimize(model_server.chat_openai(stream_usage=True), plan)
+    with plan.run() as run:
+        model.invoke("Hello there")
+        model.bind_tools([lookup]).invoke("Use it")
+        list(model.stream("And in pieces"))
+    account = run.report().account
+
+    assert sum(usage.total_tokens for usage in model_server.billed) == account.spent_tokens
+    assert 0 == account.held_tokens
+
+
+async def test_async_is_charged_alike(model_server: ModelServer) -> None:
+    """Ainvoke, astream and abatch are charged like their sync twins."""
+    plan = BudgetPlan(total_tokens=100_000)
+    model = optimize(model_server.chat_openai(stream_usage=True), plan)
+    with plan.run() as run:
+        await model.ainvoke("Hello there")
+        async for _ in model.astream("And in pieces"):
+            pass
+        await model.abatch(["one", "two"])
+
+    billed = await asyncio.to_thread(lambda: model_server.billed)
+    assert sum(usage.total_tokens for usage in billed) == run.report().account.spent_tokens
+
+
+def test_what_a_cache_answers_costs_nothing() -> None:
+    """A cache stands before the budget."""
+    plan = BudgetPlan(total_tokens=1_000)
+    model = optimize(fake_chat(answers=[FakeAnswer("Yes.", Usage(10, 2))]), plan, InMemoryCache())
+    with plan.run() as run:
+        answers = [model.invoke("Is it?").content for _ in range(2)]
+
+    assert ["Yes.", "Yes."] == answers
+    assert 12 == run.report().account.spent_tokens
+
+
+def test_a_refused_call_is_free() -> None:
+    """An error before anything was written frees the reservation."""
+    plan = BudgetPlan(total_tokens=1_000)
+    model = optimize(fake_chat(answers=[FakeAnswer(error=ValueError("refused"))]), plan)
+    with plan.run() as run, pytest.raises(ValueError, match="refused"):
+        model.invoke("Hi")
+    report = run.report()
+
+    assert (0, 0, 1) == (
+        report.account.spent_tokens,
+        report.account.held_tokens,
+        report.failed_calls,
+    )
+
+
+def test_a_timeout_is_charged_in_full() -> None:
+    """Nobody knows whether a call that timed out was answered, so its whole reservation is kept."""
+    plan = BudgetPlan(total_tokens=1_000, max_output_tokens_per_call=100)
+    model = optimize(fake_chat(answers=[FakeAnswer(error=TimeoutError())]), plan)
+    with plan.run() as run, pytest.raises(TimeoutError):
+        model.invoke("Hi")
+
+    assert run.report().account.spent_tokens > 100
+
+
+def test_an_abandoned_stream_is_charged_for_what_came(model_server: ModelServer) -> None:
+    """Who stops reading pays for the input and what arrived, with a margin, not for the rest."""
+    model_server.script(Reply(words=400, pace_seconds=0.002))
+    plan = BudgetPlan(total_tokens=100_000, max_output_tokens_per_call=2_000)
+    with plan.run() as run:
+        stream = optimize(model_server.chat_openai(), plan).stream("Count")
+        for _ in range(20):
+            next(stream)
+        stream.close()
+    spent = run.report().account.spent_tokens
+    (bill,) = model_server.billed
+
+    assert bill.total_tokens <= spent < bill.total_tokens + 150
+
+
+def test_the_count_is_corrected_by_what_the_provider_reports() -> None:
+    """Three calls that were billed 8 % above our count put the fourth on the safe side."""
+    correction = Correction()
+    for counted in (1_000, 2_000, 3_000):
+        correction.learn(counted=counted, reported=round(counted * 1.08))
+
+    assert 5_400 == correction.applied(5_000)
+
+
+# What is sent
+
+
+def test_the_cap_is_only_lowered(model_server: ModelServer) -> None:
+    """A cap that the caller has set goes out as it is, and a generous one is lowered."""
+    plan = BudgetPlan(total_tokens=1_000)
+    with plan.run():
+        for asked in (20, 5_000):
+            optimize(model_server.chat_openai(max_tokens=asked), plan).invoke("Hi")
+    low, high = (request.body["max_completion_tokens"] for request in model_server.requests)
+
+    assert 20 == low
+    assert 20 < high < 1_000
+
+
+def test_an_ample_budget_changes_nothing(model_server: ModelServer) -> None:
+    """Messages and answers are those of the model without a plan."""
+    plan = BudgetPlan(total_tokens=1_000_000)
+    plain = model_server.chat_openai()
+    model_server.answer = lambda request: Reply(text=PROSE * 20)
+    with plan.run() as run:
+        answer = optimize(plain, plan).invoke(LONG)
+    sent, expected = model_server.requests[0].body["messages"], plain.invoke(LONG)
+
+    assert expected.content == answer.content
+    assert model_server.requests[1].body["messages"] == sent
+    assert {} == run.report().agents["default"].degraded
+
+
+def test_words_are_kept_and_reported(model_server: ModelServer) -> None:
+    """The plan's words are asked for, kept although the model does not listen, and counted."""
+    model_server.answer = lambda request: Reply(text=PROSE * 40)
+    plan = BudgetPlan(total_tokens=20_000, agents={"default": {"words": 60}})
+    with plan.run() as run:
+        answer = optimize(model_server.chat_openai(), plan).invoke("Report")
+    line = run.report().agents["default"]
+
+    assert 0 < count_words(answer.content) <= 60
+    assert "Answer in at most 60 words." in model_server.requests[0].last_text
+    assert (60, 1, 1) == (line.words_asked, line.limited_answers, line.kept_answers)
+
+
+def test_the_agent_is_told_what_is_left(model_server: ModelServer) -> None:
+    """With ``tell`` the last line of the prompt says what is left, and the system message stays."""
+    plan = BudgetPlan(total_tokens=5_000, tell=True)
+    with plan.run():
+        optimize(model_server.chat_openai(), plan).invoke([("system", "Be brief."), ("user", "Hi")])
+    texts = model_server.requests[0].texts
+
+    assert "Be brief." == texts[0]
+    assert "of 5,000 tokens are left" in texts[1]
+
+
+# The ladder
+
+
+def test_the_prompt_is_shortened_first(model_server: ModelServer) -> None:
+    """What does not fit is shortened until it does; the answer is marked and an event is told."""
+    events = Events()
+    plan = BudgetPlan(total_tokens=1_500)
+    with plan.run(sinks=[events]) as run:
+        answer = optimize(model_server.chat_openai(), plan).invoke(LONG)
+
+    assert ["shortened the prompt"] == answer.response_metadata[DEGRADED]
+    assert "Which colour is it?" in model_server.requests[0].last_text
+    assert sum(usage.total_tokens for usage in model_server.billed) <= 1_500
+    assert ["degraded"] == [kind for kind in events.kinds if kind != "alert"]
+    assert {"shortened the prompt": 1} == run.report().agents["default"].degraded
+
+
+def test_degraded_answers_are_not_cached() -> None:
+    """A cache keeps no answer to a shortened prompt."""
+    plan = BudgetPlan(total_tokens=1_500)
+    cache = InMemoryCache()
+    model = optimize(fake_chat(answers=["short", "long"]), plan, cache)
+    with plan.run():
+        assert [DEGRADED] == [
+            key for key in model.invoke(LONG).response_metadata if key == DEGRADED
+        ]
+
+    assert {} == cache._cache
+
+
+def test_old_tool_results_go_before_the_prompt(model_server: ModelServer) -> None:
+    """Older tool results are shortened, the latest stays byte for byte."""
+    old, new = ("Row. " * 600 + text for text in ("old", "new"))
+    history: list[Any] = [HumanMessage("What is in the table?")]
+    for number, result in enumerate((old, new)):
+        call = {"name": "lookup", "args": {"word": "x"}, "id": str(number), "type": "tool_call"}
+        history += [AIMessage("", tool_calls=[call]), ToolMessage(result, tool_call_id=str(number))]
+    plan = BudgetPlan(total_tokens=3_500, max_input_tokens_per_call=1_800)
+    with plan.run() as run:
+        optimize(model_server.chat_openai(), plan).bind_tools([lookup]).invoke(history)
+    texts = model_server.requests[0].texts
+
+    assert new == texts[-1]
+    assert len(texts[2]) < len(old) / 2
+    assert {"shortened old tool results": 1} == run.report().agents["default"].degraded
+
+
+def test_fewer_words_are_asked_for_but_not_too_few(model_server: ModelServer) -> None:
+    """When a short prompt and its answer do not fit, the word limit falls, to one half at most."""
+    model_server.answer = lambda request: Reply(text=PROSE * 40)
+    plan = BudgetPlan(total_tokens=500, agents={"default": {"words": 400}})
+    with plan.run() as run:
+        answer = optimize(model_server.chat_openai(), plan).invoke("Report on it")
+    asked = model_server.requests[0].last_text
+
+    assert "asked for fewer words" in run.report().agents["default"].degraded
+    assert any(f"at most {words} words" in asked for words in range(200, 400))
+    assert 0 < count_words(answer.content) < 400
+
+
+def test_a_cheaper_model_takes_over_at_the_soft_limit(model_server: ModelServer) -> None:
+    """From the soft limit on the cheaper model is asked, with the same tools."""
+    plan = BudgetPlan(total_tokens=2_000, soft=0.2, cheaper_model="gpt-4.1-nano")
+    model = optimize(model_server.chat_openai(), plan).bind_tools([lookup])
+    model_server.script(Reply(words=300), Reply(words=5))
+    with plan.run():
+        model.invoke("first")
+        model.invoke("second")
+    first, second = model_server.requests
+
+    assert ("gpt-4.1-mini", "gpt-4.1-nano") == (first.model, second.model)
+    assert first.body["tools"] == second.body["tools"]
+
+
+def test_tools_are_taken_away_before_the_end(model_server: ModelServer) -> None:
+    """A loop that cannot pay for its tools any more is told to answer now."""
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": f"tool_{n}",
+                "description": PROSE * 3,
+                "parameters": {"type": "object", "properties": {}},
+            },
+        }
+        for n in range(10)
+    ]
+    plan = BudgetPlan(total_tokens=300)
+    with plan.run() as run:
+        optimize(model_server.chat_openai(), plan).bind_tools(tools).invoke("What is it?")
+    (request,) = model_server.requests
+
+    assert "tools" not in request.body
+    assert "Answer now" in request.last_text
+    assert {"took away the tools": 1} == run.report().agents["default"].degraded
+
+
+def test_the_last_rung_is_a_message_of_the_right_type(model_server: ModelServer) -> None:
+    """When nothing fits the model is not asked; a tool agent gets a message without calls."""
+    plan = BudgetPlan(total_tokens=30)
+    model = optimize(model_server.chat_openai(), plan)
+    with plan.run():
+        answer = model.bind_tools([lookup]).invoke("Please " * 40)
+        streamed = "".join(chunk.text for chunk in model.stream("Please " * 40))
+
+    assert [] == model_server.requests
+    assert [] == answer.tool_calls
+    assert "budget of 'default' is used up" in answer.content
+    assert "budget of 'default' is used up" in streamed
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema"])
+def test_a_schema_is_met_by_the_last_rung(model_server: ModelServer, method: Any) -> None:
+    """Structured output keeps its type: the smallest object that the schema allows."""
+    plan = BudgetPlan(total_tokens=30)
+    chain = optimize(model_server.chat_openai(), plan).with_structured_output(
+        Verdict, method=method
+    )
+    with plan.run():
+        verdict = chain.invoke("Judge " * 50)
+
+    assert [] == model_server.requests
+    assert isinstance(verdict, Verdict)
+    assert 1 == verdict.score
+
+
+def test_structured_output_has_a_floor(model_server: ModelServer) -> None:
+    """An object that would be cut off is not asked for: its cap is never below its fields' need."""
+    plan = BudgetPlan(total_tokens=400)
+    chain = optimize(model_server.chat_openai(), plan).with_structured_output(
+        Verdict, method="function_calling"
+    )
+    with plan.run():
+        for _ in range(6):
+            chain.invoke("Judge it")
+
+    assert model_server.requests
+    assert all(request.body["max_completion_tokens"] >= 80 for request in model_server.requests)
+
+
+# Refusing
+
+
+def test_raise_stays_raised(model_server: ModelServer) -> None:
+    """A node that swallows the error and asks again, for less, is refused again."""
+    plan = BudgetPlan(total_tokens=200, on_exceed="raise")
+    model = optimize(model_server.chat_openai(), plan)
+    with plan.run():
+        with pytest.raises(BudgetExceededError):
+            model.invoke("word " * 500)
+        with pytest.raises(BudgetExceededError):
+            model.invoke("Hi")
+        with pytest.raises(BudgetExceededError):
+            model_server.chat_openai().invoke("Hi")
+
+    assert [] == model_server.requests
+
+
+def test_outside_of_a_run_it_says_so() -> None:
+    """A model under a plan says what is missing, and who called."""
+    plan = BudgetPlan(total_tokens=200, name="desk")
+    with pytest.raises(
+        NoBudgetRunError, match=r"'desk' .* 'default' outside .* 'with plan.run\(\):'"
+    ):
+        optimize(fake_chat(), plan).invoke("Hi")
+
+
+def test_a_run_inside_a_run_is_refused() -> None:
+    """Two accounts for the same calls would be twice the budget."""
+    plan = BudgetPlan(total_tokens=200)
+    with plan.run(), pytest.raises(NoBudgetRunError, match="already running"), plan.run():
+        pass
+
+
+def test_disabled_stages_let_everything_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With TOKENOPT_DISABLE=1 a staged model needs no run."""
+    monkeypatch.setenv("TOKENOPT_DISABLE", "1")
+
+    assert optimize(fake_chat(answers=["Yes"]), BudgetPlan(total_tokens=1)).invoke("?")
+
+
+# Models that nobody staged
+
+
+def test_unstaged_models_are_charged_and_named(model_server: ModelServer) -> None:
+    """A model without stages pays from the run, to the token, and the report names it."""
+    plan = BudgetPlan(total_tokens=100_000)
+    with plan.run() as run:
+        model_server.chat_openai().invoke("Hello")
+        list(model_server.chat_openai(stream_usage=True).stream("Hello"))
+    report = run.report()
+
+    assert sum(usage.total_tokens for usage in model_server.billed) == report.account.spent_tokens
+    assert {"default": ("gpt-4.1-mini",)} == report.unstaged_models
+    assert 0 == report.account.held_tokens
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_unstaged_models_are_refused_before_they_are_sent(
+    model_server: ModelServer, is_async: bool
+) -> None:
+    """When the budget is gone no request leaves."""
+    plan = BudgetPlan(total_tokens=100)
+    model = model_server.chat_openai(max_tokens=50)
+
+    def call() -> Any:
+        return asyncio.run(model.ainvoke(too_long)) if is_async else model.invoke(too_long)
+
+    too_long = "word " * 200
+    with plan.run(), pytest.raises(BudgetExceededError):
+        call()
+
+    assert [] == model_server.requests
+
+
+def test_models_with_other_stages_join_the_plan(model_server: ModelServer) -> None:
+    """A staged model needs no plan of its own: the plan that runs is added to its stages."""
+    plan = BudgetPlan(total_tokens=1_500)
+    with plan.run() as run:
+        answer = optimize(model_server.chat_openai()).invoke(LONG)
+
+    assert ["shortened the prompt"] == answer.response_metadata[DEGRADED]
+    assert {} == run.report().unstaged_models
+
+
+async def test_a_cancelled_unstaged_call_leaves_no_hold() -> None:
+    """LangChain does not tell of a cancelled ainvoke; its reservation is settled all the same."""
+    plan = BudgetPlan(total_tokens=100_000)
+    with plan.run() as run:
+        task = asyncio.create_task(fake_chat("_agenerate", delay_seconds=5).ainvoke("Hello"))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    assert 0 == run.report().account.held_tokens
+    assert 0 < run.report().account.spent_tokens
+
+
+# Side by side, and again
+
+
+def test_threads_never_overshoot(model_server: ModelServer) -> None:
+    """Eight threads that all want everything stay within the total by the server's bill."""
+    plan = BudgetPlan(total_tokens=2_000)
+    model = optimize(model_server.chat_openai(), plan)
+    model_server.answer = lambda request: Reply(text=PROSE * 40)
+
+    with plan.run() as run:
+        threads = [
+            threading.Thread(target=copy_context().run, args=(model.invoke, LONG)) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    account = run.report().account
+
+    assert sum(usage.total_tokens for usage in model_server.billed) <= 2_000
+    assert (0, 0) == (account.held_tokens, account.surplus_tokens)
+
+
+def test_a_resumed_thread_goes_on_from_what_was_spent(model_server: ModelServer) -> None:
+    """The second run of a thread has what the first has left; another thread has all."""
+    plan = BudgetPlan(total_tokens=5_000, name="resumed")
+    model = optimize(model_server.chat_openai(), plan)
+    with plan.run(thread_id="a") as first:
+        model.invoke("Hello")
+    with plan.run(thread_id="a") as second:
+        model.invoke("Hello")
+    with plan.run(thread_id="b") as other:
+        pass
+
+    spent = first.report().account.spent_tokens
+    assert sum(usage.total_tokens for usage in model_server.billed) == spent
+    assert (spent, 0) == (second.report().account.spent_tokens, other.report().account.spent_tokens)
+
+
+def test_a_store_is_shared(model_server: ModelServer, tmp_path: Any) -> None:
+    """With a store the account is in a file, and whoever opens it finds what was spent."""
+    plan = BudgetPlan(total_tokens=5_000)
+    model = optimize(model_server.chat_openai(), plan)
+    with plan.run(thread_id="a", store=tmp_path / "budget.db"):
+        model.invoke("Hello")
+    with plan.run(thread_id="a", store=tmp_path / "budget.db") as again:
+        pass
+
+    (bill,) = model_server.billed
+    assert bill.total_tokens == again.report().account.spent_tokens
+
+
+def test_forced_tools_are_not_taken_away(model_server: ModelServer) -> None:
+    """A forced tool call is structured output: it is made up in the end, not turned into text."""
+    plan = BudgetPlan(total_tokens=40)
+    model = optimize(model_server.chat_openai(), plan).bind_tools([lookup], tool_choice="lookup")
+    with plan.run():
+        answer = model.invoke("Look it up " * 30)
+
+    assert ["lookup"] == [call["name"] for call in answer.tool_calls]
+    assert [] == model_server.requests
+
+
+def test_money_is_a_limit_too(model_server: ModelServer) -> None:
+    """A budget in dollars refuses what it cannot pay; a model without a price is refused."""
+    plan = BudgetPlan(total_tokens=1_000_000, total_usd=0.0001, on_exceed="raise")
+    model = optimize(model_server.chat_openai(model="gpt-4.1"), plan)
+    with plan.run(), pytest.raises(BudgetExceededError):
+        model.invoke("word " * 2_000)
+
+    assert [] == model_server.requests
+
+
+def test_tool_loops_are_one_line(model_server: ModelServer) -> None:
+    """All turns of an agent are paid from one account."""
+    model_server.script(Reply(tool_calls=[ToolCall("lookup", {"word": "x"})]), "Done.")
+    plan = BudgetPlan(total_tokens=10_000, agents={"default": {"tokens": 5_000}})
+    model = optimize(model_server.chat_openai(), plan).bind_tools([lookup])
+    with plan.run() as run:
+        first = model.invoke("Go")
+        call = first.tool_calls[0]
+        model.invoke([HumanMessage("Go"), first, ToolMessage("x", tool_call_id=call["id"])])
+    line = run.report().agents["default"].account
+
+    assert 2 == line.calls
+    assert sum(usage.total_tokens for usage in model_server.billed) == line.spent_tokens
