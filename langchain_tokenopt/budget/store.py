@@ -38,10 +38,11 @@ SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = 0x746F6B62  # "tokb"
 _BUSY_SECONDS: Final = 10.0
 """How long to try before the file counts as unreachable."""
-_FIRST_WAIT: Final = 0.0002
-_LONGEST_WAIT: Final = 0.004
-"""Waits are random up to a bound that doubles from the first to the longest: a transaction takes
-about 0.1 ms, so longer sleeps would let the file idle."""
+_FIRST_WAIT: Final = 0.0001
+_LONGEST_WAIT: Final = 0.001
+"""Waits are random up to a bound that doubles from the first to the longest. A change takes about
+0.05 ms; with a bound of 4 ms eight busy processes finished half as many, and the slowest took
+twice as long."""
 
 _PAGE_BYTES: Final = 1024
 """Rows are short, and a change rewrites whole pages: small ones are a quarter of the writing."""
