@@ -36,8 +36,9 @@ _STEP: Final = 0.01
 """How far one surprise moves the correction; this, the window and the square root below were
 chosen on the first 35 % of the Azure LLM conversation trace of 2023, judged on its next 15 %."""
 CUT_FACTOR: Final = 1.5
-"""An answer that was cut is taken to have been this much longer. In the same trace half of the
-answers that reach 250 to 300 tokens end before that."""
+"""An answer that was cut is taken to have been this much longer. In the first half of the same
+trace, half of the answers that reach 100, 200, 270 and 300 tokens go on to 3.9, 2.0, 1.5 and 1.4
+times that: a cautious choice."""
 _BEYOND: Final = 1.25
 """Margin on the longest answer where a quantile lies beyond what so few answers can show."""
 _KNOWN_RUNS: Final = 4096

@@ -58,6 +58,9 @@ class WordLimit(Runnable[Any, Any]):
     - Tools are bound: the text is trimmed, but the model is not stopped or capped, since a tool
       call may follow.
     - Models that think for an unknown length: no ``max_tokens`` is set, it would cut the thinking.
+    - ``ChatGoogleGenerativeAI``, asynchronously: google-genai 2 does not close the connection of a
+      stream that is given up, so the caller waits no longer, but Gemini writes on, up to
+      ``max_tokens``.
 
     Args:
         max_words: Most words to show.
