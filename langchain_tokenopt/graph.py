@@ -300,7 +300,7 @@ class _BudgetedRunnable(Runnable[Any, Any]):
 
     def __init__(self, bound: Runnable[Any, Any], watch: _NodeWatch) -> None:
         self.bound = bound
-        self.name = bound.name
+        self.name = getattr(bound, "name", None)
         self._watch = watch
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
