@@ -10,7 +10,7 @@ Rule:    the first half is for fitting, the second is judged once. "online" meth
 Figures: WAPE of the expectation = sum of absolute errors / sum of lengths; coverage = share of
          answers not longer than the bound; reserve = sum of bounds / sum of lengths. "Hindsight" is
          fitted on the judged half itself: what prompt length alone could reach at best.
-Output:  results/forecast.json and the table as Markdown.
+Output:  results/forecast.json and results/forecast.md for the README.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from langchain_tokenopt.forecast import UsageForecaster
-from tests.benchmarks.results import write_result
+from tests.benchmarks.results import RESULTS, write_result
 
 TRACE = "AzureLLMInferenceTrace_conv.csv"
 AGENT = "conversation"
@@ -148,6 +148,25 @@ def hindsight_row(prompts: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
     return judged("hindsight: same answers, same prompt length", answers, *foretold.T)
 
 
+def as_markdown(figures: dict[str, Any]) -> str:
+    """Return the table of the README."""
+    lines = [
+        "| method | error (WAPE) | 95 % bound holds | reserves | 99 % bound holds | reserves |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in figures["table"]:
+        cells = [row["method"], f"{row['wape_percent']} %"]
+        for name in ("p95", "p99"):
+            held, reserve = row.get(f"{name}_coverage_percent"), row.get(f"{name}_reserve")
+            cells += ["", ""] if held is None else [f"{held:.2f} %", f"{reserve:.2f}x"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return f"""{chr(10).join(lines)}
+
+Azure LLM conversation trace of 2023 (CC BY 4.0): fitted on {figures["fitted"]:,} answers, judged on
+the {figures["judged"]:,} after them. "Hindsight" was fitted on the judged answers themselves.
+"""
+
+
 def main() -> None:
     """Judge, write and print."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -173,18 +192,8 @@ def main() -> None:
         "table": table,
     }
     path = write_result("forecast", "python -m tests.benchmarks.bench_forecast --data DIR", figures)
-    columns = [
-        "method",
-        "wape_percent",
-        "p95_coverage_percent",
-        "p95_worst_window_percent",
-        "p95_reserve",
-        "p99_coverage_percent",
-        "p99_reserve",
-    ]
-    print(f"| {' | '.join(columns)} |\n|---|{'--:|' * (len(columns) - 1)}")
-    for row in table:
-        print(f"| {' | '.join(str(row.get(c, '')) for c in columns)} |")
+    (RESULTS / "forecast.md").write_text(as_markdown(figures), encoding="utf-8")
+    print(as_markdown(figures))
     print(f"\n{figures['microseconds_per_answer']} microseconds per answer\n{path}")
 
 

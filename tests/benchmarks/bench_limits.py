@@ -7,7 +7,7 @@ Setup:   a provider on 127.0.0.1 streams an answer of 2,000 words, waiting befor
          what matters, times follow from them.
 Answers: 1,000 made at random (prose, nested lists, tables, code; five languages), each under a
          random limit; validity is judged by markdown-it-py.
-Output:  results/limits.json and the tables below as Markdown.
+Output:  results/limits.json, results/limits.md for the README, and all rows on the screen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from langchain_tokenopt.limits import WordLimit
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
 from langchain_tokenopt.limits.words import count_words, languages, room_for
 from langchain_tokenopt.tokens import counter_for
-from tests.benchmarks.results import write_result
+from tests.benchmarks.results import RESULTS, write_result
 from tests.properties.test_limit_laws import flaws
 from tests.support.answers import answer
 from tests.support.model_server import ModelServer, Reply
@@ -36,6 +36,7 @@ from tests.support.model_server import ModelServer, Reply
 ANSWER_WORDS = 2_000
 LIMIT = 50
 PACES_MS = (0, 1, 5, 20)
+README_PACE_MS = 5
 QUESTION = "Tell me everything"
 
 
@@ -251,6 +252,37 @@ def measure_room(count: int) -> dict[str, Any]:
     return figures
 
 
+def as_markdown(figures: dict[str, Any]) -> str:
+    """Return what the README shows: the rows at one pace, and the other figures in words."""
+    judged, first = figures["answers"], figures["first_chunk"]
+    slow = [row for row in figures["stopping"] if row["pace_ms"] == README_PACE_MS]
+    return f"""{_table(slow)}
+
+`make bench-limits`: 2,000 words streamed at {README_PACE_MS} ms a word over HTTP, limit {LIMIT}.
+{judged["answers"]:,} made-up answers (prose, nested lists, tables, code; five languages) under
+random limits: limit kept in {judged["limit_kept"]:,}, valid Markdown in \
+{judged["valid_markdown"]:,}, unchanged {judged["fitting_unchanged"]} of the
+{judged["fitting"]} that fit. First text after {first["with_median_ms"]:.1f} ms with the limit, \
+{first["without_median_ms"]:.1f} ms without.
+"""
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| | pace ms | shown | generated | cancelled | seconds |",
+        "|---|--:|--:|--:|---|--:|",
+    ]
+    for row in rows:
+        name = row["what"].replace("|", "\\|")
+        cancelled = "yes" if row["cancelled"] else "no"
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
+        lines.append(
+            f"| {name} | {row['pace_ms']} | {row['words_shown']} | "
+            f"{row['words_generated']:,} | {cancelled} | {seconds} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure, write and print."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -267,15 +299,8 @@ def main() -> None:
         "room": measure_room(given.answers // 5),
     }
     path = write_result("limits", "python -m tests.benchmarks.bench_limits", figures)
-    print("| | pace ms | shown | generated | cancelled | seconds |\n|---|--:|--:|--:|---|--:|")
-    for row in stopping:
-        name = row["what"].replace("|", "\\|")
-        cancelled = "yes" if row["cancelled"] else "no"
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.2f}"
-        print(
-            f"| {name} | {row['pace_ms']} | {row['words_shown']} | "
-            f"{row['words_generated']:,} | {cancelled} | {seconds} |"
-        )
+    (RESULTS / "limits.md").write_text(as_markdown(figures), encoding="utf-8")
+    print(_table(stopping))
     for name in ("answers", "first_chunk", "room"):
         print(f"\n{name}: {figures[name]}")
     print(f"\n{path}")
