@@ -313,7 +313,7 @@ def test_what_finished_agents_leave_goes_to_the_others() -> None:
         budget_graph(workflow, FULL).compile().invoke({})
 
     analysts = {"market", "news"}
-    assert [analysts, analysts, analysts | {"bull", "bear"}] == returned
+    assert [analysts, analysts, analysts | {"bull", "bear", "judge"}] == returned
     assert 1_000 < run.report().agents["trader"].account.allocated_tokens
 
 
