@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, To
 
 from langchain_tokenopt.compress.fill import Tokenized, render
 from langchain_tokenopt.compress.lossless import lossless, may_shrink
+from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.roles import Reading, read_material, read_message, read_passage
 from langchain_tokenopt.compress.segment import Unit
 from langchain_tokenopt.compress.select import Prior
@@ -446,6 +447,7 @@ class MessagesTask:
             first = len(layout.units)
             self._add(layout, slot, text, [Unit(0, len(text), "turn")], tokenized)
             unit = layout.units[first]
+            unit.required = matches_any(text, self.tools.patterns)
             unit.overhead, overhead = overhead, 0
             if bound >= 0:
                 unit.bound = bound
@@ -492,7 +494,9 @@ class MessagesTask:
             ats = [at for source in mine for at in units_of[source]]
             if all(kept[at] for at in ats):
                 made.append(message)
-            elif index in plan.fixed or any(kept[at] for at in ats):
+            elif any(kept[at] for at in ats) or (
+                index in plan.fixed and not isinstance(message, SystemMessage)
+            ):
                 made.append(self._shortened(message, layout, kept, mine, units_of))
         return made
 

@@ -597,7 +597,7 @@ class _Job:
             return filled
         if self.limit is None:  # a share was asked for, not a limit: then nothing is dropped
             return Filled([True] * len(layout.units), task.tokens)
-        return self._infeasible(layout, likely, limit, measure)
+        return self._infeasible(task, layout, likely, limit, measure)
 
     def _cut(self, task: Task, layout: Layout, likely: list[float], limit: int) -> Filled | None:
         """Nothing fits whole: keep the beginning of the best unit."""
@@ -635,6 +635,7 @@ class _Job:
 
     def _infeasible(
         self,
+        task: Task,
         layout: Layout,
         likely: list[float],
         limit: int,
@@ -657,9 +658,12 @@ class _Job:
             if count == len(order) or count & (count - 1) == 0:
                 filled = fill(layout.units, likely, limit, layout.fixed_tokens, measure)
                 if filled is not None:
+                    self._note = "part of what must be kept was given up"
+                    if not any(filled.kept) and self.owner.on_infeasible == "truncate":
+                        return self._cut(task, layout, likely, limit) or filled
                     return filled
         raise BudgetInfeasibleError(
-            required_tokens=layout.fixed_tokens,
+            required_tokens=measure([False] * len(layout.units)),
             max_tokens=limit,
             remedy="Not even the frame of the messages fits. Raise max_tokens.",
         )

@@ -14,7 +14,7 @@ from langchain_tokenopt.compress import (
     optimize_text,
 )
 from langchain_tokenopt.errors import BudgetInfeasibleError, TokenOptWarning
-from langchain_tokenopt.tokens import counter_for
+from langchain_tokenopt.tokens import count_messages, counter_for
 
 COUNT = counter_for("cl100k_base").count
 FILLER = " ".join(f"Fact number {n} says that birds of kind {n} sing at dawn." for n in range(40))
@@ -166,6 +166,33 @@ def test_drop_lowest_gives_up_the_least_important():
 
     assert QUESTION in made
     assert COUNT(made).tokens <= 16
+
+
+def test_truncate_cuts_where_nothing_else_is_left():
+    """A question longer than the limit is cut between words, and the result says so."""
+    question = "Please explain how one builds a bridge over a river that is long and wide and deep?"
+
+    dropped = compressor(6, on_infeasible="drop_lowest").compress(question)
+    cut = compressor(6, on_infeasible="truncate").compress(question)
+
+    assert ("", 0) == (dropped.content, dropped.tokens_after)
+    assert dropped.reason == "part of what must be kept was given up"
+    assert question.startswith(cut.content)
+    assert 4 <= cut.tokens_after <= 6
+
+
+def test_protected_turns_are_kept():
+    """A pattern protects earlier turns too, with the tool calls they belong to."""
+    call = AIMessage("", tool_calls=[{"name": "book", "args": {}, "id": "c1"}])
+    chat = [HumanMessage("Book it."), call, AIMessage("Done.")]
+    chat.insert(2, ToolMessage("Reference QX-77 is confirmed.", tool_call_id="c1"))
+    chat += [m for n in range(20) for m in (HumanMessage(f"Fact {n}."), AIMessage(f"Noted {n}."))]
+    chat.append(HumanMessage(QUESTION))
+
+    made = PromptCompressor(80, model="gpt-4", protect=r"QX-\d+").invoke(chat)
+
+    assert [call, chat[2]] == [m for m in made if m in (call, chat[2])]
+    assert count_messages(made, model="gpt-4").tokens <= 80
 
 
 def test_nothing_fits_whole_is_said():
