@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance
+.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -46,3 +46,6 @@ bench-conformance: ## Compare what trackers count, in an environment of its own
 	$(PYTHON) -m venv .venv-rivals-usage
 	.venv-rivals-usage/bin/pip install -q -c constraints.txt -e . -r tests/benchmarks/requirements-rivals-usage.txt
 	.venv-rivals-usage/bin/python -W ignore -m tests.benchmarks.conformance
+
+bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill -9
+	$(BIN)/python -m tests.benchmarks.bench_ledger

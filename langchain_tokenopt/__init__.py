@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         TokenOptError,
         TokenOptWarning,
     )
+    from langchain_tokenopt.ledger import Ledger, LedgerError
     from langchain_tokenopt.model import optimize
     from langchain_tokenopt.offline import ExtractiveChatModel
     from langchain_tokenopt.prices import RateCard, Rates
@@ -38,6 +39,8 @@ _MODULE_OF = {
     "BudgetInfeasibleError": "errors",
     "CallRecord": "usage",
     "ExtractiveChatModel": "offline",
+    "Ledger": "ledger",
+    "LedgerError": "ledger",
     "ModelRequest": "stage",
     "Phase": "stage",
     "RateCard": "prices",
@@ -66,6 +69,8 @@ __all__ = [
     "BudgetInfeasibleError",
     "CallRecord",
     "ExtractiveChatModel",
+    "Ledger",
+    "LedgerError",
     "ModelRequest",
     "Phase",
     "RateCard",

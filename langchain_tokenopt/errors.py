@@ -3,6 +3,7 @@
 - ``TokenOptError`` (an ``Exception``)
   - ``BudgetExceededError``, also a langchain_core ``ModelError`` and a ``RuntimeError``
   - ``BudgetInfeasibleError``, also a ``ValueError``
+  - ``LedgerError`` (``langchain_tokenopt.ledger``): a ledger cannot be opened, read or written
 - ``TokenOptWarning`` (a ``UserWarning``): an optimizer stood aside and let the call through
 """
 
