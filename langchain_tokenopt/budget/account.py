@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +29,15 @@ from uuid import UUID
 from langchain_tokenopt.budget import books as arithmetic
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
-from langchain_tokenopt.budget.books import Books, HoldRow, Line, MemoryBooks, Page, Totals
+from langchain_tokenopt.budget.books import (
+    Books,
+    HoldRow,
+    Line,
+    MemoryBooks,
+    Page,
+    ReenteredError,
+    Totals,
+)
 from langchain_tokenopt.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.usage import BudgetEvent, Usage, UsageSink
 
@@ -268,7 +276,7 @@ class TokenBudget:
         self._alert = BudgetAlert() if alert is None else alert
         self._sinks = tuple(sinks)
         self._untold: deque[Callable[[], object]] = deque()
-        self._warned = False
+        self._warned: set[str] = set()
         totals = Totals(total_tokens, _nano(total_usd))
         self._books: Books = (
             MemoryBooks(totals, f"the budget {name!r}")
@@ -386,12 +394,23 @@ class TokenBudget:
         With 0 it only renews the lease, for calls that take longer than that.
 
         Returns:
-            The larger hold in the place of *hold*, or a denial; then *hold* stands as it was.
+            The larger hold in the place of *hold*, or a denial; then *hold* stands as it was. While
+            the store cannot be reached, what :meth:`reserve` would return.
 
         Raises:
             ValueError: The hold has been settled or released.
         """
         more = _tokens(tokens=tokens)
+        if not hold.recorded:
+            return _enlarged(hold, more)
+        try:
+            return self._top_up(hold, more)
+        except BudgetStoreError as error:
+            if self._on_store_error == "open":
+                return _enlarged(hold, more)
+            return self._without_store(error, hold.agent, 0, more, more, None)
+
+    def _top_up(self, hold: Hold, more: int) -> Hold | Denial:
         with self._books as page:
             totals, now = page.totals, self._now(page)
             row = page.hold(hold.id)
@@ -453,9 +472,8 @@ class TokenBudget:
         self._tell_untold()
         try:
             return self._settle(hold, spent, outcome, cost_nano_usd)
-        except BudgetStoreError as error:
-            self._warn(f"a charge to the budget {self.name!r} waits for its store: {error}")
-            self._untold.append(lambda: self._settle(hold, spent, outcome, cost_nano_usd))
+        except (BudgetStoreError, ReenteredError) as error:
+            self._later(lambda: self._settle(hold, spent, outcome, cost_nano_usd), error)
             charge, estimated = self._charge_for(hold.tokens, spent, outcome)
             return Settlement(charge, estimated=estimated)
 
@@ -504,9 +522,8 @@ class TokenBudget:
         self._tell_untold()
         try:
             return self._release(hold)
-        except BudgetStoreError as error:
-            self._warn(f"a release in the budget {self.name!r} waits for its store: {error}")
-            self._untold.append(lambda: self._release(hold))
+        except (BudgetStoreError, ReenteredError) as error:
+            self._later(lambda: self._release(hold), error)
             return False
 
     def _release(self, hold: Hold) -> bool:
@@ -543,9 +560,8 @@ class TokenBudget:
         self._tell_untold()
         try:
             return self._charge(agent, spent, run_id, cost_nano_usd)
-        except BudgetStoreError as error:
-            self._warn(f"a charge to the budget {self.name!r} waits for its store: {error}")
-            self._untold.append(lambda: self._charge(agent, spent, run_id, cost_nano_usd))
+        except (BudgetStoreError, ReenteredError) as error:
+            self._later(lambda: self._charge(agent, spent, run_id, cost_nano_usd), error)
             return Settlement(spent.total_tokens, spent.total_tokens)
 
     def _charge(
@@ -674,6 +690,7 @@ class TokenBudget:
 
     def available(self, agent: str) -> int:
         """Return how many tokens *agent* could reserve now: its own rest, and the pool."""
+        self._tell_untold()
         with self._books as page:
             self._now(page)
             return 0 if page.totals.latched else arithmetic.room_for(page.totals, page.line(agent))
@@ -686,6 +703,7 @@ class TokenBudget:
 
     def report(self) -> BudgetReport:
         """Return the whole account as it stands at this instant."""
+        self._tell_untold()
         with self._books as page:
             self._now(page)
             self._reclaim(page)
@@ -698,6 +716,7 @@ class TokenBudget:
 
     def snapshot(self) -> dict[str, Any]:
         """Return what was spent and is held, per agent, as plain values for a checkpoint."""
+        self._tell_untold()
         with self._books as page:
             return {
                 "budget": self.name,
@@ -800,7 +819,9 @@ class TokenBudget:
         except BudgetStoreError as error:
             if self._on_store_error == "closed":
                 raise
-            self._warn(f"the budget {self.name!r} lets calls through without counting: {error}")
+            self._warn(
+                "open", f"the budget {self.name!r} lets calls through without counting: {error}"
+            )
         return books
 
     def _agree(self, stored: Totals, wanted: Totals, place: object) -> None:
@@ -823,9 +844,9 @@ class TokenBudget:
         run_id: str | None,
     ) -> Hold | Denial:
         if self._on_store_error == "closed":
-            self._warn(f"the budget {self.name!r} refuses every call: {error}")
+            self._warn("closed", f"the budget {self.name!r} refuses every call: {error}")
             return Denial(agent, least, 0, self._total_tokens, "store", self.name)
-        self._warn(f"the budget {self.name!r} lets calls through without counting: {error}")
+        self._warn("open", f"the budget {self.name!r} lets calls through without counting: {error}")
         name = self._books.next_id()
         output = needed - input_tokens
         return Hold(name, agent, needed, input_tokens, output, 0.0, run_id, recorded=False)
@@ -839,13 +860,20 @@ class TokenBudget:
                 return
             try:
                 told()
-            except BudgetStoreError:
+            except (BudgetStoreError, ReenteredError):
                 self._untold.appendleft(told)
                 return
 
-    def _warn(self, message: str) -> None:
-        if not self._warned:
-            self._warned = True
+    def _later(self, act: Callable[[], object], error: TokenOptError) -> None:
+        """Do *act* when the books can be opened again: with the next thing that is told."""
+        self._untold.append(act)
+        if isinstance(error, BudgetStoreError):
+            self._warn("store", f"the budget {self.name!r} waits for its store: {error}")
+
+    def _warn(self, what: str, message: str) -> None:
+        """Say it once."""
+        if what not in self._warned:
+            self._warned.add(what)
             warnings.warn(message, TokenOptWarning, stacklevel=4)
 
     # Events
@@ -903,7 +931,7 @@ class TokenBudget:
             try:
                 sink.record(event)
             except Exception as error:  # noqa: BLE001  foreign code; a hold must not be lost by it
-                self._warn(f"a sink of the budget {self.name!r} failed: {error!r}")
+                self._warn("sink", f"a sink of the budget {self.name!r} failed: {error!r}")
         if event.kind == "alert":
             self._alert.tell(event)
 
@@ -961,6 +989,12 @@ def _revive(totals: Totals, line: Line, row: HoldRow) -> None:
 def _hold_of(row: HoldRow, totals: Totals, output: int, input_tokens: int) -> Hold:
     ratio = (totals.spent + totals.held) / totals.total_tokens
     return Hold(row.id, row.agent, row.tokens, input_tokens, output, ratio, row.run_id)
+
+
+def _enlarged(hold: Hold, tokens: int) -> Hold:
+    return replace(
+        hold, tokens=hold.tokens + tokens, max_output_tokens=hold.max_output_tokens + tokens
+    )
 
 
 def _reason_against(

@@ -73,7 +73,7 @@ class BudgetAlert:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._under_way: set[Future[object] | asyncio.Task[object]] = set()
         self._warned = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an abandoned stream may be collected within it
 
     def crossed(self, before_percent: int, used: int, total: int) -> list[int]:
         """Return the thresholds above *before_percent* that *used* of *total* has reached.

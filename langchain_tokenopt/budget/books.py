@@ -24,10 +24,18 @@ from typing import Final, Protocol, Self
 from langchain_tokenopt.budget.allocation import allocate
 from langchain_tokenopt.errors import TokenOptError
 
-__all__ = ["Books", "HoldRow", "Line", "MemoryBooks", "Page", "Totals"]
+__all__ = ["Books", "HoldRow", "Line", "MemoryBooks", "Page", "ReenteredError", "Totals"]
 
 _REMEMBERED_RUNS: Final = 100_000
 """Settled runs that books in memory remember, to know them when they are told again."""
+
+
+class ReenteredError(TokenOptError):
+    """The books were opened by the thread that has them open.
+
+    It happens when Python collects an abandoned stream, whose end settles a reservation, in the
+    middle of a change. To wait would be to wait for oneself.
+    """
 
 
 @dataclass(slots=True)
@@ -356,6 +364,8 @@ class MemoryBooks:
         self.totals = totals
         self._label = label
         self._lock = threading.Lock()
+        self._thread = 0
+        """The thread that has the books open."""
         self._made_by = os.getpid()
         self._copied = False
         self._lines: dict[str, Line] = {}
@@ -374,7 +384,11 @@ class MemoryBooks:
                 f"{os.getpid()} has a copy that would spend the same tokens again. "
                 f"Give TokenBudget(store=...) a file that both share."
             )
+        thread = threading.get_ident()
+        if self._thread == thread:
+            raise ReenteredError(f"{self._label} is being changed by this very thread.")
         self._lock.acquire()
+        self._thread = thread
         return self
 
     def __exit__(
@@ -383,6 +397,7 @@ class MemoryBooks:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._thread = 0
         self._lock.release()
 
     def after_fork_in_child(self) -> None:

@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from langchain_tokenopt.budget.account import BudgetStoreError
-from langchain_tokenopt.budget.books import HoldRow, Line, Totals
+from langchain_tokenopt.budget.books import HoldRow, Line, ReenteredError, Totals
 
 __all__ = ["SqliteBooks", "accounts_in", "path_of"]
 
@@ -121,6 +121,8 @@ class SqliteBooks:
         self._run = run
         self._blank = totals
         self._lock = threading.Lock()
+        self._thread = 0
+        """The thread that has the books open."""
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._account = 0
@@ -175,7 +177,11 @@ class SqliteBooks:
     # One change
 
     def __enter__(self) -> Self:
+        thread = threading.get_ident()
+        if self._thread == thread:
+            raise ReenteredError(f"{self._path} is being changed by this very thread.")
         self._lock.acquire()
+        self._thread = thread
         try:
             connection = self._connected()
             _begin(connection)
@@ -187,6 +193,7 @@ class SqliteBooks:
                 )
         except BaseException as error:
             self._undo()
+            self._thread = 0
             self._lock.release()
             if isinstance(error, (sqlite3.Error, OSError)):
                 raise self._unreachable(error) from error
@@ -214,6 +221,7 @@ class SqliteBooks:
         finally:
             if error is not None:
                 self._undo()
+            self._thread = 0
             self._lock.release()
         if isinstance(error, sqlite3.Error):
             raise self._unreachable(error) from error

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from langchain_tokenopt.budget import Claim, Denial, Hold, TokenBudget
+from langchain_tokenopt.budget import Claim, Denial, Hold, TokenBudget, books
 from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.usage import Usage
 
@@ -756,3 +756,24 @@ def test_threads_never_overdraw(make_budget):
     spent, held, _ = _numbers(budget)
     assert (sum(granted), 0) == (spent, held)
     assert 990 <= spent <= 1_000
+
+
+def test_an_abandoned_call_may_be_settled_in_the_middle_of_another(make_budget, monkeypatch):
+    """Python may collect a stream anywhere: its end is noted at once, written a moment later."""
+    budget = make_budget(1_000)
+    abandoned, other = budget.reserve("writer", 300, 0), budget.reserve("writer", 100, 0)
+    look = books.room_for
+
+    def collect_and_look(totals, line):
+        monkeypatch.undo()
+        told.append(budget.settle(abandoned, Usage(200, 0)))
+        told.append(budget.release(other))
+        told.append(budget.charge("stranger", Usage(50, 0)))
+        return look(totals, line)
+
+    told = []
+    monkeypatch.setattr(books, "room_for", collect_and_look)
+    assert budget.reserve("reader", 600, 0)
+
+    assert 200 == told[0].charged_tokens
+    assert (250, 600, 150) == _numbers(budget)

@@ -121,9 +121,10 @@ def test_a_store_in_no_folder_may_fail_open(tmp_path):
     with pytest.warns(TokenOptWarning, match="lets calls through without counting"):
         budget = TokenBudget(1_000, store=folder / "budgets.db", on_store_error="open")
 
-    hold = budget.reserve("writer", 5_000, 0)
+    hold = budget.top_up(budget.reserve("writer", 4_000, 0), 1_000)
     assert (5_000, False) == (hold.tokens, hold.recorded)
-    assert 300 == budget.settle(hold, Usage(300, 0)).charged_tokens
+    with pytest.warns(TokenOptWarning, match="waits for its store"):
+        assert 300 == budget.settle(hold, Usage(300, 0)).charged_tokens
     folder.mkdir()
     assert budget.reserve("writer", 700, 0).recorded
     assert 300 == budget.report().surplus_tokens
@@ -139,7 +140,9 @@ def test_a_locked_store_refuses_and_keeps_what_it_is_told(path, impatient):
 
     with pytest.warns(TokenOptWarning, match="refuses every call"):
         denial = budget.reserve("writer", 10, 0)
-    settlement = budget.settle(hold, Usage(300, 50))
+    assert "store" == budget.top_up(hold, 10).reason
+    with pytest.warns(TokenOptWarning, match="waits for its store"):
+        settlement = budget.settle(hold, Usage(300, 50))
     assert not budget.release(other)
 
     assert ("store", 350) == (denial.reason, settlement.charged_tokens)
@@ -149,6 +152,20 @@ def test_a_locked_store_refuses_and_keeps_what_it_is_told(path, impatient):
     locker.close()
     assert budget.reserve("writer", 650, 0)
     assert (350, 650) == (budget.report().spent_tokens, budget.report().held_tokens)
+
+
+def test_a_store_that_comes_and_goes_lets_calls_through_by_option(path, impatient):
+    """A hold that was recorded before is topped up unrecorded; nothing is lost in the end."""
+    budget = TokenBudget(1_000, store=path, on_store_error="open")
+    hold = budget.reserve("writer", 300, 200)
+    locker = sqlite3.connect(path, isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    larger = budget.top_up(hold, 100)
+    locker.execute("ROLLBACK")
+    locker.close()
+
+    assert (600, 100) == (larger.tokens, budget.settle(larger, Usage(300, 300)).surplus_tokens)
+    assert [] == budget.check()
 
 
 def test_a_charge_waits_for_its_store(path, impatient):
