@@ -105,7 +105,7 @@ def test_foreign_weights_are_refused(tmp_path):
 
 def test_a_folder_without_the_model_is_named(tmp_path):
     """The missing file is named."""
-    with pytest.raises(EmbedderUnavailableError, match="has no model.safetensors"):
+    with pytest.raises(EmbedderUnavailableError, match=r"has no model\.safetensors"):
         LocalEmbeddings(tmp_path).embed_query("x")
 
 
