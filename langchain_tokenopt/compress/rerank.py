@@ -34,11 +34,10 @@ class Reranker:
 
     @property
     def fingerprint(self) -> str:
-        """Name the embeddings, as far as they can be named."""
-        name = getattr(self.embeddings, "model", None) or getattr(
-            self.embeddings, "model_name", None
-        )
-        return f"{type(self.embeddings).__name__}:{name}"
+        """Name the embeddings."""
+        from langchain_tokenopt.embeddings import embedder_fingerprint
+
+        return embedder_fingerprint(self.embeddings)
 
     def __call__(self, query: str, texts: list[str], scores: list[float]) -> list[float]:
         """Return new scores; the old ones, with a warning, when the embeddings fail."""
