@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger
+.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -49,3 +49,7 @@ bench-conformance: ## Compare what trackers count, in an environment of its own
 
 bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill -9
 	$(BIN)/python -m tests.benchmarks.bench_ledger
+
+bench-limits: setup ## Measure word limits (and forecasts, with DATA=folder of the trace)
+	$(BIN)/python -m tests.benchmarks.bench_limits
+	$(if $(DATA),$(BIN)/python -m tests.benchmarks.bench_forecast --data $(DATA))

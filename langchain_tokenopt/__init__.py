@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         TokenOptError,
         TokenOptWarning,
     )
+    from langchain_tokenopt.forecast import Forecast, UsageForecaster
     from langchain_tokenopt.ledger import Ledger, LedgerError
+    from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError
     from langchain_tokenopt.model import optimize
     from langchain_tokenopt.offline import ExtractiveChatModel
     from langchain_tokenopt.prices import RateCard, Rates
@@ -38,7 +40,9 @@ _MODULE_OF = {
     "BudgetExceededError": "errors",
     "BudgetInfeasibleError": "errors",
     "CallRecord": "usage",
+    "Compliance": "limits",
     "ExtractiveChatModel": "offline",
+    "Forecast": "forecast",
     "Ledger": "ledger",
     "LedgerError": "ledger",
     "ModelRequest": "stage",
@@ -54,8 +58,11 @@ _MODULE_OF = {
     "TokenUsageCallbackHandler": "callbacks",
     "Trip": "stage",
     "Usage": "usage",
+    "UsageForecaster": "forecast",
     "UsageSink": "usage",
     "UsageTotals": "usage",
+    "WordLimit": "limits",
+    "WordLimitExceededError": "limits",
     "count_messages": "tokens",
     "counter_for": "tokens",
     "optimize": "model",
@@ -68,7 +75,9 @@ __all__ = [
     "BudgetExceededError",
     "BudgetInfeasibleError",
     "CallRecord",
+    "Compliance",
     "ExtractiveChatModel",
+    "Forecast",
     "Ledger",
     "LedgerError",
     "ModelRequest",
@@ -84,8 +93,11 @@ __all__ = [
     "TokenUsageCallbackHandler",
     "Trip",
     "Usage",
+    "UsageForecaster",
     "UsageSink",
     "UsageTotals",
+    "WordLimit",
+    "WordLimitExceededError",
     "count_messages",
     "counter_for",
     "optimize",

@@ -23,7 +23,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.calls import NO_ANCESTRY, Ancestry, CallInFlight
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.errors import StopStream, TokenOptWarning
 from langchain_tokenopt.prices import RateCard, default_rate_card
 from langchain_tokenopt.usage import CallRecord, Status, UsageEvent, UsageSink, UsageTotals
 
@@ -366,8 +366,8 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
 _Ancestor = tuple[UUID | None, str | None, str | None]
 """Parent run, tool name if the run is a tool, run name if it is a chain."""
 
-_NOT_A_FAILURE = (GeneratorExit, asyncio.CancelledError)
-"""How LangChain reports a caller who stopped reading or waiting."""
+_NOT_A_FAILURE = (GeneratorExit, asyncio.CancelledError, StopStream)
+"""How LangChain reports a caller who stopped reading or waiting, or who has read enough."""
 
 
 @cache

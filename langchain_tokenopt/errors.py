@@ -3,15 +3,23 @@
 - ``TokenOptError`` (an ``Exception``)
   - ``BudgetExceededError``, also a langchain_core ``ModelError`` and a ``RuntimeError``
   - ``BudgetInfeasibleError``, also a ``ValueError``
+  - ``WordLimitExceededError`` (``langchain_tokenopt.limits``), also a ``ValueError``
   - ``LedgerError`` (``langchain_tokenopt.ledger``): a ledger cannot be opened, read or written
 - ``TokenOptWarning`` (a ``UserWarning``): an optimizer stood aside and let the call through
+- ``StopStream``: no error but a signal between a stage and the model's stream
 """
 
 from __future__ import annotations
 
 from langchain_core.exceptions import ModelError
 
-__all__ = ["BudgetExceededError", "BudgetInfeasibleError", "TokenOptError", "TokenOptWarning"]
+__all__ = [
+    "BudgetExceededError",
+    "BudgetInfeasibleError",
+    "StopStream",
+    "TokenOptError",
+    "TokenOptWarning",
+]
 
 
 class TokenOptError(Exception):
@@ -76,3 +84,7 @@ class BudgetInfeasibleError(TokenOptError, ValueError):
 
 class TokenOptWarning(UserWarning):
     """An optimizer could not do its work and let the call through unchanged."""
+
+
+class StopStream(Exception):  # noqa: N818  a signal, as StopIteration is
+    """The model has said enough: raised by a stage, it ends the model's stream."""

@@ -22,6 +22,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
+from langchain_tokenopt.errors import StopStream
 from langchain_tokenopt.tokens import count_messages, counter_for
 from langchain_tokenopt.usage import StagedRun, Usage
 
@@ -160,10 +161,6 @@ def usage_of(answer: Answer, request: ModelRequest) -> Usage:
         return Usage.from_metadata(reported)
     sent = count_messages(request.messages, request.tools, model=request.model)
     return Usage(sent.tokens, counter_for(request.model).count(answer.message.text).tokens)
-
-
-class StopStream(Exception):  # noqa: N818  a signal, as StopIteration is
-    """Raised by :meth:`Trip.chunk` when the model has said enough."""
 
 
 class Trip:

@@ -283,3 +283,17 @@ def test_the_bill_of_a_stopped_answer_is_what_the_server_wrote(chat, model_serve
     assert model_server.streams[0].cancelled
     (billed,) = model_server.billed
     assert 0.6 * billed.output_tokens <= record.usage.output_tokens <= 1.4 * billed.output_tokens
+
+
+def test_a_stream_that_a_pipe_has_stopped_is_no_failure(model_server):
+    """The caller has read enough: one call, estimated, as when the caller stops reading."""
+    from langchain_tokenopt import TokenUsageCallbackHandler
+
+    usage = TokenUsageCallbackHandler()
+    model_server.script(Reply(words=200, pace_seconds=0.002))
+
+    list((model_server.chat_openai() | WordLimit(5)).stream("q", {"callbacks": [usage]}))
+
+    (record,) = usage.records
+    assert ("abandoned", "estimated") == (record.status, record.source)
+    assert 0 == usage.totals().failed_calls
