@@ -196,6 +196,8 @@ class DocumentsTask:
 
     def shrink(self, *, prose: bool) -> DocumentsTask | None:
         """Say it losslessly in fewer tokens."""
+        if not may_shrink(self._joined, prose=prose):
+            return None
         said = [self.tools.shorter(d.page_content, prose=prose) for d in self.content]
         if not any(text is not None for text in said):
             return None
