@@ -169,9 +169,9 @@ def _trigram_overlap(a: str, b: str) -> float:
     return len(one & two) / union if union else float(a == b)
 
 
-_BIAS_SPREAD = 0.5
-"""The same for the bias. Labels come mostly from below the threshold: a bias that followed them
-freely would promise too much above it."""
+_BIAS_SHARE = 1 / 3
+"""The same for the bias, as a share of that. Labels come mostly from below the threshold: a bias
+that followed them freely would promise too much above it."""
 
 
 class AnswerModel:
@@ -211,18 +211,37 @@ class AnswerModel:
             spread: Standard deviation of each weight around its prior.
         """
         x = np.column_stack([features, np.ones(len(features))])
+        pull = np.full(x.shape[1], spread**-2)
+        pull[-1] = (spread * _BIAS_SHARE) ** -2
         weights = self.start.copy()
-        pull = np.full(len(weights), spread**-2)
-        pull[-1] = _BIAS_SPREAD**-2
-        for _ in range(12):
+        loss = self._loss(x, right, weights, pull)
+        for _ in range(25):
             p = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -30, 30)))
             gradient = x.T @ (right - p) - pull * (weights - self.start)
             hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(pull)
             step = np.linalg.solve(hessian, gradient)
-            weights += step
-            if float(np.abs(step).max()) < 1e-4:
+            before = loss
+            for _ in range(20):  # where the curve is flat, a whole step overshoots
+                loss = self._loss(x, right, weights + step, pull)
+                if loss <= before:
+                    break
+                step /= 2
+            weights = weights + step
+            if before - loss < 1e-6 * abs(before):
                 break
         self.weights = weights
+
+    def _loss(
+        self,
+        x: NDArray[np.float64],
+        right: NDArray[np.bool_],
+        weights: NDArray[np.float64],
+        pull: NDArray[np.float64],
+    ) -> float:
+        """Minus the log of what :meth:`fit` makes as probable as possible."""
+        logits = np.clip(x @ weights, -500, 500)
+        surprise = np.logaddexp(0.0, np.where(right, -logits, logits)).sum()
+        return float(surprise + 0.5 * (pull * (weights - self.start) ** 2).sum())
 
 
 @dataclass(frozen=True, slots=True)

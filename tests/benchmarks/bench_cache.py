@@ -558,7 +558,8 @@ def speed(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     base = embedder.read("banking", [t for t, _ in train + banking(args.data, "test")])
     texts = [t for t, _ in train]
     found: dict[str, Any] = {}
-    for size in (10_000, 100_000):
+    sizes = [int(size) for size in args.sizes.split(",")]
+    for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             found[f"{size:,} entries"] = _speed_at(size, texts, base, embedder, Path(folder))
         print(size, found[f"{size:,} entries"], flush=True)
@@ -568,7 +569,7 @@ def speed(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
         [lambda t=t: local.embed_query(t) for t in texts[:150]]
     )
     found["embed one question, sentence-transformers, p50 ms"] = _sentence_transformers(texts)
-    for size in (10_000, 100_000):
+    for size in sizes:
         found[f"GPTCache at {size:,}"] = rival(args, "speed", str(size))
         print(found[f"GPTCache at {size:,}"], flush=True)
     return found
@@ -969,6 +970,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--sizes", default="10000,100000")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     embedder = Precomputed(args.vectors)
