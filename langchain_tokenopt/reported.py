@@ -129,7 +129,7 @@ def written(piece: Any) -> str:
         else str(block.get("text") or block.get("reasoning") or block.get("thinking") or "")
         for block in blocks
     )
-    calls = getattr(piece, "tool_call_chunks", None) or getattr(piece, "tool_calls", ())
+    calls = getattr(piece, "tool_call_chunks", None) or getattr(piece, "tool_calls", None) or ()
     return text + "".join(f"{call.get('name') or ''}{call.get('args') or ''}" for call in calls)
 
 
@@ -146,8 +146,8 @@ def is_marked_hit(generation: Generation, run_id: UUID) -> bool:
     if message is None:
         return False
     if _core_marks_hits():
-        usage = getattr(message, "usage_metadata", None)
-        return bool(usage) and usage.get("total_cost") == 0
+        usage = getattr(message, "usage_metadata", None) or {}
+        return usage.get("total_cost") == 0
     prefix, _, rest = (message.id or "").partition("lc_run--")
     return bool(prefix == "" and rest and not rest.startswith(str(run_id)))
 
