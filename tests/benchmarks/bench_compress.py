@@ -1,6 +1,6 @@
 """Prompt compression: what survives at exact budgets, what it costs, against other ways to do it.
 
-Run:     make bench-compress DATA=../shared/data
+Run:     make bench-compress DATA=DIR
          (python -m tests.benchmarks.bench_compress --data DIR [--rivals PYTHON] [--only NAME ...])
 Data:    nq20_surrogate_dev (239 questions, 20 passages each), qmsum_test, tau airline transcripts,
          HumanEval. Constants were chosen on nq20_train only; nothing is fitted here.
