@@ -341,8 +341,8 @@ def _question(text: str, units: list[Unit], outside: list[int]) -> str | None:
 
 
 _QUESTION_LABELS = frozenset(
-    ["question", "query", "user", "question", "request", "frage", "pregunta", "问题"]
-) | {"user question"}
+    {"question", "user question", "query", "request", "frage", "pregunta", "问题"}
+)
 
 
 def _behind(text: str, units: list[Unit], outside: list[int], label: int) -> str:

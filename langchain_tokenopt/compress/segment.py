@@ -357,68 +357,18 @@ _END = re.compile(
     r")"
 )
 """Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
-_ABBREVIATIONS = frozenset(
-    [
-        "Mr",
-        "Mrs",
-        "Ms",
-        "Dr",
-        "St",
-        "Jr",
-        "Sr",
-        "vs",
-        "No",
-        "Nr",
-        "Prof",
-        "Gen",
-        "Col",
-        "Lt",
-        "Sgt",
-        "Capt",
-        "Rev",
-        "Hon",
-        "Inc",
-        "Ltd",
-        "Co",
-        "Corp",
-        "approx",
-        "Jan",
-        "Feb",
-        "Mar",
-        "Apr",
-        "Jun",
-        "Jul",
-        "Aug",
-        "Sep",
-        "Sept",
-        "Oct",
-        "Nov",
-        "Dec",
-        "Fig",
-        "Vol",
-        "pp",
-        "ca",
-        "cf",
-        "bzw",
-        "usw",
-        "Abs",
-        "Art",
-        "Bd",
-        "Hr",
-        "Fr",
-        "Sra",
-        "Dra",
-        "Ud",
-        "Uds",
-        "e.g",
-        "i.e",
-        "z.B",
-        "d.h",
-        "u.a",
-        "U.S",
-        "U.K",
-        "E.U",
-    ]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ABBREVIATIONS = _words(
+    """
+    Mr Mrs Ms Dr St Jr Sr vs No Nr Prof Gen Col Lt Sgt Capt Rev Hon Inc Ltd Co Corp approx Jan Feb
+    Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Fig Vol pp ca cf bzw usw Abs Art Bd Hr Fr Sra Dra Ud
+    Uds e.g i.e z.B d.h u.a U.S U.K E.U
+    """
 )
 
 
