@@ -63,20 +63,20 @@ def speed(size):
     vectors = np.random.default_rng(0).standard_normal((size, 384)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cache, manager = make(lambda text, **_: vectors[int(text)])
-    began = time.perf_counter()
+    began = time.thread_time()
     for start in range(0, size, 1_000):
         part = range(start, min(start + 1_000, size))
         manager.import_data(
             [str(i) for i in part], [f"a{i}" for i in part], list(vectors[part]), [None] * len(part)
         )
-    seconds = time.perf_counter() - began
+    seconds = time.thread_time() - began
     taken = []
     for i in np.random.default_rng(1).integers(0, size, 200):
-        began = time.perf_counter()
+        began = time.thread_time()
         get(str(i), cache_obj=cache)
-        taken.append(1e3 * (time.perf_counter() - began))
+        taken.append(1e3 * (time.thread_time() - began))
     return {
-        "bulk_per_second": round(size / seconds),
+        "bulk_per_cpu_second": round(size / seconds),
         "lookup_p50_ms": round(float(np.median(taken)), 3),
     }
 

@@ -81,8 +81,10 @@ def test_equal_questions_in_one_thread_keep_both_answers(cache):
     graph.add_edge(START, "ask")
     app = graph.compile(checkpointer=InMemorySaver())
     config = {"configurable": {"thread_id": "t"}}
-    asked = {"messages": [HumanMessage("q")]}
-    emitted = [list(app.stream(asked, config, stream_mode="messages")) for _ in range(3)]
+    emitted = [
+        list(app.stream({"messages": [HumanMessage("q")]}, config, stream_mode="messages"))
+        for _ in range(3)
+    ]
 
     history = app.get_state(config).values["messages"]
     assert ["q", "one"] * 3 == [message.content for message in history]
