@@ -1,0 +1,130 @@
+"""One context for tracking, level, budget and cache."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+
+from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.model import optimize
+from langchain_tokenopt.scope import token_scope
+from langchain_tokenopt.usage import Usage, UsageEvent
+from tests.support.embedders import WordEmbeddings
+from tests.support.fakes import FakeAnswer, fake_chat
+from tests.support.model_server import ModelServer
+
+LONG = (
+    " ".join(f"Bridge number {n} was painted by {n + 7} people in {1700 + n}." for n in range(200))
+    + "\n\nQuestion: When was bridge 77 painted?"
+)
+
+
+def test_it_sets_user_level_and_budget_for_staged_models(model_server: ModelServer) -> None:
+    """A model with no stages of its own is tracked, shortened and paid by the scope."""
+    plan = BudgetPlan(total_tokens=100_000)
+    with token_scope(user="ann", level="maximum", plan=plan) as scope:
+        optimize(model_server.chat_openai()).invoke(LONG)
+    (bill,) = model_server.billed
+
+    assert len(model_server.requests[0].last_text) < len(LONG) / 2
+    assert {"ann": bill.total_tokens} == {
+        user: totals.total_tokens for user, totals in scope.usage.by("user").items()
+    }
+    assert scope.run is not None
+    assert bill.total_tokens == scope.run.report().account.spent_tokens
+    assert [] == scope.uncovered()
+
+
+async def test_async_and_tasks_are_covered() -> None:
+    """Tasks that are started below belong to the scope."""
+    model = optimize(fake_chat("_agenerate", answers=[FakeAnswer("x", Usage(9, 1))] * 3))
+    plan = BudgetPlan(total_tokens=100_000)
+    with token_scope(user="ann", plan=plan) as scope:
+        await asyncio.gather(*(model.ainvoke("Hi") for _ in range(3)))
+
+    assert scope.run is not None
+    assert 30 == scope.run.report().account.spent_tokens
+
+
+def test_models_inside_tools_are_covered() -> None:
+    """A tool that calls a model pays from the scope, and usage names the tool."""
+    model = optimize(fake_chat(answers=[FakeAnswer("x", Usage(9, 1))]))
+
+    @tool
+    def ask(question: str) -> str:
+        """Ask a model."""
+        return model.invoke(question).text
+
+    with token_scope(plan=BudgetPlan(total_tokens=1_000)) as scope:
+        RunnableLambda(lambda _: ask.invoke({"question": "Hi"})).invoke({})
+
+    assert scope.run is not None
+    assert 10 == scope.run.report().account.spent_tokens
+    assert ["ask"] == list(scope.usage.by("tool"))
+
+
+def test_it_says_what_it_cannot_cover() -> None:
+    """A model without stages is tracked and charged; that it is not shortened is said."""
+    with token_scope(level="balanced", plan=BudgetPlan(total_tokens=1_000)) as scope:
+        fake_chat(model="plain").invoke("Hi")
+    (sentence,) = scope.uncovered()
+
+    assert "called by 'default', has no stages" in sentence
+    assert "the level and shortening did not apply" in sentence
+    assert 1 == scope.usage.totals().calls
+    assert scope.run is not None
+    assert 0 < scope.run.report().account.spent_tokens
+
+
+def test_users_do_not_share_answers() -> None:
+    """What one user was answered is not served to another."""
+    model = optimize(fake_chat(answers=["for ann", "for bob"]))
+    with SemanticCache(embeddings=WordEmbeddings(), audit_share=0.0) as cache:
+        answers = []
+        for user in ("ann", "bob", "ann"):
+            with token_scope(user=user, cache=cache):
+                answers.append(model.invoke("What is my plan?").content)
+
+    assert ["for ann", "for bob", "for ann"] == answers
+
+
+def test_a_cache_that_knows_no_users_is_refused() -> None:
+    """A plain cache under a user would serve one user's answers to another."""
+    with pytest.raises(ValueError, match="InMemoryCache cannot keep users apart"):  # noqa: SIM117
+        with token_scope(user="ann", cache=InMemoryCache()):
+            pass
+
+
+def test_an_inner_scope_replaces_what_it_sets(model_server: ModelServer) -> None:
+    """Inside, the inner level holds; afterwards, the outer one again; outside, none."""
+    model = optimize(model_server.chat_openai())
+    with token_scope(level="balanced"):
+        with token_scope(level="maximum"):
+            model.invoke(LONG)
+        model.invoke(LONG)
+    model.invoke(LONG)
+    inner, outer, outside = (len(request.last_text) for request in model_server.requests)
+
+    assert inner < outer < outside
+
+
+def test_sinks_hear_of_calls_and_of_the_budget() -> None:
+    """One sink is told of both."""
+
+    class Sink:
+        def __init__(self) -> None:
+            self.kinds: list[str] = []
+
+        def record(self, event: UsageEvent) -> None:
+            self.kinds.append(type(event).__name__)
+
+    sink = Sink()
+    with token_scope(plan=BudgetPlan(total_tokens=40), sinks=[sink]):
+        optimize(fake_chat()).invoke("word " * 100)
+
+    assert {"BudgetEvent", "CallRecord"} <= set(sink.kinds)
