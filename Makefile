@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits
+.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -53,3 +53,8 @@ bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill
 bench-limits: setup ## Measure word limits (and forecasts, with DATA=folder of the trace)
 	$(BIN)/python -m tests.benchmarks.bench_limits
 	$(if $(DATA),$(BIN)/python -m tests.benchmarks.bench_forecast --data $(DATA))
+
+bench-compress: setup ## Compare what survives shortening: make bench-compress DATA=folder
+	$(PYTHON) -m venv .venv-rivals-compress
+	.venv-rivals-compress/bin/pip install -q -c constraints.txt -r tests/benchmarks/requirements-rivals-compress.txt
+	$(BIN)/python -m tests.benchmarks.bench_compress --data $(DATA) --rivals .venv-rivals-compress/bin/python
