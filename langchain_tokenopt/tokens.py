@@ -268,6 +268,11 @@ class _VocabularyCounter:
         self._encode: Encode | None = None
         self.exact = True
 
+    @property
+    def encode(self) -> Encode:
+        """What turns a text into tokens: tiktoken's ``encode_ordinary``, or a guess."""
+        return self._encode or self._ready()
+
     def count(self, text: str) -> TokenCount:
         encode = self._encode or self._ready()
         if len(text) > _LONGEST_BLANK and self.exact:
@@ -291,6 +296,11 @@ class _FamilyCounter:
     def __init__(self, tokenizer: _Tokenizer) -> None:
         self._nearest = _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
         self._calibration = _calibration_of(tokenizer.family)
+
+    @property
+    def encode(self) -> Encode:
+        """What turns a text into the tokens of the nearest public vocabulary."""
+        return self._nearest.encode
 
     def count(self, text: str) -> TokenCount:
         tokens = self._nearest.count(text).tokens

@@ -41,9 +41,7 @@ def vocabulary_of(counter: TokenCounter) -> Any:
 
     For a model whose tokenizer is not public that is the nearest one that is.
     """
-    counter.count("a")  # vocabularies load on first use
-    encode = getattr(getattr(counter, "_nearest", counter), "_encode", None)
-    encoding = getattr(encode, "__self__", None)
+    encoding = getattr(getattr(counter, "encode", None), "__self__", None)
     return encoding if hasattr(encoding, "encode_to_numpy") else None
 
 
@@ -76,7 +74,7 @@ class Tokenized:
             self.tokens, self.exact = count.tokens, count.exact
             return
         self._pieces = pieces = _encoded(encoding, text)
-        if getattr(counter, "_encode", None) is not None:
+        if counter.count("a").exact:
             self.tokens, self.exact = len(pieces), True
         else:
             self.tokens, self.exact = counter.count(text).tokens, False
