@@ -383,8 +383,7 @@ class TokenBudget:
         )
         page.keep(row)
         arithmetic.move(totals, line, held=tokens, held_nano=row.nano_usd)
-        if totals.earliest is None or row.expires < totals.earliest:
-            totals.earliest = row.expires
+        _await(totals, row)
         ratio = (totals.spent + totals.held) / totals.total_tokens
         return Hold(row.id, agent, tokens, input_tokens, tokens - input_tokens, ratio, run_id, cost)
 
@@ -427,6 +426,7 @@ class TokenBudget:
             if room < more and self._reclaim(page):
                 room = arithmetic.room_for(totals, line)
             row.expires = now + self._lease
+            _await(totals, row)
             reason = _reason_against(totals, line, room, more, row.nano_usd, held=row.nano_usd)
             answer: Hold | Denial
             if reason is None:
@@ -793,8 +793,7 @@ class TokenBudget:
         row.charged, row.charged_nano = charged, nano
         row.expires = now + 4 * self._lease
         page.keep(row)
-        if page.totals.earliest is None:
-            page.totals.earliest = row.expires
+        _await(page.totals, row)
 
     def _reclaim(self, page: Page) -> bool:
         """End the leases of processes that are gone; True when there were any."""
@@ -968,6 +967,12 @@ def _end(totals: Totals, line: Line, row: HoldRow, charge: int, nano: int) -> in
         line.estimated -= 1
     arithmetic.move(totals, line, spent=charge - row.charged, nano=nano - row.charged_nano)
     return row.charged
+
+
+def _await(totals: Totals, row: HoldRow) -> None:
+    """See that the end of this lease is not missed."""
+    if totals.earliest is None or row.expires < totals.earliest:
+        totals.earliest = row.expires
 
 
 def _revive(totals: Totals, line: Line, row: HoldRow) -> None:

@@ -434,6 +434,18 @@ def test_a_lease_can_be_renewed(make_budget, clock):
     assert 1 == budget.report().agents["writer"].calls
 
 
+def test_a_renewed_lease_ends_too(make_budget, clock):
+    """Also one that was over before it was renewed."""
+    budget = make_budget(1_000, lease_seconds=60)
+    hold = budget.reserve("writer", 300, 200)
+    clock.now += 60
+    assert (500, 0, 500) == _numbers(budget)
+    budget.top_up(hold, 100)
+    clock.now += 60
+
+    assert (600, 0, 400) == _numbers(budget)
+
+
 def test_ended_leases_make_room(make_budget, clock):
     """No hold is left behind, and the rest can be spent."""
     budget = make_budget(1_000, lease_seconds=60, lapsed="release")
