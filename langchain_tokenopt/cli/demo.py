@@ -1,4 +1,4 @@
-"""``tokenopt demo``: run the trading desk and show its bill."""
+"""``tokenopt demo``: run the trading desk without and with a budget, and show both bills."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from rich.console import Console
 
+    from langchain_tokenopt.budget.plan import BudgetPlan
     from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
     from langchain_tokenopt.usage import UsageSink, UsageTotals
 
@@ -69,13 +70,17 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Run a desk of eleven agents over documents and show what each agent spent.
+    """Run a desk of eleven agents over documents twice and show what each agent spent.
+
+    First as it is, then under the budget of 40,000 tokens that is shipped with it. The bills stand
+    side by side; the reports shown are those under the budget.
 
     With OPENAI_API_KEY in the environment the agents ask OpenAI; without it an extractive stand-in
     answers, which is no language model, and its tokens are counted all the same.
 
     Example: tokenopt demo --input notes/ --question "Should we sign the contract?"
     """
+    from langchain_tokenopt.budget.plan import desk_plan
     from langchain_tokenopt.callbacks import track_usage
 
     console = words_console()
@@ -83,11 +88,16 @@ def demo(
     asked = _question(question, bool(inputs))
     chat_model, offline = _chat_model(model, console.print)
     name = OFFLINE_MODEL if offline else (model or MODEL)
-    started = time.perf_counter()
-    with _sinks(ledger) as sinks, track_usage(sinks=sinks) as usage:
-        reports = _run(chat_model, documents, asked, name, console)
-    seconds = time.perf_counter() - started
+    with _sinks(ledger) as sinks:
+        started = time.perf_counter()
+        with track_usage(sinks=sinks) as usage:
+            plain = _run(chat_model, documents, asked, name, console)
+        between = time.perf_counter()
+        with track_usage(sinks=sinks) as under_budget:
+            reports = _run(chat_model, documents, asked, name, console, plan=desk_plan())
+        seconds, budget_seconds = between - started, time.perf_counter() - between
     lines, total = _bill(usage)
+    budget_lines, budget_total = _bill(under_budget)
     if as_json:
         result = {
             "model": name,
@@ -96,14 +106,22 @@ def demo(
             "question": asked,
             "rows": [line.as_json() for line in lines],
             "totals": total.as_json() | {"elapsed_seconds": round(seconds, 3)},
-            "decision": _decision(reports),
-            "reports": reports,
+            "decision": _decision(plain),
+            "reports": plain,
+            "with_budget": {
+                "rows": [line.as_json() for line in budget_lines],
+                "totals": budget_total.as_json() | {"elapsed_seconds": round(budget_seconds, 3)},
+                "decision": _decision(reports),
+                "reports": reports,
+            },
         }
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
     stand_in = f", an {NOTE_OFFLINE}" if offline else ""
-    typer.echo(f"Answered by {name}{stand_in}, in {format_seconds(seconds)}\n")
-    _print_bill(lines, total)
+    both = f"{format_seconds(seconds)}, and with a budget in {format_seconds(budget_seconds)}"
+    typer.echo(f"Answered by {name}{stand_in}, in {both}\n")
+    _print_bills([*lines, total], [*budget_lines, budget_total])
+    typer.echo(f"\nDecision without a budget: {_decision(plain)}; with: {_decision(reports)}")
     typer.echo(f"\nTrader\n{reports['trader']}\n\nSummary\n{reports['summary']}")
 
 
@@ -185,15 +203,22 @@ def _run(
     question: str,
     name: str,
     console: Console,
+    plan: BudgetPlan | None = None,
 ) -> dict[str, str]:
     """Run the desk, tell of every agent as it ends, and return their reports."""
     from langchain_tokenopt.examples.trading_desk import AGENTS, DeskState, build_desk
+    from langchain_tokenopt.graph import budget_graph
+    from langchain_tokenopt.model import optimize
 
-    desk = build_desk(model, documents).compile()
+    if plan is None:
+        desk = build_desk(model, documents).compile()
+    else:
+        desk = budget_graph(build_desk(optimize(model, plan), documents), plan).compile()
     start = DeskState(question=question, reports={})
     reports: dict[str, str] = {}
+    work = "at work" if plan is None else f"at work with {plan.total_tokens:,} tokens"
     try:
-        with console.status(f"{len(AGENTS)} agents at work"):
+        with console.status(f"{len(AGENTS)} agents {work}"), plan.run() if plan else nullcontext():
             for update in desk.stream(start, stream_mode="updates"):
                 for agent, change in update.items():
                     reports |= change["reports"]
@@ -258,16 +283,13 @@ class _Line:
         }
 
     def cells(self) -> list[str]:
-        """Return the line for the table."""
+        """Return the line's part of the table."""
         some_unpriced = self.cost_nano_usd is not None and self.totals.unpriced_calls
         return [
-            self.agent,
             f"{self.totals.calls:,}",
             f"{self.totals.input_tokens:,}",
             f"{self.totals.output_tokens:,}",
             format_cost(self.cost_nano_usd) + ("+" if some_unpriced else ""),
-            format_seconds(self.seconds),
-            f"{self.share:.1%}",
         ]
 
 
@@ -284,14 +306,22 @@ def _bill(usage: TokenUsageCallbackHandler) -> tuple[list[_Line], _Line]:
     return lines, _Line("total", total, sum(seconds.values()), 1.0)
 
 
-def _print_bill(lines: Sequence[_Line], total: _Line) -> None:
-    """Print the bill as a table."""
+def _print_bills(lines: Sequence[_Line], under_budget: Sequence[_Line]) -> None:
+    """Print two bills side by side, agent by agent; the last line of each is the total."""
     from rich.table import Column, Table
 
-    figures = ("calls", "input tokens", "output tokens", "cost", "time", "share")
-    table = Table("agent", *(Column(name, justify="right") for name in figures), box=None)
+    figures = ("calls", "input", "output", "cost", "with budget:", "input", "output", "cost")
+    table = Table(
+        "agent", *(Column(name, justify="right") for name in (*figures, "tokens saved")), box=None
+    )
+    others = {line.agent: line for line in under_budget}
     for line in lines:
-        table.add_row(*line.cells())
-    table.add_section()
-    table.add_row(*total.cells(), style="bold")
+        if line is lines[-1]:
+            table.add_section()
+        other = others.get(line.agent)
+        cells = ["-"] * 4 if other is None else other.cells()
+        spent = 0 if other is None else other.totals.total_tokens
+        saved = f"{1 - spent / max(1, line.totals.total_tokens):.0%}"
+        style = "bold" if line is lines[-1] else None
+        table.add_row(line.agent, *line.cells(), *cells, saved, style=style)
     print_table(table)

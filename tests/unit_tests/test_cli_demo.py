@@ -107,11 +107,26 @@ def test_json_is_the_whole_truth(notes: Path) -> None:
     assert [None] * 12 == [row["cost_usd"] for row in (*answer["rows"], answer["totals"])]
 
 
+def test_shows_both_bills_side_by_side() -> None:
+    """The desk runs twice; under its budget it takes 40,000 tokens at most, and all report."""
+    answer = json.loads(run("--json").stdout)
+    plain, budgeted = answer["totals"], answer["with_budget"]["totals"]
+    stdout = run().stdout
+
+    assert plain["total_tokens"] > 60_000
+    assert budgeted["total_tokens"] <= 40_000
+    assert list(AGENTS) == list(answer["with_budget"]["reports"])
+    assert f"{plain['input_tokens']:,}" in stdout
+    assert f"{budgeted['input_tokens']:,}" in stdout
+    assert "Decision without a budget: " in stdout
+
+
 def test_same_documents_same_bill(notes: Path) -> None:
     """Two runs over the same documents differ in nothing but time."""
 
     def timeless(result: Result) -> Any:
         answer = json.loads(result.stdout)
+        assert answer.pop("with_budget")["rows"]  # its analysts share a pool, first come first
         answer["totals"].pop("elapsed_seconds")
         for row in (*answer["rows"], answer["totals"]):
             row.pop("seconds")
