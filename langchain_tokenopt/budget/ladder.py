@@ -32,7 +32,7 @@ from langchain_tokenopt.messages import append_to_last_user
 from langchain_tokenopt.stage import ModelRequest, Stage
 from langchain_tokenopt.tokens import model_name_of
 
-__all__ = ["Draft", "Shortening", "climb"]
+__all__ = ["Demand", "Draft", "Shortening", "climb"]
 
 UNBOUNDED_ANSWER: Final = 4_096
 """Most that is held for an answer when nobody has set a limit."""

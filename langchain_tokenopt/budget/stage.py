@@ -16,7 +16,7 @@ from langchain_tokenopt.budget.demand import (
     made_up_answer,
     with_cap,
 )
-from langchain_tokenopt.budget.ladder import FINAL, Draft, Shortening, climb, provider_of
+from langchain_tokenopt.budget.ladder import FINAL, Demand, Draft, Shortening, climb, provider_of
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.unstaged import is_unknown_end
 from langchain_tokenopt.messages import append_to_last_user
@@ -82,10 +82,10 @@ class PlanStage:
         found = climb(request, run, agent, self.lent)
         if isinstance(found, Denial):
             return self._refused(request, run, agent, found)
-        draft, _, hold = found
+        draft, demand, hold = found
         for rung in draft.rungs:
             run.note_degraded(agent, rung, hold, request.run.run_id)
-        return self._sent(draft, run, agent, hold)
+        return self._sent(draft, demand, run, agent, hold)
 
     def _refused(self, request: ModelRequest, run: BudgetRun, agent: str, denial: Denial) -> Trip:
         """Answer in the model's place, or raise."""
@@ -102,7 +102,7 @@ class PlanStage:
         request.run.stages.append(STAGE)
         return Trip(request, Answer.of(message, storable=False))
 
-    def _sent(self, draft: Draft, run: BudgetRun, agent: str, hold: Hold) -> Trip:
+    def _sent(self, draft: Draft, demand: Demand, run: BudgetRun, agent: str, hold: Hold) -> Trip:
         """Bound the answer by what is held, and go with it."""
         request, limit = draft.request, None
         request.run.stages.append(STAGE)
@@ -115,8 +115,10 @@ class PlanStage:
                 f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
             )
             request = request.override(messages=append_to_last_user(request.messages, line))
-        counted, exact = input_tokens_of(request)
-        sent = correction_for(request.model).applied(counted, exact=exact)
+        counted, sent = demand.counted, demand.input
+        if request is not draft.request:
+            counted, exact = input_tokens_of(request)
+            sent = correction_for(request.model).applied(counted, exact=exact)
         times = request.kwargs.get("n") or getattr(request.model, "n", None) or 1
         request, _ = with_cap(request, max(1, (hold.tokens - sent) // times))
         trip_type = _WatchingTrip if limit is not None or request.streaming else _BudgetTrip

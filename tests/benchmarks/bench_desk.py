@@ -14,6 +14,8 @@ Model:   real ChatOpenAI over HTTP to a loopback server that counts what it woul
 Rule:    the same seed draws the same facts and the same disobedience in both runs. Bills are the
          server's. A cancelled stream is billed for what was written until then, at 1 ms a word;
          times are taken apart, with a server that takes 20 ms a word, and include our own work.
+Overhead: what an ample budget adds to one call of a model that answers at once, the prompt being
+         one document (1,700 tokens): medians of 200 calls each, taken in turns.
 Output:  tests/benchmarks/results/budget_desk.json.
 """
 
@@ -25,6 +27,7 @@ import re
 import statistics
 import time
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +47,10 @@ from langchain_tokenopt.graph import budget_graph
 from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.prices import default_rate_card
+from langchain_tokenopt.stage import PassThrough
+from langchain_tokenopt.usage import Usage
 from tests.benchmarks.results import write_result
+from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import ModelServer, Reply, Request
 
 COMMAND = "python -m tests.benchmarks.bench_desk"
@@ -259,6 +265,35 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def overhead(calls: int = 200) -> dict[str, Any]:
+    """Measure what a plan adds to a call when there is enough of everything."""
+    plan = BudgetPlan(total_tokens=1_000_000_000)
+    answer = FakeAnswer("It is as it is.", Usage(1_700, 6))
+    plain = optimize(fake_chat(answers=[answer] * calls), PassThrough())
+    budgeted = optimize(fake_chat(answers=[answer] * calls), plan)
+    prompt = sample_documents()[0].page_content[:7_000]
+    times: dict[str, list[float]] = {"plain": [], "budgeted": []}
+    outside = copy_context()  # inside, the first model would join the plan
+    with plan.run() as run:
+        inside = copy_context()
+        for _ in range(calls):
+            for name, model, context in (
+                ("plain", plain, outside),
+                ("budgeted", budgeted, inside),
+            ):
+                began = time.perf_counter()
+                context.run(model.invoke, prompt)
+                times[name].append(time.perf_counter() - began)
+    assert not run.report().agents["default"].degraded
+    medians = {name: statistics.median(taken) for name, taken in times.items()}
+    added = medians["budgeted"] - medians["plain"]
+    return {
+        "calls": calls,
+        "added_ms": round(added * 1_000, 3),
+        "share_of_a_200_ms_call": round(added / 0.2, 5),
+    }
+
+
 def main() -> None:
     """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -288,7 +323,13 @@ def main() -> None:
                 }
             )
             print(times[-1], flush=True)
-    figures = {"summary": summary(rows), "timed": times, "seeds": rows}
+    figures = {
+        "summary": summary(rows),
+        "timed": times,
+        "overhead": overhead(),
+        "seeds": rows,
+    }
+    print(figures["overhead"])
     print(figures["summary"])
     print(write_result("budget_desk", COMMAND, figures))
 
