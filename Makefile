@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress
+.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -58,3 +58,6 @@ bench-compress: setup ## Compare what survives shortening: make bench-compress D
 	$(PYTHON) -m venv .venv-rivals-compress
 	.venv-rivals-compress/bin/pip install -q -c constraints.txt -r tests/benchmarks/requirements-rivals-compress.txt
 	$(BIN)/python -m tests.benchmarks.bench_compress --data $(DATA) --rivals .venv-rivals-compress/bin/python
+
+bench-cache: setup ## Measure the semantic cache: make bench-cache DATA=folder
+	$(BIN)/python -m tests.benchmarks.bench_cache --data $(DATA)

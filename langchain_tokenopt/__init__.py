@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_tokenopt.cache import EvictionPolicy, SemanticCache
     from langchain_tokenopt.callbacks import TokenUsageCallbackHandler, track_usage
     from langchain_tokenopt.compress import (
         CompressionResult,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         join_documents,
         optimize_text,
     )
+    from langchain_tokenopt.embeddings import LocalEmbeddings
     from langchain_tokenopt.errors import (
         BudgetExceededError,
         BudgetInfeasibleError,
@@ -54,11 +56,13 @@ _MODULE_OF = {
     "Compliance": "limits",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
+    "EvictionPolicy": "cache",
     "ExtractiveChatModel": "offline",
     "Forecast": "forecast",
     "Handover": "compress",
     "Ledger": "ledger",
     "LedgerError": "ledger",
+    "LocalEmbeddings": "embeddings",
     "LossReport": "compress",
     "ModelRequest": "stage",
     "Phase": "stage",
@@ -68,6 +72,7 @@ _MODULE_OF = {
     "Rates": "prices",
     "Saving": "usage",
     "Section": "compress",
+    "SemanticCache": "cache",
     "Stage": "stage",
     "TokenCount": "tokens",
     "TokenCounter": "tokens",
@@ -98,11 +103,13 @@ __all__ = [
     "Compliance",
     "CompressionResult",
     "DocumentCompressor",
+    "EvictionPolicy",
     "ExtractiveChatModel",
     "Forecast",
     "Handover",
     "Ledger",
     "LedgerError",
+    "LocalEmbeddings",
     "LossReport",
     "ModelRequest",
     "Phase",
@@ -112,6 +119,7 @@ __all__ = [
     "Rates",
     "Saving",
     "Section",
+    "SemanticCache",
     "Stage",
     "TokenCount",
     "TokenCounter",
