@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
 from langchain_tokenopt.budget.demand import Correction
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.budget.stage import DEGRADED
@@ -266,6 +266,30 @@ def test_fewer_words_are_asked_for_but_not_too_few(model_server: ModelServer) ->
     assert 0 < count_words(answer.content) < 400
 
 
+def test_a_word_limit_does_not_fall_below_its_floor(model_server: ModelServer) -> None:
+    """Where half of the words do not fit either, lower rungs are taken instead of fewer words."""
+    plan = BudgetPlan(total_tokens=300, agents={"default": {"words": 400}})
+    with plan.run() as run:
+        optimize(model_server.chat_openai(), plan).invoke("Report on it")
+
+    assert [] == model_server.requests
+    assert {"answered in the model's place": 1} == run.report().agents["default"].degraded
+
+
+def test_alerts_are_told_once_on_the_way_up(model_server: ModelServer) -> None:
+    """A run that uses up its budget tells of each threshold once, to callback and sink."""
+    heard: list[str] = []
+    events = Events()
+    plan = BudgetPlan(total_tokens=400, max_output_tokens_per_call=20)
+    alert = BudgetAlert(lambda event: heard.append(event.detail))
+    with plan.run(alert=alert, sinks=[events]):
+        for _ in range(40):
+            optimize(model_server.chat_openai(), plan).invoke("Hello there")
+
+    assert 2 <= len(heard) == len(set(heard))
+    assert len(heard) == events.kinds.count("alert")
+
+
 def test_a_cheaper_model_takes_over_at_the_soft_limit(model_server: ModelServer) -> None:
     """From the soft limit on the cheaper model is asked, with the same tools."""
     plan = BudgetPlan(total_tokens=2_000, soft=0.2, cheaper_model="gpt-4.1-nano")
@@ -354,13 +378,14 @@ def test_raise_stays_raised(model_server: ModelServer) -> None:
     plan = BudgetPlan(total_tokens=200, on_exceed="raise")
     model = optimize(model_server.chat_openai(), plan)
     with plan.run():
-        with pytest.raises(BudgetExceededError):
+        with pytest.raises(BudgetExceededError) as first:
             model.invoke("word " * 500)
-        with pytest.raises(BudgetExceededError):
+        with pytest.raises(BudgetExceededError) as second:
             model.invoke("Hi")
-        with pytest.raises(BudgetExceededError):
+        with pytest.raises(BudgetExceededError) as unstaged:
             model_server.chat_openai().invoke("Hi")
 
+    assert str(first.value) == str(second.value) == str(unstaged.value)
     assert [] == model_server.requests
 
 
