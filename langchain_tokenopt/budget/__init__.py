@@ -20,21 +20,26 @@ from langchain_tokenopt.budget.allocation import (
     allocate,
 )
 from langchain_tokenopt.budget.plan import AgentBudget, BudgetPlan
+from langchain_tokenopt.budget.run import AgentRun, BudgetRun, NoBudgetRunError, RunReport
 
 __all__ = [
     "AgentBudget",
     "AgentReport",
+    "AgentRun",
     "AllocationStrategy",
     "BudgetAlert",
     "BudgetPlan",
     "BudgetReport",
+    "BudgetRun",
     "BudgetStoreError",
     "Claim",
     "Denial",
     "Equal",
     "Hold",
+    "NoBudgetRunError",
     "Priority",
     "Proportional",
+    "RunReport",
     "Settlement",
     "TokenBudget",
     "allocate",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,31 +41,21 @@ def budget(
 
 def _reports(store: str, name: str | None, run: str | None) -> list[BudgetReport]:
     """Read the accounts that were asked for."""
-    from langchain_tokenopt.budget import TokenBudget
-    from langchain_tokenopt.budget.store import accounts_in
+    from langchain_tokenopt.budget import reports_in
 
-    accounts = accounts_in(store)
+    found = reports_in(store)
     wanted = [
-        (own_name, own_run, totals)
-        for own_name, own_run, totals in accounts
-        if name in (None, own_name) and run in (None, own_run)
+        report for report in found if name in (None, report.budget) and run in (None, report.run)
     ]
     if not wanted:
         asked = " and ".join(
             f"{what} {value!r}" for what, value in (("name", name), ("run", run)) if value
         )
         raise CommandError(
-            f"{store} has {len(accounts):,} budgets"
+            f"{store} has {len(found):,} budgets"
             + (f", none with {asked}." if asked else ". Make one with plan.run(store=...).")
         )
-    reports = []
-    for own_name, own_run, totals in wanted:
-        nano = totals.total_nano_usd
-        usd = None if nano is None else Decimal(nano) / 1_000_000_000
-        account = TokenBudget(totals.total_tokens, usd, store, own_name, run=own_run)
-        reports.append(account.report())
-        account.close()
-    return reports
+    return wanted
 
 
 def _as_json(report: BudgetReport) -> dict[str, Any]:
