@@ -1,0 +1,171 @@
+"""What a request asks for, and answers that are made up in the model's place."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+import pytest
+from annotated_types import MinLen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel, Field
+
+from langchain_tokenopt.budget.demand import (
+    Correction,
+    cap_of,
+    form_of,
+    made_up_answer,
+    with_cap,
+)
+from langchain_tokenopt.stage import ModelRequest
+from langchain_tokenopt.usage import StagedRun
+from tests.support.fakes import fake_chat
+
+
+def request(model: Any = None, **kwargs: Any) -> ModelRequest:
+    """Return a request with *kwargs*."""
+    run = StagedRun(run_id=uuid4())
+    return ModelRequest(model or fake_chat(), [HumanMessage("Hi")], None, kwargs, run)
+
+
+class Rating(StrEnum):
+    """What to do."""
+
+    BUY = "BUY"
+    HOLD = "HOLD"
+
+
+class Part(BaseModel):
+    """A part, which may have parts."""
+
+    name: str = Field(min_length=3)
+    parts: list[Part] = []
+
+
+class Report(BaseModel):
+    """All that schemas can ask for."""
+
+    rating: Rating
+    kind: Literal["only"]
+    id: UUID
+    share: float = Field(gt=0, lt=1)
+    count: int = Field(ge=7, multiple_of=5)
+    note: str | None
+    short: str = Field(max_length=4)
+    parts: Annotated[list[Part], MinLen(2)]
+    flags: dict[str, bool] = {}
+
+
+@pytest.mark.parametrize("way", ["class", "schema", "tool"])
+def test_the_smallest_object_is_valid(way: str) -> None:
+    """However a schema is asked for, the answer can be read as what it describes."""
+    tool = convert_to_openai_tool(Report)
+    asked: dict[str, dict[str, Any]] = {
+        "class": {"response_format": Report},
+        "schema": {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "Report", "schema": Report.model_json_schema()},
+            }
+        },
+        "tool": {
+            "tools": [
+                {**tool, "function": {**tool["function"], "parameters": Report.model_json_schema()}}
+            ],
+            "tool_choice": {"type": "function", "function": {"name": "Report"}},
+        },
+    }
+    answer = made_up_answer(request(**asked[way]), "nothing is left")
+    if way == "tool":
+        report = Report.model_validate(answer.tool_calls[0]["args"])
+    else:
+        report = Report.model_validate_json(answer.text)
+
+    assert (Rating.HOLD, 10, None, "noth") == (
+        report.rating,
+        report.count,
+        report.note,
+        report.short,
+    )
+    assert ["nothing is left"] * 2 == [part.name for part in report.parts]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^[A-Z]{4}$"},
+        {"type": "integer", "minimum": 5, "maximum": 4},
+        {"$ref": "#/nowhere"},
+    ],
+    ids=["pattern", "impossible", "dangling"],
+)
+def test_what_cannot_be_made_up_is_the_text(schema: dict[str, Any]) -> None:
+    """Where no valid object can be found, the message says so in words and calls no tool."""
+    whole = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    asked = {"type": "json_schema", "json_schema": {"name": "X", "schema": whole}}
+
+    assert "nothing" == made_up_answer(request(response_format=asked), "nothing").content
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none", {"type": "auto"}])
+def test_free_tools_are_not_called(choice: Any) -> None:
+    """Tools that the model may call are not called in its place."""
+    tools = [convert_to_openai_tool(Part)]
+
+    assert form_of(request(tools=tools, tool_choice=choice)) is None
+    assert [] == made_up_answer(request(tools=tools, tool_choice=choice), "x").tool_calls
+
+
+def test_the_floor_grows_with_the_fields() -> None:
+    """An object with more required fields needs more room, nested ones included."""
+    small, large = (form_of(request(response_format=kind)) for kind in (Part, Report))
+
+    assert small is not None
+    assert large is not None
+    assert small.floor_tokens < large.floor_tokens
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 9_999), st.integers(1, 9_999))
+def test_caps_are_never_raised(asked: int, allowed: int) -> None:
+    """Whatever is allowed, the cap that goes out is the lower one."""
+    model = ChatOpenAI(model="gpt-4.1-mini", api_key="test", max_tokens=asked)
+    capped, known = with_cap(request(model), allowed)
+
+    assert known
+    assert min(asked, allowed) == cap_of(capped)
+
+
+def test_a_model_without_a_cap_is_left_alone() -> None:
+    """A setting that the model's class does not have is not invented."""
+    asked = request()
+
+    assert (asked, False) == with_cap(asked, 10)
+
+
+@given(
+    st.lists(st.tuples(st.integers(200, 50_000), st.floats(1.0, 1.5)), min_size=1, max_size=20),
+    st.data(),
+)
+def test_what_was_seen_once_is_covered(seen: list[tuple[int, float]], data: st.DataObject) -> None:
+    """After a surplus has been reported, the same rate never exceeds the corrected count again."""
+    correction = Correction()
+    for counted, factor in seen:
+        correction.learn(counted=counted, reported=int(counted * factor))
+    counted, factor = data.draw(st.sampled_from(seen))
+
+    assert int(counted * factor) <= correction.applied(counted)
+
+
+@given(st.integers(1, 199), st.integers(0, 60))
+def test_small_differences_are_frames(counted: int, frame: int) -> None:
+    """A difference on a short prompt is added to longer ones, not multiplied."""
+    correction = Correction()
+    correction.learn(counted=counted, reported=counted + frame)
+
+    assert 10_000 + frame == correction.applied(10_000)
