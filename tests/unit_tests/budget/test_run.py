@@ -17,6 +17,7 @@ from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
 from langchain_tokenopt.budget.demand import Correction
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.budget.stage import DEGRADED
+from langchain_tokenopt.callbacks import track_usage
 from langchain_tokenopt.errors import BudgetExceededError
 from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.model import optimize
@@ -69,13 +70,14 @@ def test_the_account_agrees_with_the_server(model_server: ModelServer) -> None:
     """Without a word limit every call is charged to the token, streams too, and nothing is held."""
     plan = BudgetPlan(total_tokens=100_000)
     model = optimize(model_server.chat_openai(stream_usage=True), plan)
-    with plan.run() as run:
+    with plan.run() as run, track_usage() as usage:
         model.invoke("Hello there")
         model.bind_tools([lookup]).invoke("Use it")
         list(model.stream("And in pieces"))
     account = run.report().account
 
-    assert sum(usage.total_tokens for usage in model_server.billed) == account.spent_tokens
+    assert sum(bill.total_tokens for bill in model_server.billed) == account.spent_tokens
+    assert usage.totals().total_tokens == account.spent_tokens
     assert 0 == account.held_tokens
 
 
@@ -339,6 +341,16 @@ def test_the_last_rung_is_a_message_of_the_right_type(model_server: ModelServer)
     assert [] == answer.tool_calls
     assert "budget of 'default' is used up" in answer.content
     assert "budget of 'default' is used up" in streamed
+
+
+def test_a_refusal_is_no_saving(model_server: ModelServer) -> None:
+    """A call answered in the model's place is recorded as neither spent nor saved."""
+    plan = BudgetPlan(total_tokens=30)
+    with plan.run(), track_usage() as usage:
+        optimize(model_server.chat_openai(), plan).invoke("Please " * 40)
+    totals = usage.totals()
+
+    assert (1, 0, 0) == (totals.calls, totals.total_tokens, totals.saved_tokens)
 
 
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
