@@ -107,10 +107,10 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         self.user = user
         self.max_records = max_records
         self._rate_card = rate_card or default_rate_card()
-        self._lineage: dict[UUID, _Ancestor] = {}
+        self._lineage: dict[int, _Ancestor] = {}
         self._settled: deque[CallInFlight] = deque()
-        self._calls: dict[UUID, CallInFlight] = {}
-        self._records: dict[UUID, CallRecord] = {}
+        self._calls: dict[int, CallInFlight] = {}
+        self._records: dict[int, CallRecord] = {}
         self._forgotten: dict[tuple[Dimension, str], UsageTotals] = {}
         self._forgotten_total = UsageTotals()
         self._lock = threading.Lock()
@@ -175,15 +175,15 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Remember where a chain, graph or node stands."""
-        self._lineage[run_id] = (parent_run_id, None, kwargs.get("name"))
+        self._lineage[run_id.int] = (parent_run_id, None, kwargs.get("name"))
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the chain."""
-        self._lineage.pop(run_id, None)
+        self._lineage.pop(run_id.int, None)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the chain."""
-        self._lineage.pop(run_id, None)
+        self._lineage.pop(run_id.int, None)
 
     def on_tool_start(
         self,
@@ -196,15 +196,15 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
     ) -> None:
         """Remember where a tool stands: model calls below it are its own."""
         name = (serialized or {}).get("name") or kwargs.get("name") or "tool"
-        self._lineage[run_id] = (parent_run_id, name, None)
+        self._lineage[run_id.int] = (parent_run_id, name, None)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the tool."""
-        self._lineage.pop(run_id, None)
+        self._lineage.pop(run_id.int, None)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the tool."""
-        self._lineage.pop(run_id, None)
+        self._lineage.pop(run_id.int, None)
 
     # What LangChain tells: the model
 
@@ -221,7 +221,9 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         """Begin a call. Without this method LangChain would render the whole prompt as a string."""
         params = kwargs.get("invocation_params")
         ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
-        self._calls[run_id] = CallInFlight(run_id, metadata, params, messages[0], None, ancestry)
+        self._calls[run_id.int] = CallInFlight(
+            run_id, metadata, params, messages[0], None, ancestry
+        )
         if asyncio._get_running_loop() is not None:
             self._watch_task(run_id)
 
@@ -238,27 +240,27 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         """Begin a call of a completion model."""
         params = kwargs.get("invocation_params")
         ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
-        self._calls[run_id] = CallInFlight(run_id, metadata, params, None, prompts[0], ancestry)
+        self._calls[run_id.int] = CallInFlight(run_id, metadata, params, None, prompts[0], ancestry)
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
         """Take note of a piece of the answer: a stream may end before any usage is reported."""
-        call = self._calls.get(run_id)
+        call = self._calls.get(run_id.int)
         if call is not None:
             call.hear(token if chunk is None else getattr(chunk, "message", token))
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """Take note of a piece of the answer in LangChain's event protocol."""
         if event.get("event") == "content-block-delta":
-            call = self._calls.get(run_id)
+            call = self._calls.get(run_id.int)
             delta = event.get("delta") or {}
             if call is not None:
                 call.hear_delta(delta.get("text") or delta.get("reasoning") or "")
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """End a call: read what the provider reported."""
-        call = self._calls.pop(run_id, None)
+        call = self._calls.pop(run_id.int, None)
         if call is not None:
             call.settle(response)
             self._take(call)
@@ -272,7 +274,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """End a call that brought no whole answer. What was received was billed all the same."""
-        call = self._calls.pop(run_id, None)
+        call = self._calls.pop(run_id.int, None)
         if call is not None:
             status: Status = "abandoned" if isinstance(error, _NOT_A_FAILURE) else "failed"
             call.settle_partial(response, status)
@@ -286,7 +288,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         current = parent_run_id
         while current is not None:
             root = current
-            ancestor = self._lineage.get(current)
+            ancestor = self._lineage.get(current.int)
             if ancestor is None:
                 break
             current, tool_name, chain_name = ancestor
@@ -307,9 +309,9 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             task.add_done_callback(lambda done: self._give_up(run_id, done.cancelled()))
 
     def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
-        call = self._calls.get(run_id)
+        call = self._calls.get(run_id.int)
         if call is not None and (is_cancelled or not call.has_begun):
-            del self._calls[run_id]
+            del self._calls[run_id.int]
             call.settle_partial(None, "abandoned")
             self._take(call)
 
@@ -325,9 +327,10 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         with self._lock:
             while self._settled:
                 call = self._settled.popleft()
-                if call.run_id not in self._records:
+                key = call.run_id.int
+                if key not in self._records:
                     record = call.record(self._rate_card, self.user)
-                    self._records[call.run_id] = record
+                    self._records[key] = record
                     fresh.append(record)
             if len(self._records) >= self.max_records + _BATCH:
                 self._forget(len(self._records) - self.max_records)
@@ -337,7 +340,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
 
     def _forget(self, count: int) -> None:
         """Drop the oldest records from memory, but not from the sums."""
-        oldest = [self._records.pop(run_id) for run_id in list(self._records)[:count]]
+        oldest = [self._records.pop(key) for key in list(self._records)[:count]]
         self._forgotten_total += UsageTotals.of(oldest)
         for dimension in _LASTING:
             for key, group in _grouped(oldest, dimension).items():

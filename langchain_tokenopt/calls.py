@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import Generation, LLMResult
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.prices import RateCard, Rates
 from langchain_tokenopt.reported import (
@@ -61,6 +61,7 @@ class CallInFlight:
 
     __slots__ = (
         "_ancestry",
+        "_answer",
         "_cached",
         "_deltas",
         "_duration",
@@ -77,6 +78,7 @@ class CallInFlight:
         "_started_at",
         "_started_clock",
         "_status",
+        "_unread",
         "_usage",
         "run_id",
     )
@@ -98,6 +100,9 @@ class CallInFlight:
         self._ancestry = ancestry
         self._pieces: list[Any] | None = None
         self._deltas: list[str] | None = None
+        self._unread: LLMResult | None = None
+        self._answer: BaseMessage | None = None
+        self._response_model: str | None = None
         self._first_chunk_at: float | None = None
         self._staged = published_run(run_id)
         self._started_at = time()
@@ -131,8 +136,24 @@ class CallInFlight:
     # What was used
 
     def settle(self, response: LLMResult) -> None:
+        """End a finished call.
+
+        An answer that reports its usage is read when somebody asks for the record: between two
+        model calls every microsecond counts. Only the answer waits; the prompt is let go.
+        """
+        self._end("ok")
+        answer = _answer_with_usage(response)
+        if answer is None or self._pieces is not None:
+            self._read(response)
+            return
+        self._unread, self._answer = response, answer
+        if self._metadata.get("ls_provider") == "openai":  # no estimate that could learn from it
+            self._messages = None
+
+    def _read(self, response: LLMResult) -> None:
         """Read the usage of a finished call, or count it."""
-        generations = self._end("ok", response)
+        self._unread = None
+        generations = self._read_names(response)
         self._cached = self._is_cache_hit(generations)
         reported = reported_usage(response, generations)
         if reported is None:
@@ -143,7 +164,7 @@ class CallInFlight:
             if self._pieces is not None:
                 chunks = [piece for piece in self._pieces if isinstance(piece, AIMessage)]
                 self._usage = without_repetition(reported, chunks, self._count)
-            if self._metadata.get("ls_provider") != "openai" and not self._cached:
+            if not self._cached:
                 self._calibrate(reported)
         self._forget_content()
 
@@ -153,7 +174,8 @@ class CallInFlight:
         A call that failed before anything arrived was refused (or never got through) and is not
         charged; one that the caller gave up was under way.
         """
-        generations = self._end(status, response)
+        self._end(status)
+        generations = self._read_names(response)
         self._cached, self._source, self._usage = False, "reported", Usage()
         received = self._received(generations)
         if received or self.has_begun or status == "abandoned":
@@ -167,24 +189,32 @@ class CallInFlight:
                 )
         self._forget_content()
 
-    def _end(self, status: Status, response: LLMResult | None) -> Sequence[Generation]:
+    def _end(self, status: Status) -> None:
         self._duration = perf_counter() - self._started_clock
         self._status: Status = status
         if self._staged is None:  # the seam may have announced the run after we heard of it
             self._staged = published_run(self.run_id)
+
+    def _read_names(self, response: LLMResult | None) -> Sequence[Generation]:
+        """Read who answered, and return the answers."""
         prompts = response.generations if response is not None else ()
         generations: Sequence[Generation] = (
             prompts[0] if len(prompts) == 1 else [g for of_prompt in prompts for g in of_prompt]
         )
+        answer = self._answer
+        if answer is not None and getattr(generations[0], "message", None) is not answer:
+            # LangChain's in-memory cache keeps this very generation, and a hit since then has put
+            # another message into it.
+            generations = [ChatGeneration(message=answer)]
         said = response_metadata_of(response, generations)
-        self._response_model: str | None = said.get("model_name") or said.get("model")
+        self._response_model = said.get("model_name") or said.get("model")
         tier = said.get("service_tier")
         self._service_tier: str | None = None if tier in _ORDINARY_TIERS else tier
         return generations
 
     def _forget_content(self) -> None:
         """Keep no prompts and answers alive for the sake of a record that has none."""
-        self._messages = self._prompt = self._pieces = self._deltas = None
+        self._messages = self._prompt = self._pieces = self._deltas = self._answer = None
         self._params = _EMPTY if self._metadata.get("ls_model_name") else self._params
 
     def _received(self, generations: Sequence[Generation]) -> str:
@@ -236,6 +266,8 @@ class CallInFlight:
 
     def record(self, rate_card: RateCard, user: str | None) -> CallRecord:
         """Price the call and put it on somebody's account."""
+        if self._unread is not None:
+            self._read(self._unread)
         root, tool, chain = self._ancestry
         attribution = attribution_of(
             self._metadata, fallback_agent=chain, fallback_user=user, tool=tool
@@ -315,6 +347,16 @@ class CallInFlight:
             )
             for saving in staged.savings
         )
+
+
+def _answer_with_usage(response: LLMResult) -> BaseMessage | None:
+    """Return the only answer, if it says what it cost."""
+    if len(response.generations) == 1 and len(response.generations[0]) == 1:
+        message: BaseMessage | None = getattr(response.generations[0][0], "message", None)
+        usage: Mapping[str, Any] = getattr(message, "usage_metadata", None) or _EMPTY
+        if "input_tokens" in usage:
+            return message
+    return None
 
 
 def _value(saving: Saving, rates: Rates | None) -> int | None:

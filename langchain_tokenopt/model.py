@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -328,11 +327,6 @@ class _RunWatch(BaseCallbackHandler):
     run_inline = True
     ignore_llm = False
     ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
-    MAX_RUNS = 10_000
-    """A run whose start another handler refuses is never ended: the oldest are dropped."""
-
-    def __init__(self) -> None:
-        self._runs: OrderedDict[UUID, None] = OrderedDict()
 
     def on_chat_model_start(
         self,
@@ -346,19 +340,12 @@ class _RunWatch(BaseCallbackHandler):
     ) -> None:
         run = StagedRun(run_id=run_id, metadata=metadata or {}, tags=tags or ())
         publish_run(run)
-        self._runs[run_id] = None
-        if len(self._runs) > self.MAX_RUNS:
-            withdraw_run(self._runs.popitem(last=False)[0])
         _STARTED.set((*_STARTED.get()[-15:], (messages[0][-1:], run)))
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self._end(run_id)
+        withdraw_run(run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._end(run_id)
-
-    def _end(self, run_id: UUID) -> None:
-        self._runs.pop(run_id, None)
         withdraw_run(run_id)
 
 

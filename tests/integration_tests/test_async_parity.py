@@ -38,7 +38,7 @@ def _asked(server: ModelServer) -> list[Any]:
 @pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES.keys())
 @pytest.mark.parametrize("with_cache", [False, True], ids=["no cache", "cache"])
 async def test_calls(model_server, stages, with_cache):
-    """invoke and ainvoke, twice each."""
+    """Calls made with invoke and ainvoke, twice each."""
     answers, asked, bills = [], [], []
     for is_async in (False, True):
         _reset(model_server)
@@ -58,7 +58,7 @@ async def test_calls(model_server, stages, with_cache):
 
 @pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES.keys())
 async def test_streams(model_server, stages):
-    """stream and astream: the same pieces in the same order."""
+    """The same pieces in the same order."""
     pieces, asked, bills = [], [], []
     for is_async in (False, True):
         _reset(model_server)
