@@ -46,7 +46,8 @@ def _conditions(result: dict[str, Any]) -> str:
 def _usage(figures: dict[str, Any]) -> str:
     core, ours = "langchain-core UsageMetadataCallbackHandler", "TokenUsageCallbackHandler"
     lines = [
-        "| added to a call | langchain-core's handler | TokenUsageCallbackHandler | ratio |",
+        "| added to a call (median) | langchain-core's handler "
+        "| TokenUsageCallbackHandler | ratio |",
         "|---|---|---|---|",
     ]
     titles = {
