@@ -11,6 +11,7 @@ import ast
 import operator
 import os
 import sys
+import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -41,6 +42,7 @@ class FileSaver(InMemorySaver):
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = Path(path)
+        self._writing = threading.Lock()  # LangGraph saves from several threads
         if self._path.exists():
             storage, writes, blobs = ast.literal_eval(self._path.read_text())
             for thread, spaces in storage.items():
@@ -51,14 +53,16 @@ class FileSaver(InMemorySaver):
 
     def put(self, *args: Any, **kwargs: Any) -> Any:
         """Keep a checkpoint, and write all of them."""
-        made = super().put(*args, **kwargs)
-        self._write()
+        with self._writing:
+            made = super().put(*args, **kwargs)
+            self._write()
         return made
 
     def put_writes(self, *args: Any, **kwargs: Any) -> None:
         """Keep what a task has written, and write everything."""
-        super().put_writes(*args, **kwargs)
-        self._write()
+        with self._writing:
+            super().put_writes(*args, **kwargs)
+            self._write()
 
     def _write(self) -> None:
         parts = self.storage, self.writes, self.blobs
