@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache
+.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache bench-budget
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -61,3 +61,9 @@ bench-compress: setup ## Compare what survives shortening: make bench-compress D
 
 bench-cache: setup ## Measure the semantic cache: make bench-cache DATA=folder
 	$(BIN)/python -m tests.benchmarks.bench_cache --data $(DATA)
+
+bench-budget: setup ## Measure budgets: overshoot, times, other guards, the desk with 40,000 tokens
+	$(PYTHON) -m venv .venv-rivals-budget
+	.venv-rivals-budget/bin/pip install -q -r tests/benchmarks/requirements-rivals-budget.txt
+	$(BIN)/python -W ignore -m tests.benchmarks.bench_budget --rivals .venv-rivals-budget/bin/python
+	$(BIN)/python -m tests.benchmarks.bench_desk

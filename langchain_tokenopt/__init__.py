@@ -10,6 +10,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_tokenopt.budget import (
+        AgentBudget,
+        AllocationStrategy,
+        BudgetAlert,
+        BudgetPlan,
+        NoBudgetRunError,
+        TokenBudget,
+    )
     from langchain_tokenopt.cache import EvictionPolicy, SemanticCache
     from langchain_tokenopt.callbacks import TokenUsageCallbackHandler, track_usage
     from langchain_tokenopt.compress import (
@@ -31,11 +39,13 @@ if TYPE_CHECKING:
         TokenOptWarning,
     )
     from langchain_tokenopt.forecast import Forecast, UsageForecaster
+    from langchain_tokenopt.graph import BudgetAllocationNode, BudgetState, budget_graph, budgeted
     from langchain_tokenopt.ledger import Ledger, LedgerError
     from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError
     from langchain_tokenopt.model import optimize
     from langchain_tokenopt.offline import ExtractiveChatModel
     from langchain_tokenopt.prices import RateCard, Rates
+    from langchain_tokenopt.scope import token_scope
     from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage, Trip
     from langchain_tokenopt.tokens import TokenCount, TokenCounter, count_messages, counter_for
     from langchain_tokenopt.usage import (
@@ -48,10 +58,16 @@ if TYPE_CHECKING:
     )
 
 _MODULE_OF = {
+    "AgentBudget": "budget",
+    "AllocationStrategy": "budget",
     "Answer": "stage",
+    "BudgetAlert": "budget",
+    "BudgetAllocationNode": "graph",
     "BudgetEvent": "usage",
     "BudgetExceededError": "errors",
     "BudgetInfeasibleError": "errors",
+    "BudgetPlan": "budget",
+    "BudgetState": "graph",
     "CallRecord": "usage",
     "Compliance": "limits",
     "CompressionResult": "compress",
@@ -65,6 +81,7 @@ _MODULE_OF = {
     "LocalEmbeddings": "embeddings",
     "LossReport": "compress",
     "ModelRequest": "stage",
+    "NoBudgetRunError": "budget",
     "Phase": "stage",
     "PromptCompressor": "compress",
     "PromptSections": "compress",
@@ -74,6 +91,7 @@ _MODULE_OF = {
     "Section": "compress",
     "SemanticCache": "cache",
     "Stage": "stage",
+    "TokenBudget": "budget",
     "TokenCount": "tokens",
     "TokenCounter": "tokens",
     "TokenOptError": "errors",
@@ -86,19 +104,28 @@ _MODULE_OF = {
     "UsageTotals": "usage",
     "WordLimit": "limits",
     "WordLimitExceededError": "limits",
+    "budget_graph": "graph",
+    "budgeted": "graph",
     "count_messages": "tokens",
     "counter_for": "tokens",
     "join_documents": "compress",
     "optimize": "model",
     "optimize_text": "compress",
+    "token_scope": "scope",
     "track_usage": "callbacks",
 }
 
 __all__ = [
+    "AgentBudget",
+    "AllocationStrategy",
     "Answer",
+    "BudgetAlert",
+    "BudgetAllocationNode",
     "BudgetEvent",
     "BudgetExceededError",
     "BudgetInfeasibleError",
+    "BudgetPlan",
+    "BudgetState",
     "CallRecord",
     "Compliance",
     "CompressionResult",
@@ -112,6 +139,7 @@ __all__ = [
     "LocalEmbeddings",
     "LossReport",
     "ModelRequest",
+    "NoBudgetRunError",
     "Phase",
     "PromptCompressor",
     "PromptSections",
@@ -121,6 +149,7 @@ __all__ = [
     "Section",
     "SemanticCache",
     "Stage",
+    "TokenBudget",
     "TokenCount",
     "TokenCounter",
     "TokenOptError",
@@ -133,11 +162,14 @@ __all__ = [
     "UsageTotals",
     "WordLimit",
     "WordLimitExceededError",
+    "budget_graph",
+    "budgeted",
     "count_messages",
     "counter_for",
     "join_documents",
     "optimize",
     "optimize_text",
+    "token_scope",
     "track_usage",
 ]
 
