@@ -290,6 +290,7 @@ class _Line:
             f"{self.totals.input_tokens:,}",
             f"{self.totals.output_tokens:,}",
             format_cost(self.cost_nano_usd) + ("+" if some_unpriced else ""),
+            format_seconds(self.seconds),
         ]
 
 
@@ -310,18 +311,17 @@ def _print_bills(lines: Sequence[_Line], under_budget: Sequence[_Line]) -> None:
     """Print two bills side by side, agent by agent; the last line of each is the total."""
     from rich.table import Column, Table
 
-    figures = ("calls", "input", "output", "cost", "with budget:", "input", "output", "cost")
-    table = Table(
-        "agent", *(Column(name, justify="right") for name in (*figures, "tokens saved")), box=None
-    )
+    plain = ("calls", "input tokens", "output tokens", "cost", "time", "share")
+    capped = ("with budget:", "input", "output", "cost", "time", "saved")
+    table = Table("agent", *(Column(name, justify="right") for name in (*plain, *capped)), box=None)
     others = {line.agent: line for line in under_budget}
     for line in lines:
         if line is lines[-1]:
             table.add_section()
         other = others.get(line.agent)
-        cells = ["-"] * 4 if other is None else other.cells()
+        cells = ["-"] * 5 if other is None else other.cells()
         spent = 0 if other is None else other.totals.total_tokens
         saved = f"{1 - spent / max(1, line.totals.total_tokens):.0%}"
         style = "bold" if line is lines[-1] else None
-        table.add_row(line.agent, *line.cells(), *cells, saved, style=style)
+        table.add_row(line.agent, *line.cells(), f"{line.share:.1%}", *cells, saved, style=style)
     print_table(table)
