@@ -383,6 +383,7 @@ class TestCachesInTheHost:
         assert (4, 3) == (totals.calls, totals.cached_calls)
         assert (100, 10) == (totals.input_tokens, totals.output_tokens)
         assert 330 == totals.saved_tokens
+        assert [0, 0, 0] == [record.cost_nano_usd for record in usage.records[1:]]
         assert totals.saved_nano_usd == 3 * totals.cost_nano_usd > 0
 
     def test_two_schemas_of_one_name_never_share_an_answer(self, model_server):

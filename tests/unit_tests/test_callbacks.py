@@ -238,9 +238,11 @@ class TestTracking:
             assert inner.totals().calls == 1
             return answer.text
 
-        with track_usage() as outer:
+        sink = _List()
+        with track_usage(sinks=[sink]) as outer:
             RunnableLambda(step).with_config(run_name="outermost").invoke("hi")
 
+        assert 1 == len(sink.events)
         assert 1 == outer.totals().calls
         assert ["outermost"] == list(outer.by("agent"))
 
