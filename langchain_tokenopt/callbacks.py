@@ -13,7 +13,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from typing import Any, Literal
 from uuid import UUID
@@ -23,9 +22,17 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.calls import NO_ANCESTRY, Ancestry, CallInFlight
-from langchain_tokenopt.errors import StopStream, TokenOptWarning
+from langchain_tokenopt.errors import BudgetExceededError, StopStream, TokenOptWarning
 from langchain_tokenopt.prices import RateCard, default_rate_card
-from langchain_tokenopt.usage import CallRecord, Status, UsageEvent, UsageSink, UsageTotals
+from langchain_tokenopt.usage import (
+    TRACKER,
+    CallRecord,
+    UsageEvent,
+    UsageSink,
+    UsageTotals,
+    hear_refusals,
+    register_tracker,
+)
 
 __all__ = ["TokenUsageCallbackHandler", "track_usage"]
 
@@ -115,6 +122,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         self._forgotten_total = UsageTotals()
         self._lock = threading.Lock()
         self._broken_sinks: set[int] = set()
+        hear_refusals(self)
 
     # What was spent
 
@@ -276,8 +284,18 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         """End a call that brought no whole answer. What was received was billed all the same."""
         call = self._calls.pop(run_id.int, None)
         if call is not None:
-            status: Status = "abandoned" if isinstance(error, _NOT_A_FAILURE) else "failed"
-            call.settle_partial(response, status)
+            if isinstance(error, BudgetExceededError) and not call.has_begun:
+                call.settle_refused()
+            else:
+                abandoned = isinstance(error, _NOT_A_FAILURE)
+                call.settle_partial(response, "abandoned" if abandoned else "failed")
+            self._take(call)
+
+    def on_refused(self, run_id: UUID) -> None:
+        """End a call that a budget has refused at its start: LangChain does not tell of it."""
+        call = self._calls.pop(run_id.int, None)
+        if call is not None:
+            call.settle_refused()
             self._take(call)
 
     # From run to record
@@ -396,21 +414,6 @@ class _Tracker(TokenUsageCallbackHandler):
             self._outer._take(call)
 
 
-_TRACKER: ContextVar[_Tracker | None] = ContextVar("langchain_tokenopt_tracker", default=None)
-
-
-@cache
-def _register_hook() -> None:
-    """Have LangChain add the tracker in force to every run; once in a process.
-
-    Not at import: the module that registers hooks brings langsmith with it, a quarter of a second
-    that LangChain itself puts off until the first call.
-    """
-    from langchain_core.tracers.context import register_configure_hook
-
-    register_configure_hook(_TRACKER, inheritable=True)
-
-
 @contextmanager
 def track_usage(
     sinks: Sequence[UsageSink] = (),
@@ -438,11 +441,11 @@ def track_usage(
         >>> usage.totals().calls
         1
     """
-    _register_hook()
-    outer = _TRACKER.get()
+    register_tracker()
+    outer: _Tracker | None = TRACKER.get()
     tracker = _Tracker(outer, sinks, user, rate_card=rate_card, max_records=max_records)
-    _TRACKER.set(tracker)
+    TRACKER.set(tracker)
     try:
         yield tracker
     finally:
-        _TRACKER.set(outer)
+        TRACKER.set(outer)

@@ -142,6 +142,9 @@ class CallInFlight:
         model calls every microsecond counts. Only the answer waits; the prompt is let go.
         """
         self._end("ok")
+        if self._staged is not None and self._staged.refused:  # answered in the model's place
+            self.settle_refused()
+            return
         answer = _answer_with_usage(response)
         if answer is None or self._pieces is not None:
             self._read(response)
@@ -166,6 +169,13 @@ class CallInFlight:
                 self._usage = without_repetition(reported, chunks, self._count)
             if not self._cached:
                 self._calibrate(reported)
+        self._forget_content()
+
+    def settle_refused(self) -> None:
+        """End a call that was never sent: nothing is billed for it."""
+        self._end("refused")
+        self._cached, self._source, self._usage = False, "reported", Usage()
+        self._service_tier = None
         self._forget_content()
 
     def settle_partial(self, response: LLMResult | None, status: Status) -> None:
@@ -295,7 +305,7 @@ class CallInFlight:
             usage=usage,
             started_at=started_at,
             duration_seconds=self._duration,
-            cost_nano_usd=0 if self._cached else cost,
+            cost_nano_usd=0 if self._is_free(usage) else cost,
             source=self._source,
             status=self._status,
             cached=self._cached,
@@ -312,6 +322,10 @@ class CallInFlight:
             flaws=usage.flaws(),
             rates_version=None if rates is None else rate_card.version,
         )
+
+    def _is_free(self, usage: Usage) -> bool:
+        """Whether nothing was spent, whatever the model's prices."""
+        return self._cached or (self._status == "refused" and not usage.total_tokens)
 
     def _rates(
         self, rate_card: RateCard, provider: str | None, model: str | None, at: datetime

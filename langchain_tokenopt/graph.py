@@ -3,17 +3,25 @@
 Nothing here skips a node, changes an answer or a message id: what a budget does, it does at the
 model. A node is told whose account pays, and the account is told which agents can never run again,
 so that others get what those have left.
+
+When an agent has finished: its node has ended, and no edge, branch or declared destination of a
+``Command`` leads back to it from the nodes that run now. A branch that has decided counts with its
+decision. Where destinations are not declared, all is possible, and nobody finishes: a branch
+without a path map or ``Literal``; a node annotated to return a ``Command`` to anywhere; a node that
+has no edge at all and does not say by its annotation that it returns no ``Command`` (give the last
+node its edge to ``END``). An agent that comes back all the same, in the next turn of a thread or
+because it was sent for without notice, takes its share back, as far as nobody has used it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import inspect
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -23,12 +31,16 @@ from langchain_core.runnables.config import (
     var_child_runnable_config,
 )
 from langgraph.channels import BinaryOperatorAggregate
-from langgraph.graph import END, START, StateGraph
+from langgraph.errors import GraphBubbleUp, ParentCommand
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
-from langgraph.types import Command
+from langgraph.types import Command, Send
 
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
+from langchain_tokenopt.course import Course, Paths, has_graph
+from langchain_tokenopt.usage import attribution_of
 
 __all__ = ["BudgetAllocationNode", "BudgetState", "budget_graph", "budgeted", "merge_budget"]
 
@@ -67,7 +79,12 @@ def merge_budget(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str,
 BudgetState = Annotated[dict[str, Any], merge_budget]
 """A state channel that mirrors the account, for checkpoints: ``class State(TypedDict): budget:
 BudgetState``. What is spent is decided by the account alone; a run in another process, without a
-store, goes on from what the mirror says."""
+store, goes on from what the mirror says.
+
+Replaying or forking from an older checkpoint is paid again, and what the abandoned branch has spent
+stays spent: an account never goes back. Only a new account (another process, or a run without a
+``thread_id``) that begins at an older checkpoint knows no more than that checkpoint says; give
+``plan.run`` a *store* where that matters."""
 
 
 def _mirror_of(run: BudgetRun) -> dict[str, Any]:
@@ -142,20 +159,28 @@ def _running(plan: BudgetPlan, name: str) -> BudgetRun:
 # --- one node ------------------------------------------------------------------------------------
 
 
-def budgeted(node: Node, plan: BudgetPlan, agent: str | None = None) -> Node:
+def budgeted(
+    node: Node, plan: BudgetPlan, agent: str | None = None, *, finishes: bool = False
+) -> Node:
     """Return *node* under *plan*: its model calls are paid by the account of *agent*.
 
     Signature, injected parameters, return values (``Command`` and ``Send`` too), edges, retries,
     interrupts, async and streaming stay as they are. Models that carry stages are shortened where
     need be; put ``optimize(model)`` around the others, or they can only be refused.
 
+    A node alone does not know the graph around it: its agent keeps what it has left until the run
+    ends, unless *finishes* says that it is done. :func:`budget_graph` finds that out by itself,
+    also for nodes that are budgeted already.
+
     Args:
         node: A function, a coroutine function, a callable object, a runnable or a compiled graph.
         plan: Must be running when the node is.
         agent: The name in the plan; by default the name of the node in the graph.
+        finishes: The agent is done when the node has returned: what it has left goes to the others.
+            Not for loops. Should it run again, it takes back what nobody has used.
 
     Raises:
-        ValueError: The plan has no such agent.
+        ValueError: The plan has no such agent, or *finishes* is said of a compiled graph.
         TypeError: *node* is none of those.
 
     Example:
@@ -172,8 +197,13 @@ def budgeted(node: Node, plan: BudgetPlan, agent: str | None = None) -> Node:
         )
     if not callable(node) and not isinstance(node, Runnable):
         raise TypeError(f"a node is a function or a runnable; got {type(node).__name__}.")
-    watch = _NodeWatch(plan, _name_of(node), agent)
+    watch = _NodeWatch(plan, _name_of(node), agent, finishes)
     if isinstance(node, Pregel):  # stays a graph, so that its inner state can still be looked into
+        if finishes:
+            raise ValueError(
+                f"the graph {_name_of(node)!r} stays a graph and is not watched, so it cannot "
+                f"finish an agent: leave out finishes=True, or call it in a function node."
+            )
         named: RunnableConfig = {} if agent is None else {"metadata": {AGENT: agent}}
         return cast("Node", node.with_config(named))
     if isinstance(node, Runnable):
@@ -185,28 +215,45 @@ def _name_of(node: Any) -> str:
     return getattr(node, "name", None) or getattr(node, "__name__", None) or type(node).__name__
 
 
-@dataclass
+@dataclass(frozen=True)
 class _NodeWatch:
     """Stands around every execution of one node."""
 
     plan: BudgetPlan
     name: str
     agent: str | None = None
-    path: _Path | None = None
+    finishes: bool = False
+    paths: Paths | None = None
     """What is known about the graph."""
     key: str | None = None
     """State key of the mirror, if the graph has one."""
 
-    @contextmanager
-    def around(self, state: Any, kwargs: dict[str, Any]) -> Iterator[BudgetRun]:
-        """Name the agent to whatever the node calls, while it runs."""
+    def enter(self, state: Any) -> _Visit:
+        """Begin an execution. It may wait for a store."""
         run = _running(self.plan, self.name)
         if self.key is not None and (mirror := _read(state, self.key)):
             run.restore(mirror)
-        if self.path is not None:
-            self.path.entered(self.name, run)
-        if self.agent is None:
-            yield run
+        metadata = ensure_config().get("metadata") or {}
+        agent = self.agent or attribution_of(metadata).agent
+        run.begin(agent)
+        course = None if self.paths is None else self.paths.entered(self.name, run, metadata)
+        return _Visit(self, run, agent, course)
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """One execution of a node."""
+
+    watch: _NodeWatch
+    run: BudgetRun
+    agent: str
+    course: Course | None
+
+    @contextmanager
+    def named(self, kwargs: dict[str, Any]) -> Iterator[None]:
+        """Name the agent to whatever the node calls."""
+        if self.watch.agent is None:
+            yield
             return
         named: RunnableConfig = {"metadata": {AGENT: self.agent}}
         config = merge_configs(kwargs.get("config") or ensure_config(), named)
@@ -215,13 +262,28 @@ class _NodeWatch:
         outer = var_child_runnable_config.get()
         var_child_runnable_config.set(config)
         try:
-            yield run
+            yield
         finally:
             var_child_runnable_config.set(outer)
 
-    def told(self, returned: Any, run: BudgetRun) -> Any:
-        """Add the mirror to what the node returns, where the graph keeps one."""
-        return returned if self.key is None else _with_update(returned, self.key, _mirror_of(run))
+    def failed(self, error: BaseException) -> None:
+        """Take note that the node ended by an exception: interrupts and jumps are such."""
+        self.run.end(self.agent)
+        paths = self.watch.paths
+        if paths is None or self.course is None:
+            return
+        if isinstance(error, ParentCommand):
+            paths.left(self.watch.name, self.course, error.args[0])
+        elif not isinstance(error, GraphBubbleUp):
+            paths.failed(self.watch.name, self.course)
+
+    def ended(self, returned: Any) -> Any:
+        """Take note of what the node returned; return it with the mirror, where there is one."""
+        watch, run = self.watch, self.run
+        run.end(self.agent, finished=watch.finishes)
+        if watch.paths is not None and self.course is not None:
+            watch.paths.left(watch.name, self.course, returned)
+        return returned if watch.key is None else _with_update(returned, watch.key, _mirror_of(run))
 
 
 def _with_update(returned: Any, key: str, value: Any) -> Any:
@@ -246,48 +308,62 @@ def _with_update(returned: Any, key: str, value: Any) -> Any:
 
 def _wrapped(node: Callable[..., Any], watch: _NodeWatch) -> Callable[..., Any]:
     """Wrap a function; ``functools.wraps`` keeps the signature that LangGraph injects by."""
-    call = node if inspect.isroutine(node) else getattr(node, "__call__", node)  # noqa: B004
-    if inspect.isasyncgenfunction(call):
-
-        async def agenerating(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            with watch.around(_first(args, kwargs), kwargs):
-                async for piece in node(*args, **kwargs):
-                    yield piece
-
-        return _like(node, agenerating)
-    if inspect.isgeneratorfunction(call):
-
-        def generating(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with watch.around(_first(args, kwargs), kwargs):
-                yield from node(*args, **kwargs)
-
-        return _like(node, generating)
-    unbound = call.func if isinstance(call, functools.partial) else call
-    if inspect.iscoroutinefunction(unbound):
+    if _is_async(node):
 
         async def awaiting(*args: Any, **kwargs: Any) -> Any:
-            with watch.around(_first(args, kwargs), kwargs) as run:
-                return watch.told(await node(*args, **kwargs), run)
+            visit = await _entered(watch, _first(args, kwargs))
+            try:
+                with visit.named(kwargs):
+                    returned = await node(*args, **kwargs)
+            except BaseException as error:
+                visit.failed(error)
+                raise
+            return await _off_the_loop(visit.run, visit.ended, returned)
 
-        return _like(node, awaiting)
+        return _like(node, awaiting, watch)
 
     def calling(*args: Any, **kwargs: Any) -> Any:
-        with watch.around(_first(args, kwargs), kwargs) as run:
-            return watch.told(node(*args, **kwargs), run)
+        visit = watch.enter(_first(args, kwargs))
+        try:
+            with visit.named(kwargs):
+                returned = node(*args, **kwargs)
+        except BaseException as error:
+            visit.failed(error)
+            raise
+        return visit.ended(returned)
 
-    return _like(node, calling)
+    return _like(node, calling, watch)
 
 
-def _like(node: Any, wrapper: Callable[..., Any]) -> Callable[..., Any]:
+def _is_async(node: Any) -> bool:
+    """Whether calling *node* gives something to await: functions, partials, callable objects."""
+    called = getattr(node, "__call__", None)  # noqa: B004  its own, whatever it is
+    return inspect.iscoroutinefunction(node) or inspect.iscoroutinefunction(called)
+
+
+async def _entered(watch: _NodeWatch, state: Any) -> _Visit:
+    run = _running(watch.plan, watch.name)
+    return cast("_Visit", await _off_the_loop(run, watch.enter, state))
+
+
+async def _off_the_loop(run: BudgetRun, function: Callable[..., Any], *args: Any) -> Any:
+    """Call *function*, in a thread if the account waits for a disk."""
+    if run.account.blocking:
+        return await asyncio.to_thread(function, *args)
+    return function(*args)
+
+
+def _like(node: Any, wrapper: Callable[..., Any], watch: _NodeWatch) -> Callable[..., Any]:
     """Make *wrapper* look like *node*, whose signature and hints LangGraph reads."""
     if inspect.isroutine(node):
-        return functools.wraps(node)(wrapper)
-    if isinstance(node, functools.partial):
+        functools.update_wrapper(wrapper, node)
+    elif isinstance(node, functools.partial):
         functools.update_wrapper(wrapper, node.func)
         wrapper.__signature__ = inspect.signature(node)  # type: ignore[attr-defined]
-        return wrapper
-    functools.update_wrapper(wrapper, node.__call__)
-    wrapper.__name__ = getattr(node, "__name__", type(node).__name__)
+    else:
+        functools.update_wrapper(wrapper, node.__call__)
+        wrapper.__name__ = getattr(node, "__name__", type(node).__name__)
+    wrapper.__budgeted__ = (node, watch)  # type: ignore[attr-defined]
     return wrapper
 
 
@@ -301,7 +377,7 @@ class _BudgetedRunnable(Runnable[Any, Any]):
     def __init__(self, bound: Runnable[Any, Any], watch: _NodeWatch) -> None:
         self.bound = bound
         self.name = getattr(bound, "name", None)
-        self._watch = watch
+        self.watch = watch
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """Return the name of the runnable itself."""
@@ -310,34 +386,53 @@ class _BudgetedRunnable(Runnable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run it."""
         passed = {"config": config or ensure_config()}
-        with self._watch.around(input, passed) as run:
-            return self._watch.told(self.bound.invoke(input, passed["config"], **kwargs), run)
+        visit = self.watch.enter(input)
+        try:
+            with visit.named(passed):
+                returned = self.bound.invoke(input, passed["config"], **kwargs)
+        except BaseException as error:
+            visit.failed(error)
+            raise
+        return visit.ended(returned)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run it."""
         passed = {"config": config or ensure_config()}
-        with self._watch.around(input, passed) as run:
-            returned = await self.bound.ainvoke(input, passed["config"], **kwargs)
-            return self._watch.told(returned, run)
+        visit = await _entered(self.watch, input)
+        try:
+            with visit.named(passed):
+                returned = await self.bound.ainvoke(input, passed["config"], **kwargs)
+        except BaseException as error:
+            visit.failed(error)
+            raise
+        return await _off_the_loop(visit.run, visit.ended, returned)
 
 
 # --- a whole graph -------------------------------------------------------------------------------
 
+Graph = TypeVar(
+    "Graph", bound="StateGraph[Any, Any, Any, Any] | CompiledStateGraph[Any, Any, Any, Any]"
+)
 
-def budget_graph(workflow: StateGraph[Any, Any, Any, Any], plan: BudgetPlan) -> Any:
+
+def budget_graph(workflow: Graph, plan: BudgetPlan) -> Graph:
     """Return a copy of *workflow* in which every node is an agent of *plan*.
 
-    Each node's model calls are paid by the account of its name (or of ``tokenopt_agent`` in its
-    metadata). When the graph's edges show that an agent can never run again, what it has left goes
-    to the others. A channel of type :data:`BudgetState` mirrors the account.
+    Each node's model calls are paid by the account of its name; of the agent that it was
+    :func:`budgeted` for; of ``tokenopt_agent`` in its metadata; or, in a graph that
+    ``create_agent(name=...)`` made, of that name. When an agent can never run again, what it has
+    left goes to the others. A channel of type :data:`BudgetState` mirrors the account.
 
-    Compile the copy as you would have compiled the original, which stays as it is. Nodes that are
-    graphs themselves are not wrapped: their calls are paid by their name here, and looking into
-    them works as before.
+    A ``StateGraph`` gives a ``StateGraph``: compile the copy as you would have compiled the
+    original. A compiled graph gives a compiled graph with the same checkpointer, store, cache,
+    interrupts, name and config. The original stays as it is.
+
+    Nodes that are graphs themselves stay graphs, and looking into them works as before. Their calls
+    are paid by their name here, except those of inner nodes and agents that the plan names.
 
     Raises:
-        ValueError: The plan names agents that the graph does not have.
-        TypeError: *workflow* is no ``StateGraph``.
+        ValueError: The plan names agents that the graph does not have, or the graph has no nodes.
+        TypeError: *workflow* is neither.
 
     Example:
         >>> from langgraph.graph import MessagesState
@@ -349,27 +444,84 @@ def budget_graph(workflow: StateGraph[Any, Any, Any, Any], plan: BudgetPlan) -> 
         ValueError: the plan has 1 agents, and 1 of them are not among the graph's 1: newz. The \
 graph has: news.
     """
-    if not isinstance(workflow, StateGraph):
+    if not isinstance(workflow, StateGraph | CompiledStateGraph):
         raise TypeError(
-            f"budget_graph() needs a StateGraph that is not compiled; got "
-            f"{type(workflow).__name__}. A compiled graph has the one it was made from: "
-            f"budget_graph(compiled.builder, plan).compile(...)."
+            f"budget_graph() needs a StateGraph, compiled or not; got {type(workflow).__name__}. "
+            f"What runs behind other things is budgeted at its models: optimize(model, plan)."
         )
-    agents = {
-        name: (spec.metadata or {}).get(AGENT, name)
-        for name, spec in workflow.nodes.items()
+    builder = workflow.builder if isinstance(workflow, CompiledStateGraph) else workflow
+    if not builder.nodes:
+        raise ValueError("the graph has no nodes, so there is nobody to budget: add_node() first.")
+    agents = _agents_of(workflow, plan)
+    plan.check_agents(agent for names in agents.values() for agent in names)
+    return cast("Graph", _copied(workflow, plan, agents, Paths.of(builder, agents)))
+
+
+def _agents_of(workflow: Any, plan: BudgetPlan) -> dict[str, tuple[str, ...]]:
+    """Return who pays for each node: first the node's own agent, then those inside it."""
+    compiled = isinstance(workflow, CompiledStateGraph)
+    whole = (workflow.config or {}).get("metadata", {}).get("lc_agent_name") if compiled else None
+    nodes = (workflow.builder if compiled else workflow).nodes
+    return {
+        name: (_agent_of(name, spec, whole), *_inner_agents(spec.runnable, plan))
+        for name, spec in nodes.items()
         if not spec.is_error_handler
     }
-    plan.check_agents(agents.values())
-    made = copy.copy(workflow)
-    path = _Path.of(workflow, agents)
-    key = _mirror_key(workflow)
+
+
+def _agent_of(name: str, spec: Any, whole: str | None) -> str:
+    """Return who pays for a node, by what is nearest to it."""
+    watch = _watch_of(spec.runnable)
+    told = watch.agent if watch is not None else None
+    return str(told or (spec.metadata or {}).get(AGENT) or whole or name)
+
+
+def _inner_agents(runnable: Any, plan: BudgetPlan) -> tuple[str, ...]:
+    """Return the agents of the plan that are nodes of a graph inside a node."""
+    if not isinstance(runnable, CompiledStateGraph):
+        return ()
+    inside = _agents_of(runnable, plan)
+    return tuple(agent for names in inside.values() for agent in names if agent in plan.agents)
+
+
+def _watch_of(runnable: Any) -> _NodeWatch | None:
+    """Return the watch of a node that is budgeted already."""
+    if isinstance(runnable, _BudgetedRunnable):
+        return runnable.watch
+    function = getattr(runnable, "func", None) or getattr(runnable, "afunc", None)
+    _, watch = getattr(function, "__budgeted__", (None, None))
+    return watch
+
+
+def _copied(
+    workflow: Any, plan: BudgetPlan, agents: Mapping[str, Sequence[str]], paths: Paths | None
+) -> Any:
+    """Return a copy whose nodes are watched; without a path, only those that the plan names."""
+    compiled = isinstance(workflow, CompiledStateGraph)
+    builder = workflow.builder if compiled else workflow
+    made = copy.copy(builder)
+    key = _mirror_key(builder)
     made.nodes = {
-        name: _budgeted_spec(name, spec, agents.get(name, name), plan, path, key)
-        for name, spec in workflow.nodes.items()
+        name: _budgeted_spec(name, spec, agents.get(name, (name,)), plan, paths, key)
+        for name, spec in builder.nodes.items()
     }
+    if paths is not None:
+        made.branches = copy.copy(builder.branches)
+        for start, branches in builder.branches.items():
+            made.branches[start] = {
+                name: spec._replace(path=_Decision(start, spec, plan, paths))
+                for name, spec in branches.items()
+            }
     made.compiled = False
-    return made
+    return _compiled_like(workflow, made) if compiled else made
+
+
+def _compiled_like(graph: CompiledStateGraph[Any, Any, Any, Any], made: Any) -> Any:
+    """Compile *made* as *graph* was; everything that is not about nodes is that of *graph*."""
+    if hasattr(made, "_node_defaults"):  # they are in the nodes since the first time
+        made._node_defaults = type(made._node_defaults)()
+    nodes = made.compile(checkpointer=graph.checkpointer).nodes
+    return graph.copy({"nodes": nodes, "builder": made})
 
 
 def _mirror_key(workflow: StateGraph[Any, Any, Any, Any]) -> str | None:
@@ -380,108 +532,82 @@ def _mirror_key(workflow: StateGraph[Any, Any, Any, Any]) -> str | None:
 
 
 def _budgeted_spec(
-    name: str, spec: Any, agent: str, plan: BudgetPlan, path: _Path, key: str | None
+    name: str,
+    spec: Any,
+    agents: Sequence[str],
+    plan: BudgetPlan,
+    paths: Paths | None,
+    key: str | None,
 ) -> Any:
-    watch = _NodeWatch(plan, name, path=path, key=key)
-    runnable = spec.runnable
-    if _has_graph(runnable):
-        wrapped = runnable
-    elif hasattr(runnable, "func") and hasattr(runnable, "afunc") and not _is_lambda(runnable):
-        wrapped = copy.copy(runnable)  # LangGraph's own form of a function
-        for part in ("func", "afunc"):
-            function = getattr(runnable, part)
-            if function is not None:
-                setattr(wrapped, part, _wrapped(function, watch))
-    else:
-        wrapped = _BudgetedRunnable(runnable, watch)
-    return replace(spec, runnable=wrapped, metadata={**(spec.metadata or {}), AGENT: agent})
+    own = agents[0]
+    if paths is None and own not in plan.agents:  # inside another node, which pays for it
+        return replace(spec, runnable=_with_inner(spec.runnable, plan))
+    wrapped = _budgeted_runnable(spec.runnable, _NodeWatch(plan, name, own, paths=paths, key=key))
+    return replace(spec, runnable=wrapped, metadata={**(spec.metadata or {}), AGENT: own})
+
+
+def _budgeted_runnable(runnable: Any, watch: _NodeWatch) -> Any:
+    if has_graph(runnable):
+        return _with_inner(runnable, watch.plan)
+    if isinstance(runnable, _BudgetedRunnable):
+        return _BudgetedRunnable(runnable.bound, _joined(watch, runnable.watch))
+    if not hasattr(runnable, "func") or not hasattr(runnable, "afunc") or _is_lambda(runnable):
+        return _BudgetedRunnable(runnable, watch)
+    wrapped = copy.copy(runnable)  # LangGraph's own form of a function
+    for part in ("func", "afunc"):
+        function = getattr(runnable, part)
+        if function is not None:
+            node, before = getattr(function, "__budgeted__", (function, None))
+            setattr(wrapped, part, _wrapped(node, _joined(watch, before)))
+    return wrapped
+
+
+def _joined(watch: _NodeWatch, before: _NodeWatch | None) -> _NodeWatch:
+    """Return the watch of a node that was budgeted before: watched once, and all is kept."""
+    return watch if before is None else replace(watch, finishes=before.finishes)
+
+
+def _with_inner(runnable: Any, plan: BudgetPlan) -> Any:
+    """Let inner nodes pay for themselves, where the plan names them."""
+    if not _inner_agents(runnable, plan):
+        return runnable
+    return _copied(runnable, plan, _agents_of(runnable, plan), None)
 
 
 def _is_lambda(runnable: Any) -> bool:
     return type(runnable).__module__.startswith("langchain_core.")
 
 
-def _has_graph(runnable: Any) -> bool:
-    """Whether a node is a graph, or a sequence with a graph in it."""
-    steps = getattr(runnable, "steps", None) or ()
-    bound = getattr(runnable, "bound", None)
-    return (
-        isinstance(runnable, Pregel)
-        or any(map(_has_graph, steps))
-        or (bound is not None and _has_graph(bound))
-    )
+class _Decision(Runnable[Any, Any]):
+    """A conditional edge that tells what it has decided."""
 
+    def __init__(self, node: str, branch: Any, plan: BudgetPlan, paths: Paths) -> None:
+        self.bound = branch.path
+        self.name = getattr(branch.path, "name", None)
+        self._node = node
+        self._ends = branch.ends
+        self._plan = plan
+        self._paths = paths
 
-@dataclass
-class _Path:
-    """Which nodes can still come, from which have been: the graph's edges, and where a run stands.
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """Return the name of the edge itself."""
+        return self.bound.get_name(suffix, name=name)
 
-    LangGraph works in steps: a step begins when all nodes of the one before have ended. So when a
-    node of the next step begins, the nodes of the last one are known, and whatever cannot be
-    reached from them will never run again.
-    """
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Decide."""
+        return self._told(self.bound.invoke(input, config, **kwargs), config)
 
-    agents: Mapping[str, str]
-    """Agents by node."""
-    after: Mapping[str, frozenset[str]]
-    """Every node that can come after a node, at any distance."""
-    always: frozenset[str]
-    """Nodes that can come at any time: deferred ones, and those after nodes that are not seen."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Decide."""
+        return self._told(await self.bound.ainvoke(input, config, **kwargs), config)
 
-    @classmethod
-    def of(cls, workflow: StateGraph[Any, Any, Any, Any], agents: Mapping[str, str]) -> _Path:
-        """Read a graph's edges; where a branch does not say where it leads, all is possible."""
-        names = frozenset(workflow.nodes)
-        direct: dict[str, set[str]] = {name: set() for name in (*names, START)}
-        for start, end in workflow.edges:
-            direct[start].add(end)
-        for starts, end in workflow.waiting_edges:
-            for start in starts:
-                direct[start].add(end)
-        for start, branches in workflow.branches.items():
-            for branch in branches.values():
-                direct[start] |= set(branch.ends.values()) if branch.ends else names
-        for name, spec in workflow.nodes.items():
-            direct[name] |= set(spec.ends or ())
-            if spec.error_handler_node is not None:
-                direct[name].add(spec.error_handler_node)
-            if spec.is_error_handler:
-                direct[name] |= names
-        after = {name: _reach(name, direct) for name in direct}
-        unseen = {name for name, spec in workflow.nodes.items() if _has_graph(spec.runnable)}
-        always = {name for name, spec in workflow.nodes.items() if spec.defer} | unseen
-        beyond = frozenset().union(*(after[name] for name in always)) if always else frozenset()
-        return cls(agents, after, frozenset(always) | beyond)
-
-    def entered(self, name: str, run: BudgetRun) -> None:
-        """Take note that a node begins; end the accounts of those that cannot come any more."""
-        metadata = ensure_config().get("metadata") or {}
-        step = metadata.get("langgraph_step")
-        if not isinstance(step, int):
-            return
-        where = (id(self), metadata.get("thread_id"))
-        with self._lock:
-            steps = run.steps.setdefault(where, {})
-            steps.setdefault(step, set()).add(name)
-            before = steps.pop(step - 1, None)
-            for other in [other for other in steps if other != step]:
-                del steps[other]
-        if before is None:
-            return
-        possible = self.always | {name} | frozenset().union(*(self.after[b] for b in before))
-        coming = {self.agents[node] for node in possible if node in self.agents}
-        for agent in set(self.agents.values()) - coming:
-            if agent in run.plan.agents:
-                run.finish(agent)
-
-
-def _reach(start: str, direct: Mapping[str, set[str]]) -> frozenset[str]:
-    found: set[str] = set()
-    waiting = [start]
-    while waiting:
-        for name in direct.get(waiting.pop(), ()):
-            if name not in found and name != END:
-                found.add(name)
-                waiting.append(name)
-    return frozenset(found)
+    def _told(self, decided: Any, config: RunnableConfig | None) -> Any:
+        run = current_run()
+        if run is not None and run.plan == self._plan:
+            many = decided if isinstance(decided, list | tuple) else [decided]
+            ends = (
+                one.node if isinstance(one, Send) else (self._ends or {}).get(one, one)
+                for one in many
+            )
+            self._paths.decided(self._node, run, (config or {}).get("metadata") or {}, ends)
+        return decided

@@ -523,7 +523,7 @@ def _perform(steps: Generator[Step, Any, Any]) -> Any:
     done: Any = None
     while True:
         try:
-            _, work = steps.send(done)
+            _, work, _ = steps.send(done)
         except StopIteration as finished:
             return finished.value
         done = work()
@@ -635,10 +635,13 @@ async def _aperform(steps: Generator[Step, Any, Any]) -> Any:
     done: Any = None
     while True:
         try:
-            blocking, work = steps.send(done)
+            blocking, work, coroutine = steps.send(done)
         except StopIteration as finished:
             return finished.value
-        done = await run_in_executor(None, work) if blocking else work()
+        if coroutine is not None:
+            done = await coroutine()
+        else:
+            done = await run_in_executor(None, work) if blocking else work()
 
 
 async def _aannounce(

@@ -6,7 +6,7 @@ to perform, and pieces of the answer are fed to it as they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -27,8 +27,8 @@ from langchain_tokenopt.stage import (
 )
 from langchain_tokenopt.usage import Usage
 
-Step = tuple[bool, Callable[[], Any]]
-"""Work for a stage: whether it blocks, and what to do."""
+Step = tuple[bool, Callable[[], Any], Callable[[], Awaitable[Any]] | None]
+"""Work for a stage: whether it blocks, what to do, and the same as a coroutine if there is one."""
 
 MAX_REPEATS = 5
 """How often stages may ask the model again before the last answer stands."""
@@ -83,7 +83,12 @@ class Passage:
             observing = request.observe and stage is not self._host_cache
             if request.observe and not observing:
                 request = replace(request, observe=False)
-            trip: Trip | None = yield stage.blocking, partial(stage.open, request)
+            aopen = getattr(stage, "aopen", None)
+            trip: Trip | None = yield (
+                stage.blocking,
+                partial(stage.open, request),
+                aopen and partial(aopen, request),
+            )
             if trip is None:
                 continue
             self._open.append((position, trip))
@@ -202,7 +207,7 @@ class Passage:
         while self._open:
             position, trip = self._open.pop()
             blocking = self._stages[position].blocking
-            outcome: Answer | Again = yield blocking, partial(trip.close, answer)
+            outcome: Answer | Again = yield blocking, partial(trip.close, answer), None
             if not isinstance(outcome, Again):
                 answer = answer if self.request.observe else outcome
             elif repeatable and not self.request.observe and self._repeats < MAX_REPEATS:

@@ -209,7 +209,10 @@ class Trip:
 
 @runtime_checkable
 class Stage(Protocol):
-    """One optimisation, usable in every socket."""
+    """One optimisation, usable in every socket.
+
+    A stage that waits may have ``aopen`` beside :meth:`open`; async sockets then await that.
+    """
 
     @property
     def phase(self) -> Phase:

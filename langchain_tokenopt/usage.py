@@ -8,9 +8,13 @@ are parts of them and are never added on top.
 from __future__ import annotations
 
 import math
+import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from uuid import UUID, uuid4
 
@@ -29,8 +33,11 @@ __all__ = [
     "UsageSink",
     "UsageTotals",
     "attribution_of",
+    "hear_refusals",
     "publish_run",
     "published_run",
+    "register_tracker",
+    "tell_refused",
     "withdraw_run",
 ]
 
@@ -263,7 +270,8 @@ class BudgetEvent:
     id: UUID = field(default_factory=uuid4)
 
 
-Status = Literal["ok", "failed", "abandoned"]
+Status = Literal["ok", "failed", "abandoned", "refused"]
+"""``refused``: a budget has stopped the call before it was sent, so that nothing was billed."""
 Source = Literal["reported", "estimated"]
 
 
@@ -489,6 +497,10 @@ class StagedRun:
     """Text that the model sent, before any stage cut it; only for streamed calls."""
     stopped: bool = False
     """True when a stage stopped the model: the provider will not report any usage."""
+    closed: bool = False
+    """True when the model's stream was closed: its provider can notice and stop writing."""
+    refused: bool = False
+    """True when a stage has refused the call: nothing was sent."""
     earlier: Usage | None = None
     """Usage of earlier attempts of the same run, when a stage asked the model again."""
 
@@ -504,6 +516,51 @@ def publish_run(run: StagedRun) -> None:
     _published[run.run_id.int] = run
     if len(_published) > _MOST_PUBLISHED:
         _published.pop(next(iter(_published)), None)
+
+
+class _HearsRefusals(Protocol):
+    def on_refused(self, run_id: UUID) -> None: ...
+
+
+_refusal_listeners: weakref.WeakSet[_HearsRefusals] = weakref.WeakSet()
+_refusal_lock = threading.Lock()
+
+
+def hear_refusals(listener: _HearsRefusals) -> None:
+    """Have *listener* told of runs that are refused at their start, as long as it lives.
+
+    LangChain tells nobody of the end of a run whose start a handler has refused, and the handlers
+    before that one wait for it.
+    """
+    with _refusal_lock:
+        _refusal_listeners.add(listener)
+
+
+def tell_refused(run_id: UUID) -> None:
+    """Tell all who listen that this run has been refused: nothing was sent, nothing will follow."""
+    with _refusal_lock:
+        listeners = list(_refusal_listeners)
+    for listener in listeners:
+        listener.on_refused(run_id)
+
+
+TRACKER: ContextVar[Any] = ContextVar("langchain_tokenopt_tracker", default=None)
+"""The handler that ``track_usage`` adds to every run here."""
+
+
+@cache
+def register_tracker() -> None:
+    """Have LangChain add :data:`TRACKER` to every run; once in a process.
+
+    Not at import: the module that registers hooks brings langsmith with it, a quarter of a second
+    that LangChain itself puts off until the first call. Handlers hear of a run in the order in
+    which their hooks were registered; a handler that refuses runs registers its own after this one,
+    so that the tracker has heard of them. (In async code LangChain would also leave the coroutines
+    of handlers behind the refusing one unawaited.)
+    """
+    from langchain_core.tracers.context import register_configure_hook
+
+    register_configure_hook(TRACKER, inheritable=True)
 
 
 def withdraw_run(run_id: UUID) -> None:

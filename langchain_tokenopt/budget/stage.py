@@ -98,7 +98,7 @@ class PlanStage:
         )
         message = made_up_answer(request, text)
         message.response_metadata = {DEGRADED: [FINAL]}
-        request.run.answered_by, request.run.saved_usage = STAGE, Usage()  # a refusal saves nothing
+        request.run.refused = True
         request.run.stages.append(STAGE)
         return Trip(request, Answer.of(message, storable=False))
 

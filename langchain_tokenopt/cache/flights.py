@@ -1,26 +1,58 @@
-"""Identical requests at the same time: one asks the model, the others wait for its answer."""
+"""Identical requests at the same time: one asks the model, the others wait for its answer.
+
+LangChain tells a cache of an answer that has come, never of one that will not: a call that raised
+or was cancelled is simply not heard of again. So a flight belongs to the context (or task) of the
+call that began it, and is given up with it; the next one who waits then takes its turn.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
+import weakref
 from contextvars import ContextVar
+from typing import Any
 
-__all__ = ["Flights"]
+__all__ = ["Claim", "Flights"]
 
-_OWNED: ContextVar[tuple[int, ...]] = ContextVar("tokenopt_cache_flights", default=())
-"""Flights that began in this context: nobody waits for itself, nor for its own caller."""
 _REMEMBERED = 16
 _POLL_SECONDS = 0.005
+_SYNC_POLL_SECONDS = 0.02
+
+
+class Claim:
+    """Kept by whoever makes an answer; when nobody keeps it any more, nobody waits for it."""
+
+    __slots__ = ("__weakref__", "flight")
+
+    def __init__(self, deadline: float) -> None:
+        self.flight = _Flight(deadline, self)
 
 
 class _Flight:
-    __slots__ = ("begun", "done")
+    __slots__ = ("_claim", "_task", "deadline", "done")
 
-    def __init__(self) -> None:
-        self.begun = time.monotonic()
+    def __init__(self, deadline: float, claim: Claim) -> None:
+        self.deadline = deadline
         self.done = threading.Event()
+        self._claim = weakref.ref(claim)
+        task = _current_task()
+        self._task = None if task is None else weakref.ref(task)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the call that was to make the answer has ended without it."""
+        task = None if self._task is None else self._task()
+        return self._claim() is None or (self._task is not None and (task is None or task.done()))
+
+    @property
+    def is_over(self) -> bool:
+        return self.done.is_set() or self.is_given_up or time.monotonic() >= self.deadline
+
+
+_OWNED: ContextVar[tuple[Claim, ...]] = ContextVar("tokenopt_cache_flights", default=())
+"""What began in this context: nobody waits for itself, nor for its own caller."""
 
 
 class Flights:
@@ -36,70 +68,86 @@ class Flights:
         self._flights: dict[bytes, _Flight] = {}
         self._loop_threads = threading.Semaphore(2)
 
-    def claim(self, key: bytes) -> bool:
-        """Begin to make the answer to *key*, unless somebody else has begun already.
+    def begin(self, key: bytes) -> Claim | None:
+        """Begin to make the answer to *key*, or wait for the one who has begun.
+
+        Threads of an event loop's executor are few, and whoever makes the answer needs one to
+        store it: only two of them may wait here at a time, the others go on without.
 
         Returns:
-            False when somebody else is at it.
+            A claim when it is the caller's turn; keep it until the answer is there. ``None`` when
+            somebody else has answered, or the caller is not to wait (any longer). Either way: look
+            again, then ask the model.
         """
-        with self._lock:
-            flight = self._flights.get(key)
-            if flight is not None and not self._is_over(flight):
-                return id(flight) in _OWNED.get()
-            flight = self._flights[key] = _Flight()
-            if len(self._flights) > 4_096:
-                self._flights = {k: f for k, f in self._flights.items() if not self._is_over(f)}
-        _OWNED.set((*_OWNED.get(), id(flight))[-_REMEMBERED:])
-        return True
+        in_loop = threading.current_thread().name.startswith("asyncio_")
+        if in_loop and not self._loop_threads.acquire(blocking=False):
+            return self._claim(key)[0]
+        try:
+            deadline = time.monotonic() + self._seconds
+            while True:
+                claim, flight = self._claim(key)
+                if flight is None or _is_at_work() or time.monotonic() >= deadline:
+                    return claim
+                if flight.done.wait(_SYNC_POLL_SECONDS):
+                    return None
+        finally:
+            if in_loop:
+                self._loop_threads.release()
+
+    async def abegin(self, key: bytes) -> Claim | None:
+        """Like :meth:`begin`, without holding a thread."""
+        deadline = time.monotonic() + self._seconds
+        while True:
+            claim, flight = self._claim(key)
+            if flight is None or _is_at_work() or time.monotonic() >= deadline:
+                return claim
+            await asyncio.sleep(_POLL_SECONDS)
+            if flight.done.is_set():
+                return None
 
     def end(self, key: bytes) -> None:
-        """Say that the answer is there, or will not come; nothing happens if none was awaited."""
+        """Say that the answer is there; nothing happens if none was awaited."""
         with self._lock:
             flight = self._flights.pop(key, None)
         if flight is not None:
             flight.done.set()
+
+    def give_up(self, key: bytes, claim: Claim | None) -> None:
+        """Say that the answer will not come, so that somebody else may begin."""
+        with self._lock:
+            if claim is not None and self._flights.get(key) is claim.flight:
+                del self._flights[key]
 
     def end_all(self) -> None:
         """Let everybody go."""
         for key in list(self._flights):
             self.end(key)
 
-    def wait(self, key: bytes) -> bool:
-        """Wait for an identical request of somebody else; say whether there was one.
+    def _claim(self, key: bytes) -> tuple[Claim | None, _Flight | None]:
+        """Return a claim on *key*, or the flight of the one who has it."""
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None and not flight.is_over:
+                own = next((c for c in _OWNED.get() if c.flight is flight), None)
+                return own, None if own else flight
+            claim = Claim(time.monotonic() + self._seconds)
+            self._flights[key] = claim.flight
+            if len(self._flights) > 4_096:
+                self._flights = {k: f for k, f in self._flights.items() if not f.is_over}
+        _OWNED.set((*_OWNED.get(), claim)[-_REMEMBERED:])
+        return claim, None
 
-        Threads of an event loop's executor are few, and whoever makes the answer needs one to
-        store it: only two of them may wait here at a time, the others go on without.
-        """
-        flight = self._foreign(key)
-        if flight is None:
-            return False
-        in_loop = threading.current_thread().name.startswith("asyncio_")
-        if in_loop and not self._loop_threads.acquire(blocking=False):
-            return False
-        try:
-            return flight.done.wait(self._left(flight))
-        finally:
-            if in_loop:
-                self._loop_threads.release()
 
-    async def await_(self, key: bytes) -> bool:
-        """Like :meth:`wait`, without holding a thread."""
-        flight = self._foreign(key)
-        if flight is None:
-            return False
-        deadline = time.monotonic() + self._left(flight)
-        while not flight.done.is_set() and time.monotonic() < deadline:
-            await asyncio.sleep(_POLL_SECONDS)
-        return flight.done.is_set()
+def _is_at_work() -> bool:
+    """Whether this context is making an answer that others may wait for.
 
-    def _foreign(self, key: bytes) -> _Flight | None:
-        flight = self._flights.get(key)
-        if flight is None or id(flight) in _OWNED.get() or self._is_over(flight):
-            return None
-        return flight
+    It then waits for nobody: not for itself, and not for one who may be waiting for it.
+    """
+    return any(not claim.flight.is_over for claim in _OWNED.get())
 
-    def _is_over(self, flight: _Flight) -> bool:
-        return flight.done.is_set() or self._left(flight) <= 0
 
-    def _left(self, flight: _Flight) -> float:
-        return max(0.0, flight.begun + self._seconds - time.monotonic())
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None

@@ -40,7 +40,7 @@ from langchain_tokenopt.cache.answers import (
 from langchain_tokenopt.cache.decision import NEIGHBOURS, Decision, Neighbour, features_of
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction, Use, policy_named
-from langchain_tokenopt.cache.flights import Flights
+from langchain_tokenopt.cache.flights import Claim, Flights
 from langchain_tokenopt.cache.guards import (
     DOUBTS,
     GUARDS,
@@ -277,33 +277,31 @@ class SemanticCache(BaseCache):
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Return the answers to a request, or ``None``. Never raises."""
-        return self._lookup(prompt, llm_string, self._labels())
+        question = self._question(prompt, llm_string, self._labels())
+        if question is None:
+            return None
+        found, _ = self._find(question)
+        return self._told(found)
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Like :meth:`lookup`; an exact hit needs no thread, and nobody waits in one."""
-        labels = self._labels()
-        question = self._question(prompt, llm_string, labels)
+        question = self._question(prompt, llm_string, self._labels())
         if question is None:
             return None
-        found = self._shielded(self._known, question)
-        if found is None and not self._flights.claim(question.exact):
-            await self._flights.await_(question.exact)
-            found = self._shielded(self._known, question)
-        if found is None:
-            self._flights.claim(question.exact)
-            found = await run_in_executor(None, self._shielded, self._like, question)
-            if found is not None:
-                self._flights.end(question.exact)
-        return found
+        found, _ = await self._afind(question)
+        return self._told(found)
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Store the answers to a request. Never raises."""
-        self._update(prompt, llm_string, self._labels(), return_val)
+        question = self._question(prompt, llm_string, self._labels(), counted=False)
+        if question is not None:
+            self._update(question, return_val)
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Like :meth:`update`, in another thread."""
-        labels = self._labels()
-        await run_in_executor(None, self._update, prompt, llm_string, labels, return_val)
+        question = self._question(prompt, llm_string, self._labels(), counted=False)
+        if question is not None:
+            await run_in_executor(None, self._update, question, return_val)
 
     def clear(self, **kwargs: Any) -> None:
         """Delete all answers and all evidence; keyword arguments are ignored."""
@@ -322,11 +320,30 @@ class SemanticCache(BaseCache):
 
     def open(self, request: ModelRequest) -> Trip | None:
         """Look a request up: a hit is the whole trip, a miss stores the answer when it comes."""
-        prompt, llm_string = request.cache_key()
-        labels = self._labels(request.run.metadata)
-        found = self._lookup(prompt, llm_string, labels)
+        question = self._question(*request.cache_key(), self._labels(request.run.metadata))
+        if question is None:
+            return None
+        found, claim = self._find(question, waits=not request.observe)
+        return self._trip(request, question, found, claim)
+
+    async def aopen(self, request: ModelRequest) -> Trip | None:
+        """Like :meth:`open`, without holding a thread while an equal request is answered."""
+        question = self._question(*request.cache_key(), self._labels(request.run.metadata))
+        if question is None:
+            return None
+        found, claim = await self._afind(question, waits=not request.observe)
+        return self._trip(request, question, found, claim)
+
+    def _trip(
+        self,
+        request: ModelRequest,
+        question: Question,
+        found: list[Generation] | None,
+        claim: Claim | None,
+    ) -> Trip:
         if not found:
-            return _Miss(self, request, (prompt, llm_string, labels))
+            return _Miss(self, request, question, claim)
+        self._told(found, observed=request.observe)
         answer = Answer(
             ChatResult(generations=[_as_chat(generation) for generation in found]),
             storable=False,
@@ -377,31 +394,68 @@ class SemanticCache(BaseCache):
 
     # --- looking up
 
-    def _question(self, prompt: str, llm_string: str, labels: Labels) -> Question | None:
+    def _question(
+        self, prompt: str, llm_string: str, labels: Labels, *, counted: bool = True
+    ) -> Question | None:
         """Read a request; ``None``, and counted, when it cannot be told from others."""
-        if self.require_scope and not labels:
-            self._count_miss("no scope")
-            return None
         try:
-            return question_of(prompt, llm_string, self.namespace, labels, self._context)
+            if self.require_scope and not any(value for _, value in labels):
+                reason = "no scope"
+            else:
+                return question_of(prompt, llm_string, self.namespace, labels, self._context)
         except UnkeyableError as error:
-            self._count_miss("unkeyable")
-            self._warn("unkeyable", f"A request is not cached: {error}")
-            return None
+            reason = "unkeyable"
+            self._warn(reason, f"A request is not cached: {error}")
+        # Prompts and settings are foreign text, and JSON can be nested deeper than Python allows.
+        except Exception as error:  # noqa: BLE001
+            reason = "unreadable"
+            self._warn(reason, f"A request cannot be read ({type(error).__name__}: {error}).")
+        if counted:
+            self._count_miss(reason)
+        return None
 
-    def _lookup(self, prompt: str, llm_string: str, labels: Labels) -> list[Generation] | None:
-        question = self._question(prompt, llm_string, labels)
-        if question is None:
-            return None
-        found = self._shielded(self._known, question)
-        if found is None and not self._flights.claim(question.exact):
-            self._flights.wait(question.exact)
+    def _find(
+        self, question: Question, *, waits: bool = True
+    ) -> tuple[list[Generation] | None, Claim | None]:
+        """Return the answers; or a claim to make them, when it is this request's turn."""
+        found, claim = self._shielded(self._known, question), None
+        if found is None and waits:
+            claim = self._flights.begin(question.exact)
             found = self._shielded(self._known, question)
         if found is None:
-            self._flights.claim(question.exact)
             found = self._shielded(self._like, question)
-            if found is not None:
-                self._flights.end(question.exact)
+        if found is not None and claim is not None:
+            self._flights.end(question.exact)
+        return found, claim
+
+    async def _afind(
+        self, question: Question, *, waits: bool = True
+    ) -> tuple[list[Generation] | None, Claim | None]:
+        """Like :meth:`_find`; only what embeds needs a thread."""
+        found, claim = self._shielded(self._known, question), None
+        if found is None and waits:
+            claim = await self._flights.abegin(question.exact)
+            found = self._shielded(self._known, question)
+        if found is None:
+            found = await run_in_executor(None, self._shielded, self._like, question)
+        if found is not None and claim is not None:
+            self._flights.end(question.exact)
+        return found, claim
+
+    def _told(
+        self, found: list[Generation] | None, *, observed: bool = False
+    ) -> list[Generation] | None:
+        """Tell the sinks of a hit; one that fails does not cost the hit."""
+        for sink in self._sinks if found else ():
+            tokens = _tokens_of(found or ())
+            try:
+                sink.record(
+                    Saving(
+                        stage=self.name, tokens_before=tokens, tokens_after=0, observed=observed
+                    )
+                )
+            except Exception as error:  # noqa: BLE001  sinks are the caller's code
+                self._warn("sink", f"A sink failed: {type(error).__name__}: {error}.")
         return found
 
     def _known(self, question: Question) -> list[Generation] | None:
@@ -546,8 +600,6 @@ class SemanticCache(BaseCache):
             self._extend(known)
         if self._unwritten_hits.total() >= _HITS_PER_WRITE:
             self._write_hits()
-        for sink in self._sinks:
-            sink.record(Saving(stage=self.name, tokens_before=known.tokens, tokens_after=0))
         return [_fresh_copy(answer, entry) for answer in answers]
 
     def _extend(self, entry: _Entry) -> None:
@@ -558,27 +610,16 @@ class SemanticCache(BaseCache):
 
     # --- storing
 
-    def _update(
-        self, prompt: str, llm_string: str, labels: Labels, answers: Sequence[Generation]
-    ) -> None:
+    def _update(self, question: Question, answers: Sequence[Generation]) -> None:
         try:
-            question = question_of(prompt, llm_string, self.namespace, labels, self._context)
-        except UnkeyableError:
-            return
-        try:
-            if labels or not self.require_scope:
-                self._shielded(self._keep, question, list(answers))
+            self._shielded(self._keep, question, list(answers))
         finally:
             self._flights.end(question.exact)
 
-    def abandon(self, prompt: str, llm_string: str, labels: Labels) -> None:
+    def _abandon(self, question: Question, claim: Claim | None) -> None:
         """Take note that no answer will come, so that nobody waits for it."""
-        try:
-            question = question_of(prompt, llm_string, self.namespace, labels, self._context)
-        except UnkeyableError:
-            return
         self._pending.pop(question.exact, None)
-        self._flights.end(question.exact)
+        self._flights.give_up(question.exact, claim)
 
     def _keep(self, question: Question, answers: list[Generation]) -> None:
         reason = why_not_stored(answers, tool_calls=self.cache_tool_calls)
@@ -1102,20 +1143,20 @@ class _Miss(Trip):
     """A request that the model answers; keeps the answer when it comes."""
 
     def __init__(
-        self, cache: SemanticCache, request: ModelRequest, key: tuple[str, str, Labels]
+        self, cache: SemanticCache, request: ModelRequest, question: Question, claim: Claim | None
     ) -> None:
         super().__init__(request)
-        self._cache, self._key = cache, key
+        self._cache, self._question, self._claim = cache, question, claim
 
     def close(self, answer: Answer) -> Answer:
         if answer.storable and answer.complete and not answer.from_cache:
-            self._cache._update(*self._key, answer.result.generations)
+            self._cache._update(self._question, answer.result.generations)
         else:
-            self._cache.abandon(*self._key)
+            self._cache._abandon(self._question, self._claim)
         return answer
 
     def failed(self, error: BaseException) -> None:
-        self._cache.abandon(*self._key)
+        self._cache._abandon(self._question, self._claim)
 
 
 def _skips_named(kinds: Iterable[str]) -> dict[str, Callable[[str], bool]]:

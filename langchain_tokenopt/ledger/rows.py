@@ -39,7 +39,7 @@ LARGEST = 10**15
 OWN_RUN = 0
 """Stored as ``run`` of a call that was not made inside any other run: its own id is the run's."""
 
-STATUSES: tuple[Status, ...] = ("ok", "failed", "abandoned")
+STATUSES: tuple[Status, ...] = ("ok", "failed", "abandoned", "refused")
 _STATUS_NUMBER = {status: number for number, status in enumerate(STATUSES)}
 _SOURCES: tuple[Source, ...] = ("reported", "estimated")
 _STAGE_SEPARATOR = " + "

@@ -38,7 +38,7 @@ STAGES = {
     "tools",
 }
 """They may import the vocabulary, and never each other."""
-SOCKETS = ["passage", "shortening", "model", "graph", "scope", "middleware"]
+SOCKETS = ["passage", "shortening", "model", "course", "graph", "scope", "middleware"]
 SURFACE = ["offline", "examples", "evaluate", "report", "cli"]
 
 RANK = {name: rank for rank, name in enumerate(VOCABULARY)}
