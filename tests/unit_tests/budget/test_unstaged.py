@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -22,31 +22,22 @@ from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
 TOO_LONG = "word " * 200
 
 
-def _both(
-    first: AbstractContextManager[Any], second: AbstractContextManager[Any], *, swapped: bool
-) -> ExitStack:
-    """Enter two contexts, in this or the other order."""
-    stack = ExitStack()
-    for context in (second, first) if swapped else (first, second):
-        stack.enter_context(context)
-    return stack
+def _ask(model: Any, usage: TokenUsageCallbackHandler, *, is_async: bool) -> Any:
+    config: Any = {"callbacks": [usage]}
+    if is_async:
+        return asyncio.run(model.ainvoke(TOO_LONG, config=config))
+    return model.invoke(TOO_LONG, config=config)
 
 
 # Refused calls
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["tracker outside", "tracker inside"])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_a_refused_call_is_recorded_as_refused(inside: bool, is_async: bool) -> None:
+def test_a_refused_call_is_recorded_as_refused(is_async: bool) -> None:
     """Neither abandoned nor failed: nothing was sent, nothing is billed, nothing is left behind."""
-    usage = TokenUsageCallbackHandler()
-    plan, model = BudgetPlan(total_tokens=100), fake_chat("_agenerate")
-    tracking = track_usage(sinks=[])
-    with _both(tracking, plan.run(), swapped=inside), pytest.raises(BudgetExceededError):
-        if is_async:
-            asyncio.run(model.ainvoke(TOO_LONG, config={"callbacks": [usage]}))
-        else:
-            model.invoke(TOO_LONG, config={"callbacks": [usage]})
+    usage, model = TokenUsageCallbackHandler(), fake_chat("_agenerate")
+    with BudgetPlan(total_tokens=100).run(), pytest.raises(BudgetExceededError):
+        _ask(model, usage, is_async=is_async)
     gc.collect()  # what was never awaited would be told of here
 
     assert [] == model.calls
@@ -97,24 +88,24 @@ def test_a_staged_call_is_refused_in_the_same_words(on_exceed: Any) -> None:
 
 def test_the_ledger_keeps_refusals(tmp_path: Any) -> None:
     """They come back as what they were."""
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        with track_usage(sinks=[ledger]), BudgetPlan(total_tokens=100).run():
-            with pytest.raises(BudgetExceededError):
-                fake_chat().invoke(TOO_LONG)
-        ledger.flush()
+    plan, ledger = BudgetPlan(total_tokens=100), Ledger(tmp_path / "ledger.db")
+    with ledger, track_usage(sinks=[ledger]), plan.run(), pytest.raises(BudgetExceededError):
+        fake_chat().invoke(TOO_LONG)
 
-        assert ["refused"] == [call.status for call in ledger.calls()]
+    with Ledger(tmp_path / "ledger.db") as again:
+        assert ["refused"] == [call.status for call in again.calls()]
 
 
 @pytest.mark.parametrize("kind", ["chat", "text"])
 def test_calls_that_were_to_be_sent_with_a_refused_one_are_freed(kind: str) -> None:
     """One refusal stops the whole batch, and LangChain does not tell of the others' end."""
+    prompts: Any = ["Hi", TOO_LONG * 3]
+    model: Any = FakeTextModel()
+    if kind == "chat":
+        prompts, model = [[HumanMessage(prompt)] for prompt in prompts], fake_chat()
     plan = BudgetPlan(total_tokens=900)
     with track_usage() as usage, plan.run() as run, pytest.raises(BudgetExceededError):
-        if kind == "chat":
-            fake_chat().generate([[HumanMessage("Hi")], [HumanMessage(TOO_LONG * 3)]])
-        else:
-            FakeTextModel().generate(["Hi", TOO_LONG * 3])
+        model.generate(prompts)
     account = run.report().account
 
     assert (0, 0) == (account.held_tokens, account.spent_tokens)
