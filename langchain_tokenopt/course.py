@@ -126,7 +126,7 @@ class Paths:
 
     def left(self, name: str, course: Course, returned: Any) -> None:
         """Take note of what a node has returned."""
-        jumps = set(_jumps(returned))
+        jumps = {end for end in _jumps(returned) if end in self._direct}
         with self._lock:
             if not jumps <= self._direct[name]:  # undeclared: from now on it may go anywhere
                 self._direct[name] |= frozenset(self._agents)
@@ -138,7 +138,7 @@ class Paths:
             course.led.setdefault(name, set()).update(self._direct[name])
 
     def decided(
-        self, name: str, run: BudgetRun, metadata: Mapping[str, Any], ends: Iterable[str]
+        self, name: str, run: BudgetRun, metadata: Mapping[str, Any], ends: Iterable[Any]
     ) -> None:
         """Take note of what a branch after a node has decided."""
         course = run.courses.get(self._where(metadata))
@@ -170,11 +170,9 @@ class Paths:
         return Course(step, tasks, is_whole=before is not None and step == before.step + 1)
 
     def _next(self, course: Course) -> Names | None:
-        ran = course.tasks
-        if ran is None:
-            if not course.is_whole:
-                return None
-            ran = course.seen | self._unseen
+        if course.tasks is None and not course.is_whole:
+            return None
+        ran = course.seen | (self._unseen if course.tasks is None else course.tasks)
         ends = (course.led.get(name, self._direct.get(name, ())) for name in ran)
         return frozenset(end for names in ends for end in names)
 

@@ -106,7 +106,7 @@ class BudgetAllocationNode:
         NoBudgetRunError: When it is run outside of ``plan.run()``.
 
     Example:
-        >>> from langgraph.graph import StateGraph
+        >>> from langgraph.graph import START, StateGraph
         >>> from typing import TypedDict
         >>> class State(TypedDict):
         ...     budget: BudgetState
@@ -273,7 +273,7 @@ class _Visit:
         if paths is None or self.course is None:
             return
         if isinstance(error, ParentCommand):
-            paths.left(self.watch.name, self.course, error.args[0])
+            paths.left(self.watch.name, self.course, replace(error.args[0], graph=None))
         elif not isinstance(error, GraphBubbleUp):
             paths.failed(self.watch.name, self.course)
 
@@ -591,7 +591,7 @@ class _Decision(Runnable[Any, Any]):
 
     def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
         """Return the name of the edge itself."""
-        return self.bound.get_name(suffix, name=name)
+        return str(self.bound.get_name(suffix, name=name))
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Decide."""

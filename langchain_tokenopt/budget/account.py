@@ -647,7 +647,7 @@ class TokenBudget:
         """Tell that *agent* will not call again: what it has left goes to the others.
 
         By weight to agents that have not finished, up to their caps; what they may not take stays
-        in the pool. Should the agent call after all, it borrows from the pool.
+        in the pool. Should the agent call after all, it borrows from the pool; see :meth:`reopen`.
 
         Returns:
             Who was given how much.
@@ -664,6 +664,29 @@ class TokenBudget:
         if event is not None:
             self._tell(event)
         return gifts
+
+    def reopen(self, agent: str, shares: Mapping[str, int]) -> int:
+        """Take a finished agent's share back for it, as far as nobody has used it.
+
+        What others were given beyond their *shares* and have not used is the pool's again; from the
+        pool the agent is given its own share, or its floor where that is more. For agents that come
+        back after all, such as in the next turn of a conversation.
+
+        Args:
+            agent: Who comes back. One that has not finished keeps what it has.
+            shares: What each agent began with.
+
+        Returns:
+            The tokens that it was given.
+        """
+        with self._books as page:
+            if not page.line(agent).finished:
+                return 0
+            self._now(page)
+            given = arithmetic.reopen(page.totals, page.lines(), agent, shares)
+            event = self._event("rebalanced", page, agent, f"came back; took {given:,} back")
+        self._tell(event)
+        return given
 
     def resize(self, total_tokens: int) -> None:
         """Change the total, for instance to go on with a run that has used it up.

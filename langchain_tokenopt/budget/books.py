@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -296,6 +296,25 @@ def finish(totals: Totals, lines: list[Line], agent: str) -> dict[str, int]:
         # An agent that has borrowed more than its share is given what it has borrowed first.
         grant(totals, heirs[name], gift)
     return gifts
+
+
+def reopen(totals: Totals, lines: list[Line], agent: str, shares: Mapping[str, int]) -> int:
+    """Begin the line of *agent* again; return what it was given.
+
+    Gifts that nobody has used go back to the pool, and from there what the agent is due to it.
+    """
+    back = next(line for line in lines if line.agent == agent)
+    back.finished = 0
+    back.returned = 0
+    back.allocated = back.used  # its claim while it was finished
+    for line in lines:
+        if line.weight is not None and not line.finished and line is not back:
+            unused_gifts = line.allocated - max(line.used, line.floor, shares.get(line.agent, 0))
+            grant(totals, line, -max(unused_gifts, 0))
+    due = max(shares.get(agent, 0), back.floor) - back.used
+    given = max(min(due, totals.total_tokens - totals.claimed), 0)
+    grant(totals, back, given)
+    return given
 
 
 def pay_debts(totals: Totals, lines: list[Line]) -> dict[str, int]:

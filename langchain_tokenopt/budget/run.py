@@ -174,7 +174,9 @@ class BudgetRun:
         self._latch: BudgetExceededError | None = None
         self._outer: tuple[Any, ...] = ()
         self._restored = False
-        self.steps: dict[Any, dict[int, set[str]]] = {}
+        self._at_work: Counter[str] = Counter()
+        self._shares = plan.shares()
+        self.courses: dict[Any, Any] = {}
         """Where the graphs of this run stand; for the socket that knows their edges."""
         self.account = self._account(store, alert, on_store_error)
         self.account.allocate(plan.claims(), plan.strategy)
@@ -342,6 +344,29 @@ class BudgetRun:
             Who was given how much.
         """
         return self.account.finish(agent)
+
+    def finish_idle(self, agents: Iterable[str]) -> None:
+        """Tell that these agents will not call again, as far as the plan has them.
+
+        Not those that are at work: another invocation of the same graph may be under way.
+        """
+        for agent in agents:
+            if agent in self._shares and not self._at_work[agent]:
+                self.account.finish(agent)
+
+    def begin(self, agent: str) -> None:
+        """Tell that *agent* begins to work; if it had finished, it takes its share back."""
+        with self._lock:
+            self._at_work[agent] += 1
+        if agent in self._shares:
+            self.account.reopen(agent, self._shares)
+
+    def end(self, agent: str, *, finished: bool = False) -> None:
+        """Tell that *agent* has ended what it began; *finished*: for good."""
+        with self._lock:
+            self._at_work[agent] -= 1
+        if finished:
+            self.finish_idle([agent])
 
     # For checkpoints
 

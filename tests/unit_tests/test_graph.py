@@ -271,7 +271,7 @@ def desk(model: Any, plan: BudgetPlan, schema: type = State) -> Any:
     graph.add_edge(START, "market").add_edge(START, "news")
     graph.add_edge(["market", "news"], "bull").add_edge("bull", "bear")
     graph.add_conditional_edges("bear", go_on, ["bull", "judge"])
-    graph.add_edge("judge", "trader")
+    graph.add_edge("judge", "trader").add_edge("trader", END)
     return graph
 
 
@@ -332,10 +332,16 @@ def test_a_plan_for_other_agents_is_refused() -> None:
         budget_graph(desk(model_that_uses(), plan), plan)
 
 
-def test_a_compiled_graph_is_refused_with_a_hint() -> None:
-    """The error says where the graph that was compiled is."""
-    with pytest.raises(TypeError, match=r"budget_graph\(compiled\.builder, plan\)"):
-        budget_graph(desk(model_that_uses(), FULL).compile(), FULL)
+def test_what_is_no_state_graph_is_refused_with_a_hint() -> None:
+    """The error says how else it can be budgeted."""
+    with pytest.raises(TypeError, match=r"got RunnableRetry\. .* optimize\(model, plan\)"):
+        budget_graph(desk(model_that_uses(), FULL).compile().with_retry(), FULL)
+
+
+def test_a_graph_without_nodes_is_refused() -> None:
+    """There is nobody to budget."""
+    with pytest.raises(ValueError, match="the graph has no nodes"):
+        budget_graph(StateGraph(State), PLAN)
 
 
 # The mirror
