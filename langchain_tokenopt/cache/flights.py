@@ -31,11 +31,13 @@ class Claim:
 
 
 class _Flight:
-    __slots__ = ("_claim", "_task", "deadline", "done")
+    __slots__ = ("_claim", "_task", "deadline", "done", "waits_for")
 
     def __init__(self, deadline: float, claim: Claim) -> None:
         self.deadline = deadline
         self.done = threading.Event()
+        self.waits_for: _Flight | None = None
+        """What the one who makes this answer is waiting for."""
         self._claim = weakref.ref(claim)
         task = _current_task()
         self._task = None if task is None else weakref.ref(task)
@@ -86,24 +88,28 @@ class Flights:
             deadline = time.monotonic() + self._seconds
             while True:
                 claim, flight = self._claim(key)
-                if flight is None or _is_at_work() or time.monotonic() >= deadline:
+                if flight is None or time.monotonic() >= deadline:
                     return claim
                 if flight.done.wait(_SYNC_POLL_SECONDS):
                     return None
         finally:
+            _wait_for(None)
             if in_loop:
                 self._loop_threads.release()
 
     async def abegin(self, key: bytes) -> Claim | None:
         """Like :meth:`begin`, without holding a thread."""
         deadline = time.monotonic() + self._seconds
-        while True:
-            claim, flight = self._claim(key)
-            if flight is None or _is_at_work() or time.monotonic() >= deadline:
-                return claim
-            await asyncio.sleep(_POLL_SECONDS)
-            if flight.done.is_set():
-                return None
+        try:
+            while True:
+                claim, flight = self._claim(key)
+                if flight is None or time.monotonic() >= deadline:
+                    return claim
+                await asyncio.sleep(_POLL_SECONDS)
+                if flight.done.is_set():
+                    return None
+        finally:
+            _wait_for(None)
 
     def end(self, key: bytes) -> None:
         """Say that the answer is there; nothing happens if none was awaited."""
@@ -124,12 +130,15 @@ class Flights:
             self.end(key)
 
     def _claim(self, key: bytes) -> tuple[Claim | None, _Flight | None]:
-        """Return a claim on *key*, or the flight of the one who has it."""
+        """Return a claim on *key*, or the flight of the one who has it, if it may be waited for."""
         with self._lock:
             flight = self._flights.get(key)
             if flight is not None and not flight.is_over:
                 own = next((c for c in _OWNED.get() if c.flight is flight), None)
-                return own, None if own else flight
+                if own is not None or _waits_for_us(flight):
+                    return own, None
+                _wait_for(flight)
+                return None, flight
             claim = Claim(time.monotonic() + self._seconds)
             self._flights[key] = claim.flight
             if len(self._flights) > 4_096:
@@ -138,12 +147,23 @@ class Flights:
         return claim, None
 
 
-def _is_at_work() -> bool:
-    """Whether this context is making an answer that others may wait for.
+def _waits_for_us(flight: _Flight) -> bool:
+    """Whether who makes that answer waits, by however many others, for one made in this context."""
+    ours = {id(claim.flight) for claim in _OWNED.get()}
+    seen: _Flight | None = flight
+    for _ in range(_REMEMBERED):
+        if seen is None or seen.is_over:
+            return False
+        if id(seen) in ours:
+            return True
+        seen = seen.waits_for
+    return False
 
-    It then waits for nobody: not for itself, and not for one who may be waiting for it.
-    """
-    return any(not claim.flight.is_over for claim in _OWNED.get())
+
+def _wait_for(flight: _Flight | None) -> None:
+    """Note what this context waits for from now on."""
+    for claim in _OWNED.get():
+        claim.flight.waits_for = flight
 
 
 def _current_task() -> asyncio.Task[Any] | None:
