@@ -32,216 +32,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langchain_tokenopt.cache.guards import Profile, doubts_between
+from langchain_tokenopt.cache.bounds import beta_cdf, upper_bound
+from langchain_tokenopt.cache.features import FEATURES
+from langchain_tokenopt.cache.probability import AnswerModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "FEATURES",
-    "AnswerModel",
-    "Decision",
-    "Judgement",
-    "Neighbour",
-    "features_of",
-    "upper_bound",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A stored question near the one that is asked."""
-
-    entry: int
-    cosine: float
-    answer: int
-    """Entries with the same answer have the same number."""
-
-
-FEATURES = (
-    "cosine",
-    "margin",
-    "crowd",
-    "stored_margin",
-    "stored_crowd",
-    "agreement",
-    "second",
-    "shared_stems",
-    "covered_stems",
-    "shared_trigrams",
-    "exchanged_word",
-    "added_word",
-    "one_sided",
-    "length_gap",
-)
-"""What the probability is computed from, in this order.
-
-``margin`` and ``crowd``: how far behind the nearest neighbour with another answer is, and the mean
-cosine of the next five with other answers; ``stored_*`` the same seen from the stored question.
-"""
-
-NEIGHBOURS = 16
-"""How many are looked at."""
-
-_PRIOR = {
-    "cosine": 6.0,
-    "margin": 6.0,
-    "crowd": -1.0,
-    "stored_margin": 2.5,
-    "stored_crowd": 0.0,
-    "agreement": 1.5,
-    "second": 0.5,
-    "shared_stems": 1.5,
-    "covered_stems": 0.0,
-    "shared_trigrams": 0.5,
-    "exchanged_word": -1.5,
-    "added_word": -1.0,
-    "one_sided": -0.5,
-    "length_gap": -0.5,
-}
-"""Log-odds per unit, set by hand in round numbers: the signs are plain, the sizes were looked up on
-development questions (bank customers' requests, one half), none of which is stored here."""
-_PRIOR_BIAS = -6.0
-_PRIOR_SPREAD = 1.5
-"""How far (one standard deviation) the traffic's own evidence is expected to move a weight."""
-
-
-def features_of(
-    neighbours: Sequence[Neighbour],
-    around_stored: Sequence[Neighbour],
-    asked: Profile,
-    stored: Profile,
-    doubts: Iterable[str],
-) -> NDArray[np.float64]:
-    """Return the features of serving ``neighbours[0]``.
-
-    Args:
-        neighbours: Of the question, nearest first.
-        around_stored: Of the stored question that would be served, itself excluded.
-        asked: The words of the question.
-        stored: The words of the stored one.
-        doubts: Names of the doubts that are switched on.
-    """
-    best = neighbours[0]
-    others = [n.cosine for n in neighbours if n.answer != best.answer]
-    around = [n.cosine for n in around_stored if n.answer != best.answer]
-    agreeing = [n.cosine for n in neighbours[1:3] if n.answer == best.answer]
-    shared = len(asked.stems & stored.stems)
-    union, smaller = len(asked.stems | stored.stems), min(len(asked.stems), len(stored.stems))
-    raised = set(doubts_between(stored, asked, doubts))
-    longest = max(len(asked.words), len(stored.words), 1)
-    return np.array(
-        [
-            best.cosine,
-            best.cosine - _first(others),
-            _mean(others[:5]),
-            best.cosine - _first(around),
-            _mean(around[:5]),
-            len(agreeing) / 2,
-            _first(agreeing),
-            shared / union if union else 1.0,
-            shared / smaller if smaller else 0.0,
-            _trigram_overlap(asked.squeezed, stored.squeezed),
-            "exchanged_word" in raised,
-            "added_word" in raised,
-            ("extra_number" in raised) + ("extra_entity" in raised),
-            abs(len(asked.words) - len(stored.words)) / longest,
-        ]
-    )
-
-
-_FAR = 0.3
-"""Cosine that stands in for a neighbour that is not there: that of loosely related questions."""
-
-
-def _first(cosines: Sequence[float]) -> float:
-    return max(cosines[0], _FAR) if cosines else _FAR
-
-
-def _mean(cosines: Sequence[float]) -> float:
-    return max(sum(cosines) / len(cosines), _FAR) if cosines else _FAR
-
-
-def _trigram_overlap(a: str, b: str) -> float:
-    one = {a[i : i + 3] for i in range(len(a) - 2)}
-    two = {b[i : i + 3] for i in range(len(b) - 2)}
-    union = len(one | two)
-    return len(one & two) / union if union else float(a == b)
-
-
-_BIAS_SHARE = 1 / 3
-"""The same for the bias, as a share of that. Labels come mostly from below the threshold: a bias
-that followed them freely would promise too much above it."""
-
-
-class AnswerModel:
-    """The probability that a stored answer is right, as a logistic function of the features.
-
-    Starts from a prior and moves with evidence: the most probable weights under normal priors
-    around the starting ones.
-
-    Example:
-        >>> model = AnswerModel()
-        >>> far, near = np.zeros(len(FEATURES)), np.ones(len(FEATURES))
-        >>> bool(model.logits(far[None])[0] < model.logits(near[None])[0])
-        True
-    """
-
-    def __init__(self) -> None:
-        self.start = np.array([*(_PRIOR[name] for name in FEATURES), _PRIOR_BIAS])
-        self.weights = self.start.copy()
-
-    def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the log-odds of each row."""
-        logits: NDArray[np.float64] = features @ self.weights[:-1] + self.weights[-1]
-        return logits
-
-    def fit(
-        self,
-        features: NDArray[np.float64],
-        right: NDArray[np.bool_],
-        *,
-        spread: float = _PRIOR_SPREAD,
-    ) -> None:
-        """Move from the prior towards what *features* and *right* say (Newton's method).
-
-        Args:
-            features: One row per checked request.
-            right: Whether the stored answer would have been right.
-            spread: Standard deviation of each weight around its prior.
-        """
-        x = np.column_stack([features, np.ones(len(features))])
-        pull = np.full(x.shape[1], spread**-2)
-        pull[-1] = (spread * _BIAS_SHARE) ** -2
-        weights = self.start.copy()
-        loss = self._loss(x, right, weights, pull)
-        for _ in range(25):
-            p = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -30, 30)))
-            gradient = x.T @ (right - p) - pull * (weights - self.start)
-            hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(pull)
-            step = np.linalg.solve(hessian, gradient)
-            before = loss
-            for _ in range(20):  # where the curve is flat, a whole step overshoots
-                loss = self._loss(x, right, weights + step, pull)
-                if loss <= before:
-                    break
-                step /= 2
-            weights = weights + step
-            if before - loss < 1e-6 * abs(before):
-                break
-        self.weights = weights
-
-    def _loss(
-        self,
-        x: NDArray[np.float64],
-        right: NDArray[np.bool_],
-        weights: NDArray[np.float64],
-        pull: NDArray[np.float64],
-    ) -> float:
-        """Minus the log of what :meth:`fit` makes as probable as possible."""
-        logits = np.clip(x @ weights, -500, 500)
-        surprise = np.logaddexp(0.0, np.where(right, -logits, logits)).sum()
-        return float(surprise + 0.5 * (pull * (weights - self.start) ** 2).sum())
+__all__ = ["Decision", "Estimate", "Judgement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -553,7 +351,7 @@ class _Sum:
         if self.hits <= limit or not self.wrong:
             return True
         events, trials = self.effective()
-        return _beta_cdf(limit / self.hits, events + 1, trials - events) >= confidence
+        return beta_cdf(limit / self.hits, events + 1, trials - events) >= confidence
 
 
 def _lowest_safe(bands: Sequence[Band], limit: float, confidence: float) -> float:
@@ -565,53 +363,6 @@ def _lowest_safe(bands: Sequence[Band], limit: float, confidence: float) -> floa
             break
         threshold = band.floor
     return threshold
-
-
-def upper_bound(events: float, trials: float, confidence: float) -> float:
-    """Return the exact one-sided upper confidence bound of a share (Clopper and Pearson 1934).
-
-    Args:
-        events: How often it happened; an effective number need not be whole.
-        trials: Out of how many.
-        confidence: From 0 to 1.
-
-    Example:
-        >>> round(upper_bound(0, 59, 0.95), 3)
-        0.05
-    """
-    if events >= trials:
-        return 1.0
-    low, high = events / trials, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if _beta_cdf(middle, events + 1, trials - events) < confidence:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _beta_cdf(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function (Lentz's continued fraction, DLMF 8.17.22)."""
-    if x <= 0.0 or x >= 1.0:
-        return float(x >= 1.0)
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - _beta_cdf(1 - x, b, a)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
-    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1) or 1e-300)
-    fraction = d
-    for m in range(1, 300):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for term in (even, odd):
-            d = 1.0 / (1.0 + term * d or 1e-300)
-            c = 1.0 + term / c or 1e-300
-            fraction *= c * d
-        if abs(c * d - 1.0) < 1e-10:
-            break
-    return front * fraction / a
 
 
 def _sigmoid(x: float) -> float:

@@ -37,9 +37,10 @@ from langchain_tokenopt.cache.answers import (
     text_of_answers,
     why_not_stored,
 )
-from langchain_tokenopt.cache.decision import NEIGHBOURS, Decision, Neighbour, features_of
+from langchain_tokenopt.cache.decision import Decision
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction, Use, policy_named
+from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, features_of
 from langchain_tokenopt.cache.flights import Claim, Flights
 from langchain_tokenopt.cache.guards import (
     DOUBTS,

@@ -32,13 +32,9 @@ from typing import Any
 import numpy as np
 
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.cache.decision import (
-    NEIGHBOURS,
-    AnswerModel,
-    Neighbour,
-    features_of,
-)
+from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, features_of
 from langchain_tokenopt.cache.guards import DOUBTS, doubts_between, profile_of, vetoes_between
+from langchain_tokenopt.cache.probability import AnswerModel
 from tests.benchmarks.cache_eviction import eviction
 from tests.benchmarks.cache_sets import (
     LLM,

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.cache.decision import upper_bound
+from langchain_tokenopt.cache.bounds import upper_bound
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.key import normalised, question_of
 from langchain_tokenopt.cache.store import pack, unpack

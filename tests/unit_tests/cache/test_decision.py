@@ -7,15 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from langchain_tokenopt.cache.decision import (
-    FEATURES,
-    AnswerModel,
-    Decision,
-    Neighbour,
-    features_of,
-    upper_bound,
-)
+from langchain_tokenopt.cache.bounds import upper_bound
+from langchain_tokenopt.cache.decision import Decision
+from langchain_tokenopt.cache.features import FEATURES, Neighbour, features_of
 from langchain_tokenopt.cache.guards import profile_of
+from langchain_tokenopt.cache.probability import AnswerModel
 
 
 def features(**values):
