@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES", "NEIGHBOURS", "Neighbour", "features_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """A stored question near the one that is asked."""
 
     entry: int
@@ -109,7 +107,7 @@ def _mean(cosines: Sequence[float]) -> float:
 
 
 def _trigram_overlap(a: str, b: str) -> float:
-    one = {a[i : i + 3] for i in range(len(a) - 2)}
-    two = {b[i : i + 3] for i in range(len(b) - 2)}
-    union = len(one | two)
-    return len(one & two) / union if union else float(a == b)
+    one, two = set(zip(a, a[1:], a[2:], strict=False)), set(zip(b, b[1:], b[2:], strict=False))
+    shared = len(one & two)
+    union = len(one) + len(two) - shared
+    return shared / union if union else float(a == b)

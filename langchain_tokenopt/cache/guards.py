@@ -59,6 +59,8 @@ _FILLERS = _words(
 )
 """Words that may come and go without changing what is asked."""
 
+_FRAME = _FUNCTION | _FILLERS
+
 _NEGATORS = _words(
     "not no never without none nobody nothing neither nor cannot hardly unable fails failed"
 )
@@ -198,13 +200,19 @@ _STOPWORDS_OF = {
     "pt": _words("o os é como por que meu para com uma posso qual quando não do da em"),
     "nl": _words("de het is hoe waarom ik niet en een wat kan mijn voor met wanneer welke"),
 }
+_LANGUAGES_OF = {
+    word: tuple(name for name, known in _STOPWORDS_OF.items() if word in known)
+    for word in frozenset().union(*_STOPWORDS_OF.values())
+}
 
-_SHORT_FORMS = (
+_NOT_FORMS = (
     (re.compile(r"\b(ca)n[\u2019']t\b", re.I), r"\1n not"),
     (re.compile(r"\b(wo)n[\u2019']t\b", re.I), "will not"),
     (re.compile(r"\bcannot\b", re.I), "can not"),
     (re.compile(r"n[\u2019']t\b", re.I), " not"),
     (re.compile(r"\b(dont|doesnt|didnt|isnt|cant|wont|hasnt|havent|wasnt|arent)\b", re.I), "not"),
+)
+_SHORT_FORMS = (
     (
         re.compile(r"\b(what|who|where|how|why|when|that|there|it|he|she)[\u2019']s\b", re.I),
         r"\1 is",
@@ -222,6 +230,7 @@ _TOKEN = re.compile(
 _AUXILIARIES = _words(
     "is are was were do does did can could will would should has have had may might must am"
 )
+_ASPECT_WORDS = _words("used use becoming former formerly previously")
 _BE = _words("is are was were be been being get gets got am")
 
 
@@ -261,13 +270,9 @@ def profile_of(text: str) -> Profile:
         >>> profile_of("Isn't 5 kg too heavy for Ryanair?").numbers
         (('5', 'kg'),)
     """
-    spelled = text
-    if "'" in text or "\u2019" in text or "n" in text:
-        for pattern, replacement in _SHORT_FORMS:
-            spelled = pattern.sub(replacement, spelled)
-    raw = _TOKEN.findall(spelled)
+    raw = _TOKEN.findall(_spelled_out(text))
     words = tuple(w.lower() for w in raw if w[0] not in ".?!")
-    content = tuple(w for w in words if w not in _FUNCTION and w not in _FILLERS)
+    content = tuple(w for w in words if w not in _FRAME)
     return Profile(
         text=text,
         words=words,
@@ -281,9 +286,25 @@ def profile_of(text: str) -> Profile:
         entities=_entities(raw),
         language=_language(text, words),
         aspect=_aspect(words),
-        squeezed="".join(c for c in text.lower() if c.isalnum()),
+        squeezed=_NO_LETTER.sub("", text.lower()),
         initials="".join(w[0] for w in words),
     )
+
+
+_NO_LETTER = re.compile(r"[\W_]+")
+
+
+def _spelled_out(text: str) -> str:
+    """Write short forms out; most texts have none, which is cheaper to see than to search for."""
+    marked = "'" in text or "\u2019" in text
+    lower = text.lower()
+    if marked or "nt" in lower or "cannot" in lower:
+        for pattern, replacement in _NOT_FORMS:
+            text = pattern.sub(replacement, text)
+    if marked:
+        for pattern, replacement in _SHORT_FORMS:
+            text = pattern.sub(replacement, text)
+    return text
 
 
 @lru_cache(maxsize=65_536)
@@ -316,6 +337,8 @@ def _numbers(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _is_id(word: str) -> bool:
+    if word.isalpha():
+        return False
     if "@" in word or "://" in word:
         return True
     return any(c.isdigit() for c in word) and word[0].isalpha()
@@ -328,7 +351,7 @@ def _negations(words: Sequence[str]) -> tuple[frozenset[str], ...]:
             continue
         if at and words[at - 1] in ("or", "why", "if"):  # "or not", "why not": not a denial
             continue
-        ahead = [w for w in words[at + 1 :] if w not in _FUNCTION and w not in _FILLERS][:3]
+        ahead = [w for w in words[at + 1 :] if w not in _FRAME][:3]
         found.append(frozenset(map(_stem, ahead)))
     return tuple(found)
 
@@ -356,7 +379,7 @@ def _entities(raw: Sequence[str]) -> frozenset[str]:
 
 def _language(text: str, words: Sequence[str]) -> str:
     """Return a script or a language code; '' where the text is too short to tell."""
-    for character in text:
+    for character in "" if text.isascii() else text:
         if character > "\u024f" and character.isalpha():
             code = ord(character)
             if 0x370 <= code < 0x400:
@@ -375,7 +398,10 @@ def _language(text: str, words: Sequence[str]) -> str:
                 return "han"
             if 0xAC00 <= code < 0xD7B0:
                 return "hangul"
-    counts = {name: sum(w in known for w in words) for name, known in _STOPWORDS_OF.items()}
+    counts = dict.fromkeys(_STOPWORDS_OF, 0)
+    for word in words:
+        for name in _LANGUAGES_OF.get(word, ()):
+            counts[name] += 1
     best = max(counts, key=lambda name: counts[name])
     second = max(v for k, v in counts.items() if k != best)
     return best if counts[best] >= 2 and counts[best] > second else ""
@@ -383,7 +409,9 @@ def _language(text: str, words: Sequence[str]) -> str:
 
 def _aspect(words: Sequence[str]) -> frozenset[str]:
     """Say whether the text is about what used to be or what is about to become."""
-    found = set()
+    found: set[str] = set()
+    if _ASPECT_WORDS.isdisjoint(words):
+        return frozenset()
     for at, word in enumerate(words):
         ahead = words[at - 1] if at else ""
         after = words[at + 1] if at + 1 < len(words) else ""
@@ -434,23 +462,31 @@ def _negates_other(a: Profile, b: Profile) -> bool:
 
 
 def _opposite_words(a: Profile, b: Profile) -> int:
-    only_a = [w for w in a.words if w not in b.words]
-    only_b = {w for w in b.words if w not in a.words}
+    known_a, known_b = set(a.words), set(b.words)
+    only_a = [w for w in a.words if w not in known_b]
+    only_b = known_b - known_a
+    turned = frozenset().union(*map(_turned, only_b))
     turns = 0
     for word in only_a:
+        if word not in turned and _turned(word).isdisjoint(only_b):
+            continue
         for other in only_b:
-            if other in _OPPOSITES.get(word, ()) or _is_negated_form(word, other):
+            if other in _turned(word) or word in _turned(other):
                 turns += 1
                 only_b.discard(other)
                 break
     return turns
 
 
-def _is_negated_form(word: str, other: str) -> bool:
-    short, long = sorted((word, other), key=len)
-    if len(short) < 4 or not long.endswith(short):
-        return False
-    return long[: -len(short)] in _NEGATING_PREFIXES
+@lru_cache(maxsize=65_536)
+def _turned(word: str) -> frozenset[str]:
+    """Return the listed opposites of *word*, and what it denies by its prefix."""
+    denied = {
+        word.removeprefix(prefix)
+        for prefix in _NEGATING_PREFIXES
+        if word.startswith(prefix) and len(word) - len(prefix) >= 4
+    }
+    return _OPPOSITES.get(word, frozenset()) | denied
 
 
 def _other_entity(a: Profile, b: Profile) -> bool:
@@ -473,7 +509,8 @@ def _missing(entities: Iterable[str], other: Profile) -> list[str]:
 
 def _swapped_roles(a: Profile, b: Profile) -> bool:
     """The same words, but who does it to whom has changed."""
-    if _genders(a) != _genders(b) and len(_genders(a)) == len(_genders(b)):
+    one, other = _genders(a), _genders(b)
+    if one != other and len(one) == len(other):
         return True
     shared = [w for w in a.content if w in b.content_set and a.content.count(w) == 1]
     shared = [w for w in shared if b.content.count(w) == 1]
@@ -495,12 +532,11 @@ def _swapped_roles(a: Profile, b: Profile) -> bool:
     return not (_joined(a, moved) or _joined(b, moved))
 
 
+_GENDERS = {"he": "m", "him": "m", "his": "m", "she": "f", "her": "f", "hers": "f"}
+
+
 def _genders(profile: Profile) -> tuple[str, ...]:
-    return tuple(
-        "m" if w in ("he", "him", "his") else "f"
-        for w in profile.words
-        if w in ("he", "him", "his", "she", "her", "hers")
-    )
+    return tuple(_GENDERS[w] for w in profile.words if w in _GENDERS)
 
 
 def _passive_agent(profile: Profile) -> str | None:
@@ -555,10 +591,10 @@ def _exchanged_word(a: Profile, b: Profile) -> bool:
     if not left or not right:
         return False
     frame = len(a.words) - len(left)
-    lost = [w for w in left if w not in _FUNCTION and w not in _FILLERS]
-    won = [w for w in right if w not in _FUNCTION and w not in _FILLERS]
     if frame < 2 or frame < 0.5 * min(len(a.words), len(b.words)):
         return False
+    lost = [w for w in left if w not in _FRAME]
+    won = [w for w in right if w not in _FRAME]
     lost = [w for w in lost if not any(_same_word(w, v) for v in right)]
     won = [w for w in won if not any(_same_word(w, v) for v in left)]
     if bool(lost) != bool(won):  # a pronoun in place of a name, or the other way round
@@ -573,12 +609,12 @@ _PRONOUNS = _words("he him his she her hers it its they them their")
 def _added_word(a: Profile, b: Profile) -> bool:
     """The same sentence with a word of matter more on one side only."""
     left, right = _middles(a, b)
-    lost = [w for w in left if w not in _FUNCTION | _FILLERS and not _known(w, right)]
-    won = [w for w in right if w not in _FUNCTION | _FILLERS and not _known(w, left)]
     frame = min(len(a.words) - len(left), len(b.words) - len(right))
-    if bool(lost) == bool(won) or frame < 0.6 * min(len(a.words), len(b.words)):
+    if max(len(left), len(right)) > 3 or frame < 0.6 * min(len(a.words), len(b.words)):
         return False
-    return max(len(left), len(right)) <= 3
+    lost = any(w not in _FRAME and not _known(w, right) for w in left)
+    won = any(w not in _FRAME and not _known(w, left) for w in right)
+    return lost != won
 
 
 def _known(word: str, among: Iterable[str]) -> bool:
@@ -633,13 +669,22 @@ _DEPENDENT = _words(
 
 def _asks_the_same(a: str, b: str) -> bool:
     """Say whether only the run-up differs and the question at the end stands on its own."""
-    one = [s.strip().lower() for s in re.split(r"(?<=[.!?])\s+", a.strip()) if s.strip()]
-    two = [s.strip().lower() for s in re.split(r"(?<=[.!?])\s+", b.strip()) if s.strip()]
-    if len(one) < 2 or len(two) < 2 or one[-1] != two[-1]:
+    one = _sentences(a)
+    if len(one) < 2:
+        return False
+    two = _sentences(b)
+    if len(two) < 2 or one[-1] != two[-1]:
         return False
     words = re.findall(r"\w+", one[-1])
     matter = [w for w in words if w not in _FUNCTION]
     return len(matter) >= 3 and not any(w in _DEPENDENT for w in words)
+
+
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+")
+
+
+def _sentences(text: str) -> list[str]:
+    return [s.strip().lower() for s in _BETWEEN_SENTENCES.split(text.strip()) if s.strip()]
 
 
 @lru_cache(maxsize=65_536)
