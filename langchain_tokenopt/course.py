@@ -63,7 +63,7 @@ class Paths:
         self._fixed = fixed
         self._late = late
         self._unseen = unseen
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @classmethod
     def of(
@@ -102,8 +102,17 @@ class Paths:
 
     # What nodes tell
 
-    def entered(self, name: str, run: BudgetRun, metadata: Mapping[str, Any]) -> Course | None:
-        """Take note that a node begins; end the accounts of those that cannot come any more."""
+    def entered(
+        self, name: str, run: BudgetRun, metadata: Mapping[str, Any], *, came_back: bool = False
+    ) -> Course | None:
+        """Take note that a node begins; end the accounts of those that cannot come any more.
+
+        Args:
+            name: The node.
+            run: Whose budget it is.
+            metadata: Of the node's run.
+            came_back: Its agent had finished: another turn, or a fork. So others may come back.
+        """
         step = metadata.get("langgraph_step")
         if not isinstance(step, int):
             return None
@@ -116,13 +125,19 @@ class Paths:
             elif course.tasks is not None and name not in course.tasks | self._late:
                 course.tasks = None  # a fork, or another invocation of the same thread
             course.seen.add(name)
-            possible = None
-            if course is not before and course.tasks is not None:
-                possible = self._reach(course.tasks | self._late)
-        if possible is not None:
-            coming = {agent for node in possible for agent in self._agents.get(node, ())}
-            run.finish_idle(sorted(self._everybody - coming))
+            if course is not before or came_back:
+                coming = self._coming(course)
+                if came_back:
+                    run.reopen(sorted(coming))
+                run.finish_idle(sorted(self._everybody - coming))
         return course
+
+    def _coming(self, course: Course) -> set[str]:
+        """Return the agents that can still come."""
+        if course.tasks is None:
+            return self._everybody
+        possible = _reach(course.tasks | self._late, self._direct)
+        return {agent for node in possible for agent in self._agents.get(node, ())}
 
     def left(self, name: str, course: Course, returned: Any) -> None:
         """Take note of what a node has returned."""
@@ -178,9 +193,6 @@ class Paths:
 
     def _after(self, names: Iterable[str]) -> Names:
         return frozenset(end for name in names for end in self._direct.get(name, ()))
-
-    def _reach(self, names: Iterable[str]) -> Names:
-        return _reach(names, self._direct)
 
 
 def has_graph(runnable: Any) -> bool:

@@ -235,8 +235,10 @@ class _NodeWatch:
             run.restore(mirror)
         metadata = ensure_config().get("metadata") or {}
         agent = self.agent or attribution_of(metadata).agent
-        run.begin(agent)
-        course = None if self.paths is None else self.paths.entered(self.name, run, metadata)
+        came_back = run.begin(agent)
+        course = None
+        if self.paths is not None:
+            course = self.paths.entered(self.name, run, metadata, came_back=came_back)
         return _Visit(self, run, agent, course)
 
 

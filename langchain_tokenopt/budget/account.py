@@ -665,7 +665,7 @@ class TokenBudget:
             self._tell(event)
         return gifts
 
-    def reopen(self, agent: str, shares: Mapping[str, int]) -> int:
+    def reopen(self, agent: str, shares: Mapping[str, int]) -> bool:
         """Take a finished agent's share back for it, as far as nobody has used it.
 
         What others were given beyond their *shares* and have not used is the pool's again; from the
@@ -677,16 +677,16 @@ class TokenBudget:
             shares: What each agent began with.
 
         Returns:
-            The tokens that it was given.
+            Whether it had finished.
         """
         with self._books as page:
             if not page.line(agent).finished:
-                return 0
+                return False
             self._now(page)
             given = arithmetic.reopen(page.totals, page.lines(), agent, shares)
             event = self._event("rebalanced", page, agent, f"came back; took {given:,} back")
         self._tell(event)
-        return given
+        return True
 
     def resize(self, total_tokens: int) -> None:
         """Change the total, for instance to go on with a run that has used it up.

@@ -354,12 +354,20 @@ class BudgetRun:
             if agent in self._shares and not self._at_work[agent]:
                 self.account.finish(agent)
 
-    def begin(self, agent: str) -> None:
-        """Tell that *agent* begins to work; if it had finished, it takes its share back."""
+    def reopen(self, agents: Iterable[str]) -> bool:
+        """Tell that these agents may call again: those that had finished take their shares back.
+
+        Returns:
+            Whether any had finished.
+        """
+        known = [agent for agent in agents if agent in self._shares]
+        return sum(self.account.reopen(agent, self._shares) for agent in known) > 0
+
+    def begin(self, agent: str) -> bool:
+        """Tell that *agent* begins to work; return whether it had finished, and has come back."""
         with self._lock:
             self._at_work[agent] += 1
-        if agent in self._shares:
-            self.account.reopen(agent, self._shares)
+        return self.reopen([agent])
 
     def end(self, agent: str, *, finished: bool = False) -> None:
         """Tell that *agent* has ended what it began; *finished*: for good."""
