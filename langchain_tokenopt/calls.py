@@ -175,7 +175,7 @@ class CallInFlight:
         """End a call that was never sent: nothing is billed for it."""
         self._end("refused")
         self._cached, self._source, self._usage = False, "reported", Usage()
-        self._service_tier = None
+        self._service_tier: str | None = None
         self._forget_content()
 
     def settle_partial(self, response: LLMResult | None, status: Status) -> None:
@@ -219,7 +219,7 @@ class CallInFlight:
         said = response_metadata_of(response, generations)
         self._response_model = said.get("model_name") or said.get("model")
         tier = said.get("service_tier")
-        self._service_tier: str | None = None if tier in _ORDINARY_TIERS else tier
+        self._service_tier = None if tier in _ORDINARY_TIERS else tier
         return generations
 
     def _forget_content(self) -> None:

@@ -498,6 +498,7 @@ def _ask(passage: Passage, run_manager: CallbackManagerForLLMRun | None) -> Answ
             return passage.shown_answer()
         finally:
             source.close()
+    passage.run.closed = False
     manager = {"run_manager": run_manager} if _takes(request.model._generate, "run_manager") else {}
     return passage.whole(
         request.model._generate(request.messages, request.stop, **manager, **request.kwargs)
@@ -516,6 +517,7 @@ def _pieces(passage: Passage) -> Generator[ChatGenerationChunk, None, None]:
     finally:
         if hasattr(source, "close"):
             source.close()  # cancels the HTTP request now, not when the garbage is collected
+            request.run.closed = True
 
 
 def _perform(steps: Generator[Step, Any, Any]) -> Any:
@@ -607,6 +609,7 @@ async def _aask(passage: Passage, run_manager: AsyncCallbackManagerForLLMRun | N
             return passage.shown_answer()
         finally:
             await source.aclose()
+    passage.run.closed = False
     manager = (
         {"run_manager": run_manager} if _takes(request.model._agenerate, "run_manager") else {}
     )
@@ -628,6 +631,7 @@ async def _apieces(passage: Passage) -> AsyncGenerator[ChatGenerationChunk, None
     finally:
         if hasattr(source, "aclose"):
             await source.aclose()
+            request.run.closed = True
 
 
 async def _aperform(steps: Generator[Step, Any, Any]) -> Any:

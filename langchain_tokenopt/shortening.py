@@ -92,6 +92,13 @@ class _Shortening:
 
         return count_words(text)
 
+    @staticmethod
+    def thinks(request: ModelRequest) -> bool:
+        """Whether the model may write what nobody sees: it thinks before it answers."""
+        from langchain_tokenopt.limits.caps import thinking_room
+
+        return thinking_room(request.model, request.kwargs) != 0
+
 
 @lru_cache(maxsize=256)
 def _word_limit(words: int, max_tokens: int | None) -> WordLimit:

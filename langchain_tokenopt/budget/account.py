@@ -10,6 +10,12 @@ What was billed counts: every attempt that reached the provider is charged; the 
 twice is one. A provider that bills more than was reserved (it counts otherwise than we do) is the
 one thing that no reservation prevents; that part is reported apart, as ``surplus_tokens``, and
 reduces what is left.
+
+Nobody tells what a stream has cost that was cut off. It is charged for what arrived and a margin,
+for what a provider writes until it notices; a provider that never notices writes on up to the
+call's ``max_tokens``. The difference is no secret: it is summed up as ``possible_surplus_tokens``.
+So the bill never exceeds what is spent and that sum, and with ``cancelled="reservation"``, which
+charges all of it, it never exceeds what is spent.
 """
 
 from __future__ import annotations
@@ -57,10 +63,12 @@ LEASE_SECONDS: Final = 900.0
 CANCELLED_MARGIN: Final = 0.25
 """What a provider is taken to have written beyond what arrived of a stream that was cancelled."""
 CANCELLED_LEAST_TOKENS: Final = 32
-"""Least margin, in tokens: about half a second of a fast model."""
+"""Least margin, in tokens: about half a second of a fast model. A provider that stops notices a
+closed connection when it next writes to it, a network's way later (about 0.1 s); with 32 tokens it
+may take five times as long."""
 _NANO: Final = 1_000_000_000
 
-Outcome = Literal["answered", "cancelled", "cached"]
+Outcome = Literal["answered", "counted", "cancelled", "cached"]
 Reason = Literal["total", "share", "cap", "money", "unpriced", "stopped", "store"]
 
 
@@ -133,6 +141,8 @@ class Settlement:
     """Part of the charge that no reservation covered."""
     freed_tokens: int = 0
     """What was held and not used."""
+    possible_surplus_tokens: int = 0
+    """What a call that was cut off may have been billed beyond its charge."""
     estimated: bool = False
     """True when the provider did not say what the call used."""
     repeated: bool = False
@@ -152,6 +162,8 @@ class AgentReport:
     returned_tokens: int
     """What it gave back when it had finished."""
     surplus_tokens: int
+    possible_surplus_tokens: int
+    """What calls that were cut off may have been billed beyond their charge."""
     saved_tokens: int
     """What cached answers would have used."""
     calls: int
@@ -176,6 +188,9 @@ class BudgetReport:
     """What nobody claims."""
     surplus_tokens: int
     """Part of what was spent that no reservation covered: providers counted more than we did."""
+    possible_surplus_tokens: int
+    """What calls that were cut off may have been billed beyond their charge, had their providers
+    written on to the end."""
     saved_tokens: int
     total_nano_usd: int | None
     spent_nano_usd: int
@@ -226,8 +241,11 @@ class TokenBudget:
         on_store_error: When the store cannot be reached, ``"closed"`` refuses reservations,
             ``"open"`` grants them unrecorded; both warn. What was told in the meantime is written
             as soon as the store is back.
+        cancelled: What is charged for a stream that was cut off: ``"margin"``: what arrived and a
+            margin, or ``"reservation"``: all that the provider may have written, so that the bill
+            cannot exceed the account even if the provider never notices.
         cancelled_margin: Part of the received output that is charged on top when a stream was
-            cancelled.
+            cancelled, at least 32 tokens.
         clock: Seconds; by default the time of day with a store, else a monotonic clock. Jumps can
             end a lease early, but never overdraw an account.
 
@@ -261,16 +279,21 @@ class TokenBudget:
         lease_seconds: float = LEASE_SECONDS,
         lapsed: Literal["charge", "release"] = "charge",
         on_store_error: Literal["closed", "open"] = "closed",
+        cancelled: Literal["margin", "reservation"] = "margin",
         cancelled_margin: float = CANCELLED_MARGIN,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        _check_settings(total_tokens, lease_seconds, cancelled_margin, lapsed, on_store_error)
+        _check_settings(total_tokens, lease_seconds, cancelled_margin)
+        _check_choice("lapsed", lapsed, "charge", "release")
+        _check_choice("on_store_error", on_store_error, "closed", "open")
+        _check_choice("cancelled", cancelled, "margin", "reservation")
         self.name = name
         self.run = run
         self._total_tokens = total_tokens
         self._lease = lease_seconds
         self._lapsed = lapsed
         self._on_store_error = on_store_error
+        self._cancelled = cancelled
         self._margin = cancelled_margin
         self._clock = clock or (time.monotonic if store is None else time.time)
         self._alert = BudgetAlert() if alert is None else alert
@@ -452,6 +475,7 @@ class TokenBudget:
         *,
         outcome: Outcome = "answered",
         cost_nano_usd: int | None = None,
+        most_tokens: int | None = None,
     ) -> Settlement:
         """Charge what the call has used and free the rest of its reservation.
 
@@ -459,10 +483,14 @@ class TokenBudget:
             hold: The reservation; settling it again changes nothing.
             usage: ``Usage`` or LangChain's ``UsageMetadata``; ``None`` where the provider did not
                 say: then the whole reservation is charged.
-            outcome: ``"cancelled"`` for a stream that was not read to its end: *usage* is what
-                arrived, and a margin is added, up to the reservation. ``"cached"`` for an answer
-                that a cache gave: nothing is charged, *usage* counts as saved.
+            outcome: ``"counted"`` for an answer that came whole, but whose provider does not report
+                usage: *usage* is our own count. ``"cancelled"`` for a stream that was not read to
+                its end: *usage* is what arrived, and a margin is added, up to the reservation.
+                ``"cached"`` for an answer that a cache gave: nothing is charged, *usage* counts as
+                saved.
             cost_nano_usd: What it cost; when unknown, what was held for it.
+            most_tokens: Where the call's ``max_tokens`` allowed less than was reserved: the most
+                that it can have been billed. It bounds what is charged when that is not known.
 
         Returns:
             What was charged and what became free. While the store cannot be reached, what will be
@@ -470,24 +498,26 @@ class TokenBudget:
         """
         spent = _usage_of(usage)
         self._tell_untold()
+        end = spent, outcome, cost_nano_usd, most_tokens
         try:
-            return self._settle(hold, spent, outcome, cost_nano_usd)
+            return self._settle(hold, *end)
         except (BudgetStoreError, ReenteredError) as error:
-            self._later(lambda: self._settle(hold, spent, outcome, cost_nano_usd), error)
-            charge, estimated = self._charge_for(hold.tokens, spent, outcome)
-            return Settlement(charge, estimated=estimated)
+            self._later(lambda: self._settle(hold, *end), error)
+            most = hold.tokens if most_tokens is None else most_tokens
+            charge, possible, estimated = self._charge_for(most, spent, outcome)
+            return Settlement(charge, possible_surplus_tokens=possible, estimated=estimated)
 
     def _settle(
-        self, hold: Hold, usage: Usage | None, outcome: Outcome, cost: int | None
+        self, hold: Hold, usage: Usage | None, outcome: Outcome, cost: int | None, most: int | None
     ) -> Settlement:
         with self._books as page:
             self._now(page)
             row = page.hold(hold.id)
             if row is None and (hold.recorded or not page.charge_once(f"hold {hold.id}")):
                 return Settlement(0, repeated=True)
-            charge, estimated = self._charge_for(
-                hold.tokens if row is None else row.tokens, usage, outcome
-            )
+            held = hold.tokens if row is None else row.tokens
+            most = held if most is None else min(most, held)
+            charge, possible, estimated = self._charge_for(most, usage, outcome)
             if row is None:
                 row = HoldRow(hold.id, hold.agent, 0, 0, 0.0, "", hold.run_id, charged=0)
             else:
@@ -498,6 +528,8 @@ class TokenBudget:
                 totals.unpriced += cost is None
             covered = _end(totals, line, row, charge, 0 if outcome == "cached" else cost or 0)
             surplus = max(charge - covered, 0)
+            line.possible += possible
+            totals.possible += possible
             line.calls += outcome != "cached"
             line.estimated += estimated
             if outcome == "cached" and usage is not None:
@@ -508,7 +540,7 @@ class TokenBudget:
             events = self._after_charge(page, line, surplus)
         for event in events:
             self._tell(event)
-        return Settlement(charge, surplus, max(covered - charge, 0), estimated)
+        return Settlement(charge, surplus, max(covered - charge, 0), possible, estimated)
 
     def release(self, hold: Hold) -> bool:
         """Free a reservation whose call never reached the provider.
@@ -580,17 +612,28 @@ class TokenBudget:
             self._tell(event)
         return Settlement(usage.total_tokens, usage.total_tokens)
 
-    def _charge_for(self, held: int, usage: Usage | None, outcome: Outcome) -> tuple[int, bool]:
-        """Return what to charge, and whether that is an estimate."""
+    def _charge_for(
+        self, most: int, usage: Usage | None, outcome: Outcome
+    ) -> tuple[int, int, bool]:
+        """Return what to charge, what may come on top, and whether that is an estimate.
+
+        Args:
+            most: The most that the provider was allowed to bill.
+            usage: What is known.
+            outcome: How the call ended.
+        """
         if outcome == "cached":
-            return 0, False
+            return 0, 0, False
         if usage is None:
-            return held, True
-        if outcome == "answered":
-            return usage.total_tokens, False
+            return most, 0, True
+        if outcome in ("answered", "counted"):
+            return usage.total_tokens, 0, outcome == "counted"
+        most = max(most, usage.total_tokens)
+        if self._cancelled == "reservation":
+            return most, 0, True
         share = -int(-usage.output_tokens * self._margin // 1)
-        with_margin = usage.total_tokens + max(share, CANCELLED_LEAST_TOKENS)
-        return max(usage.total_tokens, min(with_margin, held)), True
+        charge = min(usage.total_tokens + max(share, CANCELLED_LEAST_TOKENS), most)
+        return charge, most - charge, True
 
     def _after_charge(self, page: Page, line: Line, surplus: int) -> list[BudgetEvent]:
         totals = page.totals
@@ -1064,6 +1107,7 @@ def _report(name: str, run: str, page: Page) -> BudgetReport:
             available_tokens=arithmetic.room_for(totals, line),
             returned_tokens=line.returned,
             surplus_tokens=line.surplus,
+            possible_surplus_tokens=line.possible,
             saved_tokens=line.saved,
             calls=line.calls,
             denied_calls=line.denied,
@@ -1083,6 +1127,7 @@ def _report(name: str, run: str, page: Page) -> BudgetReport:
         held_tokens=totals.held,
         pool_tokens=max(totals.total_tokens - totals.claimed, 0),
         surplus_tokens=totals.surplus,
+        possible_surplus_tokens=totals.possible,
         saved_tokens=totals.saved,
         total_nano_usd=totals.total_nano_usd,
         spent_nano_usd=totals.spent_nano,
@@ -1122,9 +1167,7 @@ def _nano(usd: Decimal | float | str | None) -> int | None:
     return nano
 
 
-def _check_settings(
-    total_tokens: int, lease_seconds: float, margin: float, lapsed: str, on_store_error: str
-) -> None:
+def _check_settings(total_tokens: int, lease_seconds: float, margin: float) -> None:
     if not isinstance(total_tokens, int) or total_tokens <= 0:
         raise ValueError(
             f"total_tokens must be a whole number above 0, got {total_tokens!r}. "
@@ -1134,10 +1177,12 @@ def _check_settings(
         raise ValueError(f"lease_seconds must be above 0, got {lease_seconds}.")
     if not margin >= 0:
         raise ValueError(f"cancelled_margin must be at least 0, got {margin}. 0.25 means 25 %.")
-    if lapsed not in ("charge", "release"):
-        raise ValueError(f'lapsed must be "charge" or "release", got {lapsed!r}.')
-    if on_store_error not in ("closed", "open"):
-        raise ValueError(f'on_store_error must be "closed" or "open", got {on_store_error!r}.')
+
+
+def _check_choice(name: str, given: str, *choices: str) -> None:
+    if given not in choices:
+        listed = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {listed}, got {given!r}.")
 
 
 def _listed(amounts: Mapping[str, int]) -> str:

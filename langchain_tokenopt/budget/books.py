@@ -50,6 +50,8 @@ class Totals:
     """Sum of all claims."""
     surplus: int = 0
     """Part of ``spent`` that no reservation covered."""
+    possible: int = 0
+    """What calls that were cut off may have been billed beyond their charge."""
     saved: int = 0
     spent_nano: int = 0
     held_nano: int = 0
@@ -108,6 +110,7 @@ class Line:
     spent: int = 0
     held: int = 0
     surplus: int = 0
+    possible: int = 0
     saved: int = 0
     spent_nano: int = 0
     held_nano: int = 0
@@ -348,6 +351,7 @@ def findings(page: Page) -> list[str]:
         "held by reservations": (totals.held, sum(hold.tokens for hold in held)),
         "claimed": (totals.claimed, sum(line.claim for line in lines)),
         "surplus": (totals.surplus, sum(line.surplus for line in lines)),
+        "possible surplus": (totals.possible, sum(line.possible for line in lines)),
         "saved": (totals.saved, sum(line.saved for line in lines)),
         "spent_nano": (totals.spent_nano, sum(line.spent_nano for line in lines)),
         "held_nano": (totals.held_nano, sum(line.held_nano for line in lines)),

@@ -82,6 +82,10 @@ class Shortening(Protocol):
         """Count words as the limit does."""
         ...
 
+    def thinks(self, request: ModelRequest) -> bool:
+        """Whether the model may write what nobody sees: it thinks before it answers."""
+        ...
+
 
 @dataclass(frozen=True)
 class Draft:

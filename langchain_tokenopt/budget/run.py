@@ -107,6 +107,11 @@ class RunReport:
             f"{whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
             f"{whole.held_tokens:,} held, {whole.pool_tokens:,} in the pool"
         )
+        if whole.possible_surplus_tokens:
+            lines.append(
+                f"up to {whole.possible_surplus_tokens:,} more, if providers wrote on when answers "
+                f"had been cut off"
+            )
         lines += [
             f"{agent} called {', '.join(models)} without a stage: charged, never shortened"
             for agent, models in self.unstaged_models.items()
@@ -202,6 +207,7 @@ class BudgetRun:
             alert=alert,
             sinks=[teller],
             on_store_error=on_store_error,
+            cancelled=plan.cancelled,
         )
         if kept:
             _accounts[key] = account, teller

@@ -11,15 +11,18 @@ from langchain_core.outputs import ChatGeneration
 
 from langchain_tokenopt.budget.account import Denial, Hold
 from langchain_tokenopt.budget.demand import (
+    cap_of,
     correction_for,
     input_tokens_of,
     made_up_answer,
+    thinking_tokens,
     with_cap,
 )
 from langchain_tokenopt.budget.ladder import FINAL, Demand, Draft, Shortening, climb, provider_of
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.unstaged import is_unknown_end
 from langchain_tokenopt.messages import append_to_last_user
+from langchain_tokenopt.reported import written
 from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Trip
 from langchain_tokenopt.tokens import counter_for, model_name_of
 from langchain_tokenopt.usage import Usage, attribution_of
@@ -121,8 +124,26 @@ class PlanStage:
             sent = correction_for(request.model).applied(counted, exact=exact)
         times = request.kwargs.get("n") or getattr(request.model, "n", None) or 1
         request, _ = with_cap(request, max(1, (hold.tokens - sent) // times))
+        cap = cap_of(request)
+        most = hold.tokens if cap is None else min(hold.tokens, sent + cap * times)
+        paid = _Paid(run, agent, hold, counted, sent, most)
         trip_type = _WatchingTrip if limit is not None or request.streaming else _BudgetTrip
-        return trip_type(request, self.lent, draft, run, agent, hold, counted, limit)
+        return trip_type(request, self.lent, draft, paid, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paid:
+    """What was paid in advance for a call."""
+
+    run: BudgetRun
+    agent: str
+    hold: Hold
+    counted: int
+    """Its input as we count it."""
+    sent: int
+    """Its input as the provider may count it."""
+    most: int
+    """The most that the provider can bill: the input, and what ``max_tokens`` allows."""
 
 
 class _BudgetTrip(Trip):
@@ -133,34 +154,25 @@ class _BudgetTrip(Trip):
         request: ModelRequest,
         lent: Shortening | None,
         draft: Draft,
-        run: BudgetRun,
-        agent: str,
-        hold: Hold,
-        counted: int,
+        paid: _Paid,
         limit: Trip | None,
     ) -> None:
         super().__init__(request)
         self._lent = lent
         self._draft = draft
-        self._run = run
-        self._agent = agent
-        self._hold = hold
-        self._counted = counted
+        self._paid = paid
         self._limit = limit
         self._received_before = len(request.run.received)
 
     def close(self, answer: Answer) -> Answer:
         """Charge what the answer has used."""
         usage = self._reported(answer)
-        account = self._run.account
-        if usage is None or self.request.run.stopped:
-            arrived = Usage(self._counted, self._arrived(answer))
-            if usage is not None:  # Anthropic tells the input with the first piece
-                arrived = Usage(usage.input_tokens, max(usage.output_tokens, arrived.output_tokens))
-            stopped = self.request.run.stopped
-            account.settle(self._hold, arrived, outcome="cancelled" if stopped else "answered")
+        if self.request.run.stopped:
+            self._settle_cut(self._written(answer, usage))
+        elif usage is None:
+            self._settle_counted(self._written(answer, usage))
         else:
-            account.settle(self._hold, usage, cost_nano_usd=self._cost(usage))
+            self._paid.run.account.settle(self._paid.hold, usage, cost_nano_usd=self._cost(usage))
             self._learn(usage)
         if self._limit is not None:
             closed = self._limit.close(answer)
@@ -169,18 +181,49 @@ class _BudgetTrip(Trip):
 
     def failed(self, error: BaseException) -> None:
         """Charge what arrived of a call that brought no answer; free what was never sent."""
-        run, account = self._run, self._run.account
+        run, account = self._paid.run, self._paid.run.account
         run.note_failure()
         received = self._text()
         if received or not isinstance(error, Exception):
             tokens = counter_for(self.request.model).count(received).tokens
-            account.settle(self._hold, Usage(self._counted, tokens), outcome="cancelled")
+            self._settle_cut(Usage(self._paid.sent, tokens))
         elif is_unknown_end(error):
-            account.settle(self._hold, None)
+            account.settle(self._paid.hold, None, most_tokens=self._paid.most)
         else:
-            account.release(self._hold)
+            account.release(self._paid.hold)
         if self._limit is not None:
             self._limit.failed(error)
+
+    def _settle_cut(self, arrived: Usage) -> None:
+        """Charge a call that was cut off.
+
+        Where the stream was closed, what arrived and a margin. Where it was not, or where there was
+        no stream, the provider writes on to the end for all we know; and where the model thinks,
+        most of what it writes does not arrive. Then all that ``max_tokens`` allows is charged.
+        """
+        is_seen = self.request.run.closed and not self._thinks
+        self._paid.run.account.settle(
+            self._paid.hold,
+            arrived if is_seen else None,
+            outcome="cancelled",
+            most_tokens=max(self._paid.most, arrived.total_tokens),
+        )
+
+    def _settle_counted(self, counted: Usage) -> None:
+        """Charge a whole answer that its provider has said nothing about."""
+        self._paid.run.account.settle(
+            self._paid.hold,
+            None if self._thinks else counted,
+            outcome="counted",
+            most_tokens=self._paid.most,
+        )
+
+    @property
+    def _thinks(self) -> bool:
+        """Whether the model writes what does not arrive."""
+        if thinking_tokens(self.request):
+            return True
+        return self._lent is not None and self._lent.thinks(self.request)
 
     def _reported(self, answer: Answer) -> Usage | None:
         """Return what the provider said; several generations share one bill."""
@@ -191,27 +234,31 @@ class _BudgetTrip(Trip):
         usages = [Usage.from_metadata(usage) for usage in told if "input_tokens" in usage]
         return max(usages, key=lambda usage: usage.total_tokens, default=None)
 
-    def _arrived(self, answer: Answer) -> int:
+    def _written(self, answer: Answer, reported: Usage | None) -> Usage:
         """Count what came, before any stage cut it."""
-        text = self._text() or "".join(g.message.text for g in answer.result.generations)
-        return counter_for(self.request.model).count(text).tokens
+        text = self._text() or "".join(written(g.message) for g in answer.result.generations)
+        tokens = counter_for(self.request.model).count(text).tokens
+        if reported is None:
+            return Usage(self._paid.sent, tokens)
+        # Anthropic tells the input with the first piece.
+        return Usage(reported.input_tokens, max(reported.output_tokens, tokens))
 
     def _text(self) -> str:
         return "".join(self.request.run.received[self._received_before :])
 
     def _cost(self, usage: Usage) -> int | None:
         model = self.request.model
-        if self._run.plan.total_usd is None:
+        if self._paid.run.plan.total_usd is None:
             return None
-        return self._run.cost_of(
+        return self._paid.run.cost_of(
             model_name_of(model), provider_of(model), usage.input_tokens, usage.output_tokens
         )
 
     def _learn(self, usage: Usage) -> None:
-        model, run = self.request.model, self._run
-        correction_for(model).learn(counted=self._counted, reported=usage.input_tokens)
-        run.forecaster.observe(
-            self._agent,
+        model, paid = self.request.model, self._paid
+        correction_for(model).learn(counted=paid.counted, reported=usage.input_tokens)
+        paid.run.forecaster.observe(
+            paid.agent,
             usage.output_tokens,
             model=model_name_of(model),
             input_tokens=usage.input_tokens,
@@ -224,7 +271,7 @@ class _BudgetTrip(Trip):
         words = self._draft.words
         if words is not None and self._lent is not None and not answer.message.tool_calls:
             shown = self._lent.count_words(answer.message.text)
-            self._run.note_words(self._agent, kept=shown <= words)
+            self._paid.run.note_words(self._paid.agent, kept=shown <= words)
         if not self._draft.rungs:
             return answer
         generations: list[Any] = []

@@ -34,7 +34,7 @@ from langchain_tokenopt.budget.books import HoldRow, Line, ReenteredError, Total
 
 __all__ = ["SqliteBooks", "accounts_in", "path_of"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x746F6B62  # "tokb"
 _BUSY_SECONDS: Final = 10.0
 """How long to try before the file counts as unreachable."""

@@ -84,6 +84,9 @@ class _Call:
     agent: str
     model: str
     counted: int
+    """Its input as we count it."""
+    sent: int
+    """Its input as the provider may count it."""
     received: list[str] = field(default_factory=list)
 
 
@@ -177,7 +180,7 @@ class UnstagedCalls(BaseCallbackHandler):
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
         with self._lock:
-            self._calls[run_id] = _Call(hold, agent, model, start.counted.tokens)
+            self._calls[run_id] = _Call(hold, agent, model, start.counted.tokens, sent)
         self._watch_task(run_id)
 
     def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
@@ -235,11 +238,13 @@ class UnstagedCalls(BaseCallbackHandler):
             self._run.account.settle(call.hold, usage, outcome="cached")
             return
         if usage is None:
-            usage = Usage(call.counted, self._count(call, generations))
+            usage = Usage(call.sent, self._count(call, generations))
+            self._run.account.settle(call.hold, usage, outcome="counted")
         else:
             correction_for(call.model).learn(counted=call.counted, reported=usage.input_tokens)
+            cost = self._run.cost_of(call.model, None, usage.input_tokens, usage.output_tokens)
+            self._run.account.settle(call.hold, usage, cost_nano_usd=cost)
         self._run.forecaster.observe(call.agent, usage.output_tokens, model=call.model)
-        self._settle(call, usage)
 
     def on_llm_error(
         self,
@@ -249,16 +254,19 @@ class UnstagedCalls(BaseCallbackHandler):
         response: LLMResult | None = None,
         **kwargs: Any,
     ) -> None:
-        """Charge what arrived, with a margin; free the reservation of what was never sent."""
+        """Charge what arrived, with a margin; free the reservation of what was never sent.
+
+        A call that was given up without a stream is charged in full: its provider writes on.
+        """
         call = self._pop(run_id)
         if call is None:
             return
         self._run.note_failure()
         generations = response.generations[0] if response and response.generations else []
-        if call.received or generations or not isinstance(error, Exception):
-            usage = Usage(call.counted, self._count(call, generations))
+        if call.received or generations or isinstance(error, GeneratorExit):
+            usage = Usage(call.sent, self._count(call, generations))
             self._run.account.settle(call.hold, usage, outcome="cancelled")
-        elif is_unknown_end(error):
+        elif is_unknown_end(error) or not isinstance(error, Exception):
             self._run.account.settle(call.hold, None)
         else:
             self._run.account.release(call.hold)
@@ -272,10 +280,6 @@ class UnstagedCalls(BaseCallbackHandler):
             written(getattr(generation, "message", generation.text)) for generation in generations
         )
         return counter_for(call.model).count(text).tokens
-
-    def _settle(self, call: _Call, usage: Usage) -> None:
-        cost = self._run.cost_of(call.model, None, usage.input_tokens, usage.output_tokens)
-        self._run.account.settle(call.hold, usage, cost_nano_usd=cost)
 
 
 def is_unknown_end(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tokenopt.stage import ModelRequest
 from langchain_tokenopt.tokens import model_name_of
 
-__all__ = ["is_structured", "may_call_tools", "with_cap"]
+__all__ = ["is_structured", "may_call_tools", "thinking_room", "with_cap"]
 
 _CAP_NAMES: Final = (
     "max_tokens",  # LangChain's standard name; ChatOpenAI sends it as max_completion_tokens
@@ -31,7 +31,7 @@ def with_cap(request: ModelRequest, tokens: int) -> tuple[Mapping[str, Any], int
     where thinking of unknown length counts as output, since it would use the cap up. The second
     value is ``None`` when the cap is not ours.
     """
-    room = _thinking_tokens(request.model, request.kwargs)
+    room = thinking_room(request.model, request.kwargs)
     name = _cap_name(request.model, request.kwargs)
     if room is None or name is None:
         return request.kwargs, None
@@ -70,7 +70,7 @@ _NO_THINKING: Final = ("none", "disabled", "off")
 _FIELDS: Final = ("reasoning_effort", "reasoning", "thinking", "thinking_level", "thinking_config")
 
 
-def _thinking_tokens(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int | None:
+def thinking_room(model: BaseChatModel, kwargs: Mapping[str, Any]) -> int | None:
     """Return how many tokens of thinking a cap must leave room for; ``None`` when unknown."""
     name = model_name_of(model).lower()
     budget = kwargs.get("thinking_budget", getattr(model, "thinking_budget", None))

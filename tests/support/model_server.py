@@ -76,6 +76,8 @@ class Reply:
     service_tier: str | None = None
     status: int = 200
     """Anything else is an error with ``text`` as its message."""
+    writes_on: bool = False
+    """A stream is billed to its end, also when the client has gone away."""
     breaks_after: int | None = None
     """Drop the connection after so many words of a stream."""
     pace_seconds: float | None = None
@@ -109,6 +111,8 @@ class StreamLog:
     turn: Turn
     billed: list[Usage]
     """Where the bill goes."""
+    writes_on: bool = False
+    """Whether its end is billed even if nobody reads it."""
     written: int = 0
     """Words written so far."""
     completed: bool = False
@@ -128,7 +132,8 @@ class StreamLog:
     def end(self) -> None:
         """Charge for what was written."""
         turn = self.turn
-        self.billed.append(turn.billed if self.completed else turn.billed_after(self.written))
+        is_whole = self.completed or self.writes_on
+        self.billed.append(turn.billed if is_whole else turn.billed_after(self.written))
         self.over.set()
 
     async def ended(self) -> Self:
@@ -282,7 +287,7 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
         if not request.streamed:
             billed.append(turn.billed)
             return JSONResponse(wire.whole(turn))
-        log = StreamLog(turn, billed)
+        log = StreamLog(turn, billed, reply.writes_on)
         streams.append(log)
         pace = server.pace_seconds if reply.pace_seconds is None else reply.pace_seconds
         events = _written(wire.events(turn, body), log, pace, reply.breaks_after)

@@ -96,7 +96,7 @@ def test_a_later_version_is_left_alone(path):
         file.execute("PRAGMA user_version = 9")
     file.close()
 
-    with pytest.raises(BudgetStoreError, match=r"version 9 .* reads version 1"):
+    with pytest.raises(BudgetStoreError, match=r"version 9 .* reads version 2"):
         TokenBudget(1_000, store=path)
 
 

@@ -1,0 +1,172 @@
+"""Answers that are cut off: what their providers may bill, and what the account knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+
+from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.model import optimize
+from tests.support.fakes import FakeAnswer, FakeChat, fake_chat
+from tests.support.model_server import ModelServer, Reply
+
+PROSE = "The price rose again in spring and nobody on the desk knew the reason for it. "
+
+
+def _billed(server: ModelServer) -> int:
+    return sum(usage.total_tokens for usage in server.billed)
+
+
+def _spend_all(model: Any, plan: BudgetPlan) -> Any:
+    """Ask until the budget answers in the model's place."""
+    with plan.run() as run:
+        for _ in range(40):
+            model.invoke("Report on the market.")
+    return run.report()
+
+
+def test_what_providers_may_have_written_on_is_no_secret(model_server: ModelServer) -> None:
+    """A provider that never notices a cut bills no more than what is spent and what is told."""
+    model_server.answer = lambda request: Reply(text=PROSE * 60, writes_on=True)
+    plan = BudgetPlan(total_tokens=3_000, agents={"default": {"words": 60}})
+    report = _spend_all(optimize(model_server.chat_openai(), plan), plan)
+    account = report.account
+
+    assert account.spent_tokens < _billed(model_server)
+    assert _billed(model_server) <= account.spent_tokens + account.possible_surplus_tokens
+    assert account.possible_surplus_tokens == (
+        report.agents["default"].account.possible_surplus_tokens
+    )
+    assert f"up to {account.possible_surplus_tokens:,} more" in str(report)
+
+
+def test_by_option_no_provider_can_bill_more_than_the_account(model_server: ModelServer) -> None:
+    """All that ``max_tokens`` allowed is charged, so that the bill stays within the total."""
+    model_server.answer = lambda request: Reply(text=PROSE * 60, writes_on=True)
+    plan = BudgetPlan(
+        total_tokens=3_000, agents={"default": {"words": 60}}, cancelled="reservation"
+    )
+    account = _spend_all(optimize(model_server.chat_openai(), plan), plan).account
+
+    assert 1_500 < _billed(model_server) <= account.spent_tokens <= 3_000
+    assert (0, 0) == (account.possible_surplus_tokens, account.surplus_tokens)
+
+
+def test_a_provider_that_notices_is_charged_with_a_margin(model_server: ModelServer) -> None:
+    """A little above the bill, and far below the reservation, so that the budget can be used."""
+    model_server.answer = lambda request: Reply(text=PROSE * 60, pace_seconds=0.0005)
+    plan = BudgetPlan(total_tokens=30_000, agents={"default": {"words": 60}})
+    with plan.run() as run:
+        for _ in range(5):
+            optimize(model_server.chat_openai(), plan).invoke("Report on the market.")
+    spent = run.report().account.spent_tokens
+
+    assert _billed(model_server) <= spent <= _billed(model_server) + 5 * 40
+
+
+def test_no_more_is_charged_than_the_call_allowed(model_server: ModelServer) -> None:
+    """The call's own ``max_tokens`` bounds what is unknown, not what was held beyond it."""
+    model_server.answer = lambda request: Reply(text=PROSE * 60, pace_seconds=0.001)
+    plan = BudgetPlan(total_tokens=30_000, cancelled="reservation")
+    with plan.run() as run:
+        stream = optimize(model_server.chat_openai(max_tokens=100), plan).stream("Report on it.")
+        next(stream)
+        stream.close()
+
+    assert 100 < run.report().account.spent_tokens < 120
+
+
+async def test_a_cancelled_call_without_a_stream_is_charged_in_full() -> None:
+    """Nobody can see it stop: its provider writes to the end."""
+    plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=500)
+    spent = []
+    for model in (optimize(fake_chat("_agenerate", delay_seconds=5), plan), None):
+        with plan.run() as run:
+            task = asyncio.create_task(
+                (model or fake_chat("_agenerate", delay_seconds=5)).ainvoke("Hello")
+            )
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.sleep(0)
+        spent.append(run.report().account.spent_tokens)
+
+    assert all(500 < tokens < 550 for tokens in spent)
+
+
+async def test_a_cancelled_stream_is_charged_for_what_came() -> None:
+    """Its connection was closed before anything else was written."""
+    plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=500)
+    model = optimize(fake_chat("_astream", delay_seconds=0.02), plan)
+
+    async def read() -> None:
+        async for _ in model.astream("Hello"):
+            pass
+
+    with plan.run() as run:
+        task = asyncio.create_task(read())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert run.report().account.spent_tokens < 60
+
+
+class _Endless:
+    """A stream that cannot be closed."""
+
+    def __iter__(self) -> _Endless:
+        return self
+
+    def __next__(self) -> ChatGenerationChunk:
+        return ChatGenerationChunk(message=AIMessageChunk(content="word "))
+
+
+class _Unclosable(FakeChat):
+    max_tokens: int | None = None
+
+    def _stream(self, *_: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        return _Endless()
+
+
+def test_a_stream_that_cannot_be_closed_is_charged_in_full() -> None:
+    """Its provider has no way to notice."""
+    plan = BudgetPlan(total_tokens=10_000, agents={"default": {"words": 20}})
+    with plan.run() as run:
+        optimize(_Unclosable(max_tokens=400), plan).invoke("Hello")
+
+    assert 60 < run.report().account.spent_tokens
+    assert 0 == run.report().account.possible_surplus_tokens
+
+
+@pytest.mark.parametrize(("name", "is_full"), [("o4-mini", True), ("gpt-4.1-mini", False)])
+def test_thinking_does_not_arrive_and_is_charged_all_the_same(
+    model_server: ModelServer, name: str, is_full: bool
+) -> None:
+    """What a thinking model wrote is not what was seen, so all that it may have written counts."""
+    model_server.answer = lambda request: Reply(text=PROSE * 60, pace_seconds=0.001)
+    plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=600)
+    with plan.run() as run:
+        stream = optimize(model_server.chat_openai(model=name), plan).stream("Report on it.")
+        next(stream)
+        stream.close()
+
+    assert is_full == (run.report().account.spent_tokens > 600)
+
+
+def test_an_answer_without_reported_usage_is_counted_and_flagged() -> None:
+    """It came whole, so it can be counted; the report says that it is an estimate."""
+    plan = BudgetPlan(total_tokens=10_000)
+    model = fake_chat(answers=[FakeAnswer("One two three.")] * 2)
+    with plan.run() as run:
+        optimize(model, plan).invoke("Hello")
+        model.invoke("Hello")
+    line = run.report().agents["default"].account
+
+    assert (2, 2) == (line.calls, line.estimated_calls)
+    assert 20 < line.spent_tokens < 60
