@@ -105,11 +105,10 @@ def labels_in(metadata: Mapping[str, Any]) -> Labels:
     )
 
 
-@lru_cache(maxsize=8_192)
 def question_of(
     prompt: str, llm_string: str, namespace: str, labels: Labels, context: Context
 ) -> Question:
-    """Read a request as LangChain hands it to a cache. The last 8,192 are remembered.
+    """Read a request as LangChain hands it to a cache. Short ones are remembered.
 
     Raises:
         UnkeyableError: If the settings name a class or object whose content is not visible: two
@@ -119,6 +118,13 @@ def question_of(
         >>> question_of("What is up?", "fake", "default", (), "exact").text
         'What is up?'
     """
+    read = _read_before if len(prompt) <= _SHORT else _read
+    return read(prompt, llm_string, namespace, labels, context)
+
+
+def _read(
+    prompt: str, llm_string: str, namespace: str, labels: Labels, context: Context
+) -> Question:
     settings = _settings_hash(llm_string)
     messages = _messages_in(prompt)
     if messages is None:
@@ -133,6 +139,11 @@ def question_of(
         return _question(scope, forms, None, why)
     scope = _hash("chat", namespace, labels, settings, _compared(messages, forms, last, context))
     return _question(scope, forms[last:], text, why)
+
+
+_SHORT = 10_000
+"""Characters up to which a prompt is remembered: 4,096 times an image would fill the memory."""
+_read_before = lru_cache(maxsize=4_096)(_read)
 
 
 def normalised(text: str) -> str:
@@ -158,9 +169,20 @@ _NOT = re.compile(r"(?<=\w)n't\b")
 
 def _question(scope: bytes, said: Any, text: str | None, why: str) -> Question:
     exact = _hash(scope.hex(), said)
+    if text is not None and not why and not _is_unicode(text):
+        why = "the question is not valid Unicode"
     if text is None or why:
         return Question(exact, scope, exact, None, why or "no text")
     return Question(exact, scope, near_hash(scope, text), text)
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether *text* can be written at all: JSON may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def near_hash(scope: bytes, text: str) -> bytes:
@@ -286,7 +308,7 @@ def _settings_hash(llm_string: str) -> str:
     if mark and head.startswith("{"):
         try:
             settings = json.loads(head)
-        except ValueError:
+        except (ValueError, RecursionError):
             settings = None
         if isinstance(settings, dict) and isinstance(settings.get("kwargs"), dict):
             kwargs = settings["kwargs"]
@@ -294,4 +316,5 @@ def _settings_hash(llm_string: str) -> str:
             settings.pop("name", None)
             settings.pop("graph", None)
             head = json.dumps(settings, sort_keys=True)
-    return hashlib.blake2b(f"{head}{mark}{tail}".encode(), digest_size=16).hexdigest()
+    text = f"{head}{mark}{tail}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -10,11 +10,13 @@ in the embedder, the file or a sink is a miss with one warning.
 from __future__ import annotations
 
 import heapq
+import os
 import random
 import sqlite3
 import threading
 import time
 import warnings
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -96,6 +98,9 @@ _SKIPS: dict[str, Callable[[str], bool]] = {
     "now": is_about_now,
     "action": is_action,
 }
+_RESTING_SECONDS = 2.0
+_RESTING_FACTOR = 20.0
+"""After a failed write none is tried for so long, or so many times what it took: see ``_rest``."""
 _LABELS: ContextVar[Labels] = ContextVar("tokenopt_cache_labels", default=())
 
 
@@ -246,7 +251,9 @@ class SemanticCache(BaseCache):
             rng=random.Random(seed),
         )
         self._eviction: Eviction = eviction
+        self._flight_seconds = flight_seconds
         self._flights = Flights(flight_seconds)
+        self._no_writing_before = 0.0
         self._lock = threading.RLock()
         self._counts: Counter[str] = Counter()
         self._misses: Counter[str] = Counter()
@@ -259,8 +266,25 @@ class SemanticCache(BaseCache):
         self._forget_entries()
         self._store = CacheStore(path, embedder=embedder_fingerprint(self._embedder.embeddings))
         with self._lock:
-            self._refresh()
-            self._decision.restore(self._store.evidence())
+            try:
+                self._load()
+            except sqlite3.DatabaseError as error:
+                self._store.start_anew(error)
+                self._forget_entries()
+                self._load()
+        _FORKABLE.add(self)
+
+    def _load(self) -> None:
+        self._refresh()
+        self._decision.restore(self._store.evidence())
+
+    def _after_fork(self) -> None:
+        """Start anew in a child process: another thread may have held the lock, for ever now."""
+        self._lock = threading.RLock()
+        self._flights = Flights(self._flight_seconds)
+        if self._store.path is not None:
+            self._store.rewind()
+            self._forget_entries()
 
     def _forget_entries(self) -> None:
         self._policy = policy_named(self._eviction, self.max_entries)
@@ -314,6 +338,7 @@ class SemanticCache(BaseCache):
             self._pending.clear()
             self._served.clear()
             self._unwritten_hits.clear()
+            self._unwritten_labels = 0
             self._decision.forget()
         self._flights.end_all()
 
@@ -400,7 +425,7 @@ class SemanticCache(BaseCache):
     ) -> Question | None:
         """Read a request; ``None``, and counted, when it cannot be told from others."""
         try:
-            if self.require_scope and not any(value for _, value in labels):
+            if self.require_scope and not _says_whose(labels):
                 reason = "no scope"
             else:
                 return question_of(prompt, llm_string, self.namespace, labels, self._context)
@@ -451,9 +476,7 @@ class SemanticCache(BaseCache):
             tokens = _tokens_of(found or ())
             try:
                 sink.record(
-                    Saving(
-                        stage=self.name, tokens_before=tokens, tokens_after=0, observed=observed
-                    )
+                    Saving(stage=self.name, tokens_before=tokens, tokens_after=0, observed=observed)
                 )
             except Exception as error:  # noqa: BLE001  sinks are the caller's code
                 self._warn("sink", f"A sink failed: {type(error).__name__}: {error}.")
@@ -545,7 +568,8 @@ class SemanticCache(BaseCache):
                 f"{self._index.dimension}"
             )
         found = self._index.search(scope, vector, NEIGHBOURS)
-        if not found or found[0][1] < MIN_COSINE:
+        least = MIN_COSINE if self.min_similarity is None else self.min_similarity
+        if not found or found[0][1] < min(MIN_COSINE, least):
             return []
         return [
             Neighbour(entry, cosine, self._entries[entry].answer)
@@ -577,9 +601,16 @@ class SemanticCache(BaseCache):
         if answers is not None:
             self._decoded.move_to_end(entry)
             return answers
-        answers = self._store.answers(entry)
+        try:
+            answers = self._store.answers(entry)
+        except sqlite3.OperationalError:  # locked, perhaps: the entry is not to blame
+            raise
+        except sqlite3.DatabaseError:
+            self._leave_out(entry)
+            raise
         if answers is None:
-            self._drop(entry)
+            self._leave_out(entry)
+            self._beside(self._store.remove, [entry])
             return None
         self._remember_decoded(entry, answers)
         return answers
@@ -600,14 +631,14 @@ class SemanticCache(BaseCache):
         if self.ttl is not None and self.sliding_ttl:
             self._extend(known)
         if self._unwritten_hits.total() >= _HITS_PER_WRITE:
-            self._write_hits()
+            self._beside(self._write_hits)
         return [_fresh_copy(answer, entry) for answer in answers]
 
     def _extend(self, entry: _Entry) -> None:
         assert self.ttl is not None
         entry.expires = self._clock() + self.ttl
         heapq.heappush(self._expiries, (entry.expires, entry.id))
-        self._store.extend_expiry(entry.id, entry.expires)
+        self._beside(self._store.extend_expiry, entry.id, entry.expires)
 
     # --- storing
 
@@ -623,16 +654,11 @@ class SemanticCache(BaseCache):
         self._flights.give_up(question.exact, claim)
 
     def _keep(self, question: Question, answers: list[Generation]) -> None:
-        reason = why_not_stored(answers, tool_calls=self.cache_tool_calls)
-        if not reason and question.text is not None:
-            reason = next((k for k, applies in self._skip.items() if applies(question.text)), "")
-        try:
-            packed = b"" if reason else pack(answers)
-        except (TypeError, ValueError) as error:
-            reason = "not serialisable"
-            self._warn(reason, f"An answer is not cached: {error}.")
-        if reason:
-            self._not_stored[reason] += 1
+        if time.monotonic() < self._no_writing_before:
+            self._count_not_stored("file failed")
+            return
+        packed = self._packed(question, answers)
+        if packed is None:
             return
         with self._lock:
             sight = self._pending.pop(question.exact, None)
@@ -647,16 +673,56 @@ class SemanticCache(BaseCache):
             self._learn(sight, same)
             self._insert(question, sight.vector, packed, answers, same)
 
+    def _packed(self, question: Question, answers: Sequence[Generation]) -> bytes | None:
+        """Return answers as they are stored; ``None``, and counted, if they are not to be."""
+        reason = why_not_stored(answers, tool_calls=self.cache_tool_calls)
+        if not reason and question.text is not None:
+            reason = next((k for k, applies in self._skip.items() if applies(question.text)), "")
+        if not reason:
+            try:
+                return pack(answers)
+            # What providers and callers put into messages is foreign: anything may refuse.
+            except Exception as error:  # noqa: BLE001
+                reason = "not serialisable"
+                self._warn(reason, f"An answer is not cached: {type(error).__name__}: {error}.")
+        self._count_not_stored(reason)
+        return None
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Change file and memory together: if the file refuses, memory follows it."""
         with self._lock:
+            began, has_begun = time.monotonic(), False
             try:
                 with self._store.transaction():
+                    has_begun = True
                     yield
-            except BaseException:
-                self._reload()
+            except BaseException as error:
+                if has_begun:
+                    self._reload()
+                if isinstance(error, sqlite3.Error):
+                    self._rest(time.monotonic() - began)
                 raise
+
+    def _beside(self, write: Callable[..., None], *args: Any) -> None:
+        """Write what an answer does not depend on; a file that fails does not cost a hit."""
+        if time.monotonic() < self._no_writing_before:
+            return
+        began = time.monotonic()
+        try:
+            write(*args)
+        except sqlite3.Error as error:
+            self._rest(time.monotonic() - began)
+            self._warn("file", f"The cache file failed: {error}. Counts are not written.")
+
+    def _rest(self, took: float) -> None:
+        """Do not write for a while.
+
+        Nobody is answered while a write waits for another process, or while memory is made to
+        follow a full disk; so that at most a twentieth of the time is spent on it.
+        """
+        pause = max(_RESTING_SECONDS, _RESTING_FACTOR * took)
+        self._no_writing_before = time.monotonic() + pause
 
     def _agreeing(self, sight: _Sight, answers: list[Generation]) -> int | None:
         """Return the answer number of the nearest neighbour that was given the same answer."""
@@ -757,9 +823,15 @@ class SemanticCache(BaseCache):
         while self._expiries and self._expiries[0][0] <= now:
             _, entry = heapq.heappop(self._expiries)
             known = self._entries.get(entry)
-            if known is not None and known.expires is not None and known.expires <= now:
-                self._counts["expired"] += 1
-                self._drop(entry)
+            if known is None or known.expires is None or known.expires > now:
+                continue
+            if self.sliding_ttl:  # another process may have served it, and so prolonged its life
+                known.expires = self._store.expiry_of(entry) or known.expires
+                if known.expires > now:
+                    heapq.heappush(self._expiries, (known.expires, entry))
+                    continue
+            self._counts["expired"] += 1
+            self._drop(entry)
 
     def _drop(self, entry: int) -> None:
         """Delete an entry from the file and from memory."""
@@ -861,18 +933,20 @@ class SemanticCache(BaseCache):
             1
         """
         labels, stored = self._labels(), 0
-        waiting: list[tuple[Question, bytes, int]] = []
+        waiting: dict[bytes, tuple[Question, bytes, int]] = {}
         for prompt, llm_string, answers in items:
-            question = self._question(prompt, llm_string, labels)
-            reason = why_not_stored(answers, tool_calls=self.cache_tool_calls)
-            if question is None or reason:
-                self._not_stored[reason or "unkeyable"] += 1
+            question = self._question(prompt, llm_string, labels, counted=False)
+            if question is None:
+                self._count_not_stored("no scope" if self.require_scope else "unkeyable")
                 continue
-            waiting.append((question, pack(answers), _tokens_of(answers)))
+            packed = self._packed(question, answers)
+            if packed is None:
+                continue
+            waiting[question.exact] = question, packed, _tokens_of(answers)
             if len(waiting) == batch:
-                stored += self._insert_many(waiting)
-                waiting = []
-        return stored + (self._insert_many(waiting) if waiting else 0)
+                stored += self._insert_many(list(waiting.values()))
+                waiting = {}
+        return stored + (self._insert_many(list(waiting.values())) if waiting else 0)
 
     def _insert_many(self, waiting: Sequence[tuple[Question, bytes, int]]) -> int:
         texts = {
@@ -955,9 +1029,13 @@ class SemanticCache(BaseCache):
         Raises:
             EmbeddingFailedError: If the embedder fails.
         """
+        with self._lock:
+            self._refresh()
         if llm_string is None:
             question = Question(b"", b"", b"", prompt)
             scopes = {entry.scope for entry in list(self._entries.values())}
+        elif self.require_scope and not _says_whose(self._labels()):
+            return Explanation(False, "The request is in no scope, and one is required.")
         else:
             try:
                 question = question_of(
@@ -1089,10 +1167,10 @@ class SemanticCache(BaseCache):
         self.close()
 
     def _write_hits(self) -> None:
-        hits, self._unwritten_hits = self._unwritten_hits, Counter()
-        if hits:
+        if self._unwritten_hits:
             with self._store.transaction():
-                self._store.count_hits(hits.items())
+                self._store.count_hits(self._unwritten_hits.items())
+            self._unwritten_hits = Counter()
 
     def _write_labels(self) -> None:
         fresh, self._unwritten_labels = self._unwritten_labels, 0
@@ -1134,10 +1212,28 @@ class SemanticCache(BaseCache):
         with self._lock:
             self._misses[reason] += 1
 
+    def _count_not_stored(self, reason: str) -> None:
+        with self._lock:
+            self._not_stored[reason] += 1
+
     def _warn(self, kind: str, text: str) -> None:
-        if kind not in self._warned:
+        with self._lock:
+            is_first = kind not in self._warned
             self._warned.add(kind)
+        if is_first:
             warnings.warn(f"{text} This is not mentioned again.", TokenOptWarning, stacklevel=4)
+
+
+_FORKABLE: weakref.WeakSet[SemanticCache] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for cache in list(_FORKABLE):
+        cache._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Miss(Trip):
@@ -1158,6 +1254,11 @@ class _Miss(Trip):
 
     def failed(self, error: BaseException) -> None:
         self._cache._abandon(self._question, self._claim)
+
+
+def _says_whose(labels: Labels) -> bool:
+    """Whether there is a label; an empty user name is none."""
+    return any(value for _, value in labels)
 
 
 def _skips_named(kinds: Iterable[str]) -> dict[str, Callable[[str], bool]]:

@@ -88,11 +88,19 @@ CREATE TABLE evidence (
     observations TEXT NOT NULL
 );
 """
+_NAMES = {"setting", "entry", "removed", "entry_removed", "evidence"}
 _KEPT_REMOVALS = 100_000
+_OPENING_SECONDS = 5
+_WRITING_SECONDS = 2
+"""How long to wait for other processes: while one waits to write, nobody else is answered."""
 
 
 class CacheFileError(TokenOptError):
     """A cache file that cannot be used with these settings; the message says what to do."""
+
+
+class _DamagedError(sqlite3.DatabaseError):
+    """A file that SQLite can read, but that lacks what a cache file has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,26 +241,30 @@ class CacheStore:
         self._process = os.getpid()
         self._seen_version = 0
         self._seen_entry = 0
-        self._seen_removal = 0
+        self._seen_removal = -1
+        self._removed_since = 0
+        self._inherited: list[sqlite3.Connection] = []
         self._database = self._open()
-        self.salt = bytes.fromhex(self._setting("salt"))
 
     # --- opening
 
     def _open(self) -> sqlite3.Connection:
         try:
-            database = self._connect()
+            return self._connect()
         except sqlite3.DatabaseError as error:
-            if self.path is None or not _is_damage(error):
-                raise CacheFileError(f"{self._name} cannot be opened: {error}.") from error
-            self._put_aside(str(error))
-            database = self._connect()
-        try:
-            self._check_settings(database)
-        except CacheFileError:
-            database.close()
-            raise
-        return database
+            self._put_aside(error)
+            return self._connect()
+
+    def start_anew(self, error: sqlite3.Error) -> None:
+        """Put a file aside that turned out to be damaged while it was read.
+
+        Raises:
+            CacheFileError: If *error* means something else, such as a full disk.
+        """
+        self._database.close()
+        self._put_aside(error)
+        self._database = self._connect()
+        self.rewind()
 
     @property
     def _name(self) -> str:
@@ -265,18 +277,24 @@ class CacheStore:
             )
         target = ":memory:" if self.path is None else str(self.path)
         database = sqlite3.connect(
-            target, timeout=5.0, isolation_level=None, check_same_thread=False
+            target, timeout=_OPENING_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
-            database.execute("PRAGMA busy_timeout = 5000")
             database.execute("PRAGMA journal_size_limit = 67108864")
             self._create(database)
+            self._check_settings(database)
+            database.execute(f"PRAGMA busy_timeout = {1_000 * _WRITING_SECONDS}")
         except sqlite3.OperationalError as error:
             database.close()
             if _is_damage(error):
                 raise
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise CacheFileError(
+                    f"{self._name} has been locked by another process for {_OPENING_SECONDS} "
+                    f"seconds. Try again, or end the process that writes to it."
+                ) from error
             raise CacheFileError(
                 f"{self._name} cannot be written ({error}). Choose a path in a folder that this "
                 f"process may write to, with space left, or path=None for a cache in memory."
@@ -290,13 +308,13 @@ class CacheStore:
         """Make the tables of an empty file; refuse one that belongs to another program."""
         database.execute("BEGIN IMMEDIATE")
         try:
-            tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            found = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             (owner,) = database.execute("PRAGMA application_id").fetchone()
-            if tables and owner != _APPLICATION_ID:
+            if found and owner != _APPLICATION_ID:
                 raise CacheFileError(
                     f"{self._name} is a database of another program. Choose another path."
                 )
-            if not tables:
+            if not found:
                 for statement in _statements(_TABLES):
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -316,8 +334,15 @@ class CacheStore:
                 f"{self._name} was written by a newer langchain-tokenopt (format {version}, this "
                 f"one reads {SCHEMA_VERSION}). Upgrade the package, or choose another path."
             )
-        row = database.execute("SELECT value FROM setting WHERE name = 'embedder'").fetchone()
-        stored = row[0] if row else "unknown"
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if not names >= _NAMES:
+            raise _DamagedError(f"it has no {', '.join(sorted(_NAMES - names))}")
+        settings = dict(database.execute("SELECT name, value FROM setting").fetchall())
+        try:
+            self.salt = bytes.fromhex(settings.get("salt", "none"))
+        except (TypeError, ValueError) as error:
+            raise _DamagedError("its settings cannot be read") from error
+        stored = settings.get("embedder", "unknown")
         if stored != self._embedder:
             raise CacheFileError(
                 f"{self._name} holds vectors of {stored}, but this cache embeds with "
@@ -325,24 +350,27 @@ class CacheStore:
                 f"path, or pass the embedder that made the file."
             )
 
-    def _put_aside(self, why: str) -> None:
-        assert self.path is not None
+    def _put_aside(self, error: sqlite3.Error) -> None:
+        if self.path is None or not _is_damage(error):
+            raise CacheFileError(f"{self._name} cannot be opened: {error}.") from error
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time_ns()}")
-        self.path.replace(aside)
-        for ending in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + ending).unlink()
+        try:
+            self.path.replace(aside)
+            for ending in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+        except FileNotFoundError:
+            return  # another process was faster
+        except OSError as refused:
+            raise CacheFileError(
+                f"{self.path} is damaged ({error}) and cannot be put aside ({refused}). Delete it, "
+                f"or choose another path."
+            ) from refused
         warnings.warn(
-            f"{self.path} is no cache file or is damaged ({why}). It was put aside as "
+            f"{self.path} is no cache file or is damaged ({error}). It was put aside as "
             f"{aside.name}; the cache starts empty.",
             TokenOptWarning,
             stacklevel=2,
         )
-
-    def _setting(self, name: str) -> str:
-        row = self._database.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
-        value: str = row[0]
-        return value
 
     # --- reading
 
@@ -355,35 +383,53 @@ class CacheStore:
         (version,) = self._database.execute("PRAGMA data_version").fetchone()
         if version == self._seen_version:
             return None
+        gone = self._removals()
+        rows: list[Row] = []
+        strange: list[Row] = []
+        for values in self._database.execute(
+            f"SELECT {_ROW_COLUMNS} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
+        ):
+            row = Row(*values)
+            (rows if _is_plausible(row) else strange).append(row)
+        if rows or strange:
+            self._seen_entry = max(row.id for row in (*rows[-1:], *strange[-1:]))
         self._seen_version = version
-        rows = [
-            Row(*row)
-            for row in self._database.execute(
-                f"SELECT {_ROW_COLUMNS} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
+        if strange:
+            with contextlib.suppress(sqlite3.Error):
+                self.remove([row.id for row in strange])
+            warnings.warn(
+                f"{len(strange)} entries of {self._name} hold what this package does not write. "
+                f"They were removed.",
+                TokenOptWarning,
+                stacklevel=2,
             )
-        ]
+        return rows, gone
+
+    def _removals(self) -> list[int]:
+        """Return what was removed since the last call; at the start nothing is known to remove."""
+        if self._seen_removal < 0:
+            (last,) = self._database.execute("SELECT max(at) FROM removed").fetchone()
+            self._seen_removal = last or 0
+            return []
         gone = self._database.execute(
             "SELECT at, entry FROM removed WHERE at > ? ORDER BY at", (self._seen_removal,)
         ).fetchall()
-        if rows:
-            self._seen_entry = rows[-1].id
         if gone:
             self._seen_removal = gone[-1][0]
-        return rows, [entry for _, entry in gone]
+        return [entry for _, entry in gone]
 
     def answers(self, entry: int) -> list[Generation] | None:
-        """Return the answers of *entry*; ``None`` when it is gone, or was damaged and dropped."""
+        """Return the answers of *entry*; ``None`` when it is gone, or cannot be trusted."""
         row = self._database.execute(
             "SELECT exact, scope, question, vector, answers, checksum FROM entry WHERE id = ?",
             (entry,),
         ).fetchone()
         if row is None:
             return None
-        if self._checksum(*row[:5]) == row[5]:
-            with contextlib.suppress(ValueError):
-                return unpack(row[4])
-        self.remove([entry])
-        return None
+        try:
+            return unpack(row[4]) if self._checksum(*row[:5]) == row[5] else None
+        except (TypeError, ValueError):  # a row of other types than ours has no checksum
+            return None
 
     def damaged(self) -> list[int]:
         """Return the entries whose row does not match its checksum or cannot be read."""
@@ -395,7 +441,7 @@ class CacheStore:
                 if self._checksum(*row[:5]) != row[5]:
                     raise ValueError
                 unpack(row[4])
-            except (ValueError, TypeError):
+            except (TypeError, ValueError):
                 bad.append(entry)
         return bad
 
@@ -455,7 +501,19 @@ class CacheStore:
 
     def remove(self, entries: Iterable[int]) -> None:
         """Delete entries; those that are gone already are passed over."""
-        self._database.executemany("DELETE FROM entry WHERE id = ?", [(e,) for e in entries])
+        cursor = self._database.executemany(
+            "DELETE FROM entry WHERE id = ?", [(e,) for e in entries]
+        )
+        self._removed_since += max(0, cursor.rowcount)
+        if self._removed_since >= _KEPT_REMOVALS // 10:
+            self._removed_since = 0
+            self._forget_removals()
+
+    def _forget_removals(self) -> None:
+        """Forget removals that every process has long seen."""
+        self._database.execute(
+            "DELETE FROM removed WHERE at <= (SELECT max(at) FROM removed) - ?", (_KEPT_REMOVALS,)
+        )
 
     def clear(self) -> None:
         """Delete all entries and everything learned from them."""
@@ -473,6 +531,11 @@ class CacheStore:
         """Move an entry's expiry."""
         self._database.execute("UPDATE entry SET expires = ? WHERE id = ?", (expires, entry))
 
+    def expiry_of(self, entry: int) -> float | None:
+        """Return when an entry expires, which another process may have moved."""
+        row = self._database.execute("SELECT expires FROM entry WHERE id = ?", (entry,)).fetchone()
+        return row[0] if row and isinstance(row[0], float) else None
+
     def keep_evidence(self, observations: Sequence[Any], *, limit: int = 256) -> None:
         """Write a batch of the decision's observations; the oldest batches leave."""
         self._database.execute(
@@ -486,13 +549,14 @@ class CacheStore:
         """Return all kept observations, oldest first."""
         found: list[Any] = []
         for (text,) in self._database.execute("SELECT observations FROM evidence ORDER BY id"):
-            with contextlib.suppress(ValueError):
-                found += json.loads(text)
+            with contextlib.suppress(TypeError, ValueError):
+                found += json.loads(text, parse_int=float)
         return found
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Write several things or none of them."""
+        self._reopen_after_fork()
         if self._database.in_transaction:
             yield
             return
@@ -507,22 +571,22 @@ class CacheStore:
 
     def rewind(self) -> None:
         """Make the next :meth:`changes` return everything."""
-        self._seen_version = self._seen_entry = self._seen_removal = 0
+        self._seen_version = self._seen_entry = 0
+        self._seen_removal = -1
 
     def close(self) -> None:
-        """Close the file, and forget removals that every process has long seen."""
+        """Close the file."""
         with contextlib.suppress(sqlite3.Error):
-            self._database.execute(
-                "DELETE FROM removed WHERE at <= (SELECT max(at) FROM removed) - ?",
-                (_KEPT_REMOVALS,),
-            )
+            self._forget_removals()
         self._database.close()
 
     def _reopen_after_fork(self) -> None:
         """Never use a connection that a parent process has opened: SQLite forbids it."""
         if self.path is not None and os.getpid() != self._process:
             self._process = os.getpid()
+            self._inherited.append(self._database)  # closing it could take the parent's locks
             self._database = self._connect()
+            self._seen_version = 0
 
     def _checksum(
         self, exact: bytes, scope: bytes, question: str | None, vector: bytes | None, answers: bytes
@@ -571,5 +635,26 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    """Say whether the file itself is bad, rather than locked, full or not writable."""
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    """Say whether the file itself is bad, rather than locked, full or not writable.
+
+    Our statements are right, so one that SQLite does not understand meets tables of another shape.
+    """
+    return isinstance(error, _DamagedError) or error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_NOTADB,
+    )
+
+
+def _is_plausible(row: Row) -> bool:
+    """Say whether a row holds values of the types that :meth:`CacheStore.add` writes."""
+    return (
+        type(row.exact) is bytes
+        and type(row.scope) is bytes
+        and (row.question is None or type(row.question) is str)
+        and (row.vector is None or (type(row.vector) is bytes and len(row.vector) % 2 == 0))
+        and (row.agrees_with is None or type(row.agrees_with) is int)
+        and type(row.tokens) is int
+        and (row.expires is None or type(row.expires) is float)
+        and type(row.hits) is int
+    )
