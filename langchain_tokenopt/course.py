@@ -173,13 +173,18 @@ class Paths:
         """Return a step, with what follows from the one before, if it does follow."""
         if name == START:
             return Course(step, frozenset({START}), is_whole=True)
-        tasks: Names | None = None
-        if before is None:
-            tasks = self._direct[START] if step == 1 else None
+        if before is None:  # at the start, or resumed anywhere
+            tasks: Names | None = self._direct[START]
+            last = 1
         elif step > before.step:
-            tasks = self._next(before)
-            for _ in range(before.step + 1, step):  # steps in which nobody was seen
-                tasks = None if tasks is None else self._after(tasks & self._unseen)
+            tasks, last = self._next(before), before.step + 1
+        else:
+            tasks, last = None, step
+        for _ in range(last, step):  # steps in which nobody was seen
+            if tasks is None or (before is None and not tasks <= self._unseen):
+                tasks = None
+                break
+            tasks = frozenset(end for name in tasks & self._unseen for end in self._direct[name])
         if tasks is not None and name not in tasks | self._late:
             tasks = None
         return Course(step, tasks, is_whole=before is not None and step == before.step + 1)
@@ -190,9 +195,6 @@ class Paths:
         ran = course.seen | (self._unseen if course.tasks is None else course.tasks)
         ends = (course.led.get(name, self._direct.get(name, ())) for name in ran)
         return frozenset(end for names in ends for end in names)
-
-    def _after(self, names: Iterable[str]) -> Names:
-        return frozenset(end for name in names for end in self._direct.get(name, ()))
 
 
 def has_graph(runnable: Any) -> bool:

@@ -544,24 +544,36 @@ def _budgeted_spec(
     own = agents[0]
     if paths is None and own not in plan.agents:  # inside another node, which pays for it
         return replace(spec, runnable=_with_inner(spec.runnable, plan))
-    wrapped = _budgeted_runnable(spec.runnable, _NodeWatch(plan, name, own, paths=paths, key=key))
-    return replace(spec, runnable=wrapped, metadata={**(spec.metadata or {}), AGENT: own})
+    runnable = spec.runnable
+    if not has_graph(runnable):
+        watch = _NodeWatch(plan, name, own, paths=paths, key=key)
+        return replace(spec, runnable=_watched(runnable, watch))
+    if isinstance(runnable, Pregel):  # named as a graph: a node's metadata would be drawn
+        named = _with_inner(runnable, plan).with_config({"metadata": {AGENT: own}})
+        return replace(spec, runnable=named)
+    return replace(spec, metadata={**(spec.metadata or {}), AGENT: own})
 
 
-def _budgeted_runnable(runnable: Any, watch: _NodeWatch) -> Any:
-    if has_graph(runnable):
-        return _with_inner(runnable, watch.plan)
+def _watched(runnable: Any, watch: _NodeWatch) -> Any:
     if isinstance(runnable, _BudgetedRunnable):
         return _BudgetedRunnable(runnable.bound, _joined(watch, runnable.watch))
     if not hasattr(runnable, "func") or not hasattr(runnable, "afunc") or _is_lambda(runnable):
         return _BudgetedRunnable(runnable, watch)
     wrapped = copy.copy(runnable)  # LangGraph's own form of a function
-    for part in ("func", "afunc"):
-        function = getattr(runnable, part)
-        if function is not None:
-            node, before = getattr(function, "__budgeted__", (function, None))
-            setattr(wrapped, part, _wrapped(node, _joined(watch, before)))
+    function, coroutine = runnable.func, runnable.afunc
+    if function is not None:
+        wrapped.func = _watched_function(function, watch)
+    if isinstance(coroutine, functools.partial) and function in coroutine.args:
+        in_thread = functools.partial(coroutine.func, *coroutine.args[:-1], wrapped.func)
+        wrapped.afunc = functools.update_wrapper(in_thread, wrapped.func)
+    elif coroutine is not None:
+        wrapped.afunc = _watched_function(coroutine, watch)
     return wrapped
+
+
+def _watched_function(function: Any, watch: _NodeWatch) -> Any:
+    node, before = getattr(function, "__budgeted__", (function, None))
+    return _wrapped(node, _joined(watch, before))
 
 
 def _joined(watch: _NodeWatch, before: _NodeWatch | None) -> _NodeWatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import threading
 from collections.abc import Callable, Iterable
@@ -89,6 +90,13 @@ def run_of(graph: Any, plan: BudgetPlan = PLAN, **compile_with: Any) -> Any:
     """Run a graph under its plan."""
     with plan.run() as run:
         budget_graph(graph, plan).compile(**compile_with).invoke({}, THREAD)
+    return run.report()
+
+
+async def arun_of(graph: Any) -> Any:
+    """Run a graph under its plan, async."""
+    with PLAN.run() as run:
+        await budget_graph(graph, PLAN).compile().ainvoke({}, THREAD)
     return run.report()
 
 
@@ -471,7 +479,8 @@ def test_a_graph_cannot_be_told_to_finish() -> None:
         budgeted(graph.compile(), PLAN, finishes=True)
 
 
-def test_a_node_that_is_budgeted_already_is_watched_once(seen: Seen) -> None:
+@pytest.mark.parametrize("run_graph", [run_of, arun_of])
+async def test_a_node_that_is_budgeted_already_is_watched_once(seen: Seen, run_graph: Any) -> None:
     """The graph's edges are known then, and the agent it was given is kept."""
     graph = graph_of(seen, ROW, missing=["market"])
     graph.add_node("first", budgeted(seen.node("first"), PLAN, agent="market"))
@@ -479,7 +488,8 @@ def test_a_node_that_is_budgeted_already_is_watched_once(seen: Seen) -> None:
         (("first" if a == "market" else a), ("first" if b == "market" else b))
         for a, b in graph.edges
     }
-    report = run_of(graph)
+    told = run_graph(graph)
+    report = await told if inspect.isawaitable(told) else told
 
     assert [""] == seen["first"]
     assert ["market"] == seen["news"]
