@@ -67,7 +67,7 @@ from langchain_tokenopt.cache.key import (
     question_of,
 )
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Candidate, Explanation, TopEntry
-from langchain_tokenopt.cache.store import CacheStore, Row, pack
+from langchain_tokenopt.cache.store import CacheFileError, CacheStore, Row, pack
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
 from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Trip, usage_of
@@ -329,9 +329,13 @@ class SemanticCache(BaseCache):
             await run_in_executor(None, self._update, question, return_val)
 
     def clear(self, **kwargs: Any) -> None:
-        """Delete all answers and all evidence; keyword arguments are ignored."""
+        """Delete all answers and all evidence; keyword arguments are ignored.
+
+        Raises:
+            CacheFileError: If the file is locked, or its disk is full.
+        """
         del kwargs
-        with self._lock:
+        with self._lock, self._named():
             self._store.clear()
             self._store.changes()
             self._forget_entries()
@@ -704,6 +708,17 @@ class SemanticCache(BaseCache):
                     self._rest(time.monotonic() - began)
                 raise
 
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turn what SQLite says into an error that says what to do, where a caller is waiting."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise CacheFileError(
+                f"The cache file {self._store.path} could not be changed: {error}. Nothing was "
+                f"changed; try again when it is neither locked nor its disk full."
+            ) from error
+
     def _beside(self, write: Callable[..., None], *args: Any) -> None:
         """Write what an answer does not depend on; a file that fails does not cost a hit."""
         if time.monotonic() < self._no_writing_before:
@@ -897,11 +912,15 @@ class SemanticCache(BaseCache):
             self._policy.insert(row.exact, Use(row.tokens, row.size, row.expires, row.hits))
         present = [row for row in vectors if row.id in self._entries]
         if present and self._index is not None:
-            matrix = np.frombuffer(b"".join(row.vector or b"" for row in present), dtype="<f2")
+            numbers = np.frombuffer(b"".join(row.vector or b"" for row in present), dtype="<f2")
+            matrix = numbers.reshape(len(present), self._index.dimension)
+            lengths = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float32)
+            sound = np.abs(lengths - 1.0) < 0.05  # a row with NaN or infinity is not ours
+            if not sound.all():
+                matrix = matrix[sound]
+                present = [row for row, is_sound in zip(present, sound, strict=True) if is_sound]
             self._index.add_many(
-                [row.id for row in present],
-                [row.scope for row in present],
-                matrix.reshape(len(present), self._index.dimension),
+                [row.id for row in present], [row.scope for row in present], matrix
             )
 
     def _fits_index(self, row: Row) -> bool:
@@ -925,6 +944,7 @@ class SemanticCache(BaseCache):
 
         Raises:
             EmbeddingFailedError: If the embedder fails.
+            CacheFileError: If the file is locked, or its disk is full; earlier batches are kept.
 
         Example:
             >>> from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -956,7 +976,7 @@ class SemanticCache(BaseCache):
         }
         found = self._embedder.vectors(list(texts.values())) if texts else []
         vectors = dict(zip(texts, found, strict=True))
-        with self._writing():
+        with self._named(), self._writing():
             self._refresh()
             now = self._clock()
             known = [e for q, _, _ in waiting if (e := self._by_exact.get(q.exact)) is not None]
@@ -993,9 +1013,10 @@ class SemanticCache(BaseCache):
 
         Raises:
             ValueError: If the message did not come from a cache.
+            CacheFileError: If the file is locked, or its disk is full.
         """
         entry = _entry_of(served)
-        with self._writing():
+        with self._named(), self._writing():
             self._feedback(entry, right=False)
             known = entry in self._entries
             self._drop(entry)
@@ -1005,7 +1026,7 @@ class SemanticCache(BaseCache):
     def confirm(self, served: AIMessage | int) -> bool:
         """Say that a served answer was right; see :meth:`reject`."""
         entry = _entry_of(served)
-        with self._writing():
+        with self._named(), self._writing():
             self._feedback(entry, right=True)
             return entry in self._entries
 
@@ -1146,7 +1167,7 @@ class SemanticCache(BaseCache):
 
     def check(self) -> CacheCheck:
         """Read every entry; remove those that cannot be read."""
-        with self._writing():
+        with self._named(), self._writing():
             damaged = self._store.damaged()
             for entry in damaged:
                 self._drop(entry)

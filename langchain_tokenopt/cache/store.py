@@ -549,7 +549,7 @@ class CacheStore:
         """Return all kept observations, oldest first."""
         found: list[Any] = []
         for (text,) in self._database.execute("SELECT observations FROM evidence ORDER BY id"):
-            with contextlib.suppress(TypeError, ValueError):
+            with contextlib.suppress(TypeError, ValueError, RecursionError):
                 found += json.loads(text, parse_int=float)
         return found
 
