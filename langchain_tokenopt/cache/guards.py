@@ -286,12 +286,9 @@ def profile_of(text: str) -> Profile:
         entities=_entities(raw),
         language=_language(text, words),
         aspect=_aspect(words),
-        squeezed=_NO_LETTER.sub("", text.lower()),
+        squeezed="".join(filter(str.isalnum, text.lower())),
         initials="".join(w[0] for w in words),
     )
-
-
-_NO_LETTER = re.compile(r"[\W_]+")
 
 
 def _spelled_out(text: str) -> str:

@@ -158,7 +158,8 @@ def normalised(text: str) -> str:
         False
     """
     folded = text.casefold().replace("\u2019", "'")
-    folded = _IS.sub(r"\1 is", _NOT.sub(" not", folded.replace("can't", "can not")))
+    if "'" in folded:
+        folded = _IS.sub(r"\1 is", _NOT.sub(" not", folded.replace("can't", "can not")))
     words = (word.strip(".,;:!?\"'()") or word for word in folded.split())
     return " ".join(words)
 
@@ -190,9 +191,11 @@ def near_hash(scope: bytes, text: str) -> bytes:
     return _hash(scope.hex(), "near", normalised(text))
 
 
+_AS_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def _hash(*parts: Any) -> bytes:
-    form = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(form.encode(), digest_size=16).digest()
+    return hashlib.blake2b(_AS_JSON.encode(parts).encode(), digest_size=16).digest()
 
 
 def _messages_in(prompt: str) -> list[dict[str, Any]] | None:

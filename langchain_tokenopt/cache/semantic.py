@@ -120,6 +120,10 @@ class _Entry:
     tokens: int
     hits: int
 
+    def is_alive(self, now: float) -> bool:
+        """Say whether the answer may be served at this time."""
+        return self.expires is None or self.expires > now
+
 
 @dataclass(slots=True)
 class _Sight:
@@ -451,7 +455,7 @@ class SemanticCache(BaseCache):
         found, claim = self._shielded(self._known, question), None
         if found is None and waits:
             claim = self._flights.begin(question.exact)
-            found = self._shielded(self._known, question)
+            found = self._shielded(self._held, question)
         if found is None:
             found = self._shielded(self._like, question)
         if found is not None and claim is not None:
@@ -465,7 +469,7 @@ class SemanticCache(BaseCache):
         found, claim = self._shielded(self._known, question), None
         if found is None and waits:
             claim = await self._flights.abegin(question.exact)
-            found = self._shielded(self._known, question)
+            found = self._shielded(self._held, question)
         if found is None:
             found = await run_in_executor(None, self._shielded, self._like, question)
         if found is not None and claim is not None:
@@ -490,6 +494,11 @@ class SemanticCache(BaseCache):
         """Return the answers to the same request, to the letter or but for spelling marks."""
         with self._lock:
             self._refresh()
+            return self._held(question)
+
+    def _held(self, question: Question) -> list[Generation] | None:
+        """Like :meth:`_known`, without a look at what other processes have written."""
+        with self._lock:
             for tier, found in (
                 ("exact", self._by_exact.get(question.exact)),
                 ("normalised", self._by_near.get(question.near)),
@@ -547,7 +556,6 @@ class SemanticCache(BaseCache):
         vector = self._embedder.vector(question.text)
         with self._lock:
             neighbours = self._neighbours(question.scope, vector)
-            around = self._around(neighbours)
             stored = self._entries[neighbours[0].entry].question if neighbours else None
         sight = _Sight(vector, neighbours)
         if not neighbours or stored is None:
@@ -560,6 +568,8 @@ class SemanticCache(BaseCache):
         if vetoes:
             sight.reason = f"veto: {vetoes[0]}"
             return sight
+        with self._lock:
+            around = self._around(neighbours)
         sight.features = features_of(neighbours, around, asked, known, self._doubts)
         return sight
 
@@ -575,17 +585,20 @@ class SemanticCache(BaseCache):
         least = MIN_COSINE if self.min_similarity is None else self.min_similarity
         if not found or found[0][1] < min(MIN_COSINE, least):
             return []
+        now = self._clock()
         return [
-            Neighbour(entry, cosine, self._entries[entry].answer)
+            Neighbour(entry, cosine, known.answer)
             for entry, cosine in found
-            if self._is_alive(entry)
+            if (known := self._entries[entry]).is_alive(now)
         ]
 
     def _around(self, neighbours: Sequence[Neighbour]) -> list[Neighbour]:
         """Return the neighbours of the nearest stored question, itself excluded."""
         if not neighbours or self._index is None or self.min_similarity is not None:
             return []
-        entry = self._entries[neighbours[0].entry]
+        entry = self._entries.get(neighbours[0].entry)
+        if entry is None:  # it has left since the neighbours were found
+            return []
         vector = self._index.vector(entry.id).astype(np.float32)
         return [
             Neighbour(other, cosine, self._entries[other].answer)
@@ -595,9 +608,7 @@ class SemanticCache(BaseCache):
 
     def _is_alive(self, entry: int) -> bool:
         known = self._entries.get(entry)
-        if known is None:
-            return False
-        return known.expires is None or known.expires > self._clock()
+        return known is not None and known.is_alive(self._clock())
 
     def _answers(self, entry: int) -> list[Generation] | None:
         """Return the stored answers; ``None``, and the entry is dropped, if they are gone."""
