@@ -4,6 +4,8 @@ Coarse to fine, lexical, in the order of one scan: the query's words are looked 
 (rather than the text's words being indexed), hits are scored by BM25 per passage and, with the
 passage's title, per sentence, and the two become the probability that the answer stands in this
 passage, and in this sentence of it. Long passages are ranked in windows of some 700 characters.
+A question is answered in one place; a task that names many things is answered all over the text, so
+the more a query names, the more its sentences count by themselves, wherever they stand.
 
 The constants were chosen on 1,197 questions with 20 passages each (``nq20_train``, made from
 Natural
@@ -54,6 +56,15 @@ _ANSWERS_KIND = 1.9
 _LENGTH = 0.5
 _RELATED = 0.6
 """What a related word ("discovered" for "discovery") counts, against 1 for the word itself."""
+
+_ONE_PLACE = 8
+"""Telling words up to which a query asks for one thing; of 1,197 questions 98.7 % have no more."""
+_ALL_OVER = 20
+"""Telling words from which on it is a task that names many."""
+_BY_ITSELF = 0.4
+"""Share of the chances that sentences then get by their own words alone. Less makes long prompts of
+agents lose sentences that answer the task, more gains nothing (of 0.03 to 0.4, on the desk's
+documents with planted facts, seeds 100 to 119 of ``tests/benchmarks/bench_desk.py``)."""
 
 _WINDOW = 700
 """Characters; passages longer than two windows are ranked window by window. About the 128 tokens
@@ -310,7 +321,7 @@ class Relevance:
     """What ranking found."""
 
     units: list[float]
-    """For each unit, how likely it holds what is asked for; they sum to 1."""
+    """For each unit, how likely it holds what is asked for. Those that may go sum to 1."""
     blocks: list[tuple[int, int]]
     """Ranges of units that were ranked together, best first."""
 
@@ -355,12 +366,16 @@ def relevance(
     scores = _block_scores(text, units, blocks, sentences, hits, idf, whole, prior)
     if rerank is not None:
         scores = rerank(query, [text.of(units, b.first, b.end) for b in blocks], scores)
-    likely = _softmax(scores)
     pattern = _answer_pattern(query)
     weight = _COVERS if len(blocks) > _FEW else _COVERS_ALONE
     probabilities = [0.0] * len(units)
-    for block, share in zip(blocks, likely, strict=True):
+    for block, share in zip(blocks, _chances(units, blocks, scores), strict=True):
         _spread(text, units, block, share, hits, idf, whole, pattern, weight, probabilities)
+    alone = _BY_ITSELF * min(1.0, max(0, len(terms) - _ONE_PLACE) / (_ALL_OVER - _ONE_PLACE))
+    if alone:
+        own = _by_themselves(units, blocks, hits, idf)
+        both = zip(probabilities, own, strict=True)
+        probabilities = [(1 - alone) * there + alone * itself for there, itself in both]
     order = sorted(range(len(blocks)), key=lambda i: -scores[i])
     return Relevance(probabilities, [(blocks[i].first, blocks[i].end) for i in order])
 
@@ -617,6 +632,41 @@ def _spread(
         scores.append(score)
     for at, likely in zip(inside, _softmax(scores), strict=True):
         probabilities[at] = share * likely
+
+
+def _chances(units: Sequence[Unit], blocks: list[_Block], scores: list[float]) -> list[float]:
+    """Divide the chances among the blocks, and once more among those that may go.
+
+    The question, which stays, has all of its own words: it would leave nothing to any passage.
+    """
+    goes = [not all(u.required for u in units[b.first : b.end]) for b in blocks]
+    among_all = _softmax(scores)
+    if not any(goes):
+        return among_all
+    among_those = iter(_softmax([s for s, may_go in zip(scores, goes, strict=True) if may_go]))
+    return [
+        next(among_those) if may_go else share
+        for share, may_go in zip(among_all, goes, strict=True)
+    ]
+
+
+def _by_themselves(
+    units: Sequence[Unit], blocks: list[_Block], hits: _Hits, idf: list[float]
+) -> list[float]:
+    """Divide the chances by what each unit says itself, wherever it stands.
+
+    Turns of a conversation say little without their neighbours, and get none.
+    """
+    average = sum(u.end - u.start for u in units) / len(units) + 1
+    scores = [0.0] * len(units)
+    for block in blocks:
+        for at in range(block.first, block.end):
+            unit = units[at]
+            if hits[at] and at != block.title and unit.kind != "turn" and not unit.required:
+                length = units[at].end - units[at].start
+                scores[at] = _bm25(hits[at], idf, length, average, _SENTENCE_K1, _SENTENCE_B)
+    total = sum(scores) or 1.0
+    return [score / total for score in scores]
 
 
 _HOPELESS = 1e-3

@@ -10,7 +10,7 @@ from langchain_tokenopt.compress import Handover, PromptCompressor, PromptSectio
 from langchain_tokenopt.compress.examples import cover_labels, find_examples, select_examples
 from langchain_tokenopt.compress.lossless import encode_json, squeeze_prose
 from langchain_tokenopt.compress.protect import is_required, verbatim_spans
-from langchain_tokenopt.compress.roles import read_message
+from langchain_tokenopt.compress.roles import read_material, read_message
 from langchain_tokenopt.compress.segment import segments_of, units_of
 from langchain_tokenopt.compress.select import relevance
 from langchain_tokenopt.errors import BudgetInfeasibleError
@@ -196,6 +196,43 @@ def test_titles_count_for_every_sentence():
 
     best = units[ranked.index(max(ranked))]
     assert "It opened in 1931." in text[best.start : best.end]
+
+
+def test_the_question_takes_no_chances_from_passages():
+    """Asked in the message itself, sentences rank as if asked from outside."""
+    passages = "".join(
+        f"Document [{n}](Title: Bridge {n}) Painted red. Opened in 19{n}0. Some like it much.\n"
+        for n in range(1, 6)
+    )
+    question = "When was bridge 3, the one that some call the red bridge of Arno, opened?"
+    text = f"{passages}Question: {question}"
+    reading = read_message(text)
+    ranked = relevance([text], reading.units, question).units
+    chances = [
+        (chance, text[u.start : u.end].strip())
+        for u, chance in zip(reading.units, ranked, strict=True)
+        if not u.required
+    ]
+
+    assert 1.0 == pytest.approx(sum(chance for chance, _ in chances))
+    assert "Opened in 1930." == max(chances)[1]
+
+
+def test_a_task_of_many_things_is_answered_all_over_the_text():
+    """Sentences that name some of many things count, far from where most of them are named."""
+    task = (
+        "Report on price, trend, volume, volatility, valuation against the sector, dividends, "
+        "levels to watch, orders, margins, debt, backlog, guidance, warranty, staff and tariffs."
+    )
+    rich = "Price, trend, volume, volatility, valuation, sector, dividends, levels. " * 12
+    poor = "The weather was mild and people went for walks. " * 20
+    text = f"# Market\n{rich}\n# Diary\n{poor}The backlog shrinks as guidance falls. {poor}"
+    units = read_material(text).units
+    ranked = relevance([text], units, task).units
+    by_text = {text[u.start : u.end].strip(): r for u, r in zip(units, ranked, strict=True)}
+
+    backlog = by_text["The backlog shrinks as guidance falls."]
+    assert backlog > 10 * by_text["The weather was mild and people went for walks."]
 
 
 def test_sections_are_kept_shortened_or_dropped():
