@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +19,7 @@ from langchain_tokenopt.examples.trading_desk import (
 from langchain_tokenopt.graph import budget_graph
 from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.model import optimize
-from tests.support.budget_kills import NODES, PLAN
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @tool
@@ -140,21 +134,3 @@ def test_the_desk_delivers_within_its_budget(model_server: ModelServer) -> None:
     assert 0 == sum(line.account.denied_calls for line in lines.values())
     for name, text in reports.items():
         assert 0 < count_words(text) <= (plan.agents[name].words or 0), name
-
-
-@pytest.mark.parametrize("killed", range(len(NODES)), ids=NODES)
-def test_a_killed_run_goes_on_from_what_was_billed(
-    model_server: ModelServer, tmp_path: Path, killed: int
-) -> None:
-    """Killed in any node after its call, and resumed: the account is the server's bill."""
-    paths = [str(tmp_path / name) for name in ("budget.db", "checkpoints")]
-    command = [sys.executable, "-m", "tests.support.budget_kills", model_server.url, *paths]
-    first = subprocess.run([*command, str(killed)], cwd=REPOSITORY, check=False)
-    second = subprocess.run([*command, "-1"], cwd=REPOSITORY, check=False)
-    with PLAN.run(thread_id="t", store=paths[0]) as run:
-        account = run.report().account
-
-    assert (9, 0) == (first.returncode, second.returncode)
-    assert 1 + len(NODES) == len(model_server.requests)
-    assert sum(usage.total_tokens for usage in model_server.billed) == account.spent_tokens
-    assert 0 == account.held_tokens
