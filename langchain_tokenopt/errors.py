@@ -37,6 +37,7 @@ class BudgetExceededError(TokenOptError, ModelError, RuntimeError):
         needed_tokens: What this call would have reserved.
         left_tokens: What the account still had.
         limit_tokens: What the account had in the beginning.
+        because: One sentence, where it is not a matter of these numbers.
 
     Example:
         >>> raise BudgetExceededError(
@@ -51,14 +52,21 @@ but has 1,200 of 2,500 left. Raise its share or the total of the plan, or shorte
     is_retryable = False
 
     def __init__(
-        self, *, account: str, needed_tokens: int, left_tokens: int, limit_tokens: int
+        self,
+        *,
+        account: str,
+        needed_tokens: int,
+        left_tokens: int,
+        limit_tokens: int,
+        because: str | None = None,
     ) -> None:
         self.account = account
         self.needed_tokens = needed_tokens
         self.left_tokens = left_tokens
         self.limit_tokens = limit_tokens
         super().__init__(
-            f"{account!r} needs {needed_tokens:,} tokens for this call but has {left_tokens:,} "
+            because
+            or f"{account!r} needs {needed_tokens:,} tokens for this call but has {left_tokens:,} "
             f"of {limit_tokens:,} left. Raise its share or the total of the plan, "
             f"or shorten the prompt."
         )

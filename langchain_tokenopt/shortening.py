@@ -44,7 +44,9 @@ class _Shortening:
         """Return *request* with messages of *max_tokens* where that can be; never longer."""
         model = model_name_of(request.model)
         try:
-            result = self._compressor._compressed(list(request.messages), None, max_tokens, model)
+            result = self._compressor.compress(
+                list(request.messages), max_tokens=max_tokens, model=model
+            )
         except BudgetInfeasibleError:  # what must stay is more than that; lower rungs will do
             return request
         if result.saved_tokens <= 0:
@@ -75,7 +77,7 @@ class _Shortening:
             return message
         target, model = round(tokens * _RESULT_KEEP), model_name_of(request.model)
         try:
-            result = self._compressor._compressed(message.text, query, target, model)
+            result = self._compressor.compress(message.text, query, target, model=model)
         except BudgetInfeasibleError:
             return message
         return with_text(message, result.content) if result.saved_tokens > 0 else message

@@ -113,23 +113,55 @@ class Denial:
     the call has no known price. ``"stopped"``: :meth:`TokenBudget.stop` was called. ``"store"``:
     the store cannot be reached."""
     budget: str = "default"
+    cost_nano_usd: int | None = None
+    """What the call would have cost; ``None``: unknown."""
+    left_nano_usd: int | None = None
+    """What was left in money, where the budget is in money."""
 
     def __bool__(self) -> Literal[False]:
         return False
 
-    def error(self) -> BudgetExceededError:
+    def error(self) -> BudgetExceededError | BudgetStoreError:
         """Return it as an exception, for those who would rather raise.
 
         Example:
             >>> TokenBudget(100).reserve("writer", 90, 20).error().needed_tokens
             110
         """
+        if self.reason == "store":
+            return BudgetStoreError(
+                f"the store of the budget {self.budget!r} cannot be reached, and the budget "
+                f"refuses every call until it can. To let calls through meanwhile, give "
+                f'on_store_error="open".'
+            )
         return BudgetExceededError(
             account=self.agent,
             needed_tokens=self.needed_tokens,
             left_tokens=self.available_tokens,
             limit_tokens=self.limit_tokens,
+            because=self._because(),
         )
+
+    def _because(self) -> str | None:
+        """Say what the refusal is about, where it is not about tokens."""
+        if self.reason == "money":
+            return (
+                f"{self.agent!r} needs up to {_usd(self.cost_nano_usd)} US dollars for this call "
+                f"but the budget {self.budget!r} has {_usd(self.left_nano_usd)} left. Raise "
+                f"total_usd, or ask a cheaper model."
+            )
+        if self.reason == "unpriced":
+            return (
+                f"the call of {self.agent!r} has no known price, and the budget {self.budget!r} is "
+                f"in US dollars. Give a rate card that knows the model, or leave total_usd out."
+            )
+        if self.reason == "stopped":
+            return (
+                f"the budget {self.budget!r} was stopped: it refuses every call, also this one of "
+                f"{self.agent!r} for {self.needed_tokens:,} tokens, though it has "
+                f"{self.available_tokens:,} left."
+            )
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,10 +398,27 @@ class TokenBudget:
                 answer = self._reserve(page, agent, input_tokens, needed, least, key, cost_nano_usd)
                 event = self._event_of(page, agent, answer)
         except BudgetStoreError as error:
-            return self._without_store(error, agent, input_tokens, needed, least, key)
+            return self.without_store(error, agent, input_tokens, max_output_tokens, run_id=key)
         if event is not None:
             self._tell(event)
         return answer
+
+    def admit(
+        self,
+        agent: str,
+        input_tokens: int,
+        max_output_tokens: int,
+        *,
+        run_id: UUID | str | None = None,
+    ) -> Hold:
+        """Let a call through without reserving for it; settled, all that it has used is surplus.
+
+        For those who only want to watch.
+        """
+        needed = _tokens(input_tokens=input_tokens, max_output_tokens=max_output_tokens)
+        key = None if run_id is None else str(run_id)
+        name = self._books.next_id()
+        return Hold(name, agent, needed, input_tokens, max_output_tokens, 0.0, key, recorded=False)
 
     def _reserve(
         self,
@@ -393,7 +442,8 @@ class TokenBudget:
         if reason is not None:
             line.denied += 1
             limit = _limit(totals, line, reason)
-            return Denial(agent, least, room, limit, reason, self.name)
+            left = totals.left_nano
+            return Denial(agent, least, room, limit, reason, self.name, cost, left)
         tokens = min(needed, room)
         row = HoldRow(
             self._books.next_id(),
@@ -430,7 +480,7 @@ class TokenBudget:
         except BudgetStoreError as error:
             if self._on_store_error == "open":
                 return _enlarged(hold, more)
-            return self._without_store(error, hold.agent, 0, more, more, None)
+            return self.without_store(error, hold.agent, 0, more)
 
     def _top_up(self, hold: Hold, more: int) -> Hold | Denial:
         with self._books as page:
@@ -673,6 +723,17 @@ class TokenBudget:
         wanted = list(claims)
         chosen = strategy_for(strategy)
         weights = chosen.weights(wanted)
+        try:
+            return self._allocate(wanted, chosen, weights)
+        except BudgetStoreError as error:
+            if self._on_store_error == "closed":
+                raise
+            self._later(lambda: self._allocate(wanted, chosen, weights), error)
+            return divide(self._total_tokens, wanted, chosen)
+
+    def _allocate(
+        self, wanted: list[Claim], chosen: AllocationStrategy, weights: Mapping[str, float]
+    ) -> dict[str, int]:
         with self._books as page:
             totals = page.totals
             given = {line.agent: line.allocated for line in page.lines() if line.weight is not None}
@@ -693,8 +754,16 @@ class TokenBudget:
         in the pool. Should the agent call after all, it borrows from the pool; see :meth:`reopen`.
 
         Returns:
-            Who was given how much.
+            Who was given how much. While the store cannot be reached nobody is; it is done when the
+            store is back.
         """
+        try:
+            return self._finish(agent)
+        except BudgetStoreError as error:
+            self._later(lambda: self._finish(agent), error)
+            return {}
+
+    def _finish(self, agent: str) -> dict[str, int]:
         with self._books as page:
             self._now(page)
             line = page.line(agent)
@@ -720,8 +789,16 @@ class TokenBudget:
             shares: What each agent began with.
 
         Returns:
-            Whether it had finished.
+            Whether it had finished; False while the store cannot be reached, and the share is
+            taken back when it can.
         """
+        try:
+            return self._reopen(agent, shares)
+        except BudgetStoreError as error:
+            self._later(lambda: self._reopen(agent, shares), error)
+            return False
+
+    def _reopen(self, agent: str, shares: Mapping[str, int]) -> bool:
         with self._books as page:
             if not page.line(agent).finished:
                 return False
@@ -781,7 +858,18 @@ class TokenBudget:
             return arithmetic.findings(page)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what was spent and is held, per agent, as plain values for a checkpoint."""
+        """Return what was spent and is held, per agent, as plain values for a checkpoint.
+
+        While the store cannot be reached it names no agents: to :meth:`restore` it says nothing.
+        """
+        try:
+            return self._snapshot()
+        except BudgetStoreError as error:
+            self._warn("store", f"the budget {self.name!r} waits for its store: {error}")
+            empty = {"budget": self.name, "run": self.run, "total_tokens": self._total_tokens}
+            return {**empty, "agents": {}}
+
+    def _snapshot(self) -> dict[str, Any]:
         self._tell_untold()
         with self._books as page:
             return {
@@ -899,22 +987,22 @@ class TokenBudget:
                 f"name or run, or resize() the one that is there."
             )
 
-    def _without_store(
+    def without_store(
         self,
         error: BudgetStoreError,
         agent: str,
         input_tokens: int,
-        needed: int,
-        least: int,
-        run_id: str | None,
+        max_output_tokens: int,
+        *,
+        run_id: str | None = None,
     ) -> Hold | Denial:
+        """Decide on a call while the store cannot be reached, as *on_store_error* says; warn."""
         if self._on_store_error == "closed":
             self._warn("closed", f"the budget {self.name!r} refuses every call: {error}")
-            return Denial(agent, least, 0, self._total_tokens, "store", self.name)
+            needed = input_tokens + max_output_tokens
+            return Denial(agent, needed, 0, self._total_tokens, "store", self.name)
         self._warn("open", f"the budget {self.name!r} lets calls through without counting: {error}")
-        name = self._books.next_id()
-        output = needed - input_tokens
-        return Hold(name, agent, needed, input_tokens, output, 0.0, run_id, recorded=False)
+        return self.admit(agent, input_tokens, max_output_tokens, run_id=run_id)
 
     def _tell_untold(self) -> None:
         """Write what the store could not take before; stop at the first that it still cannot."""
@@ -1187,6 +1275,10 @@ def _check_choice(name: str, given: str, *choices: str) -> None:
 
 def _listed(amounts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {amount:,}" for name, amount in sorted(amounts.items()))
+
+
+def _usd(nano: int | None) -> str:
+    return "an unknown number of" if nano is None else f"{Decimal(max(nano, 0)) / _NANO:f}"
 
 
 def _told(tokens: int, nano: int | None) -> str:

@@ -14,15 +14,21 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import Any, Final
 
 from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.usage import BudgetEvent, UsageSink
 
-__all__ = ["THRESHOLDS", "AlertCallback", "BudgetAlert"]
+__all__ = ["CALLER_LOOP", "THRESHOLDS", "AlertCallback", "BudgetAlert"]
 
 THRESHOLDS: Final = (50, 75, 90, 95, 100)
 """Percent of the total: for your information, warning, high, high, nothing left."""
+
+CALLER_LOOP: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
+    "langchain_tokenopt_caller_loop", default=None
+)
+"""The event loop that waits while a budget works in a thread: where coroutines belong."""
 
 AlertCallback = Callable[[BudgetEvent], Awaitable[object] | object]
 """What an alert calls: a function or a coroutine function of one event."""
@@ -33,9 +39,10 @@ class BudgetAlert:
 
     A jump over several thresholds is one alert for the highest; its ``detail`` names the others.
 
-    A coroutine function runs in the event loop of the caller; called from a thread without one, in
-    the loop in which this object was made; without that, in a thread of its own. What a callback
-    raises is warned of once and stops nothing.
+    A coroutine function runs in the event loop of the caller, also of one that waits while a budget
+    works in a thread; called from a thread without one, in the loop in which this object was made;
+    without that, in a thread of its own. What a callback raises is warned of once and stops
+    nothing.
 
     Args:
         callbacks: Called with the event, for instance ``web_socket.send_json``.
@@ -146,8 +153,9 @@ class BudgetAlert:
             self._warn(error)
 
     def _loop_elsewhere(self) -> asyncio.AbstractEventLoop:
-        if self._loop is not None and self._loop.is_running():
-            return self._loop
+        for loop in (CALLER_LOOP.get(), self._loop):
+            if loop is not None and loop.is_running():
+                return loop
         with self._lock:
             if self._own_loop is None:
                 self._own_loop = asyncio.new_event_loop()

@@ -111,6 +111,10 @@ class Planned:
         """
         return self.lent(None).open(request)
 
+    async def aopen(self, request: ModelRequest) -> Trip | None:
+        """Reserve what a call needs; what takes time is done in a thread."""
+        return await self.lent(None).aopen(request)
+
     def lent(self, shortening: Shortening | None) -> PlanStage:
         """Return the plan as a stage that may use *shortening*, which a socket lends it."""
         from langchain_tokenopt.budget.stage import PlanStage

@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 from langchain_tokenopt.budget.account import (
     AgentReport,
     BudgetReport,
+    BudgetStoreError,
     Denial,
     Hold,
     TokenBudget,
@@ -176,6 +177,7 @@ class BudgetRun:
         self._lock = threading.Lock()
         self._notes: dict[str, _Notes] = {}
         self._failed = 0
+        self._figures = 0, 0, plan.total_tokens
         self._latch: BudgetExceededError | None = None
         self._outer: tuple[Any, ...] = ()
         self._restored = False
@@ -257,11 +259,16 @@ class BudgetRun:
         if self._latch is not None:
             raise self._latch
 
-    def exceed(self, denial: Denial) -> BudgetExceededError:
-        """Refuse *denial*'s call and every later one; return what to raise."""
-        self._latch = denial.error()
-        self.account.stop()
-        return self._latch
+    def exceed(self, denial: Denial) -> TokenOptError:
+        """Refuse *denial*'s call and every later one; return what to raise.
+
+        A store that cannot be reached refuses this call only: it may be back for the next.
+        """
+        error = denial.error()
+        if isinstance(error, BudgetExceededError):
+            self._latch = error
+            self.account.stop()
+        return error
 
     def target_for(self, agent: str) -> int:
         """Return the tokens that *agent* should do with.
@@ -304,15 +311,20 @@ class BudgetRun:
         """Record one rung of the ladder."""
         with self._lock:
             self._of(agent).degraded[rung] += 1
-        report = self.account.report()
+        try:
+            report = self.account.report()
+            self._figures = report.spent_tokens, report.held_tokens, report.total_tokens
+        except BudgetStoreError:  # said aloud by the account; tell what was known last
+            pass
+        spent, held, limit = self._figures
         self.record(
             BudgetEvent(
                 kind="degraded",
                 budget=self.plan.name,
                 agent=agent,
-                spent_tokens=report.spent_tokens,
-                held_tokens=report.held_tokens,
-                limit_tokens=report.total_tokens,
+                spent_tokens=spent,
+                held_tokens=held,
+                limit_tokens=limit,
                 detail=rung if hold is None else f"{rung}; {hold.tokens:,} tokens held",
                 run=self.account.run,
                 run_id=run_id,

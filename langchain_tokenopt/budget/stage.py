@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, ToolMessage
 from langchain_core.outputs import ChatGeneration
+from langchain_core.runnables.config import run_in_executor
 
-from langchain_tokenopt.budget.account import Denial, Hold
+from langchain_tokenopt.budget.account import BudgetStoreError, Denial, Hold
+from langchain_tokenopt.budget.alerts import CALLER_LOOP
 from langchain_tokenopt.budget.demand import (
     cap_of,
     correction_for,
+    form_of,
     input_tokens_of,
     made_up_answer,
     thinking_tokens,
     with_cap,
 )
-from langchain_tokenopt.budget.ladder import FINAL, Demand, Draft, Shortening, climb, provider_of
+from langchain_tokenopt.budget.ladder import (
+    FINAL,
+    Demand,
+    Draft,
+    Shortening,
+    climb,
+    demand_of,
+    provider_of,
+)
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.unstaged import is_unknown_end
+from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.messages import append_to_last_user
 from langchain_tokenopt.reported import written
-from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Trip
+from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage, Trip
 from langchain_tokenopt.tokens import counter_for, model_name_of
 from langchain_tokenopt.usage import Usage, attribution_of
 
@@ -66,23 +80,48 @@ class PlanStage:
     def open(self, request: ModelRequest) -> Trip | None:
         """Reserve what the call needs, made smaller where it must be.
 
+        A request that only observes is reserved, charged and told of like any other; nothing is
+        made smaller or refused, so that it may spend more than the total.
+
         Raises:
-            NoBudgetRunError: Outside of ``plan.run()``.
+            NoBudgetRunError: Outside of ``plan.run()``; a request that only observes is warned of.
             BudgetExceededError: The call does not fit, and ``on_exceed`` is ``"raise"``.
+            BudgetStoreError: The store cannot be reached, and ``on_exceed`` is ``"raise"``.
         """
+        return self._opened(request, self.lent)
+
+    async def aopen(self, request: ModelRequest) -> Trip | None:
+        """Open without holding up the event loop.
+
+        Arithmetic takes microseconds and is done at once; a file, and shortening, in a thread.
+
+        Raises:
+            NoBudgetRunError: As :meth:`open`.
+            BudgetExceededError: As :meth:`open`.
+            BudgetStoreError: As :meth:`open`.
+        """
+        if not self.blocking:
+            try:
+                return self._opened(request, None if self.lent is None else _Quick(self.lent))
+            except _TakesTimeError:
+                pass
+        CALLER_LOOP.set(asyncio.get_running_loop())
+        return await run_in_executor(None, self.open, request)
+
+    def _opened(self, request: ModelRequest, lent: Shortening | None) -> Trip | None:
         run = current_run()
         agent = attribution_of(request.run.metadata).agent
         if run is None or run.plan != self.plan:
-            elsewhere = "" if run is None else f" (the run here is of {run.plan.name!r})"
-            raise NoBudgetRunError(
-                f"A model under the plan {self.plan.name!r} was called for {agent!r} outside of "
-                f"its run{elsewhere}. Call it inside 'with plan.run():', or, in a thread that you "
-                f"start yourself, with contextvars.copy_context().run(...)."
-            )
-        if request.observe:
+            self._outside(request, run, agent)
             return None
-        run.refuse_if_over()
-        found = climb(request, run, agent, self.lent)
+        if not request.observe:
+            run.refuse_if_over()
+        try:
+            found = climb(request, run, agent, lent)
+        except BudgetStoreError as error:
+            found = self._without_store(request, run, agent, error)
+        if request.observe:
+            return self._observed(request, run, agent, found)
         if isinstance(found, Denial):
             return self._refused(request, run, agent, found)
         draft, demand, hold = found
@@ -90,16 +129,53 @@ class PlanStage:
             run.note_degraded(agent, rung, hold, request.run.run_id)
         return self._sent(draft, demand, run, agent, hold)
 
+    def _outside(self, request: ModelRequest, run: BudgetRun | None, agent: str) -> None:
+        elsewhere = "" if run is None else f" (the run here is of {run.plan.name!r})"
+        message = (
+            f"A model under the plan {self.plan.name!r} was called for {agent!r} outside of "
+            f"its run{elsewhere}. Call it inside 'with plan.run():', or, in a thread that you "
+            f"start yourself, with contextvars.copy_context().run(...)."
+        )
+        if not request.observe:
+            raise NoBudgetRunError(message)
+        warnings.warn(f"{message} It was not counted.", TokenOptWarning, stacklevel=2)
+
+    def _without_store(
+        self, request: ModelRequest, run: BudgetRun, agent: str, error: BudgetStoreError
+    ) -> tuple[Draft, Demand, Hold] | Denial:
+        """Let the call through as it is, or refuse it: as ``on_store_error`` says."""
+        words = run.plan.limits_of(agent).words if self.lent is not None else None
+        draft = Draft(request, words if form_of(request) is None else None)
+        demand = demand_of(draft, run, agent)
+        answer = run.account.without_store(error, agent, demand.input, demand.most)
+        return (draft, demand, answer) if isinstance(answer, Hold) else answer
+
+    def _observed(
+        self,
+        request: ModelRequest,
+        run: BudgetRun,
+        agent: str,
+        found: tuple[Draft, Demand, Hold] | Denial,
+    ) -> Trip:
+        """Note what would have been done, and count what the call uses as it is."""
+        draft, sent = Draft(request), demand_of(Draft(request), run, agent)
+        if isinstance(found, Denial):
+            run.note_degraded(agent, f"would have {FINAL}", None, request.run.run_id)
+            hold = run.account.admit(agent, sent.input, sent.most)
+        else:
+            hold = found[2]
+            for rung in found[0].rungs:
+                run.note_degraded(agent, f"would have {rung}", hold, request.run.run_id)
+        paid = _Paid(run, agent, hold, sent.counted, sent.input, sent.input + sent.most)
+        trip_type = _WatchingTrip if request.streaming else _BudgetTrip
+        return trip_type(request, None, draft, paid, None)
+
     def _refused(self, request: ModelRequest, run: BudgetRun, agent: str, denial: Denial) -> Trip:
         """Answer in the model's place, or raise."""
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
         run.note_degraded(agent, FINAL, None, request.run.run_id)
-        text = (
-            f"[No answer: the token budget of {agent!r} is used up; {denial.available_tokens:,} "
-            f"of {denial.limit_tokens:,} tokens are left and {denial.needed_tokens:,} are needed.]"
-        )
-        message = made_up_answer(request, text)
+        message = made_up_answer(request, f"[No answer: {_said(denial)}]")
         message.response_metadata = {DEGRADED: [FINAL]}
         request.run.refused = True
         request.run.stages.append(STAGE)
@@ -112,7 +188,7 @@ class PlanStage:
         if draft.words is not None and self.lent is not None:
             limit = self.lent.word_limit(draft.words, hold.max_output_tokens).open(request)
             request = request if limit is None else limit.request
-        if self.plan.tell:
+        if self.plan.tell and hold.recorded:
             left = max(0, run.account.available(agent))
             line = (
                 f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
@@ -129,6 +205,47 @@ class PlanStage:
         paid = _Paid(run, agent, hold, counted, sent, most)
         trip_type = _WatchingTrip if limit is not None or request.streaming else _BudgetTrip
         return trip_type(request, self.lent, draft, paid, limit)
+
+
+class _TakesTimeError(Exception):
+    """Shortening is needed, and an event loop would have to wait for it."""
+
+
+@dataclass(frozen=True)
+class _Quick:
+    """What is lent, without what takes time."""
+
+    lent: Shortening
+
+    def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
+        raise _TakesTimeError
+
+    def shorten_tool_results(self, request: ModelRequest) -> ModelRequest:
+        if any(isinstance(message, ToolMessage) for message in request.messages):
+            raise _TakesTimeError
+        return request
+
+    def word_limit(self, words: int, max_tokens: int) -> Stage:
+        return self.lent.word_limit(words, max_tokens)
+
+    def count_words(self, text: str) -> int:
+        return self.lent.count_words(text)
+
+    def thinks(self, request: ModelRequest) -> bool:
+        return self.lent.thinks(request)
+
+
+def _said(denial: Denial) -> str:
+    """Say in the model's place why there is no answer."""
+    agent = repr(denial.agent)
+    if denial.reason == "store":
+        return f"the store of the token budget of {agent} cannot be reached."
+    if denial.reason in ("money", "unpriced"):
+        return f"the budget of {agent} in US dollars does not allow the call."
+    return (
+        f"the token budget of {agent} is used up; {denial.available_tokens:,} of "
+        f"{denial.limit_tokens:,} tokens are left and {denial.needed_tokens:,} are needed."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +314,14 @@ class _BudgetTrip(Trip):
     def _settle_cut(self, arrived: Usage) -> None:
         """Charge a call that was cut off.
 
-        Where the stream was closed, what arrived and a margin. Where it was not, or where there was
-        no stream, the provider writes on to the end for all we know; and where the model thinks,
-        most of what it writes does not arrive. Then all that ``max_tokens`` allows is charged.
+        Where its reader has closed the stream, what arrived and a margin. Where it was not closed,
+        or where there was no stream, the provider writes on to the end for all we know; and where
+        the model thinks, most of what it writes does not arrive. Then all that ``max_tokens``
+        allows is charged; also where a word limit has stopped the model, which keeps ``max_tokens``
+        close to what was shown and stops so often that what providers wrote on would add up.
         """
-        is_seen = self.request.run.closed and not self._thinks
+        run = self.request.run
+        is_seen = run.closed and not run.stopped and not self._thinks
         self._paid.run.account.settle(
             self._paid.hold,
             arrived if is_seen else None,

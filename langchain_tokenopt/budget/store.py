@@ -38,6 +38,8 @@ SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x746F6B62  # "tokb"
 _BUSY_SECONDS: Final = 10.0
 """How long to try before the file counts as unreachable."""
+_AWAY_SECONDS: Final = 0.2
+"""How long to try while it does: a call asks more than once, and must not wait each time."""
 _FIRST_WAIT: Final = 0.0001
 _LONGEST_WAIT: Final = 0.001
 """Waits are random up to a bound that doubles from the first to the longest. A change takes about
@@ -126,6 +128,8 @@ class SqliteBooks:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._account = 0
+        self._away = False
+        """Whether the file could not be reached the last time."""
         self._begin_anew()
         _all_books.add(self)
 
@@ -183,8 +187,9 @@ class SqliteBooks:
         self._lock.acquire()
         self._thread = thread
         try:
-            connection = self._connected()
-            _begin(connection)
+            patience = _AWAY_SECONDS if self._away else _BUSY_SECONDS
+            connection = self._connected(patience)
+            _begin(connection, patience)
             row = connection.execute(_READ, (self._account,)).fetchone()
             if row is None:
                 raise BudgetStoreError(
@@ -196,8 +201,10 @@ class SqliteBooks:
             self._thread = 0
             self._lock.release()
             if isinstance(error, (sqlite3.Error, OSError)):
+                self._away = True
                 raise self._unreachable(error) from error
             raise
+        self._away = False
         self._open = connection
         self._read: tuple[Any, ...] = row
         self.totals = Totals(*row)
@@ -255,16 +262,16 @@ class SqliteBooks:
 
     # The file
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self, patience: float) -> sqlite3.Connection:
         """Return the connection, to the very file that was opened first."""
         if self._connection is not None:
             self._check_file()
             return self._connection
         if self._file is not None:
             self._check_file()
-        connection = _connect(self._path)
+        connection = _connect(self._path, patience)
         try:
-            self._account = self._find_account(connection)
+            self._account = self._find_account(connection, patience)
         except BaseException:
             connection.close()
             raise
@@ -282,9 +289,9 @@ class SqliteBooks:
                 f"open. Put it back, or open a new TokenBudget."
             )
 
-    def _find_account(self, connection: sqlite3.Connection) -> int:
+    def _find_account(self, connection: sqlite3.Connection, patience: float) -> int:
         key = (self._name, self._run)
-        _begin(connection)
+        _begin(connection, patience)
         row = connection.execute(_FIND, key).fetchone()
         if row is None:
             connection.execute(_ADD, (*key, *_totals_of(self._blank)))
@@ -433,7 +440,7 @@ def accounts_in(store: str | Path) -> list[tuple[str, str, Totals]]:
             f"there are no budgets at {path}. Make one with TokenBudget(..., store={str(path)!r})."
         )
     try:
-        connection = _connect(path)
+        connection = _connect(path, _BUSY_SECONDS)
         try:
             rows = connection.execute(
                 f"SELECT name, run, {_columns(_TOTALS)} FROM account ORDER BY name, run"
@@ -445,14 +452,14 @@ def accounts_in(store: str | Path) -> list[tuple[str, str, Totals]]:
     return [(name, run, Totals(*rest)) for name, run, *rest in rows]
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # for a file that is made now
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        _retried(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+        _retried(lambda: connection.execute("PRAGMA journal_mode = WAL"), patience)
         connection.execute("PRAGMA synchronous = NORMAL")
-        _begin(connection)
+        _begin(connection, patience)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         kind = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -475,13 +482,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _begin(connection: sqlite3.Connection) -> None:
+def _begin(connection: sqlite3.Connection, patience: float) -> None:
     """Begin a change as its only author."""
-    _retried(lambda: connection.execute("BEGIN IMMEDIATE"))
+    _retried(lambda: connection.execute("BEGIN IMMEDIATE"), patience)
 
 
-def _retried(attempt: Callable[[], object]) -> None:
-    """Repeat *attempt* while the file is locked, after short random waits.
+def _retried(attempt: Callable[[], object], patience: float) -> None:
+    """Repeat *attempt* while the file is locked, for *patience* seconds, after short random waits.
 
     Raises:
         sqlite3.OperationalError: Something else is wrong, or the file stays locked.
@@ -495,7 +502,7 @@ def _retried(attempt: Callable[[], object]) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             now = time.monotonic()
-            deadline = deadline or now + _BUSY_SECONDS
+            deadline = deadline or now + patience
             if now > deadline:
                 raise
             time.sleep(random.uniform(0, bound))

@@ -253,7 +253,12 @@ class PromptCompressor(Runnable[Any, Any]):
     # -- results ----------------------------------------------------------------------------------
 
     def compress(
-        self, content: Content, query: str | None = None, max_tokens: int | None = None
+        self,
+        content: Content,
+        query: str | None = None,
+        max_tokens: int | None = None,
+        *,
+        model: ModelLike | None = None,
     ) -> CompressionResult[Content]:
         """Shorten *content* and say what that did.
 
@@ -261,6 +266,7 @@ class PromptCompressor(Runnable[Any, Any]):
             content: As for :meth:`invoke`.
             query: In place of the compressor's own.
             max_tokens: In place of the compressor's own target.
+            model: Whose tokens to count, in place of the compressor's own.
 
         Raises:
             ValueError: If *max_tokens* is below 1.
@@ -273,9 +279,9 @@ class PromptCompressor(Runnable[Any, Any]):
         """
         if max_tokens is not None:
             _check_target(max_tokens, None, None)
-        model = DEFAULT_MODEL if self.model is None else self.model
+        counted = model or self.model or DEFAULT_MODEL
         return cast(
-            "CompressionResult[Content]", self._compressed(content, query, max_tokens, model)
+            "CompressionResult[Content]", self._compressed(content, query, max_tokens, counted)
         )
 
     def compress_many(

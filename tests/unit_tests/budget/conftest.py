@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenopt.budget import TokenBudget
+from langchain_tokenopt.budget import TokenBudget, demand
+
+
+@pytest.fixture(autouse=True)
+def no_corrections(monkeypatch):
+    """Forget how other tests' providers counted: that is remembered by the name of the model."""
+    monkeypatch.setattr(demand, "_corrections", {})
 
 
 class Clock:

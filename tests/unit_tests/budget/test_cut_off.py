@@ -22,51 +22,59 @@ def _billed(server: ModelServer) -> int:
     return sum(usage.total_tokens for usage in server.billed)
 
 
-def _spend_all(model: Any, plan: BudgetPlan) -> Any:
-    """Ask until the budget answers in the model's place."""
+def test_a_word_limit_never_costs_more_than_the_account_knows(model_server: ModelServer) -> None:
+    """It stops models all the time: all that ``max_tokens`` allowed is charged each time."""
+    model_server.answer = lambda request: Reply(text=PROSE * 60, writes_on=True)
+    plan = BudgetPlan(total_tokens=3_000, agents={"default": {"words": 60}})
+    model = optimize(model_server.chat_openai(), plan)
     with plan.run() as run:
         for _ in range(40):
             model.invoke("Report on the market.")
+    account = run.report().account
+
+    assert 2_000 < _billed(model_server) <= account.spent_tokens <= 3_000
+    assert (0, 0) == (account.possible_surplus_tokens, account.surplus_tokens)
+
+
+def _give_up_all(server: ModelServer, plan: BudgetPlan, **reply: Any) -> Any:
+    """Read the first piece of streams until the budget answers in the model's place."""
+    server.answer = lambda request: Reply(text=PROSE * 60, **reply)
+    model = optimize(server.chat_openai(max_tokens=200), plan)
+    with plan.run() as run:
+        for _ in range(60):
+            stream = model.stream("Report on the market.")
+            next(stream)
+            stream.close()
     return run.report()
 
 
 def test_what_providers_may_have_written_on_is_no_secret(model_server: ModelServer) -> None:
-    """A provider that never notices a cut bills no more than what is spent and what is told."""
-    model_server.answer = lambda request: Reply(text=PROSE * 60, writes_on=True)
-    plan = BudgetPlan(total_tokens=3_000, agents={"default": {"words": 60}})
-    report = _spend_all(optimize(model_server.chat_openai(), plan), plan)
-    account = report.account
+    """A provider that never notices that its reader is gone bills no more than what is told."""
+    report = _give_up_all(model_server, BudgetPlan(total_tokens=2_000), writes_on=True)
+    account, line = report.account, report.agents["default"].account
+    possible = account.possible_surplus_tokens
 
-    assert account.spent_tokens < _billed(model_server)
-    assert _billed(model_server) <= account.spent_tokens + account.possible_surplus_tokens
-    assert account.possible_surplus_tokens == (
-        report.agents["default"].account.possible_surplus_tokens
-    )
-    assert f"up to {account.possible_surplus_tokens:,} more" in str(report)
+    assert account.spent_tokens < _billed(model_server) <= account.spent_tokens + possible
+    assert possible == line.possible_surplus_tokens
+    assert f"up to {possible:,} more" in str(report)
 
 
 def test_by_option_no_provider_can_bill_more_than_the_account(model_server: ModelServer) -> None:
     """All that ``max_tokens`` allowed is charged, so that the bill stays within the total."""
-    model_server.answer = lambda request: Reply(text=PROSE * 60, writes_on=True)
-    plan = BudgetPlan(
-        total_tokens=3_000, agents={"default": {"words": 60}}, cancelled="reservation"
-    )
-    account = _spend_all(optimize(model_server.chat_openai(), plan), plan).account
+    plan = BudgetPlan(total_tokens=2_000, cancelled="reservation")
+    account = _give_up_all(model_server, plan, writes_on=True).account
 
-    assert 1_500 < _billed(model_server) <= account.spent_tokens <= 3_000
+    assert 1_000 < _billed(model_server) <= account.spent_tokens <= 2_000
     assert (0, 0) == (account.possible_surplus_tokens, account.surplus_tokens)
 
 
 def test_a_provider_that_notices_is_charged_with_a_margin(model_server: ModelServer) -> None:
     """A little above the bill, and far below the reservation, so that the budget can be used."""
-    model_server.answer = lambda request: Reply(text=PROSE * 60, pace_seconds=0.0005)
-    plan = BudgetPlan(total_tokens=30_000, agents={"default": {"words": 60}})
-    with plan.run() as run:
-        for _ in range(5):
-            optimize(model_server.chat_openai(), plan).invoke("Report on the market.")
-    spent = run.report().account.spent_tokens
+    plan = BudgetPlan(total_tokens=2_000)
+    spent = _give_up_all(model_server, plan, pace_seconds=0.005).account.spent_tokens
 
-    assert _billed(model_server) <= spent <= _billed(model_server) + 5 * 40
+    assert 20 < len(model_server.requests)
+    assert _billed(model_server) <= spent <= _billed(model_server) + 40 * len(model_server.requests)
 
 
 def test_no_more_is_charged_than_the_call_allowed(model_server: ModelServer) -> None:
