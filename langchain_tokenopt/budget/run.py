@@ -274,19 +274,25 @@ class BudgetRun:
         """Return the tokens that *agent* should do with.
 
         That is the rest of its share, and :data:`OVERBOOKING` times its part of the pool: the pool
-        divided among those who have not finished, by priority.
+        divided among those who have not finished, by priority. What others of them have borrowed
+        still counts as the pool, so agents that start together get the same part, whoever is first.
         """
         report = self.account.report()
         line = report.agents.get(agent)
         available = self.account.available(agent)
         pool = report.pool_tokens
+        borrowed = sum(
+            max(0, other.spent_tokens + other.held_tokens - other.allocated_tokens)
+            for name, other in report.agents.items()
+            if name != agent and not other.finished
+        )
         waiting = {
             name: limits.priority
             for name, limits in self.plan.agents.items()
             if name not in report.agents or not report.agents[name].finished
         }
         weight = self.plan.limits_of(agent).priority
-        part = OVERBOOKING * pool * weight / sum({**waiting, agent: weight}.values())
+        part = OVERBOOKING * (pool + borrowed) * weight / sum({**waiting, agent: weight}.values())
         own = max(0, available - pool) if line is not None else 0
         return min(available, own + math.floor(part))
 
