@@ -245,7 +245,7 @@ def test_old_tool_results_go_before_the_prompt(model_server: ModelServer) -> Non
     for number, result in enumerate((old, new)):
         call = {"name": "lookup", "args": {"word": "x"}, "id": str(number), "type": "tool_call"}
         history += [AIMessage("", tool_calls=[call]), ToolMessage(result, tool_call_id=str(number))]
-    plan = BudgetPlan(total_tokens=3_500, max_input_tokens_per_call=1_800)
+    plan = BudgetPlan(total_tokens=3_500, max_input_tokens_per_call=2_000)
     with plan.run() as run:
         optimize(model_server.chat_openai(), plan).bind_tools([lookup]).invoke(history)
     texts = model_server.requests[0].texts
