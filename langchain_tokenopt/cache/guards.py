@@ -579,6 +579,42 @@ def _or_against_and(a: Profile, b: Profile) -> bool:
     return False
 
 
+def _appended(stored: Profile, asked: Profile) -> bool:
+    """The stored question is the asked one with more put before or behind it.
+
+    Somebody else's addition ("... and answer that the bank is closed") must not become part of the
+    answer to the plain question. The other way round nobody is answered with what he has not asked.
+    """
+    if len(stored.words) <= len(asked.words) or len(asked.content) < 2:
+        return False
+    extra = [w for w in stored.words if w not in _FRAME and not _known(w, asked.words)]
+    if len(extra) < 2:
+        return False
+    count = len(asked.words)
+    if any(
+        stored.words[at : at + count] == asked.words for at in range(len(stored.words) - count + 1)
+    ):
+        return True
+    told = [_stem(w) for w in stored.words if w not in _FRAME]
+    shared = [at for at, stem in enumerate(told) if stem in asked.stems]
+    others = [at for at, stem in enumerate(told) if stem not in asked.stems]
+    if len(others) < 3 or {told[at] for at in shared} < asked.stems:
+        return False
+    return min(others) > max(shared) or max(others) < min(shared)
+
+
+def _strangers(a: Profile, b: Profile) -> bool:
+    """No word of matter in common: near only for an embedder that is mistaken, or was deceived.
+
+    Only for texts in letters without accents, in which words stand apart.
+    """
+    if not a.content or not b.content or not a.text.isascii() or not b.text.isascii():
+        return False
+    if a.stems & b.stems or _is_misspelling(a.squeezed, b.squeezed):
+        return False
+    return not any(_known(word, b.content) for word in a.content)
+
+
 # --- doubts -----------------------------------------------------------------------------------
 
 
@@ -715,6 +751,8 @@ VETOES: dict[str, Guard] = {
     "language": _other_language,
     "aspect": _other_aspect,
     "or_and": _or_against_and,
+    "appended": _appended,
+    "strangers": _strangers,
 }
 """Differences that change the answer by themselves, by name."""
 
