@@ -36,7 +36,7 @@ from langchain_tokenopt.usage import (
 
 __all__ = ["TokenUsageCallbackHandler", "track_usage"]
 
-Dimension = Literal["agent", "tool", "model", "node", "user", "run", "thread"]
+Dimension = Literal["agent", "tool", "model", "node", "user", "organization", "run", "thread"]
 
 UNATTRIBUTED = "(none)"
 """Key of the calls that have no value in a dimension, such as calls outside any tool."""
@@ -47,10 +47,11 @@ _KEY: dict[Dimension, Callable[[CallRecord], str | None]] = {
     "model": lambda r: r.model,
     "node": lambda r: r.attribution.node,
     "user": lambda r: r.attribution.user,
+    "organization": lambda r: r.attribution.organization,
     "run": lambda r: r.run,
     "thread": lambda r: r.attribution.thread,
 }
-_LASTING: tuple[Dimension, ...] = ("agent", "tool", "model", "node", "user")
+_LASTING: tuple[Dimension, ...] = ("agent", "tool", "model", "node", "user", "organization")
 """Dimensions with few values: their sums outlive the records. Runs and threads never end coming."""
 
 _BATCH = 1_000
@@ -76,10 +77,11 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         sinks: Told about every call as it ends, and about every saving of a stage. A sink that
             raises is warned about once and never breaks a call.
         user: Whose account calls go on, unless a run's metadata has a ``user_id``.
+        organization: The same for ``organization_id``, ``org_id`` or ``tenant_id``.
         rate_card: Prices. By default those of the installed ``genai-prices``.
         max_records: How many of the latest records to keep in memory. Totals by agent, tool, model,
-            node and user stay exact beyond it; runs, threads and percentiles look only at the
-            records that are kept.
+            node, user and organization stay exact beyond it; runs, threads and percentiles look
+            only at the records that are kept.
 
     Raises:
         TypeError: If a sink has no ``record`` method.
@@ -102,6 +104,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         sinks: Sequence[UsageSink] = (),
         user: str | None = None,
         *,
+        organization: str | None = None,
         rate_card: RateCard | None = None,
         max_records: int = 100_000,
     ) -> None:
@@ -112,6 +115,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             raise ValueError(f"max_records must be 0 or more, got {max_records:,}.")
         self.sinks = tuple(sinks)
         self.user = user
+        self.organization = organization
         self.max_records = max_records
         self._rate_card = rate_card or default_rate_card()
         self._lineage: dict[int, _Ancestor] = {}
@@ -143,7 +147,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         return forgotten + UsageTotals.of(kept)
 
     def by(self, dimension: Dimension) -> dict[str, UsageTotals]:
-        """Sum per agent, tool, model, node, user, run or thread, largest spender first.
+        """Sum per agent, tool, model, node, user, organization, run or thread, largest first.
 
         Calls without a value in the dimension stand under ``"(none)"``, so that the parts always
         add up to :meth:`totals`.
@@ -347,7 +351,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
                 call = self._settled.popleft()
                 key = call.run_id.int
                 if key not in self._records:
-                    record = call.record(self._rate_card, self.user)
+                    record = call.record(self._rate_card, self.user, self.organization)
                     self._records[key] = record
                     fresh.append(record)
             if len(self._records) >= self.max_records + _BATCH:
@@ -419,6 +423,7 @@ def track_usage(
     sinks: Sequence[UsageSink] = (),
     user: str | None = None,
     *,
+    organization: str | None = None,
     rate_card: RateCard | None = None,
     max_records: int = 100_000,
 ) -> Iterator[TokenUsageCallbackHandler]:
@@ -431,6 +436,7 @@ def track_usage(
     Args:
         sinks: As for :class:`TokenUsageCallbackHandler`.
         user: As for :class:`TokenUsageCallbackHandler`.
+        organization: As for :class:`TokenUsageCallbackHandler`.
         rate_card: As for :class:`TokenUsageCallbackHandler`.
         max_records: As for :class:`TokenUsageCallbackHandler`.
 
@@ -443,7 +449,14 @@ def track_usage(
     """
     register_tracker()
     outer: _Tracker | None = TRACKER.get()
-    tracker = _Tracker(outer, sinks, user, rate_card=rate_card, max_records=max_records)
+    tracker = _Tracker(
+        outer,
+        sinks,
+        user,
+        organization=organization,
+        rate_card=rate_card,
+        max_records=max_records,
+    )
     TRACKER.set(tracker)
     try:
         yield tracker

@@ -274,13 +274,19 @@ class CallInFlight:
 
     # The record
 
-    def record(self, rate_card: RateCard, user: str | None) -> CallRecord:
+    def record(
+        self, rate_card: RateCard, user: str | None, organization: str | None = None
+    ) -> CallRecord:
         """Price the call and put it on somebody's account."""
         if self._unread is not None:
             self._read(self._unread)
         root, tool, chain = self._ancestry
         attribution = attribution_of(
-            self._metadata, fallback_agent=chain, fallback_user=user, tool=tool
+            self._metadata,
+            fallback_agent=chain,
+            fallback_user=user,
+            fallback_organization=organization,
+            tool=tool,
         )
         provider, model, usage = self._metadata.get("ls_provider"), self._model, self._usage
         stages: tuple[str, ...] = ()

@@ -123,7 +123,7 @@ def token_scope(
     Args:
         user: Whose calls these are: in usage records, and in the cache, which then serves nobody
             else's answers.
-        organization: The same for a group of users; usage records have no column for it.
+        organization: The same for a group of users.
         level: ``"none"``, ``"balanced"``, ``"aggressive"`` or ``"maximum"``.
         plan: Run for as long as the scope lasts.
         cache: Asked before every staged model.
@@ -148,7 +148,7 @@ def token_scope(
         if cache is not None:
             stages = (*stages, _as_stage(cache))
             _separate(stack, cache, user, organization)
-        usage = stack.enter_context(track_usage(sinks, user))
+        usage = stack.enter_context(track_usage(sinks, user, organization=organization))
         unstaged, outer = _Unstaged(), (AMBIENT.get(), _NOTES.get())
         stack.callback(AMBIENT.set, outer[0])
         stack.callback(_NOTES.set, outer[1])

@@ -179,6 +179,8 @@ class Attribution:
     thread: str | None = None
     purpose: str | None = None
     """LangChain's ``lc_source``: which middleware made the call for its own ends."""
+    organization: str | None = None
+    """The user's organization, or tenant."""
 
 
 def attribution_of(
@@ -186,6 +188,7 @@ def attribution_of(
     *,
     fallback_agent: str | None = None,
     fallback_user: str | None = None,
+    fallback_organization: str | None = None,
     tool: str | None = None,
 ) -> Attribution:
     """Read from a run's metadata who made the call.
@@ -193,7 +196,8 @@ def attribution_of(
     The agent is the first of: ``tokenopt_agent`` in the metadata (set it with
     ``add_node(..., metadata={"tokenopt_agent": "news"})``), the name of the ``create_agent`` agent
     (``lc_agent_name``), the outermost LangGraph node, *fallback_agent*, ``"default"``.
-    ``langgraph_node`` alone is no agent: inside agents it reads "model" or "tools".
+    ``langgraph_node`` alone is no agent: inside agents it reads "model" or "tools". The user is
+    ``user_id``, the organization ``organization_id``, ``org_id`` or ``tenant_id``.
 
     Example:
         >>> made_by = attribution_of({"langgraph_checkpoint_ns": "docs:4f1a|model:77b0"})
@@ -207,6 +211,9 @@ def attribution_of(
         node, outermost = "/".join(path), path[0]
     agent = get("tokenopt_agent") or get("lc_agent_name") or outermost or fallback_agent
     user, thread = get("user_id", fallback_user), get("thread_id")
+    organization = fallback_organization
+    for key in _ORGANIZATION_KEYS:
+        organization = get(key, organization)
     return Attribution(
         agent=str(agent or "default"),
         node=node,
@@ -214,7 +221,12 @@ def attribution_of(
         user=None if user is None else str(user),
         thread=None if thread is None else str(thread),
         purpose=get("lc_source"),
+        organization=None if organization is None else str(organization),
     )
+
+
+_ORGANIZATION_KEYS = ("tenant_id", "org_id", "organization_id")
+"""Of several, the last counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

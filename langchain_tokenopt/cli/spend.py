@@ -80,6 +80,7 @@ class By(StrEnum):
     service_tier = "service_tier"
     rates_version = "rates_version"
     stages = "stages"
+    organization = "organization"
     user = "user"
     thread = "thread"
     run = "run"
@@ -721,6 +722,7 @@ def _exported(call: CallRecord) -> dict[str, Any]:
         "node": made_by.node,
         "tool": made_by.tool,
         "user": made_by.user,
+        "organization": made_by.organization,
         "thread": made_by.thread,
         "purpose": made_by.purpose,
         "run": call.run,

@@ -65,6 +65,7 @@ Dimension = Literal[
     "service_tier",
     "rates_version",
     "stages",
+    "organization",
     "user",
     "thread",
     "run",
@@ -91,6 +92,7 @@ class Filters(TypedDict, total=False):
     service_tier: str
     rates_version: str
     stages: str
+    organization: str
     user: str
     thread: str
     run: str

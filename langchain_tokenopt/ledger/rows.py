@@ -133,6 +133,7 @@ def origin_of(call: CallRecord) -> Origin:
         call.service_tier or "",
         call.rates_version or "",
         _STAGE_SEPARATOR.join(call.stages) if call.stages else "",
+        made_by.organization or "",
     )
 
 
@@ -142,8 +143,9 @@ def saving_origin(saving: Saving) -> Origin:
 
 
 def digest_of(origin: Origin) -> bytes:
-    """Return 16 bytes that stand for *origin*."""
-    return hashlib.blake2b(json.dumps(origin).encode(), digest_size=16).digest()
+    """Return 16 bytes that stand for *origin*; without an organization those of version 1."""
+    told = origin if origin[-1] else origin[:-1]
+    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
 
 
 def call_numbers(call: CallRecord) -> list[Any]:
@@ -272,6 +274,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
             user=name.get(row["user"]),
             thread=name.get(row["thread"]),
             purpose=origin["purpose"] or None,
+            organization=origin["organization"] or None,
         ),
         run=str(run_id) if run == OWN_RUN else name.get(run),
         saved_nano_usd=row["saved_nano_usd"],

@@ -60,6 +60,7 @@ ORIGIN_FIELDS = (
     "service_tier",
     "rates_version",
     "stages",
+    "organization",
 )
 """What a call has in common with many others; '' stands for none."""
 
@@ -223,7 +224,17 @@ def _first_tables(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [_first_tables]
+def _organizations(connection: Connection) -> None:
+    """Version 2: a call's organization. New ledgers have the column since version 1."""
+    if "organization" not in {
+        column["name"] for column in inspect(connection).get_columns("origins")
+    }:
+        connection.execute(
+            text("ALTER TABLE origins ADD COLUMN organization TEXT NOT NULL DEFAULT ''")
+        )
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [_first_tables, _organizations]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

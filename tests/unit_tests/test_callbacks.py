@@ -81,7 +81,7 @@ class TestSums:
 
     def test_an_unknown_dimension_is_refused(self):
         """With those that there are."""
-        with pytest.raises(ValueError, match="agent, tool, model, node, user, run, thread"):
+        with pytest.raises(ValueError, match="model, node, user, organization, run, thread"):
             TokenUsageCallbackHandler().by("colour")
 
     def test_no_calls_are_zero_tokens_and_no_percentiles(self):

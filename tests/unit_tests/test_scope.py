@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from langchain_core.caches import InMemoryCache
@@ -11,6 +12,7 @@ from langchain_core.tools import tool
 
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.scope import token_scope
 from langchain_tokenopt.usage import Usage, UsageEvent
@@ -91,6 +93,36 @@ def test_users_do_not_share_answers() -> None:
                 answers.append(model.invoke("What is my plan?").content)
 
     assert ["for ann", "for bob", "for ann"] == answers
+
+
+def test_records_say_which_organization(tmp_path: Path) -> None:
+    """As they say which user: in memory, in the ledger; what a call itself says goes first."""
+    model = optimize(fake_chat())
+    with (
+        Ledger(tmp_path / "ledger.db") as ledger,
+        token_scope(user="ann", organization="acme", sinks=[ledger]) as scope,
+    ):
+        model.invoke("Hi")
+        model.invoke("Hi", {"metadata": {"organization_id": "other"}})
+        ledger.flush()
+        stored = {name: totals.calls for name, totals in ledger.by("organization").items()}
+
+    assert {"acme": 1, "other": 1} == stored
+    assert {"acme": 1, "other": 1} == {
+        name: totals.calls for name, totals in scope.usage.by("organization").items()
+    }
+
+
+def test_organizations_do_not_share_answers() -> None:
+    """Nor do equal users of two of them."""
+    model = optimize(fake_chat(answers=["of acme", "of other"]))
+    with SemanticCache(embeddings=WordEmbeddings(), audit_share=0.0) as cache:
+        answers = []
+        for organization in ("acme", "other", "acme"):
+            with token_scope(user="ann", organization=organization, cache=cache):
+                answers.append(model.invoke("What is my plan?").content)
+
+    assert ["of acme", "of other", "of acme"] == answers
 
 
 def test_a_cache_that_knows_no_users_is_refused() -> None:

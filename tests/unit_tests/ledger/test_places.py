@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from langchain_tokenopt.ledger import Ledger, LedgerError, schema
+from langchain_tokenopt.usage import Attribution
 from tests.support.ledger_records import record
 
 as_user = pytest.mark.skipif(
@@ -142,7 +143,7 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
 
     monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, add_a_column])
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    with pytest.raises(LedgerError, match=r"has the old schema version 1.*Open it once"):
+    with pytest.raises(LedgerError, match=r"has the old schema version 2.*Open it once"):
         Ledger(path, read_only=True)
     for _ in range(2):
         with Ledger(path) as ledger:
@@ -151,7 +152,29 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
         versions = [row[0] for row in other.execute("SELECT version FROM ledger_schema")]
     other.close()
 
-    assert [1, 2] == versions
+    assert [1, 2, 3] == versions
+
+
+def test_a_ledger_of_the_first_version_learns_of_organizations(path):
+    """What was recorded before stays, under no organization, and sums up with what comes."""
+    with Ledger(path) as ledger:
+        ledger.record(record())
+    with sqlite3.connect(path) as old:
+        old.execute("ALTER TABLE origins DROP COLUMN organization")
+        old.execute("DELETE FROM ledger_schema WHERE version = 2")
+    old.close()
+    with Ledger(path) as ledger:
+        ledger.record(record())
+        ledger.record(record(attribution=Attribution(organization="acme")))
+        ledger.flush()
+        calls = {name: totals.calls for name, totals in ledger.by("organization").items()}
+
+        assert {"(none)": 2, "acme": 1} == calls
+        assert 1 == ledger.totals(organization="acme").calls
+        assert {"acme", None} == {call.attribution.organization for call in ledger.calls()}
+    with sqlite3.connect(path) as new:
+        assert (2,) == new.execute("SELECT count(*) FROM origins").fetchone()
+    new.close()
 
 
 def test_a_step_that_fails_leaves_the_ledger_as_it_was(path, monkeypatch):
@@ -163,7 +186,7 @@ def test_a_step_that_fails_leaves_the_ledger_as_it_was(path, monkeypatch):
         connection.execute(text("ALTER TABLE no_such_table ADD COLUMN colour TEXT"))
 
     monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, fail_halfway])
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
     with pytest.raises(LedgerError, match="no such table"):
         Ledger(path)
     monkeypatch.undo()
