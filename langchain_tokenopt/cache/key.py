@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from pydantic import SecretStr
+
 __all__ = [
     "Context",
     "Labels",
     "Question",
     "UnkeyableError",
+    "credentials_of",
     "labels_in",
     "near_hash",
     "normalised",
@@ -103,6 +106,25 @@ def labels_in(metadata: Mapping[str, Any]) -> Labels:
     return tuple(
         (name, str(metadata[name])) for name in _SCOPE_METADATA if metadata.get(name) is not None
     )
+
+
+def credentials_of(model: object) -> str:
+    """Name the keys that a model calls with, as a hash; '' when it has none.
+
+    LangChain leaves them out of what it shows a cache. Whoever calls with another key may be
+    another customer, with models and data of his own.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> credentials_of(FakeListChatModel(responses=[]))
+        ''
+    """
+    secrets = sorted(
+        (name, value.get_secret_value())
+        for name, value in vars(model).items()
+        if isinstance(value, SecretStr)
+    )
+    return f"---keys {_hash(secrets).hex()}" if secrets else ""
 
 
 def question_of(

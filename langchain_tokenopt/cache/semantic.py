@@ -62,6 +62,7 @@ from langchain_tokenopt.cache.key import (
     Labels,
     Question,
     UnkeyableError,
+    credentials_of,
     labels_in,
     near_hash,
     question_of,
@@ -354,7 +355,7 @@ class SemanticCache(BaseCache):
 
     def open(self, request: ModelRequest) -> Trip | None:
         """Look a request up: a hit is the whole trip, a miss stores the answer when it comes."""
-        question = self._question(*request.cache_key(), self._labels(request.run.metadata))
+        question = self._asked(request)
         if question is None:
             return None
         found, claim = self._find(question, waits=not request.observe)
@@ -362,11 +363,17 @@ class SemanticCache(BaseCache):
 
     async def aopen(self, request: ModelRequest) -> Trip | None:
         """Like :meth:`open`, without holding a thread while an equal request is answered."""
-        question = self._question(*request.cache_key(), self._labels(request.run.metadata))
+        question = self._asked(request)
         if question is None:
             return None
         found, claim = await self._afind(question, waits=not request.observe)
         return self._trip(request, question, found, claim)
+
+    def _asked(self, request: ModelRequest) -> Question | None:
+        """Read a request of the seam, where the keys that the model calls with can be seen."""
+        prompt, llm_string = request.cache_key()
+        llm_string += credentials_of(request.model)
+        return self._question(prompt, llm_string, self._labels(request.run.metadata))
 
     def _trip(
         self,
