@@ -38,6 +38,8 @@ FEATURES = (
     "exchanged_word",
     "added_word",
     "one_sided",
+    "turned",
+    "reordered",
     "length_gap",
 )
 """What the probability is computed from, in this order.
@@ -89,6 +91,8 @@ def features_of(
             "exchanged_word" in raised,
             "added_word" in raised,
             ("extra_number" in raised) + ("extra_entity" in raised),
+            "turned" in raised,
+            "reordered" in raised,
             abs(len(asked.words) - len(stored.words)) / longest,
         ]
     )

@@ -192,14 +192,18 @@ _SYMMETRIC = _words(
 """Words that join two things without saying who comes first."""
 
 _STOPWORDS_OF = {
-    "en": _words("the is what how why does can are my for with and you should which when"),
-    "de": _words("der die das ist wie warum ich nicht und ein eine was kann mein für mit wann"),
+    "en": _words(
+        "the is what how why does can are my for with and you should which when i to of get have "
+        "not do it this that there if from"
+    ),
+    "de": _words("der das ist wie warum ich nicht und ein eine kann mein für mit wann auf wo"),
     "fr": _words("le la les est comment pourquoi je pas et un une que mon pour avec des quel"),
-    "es": _words("el los las es cómo como por qué que mi para con una puedo cuál cuando de"),
-    "it": _words("il gli è come perché che mio per con una posso quale quando di della non"),
-    "pt": _words("o os é como por que meu para com uma posso qual quando não do da em"),
-    "nl": _words("de het is hoe waarom ik niet en een wat kan mijn voor met wanneer welke"),
+    "es": _words("el los las es cómo por qué que mi para una puedo cuál cuando mis dónde"),
+    "it": _words("il gli è perché che mio una posso quale quando di della dove sono"),
+    "pt": _words("os é por que meu para uma posso qual quando não da em minha onde"),
+    "nl": _words("de het hoe waarom ik niet en een kan mijn voor met wanneer welke waar"),
 }
+"""Short common words; those of other languages are no English words."""
 _LANGUAGES_OF = {
     word: tuple(name for name, known in _STOPWORDS_OF.items() if word in known)
     for word in frozenset().union(*_STOPWORDS_OF.values())
@@ -441,13 +445,17 @@ def _other_ids(a: Profile, b: Profile) -> bool:
 
 
 def _opposite(a: Profile, b: Profile) -> bool:
-    """Count what turns the meaning round: an odd number of turns is the opposite question."""
-    turns = _opposite_words(a, b)
-    if len(a.negated) != len(b.negated):
-        longer, other = (a, b) if len(a.negated) > len(b.negated) else (b, a)
-        if turns or any(scope & other.stems for scope in longer.negated):
-            turns += len(longer.negated) - len(other.negated)
-    return turns % 2 == 1
+    """Count what turns the meaning round: an odd number of turns is the opposite question.
+
+    Only where little else differs. A long text finds its way to an "in" and an "out", and a
+    negation is mostly another way to put the same ("I can't find", "where is").
+    """
+    matter_is_equal = a.stems - _NEGATORS == b.stems - _NEGATORS
+    turns = _opposite_words(a, b, without=frozenset() if matter_is_equal else _FUNCTION)
+    others = len(a.stems | b.stems) - 2 * turns
+    if len(a.negated) != len(b.negated) and (turns or matter_is_equal):
+        turns += abs(len(a.negated) - len(b.negated))
+    return turns % 2 == 1 and len(a.stems & b.stems) >= 0.4 * others
 
 
 def _negates_other(a: Profile, b: Profile) -> bool:
@@ -458,9 +466,9 @@ def _negates_other(a: Profile, b: Profile) -> bool:
     return bool(one and other and not one & other and one <= b.stems and other <= a.stems)
 
 
-def _opposite_words(a: Profile, b: Profile) -> int:
+def _opposite_words(a: Profile, b: Profile, *, without: frozenset[str] = frozenset()) -> int:
     known_a, known_b = set(a.words), set(b.words)
-    only_a = [w for w in a.words if w not in known_b]
+    only_a = [w for w in a.words if w not in known_b and w not in without]
     only_b = known_b - known_a
     turned = frozenset().union(*map(_turned, only_b))
     turns = 0
@@ -509,8 +517,7 @@ def _swapped_roles(a: Profile, b: Profile) -> bool:
     one, other = _genders(a), _genders(b)
     if one != other and len(one) == len(other):
         return True
-    shared = [w for w in a.content if w in b.content_set and a.content.count(w) == 1]
-    shared = [w for w in shared if b.content.count(w) == 1]
+    shared = _once_in_both(a, b)
     if len(shared) < 2:
         return False
     agent_a, agent_b = _passive_agent(a), _passive_agent(b)
@@ -523,10 +530,33 @@ def _swapped_roles(a: Profile, b: Profile) -> bool:
     if not _same_bag(a, b):
         return False
     order = [w for w in b.content if w in shared]
-    if order == shared:
+    moved = [w for w, v in zip(shared, order, strict=True) if w != v]
+    if not _trade_places(moved, a, b):
         return False
-    moved = {w for w, v in zip(shared, order, strict=True) if w != v}
-    return not (_joined(a, moved) or _joined(b, moved))
+    return not (_joined(a, set(moved)) or _joined(b, set(moved)))
+
+
+def _once_in_both(a: Profile, b: Profile) -> list[str]:
+    """Return the words of matter that stand once in each text, in the order of *a*."""
+    return [
+        w
+        for w in a.content
+        if w in b.content_set and a.content.count(w) == 1 and b.content.count(w) == 1
+    ]
+
+
+def _trade_places(moved: Sequence[str], a: Profile, b: Profile) -> bool:
+    """Say whether two words have traded places around something that stayed where it was.
+
+    "A loves B" and "B loves A"; not "colleges for MCA" and "MCA colleges".
+    """
+    if len(moved) != 2:
+        return False
+    between = []
+    for words in (a.words, b.words):
+        first, last = sorted(words.index(word) for word in moved)
+        between.append(words[first + 1 : last])
+    return bool(between[0] and set(between[0]) & set(between[1]))
 
 
 _GENDERS = {"he": "m", "him": "m", "his": "m", "she": "f", "her": "f", "hers": "f"}
@@ -664,6 +694,24 @@ def _extra_entity(a: Profile, b: Profile) -> bool:
     return bool(_missing(a.entities, b)) != bool(_missing(b.entities, a))
 
 
+def _denies_other(a: Profile, b: Profile) -> bool:
+    """One text denies something that the other speaks of, or has the opposite of a word in it."""
+    if len(a.negated) == len(b.negated):
+        return _opposite_words(a, b) % 2 == 1
+    longer, other = (a, b) if len(a.negated) > len(b.negated) else (b, a)
+    return any(scope & other.stems for scope in longer.negated)
+
+
+def _other_order(a: Profile, b: Profile) -> bool:
+    """The same words in another order, with nothing symmetric to join them."""
+    if not _same_bag(a, b):
+        return False
+    shared = _once_in_both(a, b)
+    order = [w for w in b.content if w in shared]
+    moved = {w for w, v in zip(shared, order, strict=True) if w != v}
+    return bool(moved) and not (_joined(a, moved) or _joined(b, moved))
+
+
 def _middles(a: Profile, b: Profile) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what is left of both texts without their common beginning and end."""
     if _is_misspelling(a.squeezed, b.squeezed) or _asks_the_same(a.text, b.text):
@@ -761,6 +809,8 @@ DOUBTS: dict[str, Guard] = {
     "added_word": _added_word,
     "extra_number": _extra_number,
     "extra_entity": _extra_entity,
+    "turned": _denies_other,
+    "reordered": _other_order,
 }
 """Differences that often change the answer, by name."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,41 +13,26 @@ from langchain_tokenopt.cache.features import FEATURES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AnswerModel"]
+__all__ = ["AnswerModel", "design_matrix", "term_names"]
 
-_PRIOR = {
-    "cosine": 6.0,
-    "margin": 6.0,
-    "crowd": -1.0,
-    "stored_margin": 2.5,
-    "stored_crowd": 0.0,
-    "agreement": 1.5,
-    "second": 0.5,
-    "shared_stems": 1.5,
-    "covered_stems": 0.0,
-    "shared_trigrams": 0.5,
-    "exchanged_word": -1.5,
-    "added_word": -1.0,
-    "one_sided": -0.5,
-    "length_gap": -0.5,
-}
-"""Log-odds per unit, set by hand in round numbers: the signs are plain, the sizes were looked up on
-development questions (bank customers' requests, one half), none of which is stored here."""
-_PRIOR_BIAS = -6.0
-_PRIOR_SPREAD = 1.5
+_SPREAD = 1.5
 """How far (one standard deviation) the traffic's own evidence is expected to move a weight."""
-
-
-_BIAS_SHARE = 1 / 3
-"""The same for the bias, as a share of that. Labels come mostly from below the threshold: a bias
-that followed them freely would promise too much above it."""
+_PAIR_SPREAD = 1.5
+"""The same for the weight of a product of two features."""
+_BIAS_SPREAD = 0.5
+"""The same for the bias. Labels come mostly from below the threshold: a bias that followed them
+freely would promise too much above it."""
+_CENTRE = 0.5
+"""Features are from about 0 to about 1; products are taken around the middle."""
+_FIRST, _SECOND = np.triu_indices(len(FEATURES))
 
 
 class AnswerModel:
-    """The probability that a stored answer is right, as a logistic function of the features.
+    """The probability that a stored answer is right: logistic in the features and their products.
 
-    Starts from a prior and moves with evidence: the most probable weights under normal priors
-    around the starting ones.
+    Products matter: a high cosine says more of a long question than of a short one, and an
+    exchanged word less where the margin is wide. Starts from a prior (``prior.json``) and moves
+    with evidence: the most probable weights under normal priors around the starting ones.
 
     Example:
         >>> model = AnswerModel()
@@ -55,32 +42,27 @@ class AnswerModel:
     """
 
     def __init__(self) -> None:
-        self.start = np.array([*(_PRIOR[name] for name in FEATURES), _PRIOR_BIAS])
+        self.start = _prior_weights()
         self.weights = self.start.copy()
 
     def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log-odds of each row."""
-        logits: NDArray[np.float64] = features @ self.weights[:-1] + self.weights[-1]
+        logits: NDArray[np.float64] = design_matrix(features) @ self.weights
         return logits
 
     def fit(
-        self,
-        features: NDArray[np.float64],
-        right: NDArray[np.bool_],
-        *,
-        spread: float = _PRIOR_SPREAD,
+        self, features: NDArray[np.float64], right: NDArray[np.bool_], *, freedom: float = 1.0
     ) -> None:
         """Move from the prior towards what *features* and *right* say (Newton's method).
 
         Args:
             features: One row per checked request.
             right: Whether the stored answer would have been right.
-            spread: Standard deviation of each weight around its prior.
+            freedom: By how much more than usual the weights may leave the prior.
         """
-        x = np.column_stack([features, np.ones(len(features))])
-        pull = np.full(x.shape[1], spread**-2)
-        pull[-1] = (spread * _BIAS_SHARE) ** -2
-        weights = self.start.copy()
+        x = design_matrix(features)
+        pull = (_SPREADS * freedom) ** -2
+        weights = self.weights.copy()
         loss = self._loss(x, right, weights, pull)
         for _ in range(25):
             p = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -30, 30)))
@@ -94,7 +76,7 @@ class AnswerModel:
                     break
                 step /= 2
             weights = weights + step
-            if before - loss < 1e-6 * abs(before):
+            if before - loss < 1e-4 * abs(before):
                 break
         self.weights = weights
 
@@ -109,3 +91,26 @@ class AnswerModel:
         logits = np.clip(x @ weights, -500, 500)
         surprise = np.logaddexp(0.0, np.where(right, -logits, logits)).sum()
         return float(surprise + 0.5 * (pull * (weights - self.start) ** 2).sum())
+
+
+def design_matrix(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the features, their products, and 1 for the bias."""
+    x = features - _CENTRE
+    return np.hstack([x, x[:, _FIRST] * x[:, _SECOND], np.ones((len(x), 1))])
+
+
+def term_names() -> list[str]:
+    """Return the names of the weights, in order."""
+    pairs = zip(_FIRST.tolist(), _SECOND.tolist(), strict=True)
+    return [*FEATURES, *(f"{FEATURES[i]} * {FEATURES[j]}" for i, j in pairs), "bias"]
+
+
+_SPREADS = np.concatenate(
+    [np.full(len(FEATURES), _SPREAD), np.full(len(_FIRST), _PAIR_SPREAD), [_BIAS_SPREAD]]
+)
+
+
+def _prior_weights() -> NDArray[np.float64]:
+    text = resources.files(__package__).joinpath("prior.json").read_text(encoding="utf-8")
+    weights = json.loads(text)["weights"]
+    return np.array([weights.get(name, 0.0) for name in term_names()])

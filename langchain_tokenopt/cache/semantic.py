@@ -88,6 +88,9 @@ SAME_ANSWER_COSINE = 0.6
 ENTRY_ID = "tokenopt_cache_entry"
 """Where a served message says which entry it came from, in ``response_metadata``."""
 
+_ANSWERS_COMPARED = 4
+_WORDINGS = 3
+"""Neighbours' answers that a new one is compared with: so many, in so many wordings each."""
 _DECODED = 2_048
 _PENDING = 4_096
 _SERVED = 4_096
@@ -759,15 +762,17 @@ class SemanticCache(BaseCache):
 
     def _agreeing(self, sight: _Sight, answers: list[Generation]) -> int | None:
         """Return the answer number of the nearest neighbour that was given the same answer."""
-        seen: set[int] = set()
+        compared: Counter[int] = Counter()
         text = text_of_answers(answers)
         vector: list[NDArray[np.float32]] = []
         for neighbour in sight.neighbours:
-            if neighbour.answer in seen or len(seen) == 4:
-                continue
-            if neighbour.cosine < SAME_ANSWER_COSINE and seen:
+            if neighbour.cosine < SAME_ANSWER_COSINE and compared:
                 break
-            seen.add(neighbour.answer)
+            if compared[neighbour.answer] == _WORDINGS:
+                continue
+            compared[neighbour.answer] += 1
+            if len(compared) > _ANSWERS_COMPARED:
+                break
             if self._says_the_same(neighbour.entry, text, vector):
                 return neighbour.answer
         return None

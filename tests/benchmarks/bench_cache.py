@@ -266,7 +266,7 @@ def qqp(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     fitted, judged = np.flatnonzero(half == 0), np.flatnonzero(half == 1)
     x, y = pair_features(rows, fitted, embedder)
     model = AnswerModel()
-    model.fit(x, y, spread=20.0)
+    model.fit(x, y, freedom=10.0)
     z, w = pair_features(rows, judged, embedder)
     found: dict[str, Any] = {"fitted_pairs": len(fitted), "judged_pairs": len(judged), "rows": {}}
 

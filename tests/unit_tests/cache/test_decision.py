@@ -151,8 +151,11 @@ def test_the_model_moves_from_its_prior_with_evidence():
     model = AnswerModel()
     model.fit(x, x[:, 0] > 0.5)
 
-    assert model.weights[0] > model.start[0] + 1
-    assert model.weights[1:-1] == pytest.approx(model.start[1:-1])
+    before, after = AnswerModel().logits(x[:2]), model.logits(x[:2])
+    assert x[1, 0] < 0.5 < x[0, 0]
+    assert after[0] - after[1] > before[0] - before[1] + 1
+    idle = [at for at, name in enumerate(term_names()) if "length_gap" == name]
+    assert model.weights[idle] != pytest.approx(0)
 
 
 @pytest.mark.parametrize("name", ["max_wrong_per_request", "audit_share"])
