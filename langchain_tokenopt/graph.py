@@ -19,7 +19,7 @@ import asyncio
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, TypeVar, cast
@@ -129,7 +129,7 @@ class BudgetAllocationNode:
         mirror = _read(state, self.key)
         if mirror is None:
             return None
-        run.restore(mirror)
+        run.restore(_snapshot_of(mirror, self.key))
         report = run.account.report()
         shares = {
             agent: {
@@ -144,6 +144,28 @@ class BudgetAllocationNode:
 def _read(state: Any, key: str) -> Mapping[str, Any] | None:
     value = state.get(key) if isinstance(state, Mapping) else getattr(state, key, None)
     return value if isinstance(value, Mapping) else None
+
+
+def _snapshot_of(mirror: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a mirror as the account reads it; one that was made by hand may say less.
+
+    Raises:
+        ValueError: It says what is no number of tokens.
+    """
+    agents = {}
+    for agent, told in (mirror.get("agents") or {}).items():
+        counters = {name: told.get(name, 0) for name in _COUNTERS}
+        for name, count in counters.items():
+            if not isinstance(count, int) or count < 0:
+                raise ValueError(
+                    f"the state's {key!r} says that {agent!r} has {name} {count!r}; it must be a "
+                    f"whole number of at least 0. Leave it to budget_graph() to write it."
+                )
+        agents[agent] = counters
+    return {"agents": agents}
+
+
+_COUNTERS: Final = ("spent", "held", "surplus", "spent_nano_usd")
 
 
 def _running(plan: BudgetPlan, name: str) -> BudgetRun:
@@ -232,7 +254,7 @@ class _NodeWatch:
         """Begin an execution. It may wait for a store."""
         run = _running(self.plan, self.name)
         if self.key is not None and (mirror := _read(state, self.key)):
-            run.restore(mirror)
+            run.restore(_snapshot_of(mirror, self.key))
         metadata = ensure_config().get("metadata") or {}
         agent = self.agent or attribution_of(metadata).agent
         came_back = run.begin(agent)
@@ -310,7 +332,9 @@ def _with_update(returned: Any, key: str, value: Any) -> Any:
 
 def _wrapped(node: Callable[..., Any], watch: _NodeWatch) -> Callable[..., Any]:
     """Wrap a function; ``functools.wraps`` keeps the signature that LangGraph injects by."""
-    if _is_async(node):
+    if _is_a(inspect.isasyncgenfunction, node) or _is_a(inspect.isgeneratorfunction, node):
+        return _like(node, _generating(node, watch), watch)
+    if _is_a(inspect.iscoroutinefunction, node):
 
         async def awaiting(*args: Any, **kwargs: Any) -> Any:
             visit = await _entered(watch, _first(args, kwargs))
@@ -337,10 +361,36 @@ def _wrapped(node: Callable[..., Any], watch: _NodeWatch) -> Callable[..., Any]:
     return _like(node, calling, watch)
 
 
-def _is_async(node: Any) -> bool:
-    """Whether calling *node* gives something to await: functions, partials, callable objects."""
-    called = getattr(node, "__call__", None)  # noqa: B004  its own, whatever it is
-    return inspect.iscoroutinefunction(node) or inspect.iscoroutinefunction(called)
+def _generating(node: Callable[..., Any], watch: _NodeWatch) -> Callable[..., Any]:
+    """Wrap a generator function. LangGraph adds up what it yields, so there is nothing to add."""
+
+    def generating(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        visit = watch.enter(_first(args, kwargs))
+        try:
+            with visit.named(kwargs):
+                yield from node(*args, **kwargs)
+        except BaseException as error:
+            visit.failed(error)
+            raise
+        visit.ended(None)
+
+    async def agenerating(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        visit = await _entered(watch, _first(args, kwargs))
+        try:
+            with visit.named(kwargs):
+                async for piece in node(*args, **kwargs):
+                    yield piece
+        except BaseException as error:
+            visit.failed(error)
+            raise
+        await _off_the_loop(visit.run, visit.ended, None)
+
+    return agenerating if _is_a(inspect.isasyncgenfunction, node) else generating
+
+
+def _is_a(kind: Callable[[Any], bool], node: Any) -> bool:
+    """Whether a function, a partial of one, or what a callable object does, is of this kind."""
+    return kind(node) or kind(getattr(node, "__call__", None))  # noqa: B004  its own method
 
 
 async def _entered(watch: _NodeWatch, state: Any) -> _Visit:

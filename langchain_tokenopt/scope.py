@@ -116,9 +116,13 @@ def token_scope(
     own; a model's own stage goes before one of the same kind. All other models are tracked and
     charged; :meth:`TokenScope.uncovered` names them. Tools that call models inside are part of it.
 
-    It reaches as far as the context does: into tasks and LangChain's threads; into a thread of your
-    own if that runs in a copy of the context (``contextvars.copy_context().run``). A scope inside a
-    scope replaces what it sets itself and keeps the rest; a plan cannot be replaced.
+    It reaches as far as the context does: into tasks, also those that outlive it,
+    ``asyncio.to_thread`` and LangChain's threads. Not into threads and executors of your own
+    (``threading.Thread``, ``executor.submit``, ``loop.run_in_executor``) unless these run in a copy
+    of the context (``contextvars.copy_context().run``), nor into other processes. Python tells
+    nobody of them, so :meth:`TokenScope.uncovered` cannot name them; a model that carries the plan
+    itself, ``optimize(model, plan)``, refuses there. A scope inside a scope replaces what it sets
+    itself and keeps the rest; a plan cannot be replaced.
 
     Args:
         user: Whose calls these are: in usage records, and in the cache, which then serves nobody

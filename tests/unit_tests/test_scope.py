@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import tool
 
 from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.errors import BudgetExceededError
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.scope import token_scope
+from langchain_tokenopt.stage import AMBIENT
 from langchain_tokenopt.usage import Usage, UsageEvent
 from tests.support.embedders import WordEmbeddings
 from tests.support.fakes import FakeAnswer, fake_chat
@@ -51,6 +57,66 @@ async def test_async_and_tasks_are_covered() -> None:
 
     assert scope.run is not None
     assert 30 == scope.run.report().account.spent_tokens
+
+
+async def test_work_in_the_background_is_covered() -> None:
+    """A task that outlives the scope, ``asyncio.to_thread``, and LangChain's own threads pay."""
+    model = optimize(fake_chat(answers=[FakeAnswer("x", Usage(9, 1))] * 9))
+    staged, both = RunnableLambda(lambda _: model.invoke("Hi")), {"a": model, "b": model}
+    with token_scope(user="ann", plan=BudgetPlan(total_tokens=100_000)) as scope:
+        going_on = asyncio.Event()
+
+        async def later() -> None:
+            await going_on.wait()
+            await model.ainvoke("Hi")
+
+        task = asyncio.create_task(later())
+        await asyncio.to_thread(model.invoke, "Hi")
+        staged.batch([1, 2])
+        RunnableParallel(both).invoke("Hi")
+        await run_in_executor(None, model.invoke, "Hi")
+    going_on.set()
+    await task
+
+    assert scope.run is not None
+    assert 7 == scope.usage.by("user")["ann"].calls
+    assert 70 == scope.run.report().account.spent_tokens
+
+
+def test_a_bare_thread_is_outside() -> None:
+    """Python starts it without a context: what carries the plan refuses; a copy of it helps."""
+    plan = BudgetPlan(total_tokens=100_000)
+    model = optimize(fake_chat(answers=[FakeAnswer("x", Usage(9, 1))] * 3), plan)
+    with token_scope(plan=plan) as scope, ThreadPoolExecutor() as pool:
+        with pytest.raises(NoBudgetRunError, match=r"copy_context\(\)\.run"):
+            pool.submit(model.invoke, "Hi").result()
+        pool.submit(copy_context().run, model.invoke, "Hi").result()
+
+    assert scope.run is not None
+    assert 10 == scope.run.report().account.spent_tokens
+
+
+def test_a_plan_cannot_be_replaced_inside() -> None:
+    """The inner scope says so, and the outer one goes on as it was."""
+    plan = BudgetPlan(total_tokens=1_000, name="outer")
+    with token_scope(user="ann", plan=plan) as scope:
+        with pytest.raises(NoBudgetRunError, match="'outer' is already running"):  # noqa: SIM117
+            with token_scope(user="bob", plan=BudgetPlan(total_tokens=5)):
+                pass
+        optimize(fake_chat()).invoke("Hi")
+
+    assert ["ann"] == list(scope.usage.by("user"))
+
+
+def test_nothing_is_left_behind_by_a_failure() -> None:
+    """After an exception inside, models are as they were before."""
+    model = optimize(fake_chat(answers=[FakeAnswer("x", Usage(9, 1))] * 3))
+    with pytest.raises(BudgetExceededError):  # noqa: SIM117
+        with token_scope(level="none", plan=BudgetPlan(total_tokens=1, on_exceed="raise")):
+            model.invoke(LONG)
+    model.invoke(LONG)
+
+    assert () == AMBIENT.get()
 
 
 def test_models_inside_tools_are_covered() -> None:
