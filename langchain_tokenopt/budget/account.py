@@ -37,6 +37,7 @@ from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
 from langchain_tokenopt.budget.books import (
     Books,
+    Crossing,
     HoldRow,
     Line,
     MemoryBooks,
@@ -331,6 +332,8 @@ class TokenBudget:
         self._alert = BudgetAlert() if alert is None else alert
         self._sinks = tuple(sinks)
         self._untold: deque[Callable[[], object]] = deque()
+        self._telling: dict[UUID, list[int]] = {}
+        """Thresholds that this process is about to tell of, by their event."""
         self._warned: set[str] = set()
         totals = Totals(total_tokens, _nano(total_usd))
         self._books: Books = (
@@ -340,6 +343,7 @@ class TokenBudget:
         )
         self._strategy: AllocationStrategy = strategy_for("priority")
         weakref.finalize(self, self._books.close)
+        self._tell_for_the_dead()
 
     @property
     def total_tokens(self) -> int:
@@ -1052,15 +1056,56 @@ class TokenBudget:
             money = totals.spent_nano + totals.held_nano
             by_money = self._alert.crossed(totals.alerted, money, totals.total_nano_usd)
             crossed = max(crossed, by_money, key=len)
-        if not crossed:
+        late = self._left_untold(page) if totals.untold else []
+        if not crossed and not late:
             return None
-        for percent in crossed:
-            page.cross(percent)
-        totals.alerted = crossed[-1]
-        detail = f"{crossed[-1]} % spent or held"
-        if crossed[:-1]:
-            detail += f"; passed {', '.join(f'{percent} %' for percent in crossed[:-1])}"
-        return self._event("alert", page, agent, detail)
+        if crossed:
+            totals.alerted = crossed[-1]
+        else:
+            agent = late[-1].agent
+        totals.untold += len(crossed)
+        return self._claim(page, agent, [*(crossing.percent for crossing in late), *crossed])
+
+    def _claim(self, page: Page, agent: str, percents: list[int]) -> BudgetEvent:
+        """Note that this process tells of these thresholds, and return the alert."""
+        until = page.totals.ticks + self._lease
+        for percent in percents:
+            page.cross(Crossing(percent, agent, self._books.owner, until))
+        detail = f"{percents[-1]} % spent or held"
+        if percents[:-1]:
+            detail += f"; passed {', '.join(f'{percent} %' for percent in percents[:-1])}"
+        event = self._event("alert", page, agent, detail)
+        self._telling[event.id] = percents
+        return event
+
+    def _left_untold(self, page: Page) -> list[Crossing]:
+        """Return the crossings that those who were to tell of them will not tell of any more."""
+        untold, now = page.untold(), page.totals.ticks
+        dead = self._books.dead({crossing.owner for crossing in untold})
+        return [row for row in untold if row.owner in dead or row.expires <= now]
+
+    def _tell_for_the_dead(self) -> None:
+        """Tell what processes that are gone have left untold, when a store is opened."""
+        if not self._books.shared:
+            return
+        try:
+            with self._books as page:
+                self._now(page)
+                late = self._left_untold(page) if page.totals.untold else []
+                if not late:
+                    return
+                event = self._claim(page, late[-1].agent, [row.percent for row in late])
+        except BudgetStoreError:  # said aloud when it was opened
+            return
+        self._tell(event)
+
+    def _note_told(self, percents: list[int]) -> None:
+        with self._books as page:
+            for crossing in page.untold():
+                if crossing.percent in percents:
+                    crossing.told = 1
+                    page.cross(crossing)
+                    page.totals.untold -= 1
 
     def _event(
         self, kind: Literal["denied", "rebalanced", "alert"], page: Page, agent: str, detail: str
@@ -1087,6 +1132,11 @@ class TokenBudget:
                 self._warn("sink", f"a sink of the budget {self.name!r} failed: {error!r}")
         if event.kind == "alert":
             self._alert.tell(event)
+            told = self._telling.pop(event.id)
+            try:
+                self._note_told(told)
+            except (BudgetStoreError, ReenteredError) as error:
+                self._later(lambda: self._note_told(told), error)
 
 
 def reports_in(store: str | Path) -> list[BudgetReport]:

@@ -2,8 +2,16 @@
 
 Thresholds are shares of the total that are spent or held, so an alert comes before the money is
 gone. Only upward crossings count, each once in the life of an account: the account notes the
-crossing in the same change that causes it, so among threads and processes exactly one sees it.
-Whoever sees it tells; if that process is killed in the moment between, nobody does.
+crossing, and who tells of it, in the same change that causes it, so among threads and processes
+exactly one does; and afterwards it notes that it was told. A process that is killed in between
+leaves a crossing untold. Whoever next opens or uses the account in its store sees that the process
+is gone (or, where that cannot be seen, that the lease of the crossing is over) and tells in its
+place.
+
+So every threshold is told, and it is told once, with one exception: a process that is killed after
+it has told and before that is noted is taken to have told nothing, and its last alert is told
+again. A coroutine has been told when it has been started. An account that is kept in memory ends
+with its process, alerts and all.
 """
 
 from __future__ import annotations

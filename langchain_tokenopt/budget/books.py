@@ -24,7 +24,16 @@ from typing import Final, Protocol, Self
 from langchain_tokenopt.budget.allocation import allocate
 from langchain_tokenopt.errors import TokenOptError
 
-__all__ = ["Books", "HoldRow", "Line", "MemoryBooks", "Page", "ReenteredError", "Totals"]
+__all__ = [
+    "Books",
+    "Crossing",
+    "HoldRow",
+    "Line",
+    "MemoryBooks",
+    "Page",
+    "ReenteredError",
+    "Totals",
+]
 
 _REMEMBERED_RUNS: Final = 100_000
 """Settled runs that books in memory remember, to know them when they are told again."""
@@ -59,6 +68,8 @@ class Totals:
     """Calls without a known price."""
     alerted: int = 0
     """Highest threshold, in percent, that was crossed."""
+    untold: int = 0
+    """Thresholds that were crossed and may not have been told of yet."""
     latched: int = 0
     """1 when every further reservation is refused."""
     ticks: float = 0.0
@@ -151,6 +162,20 @@ class HoldRow:
     charged_nano: int = 0
 
 
+@dataclass(slots=True)
+class Crossing:
+    """A threshold that was crossed, and who tells of it."""
+
+    percent: int
+    agent: str
+    """Whose call it was."""
+    owner: str
+    """The process that tells."""
+    expires: float
+    """When, in ticks, it has surely been told, or nobody will."""
+    told: int = 0
+
+
 class Page(Protocol):
     """An account, opened by one who is alone with it."""
 
@@ -195,8 +220,12 @@ class Page(Protocol):
         """Return the thresholds, in percent, that were crossed."""
         ...
 
-    def cross(self, percent: int) -> None:
-        """Note that a threshold was crossed."""
+    def cross(self, crossing: Crossing) -> None:
+        """Note that a threshold was crossed, or who tells of it now, or that it was told."""
+        ...
+
+    def untold(self) -> list[Crossing]:
+        """Return the crossings that have not been told."""
         ...
 
 
@@ -395,7 +424,7 @@ class MemoryBooks:
         self._holds: dict[str, HoldRow] = {}
         self._by_run: dict[str, str] = {}
         self._charged: dict[str, None] = {}
-        self._crossed: list[int] = []
+        self._crossed: dict[int, Crossing] = {}
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         _in_memory.add(self)
@@ -489,9 +518,13 @@ class MemoryBooks:
         """Return the thresholds that were crossed."""
         return sorted(self._crossed)
 
-    def cross(self, percent: int) -> None:
+    def cross(self, crossing: Crossing) -> None:
         """Note that a threshold was crossed."""
-        self._crossed.append(percent)
+        self._crossed[crossing.percent] = crossing
+
+    def untold(self) -> list[Crossing]:
+        """Return the crossings that have not been told."""
+        return [crossing for crossing in self._crossed.values() if not crossing.told]
 
 
 _in_memory: weakref.WeakSet[MemoryBooks] = weakref.WeakSet()

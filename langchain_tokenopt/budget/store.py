@@ -30,7 +30,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from langchain_tokenopt.budget.account import BudgetStoreError
-from langchain_tokenopt.budget.books import HoldRow, Line, ReenteredError, Totals
+from langchain_tokenopt.budget.books import Crossing, HoldRow, Line, ReenteredError, Totals
 
 __all__ = ["SqliteBooks", "accounts_in", "path_of"]
 
@@ -41,6 +41,11 @@ _BUSY_SECONDS: Final = 10.0
 _AWAY_SECONDS: Final = 0.2
 """How long to try while it does: a call asks more than once, and must not wait each time."""
 _FIRST_WAIT: Final = 0.0001
+_REMEMBERED_SECONDS: Final = 86_400.0
+"""How long a charged run is known when it is told again. That happens within one process, so within
+seconds; a day is 96 leases."""
+_FORGET_EVERY: Final = 32
+"""Charges after which the oldest are looked at, twice as many as have come since."""
 _LONGEST_WAIT: Final = 0.001
 """Waits are random up to a bound that doubles from the first to the longest. A change takes about
 0.05 ms; with a bound of 4 ms eight busy processes finished half as many, and the slowest took
@@ -55,9 +60,11 @@ then waits for the disk. SQLite's default of 1,000 would be one change in a hund
 _TOTALS = [f.name for f in fields(Totals)]
 _LINE = [f.name for f in fields(Line)]
 _HOLD = [f.name for f in fields(HoldRow)]
+_CROSSING = [f.name for f in fields(Crossing)]
 _totals_of: Callable[[Totals], tuple[Any, ...]] = attrgetter(*_TOTALS)
 _line_of: Callable[[Line], tuple[Any, ...]] = attrgetter(*_LINE)
 _hold_of: Callable[[HoldRow], tuple[Any, ...]] = attrgetter(*_HOLD)
+_crossing_of: Callable[[Crossing], tuple[Any, ...]] = attrgetter(*_CROSSING)
 
 
 def _columns(names: Iterable[str]) -> str:
@@ -78,10 +85,12 @@ WITHOUT ROWID;
 CREATE TABLE hold (account INTEGER NOT NULL, {_columns(_HOLD)}, PRIMARY KEY (account, id))
 WITHOUT ROWID;
 CREATE INDEX hold_run ON hold (account, run_id) WHERE run_id IS NOT NULL;
-CREATE TABLE charged (account INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (account, key))
-WITHOUT ROWID;
+CREATE TABLE charged (
+    id INTEGER PRIMARY KEY, account INTEGER NOT NULL, key TEXT NOT NULL, at REAL NOT NULL,
+    UNIQUE (account, key)
+);
 CREATE TABLE crossed (
-    account INTEGER NOT NULL, percent INTEGER NOT NULL, PRIMARY KEY (account, percent)
+    account INTEGER NOT NULL, {_columns(_CROSSING)}, PRIMARY KEY (account, percent)
 ) WITHOUT ROWID;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -99,6 +108,12 @@ _READ_RUN = (
     f"SELECT {_columns(_HOLD)} FROM hold WHERE account = ? AND run_id = ? AND charged IS NULL"
 )
 _READ_HOLDS = f"SELECT {_columns(_HOLD)} FROM hold WHERE account = ?"
+_CROSS = (
+    f"INSERT OR REPLACE INTO crossed (account, {_columns(_CROSSING)}) "
+    f"VALUES (?{', ?' * len(_CROSSING)})"
+)
+_UNTOLD = f"SELECT {_columns(_CROSSING)} FROM crossed WHERE account = ? AND told = 0"
+_FORGET = "DELETE FROM charged WHERE at < ? AND id IN (SELECT id FROM charged ORDER BY id LIMIT ?)"
 _KEEP = f"INSERT OR REPLACE INTO hold (account, {_columns(_HOLD)}) VALUES (?{', ?' * len(_HOLD)})"
 
 
@@ -345,10 +360,17 @@ class SqliteBooks:
         )
 
     def charge_once(self, key: str) -> bool:
-        """Note that this call has been charged; False when that was known."""
+        """Note that this call has been charged; False when that was known.
+
+        Notes are kept for a day: told again later, a call would be charged again, never forgotten.
+        """
+        now = time.time()
         noted = self._open.execute(
-            "INSERT OR IGNORE INTO charged (account, key) VALUES (?, ?)", (self._account, key)
+            "INSERT OR IGNORE INTO charged (account, key, at) VALUES (?, ?, ?)",
+            (self._account, key, now),
         )
+        if noted.rowcount == 1 and (noted.lastrowid or 0) % _FORGET_EVERY == 0:
+            self._open.execute(_FORGET, (now - _REMEMBERED_SECONDS, 2 * _FORGET_EVERY))
         return noted.rowcount == 1
 
     def crossed(self) -> list[int]:
@@ -358,12 +380,14 @@ class SqliteBooks:
         )
         return [row[0] for row in rows]
 
-    def cross(self, percent: int) -> None:
+    def cross(self, crossing: Crossing) -> None:
         """Note that a threshold was crossed."""
-        self._open.execute(
-            "INSERT OR IGNORE INTO crossed (account, percent) VALUES (?, ?)",
-            (self._account, percent),
-        )
+        self._open.execute(_CROSS, (self._account, *_crossing_of(crossing)))
+
+    def untold(self) -> list[Crossing]:
+        """Return the crossings that have not been told."""
+        rows = self._open.execute(_UNTOLD, (self._account,)).fetchall()
+        return sorted((Crossing(*row) for row in rows), key=lambda crossing: crossing.percent)
 
 
 # Forks

@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import pytest
 
-from langchain_tokenopt.budget import TokenBudget, account
+from langchain_tokenopt.budget import BudgetAlert, TokenBudget, account
 from langchain_tokenopt.budget import books as arithmetic
 from langchain_tokenopt.budget.books import MemoryBooks
 from langchain_tokenopt.usage import Usage
@@ -199,6 +199,38 @@ def test_alerts_are_told_once_among_processes(tmp_path):
     assert [f"{percent} % spent or held" for percent in (100, 50, 75, 90, 95)] == sorted(
         line for line in told if line
     )
+
+
+_DIES_TELLING = """
+    def die(event):
+        print(event.detail, flush=True)
+        os.kill(os.getpid(), 9)
+
+    budget = TokenBudget(1_000, store=path, alert=BudgetAlert(die))
+    budget.settle(budget.reserve("writer", 800, 0), Usage(800, 0))
+    """
+
+
+@pytest.mark.parametrize("at_work", [False, True], ids=["opened later", "at work"])
+def test_an_alert_that_was_not_told_is_told_by_another(tmp_path, at_work):
+    """A process that is killed while it tells leaves the threshold to whoever comes next."""
+    if not os.path.exists("/proc/self/stat"):
+        pytest.skip("only leases end here")
+    path, heard = tmp_path / "budgets.db", []
+
+    def open_it():
+        return TokenBudget(1_000, store=path, alert=BudgetAlert(lambda e: heard.append(e)))
+
+    budget = open_it() if at_work else None
+    told = _start(_DIES_TELLING, path).communicate()[0]
+    budget = budget or open_it()
+    for _ in range(3):
+        budget.release(budget.reserve("reader", 10, 0))
+    open_it().close()
+
+    assert "75 % spent or held; passed 50 %\n" == told
+    assert [("75 % spent or held; passed 50 %", "writer")] == [(e.detail, e.agent) for e in heard]
+    assert (50, 75) == budget.report().alerts
 
 
 @needs_fork

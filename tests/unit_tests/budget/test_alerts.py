@@ -212,3 +212,42 @@ def test_sinks_of_the_alert_hear_it(heard):
     BudgetAlert(sinks=[heard]).tell(EVENT)
 
     assert [EVENT] == heard.events
+
+
+def test_an_alert_that_nobody_told_is_told_when_its_lease_is_over(make_budget, clock, monkeypatch):
+    """Where nobody can see whether a process lives, time decides; then it is told once."""
+    heard = []
+    alert = BudgetAlert(lambda event: heard.append(event.detail))
+    budget = make_budget(1_000, alert=alert, lease_seconds=60)
+
+    def interrupted(event):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(alert, "tell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        budget.reserve("writer", 600, 0)
+    monkeypatch.undo()
+    _spend(budget, 10)
+    assert [] == heard
+
+    clock.now += 60
+    for _ in range(3):
+        _spend(budget, 10)
+    _spend(budget, 300)
+    assert ["50 % spent or held", "90 % spent or held; passed 75 %"] == heard
+
+
+def test_a_late_alert_and_a_new_one_are_told_together(make_budget, clock, monkeypatch):
+    """One event for the highest, as ever."""
+    heard = []
+    alert = BudgetAlert(lambda event: heard.append(event.detail))
+    budget = make_budget(1_000, alert=alert, lease_seconds=60)
+    monkeypatch.setattr(alert, "tell", lambda event: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        budget.reserve("writer", 600, 0)
+    monkeypatch.undo()
+    clock.now += 60
+
+    _spend(budget, 300)
+    assert ["90 % spent or held; passed 50 %, 75 %"] == heard
+    assert (50, 75, 90) == budget.report().alerts

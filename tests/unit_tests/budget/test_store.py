@@ -184,6 +184,48 @@ def test_a_charge_waits_for_its_store(path, impatient):
     assert 100 == budget.report().spent_tokens
 
 
+def _charged(path):
+    with sqlite3.connect(path) as file:
+        (count,) = file.execute("SELECT count(*) FROM charged").fetchone()
+    file.close()
+    return count
+
+
+def test_charged_runs_are_forgotten_after_a_day(path, monkeypatch):
+    """Told twice on the same day they are one; the file does not grow for ever."""
+    now = [1_000_000.0]
+    monkeypatch.setattr(stores.time, "time", lambda: now[0])
+    budget = TokenBudget(10**9, store=path, clock=lambda: 0.0)
+
+    def spend(day):
+        for number in range(100):
+            run = f"{day}-{number}"
+            budget.settle(budget.reserve("writer", 1, 0, run_id=run), Usage(1, 0))
+            assert budget.charge("writer", Usage(1, 0), run_id=run).repeated
+
+    for day in range(5):
+        spend(day)
+        now[0] += 86_401
+
+    assert 500 == budget.report().spent_tokens
+    assert _charged(path) <= 232
+    assert budget.charge("writer", Usage(1, 0), run_id="4-99").repeated
+
+
+def test_clocks_of_two_processes_may_differ(path):
+    """A clock that is ahead ends leases early; nothing is overdrawn, and late ends mend it."""
+    ahead = TokenBudget(1_000, store=path, clock=lambda: 90_000.0, lease_seconds=60)
+    behind = TokenBudget(1_000, store=path, clock=lambda: 10.0, lease_seconds=60)
+    hold = behind.reserve("writer", 300, 200)
+    for budget in (ahead, behind, ahead):
+        assert not budget.reserve("reader", 501, 0)
+
+    report = ahead.report()
+    assert (500, 0) == (report.spent_tokens, report.held_tokens)
+    behind.settle(hold, Usage(300, 50))
+    assert (350, []) == (ahead.report().spent_tokens, ahead.check())
+
+
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
 def test_a_file_that_is_gone_is_no_blank_account(path, replaced):
     """A new file would know of no spending."""
