@@ -1291,7 +1291,7 @@ def _usage_of(usage: Usage | Mapping[str, Any] | None) -> Usage | None:
 def _tokens(**counts: int) -> int:
     """Return the sum of counts that must be whole and not negative."""
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 0:
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
             raise ValueError(f"{name} must be a whole number of at least 0, got {count!r}.")
     return sum(counts.values())
 
@@ -1299,14 +1299,19 @@ def _tokens(**counts: int) -> int:
 def _nano(usd: Decimal | float | str | None) -> int | None:
     if usd is None:
         return None
-    nano = int(Decimal(str(usd)) * _NANO)
+    try:
+        nano = int(Decimal(str(usd)) * _NANO)
+    except (ArithmeticError, ValueError):  # no number, not a number, infinite
+        nano = 0
     if nano <= 0:
-        raise ValueError(f"total_usd must be above 0, got {usd}. Leave it out for no limit.")
+        raise ValueError(
+            f"total_usd must be a number above 0, got {usd}. Leave it out for no limit."
+        )
     return nano
 
 
 def _check_settings(total_tokens: int, lease_seconds: float, margin: float) -> None:
-    if not isinstance(total_tokens, int) or total_tokens <= 0:
+    if not isinstance(total_tokens, int) or isinstance(total_tokens, bool) or total_tokens <= 0:
         raise ValueError(
             f"total_tokens must be a whole number above 0, got {total_tokens!r}. "
             f"A budget of nothing would refuse every call."

@@ -59,6 +59,7 @@ class BudgetAlert:
 
     Raises:
         ValueError: A threshold is not above 0 and at most 100.
+        TypeError: A callback cannot be called, or a sink has no ``record`` method.
 
     Example:
         >>> heard = []
@@ -75,15 +76,22 @@ class BudgetAlert:
         sinks: Iterable[UsageSink] = (),
         thresholds: Iterable[int] = THRESHOLDS,
     ) -> None:
+        sinks = tuple(sinks)
         self.thresholds = tuple(sorted(set(thresholds)))
-        wrong = [percent for percent in self.thresholds if not 0 < percent <= 100]
+        wrong = [p for p in self.thresholds if not isinstance(p, int) or not 0 < p <= 100]
         if wrong:
             raise ValueError(
-                f"thresholds are percent above 0 and at most 100, got {wrong}. "
+                f"thresholds are whole percents above 0 and at most 100, got {wrong}. "
                 f"Write 75 for three quarters."
             )
+        for callback in callbacks:
+            if not callable(callback):
+                raise TypeError(f"callbacks are functions of one event; {callback!r} is none.")
+        for sink in sinks:
+            if not isinstance(sink, UsageSink):
+                raise TypeError(f"sinks must have a record(event) method; {sink!r} has none.")
         self._callbacks = callbacks
-        self._sinks = tuple(sinks)
+        self._sinks = sinks
         self._loop = _running_loop()
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._under_way: set[Future[object] | asyncio.Task[object]] = set()

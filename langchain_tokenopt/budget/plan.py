@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    ValidationError,
     field_validator,
 )
 
@@ -116,6 +117,20 @@ class BudgetPlan(Planned, BaseModel):
             )
         return strategy
 
+    @field_validator("total_tokens", mode="before")
+    @classmethod
+    def _total_is_something(cls, total: Any) -> Any:
+        if isinstance(total, int) and total <= 0:
+            raise ValueError(f"must be above 0, got {total:,}: nothing would refuse every call")
+        return total
+
+    @field_validator("agents", mode="after")
+    @classmethod
+    def _agents_have_names(cls, agents: dict[str, AgentBudget]) -> dict[str, AgentBudget]:
+        if not all(name.strip() for name in agents):
+            raise ValueError(f"every agent needs a name; got {sorted(agents)}")
+        return agents
+
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.shares()
@@ -133,16 +148,21 @@ class BudgetPlan(Planned, BaseModel):
         Raises:
             BudgetInfeasibleError: Shares, floors and buffer exceed the total.
         """
-        needed = self.buffer + sum(
-            limits.floor if limits.tokens is None else limits.tokens
-            for limits in self.agents.values()
-        )
+        promised = {
+            agent: limits.floor if limits.tokens is None else limits.tokens
+            for agent, limits in self.agents.items()
+        }
+        needed = self.buffer + sum(promised.values())
         if needed > self.total_tokens:
+            listed = ", ".join(
+                f"{agent} {tokens:,}" for agent, tokens in promised.items() if tokens
+            )
             raise BudgetInfeasibleError(
                 required_tokens=needed,
                 max_tokens=self.total_tokens,
-                remedy="These are the shares, the floors of agents without a share, and the "
-                "buffer: lower them or raise total_tokens.",
+                remedy=f"These are the shares, or the floors of agents without a share "
+                f"({listed or 'none'}), and the buffer ({self.buffer:,}): lower them or raise "
+                f"total_tokens.",
             )
         return divide(self.total_tokens - self.buffer, self.claims(), self.strategy)
 
@@ -179,7 +199,10 @@ class BudgetPlan(Planned, BaseModel):
             40000
         """
         path = Path(path)
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a text in UTF-8: {error}.") from error
         if path.suffix == ".toml":
             return cls.from_toml(text, where=str(path))
         if path.suffix == ".json":
@@ -214,10 +237,19 @@ class BudgetPlan(Planned, BaseModel):
         if not isinstance(values, Mapping):
             raise ValueError(f"{where}: a plan is a table of keys, not {type(values).__name__}.")
         _refuse_unknown(values, set(cls.model_fields), where)
-        for agent, limits in dict(values.get("agents") or {}).items():
+        agents = values.get("agents") or {}
+        if not isinstance(agents, Mapping):
+            raise ValueError(f"{where}: agents is a table of names, not {agents!r}.")
+        for agent, limits in agents.items():
             if isinstance(limits, Mapping):
                 _refuse_unknown(limits, set(AgentBudget.model_fields), f"{where}, agents.{agent}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ValueError(f"{where}: {_listed(error)}.") from error
+        except BudgetInfeasibleError as error:
+            error.args = (f"{where}: {error}",)
+            raise
 
 
 _BLANK = AgentBudget()
@@ -243,6 +275,16 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if twice:
         raise _TwiceError(f"named more than once: {', '.join(twice)}.")
     return dict(pairs)
+
+
+def _listed(error: ValidationError) -> str:
+    """Say what is wrong with which key, and what it was."""
+    told = []
+    for wrong in error.errors():
+        key, what = ".".join(map(str, wrong["loc"])), wrong["msg"].removeprefix("Value error, ")
+        says_what = wrong["type"] in ("missing", "value_error")
+        told.append(f"{key}: {what}" if says_what else f"{key}: {what}, got {wrong['input']!r}")
+    return "; ".join(told)
 
 
 def _refuse_unknown(values: Mapping[str, Any], known: set[str], where: str) -> None:

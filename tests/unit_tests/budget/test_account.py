@@ -90,10 +90,12 @@ def test_a_denial_becomes_an_error_for_who_wants_one():
     )
 
 
-@pytest.mark.parametrize("wrong", [{"input_tokens": -1}, {"max_output_tokens": 1.5}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"input_tokens": -1}, {"max_output_tokens": 1.5}, {"input_tokens": True}], ids=str
+)
 def test_impossible_counts_are_refused(wrong):
     """Counts are whole and not negative."""
-    with pytest.raises(ValueError, match=r"at least 0, got (-1|1\.5)"):
+    with pytest.raises(ValueError, match=r"at least 0, got (-1|1\.5|True)"):
         TokenBudget(100).reserve("writer", **({"input_tokens": 1, "max_output_tokens": 1} | wrong))
 
 
@@ -103,7 +105,7 @@ def test_the_least_answer_must_not_exceed_the_greatest():
         TokenBudget(100).reserve("writer", 1, 10, min_output_tokens=20)
 
 
-@pytest.mark.parametrize("total", [0, -5, 1.5])
+@pytest.mark.parametrize("total", [0, -5, 1.5, True])
 def test_a_total_must_be_a_positive_number_of_tokens(total):
     """A budget of nothing is a mistake."""
     with pytest.raises(ValueError, match="total_tokens must be a whole number above 0"):
@@ -118,6 +120,9 @@ def test_a_total_must_be_a_positive_number_of_tokens(total):
         {"lapsed": "forget"},
         {"on_store_error": "maybe"},
         {"total_usd": 0},
+        {"total_usd": "much"},
+        {"total_usd": float("nan")},
+        {"cancelled": "nothing"},
         {"store": "postgresql://host/db"},
     ],
     ids=str,
@@ -494,6 +499,8 @@ def test_money_is_a_second_limit(make_budget):
     denial = budget.reserve("writer", 300, 200, cost_nano_usd=5_000_000)
 
     assert "money" == denial.reason
+    with pytest.raises(BudgetExceededError, match=r"0\.005 US dollars .* has 0\.004 left"):
+        raise denial.error()
 
 
 def test_settling_charges_the_money_that_was_spent(make_budget):
@@ -513,7 +520,10 @@ def test_a_call_without_price_does_not_slip_through_a_budget_in_money(make_budge
     """Unknown is not zero."""
     budget = make_budget(1_000_000, total_usd=1)
 
-    assert "unpriced" == budget.reserve("writer", 300, 200).reason
+    denial = budget.reserve("writer", 300, 200)
+
+    assert "unpriced" == denial.reason
+    assert "no known price" in str(denial.error())
 
 
 def test_a_price_that_is_unknown_in_the_end_is_the_one_that_was_held(make_budget):

@@ -92,11 +92,19 @@ def test_thresholds_can_be_chosen(make_budget):
     assert ["10 % spent or held", "33 % spent or held"] == heard
 
 
-@pytest.mark.parametrize("wrong", [0, -5, 101])
+@pytest.mark.parametrize("wrong", [0, -5, 101, 0.5])
 def test_thresholds_are_percents(wrong):
     """The wrong ones are told."""
     with pytest.raises(ValueError, match=rf"got \[{wrong}\]"):
         BudgetAlert(thresholds=[50, wrong])
+
+
+def test_what_cannot_be_told_is_refused():
+    """Before anything happens."""
+    with pytest.raises(TypeError, match="3 is none"):
+        BudgetAlert(3)
+    with pytest.raises(TypeError, match=r"record\(event\) method; 3 has none"):
+        BudgetAlert(sinks=[3])
 
 
 def test_threads_hear_each_threshold_once(make_budget):

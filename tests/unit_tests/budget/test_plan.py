@@ -101,10 +101,10 @@ def test_shares_that_exceed_the_total_are_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"total_tokens": 0}, "greater than 0"),
+        ({"total_tokens": 0}, "above 0, got 0"),
         ({"totl_tokens": 5}, "totl_tokens"),
         ({"agents": {"news": {"tokn": 5}}}, "tokn"),
-        ({"agents": {"news": {"priority": 0}}}, "greater than 0"),
+        ({"agents": {"news": {"priority": 0}}}, "above 0, got 0"),
         ({"agents": {"news": {"floor": 20, "cap": 10}}}, "floor of 20 .* cap of 10"),
         ({"strategy": "fair"}, "no strategy is named 'fair'"),
         ({"soft": 1.5}, "less than or equal to 1"),
@@ -151,15 +151,32 @@ def test_an_agent_named_twice_is_refused(read):
         ("plan.toml", "total_tokens =", "not valid TOML"),
         ("plan.json", "{", "not valid JSON"),
         ("plan.json", "[]", "a table of keys, not list"),
+        ("plan.toml", b"\xff\xfe", "not a text in UTF-8"),
+        ("plan.toml", "total_tokens = 5\nagents = 3", "agents is a table of names, not 3"),
+        ("plan.toml", "total_tokens = 5\nagents.a = 3", r"agents\.a: .*, got 3"),
+        ("plan.toml", "total_tokens = 0", "total_tokens: must be above 0, got 0"),
+        ("plan.toml", "soft = 0.5", "total_tokens: Field required"),
+        ("plan.toml", "total_tokens = 5\nsoft = 2", r"soft: .* less than or equal to 1, got 2"),
+        (
+            "plan.json",
+            '{"total_tokens": 1000, "agents": {"a": {"tokens": 600}, "b": {"floor": 601}}}',
+            r"need 1,201 tokens but only 1,000 .*a 600, b 601",
+        ),
     ],
 )
 def test_files_that_are_no_plans_are_refused(tmp_path, name, text, message):
     """The file is named."""
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
     with pytest.raises(ValueError, match=message) as told:
         BudgetPlan.from_file(tmp_path / name)
     assert name in str(told.value)
+
+
+def test_an_agent_without_a_name_is_refused():
+    """Nobody could be it."""
+    with pytest.raises(ValueError, match="every agent needs a name"):
+        BudgetPlan(total_tokens=5, agents={" ": {}})
 
 
 def test_agents_that_the_graph_does_not_have_are_named():
