@@ -28,6 +28,7 @@ from langgraph.types import Command, Send
 from pydantic import BaseModel
 
 from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.graph import budget_graph
 from langchain_tokenopt.model import optimize
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
@@ -416,6 +417,8 @@ def test_a_compiled_graph_keeps_how_it_was_compiled(model_server: ModelServer) -
         same.interrupt_before_nodes,
     )
     assert graph.stream_transformers == same.stream_transformers
+    with pytest.raises(NoBudgetRunError):  # what it was made from is budgeted as well
+        same.builder.compile().invoke(ASKED)
 
 
 def test_a_human_in_the_loop(model_server: ModelServer) -> None:

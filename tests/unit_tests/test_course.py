@@ -356,15 +356,17 @@ def test_a_repeated_node_is_still_at_it(seen: Seen) -> None:
 
 def test_an_interrupt_is_no_end(seen: Seen) -> None:
     """Neither is it a failure: after it has been answered, the graph goes on as if without."""
-    graph = graph_of(seen, ROW, news=lambda: {"log": [interrupt("Go on?")]})
+    edges = [pair for pair in ROW if pair != ("team", "judge")]
+    graph = graph_of(seen, edges, team=lambda: {"log": [interrupt("Go on?")]})
+    graph.add_conditional_edges("team", lambda state: "judge", ["news", "judge"])
     compiled = budget_graph(graph, PLAN).compile(checkpointer=InMemorySaver())
     with PLAN.run() as run:
         compiled.invoke({}, THREAD)
-        assert not run.report().agents["news"].account.finished
+        assert not run.report().agents["team"].account.finished
         compiled.invoke(Command(resume="yes"), THREAD)
 
-    assert ["market", "market"] == seen["news"]
-    assert ["market news team judge"] == seen["trader"]
+    assert ["market", "market"] == seen["team"]
+    assert ["market news team"] == seen["judge"]
 
 
 def test_a_resumed_step_may_be_half_done(seen: Seen) -> None:
@@ -494,3 +496,13 @@ async def test_a_node_that_is_budgeted_already_is_watched_once(seen: Seen, run_g
     assert [""] == seen["first"]
     assert ["market"] == seen["news"]
     assert "first" not in report.agents
+
+
+def test_what_a_node_was_told_is_kept_in_a_graph(seen: Seen) -> None:
+    """Where edges cannot tell, the node's own word counts."""
+    graph = graph_of(seen, [("first", "news"), *ROW[2:-1]], missing=["market"])
+    graph.add_node("first", budgeted(seen.node("first"), PLAN, agent="market", finishes=True))
+    graph.add_edge(START, "first")
+    run_of(graph)
+
+    assert ["market"] == seen["trader"]
