@@ -104,7 +104,7 @@ def test_shares_that_exceed_the_total_are_refused():
         ({"total_tokens": 0}, "above 0, got 0"),
         ({"totl_tokens": 5}, "totl_tokens"),
         ({"agents": {"news": {"tokn": 5}}}, "tokn"),
-        ({"agents": {"news": {"priority": 0}}}, "above 0, got 0"),
+        ({"agents": {"news": {"priority": 0}}}, "greater than 0"),
         ({"agents": {"news": {"floor": 20, "cap": 10}}}, "floor of 20 .* cap of 10"),
         ({"strategy": "fair"}, "no strategy is named 'fair'"),
         ({"soft": 1.5}, "less than or equal to 1"),
