@@ -182,8 +182,7 @@ def normalised(text: str) -> str:
     folded = text.casefold().replace("\u2019", "'")
     if "'" in folded:
         folded = _IS.sub(r"\1 is", _NOT.sub(" not", folded.replace("can't", "can not")))
-    words = (word.strip(".,;:!?\"'()") or word for word in folded.split())
-    return " ".join(words)
+    return " ".join([word.strip(".,;:!?\"'()") or word for word in folded.split()])
 
 
 _IS = re.compile(r"\b(what|who|where|how|why|when|that|there|it|he|she)'s\b")

@@ -18,7 +18,7 @@ import time
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -105,6 +105,7 @@ _SKIPS: dict[str, Callable[[str], bool]] = {
 _RESTING_SECONDS = 2.0
 _RESTING_FACTOR = 20.0
 """After a failed write none is tried for so long, or so many times what it took: see ``_rest``."""
+_NONE_KNOWN: Mapping[bytes, bytes] = {}
 _LABELS: ContextVar[Labels] = ContextVar("tokenopt_cache_labels", default=())
 
 
@@ -844,7 +845,7 @@ class SemanticCache(BaseCache):
             created=now,
             expires=None if self.ttl is None else now + self.ttl,
         )
-        self._take_in([row])
+        self._take_in([row], {question.exact: question.near})
         self._make_room()
 
     def _make_room(self) -> None:
@@ -906,8 +907,13 @@ class SemanticCache(BaseCache):
             [row for row in rows if row.id not in self._entries and row.id not in removed]
         )
 
-    def _take_in(self, rows: Sequence[Row]) -> None:
-        """Put rows of the file into memory."""
+    def _take_in(self, rows: Sequence[Row], nears: Mapping[bytes, bytes] = _NONE_KNOWN) -> None:
+        """Put rows of the file into memory.
+
+        Args:
+            rows: Of which the vectors are those of this cache's embedder.
+            nears: What is known of the hashes of their normalised texts, by exact hash.
+        """
         vectors = [row for row in rows if row.vector is not None and self._fits_index(row)]
         for row in rows:
             earlier = self._by_exact.get(row.exact)
@@ -917,7 +923,9 @@ class SemanticCache(BaseCache):
                 row.id,
                 row.exact,
                 row.scope,
-                None if row.question is None else near_hash(row.scope, row.question),
+                None
+                if row.question is None
+                else nears.get(row.exact) or near_hash(row.scope, row.question),
                 row.question,
                 row.id if row.agrees_with is None else row.agrees_with,
                 row.expires,
@@ -1019,7 +1027,7 @@ class SemanticCache(BaseCache):
                     created=now,
                     expires=None if self.ttl is None else now + self.ttl,
                 )
-            self._take_in(list(rows.values()))
+            self._take_in(list(rows.values()), {q.exact: q.near for q, _, _ in waiting})
             self._make_room()
         return len(rows)
 

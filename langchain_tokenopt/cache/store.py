@@ -153,10 +153,11 @@ def pack(answers: Sequence[Generation]) -> bytes:
     """
     plain = [_as_plain(answer) for answer in answers]
     forms = [
-        dumps(answer) if form is None else form for answer, form in zip(answers, plain, strict=True)
+        json.dumps(dumps(answer)) if form is None else form
+        for answer, form in zip(answers, plain, strict=True)
     ]
     deflate = zlib.compressobj(1, zdict=_BOILERPLATE)
-    packed = deflate.compress(json.dumps(forms).encode()) + deflate.flush()
+    packed = deflate.compress(f"[{', '.join(forms)}]".encode()) + deflate.flush()
     if None in plain:
         unpack(packed)
     return packed
@@ -182,8 +183,8 @@ def unpack(packed: bytes) -> list[Generation]:
     return answers
 
 
-def _as_plain(answer: Generation) -> dict[str, Any] | None:
-    """Return an answer as JSON values; ``None`` when it is more than that."""
+def _as_plain(answer: Generation) -> str | None:
+    """Return an answer as JSON; ``None`` when it is more than that."""
     form: dict[str, Any] = {"info": answer.generation_info}
     if type(answer) is Generation:
         form["text"] = answer.text
@@ -195,7 +196,8 @@ def _as_plain(answer: Generation) -> dict[str, Any] | None:
     if form["info"] is not None and type(form["info"]) is not dict:
         form["info"] = dict(form["info"])
     try:
-        return form if json.loads(json.dumps(form)) == form else None
+        text = json.dumps(form)
+        return text if json.loads(text) == form else None
     except (TypeError, ValueError, RecursionError):
         return None
 
