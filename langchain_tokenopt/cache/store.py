@@ -607,22 +607,35 @@ class CacheStore:
 
 
 def embedder_of(path: str | Path) -> str:
-    """Return the fingerprint of the embedder whose vectors a cache file holds.
+    """Return the fingerprint of the embedder whose vectors a cache file holds; changes nothing.
 
     Raises:
-        CacheFileError: If there is no such file, or it is no cache.
+        CacheFileError: If there is no such file, it is no cache, or it is damaged.
     """
     if not Path(path).is_file():
         raise CacheFileError(
             f"There is no cache at {path}. SemanticCache({str(path)!r}) makes one."
         )
+    # Not mode=ro: a connection that may not write leaves its -wal and -shm behind.
+    address = f"{Path(path).resolve().as_uri()}?mode=rw"
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)
-        ) as database:
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+            (owner,) = database.execute("PRAGMA application_id").fetchone()
+            if owner != _APPLICATION_ID:
+                raise CacheFileError(f"{path} is no cache file.")
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise _DamagedError(found)
             row = database.execute("SELECT value FROM setting WHERE name = 'embedder'").fetchone()
     except sqlite3.Error as error:
-        raise CacheFileError(f"{path} is no cache file ({error}).") from error
+        if not _is_damage(error):
+            raise CacheFileError(f"{path} cannot be read: {error}.") from error
+        if error.args[0] == "file is not a database":
+            raise CacheFileError(f"{path} is no cache file.") from error
+        raise CacheFileError(
+            f"{path} is damaged ({error}). SemanticCache({str(path)!r}) puts it aside and starts "
+            f"with an empty one."
+        ) from error
     return str(row[0]) if row else "unknown"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pytest
 from langchain_core.outputs import Generation
 from typer.testing import CliRunner
 
 from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.cache import store as store_module
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.cache import app
 from langchain_tokenopt.errors import TokenOptError
@@ -77,14 +79,67 @@ def test_explaining_with_the_local_embedder(tmp_path):
     assert "opposite" in shown
 
 
-@pytest.mark.parametrize("content", [None, b"no cache at all"])
-def test_a_file_that_is_no_cache_is_named_and_left_alone(tmp_path, content):
+def foreign():
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE setting (name, value)")
+    database.commit()
+    return database.serialize()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"no cache at all", foreign()],
+    ids=["missing", "empty", "text", "foreign"],
+)
+@pytest.mark.parametrize("command", ["stats", "top", "check", "clear", "explain"])
+def test_a_file_that_is_no_cache_is_named_and_left_alone(tmp_path, content, command):
     """Nothing is created or moved."""
     path = tmp_path / "x.db"
     if content is not None:
         path.write_bytes(content)
-    failed = run("stats", "--cache", path)
+    arguments = ["Where is it?"] if command == "explain" else []
+    failed = run(command, *arguments, "--cache", path)
 
     assert isinstance(failed.exception, TokenOptError)
     assert "x.db" in str(failed.exception)
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if content is None else [content])
+
+
+@pytest.mark.parametrize("command", ["stats", "top", "check", "clear"])
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_a_damaged_file_is_named_and_left_alone(tmp_path, command, at):
+    """To look into a file is not to put it aside."""
+    path = tmp_path / "x.db"
+    with SemanticCache(path, embeddings=WordEmbeddings()) as cache:
+        cache.update_many((f"question {n}", "llm", [Generation(text="x" * 300)]) for n in range(99))
+    raw = bytearray(path.read_bytes())
+    start = int(len(raw) * at) // 4_096 * 4_096
+    raw[start : start + 4_096] = b"\x99" * 4_096
+    path.write_bytes(raw)
+    failed = run(command, "--cache", path)
+
+    assert isinstance(failed.exception, TokenOptError)
+    assert "x.db is damaged" in str(failed.exception)
+    assert [bytes(raw)] == [p.read_bytes() for p in tmp_path.iterdir()]
+
+
+def test_a_newer_file_and_a_locked_one_are_named(file, monkeypatch):
+    """The message says what to do; nothing is changed."""
+    monkeypatch.setattr(store_module, "_OPENING_SECONDS", 0.1)
+    database = sqlite3.connect(file, isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    assert "locked by another process" in str(run("clear", "--yes", "--cache", file).exception)
+    database.execute("ROLLBACK")
+    database.execute("PRAGMA user_version = 9")
+    database.close()
+
+    assert "Upgrade the package" in str(run("stats", "--cache", file).exception)
+
+
+def test_looking_changes_nothing(file):
+    """Neither the answers nor how often they were served, nor files beside."""
+    before = file.read_bytes()
+    for command in ("stats", "top", "check"):
+        assert 0 == run(command, "--cache", file).exit_code
+
+    assert [before] == [p.read_bytes() for p in file.parent.iterdir()]

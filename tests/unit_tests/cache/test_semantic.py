@@ -539,6 +539,20 @@ def test_nobody_waits_for_itself(make):
     assert time.monotonic() - began < 5
 
 
+def test_nobody_waits_for_one_who_was_served(make):
+    """A hit by likeness ends the wait as an answer does."""
+    cache, again = make(flight_seconds=30), "How can I modify my card PIN code?"
+    cache.update("How can I change my card PIN?", LLM, chat())
+    assert cache.lookup(again, LLM)
+    cache.reject(1)
+    asked = []
+    thread = threading.Thread(target=lambda: asked.append(cache.lookup(again, LLM)), daemon=True)
+    thread.start()
+    thread.join(timeout=5)
+
+    assert [None] == asked
+
+
 def test_waiting_ends_when_no_answer_comes(make):
     """After ``flight_seconds`` the others ask themselves."""
     cache = make(flight_seconds=0.2)
