@@ -165,7 +165,7 @@ class Paths:
 
     def _where(self, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
         outer = str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
-        return id(self), metadata.get("thread_id"), outer
+        return self, metadata.get("thread_id"), outer
 
     # From step to step
 

@@ -314,20 +314,15 @@ def _with_update(returned: Any, key: str, value: Any) -> Any:
     """Add a state update to whatever form a node has returned."""
     if returned is None:
         return {key: value}
-    if isinstance(returned, Command):
-        if returned.graph is not None:  # an update of another graph's state
-            return returned
-        update = returned.update
-        if update is None or isinstance(update, Mapping):
-            return replace(returned, update={**(update or {}), key: value})
-        if isinstance(update, list | tuple) and all(isinstance(u, tuple) for u in update):
-            return replace(returned, update=[*update, (key, value)])
-        return returned
     if isinstance(returned, Mapping):
         return {**returned, key: value}
-    if isinstance(returned, list) and all(isinstance(r, Command | Mapping) for r in returned):
-        return [*returned, {key: value}]
-    return returned
+    if isinstance(returned, Command) and returned.graph is not None:  # not of this graph's state
+        return returned
+    if isinstance(returned, Command) and isinstance(returned.update, Mapping | None):
+        return replace(returned, update={**(returned.update or {}), key: value})
+    # LangGraph takes a list of updates of every form if one of them is a command.
+    many = returned if isinstance(returned, list | tuple) else [returned]
+    return [*many, Command(update={key: value})]
 
 
 def _wrapped(node: Callable[..., Any], watch: _NodeWatch) -> Callable[..., Any]:

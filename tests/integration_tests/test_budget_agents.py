@@ -495,6 +495,18 @@ def test_inner_agents_pay_for_themselves_where_the_plan_names_them(
     assert report.agents["reader"].account.finished
 
 
+def test_an_agent_as_a_node_is_paid_by_the_node(model_server: ModelServer) -> None:
+    """Whatever its own name, unless the plan has that name."""
+    model_server.answer = using_tools
+    plan = BudgetPlan(total_tokens=100_000, agents={"desk": {"tokens": 9_000}})
+    with plan.run() as run:
+        reader = agent(optimize(model_server.chat_openai(), plan), name="reader")
+        graph: Any = StateGraph(MessagesState).add_node("desk", reader).add_edge(START, "desk")
+        budget_graph(graph.compile(), plan).invoke(ASKED)
+
+    assert ["desk"] == list(run.report().agents)
+
+
 def test_an_inner_agent_that_nobody_knows_is_refused(model_server: ModelServer) -> None:
     """Misspelt names are found in graphs inside as well."""
     plan = BudgetPlan(total_tokens=100_000, agents={"scowt": {"tokens": 9_000}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
@@ -18,15 +19,17 @@ from langchain_core.runnables import AddableDict, Runnable, RunnableConfig, Runn
 from langchain_core.tools import tool
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.errors import GraphRecursionError
+from langgraph.errors import GraphRecursionError, NodeError
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode
 from langgraph.runtime import Runtime
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import CachePolicy, Command, StreamWriter, interrupt
+from pydantic import BaseModel
 
 from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.graph import BudgetState, budget_graph, budgeted, merge_budget
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.usage import Usage
@@ -383,6 +386,53 @@ def test_what_is_no_node_is_refused(thing: Any) -> None:
         budgeted(thing, PLAN)
 
 
+@both
+async def test_coroutines_do_not_wait_for_a_disk(
+    wrap: Wrap, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account in a file is opened by other threads than the event loop's."""
+    threads: set[int] = set()
+    for name in ("begin", "end"):
+        inner = getattr(BudgetRun, name)
+
+        def noted(*args: Any, inner: Any = inner, **kwargs: Any) -> Any:
+            threads.add(threading.get_ident())
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(BudgetRun, name, noted)
+
+    async def node(state: State) -> State:
+        return {"log": ["x"]}
+
+    with PLAN.run(store=tmp_path / "budgets.db"):
+        for form in (node, RunnableLambda(node)):
+            await wrap(form).compile().ainvoke({})
+
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_defaults_of_nodes_are_kept_once() -> None:
+    """A compiled graph has them in its nodes already, an error handler among these."""
+    asked, handled = model(), []
+
+    def fail(state: State) -> State:
+        asked.invoke("Hi")
+        raise OSError("no news")
+
+    def handle(state: State, error: NodeError) -> State:
+        handled.append(error.node)
+        return {"log": ["handled"]}
+
+    graph, fresh = (unbudgeted(fail).set_node_defaults(error_handler=handle) for _ in range(2))
+    with PLAN.run() as run:
+        assert ["handled"] == budget_graph(graph.compile(), PLAN).invoke({})["log"]
+        assert ["handled"] == budget_graph(fresh, PLAN).compile().invoke({})["log"]
+
+    assert ["node"] * 2 == handled
+    assert 120 == run.report().agents["node"].account.spent_tokens
+
+
 # The mirror
 
 counters = st.fixed_dictionaries(
@@ -413,6 +463,50 @@ def mirrored(*names: str) -> Any:
     for name in names:
         graph.add_node(name, functools.partial(ask, asked))
     return graph
+
+
+class Typed(BaseModel):
+    """A state as a model."""
+
+    log: Annotated[list[str], operator.add] = []
+    budget: BudgetState = {}
+
+
+@dataclass
+class Update:
+    """An update as an object."""
+
+    log: list[str]
+
+
+FORMS: dict[str, Any] = {
+    "nothing": None,
+    "dict": {"log": ["x"]},
+    "command": Command(update={"log": ["x"]}),
+    "command of pairs": Command(update=[("log", ["x"])]),
+    "command of an object": Command(update=Update(["x"])),
+    "commands": [Command(update={"log": ["x"]}), {"log": ["x"]}],
+    "model": Typed(log=["x"]),
+    "object": Update(["x"]),
+}
+
+
+@pytest.mark.parametrize("schema", [Mirrored, Typed])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_mirror_is_added_to_every_form_of_update(form: str, schema: type) -> None:
+    """And the update itself is what it is without a mirror."""
+    asked, returned = model(), FORMS[form]
+
+    def node(state: Any) -> Any:
+        asked.invoke("Hi")
+        return returned
+
+    plain = unbudgeted(lambda state: returned, schema=schema).compile().invoke({})
+    with PLAN.run():
+        state = whole(node, schema=schema).compile().invoke({})
+
+    assert (plain or {}).get("log", []) == state.get("log", [])
+    assert 60 == state["budget"]["agents"]["node"]["spent"]
 
 
 async def test_parallel_branches_mirror_one_account() -> None:
