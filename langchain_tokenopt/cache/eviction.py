@@ -167,7 +167,7 @@ class Rule:
     half_life: float
     """Requests after which a use counts half, per entry of room."""
     window: float
-    """Share of the room where newcomers wait; it holds one entry of average size at least."""
+    """Share of the room where newcomers wait; it holds two entries of average size at least."""
     strict: bool
     """Whether a newcomer must have been worth more than another before its last use."""
 
@@ -268,7 +268,6 @@ class FadingPolicy:
         return weakest
 
     def _is_window_full(self) -> bool:
-        # two entries: the newest, and one that it pushes out
         share = max(self.rule.window, 2 / max(1, len(self._uses)))
         return self._window_size > share * self._size
 

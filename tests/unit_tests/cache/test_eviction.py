@@ -6,7 +6,14 @@ import random
 
 import pytest
 
-from langchain_tokenopt.cache.eviction import Use, policy_named
+from langchain_tokenopt.cache.eviction import (
+    RULES,
+    AdaptivePolicy,
+    FadingPolicy,
+    Rule,
+    Use,
+    policy_named,
+)
 
 
 def key(number):
@@ -48,7 +55,12 @@ def test_every_entry_leaves_once(name):
 
 
 def hits(name, trace, room):
-    policy, inside, found = policy_named(name, room), set(), 0
+    return played(policy_named(name, room), trace, room)
+
+
+def played(policy, trace, room):
+    """Return how many requests are answered when *room* entries fit."""
+    inside, found = set(), 0
     for number in trace:
         k = key(number)
         if k in inside:
@@ -85,6 +97,145 @@ def test_adaptive_follows_a_change_of_favourites():
     trace = [n for part in range(8) for n in zipf(4_000, 1_000, part, shift=3_000 * part)]
 
     assert hits("adaptive", trace, 100) > 1.1 * hits("lfu", trace, 100)
+
+
+def test_adaptive_holds_on_to_part_of_a_loop():
+    """A loop longer than the room is answered in part; by recency alone it never is."""
+    trace = [number % 130 for number in range(6_000)]
+
+    assert hits("lru", trace, 100) == 0
+    assert hits("adaptive", trace, 100) > 0.7 * len(trace)
+
+
+def recency(count, mean):
+    rng = random.Random(4)
+    trace = [0]
+    while len(trace) < count:
+        back = int(rng.expovariate(1 / mean)) % len(trace)
+        trace.append(len(trace) if rng.random() < 0.4 else trace[-1 - back])
+    return trace
+
+
+def test_adaptive_follows_recency():
+    """When only what was just asked is asked again, the newest are kept."""
+    trace = recency(6_000, 40)
+
+    assert hits("adaptive", trace, 50) > 0.97 * hits("lru", trace, 50)
+
+
+def test_adaptive_leaves_a_rule_for_a_better_one():
+    """It starts with a long memory, and forgets soon once that answers more."""
+    policy = AdaptivePolicy(50)
+    half_lives = [policy.rule.half_life]
+    played(policy, recency(6_000, 40), 50)
+    half_lives.append(policy.rule.half_life)
+
+    assert [True, False] == [half_life > 2 for half_life in half_lives]
+
+
+STRICT = Rule(half_life=16, window=0, strict=True)
+
+
+def full(rule):
+    """Entries 0 to 3, of which 0 and 1 have settled; 2 has left."""
+    policy = FadingPolicy(4, rule)
+    for number in range(5):
+        policy.insert(key(number), Use())
+    policy.remove(key(2))
+    return policy
+
+
+def test_a_newcomer_that_was_never_asked_before_leaves():
+    """Under a strict rule what is asked once pushes out nothing that has settled."""
+    policy = full(STRICT)
+    policy.insert(key(5), Use())
+
+    assert key(3) == policy.victim()
+
+
+def test_a_newcomer_that_was_asked_before_stays():
+    """What was asked twice is worth more than what was asked once and longer ago."""
+    policy = full(STRICT)
+    policy.insert(key(2), Use())
+    for number in (5, 6):
+        policy.remove(policy.victim())
+        policy.insert(key(number), Use())
+
+    assert key(0) == policy.victim()
+
+
+def test_an_open_rule_takes_every_newcomer_in():
+    """Whatever was used last is worth more than what was used as often before."""
+    policy = full(Rule(half_life=16, window=0, strict=False))
+    policy.insert(key(5), Use())
+
+    assert key(0) == policy.victim()
+
+
+def test_the_newest_entry_stays_until_the_next():
+    """Whoever asks the same thing twice in a row is answered."""
+    policy = policy_named("adaptive", 30)
+    for number in range(300):
+        policy.insert(key(number), Use(tokens=50, size=400))
+        if number >= 30:
+            victim = policy.victim()
+            policy.remove(victim)
+            assert key(number) != victim
+
+
+def test_a_huge_newcomer_does_not_push_out_the_rest():
+    """With a cap in bytes one entry of the size of all others leaves itself."""
+    policy = policy_named("adaptive", 1_000)
+    for number in range(50):
+        policy.insert(key(number), Use(tokens=100, size=1_000))
+    policy.insert(key(50), Use(tokens=100, size=50_000))
+    leaves = []
+    held = 100_000
+    while held > 51_000:
+        leaves.append(policy.victim())
+        policy.remove(leaves[-1])
+        held -= 50_000 if leaves[-1] == key(50) else 1_000
+
+    assert key(50) == leaves[-1]
+    assert len(leaves) <= 3
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_an_entry_that_saves_little_per_byte_leaves_first(rule):
+    """Among entries of equal use the one of the fewest tokens per byte is the victim."""
+    policy = FadingPolicy(20, rule)
+    for number in range(20):
+        policy.insert(key(number), Use(tokens=10 if number == 7 else 1_000, size=500))
+    for number in range(20):
+        policy.touch(key(number))
+    policy.insert(key(99), Use(tokens=1_000, size=500))
+    policy.insert(key(7), Use(tokens=10, size=500))
+    for number in range(20):
+        policy.touch(key(number))
+    for number in range(30, 40):
+        policy.insert(key(number), Use(tokens=1_000, size=500))
+        policy.touch(key(number))
+
+    assert key(7) == policy.victim()
+
+
+def test_uses_of_an_earlier_run_count():
+    """An entry read back from the file is worth its hits so far."""
+    policy = FadingPolicy(10, Rule(half_life=16, window=0, strict=False))
+    for number in range(10):
+        policy.insert(key(number), Use(hits=0 if number == 6 else 40))
+    for number in range(20, 23):
+        policy.insert(key(number), Use())
+
+    assert key(6) == policy.victim()
+
+
+def test_the_room_is_learned_when_only_bytes_are_capped():
+    """The rules fade by the entries that fit, not by those that were announced."""
+    trace = [number % 130 for number in range(6_000)]
+    informed = hits("adaptive", trace, 100)
+
+    assert played(policy_named("adaptive", 100_000), trace, 100) > 0.95 * informed > 0
 
 
 def test_an_unknown_policy_is_named():
