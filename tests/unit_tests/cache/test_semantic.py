@@ -493,16 +493,17 @@ def test_text_longer_than_the_embedder_reads_matches_exactly_only(make):
     assert {"longer than the embedder reads": 1} == cache.stats().misses
 
 
-def test_identical_misses_ask_once(make):
-    """Threads that ask the same wait for the first one's answer."""
+@pytest.mark.parametrize("question", ["q", "word " * 600], ids=["short", "too long to embed"])
+def test_identical_misses_ask_once(make, question):
+    """Threads that ask the same wait for the first one's answer, and embed nothing for it."""
     cache = make()
     calls = []
 
     def ask():
-        if cache.lookup("q", LLM) is None:
+        if cache.lookup(question, LLM) is None:
             calls.append(1)
             time.sleep(0.1)
-            cache.update("q", LLM, chat())
+            cache.update(question, LLM, chat())
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
@@ -511,6 +512,7 @@ def test_identical_misses_ask_once(make):
         thread.join()
 
     assert [1] == calls
+    assert 5 == cache.stats().exact_hits
 
 
 async def test_identical_misses_of_tasks_ask_once(make):
