@@ -95,11 +95,11 @@ class _Shortening:
         return count_words(text)
 
     @staticmethod
-    def thinks(request: ModelRequest) -> bool:
-        """Whether the model may write what nobody sees: it thinks before it answers."""
+    def thinking_room(request: ModelRequest) -> int | None:
+        """Return the tokens that the model may think, which nobody sees; ``None``: unknown."""
         from langchain_tokenopt.limits.caps import thinking_room
 
-        return thinking_room(request.model, request.kwargs) != 0
+        return thinking_room(request.model, request.kwargs)
 
 
 @lru_cache(maxsize=256)

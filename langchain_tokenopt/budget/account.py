@@ -63,10 +63,10 @@ LEASE_SECONDS: Final = 900.0
 """A call that has not been settled after a quarter of an hour counts as lost."""
 CANCELLED_MARGIN: Final = 0.25
 """What a provider is taken to have written beyond what arrived of a stream that was cancelled."""
-CANCELLED_LEAST_TOKENS: Final = 32
-"""Least margin, in tokens: about half a second of a fast model. A provider that stops notices a
-closed connection when it next writes to it, a network's way later (about 0.1 s); with 32 tokens it
-may take five times as long."""
+CANCELLED_LEAST_TOKENS: Final = 64
+"""Least margin, in tokens. A provider notices a closed connection when it next writes to it, a
+network's way later (0.1 to 0.2 s); a model that writes 150 tokens a second may then take twice as
+long."""
 _NANO: Final = 1_000_000_000
 
 Outcome = Literal["answered", "counted", "cancelled", "cached"]
@@ -278,7 +278,7 @@ class TokenBudget:
             margin, or ``"reservation"``: all that the provider may have written, so that the bill
             cannot exceed the account even if the provider never notices.
         cancelled_margin: Part of the received output that is charged on top when a stream was
-            cancelled, at least 32 tokens.
+            cancelled, at least 64 tokens.
         clock: Seconds; by default the time of day with a store, else a monotonic clock. Jumps can
             end a lease early, but never overdraw an account.
 

@@ -82,8 +82,8 @@ class Shortening(Protocol):
         """Count words as the limit does."""
         ...
 
-    def thinks(self, request: ModelRequest) -> bool:
-        """Whether the model may write what nobody sees: it thinks before it answers."""
+    def thinking_room(self, request: ModelRequest) -> int | None:
+        """Return the tokens that the model may think, which nobody sees; ``None``: unknown."""
         ...
 
 

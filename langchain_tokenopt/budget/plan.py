@@ -95,13 +95,13 @@ class BudgetPlan(Planned, BaseModel):
     max_output_tokens_per_call: PositiveInt | None = None
     """Most that one call may answer."""
     cancelled: Literal["margin", "reservation"] = "margin"
-    """What is charged for a stream that its reader has given up: ``"margin"``: what arrived and
-    what a provider writes until it notices, 25 % more and at least 32 tokens; ``run.report()`` says
-    what more it could have been, had the provider not noticed. ``"reservation"``: that too, so that
-    the bill never exceeds the total with providers (or proxies) that write on when nobody listens.
-    An answer that a word limit has stopped is always charged with all that its ``max_tokens``
-    allowed, which the limit keeps close to its words: that happens all the time, and costs 1 to
-    2 % of the desk's total (three seeds)."""
+    """What is charged for a stream that was cut off, by a word limit or its reader: ``"margin"``:
+    what arrived and what a provider writes until it notices, 25 % more and at least 64 tokens;
+    ``run.report()`` says what more it could have been, had the provider not noticed.
+    ``"reservation"``: all that ``max_tokens`` allowed, so that the bill never exceeds the total
+    even with providers (or proxies) that write on when nobody listens. With a total as tight as the
+    desk's that costs 1 to 2 % of it (three seeds), because reservations are small there; with an
+    ample one it makes short limits cost several times their words."""
     cheaper_model: str | None = None
     """Name of a model of the same class, asked where the budget runs low: from the soft limit on,
     or where the money does not reach for the caller's own."""

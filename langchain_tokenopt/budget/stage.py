@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.messages import AIMessageChunk, ToolMessage
@@ -50,6 +50,11 @@ STAGE: Final = "BudgetPlan"
 """The name under which a call says that its budget acted."""
 DEGRADED: Final = "tokenopt_degraded"
 """Key in ``response_metadata`` of an answer that was degraded: which rungs were taken."""
+
+
+_RUNNING: Final = 0.8
+"""From this part of what arrived on, usage that was reported before the end is a running total:
+the latest pieces may not be in it yet."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +236,8 @@ class _Quick:
     def count_words(self, text: str) -> int:
         return self.lent.count_words(text)
 
-    def thinks(self, request: ModelRequest) -> bool:
-        return self.lent.thinks(request)
+    def thinking_room(self, request: ModelRequest) -> int | None:
+        return self.lent.thinking_room(request)
 
 
 def _said(denial: Denial) -> str:
@@ -285,7 +290,9 @@ class _BudgetTrip(Trip):
         """Charge what the answer has used."""
         usage = self._reported(answer)
         if self.request.run.stopped:
-            self._settle_cut(self._written(answer, usage))
+            arrived = self._written(answer, usage)
+            told = 0 if usage is None else usage.output_tokens
+            self._settle_cut(arrived, is_reported=told >= _RUNNING * arrived.output_tokens > 0)
         elif usage is None:
             self._settle_counted(self._written(answer, usage))
         else:
@@ -311,20 +318,19 @@ class _BudgetTrip(Trip):
         if self._limit is not None:
             self._limit.failed(error)
 
-    def _settle_cut(self, arrived: Usage) -> None:
+    def _settle_cut(self, arrived: Usage, *, is_reported: bool = False) -> None:
         """Charge a call that was cut off.
 
-        Where its reader has closed the stream, what arrived and a margin. Where it was not closed,
-        or where there was no stream, the provider writes on to the end for all we know; and where
-        the model thinks, most of what it writes does not arrive. Then all that ``max_tokens``
-        allows is charged; also where a word limit has stopped the model, which keeps ``max_tokens``
-        close to what was shown and stops so often that what providers wrote on would add up.
+        Where the stream was closed, what arrived and a margin. Where it was not, or where there was
+        no stream, the provider writes on to the end for all we know: then all that ``max_tokens``
+        allows is charged.
         """
-        run = self.request.run
-        is_seen = run.closed and not run.stopped and not self._thinks
+        known = None
+        if self.request.run.closed:
+            known = self._with_thinking(arrived, is_reported=is_reported)
         self._paid.run.account.settle(
             self._paid.hold,
-            arrived if is_seen else None,
+            known,
             outcome="cancelled",
             most_tokens=max(self._paid.most, arrived.total_tokens),
         )
@@ -333,17 +339,28 @@ class _BudgetTrip(Trip):
         """Charge a whole answer that its provider has said nothing about."""
         self._paid.run.account.settle(
             self._paid.hold,
-            None if self._thinks else counted,
+            self._with_thinking(counted),
             outcome="counted",
             most_tokens=self._paid.most,
         )
 
-    @property
-    def _thinks(self) -> bool:
-        """Whether the model writes what does not arrive."""
-        if thinking_tokens(self.request):
-            return True
-        return self._lent is not None and self._lent.thinks(self.request)
+    def _with_thinking(self, seen: Usage, *, is_reported: bool = False) -> Usage | None:
+        """Add what the model may have thought, which does not arrive; ``None``: nobody knows.
+
+        Args:
+            seen: What arrived.
+            is_reported: True where the provider reports what it has written with each piece, as
+                Gemini does; then thinking is in it.
+        """
+        if seen.reasoning_tokens or is_reported:
+            return seen
+        room: int | None = thinking_tokens(self.request)
+        if not room and self._lent is not None:
+            room = self._lent.thinking_room(self.request)
+        if room is None:
+            return None
+        output = min(seen.output_tokens + room, self._paid.most - self._paid.sent)
+        return replace(seen, output_tokens=max(seen.output_tokens, output))
 
     def _reported(self, answer: Answer) -> Usage | None:
         """Return what the provider said; several generations share one bill."""
@@ -361,7 +378,7 @@ class _BudgetTrip(Trip):
         if reported is None:
             return Usage(self._paid.sent, tokens)
         # Anthropic tells the input with the first piece.
-        return Usage(reported.input_tokens, max(reported.output_tokens, tokens))
+        return replace(reported, output_tokens=max(reported.output_tokens, tokens))
 
     def _text(self) -> str:
         return "".join(self.request.run.received[self._received_before :])

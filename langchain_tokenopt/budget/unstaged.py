@@ -7,6 +7,7 @@ the call. What it cannot do is shorten a prompt or bound an answer; that takes `
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -186,22 +187,26 @@ class UnstagedCalls(BaseCallbackHandler):
     def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
         """Return the output to hold for, and the least with which the call is sent.
 
-        A call's own ``max_tokens`` bounds each of its choices. Without one nothing does, and no
-        handler can set one (LangChain makes the request from the model's own settings); so the call
-        is sent only if the answer that is foretold fits: the 99th percentile of the agent's
-        answers, once there are enough of them, else the plan's ``max_output_tokens_per_call``, else
-        what is usual.
+        A call's own ``max_tokens`` bounds each of its choices, and a low one is held in full.
+        Without one nothing bounds them (a handler cannot set one: LangChain makes the request from
+        the model's own settings), and some integrations set one that no answer comes near to. Then
+        the call is sent only if the answer that is foretold fits: the 99th percentile of the
+        agent's answers, once there are enough of them, else the plan's
+        ``max_output_tokens_per_call``, else what is usual.
         """
         run, times = self._run, _choices(start.params)
         caps = [start.params[name] for name in _CAPS if isinstance(start.params.get(name), int)]
-        if caps:
-            return min(caps) * times, min(caps) * times
+        cap = min(caps, default=math.inf) * times
         known = run.forecaster.quantile(0.99, agent, model=start.model) or 0
-        if run.forecaster.observations(agent) >= KNOWN_ANSWERS:
-            return known, known
-        planned = run.plan.max_output_tokens_per_call
-        most, least = planned or _LONGEST_ANSWER, planned or _LONG_ANSWER
-        return max(known, most * times), max(known, least * times)
+        if cap <= _LONGEST_ANSWER:
+            most = least = cap
+        elif run.forecaster.observations(agent) >= KNOWN_ANSWERS:
+            most = least = known
+        else:
+            planned = run.plan.max_output_tokens_per_call
+            most = max(known, (planned or _LONGEST_ANSWER) * times)
+            least = max(known, (planned or _LONG_ANSWER) * times)
+        return int(min(cap, most)), int(min(cap, least))
 
     def _watch_task(self, run_id: UUID) -> None:
         """See to it that a cancelled call is charged: LangChain does not tell of its end."""
@@ -263,8 +268,9 @@ class UnstagedCalls(BaseCallbackHandler):
             return
         self._run.note_failure()
         generations = response.generations[0] if response and response.generations else []
-        if call.received or generations or isinstance(error, GeneratorExit):
-            usage = Usage(call.sent, self._count(call, generations))
+        arrived = self._count(call, generations)  # an error's own text comes as an empty answer
+        if call.received or arrived or isinstance(error, GeneratorExit):
+            usage = Usage(call.sent, arrived)
             self._run.account.settle(call.hold, usage, outcome="cancelled")
         elif is_unknown_end(error) or not isinstance(error, Exception):
             self._run.account.settle(call.hold, None)

@@ -18,6 +18,7 @@ from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.usage import Usage
 from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
+from tests.support.model_server import ModelServer, Reply
 
 TOO_LONG = "word " * 200
 
@@ -179,3 +180,36 @@ def test_what_exceeds_the_hold_is_reported() -> None:
     assert 2_505 == report.account.spent_tokens
     assert 2_300 < report.account.surplus_tokens < 2_500
     assert {"default": ("fake-1",)} == report.unstaged_models
+
+
+def test_a_cap_that_no_answer_comes_near_to_is_not_held(model_server: ModelServer) -> None:
+    """Some integrations set one of tens of thousands of tokens where nobody has asked for any."""
+    with BudgetPlan(total_tokens=10_000).run() as run:
+        list(model_server.chat_anthropic().stream("Hi"))
+    (sent,) = model_server.requests
+
+    assert sent.body["max_tokens"] > 10_000
+    assert 0 < run.report().account.spent_tokens < 100
+
+
+def test_a_cap_that_was_set_is_held_in_full() -> None:
+    """It is the bound of what can be billed, for each choice."""
+    model = fake_chat()
+    with BudgetPlan(total_tokens=700).run(), pytest.raises(BudgetExceededError, match="needs 9"):
+        model.bind(max_tokens=300, n=3).invoke("Hi")
+
+    assert [] == model.calls
+
+
+def test_a_call_that_the_provider_has_refused_is_free(model_server: ModelServer) -> None:
+    """Nothing was written, also if LangChain passes the refusal on as an empty answer."""
+    model_server.script(Reply(status=500), Reply(status=429), "Yes.")
+    model = model_server.chat_openai().with_retry(
+        stop_after_attempt=3, wait_exponential_jitter=False
+    )
+    with BudgetPlan(total_tokens=10_000).run() as run:
+        model.invoke("Is it?")
+    account = run.report().account
+
+    assert sum(usage.total_tokens for usage in model_server.billed) == account.spent_tokens
+    assert (0, 0) == (account.held_tokens, account.possible_surplus_tokens)
