@@ -173,6 +173,8 @@ class Paths:
         """Return a step, with what follows from the one before, if it does follow."""
         if name == START:
             return Course(step, frozenset({START}), is_whole=True)
+        if step == 1 and before is not None and before.step != 0:  # another invocation's
+            before = None
         if before is None:  # at the start, or resumed anywhere
             tasks: Names | None = self._direct[START]
             last = 1

@@ -170,7 +170,7 @@ _COUNTERS: Final = ("spent", "held", "surplus", "spent_nano_usd")
 
 def _running(plan: BudgetPlan, name: str) -> BudgetRun:
     run = current_run()
-    if run is None or run.plan != plan:
+    if run is None or not (run.plan is plan or run.plan == plan):
         raise NoBudgetRunError(
             f"{name!r} is under the plan {plan.name!r}, which is not running here. Call the graph "
             f"inside 'with plan.run(thread_id=...):'."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
+import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -28,7 +29,7 @@ from langchain_tokenopt.budget.account import (
     TokenBudget,
 )
 from langchain_tokenopt.budget.alerts import BudgetAlert
-from langchain_tokenopt.errors import BudgetExceededError, TokenOptError
+from langchain_tokenopt.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.prices import RateCard, default_rate_card
 from langchain_tokenopt.stage import AMBIENT
@@ -83,6 +84,8 @@ class RunReport:
     agents: Mapping[str, AgentRun]
     failed_calls: int = 0
     """Calls that no answer came back from; what they may have cost is charged."""
+    user: str | None = None
+    """Whose run it is, as ``plan.run(user=...)`` said."""
 
     @property
     def unstaged_models(self) -> dict[str, tuple[str, ...]]:
@@ -177,11 +180,14 @@ class BudgetRun:
         self._lock = threading.Lock()
         self._notes: dict[str, _Notes] = {}
         self._failed = 0
+        self._sink_failed = False
         self._figures = 0, 0, plan.total_tokens
         self._latch: BudgetExceededError | None = None
         self._outer: tuple[Any, ...] = ()
         self._restored = False
         self._at_work: Counter[str] = Counter()
+        self._over: set[str] = set()
+        """Who this run has finished: once is enough, with a store each time is a write."""
         self._shares = plan.shares()
         self.courses: dict[Any, Any] = {}
         """Where the graphs of this run stand; for the socket that knows their edges."""
@@ -375,7 +381,8 @@ class BudgetRun:
         Not those that are at work: another invocation of the same graph may be under way.
         """
         for agent in agents:
-            if agent in self._shares and not self._at_work[agent]:
+            if agent in self._shares and agent not in self._over and not self._at_work[agent]:
+                self._over.add(agent)
                 self.account.finish(agent)
 
     def reopen(self, agents: Iterable[str]) -> bool:
@@ -385,6 +392,7 @@ class BudgetRun:
             Whether any had finished.
         """
         known = [agent for agent in agents if agent in self._shares]
+        self._over.difference_update(known)
         return sum(self.account.reopen(agent, self._shares) for agent in known) > 0
 
     def begin(self, agent: str) -> bool:
@@ -424,7 +432,7 @@ class BudgetRun:
                 if name in account.agents
             }
             failed = self._failed
-        return RunReport(self.thread_id, account, agents, failed)
+        return RunReport(self.thread_id, account, agents, failed, self.user)
 
     def _line(self, account: AgentReport) -> AgentRun:
         notes = self._notes.get(account.agent, _Notes())
@@ -442,9 +450,22 @@ class BudgetRun:
     def record(self, event: UsageEvent) -> None:
         """Pass an event on to the sinks, and into the graph's custom stream."""
         for sink in self._sinks:
-            sink.record(event)
+            try:
+                sink.record(event)
+            except Exception as error:  # noqa: BLE001  foreign code; a call must not fail for it
+                self._warn_of_sink(error)
         if isinstance(event, BudgetEvent):
             _stream(event)
+
+    def _warn_of_sink(self, error: Exception) -> None:
+        if not self._sink_failed:
+            self._sink_failed = True
+            warnings.warn(
+                f"a sink of the plan {self.plan.name!r} failed, events may be missing there: "
+                f"{error!r}",
+                TokenOptWarning,
+                stacklevel=4,
+            )
 
 
 class _Teller:

@@ -361,6 +361,17 @@ def test_the_recursion_limit_is_langgraphs(wrap: Wrap) -> None:
     assert account.spent_tokens >= 120
 
 
+def test_a_node_that_is_called_by_hand_leaves_nothing_behind() -> None:
+    """Calls after it are not its agent's."""
+    asked = model()
+    with PLAN.run() as run:
+        budgeted(lambda state: ask(asked, state), PLAN, agent="writer")({})
+        asked.invoke("Hi")
+    spent = {name: line.account.spent_tokens for name, line in run.report().agents.items()}
+
+    assert {"writer": 60, "default": 60} == spent
+
+
 def test_a_name_that_is_used_twice_is_refused_by_langgraph() -> None:
     """Two agents of one name cannot be in one graph; two nodes may be one agent."""
     graph: Any = StateGraph(State).add_node("node", budgeted(lambda state: None, PLAN))
