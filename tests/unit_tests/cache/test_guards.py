@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from langchain_tokenopt.cache import guards
 from langchain_tokenopt.cache.guards import (
     doubts_between,
     guard_names,
@@ -150,3 +151,12 @@ def test_requests_that_no_stored_answer_can_satisfy_are_recognised(text, kinds):
     ]
 
     assert kinds.split() == found
+
+
+def test_long_texts_are_not_kept_in_memory():
+    """A day of long answers does not fill it."""
+    before = guards._profile_before.cache_info().currsize
+    for number in range(50):
+        profile_of(f"answer {number} " * 200)
+
+    assert before == guards._profile_before.cache_info().currsize

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import Generation
 
+from langchain_tokenopt.cache import SemanticCache, key
 from langchain_tokenopt.cache.key import UnkeyableError, normalised, question_of
+from tests.support.embedders import WordEmbeddings
 
 LLM = "[('_type', 'fake'), ('stop', None)]"
 
@@ -189,3 +192,38 @@ def test_signs_that_mean_something_stay(one, other):
 def test_a_prompt_that_merely_looks_like_messages_is_text():
     """JSON that is no dump of messages is a text model's prompt."""
     assert '[{"a": 1}]' == read('[{"a": 1}]').text
+
+
+def test_long_prompts_are_not_kept_in_memory():
+    """A request with an image is read, and forgotten."""
+    before = key._read_before.cache_info().currsize
+    for number in range(20):
+        question_of(f"image {number} " * 5_000, "llm", "default", (), "exact")
+
+    assert before == key._read_before.cache_info().currsize
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings"),
+    [
+        ('[{"lc": 1, "kwargs": {"type": "ai", "tool_calls": ["x"]}}]', "llm"),
+        ('[{"lc": 1, "id": 5, "kwargs": {}}]', "llm"),
+        ('[{"lc": 1, "kwargs": {"type": "human", "content": "x", "tool_calls": 5}}]', "llm"),
+        ('[{"lc": 1, "kwargs": {"type": "human", "content": ' + "[" * 900 + "]" * 900 + "}}]", "l"),
+        ("[" * 100_000, "llm"),
+        ("q", '{"kwargs": ' + "[" * 100_000 + "---[]"),
+        ("q", "stop \ud800"),
+        ("half a \ud800", "llm"),
+        ("", ""),
+    ],
+    ids=["calls", "id", "numbers", "deep", "deeper", "settings", "stop", "surrogate", "nothing"],
+)
+@pytest.mark.filterwarnings("ignore:A request cannot be read")
+def test_whatever_a_request_looks_like_no_call_fails(prompt, settings):
+    """A request that cannot be read, or not be compared, is a miss or an exact hit."""
+    with SemanticCache(embeddings=WordEmbeddings()) as cache:
+        assert cache.lookup(prompt, settings) is None
+        cache.update(prompt, settings, [Generation(text="a")])
+        found = cache.lookup(prompt, settings)
+        assert found in (None, [Generation(text="a")])
+        cache.lookup(f"{prompt} again", settings)
