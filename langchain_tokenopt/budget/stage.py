@@ -34,7 +34,7 @@ from langchain_tokenopt.budget.ladder import (
 )
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.unstaged import is_unknown_end
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.messages import append_to_last_user
 from langchain_tokenopt.reported import written
 from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage, Trip
@@ -111,7 +111,12 @@ class PlanStage:
             except _TakesTimeError:
                 pass
         CALLER_LOOP.set(asyncio.get_running_loop())
-        return await run_in_executor(None, self.open, request)
+        opening = asyncio.ensure_future(run_in_executor(None, self.open, request))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the thread goes on, and nobody will send what it reserves
+            opening.add_done_callback(_give_up)
+            raise
 
     def _opened(self, request: ModelRequest, lent: Shortening | None) -> Trip | None:
         run = current_run()
@@ -130,9 +135,13 @@ class PlanStage:
         if isinstance(found, Denial):
             return self._refused(request, run, agent, found)
         draft, demand, hold = found
-        for rung in draft.rungs:
-            run.note_degraded(agent, rung, hold, request.run.run_id)
-        return self._sent(draft, demand, run, agent, hold)
+        try:
+            for rung in draft.rungs:
+                run.note_degraded(agent, rung, hold, request.run.run_id)
+            return self._sent(draft, demand, run, agent, hold)
+        except BaseException:
+            run.account.release(hold)
+            raise
 
     def _outside(self, request: ModelRequest, run: BudgetRun | None, agent: str) -> None:
         elsewhere = "" if run is None else f" (the run here is of {run.plan.name!r})"
@@ -210,6 +219,13 @@ class PlanStage:
         paid = _Paid(run, agent, hold, counted, sent, most)
         trip_type = _WatchingTrip if limit is not None or request.streaming else _BudgetTrip
         return trip_type(request, self.lent, draft, paid, limit)
+
+
+def _give_up(opening: asyncio.Future[Trip | None]) -> None:
+    """Free what was reserved for a call that nobody waits for any more."""
+    trip = None if opening.cancelled() or opening.exception() else opening.result()
+    if trip is not None:
+        trip.failed(TokenOptError("it was given up before it was sent"))
 
 
 class _TakesTimeError(Exception):

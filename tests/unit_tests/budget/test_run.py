@@ -18,7 +18,7 @@ from langchain_tokenopt.budget.demand import Correction
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.budget.stage import DEGRADED
 from langchain_tokenopt.callbacks import track_usage
-from langchain_tokenopt.errors import BudgetExceededError
+from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.stage import Stage
@@ -290,6 +290,25 @@ def test_alerts_are_told_once_on_the_way_up(model_server: ModelServer) -> None:
 
     assert 2 <= len(heard) == len(set(heard))
     assert len(heard) == events.kinds.count("alert")
+
+
+def test_a_sink_that_fails_breaks_no_call() -> None:
+    """It is warned of once; what was reserved is settled as ever."""
+
+    class Broken:
+        def record(self, event: UsageEvent) -> None:
+            raise RuntimeError("no disk")
+
+    plan = BudgetPlan(total_tokens=1_500)
+    with (
+        pytest.warns(TokenOptWarning, match="a sink of the plan 'plan' failed.*no disk") as warned,
+        plan.run(sinks=[Broken()], user="ann") as run,
+    ):
+        for _ in range(2):
+            optimize(fake_chat(answers=[FakeAnswer(usage=Usage(700, 4))]), plan).invoke(LONG)
+
+    assert 1 == len(warned)
+    assert (0, "ann") == (run.report().account.held_tokens, run.report().user)
 
 
 def test_a_cheaper_model_takes_over_at_the_soft_limit(model_server: ModelServer) -> None:

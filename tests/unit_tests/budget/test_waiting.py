@@ -81,6 +81,25 @@ async def test_what_is_quick_needs_no_thread(monkeypatch: pytest.MonkeyPatch) ->
     assert {threading.get_ident()} == threads
 
 
+async def test_a_call_that_is_given_up_while_it_is_shortened_costs_nothing(
+    slow_compressor: threading.Event,
+) -> None:
+    """The thread goes on to reserve for it; that is freed, and nothing is sent."""
+    plan, fake = BudgetPlan(total_tokens=1_500), fake_chat("_agenerate")
+    with plan.run() as run:
+        task = asyncio.create_task(optimize(fake, plan).ainvoke(LONG))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        slow_compressor.set()
+        await asyncio.gather(task, return_exceptions=True)
+        while not run.report().failed_calls:
+            await asyncio.sleep(0.01)
+    account = run.report().account
+
+    assert (0, 0) == (account.spent_tokens, account.held_tokens)
+    assert [] == fake.calls
+
+
 async def test_alerts_come_back_to_the_loop_that_waits() -> None:
     """A web socket belongs to the caller's loop, also when a thread has crossed the threshold."""
     heard: asyncio.Queue[Any] = asyncio.Queue()
