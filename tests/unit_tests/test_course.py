@@ -180,6 +180,17 @@ def test_a_command_leads_where_it_says(seen: Seen) -> None:
     assert ["market news team"] == seen["judge"]
 
 
+def test_a_list_of_commands_leads_everywhere_it_says(seen: Seen) -> None:
+    """One of its parts may be a plain update."""
+    graph = graph_of(seen, ROW[:3] + ROW[4:], missing=["team"])
+    returned = [Command(goto="judge"), {"log": ["x"]}]
+    node = seen.node("team", lambda: returned)
+    graph.add_node("team", node, destinations=("news", "judge"))
+    run_of(graph)
+
+    assert ["market news team"] == seen["judge"]
+
+
 @pytest.mark.parametrize("declared", [False, True])
 def test_a_dead_end_that_says_nothing_may_go_anywhere(seen: Seen, declared: bool) -> None:
     """A node without edges could return any command, unless its annotation rules it out."""
@@ -461,6 +472,19 @@ def test_going_back_to_an_older_checkpoint_begins_there_again(seen: Seen) -> Non
 
     assert ["market", ""] == seen["news"]  # what comes back follows nothing that was seen
     assert ["market news team judge"] == seen["trader"][1:]
+
+
+def test_a_fork_that_begins_in_the_same_step_is_noticed(seen: Seen) -> None:
+    """Everybody takes part again, although it is the step that another course is in."""
+    graph = graph_of(seen, ROW, team=lambda: {"log": [interrupt("Go on?")]})
+    compiled = budget_graph(graph, PLAN).compile(checkpointer=InMemorySaver())
+    with PLAN.run():
+        compiled.invoke({}, THREAD)
+        older = next(s for s in compiled.get_state_history(THREAD) if s.next == ("news",))
+        forked = compiled.update_state(older.config, {"log": []}, as_node=START)
+        compiled.invoke(None, forked)
+
+    assert ["", ""] == seen["market"]
 
 
 def test_several_invocations_at_once_do_not_end_each_other(seen: Seen) -> None:
