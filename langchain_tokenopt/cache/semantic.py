@@ -1344,24 +1344,30 @@ def _entry_of(served: AIMessage | int) -> int:
 
 def _fresh_copy(answer: Generation, entry: int) -> Generation:
     """Copy a stored answer, marked as a hit and without the id of the message it once was."""
-    info = CacheHit(answer.generation_info or {})
+    info = CacheHit(_own(answer.generation_info or {}))
     if not isinstance(answer, ChatGeneration):  # text models: LangChain fires no callbacks on hits
         kept = answer.generation_info and info
         return answer.model_copy(update={"generation_info": kept}, deep=True)
     message = answer.message
-    metadata = {**message.response_metadata, ENTRY_ID: entry}
+    changes = {
+        "id": None,
+        "response_metadata": {**_own(message.response_metadata), ENTRY_ID: entry},
+        "additional_kwargs": _own(message.additional_kwargs),
+    }
+    if isinstance(message, AIMessage):
+        changes["usage_metadata"] = _own(message.usage_metadata)
     simple = isinstance(message.content, str) and not getattr(message, "tool_calls", None)
-    copied = message.model_copy(
-        update={
-            "id": None,
-            "response_metadata": metadata,
-            "additional_kwargs": dict(message.additional_kwargs),
-        },
-        deep=not simple,
-    )
-    if simple and isinstance(copied, AIMessage) and copied.usage_metadata:
-        copied.usage_metadata = copied.usage_metadata.copy()
+    copied = message.model_copy(update=changes, deep=not simple)
     return answer.model_copy(update={"message": copied, "generation_info": info})
+
+
+def _own(value: Any) -> Any:
+    """Copy dictionaries and lists, however deep: ``copy.deepcopy`` takes eight times as long."""
+    if isinstance(value, dict):
+        return {name: _own(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_own(inner) for inner in value]
+    return value
 
 
 def _as_chat(answer: Generation) -> ChatGeneration:
