@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -231,11 +232,57 @@ def test_uses_of_an_earlier_run_count():
 
 
 def test_the_room_is_learned_when_only_bytes_are_capped():
-    """The rules fade by the entries that fit, not by those that were announced."""
-    trace = [number % 130 for number in range(6_000)]
-    informed = hits("adaptive", trace, 100)
+    """The rules are compared for the entries that fit, not for those that were announced."""
+    trace = recency(6_000, 40)
+    informed = hits("adaptive", trace, 50)
 
-    assert played(policy_named("adaptive", 100_000), trace, 100) > 0.95 * informed > 0
+    assert played(policy_named("adaptive", 100_000), trace, 50) > 0.95 * informed > 0
+
+
+@pytest.mark.parametrize(("tick", "weaker"), [(9, 2), (10, 1)])
+def test_a_use_one_half_life_ago_counts_half(tick, weaker):
+    """Two uses at once and one use a half-life later, of eight requests, are worth the same."""
+    policy = FadingPolicy(8, Rule(half_life=1, window=0, strict=False))
+    policy.insert(key(1), Use())
+    policy.touch(key(1))
+    for _ in range(3, tick):
+        policy.touch(key(99))
+    policy.insert(key(2), Use())
+    for number in (3, 4, 5):
+        policy.insert(key(number), Use())
+
+    assert key(weaker) == policy.victim()
+
+
+def test_the_window_keeps_what_was_asked_last():
+    """Among newcomers the one whose last request is oldest is judged first."""
+    policy = FadingPolicy(10, Rule(half_life=16, window=0.3, strict=True))
+    for number in range(10):
+        policy.insert(key(number), Use())
+    policy.touch(key(7))
+    policy.insert(key(10), Use())
+
+    assert key(8) == policy.victim()
+
+
+@pytest.mark.parametrize("name", ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"])
+def test_entries_that_expire_leave_nothing_behind(name):
+    """Memory does not grow with entries that come and expire while the next victim stays."""
+    policy = policy_named(name, 20)
+    for number in range(10):
+        policy.insert(key(number), Use(expires=0.0))
+    tracemalloc.start()
+    try:
+        for number in range(3_000):
+            policy.insert(key(50 + number % 500), Use(expires=1.0))
+            policy.remove(key(50 + (number - 5) % 500))
+            if number == 1_000:
+                before = tracemalloc.get_traced_memory()[0]
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert grown < 30_000
 
 
 def test_an_unknown_policy_is_named():
