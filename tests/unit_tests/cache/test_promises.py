@@ -224,3 +224,41 @@ def test_nothing_deep_inside_an_answer_is_shared(make):
     served.generation_info["p"]["q"] = 99
 
     assert before == cache.lookup("q", LLM)[0]
+
+
+ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN code?"
+
+
+def test_clearing_takes_the_evidence_with_it(make, tmp_path):
+    """Labels are gone from memory and file, and what was asked before teaches nothing after."""
+    cache = make(path=tmp_path / "c.db", max_wrong_per_request=0.0)
+    cache.update(ASK, LLM, say("a"))
+    for _ in range(40):
+        cache.lookup(LIKE, LLM)
+        cache.update(LIKE, LLM, say("a"))
+        cache.reject(2)
+    open_ = make()
+    open_.update(ASK, LLM, say("a"))
+    served = open_.lookup(LIKE, LLM)[0].message
+    for each in (cache, open_):
+        each.lookup(LIKE + " please", LLM)
+        each.clear()
+        each.update(LIKE + " please", LLM, say("b"))
+
+    assert not open_.confirm(served)
+    assert 0 == open_.stats().checked
+    assert 0 == cache._decision.labels
+    assert [] == cache._store.evidence()
+
+
+def test_what_another_process_removes_is_gone_here(make, tmp_path):
+    """From what is counted and searched, and from what was read before."""
+    first, second = (make(path=tmp_path / "c.db") for _ in range(2))
+    first.update(ASK, LLM, say("a"))
+    served = second.lookup(ASK, LLM)[0].message
+    first.reject(served)
+
+    assert 0 == second.stats().entries
+    assert "nearer" in second.explain(LIKE, LLM).why
+    first.update(ASK, LLM, say("b"))
+    assert "b" == second.lookup(LIKE, LLM)[0].text
