@@ -19,6 +19,7 @@ import asyncio
 import copy
 import functools
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -548,8 +549,9 @@ def _copied(
     builder = workflow.builder if compiled else workflow
     made = copy.copy(builder)
     key = _mirror_key(builder)
+    payers = _payers(builder.nodes, agents)
     made.nodes = {
-        name: _budgeted_spec(name, spec, agents.get(name, (name,)), plan, paths, key)
+        name: _budgeted_spec(name, spec, payers.get(name, (name,)), plan, paths, key)
         for name, spec in builder.nodes.items()
     }
     if paths is not None:
@@ -561,6 +563,16 @@ def _copied(
             }
     made.compiled = False
     return _compiled_like(workflow, made) if compiled else made
+
+
+def _payers(
+    nodes: Mapping[str, Any], agents: Mapping[str, Sequence[str]]
+) -> dict[str, Sequence[str]]:
+    """Return who pays for each node: for an error handler the node of which it is."""
+    handling = {name: spec.error_handler_node for name, spec in nodes.items() if name in agents}
+    shared = Counter(handling.values())
+    own = {handler: agents[name] for name, handler in handling.items() if shared[handler] == 1}
+    return {**own, **agents}
 
 
 def _compiled_like(graph: CompiledStateGraph[Any, Any, Any, Any], made: Any) -> Any:

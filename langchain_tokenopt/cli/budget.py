@@ -86,6 +86,12 @@ def _print_budgets(reports: Sequence[BudgetReport]) -> None:
             _state(report),
         )
     print_table(table)
+    for report in reports:
+        if report.possible_surplus_tokens:
+            typer.echo(
+                f"{report.budget} {report.run}: up to {report.possible_surplus_tokens:,} tokens "
+                f"more, if providers wrote on when answers had been cut off."
+            )
 
 
 def _state(report: BudgetReport) -> str:

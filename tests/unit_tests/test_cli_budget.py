@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget import BudgetPlan, TokenBudget
+from langchain_tokenopt.budget.account import Hold
 from langchain_tokenopt.cli.app import _OneLineErrors
 from langchain_tokenopt.cli.budget import budget
 from langchain_tokenopt.model import optimize
@@ -61,6 +62,18 @@ def test_json_has_the_same_figures(store: str) -> None:
 
     assert (100, 900, 0.1) == (told["spent_tokens"], told["left_tokens"], told["used_ratio"])
     assert 100 == told["agents"]["default"]["spent_tokens"]
+
+
+def test_what_nobody_was_told_of_is_said(tmp_path: Path) -> None:
+    """A stream that was cut off may have cost more than is charged for it."""
+    path = str(tmp_path / "budgets.db")
+    account = TokenBudget(1_000, store=path, name="desk", run="monday")
+    hold = account.reserve("reader", 100, 400)
+    assert isinstance(hold, Hold)
+    account.settle(hold, Usage(100, 40), outcome="cancelled")
+    charged = account.report().spent_tokens
+
+    assert f"desk monday: up to {500 - charged} tokens more" in called(path).stdout
 
 
 @pytest.mark.parametrize(

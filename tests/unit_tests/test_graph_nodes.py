@@ -423,6 +423,22 @@ async def test_coroutines_do_not_wait_for_a_disk(
     assert threading.get_ident() not in threads
 
 
+def test_an_error_handler_is_paid_by_its_node() -> None:
+    """It does the node's work."""
+    asked = model()
+
+    def fail(state: State) -> State:
+        raise OSError("no news")
+
+    def handle(state: State, error: NodeError) -> State:
+        return {"log": [asked.invoke("Hi").text]}
+
+    with PLAN.run() as run:
+        assert ["ok"] == whole(fail, error_handler=handle).compile().invoke({})["log"]
+
+    assert ["node"] == list(run.report().agents)
+
+
 def test_defaults_of_nodes_are_kept_once() -> None:
     """A compiled graph has them in its nodes already, an error handler among these."""
     asked, handled = model(), []
