@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,24 @@ def test_both_implementations_agree(text: str) -> None:
     for vocabulary in ("cl100k_base", "o200k_base"):
         expected = len(other.get_encoding(vocabulary).encode_ordinary(text))
         assert counter_for(vocabulary).count(text).tokens == expected
+
+
+@law
+@given(
+    st.lists(
+        any_text | words | st.sampled_from(["\n", "\n\n", ".\n/", " \n", "\n ", "\r\n", "\t\n#"])
+    ).map("".join),
+    st.sampled_from(["cl100k_base", "o200k_base", "p50k_base"]),
+)
+def test_counting_in_parts_is_exact(text: str, vocabulary: str) -> None:
+    """Parts that are remembered add up to the tokens of the whole text, wherever it is cut."""
+    counter = counter_for(vocabulary)
+    with mock.patch.object(tokens, "_PART", 1):
+        in_parts = [counter.count(text).tokens for _ in range(2)]
+    with mock.patch.object(tokens, "_PART", len(text)):
+        whole = counter.count(text).tokens
+
+    assert [whole, whole] == in_parts
 
 
 @given(words, words, st.sampled_from(MODELS))
