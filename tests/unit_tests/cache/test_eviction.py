@@ -134,6 +134,27 @@ def test_adaptive_leaves_a_rule_for_a_better_one():
     assert [True, False] == [half_life > 2 for half_life in half_lives]
 
 
+def test_a_lead_of_a_few_hits_is_chance():
+    """A rule that has hit a few times more is not followed yet."""
+    policy = AdaptivePolicy(50)
+    first = policy.rule
+    played(policy, recency(150, 40), 50)
+
+    assert first == policy.rule
+
+
+def test_what_did_well_long_ago_is_forgotten():
+    """After a long loop the rule for loops is left for one that suits recency."""
+    loop = [number % 65 for number in range(6_000)]
+    half_lives = []
+    for trace in (loop, [*loop, *(number + 100 for number in recency(5_000, 40))]):
+        policy = AdaptivePolicy(50)
+        played(policy, trace, 50)
+        half_lives.append(policy.rule.half_life)
+
+    assert [True, False] == [half_life > 2 for half_life in half_lives]
+
+
 STRICT = Rule(half_life=16, window=0, strict=True)
 
 
