@@ -12,7 +12,6 @@ seam asks the cache itself, outermost, which gives streams a cache too.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextvars import ContextVar
@@ -44,7 +43,7 @@ from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.host_cache import HostCache
 from langchain_tokenopt.messages import as_chunk
 from langchain_tokenopt.passage import Passage, Step
-from langchain_tokenopt.stage import AMBIENT, Answer, ModelRequest, Phase, Stage
+from langchain_tokenopt.stage import AMBIENT, Answer, ModelRequest, Phase, Stage, is_disabled
 from langchain_tokenopt.usage import StagedRun, publish_run, published_run, withdraw_run
 
 __all__ = ["Level", "optimize", "stages_of"]
@@ -54,9 +53,6 @@ Level = Literal["none", "balanced", "aggressive", "maximum"]
 
 _ALONE = (Phase.CACHE, Phase.ROUTE, Phase.BUDGET)
 """Phases in which there is room for one stage."""
-
-DISABLE_VARIABLE = "TOKENOPT_DISABLE"
-"""Set it to 1 and every stage lets everything pass."""
 
 
 def optimize(
@@ -403,8 +399,7 @@ def _begin(
 ) -> Passage:
     """Collect what holds for a call made now: stages, cache, who calls."""
     seam: _Seam = model._tokenopt_seam  # type: ignore[attr-defined]
-    disabled = os.environ.get(DISABLE_VARIABLE) == "1"
-    stages = () if disabled else _with_ambient(seam.stages)
+    stages = () if is_disabled() else _with_ambient(seam.stages)
     request = ModelRequest(
         model=_bare(model),
         messages=messages,

@@ -10,6 +10,7 @@ a :class:`Trip`, which sees the request on the way out and the answer on the way
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ __all__ = [
     "Stage",
     "StopStream",
     "Trip",
+    "is_disabled",
     "usage_of",
 ]
 
@@ -205,6 +207,15 @@ class Trip:
 
         *error* is ``GeneratorExit`` when the caller stopped reading.
         """
+
+
+DISABLE_VARIABLE = "TOKENOPT_DISABLE"
+"""Set it to 1 and every stage lets everything pass."""
+
+
+def is_disabled() -> bool:
+    """Whether :data:`DISABLE_VARIABLE` is set; read at each call."""
+    return os.environ.get(DISABLE_VARIABLE) == "1"
 
 
 @runtime_checkable

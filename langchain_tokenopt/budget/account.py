@@ -355,6 +355,10 @@ class TokenBudget:
         """True when it waits for a disk: async callers then use a thread."""
         return self._books.shared
 
+    def tell_by(self, alert: BudgetAlert) -> None:
+        """Tell by *alert* from now on, for instance to another web socket."""
+        self._alert = alert
+
     # Before the call
 
     def reserve(
@@ -706,7 +710,11 @@ class TokenBudget:
     # Shares
 
     def allocate(
-        self, claims: Iterable[Claim], strategy: str | AllocationStrategy = "priority"
+        self,
+        claims: Iterable[Claim],
+        strategy: str | AllocationStrategy = "priority",
+        *,
+        buffer: int = 0,
     ) -> dict[str, int]:
         """Divide the total among agents. Done once in the life of an account.
 
@@ -716,34 +724,39 @@ class TokenBudget:
             claims: What each agent asks for. Others may spend too, from what nobody claims.
             strategy: ``"equal"``, ``"priority"``, ``"proportional"``, or an object with a method
                 ``weights``. It also decides who gets what finished agents leave.
+            buffer: Tokens that are nobody's share, from which all may borrow.
 
         Returns:
             The share of each agent.
 
         Raises:
-            BudgetInfeasibleError: Shares and floors exceed the total.
+            BudgetInfeasibleError: Shares, floors and buffer exceed the total.
             ValueError: An agent claims twice.
         """
         wanted = list(claims)
         chosen = strategy_for(strategy)
         weights = chosen.weights(wanted)
         try:
-            return self._allocate(wanted, chosen, weights)
+            return self._allocate(wanted, chosen, weights, buffer)
         except BudgetStoreError as error:
             if self._on_store_error == "closed":
                 raise
-            self._later(lambda: self._allocate(wanted, chosen, weights), error)
-            return divide(self._total_tokens, wanted, chosen)
+            self._later(lambda: self._allocate(wanted, chosen, weights, buffer), error)
+            return divide(self._total_tokens - buffer, wanted, chosen)
 
     def _allocate(
-        self, wanted: list[Claim], chosen: AllocationStrategy, weights: Mapping[str, float]
+        self,
+        wanted: list[Claim],
+        chosen: AllocationStrategy,
+        weights: Mapping[str, float],
+        buffer: int,
     ) -> dict[str, int]:
         with self._books as page:
             totals = page.totals
             given = {line.agent: line.allocated for line in page.lines() if line.weight is not None}
             if given:
                 return given
-            shares = divide(totals.total_tokens - totals.claimed, wanted, chosen)
+            shares = divide(totals.total_tokens - totals.claimed - buffer, wanted, chosen)
             for claim in wanted:
                 line = page.line(claim.agent)
                 line.weight = float(weights[claim.agent])

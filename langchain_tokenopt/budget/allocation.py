@@ -236,8 +236,8 @@ class Priority:
 class Proportional:
     """By estimated demand.
 
-    The demand is what *forecaster* expects; else the promised share; an agent of which nothing is
-    known counts as the mean of the others.
+    The demand is what *forecaster* expects; while it knows of nobody, the promised share. An agent
+    of which nothing is known counts as the mean of the others.
 
     Args:
         forecaster: Foretells an agent's demand; without one, promised shares count.
@@ -253,14 +253,16 @@ class Proportional:
 
     def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
         """Return the estimated demand of each, at least 1."""
-        known = {claim.agent: self._demand(claim) for claim in claims}
+        known = {claim.agent: self._foretold(claim.agent) for claim in claims}
+        if not any(known.values()):
+            known = {claim.agent: claim.tokens for claim in claims}
         sure = [demand for demand in known.values() if demand]
         mean = sum(sure) / len(sure) if sure else 1.0
         return {agent: float(demand or mean) for agent, demand in known.items()}
 
-    def _demand(self, claim: Claim) -> int | None:
-        forecast = self.forecaster.forecast(claim.agent) if self.forecaster else None
-        return forecast.expected_tokens if forecast is not None else claim.tokens
+    def _foretold(self, agent: str) -> int | None:
+        forecast = self.forecaster.forecast(agent) if self.forecaster else None
+        return None if forecast is None else forecast.expected_tokens
 
 
 STRATEGIES: Final[Mapping[str, type[Equal | Priority | Proportional]]] = {

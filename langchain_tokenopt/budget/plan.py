@@ -26,7 +26,9 @@ from langchain_tokenopt.budget.allocation import (
     STRATEGIES,
     AllocationStrategy,
     Claim,
+    DemandForecaster,
     divide,
+    strategy_for,
 )
 from langchain_tokenopt.budget.planned import Planned
 from langchain_tokenopt.errors import BudgetInfeasibleError
@@ -83,7 +85,8 @@ class BudgetPlan(Planned, BaseModel):
     """Agents by name. Others may spend from what nobody claims."""
     strategy: str | AllocationStrategy = "priority"
     """How agents without a share divide what is left, and who inherits from those that finish:
-    ``"equal"``, ``"priority"``, ``"proportional"``, or an object with a method ``weights``."""
+    ``"equal"``, ``"priority"``, ``"proportional"`` (to what the run's forecaster expects), or an
+    object with a method ``weights``."""
     buffer: NonNegativeInt = 0
     """Tokens that belong to nobody, from which all may borrow."""
     soft: float = Field(default=0.8, gt=0, le=1)
@@ -142,8 +145,12 @@ class BudgetPlan(Planned, BaseModel):
             for agent, limits in self.agents.items()
         ]
 
-    def shares(self) -> dict[str, int]:
+    def shares(self, forecaster: DemandForecaster | None = None) -> dict[str, int]:
         """Return the tokens that each agent begins with.
+
+        Args:
+            forecaster: Foretells the agents' demand, for ``strategy="proportional"``; the one that
+                :meth:`run` is given.
 
         Raises:
             BudgetInfeasibleError: Shares, floors and buffer exceed the total.
@@ -164,7 +171,8 @@ class BudgetPlan(Planned, BaseModel):
                 f"({listed or 'none'}), and the buffer ({self.buffer:,}): lower them or raise "
                 f"total_tokens.",
             )
-        return divide(self.total_tokens - self.buffer, self.claims(), self.strategy)
+        strategy = strategy_for(self.strategy, forecaster)
+        return divide(self.total_tokens - self.buffer, self.claims(), strategy)
 
     def limits_of(self, agent: str) -> AgentBudget:
         """Return the limits of *agent*; those of an agent that is not in the plan are blank."""

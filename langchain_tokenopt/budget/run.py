@@ -29,6 +29,7 @@ from langchain_tokenopt.budget.account import (
     TokenBudget,
 )
 from langchain_tokenopt.budget.alerts import BudgetAlert
+from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.prices import RateCard, default_rate_card
@@ -188,11 +189,12 @@ class BudgetRun:
         self._at_work: Counter[str] = Counter()
         self._over: set[str] = set()
         """Who this run has finished: once is enough, with a store each time is a write."""
-        self._shares = plan.shares()
+        self._shares = plan.shares(self.forecaster)
         self.courses: dict[Any, Any] = {}
         """Where the graphs of this run stand; for the socket that knows their edges."""
         self.account = self._account(store, alert, on_store_error)
-        self.account.allocate(plan.claims(), plan.strategy)
+        strategy = strategy_for(plan.strategy, self.forecaster)
+        self.account.allocate(plan.claims(), strategy, buffer=plan.buffer)
 
     def _account(
         self, store: str | Path | None, alert: BudgetAlert | None, on_store_error: Any
@@ -204,6 +206,8 @@ class BudgetRun:
             _accounts.move_to_end(key)
             account, teller = _accounts[key]
             teller.run = self
+            if alert is not None:
+                account.tell_by(alert)
             return account
         teller = _Teller(self)
         account = TokenBudget(

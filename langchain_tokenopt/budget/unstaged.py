@@ -25,6 +25,7 @@ from langchain_tokenopt.budget.demand import correction_for
 from langchain_tokenopt.budget.ladder import KNOWN_ANSWERS
 from langchain_tokenopt.errors import TokenOptError
 from langchain_tokenopt.reported import is_marked_hit, reported_usage, written
+from langchain_tokenopt.stage import is_disabled
 from langchain_tokenopt.tokens import TokenCount, count_messages, counter_for
 from langchain_tokenopt.usage import (
     Usage,
@@ -124,7 +125,7 @@ class UnstagedCalls(BaseCallbackHandler):
         Raises:
             BudgetExceededError: The budget does not have it.
         """
-        if published_run(run_id) is None:
+        if published_run(run_id) is None and not is_disabled():
             params = kwargs.get("invocation_params") or {}
             model = _model(metadata, params)
             counted = count_messages(messages[0], params.get("tools"), model)
@@ -145,6 +146,8 @@ class UnstagedCalls(BaseCallbackHandler):
         Raises:
             BudgetExceededError: The budget does not have it.
         """
+        if is_disabled():
+            return
         params = kwargs.get("invocation_params") or {}
         model = _model(metadata, params)
         counted = counter_for(model).count(prompts[0])

@@ -159,6 +159,9 @@ def test_an_unknown_demand_is_the_mean_of_the_known():
     weights = Proportional(Known()).weights([Claim("a"), Claim("b"), Claim("c", tokens=0)])
 
     assert {"a": 100.0, "b": 300.0, "c": 200.0} == weights
+    # A share in tokens is not to be mixed with an answer's length.
+    weights = Proportional(Known()).weights([Claim("a"), Claim("c", tokens=9_000)])
+    assert {"a": 100.0, "c": 100.0} == weights
     assert {"d": 1.0} == Proportional().weights([Claim("d")])
 
 

@@ -81,7 +81,7 @@ def test_a_plan_fills_an_account():
     plan = desk_plan()
     budget = TokenBudget(plan.total_tokens)
 
-    assert plan.shares() == budget.allocate(plan.claims(), plan.strategy)
+    assert plan.shares() == budget.allocate(plan.claims(), plan.strategy, buffer=plan.buffer)
     assert plan.buffer == budget.report().pool_tokens
 
 

@@ -19,11 +19,12 @@ from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.budget.stage import DEGRADED
 from langchain_tokenopt.callbacks import track_usage
 from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
+from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.stage import Stage
 from langchain_tokenopt.usage import BudgetEvent, Usage, UsageEvent
-from tests.support.fakes import FakeAnswer, fake_chat
+from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
 from tests.support.model_server import ModelServer, Reply, ToolCall
 
 LONG = "The bridge was painted red in 1931. " * 300 + "\n\nQuestion: Which colour is it?"
@@ -443,6 +444,14 @@ def test_disabled_stages_let_everything_pass(monkeypatch: pytest.MonkeyPatch) ->
     assert optimize(fake_chat(answers=["Yes"]), BudgetPlan(total_tokens=1)).invoke("?")
 
 
+def test_disabled_plans_let_unstaged_models_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With TOKENOPT_DISABLE=1 nothing is refused, whoever is called."""
+    monkeypatch.setenv("TOKENOPT_DISABLE", "1")
+    with BudgetPlan(total_tokens=1).run():
+        assert fake_chat(answers=["Yes"]).invoke("?").content
+        assert FakeTextModel().invoke("?")
+
+
 # Models that nobody staged
 
 
@@ -538,6 +547,58 @@ def test_a_resumed_thread_goes_on_from_what_was_spent(model_server: ModelServer)
     spent = first.report().account.spent_tokens
     assert sum(usage.total_tokens for usage in model_server.billed) == spent
     assert (spent, 0) == (second.report().account.spent_tokens, other.report().account.spent_tokens)
+
+
+def test_a_resumed_thread_tells_its_alerts_to_the_new_listener() -> None:
+    """The first one's web socket may be closed."""
+    first: list[Any] = []
+    second: list[Any] = []
+    plan = BudgetPlan(total_tokens=1_000, name="listened", max_output_tokens_per_call=10)
+    answers = [FakeAnswer("Yes.", Usage(8, 500)), FakeAnswer("Yes.", Usage(8, 400))]
+    model = optimize(fake_chat(answers=answers), plan)
+    for heard in (first, second):
+        with plan.run(thread_id="t", alert=BudgetAlert(heard.append)):
+            model.invoke("Hello")
+
+    assert (["50 %"], ["90 %"]) == tuple(
+        [event.detail[:4] for event in heard] for heard in (first, second)
+    )
+
+
+def test_what_was_raised_stays_raised_elsewhere(tmp_path: Any) -> None:
+    """A worker that takes part in the same run is refused as well."""
+    plan = BudgetPlan(total_tokens=200, on_exceed="raise")
+    model = optimize(fake_chat(), plan)
+    with plan.run("t", store=tmp_path / "b.db"), pytest.raises(BudgetExceededError):
+        model.invoke("word " * 500)
+    with (
+        plan.run("t", store=tmp_path / "b.db"),
+        pytest.raises(BudgetExceededError, match=r"was stopped: it refuses every call"),
+    ):
+        model.invoke("Hi")
+
+
+def test_the_buffer_is_nobodys_share() -> None:
+    """Also where agents without a share of their own divide the rest."""
+    plan = BudgetPlan(total_tokens=10_000, buffer=1_000, agents={"a": {"tokens": 3_000}, "b": {}})
+    report = plan.run().report()
+
+    allocated = {name: line.account.allocated_tokens for name, line in report.agents.items()}
+    assert plan.shares() == allocated == {"a": 3_000, "b": 6_000}
+    assert 1_000 == report.account.pool_tokens
+
+
+def test_shares_can_follow_what_the_forecaster_expects() -> None:
+    """Who answers three times as long is given three times as much."""
+    forecaster = UsageForecaster()
+    for _ in range(40):
+        forecaster.observe("long", 300)
+        forecaster.observe("short", 100)
+    plan = BudgetPlan(total_tokens=8_000, agents={"long": {}, "short": {}}, strategy="proportional")
+    report = plan.run(forecaster=forecaster).report()
+
+    allocated = {name: line.account.allocated_tokens for name, line in report.agents.items()}
+    assert plan.shares(forecaster) == allocated == {"long": 6_000, "short": 2_000}
 
 
 def test_a_store_is_shared(model_server: ModelServer, tmp_path: Any) -> None:
