@@ -44,10 +44,14 @@ class AnswerModel:
     def __init__(self) -> None:
         self.start = _prior_weights()
         self.weights = self.start.copy()
+        self._arrange()
 
     def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log-odds of each row."""
-        logits: NDArray[np.float64] = design_matrix(features) @ self.weights
+        x = features - _CENTRE
+        logits: NDArray[np.float64] = ((x @ self._pairs + self._single) * x).sum(
+            axis=1
+        ) + self._bias
         return logits
 
     def fit(
@@ -79,6 +83,15 @@ class AnswerModel:
             if before - loss < 1e-4 * abs(before):
                 break
         self.weights = weights
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Lay the weights out as a matrix: no row of products need then be made for a request."""
+        self._single, pairs, (self._bias,) = np.split(
+            self.weights, [len(FEATURES), len(self.weights) - 1]
+        )
+        self._pairs = np.zeros((len(FEATURES), len(FEATURES)))
+        self._pairs[_FIRST, _SECOND] = pairs
 
     def _loss(
         self,

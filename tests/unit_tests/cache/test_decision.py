@@ -11,7 +11,7 @@ from langchain_tokenopt.cache.bounds import upper_bound
 from langchain_tokenopt.cache.decision import Decision
 from langchain_tokenopt.cache.features import FEATURES, Neighbour, features_of
 from langchain_tokenopt.cache.guards import profile_of
-from langchain_tokenopt.cache.probability import AnswerModel
+from langchain_tokenopt.cache.probability import AnswerModel, design_matrix
 
 
 def features(**values):
@@ -154,6 +154,15 @@ def test_the_model_moves_from_its_prior_with_evidence():
     before, after = AnswerModel().logits(x[:2]), model.logits(x[:2])
     assert x[1, 0] < 0.5 < x[0, 0]
     assert after[0] - after[1] > before[0] - before[1] + 1
+
+
+def test_log_odds_are_the_weighted_sum_of_features_and_products():
+    """Laid out as a matrix, before and after the model has moved, the weights say the same."""
+    x = np.random.default_rng(0).random((60, len(FEATURES)))
+    model = AnswerModel()
+    for _ in range(2):
+        assert design_matrix(x) @ model.weights == pytest.approx(model.logits(x), abs=1e-12)
+        model.fit(x, x[:, 1] > 0.5)
 
 
 @pytest.mark.parametrize("name", ["max_wrong_per_request", "audit_share"])
