@@ -1,10 +1,13 @@
 """The trading desk with a scripted, verbose model: without a budget, and with 40,000 tokens.
 
-Run:     make bench-desk       (python -m tests.benchmarks.bench_desk [--seeds 20] [--timed 2])
+Run:     make bench-desk       (python -m tests.benchmarks.bench_desk [--seeds 20] [--timed 6])
 Data:    the eight sample documents of the desk; for every seed, twelve facts are planted between
          their paragraphs. A fact is a sentence that names a number and says whether it speaks for
          or against buying the shares, and how strongly, for instance "Order 417 from a harbour
-         operator speaks for buying the shares with a weight of 3."
+         operator speaks for buying the shares with a weight of 3." It has words of the question
+         ("buy", "shares"). A second wording, "Order 417 from a harbour operator tips the scale
+         upwards by 3.", has no word of the question nor of any analyst's task: nothing but luck
+         can lead a shortener to it, so it shows how much of everything is lost.
 Model:   real ChatOpenAI over HTTP to a loopback server that counts what it would bill. Every agent
          repeats the facts that it finds in its prompt, spread evenly over its answer, and fills up
          with prose. Half of the time (drawn by seed and agent) it writes twice the words that were
@@ -13,9 +16,12 @@ Model:   real ChatOpenAI over HTTP to a loopback server that counts what it woul
          says so in its first sentence and, if it gets that far, in its last line.
 Rule:    the same seed draws the same facts and the same disobedience in both runs. Bills are the
          server's. A cancelled stream is billed for what was written until then, at 1 ms a word;
-         times are taken apart, with a server that takes 20 ms a word, and include our own work.
-Overhead: what an ample budget adds to one call of a model that answers at once, the prompt being
-         one document (1,700 tokens): medians of 200 calls each, taken in turns.
+         times are taken apart, with a server that takes 20 ms a word, and include our own work;
+         three seeds are timed side by side, each in a process with a server of its own.
+Lost:    facts that stand in no analyst's prompt; that an analyst was given and none has reported,
+         the reports being cut at their word limits; and that got lost behind the analysts.
+Overhead: the desk with a model that takes 200 ms, without and with an ample budget, in turns, other
+         documents each time; the reports must be the same.
 Output:  tests/benchmarks/results/budget_desk.json.
 """
 
@@ -27,17 +33,23 @@ import re
 import statistics
 import time
 from collections.abc import Sequence
-from contextvars import copy_context
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
+from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.documents import Document
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_tokenopt.budget.ladder import FINAL
 from langchain_tokenopt.budget.plan import BudgetPlan, desk_plan
 from langchain_tokenopt.budget.run import RunReport
 from langchain_tokenopt.examples.trading_desk import (
     AGENTS,
+    ANALYSTS,
     QUESTION,
     build_desk,
     decision_of,
@@ -47,10 +59,7 @@ from langchain_tokenopt.graph import budget_graph
 from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.prices import default_rate_card
-from langchain_tokenopt.stage import PassThrough
-from langchain_tokenopt.usage import Usage
 from tests.benchmarks.results import write_result
-from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import ModelServer, Reply, Request
 
 COMMAND = "python -m tests.benchmarks.bench_desk"
@@ -66,9 +75,16 @@ _SOURCES = (
     "from a dairy",
 )
 _KINDS = ("Order", "Complaint", "Contract", "Notice", "Letter", "Tender")
-_FACT = re.compile(
-    r"(\w+ \d{3} [\w ]+? speaks (for|against) buying the shares with a weight of (\d))\."
+LIKE_THE_QUESTION = (
+    "speaks for buying the shares with a weight of",
+    "speaks against buying the shares with a weight of",
 )
+UNLIKE_IT = ("tips the scale upwards by", "tips the scale downwards by")
+_FACT = re.compile(
+    r"(\w+ \d{3} [\w ]+? (?:speaks|tips the scale) (for|against|upwards|downwards) "
+    r"(?:buying the shares with a weight of|by) (\d))\."
+)
+_FOR = ("for", "upwards")
 _LIMIT = re.compile(r"at most (\d+) words")
 _PROSE = (
     "One may look at it from several sides before coming to a view.",
@@ -79,16 +95,18 @@ _PROSE = (
 )
 
 
-def plant(seed: int) -> tuple[list[Document], dict[str, int]]:
+def plant(
+    seed: int, wording: tuple[str, str] = LIKE_THE_QUESTION
+) -> tuple[list[Document], dict[str, int]]:
     """Return the documents with facts in them, and the weight of each fact."""
     rng = random.Random(seed)
     lean = rng.choice((-2, 0, 2))
     facts: dict[str, int] = {}
     for number in rng.sample(range(100, 1_000), FACTS):
         weight = max(-3, min(3, lean + rng.choice((-1, 0, 1)))) or rng.choice((-1, 1))
-        side = "for" if weight > 0 else "against"
+        says = wording[weight < 0]
         subject = f"{rng.choice(_KINDS)} {number} {rng.choice(_SOURCES)}"
-        facts[f"{subject} speaks {side} buying the shares with a weight of {abs(weight)}"] = weight
+        facts[f"{subject} {says} {abs(weight)}"] = weight
     documents = [Document(d.page_content, metadata=dict(d.metadata)) for d in sample_documents()]
     for fact in facts:
         document = rng.choice(documents)
@@ -101,7 +119,7 @@ def plant(seed: int) -> tuple[list[Document], dict[str, int]]:
 def found_in(text: str) -> dict[str, int]:
     """Return the facts in a prompt and their weights."""
     return {
-        match[1]: int(match[3]) * (1 if match[2] == "for" else -1) for match in _FACT.finditer(text)
+        match[1]: int(match[3]) * (1 if match[2] in _FOR else -1) for match in _FACT.finditer(text)
     }
 
 
@@ -119,7 +137,8 @@ class VerboseModel:
     pace_seconds: float
 
     def __post_init__(self) -> None:
-        self.trader_facts: dict[str, int] = {}
+        self.facts: dict[str, dict[str, int]] = {}
+        """What stood in the prompt of each agent."""
 
     def __call__(self, request: Request) -> Reply:
         """Answer one agent."""
@@ -128,7 +147,7 @@ class VerboseModel:
         rng = random.Random(f"{self.seed}:{agent}")
         asked = [int(number) for number in _LIMIT.findall(prompt)]
         words = 2 * max(asked) if rng.random() < 0.5 else round(0.95 * min(asked))
-        facts = found_in(prompt)
+        facts = self.facts[agent] = found_in(prompt)
         text = self._told(agent, facts, words, rng)
         if not request.streamed:
             return Reply(text=text, delay_seconds=self.pace_seconds * len(text.split()))
@@ -139,7 +158,6 @@ class VerboseModel:
         rng.shuffle(sentences)
         first = last = ""
         if agent == "trader":
-            self.trader_facts = facts
             first = f"On balance the desk should {decided(facts)}."
             last = f"\n\nDecision: {decided(facts)}, as the weights of what is known add up to it."
         room = words - len(first.split()) - len(last.split())
@@ -168,13 +186,27 @@ class Outcome:
     cost_nano_usd: int
     seconds: float
     reports: dict[str, str]
-    facts_at_trader: int
+    facts: dict[str, dict[str, int]]
+    """What stood in the prompt of each agent."""
     budget: RunReport | None = None
 
     @property
     def decision(self) -> str | None:
         """What the desk decided."""
         return decision_of(self.reports["trader"])
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """How many of the planted facts were lost, and where."""
+        read = set().union(*(self.facts[name] for name in ANALYSTS))
+        reported = set().union(*(found_in(self.reports[name]) for name in ANALYSTS))
+        traded = set(self.facts["trader"])
+        return {
+            "before_the_analysts": FACTS - len(read),
+            "in_their_reports": len(read - reported),
+            "later": len(reported - traded),
+            "at_the_trader": FACTS - len(traded),
+        }
 
 
 def run_desk(
@@ -205,7 +237,7 @@ def run_desk(
         cost_nano_usd=sum(rates.cost(usage) for usage in server.billed),
         seconds=seconds,
         reports=result["reports"],
-        facts_at_trader=len(verbose.trader_facts),
+        facts=verbose.facts,
         budget=report,
     )
 
@@ -231,8 +263,8 @@ def judge(plain: Outcome, budgeted: Outcome, plan: BudgetPlan) -> dict[str, Any]
         "over_word_limit": too_long,
         "decision_without": plain.decision,
         "decision_with": budgeted.decision,
-        "facts_at_trader_without": plain.facts_at_trader,
-        "facts_at_trader_with": budgeted.facts_at_trader,
+        "facts_lost_without": plain.lost,
+        "facts_lost_with": budgeted.lost,
     }
 
 
@@ -247,7 +279,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Put the seeds together."""
-    planted = FACTS * len(rows)
     return {
         "seeds": len(rows),
         "tokens_without": spread([row["tokens_without"] for row in rows]),
@@ -258,39 +289,110 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "reports_missing": sum(len(row["reports_missing"]) for row in rows),
         "over_word_limit": sum(len(row["over_word_limit"]) for row in rows),
         "same_decision": sum(row["decision_without"] == row["decision_with"] for row in rows),
-        "facts_lost_without": round(
-            1 - sum(row["facts_at_trader_without"] for row in rows) / planted, 4
-        ),
-        "facts_lost_with": round(1 - sum(row["facts_at_trader_with"] for row in rows) / planted, 4),
+        "facts_lost_without": share_lost([row["facts_lost_without"] for row in rows]),
+        "facts_lost_with": share_lost([row["facts_lost_with"] for row in rows]),
     }
 
 
-def overhead(calls: int = 200) -> dict[str, Any]:
-    """Measure what a plan adds to a call when there is enough of everything."""
-    plan = BudgetPlan(total_tokens=1_000_000_000)
-    answer = FakeAnswer("It is as it is.", Usage(1_700, 6))
-    plain = optimize(fake_chat(answers=[answer] * calls), PassThrough())
-    budgeted = optimize(fake_chat(answers=[answer] * calls), plan)
-    prompt = sample_documents()[0].page_content[:7_000]
-    times: dict[str, list[float]] = {"plain": [], "budgeted": []}
-    outside = copy_context()  # inside, the first model would join the plan
-    with plan.run() as run:
-        inside = copy_context()
-        for _ in range(calls):
-            for name, model, context in (
-                ("plain", plain, outside),
-                ("budgeted", budgeted, inside),
-            ):
-                began = time.perf_counter()
-                context.run(model.invoke, prompt)
-                times[name].append(time.perf_counter() - began)
-    assert not run.report().agents["default"].degraded
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
-    added = medians["budgeted"] - medians["plain"]
+def share_lost(rows: Sequence[dict[str, int]]) -> dict[str, float]:
+    """Return which part of the planted facts was lost, by place."""
     return {
-        "calls": calls,
-        "added_ms": round(added * 1_000, 3),
-        "share_of_a_200_ms_call": round(added / 0.2, 5),
+        place: round(sum(row[place] for row in rows) / (FACTS * len(rows)), 4) for place in rows[0]
+    }
+
+
+def compared(
+    server: ModelServer, seed: int, plan: BudgetPlan, wording: tuple[str, str]
+) -> dict[str, Any]:
+    """Run one seed without and with the plan, and compare."""
+    documents, _ = plant(seed, wording)
+    plain, budgeted = (run_desk(server, seed, documents, under, 0.001) for under in (None, plan))
+    return {"seed": seed, **judge(plain, budgeted, plan)}
+
+
+def timed(seed: int) -> dict[str, Any]:
+    """Take the time of one seed, in a process of its own."""
+    documents, _ = plant(seed)
+    with ModelServer() as server:
+        plain, budgeted = (
+            run_desk(server, seed, documents, under, 0.02) for under in (None, desk_plan())
+        )
+    return {
+        "seed": seed,
+        "seconds_without": round(plain.seconds, 2),
+        "seconds_with": round(budgeted.seconds, 2),
+        "time_saved": round(1 - budgeted.seconds / plain.seconds, 4),
+    }
+
+
+class _SlowModel(BaseChatModel):
+    """Takes 200 ms and answers each agent in about its words."""
+
+    model: str = MODEL
+
+    @property
+    def _llm_type(self) -> str:
+        return "slow"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        time.sleep(0.2)
+        prompt = messages[-1].text
+        name, agent = next((n, agent) for n, agent in AGENTS.items() if agent.task in prompt)
+        sentences = agent.max_words // 12
+        text = " ".join(
+            f"{name} read {len(prompt):,} characters and says number {n}: {_PROSE[n % len(_PROSE)]}"
+            for n in range(sentences)
+        )
+        usage = {"input_tokens": len(prompt) // 4, "output_tokens": len(text) // 4}
+        message = AIMessage(
+            text,
+            usage_metadata={**usage, "total_tokens": sum(usage.values())},
+            response_metadata={"model_name": self.model},
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def overhead(pairs: int = 20) -> dict[str, Any]:
+    """Run the desk without and with a budget that is ample: what does the budget take?"""
+    plan = BudgetPlan(
+        total_tokens=10_000_000, agents={name: {"tokens": 500_000} for name in AGENTS}
+    )
+    wall: dict[bool, list[float]] = {False: [], True: []}
+    cpu: dict[bool, list[float]] = {False: [], True: []}
+    start: Any = {"question": QUESTION, "reports": {}}
+    for pair in range(-1, pairs):  # the first pair only warms up
+        documents, _ = plant(pair)
+        plain = build_desk(_SlowModel(), documents).compile()
+        budgeted = budget_graph(build_desk(optimize(_SlowModel(), plan), documents), plan).compile()
+        reports = {}
+        for with_budget in (False, True) if pair % 2 else (True, False):
+            began, worked = time.perf_counter(), time.process_time()
+            if with_budget:
+                with plan.run() as run:
+                    reports[True] = budgeted.invoke(start)["reports"]
+            else:
+                reports[False] = plain.invoke(start)["reports"]
+            if pair >= 0:
+                wall[with_budget].append(time.perf_counter() - began)
+                cpu[with_budget].append(time.process_time() - worked)
+        assert reports[True] == reports[False]
+        assert not any(line.degraded for line in run.report().agents.values())
+    added = [much - little for much, little in zip(wall[True], wall[False], strict=True)]
+    worked_more = [much - little for much, little in zip(cpu[True], cpu[False], strict=True)]
+    without = statistics.median(wall[False])
+    return {
+        "pairs": pairs,
+        "same_reports": True,
+        "seconds_without": round(without, 4),
+        "added_ms": round(statistics.median(added) * 1_000, 2),
+        "added_cpu_ms": round(statistics.median(worked_more) * 1_000, 2),
+        "share_of_wall_time": round(statistics.median(added) / without, 5),
     }
 
 
@@ -299,39 +401,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--timed", type=int, default=2, help="seeds to take the time of")
+    parser.add_argument("--timed", type=int, default=6, help="seeds to take the time of")
+    parser.add_argument("--unlike", type=int, default=5, help="seeds with the second wording")
+    parser.add_argument("--write", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
-    plan, rows, times = desk_plan(), [], []
+    first, plan = options.first_seed, desk_plan()
+    figures: dict[str, Any] = {"overhead": overhead()}
+    print(figures["overhead"], flush=True)
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
+        times = list(processes.map(timed, range(first, first + options.timed)))
+    for row in times:
+        print(row, flush=True)
+    rows: dict[str, list[dict[str, Any]]] = {"seeds": [], "unlike_the_question": []}
     with ModelServer() as server:
-        for seed in range(options.first_seed, options.first_seed + options.seeds):
-            documents, _ = plant(seed)
-            plain, budgeted = (
-                run_desk(server, seed, documents, under, 0.001) for under in (None, plan)
-            )
-            rows.append({"seed": seed, **judge(plain, budgeted, plan)})
-            print(rows[-1], flush=True)
-        for seed in range(options.timed):
-            documents, _ = plant(seed)
-            plain, budgeted = (
-                run_desk(server, seed, documents, under, 0.02) for under in (None, plan)
-            )
-            times.append(
-                {
-                    "seconds_without": round(plain.seconds, 2),
-                    "seconds_with": round(budgeted.seconds, 2),
-                    "time_saved": round(1 - budgeted.seconds / plain.seconds, 4),
-                }
-            )
-            print(times[-1], flush=True)
-    figures = {
-        "summary": summary(rows),
+        for name, wording, count in (
+            ("seeds", LIKE_THE_QUESTION, options.seeds),
+            ("unlike_the_question", UNLIKE_IT, options.unlike),
+        ):
+            for seed in range(first, first + count):
+                rows[name].append(compared(server, seed, plan, wording))
+                print(rows[name][-1], flush=True)
+    figures |= {
+        "summary": summary(rows["seeds"]),
         "timed": times,
-        "overhead": overhead(),
-        "seeds": rows,
+        "time_saved": spread([row["time_saved"] for row in times]) if times else None,
+        "unlike_the_question": summary(rows["unlike_the_question"]) if options.unlike else None,
+        "seeds": rows["seeds"],
     }
-    print(figures["overhead"])
-    print(figures["summary"])
-    print(write_result("budget_desk", COMMAND, figures))
+    print({name: part for name, part in figures.items() if name != "seeds"})
+    if options.write:
+        print(write_result("budget_desk", COMMAND, figures))
 
 
 if __name__ == "__main__":

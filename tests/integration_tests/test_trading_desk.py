@@ -18,6 +18,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
+from langchain_tokenopt.budget.plan import desk_plan
 from langchain_tokenopt.callbacks import track_usage
 from langchain_tokenopt.examples import reading
 from langchain_tokenopt.examples.trading_desk import (
@@ -29,6 +30,8 @@ from langchain_tokenopt.examples.trading_desk import (
     load_documents,
     sample_documents,
 )
+from langchain_tokenopt.graph import budget_graph
+from langchain_tokenopt.model import optimize
 from langchain_tokenopt.offline import ExtractiveChatModel
 from langchain_tokenopt.tokens import counter_for
 from tests.support.model_server import ModelServer
@@ -166,6 +169,25 @@ def test_runs_with_openai(model_server: ModelServer) -> None:
 
     assert len(AGENTS) == len(model_server.requests)
     assert "BUY" == decision_of(state["reports"]["trader"])
+
+
+def test_short_prompts_keep_what_bears_on_the_question(model_server: ModelServer) -> None:
+    """Under its budget no analyst reads a half of the material, and each reads what matters."""
+    documents, plan = sample_documents(), desk_plan()
+    told = [f"Harbour {n} would buy shares at {n + 20} euros." for n in range(len(documents))]
+    for document, sentence in zip(documents, told, strict=True):
+        paragraphs = document.page_content.split("\n\n")
+        paragraphs.insert(len(paragraphs) // 2, sentence)
+        document.page_content = "\n\n".join(paragraphs)
+    model_server.answer = lambda request: "All is well. Decision: HOLD."
+    desk = build_desk(optimize(model_server.chat_openai(), plan), documents)
+    with plan.run() as run:
+        budget_graph(desk, plan).compile().invoke(ASKED)
+    prompts = [request.last_text for request in model_server.requests[: len(ANALYSTS)]]
+
+    assert max(map(len, prompts)) < sum(len(d.page_content) for d in documents) / 2
+    assert [] == [(n, s) for n, prompt in enumerate(prompts) for s in told if s not in prompt]
+    assert run.report().account.spent_tokens <= plan.total_tokens
 
 
 @settings(deadline=None, max_examples=30)
