@@ -74,16 +74,23 @@ def test_settings_without_influence_do_not_count():
     assert one.exact == other.exact
 
 
-def test_labels_and_namespace_are_part_of_the_scope():
-    """Users and namespaces never share an answer."""
-    scopes = {
-        read("q").scope,
-        read("q", labels=(("user", "ann"),)).scope,
-        read("q", labels=(("user", "bob"),)).scope,
-        read("q", namespace="other").scope,
-    }
+@pytest.mark.parametrize(
+    "messages",
+    ["q", turns("q"), turns("q", "a", "q"), [SystemMessage("only")]],
+    ids=["text", "question", "conversation", "no question"],
+)
+def test_labels_and_namespace_are_part_of_the_scope(messages):
+    """Users and namespaces never share an answer, in any tier."""
+    questions = [
+        read(messages),
+        read(messages, labels=(("user", "ann"),)),
+        read(messages, labels=(("user", "bob"),)),
+        read(messages, labels=(("tenant", "ann"),)),
+        read(messages, namespace="other"),
+    ]
 
-    assert 4 == len(scopes)
+    for tier in ("scope", "exact", "near"):
+        assert 5 == len({getattr(question, tier) for question in questions})
 
 
 def test_what_differs_between_an_answer_and_its_repetition_does_not_count():
