@@ -477,6 +477,9 @@ def budget_graph(workflow: Graph, plan: BudgetPlan) -> Graph:
 
     Nodes that are graphs themselves stay graphs, and looking into them works as before. Their calls
     are paid by their name here, except those of inner nodes and agents that the plan names.
+    (Agents that a function or a tool calls inside cannot be seen: their calls are paid by the node.
+    Under ``optimize(model, plan)`` alone, agents made by ``create_agent(name=...)`` pay for
+    themselves wherever they are called.)
 
     Raises:
         ValueError: The plan names agents that the graph does not have, or the graph has no nodes.
@@ -520,8 +523,14 @@ def _agents_of(workflow: Any, plan: BudgetPlan) -> dict[str, tuple[str, ...]]:
 def _agent_of(name: str, spec: Any, whole: str | None) -> str:
     """Return who pays for a node, by what is nearest to it."""
     watch = _watch_of(spec.runnable)
-    told = watch.agent if watch is not None else None
+    told = watch.agent if watch is not None else _agent_in(spec.runnable)
     return str(told or (spec.metadata or {}).get(AGENT) or whole or name)
+
+
+def _agent_in(graph: Any) -> str | None:
+    """Return the agent that a graph was :func:`budgeted` for."""
+    config = graph.config if isinstance(graph, Pregel) else None
+    return ((config or {}).get("metadata") or {}).get(AGENT)
 
 
 def _inner_agents(runnable: Any, plan: BudgetPlan) -> tuple[str, ...]:

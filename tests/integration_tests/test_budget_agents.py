@@ -29,7 +29,7 @@ from pydantic import BaseModel
 
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import NoBudgetRunError
-from langchain_tokenopt.graph import budget_graph
+from langchain_tokenopt.graph import budget_graph, budgeted
 from langchain_tokenopt.model import optimize
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 
@@ -505,6 +505,47 @@ def test_an_agent_as_a_node_is_paid_by_the_node(model_server: ModelServer) -> No
         budget_graph(graph.compile(), plan).invoke(ASKED)
 
     assert ["desk"] == list(run.report().agents)
+
+
+def test_a_graph_that_is_budgeted_already_keeps_its_agent(model_server: ModelServer) -> None:
+    """It was given one when it was made a node."""
+    model_server.answer = using_tools
+    plan = BudgetPlan(total_tokens=100_000, agents={"desk": {"tokens": 9_000}})
+    with plan.run() as run:
+        reader = agent(optimize(model_server.chat_openai(), plan), name="reader")
+        graph: Any = StateGraph(MessagesState)
+        graph.add_node("node", budgeted(reader, plan, agent="desk")).add_edge(START, "node")
+        budget_graph(graph, plan).compile().invoke(ASKED)
+
+    assert ["desk"] == list(run.report().agents)
+
+
+def asking(model: Any) -> Any:
+    """Return an agent with a tool that asks another agent."""
+    inner = create_agent(model, [], name="inner")
+
+    @tool
+    def ask_inner(question: str) -> str:
+        """Ask somebody else."""
+        return str(inner.invoke({"messages": [("user", question)]})["messages"][-1].content)
+
+    return create_agent(model, [ask_inner], name="outer")
+
+
+@pytest.mark.parametrize(
+    ("wraps", "calls"), [(False, {"inner": 1, "outer": 2}), (True, {"outer": 3})]
+)
+def test_agents_inside_tools_pay_for_themselves_at_the_model(
+    model_server: ModelServer, wraps: bool, calls: dict[str, int]
+) -> None:
+    """In a graph they are paid by the node that they are called in."""
+    asks = Reply(tool_calls=[ToolCall("ask_inner", {"question": "x?"})])
+    model_server.script(asks, "It is x.", "Done.")
+    with AMPLE.run() as run:
+        graph = asking(optimize(model_server.chat_openai(), AMPLE))
+        (budget_graph(graph, AMPLE) if wraps else graph).invoke(ASKED)
+
+    assert calls == {name: line.account.calls for name, line in run.report().agents.items()}
 
 
 def test_an_inner_agent_that_nobody_knows_is_refused(model_server: ModelServer) -> None:
