@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.caches import BaseCache
 from langchain_core.messages import AIMessage
@@ -15,6 +15,8 @@ from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Trip, usage_of
 from langchain_tokenopt.usage import Saving
 
 __all__ = ["HostCache"]
+
+Result = TypeVar("Result")
 
 
 class HostCache:
@@ -32,10 +34,9 @@ class HostCache:
     def open(self, request: ModelRequest) -> Trip:
         """Look the request up; a hit is the whole trip."""
         prompt, llm_string = request.cache_key()
-        found = self._shielded(self.cache.lookup, prompt, llm_string)
-        if not isinstance(found, Sequence) or not found:
+        result = self._shielded("lookup", self._found, prompt, llm_string)
+        if result is None:
             return _Store(self, request, prompt, llm_string)
-        result = ChatResult(generations=[_fresh_copy(generation) for generation in found])
         saved = usage_of(Answer(result), request)
         if request.observe:
             saving = Saving(
@@ -47,19 +48,29 @@ class HostCache:
         request.run.answered_by, request.run.saved_usage = self.name, saved
         return Trip(request, Answer(result, storable=False, from_cache=True))
 
+    def _found(self, prompt: str, llm_string: str) -> ChatResult | None:
+        """Return copies of what the cache has; what is no list of answers is a miss."""
+        found = self.cache.lookup(prompt, llm_string)
+        if not isinstance(found, Sequence) or not found:
+            return None
+        return ChatResult(generations=[_fresh_copy(generation) for generation in found])
+
     def store(self, prompt: str, llm_string: str, result: ChatResult) -> None:
         """Keep a copy: the caller is about to get the original and may change it."""
-        kept = [generation.model_copy(deep=True) for generation in result.generations]
-        self._shielded(self.cache.update, prompt, llm_string, kept)
+        self._shielded("update", self._keep, prompt, llm_string, result)
 
-    def _shielded(self, method: Callable[..., Any], *args: Any) -> Any:
+    def _keep(self, prompt: str, llm_string: str, result: ChatResult) -> None:
+        kept = [generation.model_copy(deep=True) for generation in result.generations]
+        self.cache.update(prompt, llm_string, kept)
+
+    def _shielded(self, name: str, method: Callable[..., Result], *args: Any) -> Result | None:
         try:
             return method(*args)
         except Exception as error:  # noqa: BLE001  a cache is foreign code; the call must go on
             if not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
-                    f"{self.name}.{method.__name__} raised {type(error).__name__}: {error}. "
+                    f"{self.name}.{name} raised {type(error).__name__}: {error}. "
                     f"The model is asked instead; this is not mentioned again.",
                     TokenOptWarning,
                     stacklevel=2,

@@ -6,6 +6,7 @@ import threading
 import warnings
 
 import pytest
+from langchain_core.caches import BaseCache, InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.messages import HumanMessage, SystemMessage
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from langchain_tokenopt import TokenUsageCallbackHandler, optimize
 from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.usage import Usage
 from tests.support.embedders import WordEmbeddings
 from tests.support.fakes import FakeAnswer, fake_chat
@@ -181,3 +183,57 @@ def test_used_globally_and_in_optimize_it_is_asked_once(global_cache):
         sum(global_cache.stats().misses.values()) + global_cache.stats().hits,
         global_cache.stats().hits,
     ]
+
+
+class OddCache(BaseCache):
+    """A cache of somebody else that returns whatever it is told to."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def lookup(self, prompt, llm_string):
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+    def update(self, prompt, llm_string, return_val):
+        if isinstance(self.found, Exception):
+            raise self.found
+
+    def clear(self, **kwargs):
+        pass
+
+
+@pytest.mark.parametrize(
+    "found",
+    [None, [], (), "text", 5, [None], ["text"], ["text", None], KeyError("x")],
+    ids=["miss", "list", "tuple", "text", "number", "none", "a text", "texts", "error"],
+)
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_whatever_another_cache_returns_the_call_goes_through(found, way):
+    """What is no list of answers is a miss, with one warning at most."""
+    model = optimize(fake_chat("_stream", answers=answers("one", "two")), OddCache(found))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for expected in ("one", "two"):
+            pieces = [model.invoke(ASK)] if way == "invoke" else model.stream(ASK)
+            assert expected == "".join(piece.text for piece in pieces)
+    assert len(warned) <= 1
+
+
+def test_an_answer_that_cannot_be_copied_is_not_given_to_another_cache():
+    """The caller gets it all the same."""
+    lock = threading.Lock()
+
+    class Locked(type(fake_chat())):
+        def _result(self, answer):
+            result = super()._result(answer)
+            result.generations[0].message.additional_kwargs["lock"] = lock
+            return result
+
+    model = optimize(Locked(answers=answers("one", "two")), InMemoryCache())
+    with pytest.warns(TokenOptWarning, match="InMemoryCache.update raised TypeError"):
+        said = [model.invoke(ASK) for _ in range(2)]
+
+    assert ["one", "two"] == [message.text for message in said]
+    assert said[0].additional_kwargs["lock"] is lock
