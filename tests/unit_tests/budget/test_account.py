@@ -274,6 +274,22 @@ def test_a_cancelled_stream_costs_what_arrived_and_a_margin(make_budget, receive
     assert (charged, 0, 1_000 - charged) == _numbers(budget)
 
 
+@pytest.mark.parametrize(("usage", "possible"), [(None, 0), (Usage(300, 10), 26)], ids=str)
+def test_what_a_call_allowed_bounds_what_is_unknown(make_budget, usage, possible):
+    """Not what was held beyond it."""
+    budget = make_budget(1_000, cancelled="margin")
+    hold = budget.reserve("writer", 300, 500)
+
+    settlement = budget.settle(hold, usage, outcome="cancelled", most_tokens=400)
+
+    assert (400 - possible, possible) == (
+        settlement.charged_tokens,
+        settlement.possible_surplus_tokens,
+    )
+    assert possible == budget.report().possible_surplus_tokens
+    assert [] == budget.check()
+
+
 # What providers charge beyond a reservation
 
 
@@ -330,6 +346,19 @@ def test_a_charge_must_be_known():
     """Without a reservation there is nothing to assume."""
     with pytest.raises(ValueError, match="got None"):
         TokenBudget(100).charge("stranger", None)
+
+
+def test_a_call_that_was_let_through_is_charged_once_as_surplus(make_budget):
+    """For those who only watch; told twice it is still one."""
+    budget = make_budget(1_000)
+    hold = budget.admit("watcher", 300, 200)
+    assert (0, 0, 1_000) == _numbers(budget)
+
+    first, again = (budget.settle(hold, Usage(300, 100)) for _ in range(2))
+
+    assert (400, 400, True) == (first.charged_tokens, first.surplus_tokens, again.repeated)
+    assert (400, 0, 600) == _numbers(budget)
+    assert not budget.release(hold)
 
 
 # Topping up

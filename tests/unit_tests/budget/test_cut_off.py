@@ -91,14 +91,16 @@ def test_a_provider_that_notices_is_charged_with_a_margin(model_server: ModelSer
 
 def test_no_more_is_charged_than_the_call_allowed(model_server: ModelServer) -> None:
     """The call's own ``max_tokens`` bounds what is unknown, not what was held beyond it."""
-    model_server.answer = lambda request: Reply(text=PROSE * 60, pace_seconds=0.001)
-    plan = BudgetPlan(total_tokens=30_000, cancelled="reservation")
+    model_server.answer = lambda request: Reply(text=PROSE * 60)
+    plan = BudgetPlan(
+        total_tokens=30_000, agents={"default": {"words": 10}}, cancelled="reservation"
+    )
     with plan.run() as run:
-        stream = optimize(model_server.chat_openai(max_tokens=100), plan).stream("Report on it.")
-        next(stream)
-        stream.close()
+        optimize(model_server.chat_openai(), plan).invoke("Report on it.")
+    allowed = model_server.requests[0].body["max_completion_tokens"]
 
-    assert 100 < run.report().account.spent_tokens < 120
+    assert allowed < 300
+    assert allowed < run.report().account.spent_tokens < allowed + 40
 
 
 async def test_a_cancelled_call_without_a_stream_is_charged_in_full() -> None:

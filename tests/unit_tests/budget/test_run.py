@@ -22,6 +22,7 @@ from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.model import optimize
+from langchain_tokenopt.shortening import SHORTENING
 from langchain_tokenopt.stage import Stage
 from langchain_tokenopt.usage import BudgetEvent, Usage, UsageEvent
 from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
@@ -310,6 +311,21 @@ def test_a_sink_that_fails_breaks_no_call() -> None:
 
     assert 1 == len(warned)
     assert (0, "ann") == (run.report().account.held_tokens, run.report().user)
+
+
+def test_a_call_that_cannot_be_opened_leaves_no_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails between reserving and sending."""
+
+    def broken(words: int, max_tokens: int) -> Any:
+        raise RuntimeError("no limit")
+
+    monkeypatch.setattr(type(SHORTENING), "word_limit", staticmethod(broken))
+    plan = BudgetPlan(total_tokens=1_500, agents={"default": {"words": 20}})
+    with plan.run() as run, pytest.raises(RuntimeError, match="no limit"):
+        optimize(fake_chat(), plan).invoke("Hello")
+    account = run.report().account
+
+    assert (0, 0) == (account.spent_tokens, account.held_tokens)
 
 
 def test_a_cheaper_model_takes_over_at_the_soft_limit(model_server: ModelServer) -> None:
