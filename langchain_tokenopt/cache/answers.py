@@ -29,18 +29,41 @@ _PIECES = 6
 _VETOES = ("numbers", "dates", "ids", "opposite", "negation_scope", "entities", "language")
 _DOUBTS = ("exchanged_word", "added_word")
 
-_CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "incomplete", "MAX_TOKENS"})
-_REFUSED = frozenset(
+_REASONS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
+_CUT_SHORT = frozenset(
     {
-        "content_filter",
-        "refusal",
-        "safety",
-        "SAFETY",
-        "RECITATION",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
+        "ERROR_LIMIT",
+        "MAX_TOKENS",
+        "error",
+        "incomplete",
+        "length",
+        "max_tokens",
+        "model_context_window_exceeded",
+        "model_length",
+        "pause_turn",
     }
 )
+"""What providers say of an answer that is not whole: OpenAI, Anthropic, Gemini, Mistral, Cohere."""
+_REFUSED = frozenset(
+    {
+        "BLOCKLIST",
+        "ERROR_TOXIC",
+        "IMAGE_SAFETY",
+        "LANGUAGE",
+        "MALFORMED_FUNCTION_CALL",
+        "OTHER",
+        "PROHIBITED_CONTENT",
+        "RECITATION",
+        "SAFETY",
+        "SPII",
+        "content_filter",
+        "content_filtered",
+        "guardrail_intervened",
+        "refusal",
+        "safety",
+    }
+)
+"""And of one that was withheld: the same and Bedrock (their API references, 2026-11)."""
 
 
 class AnswerWords:
@@ -136,15 +159,23 @@ def why_not_stored(answers: Sequence[Generation], *, tool_calls: bool) -> str:
                 return "tool_calls"
             if message.additional_kwargs.get("refusal") or details.get("refusal"):
                 return "refused"
+            if isinstance(message.content, list) and any(map(_is_refusal, message.content)):
+                return "refused"
             if not message.content and not message.tool_calls:
                 return "empty"
         elif not answer.text:
             return "empty"
-        reasons = {
-            str(details.get(k)) for k in ("finish_reason", "stop_reason", "done_reason", "status")
-        }
+        reasons = {str(details.get(name)) for name in _REASONS}
         if reasons & _CUT_SHORT:
             return "cut short"
         if reasons & _REFUSED:
             return "refused"
     return ""
+
+
+def _is_refusal(block: object) -> bool:
+    """Say whether a block of content is OpenAI's word that there is no answer."""
+    if not isinstance(block, dict):
+        return False
+    value = block.get("value")
+    return "refusal" in block or (isinstance(value, dict) and "refusal" in value)

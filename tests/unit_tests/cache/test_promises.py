@@ -262,3 +262,54 @@ def test_what_another_process_removes_is_gone_here(make, tmp_path):
     assert "nearer" in second.explain(LIKE, LLM).why
     first.update(ASK, LLM, say("b"))
     assert "b" == second.lookup(LIKE, LLM)[0].text
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "refused"),
+        (
+            {"content": [{"type": "non_standard", "value": {"refusal": "I cannot."}}]},
+            "refused",
+        ),
+        ({"content": "x", "response_metadata": {"stop_reason": "refusal"}}, "refused"),
+        ({"content": "x", "response_metadata": {"finish_reason": "SPII"}}, "refused"),
+        ({"content": "x", "response_metadata": {"stopReason": "guardrail_intervened"}}, "refused"),
+        ({"content": "x", "response_metadata": {"status": "incomplete"}}, "cut short"),
+        (
+            {"content": "x", "response_metadata": {"stop_reason": "model_context_window_exceeded"}},
+            "cut short",
+        ),
+        (
+            {"content": "x", "invalid_tool_calls": [{"name": "f", "args": "{", "id": "1"}]},
+            "tool_calls",
+        ),
+    ],
+)
+def test_what_providers_withhold_or_cut_is_not_kept(make, answer, reason):
+    """Each in its own words; a call of a tool that cannot be read even where calls are kept."""
+    cache = make(cache_tool_calls=True)
+    cache.update("q", LLM, [ChatGeneration(message=AIMessage(**answer))])
+
+    assert {reason: 1} == cache.stats().not_stored
+    assert cache.lookup("q", LLM) is None
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"finish_reason": "stop"},
+        {"stop_reason": "end_turn"},
+        {"stop_reason": "stop_sequence"},
+        {"finish_reason": "STOP"},
+        {"status": "completed"},
+        {"stopReason": "end_turn"},
+        {"finish_reason": "eos"},
+    ],
+)
+def test_whole_answers_are_kept(make, details):
+    """In the words of each provider."""
+    cache = make()
+    cache.update("q", LLM, say("a", response_metadata=details))
+
+    assert cache.lookup("q", LLM)
