@@ -75,7 +75,7 @@ class Passage:
 
     def opening(self) -> Generator[Step, Any, None]:
         """Open the stages that are not open yet, outermost first, until one has the answer."""
-        asked_model, self.run.closed = self.request.model, False
+        asked_model = self.request.model
         while self._next < len(self._stages) and self.answer is None:
             stage, position = self._stages[self._next], self._next
             self._next += 1

@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.usage import Usage
 from tests.support.fakes import FakeAnswer, FakeChat, fake_chat
@@ -119,6 +120,25 @@ async def test_a_cancelled_call_without_a_stream_is_charged_in_full() -> None:
         spent.append(run.report().account.spent_tokens)
 
     assert all(500 < tokens < 550 for tokens in spent)
+
+
+class _RefusedStreamError(Exception):
+    status_code = 400
+
+
+async def test_a_call_that_was_asked_again_without_a_stream_is_charged_in_full() -> None:
+    """That an earlier stream was closed says nothing of the call that followed it."""
+    answers = [FakeAnswer(error=_RefusedStreamError("no streams here"))]
+    model = fake_chat("_agenerate", "_astream", answers=answers, delay_seconds=5)
+    plan = BudgetPlan(total_tokens=10_000, agents={"default": {"words": 30}})
+    with plan.run() as run, pytest.warns(TokenOptWarning, match="refused to stream"):
+        task = asyncio.create_task(optimize(model, plan).ainvoke("Hello"))
+        while len(model.calls) < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert run.report().account.spent_tokens > 2_000
 
 
 async def test_a_cancelled_stream_is_charged_for_what_came() -> None:
