@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langchain_tokenopt.cache.bounds import beta_cdf, upper_bound
+from langchain_tokenopt.cache.evidence import Window
 from langchain_tokenopt.cache.features import FEATURES
 from langchain_tokenopt.cache.probability import AnswerModel
 
@@ -85,19 +86,24 @@ class Decision:
         self.max_wrong_per_request = max_wrong_per_request
         self.audit_share = audit_share
         self.confidence = confidence
-        self.model = AnswerModel()
+        self._forget_evidence()
         self.reopened = 0
         """How often drift has made earlier evidence count no more."""
         self._rng = rng or random.Random()
-        self._asked: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=WINDOW)
-        self._labels: deque[tuple[NDArray[np.float64], bool, bool]] = deque(maxlen=WINDOW)
+        self._calibrate()
+
+    def _forget_evidence(self) -> None:
+        self.model = AnswerModel()
+        self._halves = (AnswerModel(), AnswerModel())
+        self._asked = Window(WINDOW)
+        self._labels = Window(WINDOW)
+        self._learned = self._fitted_at = 0
         self._requests = 0
         self._audits = 0
         self._recent: deque[tuple[float, bool]] = deque(maxlen=DRIFT_LABELS)
-        self._due = REFIT_EVERY
+        self._due = LOOK_EVERY
         self._bands: list[Band] = []
         self._threshold = 0.0
-        self._calibrate()
 
     # --- deciding
 
@@ -111,8 +117,9 @@ class Decision:
     def judge(self, features: NDArray[np.float64]) -> Judgement:
         """Count a request with a near neighbour and decide about it."""
         self.count()
-        self._asked.append((self._requests, features))
-        judgement = self.peek(features)
+        logit = self._logit(features)
+        self._asked.add(features, logit, self._requests)
+        judgement = self._judgement(logit)
         if judgement.serve and self._rng.random() < self._present_audit_share():
             self._audits += 1
             return replace(judgement, serve=False, audit=True)
@@ -124,7 +131,12 @@ class Decision:
 
     def peek(self, features: NDArray[np.float64]) -> Judgement:
         """Say what :meth:`judge` would decide, without counting the request or auditing it."""
-        logit = float(self.model.logits(features[None])[0])
+        return self._judgement(self._logit(features))
+
+    def _logit(self, features: NDArray[np.float64]) -> float:
+        return float(self.model.logits(features[None])[0])
+
+    def _judgement(self, logit: float) -> Judgement:
         serve = logit >= self._threshold
         return Judgement(self._calibrated(logit), _sigmoid(self._threshold), serve, False)
 
@@ -136,11 +148,17 @@ class Decision:
             right: What came out.
             audit: Whether it would have been served, and was asked by chance.
         """
-        logit = float(self.model.logits(features[None])[0])
+        logit = self._logit(features)
         self._recent.append((self._calibrated(logit), right))
-        self._labels.append((features, right, audit))
+        self._take_label(features, logit, right=right, audit=audit)
         if self._has_drifted():
             self._reopen()
+
+    def _take_label(
+        self, features: NDArray[np.float64], logit: float, *, right: bool, audit: bool
+    ) -> None:
+        self._learned += 1
+        self._labels.add(features, logit, self._learned, right=right, audit=audit)
 
     def estimate(self) -> Estimate:
         """Return what the evidence says about the present threshold."""
@@ -149,11 +167,7 @@ class Decision:
 
     def forget(self) -> None:
         """Start again from the prior."""
-        self._asked.clear()
-        self._labels.clear()
-        self._recent.clear()
-        self._requests = 0
-        self.model = AnswerModel()
+        self._forget_evidence()
         self._calibrate()
 
     @property
@@ -165,9 +179,14 @@ class Decision:
 
     def export(self, last: int) -> list[Any]:
         """Return the *last* labels as JSON-able rows."""
-        rows = list(self._labels)[-last:] if last else []
+        labels = self._labels
         return [
-            [*(round(float(v), 4) for v in x), int(right), int(audit)] for x, right, audit in rows
+            [
+                *(round(float(v), 4) for v in labels.features[at]),
+                int(labels.right[at]),
+                int(labels.audit[at]),
+            ]
+            for at in labels.last(last)
         ]
 
     def restore(self, rows: Iterable[Any]) -> None:
@@ -179,42 +198,57 @@ class Decision:
                 except (TypeError, ValueError):
                     continue
                 if np.isfinite(x).all():
-                    self._labels.append((x, bool(row[-2]), bool(row[-1])))
+                    self._take_label(x, self._logit(x), right=bool(row[-2]), audit=bool(row[-1]))
         self._calibrate()
 
+    def _refit(self) -> None:
+        """Fit the model to the labels, and score every label by one that has not seen it.
+
+        Two models are fitted to every other label each. The mean of both decides; a label is
+        scored by the one that it was kept from. A model that is judged by what it was fitted to
+        finds itself better than it is.
+        """
+        labels = self._labels
+        self._fitted_at = self._learned
+        odd = labels.number % 2 == 1
+        for half, seen in zip(self._halves, (odd, ~odd), strict=True):
+            half.fit(labels.features[seen], labels.right[seen])
+        self.model.weights = np.mean([half.weights for half in self._halves], axis=0)
+        on_odd, on_even = self._halves
+        labels.logits = np.where(
+            odd, on_even.logits(labels.features), on_odd.logits(labels.features)
+        )
+        self._asked.logits = self.model.logits(self._asked.features)
+
     def _calibrate(self) -> None:
-        """Refit the model, then find the lowest threshold that keeps the promise.
+        """Find the lowest threshold that keeps the promise.
 
         Audits are the only look above the threshold. Where more of them were wrong than the prior
         says, the prior of all bands is raised by that factor.
         """
-        self._due = REFIT_EVERY
-        labels = list(self._labels)
-        x = np.array([features for features, *_ in labels]).reshape(-1, len(FEATURES))
-        right = np.array([r for _, r, _ in labels], dtype=bool)
-        audited = np.array([a for *_, a in labels], dtype=bool)
-        if len(labels) >= REFIT_EVERY:
-            self.model.fit(x, right)
-        checked = _band_of(self.model.logits(x))
-        predicted = sum(_prior_wrong(int(band)) for band in checked[audited])
+        self._due = LOOK_EVERY
+        if self._learned - self._fitted_at >= max(FIT_EVERY, len(self._labels) // 10):
+            self._refit()
+        right, audited = self._labels.right, self._labels.audit
+        bands = _band_of(self._labels.logits)
+        predicted = sum(_prior_wrong(int(band)) for band in bands[audited])
         caution = max(1.0, (int((audited & ~right).sum()) + 1.0) / (predicted + 1.0))
-        asked = np.array([features for _, features in self._asked]).reshape(-1, len(FEATURES))
-        counts = np.bincount(_band_of(self.model.logits(asked)), minlength=len(_EDGES) + 1)
-        full = len(self._asked) == WINDOW
-        requests = self._requests - (self._asked[0][0] if full else 0)
-        self._bands = []
-        for band in range(len(_EDGES), -1, -1):
-            inside = checked == band
-            self._bands.append(
-                Band(
-                    floor=float(_EDGES[band - 1]) if band else -math.inf,
-                    share=(int(counts[band]) + _PRIOR_REQUESTS * _prior_share(band))
-                    / (requests + _PRIOR_REQUESTS),
-                    checked=int(inside.sum()),
-                    wrong=int((inside & ~right).sum()),
-                    prior=min(1.0, caution * _prior_wrong(band)),
-                )
+        size = len(_EDGES) + 1
+        counts = np.bincount(_band_of(self._asked.logits), minlength=size)
+        checked = np.bincount(bands, minlength=size)
+        wrong = np.bincount(bands[~right], minlength=size)
+        requests = self._requests - (self._asked.oldest if self._asked.is_full else 0)
+        self._bands = [
+            Band(
+                floor=float(_EDGES[band - 1]) if band else -math.inf,
+                share=(int(counts[band]) + _PRIOR_REQUESTS * _prior_share(band))
+                / (requests + _PRIOR_REQUESTS),
+                checked=int(checked[band]),
+                wrong=int(wrong[band]),
+                prior=min(1.0, caution * _prior_wrong(band)),
             )
+            for band in range(size - 1, -1, -1)
+        ]
         self._threshold = _lowest_safe(self._bands, self.max_wrong_per_request, self.confidence)
 
     def _calibrated(self, logit: float) -> float:
@@ -233,17 +267,18 @@ class Decision:
 
     def _reopen(self) -> None:
         self.reopened += 1
-        kept = list(self._labels)[-DRIFT_LABELS:]
-        self._labels.clear()
-        self._labels.extend(kept)
+        self._labels.keep_last(DRIFT_LABELS)
         self._recent.clear()
+        self._refit()
         self._calibrate()
 
 
 WINDOW = 4_000
 """Requests and labels that evidence is taken from."""
-REFIT_EVERY = 50
+LOOK_EVERY = 50
 """Requests between two looks at the evidence."""
+FIT_EVERY = 50
+"""New labels, at least, between two fits of the model; a tenth of all labels when that is more."""
 DRIFT_LABELS = 150
 DRIFT_SIGMAS = 4.0
 
