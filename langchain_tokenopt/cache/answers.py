@@ -13,9 +13,16 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.key import normalised
 
-__all__ = ["AnswerWords", "differ_in_words", "pieces_of", "text_of_answers", "why_not_stored"]
+__all__ = [
+    "AnswerNumbers",
+    "AnswerWords",
+    "differ_in_words",
+    "pieces_of",
+    "text_of_answers",
+    "why_not_stored",
+]
 
-SAME = 0.7
+SAME = 0.65
 """Two answers without a difference that matters are wordings of one from this mean on, of the
 cosine of their embeddings and the cosine of their weighted words."""
 SAME_WITH_NUMBERS = 0.6
@@ -102,6 +109,33 @@ class AnswerWords:
 
     def _rarity(self, word: str) -> float:
         return math.log((self._answers + 1) / (self._with[word] + 1))
+
+
+class AnswerNumbers:
+    """Which numbers of answers stand for one answer, since a later wording matched both.
+
+    Example:
+        >>> numbers = AnswerNumbers()
+        >>> numbers.unite(1, 5)
+        >>> numbers.unite(5, 7)
+        >>> numbers.of(7)
+        1
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, int] = {}
+
+    def of(self, number: int) -> int:
+        """Return the number that is used now."""
+        while number in self._kept:
+            number = self._kept[number]
+        return number
+
+    def unite(self, kept: int, other: int) -> None:
+        """From now on *other* is what *kept* is."""
+        kept, other = self.of(kept), self.of(other)
+        if kept != other:
+            self._kept[other] = kept
 
 
 def text_of_answers(answers: Sequence[Generation]) -> str:

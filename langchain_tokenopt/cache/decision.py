@@ -48,9 +48,9 @@ class Judgement:
     """What to do about one request with a near neighbour."""
 
     probability: float
-    """That the stored answer is right."""
+    """That the stored answer is right, as the model sees it."""
     threshold: float
-    """Probability from which stored answers are served at present."""
+    """The same, from which on stored answers are served at present."""
     serve: bool
     audit: bool
     """Would be served, but is asked to check."""
@@ -138,7 +138,7 @@ class Decision:
 
     def _judgement(self, logit: float) -> Judgement:
         serve = logit >= self._threshold
-        return Judgement(self._calibrated(logit), _sigmoid(self._threshold), serve, False)
+        return Judgement(_sigmoid(logit), _sigmoid(self._threshold), serve, False)
 
     def learn(self, features: NDArray[np.float64], right: bool, *, audit: bool = False) -> None:
         """Take in whether the stored answer would have been right.
@@ -285,8 +285,10 @@ DRIFT_SIGMAS = 4.0
 _WIDTH = 0.25
 _EDGES = np.arange(-2.0, 8.01, _WIDTH)
 _PRIOR_REQUESTS = 300
-_SUREST = 0.008
+_SUREST = 0.003
 """Without evidence no band is taken to be wrong less often than this."""
+_STRANGE = 1.5
+"""And wrong this much more often than the model says, which was fitted on other traffic."""
 _EARLY_AUDITS = 30
 _EARLY_FACTOR = 2.0
 """So many audits are made this much more often, to learn soon whether the prior can be trusted."""
@@ -330,7 +332,7 @@ def _prior_share(band: int) -> float:
 def _prior_wrong(band: int) -> float:
     if band == 0:
         return 1.0
-    return max(_SUREST, _sigmoid(-float(_EDGES[band - 1])))
+    return min(1.0, max(_SUREST, _STRANGE * _sigmoid(-float(_EDGES[band - 1]))))
 
 
 @dataclass(frozen=True, slots=True)

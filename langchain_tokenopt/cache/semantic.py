@@ -33,6 +33,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 from langchain_core.runnables.config import run_in_executor, var_child_runnable_config
 
 from langchain_tokenopt.cache.answers import (
+    AnswerNumbers,
     AnswerWords,
     differ_in_words,
     pieces_of,
@@ -306,6 +307,7 @@ class SemanticCache(BaseCache):
         self._decoded: OrderedDict[int, list[Generation]] = OrderedDict()
         self._answer_vectors: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._answer_words = AnswerWords()
+        self._numbers = AnswerNumbers()
 
     # --- LangChain's interface
 
@@ -598,7 +600,7 @@ class SemanticCache(BaseCache):
             return []
         now = self._clock()
         return [
-            Neighbour(entry, cosine, known.answer)
+            Neighbour(entry, cosine, self._numbers.of(known.answer))
             for entry, cosine in found
             if (known := self._entries[entry]).is_alive(now)
         ]
@@ -612,7 +614,7 @@ class SemanticCache(BaseCache):
             return []
         vector = self._index.vector(entry.id).astype(np.float32)
         return [
-            Neighbour(other, cosine, self._entries[other].answer)
+            Neighbour(other, cosine, self._numbers.of(self._entries[other].answer))
             for other, cosine in self._index.search(entry.scope, vector, NEIGHBOURS + 1)
             if other != entry.id
         ]
@@ -693,10 +695,12 @@ class SemanticCache(BaseCache):
         except EmbeddingFailedError as error:
             self._warn("embedder", f"The embedder failed: {error}. Answers are kept without it.")
             sight = _Sight()
-        same = self._agreeing(sight, answers)
+        agreeing = self._agreeing(sight, answers)
         with self._writing():
             self._answer_words.count(text_of_answers(answers))
-            self._learn(sight, same)
+            self._learn(sight, agreeing)
+            self._unite(agreeing)
+            same = agreeing[0] if agreeing else None
             self._insert(question, sight.vector, packed, answers, same)
 
     def _packed(self, question: Question, answers: Sequence[Generation]) -> bytes | None:
@@ -761,22 +765,30 @@ class SemanticCache(BaseCache):
         pause = max(_RESTING_SECONDS, _RESTING_FACTOR * took)
         self._no_writing_before = time.monotonic() + pause
 
-    def _agreeing(self, sight: _Sight, answers: list[Generation]) -> int | None:
-        """Return the answer number of the nearest neighbour that was given the same answer."""
+    def _agreeing(self, sight: _Sight, answers: list[Generation]) -> list[int]:
+        """Return the numbers of the neighbours' answers that say the same, nearest first."""
         compared: Counter[int] = Counter()
+        agreeing: list[int] = []
         text = text_of_answers(answers)
         vector: list[NDArray[np.float32]] = []
         for neighbour in sight.neighbours:
             if neighbour.cosine < SAME_ANSWER_COSINE and compared:
                 break
-            if compared[neighbour.answer] == _WORDINGS:
+            number = self._numbers.of(neighbour.answer)
+            if compared[number] == _WORDINGS or number in agreeing:
                 continue
-            compared[neighbour.answer] += 1
+            compared[number] += 1
             if len(compared) > _ANSWERS_COMPARED:
                 break
             if self._says_the_same(neighbour.entry, text, vector):
-                return neighbour.answer
-        return None
+                agreeing.append(number)
+        return agreeing
+
+    def _unite(self, agreeing: Sequence[int]) -> None:
+        """Take answers for one that a new wording has matched; inside a transaction."""
+        for other in agreeing[1:]:
+            self._numbers.unite(agreeing[0], other)
+            self._store.unite_answers(agreeing[0], other)
 
     def _says_the_same(self, entry: int, text: str, vector: list[NDArray[np.float32]]) -> bool:
         with self._lock:
@@ -807,11 +819,11 @@ class SemanticCache(BaseCache):
         vector: NDArray[np.float32] = mean / np.linalg.norm(mean)
         return vector
 
-    def _learn(self, sight: _Sight, same: int | None) -> None:
+    def _learn(self, sight: _Sight, agreeing: Sequence[int]) -> None:
         """Take in whether the nearest stored answer would have been right."""
         if sight.features is None or not sight.reason or self.min_similarity is not None:
             return
-        right = same == sight.neighbours[0].answer
+        right = self._numbers.of(sight.neighbours[0].answer) in agreeing
         self._counts["checked"] += 1
         self._counts["checked_wrong"] += not right
         self._decision.learn(sight.features, right, audit=sight.reason == "audit")

@@ -529,6 +529,13 @@ class CacheStore:
             "UPDATE entry SET hits = hits + ? WHERE id = ?", [(n, e) for e, n in hits]
         )
 
+    def unite_answers(self, kept: int, other: int) -> None:
+        """Count the entries that agree with *other* among those that agree with *kept*."""
+        self._database.execute(
+            "UPDATE entry SET agrees_with = ? WHERE agrees_with = ? OR id = ?",
+            (kept, other, other),
+        )
+
     def extend_expiry(self, entry: int, expires: float) -> None:
         """Move an entry's expiry."""
         self._database.execute("UPDATE entry SET expires = ? WHERE id = ?", (expires, entry))
