@@ -555,6 +555,8 @@ def _eviction_table(part: dict[str, Any]) -> str:
     names = list(part["mean"])
     rows = [[trace, *(row[n] for n in names)] for trace, row in part["rows"].items()]
     rows.append(["mean", *(part["mean"][n] for n in names)])
+    for room, other in part["other_rooms"].items():
+        rows.append([f"mean, room for {int(room):,}", *(other["mean"][n] for n in names)])
     return _table([f"hits %, room for {part['room']:,}", *names], rows)
 
 
