@@ -5,7 +5,10 @@ Run:     python -m tests.benchmarks.bench_budget [--schedules 10000] [--processe
 Courses: random parallel schedules (tests/support/budget_schedules.py) in threads, tasks and forked
          processes on SQLite. Failures, retries, cancelled streams, cached answers, duplicated news,
          kills; half of the schedules may meet a provider that counts up to 8 % more than we do.
-         The bill is kept on the provider's side; overshoot is read there.
+         The bill is kept on the provider's side; overshoot is read there. Who is refused does not
+         ask again: where demand is hardly above the total and nearly everybody calls at once, what
+         is held for the longest possible answers refuses the last few, and what those answers then
+         leave is asked for by nobody. Below 95 % lie only such courses.
 Rivals:  the first schedules through other guards, in an environment of their own (PYTHON).
 Times:   reserve + settle with a run id, wall time, garbage collection on; on a shared machine also
          without those in which the kernel gave the CPU to somebody else (4 ms or more each). A
