@@ -133,8 +133,9 @@ async def test_a_call_that_was_asked_again_without_a_stream_is_charged_in_full()
     plan = BudgetPlan(total_tokens=10_000, agents={"default": {"words": 30}})
     with plan.run() as run, pytest.warns(TokenOptWarning, match="refused to stream"):
         task = asyncio.create_task(optimize(model, plan).ainvoke("Hello"))
-        while len(model.calls) < 2:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while len(model.calls) < 2:
+                await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -92,8 +92,9 @@ async def test_a_call_that_is_given_up_while_it_is_shortened_costs_nothing(
         task.cancel()
         slow_compressor.set()
         await asyncio.gather(task, return_exceptions=True)
-        while not run.report().failed_calls:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not run.report().failed_calls:
+                await asyncio.sleep(0.01)
     account = run.report().account
 
     assert (0, 0) == (account.spent_tokens, account.held_tokens)
