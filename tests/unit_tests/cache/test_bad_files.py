@@ -446,6 +446,13 @@ _FULL = textwrap.dedent("""
 """)
 
 
+def fork():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: other threads are alive
+        return os.fork()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes as on POSIX")
 def test_a_folder_that_may_not_be_written_is_named(tmp_path):
     """The message says what to do; in a process without root's rights where this one has them."""
     tmp_path.chmod(0o755)
@@ -456,7 +463,7 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path):
         cache.update("q", LLM, say("a"))
     (tmp_path / "there.db").chmod(0o444)
     tmp_path.chmod(0o555)
-    process = os.fork()
+    process = fork()
     if process == 0:  # pragma: no cover  another process
         code = 1
         try:
@@ -539,9 +546,7 @@ def test_a_cache_lives_on_in_a_forked_process(one):
         thread = threading.Thread(target=hold)
         thread.start()
         holds.wait(5)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads
-            process = os.fork()
+        process = fork()
         if process == 0:  # pragma: no cover  another process
             code = 1
             try:
