@@ -9,7 +9,7 @@ import pytest
 from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
 from langchain_tokenopt.budget.stage import DEGRADED
 from langchain_tokenopt.callbacks import track_usage
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.model import optimize
 from langchain_tokenopt.usage import Usage
 from tests.support.fakes import FakeAnswer, fake_chat
@@ -101,3 +101,13 @@ def test_a_watched_call_that_fails_is_freed() -> None:
     account = run.report().account
 
     assert (0, 0) == (account.spent_tokens, account.held_tokens)
+
+
+def test_what_others_have_exceeded_does_not_stop_who_only_watches() -> None:
+    """In a run that refuses every further call, too."""
+    plan = BudgetPlan(total_tokens=100, on_exceed="raise")
+    with plan.run():
+        with pytest.raises(BudgetExceededError):
+            optimize(fake_chat(), plan).invoke("word " * 400)
+
+        assert "Yes." == optimize(fake_chat(answers=["Yes."]), plan, observe=True).invoke("?").text
