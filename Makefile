@@ -60,7 +60,9 @@ bench-compress: setup ## Compare what survives shortening: make bench-compress D
 	$(BIN)/python -m tests.benchmarks.bench_compress --data $(DATA) --rivals .venv-rivals-compress/bin/python
 
 bench-cache: setup ## Measure the semantic cache: make bench-cache DATA=folder
-	$(BIN)/python -m tests.benchmarks.bench_cache --data $(DATA)
+	$(PYTHON) -m venv .venv-rivals-cache
+	.venv-rivals-cache/bin/pip install -q -r tests/benchmarks/requirements-rivals-cache.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_cache --data $(DATA) --rivals .venv-rivals-cache/bin/python
 
 bench-budget: setup ## Measure budgets: overshoot, times, other guards, the desk with 40,000 tokens
 	$(PYTHON) -m venv .venv-rivals-budget
