@@ -12,10 +12,10 @@ arrives and says whether the stored one would have been right. Served answers ar
 way, so a small random share of them is asked anyway. Whether a request is asked depends on its
 score alone, so within a narrow band of scores the checked requests stand for the others; the bound
 is stratified over such bands (post-stratification), with the exact binomial bound of Clopper and
-Pearson (1934) at the effective sample size. Until a band has evidence of its own, a prior stands
-in for it. Thresholds are tried from the safest down and the first that fails ends the search, so
-trying many costs no confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test,
-2021).
+Pearson (1934) at the effective sample size. A label is scored by a model that has not seen it
+(cross-fitting). Until a band has evidence of its own, a prior stands in for it. Thresholds are
+tried from the safest down and the first that fails ends the search, so trying many costs no
+confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test, 2021).
 
 What is bounded is the rate of wrong answers as ``same_answer`` tells wrong from right, on traffic
 like that of the last few thousand requests, as far as the prior is right where evidence is thin.
