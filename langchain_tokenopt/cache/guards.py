@@ -454,13 +454,16 @@ def _other_ids(a: Profile, b: Profile) -> bool:
     return a.ids != b.ids and a.squeezed != b.squeezed
 
 
+_NEGATOR_STEMS = frozenset(map(_stem, _NEGATORS))
+
+
 def _opposite(a: Profile, b: Profile) -> bool:
     """Count what turns the meaning round: an odd number of turns is the opposite question.
 
     Only where little else differs. A long text finds its way to an "in" and an "out", and a
     negation is mostly another way to put the same ("I can't find", "where is").
     """
-    matter_is_equal = a.stems - _NEGATORS == b.stems - _NEGATORS
+    matter_is_equal = a.stems - _NEGATOR_STEMS == b.stems - _NEGATOR_STEMS
     turns = _opposite_words(a, b, without=frozenset() if matter_is_equal else _FUNCTION)
     others = len(a.stems | b.stems) - 2 * turns
     if len(a.negated) != len(b.negated) and (turns or matter_is_equal):

@@ -34,6 +34,8 @@ def doubts(one, other):
         ("Where is order AB123?", "Where is order AB124?", "ids"),
         ("How do I enable 2FA?", "How do I disable 2FA?", "opposite"),
         ("Is smoking allowed here?", "Is smoking not allowed here?", "opposite"),
+        ("Should I take aspirin?", "Should I never take aspirin?", "opposite"),
+        ("Can I pay by card?", "Am I unable to pay by card?", "opposite"),
         ("What to do before boarding?", "What to do after boarding?", "opposite"),
         ("How can I become more patient?", "How can I become less patient?", "opposite"),
         ("I can pay but not log in", "I can log in but not pay", "negation_scope"),
