@@ -259,3 +259,19 @@ def test_a_late_alert_and_a_new_one_are_told_together(make_budget, clock, monkey
     _spend(budget, 300)
     assert ["90 % spent or held; passed 50 %, 75 %"] == heard
     assert (50, 75, 90) == budget.report().alerts
+
+
+def test_what_was_told_is_not_told_again_with_a_late_alert(make_budget, clock, monkeypatch):
+    """Only the threshold that nobody told."""
+    heard = []
+    alert = BudgetAlert(lambda event: heard.append(event.detail))
+    budget = make_budget(1_000, alert=alert, lease_seconds=60)
+    _spend(budget, 500)
+    monkeypatch.setattr(alert, "tell", lambda event: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        budget.reserve("writer", 250, 0)
+    monkeypatch.undo()
+    clock.now += 60
+
+    _spend(budget, 10)
+    assert ["50 % spent or held", "75 % spent or held"] == heard

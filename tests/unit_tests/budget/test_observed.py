@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -111,3 +112,16 @@ def test_what_others_have_exceeded_does_not_stop_who_only_watches() -> None:
             optimize(fake_chat(), plan).invoke("word " * 400)
 
         assert "Yes." == optimize(fake_chat(answers=["Yes."]), plan, observe=True).invoke("?").text
+
+
+async def test_a_watched_call_of_unknown_cost_is_charged_at_what_it_may_have_cost() -> None:
+    """Also one that would have been refused, for which nothing was reserved."""
+    plan = BudgetPlan(total_tokens=100, max_output_tokens_per_call=300, on_exceed="raise")
+    model = optimize(fake_chat("_agenerate", delay_seconds=5), plan, observe=True)
+    with plan.run() as run:
+        task = asyncio.create_task(model.ainvoke("word " * 400))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert run.report().account.spent_tokens > 700

@@ -149,7 +149,7 @@ def test_what_is_known_of_an_agent_is_held() -> None:
     forecaster = UsageForecaster()
     for length in range(60):
         forecaster.observe("default", 400 + length, model="fake-1")
-    plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=100)
+    plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=3_000)
     with plan.run(forecaster=forecaster) as run:
         held = _held(run, fake_chat("_stream"))
 
