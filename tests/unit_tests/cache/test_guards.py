@@ -56,6 +56,22 @@ def test_a_difference_that_changes_the_answer_is_found(one, other, name):
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "doubt"),
+    [
+        ("Why hasn't my card arrived in the post?", "When does my new card arrive?", "turned"),
+        ("The exchange rate is wrong for my payment", "Wrong exchange rate for payment", ""),
+        ("Which are the best colleges for MCA?", "Which are the best MCA colleges?", "reordered"),
+    ],
+)
+def test_another_way_to_put_it_is_a_doubt_at_most(one, other, doubt):
+    """A negation among other differences and a rearranged sentence do not forbid an answer."""
+    assert [] == vetoes(one, other)
+    assert ([doubt] if doubt else []) == [
+        name for name in doubts(one, other) if name in ("turned", "reordered")
+    ]
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         ("Is 1,000 euros too much?", "Would 1000 euros be too much?"),

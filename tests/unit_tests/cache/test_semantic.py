@@ -311,6 +311,26 @@ def test_true_answers_are_compared_with_stored_ones(make):
     assert [2, 1] == [cache.stats().checked, cache.stats().checked_wrong]
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+def test_answers_that_one_wording_matches_become_one(make, tmp_path, reopened):
+    """Two that were kept apart are one after a third that is like both, on disk, too."""
+    path = tmp_path / "c.db"
+    options = {"max_wrong_per_request": 0.0, "same_answer": lambda a, b: bool(set(a) & set(b))}
+    cache = make(path, **options)
+    cache.update(asked("How can I change my card PIN?"), LLM, chat("ab"))
+    cache.update(asked("How could I change my card PIN?"), LLM, chat("xy"))
+    apart = {cache._numbers.of(entry.answer) for entry in cache._entries.values()}
+    cache.update(asked("How might I change my card PIN?"), LLM, chat("bx"))
+    if reopened:
+        cache.close()
+        cache = make(path, **options)
+
+    numbers = {cache._numbers.of(entry.answer) for entry in cache._entries.values()}
+    assert 2 == len(apart)
+    assert 3 == len(cache._entries)
+    assert 1 == len(numbers)
+
+
 def test_the_caller_may_compare_answers(make):
     """``same_answer`` replaces the default comparison."""
     cache = make(max_wrong_per_request=0.0, same_answer=lambda a, b: a[0] == b[0])
