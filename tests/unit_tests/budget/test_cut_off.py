@@ -245,3 +245,12 @@ def test_an_answer_without_reported_usage_is_counted_and_flagged() -> None:
 
     assert (2, 2) == (line.calls, line.estimated_calls)
     assert 20 < line.spent_tokens < 60
+
+
+def test_a_thinking_models_answer_without_reported_usage_is_charged_in_full() -> None:
+    """What arrived can be counted, what it thought cannot: unknown usage costs the reservation."""
+    plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=500)
+    with plan.run() as run:
+        optimize(fake_chat(model="o4-mini", answers=[FakeAnswer("One.")]), plan).invoke("Hello")
+
+    assert 500 < run.report().account.spent_tokens < 540
