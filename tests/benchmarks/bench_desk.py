@@ -1,6 +1,6 @@
 """The trading desk with a scripted, verbose model: without a budget, and with 40,000 tokens.
 
-Run:     make bench-desk       (python -m tests.benchmarks.bench_desk [--seeds 20] [--timed 6])
+Run:     make bench-budget     (python -m tests.benchmarks.bench_desk [--seeds 20] [--timed 6])
 Data:    the eight sample documents of the desk; for every seed, twelve facts are planted between
          their paragraphs. A fact is a sentence that names a number and says whether it speaks for
          or against buying the shares, and how strongly, for instance "Order 417 from a harbour
