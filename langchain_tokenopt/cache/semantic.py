@@ -18,7 +18,7 @@ import time
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -33,7 +33,6 @@ from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 from langchain_core.runnables.config import run_in_executor, var_child_runnable_config
 
 from langchain_tokenopt.cache.answers import (
-    AnswerNumbers,
     AnswerWords,
     differ_in_words,
     pieces_of,
@@ -42,8 +41,9 @@ from langchain_tokenopt.cache.answers import (
 )
 from langchain_tokenopt.cache.decision import Decision
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
-from langchain_tokenopt.cache.eviction import Eviction, Use, policy_named
-from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, features_of
+from langchain_tokenopt.cache.entries import Entries
+from langchain_tokenopt.cache.eviction import Eviction, policy_named
+from langchain_tokenopt.cache.features import Neighbour, features_of
 from langchain_tokenopt.cache.flights import Claim, Flights
 from langchain_tokenopt.cache.guards import (
     DOUBTS,
@@ -57,7 +57,6 @@ from langchain_tokenopt.cache.guards import (
     profile_of,
     vetoes_between,
 )
-from langchain_tokenopt.cache.index import ScopedIndex
 from langchain_tokenopt.cache.key import (
     Context,
     Labels,
@@ -65,11 +64,10 @@ from langchain_tokenopt.cache.key import (
     UnkeyableError,
     credentials_of,
     labels_in,
-    near_hash,
     question_of,
 )
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Candidate, Explanation, TopEntry
-from langchain_tokenopt.cache.store import CacheFileError, CacheStore, Row, pack
+from langchain_tokenopt.cache.store import CacheFileError, CacheStore, pack
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
 from langchain_tokenopt.errors import TokenOptWarning
 from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Trip, usage_of
@@ -106,29 +104,7 @@ _SKIPS: dict[str, Callable[[str], bool]] = {
 _RESTING_SECONDS = 2.0
 _RESTING_FACTOR = 20.0
 """After a failed write none is tried for so long, or so many times what it took: see ``_rest``."""
-_NONE_KNOWN: Mapping[bytes, bytes] = {}
 _LABELS: ContextVar[Labels] = ContextVar("tokenopt_cache_labels", default=())
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What is kept in memory about a stored answer."""
-
-    id: int
-    exact: bytes
-    scope: bytes
-    near: bytes | None
-    question: str | None
-    answer: int
-    """The oldest entry with the same answer."""
-    expires: float | None
-    size: int
-    tokens: int
-    hits: int
-
-    def is_alive(self, now: float) -> bool:
-        """Say whether the answer may be served at this time."""
-        return self.expires is None or self.expires > now
 
 
 @dataclass(slots=True)
@@ -297,17 +273,10 @@ class SemanticCache(BaseCache):
             self._forget_entries()
 
     def _forget_entries(self) -> None:
-        self._policy = policy_named(self._eviction, self.max_entries)
-        self._entries: dict[int, _Entry] = {}
-        self._by_exact: dict[bytes, int] = {}
-        self._by_near: dict[bytes, int] = {}
-        self._bytes = 0
-        self._expiries: list[tuple[float, int]] = []
-        self._index: ScopedIndex | None = None
+        self._entries = Entries(policy_named(self._eviction, self.max_entries))
         self._decoded: OrderedDict[int, list[Generation]] = OrderedDict()
         self._answer_vectors: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._answer_words = AnswerWords()
-        self._numbers = AnswerNumbers()
 
     # --- LangChain's interface
 
@@ -513,8 +482,8 @@ class SemanticCache(BaseCache):
         """Like :meth:`_known`, without a look at what other processes have written."""
         with self._lock:
             for tier, found in (
-                ("exact", self._by_exact.get(question.exact)),
-                ("normalised", self._by_near.get(question.near)),
+                ("exact", self._entries.by_exact.get(question.exact)),
+                ("normalised", self._entries.by_near.get(question.near)),
             ):
                 if found is not None and self._is_alive(found):
                     answers = self._answers(found)
@@ -587,41 +556,22 @@ class SemanticCache(BaseCache):
         return sight
 
     def _neighbours(self, scope: bytes, vector: NDArray[np.float32]) -> list[Neighbour]:
-        if self._index is None:
-            return []
-        if len(vector) != self._index.dimension:
+        stored = self._entries.dimension
+        if stored is not None and len(vector) != stored:
             raise EmbeddingFailedError(
-                f"got a vector of {len(vector)} numbers, the stored ones have "
-                f"{self._index.dimension}"
+                f"got a vector of {len(vector)} numbers, the stored ones have {stored}"
             )
-        found = self._index.search(scope, vector, NEIGHBOURS)
         least = MIN_COSINE if self.min_similarity is None else self.min_similarity
-        if not found or found[0][1] < min(MIN_COSINE, least):
-            return []
-        now = self._clock()
-        return [
-            Neighbour(entry, cosine, self._numbers.of(known.answer))
-            for entry, cosine in found
-            if (known := self._entries[entry]).is_alive(now)
-        ]
+        return self._entries.near_to(vector, scope, self._clock(), min(MIN_COSINE, least))
 
     def _around(self, neighbours: Sequence[Neighbour]) -> list[Neighbour]:
-        """Return the neighbours of the nearest stored question, itself excluded."""
-        if not neighbours or self._index is None or self.min_similarity is not None:
+        """Return the neighbours of the nearest stored question, where evidence decides."""
+        if not neighbours or self.min_similarity is not None:
             return []
-        entry = self._entries.get(neighbours[0].entry)
-        if entry is None:  # it has left since the neighbours were found
-            return []
-        vector = self._index.vector(entry.id).astype(np.float32)
-        return [
-            Neighbour(other, cosine, self._numbers.of(self._entries[other].answer))
-            for other, cosine in self._index.search(entry.scope, vector, NEIGHBOURS + 1)
-            if other != entry.id
-        ]
+        return self._entries.around(neighbours[0].entry)
 
     def _is_alive(self, entry: int) -> bool:
-        known = self._entries.get(entry)
-        return known is not None and known.is_alive(self._clock())
+        return self._entries.is_alive(entry, self._clock())
 
     def _answers(self, entry: int) -> list[Generation] | None:
         """Return the stored answers; ``None``, and the entry is dropped, if they are gone."""
@@ -652,21 +602,20 @@ class SemanticCache(BaseCache):
         """Count a hit and return fresh copies."""
         known = self._entries[entry]
         known.hits += 1
-        self._policy.touch(known.exact)
+        self._entries.policy.touch(known.exact)
         self._counts[f"{tier}_hits"] += 1
         self._counts["saved_tokens"] += known.tokens
         self._unwritten_hits[entry] += 1
         if self.ttl is not None and self.sliding_ttl:
-            self._extend(known)
+            self._extend(entry, self.ttl)
         if self._unwritten_hits.total() >= _HITS_PER_WRITE:
             self._beside(self._write_hits)
         return [_fresh_copy(answer, entry) for answer in answers]
 
-    def _extend(self, entry: _Entry) -> None:
-        assert self.ttl is not None
-        entry.expires = self._clock() + self.ttl
-        heapq.heappush(self._expiries, (entry.expires, entry.id))
-        self._beside(self._store.extend_expiry, entry.id, entry.expires)
+    def _extend(self, entry: int, ttl: float) -> None:
+        expires = self._clock() + ttl
+        self._entries.prolong(entry, expires)
+        self._beside(self._store.extend_expiry, entry, expires)
 
     # --- storing
 
@@ -774,7 +723,7 @@ class SemanticCache(BaseCache):
         for neighbour in sight.neighbours:
             if neighbour.cosine < SAME_ANSWER_COSINE and compared:
                 break
-            number = self._numbers.of(neighbour.answer)
+            number = self._entries.numbers.of(neighbour.answer)
             if compared[number] == _WORDINGS or number in agreeing:
                 continue
             compared[number] += 1
@@ -787,7 +736,7 @@ class SemanticCache(BaseCache):
     def _unite(self, agreeing: Sequence[int]) -> None:
         """Take answers for one that a new wording has matched; inside a transaction."""
         for other in agreeing[1:]:
-            self._numbers.unite(agreeing[0], other)
+            self._entries.numbers.unite(agreeing[0], other)
             self._store.unite_answers(agreeing[0], other)
 
     def _says_the_same(self, entry: int, text: str, vector: list[NDArray[np.float32]]) -> bool:
@@ -823,7 +772,7 @@ class SemanticCache(BaseCache):
         """Take in whether the nearest stored answer would have been right."""
         if sight.features is None or not sight.reason or self.min_similarity is not None:
             return
-        right = self._numbers.of(sight.neighbours[0].answer) in agreeing
+        right = self._entries.numbers.of(sight.neighbours[0].answer) in agreeing
         self._counts["checked"] += 1
         self._counts["checked_wrong"] += not right
         self._decision.learn(sight.features, right, audit=sight.reason == "audit")
@@ -843,7 +792,7 @@ class SemanticCache(BaseCache):
         self._refresh()
         now = self._clock()
         self._drop_expired(now)
-        earlier = self._by_exact.get(question.exact)
+        earlier = self._entries.by_exact.get(question.exact)
         if earlier is not None:
             self._drop(earlier)
         row = self._store.add(
@@ -857,32 +806,28 @@ class SemanticCache(BaseCache):
             created=now,
             expires=None if self.ttl is None else now + self.ttl,
         )
-        self._take_in([row], {question.exact: question.near})
+        self._entries.take_in([row], {question.exact: question.near})
         self._make_room()
 
     def _make_room(self) -> None:
         while len(self._entries) > self.max_entries or (
-            self.max_bytes is not None and self._bytes > self.max_bytes
+            self.max_bytes is not None and self._entries.bytes > self.max_bytes
         ):
-            victim = self._policy.victim()
+            victim = self._entries.victim()
             if victim is None:
                 return
             self._counts["evicted"] += 1
-            self._drop(self._by_exact[victim])
+            self._drop(victim)
 
     def _drop_expired(self, now: float) -> None:
-        while self._expiries and self._expiries[0][0] <= now:
-            _, entry = heapq.heappop(self._expiries)
-            known = self._entries.get(entry)
-            if known is None or known.expires is None or known.expires > now:
-                continue
+        for entry in self._entries.overdue(now):
             if self.sliding_ttl:  # another process may have served it, and so prolonged its life
-                known.expires = self._store.expiry_of(entry) or known.expires
-                if known.expires > now:
-                    heapq.heappush(self._expiries, (known.expires, entry))
+                expires = self._store.expiry_of(entry.id)
+                if expires is not None and expires > now:
+                    self._entries.prolong(entry.id, expires)
                     continue
             self._counts["expired"] += 1
-            self._drop(entry)
+            self._drop(entry.id)
 
     def _drop(self, entry: int) -> None:
         """Delete an entry from the file and from memory."""
@@ -890,20 +835,10 @@ class SemanticCache(BaseCache):
         self._leave_out(entry)
 
     def _leave_out(self, entry: int) -> None:
-        known = self._entries.pop(entry, None)
         self._decoded.pop(entry, None)
         self._answer_vectors.pop(entry, None)
         self._unwritten_hits.pop(entry, None)
-        if known is None:
-            return
-        self._bytes -= known.size
-        if self._by_exact.get(known.exact) == entry:
-            del self._by_exact[known.exact]
-            self._policy.remove(known.exact)
-        if known.near is not None and self._by_near.get(known.near) == entry:
-            del self._by_near[known.near]
-        if self._index is not None:
-            self._index.remove(entry)
+        self._entries.leave_out(entry)
 
     def _refresh(self) -> None:
         """Take in what other processes have written, and at the start everything."""
@@ -915,63 +850,9 @@ class SemanticCache(BaseCache):
         for entry in gone:
             self._leave_out(entry)
         removed = set(gone)
-        self._take_in(
+        self._entries.take_in(
             [row for row in rows if row.id not in self._entries and row.id not in removed]
         )
-
-    def _take_in(self, rows: Sequence[Row], nears: Mapping[bytes, bytes] = _NONE_KNOWN) -> None:
-        """Put rows of the file into memory.
-
-        Args:
-            rows: Of which the vectors are those of this cache's embedder.
-            nears: What is known of the hashes of their normalised texts, by exact hash.
-        """
-        vectors = [row for row in rows if row.vector is not None and self._fits_index(row)]
-        for row in rows:
-            earlier = self._by_exact.get(row.exact)
-            if earlier is not None:
-                self._leave_out(earlier)
-            entry = _Entry(
-                row.id,
-                row.exact,
-                row.scope,
-                None
-                if row.question is None
-                else nears.get(row.exact) or near_hash(row.scope, row.question),
-                row.question,
-                row.id if row.agrees_with is None else row.agrees_with,
-                row.expires,
-                row.size,
-                row.tokens,
-                row.hits,
-            )
-            self._entries[row.id] = entry
-            self._by_exact[row.exact] = row.id
-            if entry.near is not None:
-                self._by_near[entry.near] = row.id
-            self._bytes += row.size
-            if row.expires is not None:
-                heapq.heappush(self._expiries, (row.expires, row.id))
-            self._policy.insert(row.exact, Use(row.tokens, row.size, row.expires, row.hits))
-        present = [row for row in vectors if row.id in self._entries]
-        if present and self._index is not None:
-            numbers = np.frombuffer(b"".join(row.vector or b"" for row in present), dtype="<f2")
-            matrix = numbers.reshape(len(present), self._index.dimension)
-            lengths = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float32)
-            sound = np.abs(lengths - 1.0) < 0.05  # a row with NaN or infinity is not ours
-            if not sound.all():
-                matrix = matrix[sound]
-                present = [row for row, is_sound in zip(present, sound, strict=True) if is_sound]
-            self._index.add_many(
-                [row.id for row in present], [row.scope for row in present], matrix
-            )
-
-    def _fits_index(self, row: Row) -> bool:
-        """Say whether a stored vector can be compared; the first one sets the dimension."""
-        numbers = len(row.vector or b"") // 2
-        if self._index is None and numbers:
-            self._index = ScopedIndex(numbers)
-        return self._index is not None and numbers == self._index.dimension
 
     def update_many(
         self, items: Iterable[tuple[str, str, Sequence[Generation]]], *, batch: int = 512
@@ -1022,9 +903,10 @@ class SemanticCache(BaseCache):
         with self._named(), self._writing():
             self._refresh()
             now = self._clock()
-            known = [e for q, _, _ in waiting if (e := self._by_exact.get(q.exact)) is not None]
-            for entry in known:
-                self._drop(entry)
+            for question, _, _ in waiting:
+                earlier = self._entries.by_exact.get(question.exact)
+                if earlier is not None:
+                    self._drop(earlier)
             rows = {}
             for question, packed, tokens in waiting:
                 vector = vectors.get(question.exact)
@@ -1039,7 +921,7 @@ class SemanticCache(BaseCache):
                     created=now,
                     expires=None if self.ttl is None else now + self.ttl,
                 )
-            self._take_in(list(rows.values()), {q.exact: q.near for q, _, _ in waiting})
+            self._entries.take_in(list(rows.values()), {q.exact: q.near for q, _, _ in waiting})
             self._make_room()
         return len(rows)
 
@@ -1097,7 +979,7 @@ class SemanticCache(BaseCache):
             self._refresh()
         if llm_string is None:
             question = Question(b"", b"", b"", prompt)
-            scopes = {entry.scope for entry in list(self._entries.values())}
+            scopes = self._entries.scopes()
         elif self.require_scope and not _says_whose(self._labels()):
             return Explanation(False, "The request is in no scope, and one is required.")
         else:
@@ -1107,9 +989,12 @@ class SemanticCache(BaseCache):
                 )
             except UnkeyableError as error:
                 return Explanation(False, str(error))
-            for tier, at in ((self._by_exact, question.exact), (self._by_near, question.near)):
+            for tier, at in (
+                (self._entries.by_exact, question.exact),
+                (self._entries.by_near, question.near),
+            ):
                 if at in tier and self._is_alive(tier[at]):
-                    how = "the same request" if tier is self._by_exact else "the same words"
+                    how = "the same request" if tier is self._entries.by_exact else "the same words"
                     return Explanation(True, f"Entry {tier[at]} holds {how}.")
             scopes = {question.scope}
         return self._explain(question, scopes)
@@ -1178,7 +1063,7 @@ class SemanticCache(BaseCache):
             counts = self._counts
             return CacheStats(
                 entries=len(self._entries),
-                bytes=self._bytes,
+                bytes=self._entries.bytes,
                 requests=counts["requests"],
                 exact_hits=counts["exact_hits"],
                 normalised_hits=counts["normalised_hits"],

@@ -319,13 +319,13 @@ def test_answers_that_one_wording_matches_become_one(make, tmp_path, reopened):
     cache = make(path, **options)
     cache.update(asked("How can I change my card PIN?"), LLM, chat("ab"))
     cache.update(asked("How could I change my card PIN?"), LLM, chat("xy"))
-    apart = {cache._numbers.of(entry.answer) for entry in cache._entries.values()}
+    apart = {cache._entries.numbers.of(entry.answer) for entry in cache._entries.values()}
     cache.update(asked("How might I change my card PIN?"), LLM, chat("bx"))
     if reopened:
         cache.close()
         cache = make(path, **options)
 
-    numbers = {cache._numbers.of(entry.answer) for entry in cache._entries.values()}
+    numbers = {cache._entries.numbers.of(entry.answer) for entry in cache._entries.values()}
     assert 2 == len(apart)
     assert 3 == len(cache._entries)
     assert 1 == len(numbers)
@@ -614,7 +614,7 @@ def test_arguments_are_checked(options, message):
 def test_nothing_is_left_half_written(make, tmp_path):
     """An error inside of a write leaves neither a row nor an entry in memory."""
     cache = make(tmp_path / "c.db")
-    cache._policy.victim = lambda: 1 / 0
+    cache._entries.policy.victim = lambda: 1 / 0
     cache.max_entries = 1
     cache.update("one", LLM, chat())
     with warnings.catch_warnings():

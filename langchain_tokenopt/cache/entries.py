@@ -1,0 +1,213 @@
+"""The stored answers, as far as they are kept in memory: found by request, by words, by meaning."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from langchain_tokenopt.cache.answers import AnswerNumbers
+from langchain_tokenopt.cache.eviction import EvictionPolicy, Use
+from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
+from langchain_tokenopt.cache.index import ScopedIndex, as_float32
+from langchain_tokenopt.cache.key import near_hash
+from langchain_tokenopt.cache.store import Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Entries", "Entry"]
+
+_NONE_KNOWN: Mapping[bytes, bytes] = {}
+_LENGTH_ERROR = 0.05
+"""Unit vectors of 16-bit floats are this near to length 1; a row with NaN or infinity is not."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is kept in memory about a stored answer."""
+
+    id: int
+    exact: bytes
+    scope: bytes
+    near: bytes | None
+    question: str | None
+    answer: int
+    """The oldest entry with the same answer."""
+    expires: float | None
+    size: int
+    tokens: int
+    hits: int
+
+    def is_alive(self, now: float) -> bool:
+        """Say whether the answer may be served at this time."""
+        return self.expires is None or self.expires > now
+
+
+class Entries(Mapping[int, Entry]):
+    """Entries by their number. Not thread-safe: the cache's lock is held around every call.
+
+    Args:
+        policy: Told of who comes, is used and leaves.
+    """
+
+    def __init__(self, policy: EvictionPolicy) -> None:
+        self.policy = policy
+        self.by_exact: dict[bytes, int] = {}
+        self.by_near: dict[bytes, int] = {}
+        self.numbers = AnswerNumbers()
+        self.bytes = 0
+        """Of questions, vectors and answers."""
+        self._known: dict[int, Entry] = {}
+        self._expiries: list[tuple[float, int]] = []
+        self._index: ScopedIndex | None = None
+
+    def __getitem__(self, entry: int) -> Entry:
+        return self._known[entry]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def dimension(self) -> int | None:
+        """Numbers per vector; ``None`` before there is one."""
+        return None if self._index is None else self._index.dimension
+
+    def scopes(self) -> set[bytes]:
+        """Return the scopes that have entries; also while others come and go."""
+        return {entry.scope for entry in list(self._known.values())}
+
+    # --- coming and going
+
+    def take_in(self, rows: Sequence[Row], nears: Mapping[bytes, bytes] = _NONE_KNOWN) -> None:
+        """Put rows of the file into memory.
+
+        Args:
+            rows: Of which the vectors are those of this cache's embedder.
+            nears: What is known of the hashes of their normalised texts, by exact hash.
+        """
+        vectors = [row for row in rows if row.vector is not None and self._fits_index(row)]
+        for row in rows:
+            earlier = self.by_exact.get(row.exact)
+            if earlier is not None:
+                self.leave_out(earlier)
+            self._remember(row, nears.get(row.exact))
+        present = [row for row in vectors if row.id in self._known]
+        if present and self._index is not None:
+            numbers = np.frombuffer(b"".join(row.vector or b"" for row in present), dtype="<f2")
+            matrix = numbers.reshape(len(present), self._index.dimension)
+            lengths = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float32)
+            sound = np.abs(lengths - 1.0) < _LENGTH_ERROR
+            if not sound.all():
+                matrix = matrix[sound]
+                present = [row for row, is_sound in zip(present, sound, strict=True) if is_sound]
+            self._index.add_many(
+                [row.id for row in present], [row.scope for row in present], matrix
+            )
+
+    def _remember(self, row: Row, near: bytes | None) -> None:
+        if near is None and row.question is not None:
+            near = near_hash(row.scope, row.question)
+        self._known[row.id] = Entry(
+            row.id,
+            row.exact,
+            row.scope,
+            None if row.question is None else near,
+            row.question,
+            row.id if row.agrees_with is None else row.agrees_with,
+            row.expires,
+            row.size,
+            row.tokens,
+            row.hits,
+        )
+        self.by_exact[row.exact] = row.id
+        if row.question is not None and near is not None:
+            self.by_near[near] = row.id
+        self.bytes += row.size
+        if row.expires is not None:
+            heapq.heappush(self._expiries, (row.expires, row.id))
+        self.policy.insert(row.exact, Use(row.tokens, row.size, row.expires, row.hits))
+
+    def _fits_index(self, row: Row) -> bool:
+        """Say whether a stored vector can be compared; the first one sets the dimension."""
+        numbers = len(row.vector or b"") // 2
+        if self._index is None and numbers:
+            self._index = ScopedIndex(numbers)
+        return self._index is not None and numbers == self._index.dimension
+
+    def leave_out(self, entry: int) -> None:
+        """Forget an entry; nothing happens when it is unknown."""
+        known = self._known.pop(entry, None)
+        if known is None:
+            return
+        self.bytes -= known.size
+        if self.by_exact.get(known.exact) == entry:
+            del self.by_exact[known.exact]
+            self.policy.remove(known.exact)
+        if known.near is not None and self.by_near.get(known.near) == entry:
+            del self.by_near[known.near]
+        if self._index is not None:
+            self._index.remove(entry)
+
+    def victim(self) -> int | None:
+        """Return the entry that should leave next; ``None`` when there is none."""
+        exact = self.policy.victim()
+        return None if exact is None else self.by_exact[exact]
+
+    def prolong(self, entry: int, expires: float) -> None:
+        """Move an entry's expiry."""
+        self._known[entry].expires = expires
+        heapq.heappush(self._expiries, (expires, entry))
+
+    def overdue(self, now: float) -> Iterator[Entry]:
+        """Yield entries whose time is over; each must be left out or prolonged."""
+        while self._expiries and self._expiries[0][0] <= now:
+            _, entry = heapq.heappop(self._expiries)
+            known = self._known.get(entry)
+            if known is not None and not known.is_alive(now):
+                yield known
+
+    # --- looking up
+
+    def is_alive(self, entry: int, now: float) -> bool:
+        """Say whether an entry is there and may be served at this time."""
+        known = self._known.get(entry)
+        return known is not None and known.is_alive(now)
+
+    def near_to(
+        self, vector: NDArray[np.float32], scope: bytes, now: float, least: float
+    ) -> list[Neighbour]:
+        """Return the neighbours of a question, nearest first.
+
+        Args:
+            vector: Of the question.
+            scope: Whose entries are looked at.
+            now: Seconds since the epoch; what has expired is no neighbour.
+            least: Cosine that the nearest must have, or there are none.
+        """
+        found = [] if self._index is None else self._index.search(scope, vector, NEIGHBOURS)
+        if not found or found[0][1] < least:
+            return []
+        return [
+            Neighbour(entry, cosine, self.numbers.of(known.answer))
+            for entry, cosine in found
+            if (known := self._known[entry]).is_alive(now)
+        ]
+
+    def around(self, entry: int) -> list[Neighbour]:
+        """Return the neighbours of a stored question, itself excluded; none if it has left."""
+        known = self._known.get(entry)
+        if known is None or self._index is None:
+            return []
+        vector = as_float32(self._index.vector(entry))
+        return [
+            Neighbour(other, cosine, self.numbers.of(self._known[other].answer))
+            for other, cosine in self._index.search(known.scope, vector, NEIGHBOURS + 1)
+            if other != entry
+        ]
