@@ -708,16 +708,18 @@ def _extra_entity(a: Profile, b: Profile) -> bool:
 
 
 def _denies_other(a: Profile, b: Profile) -> bool:
-    """One text denies something that the other speaks of, or has the opposite of a word in it."""
-    if len(a.negated) == len(b.negated):
-        return _opposite_words(a, b) % 2 == 1
-    longer, other = (a, b) if len(a.negated) > len(b.negated) else (b, a)
-    return any(scope & other.stems for scope in longer.negated)
+    """One text denies what the other speaks of, or has the opposite of a word; not both at once."""
+    turns = _opposite_words(a, b)
+    if len(a.negated) != len(b.negated):
+        longer, other = (a, b) if len(a.negated) > len(b.negated) else (b, a)
+        if turns or any(scope & other.stems for scope in longer.negated):
+            turns += len(longer.negated) - len(other.negated)
+    return turns % 2 == 1
 
 
 def _other_order(a: Profile, b: Profile) -> bool:
     """The same words in another order, with nothing symmetric to join them."""
-    if not _same_bag(a, b):
+    if not _same_bag(a, b) or (_passive_agent(a) is None) != (_passive_agent(b) is None):
         return False
     shared = _once_in_both(a, b)
     order = [w for w in b.content if w in shared]

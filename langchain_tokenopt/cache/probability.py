@@ -44,7 +44,19 @@ class AnswerModel:
     def __init__(self) -> None:
         self.start = _prior_weights()
         self.weights = self.start.copy()
-        self._arrange()
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """One for each of :func:`term_names`."""
+        return self._weights
+
+    @weights.setter
+    def weights(self, weights: NDArray[np.float64]) -> None:
+        """Lay them out as a matrix, too: no row of products need then be made for a request."""
+        self._weights = weights
+        self._single, pairs, (self._bias,) = np.split(weights, [len(FEATURES), len(weights) - 1])
+        self._pairs = np.zeros((len(FEATURES), len(FEATURES)))
+        self._pairs[_FIRST, _SECOND] = pairs
 
     def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the log-odds of each row."""
@@ -83,15 +95,6 @@ class AnswerModel:
             if before - loss < 1e-4 * abs(before):
                 break
         self.weights = weights
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """Lay the weights out as a matrix: no row of products need then be made for a request."""
-        self._single, pairs, (self._bias,) = np.split(
-            self.weights, [len(FEATURES), len(self.weights) - 1]
-        )
-        self._pairs = np.zeros((len(FEATURES), len(FEATURES)))
-        self._pairs[_FIRST, _SECOND] = pairs
 
     def _loss(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,17 +19,29 @@ def features(**values):
     return np.array([float(values.get(name, 0.0)) for name in FEATURES])
 
 
+@cache
 def candidate(strength):
-    """Features whose prior log-odds are *strength*, from -2 (weak) to 5 (strong in everything)."""
-    share = (strength + 2.0) / 7.0
-    return features(
-        cosine=0.5 + 0.4 * share,
-        margin=0.1 + 0.25 * share,
-        stored_margin=0.1 + 0.2 * share,
-        agreement=0.9 * share,
-        second=0.3,
-        shared_stems=0.9 * share,
+    """Features whose prior log-odds are *strength*: somewhere between a weak pair and a strong."""
+    weak = features(cosine=0.5, margin=0.0, shared_stems=0.1, length_gap=0.5)
+    strong = features(
+        cosine=1.0,
+        margin=0.6,
+        stored_margin=0.6,
+        agreement=1.0,
+        second=1.0,
+        shared_stems=1.0,
+        covered_stems=1.0,
+        shared_trigrams=1.0,
     )
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        found = weak + middle * (strong - weak)
+        if AnswerModel().logits(found[None])[0] < strength:
+            low = middle
+        else:
+            high = middle
+    return found
 
 
 @pytest.mark.parametrize(
@@ -173,9 +186,7 @@ def test_shares_are_checked(name):
 
 
 def test_strength_is_what_the_tests_say():
-    """The prior's log-odds of a made-up candidate grow with its strength."""
+    """The prior's log-odds of a made-up candidate are its strength."""
     logits = AnswerModel().logits(np.array([candidate(s) for s in (-2, 0, 2, 5)]))
 
-    assert sorted(logits) == list(logits)
-    assert logits[0] < -1
-    assert logits[-1] > 3
+    assert logits == pytest.approx([-2, 0, 2, 5], abs=1e-6)
