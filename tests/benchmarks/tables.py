@@ -66,7 +66,83 @@ def _usage(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"usage": _usage}
+def _budget_desk(figures: dict[str, Any]) -> str:
+    found, other = figures["summary"], figures["unlike_the_question"]
+    seeds, without, kept = found["seeds"], found["tokens_without"], found["tokens_with"]
+    time, lost = figures["time_saved"], found["facts_lost_with"]
+    rows = [
+        ("tokens without a plan", f"{without['min']:,} to {without['max']:,}"),
+        ("tokens with 40,000", f"{kept['min']:,} to {kept['max']:,}"),
+        ("lower cost", _percents(found["cost_saved"])),
+        (
+            f"less time, 20 ms a word ({len(figures['timed'])} seeds, {_busy(figures)})",
+            _percents(time),
+        ),
+        ("less waiting for words, by the server's count", _percents(found["server_time_saved"])),
+        ("calls denied to agents with a floor", found["denied_with_floor"]),
+        (
+            "reports missing; over their word limit",
+            _both(found, "reports_missing", "over_word_limit"),
+        ),
+        ("the same decision", f"{found['same_decision']} of {seeds}"),
+        ("planted facts that did not reach the trader", f"{lost['at_the_trader']:.1%}"),
+    ]
+    if other:
+        share = other["facts_lost_with"]["at_the_trader"]
+        rows.append(
+            (
+                f"the same for facts without a word of the question ({other['seeds']} seeds)",
+                f"{share:.1%}",
+            )
+        )
+    ample = figures["overhead"]
+    rows.append(
+        (
+            "added to a run of 200 ms calls by an ample budget",
+            f"{ample['share_of_wall_time']:.1%} of the time ({ample['added_cpu_ms']:.0f} ms CPU)",
+        )
+    )
+    lines = [f"| the desk, {seeds} seeds | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+    return "\n".join(lines)
+
+
+def _percents(spread: dict[str, float]) -> str:
+    return f"{spread['min']:.0%} to {spread['max']:.0%}, median {spread['median']:.0%}"
+
+
+def _both(found: dict[str, Any], one: str, other: str) -> str:
+    return f"{found[one]}; {found[other]}"
+
+
+def _busy(figures: dict[str, Any]) -> str:
+    return "three at a time" if len(figures["timed"]) > 1 else "alone"
+
+
+def _budget_account(figures: dict[str, Any]) -> str:
+    lines = [
+        "| random schedules | run | spent over the total | least used of a scarce total |",
+        "|---|---|---|---|",
+    ]
+    for name in ("threads", "tasks", "processes"):
+        part = figures[name]
+        lines.append(
+            f"| `TokenBudget`, {name} | {part['schedules']:,} | in {part['overshot']} "
+            f"| {part['utilisation_min']:.1%} |"
+        )
+    bare = figures["without the lock"]
+    lines.append(f"| its lock taken away | {bare['schedules']} | in {bare['failed']} | |")
+    for name, part in figures["rivals"].items():
+        if isinstance(part, dict) and name != "TokenBudget":
+            worst = f"in {part['overshot']}, by up to {part['worst_overshoot_ratio']:.0%}"
+            lines.append(f"| {name} | {part['schedules']} | {worst} | |")
+    return "\n".join(lines)
+
+
+_TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "usage": _usage,
+    "budget_desk": _budget_desk,
+    "budget_account": _budget_account,
+}
 
 
 if __name__ == "__main__":
