@@ -37,6 +37,7 @@ from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
 from langchain_tokenopt.budget.books import (
     Books,
+    BudgetStoreError,
     Crossing,
     HoldRow,
     Line,
@@ -71,10 +72,6 @@ _NANO: Final = 1_000_000_000
 
 Outcome = Literal["answered", "counted", "cancelled", "cached"]
 Reason = Literal["total", "share", "cap", "money", "unpriced", "stopped", "store"]
-
-
-class BudgetStoreError(TokenOptError):
-    """The store of a budget cannot be read or written; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from langchain_tokenopt.errors import TokenOptError
 
 __all__ = [
     "Books",
+    "BudgetStoreError",
     "Crossing",
     "HoldRow",
     "Line",
@@ -37,6 +38,10 @@ __all__ = [
 
 _REMEMBERED_RUNS: Final = 100_000
 """Settled runs that books in memory remember, to know them when they are told again."""
+
+
+class BudgetStoreError(TokenOptError):
+    """The store of a budget cannot be read or written; the message says what to do."""
 
 
 class ReenteredError(TokenOptError):

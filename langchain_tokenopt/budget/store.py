@@ -29,8 +29,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from langchain_tokenopt.budget.account import BudgetStoreError
-from langchain_tokenopt.budget.books import Crossing, HoldRow, Line, ReenteredError, Totals
+from langchain_tokenopt.budget.books import (
+    BudgetStoreError,
+    Crossing,
+    HoldRow,
+    Line,
+    ReenteredError,
+    Totals,
+)
 
 __all__ = ["SqliteBooks", "accounts_in", "path_of"]
 
