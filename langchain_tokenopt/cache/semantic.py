@@ -64,6 +64,7 @@ from langchain_tokenopt.cache.key import (
     UnkeyableError,
     credentials_of,
     labels_in,
+    normalised,
     question_of,
 )
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Candidate, Explanation, TopEntry
@@ -117,6 +118,17 @@ class _Sight:
     """Set when the nearest stored answer was in question."""
     reason: str = ""
     """Why it was a miss."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Import:
+    """One of many answers that are stored at once."""
+
+    question: Question
+    packed: bytes
+    tokens: int
+    said: str
+    """The answer but for spelling marks: those that say the same are one answer."""
 
 
 class SemanticCache(BaseCache):
@@ -877,7 +889,8 @@ class SemanticCache(BaseCache):
             1
         """
         labels, stored = self._labels(), 0
-        waiting: dict[bytes, tuple[Question, bytes, int]] = {}
+        waiting: dict[bytes, _Import] = {}
+        numbers: dict[tuple[bytes, str], int] = {}
         for prompt, llm_string, answers in items:
             question = self._question(prompt, llm_string, labels, counted=False)
             if question is None:
@@ -886,42 +899,50 @@ class SemanticCache(BaseCache):
             packed = self._packed(question, answers)
             if packed is None:
                 continue
-            waiting[question.exact] = question, packed, _tokens_of(answers)
+            said = normalised(text_of_answers(answers))
+            waiting[question.exact] = _Import(question, packed, _tokens_of(answers), said)
             if len(waiting) == batch:
-                stored += self._insert_many(list(waiting.values()))
+                stored += self._insert_many(list(waiting.values()), numbers)
                 waiting = {}
-        return stored + (self._insert_many(list(waiting.values())) if waiting else 0)
+        return stored + (self._insert_many(list(waiting.values()), numbers) if waiting else 0)
 
-    def _insert_many(self, waiting: Sequence[tuple[Question, bytes, int]]) -> int:
+    def _insert_many(
+        self, waiting: Sequence[_Import], numbers: dict[tuple[bytes, str], int]
+    ) -> int:
+        """Write a batch; *numbers* remembers which entry said what first, in which scope."""
         texts = {
-            question.exact: question.text
-            for question, _, _ in waiting
-            if question.text is not None and self._embedder.fits(question.text)
+            item.question.exact: item.question.text
+            for item in waiting
+            if item.question.text is not None and self._embedder.fits(item.question.text)
         }
         found = self._embedder.vectors(list(texts.values())) if texts else []
         vectors = dict(zip(texts, found, strict=True))
         with self._named(), self._writing():
             self._refresh()
             now = self._clock()
-            for question, _, _ in waiting:
-                earlier = self._entries.by_exact.get(question.exact)
+            for item in waiting:
+                earlier = self._entries.by_exact.get(item.question.exact)
                 if earlier is not None:
                     self._drop(earlier)
             rows = {}
-            for question, packed, tokens in waiting:
+            for item in waiting:
+                question = item.question
                 vector = vectors.get(question.exact)
-                rows[question.exact] = self._store.add(
+                row = rows[question.exact] = self._store.add(
                     exact=question.exact,
                     scope=question.scope,
                     question=question.text,
                     vector=None if vector is None else vector.astype("<f2").tobytes(),
-                    answers=packed,
-                    agrees_with=None,
-                    tokens=tokens,
+                    answers=item.packed,
+                    agrees_with=numbers.get((question.scope, item.said)),
+                    tokens=item.tokens,
                     created=now,
                     expires=None if self.ttl is None else now + self.ttl,
                 )
-            self._entries.take_in(list(rows.values()), {q.exact: q.near for q, _, _ in waiting})
+                numbers.setdefault((question.scope, item.said), row.id)
+            self._entries.take_in(
+                list(rows.values()), {i.question.exact: i.question.near for i in waiting}
+            )
             self._make_room()
         return len(rows)
 

@@ -311,6 +311,23 @@ def test_true_answers_are_compared_with_stored_ones(make):
     assert [2, 1] == [cache.stats().checked, cache.stats().checked_wrong]
 
 
+def test_equal_answers_that_are_imported_are_one(make):
+    """Across batches, but for spelling marks; other answers and other scopes stay apart."""
+    cache = make()
+    items = [
+        (asked("How can I change my card PIN?"), LLM, chat("In Settings.")),
+        (asked("How could I modify my card PIN?"), LLM, chat("in settings")),
+        (asked("Where is my card?"), LLM, chat("In the post.")),
+        (asked("How can I change my card PIN?"), "other", chat("In Settings.")),
+        (asked("How might I alter my card PIN?"), LLM, chat("In Settings.")),
+    ]
+    assert 5 == cache.update_many(items, batch=2)
+
+    numbers = [entry.answer for entry in cache._entries.values()]
+    assert 3 == len(set(numbers))
+    assert numbers[0] == numbers[1] == numbers[4]
+
+
 @pytest.mark.parametrize("reopened", [False, True])
 def test_answers_that_one_wording_matches_become_one(make, tmp_path, reopened):
     """Two that were kept apart are one after a third that is like both, on disk, too."""
