@@ -41,6 +41,8 @@ class Entry:
     size: int
     tokens: int
     hits: int
+    use: Use
+    """What the policy knows of it."""
 
     def is_alive(self, now: float) -> bool:
         """Say whether the answer may be served at this time."""
@@ -114,6 +116,7 @@ class Entries(Mapping[int, Entry]):
     def _remember(self, row: Row, near: bytes | None) -> None:
         if near is None and row.question is not None:
             near = near_hash(row.scope, row.question)
+        use = Use(row.tokens, row.size, row.expires, row.hits)
         self._known[row.id] = Entry(
             row.id,
             row.exact,
@@ -125,6 +128,7 @@ class Entries(Mapping[int, Entry]):
             row.size,
             row.tokens,
             row.hits,
+            use,
         )
         self.by_exact[row.exact] = row.id
         if row.question is not None and near is not None:
@@ -132,7 +136,7 @@ class Entries(Mapping[int, Entry]):
         self.bytes += row.size
         if row.expires is not None:
             heapq.heappush(self._expiries, (row.expires, row.id))
-        self.policy.insert(row.exact, Use(row.tokens, row.size, row.expires, row.hits))
+        self.policy.insert(row.exact, use)
 
     def _fits_index(self, row: Row) -> bool:
         """Say whether a stored vector can be compared; the first one sets the dimension."""
@@ -162,7 +166,8 @@ class Entries(Mapping[int, Entry]):
 
     def prolong(self, entry: int, expires: float) -> None:
         """Move an entry's expiry."""
-        self._known[entry].expires = expires
+        known = self._known[entry]
+        known.expires = known.use.expires = expires
         heapq.heappush(self._expiries, (expires, entry))
 
     def overdue(self, now: float) -> Iterator[Entry]:

@@ -311,6 +311,20 @@ def test_true_answers_are_compared_with_stored_ones(make):
     assert [2, 1] == [cache.stats().checked, cache.stats().checked_wrong]
 
 
+def test_who_expires_next_leaves_first_when_hits_prolong_life(make):
+    """``sliding_ttl`` moves an entry back in the order of ``eviction="ttl"``, too."""
+    now = [0.0]
+    cache = make(ttl=100, sliding_ttl=True, eviction="ttl", max_entries=2, clock=lambda: now[0])
+    for now[0], question in ((0.0, "first"), (1.0, "second")):
+        cache.update(asked(question), LLM, chat(question))
+    now[0] = 2.0
+    assert cache.lookup(asked("first"), LLM)
+    cache.update(asked("third"), LLM, chat("third"))
+
+    assert cache.lookup(asked("first"), LLM)
+    assert cache.lookup(asked("second"), LLM) is None
+
+
 def test_equal_answers_that_are_imported_are_one(make):
     """Across batches, but for spelling marks; other answers and other scopes stay apart."""
     cache = make()
