@@ -50,6 +50,7 @@ from tests.benchmarks.cache_sets import (
 )
 from tests.benchmarks.cache_speed import speed
 from tests.benchmarks.results import RESULTS, write_result
+from tests.benchmarks.tables import conditions_of
 
 LIMITS = (0.005, 0.01, 0.02, 0.05)
 
@@ -551,12 +552,13 @@ def _checklist_lines(part: dict[str, Any]) -> list[list[str]]:
 def _traffic_lines(part: dict[str, Any]) -> list[list[str]]:
     rows = part["rows"]
     lines = []
-    for pool in ("judged intents", "all intents"):
+    pools = {"judged intents": "intents nothing was fitted on", "all intents": "all intents"}
+    for pool, title in pools.items():
         static = next(n for n in rows if n.startswith(f"{pool}, best static"))
         row = rows[f"{pool}, max_wrong_per_request=0.01"]
         lines.append(
             [
-                f"traffic, every answer in four wordings; {pool}",
+                f"traffic, every answer in four wordings; {title}",
                 f"banking77, {row['requests']:,} requests",
                 f"{row['hit_percent']} % hits, {row['wrong_percent']} % wrong",
                 f"{rows[static]['hit_percent']} % hits at 1 % wrong, with hindsight",
@@ -705,7 +707,9 @@ def main() -> None:
         write_result("cache", "python -m tests.benchmarks.bench_cache --data DIR", known, "torch")
         (RESULTS / "cache_all.md").write_text(report(known) + "\n", encoding="utf-8")
         if all(section in known for section in SECTIONS):
-            (RESULTS / "cache.md").write_text(summary(known) + "\n", encoding="utf-8")
+            written = json.loads(path.read_text(encoding="utf-8"))
+            text = f"{summary(known)}\n\n{conditions_of(written)}\n"
+            (RESULTS / "cache.md").write_text(text, encoding="utf-8")
         print(report({name: known[name]}), flush=True)
 
 

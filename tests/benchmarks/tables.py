@@ -31,10 +31,11 @@ def table(name: str) -> str:
     if written.is_file():
         return written.read_text(encoding="utf-8").strip()
     result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return f"{_TABLES[name](result['figures'])}\n\n{_conditions(result)}"
+    return f"{_TABLES[name](result['figures'])}\n\n{conditions_of(result)}"
 
 
-def _conditions(result: dict[str, Any]) -> str:
+def conditions_of(result: dict[str, Any]) -> str:
+    """Return the command, the versions and the day of a result, as a line."""
     where = result["conditions"]
     versions = ", ".join(f"{name} {v}" for name, v in where["versions"].items() if v)
     return (
