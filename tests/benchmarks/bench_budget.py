@@ -248,7 +248,8 @@ def main() -> None:
             "overshoot_tokens": sum(course.overshoot for course in made),
             "worst_overshoot_ratio": max(course.overshoot / course.total for course in made),
         }
-    command = f"python -m tests.benchmarks.bench_budget {' '.join(sys.argv[1:])}".strip()
+    given = " ".join("PYTHON" if part == asked.rivals else part for part in sys.argv[1:])
+    command = f"python -m tests.benchmarks.bench_budget {given}".strip()
     print(json.dumps(figures, indent=1))
     write_result("budget_account", command, figures)
 
