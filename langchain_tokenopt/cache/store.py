@@ -273,9 +273,10 @@ class CacheStore:
         return str(self.path) if self.path is not None else "the cache in memory"
 
     def _connect(self) -> sqlite3.Connection:
-        if self.path is not None and not self.path.parent.is_dir():
+        if self.path is not None and not os.path.isdir(self.path.parent):
             raise CacheFileError(
-                f"{self.path} cannot be made: there is no folder {self.path.parent}. Create it."
+                f"{self.path} cannot be made: there is no folder {self.path.parent}, or it is "
+                f"closed to this process. Create or open it."
             )
         target = ":memory:" if self.path is None else str(self.path)
         database = sqlite3.connect(
@@ -385,14 +386,15 @@ class CacheStore:
         (version,) = self._database.execute("PRAGMA data_version").fetchone()
         if version == self._seen_version:
             return None
-        gone = self._removals()
         rows: list[Row] = []
         strange: list[Row] = []
-        for values in self._database.execute(
-            f"SELECT {_ROW_COLUMNS} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
-        ):
-            row = Row(*values)
-            (rows if _is_plausible(row) else strange).append(row)
+        with self._snapshot():  # or another process could add and remove between the two
+            gone = self._removals()
+            for values in self._database.execute(
+                f"SELECT {_ROW_COLUMNS} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
+            ):
+                row = Row(*values)
+                (rows if _is_plausible(row) else strange).append(row)
         if rows or strange:
             self._seen_entry = max(row.id for row in (*rows[-1:], *strange[-1:]))
         self._seen_version = version
@@ -561,6 +563,18 @@ class CacheStore:
             with contextlib.suppress(TypeError, ValueError, RecursionError):
                 found += json.loads(text, parse_int=float)
         return found
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Read several things as they were at one moment."""
+        if self._database.in_transaction:
+            yield
+            return
+        self._database.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._database.execute("COMMIT")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
