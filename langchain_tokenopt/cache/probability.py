@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,7 @@ _SPREADS = np.concatenate(
 )
 
 
+@cache
 def _prior_weights() -> NDArray[np.float64]:
     text = resources.files(__package__).joinpath("prior.json").read_text(encoding="utf-8")
     weights = json.loads(text)["weights"]
