@@ -10,8 +10,8 @@ A *doubt* is one that often does: a word exchanged in an otherwise equal sentenc
 hit; doubts lower its probability (``decision.py``), or forbid it where a static threshold is used.
 
 The rules are ours. They were written against one half of the CheckList question pairs (Ribeiro et
-al., ACL 2020) and judged on the other: ``tests/benchmarks/bench_cache.py``. When to let a negation or
-another order pass was decided on that half, one half of QQP and every other banking77 intent.
+al., ACL 2020) and judged on the other: ``tests/benchmarks/bench_cache.py``. When to let a negation
+or another order pass was decided on that half, one half of QQP and every other banking77 intent.
 ``appended`` and ``strangers`` are for planted answers; how often they fire was seen on all pairs.
 """
 
