@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         TokenBudget,
     )
     from langchain_tokenopt.cache import EvictionPolicy, SemanticCache
-    from langchain_tokenopt.callbacks import TokenUsageCallbackHandler, track_usage
+    from langchain_tokenopt.chat_model.optimize import optimize
     from langchain_tokenopt.compress import (
         CompressionResult,
         DocumentCompressor,
@@ -31,88 +31,96 @@ if TYPE_CHECKING:
         join_documents,
         optimize_text,
     )
-    from langchain_tokenopt.embeddings import LocalEmbeddings
-    from langchain_tokenopt.errors import (
+    from langchain_tokenopt.core.errors import (
         BudgetExceededError,
         BudgetInfeasibleError,
         TokenOptError,
         TokenOptWarning,
     )
-    from langchain_tokenopt.forecast import Forecast, UsageForecaster
-    from langchain_tokenopt.graph import BudgetAllocationNode, BudgetState, budget_graph, budgeted
-    from langchain_tokenopt.ledger import Ledger, LedgerError
-    from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError
-    from langchain_tokenopt.model import optimize
-    from langchain_tokenopt.offline import ExtractiveChatModel
-    from langchain_tokenopt.prices import RateCard, Rates
-    from langchain_tokenopt.scope import token_scope
-    from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage, Trip
-    from langchain_tokenopt.tokens import TokenCount, TokenCounter, count_messages, counter_for
-    from langchain_tokenopt.usage import (
+    from langchain_tokenopt.core.records import (
         BudgetEvent,
         CallRecord,
         Saving,
-        Usage,
         UsageSink,
         UsageTotals,
     )
+    from langchain_tokenopt.core.usage import Usage
+    from langchain_tokenopt.counting.request_tokens import count_messages
+    from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
+    from langchain_tokenopt.embeddings import LocalEmbeddings
+    from langchain_tokenopt.forecast import Forecast, UsageForecaster
+    from langchain_tokenopt.graph.graph import (
+        BudgetAllocationNode,
+        BudgetState,
+        budget_graph,
+        budgeted,
+    )
+    from langchain_tokenopt.ledger import Ledger, LedgerError
+    from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError
+    from langchain_tokenopt.pricing.rate_card import RateCard
+    from langchain_tokenopt.pricing.rates import Rates
+    from langchain_tokenopt.request.model_request import Answer, ModelRequest
+    from langchain_tokenopt.scope import token_scope
+    from langchain_tokenopt.stage import Phase, Stage, StageCall
+    from langchain_tokenopt.testing import ExtractiveChatModel
+    from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
 _MODULE_OF = {
     "AgentBudget": "budget",
     "AllocationStrategy": "budget",
-    "Answer": "stage",
+    "Answer": "request.model_request",
     "BudgetAlert": "budget",
     "BudgetAllocationNode": "graph",
-    "BudgetEvent": "usage",
-    "BudgetExceededError": "errors",
-    "BudgetInfeasibleError": "errors",
+    "BudgetEvent": "core.records",
+    "BudgetExceededError": "core.errors",
+    "BudgetInfeasibleError": "core.errors",
     "BudgetPlan": "budget",
     "BudgetState": "graph",
-    "CallRecord": "usage",
+    "CallRecord": "core.records",
     "Compliance": "limits",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
     "EvictionPolicy": "cache",
-    "ExtractiveChatModel": "offline",
+    "ExtractiveChatModel": "testing",
     "Forecast": "forecast",
     "Handover": "compress",
     "Ledger": "ledger",
     "LedgerError": "ledger",
     "LocalEmbeddings": "embeddings",
     "LossReport": "compress",
-    "ModelRequest": "stage",
+    "ModelRequest": "request.model_request",
     "NoBudgetRunError": "budget",
     "Phase": "stage",
     "PromptCompressor": "compress",
     "PromptSections": "compress",
-    "RateCard": "prices",
-    "Rates": "prices",
-    "Saving": "usage",
+    "RateCard": "pricing.rate_card",
+    "Rates": "pricing.rates",
+    "Saving": "core.records",
     "Section": "compress",
     "SemanticCache": "cache",
     "Stage": "stage",
     "TokenBudget": "budget",
-    "TokenCount": "tokens",
-    "TokenCounter": "tokens",
-    "TokenOptError": "errors",
-    "TokenOptWarning": "errors",
-    "TokenUsageCallbackHandler": "callbacks",
-    "Trip": "stage",
-    "Usage": "usage",
+    "TokenCount": "counting.tokens",
+    "TokenCounter": "counting.tokens",
+    "TokenOptError": "core.errors",
+    "TokenOptWarning": "core.errors",
+    "TokenUsageCallbackHandler": "tracking.callbacks",
+    "StageCall": "stage",
+    "Usage": "core.usage",
     "UsageForecaster": "forecast",
-    "UsageSink": "usage",
-    "UsageTotals": "usage",
+    "UsageSink": "core.records",
+    "UsageTotals": "core.records",
     "WordLimit": "limits",
     "WordLimitExceededError": "limits",
     "budget_graph": "graph",
     "budgeted": "graph",
-    "count_messages": "tokens",
-    "counter_for": "tokens",
+    "count_messages": "counting.request_tokens",
+    "counter_for": "counting.tokens",
     "join_documents": "compress",
-    "optimize": "model",
+    "optimize": "chat_model",
     "optimize_text": "compress",
     "token_scope": "scope",
-    "track_usage": "callbacks",
+    "track_usage": "tracking.callbacks",
 }
 
 __all__ = [
@@ -149,13 +157,13 @@ __all__ = [
     "Section",
     "SemanticCache",
     "Stage",
+    "StageCall",
     "TokenBudget",
     "TokenCount",
     "TokenCounter",
     "TokenOptError",
     "TokenOptWarning",
     "TokenUsageCallbackHandler",
-    "Trip",
     "Usage",
     "UsageForecaster",
     "UsageSink",

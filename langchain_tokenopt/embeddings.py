@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 
-from langchain_tokenopt.errors import TokenOptError
+from langchain_tokenopt.core.errors import TokenOptError
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ similar word limit where there is one (the strongest sign there is), for a promp
 otherwise. A running correction holds each quantile to its word (adaptive conformal inference,
 Gibbs and Candès 2021, arXiv 2106.00170): where more answers than promised were longer, it rises.
 
-The forecaster is a :class:`~langchain_tokenopt.usage.UsageSink`: attach it to a
+The forecaster is a :class:`~langchain_tokenopt.core.records.UsageSink`: attach it to a
 ``TokenUsageCallbackHandler`` or replay a ledger into it.
 """
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from langchain_tokenopt.usage import CallRecord, UsageEvent
+from langchain_tokenopt.core.records import CallRecord, UsageEvent
 
 __all__ = ["CUT_FACTOR", "Forecast", "UsageForecaster"]
 

@@ -12,10 +12,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 
-from langchain_tokenopt.callbacks import TokenUsageCallbackHandler, track_usage
-from langchain_tokenopt.model import Level, _as_stage, stages_of
+from langchain_tokenopt.chat_model.optimize import Level, _as_stage, stages_of
+from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.records import UsageSink
+from langchain_tokenopt.core.runs import published_run
 from langchain_tokenopt.stage import AMBIENT, Stage
-from langchain_tokenopt.usage import UsageSink, attribution_of, published_run
+from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache

@@ -46,8 +46,9 @@ from langchain_tokenopt.budget.books import (
     ReenteredError,
     Totals,
 )
-from langchain_tokenopt.errors import BudgetExceededError, TokenOptError, TokenOptWarning
-from langchain_tokenopt.usage import BudgetEvent, Usage, UsageSink
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.records import BudgetEvent, UsageSink
+from langchain_tokenopt.core.usage import Usage
 
 __all__ = [
     "AgentReport",

@@ -25,8 +25,8 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Final
 
-from langchain_tokenopt.errors import TokenOptWarning
-from langchain_tokenopt.usage import BudgetEvent, UsageSink
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import BudgetEvent, UsageSink
 
 __all__ = ["CALLER_LOOP", "THRESHOLDS", "AlertCallback", "BudgetAlert"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Protocol, runtime_checkable
 
-from langchain_tokenopt.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
 
 __all__ = [
     "STRATEGIES",

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from langchain_tokenopt.budget.allocation import allocate
-from langchain_tokenopt.errors import TokenOptError
+from langchain_tokenopt.core.errors import TokenOptError
 
 __all__ = [
     "Books",

@@ -19,8 +19,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel
 
-from langchain_tokenopt.stage import ModelRequest
-from langchain_tokenopt.tokens import count_messages, counter_for, model_name_of
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = [
     "Correction",

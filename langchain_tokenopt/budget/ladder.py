@@ -28,9 +28,10 @@ from langchain_tokenopt.budget.demand import (
     thinking_tokens,
 )
 from langchain_tokenopt.budget.run import BudgetRun
-from langchain_tokenopt.messages import append_to_last_user
-from langchain_tokenopt.stage import ModelRequest, Stage
-from langchain_tokenopt.tokens import model_name_of
+from langchain_tokenopt.core.messages import append_to_last_user
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Stage
 
 __all__ = ["Demand", "Draft", "Shortening", "climb"]
 

@@ -31,7 +31,7 @@ from langchain_tokenopt.budget.allocation import (
     strategy_for,
 )
 from langchain_tokenopt.budget.planned import Planned
-from langchain_tokenopt.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
 
 __all__ = ["AgentBudget", "BudgetPlan", "desk_plan"]
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from langchain_tokenopt.stage import ModelRequest, Phase, Trip
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Phase, StageCall
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget.alerts import BudgetAlert
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from langchain_tokenopt.budget.plan import BudgetPlan
     from langchain_tokenopt.budget.run import BudgetRun
     from langchain_tokenopt.budget.stage import PlanStage
+    from langchain_tokenopt.core.records import UsageSink
     from langchain_tokenopt.forecast import UsageForecaster
-    from langchain_tokenopt.prices import RateCard
-    from langchain_tokenopt.usage import UsageSink
+    from langchain_tokenopt.pricing.rate_card import RateCard
 
 __all__ = ["Planned"]
 
@@ -102,7 +103,7 @@ class Planned:
         told = self._plan.model_dump_json(exclude={"strategy"}, fallback=repr)
         return f"BudgetPlan:{hashlib.blake2b(told.encode(), digest_size=8).hexdigest()}"
 
-    def open(self, request: ModelRequest) -> Trip | None:
+    def open(self, request: ModelRequest) -> StageCall | None:
         """Reserve what a call needs.
 
         Raises:
@@ -111,7 +112,7 @@ class Planned:
         """
         return self.lent(None).open(request)
 
-    async def aopen(self, request: ModelRequest) -> Trip | None:
+    async def aopen(self, request: ModelRequest) -> StageCall | None:
         """Reserve what a call needs; what takes time is done in a thread."""
         return await self.lent(None).aopen(request)
 

@@ -30,11 +30,12 @@ from langchain_tokenopt.budget.account import (
 )
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import strategy_for
-from langchain_tokenopt.errors import BudgetExceededError, TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
-from langchain_tokenopt.prices import RateCard, default_rate_card
+from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
 from langchain_tokenopt.stage import AMBIENT
-from langchain_tokenopt.usage import BudgetEvent, Usage, UsageEvent, UsageSink
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget.plan import BudgetPlan

@@ -34,12 +34,15 @@ from langchain_tokenopt.budget.ladder import (
 )
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.unstaged import is_unknown_end
-from langchain_tokenopt.errors import TokenOptError, TokenOptWarning
-from langchain_tokenopt.messages import append_to_last_user
-from langchain_tokenopt.reported import written
-from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Stage, Trip
-from langchain_tokenopt.tokens import counter_for, model_name_of
-from langchain_tokenopt.usage import Usage, attribution_of
+from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.messages import append_to_last_user
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.stage import Phase, Stage, StageCall
+from langchain_tokenopt.tracking.provider_usage import written
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget.plan import BudgetPlan
@@ -82,7 +85,7 @@ class PlanStage:
         """Name every setting that changes answers."""
         return self.plan.fingerprint
 
-    def open(self, request: ModelRequest) -> Trip | None:
+    def open(self, request: ModelRequest) -> StageCall | None:
         """Reserve what the call needs, made smaller where it must be.
 
         A request that only observes is reserved, charged and told of like any other; nothing is
@@ -95,7 +98,7 @@ class PlanStage:
         """
         return self._opened(request, self.lent)
 
-    async def aopen(self, request: ModelRequest) -> Trip | None:
+    async def aopen(self, request: ModelRequest) -> StageCall | None:
         """Open without holding up the event loop.
 
         Arithmetic takes microseconds and is done at once; a file, and shortening, in a thread.
@@ -118,7 +121,7 @@ class PlanStage:
             opening.add_done_callback(_give_up)
             raise
 
-    def _opened(self, request: ModelRequest, lent: Shortening | None) -> Trip | None:
+    def _opened(self, request: ModelRequest, lent: Shortening | None) -> StageCall | None:
         run = current_run()
         agent = attribution_of(request.run.metadata).agent
         if run is None or run.plan != self.plan:
@@ -170,7 +173,7 @@ class PlanStage:
         run: BudgetRun,
         agent: str,
         found: tuple[Draft, Demand, Hold] | Denial,
-    ) -> Trip:
+    ) -> StageCall:
         """Note what would have been done, and count what the call uses as it is."""
         draft, sent = Draft(request), demand_of(Draft(request), run, agent)
         if isinstance(found, Denial):
@@ -181,10 +184,12 @@ class PlanStage:
             for rung in found[0].rungs:
                 run.note_degraded(agent, f"would have {rung}", hold, request.run.run_id)
         paid = _Paid(run, agent, hold, sent.counted, sent.input, sent.input + sent.most)
-        trip_type = _WatchingTrip if request.streaming else _BudgetTrip
+        trip_type = _WatchingCall if request.streaming else _BudgetCall
         return trip_type(request, None, draft, paid, None)
 
-    def _refused(self, request: ModelRequest, run: BudgetRun, agent: str, denial: Denial) -> Trip:
+    def _refused(
+        self, request: ModelRequest, run: BudgetRun, agent: str, denial: Denial
+    ) -> StageCall:
         """Answer in the model's place, or raise."""
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
@@ -193,9 +198,11 @@ class PlanStage:
         message.response_metadata = {DEGRADED: [FINAL]}
         request.run.refused = True
         request.run.stages.append(STAGE)
-        return Trip(request, Answer.of(message, storable=False))
+        return StageCall(request, Answer.of(message, storable=False))
 
-    def _sent(self, draft: Draft, demand: Demand, run: BudgetRun, agent: str, hold: Hold) -> Trip:
+    def _sent(
+        self, draft: Draft, demand: Demand, run: BudgetRun, agent: str, hold: Hold
+    ) -> StageCall:
         """Bound the answer by what is held, and go with it."""
         request, limit = draft.request, None
         request.run.stages.append(STAGE)
@@ -217,11 +224,11 @@ class PlanStage:
         cap = cap_of(request)
         most = hold.tokens if cap is None else min(hold.tokens, sent + cap * times)
         paid = _Paid(run, agent, hold, counted, sent, most)
-        trip_type = _WatchingTrip if limit is not None or request.streaming else _BudgetTrip
+        trip_type = _WatchingCall if limit is not None or request.streaming else _BudgetCall
         return trip_type(request, self.lent, draft, paid, limit)
 
 
-def _give_up(opening: asyncio.Future[Trip | None]) -> None:
+def _give_up(opening: asyncio.Future[StageCall | None]) -> None:
     """Free what was reserved for a call that nobody waits for any more."""
     trip = None if opening.cancelled() or opening.exception() else opening.result()
     if trip is not None:
@@ -284,7 +291,7 @@ class _Paid:
     """The most that the provider can bill: the input, and what ``max_tokens`` allows."""
 
 
-class _BudgetTrip(Trip):
+class _BudgetCall(StageCall):
     """One call that has been paid for in advance."""
 
     def __init__(
@@ -293,7 +300,7 @@ class _BudgetTrip(Trip):
         lent: Shortening | None,
         draft: Draft,
         paid: _Paid,
-        limit: Trip | None,
+        limit: StageCall | None,
     ) -> None:
         super().__init__(request)
         self._lent = lent
@@ -437,7 +444,7 @@ class _BudgetTrip(Trip):
         return answer.override(result=result, storable=False)
 
 
-class _WatchingTrip(_BudgetTrip):
+class _WatchingCall(_BudgetCall):
     """A call whose pieces are seen as they come: to stop it, or to know what was sent."""
 
     def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:

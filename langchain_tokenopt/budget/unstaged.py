@@ -23,17 +23,14 @@ from langchain_core.tracers.context import register_configure_hook
 from langchain_tokenopt.budget.account import Hold
 from langchain_tokenopt.budget.demand import correction_for
 from langchain_tokenopt.budget.ladder import KNOWN_ANSWERS
-from langchain_tokenopt.errors import TokenOptError
-from langchain_tokenopt.reported import is_marked_hit, reported_usage, written
+from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.core.runs import published_run, register_tracker, tell_refused
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 from langchain_tokenopt.stage import is_disabled
-from langchain_tokenopt.tokens import TokenCount, count_messages, counter_for
-from langchain_tokenopt.usage import (
-    Usage,
-    attribution_of,
-    published_run,
-    register_tracker,
-    tell_refused,
-)
+from langchain_tokenopt.tracking.provider_usage import is_marked_hit, reported_usage, written
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget.run import BudgetRun

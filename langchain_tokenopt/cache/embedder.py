@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.embeddings import Embeddings
 
 from langchain_tokenopt.cache.index import unit_vector
+from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.embeddings import LocalEmbeddings
-from langchain_tokenopt.errors import TokenOptError
 
 if TYPE_CHECKING:
     import numpy as np

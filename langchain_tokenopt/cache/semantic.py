@@ -69,10 +69,13 @@ from langchain_tokenopt.cache.key import (
 )
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Candidate, Explanation, TopEntry
 from langchain_tokenopt.cache.store import CacheFileError, CacheStore, pack
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import Saving, UsageSink
+from langchain_tokenopt.core.runs import CacheHit
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
-from langchain_tokenopt.errors import TokenOptWarning
-from langchain_tokenopt.stage import Answer, ModelRequest, Phase, Trip, usage_of
-from langchain_tokenopt.usage import CacheHit, Saving, Usage, UsageSink
+from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
+from langchain_tokenopt.stage import Phase, StageCall
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -340,7 +343,7 @@ class SemanticCache(BaseCache):
 
     # --- the stage
 
-    def open(self, request: ModelRequest) -> Trip | None:
+    def open(self, request: ModelRequest) -> StageCall | None:
         """Look a request up: a hit is the whole trip, a miss stores the answer when it comes."""
         question = self._asked(request)
         if question is None:
@@ -348,7 +351,7 @@ class SemanticCache(BaseCache):
         found, claim = self._find(question, waits=not request.observe)
         return self._trip(request, question, found, claim)
 
-    async def aopen(self, request: ModelRequest) -> Trip | None:
+    async def aopen(self, request: ModelRequest) -> StageCall | None:
         """Like :meth:`open`, without holding a thread while an equal request is answered."""
         question = self._asked(request)
         if question is None:
@@ -368,7 +371,7 @@ class SemanticCache(BaseCache):
         question: Question,
         found: list[Generation] | None,
         claim: Claim | None,
-    ) -> Trip:
+    ) -> StageCall:
         if not found:
             return _Miss(self, request, question, claim)
         self._told(found, observed=request.observe)
@@ -383,10 +386,10 @@ class SemanticCache(BaseCache):
             request.run.savings.append(
                 Saving(stage=self.name, tokens_before=before, tokens_after=0, observed=True)
             )
-            return Trip(request)
+            return StageCall(request)
         request.run.stages.append(self.name)
         request.run.answered_by, request.run.saved_usage = self.name, saved
-        return Trip(request, answer)
+        return StageCall(request, answer)
 
     # --- scopes
 
@@ -1206,7 +1209,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class _Miss(Trip):
+class _Miss(StageCall):
     """A request that the model answers; keeps the answer when it comes."""
 
     def __init__(

@@ -34,7 +34,7 @@ from langchain_core.outputs import (
     GenerationChunk,
 )
 
-from langchain_tokenopt.errors import TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 
 __all__ = ["CacheFileError", "CacheStore", "Row", "embedder_of", "pack", "unpack"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self
 from langchain_tokenopt.cli.app import format_cost
 
 if TYPE_CHECKING:
+    from langchain_tokenopt.core.records import UsageTotals
     from langchain_tokenopt.ledger import Effect, Ledger
-    from langchain_tokenopt.usage import UsageTotals
 
 __all__ = ["Facts", "Recommendation", "recommendations"]
 

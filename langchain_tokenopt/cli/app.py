@@ -56,7 +56,7 @@ class _OneLineErrors(TyperGroup):
 
 def _explained(error: Exception) -> str | None:
     """Return the line for a foreseeable failure; ``None`` for a bug, which keeps its traceback."""
-    from langchain_tokenopt.errors import TokenOptError
+    from langchain_tokenopt.core.errors import TokenOptError
 
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}."

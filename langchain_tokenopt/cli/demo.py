@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from langchain_tokenopt.budget.plan import BudgetPlan
-    from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
-    from langchain_tokenopt.usage import UsageSink, UsageTotals
+    from langchain_tokenopt.core.records import UsageSink, UsageTotals
+    from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 
 __all__ = ["demo"]
 
@@ -81,7 +81,7 @@ def demo(
     Example: tokenopt demo --input notes/ --question "Should we sign the contract?"
     """
     from langchain_tokenopt.budget.plan import desk_plan
-    from langchain_tokenopt.callbacks import track_usage
+    from langchain_tokenopt.tracking.callbacks import track_usage
 
     console = words_console()
     documents = _documents(inputs or [], console.print)
@@ -186,7 +186,7 @@ def _chat_model(name: str | None, note: Callable[[str], object]) -> tuple[BaseCh
         note(f"Asking {name or MODEL}.")
         return ChatOpenAI(model=name or MODEL), False
 
-    from langchain_tokenopt.offline import ExtractiveChatModel
+    from langchain_tokenopt.testing import ExtractiveChatModel
 
     reason = "as you asked" if name == OFFLINE_MODEL else "as OPENAI_API_KEY is not set"
     unasked = "" if name in (None, OFFLINE_MODEL) else f" {name} is not asked;"
@@ -206,9 +206,9 @@ def _run(
     plan: BudgetPlan | None = None,
 ) -> dict[str, str]:
     """Run the desk, tell of every agent as it ends, and return their reports."""
+    from langchain_tokenopt.chat_model.optimize import optimize
     from langchain_tokenopt.examples.trading_desk import AGENTS, DeskState, build_desk
-    from langchain_tokenopt.graph import budget_graph
-    from langchain_tokenopt.model import optimize
+    from langchain_tokenopt.graph.graph import budget_graph
 
     if plan is None:
         desk = build_desk(model, documents).compile()

@@ -27,8 +27,8 @@ from langchain_tokenopt.cli.app import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from langchain_tokenopt.core.records import CallRecord, UsageTotals
     from langchain_tokenopt.ledger import Effect, Ledger
-    from langchain_tokenopt.usage import CallRecord, UsageTotals
 
 __all__ = ["COMMANDS", "DEFAULT_LEDGER", "LEDGER_VARIABLE", "parse_moment"]
 
@@ -279,7 +279,7 @@ def _show_groups(
     limit: int | None = None,
 ) -> None:
     """Show a row per group, and what all of them come to."""
-    from langchain_tokenopt.usage import UsageTotals
+    from langchain_tokenopt.core.records import UsageTotals
 
     shown = list(groups.items())[:limit]
     if as_json:
@@ -611,7 +611,7 @@ def prices(
 
     Example: tokenopt prices claude-sonnet-4-5 --on 2026-01-01
     """
-    from langchain_tokenopt.prices import RateCard
+    from langchain_tokenopt.pricing.rate_card import RateCard
 
     now = datetime.now(UTC)
     at = now if on is None else parse_moment(on, now=now)
@@ -807,8 +807,8 @@ def doctor(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -
 def _look_at_tokenizer() -> _Finding:
     import warnings
 
-    from langchain_tokenopt.errors import TokenOptWarning
-    from langchain_tokenopt.tokens import counter_for
+    from langchain_tokenopt.core.errors import TokenOptWarning
+    from langchain_tokenopt.counting.tokens import counter_for
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TokenOptWarning)  # this command says it in its own words
@@ -848,7 +848,7 @@ def _look_at_embedder() -> _Finding:
 
 
 def _look_at_prices() -> _Finding:
-    from langchain_tokenopt.prices import RateCard
+    from langchain_tokenopt.pricing.rate_card import RateCard
 
     try:
         card = RateCard()

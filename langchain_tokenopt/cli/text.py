@@ -70,7 +70,7 @@ def count(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Count the tokens of a text."""
-    from langchain_tokenopt.tokens import counter_for
+    from langchain_tokenopt.counting.tokens import counter_for
 
     found = counter_for(model).count(_read(file))
     if as_json:

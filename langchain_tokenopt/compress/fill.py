@@ -21,7 +21,7 @@ from langchain_tokenopt.compress.protect import verbatim_spans
 from langchain_tokenopt.compress.segment import Unit
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.tokens import TokenCounter
+    from langchain_tokenopt.counting.tokens import TokenCounter
 
 __all__ = ["Choice", "Filled", "Tokenized", "cut_best", "fill", "render", "vocabulary_of"]
 
@@ -85,7 +85,7 @@ class Tokenized:
         A token that crosses a boundary counts for the stretch in which it ends.
 
         Example:
-            >>> from langchain_tokenopt.tokens import counter_for
+            >>> from langchain_tokenopt.counting.tokens import counter_for
             >>> Tokenized("It is hot. Ice is cold.", counter_for("cl100k_base")).between([10, 23])
             [4, 4]
         """

@@ -17,11 +17,11 @@ from langchain_tokenopt.compress.protect import NEGATION, NUMBER
 from langchain_tokenopt.compress.roles import read_passage
 from langchain_tokenopt.compress.segment import Unit
 from langchain_tokenopt.compress.select import relevance
-from langchain_tokenopt.errors import BudgetInfeasibleError
-from langchain_tokenopt.tokens import counter_for
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.counting.tokens import counter_for
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.tokens import ModelLike
+    from langchain_tokenopt.counting.model_names import ModelLike
 
 __all__ = ["Handover"]
 

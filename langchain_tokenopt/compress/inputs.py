@@ -16,11 +16,12 @@ from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.roles import Reading, read_material, read_message, read_passage
 from langchain_tokenopt.compress.segment import Unit
 from langchain_tokenopt.compress.select import Prior
-from langchain_tokenopt.messages import atomic_groups
-from langchain_tokenopt.tokens import TokenCounter, count_messages
+from langchain_tokenopt.core.messages import atomic_groups
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import TokenCounter
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.tokens import ModelLike
+    from langchain_tokenopt.counting.model_names import ModelLike
 
 __all__ = [
     "DocumentsTask",

@@ -16,7 +16,7 @@ from langchain_tokenopt.compress.roles import Reading
 if TYPE_CHECKING:
     import re
 
-    from langchain_tokenopt.tokens import TokenCounter
+    from langchain_tokenopt.counting.tokens import TokenCounter
 
 __all__ = ["Memory", "Plan"]
 

@@ -42,15 +42,18 @@ from langchain_tokenopt.compress.rerank import Reranker, reranker_for
 from langchain_tokenopt.compress.roles import Reading
 from langchain_tokenopt.compress.segment import Unit
 from langchain_tokenopt.compress.select import Rarity, rarity_by_length, rarity_by_rank, relevance
-from langchain_tokenopt.errors import BudgetInfeasibleError, TokenOptWarning
-from langchain_tokenopt.stage import ModelRequest, Phase, Trip
-from langchain_tokenopt.tokens import counter_for, model_name_of
-from langchain_tokenopt.usage import Saving, UsageSink, attribution_of
+from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
+from langchain_tokenopt.core.records import Saving, UsageSink
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Phase, StageCall
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
-    from langchain_tokenopt.tokens import ModelLike
+    from langchain_tokenopt.counting.model_names import ModelLike
 
 __all__ = ["LEVELS", "PromptCompressor", "optimize_text"]
 
@@ -216,7 +219,7 @@ class PromptCompressor(Runnable[Any, Any]):
         ]  # fmt: skip
         return f"PromptCompressor{json.dumps(settings)}"
 
-    def open(self, request: ModelRequest) -> Trip | None:
+    def open(self, request: ModelRequest) -> StageCall | None:
         """Shorten the messages of a request.
 
         Raises:
@@ -238,7 +241,7 @@ class PromptCompressor(Runnable[Any, Any]):
         request.run.stages.append("PromptCompressor")
         for sink in self.sinks:
             sink.record(saving)
-        return Trip(request.override(messages=result.content))
+        return StageCall(request.override(messages=result.content))
 
     @staticmethod
     def _saving(result: CompressionResult[Any], **fields: Any) -> Saving:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.errors import TokenOptWarning
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings

@@ -160,7 +160,7 @@ def build_desk(
         KeyError: If *models* has no model for one of the agents.
 
     Example:
-        >>> from langchain_tokenopt.offline import ExtractiveChatModel
+        >>> from langchain_tokenopt.testing import ExtractiveChatModel
         >>> desk = build_desk(ExtractiveChatModel(), sample_documents()).compile()
         >>> result = desk.invoke({"question": QUESTION})
         >>> decision_of(result["reports"]["trader"]) in ("BUY", "HOLD", "SELL")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent, UsageTotals
 from langchain_tokenopt.ledger import rollups
 from langchain_tokenopt.ledger.queries import (
     DIMENSIONS,
@@ -29,10 +30,9 @@ from langchain_tokenopt.ledger.queries import (
 from langchain_tokenopt.ledger.rows import from_line, hidden, without_user
 from langchain_tokenopt.ledger.schema import LedgerError, Place
 from langchain_tokenopt.ledger.writer import Writer
-from langchain_tokenopt.usage import BudgetEvent, CallRecord, Saving, UsageEvent, UsageTotals
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.prices import RateCard
+    from langchain_tokenopt.pricing.rate_card import RateCard
 
 _EVENTS = (CallRecord, Saving, BudgetEvent)
 _FILTERS = frozenset(Filters.__annotations__)
@@ -70,7 +70,8 @@ class Ledger:
         >>> from datetime import UTC, datetime
         >>> from tempfile import mkdtemp
         >>> from uuid import uuid4
-        >>> from langchain_tokenopt.usage import CallRecord, Usage
+        >>> from langchain_tokenopt.core.records import CallRecord
+        >>> from langchain_tokenopt.core.usage import Usage
         >>> ledger = Ledger(mkdtemp() + "/tokenopt.db")
         >>> ledger.record(CallRecord(
         ...     run_id=uuid4(), model="gpt-4o", provider="openai", usage=Usage(1_200, 300),

@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
 )
 
+from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageTotals
 from langchain_tokenopt.ledger import rollups, rows
 from langchain_tokenopt.ledger.rows import HOUR_US, OWN_RUN
 from langchain_tokenopt.ledger.schema import (
@@ -39,10 +40,9 @@ from langchain_tokenopt.ledger.schema import (
     saving_hours,
     savings,
 )
-from langchain_tokenopt.usage import BudgetEvent, CallRecord, Saving, UsageTotals
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.prices import RateCard
+    from langchain_tokenopt.pricing.rate_card import RateCard
 
 UNATTRIBUTED = "(none)"
 """Key of the calls that have no value in a dimension, such as calls outside any tool."""

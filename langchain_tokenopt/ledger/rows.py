@@ -18,17 +18,17 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
-from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS
-from langchain_tokenopt.usage import (
-    Attribution,
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import (
     BudgetEvent,
     CallRecord,
     Saving,
     Source,
     Status,
-    Usage,
     UsageEvent,
 )
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS
 
 HOUR_US = 3_600_000_000
 """Microseconds in an hour, the width of a rollup."""

@@ -40,7 +40,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
-from langchain_tokenopt.errors import TokenOptError
+from langchain_tokenopt.core.errors import TokenOptError
 
 __all__ = ["SCHEMA_VERSION", "LedgerError", "Place"]
 

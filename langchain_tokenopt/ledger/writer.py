@@ -28,7 +28,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.exc import DBAPIError
 
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent
 from langchain_tokenopt.ledger import rollups, rows
 from langchain_tokenopt.ledger.rows import OWN_RUN, Origin
 from langchain_tokenopt.ledger.schema import (
@@ -41,7 +42,6 @@ from langchain_tokenopt.ledger.schema import (
     origins,
     savings,
 )
-from langchain_tokenopt.usage import BudgetEvent, CallRecord, Saving, UsageEvent
 
 BATCH_EVENTS = 1_000
 """Events in one transaction. 30,000 rows/s need no more; a larger batch locks others out longer."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 
-from langchain_tokenopt.stage import ModelRequest
-from langchain_tokenopt.tokens import model_name_of
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = ["is_structured", "may_call_tools", "thinking_room", "with_cap"]
 

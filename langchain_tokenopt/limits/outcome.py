@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from langchain_tokenopt.errors import TokenOptError
+from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.core.records import CallRecord
 from langchain_tokenopt.limits.excerpt import Limit
-from langchain_tokenopt.usage import CallRecord
 
 __all__ = [
     "STAGE",

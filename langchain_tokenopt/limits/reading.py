@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.errors import StopStream, TokenOptWarning
 from langchain_tokenopt.limits.outcome import Compliance, WordLimitExceededError, described
 from langchain_tokenopt.limits.pieces import MessagePieces, TextPieces
-from langchain_tokenopt.stage import StopStream
-from langchain_tokenopt.usage import attribution_of
 
 if TYPE_CHECKING:
     from langchain_tokenopt.limits.stage import WordLimit

@@ -14,17 +14,19 @@ from langchain_core.runnables.config import (
     get_callback_manager_for_config,
 )
 
+from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.messages import append_to_last_user, last_user_text
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits.caps import is_structured, may_call_tools, with_cap
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
 from langchain_tokenopt.limits.outcome import STAGE, Compliance, OnExceed
 from langchain_tokenopt.limits.reading import Reading, astop, stop
-from langchain_tokenopt.limits.trip import LimitTrip, ObservedTrip
+from langchain_tokenopt.limits.trip import LimitCall, ObservedCall
 from langchain_tokenopt.limits.words import language_of, request_line, room_for, words_in
-from langchain_tokenopt.messages import append_to_last_user, last_user_text
-from langchain_tokenopt.stage import ModelRequest, Phase, Trip
-from langchain_tokenopt.tokens import counter_for, model_name_of
-from langchain_tokenopt.usage import attribution_of
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Phase, StageCall
 
 __all__ = ["WordLimit"]
 
@@ -146,13 +148,13 @@ class WordLimit(Runnable[Any, Any]):
 
     # A stage around a model
 
-    def open(self, request: ModelRequest) -> Trip | None:
+    def open(self, request: ModelRequest) -> StageCall | None:
         """Ask for the length, cap the answer, and watch it."""
         if is_structured(request):
             return None
         agent = attribution_of(request.run.metadata).agent
         if request.observe:
-            return ObservedTrip(request, self, agent)
+            return ObservedCall(request, self, agent)
         question = last_user_text(request.messages) or ""
         language = language_of(question)
         messages = self._asked(request.messages, language) if self.ask else request.messages
@@ -163,7 +165,7 @@ class WordLimit(Runnable[Any, Any]):
         if STAGE not in request.run.stages:
             request.run.stages.append(STAGE)
         sent = request.override(messages=messages, kwargs=kwargs)
-        return LimitTrip(sent, self, agent, before=request, cap=cap)
+        return LimitCall(sent, self, agent, before=request, cap=cap)
 
     def excerpt(self, model: Any = None) -> Excerpt:
         """Return an empty excerpt under this limit.

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.errors import StopStream, TokenOptWarning
+from langchain_tokenopt.core.records import Saving
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.forecast import CUT_FACTOR
 from langchain_tokenopt.limits.caps import may_call_tools
 from langchain_tokenopt.limits.outcome import (
@@ -21,19 +25,18 @@ from langchain_tokenopt.limits.outcome import (
     described,
 )
 from langchain_tokenopt.limits.pieces import MessagePieces
-from langchain_tokenopt.stage import Answer, ModelRequest, StopStream, Trip
-from langchain_tokenopt.tokens import count_messages, counter_for, model_name_of
-from langchain_tokenopt.usage import Saving
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.stage import StageCall
 
 if TYPE_CHECKING:
     from langchain_tokenopt.limits.stage import WordLimit
 
-__all__ = ["LimitTrip", "ObservedTrip"]
+__all__ = ["LimitCall", "ObservedCall"]
 
 _CAP_REACHED = {"length", "max_tokens", "MAX_TOKENS", "max_output_tokens"}
 
 
-class LimitTrip(Trip):
+class LimitCall(StageCall):
     """One answer under a limit."""
 
     def __init__(
@@ -212,7 +215,7 @@ class LimitTrip(Trip):
         return counted.tokens >= (self._cap if counted.exact else 0.9 * self._cap)
 
 
-class ObservedTrip(Trip):
+class ObservedCall(StageCall):
     """Sees what a limit would have done."""
 
     def __init__(self, request: ModelRequest, stage: WordLimit, agent: str) -> None:

@@ -39,7 +39,7 @@ from unittest import mock
 
 from langchain_tokenopt.budget import TokenBudget, account
 from langchain_tokenopt.budget.books import MemoryBooks
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 from tests.benchmarks.results import RESULTS, write_result
 from tests.support.budget_schedules import Schedule, draw_schedule
 from tests.support.budget_workers import Course, fork_processes, run_tasks, run_threads

@@ -39,8 +39,8 @@ from langchain_tokenopt.compress.lossless import (
     same_json,
 )
 from langchain_tokenopt.compress.select import query_words, relevance, stem
-from langchain_tokenopt.errors import BudgetInfeasibleError
-from langchain_tokenopt.tokens import TokenCount, counter_for
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 from tests.benchmarks.results import RESULTS, write_result
 from tests.benchmarks.rivals_compress import DIVISORS, survives
 

@@ -49,6 +49,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_tokenopt.budget.ladder import FINAL
 from langchain_tokenopt.budget.plan import BudgetPlan, desk_plan
 from langchain_tokenopt.budget.run import RunReport
+from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.examples.trading_desk import (
     AGENTS,
     ANALYSTS,
@@ -57,10 +58,9 @@ from langchain_tokenopt.examples.trading_desk import (
     decision_of,
     sample_documents,
 )
-from langchain_tokenopt.graph import budget_graph
+from langchain_tokenopt.graph.graph import budget_graph
 from langchain_tokenopt.limits.words import count_words
-from langchain_tokenopt.model import optimize
-from langchain_tokenopt.prices import default_rate_card
+from langchain_tokenopt.pricing.rate_card import default_rate_card
 from tests.benchmarks.results import write_result
 from tests.support.model_server import ModelServer, Reply, Request
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from langchain_core.callbacks import UsageMetadataCallbackHandler, get_usage_metadata_callback
 
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 from tests.benchmarks.results import RESULTS, conditions, write_result
 from tests.support.conformance import (
     Contestant,

@@ -8,7 +8,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 
 from langchain_tokenopt import TokenUsageCallbackHandler, optimize, track_usage
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 from tests.support.model_server import ModelServer, Reply
 from tests.support.stages import HoldBack, Rewrite, Say, StopAfter, Upper
 

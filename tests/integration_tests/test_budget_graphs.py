@@ -10,15 +10,15 @@ from langchain_core.tools import tool
 
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.plan import desk_plan
+from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.examples.trading_desk import (
     AGENTS,
     QUESTION,
     build_desk,
     sample_documents,
 )
-from langchain_tokenopt.graph import budget_graph
+from langchain_tokenopt.graph.graph import budget_graph
 from langchain_tokenopt.limits.words import count_words
-from langchain_tokenopt.model import optimize
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 
 

@@ -16,7 +16,7 @@ import pytest
 from langchain_tokenopt.budget import BudgetAlert, TokenBudget, account
 from langchain_tokenopt.budget import books as arithmetic
 from langchain_tokenopt.budget.books import MemoryBooks
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_schedules import draw_schedule
 from tests.support.budget_workers import (
     ROOT,
@@ -116,7 +116,7 @@ def test_without_the_lock_two_see_the_last_tokens(monkeypatch):
 _HEAD = """
 import os, sys, time
 from langchain_tokenopt.budget import BudgetAlert, TokenBudget
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 path = sys.argv[1]
 """
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from langchain_tokenopt import TokenUsageCallbackHandler, optimize
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.errors import TokenOptWarning
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.usage import Usage
 from tests.support.embedders import WordEmbeddings
 from tests.support.fakes import FakeAnswer, fake_chat
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from langchain_tokenopt import TokenUsageCallbackHandler, WordLimit, optimize
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.usage import Saving
+from langchain_tokenopt.core.records import Saving
 from tests.support.embedders import WordEmbeddings
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import Reply, ToolCall

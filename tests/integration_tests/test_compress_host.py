@@ -14,13 +14,15 @@ from langchain_core.prompts import ChatPromptTemplate
 from langgraph.graph import END, START, MessagesState, StateGraph
 from typer.testing import CliRunner
 
+from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.cli.text import COMMANDS
 from langchain_tokenopt.compress import PromptCompressor
-from langchain_tokenopt.errors import BudgetInfeasibleError
-from langchain_tokenopt.model import optimize
-from langchain_tokenopt.stage import ModelRequest, Phase, Stage
-from langchain_tokenopt.tokens import count_messages, counter_for
-from langchain_tokenopt.usage import StagedRun
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Phase, Stage
 from tests.support.fakes import FakeAnswer, fake_chat
 
 FILLER = " ".join(f"Fact number {n} says that birds of kind {n} sing at dawn." for n in range(60))

@@ -14,9 +14,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageTotals
 from langchain_tokenopt.ledger import DIMENSIONS, Ledger, LedgerError
 from langchain_tokenopt.ledger.schema import metadata
-from langchain_tokenopt.usage import Attribution, BudgetEvent, Saving, UsageTotals
 from tests.support.ledger_records import START, desk_calls, record
 
 URL = os.environ.get("TOKENOPT_TEST_POSTGRES", "")

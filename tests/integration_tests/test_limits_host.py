@@ -13,8 +13,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from langchain_tokenopt import optimize
-from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
 from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
+from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.model_server import ModelServer, Reply, ToolCall
 
 LONG = " ".join(f"Sentence number {i} has exactly nine words in it." for i in range(100))

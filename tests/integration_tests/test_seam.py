@@ -22,8 +22,8 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from langchain_tokenopt import TokenUsageCallbackHandler, optimize, track_usage
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.stage import Phase
-from langchain_tokenopt.usage import Usage
 from tests.support.model_server import ModelServer, Reply, ToolCall
 from tests.support.stages import Recording, Rewrite, StopAfter, Upper
 
@@ -484,7 +484,7 @@ def test_nothing_is_published_after_the_run(model_server):
     """What the seam tells about a run lives as long as the run."""
     import gc
 
-    from langchain_tokenopt.usage import published_run
+    from langchain_tokenopt.core.runs import published_run
 
     stage = Recording()
     staged = optimize(model_server.chat_openai(), stage)

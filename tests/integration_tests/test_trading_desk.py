@@ -19,7 +19,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
 from langchain_tokenopt.budget.plan import desk_plan
-from langchain_tokenopt.callbacks import track_usage
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.examples import reading
 from langchain_tokenopt.examples.trading_desk import (
     AGENTS,
@@ -30,10 +31,9 @@ from langchain_tokenopt.examples.trading_desk import (
     load_documents,
     sample_documents,
 )
-from langchain_tokenopt.graph import budget_graph
-from langchain_tokenopt.model import optimize
-from langchain_tokenopt.offline import ExtractiveChatModel
-from langchain_tokenopt.tokens import counter_for
+from langchain_tokenopt.graph.graph import budget_graph
+from langchain_tokenopt.testing import ExtractiveChatModel
+from langchain_tokenopt.tracking.callbacks import track_usage
 from tests.support.model_server import ModelServer
 
 ASKED: Any = {"question": QUESTION}

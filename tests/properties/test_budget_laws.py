@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from langchain_tokenopt.budget import Claim, TokenBudget, allocate
-from langchain_tokenopt.errors import BudgetInfeasibleError
-from langchain_tokenopt.usage import BudgetEvent, Usage
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.records import BudgetEvent
+from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_oracle import OracleAgent, SlowBudget
 
 # Division

@@ -26,9 +26,10 @@ from langchain_tokenopt.compress.lossless import (
 from langchain_tokenopt.compress.protect import quoted_spans, verbatim_spans
 from langchain_tokenopt.compress.roles import read_message, read_passage
 from langchain_tokenopt.compress.segment import segments_of, units_of
-from langchain_tokenopt.errors import BudgetInfeasibleError
-from langchain_tokenopt.messages import atomic_groups
-from langchain_tokenopt.tokens import TokenCount, count_messages, counter_for
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.messages import atomic_groups
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 
 LAW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -12,9 +12,11 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import CallRecord, Saving, UsageTotals
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import DIMENSIONS, Ledger
 from langchain_tokenopt.ledger.rows import clean, from_line, key_of, name_of, to_line
-from langchain_tokenopt.usage import Attribution, CallRecord, Saving, Usage, UsageTotals
 from tests.support.ledger_records import START
 
 _counts = st.integers(-5, 10**7)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
 from langchain_tokenopt.limits.markdown import Scanner
 from langchain_tokenopt.limits.words import WordCounter, count_words, language_of, room_for
-from langchain_tokenopt.tokens import counter_for
 from tests.support.answers import LANGUAGES, answer, pieces_of
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -10,8 +10,9 @@ from genai_prices.types import ModelPrice, Tier, TieredPrices
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from langchain_tokenopt.prices import Rates, format_usd, usd
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.pricing.money import format_usd, usd
+from langchain_tokenopt.pricing.rates import Rates
 
 dollars = st.decimals(0, 200, places=6)
 counts = st.integers(0, 3_000_000)

@@ -18,8 +18,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_tokenopt import tokens
-from langchain_tokenopt.messages import (
+from langchain_tokenopt.core.messages import (
     append_to_last_user,
     as_chunk,
     as_message,
@@ -28,7 +27,10 @@ from langchain_tokenopt.messages import (
     text_of,
     with_text,
 )
-from langchain_tokenopt.tokens import Calibration, count_messages, counter_for, image_tokens
+from langchain_tokenopt.counting import tokens
+from langchain_tokenopt.counting.calibration import Calibration
+from langchain_tokenopt.counting.request_tokens import count_messages, image_tokens
+from langchain_tokenopt.counting.tokens import counter_for
 
 law = settings(deadline=None)
 """The first example may load a vocabulary."""

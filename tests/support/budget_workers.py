@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_tokenopt.budget import BudgetReport, Hold, TokenBudget
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_schedules import Call, Provider, Schedule, draw_schedule
 
 __all__ = ["Course", "fork_processes", "run_processes", "run_tasks", "run_threads"]

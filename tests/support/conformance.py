@@ -19,7 +19,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.runnables import RunnableConfig
 
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 from tests.support.model_server import ModelServer
 
 __all__ = [
@@ -200,7 +200,7 @@ def _near(expected: int, actual: int, tolerance: float) -> bool:
 
 def this_package() -> Contestant:
     """Return this package's own tracker as a contestant."""
-    from langchain_tokenopt.callbacks import TokenUsageCallbackHandler, track_usage
+    from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
     return Contestant("langchain-tokenopt", TokenUsageCallbackHandler, track_usage, _our_facts)
 

@@ -34,7 +34,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 
 __all__ = ["FakeAnswer", "FakeCall", "FakeTextModel", "fake_chat", "usage_metadata"]
 

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from langchain_tokenopt.usage import Attribution, CallRecord, Saving, Usage
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import CallRecord, Saving
+from langchain_tokenopt.core.usage import Usage
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 

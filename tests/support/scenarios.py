@@ -37,7 +37,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 from pydantic import BaseModel
 
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 from tests.support.conformance import Bench, Outcome, Scenario, Truth, spent
 from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
 from tests.support.model_server import Reply, ToolCall, count_tokens
@@ -1666,7 +1666,7 @@ class Listening:
 @scenario("sinks", only_ours=True)
 def sinks_hear_once(bench: Bench) -> Outcome:
     """Every sink hears of every call once, nested trackers or not."""
-    from langchain_tokenopt.callbacks import track_usage
+    from langchain_tokenopt.tracking.callbacks import track_usage
 
     sinks = Listening(), Listening()
     model = fake_chat(answers=answers(A, B))
@@ -1684,7 +1684,7 @@ def failing_sink(bench: Bench) -> Outcome:
     """A sink that raises breaks no call and keeps no other sink from hearing."""
     import warnings
 
-    from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
+    from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 
     class Failing:
         def record(self, event: Any) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 
-from langchain_tokenopt.stage import Again, Answer, ModelRequest, Phase, StopStream, Trip
+from langchain_tokenopt.core.errors import StopStream
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.stage import Again, Phase, StageCall
 
 
 @dataclass
@@ -24,16 +26,16 @@ class Recording:
     def fingerprint(self) -> str:
         return self.name
 
-    def open(self, request: ModelRequest) -> Trip:
+    def open(self, request: ModelRequest) -> StageCall:
         self.log.append(("open", request))
-        return _RecordingTrip(request, self.log)
+        return _RecordingCall(request, self.log)
 
     @property
     def events(self) -> list[str]:
         return [event for event, _ in self.log]
 
 
-class _RecordingTrip(Trip):
+class _RecordingCall(StageCall):
     def __init__(self, request: ModelRequest, log: list[tuple[str, Any]]) -> None:
         super().__init__(request)
         self._log = log
@@ -67,9 +69,11 @@ class Rewrite:
     def fingerprint(self) -> str:
         return f"rewrite:{self.text}"
 
-    def open(self, request: ModelRequest) -> Trip:
+    def open(self, request: ModelRequest) -> StageCall:
         messages = [*request.messages[:-1], HumanMessage(self.text)]
-        return Trip(request.override(messages=messages, kwargs={**request.kwargs, **self.kwargs}))
+        return StageCall(
+            request.override(messages=messages, kwargs={**request.kwargs, **self.kwargs})
+        )
 
 
 @dataclass
@@ -84,11 +88,11 @@ class StopAfter:
     def fingerprint(self) -> str:
         return f"stop:{self.pieces}"
 
-    def open(self, request: ModelRequest) -> Trip:
-        return _StoppingTrip(request, self.pieces)
+    def open(self, request: ModelRequest) -> StageCall:
+        return _StoppingCall(request, self.pieces)
 
 
-class _StoppingTrip(Trip):
+class _StoppingCall(StageCall):
     def __init__(self, request: ModelRequest, pieces: int) -> None:
         super().__init__(request)
         self._left = pieces
@@ -110,9 +114,9 @@ class Say:
     blocking: bool = False
     fingerprint: str = "say"
 
-    def open(self, request: ModelRequest) -> Trip:
+    def open(self, request: ModelRequest) -> StageCall:
         request.run.answered_by = "Say"
-        return Trip(request, Answer.of(AIMessage(self.text), storable=False))
+        return StageCall(request, Answer.of(AIMessage(self.text), storable=False))
 
 
 @dataclass
@@ -123,11 +127,11 @@ class Upper:
     blocking: bool = False
     fingerprint: str = "upper"
 
-    def open(self, request: ModelRequest) -> Trip:
-        return _UpperTrip(request)
+    def open(self, request: ModelRequest) -> StageCall:
+        return _UpperCall(request)
 
 
-class _UpperTrip(Trip):
+class _UpperCall(StageCall):
     def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
         yield chunk.model_copy(update={"content": chunk.text.upper()})
 
@@ -140,11 +144,11 @@ class HoldBack:
     blocking: bool = False
     fingerprint: str = "hold"
 
-    def open(self, request: ModelRequest) -> Trip:
-        return _HoldingTrip(request)
+    def open(self, request: ModelRequest) -> StageCall:
+        return _HoldingCall(request)
 
 
-class _HoldingTrip(Trip):
+class _HoldingCall(StageCall):
     def __init__(self, request: ModelRequest) -> None:
         super().__init__(request)
         self._held: list[AIMessageChunk] = []
@@ -166,11 +170,11 @@ class HoldAndStop:
     blocking: bool = False
     fingerprint: str = "hold and stop"
 
-    def open(self, request: ModelRequest) -> Trip:
-        return _HoldingAndStoppingTrip(request, self.pieces)
+    def open(self, request: ModelRequest) -> StageCall:
+        return _HoldingAndStoppingCall(request, self.pieces)
 
 
-class _HoldingAndStoppingTrip(_HoldingTrip):
+class _HoldingAndStoppingCall(_HoldingCall):
     def __init__(self, request: ModelRequest, pieces: int) -> None:
         super().__init__(request)
         self._pieces = pieces
@@ -192,11 +196,11 @@ class AskAgain:
     blocking: bool = False
     fingerprint: str = "again"
 
-    def open(self, request: ModelRequest) -> Trip:
-        return _AskingTrip(request, self)
+    def open(self, request: ModelRequest) -> StageCall:
+        return _AskingCall(request, self)
 
 
-class _AskingTrip(Trip):
+class _AskingCall(StageCall):
     def __init__(self, request: ModelRequest, stage: AskAgain) -> None:
         super().__init__(request)
         self._stage = stage

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 
 Finish = Literal["stop", "length", "tool_calls"]
 

@@ -1,4 +1,8 @@
-"""The drawing of the house as a test: imports point down, and heavy parts have one door."""
+"""The drawing of the house as a test: imports point down, and heavy parts have one door.
+
+Imports that only type checkers see, and imports inside of functions, count like all others: what
+knows another module's names depends on it, whenever that is.
+"""
 
 from __future__ import annotations
 
@@ -11,50 +15,34 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "langchain_tokenopt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = [
-    "errors",
-    "vocabularies",
-    "media",
-    "tokens",
-    "prices",
-    "usage",
-    "reported",
-    "messages",
-    "stage",
-    "embeddings",
-    "forecast",
+LAYERS = [
+    {"core"},
+    {"counting"},
+    {"pricing"},
+    {"request"},
+    {"stage"},
+    {"text", "storage", "embeddings", "forecast"},
+    {"tracking"},
+    {"budget", "cache", "compress", "ledger", "limits"},
+    {"chat_model"},
+    {"graph"},
+    {"scope"},
+    {"testing"},
+    {"examples"},
+    {"cli"},
 ]
-"""Each may import those before it."""
-STAGES = {
-    "budget",
-    "cache",
-    "callbacks",
-    "compress",
-    "context",
-    "host_cache",
-    "ledger",
-    "limits",
-    "routing",
-    "tools",
-}
-"""They may import the vocabulary, and never each other."""
-SOCKETS = ["passage", "shortening", "model", "course", "graph", "scope", "middleware"]
-SURFACE = ["offline", "examples", "evaluate", "report", "cli"]
-
-RANK = {name: rank for rank, name in enumerate(VOCABULARY)}
-RANK["calls"] = 99  # the inner half of callbacks
-RANK |= dict.fromkeys(STAGES, 100)
-RANK |= {name: 200 + rank for rank, name in enumerate([*SOCKETS, *SURFACE])}
+"""Rooms, lowest first. A room may import from lower layers, never from its own or a higher one."""
+LAYER_OF = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 
 ONE_DOOR = {
     "faiss": {"cache"},
     "sentence_transformers": {"embeddings"},
     "torch": {"embeddings"},
-    "sqlalchemy": {"ledger", "cache", "budget", "cli"},
-    "genai_prices": {"prices"},
-    "tiktoken": {"vocabularies"},
+    "sqlalchemy": {"storage", "ledger", "cache", "budget", "cli"},
+    "genai_prices": {"pricing", "core"},
+    "tiktoken": {"counting", "core"},
     "typer": {"cli"},
-    "rich": {"cli", "report"},
+    "rich": {"cli"},
 }
 """Which rooms may import a heavy package."""
 
@@ -63,37 +51,56 @@ def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def _name(path: Path) -> str:
+    dotted = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return dotted.removesuffix(".__init__")
+
+
+NAMES = {_name(path) for path in MODULES}
+
+
 def _imports(path: Path) -> Iterator[str]:
-    """Every imported module, also in functions; without what only type checkers see."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    hidden: set[ast.AST] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            hidden.update(inner for part in node.body for inner in ast.walk(part))
-    for node in ast.walk(tree):
-        if node in hidden:
-            continue
+    """Every imported module, also in functions and for type checkers."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            yield node.module or ""
-            if node.module == "langchain_tokenopt":
-                yield from (f"langchain_tokenopt.{alias.name}" for alias in node.names)
+            module = node.module or ""
+            inner = {f"{module}.{alias.name}" for alias in node.names} & NAMES
+            yield from inner
+            if len(inner) < len(node.names):
+                yield module
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path):
-    """No module imports a sibling stage or a higher layer, not even lazily."""
+    """No module imports from its own layer's other rooms or from a higher layer."""
     room = _room(path)
     if room == "__init__":
         return
     for module in _imports(path):
-        first, _, rest = module.partition(".")
-        if first == "langchain_tokenopt" and rest:
-            other = rest.partition(".")[0]
-            if other in RANK and other != room:
-                assert RANK[other] < RANK[room], f"{room} must not import {other}"
+        if module.startswith("langchain_tokenopt."):
+            other = module.split(".")[1]
+            if other != room:
+                assert LAYER_OF[other] < LAYER_OF[room], f"{room} must not import {module}"
+
+
+@pytest.mark.xfail(reason="budget and limits are not untangled yet", strict=False)
+def test_no_module_imports_itself_through_others():
+    """There is no circle, inside of a room either."""
+    graph = {
+        _name(path): {m for m in _imports(path) if m in NAMES} - {_name(path)}
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    for names in graph.values():
+        names &= graph.keys()
+    while leaves := {name for name, uses in graph.items() if not uses}:
+        graph = {name: uses - leaves for name, uses in graph.items() if name not in leaves}
+    left = graph.keys()
+    used = {name for uses in graph.values() for name in uses}
+    assert not left, f"in a circle, or above one: {sorted(left & used)}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -114,4 +121,4 @@ def test_nothing_is_unpickled(path):
 def test_every_room_is_in_the_drawing():
     """A new module finds its place before it is built."""
     rooms = {_room(path) for path in MODULES} - {"__init__"}
-    assert rooms <= set(RANK)
+    assert rooms <= set(LAYER_OF)

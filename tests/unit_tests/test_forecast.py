@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import pytest
 
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import CallRecord, UsageSink
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import Forecast, UsageForecaster
-from langchain_tokenopt.usage import Attribution, CallRecord, Usage, UsageSink
 
 
 def call(output_tokens: int, agent: str = "writer", **fields) -> CallRecord:

@@ -16,12 +16,13 @@ from langchain_core.tools import tool
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.errors import BudgetExceededError
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.errors import BudgetExceededError
+from langchain_tokenopt.core.records import UsageEvent
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
-from langchain_tokenopt.model import optimize
 from langchain_tokenopt.scope import token_scope
 from langchain_tokenopt.stage import AMBIENT
-from langchain_tokenopt.usage import Usage, UsageEvent
 from tests.support.embedders import WordEmbeddings
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import ModelServer

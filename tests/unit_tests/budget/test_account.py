@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from langchain_tokenopt.budget import Claim, Denial, Hold, TokenBudget, books
-from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
+from langchain_tokenopt.core.usage import Usage
 
 
 def _numbers(budget):

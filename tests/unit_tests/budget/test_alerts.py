@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from langchain_tokenopt.budget import BudgetAlert
-from langchain_tokenopt.errors import TokenOptWarning
-from langchain_tokenopt.usage import BudgetEvent, Usage
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import BudgetEvent
+from langchain_tokenopt.core.usage import Usage
 
 EVENT = BudgetEvent(
     kind="alert", budget="b", agent="a", spent_tokens=1, held_tokens=1, limit_tokens=2

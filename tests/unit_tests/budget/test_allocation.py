@@ -15,7 +15,7 @@ from langchain_tokenopt.budget import (
     allocate,
 )
 from langchain_tokenopt.budget.allocation import divide, strategy_for
-from langchain_tokenopt.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.forecast import UsageForecaster
 
 

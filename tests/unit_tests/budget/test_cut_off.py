@@ -11,9 +11,9 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_tokenopt.budget import BudgetPlan
-from langchain_tokenopt.errors import TokenOptWarning
-from langchain_tokenopt.model import optimize
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.usage import Usage
 from tests.support.fakes import FakeAnswer, FakeChat, fake_chat
 from tests.support.model_server import ModelServer, Reply
 

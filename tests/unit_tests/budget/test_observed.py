@@ -9,10 +9,10 @@ import pytest
 
 from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
 from langchain_tokenopt.budget.stage import DEGRADED
-from langchain_tokenopt.callbacks import track_usage
-from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
-from langchain_tokenopt.model import optimize
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.tracking.callbacks import track_usage
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import ModelServer, Reply
 

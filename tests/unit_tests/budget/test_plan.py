@@ -8,7 +8,7 @@ import pytest
 
 from langchain_tokenopt.budget import AgentBudget, BudgetPlan, TokenBudget
 from langchain_tokenopt.budget.plan import EXAMPLE, desk_plan
-from langchain_tokenopt.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.examples.trading_desk import AGENTS
 
 VALUES = {

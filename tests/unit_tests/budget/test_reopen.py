@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_tokenopt.budget import Claim, TokenBudget
-from langchain_tokenopt.usage import BudgetEvent, Usage
+from langchain_tokenopt.core.records import BudgetEvent
+from langchain_tokenopt.core.usage import Usage
 
 CLAIMS = [Claim("news", tokens=300), Claim("judge", tokens=200, floor=150), Claim("trader")]
 SHARES = {"news": 300, "judge": 200, "trader": 500}

@@ -17,14 +17,15 @@ from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
 from langchain_tokenopt.budget.demand import Correction
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.budget.stage import DEGRADED
-from langchain_tokenopt.callbacks import track_usage
-from langchain_tokenopt.errors import BudgetExceededError, TokenOptWarning
+from langchain_tokenopt.chat_model.budget_tools import SHORTENING
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
+from langchain_tokenopt.core.records import BudgetEvent, UsageEvent
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits.words import count_words
-from langchain_tokenopt.model import optimize
-from langchain_tokenopt.shortening import SHORTENING
 from langchain_tokenopt.stage import Stage
-from langchain_tokenopt.usage import BudgetEvent, Usage, UsageEvent
+from langchain_tokenopt.tracking.callbacks import track_usage
 from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
 from tests.support.model_server import ModelServer, Reply, ToolCall
 

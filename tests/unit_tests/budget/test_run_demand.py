@@ -22,8 +22,8 @@ from langchain_tokenopt.budget.demand import (
     made_up_answer,
     with_cap,
 )
-from langchain_tokenopt.stage import ModelRequest
-from langchain_tokenopt.usage import StagedRun
+from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.request.model_request import ModelRequest
 from tests.support.fakes import fake_chat
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from langchain_tokenopt.budget import BudgetStoreError, TokenBudget, reports_in
 from langchain_tokenopt.budget import store as stores
-from langchain_tokenopt.errors import TokenOptError, TokenOptWarning
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.usage import Usage
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langchain_tokenopt.budget.account import Hold
 from langchain_tokenopt.budget.plan import BudgetPlan
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.core.usage import Usage
 
 PLAN = BudgetPlan(
     total_tokens=10_000,

@@ -11,12 +11,12 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from langchain_tokenopt.budget import BudgetPlan, BudgetRun
-from langchain_tokenopt.callbacks import TokenUsageCallbackHandler, track_usage
-from langchain_tokenopt.errors import BudgetExceededError
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.errors import BudgetExceededError
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.ledger import Ledger
-from langchain_tokenopt.model import optimize
-from langchain_tokenopt.usage import Usage
+from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
 from tests.support.model_server import ModelServer, Reply
 

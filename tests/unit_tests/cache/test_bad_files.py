@@ -23,7 +23,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_tokenopt.cache import CacheFileError, SemanticCache
 from langchain_tokenopt.cache import semantic as semantic_module
 from langchain_tokenopt.cache import store as store_module
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.errors import TokenOptWarning
 from tests.support.embedders import WordEmbeddings
 
 LLM = "llm"

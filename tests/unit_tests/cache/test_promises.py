@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.errors import TokenOptWarning
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
 LLM = "llm"

@@ -14,8 +14,9 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration
 
 from langchain_tokenopt.cache import CacheFileError, SemanticCache
-from langchain_tokenopt.errors import TokenOptWarning
-from langchain_tokenopt.usage import CacheHit, Saving
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import Saving
+from langchain_tokenopt.core.runs import CacheHit
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
 LLM = "[('_type', 'fake'), ('stop', None)]"

@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.cache import store as store_module
 from langchain_tokenopt.cache.store import CacheFileError, CacheStore, pack, unpack
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.errors import TokenOptWarning
 from tests.support.embedders import WordEmbeddings
 
 

@@ -13,8 +13,9 @@ from langchain_tokenopt.compress import (
     join_documents,
     optimize_text,
 )
-from langchain_tokenopt.errors import BudgetInfeasibleError, TokenOptWarning
-from langchain_tokenopt.tokens import count_messages, counter_for
+from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import counter_for
 
 COUNT = counter_for("cl100k_base").count
 FILLER = " ".join(f"Fact number {n} says that birds of kind {n} sing at dawn." for n in range(40))

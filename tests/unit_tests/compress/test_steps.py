@@ -13,8 +13,8 @@ from langchain_tokenopt.compress.protect import is_required, verbatim_spans
 from langchain_tokenopt.compress.roles import read_material, read_message
 from langchain_tokenopt.compress.segment import segments_of, units_of
 from langchain_tokenopt.compress.select import relevance
-from langchain_tokenopt.errors import BudgetInfeasibleError
-from langchain_tokenopt.tokens import counter_for
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.counting.tokens import counter_for
 
 DAMAGE = [
     "Return the output in JSON format.",

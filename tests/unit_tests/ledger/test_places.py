@@ -9,8 +9,8 @@ import threading
 import pytest
 from sqlalchemy import text
 
+from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.ledger import Ledger, LedgerError, schema
-from langchain_tokenopt.usage import Attribution
 from tests.support.ledger_records import record
 
 as_user = pytest.mark.skipif(

@@ -9,9 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageTotals
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import DIMENSIONS, Ledger
-from langchain_tokenopt.prices import RateCard
-from langchain_tokenopt.usage import Attribution, BudgetEvent, Saving, Usage, UsageTotals
+from langchain_tokenopt.pricing.rate_card import RateCard
 from tests.support.ledger_records import START, desk_calls, record
 
 CALLS = list(desk_calls(400, days=3))

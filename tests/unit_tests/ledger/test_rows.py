@@ -7,9 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import BudgetEvent, Saving
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.rows import from_line, key_of, name_of, to_line
-from langchain_tokenopt.usage import Attribution, BudgetEvent, Saving, Usage
 from tests.support.ledger_records import START, record
 
 

@@ -14,16 +14,11 @@ from uuid import UUID, uuid4
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
-from langchain_tokenopt.callbacks import TokenUsageCallbackHandler
-from langchain_tokenopt.errors import TokenOptWarning
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageSink, UsageTotals
 from langchain_tokenopt.ledger import Ledger, LedgerError
-from langchain_tokenopt.usage import (
-    Attribution,
-    BudgetEvent,
-    Saving,
-    UsageSink,
-    UsageTotals,
-)
+from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.ledger_records import START, desk_calls, record
 
 

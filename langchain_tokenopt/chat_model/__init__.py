@@ -1,0 +1,5 @@
+"""Stages around any chat model, which keeps its own class and all its methods."""
+
+from langchain_tokenopt.chat_model.optimize import Level, optimize, stages_of
+
+__all__ = ["Level", "optimize", "stages_of"]

@@ -1,0 +1,249 @@
+"""One call's way through the stages and back. Knows nothing of sync or async, nor of any stage.
+
+``model.py`` drives it: what may block is handed out as a :data:`Step` for the sync or async shell
+to perform, and pieces of the answer are fed to it as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from langchain_tokenopt.core.errors import StopStream
+from langchain_tokenopt.core.messages import as_chunk, as_message
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
+from langchain_tokenopt.stage import Again, Stage, StageCall
+
+Step = tuple[bool, Callable[[], Any], Callable[[], Awaitable[Any]] | None]
+"""Work for a stage: whether it blocks, what to do, and the same as a coroutine if there is one."""
+
+MAX_REPEATS = 5
+"""How often stages may ask the model again before the last answer stands."""
+
+
+class StageChain:
+    """One call's way through the stages and back; knows nothing of sync or async.
+
+    What may block is handed out as :data:`Step`, for the sync or async shell to perform. As a
+    context manager it tells the open stages when the call fails.
+
+    Args:
+        stages: In the order in which they open.
+        request: As the caller made it.
+        host_cache: The one of *stages* that acts even when the others only observe.
+    """
+
+    def __init__(
+        self, stages: tuple[Stage, ...], request: ModelRequest, host_cache: Stage | None = None
+    ) -> None:
+        self.request = request
+        self.run = request.run
+        self.answer: Answer | None = None
+        self.stopped = False
+        self.shown: list[ChatGenerationChunk] = []
+        self._stages = stages
+        self._host_cache = host_cache
+        self._next = 0
+        self._open: list[tuple[int, StageCall]] = []
+        self._watching: list[StageCall] = []
+        self._level = -1
+        self._held_info: dict[str, Any] = {}
+        self._repeats = 0
+
+    def __enter__(self) -> StageChain:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        while error is not None and self._open:
+            _, trip = self._open.pop()
+            trip.failed(error)
+
+    # Outward
+
+    def opening(self) -> Generator[Step, Any, None]:
+        """Open the stages that are not open yet, outermost first, until one has the answer."""
+        asked_model = self.request.model
+        while self._next < len(self._stages) and self.answer is None:
+            stage, position = self._stages[self._next], self._next
+            self._next += 1
+            request = self.request
+            observing = request.observe and stage is not self._host_cache
+            if request.observe and not observing:
+                request = replace(request, observe=False)
+            aopen = getattr(stage, "aopen", None)
+            trip: StageCall | None = yield (
+                stage.blocking,
+                partial(stage.open, request),
+                aopen and partial(aopen, request),
+            )
+            if trip is None:
+                continue
+            self._open.append((position, trip))
+            if not observing:
+                self.answer = trip.answer
+                if trip.request is not request:
+                    self.request = replace(trip.request, observe=self.request.observe)
+        self._watching = [t for _, t in self._open if type(t).chunk is not StageCall.chunk]
+        self._level = len(self._watching) - 1
+        if self.answer is None:
+            self.run.sent, self.run.sent_kwargs = self.request.messages, self.request.kwargs
+            if self.request.model is not asked_model:
+                self.run.sent_model = _model_name(self.request.model)
+
+    @property
+    def wants_stream(self) -> bool:
+        """Whether to stream the model although the caller does not: a stage may stop it."""
+        several = self.request.kwargs.get("n") or getattr(self.request.model, "n", None) or 1
+        return bool(self._watching) and not self.request.observe and several == 1
+
+    # Back: pieces of the answer
+
+    def feed(self, chunk: ChatGenerationChunk) -> list[ChatGenerationChunk]:
+        """Take a piece from the model through the stages; return what may be shown now."""
+        if not self._watching:
+            self.shown.append(chunk)
+            return [chunk]
+        message = cast("AIMessageChunk", chunk.message)
+        self.run.received.append(_text_of(message))
+        pieces = self._push([message], self._level)
+        if self.request.observe or (len(pieces) == 1 and pieces[0] is message):
+            self.shown.append(chunk)
+            return [chunk]
+        self._held_info.update(chunk.generation_info or {})
+        return self._show(pieces)
+
+    def rest(self) -> list[ChatGenerationChunk]:
+        """Return what the stages held back, at the end of the answer."""
+        pieces: list[AIMessageChunk] = []
+        while self._level >= 0:
+            level, self._level = self._level, self._level - 1
+            pieces += self._push(list(self._watching[level].finish()), level - 1)
+        if self.request.observe:
+            return []
+        if not pieces and (self._held_info or not self.shown):
+            pieces = [
+                AIMessageChunk(content="")
+            ]  # LangChain takes a stream of nothing for an error
+        return self._show(pieces)
+
+    def _push(self, pieces: list[AIMessageChunk], level: int) -> list[AIMessageChunk]:
+        """Pass *pieces* from the stage at *level* on to the outermost."""
+        for position in range(level, -1, -1):
+            trip, passed = self._watching[position], []
+            try:
+                for piece in pieces:
+                    for out in trip.chunk(piece):
+                        passed.append(out)  # noqa: PERF402  what came before StopStream counts
+            except StopStream:
+                passed += trip.finish()
+                self._level = position - 1
+                self.stopped = self.run.stopped = not self.request.observe
+            pieces = passed
+        return pieces
+
+    def _show(self, pieces: list[AIMessageChunk]) -> list[ChatGenerationChunk]:
+        chunks = [ChatGenerationChunk(message=piece) for piece in pieces]
+        if chunks and self._held_info:
+            chunks[-1].generation_info, self._held_info = self._held_info, {}
+        self.shown += chunks
+        return chunks
+
+    # Back: the whole answer
+
+    def whole(self, result: ChatResult) -> Answer:
+        """Take an answer that came in one piece through the stages."""
+        answer = self.answer or Answer(result, storable=not is_truncated(result))
+        if not self._watching or len(result.generations) != 1:
+            return answer
+        (generation,) = result.generations
+        piece = as_chunk(cast("AIMessage", generation.message))
+        shown = self.feed(
+            ChatGenerationChunk(message=piece, generation_info=generation.generation_info)
+        )
+        shown += self.rest()
+        if self.request.observe or (len(shown) == 1 and shown[0].message is piece):
+            return answer
+        changed = self.shown_answer()
+        return changed.override(
+            result=ChatResult(generations=changed.result.generations, llm_output=result.llm_output)
+        )
+
+    def shown_answer(self) -> Answer:
+        """Put together what was shown."""
+        if self.answer is not None and not self._watching:
+            return self.answer
+        first, *others = self.shown
+        merged = first + others if others else first
+        message = as_message(cast("AIMessageChunk", merged.message))
+        generation = ChatGeneration(message=message, generation_info=merged.generation_info)
+        result = ChatResult(generations=[generation])
+        storable = self.answer is None or self.answer.storable
+        return (self.answer or Answer(result)).override(
+            result=result,
+            complete=not self.stopped,
+            storable=storable and not self.stopped and not is_truncated(result),
+        )
+
+    @property
+    def wants_answer(self) -> bool:
+        """Whether any open stage looks at the whole answer."""
+        return any(type(trip).close is not StageCall.close for _, trip in self._open)
+
+    def closing(self, answer: Answer, repeatable: bool) -> Generator[Step, Any, Answer | None]:
+        """Close the stages, innermost first; ``None`` when the model is to be asked again."""
+        while self._open:
+            position, trip = self._open.pop()
+            blocking = self._stages[position].blocking
+            outcome: Answer | Again = yield blocking, partial(trip.close, answer), None
+            if not isinstance(outcome, Again):
+                answer = answer if self.request.observe else outcome
+            elif repeatable and not self.request.observe and self._repeats < MAX_REPEATS:
+                self._open.append((position, trip))
+                self._repeat_from(position, outcome.request, answer)
+                return None
+        return answer
+
+    def _repeat_from(self, position: int, request: ModelRequest, answer: Answer) -> None:
+        """Charge this attempt, and make ready to open the stages behind *position* once more."""
+        self.run.earlier = (self.run.earlier or Usage()) + usage_of(answer, self.request)
+        self.run.received.clear()
+        self.run.stopped = self.stopped = False
+        self.request, self.answer = request, None
+        self.shown, self._held_info = [], {}
+        self._next = position + 1
+        self._repeats += 1
+
+
+def _text_of(message: AIMessageChunk) -> str:
+    """Everything in a piece that the provider bills as output."""
+    calls = "".join(
+        f"{call['name'] or ''}{call['args'] or ''}" for call in message.tool_call_chunks
+    )
+    return f"{message.text}{calls}"
+
+
+def _model_name(model: BaseChatModel) -> str | None:
+    name: str | None = getattr(model, "model_name", None) or getattr(model, "model", None)
+    return name
+
+
+_TRUNCATED = {
+    "length", "max_tokens", "MAX_TOKENS", "content_filter", "refusal", "SAFETY", "model_length"
+}  # fmt: skip
+"""``finish_reason`` or ``stop_reason`` of half answers: OpenAI, Anthropic, Gemini, Mistral."""
+
+
+def is_truncated(result: ChatResult) -> bool:
+    """Whether the provider says that the answer is cut or refused."""
+    for generation in result.generations:
+        said = {**generation.message.response_metadata, **(generation.generation_info or {})}
+        if {said.get("finish_reason"), said.get("stop_reason")} & _TRUNCATED:
+            return True
+    return False

@@ -1,0 +1,76 @@
+"""On whose account a call goes, read from the metadata of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["Attribution", "attribution_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """On whose account a call goes."""
+
+    agent: str = "default"
+    node: str | None = None
+    """Path of LangGraph nodes, outermost first, joined by ``/``."""
+    tool: str | None = None
+    """The tool inside which the call was made."""
+    user: str | None = None
+    thread: str | None = None
+    purpose: str | None = None
+    """LangChain's ``lc_source``: which middleware made the call for its own ends."""
+    organization: str | None = None
+    """The user's organization, or tenant."""
+
+
+NOBODY: Final = Attribution()
+"""Of a call of which nothing is known."""
+
+
+def attribution_of(
+    metadata: Mapping[str, Any],
+    *,
+    fallback_agent: str | None = None,
+    fallback_user: str | None = None,
+    fallback_organization: str | None = None,
+    tool: str | None = None,
+) -> Attribution:
+    """Read from a run's metadata who made the call.
+
+    The agent is the first of: ``tokenopt_agent`` in the metadata (set it with
+    ``add_node(..., metadata={"tokenopt_agent": "news"})``), the name of the ``create_agent`` agent
+    (``lc_agent_name``), the outermost LangGraph node, *fallback_agent*, ``"default"``.
+    ``langgraph_node`` alone is no agent: inside agents it reads "model" or "tools". The user is
+    ``user_id``, the organization ``organization_id``, ``org_id`` or ``tenant_id``.
+
+    Example:
+        >>> made_by = attribution_of({"langgraph_checkpoint_ns": "docs:4f1a|model:77b0"})
+        >>> made_by.agent, made_by.node
+        ('docs', 'docs/model')
+    """
+    get = metadata.get
+    namespace, node, outermost = get("langgraph_checkpoint_ns"), None, None
+    if namespace:
+        path = [part.partition(":")[0] for part in namespace.split("|")]
+        node, outermost = "/".join(path), path[0]
+    agent = get("tokenopt_agent") or get("lc_agent_name") or outermost or fallback_agent
+    user, thread = get("user_id", fallback_user), get("thread_id")
+    organization = fallback_organization
+    for key in _ORGANIZATION_KEYS:
+        organization = get(key, organization)
+    return Attribution(
+        agent=str(agent or "default"),
+        node=node,
+        tool=tool,
+        user=None if user is None else str(user),
+        thread=None if thread is None else str(thread),
+        purpose=get("lc_source"),
+        organization=None if organization is None else str(organization),
+    )
+
+
+_ORGANIZATION_KEYS = ("tenant_id", "org_id", "organization_id")
+"""Of several, the last counts."""

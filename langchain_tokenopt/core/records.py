@@ -1,0 +1,261 @@
+"""What is recorded about a call, a saving or a budget, and the protocol of who receives it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Literal, Protocol, runtime_checkable
+from uuid import UUID, uuid4
+
+from langchain_tokenopt.core.attribution import NOBODY, Attribution
+from langchain_tokenopt.core.usage import Usage
+
+__all__ = ["BudgetEvent", "CallRecord", "Saving", "UsageEvent", "UsageSink", "UsageTotals"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """What one stage did to one call: tokens before, tokens after, tokens it spent itself.
+
+    It can be negative, and is shown as such.
+    """
+
+    stage: str
+    """Name of the stage, for instance ``PromptCompressor``."""
+    tokens_before: int
+    tokens_after: int
+    side: Literal["input", "output"] = "input"
+    """Which side of the bill shrank; it decides the rate that prices the saving."""
+    spent_tokens: int = 0
+    """Tokens the stage itself paid for, for instance by asking a model."""
+    saved_nano_usd: int | None = None
+    """Money saved; ``None`` where no price is known."""
+    exact: bool = True
+    """False when a count is an estimate."""
+    observed: bool = False
+    """True when the stage only watched: this would have been saved."""
+    run_id: UUID | None = None
+    agent: str = "default"
+    model: str | None = None
+    at: datetime | None = None
+    id: UUID = field(default_factory=uuid4)
+
+    @property
+    def saved_tokens(self) -> int:
+        """Tokens before, minus after, minus what the stage spent."""
+        return self.tokens_before - self.tokens_after - self.spent_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetEvent:
+    """Something a budget did: refused, degraded, moved tokens, crossed a threshold."""
+
+    kind: Literal["denied", "degraded", "rebalanced", "alert"]
+    budget: str
+    """Name of the budget or plan."""
+    agent: str
+    spent_tokens: int
+    held_tokens: int
+    limit_tokens: int
+    detail: str = ""
+    """Which rung, threshold or agents; a short phrase without any content of prompts."""
+    run: str | None = None
+    run_id: UUID | None = None
+    thread: str | None = None
+    at: datetime | None = None
+    id: UUID = field(default_factory=uuid4)
+
+
+Status = Literal["ok", "failed", "abandoned", "refused"]
+"""``refused``: a budget has stopped the call before it was sent, so that nothing was billed."""
+
+
+Source = Literal["reported", "estimated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One model call, as billed.
+
+    A call that was answered from a response cache has ``cached=True``: its ``usage`` is what the
+    answer once cost, nothing of it was spent again, and it counts as saved.
+    """
+
+    run_id: UUID
+    model: str | None
+    """The model that was asked for; the response's own name where nothing was asked for."""
+    provider: str | None
+    usage: Usage
+    started_at: datetime
+    """In UTC."""
+    duration_seconds: float
+    cost_nano_usd: int | None
+    """What it cost in billionths of a US dollar; ``None`` when the model has no known price."""
+    source: Source = "reported"
+    """Whether the provider counted the tokens or we did."""
+    status: Status = "ok"
+    cached: bool = False
+    attribution: Attribution = NOBODY
+    run: str | None = None
+    """Id of the outermost run that this call belongs to."""
+    saved_nano_usd: int | None = 0
+    """What a cache hit would have cost; 0 for a billed call."""
+    first_chunk_seconds: float | None = None
+    response_model: str | None = None
+    """The model that the provider says has answered."""
+    service_tier: str | None = None
+    stages: tuple[str, ...] = ()
+    """Names of the stages that acted on this call, in order."""
+    savings: tuple[Saving, ...] = ()
+    flaws: tuple[str, ...] = ()
+    """What cannot be true about the reported usage. The numbers are kept as they came."""
+    rates_version: str | None = None
+    """Which rate card priced it."""
+
+    @property
+    def agent(self) -> str:
+        """The agent that made the call."""
+        return self.attribution.agent
+
+    @property
+    def spent_tokens(self) -> int:
+        """Input plus output tokens that were really billed."""
+        return 0 if self.cached else self.usage.total_tokens
+
+    @property
+    def saved_tokens(self) -> int:
+        """Tokens that the cache and the stages avoided."""
+        avoided = self.usage.total_tokens if self.cached else 0
+        return avoided + sum(s.saved_tokens for s in self.savings if not s.observed)
+
+
+UsageEvent = CallRecord | Saving | BudgetEvent
+
+
+@runtime_checkable
+class UsageSink(Protocol):
+    """Hears of every event: the ledger, alerts, a forecaster, your own metrics."""
+
+    def record(self, event: UsageEvent) -> None:
+        """Take note of *event*. Called inline: be quick, and expect several threads."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotals:
+    """Sums over calls.
+
+    ``calls`` counts all of them; token and cost fields hold only what was really billed; the saved
+    fields hold what cache hits and stages avoided. Percentiles are ``None`` without data.
+    """
+
+    calls: int = 0
+    cached_calls: int = 0
+    estimated_calls: int = 0
+    """Billed calls whose tokens we had to count ourselves."""
+    failed_calls: int = 0
+    unpriced_calls: int = 0
+    """Billed calls without a known price: ``cost_nano_usd`` does not contain them."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano_usd: int = 0
+    saved_tokens: int = 0
+    saved_nano_usd: int = 0
+    duration_p50_seconds: float | None = None
+    duration_p95_seconds: float | None = None
+    first_chunk_p50_seconds: float | None = None
+    first_chunk_p95_seconds: float | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Billed input plus output tokens."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def billed_calls(self) -> int:
+        """Calls that a cache did not answer."""
+        return self.calls - self.cached_calls
+
+    @classmethod
+    def of(cls, records: Iterable[CallRecord]) -> UsageTotals:
+        """Add up *records*.
+
+        Example:
+            >>> UsageTotals.of([]).total_tokens
+            0
+        """
+        counts = dict.fromkeys(_COUNTS, 0)
+        durations: list[float] = []
+        first_chunks: list[float] = []
+        for record in records:
+            _add(counts, record)
+            if not record.cached and record.status == "ok":
+                durations.append(record.duration_seconds)
+                if record.first_chunk_seconds is not None:
+                    first_chunks.append(record.first_chunk_seconds)
+        return cls(
+            **counts,
+            duration_p50_seconds=percentile(durations, 0.50),
+            duration_p95_seconds=percentile(durations, 0.95),
+            first_chunk_p50_seconds=percentile(first_chunks, 0.50),
+            first_chunk_p95_seconds=percentile(first_chunks, 0.95),
+        )
+
+    def __add__(self, other: UsageTotals) -> UsageTotals:
+        """Sum the counts; percentiles cannot be added and become those of *other*."""
+        return UsageTotals(
+            **{name: getattr(self, name) + getattr(other, name) for name in _COUNTS},
+            duration_p50_seconds=other.duration_p50_seconds,
+            duration_p95_seconds=other.duration_p95_seconds,
+            first_chunk_p50_seconds=other.first_chunk_p50_seconds,
+            first_chunk_p95_seconds=other.first_chunk_p95_seconds,
+        )
+
+
+_COUNTS = tuple(f.name for f in fields(UsageTotals) if not f.name.endswith("_seconds"))
+
+
+def _add(counts: dict[str, int], record: CallRecord) -> None:
+    """Add one record to the running counts."""
+    counts["calls"] += 1
+    counts["saved_tokens"] += record.saved_tokens
+    counts["saved_nano_usd"] += record.saved_nano_usd or 0
+    for saving in record.savings:
+        if not saving.observed:
+            counts["saved_nano_usd"] += saving.saved_nano_usd or 0
+    if record.cached:
+        counts["cached_calls"] += 1
+        return
+    usage = record.usage
+    counts["estimated_calls"] += record.source == "estimated"
+    counts["failed_calls"] += record.status == "failed"
+    counts["input_tokens"] += usage.input_tokens
+    counts["output_tokens"] += usage.output_tokens
+    counts["cache_read_tokens"] += usage.cache_read_tokens
+    counts["cache_write_tokens"] += usage.cache_write_tokens
+    counts["reasoning_tokens"] += usage.reasoning_tokens
+    if record.cost_nano_usd is None:
+        counts["unpriced_calls"] += 1
+    else:
+        counts["cost_nano_usd"] += record.cost_nano_usd
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Return the nearest-rank percentile of *values*; ``None`` without values.
+
+    Args:
+        values: In any order.
+        share: From 0 (smallest) to 1 (largest).
+
+    Example:
+        >>> percentile([3.0, 1.0, 2.0], 0.5)
+        2.0
+    """
+    if not values:
+        return None
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]

@@ -1,0 +1,144 @@
+"""What the seam publishes about a run while it lasts, and who listens."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+from langchain_tokenopt.core.records import Saving
+from langchain_tokenopt.core.usage import Usage
+
+__all__ = [
+    "CacheHit",
+    "StagedRun",
+    "hear_refusals",
+    "publish_run",
+    "published_run",
+    "register_tracker",
+    "tell_refused",
+    "withdraw_run",
+]
+
+
+class CacheHit(dict[str, Any]):
+    """``generation_info`` of an answer that came from a cache.
+
+    It equals the plain dict it was made from, so a cache that marks its hits with it stays equal to
+    what was stored, and usage tracking still recognises the hit. Assign it to a generation that
+    exists: pydantic makes a plain dict of what it is given at construction.
+    """
+
+
+@dataclass(slots=True, kw_only=True)
+class StagedRun:
+    """What the seam publishes about one run: what was really sent, who acted, who answered.
+
+    Callbacks are told the caller's original messages; the provider bills those in ``sent``.
+    """
+
+    run_id: UUID
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    sent: Sequence[BaseMessage] | None = None
+    """The messages that went to the model; ``None`` until it was asked."""
+    sent_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """The keyword arguments that went with them: tools, limits, response format."""
+    sent_model: str | None = None
+    """The model that was asked, where a stage chose another one than the caller."""
+    stages: list[str] = field(default_factory=list)
+    """Names of the stages that acted, in order."""
+    savings: list[Saving] = field(default_factory=list)
+    answered_by: str | None = None
+    """Name of the cache or stage that answered instead of the model."""
+    saved_usage: Usage | None = None
+    """What the answer of a cache once cost."""
+    received: list[str] = field(default_factory=list)
+    """Text that the model sent, before any stage cut it; only for streamed calls."""
+    stopped: bool = False
+    """True when a stage stopped the model: the provider will not report any usage."""
+    closed: bool = False
+    """True when the model's stream was closed: its provider can notice and stop writing."""
+    refused: bool = False
+    """True when a stage has refused the call: nothing was sent."""
+    earlier: Usage | None = None
+    """Usage of earlier attempts of the same run, when a stage asked the model again."""
+
+
+_MOST_PUBLISHED = 10_000
+"""A run that another handler refuses at its start is never ended: the oldest are dropped."""
+
+
+_published: dict[int, StagedRun] = {}
+"""By the integer of the run id, whose hash costs a tenth of the id's own."""
+
+
+def publish_run(run: StagedRun) -> None:
+    """Make *run* known by its id, until :func:`withdraw_run`."""
+    _published[run.run_id.int] = run
+    if len(_published) > _MOST_PUBLISHED:
+        _published.pop(next(iter(_published)), None)
+
+
+class _HearsRefusals(Protocol):
+    def on_refused(self, run_id: UUID) -> None: ...
+
+
+_refusal_listeners: weakref.WeakSet[_HearsRefusals] = weakref.WeakSet()
+
+
+_refusal_lock = threading.Lock()
+
+
+def hear_refusals(listener: _HearsRefusals) -> None:
+    """Have *listener* told of runs that are refused at their start, as long as it lives.
+
+    LangChain tells nobody of the end of a run whose start a handler has refused, and the handlers
+    before that one wait for it.
+    """
+    with _refusal_lock:
+        _refusal_listeners.add(listener)
+
+
+def tell_refused(run_id: UUID) -> None:
+    """Tell all who listen that this run has been refused: nothing was sent, nothing will follow."""
+    with _refusal_lock:
+        listeners = list(_refusal_listeners)
+    for listener in listeners:
+        listener.on_refused(run_id)
+
+
+TRACKER: ContextVar[Any] = ContextVar("langchain_tokenopt_tracker", default=None)
+"""The handler that ``track_usage`` adds to every run here."""
+
+
+@cache
+def register_tracker() -> None:
+    """Have LangChain add :data:`TRACKER` to every run; once in a process.
+
+    Not at import: the module that registers hooks brings langsmith with it, a quarter of a second
+    that LangChain itself puts off until the first call. Handlers hear of a run in the order in
+    which their hooks were registered; a handler that refuses runs registers its own after this one,
+    so that the tracker has heard of them. (In async code LangChain would also leave the coroutines
+    of handlers behind the refusing one unawaited.)
+    """
+    from langchain_core.tracers.context import register_configure_hook
+
+    register_configure_hook(TRACKER, inheritable=True)
+
+
+def withdraw_run(run_id: UUID) -> None:
+    """Forget a run that has ended."""
+    _published.pop(run_id.int, None)
+
+
+def published_run(run_id: UUID) -> StagedRun | None:
+    """Return what the seam has published about *run_id*, if it is a staged run in flight."""
+    return _published.get(run_id.int) if _published else None

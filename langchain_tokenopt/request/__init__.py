@@ -1,0 +1,1 @@
+"""What one request of a chat model is, and what came back for it."""

@@ -1,0 +1,122 @@
+"""One call of a chat model, before it is sent, and what came back for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.load import dumps
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import BaseModel
+
+from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import counter_for
+
+__all__ = ["Answer", "ModelRequest", "usage_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call of a chat model, before it is sent."""
+
+    model: BaseChatModel
+    """The model without stages. A routing stage may put another one here."""
+    messages: list[BaseMessage]
+    """Never changed in place: use :meth:`override`."""
+    stop: list[str] | None
+    kwargs: Mapping[str, Any]
+    """What was bound or passed: ``tools``, ``response_format``, ``max_tokens``..."""
+    run: StagedRun
+    """Who calls (``metadata``, ``tags``, ``run_id``), and where stages leave their savings."""
+    streaming: bool = False
+    """True when the caller reads the answer while it is written."""
+    observe: bool = False
+    """True when stages may look and record but nothing they do will be used."""
+    fingerprint: str = ""
+    """Names the other stages and their settings: answers given under them are not each other's."""
+
+    def override(self, **changes: Any) -> ModelRequest:
+        """Return a copy with *changes*, as ``langchain.agents`` requests do."""
+        return replace(self, **changes)
+
+    def cache_key(self) -> tuple[str, str]:
+        """Return the ``(prompt, llm_string)`` under which a LangChain cache keeps the answer.
+
+        It is what langchain-core itself would use, with three mends: what earlier answers carry as
+        ids, usage and response metadata does not count (a cache hit would change it); a schema
+        class counts by its schema, not by its name; the settings of other stages are part of
+        ``llm_string``.
+        """
+        kwargs = {name: _schema_or_self(value) for name, value in self.kwargs.items()}
+        llm_string = self.model._get_llm_string(stop=self.stop, **kwargs)
+        if self.fingerprint:
+            llm_string += f"---{self.fingerprint}"
+        return dumps([_without_noise(message) for message in self.messages]), llm_string
+
+    @property
+    def tools(self) -> Sequence[Any]:
+        """The tools that the model is shown, in the provider's format."""
+        return self.kwargs.get("tools") or ()
+
+
+def _without_noise(message: BaseMessage) -> BaseMessage:
+    """Drop what differs between an answer and its repetition from a cache."""
+    noise: dict[str, Any] = {"id": None}
+    if isinstance(message, AIMessage):
+        noise |= {"usage_metadata": None, "response_metadata": {}}
+    return message.model_copy(update=noise)
+
+
+def _schema_or_self(value: Any) -> Any:
+    """Put a schema in the place of a class, whose representation tells only its name."""
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return value.model_json_schema()
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for a request, or what a stage says in the model's place."""
+
+    result: ChatResult
+    storable: bool = True
+    """False for answers that were cut, degraded or made up: caches must not keep them."""
+    from_cache: bool = False
+    complete: bool = True
+    """False when a stage stopped the model."""
+
+    @property
+    def message(self) -> AIMessage:
+        """The first generation's message."""
+        message = self.result.generations[0].message
+        assert isinstance(message, AIMessage)
+        return message
+
+    @classmethod
+    def of(cls, message: AIMessage, *, storable: bool = True, from_cache: bool = False) -> Answer:
+        """Make an answer of one message.
+
+        Example:
+            >>> Answer.of(AIMessage("42")).message.content
+            '42'
+        """
+        result = ChatResult(generations=[ChatGeneration(message=message)])
+        return cls(result, storable=storable, from_cache=from_cache)
+
+    def override(self, **changes: Any) -> Answer:
+        """Return a copy with *changes*."""
+        return replace(self, **changes)
+
+
+def usage_of(answer: Answer, request: ModelRequest) -> Usage:
+    """Return what *answer* was billed, counted by ourselves where the provider did not say."""
+    reported = answer.message.usage_metadata
+    if reported and "input_tokens" in reported:
+        return Usage.from_metadata(reported)
+    sent = count_messages(request.messages, request.tools, model=request.model)
+    return Usage(sent.tokens, counter_for(request.model).count(answer.message.text).tokens)

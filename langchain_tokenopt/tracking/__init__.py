@@ -1,0 +1,1 @@
+"""From LangChain's callbacks to records of what was billed."""

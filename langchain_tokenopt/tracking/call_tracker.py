@@ -1,0 +1,392 @@
+"""One model call between its start and its record: what was used, who answered, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import perf_counter, time
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
+
+from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.records import CallRecord, Saving, Source, Status
+from langchain_tokenopt.core.runs import StagedRun, published_run
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.calibration import calibrate
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.pricing.rate_card import RateCard
+from langchain_tokenopt.pricing.rates import Rates
+from langchain_tokenopt.tracking.provider_usage import (
+    is_marked_hit,
+    reported_usage,
+    response_metadata_of,
+    without_repetition,
+    written,
+)
+
+__all__ = ["NO_ANCESTRY", "Ancestry", "CallInFlight"]
+
+_ORDINARY_TIERS = (None, "", "auto", "default", "standard")
+_EMPTY: Mapping[str, Any] = {}
+
+
+class Ancestry(NamedTuple):
+    """The runs above a call, as far as they matter."""
+
+    root: UUID | None = None
+    """The outermost run."""
+    tool: str | None = None
+    """The nearest tool."""
+    chain: str | None = None
+    """The nearest chain or graph that somebody gave a name."""
+
+
+NO_ANCESTRY = Ancestry()
+
+
+class CallInFlight:
+    """What is known about a call so far.
+
+    A call lives through three steps: it is made when the model is asked, *settled* when the answer
+    (or the failure) is in, and turned into a *record* when somebody wants to know.
+    """
+
+    __slots__ = (
+        "_ancestry",
+        "_answer",
+        "_cached",
+        "_deltas",
+        "_duration",
+        "_first_chunk_at",
+        "_messages",
+        "_metadata",
+        "_params",
+        "_pieces",
+        "_prompt",
+        "_response_model",
+        "_service_tier",
+        "_source",
+        "_staged",
+        "_started_at",
+        "_started_clock",
+        "_status",
+        "_unread",
+        "_usage",
+        "run_id",
+    )
+
+    def __init__(
+        self,
+        run_id: UUID,
+        metadata: Mapping[str, Any] | None,
+        params: Mapping[str, Any] | None,
+        messages: list[BaseMessage] | None,
+        prompt: str | None,
+        ancestry: Ancestry,
+    ) -> None:
+        self.run_id = run_id
+        self._metadata = metadata or _EMPTY
+        self._params = params or _EMPTY
+        self._messages = messages
+        self._prompt = prompt
+        self._ancestry = ancestry
+        self._pieces: list[Any] | None = None
+        self._deltas: list[str] | None = None
+        self._unread: LLMResult | None = None
+        self._answer: BaseMessage | None = None
+        self._response_model: str | None = None
+        self._first_chunk_at: float | None = None
+        self._staged = published_run(run_id)
+        self._started_at = time()
+        self._started_clock = perf_counter()
+
+    def hear(self, piece: Any) -> None:
+        """Take note of a piece of the answer: a message chunk, its content, or a string."""
+        if self._pieces is None:
+            self._pieces = []
+            self._first_chunk_at = self._first_chunk_at or perf_counter()
+        self._pieces.append(piece)
+
+    def hear_delta(self, text: str) -> None:
+        """Take note of a piece told in the event protocol; some models tell it both ways."""
+        if self._deltas is None:
+            self._deltas = []
+            self._first_chunk_at = self._first_chunk_at or perf_counter()
+        self._deltas.append(text)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a piece of the answer has come."""
+        return self._first_chunk_at is not None
+
+    @property
+    def _model(self) -> str | None:
+        """The model that was asked, by the best name known."""
+        asked = self._metadata.get("ls_model_name") or self._params.get("model")
+        return asked or self._params.get("model_name") or self._response_model
+
+    # What was used
+
+    def settle(self, response: LLMResult) -> None:
+        """End a finished call.
+
+        An answer that reports its usage is read when somebody asks for the record: between two
+        model calls every microsecond counts. Only the answer waits; the prompt is let go.
+        """
+        self._end("ok")
+        if self._staged is not None and self._staged.refused:  # answered in the model's place
+            self.settle_refused()
+            return
+        answer = _answer_with_usage(response)
+        if answer is None or self._pieces is not None:
+            self._read(response)
+            return
+        self._unread, self._answer = response, answer
+        if self._metadata.get("ls_provider") == "openai":  # no estimate that could learn from it
+            self._messages = None
+
+    def _read(self, response: LLMResult) -> None:
+        """Read the usage of a finished call, or count it."""
+        self._unread = None
+        generations = self._read_names(response)
+        self._cached = self._is_cache_hit(generations)
+        reported = reported_usage(response, generations)
+        if reported is None:
+            self._estimate(generations)
+        else:
+            self._source: Source = "reported"
+            self._usage = reported
+            if self._pieces is not None:
+                chunks = [piece for piece in self._pieces if isinstance(piece, AIMessage)]
+                self._usage = without_repetition(reported, chunks, self._count)
+            if not self._cached:
+                self._calibrate(reported)
+        self._forget_content()
+
+    def settle_refused(self) -> None:
+        """End a call that was never sent: nothing is billed for it."""
+        self._end("refused")
+        self._cached, self._source, self._usage = False, "reported", Usage()
+        self._service_tier: str | None = None
+        self._forget_content()
+
+    def settle_partial(self, response: LLMResult | None, status: Status) -> None:
+        """Count what a broken call used: its input, and the pieces that arrived.
+
+        A call that failed before anything arrived was refused (or never got through) and is not
+        charged; one that the caller gave up was under way.
+        """
+        self._end(status)
+        generations = self._read_names(response)
+        self._cached, self._source, self._usage = False, "reported", Usage()
+        received = self._received(generations)
+        if received or self.has_begun or status == "abandoned":
+            self._estimate(generations)
+            reported = reported_usage(response, generations) if response else None
+            if reported is not None:  # Anthropic reports the input with the first chunk
+                self._usage = replace(
+                    reported,
+                    input_tokens=reported.input_tokens or self._usage.input_tokens,
+                    output_tokens=max(reported.output_tokens, self._usage.output_tokens),
+                )
+        self._forget_content()
+
+    def _end(self, status: Status) -> None:
+        self._duration = perf_counter() - self._started_clock
+        self._status: Status = status
+        if self._staged is None:  # the seam may have announced the run after we heard of it
+            self._staged = published_run(self.run_id)
+
+    def _read_names(self, response: LLMResult | None) -> Sequence[Generation]:
+        """Read who answered, and return the answers."""
+        prompts = response.generations if response is not None else ()
+        generations: Sequence[Generation] = (
+            prompts[0] if len(prompts) == 1 else [g for of_prompt in prompts for g in of_prompt]
+        )
+        answer = self._answer
+        if answer is not None and getattr(generations[0], "message", None) is not answer:
+            # LangChain's in-memory cache keeps this very generation, and a hit since then has put
+            # another message into it.
+            generations = [ChatGeneration(message=answer)]
+        said = response_metadata_of(response, generations)
+        self._response_model = said.get("model_name") or said.get("model")
+        tier = said.get("service_tier")
+        self._service_tier = None if tier in _ORDINARY_TIERS else tier
+        return generations
+
+    def _forget_content(self) -> None:
+        """Keep no prompts and answers alive for the sake of a record that has none."""
+        self._messages = self._prompt = self._pieces = self._deltas = self._answer = None
+        self._params = _EMPTY if self._metadata.get("ls_model_name") else self._params
+
+    def _received(self, generations: Sequence[Generation]) -> str:
+        """Everything the model wrote, as far as it is known."""
+        if self._staged is not None and self._staged.received:
+            return "".join(self._staged.received)
+        if generations:
+            return "".join(written(getattr(g, "message", g.text)) for g in generations)
+        return "".join(map(written, self._pieces or self._deltas or ()))
+
+    def _estimate(self, generations: Sequence[Generation]) -> None:
+        """Count the request as it was sent, and the answer."""
+        self._source = "estimated"
+        messages, tools = self._messages, self._params.get("tools")
+        if self._staged is not None and self._staged.sent is not None:
+            messages, tools = list(self._staged.sent), self._staged.sent_kwargs.get("tools")
+        if messages is None:
+            sent = self._count(self._prompt or "")
+        else:
+            sent = count_messages(messages, tools, self._model or "").tokens
+        self._usage = Usage(sent, self._count(self._received(generations)))
+
+    def _count(self, text: str) -> int:
+        return counter_for(self._model or "").count(text).tokens
+
+    def _is_cache_hit(self, generations: Sequence[Generation]) -> bool:
+        """Whether a response cache answered, by the seam's word or by the marks of a hit."""
+        if self._staged is not None:
+            return self._staged.answered_by is not None
+        if self._pieces is not None or not generations:
+            return False
+        return is_marked_hit(generations[0], self.run_id)
+
+    def _calibrate(self, reported: Usage) -> None:
+        """Compare our count of the request with the provider's, if we can only estimate it."""
+        model, messages = self._model or "", self._messages
+        if self._staged is not None or messages is None or reported.input_tokens <= 0:
+            return
+        if _calibrated.get(model, 0) >= _CALIBRATION_CALLS:
+            return
+        if sum(len(str(message.content)) for message in messages) > _CALIBRATION_CHARS:
+            return
+        _calibrated[model] = _calibrated.get(model, 0) + 1
+        counted = count_messages(messages, self._params.get("tools"), model)
+        if not counted.exact:
+            calibrate(model, counted.tokens, reported.input_tokens)
+
+    # The record
+
+    def record(
+        self, rate_card: RateCard, user: str | None, organization: str | None = None
+    ) -> CallRecord:
+        """Price the call and put it on somebody's account."""
+        if self._unread is not None:
+            self._read(self._unread)
+        root, tool, chain = self._ancestry
+        attribution = attribution_of(
+            self._metadata,
+            fallback_agent=chain,
+            fallback_user=user,
+            fallback_organization=organization,
+            tool=tool,
+        )
+        provider, model, usage = self._metadata.get("ls_provider"), self._model, self._usage
+        stages: tuple[str, ...] = ()
+        savings: tuple[Saving, ...] = ()
+        staged = self._staged
+        if staged is not None:
+            model = staged.sent_model or model
+            if staged.earlier is not None:
+                usage += staged.earlier
+            if self._cached and staged.saved_usage is not None:
+                usage = staged.saved_usage
+        started_at = datetime.fromtimestamp(self._started_at, UTC)
+        rates = self._rates(rate_card, provider, model, started_at)
+        cost = None if rates is None else rates.cost(usage)
+        if staged is not None:
+            stages = tuple(staged.stages)
+            savings = self._priced_savings(staged, rates, attribution.agent, model, started_at)
+        return CallRecord(
+            run_id=self.run_id,
+            model=model,
+            provider=provider,
+            usage=usage,
+            started_at=started_at,
+            duration_seconds=self._duration,
+            cost_nano_usd=0 if self._is_free(usage) else cost,
+            source=self._source,
+            status=self._status,
+            cached=self._cached,
+            attribution=attribution,
+            run=str(root or self.run_id),
+            saved_nano_usd=cost if self._cached else 0,
+            first_chunk_seconds=None
+            if self._first_chunk_at is None
+            else self._first_chunk_at - self._started_clock,
+            response_model=self._response_model,
+            service_tier=self._service_tier,
+            stages=stages,
+            savings=savings,
+            flaws=usage.flaws(),
+            rates_version=None if rates is None else rate_card.version,
+        )
+
+    def _is_free(self, usage: Usage) -> bool:
+        """Whether nothing was spent, whatever the model's prices."""
+        return self._cached or (self._status == "refused" and not usage.total_tokens)
+
+    def _rates(
+        self, rate_card: RateCard, provider: str | None, model: str | None, at: datetime
+    ) -> Rates | None:
+        """Price by the name that answered, else by the name that was asked for."""
+        tier = self._service_tier
+        rates = None
+        if self._response_model:
+            rates = rate_card.rates(self._response_model, provider, at, tier)
+        if rates is None and model and model != self._response_model:
+            rates = rate_card.rates(model, provider, at, tier)
+        return rates
+
+    def _priced_savings(
+        self,
+        staged: StagedRun,
+        rates: Rates | None,
+        agent: str,
+        model: str | None,
+        at: datetime,
+    ) -> tuple[Saving, ...]:
+        """Complete the savings of the stages with what only the end of the call knows."""
+        return tuple(
+            replace(
+                saving,
+                run_id=saving.run_id or self.run_id,
+                agent=agent,
+                model=saving.model or model,
+                at=saving.at or at,
+                saved_nano_usd=_value(saving, rates)
+                if saving.saved_nano_usd is None
+                else saving.saved_nano_usd,
+            )
+            for saving in staged.savings
+        )
+
+
+def _answer_with_usage(response: LLMResult) -> BaseMessage | None:
+    """Return the only answer, if it says what it cost."""
+    if len(response.generations) == 1 and len(response.generations[0]) == 1:
+        message: BaseMessage | None = getattr(response.generations[0][0], "message", None)
+        usage: Mapping[str, Any] = getattr(message, "usage_metadata", None) or _EMPTY
+        if "input_tokens" in usage:
+            return message
+    return None
+
+
+def _value(saving: Saving, rates: Rates | None) -> int | None:
+    """What the saved tokens would have cost at the plain rate of their side."""
+    if rates is None:
+        return None
+    tokens = abs(saving.saved_tokens)
+    usage = Usage(tokens, 0) if saving.side == "input" else Usage(0, tokens)
+    return rates.cost(usage) * (1 if saving.saved_tokens >= 0 else -1)
+
+
+_CALIBRATION_CALLS = 8
+"""Calls per model that teach the estimate for a tokenizer that is not public."""
+_CALIBRATION_CHARS = 20_000
+"""Longer requests are not counted a second time for its sake: that would take milliseconds."""
+_calibrated: dict[str, int] = {}

@@ -1,0 +1,457 @@
+"""Turn LangChain runs into ``CallRecord``s: who spent what, to the token.
+
+LangChain tells a callback handler about every run. This one remembers, for the runs in flight,
+which tool or chain stands above which call, reads the usage that the provider reported when a call
+ends, and counts by itself, flagged as estimated, where nothing was reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Literal
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+
+from langchain_tokenopt.core.errors import BudgetExceededError, StopStream, TokenOptWarning
+from langchain_tokenopt.core.records import CallRecord, UsageEvent, UsageSink, UsageTotals
+from langchain_tokenopt.core.runs import TRACKER, hear_refusals, register_tracker
+from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
+from langchain_tokenopt.tracking.call_tracker import NO_ANCESTRY, Ancestry, CallInFlight
+
+__all__ = ["TokenUsageCallbackHandler", "track_usage"]
+
+Dimension = Literal["agent", "tool", "model", "node", "user", "organization", "run", "thread"]
+
+UNATTRIBUTED = "(none)"
+"""Key of the calls that have no value in a dimension, such as calls outside any tool."""
+
+_KEY: dict[Dimension, Callable[[CallRecord], str | None]] = {
+    "agent": lambda r: r.attribution.agent,
+    "tool": lambda r: r.attribution.tool,
+    "model": lambda r: r.model,
+    "node": lambda r: r.attribution.node,
+    "user": lambda r: r.attribution.user,
+    "organization": lambda r: r.attribution.organization,
+    "run": lambda r: r.run,
+    "thread": lambda r: r.attribution.thread,
+}
+_LASTING: tuple[Dimension, ...] = ("agent", "tool", "model", "node", "user", "organization")
+"""Dimensions with few values: their sums outlive the records. Runs and threads never end coming."""
+
+_BATCH = 1_000
+"""Calls whose records are made, or summed up and forgotten, at once: it costs each of them less."""
+
+
+def _grouped(records: Iterable[CallRecord], dimension: Dimension) -> dict[str, list[CallRecord]]:
+    groups: dict[str, list[CallRecord]] = {}
+    for record in records:
+        groups.setdefault(_KEY[dimension](record) or UNATTRIBUTED, []).append(record)
+    return groups
+
+
+class TokenUsageCallbackHandler(BaseCallbackHandler):
+    """Record every model call below the place where it is attached.
+
+    Attach it to anything that takes ``callbacks``: a chain, a graph, a model. The same handler
+    attached twice counts once. Embedding models have no callbacks in LangChain and are not seen;
+    completion models answered from a cache emit none and are not seen either. LangChain does not
+    tell of a cancelled ``ainvoke`` that stands in no chain: it is counted when its task ends.
+
+    Args:
+        sinks: Told about every call as it ends, and about every saving of a stage. A sink that
+            raises is warned about once and never breaks a call.
+        user: Whose account calls go on, unless a run's metadata has a ``user_id``.
+        organization: The same for ``organization_id``, ``org_id`` or ``tenant_id``.
+        rate_card: Prices. By default those of the installed ``genai-prices``.
+        max_records: How many of the latest records to keep in memory. Totals by agent, tool, model,
+            node, user and organization stay exact beyond it; runs, threads and percentiles look
+            only at the records that are kept.
+
+    Raises:
+        TypeError: If a sink has no ``record`` method.
+        ValueError: If *max_records* is negative.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> usage = TokenUsageCallbackHandler()
+        >>> model = FakeListChatModel(responses=["four"])
+        >>> answer = model.invoke("What is 2 + 2?", config={"callbacks": [usage]})
+        >>> usage.totals().calls, usage.totals().estimated_calls
+        (1, 1)
+    """
+
+    run_inline = True
+    """In async code LangChain would otherwise run a sync handler in a thread, out of order."""
+
+    def __init__(
+        self,
+        sinks: Sequence[UsageSink] = (),
+        user: str | None = None,
+        *,
+        organization: str | None = None,
+        rate_card: RateCard | None = None,
+        max_records: int = 100_000,
+    ) -> None:
+        for sink in sinks:
+            if not isinstance(sink, UsageSink):
+                raise TypeError(f"sinks must have a record(event) method; {sink!r} has none.")
+        if max_records < 0:
+            raise ValueError(f"max_records must be 0 or more, got {max_records:,}.")
+        self.sinks = tuple(sinks)
+        self.user = user
+        self.organization = organization
+        self.max_records = max_records
+        self._rate_card = rate_card or default_rate_card()
+        self._lineage: dict[int, _Ancestor] = {}
+        self._settled: deque[CallInFlight] = deque()
+        self._calls: dict[int, CallInFlight] = {}
+        self._records: dict[int, CallRecord] = {}
+        self._forgotten: dict[tuple[Dimension, str], UsageTotals] = {}
+        self._forgotten_total = UsageTotals()
+        self._lock = threading.Lock()
+        self._broken_sinks: set[int] = set()
+        hear_refusals(self)
+
+    # What was spent
+
+    @property
+    def records(self) -> list[CallRecord]:
+        """The latest records, oldest first."""
+        self._read()
+        with self._lock:
+            kept = list(self._records.values())
+        return kept[max(0, len(kept) - self.max_records) :]
+
+    def totals(self) -> UsageTotals:
+        """Sum over all calls since the handler was made."""
+        self._read()
+        with self._lock:
+            kept = list(self._records.values())
+            forgotten = self._forgotten_total
+        return forgotten + UsageTotals.of(kept)
+
+    def by(self, dimension: Dimension) -> dict[str, UsageTotals]:
+        """Sum per agent, tool, model, node, user, organization, run or thread, largest first.
+
+        Calls without a value in the dimension stand under ``"(none)"``, so that the parts always
+        add up to :meth:`totals`.
+
+        Raises:
+            ValueError: If *dimension* is none of those.
+        """
+        if dimension not in _KEY:
+            raise ValueError(f"cannot group by {dimension!r}; choose one of {', '.join(_KEY)}.")
+        self._read()
+        with self._lock:
+            kept = list(self._records.values())
+            sums = {key: sum_ for (dim, key), sum_ in self._forgotten.items() if dim == dimension}
+        groups = _grouped(kept, dimension)
+        totals = {
+            key: sums.get(key, UsageTotals()) + UsageTotals.of(groups.get(key, ()))
+            for key in (*sums, *(key for key in groups if key not in sums))
+        }
+        return dict(sorted(totals.items(), key=lambda item: -item[1].total_tokens))
+
+    def __repr__(self) -> str:
+        totals = self.totals()
+        return (
+            f"<Token usage: {totals.calls:,} calls, "
+            f"{totals.input_tokens:,} input and {totals.output_tokens:,} output tokens>"
+        )
+
+    # What LangChain tells: runs above the model
+
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any] | None,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Remember where a chain, graph or node stands."""
+        self._lineage[run_id.int] = (parent_run_id, None, kwargs.get("name"))
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Forget the chain."""
+        self._lineage.pop(run_id.int, None)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Forget the chain."""
+        self._lineage.pop(run_id.int, None)
+
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Remember where a tool stands: model calls below it are its own."""
+        name = (serialized or {}).get("name") or kwargs.get("name") or "tool"
+        self._lineage[run_id.int] = (parent_run_id, name, None)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Forget the tool."""
+        self._lineage.pop(run_id.int, None)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Forget the tool."""
+        self._lineage.pop(run_id.int, None)
+
+    # What LangChain tells: the model
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any] | None,
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin a call. Without this method LangChain would render the whole prompt as a string."""
+        params = kwargs.get("invocation_params")
+        ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
+        self._calls[run_id.int] = CallInFlight(
+            run_id, metadata, params, messages[0], None, ancestry
+        )
+        if asyncio._get_running_loop() is not None:
+            self._watch_task(run_id)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any] | None,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin a call of a completion model."""
+        params = kwargs.get("invocation_params")
+        ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
+        self._calls[run_id.int] = CallInFlight(run_id, metadata, params, None, prompts[0], ancestry)
+
+    def on_llm_new_token(
+        self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
+    ) -> None:
+        """Take note of a piece of the answer: a stream may end before any usage is reported."""
+        call = self._calls.get(run_id.int)
+        if call is not None:
+            call.hear(token if chunk is None else getattr(chunk, "message", token))
+
+    def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """Take note of a piece of the answer in LangChain's event protocol."""
+        if event.get("event") == "content-block-delta":
+            call = self._calls.get(run_id.int)
+            delta = event.get("delta") or {}
+            if call is not None:
+                call.hear_delta(delta.get("text") or delta.get("reasoning") or "")
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """End a call: read what the provider reported."""
+        call = self._calls.pop(run_id.int, None)
+        if call is not None:
+            call.settle(response)
+            self._take(call)
+
+    def on_llm_error(
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        response: LLMResult | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """End a call that brought no whole answer. What was received was billed all the same."""
+        call = self._calls.pop(run_id.int, None)
+        if call is not None:
+            if isinstance(error, BudgetExceededError) and not call.has_begun:
+                call.settle_refused()
+            else:
+                abandoned = isinstance(error, _NOT_A_FAILURE)
+                call.settle_partial(response, "abandoned" if abandoned else "failed")
+            self._take(call)
+
+    def on_refused(self, run_id: UUID) -> None:
+        """End a call that a budget has refused at its start: LangChain does not tell of it."""
+        call = self._calls.pop(run_id.int, None)
+        if call is not None:
+            call.settle_refused()
+            self._take(call)
+
+    # From run to record
+
+    def _ancestry(self, parent_run_id: UUID | None) -> Ancestry:
+        """Walk up from a call: its outermost run, the nearest tool, the nearest named chain."""
+        root, tool, chain = parent_run_id, None, None
+        current = parent_run_id
+        while current is not None:
+            root = current
+            ancestor = self._lineage.get(current.int)
+            if ancestor is None:
+                break
+            current, tool_name, chain_name = ancestor
+            tool = tool or tool_name
+            if chain is None and chain_name and not _is_default_name(chain_name):
+                chain = chain_name
+        return Ancestry(root, tool, chain)
+
+    def _watch_task(self, run_id: UUID) -> None:
+        """See to it that a cancelled call is counted: LangChain does not tell of its end.
+
+        ``agenerate`` gathers its calls, and a cancelled gather raises past the callbacks. What has
+        brought nothing when the task is done in which it began was given up. (A stream may go on in
+        another task, but then its first piece has come.)
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda done: self._give_up(run_id, done.cancelled()))
+
+    def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
+        call = self._calls.get(run_id.int)
+        if call is not None and (is_cancelled or not call.has_begun):
+            del self._calls[run_id.int]
+            call.settle_partial(None, "abandoned")
+            self._take(call)
+
+    def _take(self, call: CallInFlight) -> None:
+        """Accept a settled call. Without sinks its record waits until somebody reads it."""
+        self._settled.append(call)
+        if self.sinks or len(self._settled) >= _BATCH:
+            self._read()
+
+    def _read(self) -> None:
+        """Make records of the settled calls, once for each run, and tell the sinks."""
+        fresh: list[CallRecord] = []
+        with self._lock:
+            while self._settled:
+                call = self._settled.popleft()
+                key = call.run_id.int
+                if key not in self._records:
+                    record = call.record(self._rate_card, self.user, self.organization)
+                    self._records[key] = record
+                    fresh.append(record)
+            if len(self._records) >= self.max_records + _BATCH:
+                self._forget(len(self._records) - self.max_records)
+        if self.sinks:
+            for record in fresh:
+                self._tell(record, *record.savings)
+
+    def _forget(self, count: int) -> None:
+        """Drop the oldest records from memory, but not from the sums."""
+        oldest = [self._records.pop(key) for key in list(self._records)[:count]]
+        self._forgotten_total += UsageTotals.of(oldest)
+        for dimension in _LASTING:
+            for key, group in _grouped(oldest, dimension).items():
+                sum_ = self._forgotten.get((dimension, key), UsageTotals())
+                self._forgotten[dimension, key] = sum_ + UsageTotals.of(group)
+
+    def _tell(self, *events: UsageEvent) -> None:
+        for sink in self.sinks:
+            try:
+                for event in events:
+                    sink.record(event)
+            except Exception as error:  # noqa: BLE001  a sink is foreign code; the call must go on
+                self._warn_about(sink, error)
+
+    def _warn_about(self, sink: UsageSink, error: Exception) -> None:
+        if id(sink) not in self._broken_sinks:
+            self._broken_sinks.add(id(sink))
+            warnings.warn(
+                f"{type(sink).__name__}.record raised {type(error).__name__}: {error}. Usage is "
+                f"still counted, but this sink misses events; it is not mentioned again.",
+                TokenOptWarning,
+                stacklevel=2,
+            )
+
+
+_Ancestor = tuple[UUID | None, str | None, str | None]
+"""Parent run, tool name if the run is a tool, run name if it is a chain."""
+
+_NOT_A_FAILURE = (GeneratorExit, asyncio.CancelledError, StopStream)
+"""How LangChain reports a caller who stopped reading or waiting, or who has read enough."""
+
+
+@cache
+def _is_default_name(name: str) -> bool:
+    """Whether a run is called after its class or its plumbing rather than by its author."""
+    return name.startswith(("Runnable", "LangGraph", "ChannelWrite", "ChatPromptTemplate", "_"))
+
+
+class _Tracker(TokenUsageCallbackHandler):
+    """The handler behind ``track_usage``; hands its records on to the tracker around it."""
+
+    def __init__(
+        self, outer: _Tracker | None, sinks: Sequence[UsageSink], user: str | None, **options: Any
+    ) -> None:
+        super().__init__(sinks, user, **options)
+        self._outer = outer
+        if outer is not None:
+            self._lineage = outer._lineage  # runs above the inner scope were told to the outer one
+
+    def _take(self, call: CallInFlight) -> None:
+        super()._take(call)
+        if self._outer is not None:
+            self._outer._take(call)
+
+
+@contextmanager
+def track_usage(
+    sinks: Sequence[UsageSink] = (),
+    user: str | None = None,
+    *,
+    organization: str | None = None,
+    rate_card: RateCard | None = None,
+    max_records: int = 100_000,
+) -> Iterator[TokenUsageCallbackHandler]:
+    """Record every model call made inside the ``with`` block, sync or async.
+
+    Nested blocks each count the calls below them, and every call once. A thread that you start
+    yourself is covered if it runs in a copy of the context
+    (``contextvars.copy_context().run``); LangChain's own threads are.
+
+    Args:
+        sinks: As for :class:`TokenUsageCallbackHandler`.
+        user: As for :class:`TokenUsageCallbackHandler`.
+        organization: As for :class:`TokenUsageCallbackHandler`.
+        rate_card: As for :class:`TokenUsageCallbackHandler`.
+        max_records: As for :class:`TokenUsageCallbackHandler`.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> with track_usage() as usage:
+        ...     answer = FakeListChatModel(responses=["four"]).invoke("What is 2 + 2?")
+        >>> usage.totals().calls
+        1
+    """
+    register_tracker()
+    outer: _Tracker | None = TRACKER.get()
+    tracker = _Tracker(
+        outer,
+        sinks,
+        user,
+        organization=organization,
+        rate_card=rate_card,
+        max_records=max_records,
+    )
+    TRACKER.set(tracker)
+    try:
+        yield tracker
+    finally:
+        TRACKER.set(outer)
