@@ -1,0 +1,70 @@
+"""The one way to pass an event on to those who receive it."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Iterable
+
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import UsageEvent, UsageSink
+
+__all__ = ["checked_sinks", "notify"]
+
+_failed: weakref.WeakSet[UsageSink] = weakref.WeakSet()
+"""Sinks that have been warned about."""
+
+
+def checked_sinks(sinks: Iterable[UsageSink]) -> tuple[UsageSink, ...]:
+    """Return *sinks* as a tuple.
+
+    Raises:
+        TypeError: One of them has no ``record`` method.
+
+    Example:
+        >>> checked_sinks([print])
+        Traceback (most recent call last):
+        ...
+        TypeError: sinks must have a record(event) method; <built-in function print> has none.
+    """
+    checked = tuple(sinks)
+    for sink in checked:
+        if not isinstance(sink, UsageSink):
+            raise TypeError(f"sinks must have a record(event) method; {sink!r} has none.")
+    return checked
+
+
+def notify(sinks: Iterable[UsageSink], *events: UsageEvent) -> None:
+    """Pass *events* on to every sink.
+
+    A sink that raises breaks neither the call nor the other sinks: it is warned about once, and
+    asked again for the next event.
+
+    Example:
+        >>> class Printer:
+        ...     def record(self, event):
+        ...         print(event)
+        >>> notify([Printer()], "an event")
+        an event
+    """
+    for sink in sinks:
+        for event in events:
+            try:
+                sink.record(event)
+            except Exception as error:  # noqa: BLE001  a sink is foreign code: no call may break for it
+                _warn_once(sink, error)
+
+
+def _warn_once(sink: UsageSink, error: Exception) -> None:
+    try:
+        if sink in _failed:
+            return
+        _failed.add(sink)
+    except TypeError:  # neither hashable nor weakly referable: warned about each time
+        pass
+    warnings.warn(
+        f"A sink of usage events failed; events may be missing there. "
+        f"{type(sink).__name__} said: {error!r}",
+        TokenOptWarning,
+        stacklevel=4,
+    )
