@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_tokenopt.core.errors import StopStream
 from langchain_tokenopt.core.messages import as_chunk, as_message
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.request.finish_reasons import is_whole
 from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
 from langchain_tokenopt.stage import Again, Stage, StageCall
 
@@ -95,13 +95,16 @@ class StageChain:
         if self.answer is None:
             self.run.sent, self.run.sent_kwargs = self.request.messages, self.request.kwargs
             if self.request.model is not asked_model:
-                self.run.sent_model = _model_name(self.request.model)
+                self.run.sent_model = self.request.facts.model_name
 
     @property
     def wants_stream(self) -> bool:
         """Whether to stream the model although the caller does not: a stage may stop it."""
-        several = self.request.kwargs.get("n") or getattr(self.request.model, "n", None) or 1
-        return bool(self._watching) and not self.request.observe and several == 1
+        return (
+            bool(self._watching)
+            and not self.request.observe
+            and self.request.facts.generations == 1
+        )
 
     # Back: pieces of the answer
 
@@ -159,7 +162,7 @@ class StageChain:
 
     def whole(self, result: ChatResult) -> Answer:
         """Take an answer that came in one piece through the stages."""
-        answer = self.answer or Answer(result, storable=not is_truncated(result))
+        answer = self.answer or Answer(result, storable=is_whole(result.generations))
         if not self._watching or len(result.generations) != 1:
             return answer
         (generation,) = result.generations
@@ -188,7 +191,7 @@ class StageChain:
         return (self.answer or Answer(result)).override(
             result=result,
             complete=not self.stopped,
-            storable=storable and not self.stopped and not is_truncated(result),
+            storable=storable and not self.stopped and is_whole(result.generations),
         )
 
     @property
@@ -227,23 +230,3 @@ def _text_of(message: AIMessageChunk) -> str:
         f"{call['name'] or ''}{call['args'] or ''}" for call in message.tool_call_chunks
     )
     return f"{message.text}{calls}"
-
-
-def _model_name(model: BaseChatModel) -> str | None:
-    name: str | None = getattr(model, "model_name", None) or getattr(model, "model", None)
-    return name
-
-
-_TRUNCATED = {
-    "length", "max_tokens", "MAX_TOKENS", "content_filter", "refusal", "SAFETY", "model_length"
-}  # fmt: skip
-"""``finish_reason`` or ``stop_reason`` of half answers: OpenAI, Anthropic, Gemini, Mistral."""
-
-
-def is_truncated(result: ChatResult) -> bool:
-    """Whether the provider says that the answer is cut or refused."""
-    for generation in result.generations:
-        said = {**generation.message.response_metadata, **(generation.generation_info or {})}
-        if {said.get("finish_reason"), said.get("stop_reason")} & _TRUNCATED:
-            return True
-    return False

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 from langchain_tokenopt.counting.model_names import bare_name, model_name_of, tokenizer_of
 from langchain_tokenopt.counting.tokens import TokenCount, counter_of_name
 
-__all__ = ["count_messages", "image_tokens"]
+__all__ = ["count_messages", "count_tools", "image_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +93,26 @@ def count_messages(
         >>> count_messages([("system", "Be brief."), ("user", "Hello!")], model="gpt-4o")
         TokenCount(tokens=16, exact=True)
     """
-    tally = _RequestCount(model_name_of(model))
+    count = _RequestCount(model_name_of(model))
+    count.tokens += count.frame.reply
     for message in _as_messages(messages):
-        tally.add_message(message)
+        count.add_message(message)
     if tools is not None:
-        tally.add_tools([_schema_of(tool) for tool in tools])
-    return TokenCount(tally.tokens, tally.exact)
+        count.add_tools([_schema_of(tool) for tool in tools])
+    return TokenCount(count.tokens, count.exact)
+
+
+def count_tools(tools: Iterable[ToolLike], model: ModelLike = "") -> TokenCount:
+    """Count what *tools* add to a request; :func:`count_messages` of both is the sum.
+
+    Example:
+        >>> tool = {"type": "function", "function": {"name": "now", "parameters": {}}}
+        >>> count_tools([tool], "gpt-4o")
+        TokenCount(tokens=21, exact=True)
+    """
+    count = _RequestCount(model_name_of(model))
+    count.add_tools([_schema_of(tool) for tool in tools])
+    return TokenCount(count.tokens, count.exact)
 
 
 def _as_messages(messages: MessagesLike) -> Sequence[BaseMessage]:
@@ -114,14 +128,14 @@ def _as_messages(messages: MessagesLike) -> Sequence[BaseMessage]:
 class _RequestCount:
     """Adds up one request."""
 
-    __slots__ = ("_count", "_frame", "_tokenizer", "bare", "exact", "tokens")
+    __slots__ = ("_count", "_tokenizer", "bare", "exact", "frame", "tokens")
 
     def __init__(self, name: str) -> None:
         self.bare = bare_name(name)
         self._tokenizer = tokenizer_of(name)
-        self._frame = _FRAMES.get(self._tokenizer.family, _CHATML)
+        self.frame = _FRAMES.get(self._tokenizer.family, _CHATML)
         self._count = counter_of_name(name).count
-        self.tokens = self._frame.reply
+        self.tokens = 0
         self.exact = _KNOWN_FRAME.match(self.bare) is not None
 
     def add(self, count: TokenCount) -> None:
@@ -143,9 +157,9 @@ class _RequestCount:
             self.add_text(as_text(plain))
 
     def add_message(self, message: BaseMessage) -> None:
-        self.tokens += self._frame.message + self._frame.role
+        self.tokens += self.frame.message + self.frame.role
         if message.name:
-            self.tokens += self._frame.name
+            self.tokens += self.frame.name
             self.add_text(message.name)
         calls = _calls_of(message)
         if isinstance(message.content, str):
@@ -157,7 +171,7 @@ class _RequestCount:
         for name, arguments in calls:
             self.add_text(name)
             self.add_text(arguments)
-            self.add_estimate(self._frame.tool_call)
+            self.add_estimate(self.frame.tool_call)
 
     def add_block(self, block: Any) -> None:
         if isinstance(block, str):
@@ -202,7 +216,7 @@ class _RequestCount:
         if not schemas:
             return
         if self._tokenizer.family != "openai":
-            self.add_estimate(self._frame.tools)
+            self.add_estimate(self.frame.tools)
             for schema in schemas:
                 self.add_json(
                     {k: schema[k] for k in ("name", "description", "parameters") if k in schema}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from langchain_tokenopt.core.runs import StagedRun
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.counting.request_tokens import count_messages
-from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.request.facts import RequestFacts
+from langchain_tokenopt.request.output_caps import capped
 
 __all__ = ["Answer", "ModelRequest", "usage_of"]
 
@@ -39,10 +39,41 @@ class ModelRequest:
     """True when stages may look and record but nothing they do will be used."""
     fingerprint: str = ""
     """Names the other stages and their settings: answers given under them are not each other's."""
+    facts: RequestFacts = field(init=False, repr=False, compare=False)
+    """What the request is: tokens, model name, form of the answer, caps, attribution."""
+
+    def __post_init__(self) -> None:
+        facts = RequestFacts(self.model, self.messages, self.kwargs, self.run.metadata)
+        object.__setattr__(self, "facts", facts)
 
     def override(self, **changes: Any) -> ModelRequest:
-        """Return a copy with *changes*, as ``langchain.agents`` requests do."""
-        return replace(self, **changes)
+        """Return a copy with *changes*, as ``langchain.agents`` requests do.
+
+        The facts that the changes leave true are not worked out again.
+        """
+        made = replace(self, **changes)
+        facts = self.facts.carried(made.model, made.messages, made.kwargs, made.run.metadata)
+        object.__setattr__(made, "facts", facts)
+        return made
+
+    def with_output_cap(self, tokens: int) -> ModelRequest:
+        """Return the request with a cap of at most *tokens* on the answer.
+
+        A cap is only ever lowered. A model that has no such setting gets the same request back.
+
+        Example:
+            >>> from langchain_core.language_models import FakeListChatModel
+            >>> from langchain_core.messages import HumanMessage
+            >>> from uuid import uuid4
+            >>> model, run = FakeListChatModel(responses=["yes"]), StagedRun(run_id=uuid4())
+            >>> request = ModelRequest(model, [HumanMessage("?")], None, {"max_tokens": 900}, run)
+            >>> [request.with_output_cap(cap).kwargs["max_tokens"] for cap in (500, 5_000)]
+            [500, 900]
+        """
+        name, present = self.facts.cap_name, self.facts.output_cap
+        if name is None or (present is not None and present <= tokens):
+            return self
+        return self.override(kwargs=capped(self.kwargs, name, tokens))
 
     def cache_key(self) -> tuple[str, str]:
         """Return the ``(prompt, llm_string)`` under which a LangChain cache keeps the answer.
@@ -61,7 +92,7 @@ class ModelRequest:
     @property
     def tools(self) -> Sequence[Any]:
         """The tools that the model is shown, in the provider's format."""
-        return self.kwargs.get("tools") or ()
+        return self.facts.tools
 
 
 def _without_noise(message: BaseMessage) -> BaseMessage:
@@ -118,5 +149,5 @@ def usage_of(answer: Answer, request: ModelRequest) -> Usage:
     reported = answer.message.usage_metadata
     if reported and "input_tokens" in reported:
         return Usage.from_metadata(reported)
-    sent = count_messages(request.messages, request.tools, model=request.model)
-    return Usage(sent.tokens, counter_for(request.model).count(answer.message.text).tokens)
+    sent = request.facts.input_tokens.tokens
+    return Usage(sent, request.facts.counter.count(answer.message.text).tokens)

@@ -1,0 +1,206 @@
+"""What one request is: each fact worked out once, when it is first asked for.
+
+A stage that changes a request passes on the facts that its change leaves true, so that a prompt is
+counted once however many stages look at it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+
+from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
+from langchain_tokenopt.counting.tokens import (
+    NO_TOKENS,
+    TokenCount,
+    TokenCounter,
+    counter_of_name,
+)
+from langchain_tokenopt.request.answer_form import AnswerForm, answer_form
+from langchain_tokenopt.request.output_caps import CAP_NAMES, cap_name, lowest_cap
+from langchain_tokenopt.request.settings import Settings
+from langchain_tokenopt.request.thinking import asked_thinking_tokens, thinking_room
+
+__all__ = ["RequestFacts"]
+
+_GENERATIONS: Final = ("n", "candidate_count", "num_generations")
+
+
+class RequestFacts:
+    """What one request is; carried by ``ModelRequest.facts``.
+
+    Args:
+        model: The model that is asked.
+        messages: What it is asked.
+        kwargs: What was bound to the model or passed with the call.
+        metadata: Of the run that the call belongs to.
+    """
+
+    def __init__(
+        self,
+        model: BaseChatModel,
+        messages: Sequence[BaseMessage],
+        kwargs: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        self._model = model
+        self._messages = messages
+        self._kwargs = kwargs
+        self._metadata = metadata
+
+    def carried(
+        self,
+        model: BaseChatModel,
+        messages: Sequence[BaseMessage],
+        kwargs: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+    ) -> RequestFacts:
+        """Return the facts of a changed request, with those that are still true."""
+        changed = {
+            name
+            for name, old, new in (
+                ("model", self._model, model),
+                ("messages", self._messages, messages),
+                ("metadata", self._metadata, metadata),
+            )
+            if old is not new
+        }
+        if kwargs is not self._kwargs:
+            changed |= _changed_kwargs(self._kwargs, kwargs)
+        carried = RequestFacts(model, messages, kwargs, metadata)
+        known = vars(carried)
+        for name, value in vars(self).items():
+            depends_on = _DEPENDS_ON.get(name)
+            if depends_on is not None and not depends_on & changed:
+                known[name] = value
+        return carried
+
+    # The model
+
+    @cached_property
+    def model_name(self) -> str:
+        """The name that the provider knows the model by."""
+        named = self._kwargs.get("model")
+        return named if isinstance(named, str) and named else model_name_of(self._model)
+
+    @cached_property
+    def provider(self) -> str | None:
+        """The provider, under the name that LangChain's tracing gives it."""
+        return self._model._get_ls_params().get("ls_provider")
+
+    @property
+    def counter(self) -> TokenCounter:
+        """The counter of the model's tokens."""
+        return counter_of_name(self.model_name)
+
+    # What goes in
+
+    @cached_property
+    def message_tokens(self) -> TokenCount:
+        """Tokens of the messages and the frame around them."""
+        return count_messages(self._messages, model=self.model_name)
+
+    @cached_property
+    def tool_tokens(self) -> TokenCount:
+        """Tokens of the schemas of the tools."""
+        return count_tools(self.tools, self.model_name) if self.tools else NO_TOKENS
+
+    @cached_property
+    def schema_tokens(self) -> TokenCount:
+        """Tokens of the schema that the answer must follow, where no tool carries it."""
+        form = self.answer_form
+        if form.schema is None or form.must_call_tool:
+            return NO_TOKENS
+        return TokenCount(self.counter.count(json.dumps(form.schema)).tokens, exact=False)
+
+    @property
+    def input_tokens(self) -> TokenCount:
+        """Everything that the request puts into the model."""
+        return self.message_tokens + self.tool_tokens + self.schema_tokens
+
+    @property
+    def tools(self) -> Sequence[Any]:
+        """The tools that the model is shown, in the provider's format."""
+        return self._kwargs.get("tools") or self._kwargs.get("functions") or ()
+
+    # What may come out
+
+    @cached_property
+    def answer_form(self) -> AnswerForm:
+        """The form that a program expects the answer in."""
+        return answer_form(self._settings, self.tools)
+
+    @cached_property
+    def output_cap(self) -> int | None:
+        """The lowest cap on one answer that the caller or the model has set, in tokens."""
+        return lowest_cap(self._settings)
+
+    @cached_property
+    def cap_name(self) -> str | None:
+        """The name by which the model takes a cap; ``None``: by none that is known."""
+        return cap_name(self._settings)
+
+    @cached_property
+    def thinking_room(self) -> int | None:
+        """Tokens of thinking that a cap must leave room for; ``None``: nobody knows."""
+        return thinking_room(self._settings, self.model_name)
+
+    @cached_property
+    def thinking_tokens(self) -> int:
+        """Thinking that was asked for by number."""
+        return asked_thinking_tokens(self._settings)
+
+    @cached_property
+    def generations(self) -> int:
+        """How many answers are asked for; each may be as long as the cap."""
+        asked = self._settings.first(_GENERATIONS)
+        return asked if isinstance(asked, int) and asked > 0 else 1
+
+    @cached_property
+    def _settings(self) -> Settings:
+        return Settings(self._model, self._kwargs)
+
+    # Who asks
+
+    @cached_property
+    def attribution(self) -> Attribution:
+        """On whose account the call goes."""
+        return attribution_of(self._metadata)
+
+
+def _changed_kwargs(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Say what has changed: caps, the model that is named, or anything else."""
+    names = {name for name in old.keys() | new.keys() if old.get(name) is not new.get(name)}
+    caps, others = names & _CAPS, names - _CAPS - {"model"}
+    return {
+        name
+        for name, has_changed in (("caps", caps), ("kwargs", others), ("model", "model" in names))
+        if has_changed
+    }
+
+
+_CAPS: Final = frozenset(CAP_NAMES)
+
+
+_DEPENDS_ON: Final[Mapping[str, frozenset[str]]] = {
+    "model_name": frozenset({"model"}),
+    "provider": frozenset({"model"}),
+    "message_tokens": frozenset({"model", "messages"}),
+    "tool_tokens": frozenset({"model", "kwargs"}),
+    "schema_tokens": frozenset({"model", "kwargs"}),
+    "answer_form": frozenset({"model", "kwargs"}),
+    "output_cap": frozenset({"model", "caps"}),
+    "cap_name": frozenset({"model", "caps"}),
+    "thinking_room": frozenset({"model", "kwargs"}),
+    "thinking_tokens": frozenset({"model", "kwargs"}),
+    "generations": frozenset({"model", "kwargs"}),
+    "attribution": frozenset({"metadata"}),
+}
+"""What each fact is worked out from."""
