@@ -1,0 +1,102 @@
+"""What the stores have to offer, wherever they keep things: the seam for other databases.
+
+Three kinds of things are kept: usage records (``ledger``), answers (``cache``) and accounts
+(``budget``). Their own records stand in those rooms; here they are type parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from langchain_core.outputs import Generation
+
+from langchain_tokenopt.core.records import CallRecord, UsageEvent, UsageTotals
+
+__all__ = ["AccountStore", "EntryStore", "UsageStore"]
+
+Entry_co = TypeVar("Entry_co", covariant=True)
+Transaction_co = TypeVar("Transaction_co", covariant=True)
+
+
+class UsageStore(Protocol):
+    """Usage records: they are added, and asked about."""
+
+    @property
+    def location(self) -> str:
+        """Where the records are: a path, or a URL without its password."""
+        ...
+
+    def record(self, event: UsageEvent) -> None:
+        """Add an event; known ones stay single. Never raises because of the store."""
+        ...
+
+    def flush(self) -> None:
+        """Return when everything recorded before is durable."""
+        ...
+
+    def totals(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> UsageTotals:
+        """Sum over the calls that began from *since* up to, not including, *until*."""
+        ...
+
+    def calls(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[CallRecord]:
+        """Read the calls themselves, in order of time."""
+        ...
+
+    def close(self) -> None:
+        """Write what is waiting and let go of the store."""
+        ...
+
+
+class EntryStore(Protocol[Entry_co]):
+    """Answers of a cache, and what tells which question they belong to."""
+
+    def changes(self) -> tuple[Sequence[Entry_co], Sequence[int]] | None:
+        """Return entries added and ids removed since the last time, by any process."""
+        ...
+
+    def answers(self, entry: int) -> list[Generation] | None:
+        """Return the answers of an entry; ``None`` when it is gone, or cannot be trusted."""
+        ...
+
+    def remove(self, entries: Iterable[int]) -> None:
+        """Delete entries; those that are gone already are passed over."""
+        ...
+
+    def clear(self) -> None:
+        """Delete everything."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Change several things or none of them."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+class AccountStore(Protocol[Transaction_co]):
+    """One budget's account: opened, changed and written as a whole, by one at a time.
+
+    ``with store.transaction() as account:`` is one change: all of it, or nothing when it raises.
+    """
+
+    @property
+    def shared(self) -> bool:
+        """True when other processes work on the same account."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Transaction_co]:
+        """Open the account, alone with it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
