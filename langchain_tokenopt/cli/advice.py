@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
-from langchain_tokenopt.cli.app import format_cost
+from langchain_tokenopt.pricing.money import format_usd
 
 if TYPE_CHECKING:
     from langchain_tokenopt.core.records import UsageTotals
@@ -103,7 +103,7 @@ def _stop_failing(facts: Facts) -> Iterator[Recommendation]:
     if share >= UNFINISHED_SHARE and whole.billed_calls >= ENOUGH_CALLS:
         yield Recommendation(
             f"{share:.0%} of all tokens ({spent.total_tokens:,}, "
-            f"{format_cost(spent.cost_nano_usd)}) went into {spent.calls:,} calls that failed or "
+            f"{format_usd(spent.cost_nano_usd)}) went into {spent.calls:,} calls that failed or "
             f"were abandoned.",
             "Look at them first: tokenopt export --format csv, column status.",
         )
@@ -124,7 +124,7 @@ def _use_watching_stages(facts: Facts) -> Iterator[Recommendation]:
         if effect.net_saved_tokens > 0 and effect.observed:
             yield Recommendation(
                 f"{effect.stage} only watches and would have saved {effect.net_saved_tokens:,} "
-                f"tokens ({format_cost(effect.saved_nano_usd)}).",
+                f"tokens ({format_usd(effect.saved_nano_usd)}).",
                 "Let it act: optimize(..., observe=False).",
             )
 

@@ -1,4 +1,4 @@
-"""What all commands share: the app, one-line errors, and how money and time are written.
+"""The app, its exit codes, and the one line that a failed command leaves.
 
 Results go to stdout, words to stderr. Exit code 0: done; 1: it could not be done, and one line says
 why; 2: wrong use; 130: interrupted.
@@ -6,9 +6,10 @@ why; 2: wrong use; 130: interrupted.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import warnings
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,18 +17,8 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-__all__ = [
-    "CommandError",
-    "app",
-    "format_cost",
-    "format_seconds",
-    "main",
-    "print_table",
-    "say",
-    "words_console",
-]
+__all__ = ["CommandError", "app", "main", "printable", "say", "words_console"]
 
 
 class CommandError(Exception):
@@ -49,6 +40,7 @@ class _OneLineErrors(TyperGroup):
             line = _explained(error)
             if line is None:
                 raise
+            _drop_unwritten_output()
             say(line)
             raise typer.Exit(1) from error
         return result
@@ -60,9 +52,19 @@ def _explained(error: Exception) -> str | None:
 
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}."
+    if isinstance(error, OSError) and error.strerror:
+        return f"the result cannot be written: {error.strerror}."
     if isinstance(error, (CommandError, TokenOptError, OSError)):
         return str(error)
     return None
+
+
+def _drop_unwritten_output() -> None:
+    """Point stdout elsewhere if it takes nothing more, so that Python does not fail at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
@@ -94,67 +96,37 @@ def tokenopt(
 
 def main() -> None:
     """Run the command line; the entry point of the console script ``tokenopt``."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell (``>&-``)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  open to the end
+        elif hasattr(stream, "reconfigure"):
             # A terminal that cannot show a character gets a question mark, not a traceback.
             stream.reconfigure(errors="replace")
     warnings.formatwarning = lambda message, *_, **__: f"tokenopt: {message}\n"
     app()
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return *text* without what would steer a terminal, or cannot be written.
+
+    Example:
+        >>> printable("red \x1b[31m")
+        'red \ufffd[31m'
+    """
+    return _CONTROL.sub("\ufffd", text)
+
+
 def say(line: str) -> None:
-    """Tell the user one line, on stderr."""
-    typer.echo(f"tokenopt: {' '.join(line.split())}", err=True)
+    """Print one line for the user on stderr."""
+    typer.echo(f"tokenopt: {printable(' '.join(line.split()))}", err=True)
 
 
 def words_console() -> Console:
-    """Return the console for words: progress and notes, on stderr."""
+    """Return the console for progress and notes, on stderr."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-
-
-def print_table(table: Table) -> None:
-    """Print a result table on stdout; in a pipe or a file no cell is cut to fit a terminal."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        unbounded = console.options.update(max_width=10_000)
-        console.width = max(console.width, Measurement.get(console, unbounded, table).maximum)
-    console.print(table)
-
-
-def format_cost(nano_usd: int | None) -> str:
-    """Write billionths of a US dollar; "-" where no price is known.
-
-    Example:
-        >>> format_cost(1_234_500_000), format_cost(123_400), format_cost(0), format_cost(None)
-        ('$1.23', '$0.000123', '$0.00', '-')
-    """
-    if nano_usd is None:
-        return "-"
-    usd = Decimal(nano_usd) / 1_000_000_000
-    sign = "-" if usd < 0 else ""
-    if usd == 0 or abs(usd) >= Decimal("0.9995"):
-        return f"{sign}${abs(usd):,.2f}"
-    # Small amounts keep three digits that say something.
-    return f"{sign}${abs(usd):.{2 - usd.adjusted()}f}"
-
-
-def format_seconds(seconds: float | None) -> str:
-    """Write a duration; "-" where none was measured.
-
-    Example:
-        >>> format_seconds(0.0421), format_seconds(3.26), format_seconds(185), format_seconds(None)
-        ('42 ms', '3.3 s', '3 min 5 s', '-')
-    """
-    if seconds is None:
-        return "-"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"

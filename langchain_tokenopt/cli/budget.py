@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, format_cost, print_table
+from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
+from langchain_tokenopt.pricing.money import format_usd
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget import AgentReport, BudgetReport
@@ -23,7 +24,7 @@ def budget(
     run: Annotated[
         str | None, typer.Option(help="Only this run (its thread); also shows its agents.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what every budget in a store has spent and holds, and one run agent by agent.
 
@@ -31,7 +32,13 @@ def budget(
     """
     reports = _reports(store, name, run)
     if as_json:
-        typer.echo(json.dumps([_as_json(report) for report in reports], ensure_ascii=False))
+        write_json(
+            [
+                asdict(report)
+                | {"left_tokens": report.left_tokens, "used_ratio": round(report.used_ratio, 4)}
+                for report in reports
+            ]
+        )
         return
     _print_budgets(reports)
     for report in reports if run is not None else ():
@@ -43,7 +50,10 @@ def _reports(store: str, name: str | None, run: str | None) -> list[BudgetReport
     """Read the accounts that were asked for."""
     from langchain_tokenopt.budget import reports_in
 
-    found = reports_in(store)
+    try:
+        found = reports_in(store)
+    except ValueError as error:  # a URL of another kind of database
+        raise CommandError(str(error)) from error
     wanted = [
         report for report in found if name in (None, report.budget) and run in (None, report.run)
     ]
@@ -58,22 +68,10 @@ def _reports(store: str, name: str | None, run: str | None) -> list[BudgetReport
     return wanted
 
 
-def _as_json(report: BudgetReport) -> dict[str, Any]:
-    return asdict(report) | {
-        "left_tokens": report.left_tokens,
-        "used_ratio": round(report.used_ratio, 4),
-    }
-
-
 def _print_budgets(reports: Sequence[BudgetReport]) -> None:
-    from rich.table import Column, Table
-
     figures = ("total", "spent", "held", "left", "used", "surplus", "cost")
-    table = Table(
-        "budget", "run", *(Column(name, justify="right") for name in figures), "state", box=None
-    )
-    for report in reports:
-        table.add_row(
+    rows = (
+        (
             report.budget,
             report.run,
             f"{report.total_tokens:,}",
@@ -82,10 +80,12 @@ def _print_budgets(reports: Sequence[BudgetReport]) -> None:
             f"{report.left_tokens:,}",
             f"{report.used_ratio:.1%}",
             f"{report.surplus_tokens:,}",
-            format_cost(report.spent_nano_usd if report.total_nano_usd is not None else None),
+            format_usd(report.spent_nano_usd if report.total_nano_usd is not None else None),
             _state(report),
         )
-    print_table(table)
+        for report in reports
+    )
+    print_table(("budget", "run", *figures, "state"), rows, words=("run", "state"))
     for report in reports:
         if report.possible_surplus_tokens:
             typer.echo(
@@ -101,12 +101,9 @@ def _state(report: BudgetReport) -> str:
 
 
 def _print_agents(agents: Sequence[AgentReport]) -> None:
-    from rich.table import Column, Table
-
     figures = ("allocated", "spent", "held", "available", "returned", "calls", "denied")
-    table = Table("agent", *(Column(name, justify="right") for name in figures), "", box=None)
-    for line in sorted(agents, key=lambda line: (-line.spent_tokens, line.agent)):
-        table.add_row(
+    rows = (
+        (
             line.agent,
             f"{line.allocated_tokens:,}",
             f"{line.spent_tokens:,}",
@@ -117,4 +114,6 @@ def _print_agents(agents: Sequence[AgentReport]) -> None:
             f"{line.denied_calls:,}",
             "finished" if line.finished else "",
         )
-    print_table(table)
+        for line in sorted(agents, key=lambda line: (-line.spent_tokens, line.agent))
+    )
+    print_table(("agent", *figures, "state"), rows, words=("state",))

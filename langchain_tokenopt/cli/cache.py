@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, print_table
+from langchain_tokenopt.cli.app import CommandError, printable
+from langchain_tokenopt.cli.tables import JsonOption, LimitOption, print_table, write_json
 
 if TYPE_CHECKING:
     from langchain_tokenopt.cache import SemanticCache
@@ -21,7 +21,6 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Look into a file of cached answers, and clean it.")
 
 CacheOption = Annotated[Path, typer.Option("--cache", help="File of the cache.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 @app.command()
@@ -41,25 +40,25 @@ def stats(cache: CacheOption, as_json: JsonOption = False) -> None:
             "served_from_probability": round(found.threshold, 4),
         }
     if as_json:
-        typer.echo(json.dumps(figures))
+        write_json(figures)
         return
-    _print(("", "value"), [(name.replace("_", " "), f"{v:,}") for name, v in figures.items()])
+    print_table(("", "value"), [(name.replace("_", " "), f"{v:,}") for name, v in figures.items()])
 
 
 @app.command()
 def top(
     cache: CacheOption,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to show.")] = 10,
+    limit: LimitOption = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Show the stored questions that were served most often."""
     with _opened(cache) as opened:
         entries = opened.top(limit)
     if as_json:
-        typer.echo(json.dumps([asdict(entry) for entry in entries]))
+        write_json([asdict(entry) for entry in entries])
         return
     rows = [(str(e.entry), e.question, f"{e.hits:,}", f"{e.saved_tokens:,}") for e in entries]
-    _print(("entry", "question", "hits", "saved tokens"), rows)
+    print_table(("entry", "question", "hits", "saved tokens"), rows, words=("question",))
 
 
 @app.command()
@@ -68,7 +67,7 @@ def check(cache: CacheOption, as_json: JsonOption = False) -> None:
     with _opened(cache) as opened:
         found = opened.check()
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        write_json(asdict(found))
     else:
         state = "sound" if found.is_sound else "DAMAGED"
         removed = f"{len(found.damaged)} damaged entries were removed"
@@ -81,6 +80,7 @@ def check(cache: CacheOption, as_json: JsonOption = False) -> None:
 def clear(
     cache: CacheOption,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete all answers and all evidence of the file."""
     with _opened(cache) as opened:
@@ -88,7 +88,10 @@ def clear(
         if not yes:
             typer.confirm(f"Delete {entries:,} answers from {cache}?", abort=True, err=True)
         opened.clear()
-    typer.echo(f"{entries:,} answers deleted.")
+    if as_json:
+        write_json({"deleted": entries})
+    else:
+        typer.echo(f"{entries:,} answers deleted.")
 
 
 @app.command()
@@ -101,15 +104,16 @@ def explain(
     with _opened(cache, embeds=True) as opened:
         found = opened.explain(question)
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        write_json(asdict(found))
         return
-    typer.echo(f"{'hit' if found.hit else 'miss'}: {found.why}")
+    typer.echo(printable(f"{'hit' if found.hit else 'miss'}: {found.why}"))
     rows = [
         (str(c.entry), f"{c.cosine:.3f}", ", ".join((*c.vetoes, *c.doubts)) or "-", c.question)
         for c in found.candidates
     ]
     if rows:
-        _print(("entry", "cosine", "differs in", "question"), rows)
+        columns = ("entry", "cosine", "differs in", "question")
+        print_table(columns, rows, words=("differs in", "question"))
 
 
 @contextmanager
@@ -144,15 +148,3 @@ def _opened(path: Path, *, embeds: bool = False) -> Iterator[SemanticCache]:
             embeddings.embed_query("")
     with SemanticCache(path, embeddings=embeddings, max_entries=10**9) as opened:
         yield opened
-
-
-def _print(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None)
-    for name in columns:
-        right = name in ("value", "hits", "saved tokens", "cosine")
-        table.add_column(name, justify="right" if right else "left")
-    for row in rows:
-        table.add_row(*row)
-    print_table(table)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import (
-    CommandError,
-    format_cost,
+from langchain_tokenopt.cli.app import CommandError, words_console
+from langchain_tokenopt.cli.tables import (
+    JsonOption,
+    cost_cell,
     format_seconds,
     print_table,
-    words_console,
+    totals_as_json,
+    write_json,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def demo(
         str | None,
         typer.Option(help="Also record every call in this ledger; it is created if need be."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a desk of eleven agents over documents twice and show what each agent spent.
 
@@ -115,7 +115,7 @@ def demo(
                 "reports": reports,
             },
         }
-        typer.echo(json.dumps(result, ensure_ascii=False))
+        write_json(result)
         return
     stand_in = f", an {NOTE_OFFLINE}" if offline else ""
     both = f"{format_seconds(seconds)}, and with a budget in {format_seconds(budget_seconds)}"
@@ -261,37 +261,19 @@ class _Line:
     share: float
     """Of all tokens, 0 to 1."""
 
-    @property
-    def cost_nano_usd(self) -> int | None:
-        """What the priced calls cost; ``None`` if none has a price."""
-        unpriced = self.totals.unpriced_calls == self.totals.billed_calls
-        return None if unpriced else self.totals.cost_nano_usd
-
     def as_json(self) -> dict[str, Any]:
-        """Return the line for ``--json``; money is a string, ``None`` where no price is known."""
-        cost = self.cost_nano_usd
+        """Return the line for ``--json``."""
         return {
             "agent": self.agent,
-            "calls": self.totals.calls,
-            "input_tokens": self.totals.input_tokens,
-            "output_tokens": self.totals.output_tokens,
-            "total_tokens": self.totals.total_tokens,
-            "cost_usd": None if cost is None else f"{Decimal(cost) / 1_000_000_000:f}",
-            "unpriced_calls": self.totals.unpriced_calls,
+            **totals_as_json(self.totals),
             "seconds": round(self.seconds, 4),
             "share": round(self.share, 4),
         }
 
     def cells(self) -> list[str]:
         """Return the line's part of the table."""
-        some_unpriced = self.cost_nano_usd is not None and self.totals.unpriced_calls
-        return [
-            f"{self.totals.calls:,}",
-            f"{self.totals.input_tokens:,}",
-            f"{self.totals.output_tokens:,}",
-            format_cost(self.cost_nano_usd) + ("+" if some_unpriced else ""),
-            format_seconds(self.seconds),
-        ]
+        tokens = f"{self.totals.total_tokens:,}"
+        return [tokens, cost_cell(self.totals), format_seconds(self.seconds)]
 
 
 def _bill(usage: TokenUsageCallbackHandler) -> tuple[list[_Line], _Line]:
@@ -309,19 +291,13 @@ def _bill(usage: TokenUsageCallbackHandler) -> tuple[list[_Line], _Line]:
 
 def _print_bills(lines: Sequence[_Line], under_budget: Sequence[_Line]) -> None:
     """Print two bills side by side, agent by agent; the last line of each is the total."""
-    from rich.table import Column, Table
-
-    plain = ("calls", "input tokens", "output tokens", "cost", "time", "share")
-    capped = ("with budget:", "input", "output", "cost", "time", "saved")
-    table = Table("agent", *(Column(name, justify="right") for name in (*plain, *capped)), box=None)
     others = {line.agent: line for line in under_budget}
+    rows = []
     for line in lines:
-        if line is lines[-1]:
-            table.add_section()
         other = others.get(line.agent)
-        cells = ["-"] * 5 if other is None else other.cells()
+        cells = ["-"] * 3 if other is None else other.cells()
         spent = 0 if other is None else other.totals.total_tokens
         saved = f"{1 - spent / max(1, line.totals.total_tokens):.0%}"
-        style = "bold" if line is lines[-1] else None
-        table.add_row(line.agent, *line.cells(), f"{line.share:.1%}", *cells, saved, style=style)
-    print_table(table)
+        rows.append((line.agent, *line.cells(), f"{line.share:.1%}", *cells, saved))
+    figures = ("tokens", "cost", "time", "share", "with budget", "cost", "time", "saved")
+    print_table(("agent", *figures), rows[:-1], total=rows[-1])

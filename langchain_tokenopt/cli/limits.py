@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, print_table
-from langchain_tokenopt.cli.spend import (
+from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.period import (
     DEFAULT_LEDGER,
-    JsonOption,
     LedgerOption,
+    Period,
     SinceOption,
     UntilOption,
-    parse_moment,
+    opened_ledger,
 )
+from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
 
 if TYPE_CHECKING:
     from langchain_tokenopt.limits import Compliance
@@ -35,50 +34,38 @@ def limits(
 
     Example: tokenopt limits --since 7d
     """
-    from langchain_tokenopt.ledger import Ledger
     from langchain_tokenopt.limits.outcome import compliance_of
 
-    now = datetime.now(UTC)
-    begin = None if since is None else parse_moment(since, now=now)
-    end = None if until is None else parse_moment(until, now=now, end=True)
-    with Ledger(ledger, read_only=True) as opened:
-        kept = compliance_of(opened.calls(since=begin, until=end))
-    if not kept:
-        raise CommandError(
-            f"no answers under a word limit in {ledger}. Put one around the model: "
-            f"optimize(model, WordLimit(150)), with TokenUsageCallbackHandler(sinks=[Ledger(...)])."
-        )
+    period = Period.of(since, until)
+    with opened_ledger(ledger) as opened:
+        kept = compliance_of(opened.calls(since=period.since, until=period.until))
+        if not kept:
+            raise CommandError(
+                f"no answers under a word limit in {opened.location}. Put one around the model: "
+                f"optimize(model, WordLimit(150)), with "
+                f"TokenUsageCallbackHandler(sinks=[Ledger(...)])."
+            )
     rows = sorted(kept.items(), key=lambda row: (-row[1].answers, row[0]))
     if as_json:
-        typer.echo(
-            json.dumps(
-                [
-                    {"agent": agent, "obeyed_ratio": kept.obeyed_ratio, **asdict(kept)}
-                    for agent, kept in rows
-                ],
-                ensure_ascii=False,
-            )
+        write_json(
+            [
+                {"agent": agent, "obeyed_ratio": kept.obeyed_ratio, **asdict(kept)}
+                for agent, kept in rows
+            ]
         )
     else:
-        _show(rows)
+        _print(rows)
 
 
-def _show(rows: list[tuple[str, Compliance]]) -> None:
-    from rich.table import Column, Table
+def _print(rows: list[tuple[str, Compliance]]) -> None:
+    from langchain_tokenopt.limits.outcome import Compliance
 
-    from langchain_tokenopt.limits import Compliance
-
-    names = ("answers", "asked", "obeyed", "trimmed", "stopped", "saved tokens")
-    figures = (Column(name, justify="right") for name in names)
-    table = Table(
-        Column("agent", no_wrap=True), *figures, box=None, pad_edge=False, collapse_padding=True
-    )
-    for agent, kept in rows:
-        table.add_row(agent, *_cells(kept))
-    table.add_section()
     whole = sum((kept for _, kept in rows), Compliance())
-    table.add_row("total", *_cells(whole), style="bold")
-    print_table(table)
+    print_table(
+        ("agent", "answers", "asked", "obeyed", "trimmed", "stopped", "saved tokens"),
+        [(agent, *_cells(kept)) for agent, kept in rows],
+        total=("total", *_cells(whole)),
+    )
     if whole.estimated:
         typer.echo(
             "~ estimated: nobody knows how long a stopped answer would have become.", err=True

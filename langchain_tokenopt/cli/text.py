@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +9,12 @@ from typing import Annotated
 import typer
 
 from langchain_tokenopt.cli.app import CommandError, say
+from langchain_tokenopt.cli.tables import JsonOption, write_json
 
-__all__ = ["COMMANDS", "compress", "count"]
+__all__ = ["compress", "count"]
 
 _FILE = typer.Argument(help="A text file; - reads standard input.", show_default=False)
 _MODEL = typer.Option("--model", help="Model or vocabulary whose tokens are counted.")
-_JSON = typer.Option("--json", help="Machine-readable output.")
 
 
 def compress(
@@ -27,7 +26,7 @@ def compress(
         str | None, typer.Option("--query", help="What the text must still answer.")
     ] = None,
     model: Annotated[str, _MODEL] = "o200k_base",
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Shorten a prompt or page to an exact number of tokens.
 
@@ -35,56 +34,51 @@ def compress(
     """
     from langchain_tokenopt.compress import PromptCompressor
 
-    text = _read(file)
-    compressor = PromptCompressor(max_tokens, query=query or None, model=model)
-    result = compressor.compress(text)
+    if query is not None and not query.strip():
+        raise CommandError("--query is blank. Give it a question, or leave it out.")
+    result = PromptCompressor(max_tokens, query=query, model=model).compress(_read(file))
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "content": result.content,
-                    "tokens_before": result.tokens_before,
-                    "tokens_after": result.tokens_after,
-                    "exact": result.exact,
-                    "steps": result.steps,
-                    "reason": result.reason,
-                    "lost": {
-                        "numbers": result.loss.numbers.lost,
-                        "entities": result.loss.entities.lost,
-                        "negations": result.loss.negations.lost,
-                        "obligations": result.loss.obligations.lost,
-                    },
+        write_json(
+            {
+                "content": result.content,
+                "tokens_before": result.tokens_before,
+                "tokens_after": result.tokens_after,
+                "exact": result.exact,
+                "steps": result.steps,
+                "reason": result.reason,
+                "lost": {
+                    "numbers": result.loss.numbers.lost,
+                    "entities": result.loss.entities.lost,
+                    "negations": result.loss.negations.lost,
+                    "obligations": result.loss.obligations.lost,
                 },
-                ensure_ascii=False,
-            )
+            }
         )
         return
     typer.echo(result.content)
-    say(_summary(result.tokens_before, result.tokens_after, exact=result.exact))
+    about = "" if result.exact else "about "
+    say(f"{about}{result.tokens_before:,} tokens before, {about}{result.tokens_after:,} after.")
     say(result.reason or str(result.loss))
 
 
 def count(
     file: Annotated[str, _FILE],
     model: Annotated[str, _MODEL] = "o200k_base",
-    as_json: Annotated[bool, _JSON] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Count the tokens of a text."""
     from langchain_tokenopt.counting.tokens import counter_for
 
     found = counter_for(model).count(_read(file))
     if as_json:
-        typer.echo(json.dumps({"tokens": found.tokens, "exact": found.exact, "model": model}))
-        return
-    typer.echo(f"{found.tokens:,}" if found.exact else f"about {found.tokens:,}")
-
-
-COMMANDS = (compress, count)
+        write_json({"tokens": found.tokens, "exact": found.exact, "model": model})
+    else:
+        typer.echo(f"{found.tokens:,}" if found.exact else f"about {found.tokens:,}")
 
 
 def _read(file: str) -> str:
     """Read a file or standard input as UTF-8."""
-    content = sys.stdin.buffer.read() if file == "-" else _bytes_of(Path(file))
+    content = _bytes_of(file)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -95,12 +89,12 @@ def _read(file: str) -> str:
         ) from error
 
 
-def _bytes_of(path: Path) -> bytes:
-    if path.is_dir():
-        raise CommandError(f"{path} is a folder; name a file, or - for standard input.")
+def _bytes_of(file: str) -> bytes:
+    if file == "-":
+        if sys.stdin is None:
+            raise CommandError("standard input is closed: there is nothing to read.")
+        return sys.stdin.buffer.read()
+    path = Path(file)
+    if "\0" in file or path.is_dir():
+        raise CommandError(f"{file!r} is no file; name a text file, or - for standard input.")
     return path.read_bytes()
-
-
-def _summary(before: int, after: int, *, exact: bool) -> str:
-    about = "" if exact else "about "
-    return f"{about}{before:,} tokens before, {about}{after:,} after."

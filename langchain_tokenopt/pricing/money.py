@@ -8,6 +8,7 @@ __all__ = [
     "HALF_NANO_USD",
     "PER_MILLION",
     "UNITS_PER_NANO_USD",
+    "exact_usd",
     "format_usd",
     "plain_decimal",
     "usd",
@@ -39,6 +40,16 @@ def usd(nano_usd: int) -> Decimal:
         Decimal('0.012300000')
     """
     return Decimal(f"{nano_usd}e-9")
+
+
+def exact_usd(nano_usd: int | None) -> str | None:
+    """Write an amount for machines: all digits, no sign of the currency.
+
+    Example:
+        >>> exact_usd(12_300_000), exact_usd(0), exact_usd(None)
+        ('0.0123', '0', None)
+    """
+    return None if nano_usd is None else f"{usd(nano_usd).normalize():f}"
 
 
 def format_usd(nano_usd: int | None) -> str:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 
 from langchain_tokenopt import testing
 from langchain_tokenopt.cli import app
-from langchain_tokenopt.cli.app import CommandError, format_cost, format_seconds
+from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.tables import format_seconds
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.examples import trading_desk
@@ -68,7 +69,7 @@ def test_shows_a_line_for_every_agent(notes: Path) -> None:
 
     assert 0 == result.exit_code
     assert sorted(AGENTS) == sorted(agents)
-    assert str(len(AGENTS)) == total[1]
+    assert int(total[1].replace(",", "")) > 1_000
     assert "11/11" in result.stderr
     assert "11/11" not in result.stdout
 
@@ -116,8 +117,9 @@ def test_shows_both_bills_side_by_side() -> None:
     assert plain["total_tokens"] > 60_000
     assert budgeted["total_tokens"] <= 40_000
     assert list(AGENTS) == list(answer["with_budget"]["reports"])
-    assert f"{plain['input_tokens']:,}" in stdout
-    assert f"{budgeted['input_tokens']:,}" in stdout
+    assert f"{plain['total_tokens']:,}" in stdout
+    assert f"{budgeted['total_tokens']:,}" in stdout
+    assert max(map(len, stdout.partition("\nDecision")[0].splitlines()[1:])) < 80
     assert "Decision without a budget: " in stdout
 
 
@@ -357,24 +359,6 @@ def test_interrupting_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trading_desk, "build_desk", interrupt)
 
     assert 130 == run().exit_code
-
-
-@pytest.mark.parametrize(
-    ("nano_usd", "text"),
-    [
-        (None, "-"),
-        (0, "$0.00"),
-        (1, "$0.00000000100"),
-        (123_456, "$0.000123"),
-        (12_345_678, "$0.0123"),
-        (999_900_000, "$1.00"),
-        (1_234_567_890_000, "$1,234.57"),
-        (-50_000_000, "-$0.0500"),
-    ],
-)
-def test_costs_are_readable(nano_usd: int | None, text: str) -> None:
-    """Small amounts keep three telling digits, large ones cents; unknown is a dash."""
-    assert text == format_cost(nano_usd)
 
 
 @pytest.mark.parametrize(

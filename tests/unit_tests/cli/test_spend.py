@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,10 +18,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from langchain_tokenopt.cli import app, spend
+from langchain_tokenopt.cli import app
 from langchain_tokenopt.cli.advice import Facts, recommendations
 from langchain_tokenopt.cli.app import CommandError
-from langchain_tokenopt.cli.spend import By, parse_moment
+from langchain_tokenopt.cli.period import parse_moment
+from langchain_tokenopt.cli.spend import By
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.core.usage import Usage
@@ -28,11 +30,10 @@ from langchain_tokenopt.ledger import DIMENSIONS, Ledger
 from tests.support.ledger_records import START, desk_calls, record
 
 LISTS = {
-    "daily": "day",
-    "agents": "agent",
-    "top": "agent",
-    "runs": "run",
-    "effectiveness": "optimizer",
+    ("top",): "agent",
+    ("top", "--by", "day"): "day",
+    ("runs",): "run",
+    ("effectiveness",): "optimizer",
 }
 SINCE = "2026-11-01"
 CALLS = list(desk_calls(300, days=3))
@@ -96,16 +97,16 @@ def failure(*arguments: object) -> str:
 @pytest.mark.parametrize(("command", "key"), LISTS.items())
 def test_lists_are_lists_of_rows_with_their_key(desk, command, key):
     """--json prints a list; every row begins with what it stands for."""
-    found = rows(command, "--ledger", desk, "--since", SINCE)
+    found = rows(*command, "--ledger", desk, "--since", SINCE)
 
     assert found
     assert {key} == {next(iter(row)) for row in found}
 
 
-@pytest.mark.parametrize("command", ["daily", "agents", "top"])
-def test_rows_add_up_to_the_records(desk, command):
+@pytest.mark.parametrize("dimension", ["agent", "day", "model", "user"])
+def test_rows_add_up_to_the_records(desk, dimension):
     """What the command says is what was recorded."""
-    found = rows(command, "--ledger", desk)
+    found = rows("top", "--by", dimension, "-n", 99, "--ledger", desk)
 
     billed = [call for call in CALLS if not call.cached]
     assert len(CALLS) == sum(row["calls"] for row in found)
@@ -125,15 +126,17 @@ def test_stats_is_one_object(desk):
 
 
 def test_days_are_in_order(desk):
-    """Oldest first, one row a day."""
-    assert ["2026-11-02", "2026-11-03", "2026-11-04"] == [
-        row["day"] for row in rows("daily", "--ledger", desk)
-    ]
+    """Oldest first, one row a day; of too many, the latest."""
+    days = ["2026-11-02", "2026-11-03", "2026-11-04"]
+
+    assert days == [row["day"] for row in rows("top", "--by", "day", "--ledger", desk)]
+    assert days[1:] == [row["day"] for row in rows("top", "--by", "day", "-n", 2, "--ledger", desk)]
+    assert 72 >= len(rows("top", "--by", "hour", "--ledger", desk)) > 10
 
 
 def test_agents_come_by_cost(desk):
     """The most expensive first."""
-    costs = [Decimal(row["cost_usd"]) for row in rows("agents", "--ledger", desk)]
+    costs = [Decimal(row["cost_usd"]) for row in rows("top", "--ledger", desk)]
 
     assert sorted(costs, reverse=True) == costs
 
@@ -162,8 +165,24 @@ def test_the_table_has_the_rest_and_the_total(desk):
 
 def test_tables_are_not_cut_in_a_pipe(desk):
     """No cell ends in an ellipsis."""
-    for command in ("daily", "agents", "runs", "stats"):
+    for command in ("top", "runs", "stats"):
         assert "…" not in run(command, "--ledger", desk).stdout
+
+
+def test_figures_are_whole_in_a_narrow_terminal(written, monkeypatch):
+    """Where there is too little room a name is shortened, and no figure."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "66")
+    name = "the_agent_with_the_longest_name_of_all_the_agents_there_are"
+    usage = Usage(1_234_567, 7_654_321)
+    path = written(record(attribution=Attribution(name), usage=usage))
+    lines = [line.rstrip() for line in run("top", "--ledger", path).stdout.splitlines()]
+
+    assert "1,234,567" in lines[-2]
+    assert "7,654,321" in lines[-2]
+    assert "the_a" in lines[-2]
+    assert name not in lines[-2]
+    assert max(len(re.sub("\x1b[^m]*m", "", line)) for line in lines) <= 66
 
 
 def test_runs_are_the_latest(desk):
@@ -341,11 +360,11 @@ def test_exported_text_runs_in_no_spreadsheet(written, agent):
 def test_unpriced_calls_are_a_dash_and_a_note(written):
     """No price is not no cost."""
     path = written(record(model="llama", cost_nano_usd=None))
-    result = run("agents", "--ledger", path)
+    result = run("top", "--ledger", path)
 
     assert "without 1 calls whose price is not known" in result.stderr
     assert " - " in result.stdout
-    assert [None] == [row["cost_usd"] for row in rows("agents", "--ledger", path)]
+    assert [None] == [row["cost_usd"] for row in rows("top", "--ledger", path)]
 
 
 def test_the_ledger_comes_from_the_environment(desk, monkeypatch):
@@ -364,7 +383,7 @@ def test_the_ledger_is_tokenopt_db_by_default(written, monkeypatch):
     assert 1 == rows("stats")["calls"]
 
 
-_READERS = ["stats", "daily", "agents", "top", "runs", "report", "effectiveness", "export"]
+_READERS = ["stats", "top", "runs", "report", "effectiveness", "export"]
 
 
 @pytest.mark.parametrize("command", _READERS)
@@ -403,7 +422,7 @@ def test_an_impossible_date_is_one_line(command, desk, moment):
 
 def test_a_period_the_wrong_way_round_is_one_line(desk):
     """Swapped dates are told, not answered."""
-    line = failure("daily", "--ledger", desk, "--since", "2026-11-04", "--until", "2026-11-02")
+    line = failure("top", "--ledger", desk, "--since", "2026-11-04", "--until", "2026-11-02")
 
     assert "--since 2026-11-04 is not before --until 2026-11-02" in line
 
@@ -413,7 +432,7 @@ def test_a_file_that_is_no_ledger_is_one_line(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("notes\n" * 500)
 
-    assert "is not a ledger but some other kind of file" in failure("daily", "--ledger", path)
+    assert "is not a ledger but some other kind of file" in failure("top", "--ledger", path)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +546,7 @@ def test_the_demo_fills_a_ledger(tmp_path, monkeypatch):
         run("demo", "--input", tmp_path / "notes.txt", "--ledger", path, "--json").stdout
     )
 
-    agents = {row["agent"]: row["total_tokens"] for row in rows("agents", "--ledger", path)}
+    agents = {row["agent"]: row["total_tokens"] for row in rows("top", "-n", 99, "--ledger", path)}
     billed = Counter()
     for row in (*bill["rows"], *bill["with_budget"]["rows"]):
         billed[row["agent"]] += row["total_tokens"]
@@ -555,10 +574,3 @@ def test_a_reader_that_leaves_is_no_error(desk):
 
     assert done.stdout.startswith("run_id,started_at")
     assert "Traceback" not in done.stderr
-
-
-def test_all_commands_are_registered():
-    """What the module offers is what the app has."""
-    names = {command.callback.__name__ for command in app.registered_commands}
-
-    assert {command.__name__ for command in spend.COMMANDS} <= names

@@ -1,0 +1,175 @@
+"""Which ledger a command reads, and which period of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from langchain_tokenopt.cli.app import CommandError
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.ledger import Ledger
+
+__all__ = [
+    "DEFAULT_LEDGER",
+    "HoursOption",
+    "LedgerOption",
+    "Period",
+    "SinceOption",
+    "UntilOption",
+    "local",
+    "opened_ledger",
+    "parse_moment",
+    "refuse_empty",
+]
+
+DEFAULT_LEDGER = "tokenopt.db"
+
+LedgerOption = Annotated[
+    str,
+    typer.Option(
+        "--ledger",
+        envvar="TOKENOPT_LEDGER",
+        help="File or database URL of the ledger.",
+        show_envvar=True,
+    ),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        help="Begin of the period: 2026-11-20, 2026-11-20T09:30, today, yesterday, 24h, 7d, 4w. "
+        "Local time, unless an offset such as +00:00 is given.",
+    ),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option("--until", help="End of the period, as --since. A date includes that day."),
+]
+HoursOption = Annotated[
+    int, typer.Option("--hours", min=1, max=24 * 366 * 100, help="How far to look back.")
+]
+
+_AGO = re.compile(r"(\d{1,9})\s*([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_moment(text: str, *, now: datetime, end: bool = False) -> datetime:
+    """Read a point in time as a user writes it; a day means its begin, or its end.
+
+    Raises:
+        CommandError: It is no point in time.
+
+    Example:
+        >>> noon = datetime(2026, 11, 21, 12, tzinfo=UTC)
+        >>> parse_moment("90m", now=noon).isoformat()
+        '2026-11-21T10:30:00+00:00'
+        >>> parse_moment("2026-11-20T08:00+00:00", now=noon).isoformat()
+        '2026-11-20T08:00:00+00:00'
+    """
+    word = text.strip().lower()
+    try:
+        if ago := _AGO.fullmatch(word):
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        day = _day(word, now)
+        if day is not None:
+            first = datetime(day.year, day.month, day.day)
+            return (first + timedelta(days=1) if end else first).astimezone()
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError, OSError) as error:
+        raise CommandError(
+            f"{text!r} is no date. Write 2026-11-20, 2026-11-20T09:30, today, yesterday, "
+            f"or a length of time such as 24h, 7d, 4w."
+        ) from error
+
+
+def _day(word: str, now: datetime) -> date | None:
+    """Return the day that *word* names; ``None`` when it names a time of a day."""
+    if word in ("today", "yesterday"):
+        return now.astimezone().date() - timedelta(days=word == "yesterday")
+    return date.fromisoformat(word) if len(word) <= 10 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From *since* up to, not including, *until*; ``None`` is open."""
+
+    since: datetime | None
+    until: datetime | None
+
+    @classmethod
+    def of(cls, since: str | None, until: str | None, hours: int | None = None) -> Self:
+        """Read the options; *hours* counts where neither of the others is given.
+
+        Raises:
+            CommandError: An option is no point in time, or the period ends before it begins.
+        """
+        now = datetime.now(UTC)
+        begin = None if since is None else parse_moment(since, now=now)
+        end = None if until is None else parse_moment(until, now=now, end=True)
+        if begin is None and end is None and hours is not None:
+            begin = now - timedelta(hours=hours)
+        if begin is not None and end is not None and begin >= end:
+            raise CommandError(
+                f"--since {since} is not before --until {until}: nothing lies between."
+            )
+        return cls(begin, end)
+
+    def __str__(self) -> str:
+        if self.since is None and self.until is None:
+            return "ever"
+        begin = "" if self.since is None else f"since {local(self.since)}"
+        end = "" if self.until is None else f"until {local(self.until)}"
+        return f"{begin} {end}".strip()
+
+
+def local(moment: datetime) -> str:
+    """Write a moment in local time, to the minute."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+@contextmanager
+def opened_ledger(location: str) -> Iterator[Ledger]:
+    """Open an existing ledger to read.
+
+    Raises:
+        CommandError: *location* can be neither a file nor a database URL.
+    """
+    from langchain_tokenopt.ledger import Ledger
+
+    try:
+        ledger = Ledger(location, read_only=True)
+    except ValueError as error:  # without the text itself: it may hold a password
+        raise CommandError(
+            "what --ledger names is neither a file nor a database URL such as "
+            f"postgresql://user@host:5432/database: {error}."
+        ) from error
+    with ledger:
+        yield ledger
+
+
+def refuse_empty(ledger: Ledger, period: Period, found: object) -> None:
+    """End the command when nothing was recorded in the period, and say where there is something.
+
+    Raises:
+        CommandError: *found* is empty.
+    """
+    if found:
+        return
+    span = ledger.span()
+    if span is None:
+        raise CommandError(
+            f"the ledger {ledger.location} is empty. Record into it: "
+            f"TokenUsageCallbackHandler(sinks=[Ledger({ledger.location!r})])."
+        )
+    first, last = span
+    raise CommandError(
+        f"no calls {period} in {ledger.location}; it has calls from {local(first)} to "
+        f"{local(last)}. Try --since {first.astimezone():%Y-%m-%d}."
+    )
