@@ -20,17 +20,19 @@ from langchain_tokenopt.budget.allocation import (
     allocate,
 )
 from langchain_tokenopt.budget.plan import AgentBudget, BudgetPlan
-from langchain_tokenopt.budget.run import AgentRun, BudgetRun, NoBudgetRunError, RunReport
+from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError
+from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 
 __all__ = [
     "AgentBudget",
     "AgentReport",
-    "AgentRun",
+    "AgentRunReport",
     "AllocationStrategy",
     "BudgetAlert",
     "BudgetPlan",
     "BudgetReport",
     "BudgetRun",
+    "BudgetRunReport",
     "BudgetStoreError",
     "Claim",
     "Denial",
@@ -39,7 +41,6 @@ __all__ = [
     "NoBudgetRunError",
     "Priority",
     "Proportional",
-    "RunReport",
     "Settlement",
     "TokenBudget",
     "allocate",

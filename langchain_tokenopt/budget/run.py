@@ -1,4 +1,4 @@
-"""One run under a plan: its account, who was degraded and how, and what the run was told.
+"""One run under a plan: its account, its agents, and what happened to their calls.
 
 A run is found by context: what is called inside ``with plan.run():`` belongs to it, in threads and
 tasks that LangChain starts as well.
@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import sys
 import threading
-import warnings
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Final, Literal, Self
 from uuid import UUID, uuid4
+
+from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_tokenopt.budget.account import (
     AgentReport,
@@ -28,25 +31,29 @@ from langchain_tokenopt.budget.account import (
     Hold,
     TokenBudget,
 )
+from langchain_tokenopt.budget.account_registry import AccountRegistry
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import strategy_for
-from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
+from langchain_tokenopt.budget.plan_settings import PlanSettings
+from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
+from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
+from langchain_tokenopt.core.runs import register_tracker
+from langchain_tokenopt.core.sinks import checked_sinks, notify
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
-from langchain_tokenopt.stage import AMBIENT
+from langchain_tokenopt.stage import AMBIENT, Stage
 
-if TYPE_CHECKING:
-    from langchain_tokenopt.budget.plan import BudgetPlan
+__all__ = ["BudgetRun", "NoBudgetRunError", "Room", "current_run"]
 
-__all__ = ["AgentRun", "BudgetRun", "NoBudgetRunError", "RunReport", "current_run"]
-
-OVERBOOKING = 3
+OVERBOOKING: Final = 3
 """How many times its part of the pool an agent may count on: most agents need none of theirs, and
-those that come later inherit what others leave. Of 1, 3 and 6, chosen with the desk's benchmark on
-seeds 100 to 103, which are not among those it reports: with 6 the last agents were refused."""
-_KEPT_ACCOUNTS = 1_000
+those that come later inherit what others leave. Of 1, 3 and 6, chosen with the trading desk's
+benchmark on seeds 100 to 103, which are not among those it reports: with 6 the last agents were
+refused."""
+_KEPT_ACCOUNTS: Final = 1_000
 """Accounts of threads that stay in memory for runs that are resumed without a store."""
 
 
@@ -55,100 +62,15 @@ class NoBudgetRunError(TokenOptError, RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class AgentRun:
-    """What became of one agent in a run. Tokens, unless the name says otherwise."""
+class Room:
+    """What an agent may use for its next call, in tokens."""
 
-    account: AgentReport
-    """Allocated, spent, held, returned, denied."""
-    degraded: Mapping[str, int]
-    """How often each rung of the ladder was taken, by its name."""
-    words_asked: int | None
-    """The plan's word limit; ``None``: it has none."""
-    limited_answers: int
-    """Answers that were given under a word limit."""
-    kept_answers: int
-    """Of those, how many were shown within it."""
-    unstaged_models: tuple[str, ...]
-    """Models that this agent called without a stage: charged, but never shortened."""
-
-    @property
-    def agent(self) -> str:
-        """The agent's name."""
-        return self.account.agent
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """A run at one instant."""
-
-    thread: str | None
-    account: BudgetReport
-    agents: Mapping[str, AgentRun]
-    failed_calls: int = 0
-    """Calls that no answer came back from; what they may have cost is charged."""
-    user: str | None = None
-    """Whose run it is, as ``plan.run(user=...)`` said."""
-
-    @property
-    def unstaged_models(self) -> dict[str, tuple[str, ...]]:
-        """Models that nobody staged, by the agents that called them."""
-        return {
-            name: line.unstaged_models for name, line in self.agents.items() if line.unstaged_models
-        }
-
-    def __str__(self) -> str:
-        """Show a line for every agent."""
-        head = ("agent", "allocated", "spent", "held", "returned", "denied", "degraded", "words")
-        rows = [head, *(_cells(line) for line in self.agents.values())]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column in (0, 6) else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        whole = self.account
-        lines.append(
-            f"{whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
-            f"{whole.held_tokens:,} held, {whole.pool_tokens:,} in the pool"
-        )
-        if whole.possible_surplus_tokens:
-            lines.append(
-                f"up to {whole.possible_surplus_tokens:,} more, if providers wrote on when answers "
-                f"had been cut off"
-            )
-        lines += [
-            f"{agent} called {', '.join(models)} without a stage: charged, never shortened"
-            for agent, models in self.unstaged_models.items()
-        ]
-        return "\n".join(lines)
-
-
-def _cells(line: AgentRun) -> tuple[str, ...]:
-    account = line.account
-    degraded = ", ".join(f"{name} {count}" for name, count in line.degraded.items())
-    words = "" if line.words_asked is None else f"{line.kept_answers}/{line.limited_answers}"
-    return (
-        line.agent,
-        f"{account.allocated_tokens:,}",
-        f"{account.spent_tokens:,}",
-        f"{account.held_tokens:,}",
-        f"{account.returned_tokens:,}",
-        f"{account.denied_calls:,}",
-        degraded,
-        words,
-    )
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What a run remembers of an agent beside its account."""
-
-    degraded: Counter[str] = field(default_factory=Counter)
-    limited: int = 0
-    kept: int = 0
-    unstaged: set[str] = field(default_factory=set)
+    own: int
+    """What it should do with: the rest of its share, and its part of the pool."""
+    available: int
+    """What the account would grant: the rest of its share, and the whole pool."""
+    is_soft: bool
+    """Whether the plan's soft limit has been reached."""
 
 
 class BudgetRun:
@@ -159,74 +81,78 @@ class BudgetRun:
 
     def __init__(
         self,
-        plan: BudgetPlan,
+        plan: PlanSettings,
         *,
+        stage: Stage,
+        guard: Callable[[BudgetRun], BaseCallbackHandler],
         thread_id: str | None = None,
         user: str | None = None,
-        store: str | Path | None = None,
+        path: str | Path | None = None,
         sinks: Iterable[UsageSink] = (),
         alert: BudgetAlert | None = None,
         forecaster: UsageForecaster | None = None,
         rate_card: RateCard | None = None,
-        on_store_error: Any = "closed",
+        on_store_error: Literal["closed", "open"] = "closed",
     ) -> None:
         self.plan = plan
         self.thread_id = thread_id
         self.user = user
         self.forecaster = forecaster or UsageForecaster()
-        self._sinks = tuple(sinks)
-        for sink in self._sinks:
-            if not isinstance(sink, UsageSink):
-                raise TypeError(f"sinks must have a record(event) method; {sink!r} has none.")
-        self._rate_card = rate_card
-        self._lock = threading.Lock()
-        self._notes: dict[str, _Notes] = {}
-        self._failed = 0
-        self._sink_failed = False
-        self._figures = 0, 0, plan.total_tokens
-        self._latch: BudgetExceededError | None = None
-        self._outer: tuple[Any, ...] = ()
-        self._restored = False
-        self._at_work: Counter[str] = Counter()
-        self._over: set[str] = set()
-        """Who this run has finished: once is enough, with a store each time is a write."""
-        self._shares = plan.shares(self.forecaster)
-        self.courses: dict[Any, Any] = {}
+        self.graph_positions: dict[Any, Any] = {}
         """Where the graphs of this run stand; for the socket that knows their edges."""
-        self.account = self._account(store, alert, on_store_error)
+        self._stage = stage
+        self._guard = guard(self)
+        self._sinks = checked_sinks(sinks)
+        self._rate_card = rate_card
+        self._notes = RunNotes()
+        self._figures = 0, 0, plan.total_tokens
+        self._refusal: BudgetExceededError | None = None
+        self._outer: tuple[Any, ...] = ()
+        self._restoring = threading.Lock()
+        """Taken by the first that restores a checkpoint, and never given back."""
+        self._at_work: defaultdict[str, deque[None]] = defaultdict(deque)
+        """As many entries per agent as it has nodes at work."""
+        self._finished: set[str] = set()
+        """Agents that this run has finished: once is enough, with a store each time is a write."""
+        self._shares = plan.shares(self.forecaster)
+        self._has_ended = False
+        self.account = self._open_account(path, alert, on_store_error)
         strategy = strategy_for(plan.strategy, self.forecaster)
         self.account.allocate(plan.claims(), strategy, buffer=plan.buffer)
 
-    def _account(
-        self, store: str | Path | None, alert: BudgetAlert | None, on_store_error: Any
+    def _open_account(
+        self,
+        path: str | Path | None,
+        alert: BudgetAlert | None,
+        on_store_error: Literal["closed", "open"],
     ) -> TokenBudget:
         """Open the account of this thread, or make a new one."""
-        plan, key = self.plan, (self.plan.name, self.plan.total_tokens, self.thread_id)
-        kept = store is None and self.thread_id is not None
-        if kept and key in _accounts:
-            _accounts.move_to_end(key)
-            account, teller = _accounts[key]
-            teller.run = self
+        plan = self.plan
+
+        def make() -> _SharedAccount:
+            relay = _Relay()
+            budget = TokenBudget(
+                plan.total_tokens,
+                plan.total_usd,
+                path,
+                plan.name,
+                run=self.thread_id or uuid4().hex,
+                alert=alert,
+                sinks=[relay],
+                on_store_error=on_store_error,
+                cancelled=plan.cancellation_charge,
+            )
+            return _SharedAccount(budget, relay)
+
+        if path is not None or self.thread_id is None:
+            shared = make()
+        else:
+            shared = _accounts.open((plan.fingerprint, self.thread_id), make)
             if alert is not None:
-                account.tell_by(alert)
-            return account
-        teller = _Teller(self)
-        account = TokenBudget(
-            plan.total_tokens,
-            plan.total_usd,
-            store,
-            plan.name,
-            run=self.thread_id or uuid4().hex,
-            alert=alert,
-            sinks=[teller],
-            on_store_error=on_store_error,
-            cancelled=plan.cancelled,
-        )
-        if kept:
-            _accounts[key] = account, teller
-            if len(_accounts) > _KEPT_ACCOUNTS:
-                _accounts.popitem(last=False)
-        return account
+                shared.budget.tell_by(alert)
+        shared.relay.follow(self)
+        self._shared_account = shared
+        return shared.budget
 
     # Beginning and end
 
@@ -238,12 +164,12 @@ class BudgetRun:
                 f"have two accounts for the same calls. Leave the inner plan.run() out, or give "
                 f"its agents a share of the outer plan."
             )
-        from langchain_tokenopt.budget.unstaged import HANDLER, UnstagedCalls
-
-        self._outer = AMBIENT.get(), HANDLER.get()
+        _register_guard()
+        self._has_ended = False
+        self._outer = AMBIENT.get(), _GUARD.get()
         _RUN.set(self)
-        HANDLER.set(UnstagedCalls(self))
-        AMBIENT.set((*AMBIENT.get(), self.plan))
+        _GUARD.set(self._guard)
+        AMBIENT.set((*AMBIENT.get(), self._stage))
         return self
 
     def __exit__(
@@ -252,23 +178,23 @@ class BudgetRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        from langchain_tokenopt.budget.unstaged import HANDLER
-
-        ambient, handler = self._outer
+        ambient, guard = self._outer
         _RUN.set(None)
-        HANDLER.set(handler)
+        _GUARD.set(guard)
         AMBIENT.set(ambient)
+        self._has_ended = True
+        self.account.close()
 
-    # What calls ask
+    # What a call asks
 
-    def refuse_if_over(self) -> None:
+    def refuse_if_exceeded(self) -> None:
         """Raise again what was raised before: nodes that swallow it do not get around it.
 
         Raises:
             BudgetExceededError: A call of this run was refused under ``on_exceed="raise"``.
         """
-        if self._latch is not None:
-            raise self._latch
+        if self._refusal is not None:
+            raise self._refusal
 
     def exceed(self, denial: Denial) -> TokenOptError:
         """Refuse *denial*'s call and every later one; return what to raise.
@@ -277,40 +203,26 @@ class BudgetRun:
         """
         error = denial.error()
         if isinstance(error, BudgetExceededError):
-            self._latch = error
+            self._refusal = error
             self.account.stop()
         return error
 
-    def target_for(self, agent: str) -> int:
-        """Return the tokens that *agent* should do with.
+    def room_of(self, agent: str) -> Room:
+        """Return the tokens that *agent* may use for its next call.
 
-        That is the rest of its share, and :data:`OVERBOOKING` times its part of the pool: the pool
-        divided among those who have not finished, by priority. What others of them have borrowed
-        still counts as the pool, so agents that start together get the same part, whoever is first.
+        Its own are the rest of its share, and :data:`OVERBOOKING` times its part of the pool: the
+        pool divided among those who have not finished, by priority. What others of them have
+        borrowed still counts as the pool, so agents that start together get the same part, whoever
+        is first.
         """
         report = self.account.report()
-        line = report.agents.get(agent)
-        available = self.account.available(agent)
-        pool = report.pool_tokens
-        borrowed = sum(
-            max(0, other.spent_tokens + other.held_tokens - other.allocated_tokens)
-            for name, other in report.agents.items()
-            if name != agent and not other.finished
-        )
-        waiting = {
-            name: limits.priority
-            for name, limits in self.plan.agents.items()
-            if name not in report.agents or not report.agents[name].finished
-        }
-        weight = self.plan.limits_of(agent).priority
-        part = OVERBOOKING * (pool + borrowed) * weight / sum({**waiting, agent: weight}.values())
-        own = max(0, available - pool) if line is not None else 0
-        return min(available, own + math.floor(part))
-
-    @property
-    def is_soft(self) -> bool:
-        """Whether the plan's soft limit has been reached."""
-        return self.account.report().used_ratio >= self.plan.soft
+        account = report.agents.get(agent)
+        if account is None:
+            available = self.account.available(agent)
+        else:
+            available = 0 if report.stopped else account.available_tokens
+        own = min(available, _own_tokens(self.plan, report, agent, available))
+        return Room(own, available, report.used_ratio >= self.plan.soft_limit)
 
     def cost_of(
         self, model: str | None, provider: str | None, input_tokens: int, output_tokens: int
@@ -322,16 +234,15 @@ class BudgetRun:
         rates = card.rates(model, provider)
         return None if rates is None else rates.cost(Usage(input_tokens, output_tokens))
 
-    # What calls tell
+    # What is noted of a call
 
-    def note_degraded(self, agent: str, rung: str, hold: Hold | None, run_id: UUID | None) -> None:
-        """Record one rung of the ladder."""
-        with self._lock:
-            self._of(agent).degraded[rung] += 1
+    def note_degraded(self, agent: str, step: str, hold: Hold | None, run_id: UUID | None) -> None:
+        """Note one step of a degradation, and tell the sinks."""
+        self._notes.add(agent, lambda notes: notes.degraded.update((step,)))
         try:
             report = self.account.report()
             self._figures = report.spent_tokens, report.held_tokens, report.total_tokens
-        except BudgetStoreError:  # said aloud by the account; tell what was known last
+        except BudgetStoreError:  # the account has warned; tell what was known last
             pass
         spent, held, limit = self._figures
         self.record(
@@ -342,7 +253,7 @@ class BudgetRun:
                 spent_tokens=spent,
                 held_tokens=held,
                 limit_tokens=limit,
-                detail=rung if hold is None else f"{rung}; {hold.tokens:,} tokens held",
+                detail=step if hold is None else f"{step}; {hold.tokens:,} tokens held",
                 run=self.account.run,
                 run_id=run_id,
                 thread=self.thread_id,
@@ -352,26 +263,29 @@ class BudgetRun:
 
     def note_words(self, agent: str, *, kept: bool) -> None:
         """Count an answer under a word limit."""
-        with self._lock:
-            notes = self._of(agent)
+
+        def count(notes: AgentNotes) -> None:
             notes.limited += 1
             notes.kept += kept
 
+        self._notes.add(agent, count)
+
     def note_unstaged(self, agent: str, model: str) -> None:
         """Remember that *agent* called a model that nobody staged."""
-        with self._lock:
-            self._of(agent).unstaged.add(model)
+        self._notes.add(agent, lambda notes: notes.unstaged.add(model))
 
-    def note_failure(self) -> None:
+    def note_failure(self, agent: str) -> None:
         """Count a call that brought no answer."""
-        with self._lock:
-            self._failed += 1
 
-    def _of(self, agent: str) -> _Notes:
-        return self._notes.setdefault(agent, _Notes())
+        def count(notes: AgentNotes) -> None:
+            notes.failed += 1
+
+        self._notes.add(agent, count)
+
+    # Agents that come and go
 
     def finish(self, agent: str) -> dict[str, int]:
-        """Tell that *agent* will not call again: what it has left goes to the others.
+        """Say that *agent* will not call again: what it has left goes to the others.
 
         ``budget_graph`` does it by itself, from the graph's edges.
 
@@ -381,67 +295,57 @@ class BudgetRun:
         return self.account.finish(agent)
 
     def finish_idle(self, agents: Iterable[str]) -> None:
-        """Tell that these agents will not call again, as far as the plan has them.
+        """Finish these agents, as far as the plan has them and they are not at work.
 
-        Not those that are at work: another invocation of the same graph may be under way.
+        Another invocation of the same graph may be under way.
         """
         for agent in agents:
-            if agent in self._shares and agent not in self._over and not self._at_work[agent]:
-                self._over.add(agent)
+            if agent in self._shares and agent not in self._finished and not self._at_work[agent]:
+                self._finished.add(agent)
                 self.account.finish(agent)
 
     def reopen(self, agents: Iterable[str]) -> bool:
-        """Tell that these agents may call again: those that had finished take their shares back.
+        """Say that these agents may call again: those that had finished take their shares back.
 
         Returns:
             Whether any had finished.
         """
         known = [agent for agent in agents if agent in self._shares]
-        self._over.difference_update(known)
+        self._finished.difference_update(known)
         return sum(self.account.reopen(agent, self._shares) for agent in known) > 0
 
     def begin(self, agent: str) -> bool:
-        """Tell that *agent* begins to work; return whether it had finished, and has come back."""
-        with self._lock:
-            self._at_work[agent] += 1
+        """Say that *agent* begins to work; return whether it had finished, and has come back."""
+        self._at_work[agent].append(None)
         return self.reopen([agent])
 
     def end(self, agent: str, *, finished: bool = False) -> None:
-        """Tell that *agent* has ended what it began; *finished*: for good."""
-        with self._lock:
-            self._at_work[agent] -= 1
+        """Say that *agent* has ended what it began; *finished*: for good."""
+        if self._at_work[agent]:
+            self._at_work[agent].pop()
         if finished:
             self.finish_idle([agent])
 
-    # For checkpoints
-
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint says was spent; once, and never downwards."""
-        with self._lock:
-            first, self._restored = not self._restored, True
-        if first and snapshot.get("agents"):
+        if self._restoring.acquire(blocking=False) and snapshot.get("agents"):
             self.account.restore(snapshot)
 
-    # Looking
+    # The report
 
-    def report(self) -> RunReport:
+    def report(self) -> BudgetRunReport:
         """Return what every agent was given, spent and suffered, at this instant."""
         account = self.account.report()
-        with self._lock:
-            agents = {
-                name: self._line(account.agents[name])
-                for name in (
-                    *self.plan.agents,
-                    *(name for name in account.agents if name not in self.plan.agents),
-                )
-                if name in account.agents
-            }
-            failed = self._failed
-        return RunReport(self.thread_id, account, agents, failed, self.user)
+        if self._has_ended:
+            self.account.close()
+        planned = [name for name in self.plan.agents if name in account.agents]
+        others = [name for name in account.agents if name not in self.plan.agents]
+        agents = {name: self._report_on(account.agents[name]) for name in (*planned, *others)}
+        return BudgetRunReport(self.thread_id, account, agents, self._notes.failed_calls, self.user)
 
-    def _line(self, account: AgentReport) -> AgentRun:
-        notes = self._notes.get(account.agent, _Notes())
-        return AgentRun(
+    def _report_on(self, account: AgentReport) -> AgentRunReport:
+        notes = self._notes.of(account.agent)
+        return AgentRunReport(
             account=account,
             degraded=dict(notes.degraded),
             words_asked=self.plan.limits_of(account.agent).words,
@@ -450,40 +354,61 @@ class BudgetRun:
             unstaged_models=tuple(sorted(notes.unstaged)),
         )
 
-    # Who hears
+    # Events
 
     def record(self, event: UsageEvent) -> None:
         """Pass an event on to the sinks, and into the graph's custom stream."""
-        for sink in self._sinks:
-            try:
-                sink.record(event)
-            except Exception as error:  # noqa: BLE001  foreign code; a call must not fail for it
-                self._warn_of_sink(error)
+        notify(self._sinks, event)
         if isinstance(event, BudgetEvent):
-            _stream(event)
-
-    def _warn_of_sink(self, error: Exception) -> None:
-        if not self._sink_failed:
-            self._sink_failed = True
-            warnings.warn(
-                f"a sink of the plan {self.plan.name!r} failed, events may be missing there: "
-                f"{error!r}",
-                TokenOptWarning,
-                stacklevel=4,
-            )
+            _write_to_graph(event)
 
 
-class _Teller:
-    """Passes what an account tells on to the run that uses it now."""
+def _own_tokens(plan: PlanSettings, report: BudgetReport, agent: str, available: int) -> int:
+    """Return the rest of the agent's share and its part of the pool."""
+    account = report.agents.get(agent)
+    borrowed = sum(
+        max(0, other.spent_tokens + other.held_tokens - other.allocated_tokens)
+        for name, other in report.agents.items()
+        if name != agent and not other.finished
+    )
+    waiting = {
+        name: limits.priority
+        for name, limits in plan.agents.items()
+        if name not in report.agents or not report.agents[name].finished
+    }
+    weight = waiting[agent] = plan.limits_of(agent).priority
+    part = (report.pool_tokens + borrowed) * weight / sum(waiting.values())
+    rest = max(0, available - report.pool_tokens) if account is not None else 0
+    return rest + math.floor(OVERBOOKING * part)
 
-    def __init__(self, run: BudgetRun) -> None:
-        self.run = run
+
+class _Relay:
+    """Passes an account's events on to the run that uses it now."""
+
+    def __init__(self) -> None:
+        self._latest: weakref.ref[BudgetRun] | None = None
+
+    def follow(self, run: BudgetRun) -> None:
+        """Pass events on to *run* from now on; a run that is under way receives its own."""
+        self._latest = weakref.ref(run)
 
     def record(self, event: UsageEvent) -> None:
-        self.run.record(event)
+        run = _RUN.get()
+        if run is None or run._shared_account.relay is not self:
+            run = None if self._latest is None else self._latest()
+        if run is not None:
+            run.record(event)
 
 
-def _stream(event: BudgetEvent) -> None:
+@dataclass(eq=False)
+class _SharedAccount:
+    """An account, and what passes its events on."""
+
+    budget: TokenBudget
+    relay: _Relay
+
+
+def _write_to_graph(event: BudgetEvent) -> None:
     """Write *event* into the custom stream of the graph in which the caller runs, if any."""
     if "langgraph.config" not in sys.modules:
         return
@@ -507,11 +432,26 @@ def _stream(event: BudgetEvent) -> None:
 
 
 _RUN: ContextVar[BudgetRun | None] = ContextVar("langchain_tokenopt_budget_run", default=None)
-
-_accounts: OrderedDict[tuple[str, int, str | None], tuple[TokenBudget, _Teller]] = OrderedDict()
-"""Accounts of threads, for runs that go on in the same process."""
+_GUARD: ContextVar[BaseCallbackHandler | None] = ContextVar(
+    "langchain_tokenopt_budget_guard", default=None
+)
+_accounts: AccountRegistry[_SharedAccount] = AccountRegistry(keep=_KEPT_ACCOUNTS)
 
 
 def current_run() -> BudgetRun | None:
     """Return the run that calls made here belong to."""
     return _RUN.get()
+
+
+@cache
+def _register_guard() -> None:
+    """Have LangChain add the run's guard to every model; once in a process.
+
+    It is not inherited, so that it is added anew for each model, behind the model's own handlers:
+    one of those says that the model is staged. It also stands behind the tracker, which then has
+    seen the calls that the guard refuses.
+    """
+    from langchain_core.tracers.context import register_configure_hook
+
+    register_tracker()
+    register_configure_hook(_GUARD, inheritable=False)

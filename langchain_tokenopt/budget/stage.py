@@ -4,75 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from langchain_core.messages import AIMessageChunk, ToolMessage
-from langchain_core.outputs import ChatGeneration
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.budget.account import BudgetStoreError, Denial, Hold
 from langchain_tokenopt.budget.alerts import CALLER_LOOP
-from langchain_tokenopt.budget.demand import (
-    cap_of,
-    correction_for,
-    form_of,
-    input_tokens_of,
-    made_up_answer,
-    thinking_tokens,
-    with_cap,
-)
-from langchain_tokenopt.budget.ladder import (
-    FINAL,
-    Demand,
-    Draft,
-    Shortening,
-    climb,
-    demand_of,
-    provider_of,
-)
+from langchain_tokenopt.budget.budget_call import DEGRADED, BudgetCall, Payment, WatchingCall
+from langchain_tokenopt.budget.degradation import Degradation, Granted, Step
+from langchain_tokenopt.budget.input_margin import input_margin_of
+from langchain_tokenopt.budget.minimal_answer import minimal_answer
+from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
-from langchain_tokenopt.budget.unstaged import is_unknown_end
-from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.messages import append_to_last_user
-from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.counting.model_names import model_name_of
-from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, Stage, StageCall
-from langchain_tokenopt.tracking.provider_usage import written
 
-if TYPE_CHECKING:
-    from langchain_tokenopt.budget.plan import BudgetPlan
+__all__ = ["BudgetStage"]
 
-__all__ = ["DEGRADED", "PlanStage"]
-
-STAGE: Final = "BudgetPlan"
+NAME: Final = "BudgetPlan"
 """The name under which a call says that its budget acted."""
-DEGRADED: Final = "tokenopt_degraded"
-"""Key in ``response_metadata`` of an answer that was degraded: which rungs were taken."""
 
 
-_RUNNING: Final = 0.8
-"""From this part of what arrived on, usage that was reported before the end is a running total:
-the latest pieces may not be in it yet."""
-
-
-@dataclass(frozen=True)
-class PlanStage:
-    """A plan around a model, with what the socket lends it.
+class BudgetStage:
+    """A plan around a model.
 
     Args:
         plan: Whose budget it is.
-        lent: Ways to shorten; ``None``: calls are bounded and refused, never shortened.
+        tools: Ways to shorten; ``None``: calls are bounded and refused, never shortened.
     """
 
-    plan: BudgetPlan
-    lent: Shortening | None = None
-
     phase = Phase.BUDGET
+
+    def __init__(self, plan: PlanSettings, tools: BudgetTools | None = None) -> None:
+        self.plan = plan
+        self.tools = tools
+        self.fingerprint = plan.fingerprint
+        """Names every setting that changes answers."""
 
     @property
     def blocking(self) -> bool:
@@ -80,15 +52,10 @@ class PlanStage:
         run = current_run()
         return run is not None and run.account.blocking
 
-    @property
-    def fingerprint(self) -> str:
-        """Name every setting that changes answers."""
-        return self.plan.fingerprint
-
     def open(self, request: ModelRequest) -> StageCall | None:
         """Reserve what the call needs, made smaller where it must be.
 
-        A request that only observes is reserved, charged and told of like any other; nothing is
+        A request that only observes is reserved, charged and reported like any other; nothing is
         made smaller or refused, so that it may spend more than the total.
 
         Raises:
@@ -96,7 +63,7 @@ class PlanStage:
             BudgetExceededError: The call does not fit, and ``on_exceed`` is ``"raise"``.
             BudgetStoreError: The store cannot be reached, and ``on_exceed`` is ``"raise"``.
         """
-        return self._opened(request, self.lent)
+        return self._open(request, self.tools)
 
     async def aopen(self, request: ModelRequest) -> StageCall | None:
         """Open without holding up the event loop.
@@ -110,7 +77,7 @@ class PlanStage:
         """
         if not self.blocking:
             try:
-                return self._opened(request, None if self.lent is None else _Quick(self.lent))
+                return self._open(request, None if self.tools is None else _QuickTools(self.tools))
             except _TakesTimeError:
                 pass
         CALLER_LOOP.set(asyncio.get_running_loop())
@@ -121,32 +88,31 @@ class PlanStage:
             opening.add_done_callback(_give_up)
             raise
 
-    def _opened(self, request: ModelRequest, lent: Shortening | None) -> StageCall | None:
-        run = current_run()
-        agent = attribution_of(request.run.metadata).agent
-        if run is None or run.plan != self.plan:
-            self._outside(request, run, agent)
+    def _open(self, request: ModelRequest, tools: BudgetTools | None) -> StageCall | None:
+        run, agent = current_run(), request.facts.attribution.agent
+        if run is None or (run.plan is not self.plan and run.plan != self.plan):
+            self._refuse_outside(request, run, agent)
             return None
         if not request.observe:
-            run.refuse_if_over()
+            run.refuse_if_exceeded()
+        degradation = Degradation(request, run, agent, tools)
         try:
-            found = climb(request, run, agent, lent)
+            found = degradation.first_affordable()
         except BudgetStoreError as error:
-            found = self._without_store(request, run, agent, error)
+            found = _without_store(degradation, run, agent, error)
         if request.observe:
-            return self._observed(request, run, agent, found)
+            return _observed(degradation, run, agent, found)
         if isinstance(found, Denial):
             return self._refused(request, run, agent, found)
-        draft, demand, hold = found
         try:
-            for rung in draft.rungs:
-                run.note_degraded(agent, rung, hold, request.run.run_id)
-            return self._sent(draft, demand, run, agent, hold)
+            for step in found.candidate.steps:
+                run.note_degraded(agent, step, found.hold, request.run.run_id)
+            return self._granted(found, run, agent)
         except BaseException:
-            run.account.release(hold)
+            run.account.release(found.hold)
             raise
 
-    def _outside(self, request: ModelRequest, run: BudgetRun | None, agent: str) -> None:
+    def _refuse_outside(self, request: ModelRequest, run: BudgetRun | None, agent: str) -> None:
         elsewhere = "" if run is None else f" (the run here is of {run.plan.name!r})"
         message = (
             f"A model under the plan {self.plan.name!r} was called for {agent!r} outside of "
@@ -157,82 +123,82 @@ class PlanStage:
             raise NoBudgetRunError(message)
         warnings.warn(f"{message} It was not counted.", TokenOptWarning, stacklevel=2)
 
-    def _without_store(
-        self, request: ModelRequest, run: BudgetRun, agent: str, error: BudgetStoreError
-    ) -> tuple[Draft, Demand, Hold] | Denial:
-        """Let the call through as it is, or refuse it: as ``on_store_error`` says."""
-        words = run.plan.limits_of(agent).words if self.lent is not None else None
-        draft = Draft(request, words if form_of(request) is None else None)
-        demand = demand_of(draft, run, agent)
-        answer = run.account.without_store(error, agent, demand.input, demand.most)
-        return (draft, demand, answer) if isinstance(answer, Hold) else answer
-
-    def _observed(
-        self,
-        request: ModelRequest,
-        run: BudgetRun,
-        agent: str,
-        found: tuple[Draft, Demand, Hold] | Denial,
-    ) -> StageCall:
-        """Note what would have been done, and count what the call uses as it is."""
-        draft, sent = Draft(request), demand_of(Draft(request), run, agent)
-        if isinstance(found, Denial):
-            run.note_degraded(agent, f"would have {FINAL}", None, request.run.run_id)
-            hold = run.account.admit(agent, sent.input, sent.most)
-        else:
-            hold = found[2]
-            for rung in found[0].rungs:
-                run.note_degraded(agent, f"would have {rung}", hold, request.run.run_id)
-        paid = _Paid(run, agent, hold, sent.counted, sent.input, sent.input + sent.most)
-        trip_type = _WatchingCall if request.streaming else _BudgetCall
-        return trip_type(request, None, draft, paid, None)
-
     def _refused(
         self, request: ModelRequest, run: BudgetRun, agent: str, denial: Denial
     ) -> StageCall:
         """Answer in the model's place, or raise."""
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
-        run.note_degraded(agent, FINAL, None, request.run.run_id)
-        message = made_up_answer(request, f"[No answer: {_said(denial)}]")
-        message.response_metadata = {DEGRADED: [FINAL]}
+        run.note_degraded(agent, Step.FINAL, None, request.run.run_id)
+        message = minimal_answer(request, f"[No answer: {_reason(denial)}]")
+        message.response_metadata = {DEGRADED: [Step.FINAL]}
         request.run.refused = True
-        request.run.stages.append(STAGE)
+        request.run.stages.append(NAME)
         return StageCall(request, Answer.of(message, storable=False))
 
-    def _sent(
-        self, draft: Draft, demand: Demand, run: BudgetRun, agent: str, hold: Hold
-    ) -> StageCall:
-        """Bound the answer by what is held, and go with it."""
-        request, limit = draft.request, None
-        request.run.stages.append(STAGE)
-        if draft.words is not None and self.lent is not None:
-            limit = self.lent.word_limit(draft.words, hold.max_output_tokens).open(request)
+    def _granted(self, granted: Granted, run: BudgetRun, agent: str) -> StageCall:
+        """Bound the answer by what is held, and send it."""
+        candidate, hold = granted.candidate, granted.hold
+        request, limit = candidate.request, None
+        request.run.stages.append(NAME)
+        if candidate.words is not None and self.tools is not None:
+            limit = self.tools.word_limit(candidate.words, hold.max_output_tokens).open(request)
             request = request if limit is None else limit.request
-        if self.plan.tell and hold.recorded:
+        if self.plan.show_remaining and hold.recorded:
             left = max(0, run.account.available(agent))
             line = (
                 f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
             )
             request = request.override(messages=append_to_last_user(request.messages, line))
-        counted, sent = demand.counted, demand.input
-        if request is not draft.request:
-            counted, exact = input_tokens_of(request)
-            sent = correction_for(request.model).applied(counted, exact=exact)
-        times = request.kwargs.get("n") or getattr(request.model, "n", None) or 1
-        request, _ = with_cap(request, max(1, (hold.tokens - sent) // times))
-        cap = cap_of(request)
+        counted, sent = granted.needs.counted_input, granted.needs.input
+        if request.messages is not candidate.request.messages:
+            counts = request.facts.input_tokens
+            counted = counts.tokens
+            sent = input_margin_of(request.facts.model_name).applied(counted, exact=counts.exact)
+        times = request.facts.generations
+        request = request.with_output_cap(max(1, (hold.tokens - sent) // times))
+        cap = request.facts.output_cap
         most = hold.tokens if cap is None else min(hold.tokens, sent + cap * times)
-        paid = _Paid(run, agent, hold, counted, sent, most)
-        trip_type = _WatchingCall if limit is not None or request.streaming else _BudgetCall
-        return trip_type(request, self.lent, draft, paid, limit)
+        payment = Payment(run, agent, hold, counted, sent, most)
+        call = WatchingCall if limit is not None or request.streaming else BudgetCall
+        return call(request, payment, candidate, limit, self.tools)
+
+
+def _observed(
+    degradation: Degradation, run: BudgetRun, agent: str, found: Granted | Denial
+) -> StageCall:
+    """Note what would have been done, and count what the call uses as it is."""
+    request = degradation.first.request
+    unchanged = Degradation(request, run, agent, None)
+    needs = unchanged.needs(unchanged.first)
+    if isinstance(found, Denial):
+        run.note_degraded(agent, f"would have {Step.FINAL}", None, request.run.run_id)
+        hold = run.account.admit(agent, needs.input, needs.most_output)
+    else:
+        hold = found.hold
+        for step in found.candidate.steps:
+            run.note_degraded(agent, f"would have {step}", hold, request.run.run_id)
+    most = needs.input + needs.most_output
+    payment = Payment(run, agent, hold, needs.counted_input, needs.input, most)
+    call = WatchingCall if request.streaming else BudgetCall
+    return call(request, payment, unchanged.first)
+
+
+def _without_store(
+    degradation: Degradation, run: BudgetRun, agent: str, error: BudgetStoreError
+) -> Granted | Denial:
+    """Let the call through as it is, or refuse it: as ``on_store_error`` says."""
+    candidate = degradation.first
+    needs = degradation.needs(candidate)
+    answer = run.account.without_store(error, agent, needs.input, needs.most_output)
+    return Granted(candidate, needs, answer) if isinstance(answer, Hold) else answer
 
 
 def _give_up(opening: asyncio.Future[StageCall | None]) -> None:
     """Free what was reserved for a call that nobody waits for any more."""
-    trip = None if opening.cancelled() or opening.exception() else opening.result()
-    if trip is not None:
-        trip.failed(TokenOptError("it was given up before it was sent"))
+    call = None if opening.cancelled() or opening.exception() else opening.result()
+    if call is not None:
+        call.failed(TokenOptError("it was given up before it was sent"))
 
 
 class _TakesTimeError(Exception):
@@ -240,10 +206,10 @@ class _TakesTimeError(Exception):
 
 
 @dataclass(frozen=True)
-class _Quick:
-    """What is lent, without what takes time."""
+class _QuickTools:
+    """A budget's tools, without what takes time."""
 
-    lent: Shortening
+    tools: BudgetTools
 
     def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
         raise _TakesTimeError
@@ -254,16 +220,13 @@ class _Quick:
         return request
 
     def word_limit(self, words: int, max_tokens: int) -> Stage:
-        return self.lent.word_limit(words, max_tokens)
+        return self.tools.word_limit(words, max_tokens)
 
     def count_words(self, text: str) -> int:
-        return self.lent.count_words(text)
-
-    def thinking_room(self, request: ModelRequest) -> int | None:
-        return self.lent.thinking_room(request)
+        return self.tools.count_words(text)
 
 
-def _said(denial: Denial) -> str:
+def _reason(denial: Denial) -> str:
     """Say in the model's place why there is no answer."""
     agent = repr(denial.agent)
     if denial.reason == "store":
@@ -274,183 +237,3 @@ def _said(denial: Denial) -> str:
         f"the token budget of {agent} is used up; {denial.available_tokens:,} of "
         f"{denial.limit_tokens:,} tokens are left and {denial.needed_tokens:,} are needed."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Paid:
-    """What was paid in advance for a call."""
-
-    run: BudgetRun
-    agent: str
-    hold: Hold
-    counted: int
-    """Its input as we count it."""
-    sent: int
-    """Its input as the provider may count it."""
-    most: int
-    """The most that the provider can bill: the input, and what ``max_tokens`` allows."""
-
-
-class _BudgetCall(StageCall):
-    """One call that has been paid for in advance."""
-
-    def __init__(
-        self,
-        request: ModelRequest,
-        lent: Shortening | None,
-        draft: Draft,
-        paid: _Paid,
-        limit: StageCall | None,
-    ) -> None:
-        super().__init__(request)
-        self._lent = lent
-        self._draft = draft
-        self._paid = paid
-        self._limit = limit
-        self._received_before = len(request.run.received)
-
-    def close(self, answer: Answer) -> Answer:
-        """Charge what the answer has used."""
-        usage = self._reported(answer)
-        if self.request.run.stopped:
-            arrived = self._written(answer, usage)
-            told = 0 if usage is None else usage.output_tokens
-            self._settle_cut(arrived, is_reported=told >= _RUNNING * arrived.output_tokens > 0)
-        elif usage is None:
-            self._settle_counted(self._written(answer, usage))
-        else:
-            self._paid.run.account.settle(self._paid.hold, usage, cost_nano_usd=self._cost(usage))
-            self._learn(usage)
-        if self._limit is not None:
-            closed = self._limit.close(answer)
-            answer = closed if isinstance(closed, Answer) else answer
-        return self._marked(answer)
-
-    def failed(self, error: BaseException) -> None:
-        """Charge what arrived of a call that brought no answer; free what was never sent."""
-        run, account = self._paid.run, self._paid.run.account
-        run.note_failure()
-        received = self._text()
-        if received or not isinstance(error, Exception):
-            tokens = counter_for(self.request.model).count(received).tokens
-            self._settle_cut(Usage(self._paid.sent, tokens))
-        elif is_unknown_end(error):
-            account.settle(self._paid.hold, None, most_tokens=self._paid.most)
-        else:
-            account.release(self._paid.hold)
-        if self._limit is not None:
-            self._limit.failed(error)
-
-    def _settle_cut(self, arrived: Usage, *, is_reported: bool = False) -> None:
-        """Charge a call that was cut off.
-
-        Where the stream was closed, what arrived and a margin. Where it was not, or where there was
-        no stream, the provider writes on to the end for all we know: then all that ``max_tokens``
-        allows is charged.
-        """
-        known = None
-        if self.request.run.closed:
-            known = self._with_thinking(arrived, is_reported=is_reported)
-        self._paid.run.account.settle(
-            self._paid.hold,
-            known,
-            outcome="cancelled",
-            most_tokens=max(self._paid.most, arrived.total_tokens),
-        )
-
-    def _settle_counted(self, counted: Usage) -> None:
-        """Charge a whole answer that its provider has said nothing about."""
-        self._paid.run.account.settle(
-            self._paid.hold,
-            self._with_thinking(counted),
-            outcome="counted",
-            most_tokens=self._paid.most,
-        )
-
-    def _with_thinking(self, seen: Usage, *, is_reported: bool = False) -> Usage | None:
-        """Add what the model may have thought, which does not arrive; ``None``: nobody knows.
-
-        Args:
-            seen: What arrived.
-            is_reported: True where the provider reports what it has written with each piece, as
-                Gemini does; then thinking is in it.
-        """
-        if seen.reasoning_tokens or is_reported:
-            return seen
-        room: int | None = thinking_tokens(self.request)
-        if not room and self._lent is not None:
-            room = self._lent.thinking_room(self.request)
-        if room is None:
-            return None
-        output = min(seen.output_tokens + room, self._paid.most - self._paid.sent)
-        return replace(seen, output_tokens=max(seen.output_tokens, output))
-
-    def _reported(self, answer: Answer) -> Usage | None:
-        """Return what the provider said; several generations share one bill."""
-        told = (
-            getattr(generation.message, "usage_metadata", None) or {}
-            for generation in answer.result.generations
-        )
-        usages = [Usage.from_metadata(usage) for usage in told if "input_tokens" in usage]
-        return max(usages, key=lambda usage: usage.total_tokens, default=None)
-
-    def _written(self, answer: Answer, reported: Usage | None) -> Usage:
-        """Count what came, before any stage cut it."""
-        text = self._text() or "".join(written(g.message) for g in answer.result.generations)
-        tokens = counter_for(self.request.model).count(text).tokens
-        if reported is None:
-            return Usage(self._paid.sent, tokens)
-        # Anthropic tells the input with the first piece.
-        return replace(reported, output_tokens=max(reported.output_tokens, tokens))
-
-    def _text(self) -> str:
-        return "".join(self.request.run.received[self._received_before :])
-
-    def _cost(self, usage: Usage) -> int | None:
-        model = self.request.model
-        if self._paid.run.plan.total_usd is None:
-            return None
-        return self._paid.run.cost_of(
-            model_name_of(model), provider_of(model), usage.input_tokens, usage.output_tokens
-        )
-
-    def _learn(self, usage: Usage) -> None:
-        model, paid = self.request.model, self._paid
-        correction_for(model).learn(counted=paid.counted, reported=usage.input_tokens)
-        paid.run.forecaster.observe(
-            paid.agent,
-            usage.output_tokens,
-            model=model_name_of(model),
-            input_tokens=usage.input_tokens,
-            max_words=self._draft.words,
-            run_id=self.request.run.run_id,
-        )
-
-    def _marked(self, answer: Answer) -> Answer:
-        """Count the words that are shown, and mark what was degraded."""
-        words = self._draft.words
-        if words is not None and self._lent is not None and not answer.message.tool_calls:
-            shown = self._lent.count_words(answer.message.text)
-            self._paid.run.note_words(self._paid.agent, kept=shown <= words)
-        if not self._draft.rungs:
-            return answer
-        generations: list[Any] = []
-        for generation in answer.result.generations:
-            said = {**generation.message.response_metadata, DEGRADED: list(self._draft.rungs)}
-            message = generation.message.model_copy(update={"response_metadata": said})
-            info = generation.generation_info
-            generations.append(ChatGeneration(message=message, generation_info=info))
-        result = answer.result.model_copy(update={"generations": generations})
-        return answer.override(result=result, storable=False)
-
-
-class _WatchingCall(_BudgetCall):
-    """A call whose pieces are seen as they come: to stop it, or to know what was sent."""
-
-    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
-        """Let the word limit decide, where there is one."""
-        return (chunk,) if self._limit is None else self._limit.chunk(chunk)
-
-    def finish(self) -> Iterable[AIMessageChunk]:
-        """Return what the word limit has held back."""
-        return () if self._limit is None else self._limit.finish()

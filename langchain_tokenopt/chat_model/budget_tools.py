@@ -1,7 +1,7 @@
-"""What sockets lend to a budget: other stages' ways to make a call smaller.
+"""The tools of a budget at a model: the compressor and the word limit.
 
 Stages do not import each other. A budget has to shorten prompts and answers all the same, so the
-socket, which may know both, hands it this.
+socket, which may know both, makes the budget's stage with these.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Final
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
-from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.messages import last_user_text, with_text
 from langchain_tokenopt.core.records import Saving
-from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.request_tokens import count_messages
-from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.request.model_request import ModelRequest
 
 if TYPE_CHECKING:
     from langchain_tokenopt.compress import PromptCompressor
     from langchain_tokenopt.limits import WordLimit
 
-__all__ = ["SHORTENING"]
+__all__ = ["TOOLS", "budget_stage", "with_tools"]
 
 _RESULT_KEEP: Final = 0.3
 """Part of an old tool result that is kept: the level ``"maximum"``."""
@@ -33,8 +32,8 @@ _SHORT_RESULT: Final = 100
 """Tool results of fewer tokens are left alone."""
 
 
-class _Shortening:
-    """Lends the compressor and the word limit."""
+class _Tools:
+    """Shortens with the compressor, and limits answers with the word limit."""
 
     @cached_property
     def _compressor(self) -> PromptCompressor:
@@ -45,12 +44,12 @@ class _Shortening:
 
     def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
         """Return *request* with messages of *max_tokens* where that can be; never longer."""
-        model = model_name_of(request.model)
+        model = request.facts.model_name
         try:
             result = self._compressor.compress(
                 list(request.messages), max_tokens=max_tokens, model=model
             )
-        except BudgetInfeasibleError:  # what must stay is more than that; lower rungs will do
+        except BudgetInfeasibleError:  # what must stay is more than that; later steps will do
             return request
         if result.saved_tokens <= 0:
             return request
@@ -66,19 +65,19 @@ class _Shortening:
             else message
             for index, message in enumerate(request.messages)
         ]
-        before, after = (
-            count_messages(messages, model=request.model).tokens
-            for messages in (request.messages, made)
-        )
+        if all(new is old for new, old in zip(made, request.messages, strict=True)):
+            return request
+        before = request.facts.message_tokens.tokens
+        after = count_messages(made, model=request.facts.model_name).tokens
         return request if after >= before else _changed(request, made, before, after)
 
     def _shorter(
         self, message: ToolMessage, query: str | None, request: ModelRequest
     ) -> ToolMessage:
-        tokens = counter_for(request.model).count(message.text).tokens
+        tokens = request.facts.counter.count(message.text).tokens
         if tokens <= _SHORT_RESULT:
             return message
-        target, model = round(tokens * _RESULT_KEEP), model_name_of(request.model)
+        target, model = round(tokens * _RESULT_KEEP), request.facts.model_name
         try:
             result = self._compressor.compress(message.text, query, target, model=model)
         except BudgetInfeasibleError:
@@ -96,13 +95,6 @@ class _Shortening:
         from langchain_tokenopt.limits.words import count_words
 
         return count_words(text)
-
-    @staticmethod
-    def thinking_room(request: ModelRequest) -> int | None:
-        """Return the tokens that the model may think, which nobody sees; ``None``: unknown."""
-        from langchain_tokenopt.limits.caps import thinking_room
-
-        return thinking_room(request.model, request.kwargs)
 
 
 @lru_cache(maxsize=256)
@@ -131,12 +123,23 @@ def _changed(
             tokens_before=before,
             tokens_after=after,
             run_id=request.run.run_id,
-            agent=attribution_of(request.run.metadata).agent,
-            model=model_name_of(request.model),
+            agent=request.facts.attribution.agent,
+            model=request.facts.model_name,
         )
     )
     return request.override(messages=list(messages))
 
 
-SHORTENING: Final = _Shortening()
-"""Lent to every budget that is plugged in at a model."""
+TOOLS: Final = _Tools()
+"""Of every budget that is plugged in at a model."""
+
+
+def budget_stage(plan: BudgetPlan) -> BudgetStage:
+    """Return the stage of a plan at a model."""
+    return BudgetStage(plan, TOOLS)
+
+
+@lru_cache(maxsize=128)
+def with_tools(stage: BudgetStage) -> BudgetStage:
+    """Return the stage of a running plan with tools; for the same one, the same."""
+    return stage if stage.tools is not None else BudgetStage(stage.plan, TOOLS)

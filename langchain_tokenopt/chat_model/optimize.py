@@ -39,6 +39,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import ensure_config, run_in_executor
 from pydantic import PrivateAttr
 
+from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.chat_model.budget_tools import budget_stage, with_tools
 from langchain_tokenopt.chat_model.host_cache import HostCache
 from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
 from langchain_tokenopt.core.errors import TokenOptWarning
@@ -57,7 +60,10 @@ _ALONE = (Phase.CACHE, Phase.ROUTE, Phase.BUDGET)
 
 
 def optimize(
-    model: Model, *stages: Stage | BaseCache, level: Level | None = None, observe: bool = False
+    model: Model,
+    *stages: Stage | BudgetPlan | BaseCache,
+    level: Level | None = None,
+    observe: bool = False,
 ) -> Model:
     """Return a copy of *model* whose calls go through *stages*.
 
@@ -68,8 +74,9 @@ def optimize(
     Args:
         model: A chat model, a binding of one (``model.bind(...)``, ``with_config``, ``with_retry``)
             or an ``init_chat_model`` model with configurable fields.
-        stages: Stages, or any LangChain ``BaseCache``, which then also serves streams. Without a
-            cache here, the model's own or the global one is used as LangChain would.
+        stages: Stages, a ``BudgetPlan``, or any LangChain ``BaseCache``, which then also serves
+            streams. Without a cache here, the model's own or the global one is used as LangChain
+            would.
         level: A preset instead of, or besides, stages of your own: see :func:`stages_of`.
         observe: Change nothing; record what each stage would have saved.
 
@@ -113,10 +120,10 @@ def stages_of(level: Level) -> list[Stage]:
 
 
 def _as_stage(stage: object) -> Stage:
-    if hasattr(stage, "lent"):  # a budget, which may not import what shortens
-        from langchain_tokenopt.chat_model.budget_tools import SHORTENING
-
-        stage = stage.lent(SHORTENING)
+    if isinstance(stage, BudgetPlan):
+        return budget_stage(stage)
+    if isinstance(stage, BudgetStage):
+        return with_tools(stage)
     if isinstance(stage, Stage):
         return stage
     if isinstance(stage, BaseCache):

@@ -19,7 +19,7 @@ __all__ = ["budget"]
 
 
 def budget(
-    store: Annotated[str, typer.Argument(help="The file that plan.run(store=...) writes.")],
+    store: Annotated[str, typer.Argument(help="The file that plan.run(path=...) writes.")],
     name: Annotated[str | None, typer.Option(help="Only the budgets of this name.")] = None,
     run: Annotated[
         str | None, typer.Option(help="Only this run (its thread); also shows its agents.")
@@ -63,7 +63,7 @@ def _reports(store: str, name: str | None, run: str | None) -> list[BudgetReport
         )
         raise CommandError(
             f"{store} has {len(found):,} budgets"
-            + (f", none with {asked}." if asked else ". Make one with plan.run(store=...).")
+            + (f", none with {asked}." if asked else ". Make one with plan.run(path=...).")
         )
     return wanted
 

@@ -60,7 +60,7 @@ class BudgetEvent:
     held_tokens: int
     limit_tokens: int
     detail: str = ""
-    """Which rung, threshold or agents; a short phrase without any content of prompts."""
+    """Which step, threshold or agents; a short phrase without any content of prompts."""
     run: str | None = None
     run_id: UUID | None = None
     thread: str | None = None

@@ -118,10 +118,10 @@ class Paths:
             return None
         where = self._where(metadata)
         with self._lock:
-            before = run.courses.get(where)
+            before = run.graph_positions.get(where)
             course = before
             if course is None or step != course.step:
-                course = run.courses[where] = self._begun(before, step, name)
+                course = run.graph_positions[where] = self._begun(before, step, name)
             elif course.tasks is not None and name not in course.tasks | self._late:
                 course.tasks = None  # a fork, or another invocation of the same thread
             course.seen.add(name)
@@ -156,7 +156,7 @@ class Paths:
         self, name: str, run: BudgetRun, metadata: Mapping[str, Any], ends: Iterable[Any]
     ) -> None:
         """Take note of what a branch after a node has decided."""
-        course = run.courses.get(self._where(metadata))
+        course = run.graph_positions.get(self._where(metadata))
         if name == START and (course is None or course.step != metadata.get("langgraph_step")):
             course = self.entered(START, run, metadata)
         if course is not None and course.step == metadata.get("langgraph_step"):

@@ -46,9 +46,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_tokenopt.budget.ladder import FINAL
+from langchain_tokenopt.budget.degradation import Step
 from langchain_tokenopt.budget.plan import BudgetPlan, desk_plan
-from langchain_tokenopt.budget.run import RunReport
+from langchain_tokenopt.budget.run_report import BudgetRunReport
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.examples.trading_desk import (
     AGENTS,
@@ -199,7 +199,7 @@ class Outcome:
     reports: dict[str, str]
     facts: dict[str, dict[str, int]]
     """What stood in the prompt of each agent."""
-    budget: RunReport | None = None
+    budget: BudgetRunReport | None = None
 
     @property
     def decision(self) -> str | None:
@@ -279,7 +279,7 @@ def judge(plain: Outcome, budgeted: Outcome, plan: BudgetPlan) -> dict[str, Any]
         "account_with": report.account.spent_tokens,
         "cost_saved": round(1 - budgeted.cost_nano_usd / plain.cost_nano_usd, 4),
         "denied_with_floor": sum(report.agents[name].account.denied_calls for name in with_floor),
-        "made_up": sum(line.degraded.get(FINAL, 0) for line in report.agents.values()),
+        "made_up": sum(line.degraded.get(Step.FINAL, 0) for line in report.agents.values()),
         "reports_missing": [name for name in AGENTS if not budgeted.reports.get(name)],
         "over_word_limit": too_long,
         "server_time_saved": round(1 - budgeted.words_waited_for / plain.words_waited_for, 4),

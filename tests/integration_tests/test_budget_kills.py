@@ -60,7 +60,7 @@ class Runs:
     @property
     def charged(self) -> int:
         """Return what the account says was spent; what the dead have held is charged."""
-        with PLAN.run(thread_id="t", store=self._store) as run:
+        with PLAN.run(thread_id="t", path=self._store) as run:
             account = run.report().account
         assert 0 == account.held_tokens
         return account.spent_tokens

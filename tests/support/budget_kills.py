@@ -146,7 +146,7 @@ def run(url: str, store: str, checkpoints: str, mode: str, last: tuple[str, str]
     start: Any = None if Path(checkpoints).exists() else {}
     graph = build(url, mode, last).compile(checkpointer=FileSaver(checkpoints, last))
     thread: Any = {"configurable": {"thread_id": "t"}}
-    with PLAN.run(thread_id="t", store=store):
+    with PLAN.run(thread_id="t", path=store):
         if mode == "async":
             asyncio.run(graph.ainvoke(start, thread, durability="sync"))
         else:
@@ -156,7 +156,7 @@ def run(url: str, store: str, checkpoints: str, mode: str, last: tuple[str, str]
 def main(url: str, store: str, checkpoints: str, mode: str) -> None:
     """Fork a process for every line of input."""
     counter_for("gpt-4.1-mini").count("Loaded once, here.")
-    PLAN.run(thread_id="t", store=store).account.close()
+    PLAN.run(thread_id="t", path=store).account.close()
     build(url, mode, ("", "")).compile()
     for line in sys.stdin:
         name, _, phase = line.strip().partition(" ")

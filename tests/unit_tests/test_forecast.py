@@ -140,6 +140,20 @@ def test_quantiles_keep_their_word_when_lengths_drift(share):
     assert share == pytest.approx(covered / 3_000, abs=0.015)
 
 
+def test_quantiles_keep_their_word_after_a_change():
+    """Where older answers to similar prompts were shorter, the correction makes up for them."""
+    rng, forecaster = random.Random(5), UsageForecaster()
+    share, covered = 0.9, 0
+    for n in range(2_200):
+        shortest = 1 if n < 1_500 else 501  # of 1,000: half of the range is gone
+        tokens, prompt = rng.randint(shortest, 1_000), rng.randint(1, 100_000)
+        bound = forecaster.quantile(share, "writer", input_tokens=prompt)
+        covered += n >= 1_700 and tokens <= bound
+        forecaster.observe("writer", tokens, input_tokens=prompt)
+
+    assert share == pytest.approx(covered / 500, abs=0.03)
+
+
 def test_quantiles_are_in_order():
     """A longer bound is never shorter."""
     rng, forecaster = random.Random(1), UsageForecaster()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenopt.budget import TokenBudget, demand
+from langchain_tokenopt.budget import TokenBudget, input_margin
 
 
 @pytest.fixture(autouse=True)
-def no_corrections(monkeypatch):
+def no_margins(monkeypatch):
     """Forget how other tests' providers counted: that is remembered by the name of the model."""
-    monkeypatch.setattr(demand, "_corrections", {})
+    monkeypatch.setattr(input_margin, "_margins", {})
 
 
 class Clock:

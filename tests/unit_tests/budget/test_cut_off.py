@@ -70,7 +70,7 @@ def test_by_option_no_provider_can_bill_more_than_the_account(
 ) -> None:
     """All that ``max_tokens`` allowed is charged, so that the bill stays within the total."""
     plan = BudgetPlan(
-        total_tokens=2_000, agents={"default": {"words": 60}}, cancelled="reservation"
+        total_tokens=2_000, agents={"default": {"words": 60}}, cancellation_charge="reservation"
     )
     if cut_by == "reader":
         account = _give_up_all(model_server, plan, writes_on=True).account
@@ -94,7 +94,7 @@ def test_no_more_is_charged_than_the_call_allowed(model_server: ModelServer) -> 
     """The call's own ``max_tokens`` bounds what is unknown, not what was held beyond it."""
     model_server.answer = lambda request: Reply(text=PROSE * 60)
     plan = BudgetPlan(
-        total_tokens=30_000, agents={"default": {"words": 10}}, cancelled="reservation"
+        total_tokens=30_000, agents={"default": {"words": 10}}, cancellation_charge="reservation"
     )
     with plan.run() as run:
         optimize(model_server.chat_openai(), plan).invoke("Report on it.")

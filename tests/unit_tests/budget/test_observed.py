@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
-from langchain_tokenopt.budget.stage import DEGRADED
+from langchain_tokenopt.budget.budget_call import DEGRADED
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.core.usage import Usage

@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_documentation():
 
     assert ("priority", 0.8, "degrade", None, 0) == (
         plan.strategy,
-        plan.soft,
+        plan.soft_limit,
         plan.on_exceed,
         plan.max_output_tokens_per_call,
         plan.buffer,
@@ -90,7 +90,7 @@ def test_shares_that_exceed_the_total_are_refused():
     values = {"total_tokens": 1_000, "agents": {"a": {"tokens": 900}, "b": {"floor": 200}}}
     for make in (
         lambda: BudgetPlan(**values),
-        lambda: BudgetPlan.from_json(json.dumps(values)),
+        lambda: BudgetPlan(**json.loads(json.dumps(values))),
     ):
         with pytest.raises(BudgetInfeasibleError, match=r"need 1,100 tokens but only 1,000"):
             make()
@@ -107,7 +107,7 @@ def test_shares_that_exceed_the_total_are_refused():
         ({"agents": {"news": {"priority": 0}}}, "greater than 0"),
         ({"agents": {"news": {"floor": 20, "cap": 10}}}, "floor of 20 .* cap of 10"),
         ({"strategy": "fair"}, "no strategy is named 'fair'"),
-        ({"soft": 1.5}, "less than or equal to 1"),
+        ({"soft_limit": 1.5}, "less than or equal to 1"),
         ({"on_exceed": "explode"}, "'degrade' or 'raise'"),
         ({"buffer": 701}, r"need 1,201 tokens but only 1,000"),
     ],
@@ -124,39 +124,34 @@ def test_unknown_keys_of_a_file_are_named_with_the_known(tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text("total_tokens = 5\n[agents.news]\ntokn = 3\nword = 5\n")
 
-    with pytest.raises(ValueError, match=r"plan\.toml, agents\.news: unknown keys tokn, word; kn"):
+    with pytest.raises(
+        ValueError, match=r"toml: agents\.news\.tokn: unknown key; known are cap"
+    ):
         BudgetPlan.from_file(path)
-    with pytest.raises(ValueError, match="plan: unknown key totl; known are agents, buffer"):
-        BudgetPlan.from_json('{"totl": 3}')
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda: BudgetPlan.from_json('{"total_tokens": 5, "agents": {"a": {}, "a": {}}}'),
-        lambda: BudgetPlan.from_toml("total_tokens = 5\n[agents.a]\n[agents.a]\n"),
-    ],
-    ids=["json", "toml"],
-)
-def test_an_agent_named_twice_is_refused(read):
-    """The last one would win without a word."""
-    with pytest.raises(ValueError, match=r"(more than once: a|twice)"):
-        read()
+    path.write_text("totl = 5\n")
+    with pytest.raises(ValueError, match="totl: unknown key; known are agents, buffer"):
+        BudgetPlan.from_file(path)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("plan.yaml", "", "not '.yaml'"),
-        ("plan.toml", "total_tokens =", "not valid TOML"),
-        ("plan.json", "{", "not valid JSON"),
-        ("plan.json", "[]", "a table of keys, not list"),
-        ("plan.toml", b"\xff\xfe", "not a text in UTF-8"),
-        ("plan.toml", "total_tokens = 5\nagents = 3", "agents is a table of names, not 3"),
+        ("plan.toml", "total_tokens =", "cannot be read as TOML"),
+        ("plan.json", "{", "cannot be read as JSON"),
+        ("plan.json", "[]", r"the plan: .*valid dictionary.* got \[\]"),
+        ("plan.toml", b"\xff\xfe", "cannot be read as TOML: 'utf-8'"),
+        ("plan.json", '{"total_tokens": 5, "agents": {"a": {}, "a": {}}}', "more than once: a"),
+        ("plan.toml", "total_tokens = 5\n[agents.a]\n[agents.a]\n", "twice"),
+        ("plan.toml", "total_tokens = 5\nagents = 3", "agents: .*valid dictionary, got 3"),
         ("plan.toml", "total_tokens = 5\nagents.a = 3", r"agents\.a: .*, got 3"),
         ("plan.toml", "total_tokens = 0", "total_tokens: must be above 0, got 0"),
-        ("plan.toml", "soft = 0.5", "total_tokens: Field required"),
-        ("plan.toml", "total_tokens = 5\nsoft = 2", r"soft: .* less than or equal to 1, got 2"),
+        ("plan.toml", "soft_limit = 0.5", "total_tokens: Field required"),
+        (
+            "plan.toml",
+            "total_tokens = 5\nsoft_limit = 2",
+            r"soft_limit: .* equal to 1, got 2",
+        ),
         (
             "plan.json",
             '{"total_tokens": 1000, "agents": {"a": {"tokens": 600}, "b": {"floor": 601}}}',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextvars import copy_context
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
-from langchain_tokenopt.budget.demand import Correction
+from langchain_tokenopt.budget.budget_call import DEGRADED
+from langchain_tokenopt.budget.input_margin import InputMargin
 from langchain_tokenopt.budget.run import NoBudgetRunError
-from langchain_tokenopt.budget.stage import DEGRADED
-from langchain_tokenopt.chat_model.budget_tools import SHORTENING
+from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.chat_model.budget_tools import TOOLS
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent
@@ -64,9 +66,9 @@ class Verdict(BaseModel):
 # What is charged
 
 
-def test_a_plan_is_a_stage() -> None:
-    """A plan fits wherever a stage does."""
-    assert isinstance(BudgetPlan(total_tokens=10), Stage)
+def test_a_plan_has_a_stage() -> None:
+    """What a socket makes of a plan fits wherever a stage does."""
+    assert isinstance(BudgetStage(BudgetPlan(total_tokens=10)), Stage)
 
 
 def test_the_account_agrees_with_the_server(model_server: ModelServer) -> None:
@@ -151,11 +153,11 @@ def test_an_abandoned_stream_is_charged_for_what_came(model_server: ModelServer)
 
 def test_the_count_is_corrected_by_what_the_provider_reports() -> None:
     """Three calls that were billed 8 % above our count put the fourth on the safe side."""
-    correction = Correction()
+    margin = InputMargin()
     for counted in (1_000, 2_000, 3_000):
-        correction.learn(counted=counted, reported=round(counted * 1.08))
+        margin.learn(counted=counted, reported=round(counted * 1.08))
 
-    assert 5_400 == correction.applied(5_000)
+    assert 5_400 == margin.applied(5_000)
 
 
 # What is sent
@@ -200,9 +202,9 @@ def test_words_are_kept_and_reported(model_server: ModelServer) -> None:
     assert (60, 1, 1) == (line.words_asked, line.limited_answers, line.kept_answers)
 
 
-def test_the_agent_is_told_what_is_left(model_server: ModelServer) -> None:
-    """With ``tell`` the last line of the prompt says what is left, and the system message stays."""
-    plan = BudgetPlan(total_tokens=5_000, tell=True)
+def test_the_prompt_may_say_what_is_left(model_server: ModelServer) -> None:
+    """The last line of the prompt says what is left, and the system message stays."""
+    plan = BudgetPlan(total_tokens=5_000, show_remaining=True)
     with plan.run():
         optimize(model_server.chat_openai(), plan).invoke([("system", "Be brief."), ("user", "Hi")])
     texts = model_server.requests[0].texts
@@ -211,7 +213,7 @@ def test_the_agent_is_told_what_is_left(model_server: ModelServer) -> None:
     assert "of 5,000 tokens are left" in texts[1]
 
 
-# The ladder
+# The degradation
 
 
 def test_the_prompt_is_shortened_first(model_server: ModelServer) -> None:
@@ -272,7 +274,7 @@ def test_fewer_words_are_asked_for_but_not_too_few(model_server: ModelServer) ->
 
 
 def test_a_word_limit_does_not_fall_below_its_floor(model_server: ModelServer) -> None:
-    """Where half of the words do not fit either, lower rungs are taken instead of fewer words."""
+    """Where half of the words do not fit either, later steps are taken instead of fewer words."""
     plan = BudgetPlan(total_tokens=300, agents={"default": {"words": 400}})
     with plan.run() as run:
         optimize(model_server.chat_openai(), plan).invoke("Report on it")
@@ -304,7 +306,7 @@ def test_a_sink_that_fails_breaks_no_call() -> None:
 
     plan = BudgetPlan(total_tokens=1_500)
     with (
-        pytest.warns(TokenOptWarning, match="a sink of the plan 'plan' failed.*no disk") as warned,
+        pytest.warns(TokenOptWarning, match="A sink of usage events failed.*no disk") as warned,
         plan.run(sinks=[Broken()], user="ann") as run,
     ):
         for _ in range(2):
@@ -320,7 +322,7 @@ def test_a_call_that_cannot_be_opened_leaves_no_hold(monkeypatch: pytest.MonkeyP
     def broken(words: int, max_tokens: int) -> Any:
         raise RuntimeError("no limit")
 
-    monkeypatch.setattr(type(SHORTENING), "word_limit", staticmethod(broken))
+    monkeypatch.setattr(type(TOOLS), "word_limit", staticmethod(broken))
     plan = BudgetPlan(total_tokens=1_500, agents={"default": {"words": 20}})
     with plan.run() as run, pytest.raises(RuntimeError, match="no limit"):
         optimize(fake_chat(), plan).invoke("Hello")
@@ -331,7 +333,7 @@ def test_a_call_that_cannot_be_opened_leaves_no_hold(monkeypatch: pytest.MonkeyP
 
 def test_a_cheaper_model_takes_over_at_the_soft_limit(model_server: ModelServer) -> None:
     """From the soft limit on the cheaper model is asked, with the same tools."""
-    plan = BudgetPlan(total_tokens=2_000, soft=0.2, cheaper_model="gpt-4.1-nano")
+    plan = BudgetPlan(total_tokens=2_000, soft_limit=0.2, cheaper_model="gpt-4.1-nano")
     model = optimize(model_server.chat_openai(), plan).bind_tools([lookup])
     model_server.script(Reply(words=300), Reply(words=5))
     with plan.run():
@@ -366,7 +368,7 @@ def test_tools_are_taken_away_before_the_end(model_server: ModelServer) -> None:
     assert {"took away the tools": 1} == run.report().agents["default"].degraded
 
 
-def test_the_last_rung_is_a_message_of_the_right_type(model_server: ModelServer) -> None:
+def test_the_last_step_is_a_message_of_the_right_type(model_server: ModelServer) -> None:
     """When nothing fits the model is not asked; a tool agent gets a message without calls."""
     plan = BudgetPlan(total_tokens=30)
     model = optimize(model_server.chat_openai(), plan)
@@ -391,7 +393,7 @@ def test_a_refusal_is_no_saving(model_server: ModelServer) -> None:
 
 
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
-def test_a_schema_is_met_by_the_last_rung(model_server: ModelServer, method: Any) -> None:
+def test_a_schema_is_met_by_the_last_step(model_server: ModelServer, method: Any) -> None:
     """Structured output keeps its type: the smallest object that the schema allows."""
     plan = BudgetPlan(total_tokens=30)
     chain = optimize(model_server.chat_openai(), plan).with_structured_output(
@@ -417,6 +419,21 @@ def test_structured_output_has_a_floor(model_server: ModelServer) -> None:
 
     assert model_server.requests
     assert all(request.body["max_completion_tokens"] >= 80 for request in model_server.requests)
+
+
+def test_an_answer_of_unknown_length_leaves_half_for_the_next_turn(
+    model_server: ModelServer,
+) -> None:
+    """A model that writes to its cap each time is asked again: it was given half of the rest."""
+    model_server.answer = lambda request: Reply(words=5_000)
+    plan = BudgetPlan(total_tokens=2_000)
+    with plan.run():
+        for _ in range(4):
+            optimize(model_server.chat_openai(), plan).invoke("Report on it.")
+    caps = [request.body["max_completion_tokens"] for request in model_server.requests]
+
+    assert 4 == len(caps)
+    assert all(later == pytest.approx(cap / 2, rel=0.1) for cap, later in pairwise(caps))
 
 
 # Refusing
@@ -586,10 +603,10 @@ def test_what_was_raised_stays_raised_elsewhere(tmp_path: Any) -> None:
     """A worker that takes part in the same run is refused as well."""
     plan = BudgetPlan(total_tokens=200, on_exceed="raise")
     model = optimize(fake_chat(), plan)
-    with plan.run("t", store=tmp_path / "b.db"), pytest.raises(BudgetExceededError):
+    with plan.run("t", path=tmp_path / "b.db"), pytest.raises(BudgetExceededError):
         model.invoke("word " * 500)
     with (
-        plan.run("t", store=tmp_path / "b.db"),
+        plan.run("t", path=tmp_path / "b.db"),
         pytest.raises(BudgetExceededError, match=r"was stopped: it refuses every call"),
     ):
         model.invoke("Hi")
@@ -622,9 +639,9 @@ def test_a_store_is_shared(model_server: ModelServer, tmp_path: Any) -> None:
     """With a store the account is in a file, and whoever opens it finds what was spent."""
     plan = BudgetPlan(total_tokens=5_000)
     model = optimize(model_server.chat_openai(), plan)
-    with plan.run(thread_id="a", store=tmp_path / "budget.db"):
+    with plan.run(thread_id="a", path=tmp_path / "budget.db"):
         model.invoke("Hello")
-    with plan.run(thread_id="a", store=tmp_path / "budget.db") as again:
+    with plan.run(thread_id="a", path=tmp_path / "budget.db") as again:
         pass
 
     (bill,) = model_server.billed

@@ -12,7 +12,7 @@ import pytest
 
 from langchain_tokenopt.budget import BudgetAlert, BudgetPlan, BudgetStoreError
 from langchain_tokenopt.budget import store as stores
-from langchain_tokenopt.budget.stage import DEGRADED
+from langchain_tokenopt.budget.budget_call import DEGRADED
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.compress import PromptCompressor
 from langchain_tokenopt.core.errors import TokenOptWarning
@@ -147,7 +147,7 @@ def test_a_store_that_fails_in_a_run_refuses_and_says_so(tmp_path: Path) -> None
     path, plan = tmp_path / "budgets.db", BudgetPlan(total_tokens=5_000)
     fake = fake_chat(answers=[FakeAnswer("Yes.", Usage(10, 2))] * 2)
     model = optimize(fake, plan)
-    with plan.run(store=path) as run:
+    with plan.run(path=path) as run:
         model.invoke("Is it?")
         with _Lock(path), pytest.warns(TokenOptWarning, match="refuses every call"):
             refused = model.invoke("Is it?")
@@ -164,7 +164,7 @@ def test_a_store_that_fails_does_not_end_a_run_that_raises(tmp_path: Path) -> No
     """The error names the store and the way out; the next call is tried again."""
     path, plan = tmp_path / "budgets.db", BudgetPlan(total_tokens=5_000, on_exceed="raise")
     for model in (optimize(fake_chat(), plan), fake_chat()):
-        with plan.run(store=path):
+        with plan.run(path=path):
             with (
                 _Lock(path),
                 pytest.warns(TokenOptWarning, match="refuses every call"),
@@ -183,7 +183,7 @@ async def test_a_store_that_fails_lets_calls_through_by_option(
     path, plan = tmp_path / "budgets.db", BudgetPlan(total_tokens=5_000)
     fake = fake_chat("_agenerate", answers=[FakeAnswer("Yes.", Usage(10, 2))] * 2)
     model = optimize(fake, plan) if is_staged else fake
-    with plan.run(store=path, on_store_error="open") as run:
+    with plan.run(path=path, on_store_error="open") as run:
         with _Lock(path), pytest.warns(TokenOptWarning, match="lets calls through|waits for its"):
             answer = await model.ainvoke("Is it?")
         await model.ainvoke("Is it?")
@@ -199,9 +199,9 @@ def test_a_run_can_begin_without_its_store_by_option(tmp_path: Path) -> None:
     folder = tmp_path / "later"
     plan = BudgetPlan(total_tokens=5_000, agents={"judge": {"tokens": 2_000}})
     with pytest.warns(TokenOptWarning, match="lets calls through|waits for its"):
-        run = plan.run(store=folder / "budgets.db", on_store_error="open")
+        run = plan.run(path=folder / "budgets.db", on_store_error="open")
     with pytest.raises(BudgetStoreError, match="Check that the folder exists"):
-        plan.run(store=folder / "budgets.db")
+        plan.run(path=folder / "budgets.db")
     folder.mkdir()
 
     assert 2_000 == run.report().agents["judge"].account.allocated_tokens
@@ -213,7 +213,7 @@ def test_a_budgeted_node_survives_its_store_by_option(tmp_path: Path) -> None:
     path, plan = tmp_path / "budgets.db", BudgetPlan(total_tokens=5_000, agents={"writer": {}})
     model = optimize(fake_chat(answers=["Yes."]), plan)
     node = budgeted(lambda state: {"text": model.invoke("Is it?").content}, plan, agent="writer")
-    with plan.run(store=path, on_store_error="open") as run:
+    with plan.run(path=path, on_store_error="open") as run:
         with _Lock(path), pytest.warns(TokenOptWarning, match="store"):
             told = node({})
             run.finish("writer")
@@ -233,7 +233,7 @@ def test_a_locked_store_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.M
         retried(attempt, patience)
 
     path, plan = tmp_path / "budgets.db", BudgetPlan(total_tokens=5_000)
-    with plan.run(store=path, on_store_error="open"):
+    with plan.run(path=path, on_store_error="open"):
         monkeypatch.setattr(stores, "_retried", noted)
         with _Lock(path), pytest.warns(TokenOptWarning, match="store"):
             optimize(fake_chat(), plan).invoke("Is it?")

@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> str:
     plan = BudgetPlan(total_tokens=1_000, name="desk", agents={"default": {"tokens": 400}})
     model = optimize(fake_chat(answers=[FakeAnswer("x", Usage(90, 10))] * 3), plan)
     for thread, calls in (("monday", 1), ("tuesday", 2)):
-        with plan.run(thread_id=thread, store=path):
+        with plan.run(thread_id=thread, path=path):
             for _ in range(calls):
                 model.invoke("Hi")
     return path

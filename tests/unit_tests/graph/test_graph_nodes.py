@@ -415,7 +415,7 @@ async def test_coroutines_do_not_wait_for_a_disk(
     async def node(state: State) -> State:
         return {"log": ["x"]}
 
-    with PLAN.run(store=tmp_path / "budgets.db"):
+    with PLAN.run(path=tmp_path / "budgets.db"):
         for form in (node, RunnableLambda(node)):
             await wrap(form).compile().ainvoke({})
 
@@ -582,10 +582,10 @@ def test_with_a_store_a_new_run_knows_everything(tmp_path: Any) -> None:
     graph = mirrored("a", "b").add_edge(START, "a").add_edge("a", "b")
     compiled = budget_graph(graph, PLAN).compile(checkpointer=InMemorySaver())
     store = tmp_path / "budgets.db"
-    with PLAN.run(thread_id="t", store=store):
+    with PLAN.run(thread_id="t", path=store):
         compiled.invoke({}, THREAD)
     older = next(s for s in compiled.get_state_history(THREAD) if s.next == ("b",))
-    with PLAN.run(thread_id="t", store=store) as run:
+    with PLAN.run(thread_id="t", path=store) as run:
         compiled.invoke(None, older.config)
 
     assert 180 == run.report().account.spent_tokens

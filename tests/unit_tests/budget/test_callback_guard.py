@@ -113,6 +113,17 @@ def test_calls_that_were_to_be_sent_with_a_refused_one_are_freed(kind: str) -> N
     assert ["refused", "refused"] == [record.status for record in usage.records]
 
 
+async def test_a_long_task_gathers_no_callbacks() -> None:
+    """Each call watches its task for a cancellation, and only until the call has ended."""
+    task: Any = asyncio.current_task()
+    before = len(task._callbacks or ())
+    with BudgetPlan(total_tokens=100_000).run():
+        for _ in range(5):
+            await fake_chat("_agenerate").ainvoke("Hi")
+
+    assert before == len(task._callbacks or ())
+
+
 # What is held
 
 

@@ -18,7 +18,7 @@ def test_who_starts_together_gets_the_same_whoever_reserves_first() -> None:
     with PLAN.run() as run:
         targets = []
         for agent in ("a", "b"):
-            targets.append(run.target_for(agent))
+            targets.append(run.room_of(agent).own)
             assert isinstance(run.account.reserve(agent, targets[-1] - 100, 100), Hold)
 
     assert targets[0] > 1_000
@@ -30,7 +30,7 @@ def test_nobody_is_promised_more_than_there_is() -> None:
     with PLAN.run() as run:
         assert isinstance(run.account.reserve("a", 4_900, 100), Hold)
 
-        assert 1_000 == run.target_for("b")
+        assert 1_000 == run.room_of("b").own
 
 
 def test_the_next_turn_gets_a_part_of_what_is_left() -> None:
@@ -38,10 +38,16 @@ def test_the_next_turn_gets_a_part_of_what_is_left() -> None:
     with PLAN.run() as run:
         targets = []
         for _ in range(4):
-            targets.append(run.target_for("a"))
+            targets.append(run.room_of("a").own)
             hold = run.account.reserve("a", targets[-1] - 10, 10)
             assert isinstance(hold, Hold)
             run.account.settle(hold, Usage(targets[-1] - 10, 10))
 
     assert sorted(targets, reverse=True) == targets
     assert 0 < targets[-1] < targets[0]
+
+
+def test_an_agent_may_count_on_three_times_its_part_of_the_pool() -> None:
+    """Six agents of one weight share 4,000 tokens; most of them will need none."""
+    with PLAN.run() as run:
+        assert 1_000 + 3 * 4_000 // 6 == run.room_of("a").own

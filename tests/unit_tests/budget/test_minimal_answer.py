@@ -15,13 +15,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
 
-from langchain_tokenopt.budget.demand import (
-    Correction,
-    cap_of,
-    form_of,
-    made_up_answer,
-    with_cap,
-)
+from langchain_tokenopt.budget.input_margin import InputMargin
+from langchain_tokenopt.budget.minimal_answer import least_object_tokens, minimal_answer
 from langchain_tokenopt.core.runs import StagedRun
 from langchain_tokenopt.request.model_request import ModelRequest
 from tests.support.fakes import fake_chat
@@ -80,7 +75,7 @@ def test_the_smallest_object_is_valid(way: str) -> None:
             "tool_choice": {"type": "function", "function": {"name": "Report"}},
         },
     }
-    answer = made_up_answer(request(**asked[way]), "nothing is left")
+    answer = minimal_answer(request(**asked[way]), "nothing is left")
     if way == "tool":
         report = Report.model_validate(answer.tool_calls[0]["args"])
     else:
@@ -109,7 +104,7 @@ def test_what_cannot_be_made_up_is_the_text(schema: dict[str, Any]) -> None:
     whole = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
     asked = {"type": "json_schema", "json_schema": {"name": "X", "schema": whole}}
 
-    assert "nothing" == made_up_answer(request(response_format=asked), "nothing").content
+    assert "nothing" == minimal_answer(request(response_format=asked), "nothing").content
 
 
 @pytest.mark.parametrize("choice", [None, "auto", "none", {"type": "auto"}])
@@ -117,17 +112,15 @@ def test_free_tools_are_not_called(choice: Any) -> None:
     """Tools that the model may call are not called in its place."""
     tools = [convert_to_openai_tool(Part)]
 
-    assert form_of(request(tools=tools, tool_choice=choice)) is None
-    assert [] == made_up_answer(request(tools=tools, tool_choice=choice), "x").tool_calls
+    assert not request(tools=tools, tool_choice=choice).facts.answer_form.is_structured
+    assert [] == minimal_answer(request(tools=tools, tool_choice=choice), "x").tool_calls
 
 
 def test_the_floor_grows_with_the_fields() -> None:
     """An object with more required fields needs more room, nested ones included."""
-    small, large = (form_of(request(response_format=kind)) for kind in (Part, Report))
+    small, large = (least_object_tokens(kind.model_json_schema()) for kind in (Part, Report))
 
-    assert small is not None
-    assert large is not None
-    assert small.floor_tokens < large.floor_tokens
+    assert small < large
 
 
 @settings(max_examples=20, deadline=None)
@@ -135,17 +128,16 @@ def test_the_floor_grows_with_the_fields() -> None:
 def test_caps_are_never_raised(asked: int, allowed: int) -> None:
     """Whatever is allowed, the cap that goes out is the lower one."""
     model = ChatOpenAI(model="gpt-4.1-mini", api_key="test", max_tokens=asked)
-    capped, known = with_cap(request(model), allowed)
+    capped = request(model).with_output_cap(allowed)
 
-    assert known
-    assert min(asked, allowed) == cap_of(capped)
+    assert min(asked, allowed) == capped.facts.output_cap
 
 
 def test_a_model_without_a_cap_is_left_alone() -> None:
     """A setting that the model's class does not have is not invented."""
     asked = request()
 
-    assert (asked, False) == with_cap(asked, 10)
+    assert asked is asked.with_output_cap(10)
 
 
 @given(
@@ -154,18 +146,27 @@ def test_a_model_without_a_cap_is_left_alone() -> None:
 )
 def test_what_was_seen_once_is_covered(seen: list[tuple[int, float]], data: st.DataObject) -> None:
     """After a surplus has been reported, the same rate never exceeds the corrected count again."""
-    correction = Correction()
+    margin = InputMargin()
     for counted, factor in seen:
-        correction.learn(counted=counted, reported=int(counted * factor))
+        margin.learn(counted=counted, reported=int(counted * factor))
     counted, factor = data.draw(st.sampled_from(seen))
 
-    assert int(counted * factor) <= correction.applied(counted)
+    assert int(counted * factor) <= margin.applied(counted)
 
 
 @given(st.integers(1, 199), st.integers(0, 60))
 def test_small_differences_are_frames(counted: int, frame: int) -> None:
     """A difference on a short prompt is added to longer ones, not multiplied."""
-    correction = Correction()
-    correction.learn(counted=counted, reported=counted + frame)
+    margin = InputMargin()
+    margin.learn(counted=counted, reported=counted + frame)
 
-    assert 10_000 + frame == correction.applied(10_000)
+    assert 10_000 + frame == margin.applied(10_000)
+
+
+def test_the_margin_grows_with_the_spread() -> None:
+    """A provider whose counts scatter will scatter further: three standard deviations are held."""
+    margin = InputMargin()
+    for reported in (1_000, 1_100):
+        margin.learn(counted=1_000, reported=reported)
+
+    assert round(10_000 * (1.05 + 3 * 0.05)) == margin.applied(10_000)

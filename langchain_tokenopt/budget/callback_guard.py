@@ -1,7 +1,7 @@
 """Calls of models that nobody staged: reserved and charged all the same, refused when all is spent.
 
-LangChain tells an inline handler of every call before it is sent, and an error raised there stops
-the call. What it cannot do is shorten a prompt or bound an answer; that takes ``optimize``.
+LangChain calls an inline handler before each call is sent, and an error raised there stops the
+call. What a handler cannot do is shorten a prompt or bound an answer; that takes ``optimize``.
 """
 
 from __future__ import annotations
@@ -9,33 +9,31 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
-from langchain_core.tracers.context import register_configure_hook
 
 from langchain_tokenopt.budget.account import Hold
-from langchain_tokenopt.budget.demand import correction_for
-from langchain_tokenopt.budget.ladder import KNOWN_ANSWERS
+from langchain_tokenopt.budget.call_errors import may_have_been_billed
+from langchain_tokenopt.budget.input_margin import input_margin_of
+from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
+from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptError
-from langchain_tokenopt.core.runs import published_run, register_tracker, tell_refused
+from langchain_tokenopt.core.runs import published_run, tell_refused
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
+from langchain_tokenopt.request.output_caps import CAP_NAMES
 from langchain_tokenopt.stage import is_disabled
 from langchain_tokenopt.tracking.provider_usage import is_marked_hit, reported_usage, written
 
-if TYPE_CHECKING:
-    from langchain_tokenopt.budget.run import BudgetRun
-
-__all__ = ["HANDLER", "UnstagedCalls"]
+__all__ = ["CallbackGuard"]
 
 _LONGEST_ANSWER: Final = 2_048
 """Held for an answer that has no ``max_tokens`` and of which nothing is known, where there is as
@@ -43,7 +41,6 @@ much."""
 _LONG_ANSWER: Final = 613
 """Least that is held for such an answer: the 99th percentile of the 9,683 answers in the first half
 of the Azure LLM inference trace of conversations, 2023 (its longest has 1,000)."""
-_CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +84,14 @@ class _Call:
     sent: int
     """Its input as the provider may count it."""
     received: list[str] = field(default_factory=list)
+    stop_watching: Callable[[], object] = lambda: None
 
 
-class UnstagedCalls(BaseCallbackHandler):
+class CallbackGuard(BaseCallbackHandler):
     """Reserves before a call is sent, and settles when it has ended. Staged models are left alone.
+
+    No lock is held here: the garbage collector may close an abandoned stream at any moment, whose
+    end comes in on the thread that would hold it.
 
     Args:
         run: Whose account pays.
@@ -104,9 +105,9 @@ class UnstagedCalls(BaseCallbackHandler):
 
     def __init__(self, run: BudgetRun) -> None:
         self._run = run
-        self._calls: dict[UUID, _Call] = {}
+        self._calls: dict[int, _Call] = {}
+        """By the integer of the run id, whose hash runs no code."""
         self._batch = _Batch()
-        self._lock = threading.Lock()
 
     def on_chat_model_start(
         self,
@@ -168,8 +169,8 @@ class UnstagedCalls(BaseCallbackHandler):
         run, model = self._run, start.model
         agent = attribution_of(start.metadata).agent
         run.note_unstaged(agent, model or "a model without a name")
-        run.refuse_if_over()
-        sent = correction_for(model).applied(start.counted.tokens, exact=start.counted.exact)
+        run.refuse_if_exceeded()
+        sent = input_margin_of(model).applied(start.counted.tokens, exact=start.counted.exact)
         most, least = self._answer_of(agent, start)
         hold = run.account.reserve(
             agent,
@@ -180,9 +181,9 @@ class UnstagedCalls(BaseCallbackHandler):
         )
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
-        with self._lock:
-            self._calls[run_id] = _Call(hold, agent, model, start.counted.tokens, sent)
-        self._watch_task(run_id)
+        call = _Call(hold, agent, model, start.counted.tokens, sent)
+        self._calls[run_id.int] = call
+        self._watch_task(run_id, call)
 
     def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
         """Return the output to hold for, and the least with which the call is sent.
@@ -195,8 +196,9 @@ class UnstagedCalls(BaseCallbackHandler):
         ``max_output_tokens_per_call``, else what is usual.
         """
         run, times = self._run, _choices(start.params)
-        caps = [start.params[name] for name in _CAPS if isinstance(start.params.get(name), int)]
-        cap = min(caps, default=math.inf) * times
+        caps = [start.params.get(name) for name in CAP_NAMES]
+        cap = min((cap for cap in caps if isinstance(cap, int) and cap > 0), default=math.inf)
+        cap *= times
         known = run.forecaster.quantile(0.99, agent, model=start.model) or 0
         if cap <= _LONGEST_ANSWER:
             most = least = cap
@@ -208,25 +210,27 @@ class UnstagedCalls(BaseCallbackHandler):
             least = max(known, (planned or _LONG_ANSWER) * times)
         return int(min(cap, most)), int(min(cap, least))
 
-    def _watch_task(self, run_id: UUID) -> None:
-        """See to it that a cancelled call is charged: LangChain does not tell of its end."""
+    def _watch_task(self, run_id: UUID, call: _Call) -> None:
+        """See to it that a cancelled call is charged: LangChain does not report its end."""
         try:
             task = asyncio.current_task()
         except RuntimeError:  # no event loop here
             return
-        if task is not None:
-            task.add_done_callback(lambda done: self._give_up(run_id, done.cancelled()))
+        if task is None:
+            return
 
-    def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
-        call = self._calls.get(run_id)
-        if call is not None and (is_cancelled or not call.received):
-            self.on_llm_error(asyncio.CancelledError(), run_id=run_id)
+        def give_up(done: asyncio.Task[Any]) -> None:
+            if run_id.int in self._calls and (done.cancelled() or not call.received):
+                self.on_llm_error(asyncio.CancelledError(), run_id=run_id)
+
+        task.add_done_callback(give_up)
+        call.stop_watching = lambda: _remove_callback(task, give_up)
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
     ) -> None:
         """Take note of a piece of the answer: a stream may end before any usage is reported."""
-        call = self._calls.get(run_id)
+        call = self._calls.get(run_id.int)
         if call is not None:
             call.received.append(
                 written(token if chunk is None else getattr(chunk, "message", token))
@@ -246,7 +250,7 @@ class UnstagedCalls(BaseCallbackHandler):
             usage = Usage(call.sent, self._count(call, generations))
             self._run.account.settle(call.hold, usage, outcome="counted")
         else:
-            correction_for(call.model).learn(counted=call.counted, reported=usage.input_tokens)
+            input_margin_of(call.model).learn(counted=call.counted, reported=usage.input_tokens)
             cost = self._run.cost_of(call.model, None, usage.input_tokens, usage.output_tokens)
             self._run.account.settle(call.hold, usage, cost_nano_usd=cost)
         self._run.forecaster.observe(call.agent, usage.output_tokens, model=call.model)
@@ -266,20 +270,22 @@ class UnstagedCalls(BaseCallbackHandler):
         call = self._pop(run_id)
         if call is None:
             return
-        self._run.note_failure()
+        self._run.note_failure(call.agent)
         generations = response.generations[0] if response and response.generations else []
         arrived = self._count(call, generations)  # an error's own text comes as an empty answer
         if call.received or arrived or isinstance(error, GeneratorExit):
             usage = Usage(call.sent, arrived)
             self._run.account.settle(call.hold, usage, outcome="cancelled")
-        elif is_unknown_end(error) or not isinstance(error, Exception):
+        elif may_have_been_billed(error) or not isinstance(error, Exception):
             self._run.account.settle(call.hold, None)
         else:
             self._run.account.release(call.hold)
 
     def _pop(self, run_id: UUID) -> _Call | None:
-        with self._lock:
-            return self._calls.pop(run_id, None)
+        call = self._calls.pop(run_id.int, None)
+        if call is not None:
+            call.stop_watching()
+        return call
 
     def _count(self, call: _Call, generations: Sequence[Any]) -> int:
         text = "".join(call.received) or "".join(
@@ -288,15 +294,14 @@ class UnstagedCalls(BaseCallbackHandler):
         return counter_for(call.model).count(text).tokens
 
 
-def is_unknown_end(error: BaseException) -> bool:
-    """Whether a call that failed may have been answered, and billed, all the same.
-
-    A refusal says so with a status; a connection that could not be made brought nothing. A request
-    that timed out was under way.
-    """
-    if getattr(error, "status_code", None) is not None:
-        return False
-    return isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
+def _remove_callback(task: asyncio.Task[Any], callback: Callable[[Any], object]) -> None:
+    """Take *callback* off *task*, where that is safe: in the thread of its loop."""
+    try:
+        is_here = asyncio.get_running_loop() is task.get_loop()
+    except RuntimeError:
+        is_here = False
+    if is_here:
+        task.remove_done_callback(callback)
 
 
 def _choices(params: Mapping[str, Any]) -> int:
@@ -308,13 +313,3 @@ def _choices(params: Mapping[str, Any]) -> int:
 def _model(metadata: Mapping[str, Any] | None, params: Mapping[str, Any]) -> str:
     named = (metadata or {}).get("ls_model_name") or params.get("model") or params.get("model_name")
     return str(named or "")
-
-
-HANDLER: ContextVar[UnstagedCalls | None] = ContextVar(
-    "langchain_tokenopt_unstaged_calls", default=None
-)
-# Not inherited, so that it is added anew for each model, behind the model's own handlers: one of
-# those tells that the model is staged. Behind the tracker too, which then has heard of the calls
-# that this one refuses.
-register_tracker()
-register_configure_hook(HANDLER, inheritable=False)

@@ -1,0 +1,216 @@
+"""One call that has been paid for in advance: what it is charged when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGeneration
+
+from langchain_tokenopt.budget.account import Hold
+from langchain_tokenopt.budget.call_errors import may_have_been_billed
+from langchain_tokenopt.budget.degradation import Candidate
+from langchain_tokenopt.budget.input_margin import input_margin_of
+from langchain_tokenopt.budget.run import BudgetRun
+from langchain_tokenopt.budget.tools import BudgetTools
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.stage import StageCall
+from langchain_tokenopt.tracking.provider_usage import written
+
+__all__ = ["DEGRADED", "BudgetCall", "Payment", "WatchingCall"]
+
+DEGRADED: Final = "tokenopt_degraded"
+"""Key in ``response_metadata`` of an answer that was degraded: which steps were taken."""
+_RUNNING: Final = 0.8
+"""From this fraction of what arrived on, usage that was reported before the end is a running total:
+the latest pieces may not be in it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What was paid in advance for a call."""
+
+    run: BudgetRun
+    agent: str
+    hold: Hold
+    counted: int
+    """Its input as we count it."""
+    sent: int
+    """Its input as the provider may count it."""
+    most: int
+    """The most that the provider can bill: the input, and what ``max_tokens`` allows."""
+
+
+class BudgetCall(StageCall):
+    """One call that has been paid for in advance.
+
+    Args:
+        request: What is sent.
+        payment: What was paid for it.
+        candidate: The words that were asked for, and what was done to make it fit.
+        limit: The word limit's part in the call, if it has any.
+        tools: The budget's, to count words as the limit does.
+    """
+
+    def __init__(
+        self,
+        request: ModelRequest,
+        payment: Payment,
+        candidate: Candidate,
+        limit: StageCall | None = None,
+        tools: BudgetTools | None = None,
+    ) -> None:
+        super().__init__(request)
+        self._paid = payment
+        self._candidate = candidate
+        self._limit = limit
+        self._tools = tools
+        self._received_before = len(request.run.received)
+
+    def close(self, answer: Answer) -> Answer:
+        """Charge what the answer has used."""
+        usage = self._reported(answer)
+        if self.request.run.stopped:
+            arrived = self._written(answer, usage)
+            reported = 0 if usage is None else usage.output_tokens
+            self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
+        elif usage is None:
+            self._settle_counted(self._written(answer, usage))
+        else:
+            self._paid.run.account.settle(self._paid.hold, usage, cost_nano_usd=self._cost(usage))
+            self._learn(usage)
+        if self._limit is not None:
+            closed = self._limit.close(answer)
+            answer = closed if isinstance(closed, Answer) else answer
+        return self._marked(answer)
+
+    def failed(self, error: BaseException) -> None:
+        """Charge what arrived of a call that brought no answer; free what was never sent."""
+        run, account = self._paid.run, self._paid.run.account
+        run.note_failure(self._paid.agent)
+        received = self._text()
+        if received or not isinstance(error, Exception):
+            tokens = self.request.facts.counter.count(received).tokens
+            self._settle_cut(Usage(self._paid.sent, tokens))
+        elif may_have_been_billed(error):
+            account.settle(self._paid.hold, None, most_tokens=self._paid.most)
+        else:
+            account.release(self._paid.hold)
+        if self._limit is not None:
+            self._limit.failed(error)
+
+    def _settle_cut(self, arrived: Usage, *, is_reported: bool = False) -> None:
+        """Charge a call that was cut off.
+
+        Where the stream was closed, what arrived and a margin. Where it was not, or where there was
+        no stream, the provider writes on to the end for all we know: then all that ``max_tokens``
+        allows is charged.
+        """
+        known = None
+        if self.request.run.closed:
+            known = self._with_thinking(arrived, is_reported=is_reported)
+        self._paid.run.account.settle(
+            self._paid.hold,
+            known,
+            outcome="cancelled",
+            most_tokens=max(self._paid.most, arrived.total_tokens),
+        )
+
+    def _settle_counted(self, counted: Usage) -> None:
+        """Charge a whole answer that its provider has said nothing about."""
+        self._paid.run.account.settle(
+            self._paid.hold,
+            self._with_thinking(counted),
+            outcome="counted",
+            most_tokens=self._paid.most,
+        )
+
+    def _with_thinking(self, seen: Usage, *, is_reported: bool = False) -> Usage | None:
+        """Add what the model may have thought, which does not arrive; ``None``: nobody knows.
+
+        Args:
+            seen: What arrived.
+            is_reported: True where the provider reports what it has written with each piece, as
+                Gemini does; then thinking is in it.
+        """
+        if seen.reasoning_tokens or is_reported:
+            return seen
+        facts = self.request.facts
+        room = facts.thinking_tokens or facts.thinking_room
+        if room is None:
+            return None
+        output = min(seen.output_tokens + room, self._paid.most - self._paid.sent)
+        return replace(seen, output_tokens=max(seen.output_tokens, output))
+
+    def _reported(self, answer: Answer) -> Usage | None:
+        """Return what the provider said; several generations share one bill."""
+        reported = (
+            getattr(generation.message, "usage_metadata", None) or {}
+            for generation in answer.result.generations
+        )
+        usages = [Usage.from_metadata(usage) for usage in reported if "input_tokens" in usage]
+        return max(usages, key=lambda usage: usage.total_tokens, default=None)
+
+    def _written(self, answer: Answer, reported: Usage | None) -> Usage:
+        """Count what came, before any stage cut it."""
+        text = self._text() or "".join(written(g.message) for g in answer.result.generations)
+        tokens = self.request.facts.counter.count(text).tokens
+        if reported is None:
+            return Usage(self._paid.sent, tokens)
+        # Anthropic reports the input with the first piece.
+        return replace(reported, output_tokens=max(reported.output_tokens, tokens))
+
+    def _text(self) -> str:
+        return "".join(self.request.run.received[self._received_before :])
+
+    def _cost(self, usage: Usage) -> int | None:
+        if self._paid.run.plan.total_usd is None:
+            return None
+        facts = self.request.facts
+        return self._paid.run.cost_of(
+            facts.model_name, facts.provider, usage.input_tokens, usage.output_tokens
+        )
+
+    def _learn(self, usage: Usage) -> None:
+        model, paid = self.request.facts.model_name, self._paid
+        input_margin_of(model).learn(counted=paid.counted, reported=usage.input_tokens)
+        paid.run.forecaster.observe(
+            paid.agent,
+            usage.output_tokens,
+            model=model,
+            input_tokens=usage.input_tokens,
+            max_words=self._candidate.words,
+            run_id=self.request.run.run_id,
+        )
+
+    def _marked(self, answer: Answer) -> Answer:
+        """Count the words that are shown, and mark what was degraded."""
+        words = self._candidate.words
+        if words is not None and self._tools is not None and not answer.message.tool_calls:
+            shown = self._tools.count_words(answer.message.text)
+            self._paid.run.note_words(self._paid.agent, kept=shown <= words)
+        if not self._candidate.steps:
+            return answer
+        generations: list[Any] = []
+        for generation in answer.result.generations:
+            metadata = {**generation.message.response_metadata, DEGRADED: [*self._candidate.steps]}
+            message = generation.message.model_copy(update={"response_metadata": metadata})
+            info = generation.generation_info
+            generations.append(ChatGeneration(message=message, generation_info=info))
+        result = answer.result.model_copy(update={"generations": generations})
+        return answer.override(result=result, storable=False)
+
+
+class WatchingCall(BudgetCall):
+    """A call whose pieces are seen as they come: to stop it, or to know what was sent."""
+
+    def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
+        """Let the word limit decide, where there is one."""
+        return (chunk,) if self._limit is None else self._limit.chunk(chunk)
+
+    def finish(self) -> Iterable[AIMessageChunk]:
+        """Return what the word limit has held back."""
+        return () if self._limit is None else self._limit.finish()

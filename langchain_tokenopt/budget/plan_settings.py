@@ -1,0 +1,174 @@
+"""What a plan says: who may spend how much of what. Configuration, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+
+from langchain_tokenopt.budget.allocation import (
+    STRATEGIES,
+    AllocationStrategy,
+    Claim,
+    DemandForecaster,
+    divide,
+    strategy_for,
+)
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+
+__all__ = ["AgentBudget", "PlanSettings"]
+
+
+class AgentBudget(BaseModel):
+    """What one agent may spend, and how long it may answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: NonNegativeInt | None = None
+    """Its share. It may borrow more from what nobody claims; ``None``: the strategy decides."""
+    words: PositiveInt | None = None
+    """Words that it is asked to answer in."""
+    floor: NonNegativeInt = 0
+    """Tokens that it gets whatever the others do: for agents that must answer."""
+    cap: NonNegativeInt | None = None
+    """Tokens that it never exceeds, whatever is left."""
+    priority: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Weight under ``strategy="priority"``; also decides who pays debts first: the lowest."""
+
+
+_UNLIMITED: Final = AgentBudget()
+
+
+class PlanSettings(BaseModel):
+    """The settings of a ``BudgetPlan``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    total_tokens: PositiveInt
+    """Tokens, input and output, that one run may spend."""
+    total_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """US dollars that one run may spend, besides."""
+    name: str = "plan"
+    """Name of the budget, in events and in a store."""
+    agents: dict[str, AgentBudget] = Field(default_factory=dict)
+    """Agents by name. Others may spend from what nobody claims."""
+    strategy: str | AllocationStrategy = "priority"
+    """How agents without a share divide what is left, and who inherits from those that finish:
+    ``"equal"``, ``"priority"``, ``"proportional"`` (to what the run's forecaster expects), or an
+    object with a method ``weights``."""
+    buffer: NonNegativeInt = 0
+    """Tokens that belong to nobody, from which all may borrow."""
+    soft_limit: float = Field(default=0.8, gt=0, le=1)
+    """Fraction of the total from which on answers are made cheaper rather than refused."""
+    on_exceed: Literal["degrade", "raise"] = "degrade"
+    """What happens when a call does not fit: a smaller one, or ``BudgetExceededError``."""
+    max_input_tokens_per_call: PositiveInt | None = None
+    """Most that one call may send."""
+    max_output_tokens_per_call: PositiveInt | None = None
+    """Most that one call may answer."""
+    cancellation_charge: Literal["margin", "reservation"] = "margin"
+    """What is charged for a stream that was cut off, by a word limit or its reader: ``"margin"``:
+    what arrived and what a provider writes until it notices, 25 % more and at least 64 tokens;
+    ``run.report()`` says what more it could have been, had the provider not noticed.
+    ``"reservation"``: all that ``max_tokens`` allowed, so that the bill never exceeds the total
+    even with providers (or proxies) that write on when nobody listens. With a total as tight as the
+    trading desk's that costs 1 to 2 % of it (three seeds), because reservations are small there;
+    with an ample one it makes short limits cost several times their words."""
+    cheaper_model: str | None = None
+    """Name of a model of the same class, asked where the budget runs low: from the soft limit on,
+    or where the money does not reach for the caller's own."""
+    show_remaining: bool = False
+    """Whether the last line of each prompt says how many tokens are left."""
+
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_is_known(cls, strategy: str | AllocationStrategy) -> str | AllocationStrategy:
+        if isinstance(strategy, str) and strategy not in STRATEGIES:
+            raise ValueError(
+                f"no strategy is named {strategy!r}; there are {', '.join(STRATEGIES)}"
+            )
+        return strategy
+
+    @field_validator("total_tokens", mode="before")
+    @classmethod
+    def _total_is_positive(cls, total: Any) -> Any:
+        if isinstance(total, int) and total <= 0:
+            raise ValueError(f"must be above 0, got {total:,}: nothing would refuse every call")
+        return total
+
+    @field_validator("agents", mode="after")
+    @classmethod
+    def _agents_have_names(cls, agents: dict[str, AgentBudget]) -> dict[str, AgentBudget]:
+        if not all(name.strip() for name in agents):
+            raise ValueError(f"every agent needs a name; got {sorted(agents)}")
+        return agents
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self.shares()
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for these settings: plans that differ in anything have different ones."""
+        settings = self.model_dump_json(exclude={"strategy"})
+        # An object's address would be another in each process.
+        strategy = self.strategy if isinstance(self.strategy, str) else type(self.strategy)
+        digest = hashlib.blake2b(f"{settings}|{strategy}".encode(), digest_size=8)
+        return f"BudgetPlan:{digest.hexdigest()}"
+
+    def claims(self) -> list[Claim]:
+        """Return what each agent asks of the account."""
+        return [
+            Claim(agent, limits.tokens, limits.floor, limits.cap, limits.priority)
+            for agent, limits in self.agents.items()
+        ]
+
+    def shares(self, forecaster: DemandForecaster | None = None) -> dict[str, int]:
+        """Return the tokens that each agent begins with.
+
+        Args:
+            forecaster: Predicts the agents' demand, for ``strategy="proportional"``; the one that
+                the run is given.
+
+        Raises:
+            BudgetInfeasibleError: Shares, floors and buffer exceed the total.
+        """
+        promised = {
+            agent: limits.floor if limits.tokens is None else limits.tokens
+            for agent, limits in self.agents.items()
+        }
+        needed = self.buffer + sum(promised.values())
+        if needed > self.total_tokens:
+            listed = ", ".join(
+                f"{agent} {tokens:,}" for agent, tokens in promised.items() if tokens
+            )
+            raise BudgetInfeasibleError(
+                required_tokens=needed,
+                max_tokens=self.total_tokens,
+                remedy=f"These are the shares, or the floors of agents without a share "
+                f"({listed or 'none'}), and the buffer ({self.buffer:,}): lower them or raise "
+                f"total_tokens.",
+            )
+        strategy = strategy_for(self.strategy, forecaster)
+        return divide(self.total_tokens - self.buffer, self.claims(), strategy)
+
+    def limits_of(self, agent: str) -> AgentBudget:
+        """Return the limits of *agent*; those of an agent that is not in the plan are blank."""
+        return self.agents.get(agent, _UNLIMITED)
+
+    def check_agents(self, present: Iterable[str]) -> None:
+        """Compare the plan with the agents that a graph has.
+
+        Raises:
+            ValueError: The plan names an agent that the graph does not have.
+        """
+        names = set(present)
+        unknown = sorted(set(self.agents) - names)
+        if unknown:
+            raise ValueError(
+                f"the plan has {len(self.agents)} agents, and {len(unknown)} of them are not among "
+                f"the graph's {len(names)}: {', '.join(unknown)}. The graph has: "
+                f"{', '.join(sorted(names))}."
+            )

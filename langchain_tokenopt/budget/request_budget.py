@@ -1,0 +1,96 @@
+"""What one request needs of a budget, in tokens: its input, and the output that makes it useful."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from langchain_tokenopt.budget.input_margin import input_margin_of
+from langchain_tokenopt.budget.minimal_answer import least_object_tokens
+from langchain_tokenopt.budget.plan_settings import PlanSettings
+from langchain_tokenopt.forecast import UsageForecaster
+from langchain_tokenopt.request.model_request import ModelRequest
+
+__all__ = ["RequestBudget", "request_budget"]
+
+UNBOUNDED_ANSWER: Final = 4_096
+"""Most that is held for an answer when nobody has set a limit."""
+LEAST_ANSWER: Final = 64
+"""An answer shorter than that is of no use: about two sentences."""
+TOKENS_PER_WORD: Final = 1.6
+"""Prose takes 1.35 tokens a word in English (``limits/words.py``); with names, figures and markup
+up to this. The model is stopped by words; this only decides what is held."""
+MARKUP_TOKENS: Final = 48
+KNOWN_ANSWERS: Final = 30
+"""Answers of an agent from which on their lengths, rather than the plan's words, are trusted."""
+_LIMIT_LINE_TOKENS: Final = 24
+"""Most that the line takes which asks for a length, in any language that it is asked in."""
+_REMAINING_LINE_TOKENS: Final = 40
+"""Most that the line takes which says what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBudget:
+    """What a request needs, in tokens."""
+
+    counted_input: int
+    """Its input as we count it."""
+    input: int
+    """Its input as the provider may count it."""
+    least_output: int
+    """Output below which it is not worth sending."""
+    most_output: int
+    """Output that it will be capped at when there is plenty."""
+    is_known: bool
+    """Whether the answer will hardly exceed ``least_output``; else nobody knows its length."""
+
+
+def request_budget(
+    request: ModelRequest,
+    plan: PlanSettings,
+    forecaster: UsageForecaster,
+    agent: str,
+    words: int | None = None,
+) -> RequestBudget:
+    """Measure a request.
+
+    Args:
+        request: As it would be sent.
+        plan: Whose limits hold for it.
+        forecaster: Knows how long the agent's answers are.
+        agent: Who asks.
+        words: The word limit that will be asked for.
+    """
+    facts = request.facts
+    counted = facts.input_tokens
+    tokens = counted.tokens
+    tokens += (_LIMIT_LINE_TOKENS * (words is not None)) + (
+        _REMAINING_LINE_TOKENS * plan.show_remaining
+    )
+    sent = input_margin_of(facts.model_name).applied(tokens, exact=counted.exact)
+    limits = (facts.output_cap, plan.max_output_tokens_per_call)
+    ceiling = min((limit for limit in limits if limit is not None), default=UNBOUNDED_ANSWER)
+    expected = _expected(request, forecaster, agent, words)
+    least = min(ceiling, LEAST_ANSWER if expected is None else expected)
+    if facts.thinking_tokens:
+        least = min(ceiling, least + facts.thinking_tokens)
+    most = max(least, ceiling)
+    times = facts.generations
+    return RequestBudget(tokens, sent, least * times, most * times, expected is not None)
+
+
+def _expected(
+    request: ModelRequest, forecaster: UsageForecaster, agent: str, words: int | None
+) -> int | None:
+    """Return the output tokens that the answer will hardly exceed; ``None``: nobody knows."""
+    form = request.facts.answer_form
+    if form.is_structured:
+        return least_object_tokens(form.schema) + round((words or 0) * TOKENS_PER_WORD)
+    by_words = None if words is None else math.ceil(words * TOKENS_PER_WORD) + MARKUP_TOKENS
+    if forecaster.observations(agent, limited=words is not None) < KNOWN_ANSWERS:
+        return by_words
+    known = forecaster.quantile(0.99, agent, model=request.facts.model_name, max_words=words)
+    if known is None or by_words is None:
+        return known or by_words
+    return min(known, by_words)
