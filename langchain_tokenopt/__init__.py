@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         budgeted,
     )
     from langchain_tokenopt.ledger import Ledger, LedgerError
-    from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError
+    from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
     from langchain_tokenopt.pricing.rate_card import RateCard
     from langchain_tokenopt.pricing.rates import Rates
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
@@ -81,7 +81,6 @@ _MODULE_OF = {
     "BudgetRunReport": "budget",
     "BudgetState": "graph",
     "CallRecord": "core.records",
-    "Compliance": "limits",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
     "EvictionPolicy": "cache",
@@ -141,7 +140,6 @@ __all__ = [
     "BudgetRunReport",
     "BudgetState",
     "CallRecord",
-    "Compliance",
     "CompressionResult",
     "DocumentCompressor",
     "EvictionPolicy",

@@ -19,6 +19,7 @@ from langchain_tokenopt.core.messages import last_user_text, with_text
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.text.words import count_words
 
 if TYPE_CHECKING:
     from langchain_tokenopt.compress import PromptCompressor
@@ -92,8 +93,6 @@ class _Tools:
     @staticmethod
     def count_words(text: str) -> int:
         """Count words as the limit does."""
-        from langchain_tokenopt.limits.words import count_words
-
         return count_words(text)
 
 

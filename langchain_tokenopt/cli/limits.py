@@ -34,7 +34,7 @@ def limits(
 
     Example: tokenopt limits --since 7d
     """
-    from langchain_tokenopt.limits.outcome import compliance_of
+    from langchain_tokenopt.limits.compliance import compliance_of
 
     period = Period.of(since, until)
     with opened_ledger(ledger) as opened:
@@ -58,7 +58,7 @@ def limits(
 
 
 def _print(rows: list[tuple[str, Compliance]]) -> None:
-    from langchain_tokenopt.limits.outcome import Compliance
+    from langchain_tokenopt.limits import Compliance
 
     whole = sum((kept for _, kept in rows), Compliance())
     print_table(

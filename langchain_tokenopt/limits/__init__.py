@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.limits.outcome import Compliance, WordLimitExceededError
-from langchain_tokenopt.limits.stage import WordLimit
+from langchain_tokenopt.limits.compliance import Compliance
+from langchain_tokenopt.limits.on_exceed import WordLimitExceededError
+from langchain_tokenopt.limits.word_limit import WordLimit
 
 __all__ = ["Compliance", "WordLimit", "WordLimitExceededError"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from langchain_tokenopt.limits.markdown import Boundary, Scanner, closing_of
-from langchain_tokenopt.limits.words import WordCounter
+from langchain_tokenopt.text.words import WordCounter
 
 __all__ = ["Excerpt", "Limit"]
 
@@ -24,6 +24,16 @@ class Limit:
     words: int | None = None
     tokens: int | None = None
     sentences: int | None = None
+
+    def __str__(self) -> str:
+        """Return the limit in words.
+
+        Example:
+            >>> str(Limit(words=1_500, sentences=3))
+            '1,500 words and 3 sentences'
+        """
+        parts = (("words", self.words), ("tokens", self.tokens), ("sentences", self.sentences))
+        return " and ".join(f"{number:,} {name}" for name, number in parts if number is not None)
 
 
 class Excerpt:

@@ -5,8 +5,7 @@ pieces a stream comes, and says afterwards where a unit has ended. It knows what
 there (fences, emphasis, quotation marks) and how to close it.
 
 Block structure follows CommonMark 0.31 with GitHub's tables; emphasis follows its flanking rules
-(section 6.2). In doubt two sentences are taken for one: an answer that ends early is complete, one
-that ends after "am 3." is not.
+(section 6.2). Sentences end where :mod:`langchain_tokenopt.text.sentences` says.
 """
 
 from __future__ import annotations
@@ -16,6 +15,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 from unicodedata import category
+
+from langchain_tokenopt.text.sentences import (
+    AFTER_END,
+    CJK_ENDS,
+    ENDS,
+    begins_sentence,
+    is_abbreviation,
+    is_before_number,
+    may_be_ordinal,
+)
 
 __all__ = ["Boundary", "Scanner", "closing_of"]
 
@@ -61,6 +70,12 @@ class _Candidate:
     """No sentence ends here when a number follows."""
     keep: bool = False
     """What stands here (a heading, a colon, a table's head) must not come last."""
+
+    def is_followed_by(self, first: str) -> bool:
+        """Whether a sentence begins with *first* behind this end of another."""
+        return begins_sentence(
+            first, after_number_word=self.before_number, after_cjk=self.cjk, quoted=self.quoted
+        )
 
 
 # --- lines ---------------------------------------------------------------------------------------
@@ -120,54 +135,6 @@ def _begun(body: str, mark: str, whole: re.Pattern[str], line: _Line) -> _Line |
     if whole.match(body):
         return line
     return None if not body.strip(mark) and len(body) <= 6 else _Line.TEXT
-
-
-# --- sentences -----------------------------------------------------------------------------------
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_CJK_ENDS: Final = "。！？｡"
-_ENDS: Final = ".!?…" + _CJK_ENDS
-_AFTER_END: Final = ")]}\"'”’»›“*_~`）］｝」』】》〉"
-_GOES_ON: Final = frozenset("とっはがをにもでなの、，,")
-"""After a closing quotation mark, these continue a Japanese or Chinese sentence."""
-_ABBREVIATIONS: Final = _words(
-    """
-    mr mrs ms dr prof mt vs eds cf approx inc ltd co corp dept gov rep sen rev hon
-    hr fr str bzw ca evtl ggf inkl exkl zzgl vgl mio mrd jh geb gest sog
-    dipl ing hrsg verf aufl österr allg bes entspr ggü lt gem st
-    sr sra srta dra ee uu ud uds vd vds aprox av avda dpto ej gral lic admón
-    """
-)
-"""English, German and Spanish; without their full stop."""
-_BEFORE_NUMBERS: Final = _words(
-    """
-    no nos fig vol p pp ed ch sec tel ext jan feb mar apr jun jul aug sep sept oct nov dec
-    nr abs art bd kap tab abb s núm pág págs cap tlf
-    """
-)
-"""Abbreviations where a number follows, words otherwise: "No. 5"."""
-_INITIALS = re.compile(r"(?:[^\W\d_]{1,3}\.)*[^\W\d_]")
-_DOTTED = re.compile(r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}")
-_ORDINAL = re.compile(r"\d{1,2}")
-
-
-def _bare(token: str) -> str:
-    return token.lstrip("([{\"'“„«‚‘*_¿¡").lower()
-
-
-def _is_abbreviation(token: str) -> bool:
-    """Whether a full stop after *token* belongs to it: "Dr", "z.B", "J", "am 3"."""
-    token = _bare(token)
-    return (
-        token in _ABBREVIATIONS
-        or _INITIALS.fullmatch(token) is not None
-        or _DOTTED.fullmatch(token) is not None
-        or _ORDINAL.fullmatch(token) is not None
-    )
 
 
 # --- emphasis, code, quotation marks -------------------------------------------------------------
@@ -434,7 +401,7 @@ class Scanner:
         )
         if not continues:
             return Boundary(candidate.at, block=True)
-        ends = candidate.terminal and not self._in_item and _begins_sentence(candidate, first)
+        ends = candidate.terminal and not self._in_item and candidate.is_followed_by(first)
         return Boundary(candidate.at, block=False) if ends else None
 
     def _end_line(self) -> Boundary | None:
@@ -490,16 +457,20 @@ class Scanner:
         if self._line is not _Line.TEXT or self._in_item:
             return None
         boundary = self._follow_end(char, at)
-        may_end = char in _ENDS and self._candidate is None and not self._inline.is_opaque
-        if may_end and not (char == "." and _is_abbreviation(self._token)):
+        may_end = char in ENDS and self._candidate is None and not self._inline.is_opaque
+        if may_end and not (char == "." and self._token_has_stop()):
             self._candidate = _Candidate(
                 at + 1,
                 terminal=True,
-                cjk=char in _CJK_ENDS,
-                before_number=_bare(self._token) in _BEFORE_NUMBERS,
+                cjk=char in CJK_ENDS,
+                before_number=is_before_number(self._token),
             )
         self._token = "" if char.isspace() else self._token + char
         return boundary
+
+    def _token_has_stop(self) -> bool:
+        """Whether a full stop here belongs to the word before it: "Dr.", "z.B.", "am 3."."""
+        return is_abbreviation(self._token) or may_be_ordinal(self._token)
 
     def _follow_end(self, char: str, at: int) -> Boundary | None:
         """Settle the end of a sentence by the character after it."""
@@ -509,22 +480,15 @@ class Scanner:
         if char.isspace():
             candidate.spaced = True
             return None
-        if not candidate.spaced and (char in _AFTER_END or char in _ENDS):
+        if not candidate.spaced and (char in AFTER_END or char in ENDS):
             candidate.at = at + 1
-            candidate.cjk = candidate.cjk or char in _CJK_ENDS
-            candidate.quoted = candidate.quoted or char in _AFTER_END
+            candidate.cjk = candidate.cjk or char in CJK_ENDS
+            candidate.quoted = candidate.quoted or char in AFTER_END
             return None
         self._candidate = None
-        if not (candidate.spaced or candidate.cjk) or not _begins_sentence(candidate, char):
+        if not (candidate.spaced or candidate.cjk) or not candidate.is_followed_by(char):
             return None
         return Boundary(candidate.at, block=False)
-
-
-def _begins_sentence(candidate: _Candidate, first: str) -> bool:
-    """Whether a sentence begins with *first*, after one that may have ended."""
-    if candidate.cjk:
-        return not (candidate.quoted and first in _GOES_ON)
-    return not (first.islower() or (candidate.before_number and first.isdigit()))
 
 
 def closing_of(text: str, *, block: bool) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from langchain_core.outputs import Generation
 
-__all__ = ["WHOLE", "is_whole"]
+__all__ = ["AT_CAP", "WHOLE", "is_whole", "says_cap_reached"]
 
 WHOLE: Final = frozenset(
     {
@@ -24,6 +24,9 @@ WHOLE: Final = frozenset(
     }
 )
 """Reasons, in lower case, with which a model has said all that it wanted to say."""
+
+AT_CAP: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+"""Reasons, in lower case, with which a cap on output tokens has ended an answer."""
 
 _KEYS: Final = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 """Where providers say it: OpenAI, Anthropic, Bedrock, Ollama, OpenAI's Responses API."""
@@ -69,7 +72,7 @@ def _says_whole(said: Mapping[str, Any]) -> bool:
 
 
 def _is_whole_reason(reason: Any) -> bool:
-    word = str(getattr(reason, "name", reason)).lower()
+    word = _word(reason)
     return not word or word in WHOLE or _is_repeated(word)
 
 
@@ -78,3 +81,20 @@ def _is_repeated(word: str) -> bool:
     return any(
         word == reason * (len(word) // len(reason)) for reason in WHOLE if word.startswith(reason)
     )
+
+
+def says_cap_reached(said: Mapping[str, Any]) -> bool:
+    """Whether a provider says that a cap on output tokens has ended the answer.
+
+    Args:
+        said: The answer's ``response_metadata`` or ``generation_info``.
+
+    Example:
+        >>> says_cap_reached({"stop_reason": "max_tokens"}), says_cap_reached({})
+        (True, False)
+    """
+    return any(_word(said[key]) in AT_CAP for key in _KEYS if said.get(key) is not None)
+
+
+def _word(reason: Any) -> str:
+    return str(getattr(reason, "name", reason)).lower()

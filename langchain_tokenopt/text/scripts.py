@@ -47,8 +47,8 @@ def script_of(text: str) -> str:
 
     Returns:
         ``"latin"``, ``"han"`` (Chinese, or Japanese without kana), ``"kana"`` (Japanese),
-        ``"hangul"``, ``"greek"``, ``"cyrillic"``, ``"hebrew"``, ``"arabic"``, ``"indic"`` or
-        ``"thai"``; ``""`` where there is no letter, or none of these scripts.
+        ``"hangul"``, ``"greek"``, ``"cyrillic"``, ``"hebrew"``, ``"arabic"``, ``"indic"``,
+        ``"thai"`` or ``"other"``; ``""`` where there is no letter.
 
     Example:
         >>> texts = ("What is α?", "React是什么？", "漢字の読み方", "Что это?", "42")
@@ -58,11 +58,10 @@ def script_of(text: str) -> str:
     sample = text[-_SAMPLE:]
     if sample.isascii():
         return "latin" if _PATTERNS["latin"].search(sample) else ""
-    counts = {
-        name: len(pattern.findall(sample)) * _DENSITY.get(name, 1)
-        for name, pattern in _PATTERNS.items()
-    }
+    found = {name: len(pattern.findall(sample)) for name, pattern in _PATTERNS.items()}
+    counts = {name: count * _DENSITY.get(name, 1) for name, count in found.items()}
+    counts["other"] = sum(map(str.isalpha, sample)) - sum(found.values())
     if counts["kana"]:  # Japanese is written in both
         counts["kana"] += counts.pop("han")
     best = max(counts, key=lambda name: counts[name])
-    return best if counts[best] else ""
+    return best if counts[best] > 0 else ""

@@ -146,6 +146,8 @@ def _end_pattern(begins: str) -> re.Pattern[str]:
 _END = _end_pattern(r"[\"'“‘„«(\[¿¡*_]*[^\W_a-z]")
 _END_IN_CHATS = _end_pattern(r"\S")
 
+_LONGEST: Final = 8
+"""Characters before a full stop that are looked at: no abbreviation is longer."""
 _BEFORE_ORDINALS: Final = _words("am der dem den des die das vom zum im seit")
 """German writes "am 3. Mai" where English sentences end in "at 3." as well."""
 
@@ -202,7 +204,7 @@ def sentences_of(text: str, *, small_letters: bool = False) -> list[str]:
 
 def _abbreviates(text: str, start: int, dot: int) -> bool:
     """Say whether the full stop at *dot* ends an abbreviation, initial or ordinal (3. Mai)."""
-    word = text[text.rfind(" ", max(start, dot - 8), dot) + 1 : dot].rpartition("\n")[2]
+    word = text[max(start, dot - _LONGEST) : dot].rpartition(" ")[2].rpartition("\n")[2]
     if may_be_ordinal(word):
         before = text[max(start, dot - 16) : dot].split()
         return len(before) < 2 or before[-2].lower() in _BEFORE_ORDINALS

@@ -27,7 +27,8 @@ from langchain_tokenopt import optimize
 from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.limits import WordLimit
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
-from langchain_tokenopt.limits.words import count_words, languages, room_for
+from langchain_tokenopt.limits.request_line import languages, room_for
+from langchain_tokenopt.text.words import count_words
 from tests.benchmarks.results import RESULTS, write_result
 from tests.properties.test_limit_laws import flaws
 from tests.support.answers import answer

@@ -18,7 +18,7 @@ from langchain_tokenopt.examples.trading_desk import (
     sample_documents,
 )
 from langchain_tokenopt.graph.graph import budget_graph
-from langchain_tokenopt.limits.words import count_words
+from langchain_tokenopt.text.words import count_words
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 
 

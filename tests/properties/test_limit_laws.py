@@ -12,7 +12,8 @@ from markdown_it.token import Token
 from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
 from langchain_tokenopt.limits.markdown import Scanner
-from langchain_tokenopt.limits.words import WordCounter, count_words, language_of, room_for
+from langchain_tokenopt.limits.request_line import language_asked_in, room_for
+from langchain_tokenopt.text.words import WordCounter, count_words
 from tests.support.answers import LANGUAGES, answer, pieces_of
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -107,7 +108,7 @@ def test_max_tokens_never_cuts_what_the_word_limit_allows(seed, words, language)
 
     for model in ("gpt-4o", "gpt-4"):
         assert counter_for(model).count(shown).tokens <= room_for(words, language)
-        assert counter_for(model).count(shown).tokens <= room_for(words, language_of(shown))
+        assert counter_for(model).count(shown).tokens <= room_for(words, language_asked_in(shown))
 
 
 @settings(max_examples=100, deadline=None)

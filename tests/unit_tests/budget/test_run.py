@@ -25,8 +25,8 @@ from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
-from langchain_tokenopt.limits.words import count_words
 from langchain_tokenopt.stage import Stage
+from langchain_tokenopt.text.words import count_words
 from langchain_tokenopt.tracking.callbacks import track_usage
 from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
 from tests.support.model_server import ModelServer, Reply, ToolCall

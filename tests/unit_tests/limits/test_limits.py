@@ -21,13 +21,13 @@ from langchain_tokenopt import TokenOptWarning, optimize
 from langchain_tokenopt.core.runs import StagedRun
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError
-from langchain_tokenopt.limits.caps import is_structured, with_cap
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
 from langchain_tokenopt.limits.markdown import closing_of
-from langchain_tokenopt.limits.pieces import MessagePieces
-from langchain_tokenopt.limits.words import count_words, language_of, request_line, room_for
+from langchain_tokenopt.limits.message_excerpt import MessageExcerpt
+from langchain_tokenopt.limits.request_line import language_asked_in, request_line, room_for
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, Stage
+from langchain_tokenopt.text.words import count_words
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.fakes import FakeAnswer, fake_chat
 
@@ -72,14 +72,15 @@ def test_words_are_counted_as_word_processors_do(text, words):
         ("¿Cuál es la capital de Francia?", "es"),
         ("法国的首都是什么?", "zh"),
         ("フランスの首都は何ですか", "ja"),
-        ("Какая столица Франции?", None),
+        ("Какая столица Франции?", "cyrillic"),
+        ("Erkläre Photosynthese auf Deutsch", "de"),
         ("", "en"),
         ("42", "en"),
     ],
 )
 def test_the_language_is_that_of_the_question(text, language):
     """Script first, then frequent short words; English when nothing speaks against it."""
-    assert language == language_of(text)
+    assert language == language_asked_in(text)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,8 @@ def test_the_language_is_that_of_the_question(text, language):
         ("es", None, 2, "Responde en un máximo de 2 frases."),
         ("zh", 50, None, "请用不超过50个字回答。"),
         ("ja", 50, None, "50字以内で答えてください。"),
-        (None, 50, None, "Answer in at most 50 words."),
+        ("cyrillic", 50, None, "Answer in at most 50 words."),
+        ("fr", 50, None, "Answer in at most 50 words."),
     ],
 )
 def test_the_length_is_asked_for_in_the_language_of_the_question(language, words, sentences, line):
@@ -287,24 +289,24 @@ def test_a_limit_of_tokens_holds_with_what_is_added():
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs", "error", "words"),
+    ("args", "kwargs", "words"),
     [
-        ((), {}, ValueError, "needs a limit"),
-        ((0,), {}, ValueError, "max_words must be 1 or more, got 0"),
-        ((-5,), {}, ValueError, "got -5"),
-        ((), {"max_tokens": 0}, ValueError, "max_tokens must be 1 or more"),
-        ((), {"max_sentences": -1}, ValueError, "max_sentences must be 1 or more"),
-        ((1.5,), {}, TypeError, "whole number, got 1.5"),
-        ((True,), {}, TypeError, "whole number, got True"),
-        ((500,), {"max_tokens": 100}, ValueError, "max_tokens=100 cannot hold max_words=500"),
-        ((5,), {"max_sentences": 6}, ValueError, "max_sentences=6 can never be reached"),
-        ((5,), {"on_exceed": "cut"}, ValueError, "got 'cut'"),
-        ((5,), {"on_exceed": "warn", "predict": True}, ValueError, "promises whole ones"),
+        ((), {}, "needs a limit"),
+        ((0,), {}, "max_words must be a whole number of at least 1; got 0"),
+        ((-5,), {}, "got -5"),
+        ((), {"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
+        ((), {"max_sentences": -1}, "max_sentences must be a whole number of at least 1"),
+        ((1.5,), {}, "whole number of at least 1; got 1.5"),
+        ((True,), {}, "whole number of at least 1; got True"),
+        ((500,), {"max_tokens": 100}, "max_tokens=100 cannot hold max_words=500"),
+        ((5,), {"max_sentences": 6}, "max_sentences=6 can never be reached"),
+        ((5,), {"on_exceed": "cut"}, "got 'cut'"),
+        ((5,), {"on_exceed": "warn", "predict": True}, "promises whole ones"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(args, kwargs, error, words):
+def test_limits_that_make_no_sense_are_refused(args, kwargs, words):
     """With both numbers and what to do."""
-    with pytest.raises(error, match=words):
+    with pytest.raises(ValueError, match=words):
         WordLimit(*args, **kwargs)
 
 
@@ -467,14 +469,18 @@ RUN: Any = "run"
 )
 def test_thinking_is_not_cut_by_the_cap(kwargs, cap):
     """Thinking counts as output: its known budget is added, an unknown one means no cap."""
-    assert cap == with_cap(_request(**kwargs), 100)[1]
+    call = WordLimit(max_tokens=100).open(_request(**kwargs))
+
+    assert call is not None
+    assert cap == call.request.kwargs.get("max_tokens")
 
 
 def test_the_cap_takes_the_name_that_the_caller_used():
     """Two names for one thing would contradict each other."""
-    kwargs, cap = with_cap(_request(max_completion_tokens=500, temperature=0), 100)
+    call = WordLimit(max_tokens=100).open(_request(max_completion_tokens=500, temperature=0))
 
-    assert ({"max_completion_tokens": 100, "temperature": 0}, 100) == (dict(kwargs), cap)
+    assert call is not None
+    assert {"max_completion_tokens": 100, "temperature": 0} == dict(call.request.kwargs)
 
 
 @pytest.mark.parametrize(
@@ -496,9 +502,9 @@ def test_the_cap_takes_the_name_that_the_caller_used():
         ({"format": "json"}, True),
     ],
 )
-def test_structured_output_is_recognised(kwargs, structured):
+def test_structured_output_is_left_alone(kwargs, structured):
     """A schema, JSON mode or a forced tool, in each provider's words."""
-    assert structured == is_structured(_request(**kwargs))
+    assert structured == (WordLimit(5).open(_request(**kwargs)) is None)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -698,7 +704,7 @@ def test_reasoning_blocks_are_never_touched(call):
 
 def test_text_blocks_keep_their_places():
     """Held-back text goes back into the block it came from."""
-    pieces = MessagePieces(Excerpt(Limit(words=50)))
+    pieces = MessageExcerpt(Excerpt(Limit(words=50)))
     blocks = [
         {"type": "text", "text": "One two. Three", "index": 0, "citations": [1]},
         {"type": "text", "text": " four. Five", "index": 1},
@@ -714,7 +720,7 @@ def test_text_blocks_keep_their_places():
 
 def test_usage_on_a_cut_chunk_is_kept():
     """A chunk whose text is dropped still tells what was billed."""
-    pieces = MessagePieces(Excerpt(Limit(words=1)))
+    pieces = MessageExcerpt(Excerpt(Limit(words=1)))
     usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
     pieces.show(AIMessageChunk(content="One. Two."))
@@ -777,6 +783,41 @@ def test_a_reader_who_leaves_is_not_counted():
     assert {} == limit.compliance()
 
 
+CUT = {"cut_by": ["WordLimit"]}
+
+
+@pytest.mark.parametrize("call", ["invoke", "stream", "pipe"])
+@pytest.mark.parametrize("methods", [(), STREAMING])
+@pytest.mark.parametrize(
+    ("text", "on_exceed", "mark"),
+    [(LONG, "trim", ["WordLimit"]), ("Short.", "trim", None), (LONG, "warn", None)],
+)
+@pytest.mark.filterwarnings("ignore:The answer of")
+def test_a_cut_is_marked(call, methods, text, on_exceed, mark):
+    """Whoever reads the answer can tell that something was left out, stopped or trimmed."""
+    bare, limit = fake_chat(*methods, answers=[text]), WordLimit(10, on_exceed=on_exceed)
+
+    if call == "invoke":
+        answer = optimize(bare, limit).invoke("?")
+    elif call == "stream":
+        answer = sum_of(optimize(bare, limit).stream("?"))
+    else:
+        answer = sum_of((bare | limit).stream("?"))
+
+    assert mark == answer.response_metadata.get("cut_by")
+
+
+def test_several_generations_are_marked_apart():
+    """Only those that were cut."""
+    bare = fake_chat("_stream", answers=[FakeAnswer(LONG, generations=2)])
+
+    result = optimize(bare, WordLimit(10)).generate([[HumanMessage("?")]], n=2)
+
+    assert [CUT["cut_by"]] * 2 == [
+        g.message.response_metadata.get("cut_by") for g in result.generations[0]
+    ]
+
+
 # --- behind a model ------------------------------------------------------------------------------
 
 
@@ -784,7 +825,10 @@ def test_a_reader_who_leaves_is_not_counted():
     ("given", "shown"),
     [
         ("One two three. Four five.", "One two three."),
-        (AIMessage("One two three. Four five."), AIMessage("One two three.")),
+        (
+            AIMessage("One two three. Four five."),
+            AIMessage("One two three.", response_metadata=CUT),
+        ),
         (AIMessage("One."), AIMessage("One.")),
         ({"a": "one two three four five"}, {"a": "one two three four five"}),
         (["one two three four five"], ["one two three four five"]),
@@ -905,7 +949,7 @@ def written_ledger(tmp_path):
 def test_the_ledger_tells_the_same_as_the_limit(written_ledger):
     """What is stored is enough to say how well agents kept to it."""
     from langchain_tokenopt.ledger import Ledger
-    from langchain_tokenopt.limits.outcome import compliance_of
+    from langchain_tokenopt.limits.compliance import compliance_of
 
     path, limit = written_ledger
     with Ledger(path, read_only=True) as ledger:

@@ -74,7 +74,9 @@ def test_scripts_do_not_overlap():
         ("مرحبا", "arabic"),
         ("नमस्ते", "indic"),
         ("สวัสดี", "thai"),
+        ("გამარჯობა", "other"),
         ("12 + 30", ""),
+        ("１２ 〜 👍", ""),
         ("", ""),
     ],
 )
@@ -205,6 +207,7 @@ def test_stop_words_are_single_words_in_lower_case():
         ("フランスの首都はどこですか", "ja"),
         ("프랑스의 수도는 어디입니까?", "ko"),
         ("Какая столица Франции?", "cyrillic"),
+        ("რა არის საფრანგეთის დედაქალაქი?", "other"),
         ("def f(x): return x", None),
         ("2 + y, y + 2 y", None),
         ("the", None),

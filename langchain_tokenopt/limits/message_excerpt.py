@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_tokenopt.limits.excerpt import Excerpt
 
-__all__ = ["MessagePieces", "TextPieces"]
+__all__ = ["MessageExcerpt", "TextExcerpt"]
 
 MessageT = TypeVar("MessageT", bound=AIMessage)
 
@@ -23,7 +23,7 @@ _JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*\{)")
 _MAYBE_JSON = re.compile(r"\s*(?:\{\s*|\[\s*)?")
 
 
-class TextPieces:
+class TextExcerpt:
     """Shows the excerpt of a text that comes in pieces.
 
     A text that begins as a JSON object is structured output whatever it was asked for as: half of
@@ -69,11 +69,11 @@ class TextPieces:
         return shown + self.excerpt.finish(broken_off=broken_off)
 
 
-class MessagePieces:
+class MessageExcerpt:
     """Shows the excerpt of a message's text; tool calls, reasoning, images and usage stay."""
 
     def __init__(self, excerpt: Excerpt) -> None:
-        self.text = TextPieces(excerpt)
+        self.text = TextExcerpt(excerpt)
         self.calls_tools = False
         """Whether a tool call has come."""
         self._held: deque[tuple[_Form, int]] = deque()

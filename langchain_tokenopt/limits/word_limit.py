@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -15,16 +14,20 @@ from langchain_core.runnables.config import (
 )
 
 from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.checks import check_whole
 from langchain_tokenopt.core.messages import append_to_last_user, last_user_text
-from langchain_tokenopt.counting.model_names import model_name_of
-from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.forecast import UsageForecaster
-from langchain_tokenopt.limits.caps import is_structured, may_call_tools, with_cap
-from langchain_tokenopt.limits.excerpt import Excerpt, Limit
-from langchain_tokenopt.limits.outcome import STAGE, Compliance, OnExceed
-from langchain_tokenopt.limits.reading import Reading, astop, stop
-from langchain_tokenopt.limits.trip import LimitCall, ObservedCall
-from langchain_tokenopt.limits.words import language_of, request_line, room_for, words_in
+from langchain_tokenopt.limits.compliance import STAGE, Compliance, ComplianceLog
+from langchain_tokenopt.limits.excerpt import Limit
+from langchain_tokenopt.limits.on_exceed import LimitRule, OnExceed
+from langchain_tokenopt.limits.piped_answer import PipedAnswer, astop, stop
+from langchain_tokenopt.limits.request_line import (
+    language_asked_in,
+    request_line,
+    room_for,
+    words_in,
+)
+from langchain_tokenopt.limits.stage_call import AnswerHistory, LimitCall, ObservedCall
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
 
@@ -48,7 +51,8 @@ class WordLimit(Runnable[Any, Any]):
 
     Shown are whole sentences, list items, table rows and lines of code, and open markup is closed.
     Only when the very first of them is too long by itself it is cut after a word and ends in "…".
-    A text that fits is not changed by a byte. Tool calls, reasoning, images and structured output
+    An answer of which something was left out says so: ``response_metadata["cut_by"]``. A text that
+    fits is not changed by a byte. Tool calls, reasoning, images and structured output
     (a schema, a forced tool, text that begins as a JSON object) are never touched.
 
     Words are what word processors count; in Chinese and Japanese, characters.
@@ -75,8 +79,8 @@ class WordLimit(Runnable[Any, Any]):
             answers are known. Give a :class:`UsageForecaster` to share one.
 
     Raises:
-        TypeError: If a limit is not a whole number.
-        ValueError: If there is no limit, one below 1, or two that contradict.
+        ValueError: If there is no limit, one that is not a whole number of at least 1, or two that
+            contradict.
 
     Example:
         >>> WordLimit(4).invoke("One two three. Four five six.")
@@ -111,8 +115,9 @@ class WordLimit(Runnable[Any, Any]):
         self.ask = ask
         self.forecaster = predict if isinstance(predict, UsageForecaster) else UsageForecaster()
         self.predict = predict is not False
-        self._compliance: dict[str, Compliance] = {}
-        self._lock = threading.Lock()
+        self._rule = LimitRule(self.limit, on_exceed)
+        self._compliance = ComplianceLog()
+        self._history = AnswerHistory(self._compliance, self.forecaster)
 
     def __repr__(self) -> str:
         """Show the limits."""
@@ -138,45 +143,25 @@ class WordLimit(Runnable[Any, Any]):
             >>> limit.compliance()["default"].trimmed
             1
         """
-        with self._lock:
-            return dict(self._compliance)
-
-    def count(self, agent: str, change: Compliance) -> None:
-        """Add *change* to what is known of *agent*."""
-        with self._lock:
-            self._compliance[agent] = self._compliance.get(agent, Compliance()) + change
+        return self._compliance.by_agent()
 
     # A stage around a model
 
     def open(self, request: ModelRequest) -> StageCall | None:
         """Ask for the length, cap the answer, and watch it."""
-        if is_structured(request):
+        if request.facts.answer_form.is_structured:
             return None
-        agent = attribution_of(request.run.metadata).agent
         if request.observe:
-            return ObservedCall(request, self, agent)
-        question = last_user_text(request.messages) or ""
-        language = language_of(question)
-        messages = self._asked(request.messages, language) if self.ask else request.messages
-        kwargs, cap = request.kwargs, None
-        tokens = self._cap(request, agent, language)
-        if tokens is not None and not may_call_tools(request):
-            kwargs, cap = with_cap(request, tokens)
+            return ObservedCall(request, self._rule, self._history)
+        language = language_asked_in(last_user_text(request.messages) or "")
+        sent, cap = self._capped(request, language)
+        if self.ask:
+            sent = sent.override(messages=self._asked(request.messages, language))
         if STAGE not in request.run.stages:
             request.run.stages.append(STAGE)
-        sent = request.override(messages=messages, kwargs=kwargs)
-        return LimitCall(sent, self, agent, before=request, cap=cap)
+        return LimitCall(sent, self._rule, self._history, before=request, cap=cap)
 
-    def excerpt(self, model: Any = None) -> Excerpt:
-        """Return an empty excerpt under this limit.
-
-        Args:
-            model: Whose tokens to count; those of gpt-4o where it is not known.
-        """
-        counter = counter_for("gpt-4o" if model is None else model)
-        return Excerpt(self.limit, lambda text: counter.count(text).tokens)
-
-    def _asked(self, messages: list[BaseMessage], language: str | None) -> list[BaseMessage]:
+    def _asked(self, messages: list[BaseMessage], language: str) -> list[BaseMessage]:
         limit = self.limit
         words = limit.words
         if words is None and limit.tokens is not None:
@@ -184,22 +169,38 @@ class WordLimit(Runnable[Any, Any]):
         line = request_line(language, words=words, sentences=limit.sentences)
         return append_to_last_user(messages, line)
 
-    def _cap(self, request: ModelRequest, agent: str, language: str | None) -> int | None:
-        """Return the ``max_tokens`` that no answer within the limit can need."""
-        if self.on_exceed == "warn":
+    def _capped(self, request: ModelRequest, language: str) -> tuple[ModelRequest, int | None]:
+        """Return the request with a cap that no answer within the limit reaches, and the cap.
+
+        There is none, and the request is the same, where the caller's own is as low, where nobody
+        knows its name, where thinking of unknown length would use it up, and where a call of a tool
+        may follow the text.
+        """
+        facts = request.facts
+        tokens, room = self._longest_answer(request, language), facts.thinking_room
+        if tokens is None or room is None or facts.answer_form.may_call_tools:
+            return request, None
+        capped = request.with_output_cap(tokens + room)
+        return capped, None if capped is request else tokens + room
+
+    def _longest_answer(self, request: ModelRequest, language: str) -> int | None:
+        """Return the tokens that no answer within the limit can need; ``None``: no bound."""
+        if self._rule.shows_all:
             return None
-        caps = []
+        bounds = []
         if self.limit.words is not None:
-            caps.append(room_for(self.limit.words, language))
+            bounds.append(room_for(self.limit.words, language))
         if self.limit.tokens is not None:
             # To raise, one has to see that the answer goes on.
-            caps.append(self.limit.tokens + (8 if self.on_exceed == "raise" else 0))
-        if self.predict and (expected := self._longest(request, agent)) is not None:
-            caps.append(expected)
-        return min(caps, default=None)
+            bounds.append(self.limit.tokens + (8 if self.on_exceed == "raise" else 0))
+        if self.predict and (expected := self._expected_longest(request)) is not None:
+            bounds.append(expected)
+        return min(bounds, default=None)
 
-    def _longest(self, request: ModelRequest, agent: str) -> int | None:
-        model, limited = model_name_of(request.model), self.limit.words is not None
+    def _expected_longest(self, request: ModelRequest) -> int | None:
+        """Return what the longest 1 % of the agent's answers take, once enough are known."""
+        agent, model = request.facts.attribution.agent, request.facts.model_name
+        limited = self.limit.words is not None
         if self.forecaster.observations(agent, limited=limited) < _KNOWN_ANSWERS:
             return None
         return self.forecaster.quantile(0.99, agent, model=model, max_words=self.limit.words)
@@ -219,10 +220,14 @@ class WordLimit(Runnable[Any, Any]):
         return await self._acall_with_config(whole, input, config)
 
     def _whole(self, value: Any, run_manager: Any, config: RunnableConfig) -> Any:
-        reading = Reading(self, config)
-        shown = reading.take(value, last=True)
-        reading.close()
+        answer = self._piped_answer(config)
+        shown = answer.take(value, last=True)
+        answer.close()
         return value if shown is None else shown
+
+    def _piped_answer(self, config: RunnableConfig) -> PipedAnswer:
+        agent = attribution_of(config.get("metadata") or {}).agent
+        return PipedAnswer(self._rule, self._compliance, agent)
 
     def transform(
         self, input: Iterator[Any], config: RunnableConfig | None = None, **kwargs: Any
@@ -239,29 +244,29 @@ class WordLimit(Runnable[Any, Any]):
             name=config.get("run_name") or self.get_name(),
             run_id=config.pop("run_id", None),
         )
-        reading = Reading(self, config)
+        answer = self._piped_answer(config)
         try:
             for chunk in input:
-                shown = reading.take(chunk)
+                shown = answer.take(chunk)
                 if shown is not None:
                     yield shown
-                if reading.is_over:
+                if answer.is_over:
                     stop(input)
-                    reading.stopped = True
+                    answer.stopped = True
                     break
-            rest = reading.rest()
+            rest = answer.rest()
             if rest is not None:
                 yield rest
         except GeneratorExit:
             stop(input)
-            run.on_chain_end(reading.shown)
+            run.on_chain_end(answer.shown)
             raise
         except BaseException as error:
             stop(input)
             run.on_chain_error(error)
             raise
-        reading.close()
-        run.on_chain_end(reading.shown)
+        answer.close()
+        run.on_chain_end(answer.shown)
 
     async def atransform(
         self, input: AsyncIterator[Any], config: RunnableConfig | None = None, **kwargs: Any
@@ -274,29 +279,29 @@ class WordLimit(Runnable[Any, Any]):
             name=config.get("run_name") or self.get_name(),
             run_id=config.pop("run_id", None),
         )
-        reading = Reading(self, config)
+        answer = self._piped_answer(config)
         try:
             async for chunk in input:
-                shown = reading.take(chunk)
+                shown = answer.take(chunk)
                 if shown is not None:
                     yield shown
-                if reading.is_over:
+                if answer.is_over:
                     await astop(input)
-                    reading.stopped = True
+                    answer.stopped = True
                     break
-            rest = reading.rest()
+            rest = answer.rest()
             if rest is not None:
                 yield rest
         except GeneratorExit:
             await astop(input)
-            await run.on_chain_end(reading.shown)
+            await run.on_chain_end(answer.shown)
             raise
         except BaseException as error:
             await astop(input)
             await run.on_chain_error(error)
             raise
-        reading.close()
-        await run.on_chain_end(reading.shown)
+        answer.close()
+        await run.on_chain_end(answer.shown)
 
 
 def _check_limits(max_words: int | None, max_tokens: int | None, max_sentences: int | None) -> None:
@@ -305,12 +310,7 @@ def _check_limits(max_words: int | None, max_tokens: int | None, max_sentences: 
     if not given:
         raise ValueError("WordLimit needs a limit: max_words, max_tokens or max_sentences.")
     for name, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} must be a whole number, got {value!r}.")
-        if value < 1:
-            raise ValueError(
-                f"{name} must be 1 or more, got {value:,}. To ask no model at all, leave it out."
-            )
+        check_whole(name, value)
     if max_words is not None and max_tokens is not None and max_tokens < max_words:
         raise ValueError(
             f"max_tokens={max_tokens:,} cannot hold max_words={max_words:,}: a word takes a token "
