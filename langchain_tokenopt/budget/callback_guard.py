@@ -25,7 +25,7 @@ from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptError
-from langchain_tokenopt.core.runs import published_run, tell_refused
+from langchain_tokenopt.core.runs import notify_refused, published_run
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
@@ -158,10 +158,10 @@ class CallbackGuard(BaseCallbackHandler):
             self._begin(run_id, start)
         except TokenOptError:
             for begun in self._batch.end():
-                tell_refused(begun)
+                notify_refused(begun)
                 if (call := self._pop(begun)) is not None:
                     self._run.account.release(call.hold)
-            tell_refused(run_id)
+            notify_refused(run_id)
             raise
         self._batch.add(run_id, batch_size)
 

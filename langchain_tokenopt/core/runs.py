@@ -19,11 +19,11 @@ from langchain_tokenopt.core.usage import Usage
 __all__ = [
     "CacheHit",
     "StagedRun",
-    "hear_refusals",
+    "add_refusal_listener",
     "publish_run",
     "published_run",
     "register_tracker",
-    "tell_refused",
+    "notify_refused",
     "withdraw_run",
 ]
 
@@ -87,28 +87,28 @@ def publish_run(run: StagedRun) -> None:
         _published.pop(next(iter(_published)), None)
 
 
-class _HearsRefusals(Protocol):
+class _RefusalListener(Protocol):
     def on_refused(self, run_id: UUID) -> None: ...
 
 
-_refusal_listeners: weakref.WeakSet[_HearsRefusals] = weakref.WeakSet()
+_refusal_listeners: weakref.WeakSet[_RefusalListener] = weakref.WeakSet()
 
 
-_refusal_lock = threading.Lock()
+_refusal_lock = threading.RLock()
 
 
-def hear_refusals(listener: _HearsRefusals) -> None:
-    """Have *listener* told of runs that are refused at their start, as long as it lives.
+def add_refusal_listener(listener: _RefusalListener) -> None:
+    """Notify *listener* of runs that are refused at their start, as long as it lives.
 
-    LangChain tells nobody of the end of a run whose start a handler has refused, and the handlers
-    before that one wait for it.
+    LangChain notifies nobody of the end of a run whose start a handler has refused, and the
+    handlers before that one wait for it.
     """
     with _refusal_lock:
         _refusal_listeners.add(listener)
 
 
-def tell_refused(run_id: UUID) -> None:
-    """Tell all who listen that this run has been refused: nothing was sent, nothing will follow."""
+def notify_refused(run_id: UUID) -> None:
+    """Notify all listeners that this run has been refused: nothing was sent, nothing will follow."""
     with _refusal_lock:
         listeners = list(_refusal_listeners)
     for listener in listeners:

@@ -69,7 +69,7 @@ class Calibration:
         self._start = factor
         self._counted = float(_PRIOR_TOKENS)
         self._reported = _PRIOR_TOKENS * factor
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def reset(self) -> None:
         """Forget every observation."""
@@ -102,7 +102,7 @@ class Calibration:
 _calibrations: dict[str, Calibration] = {}
 
 
-_calibrations_lock = threading.Lock()
+_calibrations_lock = threading.RLock()
 
 
 def calibration_of(family: str) -> Calibration:

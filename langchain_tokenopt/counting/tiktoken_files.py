@@ -33,7 +33,8 @@ Encode = Callable[[str], list[int]]
 
 _encoders: dict[str, Encode] = {}
 _unavailable: set[tuple[str, bool]] = set()
-_loading = threading.Lock()
+_loading = threading.RLock()
+"""Can be taken again: the garbage collector may close a stream, which counts, while one loads."""
 
 
 def encoder(vocabulary: str, *, download: bool) -> Encode | None:

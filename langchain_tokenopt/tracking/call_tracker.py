@@ -105,14 +105,14 @@ class CallInFlight:
         self._started_at = time()
         self._started_clock = perf_counter()
 
-    def hear(self, piece: Any) -> None:
+    def add_piece(self, piece: Any) -> None:
         """Take note of a piece of the answer: a message chunk, its content, or a string."""
         if self._pieces is None:
             self._pieces = []
             self._first_chunk_at = self._first_chunk_at or perf_counter()
         self._pieces.append(piece)
 
-    def hear_delta(self, text: str) -> None:
+    def add_delta(self, text: str) -> None:
         """Take note of a piece told in the event protocol; some models tell it both ways."""
         if self._deltas is None:
             self._deltas = []

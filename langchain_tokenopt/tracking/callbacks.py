@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +20,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from langchain_tokenopt.core.errors import BudgetExceededError, StopStream, TokenOptWarning
-from langchain_tokenopt.core.records import CallRecord, UsageEvent, UsageSink, UsageTotals
-from langchain_tokenopt.core.runs import TRACKER, hear_refusals, register_tracker
+from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.errors import BudgetExceededError, StopStream
+from langchain_tokenopt.core.records import CallRecord, UsageSink, UsageTotals
+from langchain_tokenopt.core.runs import TRACKER, add_refusal_listener, register_tracker
+from langchain_tokenopt.core.sinks import checked_sinks, notify
+from langchain_tokenopt.core.task_watch import TaskWatch
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
 from langchain_tokenopt.tracking.call_tracker import NO_ANCESTRY, Ancestry, CallInFlight
 
@@ -101,12 +103,8 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         rate_card: RateCard | None = None,
         max_records: int = 100_000,
     ) -> None:
-        for sink in sinks:
-            if not isinstance(sink, UsageSink):
-                raise TypeError(f"sinks must have a record(event) method; {sink!r} has none.")
-        if max_records < 0:
-            raise ValueError(f"max_records must be 0 or more, got {max_records:,}.")
-        self.sinks = tuple(sinks)
+        self.sinks = checked_sinks(sinks)
+        check_whole("max_records", max_records, least=0)
         self.user = user
         self.organization = organization
         self.max_records = max_records
@@ -117,9 +115,9 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         self._records: dict[int, CallRecord] = {}
         self._forgotten: dict[tuple[Dimension, str], UsageTotals] = {}
         self._forgotten_total = UsageTotals()
-        self._lock = threading.Lock()
-        self._broken_sinks: set[int] = set()
-        hear_refusals(self)
+        self._lock = threading.RLock()
+        self._tasks = TaskWatch(self._give_up)
+        add_refusal_listener(self)
 
     # What was spent
 
@@ -229,8 +227,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         self._calls[run_id.int] = CallInFlight(
             run_id, metadata, params, messages[0], None, ancestry
         )
-        if asyncio._get_running_loop() is not None:
-            self._watch_task(run_id)
+        self._tasks.begin(run_id)
 
     def on_llm_start(
         self,
@@ -253,7 +250,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         """Take note of a piece of the answer: a stream may end before any usage is reported."""
         call = self._calls.get(run_id.int)
         if call is not None:
-            call.hear(token if chunk is None else getattr(chunk, "message", token))
+            call.add_piece(token if chunk is None else getattr(chunk, "message", token))
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """Take note of a piece of the answer in LangChain's event protocol."""
@@ -261,11 +258,11 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             call = self._calls.get(run_id.int)
             delta = event.get("delta") or {}
             if call is not None:
-                call.hear_delta(delta.get("text") or delta.get("reasoning") or "")
+                call.add_delta(delta.get("text") or delta.get("reasoning") or "")
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """End a call: read what the provider reported."""
-        call = self._calls.pop(run_id.int, None)
+        call = self._ended(run_id)
         if call is not None:
             call.settle(response)
             self._take(call)
@@ -279,7 +276,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """End a call that brought no whole answer. What was received was billed all the same."""
-        call = self._calls.pop(run_id.int, None)
+        call = self._ended(run_id)
         if call is not None:
             if isinstance(error, BudgetExceededError) and not call.has_begun:
                 call.settle_refused()
@@ -290,10 +287,14 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
 
     def on_refused(self, run_id: UUID) -> None:
         """End a call that a budget has refused at its start: LangChain does not tell of it."""
-        call = self._calls.pop(run_id.int, None)
+        call = self._ended(run_id)
         if call is not None:
             call.settle_refused()
             self._take(call)
+
+    def _ended(self, run_id: UUID) -> CallInFlight | None:
+        self._tasks.end(run_id)
+        return self._calls.pop(run_id.int, None)
 
     # From run to record
 
@@ -312,18 +313,12 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
                 chain = chain_name
         return Ancestry(root, tool, chain)
 
-    def _watch_task(self, run_id: UUID) -> None:
-        """See to it that a cancelled call is counted: LangChain does not tell of its end.
-
-        ``agenerate`` gathers its calls, and a cancelled gather raises past the callbacks. What has
-        brought nothing when the task is done in which it began was given up. (A stream may go on in
-        another task, but then its first piece has come.)
-        """
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(lambda done: self._give_up(run_id, done.cancelled()))
-
     def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
+        """Count a call whose task has ended before it did.
+
+        What has brought nothing by then was given up. A stream may go on in another task, but then
+        its first piece has come.
+        """
         call = self._calls.get(run_id.int)
         if call is not None and (is_cancelled or not call.has_begun):
             del self._calls[run_id.int]
@@ -337,7 +332,12 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             self._read()
 
     def _read(self) -> None:
-        """Make records of the settled calls, once for each run, and tell the sinks."""
+        """Make records of the settled calls, once for each run, and notify the sinks.
+
+        The garbage collector may close a stream that somebody has left, in here: that call is then
+        settled by the same thread, within the lock. So the lock can be taken again, and no line of
+        its block needs what a line before it has seen.
+        """
         fresh: list[CallRecord] = []
         with self._lock:
             while self._settled:
@@ -351,7 +351,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
                 self._forget(len(self._records) - self.max_records)
         if self.sinks:
             for record in fresh:
-                self._tell(record, *record.savings)
+                notify(self.sinks, record, *record.savings)
 
     def _forget(self, count: int) -> None:
         """Drop the oldest records from memory, but not from the sums."""
@@ -361,24 +361,6 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             for key, group in _grouped(oldest, dimension).items():
                 sum_ = self._forgotten.get((dimension, key), UsageTotals())
                 self._forgotten[dimension, key] = sum_ + UsageTotals.of(group)
-
-    def _tell(self, *events: UsageEvent) -> None:
-        for sink in self.sinks:
-            try:
-                for event in events:
-                    sink.record(event)
-            except Exception as error:  # noqa: BLE001  a sink is foreign code; the call must go on
-                self._warn_about(sink, error)
-
-    def _warn_about(self, sink: UsageSink, error: Exception) -> None:
-        if id(sink) not in self._broken_sinks:
-            self._broken_sinks.add(id(sink))
-            warnings.warn(
-                f"{type(sink).__name__}.record raised {type(error).__name__}: {error}. Usage is "
-                f"still counted, but this sink misses events; it is not mentioned again.",
-                TokenOptWarning,
-                stacklevel=2,
-            )
 
 
 _Ancestor = tuple[UUID | None, str | None, str | None]
@@ -403,7 +385,8 @@ class _Tracker(TokenUsageCallbackHandler):
         super().__init__(sinks, user, **options)
         self._outer = outer
         if outer is not None:
-            self._lineage = outer._lineage  # runs above the inner scope were told to the outer one
+            self._lineage = outer._lineage  # runs above the inner scope began in the outer one
+            self._lock = outer._lock  # both make a record of the same call
 
     def _take(self, call: CallInFlight) -> None:
         super()._take(call)

@@ -1,0 +1,111 @@
+"""Whatever interrupts the handler, no call is lost and nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from langchain_core.language_models import FakeListChatModel
+
+from langchain_tokenopt import TokenUsageCallbackHandler, optimize, track_usage
+from langchain_tokenopt.core.runs import _published
+from langchain_tokenopt.pricing.rate_card import RateCard, Rates
+from langchain_tokenopt.tracking import call_tracker
+from tests.support.stages import Recording
+
+
+class _CollectingCard(RateCard):
+    """The garbage collector runs in the middle of making a record."""
+
+    def rates(self, *args: Any, **kwargs: Any) -> Rates | None:
+        gc.collect()
+        return super().rates(*args, **kwargs)
+
+
+class _Ignoring:
+    def record(self, event: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["plain", "staged"])
+def test_a_left_stream_that_is_collected_within_the_handler_hangs_nothing(staged):
+    """Its call is settled by the same thread, within the lock, and counted."""
+    handler = TokenUsageCallbackHandler([_Ignoring()], rate_card=_CollectingCard({}))
+    model = FakeListChatModel(responses=["one two three"])
+    model = optimize(model, Recording()) if staged else model
+    totals: list[int] = []
+
+    def work() -> None:
+        stream = model.stream("hi", config={"callbacks": [handler]})
+        next(stream)
+        cycle: list[Any] = [stream]
+        cycle.append(cycle)
+        del stream, cycle
+        model.invoke("hi", config={"callbacks": [handler]})
+        totals.append(handler.totals().calls)
+
+    gc.disable()
+    try:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(20)
+    finally:
+        gc.enable()
+    assert totals == [2], "the handler hangs" if thread.is_alive() else ""
+
+
+def test_nested_trackers_that_are_read_at_once_lose_no_call(monkeypatch):
+    """Both make a record of the same call, each in its own thread."""
+    read = call_tracker.reported_usage
+
+    def slowly(*args: Any) -> Any:
+        time.sleep(0.05)
+        return read(*args)
+
+    monkeypatch.setattr(call_tracker, "reported_usage", slowly)
+    with track_usage() as outer, track_usage() as inner:
+        from langchain_core.messages import AIMessage
+
+        class Reporting(FakeListChatModel):
+            def _generate(self, *args: Any, **kwargs: Any) -> Any:
+                result = super()._generate(*args, **kwargs)
+                usage = {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11}
+                result.generations[0].message = AIMessage("four", usage_metadata=usage)
+                return result
+
+        Reporting(responses=["four"]).invoke("2 + 2?")
+        with ThreadPoolExecutor(2) as pool:
+            told = list(pool.map(lambda tracker: tracker.totals().input_tokens, (outer, inner)))
+
+    assert told == [9, 9]
+
+
+async def test_a_task_that_makes_many_calls_does_not_grow():
+    """Each call takes its watch off the task again."""
+    task = asyncio.current_task()
+    before = repr(task)
+    with track_usage() as usage:
+        model = optimize(FakeListChatModel(responses=["four"]), Recording())
+        for _ in range(50):
+            await model.ainvoke("2 + 2?")
+    assert usage.totals().calls == 50
+    assert repr(task).count("cb=") == before.count("cb=")
+
+
+async def test_a_cancelled_call_leaves_no_prompt_behind():
+    """LangChain does not tell of its end; it ends with its task."""
+    model = optimize(FakeListChatModel(responses=["four"], sleep=60), Recording())
+    with track_usage() as usage:
+        task = asyncio.create_task(model.ainvoke("a long secret"))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+    assert not _published
+    assert usage.totals().calls == 1
