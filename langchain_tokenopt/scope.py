@@ -12,7 +12,8 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 
-from langchain_tokenopt.chat_model.optimize import Level, _as_stage, stages_of
+from langchain_tokenopt.chat_model.optimize import Level, stages_of
+from langchain_tokenopt.chat_model.stages import as_stage
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.runs import published_run
@@ -152,7 +153,7 @@ def token_scope(
     stages = tuple(stages_of(level or "none"))
     with ExitStack() as stack:
         if cache is not None:
-            stages = (*stages, _as_stage(cache))
+            stages = (*stages, as_stage(cache))
             _separate(stack, cache, user, organization)
         usage = stack.enter_context(track_usage(sinks, user, organization=organization))
         unstaged, outer = _Unstaged(), (AMBIENT.get(), _NOTES.get())

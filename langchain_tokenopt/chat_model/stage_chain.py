@@ -12,10 +12,13 @@ from functools import partial
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_tokenopt.core.errors import StopStream
 from langchain_tokenopt.core.messages import as_chunk, as_message
+from langchain_tokenopt.core.runs import ESTIMATED_USAGE, STOPPED_BY
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.finish_reasons import is_whole
 from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
@@ -38,21 +41,30 @@ class StageChain:
         stages: In the order in which they open.
         request: As the caller made it.
         host_cache: The one of *stages* that acts even when the others only observe.
+        rate_limiter: The model's own; the shells wait for it before they ask the model.
     """
 
     def __init__(
-        self, stages: tuple[Stage, ...], request: ModelRequest, host_cache: Stage | None = None
+        self,
+        stages: tuple[Stage, ...],
+        request: ModelRequest,
+        host_cache: Stage | None = None,
+        rate_limiter: BaseRateLimiter | None = None,
     ) -> None:
         self.request = request
+        self.rate_limiter = rate_limiter
         self.run = request.run
         self.answer: Answer | None = None
         self.stopped = False
+        self.has_arrived = False
+        """Whether the model has sent anything; a stream of nothing is an error of its own."""
+        self._stopped_by = ""
         self.shown: list[ChatGenerationChunk] = []
         self._stages = stages
         self._host_cache = host_cache
         self._next = 0
         self._open: list[tuple[int, StageCall]] = []
-        self._watching: list[StageCall] = []
+        self._watching: list[tuple[Stage, StageCall]] = []
         self._level = -1
         self._held_info: dict[str, Any] = {}
         self._repeats = 0
@@ -62,8 +74,8 @@ class StageChain:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         while error is not None and self._open:
-            _, trip = self._open.pop()
-            trip.failed(error)
+            _, call = self._open.pop()
+            call.failed(error)
 
     # Outward
 
@@ -78,24 +90,33 @@ class StageChain:
             if request.observe and not observing:
                 request = replace(request, observe=False)
             aopen = getattr(stage, "aopen", None)
-            trip: StageCall | None = yield (
+            call: StageCall | None = yield (
                 stage.blocking,
                 partial(stage.open, request),
                 aopen and partial(aopen, request),
             )
-            if trip is None:
+            if call is None:
                 continue
-            self._open.append((position, trip))
+            self._open.append((position, call))
             if not observing:
-                self.answer = trip.answer
-                if trip.request is not request:
-                    self.request = replace(trip.request, observe=self.request.observe)
-        self._watching = [t for _, t in self._open if type(t).chunk is not StageCall.chunk]
+                self.answer = call.answer
+                if call.request is not request:
+                    self.request = replace(call.request, observe=self.request.observe)
+        self._watching = [
+            (self._stages[position], call)
+            for position, call in self._open
+            if type(call).chunk is not StageCall.chunk
+        ]
         self._level = len(self._watching) - 1
         if self.answer is None:
             self.run.sent, self.run.sent_kwargs = self.request.messages, self.request.kwargs
             if self.request.model is not asked_model:
                 self.run.sent_model = self.request.facts.model_name
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether any stage may act."""
+        return bool(self._stages)
 
     @property
     def wants_stream(self) -> bool:
@@ -110,10 +131,11 @@ class StageChain:
 
     def feed(self, chunk: ChatGenerationChunk) -> list[ChatGenerationChunk]:
         """Take a piece from the model through the stages; return what may be shown now."""
-        if not self._watching:
+        self.has_arrived = True
+        if not self._watching or not isinstance(chunk.message, AIMessageChunk):
             self.shown.append(chunk)
             return [chunk]
-        message = cast("AIMessageChunk", chunk.message)
+        message = chunk.message
         self.run.received.append(_text_of(message))
         pieces = self._push([message], self._level)
         if self.request.observe or (len(pieces) == 1 and pieces[0] is message):
@@ -127,10 +149,10 @@ class StageChain:
         pieces: list[AIMessageChunk] = []
         while self._level >= 0:
             level, self._level = self._level, self._level - 1
-            pieces += self._push(list(self._watching[level].finish()), level - 1)
+            pieces += self._push(list(self._watching[level][1].finish()), level - 1)
         if self.request.observe:
             return []
-        if not pieces and (self._held_info or not self.shown):
+        if not pieces and self.has_arrived and (self._held_info or not self.shown):
             pieces = [
                 AIMessageChunk(content="")
             ]  # LangChain takes a stream of nothing for an error
@@ -139,15 +161,16 @@ class StageChain:
     def _push(self, pieces: list[AIMessageChunk], level: int) -> list[AIMessageChunk]:
         """Pass *pieces* from the stage at *level* on to the outermost."""
         for position in range(level, -1, -1):
-            trip, passed = self._watching[position], []
+            (stage, call), passed = self._watching[position], []
             try:
                 for piece in pieces:
-                    for out in trip.chunk(piece):
+                    for out in call.chunk(piece):
                         passed.append(out)  # noqa: PERF402  what came before StopStream counts
             except StopStream:
-                passed += trip.finish()
+                passed += call.finish()
                 self._level = position - 1
                 self.stopped = self.run.stopped = not self.request.observe
+                self._stopped_by = type(stage).__name__
             pieces = passed
         return pieces
 
@@ -166,7 +189,9 @@ class StageChain:
         if not self._watching or len(result.generations) != 1:
             return answer
         (generation,) = result.generations
-        piece = as_chunk(cast("AIMessage", generation.message))
+        if not isinstance(generation.message, AIMessage):  # some hosts answer with other messages
+            return answer
+        piece = as_chunk(generation.message)
         shown = self.feed(
             ChatGenerationChunk(message=piece, generation_info=generation.generation_info)
         )
@@ -194,21 +219,43 @@ class StageChain:
             storable=storable and not self.stopped and is_whole(result.generations),
         )
 
+    def mark_of_stop(self) -> AIMessageChunk | None:
+        """Return what an answer that a stage has cut says of itself; ``None``: it was not cut.
+
+        The provider's own end never came, and with it neither the usage nor the model's name.
+        Stages are shown the answer without this mark: a budget has to know what was reported.
+        """
+        if not self.stopped:
+            return None
+        facts, said = self.request.facts, self.shown[-1].message.response_metadata
+        marks: dict[str, Any] = {STOPPED_BY: self._stopped_by}
+        if not any("model_name" in chunk.message.response_metadata for chunk in self.shown):
+            marks["model_name"] = facts.model_name
+        if not said.get("finish_reason") and not said.get("stop_reason"):
+            marks["finish_reason"] = "length"
+        usage = None
+        if not any(getattr(chunk.message, "usage_metadata", None) for chunk in self.shown):
+            read = facts.input_tokens.tokens
+            wrote = facts.counter.count("".join(self.run.received)).tokens
+            usage = UsageMetadata(input_tokens=read, output_tokens=wrote, total_tokens=read + wrote)
+            marks[ESTIMATED_USAGE] = True
+        return AIMessageChunk(content="", response_metadata=marks, usage_metadata=usage)
+
     @property
     def wants_answer(self) -> bool:
         """Whether any open stage looks at the whole answer."""
-        return any(type(trip).close is not StageCall.close for _, trip in self._open)
+        return any(type(call).close is not StageCall.close for _, call in self._open)
 
     def closing(self, answer: Answer, repeatable: bool) -> Generator[Step, Any, Answer | None]:
         """Close the stages, innermost first; ``None`` when the model is to be asked again."""
         while self._open:
-            position, trip = self._open.pop()
+            position, call = self._open.pop()
             blocking = self._stages[position].blocking
-            outcome: Answer | Again = yield blocking, partial(trip.close, answer), None
+            outcome: Answer | Again = yield blocking, partial(call.close, answer), None
             if not isinstance(outcome, Again):
                 answer = answer if self.request.observe else outcome
             elif repeatable and not self.request.observe and self._repeats < MAX_REPEATS:
-                self._open.append((position, trip))
+                self._open.append((position, call))
                 self._repeat_from(position, outcome.request, answer)
                 return None
         return answer
@@ -217,7 +264,7 @@ class StageChain:
         """Charge this attempt, and make ready to open the stages behind *position* once more."""
         self.run.earlier = (self.run.earlier or Usage()) + usage_of(answer, self.request)
         self.run.received.clear()
-        self.run.stopped = self.stopped = False
+        self.run.stopped = self.stopped = self.has_arrived = False
         self.request, self.answer = request, None
         self.shown, self._held_info = [], {}
         self._next = position + 1

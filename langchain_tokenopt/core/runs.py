@@ -20,10 +20,10 @@ __all__ = [
     "CacheHit",
     "StagedRun",
     "add_refusal_listener",
+    "notify_refused",
     "publish_run",
     "published_run",
     "register_tracker",
-    "notify_refused",
     "withdraw_run",
 ]
 
@@ -72,6 +72,12 @@ class StagedRun:
     """Usage of earlier attempts of the same run, when a stage asked the model again."""
 
 
+STOPPED_BY = "tokenopt_stopped_by"
+"""Key in ``response_metadata`` of an answer that a stage has cut: the name of that stage."""
+ESTIMATED_USAGE = "tokenopt_estimated_usage"
+"""Key in ``response_metadata`` of an answer whose ``usage_metadata`` we have counted ourselves."""
+
+
 _MOST_PUBLISHED = 10_000
 """A run that another handler refuses at its start is never ended: the oldest are dropped."""
 
@@ -108,7 +114,7 @@ def add_refusal_listener(listener: _RefusalListener) -> None:
 
 
 def notify_refused(run_id: UUID) -> None:
-    """Notify all listeners that this run has been refused: nothing was sent, nothing will follow."""
+    """Notify all listeners that a run was refused: nothing was sent, nothing will follow."""
     with _refusal_lock:
         listeners = list(_refusal_listeners)
     for listener in listeners:

@@ -10,8 +10,10 @@ come from), an estimate is given and one warning says why.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -61,25 +63,46 @@ class TokenCounter(Protocol):
         ...
 
 
-class _VocabularyCounter:
-    """Counts with a vocabulary; estimates when it cannot be had. Loads on first use."""
+class LoadingCounter(TokenCounter, Protocol):
+    """A counter whose vocabulary is loaded when it is first needed."""
 
-    __slots__ = ("_count_part", "_download", "_encode", "_vocabulary", "exact")
+    @property
+    def is_ready(self) -> bool:
+        """Whether the vocabulary is loaded, or known not to be had."""
+        ...
+
+
+class _VocabularyCounter:
+    """Counts with a vocabulary; estimates when it cannot be had. Loads on first use.
+
+    An event loop is not held up while a vocabulary loads: a thread loads it, and until it is there
+    counts made on the loop are estimates.
+    """
+
+    __slots__ = ("_count_part", "_download", "_encode", "_loader", "_vocabulary", "exact")
 
     def __init__(self, vocabulary: str, *, download: bool) -> None:
         self._vocabulary = vocabulary
         self._download = download
         self._encode: Encode | None = None
+        self._loader: threading.Thread | None = None
         self._count_part = lru_cache(_KNOWN_PARTS)(self._count_afresh)
         self.exact = True
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the vocabulary is loaded, or known not to be had."""
+        return self._encode is not None
+
+    @property
     def encode(self) -> Encode:
         """What turns a text into tokens: tiktoken's ``encode_ordinary``, or a guess."""
-        return self._encode or self._ready()
+        return self._encode or self._load()
 
     def count(self, text: str) -> TokenCount:
         encode = self._encode or self._ready()
+        if encode is None:
+            return TokenCount(len(_guessed_tokens(text)), exact=False)
         if len(text) > _LONGEST_BLANK and self.exact:
             return _count_long(encode, text)
         if len(text) > 2 * _PART and self.exact and self._vocabulary.startswith(_ADD_UP):
@@ -89,7 +112,18 @@ class _VocabularyCounter:
     def _count_afresh(self, part: str) -> int:
         return len(self.encode(part))
 
-    def _ready(self) -> Encode:
+    def _ready(self) -> Encode | None:
+        """Load the vocabulary; on an event loop only begin to."""
+        if asyncio._get_running_loop() is None:
+            return self._load()
+        if self._loader is None:
+            self._loader = threading.Thread(
+                target=self._load, name="tokenopt-vocabulary", daemon=True
+            )
+            self._loader.start()
+        return None
+
+    def _load(self) -> Encode:
         encode = encoder(self._vocabulary, download=self._download)
         if encode is None:
             self.exact = False
@@ -106,6 +140,11 @@ class _FamilyCounter:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._nearest = _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
         self._calibration = calibration_of(tokenizer.family)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the nearest vocabulary is loaded, or known not to be had."""
+        return self._nearest.is_ready
 
     @property
     def encode(self) -> Encode:
@@ -130,6 +169,10 @@ def counter_for(model: ModelLike) -> TokenCounter:
         for everybody else the ``o200k_base`` count times a factor of the model's family, which
         :func:`calibrate` corrects: both say ``exact=False``.
 
+    The vocabulary is loaded with the first count. On an event loop that takes place in a thread,
+    and counts are estimates (``exact=False``) until it is done; models made by ``optimize`` wait
+    for it.
+
     Example:
         >>> counter_for("gpt-4o").count("Hello, world!")
         TokenCount(tokens=4, exact=True)
@@ -140,7 +183,7 @@ def counter_for(model: ModelLike) -> TokenCounter:
 
 
 @lru_cache(maxsize=1024)
-def counter_of_name(name: str) -> TokenCounter:
+def counter_of_name(name: str) -> LoadingCounter:
     """Return the counter for the model called *name*."""
     tokenizer = tokenizer_of(name)
     if tokenizer.exact:

@@ -19,8 +19,8 @@ from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
 from langchain_tokenopt.counting.tokens import (
     NO_TOKENS,
+    LoadingCounter,
     TokenCount,
-    TokenCounter,
     counter_of_name,
 )
 from langchain_tokenopt.request.answer_form import AnswerForm, answer_form
@@ -96,7 +96,7 @@ class RequestFacts:
         return self._model._get_ls_params().get("ls_provider")
 
     @property
-    def counter(self) -> TokenCounter:
+    def counter(self) -> LoadingCounter:
         """The counter of the model's tokens."""
         return counter_of_name(self.model_name)
 

@@ -123,10 +123,9 @@ class Answer:
 
     @property
     def message(self) -> AIMessage:
-        """The first generation's message."""
+        """The first generation's message; of another type of message, what it says."""
         message = self.result.generations[0].message
-        assert isinstance(message, AIMessage)
-        return message
+        return message if isinstance(message, AIMessage) else AIMessage(message.content)
 
     @classmethod
     def of(cls, message: AIMessage, *, storable: bool = True, from_cache: bool = False) -> Answer:

@@ -22,6 +22,7 @@ from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.pricing.rates import Rates
 from langchain_tokenopt.tracking.provider_usage import (
+    is_estimated,
     is_marked_hit,
     reported_usage,
     response_metadata_of,
@@ -371,7 +372,7 @@ def _answer_with_usage(response: LLMResult) -> BaseMessage | None:
     if len(response.generations) == 1 and len(response.generations[0]) == 1:
         message: BaseMessage | None = getattr(response.generations[0][0], "message", None)
         usage: Mapping[str, Any] = getattr(message, "usage_metadata", None) or _EMPTY
-        if "input_tokens" in usage:
+        if "input_tokens" in usage and not is_estimated(message):
             return message
     return None
 

@@ -15,10 +15,11 @@ from uuid import UUID
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
-from langchain_tokenopt.core.runs import CacheHit
+from langchain_tokenopt.core.runs import ESTIMATED_USAGE, CacheHit
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = [
+    "is_estimated",
     "is_marked_hit",
     "reported_usage",
     "response_metadata_of",
@@ -42,11 +43,16 @@ def response_metadata_of(
 def reported_usage(response: LLMResult, generations: Sequence[Generation]) -> Usage | None:
     """Return the usage of the whole call, or ``None`` where the provider was silent.
 
+    What the seam has counted itself, for an answer that a stage has cut, is no report.
+
     With several generations, providers put the usage of the whole call on each message, or on the
     first alone; where messages carry different numbers each has its own output.
     """
     if len(generations) == 1:
-        usage = getattr(getattr(generations[0], "message", None), "usage_metadata", None)
+        message = getattr(generations[0], "message", None)
+        if is_estimated(message):
+            return None
+        usage = getattr(message, "usage_metadata", None)
         if usage and "input_tokens" in usage:
             return Usage.from_metadata(usage)
         return _usage_of_llm_output(response)
@@ -64,6 +70,11 @@ def reported_usage(response: LLMResult, generations: Sequence[Generation]) -> Us
             largest, output_tokens=sum(usage.output_tokens for usage in told)
         )
     return _usage_of_llm_output(response)
+
+
+def is_estimated(message: BaseMessage | None) -> bool:
+    """Whether the usage on *message* was counted by the seam."""
+    return message is not None and ESTIMATED_USAGE in message.response_metadata
 
 
 def _usage_of_llm_output(response: LLMResult) -> Usage | None:

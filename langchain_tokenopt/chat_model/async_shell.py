@@ -1,0 +1,166 @@
+"""The asynchronous half of the seam: what blocks goes to a thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from typing import Any
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables.config import run_in_executor
+
+from langchain_tokenopt.chat_model.asking import (
+    announced_with,
+    as_chunks,
+    as_one_chunk,
+    can_stream,
+    refuses_streams,
+    stream_kwargs,
+    takes_parameter,
+    with_mark,
+)
+from langchain_tokenopt.chat_model.seam import begin
+from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
+from langchain_tokenopt.request.model_request import Answer
+
+__all__ = ["agenerate", "astream"]
+
+
+async def agenerate(
+    self: BaseChatModel,
+    messages: list[BaseMessage],
+    stop: list[str] | None = None,
+    run_manager: AsyncCallbackManagerForLLMRun | None = None,
+    **kwargs: Any,
+) -> ChatResult:
+    """Answer as ``_agenerate`` does, through the stages."""
+    with begin(self, messages, stop, kwargs, run_manager, streaming=False) as chain:
+        await _ready_to_count(chain)
+        while True:
+            await _aperform(chain.opening())
+            answer = await _aask(chain, run_manager)
+            done = await _aperform(chain.closing(answer, repeatable=True))
+            if done is not None:
+                return with_mark(done.result, chain.mark_of_stop())
+
+
+async def astream(
+    self: BaseChatModel,
+    messages: list[BaseMessage],
+    stop: list[str] | None = None,
+    run_manager: AsyncCallbackManagerForLLMRun | None = None,
+    **kwargs: Any,
+) -> AsyncIterator[ChatGenerationChunk]:
+    """Answer as ``_astream`` does, through the stages."""
+    with begin(self, messages, stop, kwargs, run_manager, streaming=True) as chain:
+        await _ready_to_count(chain)
+        shown = False
+        while True:
+            await _aperform(chain.opening())
+            source = _apieces(chain)
+            try:
+                async for chunk in source:
+                    for piece in chain.feed(chunk):
+                        await _aannounce(piece, run_manager)
+                        yield piece
+                        shown = True
+                    if chain.stopped:
+                        break
+            finally:
+                await source.aclose()
+            rest = chain.rest()
+            if chain.wants_answer:
+                closing = chain.closing(chain.shown_answer(), repeatable=not shown)
+                if await _aperform(closing) is None:
+                    continue
+            for piece in (*rest, *as_chunks(chain.mark_of_stop())):
+                await _aannounce(piece, run_manager)
+                yield piece
+            return
+
+
+async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | None) -> Answer:
+    """Ask the model, in a stream where a stage may want to stop it."""
+    request = chain.request
+    if chain.answer is not None:
+        return chain.whole(chain.answer.result)
+    if chain.wants_stream and can_stream(request, async_api=True):
+        source = _apieces(chain)
+        try:
+            async for chunk in source:
+                chain.feed(chunk)
+                if chain.stopped:
+                    break
+        except Exception as error:
+            if not refuses_streams(error, chain):
+                raise
+        else:
+            rest = chain.rest()
+            if chain.has_arrived or rest:
+                return chain.shown_answer()
+            # A stream of nothing. The caller has not asked for one: the model may answer at once.
+        finally:
+            await source.aclose()
+    chain.run.closed = False
+    await _wait_for_turn(chain)
+    takes_manager = takes_parameter(request.model._agenerate, "run_manager")
+    manager = {"run_manager": run_manager} if takes_manager else {}
+    return chain.whole(
+        await request.model._agenerate(request.messages, request.stop, **manager, **request.kwargs)
+    )
+
+
+async def _apieces(chain: StageChain) -> AsyncGenerator[ChatGenerationChunk, None]:
+    """The answer as chunks: a stage's in one, the model's as they come."""
+    if chain.answer is not None:
+        yield as_one_chunk(chain.answer)
+        return
+    request = chain.request
+    await _wait_for_turn(chain)
+    source = request.model._astream(request.messages, request.stop, **stream_kwargs(request))
+    try:
+        async for chunk in source:
+            yield chunk
+    finally:
+        if hasattr(source, "aclose"):
+            await source.aclose()
+            request.run.closed = True
+
+
+async def _aperform(steps: Generator[Step, Any, Any]) -> Any:
+    """Do the stages' work; what blocks goes to a thread."""
+    done: Any = None
+    while True:
+        try:
+            blocking, work, coroutine = steps.send(done)
+        except StopIteration as finished:
+            return finished.value
+        if coroutine is not None:
+            done = await coroutine()
+        else:
+            done = await run_in_executor(None, work) if blocking else work()
+
+
+async def _ready_to_count(chain: StageChain) -> None:
+    """Have the vocabulary loaded before the stages count: that reads files, in a thread."""
+    if chain.has_stages:
+        counter = chain.request.facts.counter
+        if not counter.is_ready:
+            await run_in_executor(None, counter.count, "")
+
+
+async def _wait_for_turn(chain: StageChain) -> None:
+    if chain.rate_limiter is not None:
+        await chain.rate_limiter.aacquire(blocking=True)
+
+
+async def _aannounce(
+    chunk: ChatGenerationChunk, run_manager: AsyncCallbackManagerForLLMRun | None
+) -> None:
+    """Notify handlers of a piece as it is shown, where LangChain leaves that to the model."""
+    if run_manager is not None:
+        await run_manager.on_llm_new_token(chunk.text, chunk=chunk, **announced_with(chunk))

@@ -1,0 +1,90 @@
+"""A chat model with stages around each call, of a class that is made at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import PrivateAttr
+
+from langchain_tokenopt.chat_model.async_shell import agenerate, astream
+from langchain_tokenopt.chat_model.current_run import with_watch, without_watch
+from langchain_tokenopt.chat_model.seam import OwnSettings, Seam, bare_model
+from langchain_tokenopt.chat_model.stages import refuse_contradictions
+from langchain_tokenopt.chat_model.sync_shell import generate, stream
+from langchain_tokenopt.stage import Stage
+
+__all__ = ["staged_model"]
+
+
+def staged_model(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool) -> BaseChatModel:
+    """Return a copy of *model* whose calls go through *stages*.
+
+    Raises:
+        ValueError: The stages contradict each other.
+    """
+    base, callbacks = type(model), model.callbacks
+    own = OwnSettings(model.cache, model.rate_limiter)
+    earlier = getattr(model, "_tokenopt_seam", None)
+    if isinstance(earlier, Seam):  # already staged: one seam with all the stages
+        base, own = base.__bases__[0], earlier.own
+        stages, observe = (*earlier.stages, *stages), observe or earlier.observe
+    else:
+        callbacks = with_watch(callbacks)
+    stages = tuple(sorted(stages, key=lambda stage: stage.phase))
+    refuse_contradictions(stages)
+    changes = {"cache": False, "rate_limiter": None, "callbacks": callbacks}
+    staged = model.model_copy(update=changes)
+    seam = Seam(stages, own, observe)
+    private = {**(staged.__pydantic_private__ or {}), "_tokenopt_seam": seam}
+    object.__setattr__(staged, "__class__", _staged_class(base))
+    object.__setattr__(staged, "__pydantic_private__", private)
+    return staged
+
+
+@cache
+def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
+    """Return the subclass of *base* whose calls go through the stages, one per class."""
+    body: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "__annotations__": {"_tokenopt_seam": Any},
+        "_tokenopt_seam": PrivateAttr(default=None),
+        "__reduce__": _reduce,
+        "__repr_args__": _repr_args,
+        "_generate": generate,
+    }
+    optional = {"_agenerate": agenerate, "_stream": stream, "_astream": astream}
+    body |= {
+        name: method
+        for name, method in optional.items()
+        if getattr(base, name) is not getattr(BaseChatModel, name)
+    }
+    for name in ("_stream_chat_model_events", "_astream_chat_model_events"):
+        if getattr(base, name, None) is not None:
+            body[name] = None  # LangChain then builds its events from _stream, through the stages
+    metaclass: Any = type(base)
+    return cast("type[BaseChatModel]", metaclass(base.__name__, (base,), body))
+
+
+def _reduce(self: BaseChatModel) -> tuple[Any, ...]:
+    """Copying protocols cannot look up a class made at run time; make it again instead."""
+    seam: Seam = self._tokenopt_seam  # type: ignore[attr-defined]
+    return staged_model, (_as_given(self), seam.stages, seam.observe)
+
+
+def _repr_args(self: BaseChatModel) -> Iterable[tuple[str | None, Any]]:
+    """Show the model as it was given: its text enters traces and serialized chains."""
+    shown: Iterable[tuple[str | None, Any]] = _as_given(self).__repr_args__()
+    return shown
+
+
+def _as_given(staged: BaseChatModel) -> BaseChatModel:
+    """Return the model as it was before it was staged."""
+    seam: Seam = staged._tokenopt_seam  # type: ignore[attr-defined]
+    own = {"cache": seam.own.cache, "rate_limiter": seam.own.rate_limiter}
+    callbacks = without_watch(staged.callbacks)
+    return bare_model(staged.model_copy(update={**own, "callbacks": callbacks}))

@@ -1,0 +1,80 @@
+"""Which stages act on a call, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from langchain_core.caches import BaseCache
+
+from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.chat_model.budget_tools import budget_stage, with_tools
+from langchain_tokenopt.chat_model.host_cache import HostCache
+from langchain_tokenopt.stage import AMBIENT, Phase, Stage
+
+__all__ = ["as_stage", "name_of_stage", "refuse_contradictions", "with_ambient_stages"]
+
+
+_ALONE = (Phase.CACHE, Phase.ROUTE, Phase.BUDGET)
+"""Phases in which there is room for one stage."""
+
+
+def as_stage(stage: object) -> Stage:
+    """Return *stage* as a stage: a LangChain cache and a budget become one.
+
+    Raises:
+        TypeError: It is neither a stage nor a ``BaseCache``.
+    """
+    if isinstance(stage, BudgetPlan):
+        return budget_stage(stage)
+    if isinstance(stage, BudgetStage):
+        return with_tools(stage)
+    if isinstance(stage, Stage):
+        return stage
+    if isinstance(stage, BaseCache):
+        return HostCache(stage)
+    raise TypeError(
+        f"{stage!r} is no stage: it needs phase, blocking, fingerprint and open(request), "
+        f"or it must be a LangChain BaseCache."
+    )
+
+
+def refuse_contradictions(stages: Sequence[Stage]) -> None:
+    """Compare neighbours of *stages*, which stand in the order of their phases.
+
+    Raises:
+        ValueError: Two are of one kind, or there is room for one of them only.
+    """
+    for first, second in pairwise(stages):
+        if first is second or (type(first) is type(second) and first.phase == second.phase):
+            raise ValueError(
+                f"optimize() got two stages of the kind {name_of_stage(first)}; give one, or "
+                f"combine them."
+            )
+        if first.phase == second.phase and first.phase in _ALONE:
+            raise ValueError(
+                f"{name_of_stage(first)} and {name_of_stage(second)} are both {first.phase.name} "
+                f"stages and would contradict each other; give one of them."
+            )
+
+
+def with_ambient_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Add the stages of the context in which the call is made; the model's own come first."""
+    ambient = AMBIENT.get()
+    if not ambient:
+        return stages
+    added = [
+        stage
+        for stage in map(as_stage, ambient)
+        if not any(
+            type(own) is type(stage) or (own.phase == stage.phase and stage.phase in _ALONE)
+            for own in stages
+        )
+    ]
+    return tuple(sorted((*stages, *added), key=lambda stage: stage.phase))
+
+
+def name_of_stage(stage: object) -> str:
+    """Return the name under which messages and records mention *stage*."""
+    return stage.name if isinstance(stage, HostCache) else type(stage).__name__

@@ -1,0 +1,149 @@
+"""The synchronous half of the seam: performs the work of the stages, and asks the model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from langchain_core.callbacks import (
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+
+from langchain_tokenopt.chat_model.asking import (
+    announced_with,
+    as_chunks,
+    as_one_chunk,
+    can_stream,
+    refuses_streams,
+    stream_kwargs,
+    takes_parameter,
+    with_mark,
+)
+from langchain_tokenopt.chat_model.seam import begin
+from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
+from langchain_tokenopt.request.model_request import Answer
+
+__all__ = ["generate", "stream"]
+
+
+def generate(
+    self: BaseChatModel,
+    messages: list[BaseMessage],
+    stop: list[str] | None = None,
+    run_manager: CallbackManagerForLLMRun | None = None,
+    **kwargs: Any,
+) -> ChatResult:
+    """Answer as ``_generate`` does, through the stages."""
+    with begin(self, messages, stop, kwargs, run_manager, streaming=False) as chain:
+        while True:
+            _perform(chain.opening())
+            answer = _ask(chain, run_manager)
+            done = _perform(chain.closing(answer, repeatable=True))
+            if done is not None:
+                return with_mark(done.result, chain.mark_of_stop())
+
+
+def stream(
+    self: BaseChatModel,
+    messages: list[BaseMessage],
+    stop: list[str] | None = None,
+    run_manager: CallbackManagerForLLMRun | None = None,
+    **kwargs: Any,
+) -> Iterator[ChatGenerationChunk]:
+    """Answer as ``_stream`` does, through the stages."""
+    with begin(self, messages, stop, kwargs, run_manager, streaming=True) as chain:
+        shown = False
+        while True:
+            _perform(chain.opening())
+            source = _pieces(chain)
+            try:
+                for chunk in source:
+                    for piece in chain.feed(chunk):
+                        _announce(piece, run_manager)
+                        yield piece
+                        shown = True
+                    if chain.stopped:
+                        break
+            finally:
+                source.close()
+            rest = chain.rest()
+            if chain.wants_answer:
+                closing = chain.closing(chain.shown_answer(), repeatable=not shown)
+                if _perform(closing) is None:
+                    continue
+            for piece in (*rest, *as_chunks(chain.mark_of_stop())):
+                _announce(piece, run_manager)
+                yield piece
+            return
+
+
+def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Answer:
+    """Ask the model, in a stream where a stage may want to stop it."""
+    request = chain.request
+    if chain.answer is not None:
+        return chain.whole(chain.answer.result)
+    if chain.wants_stream and can_stream(request, async_api=False):
+        source = _pieces(chain)
+        try:
+            for chunk in source:
+                chain.feed(chunk)
+                if chain.stopped:
+                    break
+        except Exception as error:
+            if not refuses_streams(error, chain):
+                raise
+        else:
+            rest = chain.rest()
+            if chain.has_arrived or rest:
+                return chain.shown_answer()
+            # A stream of nothing. The caller has not asked for one: the model may answer at once.
+        finally:
+            source.close()
+    chain.run.closed = False
+    _wait_for_turn(chain)
+    takes_manager = takes_parameter(request.model._generate, "run_manager")
+    manager = {"run_manager": run_manager} if takes_manager else {}
+    return chain.whole(
+        request.model._generate(request.messages, request.stop, **manager, **request.kwargs)
+    )
+
+
+def _pieces(chain: StageChain) -> Generator[ChatGenerationChunk, None, None]:
+    """The answer as chunks: a stage's in one, the model's as they come."""
+    if chain.answer is not None:
+        yield as_one_chunk(chain.answer)
+        return
+    request = chain.request
+    _wait_for_turn(chain)
+    source = request.model._stream(request.messages, request.stop, **stream_kwargs(request))
+    try:
+        yield from source
+    finally:
+        if hasattr(source, "close"):
+            source.close()  # cancels the HTTP request now, not when the garbage is collected
+            request.run.closed = True
+
+
+def _perform(steps: Generator[Step, Any, Any]) -> Any:
+    """Do the stages' work, one step after the other."""
+    done: Any = None
+    while True:
+        try:
+            _, work, _ = steps.send(done)
+        except StopIteration as finished:
+            return finished.value
+        done = work()
+
+
+def _wait_for_turn(chain: StageChain) -> None:
+    if chain.rate_limiter is not None:
+        chain.rate_limiter.acquire(blocking=True)
+
+
+def _announce(chunk: ChatGenerationChunk, run_manager: CallbackManagerForLLMRun | None) -> None:
+    """Notify handlers of a piece as it is shown, where LangChain leaves that to the model."""
+    if run_manager is not None:
+        run_manager.on_llm_new_token(chunk.text, chunk=chunk, **announced_with(chunk))
