@@ -73,6 +73,7 @@ async def astream(
             finally:
                 await source.aclose()
             rest = chain.rest()
+            chain.refuse_nothing()
             if chain.wants_answer:
                 closing = chain.closing(chain.shown_answer(), repeatable=not shown)
                 if await _aperform(closing) is None:

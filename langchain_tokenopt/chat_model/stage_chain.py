@@ -158,6 +158,15 @@ class StageChain:
             ]  # LangChain takes a stream of nothing for an error
         return self._show(pieces)
 
+    def refuse_nothing(self) -> None:
+        """Fail on a stream of nothing as LangChain does, so that fallbacks act.
+
+        Raises:
+            ValueError: The model has ended its stream without a piece.
+        """
+        if not self.shown and not self.has_arrived:
+            raise ValueError("No generation chunks were returned")
+
     def _push(self, pieces: list[AIMessageChunk], level: int) -> list[AIMessageChunk]:
         """Pass *pieces* from the stage at *level* on to the outermost."""
         for position in range(level, -1, -1):

@@ -70,6 +70,7 @@ def stream(
             finally:
                 source.close()
             rest = chain.rest()
+            chain.refuse_nothing()
             if chain.wants_answer:
                 closing = chain.closing(chain.shown_answer(), repeatable=not shown)
                 if _perform(closing) is None:
