@@ -19,6 +19,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
+from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.chat_model.staged_model import staged_model
 from langchain_tokenopt.chat_model.stages import as_stage
 from langchain_tokenopt.stage import Stage

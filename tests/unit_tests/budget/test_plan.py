@@ -124,9 +124,7 @@ def test_unknown_keys_of_a_file_are_named_with_the_known(tmp_path):
     path = tmp_path / "plan.toml"
     path.write_text("total_tokens = 5\n[agents.news]\ntokn = 3\nword = 5\n")
 
-    with pytest.raises(
-        ValueError, match=r"toml: agents\.news\.tokn: unknown key; known are cap"
-    ):
+    with pytest.raises(ValueError, match=r"toml: agents\.news\.tokn: unknown key; known are cap"):
         BudgetPlan.from_file(path)
     path.write_text("totl = 5\n")
     with pytest.raises(ValueError, match="totl: unknown key; known are agents, buffer"):
