@@ -470,7 +470,7 @@ class Questions:
         found += self._origin_conditions(table, filters)
         for name in MANY_VALUED:
             if name in filters:
-                found.append(self._personal_condition(table, name, filters[name]))  # type: ignore[literal-required]
+                found.append(self._personal_condition(table, name, filters[name]))
         return found
 
     def _hour_conditions(

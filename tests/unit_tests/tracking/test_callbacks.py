@@ -84,7 +84,7 @@ class TestSums:
 
     def test_an_unknown_dimension_is_refused(self):
         """With those that there are."""
-        with pytest.raises(ValueError, match="agent, node, tool, .* run"):
+        with pytest.raises(ValueError, match=r"agent, node, tool, .* run"):
             TokenUsageCallbackHandler().by("colour")
 
     def test_no_calls_are_zero_tokens_and_no_percentiles(self):
