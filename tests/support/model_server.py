@@ -257,7 +257,8 @@ def _app(server: ModelServer) -> Starlette:
         "/v1/chat/completions": ChatCompletions(),
         "/v1/responses": Responses(),
         "/v1/messages": AnthropicMessages(),
-        "/v1beta/models/{call:path}": Gemini(),
+        "/v1beta/models/{call:path}": Gemini(),  # google-genai up to 3.5
+        "/v1/models/{call:path}": Gemini(),  # from 3.6 on
     }
     return Starlette(
         routes=[
