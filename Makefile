@@ -2,25 +2,75 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+LOCK := requirements/lock.txt
+TORCH := requirements/torch.txt
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+DEMO := openai,vocabularies
+EVERYTHING := all,dev
 
-.PHONY: help setup demo test integration_tests lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache bench-budget
+.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache bench-budget
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
 
-setup: $(STAMP) ## Create .venv with everything, when it is missing or out of date
+# $(call install,ENVIRONMENT,EXTRAS,CONSTRAINTS): the build tools are pinned, too, so nothing that an
+# installation uses is newer than the lock.
+define install
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...')"
+	@echo "Installing $(2) into $(1) ..."
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/python $(PIP_INSTALL) -c $(3) hatchling editables
+	@$(1)/bin/python $(PIP_INSTALL) -c $(3) --no-build-isolation -e ".[$(2)]"
+endef
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+$(VENV)/.demo: pyproject.toml $(LOCK)
+	$(call install,$(VENV),$(DEMO),$(LOCK))
 	@touch $@
 
-demo: setup ## Run the trading desk and show its bill per agent
+$(VENV)/.all: pyproject.toml $(LOCK)
+	$(call install,$(VENV),$(EVERYTHING),$(LOCK))
+	@touch $(VENV)/.demo $@
+
+setup: $(VENV)/.all ## Create .venv with everything, when it is missing or out of date
+
+demo: $(VENV)/.demo ## Run the trading desk and show its bill per agent
 	@$(BIN)/tokenopt demo
 
 test: setup ## Run all tests (no network needed)
 	$(BIN)/pytest -n 2
+
+$(VENV)-oldest/.all: pyproject.toml requirements/oldest.txt
+	$(call install,$(VENV)-oldest,$(EVERYTHING),requirements/oldest.txt)
+	@touch $@
+
+test-oldest: $(VENV)-oldest/.all ## Run all tests on the oldest releases that pyproject.toml allows
+	$(VENV)-oldest/bin/pytest -n 2
+
+test-newest: ## Run all tests on the newest releases, also those that pyproject.toml does not allow
+	$(call install,$(VENV)-newest,$(EVERYTHING),$(TORCH))
+	@$(VENV)-newest/bin/python $(PIP_INSTALL) -c $(TORCH) --upgrade --upgrade-strategy eager \
+		$$($(VENV)-newest/bin/python requirements/newest.py names)
+	@$(VENV)-newest/bin/python requirements/newest.py compare $(LOCK)
+	$(VENV)-newest/bin/pytest -n 2
+
+test-core: ## Run what must work without any extra, in an environment that has none
+	@$(PYTHON) -m venv $(VENV)-core
+	@$(VENV)-core/bin/python $(PIP_INSTALL) -c $(LOCK) . pytest pytest-asyncio pytest-socket pytest-timeout
+	$(VENV)-core/bin/pytest --noconftest tests/core_smoke.py
+
+UV = $(VENV)-lock/bin/uv pip compile --quiet --python-version 3.11 --custom-compile-command "make lock" \
+	--constraints $(TORCH) --no-emit-index-url --no-emit-find-links --annotation-style line
+
+lock: ## Take the newest releases into requirements/lock.txt, and the oldest into oldest.txt
+	@$(PYTHON) -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/python $(PIP_INSTALL) uv
+	printf 'editables\nhatchling\n' | $(UV) --upgrade --universal --fork-strategy fewest --no-annotate \
+		pyproject.toml --extra all --extra dev - --output-file $(LOCK)
+	$(UV) --upgrade --resolution lowest-direct pyproject.toml --extra all \
+		--output-file $(VENV)-lock/direct.txt
+	sed -n '/pyproject.toml/s/ *#.*//p' $(VENV)-lock/direct.txt > $(VENV)-lock/oldest.txt
+	printf 'editables\nhatchling\n' | $(UV) --upgrade --no-annotate --constraints $(VENV)-lock/oldest.txt \
+		pyproject.toml --extra all --extra dev - --output-file requirements/oldest.txt
 
 lint: setup ## Check style
 	$(BIN)/ruff check .
@@ -44,7 +94,7 @@ bench-usage: setup ## Measure the overhead of usage tracking and of the seam
 
 bench-conformance: ## Compare what trackers count, in an environment of its own
 	$(PYTHON) -m venv .venv-rivals-usage
-	.venv-rivals-usage/bin/pip install -q -c constraints.txt -e . -r tests/benchmarks/requirements-rivals-usage.txt
+	.venv-rivals-usage/bin/pip install -q -c $(TORCH) -e . -r tests/benchmarks/requirements-rivals-usage.txt
 	.venv-rivals-usage/bin/python -W ignore -m tests.benchmarks.conformance
 
 bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill -9
@@ -56,7 +106,7 @@ bench-limits: setup ## Measure word limits (and forecasts, with DATA=folder of t
 
 bench-compress: setup ## Compare what survives shortening: make bench-compress DATA=folder
 	$(PYTHON) -m venv .venv-rivals-compress
-	.venv-rivals-compress/bin/pip install -q -c constraints.txt -r tests/benchmarks/requirements-rivals-compress.txt
+	.venv-rivals-compress/bin/pip install -q -c $(TORCH) -r tests/benchmarks/requirements-rivals-compress.txt
 	$(BIN)/python -m tests.benchmarks.bench_compress --data $(DATA) --rivals .venv-rivals-compress/bin/python
 
 bench-cache: setup ## Measure the semantic cache: make bench-cache DATA=folder
