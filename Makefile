@@ -7,6 +7,7 @@ TORCH := requirements/torch.txt
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 DEMO := openai,vocabularies
 EVERYTHING := all,dev
+FOREIGN := openai,vocabularies,agents,postgres,dev
 
 .PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache bench-budget
 
@@ -57,6 +58,14 @@ test-core: ## Run what must work without any extra, in an environment that has n
 	@$(PYTHON) -m venv $(VENV)-core
 	@$(VENV)-core/bin/python $(PIP_INSTALL) -c $(LOCK) . pytest pytest-asyncio pytest-socket pytest-timeout
 	$(VENV)-core/bin/pytest --noconftest tests/core_smoke.py
+
+$(VENV)-foreign/.all: pyproject.toml $(LOCK) tests/foreign/requirements.txt
+	$(call install,$(VENV)-foreign,$(FOREIGN),$(LOCK))
+	@$(VENV)-foreign/bin/python $(PIP_INSTALL) -c $(LOCK) -r tests/foreign/requirements.txt
+	@touch $@
+
+test-foreign: $(VENV)-foreign/.all ## Run suites of LangChain and LangGraph plain and under the package
+	$(VENV)-foreign/bin/python -m tests.foreign.run $(if $(ONLY),--only "$(ONLY)") $(if $(WRITE),--write)
 
 UV = $(VENV)-lock/bin/uv pip compile --quiet --python-version 3.11 --custom-compile-command "make lock" \
 	--constraints $(TORCH) --no-emit-index-url --no-emit-find-links --annotation-style line

@@ -41,7 +41,9 @@ def _canonical(name: str) -> str:
 
 
 def _of_ourselves() -> set[str]:
-    return {line.partition(";")[0].strip() for line in requires(OURS) or () if line.startswith(OURS)}
+    return {
+        line.partition(";")[0].strip() for line in requires(OURS) or () if line.startswith(OURS)
+    }
 
 
 if __name__ == "__main__":

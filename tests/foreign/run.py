@@ -1,0 +1,217 @@
+"""Run suites of other projects plain and under the package, and compare test by test.
+
+    python -m tests.foreign.run [--only WORD] [--write]
+
+No test that passes plain may fail with us. Those that may, and why, stand in ``artefacts.toml``;
+any other makes this program fail. Source distributions are fetched once, in the versions that are
+installed, into the environment's own folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SOURCES = Path(sys.prefix) / "foreign"
+RESULTS = ROOT / "tests" / "benchmarks" / "results"
+
+Outcomes = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What to run; see ``suites.toml``."""
+
+    name: str
+    package: str | None = None
+    """Without a package, the paths are our own."""
+    paths: Sequence[str]
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The name and the version."""
+        return f"{self.name} {version(self.package)}" if self.package else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One suite's result."""
+
+    suite: str
+    tests: int
+    plain_passed: int
+    with_us_passed: int
+    artefacts: Mapping[str, str]
+    """Known failures with us alone, with the reason."""
+    failures: Mapping[str, str]
+    """Failures with us alone that nobody has explained, with the end of the report."""
+    counts: Mapping[str, int]
+    seconds: float
+
+
+def suites() -> list[Suite]:
+    """Read what to run."""
+    return [Suite(**each) for each in tomllib.loads((HERE / "suites.toml").read_text())["suite"]]
+
+
+def artefacts() -> list[tuple[str, str]]:
+    """Read the patterns of known failures and their reasons."""
+    listed = tomllib.loads((HERE / "artefacts.toml").read_text()).get("artefact", [])
+    return [(each["test"], each["reason"]) for each in listed]
+
+
+def source_of(package: str) -> Path:
+    """Return the unpacked source distribution of what is installed, without the package itself."""
+    name = f"{package}-{version(package)}"
+    folder = SOURCES / name
+    if folder.exists():
+        return folder
+    with tempfile.TemporaryDirectory() as download:
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
+            + [package, "--dest", download, f"{package}=={version(package)}"],
+            check=True,
+        )
+        with tarfile.open(next(Path(download).glob("*.tar.gz"))) as archive:
+            top = archive.getnames()[0].partition("/")[0]
+            wanted = [
+                member
+                for member in archive.getmembers()
+                if member.name.startswith((f"{top}/tests/", f"{top}/pyproject.toml"))
+            ]
+            archive.extractall(download, wanted, filter="data")
+        SOURCES.mkdir(exist_ok=True)
+        (Path(download) / top).rename(folder)
+    return folder
+
+
+def run(
+    suite: Suite, only: Sequence[str] = (), *, with_us: bool
+) -> tuple[Outcomes, dict[str, int]]:
+    """Run a suite, or *only* some tests of it."""
+    folder = source_of(suite.package) if suite.package else ROOT
+    with tempfile.TemporaryDirectory() as place:
+        outcomes, counts = Path(place) / "outcomes.json", Path(place) / "counts.json"
+        environment = {
+            **os.environ,
+            **suite.environment,
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(folder)]),
+            "TOKENOPT_FOREIGN_OUTCOMES": str(outcomes),
+            "TOKENOPT_FOREIGN_COUNTS": str(counts),
+            "LANGSMITH_TRACING": "false",
+            "OPENAI_API_KEY": "test",
+            "ANTHROPIC_API_KEY": "test",
+        }
+        plugins = ["outcomes", *(["with_tokenopt"] if with_us else [])]
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
+        command += ["-p", "no:randomly", "-p", "no:cov", "--timeout", "300", "--benchmark-disable"]
+        command += [word for plugin in plugins for word in ("-p", plugin)]
+        command += [*suite.options, *(only or suite.paths)]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3_600
+        )
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{suite.label} did not run:\n{done.stdout}\n{done.stderr}")
+        told = json.loads(counts.read_text()) if counts.exists() else {}
+        return json.loads(outcomes.read_text()), told
+
+
+def compare(suite: Suite) -> Compared:
+    """Run a suite both ways. What fails with us alone is run once more: some tests are flaky."""
+    begin = time.monotonic()
+    plain, _ = run(suite, with_us=False)
+    ours, counts = run(suite, with_us=True)
+    fell = [test for test, result in plain.items() if result["outcome"] == "passed"]
+    fell = [test for test in fell if ours.get(test, {}).get("outcome") != "passed"]
+    if fell and len(fell) < 200:
+        again, _ = run(suite, fell, with_us=True)
+        ours = {**ours, **{t: r for t, r in again.items() if r["outcome"] == "passed"}}
+        fell = [test for test in fell if ours.get(test, {}).get("outcome") != "passed"]
+    known = {
+        test: reason
+        for test in fell
+        for pattern, reason in artefacts()
+        if fnmatchcase(test, pattern)
+    }
+    return Compared(
+        suite=suite.label,
+        tests=len(plain),
+        plain_passed=_passed(plain),
+        with_us_passed=_passed(ours),
+        artefacts=known,
+        failures={t: ours.get(t, {}).get("text", "not run") for t in fell if t not in known},
+        counts=counts,
+        seconds=round(time.monotonic() - begin, 1),
+    )
+
+
+def _passed(outcomes: Outcomes) -> int:
+    return sum(result["outcome"] == "passed" for result in outcomes.values())
+
+
+def table(results: Sequence[Compared]) -> str:
+    """Write the results as Markdown."""
+    head = ["suite", "tests", "plain passed", "with us passed", "known artefacts", "unexplained"]
+    head += ["models staged", "calls through the seam", "graphs budgeted"]
+    rows = [
+        [
+            each.suite,
+            *map(str, (each.tests, each.plain_passed, each.with_us_passed, len(each.artefacts))),
+            str(len(each.failures)),
+            *(str(each.counts.get(key, 0)) for key in ("models", "seam_calls", "graphs")),
+        ]
+        for each in results
+    ]
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    reasons = sorted({reason for each in results for reason in each.artefacts.values()})
+    notes = [f"- {reason}" for reason in reasons]
+    written = ["| " + " | ".join(cells) + " |" for cells in lines]
+    return "\n".join([*written, "", *(["Known artefacts:", "", *notes] if notes else [])]) + "\n"
+
+
+def main() -> int:
+    """Run what is asked for; tell what fails with us alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="run the suites whose name has this word")
+    parser.add_argument("--write", action="store_true", help="write tests/benchmarks/results")
+    asked = parser.parse_args()
+    results = []
+    for suite in suites():
+        if asked.only in suite.label:
+            results.append(compare(suite))
+            last = results[-1]
+            print(
+                f"{last.suite}: {last.tests} tests, {last.plain_passed} pass plain, "
+                f"{last.with_us_passed} with us; {len(last.artefacts)} known artefacts, "
+                f"{len(last.failures)} unexplained; {last.seconds} s",
+                flush=True,
+            )
+    for each in results:
+        for test, text in each.failures.items():
+            print(f"\n=== {each.suite}: {test}\n{text}")
+    print("\n" + table(results))
+    if asked.write:
+        told = [asdict(each) | {"failures": sorted(each.failures)} for each in results]
+        (RESULTS / "foreign.json").write_text(json.dumps(told, indent=1) + "\n")
+        (RESULTS / "foreign.md").write_text(table(results))
+    return int(any(each.failures for each in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
