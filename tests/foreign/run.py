@@ -84,8 +84,10 @@ def source_of(package: str) -> Path:
         return folder
     with tempfile.TemporaryDirectory() as download:
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
-            + [package, "--dest", download, f"{package}=={version(package)}"],
+            [
+                *[sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"],
+                *["--no-binary", package, "--dest", download, f"{package}=={version(package)}"],
+            ],
             check=True,
         )
         with tarfile.open(next(Path(download).glob("*.tar.gz"))) as archive:

@@ -19,7 +19,6 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from tests.support.model_server import ModelServer
 
-
 SERVER = ModelServer()
 
 
