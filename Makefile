@@ -70,15 +70,15 @@ test-foreign: $(VENV)-foreign/.all ## Run suites of LangChain and LangGraph plai
 UV = $(VENV)-lock/bin/uv pip compile --quiet --python-version 3.11 --custom-compile-command "make lock" \
 	--constraints $(TORCH) --no-emit-index-url --no-emit-find-links --annotation-style line
 
-lock: ## Take the newest releases into requirements/lock.txt, and the oldest into oldest.txt
+lock: ## Bring requirements/ in line with pyproject.toml; UPGRADE=1 takes the newest releases
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python $(PIP_INSTALL) uv
-	printf 'editables\nhatchling\n' | $(UV) --upgrade --universal --fork-strategy fewest --no-annotate \
+	printf 'editables\nhatchling\n' | $(UV) $(if $(UPGRADE),--upgrade) --universal --fork-strategy fewest --no-annotate \
 		pyproject.toml --extra all --extra dev - --output-file $(LOCK)
-	$(UV) --upgrade --resolution lowest-direct pyproject.toml --extra all \
+	$(UV) --resolution lowest-direct pyproject.toml --extra all \
 		--output-file $(VENV)-lock/direct.txt
 	sed -n '/pyproject.toml/s/ *#.*//p' $(VENV)-lock/direct.txt > $(VENV)-lock/oldest.txt
-	printf 'editables\nhatchling\n' | $(UV) --upgrade --no-annotate --constraints $(VENV)-lock/oldest.txt \
+	printf 'editables\nhatchling\n' | $(UV) $(if $(UPGRADE),--upgrade) --no-annotate --constraints $(VENV)-lock/oldest.txt \
 		pyproject.toml --extra all --extra dev - --output-file requirements/oldest.txt
 
 lint: setup ## Check style

@@ -35,7 +35,7 @@ def pins(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("lock", ["lock.txt", "oldest.txt"])
 def test_every_dependency_is_pinned_within_its_bounds(lock: str):
-    """A bound was changed and ``make lock`` was forgotten."""
+    """Otherwise run ``make lock``."""
     pinned = pins(lock)
     wrong = [
         f"{each} but {pinned.get(canonicalize_name(each.name))}"
