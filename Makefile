@@ -75,7 +75,7 @@ lock: ## Bring requirements/ in line with pyproject.toml; UPGRADE=1 takes the ne
 	@$(VENV)-lock/bin/python $(PIP_INSTALL) uv
 	printf 'editables\nhatchling\n' | $(UV) $(if $(UPGRADE),--upgrade) --universal --fork-strategy fewest --no-annotate \
 		pyproject.toml --extra all --extra dev - --output-file $(LOCK)
-	$(UV) --resolution lowest-direct pyproject.toml --extra all \
+	$(UV) --upgrade --resolution lowest-direct pyproject.toml --extra all \
 		--output-file $(VENV)-lock/direct.txt
 	sed -n '/pyproject.toml/s/ *#.*//p' $(VENV)-lock/direct.txt > $(VENV)-lock/oldest.txt
 	printf 'editables\nhatchling\n' | $(UV) $(if $(UPGRADE),--upgrade) --no-annotate --constraints $(VENV)-lock/oldest.txt \
