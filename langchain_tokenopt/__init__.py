@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
     from langchain_tokenopt.embeddings import LocalEmbeddings
     from langchain_tokenopt.forecast import Forecast, UsageForecaster
-    from langchain_tokenopt.graph.graph import (
+    from langchain_tokenopt.graph import (
         BudgetAllocationNode,
         BudgetState,
         budget_graph,

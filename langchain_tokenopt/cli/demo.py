@@ -208,7 +208,7 @@ def _run(
     """Run the desk, tell of every agent as it ends, and return their reports."""
     from langchain_tokenopt.chat_model.optimize import optimize
     from langchain_tokenopt.examples.trading_desk import AGENTS, DeskState, build_desk
-    from langchain_tokenopt.graph.graph import budget_graph
+    from langchain_tokenopt.graph import budget_graph
 
     if plan is None:
         desk = build_desk(model, documents).compile()

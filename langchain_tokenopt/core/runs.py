@@ -74,6 +74,8 @@ class StagedRun:
 
 STOPPED_BY = "tokenopt_stopped_by"
 """Key in ``response_metadata`` of an answer that a stage has cut: the name of that stage."""
+TRIMMED_BY = "tokenopt_trimmed_by"
+"""The same of an answer that was written to its end and is shown in part."""
 ESTIMATED_USAGE = "tokenopt_estimated_usage"
 """Key in ``response_metadata`` of an answer whose ``usage_metadata`` we have counted ourselves."""
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from langchain_core.messages import AIMessage
 
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.runs import TRIMMED_BY
 from langchain_tokenopt.counting.tokens import TokenCounter
 from langchain_tokenopt.limits.compliance import STAGE
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
 
-__all__ = ["CUT_BY", "LimitRule", "OnExceed", "WordLimitExceededError", "marked_as_cut"]
+__all__ = ["LimitRule", "OnExceed", "WordLimitExceededError", "marked"]
 
 OnExceed = Literal["trim", "raise", "warn"]
-
-CUT_BY: Final = "cut_by"
-"""Key of ``response_metadata`` that stands only in answers of which something was left out."""
 
 MessageT = TypeVar("MessageT", bound=AIMessage)
 
@@ -76,12 +74,14 @@ class LimitRule:
         )
 
 
-def marked_as_cut(message: MessageT) -> MessageT:
+def marked(message: MessageT, mark: str = TRIMMED_BY) -> MessageT:
     """Return *message* with the mark of an answer of which something was left out.
 
+    Around a model, the seam itself marks an answer that was stopped.
+
     Example:
-        >>> marked_as_cut(AIMessage("One.")).response_metadata
-        {'cut_by': ['WordLimit']}
+        >>> marked(AIMessage("One.")).response_metadata
+        {'tokenopt_trimmed_by': 'WordLimit'}
     """
-    mark = {**message.response_metadata, CUT_BY: [STAGE]}
-    return message.model_copy(update={"response_metadata": mark})
+    said = {**message.response_metadata, mark: STAGE}
+    return message.model_copy(update={"response_metadata": said})

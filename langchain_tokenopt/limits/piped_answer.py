@@ -9,10 +9,11 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_tokenopt.core.errors import StopStream
+from langchain_tokenopt.core.runs import STOPPED_BY, TRIMMED_BY
 from langchain_tokenopt.counting.tokens import counter_of_name
 from langchain_tokenopt.limits.compliance import Compliance, ComplianceLog
 from langchain_tokenopt.limits.message_excerpt import MessageExcerpt, TextExcerpt
-from langchain_tokenopt.limits.on_exceed import LimitRule, marked_as_cut
+from langchain_tokenopt.limits.on_exceed import LimitRule, marked
 
 __all__ = ["PipedAnswer", "astop", "stop"]
 
@@ -68,7 +69,7 @@ class PipedAnswer:
             last = last or is_whole
             self._is_done = self._is_done or last
             part = messages.show(value, last=last)
-            return part if part is None or not self._excerpt.is_cut else marked_as_cut(part)
+            return part if part is None or not self._excerpt.is_cut else marked(part)
         return value
 
     def rest(self) -> Any:
@@ -82,7 +83,8 @@ class PipedAnswer:
         else:
             rest = self._reader.rest()
             if self._excerpt.is_cut:
-                rest = marked_as_cut(rest or AIMessageChunk(content=""))
+                mark = STOPPED_BY if self.stopped else TRIMMED_BY
+                rest = marked(rest or AIMessageChunk(content=""), mark)
         return self._checked(None if self._rule.shows_all else rest)
 
     def _checked(self, shown: Any) -> Any:

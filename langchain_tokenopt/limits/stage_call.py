@@ -19,7 +19,7 @@ from langchain_tokenopt.limits.compliance import (
     ComplianceLog,
 )
 from langchain_tokenopt.limits.message_excerpt import MessageExcerpt
-from langchain_tokenopt.limits.on_exceed import LimitRule, marked_as_cut
+from langchain_tokenopt.limits.on_exceed import LimitRule, marked
 from langchain_tokenopt.request.finish_reasons import says_cap_reached
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import StageCall
@@ -102,8 +102,9 @@ class LimitCall(StageCall):
         return () if rest is None else (rest,)
 
     def _marked(self, last: AIMessageChunk | None) -> AIMessageChunk | None:
-        """Put the mark of a cut on the last chunk, if something was left out."""
-        return marked_as_cut(last or AIMessageChunk(content="")) if self._excerpt.is_cut else last
+        """Mark the last chunk, if something was left out and the seam does not say so."""
+        is_trimmed = self._excerpt.is_cut and not self._stopped
+        return marked(last or AIMessageChunk(content="")) if is_trimmed else last
 
     def close(self, answer: Answer) -> Answer:
         """Take note of how it went."""
@@ -140,9 +141,7 @@ class LimitCall(StageCall):
         self._rule.check(excerpt, self._agent)
         if shown is None or not excerpt.is_cut:
             return generation
-        return ChatGeneration(
-            message=marked_as_cut(shown), generation_info=generation.generation_info
-        )
+        return ChatGeneration(message=marked(shown), generation_info=generation.generation_info)
 
     def _note(self, answer: Answer, *, is_trimmed: bool) -> None:
         """Record the saving, count the answer, learn its length."""

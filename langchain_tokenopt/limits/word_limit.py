@@ -51,7 +51,8 @@ class WordLimit(Runnable[Any, Any]):
 
     Shown are whole sentences, list items, table rows and lines of code, and open markup is closed.
     Only when the very first of them is too long by itself it is cut after a word and ends in "…".
-    An answer of which something was left out says so: ``response_metadata["cut_by"]``. A text that
+    An answer of which something was left out says so in its ``response_metadata``:
+    ``tokenopt_stopped_by`` or ``tokenopt_trimmed_by``. A text that
     fits is not changed by a byte. Tool calls, reasoning, images and structured output
     (a schema, a forced tool, text that begins as a JSON object) are never touched.
 

@@ -58,7 +58,7 @@ from langchain_tokenopt.examples.trading_desk import (
     decision_of,
     sample_documents,
 )
-from langchain_tokenopt.graph.graph import budget_graph
+from langchain_tokenopt.graph import budget_graph
 from langchain_tokenopt.pricing.rate_card import default_rate_card
 from langchain_tokenopt.text.words import count_words
 from tests.benchmarks.results import write_result

@@ -30,7 +30,7 @@ from pydantic import BaseModel
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.chat_model.optimize import optimize
-from langchain_tokenopt.graph.graph import budget_graph, budgeted
+from langchain_tokenopt.graph import budget_graph, budgeted
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 
 pytestmark = [

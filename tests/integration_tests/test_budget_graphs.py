@@ -17,7 +17,7 @@ from langchain_tokenopt.examples.trading_desk import (
     build_desk,
     sample_documents,
 )
-from langchain_tokenopt.graph.graph import budget_graph
+from langchain_tokenopt.graph import budget_graph
 from langchain_tokenopt.text.words import count_words
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 

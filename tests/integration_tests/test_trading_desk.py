@@ -31,7 +31,7 @@ from langchain_tokenopt.examples.trading_desk import (
     load_documents,
     sample_documents,
 )
-from langchain_tokenopt.graph.graph import budget_graph
+from langchain_tokenopt.graph import budget_graph
 from langchain_tokenopt.testing import ExtractiveChatModel
 from langchain_tokenopt.tracking.callbacks import track_usage
 from tests.support.model_server import ModelServer

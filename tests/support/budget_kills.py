@@ -28,7 +28,7 @@ from langgraph.graph import END, START, StateGraph
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.counting.tokens import counter_for
-from langchain_tokenopt.graph.graph import BudgetState, budget_graph
+from langchain_tokenopt.graph import BudgetState, budget_graph
 
 NODES = ("market", "news", "debate", "judge")
 PHASES = ("before", "in flight", "after", "written", "saved")

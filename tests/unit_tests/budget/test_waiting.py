@@ -17,7 +17,7 @@ from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.compress import PromptCompressor
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.graph.graph import budgeted
+from langchain_tokenopt.graph import budgeted
 from tests.support.fakes import FakeAnswer, fake_chat
 
 LONG = "The bridge was painted red in 1931. " * 300 + "\n\nQuestion: Which colour is it?"

@@ -19,7 +19,7 @@ from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.graph.graph import (
+from langchain_tokenopt.graph import (
     BudgetAllocationNode,
     BudgetState,
     budget_graph,

@@ -32,7 +32,7 @@ from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.graph.graph import BudgetState, budget_graph, budgeted, merge_budget
+from langchain_tokenopt.graph import BudgetState, budget_graph, budgeted, merge_budget
 from tests.support.fakes import FakeAnswer, fake_chat
 
 PLAN = BudgetPlan(total_tokens=10_000)

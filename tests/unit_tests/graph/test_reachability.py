@@ -17,7 +17,7 @@ from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
 
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import current_run
-from langchain_tokenopt.graph.graph import budget_graph, budgeted
+from langchain_tokenopt.graph import budget_graph, budgeted
 
 
 class State(TypedDict, total=False):

@@ -783,17 +783,17 @@ def test_a_reader_who_leaves_is_not_counted():
     assert {} == limit.compliance()
 
 
-CUT = {"cut_by": ["WordLimit"]}
+TRIMMED = {"tokenopt_trimmed_by": "WordLimit"}
 
 
 @pytest.mark.parametrize("call", ["invoke", "stream", "pipe"])
 @pytest.mark.parametrize("methods", [(), STREAMING])
 @pytest.mark.parametrize(
-    ("text", "on_exceed", "mark"),
-    [(LONG, "trim", ["WordLimit"]), ("Short.", "trim", None), (LONG, "warn", None)],
+    ("text", "on_exceed", "is_cut"),
+    [(LONG, "trim", True), ("Short.", "trim", False), (LONG, "warn", False)],
 )
 @pytest.mark.filterwarnings("ignore:The answer of")
-def test_a_cut_is_marked(call, methods, text, on_exceed, mark):
+def test_a_cut_is_marked(call, methods, text, on_exceed, is_cut):
     """Whoever reads the answer can tell that something was left out, stopped or trimmed."""
     bare, limit = fake_chat(*methods, answers=[text]), WordLimit(10, on_exceed=on_exceed)
 
@@ -804,7 +804,11 @@ def test_a_cut_is_marked(call, methods, text, on_exceed, mark):
     else:
         answer = sum_of((bare | limit).stream("?"))
 
-    assert mark == answer.response_metadata.get("cut_by")
+    said = answer.response_metadata
+    marks = (said.get("tokenopt_stopped_by"), said.get("tokenopt_trimmed_by"))
+    assert [(None, None), ("WordLimit", None), (None, "WordLimit")][
+        0 if not is_cut else 1 if methods else 2
+    ] == marks
 
 
 def test_several_generations_are_marked_apart():
@@ -813,8 +817,9 @@ def test_several_generations_are_marked_apart():
 
     result = optimize(bare, WordLimit(10)).generate([[HumanMessage("?")]], n=2)
 
-    assert [CUT["cut_by"]] * 2 == [
-        g.message.response_metadata.get("cut_by") for g in result.generations[0]
+    assert [TRIMMED] * 2 == [
+        {k: v for k, v in g.message.response_metadata.items() if "trimmed" in k}
+        for g in result.generations[0]
     ]
 
 
@@ -827,7 +832,7 @@ def test_several_generations_are_marked_apart():
         ("One two three. Four five.", "One two three."),
         (
             AIMessage("One two three. Four five."),
-            AIMessage("One two three.", response_metadata=CUT),
+            AIMessage("One two three.", response_metadata=TRIMMED),
         ),
         (AIMessage("One."), AIMessage("One.")),
         ({"a": "one two three four five"}, {"a": "one two three four five"}),

@@ -1,0 +1,136 @@
+"""Private parts of LangGraph that a budget relies on, each in one function, with the reason.
+
+LangGraph publishes how graphs are built and run, not how they are read. A budget has to put itself
+around every node of a graph that somebody else has built, and to know which nodes can still come.
+
+Read are, besides what the functions below name: ``StateGraph.nodes`` (what ``add_node`` was given),
+``edges``, ``waiting_edges``, ``branches`` and ``channels``; ``CompiledStateGraph.builder`` and
+``config``; of a node ``runnable``, ``metadata``, ``ends``, ``defer``, ``is_error_handler`` and
+``error_handler_node``; of a branch ``path`` and ``ends``. Seen in LangGraph 1.0 to 1.2.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
+
+__all__ = [
+    "agent_name_of",
+    "compiled_like",
+    "contains_graph",
+    "enclosing_graph",
+    "function_of",
+    "is_cached",
+    "step_of",
+    "surrounding_config",
+    "with_functions",
+]
+
+
+def step_of(metadata: Mapping[str, Any]) -> int | None:
+    """Return the step of the graph that a run belongs to; ``None`` outside of a graph.
+
+    LangGraph tells it to callbacks only. Nodes of one step run side by side, and the next step
+    begins when all of them have ended.
+    """
+    step = metadata.get("langgraph_step")
+    return step if isinstance(step, int) else None
+
+
+def enclosing_graph(metadata: Mapping[str, Any]) -> str:
+    """Return what tells one invocation of an inner graph from another; ``""`` at the outermost.
+
+    The checkpoint namespace of a node is that of its graph, a bar, and the node's own task.
+    """
+    return str(metadata.get("langgraph_checkpoint_ns") or "").rpartition("|")[0]
+
+
+def agent_name_of(graph: Any) -> str | None:
+    """Return the name that ``create_agent(name=...)`` gave to a compiled graph."""
+    return ((getattr(graph, "config", None) or {}).get("metadata") or {}).get("lc_agent_name")
+
+
+def contains_graph(runnable: Any) -> bool:
+    """Whether a node is a graph, or something of which LangGraph sees that it runs one.
+
+    LangGraph looks for subgraphs in the steps of a sequence and in what a ``RunnableLambda`` uses;
+    such nodes must stay what they are, or subgraphs cannot be looked into any more.
+    """
+    inside = (*(getattr(runnable, "steps", None) or ()), *(getattr(runnable, "deps", None) or ()))
+    bound = getattr(runnable, "bound", None)
+    return (
+        isinstance(runnable, Pregel)
+        or any(map(contains_graph, inside))
+        or (bound is not None and contains_graph(bound))
+    )
+
+
+def function_of(runnable: Any) -> Any:
+    """Return the function that a node's runnable calls; ``None`` where there is none."""
+    return getattr(runnable, "func", None) or getattr(runnable, "afunc", None)
+
+
+def with_functions(runnable: Any, wrap: Callable[[Any], Any]) -> Any:
+    """Return a copy of LangGraph's form of a function that calls ``wrap(function)`` instead.
+
+    It stays in that form because LangGraph finds subgraphs in what such functions refer to. Beside
+    a plain function it keeps a coroutine that runs the same function in a thread.
+
+    Returns:
+        ``None`` when *runnable* is of another form.
+    """
+    if not hasattr(runnable, "func") or not hasattr(runnable, "afunc"):
+        return None
+    if type(runnable).__module__.startswith("langchain_core."):  # a RunnableLambda
+        return None
+    wrapped = copy.copy(runnable)
+    function, coroutine = runnable.func, runnable.afunc
+    if function is not None:
+        wrapped.func = wrap(function)
+    if isinstance(coroutine, functools.partial) and function in coroutine.args:
+        in_thread = functools.partial(coroutine.func, *coroutine.args[:-1], wrapped.func)
+        wrapped.afunc = functools.update_wrapper(in_thread, wrapped.func)
+    elif coroutine is not None:
+        wrapped.afunc = wrap(coroutine)
+    return wrapped
+
+
+def is_cached(builder: Any, spec: Any) -> bool:
+    """Whether LangGraph may answer a node from its cache, so that its function is not called."""
+    defaults = getattr(builder, "_node_defaults", None)
+    return spec.cache_policy is not None or getattr(defaults, "cache_policy", None) is not None
+
+
+def compiled_like(graph: CompiledStateGraph[Any, Any, Any, Any], builder: Any) -> Any:
+    """Compile *builder* as *graph* was; what is not about nodes stays that of *graph*.
+
+    ``compile`` writes a builder's node defaults into its nodes. Of a graph that was compiled before
+    they are in the nodes already, and must not be added once more.
+    """
+    if hasattr(builder, "_node_defaults"):
+        builder._node_defaults = type(builder._node_defaults)()
+    nodes = builder.compile(checkpointer=graph.checkpointer).nodes
+    return graph.copy({"nodes": nodes, "builder": builder})
+
+
+@contextmanager
+def surrounding_config(config: RunnableConfig) -> Iterator[None]:
+    """Make *config* the one that runnables inherit when they are called without.
+
+    langchain-core's own ``set_config_context`` runs a function in another context, which a node
+    that yields cannot be.
+    """
+    outer = var_child_runnable_config.get()
+    var_child_runnable_config.set(config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.set(outer)
