@@ -1,15 +1,7 @@
 """Token budgets: reserved before a call, settled after it, divided among agents, never exceeded."""
 
-from langchain_tokenopt.budget.account import (
-    AgentReport,
-    BudgetReport,
-    BudgetStoreError,
-    Denial,
-    Hold,
-    Settlement,
-    TokenBudget,
-    reports_in,
-)
+from langchain_tokenopt.budget.account import TokenBudget, reports_in
+from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import (
     AllocationStrategy,
@@ -19,7 +11,9 @@ from langchain_tokenopt.budget.allocation import (
     Proportional,
     allocate,
 )
+from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.plan import AgentBudget, BudgetPlan
+from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 

@@ -1,17 +1,9 @@
-"""Say when a budget runs low: once per threshold, to whoever wants to hear it.
+"""Say when a budget runs low: once per threshold, to whoever wants to know.
 
-Thresholds are shares of the total that are spent or held, so an alert comes before the money is
-gone. Only upward crossings count, each once in the life of an account: the account notes the
-crossing, and who tells of it, in the same change that causes it, so among threads and processes
-exactly one does; and afterwards it notes that it was told. A process that is killed in between
-leaves a crossing untold. Whoever next opens or uses the account in its store sees that the process
-is gone (or, where that cannot be seen, that the lease of the crossing is over) and tells in its
-place.
-
-So every threshold is told, and it is told once, with one exception: a process that is killed after
-it has told and before that is noted is taken to have told nothing, and its last alert is told
-again. A coroutine has been told when it has been started. An account that is kept in memory ends
-with its process, alerts and all.
+Thresholds are fractions of the total that are spent or held, so an alert comes before the tokens
+are gone. Only upward crossings count, each once in the life of an account: the account notes the
+crossing in the same change that causes it, so that among threads and processes exactly one gives
+the alert. A process that is killed in that moment gives none; what was crossed stays in the report.
 """
 
 from __future__ import annotations
@@ -25,13 +17,15 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Final
 
+from langchain_tokenopt.core.checks import check_fraction
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageSink
+from langchain_tokenopt.core.sinks import checked_sinks, notify
 
 __all__ = ["CALLER_LOOP", "THRESHOLDS", "AlertCallback", "BudgetAlert"]
 
-THRESHOLDS: Final = (50, 75, 90, 95, 100)
-"""Percent of the total: for your information, warning, high, high, nothing left."""
+THRESHOLDS: Final = (0.5, 0.75, 0.9, 0.95, 1.0)
+"""For your information, warning, high, high, nothing left."""
 
 CALLER_LOOP: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
     "langchain_tokenopt_caller_loop", default=None
@@ -43,7 +37,7 @@ AlertCallback = Callable[[BudgetEvent], Awaitable[object] | object]
 
 
 class BudgetAlert:
-    """Tells callbacks and sinks when a budget crosses a threshold.
+    """Notifies callbacks and sinks when a budget crosses a threshold.
 
     A jump over several thresholds is one alert for the highest; its ``detail`` names the others.
 
@@ -53,72 +47,62 @@ class BudgetAlert:
     nothing.
 
     Args:
-        callbacks: Called with the event, for instance ``web_socket.send_json``.
-        sinks: Hear of the event as of any other, for instance a ``Ledger``.
-        thresholds: Percent of the total that is spent or held, each above 0 and at most 100.
+        callbacks: Functions or coroutine functions of the event.
+        sinks: Receive the event as any other, for instance a ``Ledger``.
+        thresholds: Fractions of the total that is spent or held, each above 0 and at most 1.
 
     Raises:
-        ValueError: A threshold is not above 0 and at most 100.
+        ValueError: A threshold is not above 0 and at most 1.
         TypeError: A callback cannot be called, or a sink has no ``record`` method.
 
     Example:
-        >>> heard = []
+        >>> details = []
         >>> from langchain_tokenopt.budget import TokenBudget
-        >>> budget = TokenBudget(1_000, alert=BudgetAlert(lambda event: heard.append(event.detail)))
-        >>> hold = budget.reserve("writer", 300, 500)
-        >>> heard
-        ['75 % spent or held; passed 50 %']
+        >>> alert = BudgetAlert(lambda event: details.append(event.detail))
+        >>> hold = TokenBudget(1_000, alert=alert).reserve("writer", 300, 500)
+        >>> details
+        ['75% spent or held; passed 50%']
     """
 
     def __init__(
         self,
         *callbacks: AlertCallback,
         sinks: Iterable[UsageSink] = (),
-        thresholds: Iterable[int] = THRESHOLDS,
+        thresholds: Iterable[float] = THRESHOLDS,
     ) -> None:
-        sinks = tuple(sinks)
-        self.thresholds = tuple(sorted(set(thresholds)))
-        wrong = [p for p in self.thresholds if not isinstance(p, int) or not 0 < p <= 100]
-        if wrong:
-            raise ValueError(
-                f"thresholds are whole percents above 0 and at most 100, got {wrong}. "
-                f"Write 75 for three quarters."
-            )
+        checked = {check_fraction("a threshold", threshold) for threshold in thresholds}
+        self.thresholds = tuple(sorted(checked))
         for callback in callbacks:
             if not callable(callback):
                 raise TypeError(f"callbacks are functions of one event; {callback!r} is none.")
-        for sink in sinks:
-            if not isinstance(sink, UsageSink):
-                raise TypeError(f"sinks must have a record(event) method; {sink!r} has none.")
         self._callbacks = callbacks
-        self._sinks = sinks
+        self._sinks = checked_sinks(sinks)
         self._loop = _running_loop()
         self._own_loop: asyncio.AbstractEventLoop | None = None
-        self._under_way: set[Future[object] | asyncio.Task[object]] = set()
+        self._running: set[Future[object] | asyncio.Task[object]] = set()
         self._warned = False
         self._lock = threading.RLock()  # an abandoned stream may be collected within it
 
-    def crossed(self, before_percent: int, used: int, total: int) -> list[int]:
-        """Return the thresholds above *before_percent* that *used* of *total* has reached.
+    def crossed(self, before: float, used_ratio: float) -> list[float]:
+        """Return the thresholds above *before* that *used_ratio* has reached.
 
         Example:
-            >>> BudgetAlert().crossed(0, 96, 100)
-            [50, 75, 90, 95]
+            >>> BudgetAlert().crossed(0.5, 0.96)
+            [0.75, 0.9, 0.95]
         """
-        return [
-            percent
-            for percent in self.thresholds
-            if percent > before_percent and used * 100 >= percent * total
-        ]
+        return [threshold for threshold in self.thresholds if before < threshold <= used_ratio]
 
-    def tell(self, event: BudgetEvent) -> None:
+    def notify(self, event: BudgetEvent) -> None:
         """Give *event* to all sinks and callbacks; returns without waiting for coroutines."""
-        for sink in self._sinks:
-            self._guarded(sink.record, event)
+        notify(self._sinks, event)
         for callback in self._callbacks:
-            told = self._guarded(callback, event)
-            if inspect.isawaitable(told):
-                self._start(_awaited(told))
+            try:
+                returned = callback(event)
+            except Exception as error:  # noqa: BLE001  foreign code; a call must not fail for it
+                self._warn(error)
+                continue
+            if inspect.isawaitable(returned):
+                self._start(_await(returned))
 
     def join(self, timeout_seconds: float | None = None) -> bool:
         """Wait for coroutines that other threads run; False when some still do.
@@ -126,20 +110,13 @@ class BudgetAlert:
         Those in the caller's own event loop cannot be waited for here: they need that loop.
         """
         with self._lock:
-            waiting = [task for task in self._under_way if isinstance(task, Future)]
+            waiting = [task for task in self._running if isinstance(task, Future)]
         try:
             for future in waiting:
                 future.exception(timeout_seconds)
         except TimeoutError:
             return False
         return True
-
-    def _guarded(self, call: Callable[[BudgetEvent], object], event: BudgetEvent) -> object:
-        try:
-            return call(event)
-        except Exception as error:  # noqa: BLE001  foreign code; a call must not fail for it
-            self._warn(error)
-            return None
 
     def _warn(self, error: BaseException) -> None:
         if not self._warned:
@@ -152,19 +129,19 @@ class BudgetAlert:
             )
 
     def _start(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        running = _running_loop()
+        here = _running_loop()
         task: Future[object] | asyncio.Task[object]
-        if running is not None:
-            task = running.create_task(coroutine)
+        if here is not None:
+            task = here.create_task(coroutine)
         else:
             task = asyncio.run_coroutine_threadsafe(coroutine, self._loop_elsewhere())
         with self._lock:
-            self._under_way.add(task)
+            self._running.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: Future[object] | asyncio.Task[object]) -> None:
         with self._lock:
-            self._under_way.discard(task)
+            self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._warn(error)
 
@@ -188,5 +165,5 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-async def _awaited(told: Awaitable[object]) -> object:
-    return await told
+async def _await(returned: Awaitable[object]) -> object:
+    return await returned

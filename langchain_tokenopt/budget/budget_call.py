@@ -9,9 +9,9 @@ from typing import Any, Final
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGeneration
 
-from langchain_tokenopt.budget.account import Hold
 from langchain_tokenopt.budget.call_errors import may_have_been_billed
 from langchain_tokenopt.budget.degradation import Candidate
+from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.tools import BudgetTools

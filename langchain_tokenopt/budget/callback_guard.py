@@ -18,8 +18,8 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from langchain_tokenopt.budget.account import Hold
 from langchain_tokenopt.budget.call_errors import may_have_been_billed
+from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
 from langchain_tokenopt.budget.run import BudgetRun

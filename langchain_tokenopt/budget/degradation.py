@@ -17,7 +17,7 @@ from typing import Final
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
-from langchain_tokenopt.budget.account import Denial, Hold
+from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.request_budget import (
     MARKUP_TOKENS,
     TOKENS_PER_WORD,

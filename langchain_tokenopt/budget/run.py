@@ -23,18 +23,14 @@ from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_tokenopt.budget.account import (
-    AgentReport,
-    BudgetReport,
-    BudgetStoreError,
-    Denial,
-    Hold,
-    TokenBudget,
-)
+from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
+from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import strategy_for
+from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.plan_settings import PlanSettings
+from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
@@ -140,7 +136,7 @@ class BudgetRun:
                 alert=alert,
                 sinks=[relay],
                 on_store_error=on_store_error,
-                cancelled=plan.cancellation_charge,
+                cancellation_charge=plan.cancellation_charge,
             )
             return _SharedAccount(budget, relay)
 
@@ -149,7 +145,7 @@ class BudgetRun:
         else:
             shared = _accounts.open((plan.fingerprint, self.thread_id), make)
             if alert is not None:
-                shared.budget.tell_by(alert)
+                shared.budget.alert = alert
         shared.relay.follow(self)
         self._shared_account = shared
         return shared.budget
@@ -165,6 +161,7 @@ class BudgetRun:
                 f"its agents a share of the outer plan."
             )
         _register_guard()
+        self.account.__enter__()
         self._has_ended = False
         self._outer = AMBIENT.get(), _GUARD.get()
         _RUN.set(self)
@@ -183,7 +180,7 @@ class BudgetRun:
         _GUARD.set(guard)
         AMBIENT.set(ambient)
         self._has_ended = True
-        self.account.close()
+        self.account.__exit__(kind, error, trace)
 
     # What a call asks
 
@@ -256,7 +253,7 @@ class BudgetRun:
                 detail=step if hold is None else f"{step}; {hold.tokens:,} tokens held",
                 run=self.account.run,
                 run_id=run_id,
-                thread_id=self.thread_id,
+                thread=self.thread_id,
                 at=datetime.now(UTC),
             )
         )

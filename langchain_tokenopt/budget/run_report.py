@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from langchain_tokenopt.budget.account import AgentReport, BudgetReport
+from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 
 __all__ = ["AgentRunReport", "BudgetRunReport"]
 

@@ -10,13 +10,14 @@ from typing import Final
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_tokenopt.budget.account import BudgetStoreError, Denial, Hold
 from langchain_tokenopt.budget.alerts import CALLER_LOOP
 from langchain_tokenopt.budget.budget_call import DEGRADED, BudgetCall, Payment, WatchingCall
 from langchain_tokenopt.budget.degradation import Degradation, Granted, Step
+from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.minimal_answer import minimal_answer
 from langchain_tokenopt.budget.plan_settings import PlanSettings
+from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning

@@ -97,7 +97,7 @@ def _print_budgets(reports: Sequence[BudgetReport]) -> None:
 def _state(report: BudgetReport) -> str:
     if report.stopped:
         return "stopped"
-    return f"passed {max(report.alerts)} %" if report.alerts else ""
+    return f"passed {max(report.alerts):.0%}" if report.alerts else ""
 
 
 def _print_agents(agents: Sequence[AgentReport]) -> None:

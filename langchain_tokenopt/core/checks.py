@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_fraction", "check_whole"]
+__all__ = ["check_choice", "check_fraction", "check_whole"]
 
 
 def check_whole(name: str, value: object, *, least: int = 1) -> int:
@@ -41,3 +41,20 @@ def check_fraction(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
         raise ValueError(f"{name} must be a fraction above 0 and up to 1; got {value!r}.")
     return float(value)
+
+
+def check_choice(name: str, value: object, *choices: str) -> None:
+    """Check that *value* is one of *choices*.
+
+    Raises:
+        ValueError: It is something else.
+
+    Example:
+        >>> check_choice("on_exceed", "stop", "degrade", "raise")
+        Traceback (most recent call last):
+        ...
+        ValueError: on_exceed must be "degrade" or "raise"; got 'stop'.
+    """
+    if value not in choices:
+        listed = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {listed}; got {value!r}.")

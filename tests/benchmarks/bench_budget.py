@@ -37,8 +37,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from langchain_tokenopt.budget import TokenBudget, account
-from langchain_tokenopt.budget.books import MemoryBooks
+from langchain_tokenopt.budget import TokenBudget, exclusive_account
+from langchain_tokenopt.budget.account_lock import AccountLock
 from langchain_tokenopt.core.usage import Usage
 from tests.benchmarks.results import RESULTS, write_result
 from tests.support.budget_schedules import Schedule, draw_schedule
@@ -66,7 +66,7 @@ def courses(
         "denied": sum(part.denied_calls for c in made for part in c.report.agents.values()),
         "overshot": sum(course.overshoot > 0 for course in made),
         "overshoot_tokens": sum(course.overshoot for course in made),
-        "books_that_do_not_add_up": sum(bool(course.findings) for course in made),
+        "accounts_that_do_not_add_up": sum(bool(course.findings) for course in made),
         "tokens_left_held": sum(course.report.held_tokens for course in made),
         "provider_surplus_tokens": sum(course.surplus for course in made),
         "billed_beyond_total_by_surplus": sum(max(c.billed - c.total, 0) for c in made),
@@ -84,11 +84,11 @@ def courses(
     }
 
 
-class LockFreeBooks(MemoryBooks):
-    """The same account without its lock."""
+class NoLock(AccountLock):
+    """What lets everybody in."""
 
-    def __enter__(self) -> MemoryBooks:  # type: ignore[override]
-        return self
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -97,11 +97,11 @@ class LockFreeBooks(MemoryBooks):
 def without_lock(schedules: int) -> dict[str, Any]:
     """Run threads on an account without lock; the same checks must fail."""
     broken = wrong = 0
-    with mock.patch.object(account, "MemoryBooks", LockFreeBooks):
+    with mock.patch.object(exclusive_account, "AccountLock", NoLock):
         for seed in range(schedules):
             try:
                 course = run_threads(draw_schedule(seed, callers=8))
-            except (RuntimeError, KeyError):  # the books changed under somebody's eyes
+            except (RuntimeError, KeyError):  # the account changed under somebody's eyes
                 broken += 1
                 continue
             wrong += bool(course.findings or course.overshoot or course.report.held_tokens)
@@ -146,7 +146,7 @@ def _spread(timed: list[Timed]) -> dict[str, Any]:
 
 
 def _process(path: str, process: int, count: int, pause: float, out: Any) -> None:
-    budget = TokenBudget(10**12, store=path)
+    budget = TokenBudget(10**12, path=path)
     chance = random.Random(process)
     _once(budget, f"{process}-warm")
     times = []
@@ -159,7 +159,7 @@ def _process(path: str, process: int, count: int, pause: float, out: Any) -> Non
 def _processes(folder: Path, processes: int, count: int, pause: float) -> list[Timed]:
     """Let processes reserve and settle, with a random pause of at most *pause* seconds between."""
     path = str(folder / f"times-{processes}-{pause}.db")
-    TokenBudget(10**12, store=path).close()
+    TokenBudget(10**12, path=path).close()
     forked = multiprocessing.get_context("fork")
     out = forked.Queue()
     workers = [
@@ -181,7 +181,7 @@ def times(folder: Path) -> dict[str, Any]:
     crowded.allocate([])
     for number in range(50):
         crowded.reserve(f"agent-{number}", 1, 1)
-    file = TokenBudget(10**12, store=folder / "times.db")
+    file = TokenBudget(10**12, path=folder / "times.db")
     _once(file, "warm")
     return {
         "memory": _spread([_once(memory, number) for number in range(50_000)]),

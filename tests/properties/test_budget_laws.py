@@ -164,8 +164,8 @@ class AccountMachine(RuleBasedStateMachine):
         self.events: list[BudgetEvent] = []
         path = Path(self.folder.name) / "budgets.db"
         self.budgets = [
-            TokenBudget(TOTAL, lease_seconds=LEASE, clock=self.clock, store=store, sinks=[self])
-            for store in (None, path, path)
+            TokenBudget(TOTAL, lease_seconds=LEASE, clock=self.clock, path=file, sinks=[self])
+            for file in (None, path, path)
         ]
         """The last two are one account, opened twice."""
         self.oracle = SlowBudget(TOTAL, LEASE)
@@ -252,16 +252,6 @@ class AccountMachine(RuleBasedStateMachine):
 
         assert expected == self.both(
             lambda which: self.budgets[which].release(self.granted[number][which])
-        )
-
-    @rule(number=holds, more=tokens)
-    def top_up(self, number, more):
-        if number is None or self.oracle.holds[number].state not in ("held", "lapsed"):
-            return
-        expected = self.oracle.top_up(number, more)
-
-        assert expected == self.both(
-            lambda which: bool(self.budgets[which].top_up(self.granted[number][which], more))
         )
 
     @rule(agent=agents, used=st.integers(0, 120))

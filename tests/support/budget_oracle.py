@@ -123,18 +123,7 @@ class SlowBudget:
         elif hold.state != "held":
             return False
         hold.state = "released"
-        return True
-
-    def top_up(self, number: int, tokens: int) -> bool:
-        """Make a hold larger and younger."""
-        hold = self.holds[number]
-        if hold.state == "lapsed":
-            self.bills.append((hold.agent, -hold.tokens))
-            hold.state = "held"
-        hold.expires = self.now + self.lease
-        if self.room(hold.agent) < tokens:
-            return False
-        hold.tokens += tokens
+        hold.expires = self.now + 4 * self.lease
         return True
 
     def finish(self, name: str) -> dict[str, int]:
@@ -166,9 +155,14 @@ class SlowBudget:
         return {agent: gift for agent, gift in gifts.items() if gift}
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and leases end."""
+        """Let time pass, leases end, and what has ended be forgotten."""
         self.now += min(seconds, self.lease)
         for hold in self.holds.values():
-            if hold.state == "held" and hold.expires <= self.now:
+            if hold.expires > self.now:
+                continue
+            if hold.state == "held":
                 hold.state = "lapsed"
+                hold.expires = self.now + 4 * self.lease
                 self.bills.append((hold.agent, hold.tokens))
+            else:
+                hold.state = "settled"

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_tokenopt.budget import BudgetReport, Hold, TokenBudget
+from langchain_tokenopt.budget.account import LEASE_SECONDS
 from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_schedules import Call, Provider, Schedule, draw_schedule
 
@@ -189,8 +191,10 @@ def run_tasks(schedule: Schedule, make: Callable[..., TokenBudget] = TokenBudget
 
 def run_processes(schedule: Schedule, folder: Path, *, overcounts: bool = False) -> Course:
     """Let every caller be a process on one file; lost calls kill theirs with SIGKILL."""
-    store = folder / f"budget-{schedule.seed}.db"
-    budget = TokenBudget(schedule.total_tokens, store=store)
+    path = folder / f"budget-{schedule.seed}.db"
+    clock = _Time()
+    clock.now = time.time()
+    budget = TokenBudget(schedule.total_tokens, path=path, clock=clock)
     bills = [folder / f"bill-{schedule.seed}-{n}" for n in range(len(schedule.callers))]
     workers = [
         subprocess.Popen(
@@ -204,17 +208,18 @@ def run_processes(schedule: Schedule, folder: Path, *, overcounts: bool = False)
     for worker in workers:
         worker.stdout.readline()  # it is ready
     for caller, worker in enumerate(workers):
-        order = f"{store}\n{schedule.seed} {len(workers)} {caller} {int(overcounts)}\n"
+        order = f"{path}\n{schedule.seed} {len(workers)} {caller} {int(overcounts)}\n"
         worker.stdin.write(f"{order}{bills[caller]}\n".encode())
         worker.stdin.flush()
     ends = [worker.wait() for worker in workers]
     for worker in workers:
         worker.stdin.close()
         worker.stdout.close()
-    return _told(schedule, budget, bills, ends)
+    clock.now = time.time() + LEASE_SECONDS
+    return _outcome(schedule, budget, bills, ends)
 
 
-def _told(schedule: Schedule, budget: TokenBudget, bills: list[Path], ends: list[int]) -> Course:
+def _outcome(schedule: Schedule, budget: TokenBudget, bills: list[Path], ends: list[int]) -> Course:
     lines = [line.split() for bill in bills for line in bill.read_text().splitlines()]
     billed, surplus = (sum(int(line[n]) for line in lines) for n in (0, 1))
     report = budget.report()
@@ -234,8 +239,9 @@ def _told(schedule: Schedule, budget: TokenBudget, bills: list[Path], ends: list
 
 def fork_processes(schedule: Schedule, folder: Path) -> Course:
     """As :func:`run_processes`, with forked processes: for thousands of courses."""
-    store = folder / f"budget-{schedule.seed}.db"
-    budget = TokenBudget(schedule.total_tokens, store=store)
+    clock = _Time()
+    path = folder / f"budget-{schedule.seed}.db"
+    budget = TokenBudget(schedule.total_tokens, path=path, clock=clock)
     bills = [folder / f"bill-{schedule.seed}-{n}" for n in range(len(schedule.callers))]
     children = []
     for caller, calls in enumerate(schedule.callers):
@@ -247,7 +253,8 @@ def fork_processes(schedule: Schedule, folder: Path) -> Course:
                 os._exit(1)
         children.append(child)
     ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    return _told(schedule, budget, bills, ends)
+    clock.now = LEASE_SECONDS
+    return _outcome(schedule, budget, bills, ends)
 
 
 class _NotedProvider(Provider):
@@ -275,10 +282,10 @@ def _work_and_die(budget: TokenBudget, calls: Sequence[Call], caller: int, bill:
 
 def _main() -> None:
     print("ready", flush=True)
-    store, order, bill = (sys.stdin.readline().strip() for _ in range(3))
+    path, order, bill = (sys.stdin.readline().strip() for _ in range(3))
     seed, callers, caller, overcounts = (int(word) for word in order.split())
     schedule = draw_schedule(seed, callers=callers, overcounts=bool(overcounts))
-    budget = TokenBudget(schedule.total_tokens, store=store)
+    budget = TokenBudget(schedule.total_tokens, path=path)
     _work_and_die(budget, schedule.callers[caller], caller, Path(bill))
 
 

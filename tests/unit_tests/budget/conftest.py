@@ -31,11 +31,11 @@ def clock():
 @pytest.fixture(params=["memory", "sqlite"])
 def make_budget(request, tmp_path, clock):
     """Make budgets whose account is kept in memory, or in a file."""
-    store = tmp_path / "budgets.db" if request.param == "sqlite" else None
+    path = tmp_path / "budgets.db" if request.param == "sqlite" else None
     made = []
 
     def make(total_tokens=1_000, **settings):
-        budget = TokenBudget(total_tokens, **({"store": store, "clock": clock} | settings))
+        budget = TokenBudget(total_tokens, **({"path": path, "clock": clock} | settings))
         made.append(budget)
         return budget
 

@@ -23,8 +23,8 @@ class Heard(list[BudgetEvent]):
 @pytest.fixture(params=["memory", "file"])
 def budget(request, tmp_path):
     """An account of three agents, of which the first has spent 100 and finished."""
-    store = None if request.param == "memory" else tmp_path / "budgets.db"
-    budget = TokenBudget(1_000, store=store)
+    path = None if request.param == "memory" else tmp_path / "budgets.db"
+    budget = TokenBudget(1_000, path=path)
     budget.allocate(CLAIMS)
     budget.settle(budget.reserve("news", 100, 0), Usage(100, 0))
     budget.finish("news")

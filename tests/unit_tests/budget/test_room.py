@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.budget.account import Hold
+from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.core.usage import Usage
 

@@ -14,7 +14,7 @@ import pytest
 
 from langchain_tokenopt.budget import BudgetPlan, BudgetRun, TokenBudget
 from langchain_tokenopt.budget import run as run_module
-from langchain_tokenopt.budget.account import Hold
+from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.usage import Usage
 from tests.support.fakes import FakeAnswer, fake_chat

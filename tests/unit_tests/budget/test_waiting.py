@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from langchain_tokenopt.budget import BudgetAlert, BudgetPlan, BudgetStoreError
-from langchain_tokenopt.budget import store as stores
-from langchain_tokenopt.budget.budget_call import DEGRADED
+from langchain_tokenopt.budget import BudgetAlert, BudgetPlan, BudgetStoreError, sqlite_accounts
+from langchain_tokenopt.budget.stage import DEGRADED
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.compress import PromptCompressor
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.graph import budgeted
+from langchain_tokenopt.storage.sqlite import SqliteFile
 from tests.support.fakes import FakeAnswer, fake_chat
 
 LONG = "The bridge was painted red in 1931. " * 300 + "\n\nQuestion: Which colour is it?"
@@ -123,8 +123,8 @@ async def test_alerts_come_back_to_the_loop_that_waits() -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up on a locked file at once."""
-    monkeypatch.setattr(stores, "_BUSY_SECONDS", 0.05)
-    monkeypatch.setattr(stores, "_AWAY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_accounts, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_accounts, "_UNREACHABLE_SECONDS", 0.01)
 
 
 class _Lock:
@@ -179,32 +179,34 @@ def test_a_store_that_fails_does_not_end_a_run_that_raises(tmp_path: Path) -> No
 async def test_a_store_that_fails_lets_calls_through_by_option(
     tmp_path: Path, is_staged: bool
 ) -> None:
-    """Said aloud, and charged as surplus as soon as the store is back."""
+    """Said aloud; what ends before the store is back is not counted."""
     path, plan = tmp_path / "budgets.db", BudgetPlan(total_tokens=5_000)
     fake = fake_chat("_agenerate", answers=[FakeAnswer("Yes.", Usage(10, 2))] * 2)
     model = optimize(fake, plan) if is_staged else fake
     with plan.run(path=path, on_store_error="open") as run:
-        with _Lock(path), pytest.warns(TokenOptWarning, match="lets calls through|waits for its"):
+        with _Lock(path), pytest.warns(TokenOptWarning, match="lets calls through|not counted"):
             answer = await model.ainvoke("Is it?")
         await model.ainvoke("Is it?")
     account = run.report().account
 
     assert "Yes." == answer.content
-    assert (24, 12) == (account.spent_tokens, account.surplus_tokens)
+    assert (12, 0) == (account.spent_tokens, account.surplus_tokens)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_run_can_begin_without_its_store_by_option(tmp_path: Path) -> None:
-    """Shares are given when the store is there."""
+    """It goes on without shares; who begins when the store is there gives them."""
     folder = tmp_path / "later"
     plan = BudgetPlan(total_tokens=5_000, agents={"judge": {"tokens": 2_000}})
-    with pytest.warns(TokenOptWarning, match="lets calls through|waits for its"):
+    with pytest.warns(TokenOptWarning, match="lets calls through"):
         run = plan.run(path=folder / "budgets.db", on_store_error="open")
     with pytest.raises(BudgetStoreError, match="Check that the folder exists"):
         plan.run(path=folder / "budgets.db")
     folder.mkdir()
 
-    assert 2_000 == run.report().agents["judge"].account.allocated_tokens
+    assert {} == run.report().agents
+    again = plan.run(path=folder / "budgets.db")
+    assert 2_000 == again.report().agents["judge"].account.allocated_tokens
 
 
 @pytest.mark.usefixtures("impatient")
@@ -217,6 +219,8 @@ def test_a_budgeted_node_survives_its_store_by_option(tmp_path: Path) -> None:
         with _Lock(path), pytest.warns(TokenOptWarning, match="store"):
             told = node({})
             run.finish("writer")
+        assert not run.report().agents["writer"].account.finished
+        run.finish("writer")
         assert run.report().agents["writer"].account.finished
 
     assert "Yes." == told["text"]
@@ -226,15 +230,15 @@ def test_a_budgeted_node_survives_its_store_by_option(tmp_path: Path) -> None:
 def test_a_locked_store_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call asks its account several times; only the first waits for long."""
     waits: list[float] = []
-    retried = stores._retried
+    transaction = SqliteFile.transaction
 
-    def noted(attempt: Any, patience: float) -> None:
-        waits.append(patience)
-        retried(attempt, patience)
+    def noted(file: SqliteFile, wait_seconds: float) -> Any:
+        waits.append(wait_seconds)
+        return transaction(file, wait_seconds)
 
     path, plan = tmp_path / "budgets.db", BudgetPlan(total_tokens=5_000)
     with plan.run(path=path, on_store_error="open"):
-        monkeypatch.setattr(stores, "_retried", noted)
+        monkeypatch.setattr(SqliteFile, "transaction", noted)
         with _Lock(path), pytest.warns(TokenOptWarning, match="store"):
             optimize(fake_chat(), plan).invoke("Is it?")
         during, waits = waits[:], waits

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from langchain_tokenopt.budget import BudgetPlan, TokenBudget
-from langchain_tokenopt.budget.account import Hold
+from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.cli.app import _OneLineErrors
 from langchain_tokenopt.cli.budget import budget
@@ -67,7 +67,7 @@ def test_json_has_the_same_figures(store: str) -> None:
 def test_what_nobody_was_told_of_is_said(tmp_path: Path) -> None:
     """A stream that was cut off may have cost more than is charged for it."""
     path = str(tmp_path / "budgets.db")
-    account = TokenBudget(1_000, store=path, name="desk", run="monday")
+    account = TokenBudget(1_000, path=path, name="desk", run="monday")
     hold = account.reserve("reader", 100, 400)
     assert isinstance(hold, Hold)
     account.settle(hold, Usage(100, 40), outcome="cancelled")

@@ -1,0 +1,100 @@
+"""One change at a time, also when the garbage collector interrupts one."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from langchain_tokenopt.budget.records import BudgetStoreError
+from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.storage import forks
+
+__all__ = ["AccountLock"]
+
+
+class AccountLock:
+    """Lets one change at a time at an account: ``with lock:``.
+
+    Python may collect an abandoned stream anywhere, also in the middle of a change; the stream then
+    settles its reservation on the same thread. To wait would be to wait for oneself, and to go on
+    would work on half-changed numbers. So what must not be lost is deferred, and made by
+    :meth:`run_deferred` when the change is over; everything else is refused.
+
+    Args:
+        label: What is locked, for messages.
+        shared: Whether a forked child may go on: a copy in its memory would spend the same again.
+    """
+
+    def __init__(self, label: str, *, shared: bool) -> None:
+        self._label = label
+        self._shared = shared
+        self._lock = threading.RLock()
+        self._changing = False
+        self._deferred: deque[Callable[[], object]] = deque()
+        self._copied = False
+        forks.register(self)
+
+    def __enter__(self) -> None:
+        """Wait until nobody else changes the account.
+
+        Raises:
+            BudgetStoreError: This very thread is in the middle of a change.
+            TokenOptError: The account is in the memory of the process that this one was forked of.
+        """
+        if self._copied:
+            raise TokenOptError(
+                f"{self._label} is kept in the memory of the process that this one was forked of; "
+                f"a copy would spend the same tokens again. Give TokenBudget(path=...) a file that "
+                f"both share."
+            )
+        # A lock that its owner may take twice: there is no moment between taking it and noting
+        # that, in which a finalizer would wait for ever.
+        self._lock.acquire()
+        if self._changing:
+            self._lock.release()
+            raise BudgetStoreError(f"{self._label} is being changed by this very thread.")
+        self._changing = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._changing = False
+        self._lock.release()
+
+    def defer(self, act: Callable[[], object]) -> bool:
+        """Keep *act* for later if this thread is in the middle of a change; whether it was."""
+        with self._lock:
+            if self._changing:
+                self._deferred.append(act)
+            return self._changing
+
+    def run_deferred(self) -> None:
+        """Do what was deferred, unless a change is under way: who makes it does it afterwards."""
+        while self._deferred and not self._changing:
+            try:
+                act = self._deferred.popleft()
+            except IndexError:  # another thread was faster
+                return
+            act()
+
+    # Forks
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Return the lock that is held during a change."""
+        return self._lock
+
+    def before_fork(self) -> None:
+        """Do nothing: the lock is held, so no change is under way."""
+
+    def after_fork_in_child(self) -> None:
+        """Go on as another process, if the account is one that processes share."""
+        self._lock = threading.RLock()
+        self._changing = False
+        self._deferred.clear()
+        self._copied = not self._shared

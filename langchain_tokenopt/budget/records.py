@@ -1,0 +1,207 @@
+"""What an account consists of, and what a store must do to keep it.
+
+An account has totals, an agent account for everybody who spends from it, and a lease for every
+reservation whose end is not known yet. A store hands them out in transactions: who is in one is
+alone with the account, and what it changes is kept whole or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Protocol, Self
+
+from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.errors import TokenOptError
+
+__all__ = [
+    "AccountTotals",
+    "AccountTransaction",
+    "AgentAccount",
+    "BudgetStoreError",
+    "Lease",
+]
+
+
+_NANO: Final = 1_000_000_000
+
+
+class BudgetStoreError(TokenOptError):
+    """The store of a budget cannot be read or written; the message says what to do."""
+
+
+@dataclass(slots=True)
+class AccountTotals:
+    """The sums of an account. Tokens, unless the name says otherwise."""
+
+    total_tokens: int
+    total_nano_usd: int | None = None
+    spent: int = 0
+    held: int = 0
+    claimed: int = 0
+    """Sum of the claims of all agents."""
+    surplus: int = 0
+    """Part of ``spent`` that no reservation covered."""
+    possible: int = 0
+    """What calls that were cut off may have been billed beyond their charge."""
+    saved: int = 0
+    """What cached answers would have used."""
+    spent_nano: int = 0
+    held_nano: int = 0
+    unpriced: int = 0
+    """Calls without a known price."""
+    alerted: float = 0.0
+    """Highest threshold that was crossed, as a fraction of the total."""
+    stopped: bool = False
+    """Whether every further reservation is refused."""
+    ticks: float = 0.0
+    """Seconds that have passed, as the account counts them."""
+    clock_at: float | None = None
+    """What the clock said when it was last asked."""
+    earliest: float | None = None
+    """When, in ticks, the first lease ends."""
+
+    @classmethod
+    def of(cls, total_tokens: int, total_usd: Decimal | float | str | None) -> Self:
+        """Return the totals of a new account.
+
+        Raises:
+            ValueError: A total is not above 0.
+
+        Example:
+            >>> AccountTotals.of(1_000, "0.5").described()
+            '1,000 tokens and 0.5 USD'
+        """
+        check_whole("total_tokens", total_tokens)
+        if total_usd is None:
+            return cls(total_tokens)
+        try:
+            nano = int(Decimal(str(total_usd)) * _NANO)
+        except (ArithmeticError, ValueError):  # no number, not a number, infinite
+            nano = 0
+        if nano <= 0:
+            raise ValueError(
+                f"total_usd must be a number above 0; got {total_usd}. Leave it out for no limit."
+            )
+        return cls(total_tokens, nano)
+
+    def described(self) -> str:
+        """Say what may be spent."""
+        tokens = f"{self.total_tokens:,} tokens"
+        if self.total_nano_usd is None:
+            return tokens
+        return f"{tokens} and {Decimal(self.total_nano_usd) / _NANO} USD"
+
+    @property
+    def left(self) -> int:
+        """Tokens neither spent nor held."""
+        return self.total_tokens - self.spent - self.held
+
+    @property
+    def left_nano(self) -> int | None:
+        """Money neither spent nor held; ``None`` when the budget is not in money."""
+        if self.total_nano_usd is None:
+            return None
+        return self.total_nano_usd - self.spent_nano - self.held_nano
+
+    @property
+    def used_ratio(self) -> float:
+        """Spent and held of the total, in tokens or in money, whichever is more."""
+        ratio = (self.spent + self.held) / self.total_tokens
+        if self.total_nano_usd is None:
+            return ratio
+        return max(ratio, (self.spent_nano + self.held_nano) / self.total_nano_usd)
+
+
+@dataclass(slots=True)
+class AgentAccount:
+    """One agent's part of an account. Tokens, unless the name says otherwise."""
+
+    agent: str
+    weight: float | None = None
+    """What it weighs when shares are divided anew; ``None``: it is not in the plan."""
+    floor: int = 0
+    cap: int | None = None
+    allocated: int = 0
+    """Everything it was ever given as its share."""
+    returned: int = 0
+    """What it gave back when it had finished."""
+    finished: bool = False
+    spent: int = 0
+    held: int = 0
+    surplus: int = 0
+    possible: int = 0
+    saved: int = 0
+    spent_nano: int = 0
+    held_nano: int = 0
+    calls: int = 0
+    """Calls that were charged."""
+    denied: int = 0
+    """Reservations that were refused."""
+    estimated: int = 0
+    """Charged calls of which the provider did not say what they used."""
+
+    @property
+    def used(self) -> int:
+        """Spent and held."""
+        return self.spent + self.held
+
+    @property
+    def claim(self) -> int:
+        """What nobody else may take."""
+        used = self.spent + self.held
+        return used if self.finished or used > self.allocated else self.allocated
+
+
+@dataclass(slots=True)
+class Lease:
+    """A reservation as an account keeps it."""
+
+    id: str
+    agent: str
+    tokens: int
+    nano_usd: int
+    expires: float
+    """When it ends, in ticks; once it has ended: when it is forgotten."""
+    run_id: str | None = None
+    charged: int | None = None
+    """``None`` while it is held. Afterwards what was charged without knowing what the call used:
+    everything when it has expired, nothing when it was released."""
+    charged_nano: int = 0
+
+
+class AccountTransaction(Protocol):
+    """An account in the hands of one who is alone with it."""
+
+    @property
+    def totals(self) -> AccountTotals:
+        """The sums; changes are kept."""
+        ...
+
+    def agent(self, name: str) -> AgentAccount:
+        """Return the account of an agent, a blank one where there is none; changes are kept."""
+        ...
+
+    def agents(self) -> list[AgentAccount]:
+        """Return every agent's account, by name; changes are kept."""
+        ...
+
+    def lease(self, lease_id: str) -> Lease | None:
+        """Return a lease that has not been deleted."""
+        ...
+
+    def lease_of_run(self, run_id: str) -> Lease | None:
+        """Return the lease that is held for a run."""
+        ...
+
+    def leases(self) -> list[Lease]:
+        """Return every lease that has not been deleted."""
+        ...
+
+    def save(self, lease: Lease) -> None:
+        """Write a new lease, or one that was changed."""
+        ...
+
+    def delete(self, lease: Lease) -> None:
+        """Forget a lease."""
+        ...

@@ -1,0 +1,297 @@
+"""Accounts in an SQLite file that several processes share, and that outlives them.
+
+What has been committed survives a killed process. After a power cut the last moments before it may
+be missing, the rest is whole.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final
+
+from langchain_tokenopt.budget.records import (
+    AccountTotals,
+    AccountTransaction,
+    AgentAccount,
+    BudgetStoreError,
+    Lease,
+)
+from langchain_tokenopt.storage.sqlite import (
+    FileReplacedError,
+    Settings,
+    SqliteFile,
+    connect_to_read,
+)
+
+__all__ = ["SqliteAccountStore", "file_of", "open_accounts"]
+
+SCHEMA_VERSION: Final = 3
+_APPLICATION_ID: Final = 0x746F6B62  # "tokb"
+_BUSY_SECONDS: Final = 10.0
+"""How long to wait for a locked file before it counts as unreachable."""
+_UNREACHABLE_SECONDS: Final = 0.2
+"""How long to wait while it does: a call asks more than once, and must not wait each time."""
+_SETTINGS: Final = Settings(page_bytes=1024, checkpoint_pages=8_000)
+"""Rows are short, and a change rewrites whole pages: small ones are a quarter of the writing. 8 MB
+of changes come together before they are moved into the file; SQLite's default would be one change
+in a hundred that waits for the disk."""
+
+_TOTALS = [field.name for field in fields(AccountTotals)]
+_AGENT = [field.name for field in fields(AgentAccount)]
+_LEASE = [field.name for field in fields(Lease)]
+_values_of_totals: Callable[[AccountTotals], tuple[Any, ...]] = attrgetter(*_TOTALS)
+_values_of_agent: Callable[[AgentAccount], tuple[Any, ...]] = attrgetter(*_AGENT)
+_values_of_lease: Callable[[Lease], tuple[Any, ...]] = attrgetter(*_LEASE)
+
+
+def _columns(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _assignments(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}" = ?' for name in names)
+
+
+def _insert(table: str, names: list[str], *, verb: str = "INSERT") -> str:
+    return f"{verb} INTO {table} ({_columns(names)}) VALUES (?{', ?' * (len(names) - 1)})"
+
+
+_TABLES: Final = (
+    f"CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL, run TEXT NOT NULL, "
+    f"{_columns(_TOTALS)}, UNIQUE (name, run))",
+    f"CREATE TABLE agent (account INTEGER NOT NULL, {_columns(_AGENT)}, "
+    f"PRIMARY KEY (account, agent)) WITHOUT ROWID",
+    f"CREATE TABLE lease (account INTEGER NOT NULL, {_columns(_LEASE)}, "
+    f"PRIMARY KEY (account, id)) WITHOUT ROWID",
+    "CREATE INDEX lease_run ON lease (account, run_id) WHERE run_id IS NOT NULL",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_READ = f"SELECT id, {_columns(_TOTALS)} FROM account WHERE name = ? AND run = ?"
+_READ_ALL = f"SELECT id, name, run, {_columns(_TOTALS)} FROM account ORDER BY name, run"
+_ADD = _insert("account", ["name", "run", *_TOTALS])
+_WRITE = f"UPDATE account SET {_assignments(_TOTALS)} WHERE id = ?"
+_READ_AGENT = f"SELECT {_columns(_AGENT)} FROM agent WHERE account = ? AND agent = ?"
+_READ_AGENTS = f"SELECT {_columns(_AGENT)} FROM agent WHERE account = ? ORDER BY agent"
+_ADD_AGENT = _insert("agent", ["account", *_AGENT])
+_WRITE_AGENT = f"UPDATE agent SET {_assignments(_AGENT)} WHERE account = ? AND agent = ?"
+_READ_LEASES = f"SELECT {_columns(_LEASE)} FROM lease WHERE account = ?"
+_READ_LEASE = f"{_READ_LEASES} AND id = ?"
+_READ_LEASE_OF_RUN = f"{_READ_LEASES} AND run_id = ? AND charged IS NULL"
+_SAVE_LEASE = _insert("lease", ["account", *_LEASE], verb="INSERT OR REPLACE")
+_DELETE_LEASE = "DELETE FROM lease WHERE account = ? AND id = ?"
+
+
+class SqliteAccountStore:
+    """One account in a file.
+
+    Args:
+        path: The file, or ``sqlite:///file``. It is opened by the first transaction.
+        name: Name of the budget.
+        run: Which run of it.
+        totals: What a new account begins with.
+
+    Raises:
+        ValueError: *path* is a URL of something that is not SQLite.
+    """
+
+    shared = True
+
+    def __init__(self, path: str | Path, name: str, run: str, totals: AccountTotals) -> None:
+        self._key = name, run
+        self._totals = totals
+        self._file = SqliteFile(file_of(path), self._prepare, _SETTINGS)
+        self._known = False
+        """Whether the account has been there: then it is not made anew."""
+        self._unreachable = False
+        """Whether the file could not be used the last time."""
+
+    def __str__(self) -> str:
+        return str(self._file.path)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        prepare(connection, self._file.path)
+
+    @contextmanager
+    def transaction(self) -> Iterator[AccountTransaction]:
+        """Open the account; all that is changed is written at the end, or nothing.
+
+        Raises:
+            BudgetStoreError: The file cannot be used, or somebody has removed the account.
+        """
+        wait_seconds = _UNREACHABLE_SECONDS if self._unreachable else _BUSY_SECONDS
+        try:
+            with self._file.transaction(wait_seconds) as connection:
+                transaction = _Transaction(connection, self._row(connection))
+                yield transaction
+                transaction.write()
+        except FileReplacedError as error:
+            raise BudgetStoreError(f"{error} Put it back, or open a new TokenBudget.") from error
+        except (sqlite3.Error, OSError) as error:
+            self._unreachable = True
+            raise BudgetStoreError(
+                f"the store {self} of the budget {self._key[0]!r} cannot be used: {error}. "
+                f"Check that the folder exists and can be written, or use another file."
+            ) from error
+        self._unreachable = False
+        self._known = True
+
+    def _row(self, connection: sqlite3.Connection) -> tuple[Any, ...]:
+        """Return the account's id and totals; a new one where there has never been one."""
+        row: tuple[Any, ...] | None = connection.execute(_READ, self._key).fetchone()
+        if row is None and self._known:
+            raise BudgetStoreError(
+                f"{self} no longer has the budget {self._key[0]!r} (run {self._key[1]!r}): "
+                f"somebody has removed it. Open a new TokenBudget to begin again."
+            )
+        if row is None:
+            values = _values_of_totals(self._totals)
+            added = connection.execute(_ADD, (*self._key, *values))
+            row = (added.lastrowid, *values)
+        return row
+
+    def close(self) -> None:
+        """Let go of the file; the next transaction opens it again."""
+        self._file.close()
+
+
+class _Transaction:
+    """An account that is open; what was asked for is written by :meth:`write`."""
+
+    def __init__(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+        self._connection = connection
+        self._account, *values = row
+        self._totals_read = tuple(values)
+        self.totals = AccountTotals(*values)
+        self._agents: dict[str, AgentAccount] = {}
+        self._agents_read: dict[str, tuple[Any, ...] | None] = {}
+
+    def agent(self, name: str) -> AgentAccount:
+        """Return the account of an agent."""
+        account = self._agents.get(name)
+        if account is None:
+            row = self._connection.execute(_READ_AGENT, (self._account, name)).fetchone()
+            account = self._agents[name] = AgentAccount(name) if row is None else AgentAccount(*row)
+            self._agents_read[name] = row
+        return account
+
+    def agents(self) -> list[AgentAccount]:
+        """Return every agent's account, by name."""
+        for row in self._connection.execute(_READ_AGENTS, (self._account,)).fetchall():
+            account = AgentAccount(*row)
+            if account.agent not in self._agents:
+                self._agents[account.agent] = account
+                self._agents_read[account.agent] = row
+        return [self._agents[name] for name in sorted(self._agents)]
+
+    def lease(self, lease_id: str) -> Lease | None:
+        """Return a lease that has not been deleted."""
+        return self._lease(_READ_LEASE, lease_id)
+
+    def lease_of_run(self, run_id: str) -> Lease | None:
+        """Return the lease that is held for a run."""
+        return self._lease(_READ_LEASE_OF_RUN, run_id)
+
+    def _lease(self, query: str, key: str) -> Lease | None:
+        row = self._connection.execute(query, (self._account, key)).fetchone()
+        return None if row is None else Lease(*row)
+
+    def leases(self) -> list[Lease]:
+        """Return every lease that has not been deleted."""
+        rows = self._connection.execute(_READ_LEASES, (self._account,)).fetchall()
+        return [Lease(*row) for row in rows]
+
+    def save(self, lease: Lease) -> None:
+        """Write a lease."""
+        self._connection.execute(_SAVE_LEASE, (self._account, *_values_of_lease(lease)))
+
+    def delete(self, lease: Lease) -> None:
+        """Forget a lease."""
+        self._connection.execute(_DELETE_LEASE, (self._account, lease.id))
+
+    def write(self) -> None:
+        """Write the totals and the agents that were changed."""
+        values = _values_of_totals(self.totals)
+        if values != self._totals_read:
+            self._connection.execute(_WRITE, (*values, self._account))
+        for name, account in self._agents.items():
+            values, before = _values_of_agent(account), self._agents_read[name]
+            if before is None:
+                self._connection.execute(_ADD_AGENT, (self._account, *values))
+            elif values != before:
+                self._connection.execute(_WRITE_AGENT, (*values, self._account, name))
+
+
+def prepare(connection: sqlite3.Connection, path: object) -> None:
+    """Make the tables of an empty file.
+
+    Raises:
+        BudgetStoreError: The file is something else, or of another version.
+    """
+    if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
+        for statement in _TABLES:
+            connection.execute(statement)
+    else:
+        _refuse_other_files(connection, path)
+
+
+def _refuse_other_files(connection: sqlite3.Connection, path: object) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise BudgetStoreError(
+            f"{path} is a database of something else. Give the budget a file of its own."
+        )
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA_VERSION:
+        raise BudgetStoreError(
+            f"{path} has version {version} of the store, this package reads version "
+            f"{SCHEMA_VERSION}. Install the package that wrote it, or use a new file."
+        )
+
+
+def file_of(path: str | Path) -> Path:
+    """Return the file that a path or URL names.
+
+    Raises:
+        ValueError: It is a URL of something else.
+
+    Example:
+        >>> file_of("sqlite:///budgets.db").name
+        'budgets.db'
+    """
+    if isinstance(path, Path):
+        return path
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return Path(path)
+    if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
+        raise ValueError(
+            f"the path of a budget's store is a file or sqlite:///file, got {path!r}. Only a "
+            f"ledger can be kept in a database behind a server."
+        )
+    return Path(rest[1:])
+
+
+def open_accounts(path: str | Path) -> Iterator[tuple[str, str, AccountTransaction]]:
+    """Yield name, run and contents of every account in a file, to look at; nothing is changed.
+
+    Raises:
+        BudgetStoreError: There is no such file, or it cannot be read.
+    """
+    file = file_of(path)
+    if not file.is_file():
+        raise BudgetStoreError(
+            f"there are no budgets at {file}. Make one with TokenBudget(..., path={str(file)!r})."
+        )
+    try:
+        with closing(connect_to_read(file, wait_seconds=_BUSY_SECONDS)) as connection:
+            _refuse_other_files(connection, file)
+            for row in connection.execute(_READ_ALL).fetchall():
+                account, name, run, *totals = row
+                yield name, run, _Transaction(connection, (account, *totals))
+    except sqlite3.Error as error:
+        raise BudgetStoreError(f"{file} cannot be read as a store of budgets: {error}.") from error
