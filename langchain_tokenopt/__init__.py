@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BudgetPlan,
         BudgetRun,
         BudgetRunReport,
+        BudgetStoreError,
         NoBudgetRunError,
         TokenBudget,
     )
@@ -80,6 +81,7 @@ _MODULE_OF = {
     "BudgetRun": "budget",
     "BudgetRunReport": "budget",
     "BudgetState": "graph",
+    "BudgetStoreError": "budget",
     "CallRecord": "core.records",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
@@ -139,6 +141,7 @@ __all__ = [
     "BudgetRun",
     "BudgetRunReport",
     "BudgetState",
+    "BudgetStoreError",
     "CallRecord",
     "CompressionResult",
     "DocumentCompressor",

@@ -83,7 +83,7 @@ def test_alerts_are_told() -> None:
         for _ in range(4):
             optimize(fake, plan, observe=True).invoke("Hi")
 
-    assert ["50 %", "75 %", "100 %"] == [detail[: detail.index("%") + 1] for detail in alerts]
+    assert ["50%", "75%", "100%"] == [detail[: detail.index("%") + 1] for detail in alerts]
 
 
 def test_outside_of_a_run_watching_breaks_no_call() -> None:

@@ -594,8 +594,8 @@ def test_a_resumed_thread_tells_its_alerts_to_the_new_listener() -> None:
         with plan.run(thread_id="t", alert=BudgetAlert(heard.append)):
             model.invoke("Hello")
 
-    assert (["50 %"], ["90 %"]) == tuple(
-        [event.detail[:4] for event in heard] for heard in (first, second)
+    assert (["50%"], ["90%"]) == tuple(
+        [event.detail[:3] for event in heard] for heard in (first, second)
     )
 
 
