@@ -253,7 +253,7 @@ class BudgetRun:
                 detail=step if hold is None else f"{step}; {hold.tokens:,} tokens held",
                 run=self.account.run,
                 run_id=run_id,
-                thread=self.thread_id,
+                thread_id=self.thread_id,
                 at=datetime.now(UTC),
             )
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,42 +30,15 @@ from langchain_tokenopt.cli.tables import (
     totals_as_json,
     write_json,
 )
+from langchain_tokenopt.core.dimensions import PERIODS, Grouping
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
     from langchain_tokenopt.core.records import UsageTotals
     from langchain_tokenopt.ledger import Effect
 
-__all__ = ["By", "effectiveness", "report", "runs", "stats", "top"]
+__all__ = ["effectiveness", "report", "runs", "stats", "top"]
 
-
-class By(StrEnum):
-    """What a row of ``top`` stands for.
-
-    Spelled out, because importing the ledger for it would cost 0.2 seconds at every start of any
-    command; a test compares it with the ledger's own list.
-    """
-
-    agent = "agent"
-    node = "node"
-    tool = "tool"
-    purpose = "purpose"
-    model = "model"
-    provider = "provider"
-    response_model = "response_model"
-    service_tier = "service_tier"
-    rates_version = "rates_version"
-    stages = "stages"
-    organization = "organization"
-    user = "user"
-    thread = "thread"
-    run = "run"
-    hour = "hour"
-    day = "day"
-    month = "month"
-
-
-_IN_ORDER_OF_TIME = (By.hour, By.day, By.month)
 
 _STATS = {
     "calls": "calls",
@@ -134,7 +106,7 @@ def top(
             show_default=False,
         ),
     ] = None,
-    by: Annotated[By, typer.Option("--by", help="What a row stands for.")] = By.agent,
+    by: Annotated[Grouping, typer.Option("--by", help="What a row stands for.")] = "agent",
     ledger: LedgerOption = DEFAULT_LEDGER,
     since: SinceOption = None,
     until: UntilOption = None,
@@ -146,10 +118,9 @@ def top(
     """
     period = Period.of(since, until)
     with opened_ledger(ledger) as opened:
-        dimension: Any = by.value
-        groups = opened.by(dimension, since=period.since, until=period.until, tz=None)
+        groups = opened.by(by, since=period.since, until=period.until, tz=None)
         refuse_empty(opened, period, groups)
-    if by in _IN_ORDER_OF_TIME:
+    if by in PERIODS:
         limit = limit or len(groups)
         earlier, latest = list(groups.items())[:-limit], list(groups.items())[-limit:]
         groups = dict(latest + earlier)
@@ -157,9 +128,9 @@ def top(
         limit = limit or 10
         groups = _by_cost(groups)
     if as_json:
-        write_json(_rows(by.value, groups)[:limit])
+        write_json(_rows(by, groups)[:limit])
     else:
-        print_usage(by.value, groups, limit=limit)
+        print_usage(by, groups, limit=limit)
 
 
 def _by_cost(groups: Mapping[str, UsageTotals]) -> dict[str, UsageTotals]:

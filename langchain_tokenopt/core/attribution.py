@@ -19,7 +19,7 @@ class Attribution:
     tool: str | None = None
     """The tool inside which the call was made."""
     user: str | None = None
-    thread: str | None = None
+    thread_id: str | None = None
     purpose: str | None = None
     """LangChain's ``lc_source``: which middleware made the call for its own ends."""
     organization: str | None = None
@@ -57,7 +57,7 @@ def attribution_of(
         path = [part.partition(":")[0] for part in namespace.split("|")]
         node, outermost = "/".join(path), path[0]
     agent = get("tokenopt_agent") or get("lc_agent_name") or outermost or fallback_agent
-    user, thread = get("user_id", fallback_user), get("thread_id")
+    user, thread_id = get("user_id", fallback_user), get("thread_id")
     organization = fallback_organization
     for key in _ORGANIZATION_KEYS:
         organization = get(key, organization)
@@ -66,7 +66,7 @@ def attribution_of(
         node=node,
         tool=tool,
         user=None if user is None else str(user),
-        thread=None if thread is None else str(thread),
+        thread_id=None if thread_id is None else str(thread_id),
         purpose=get("lc_source"),
         organization=None if organization is None else str(organization),
     )

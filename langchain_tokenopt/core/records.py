@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 from uuid import UUID, uuid4
 
 from langchain_tokenopt.core.attribution import NOBODY, Attribution
 from langchain_tokenopt.core.usage import Usage
 
-__all__ = ["BudgetEvent", "CallRecord", "Saving", "UsageEvent", "UsageSink", "UsageTotals"]
+__all__ = [
+    "COUNTS",
+    "BudgetEvent",
+    "CallRecord",
+    "Saving",
+    "UsageEvent",
+    "UsageSink",
+    "UsageTotals",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +71,7 @@ class BudgetEvent:
     """Which step, threshold or agents; a short phrase without any content of prompts."""
     run: str | None = None
     run_id: UUID | None = None
-    thread: str | None = None
+    thread_id: str | None = None
     at: datetime | None = None
     id: UUID = field(default_factory=uuid4)
 
@@ -189,7 +197,7 @@ class UsageTotals:
             >>> UsageTotals.of([]).total_tokens
             0
         """
-        counts = dict.fromkeys(_COUNTS, 0)
+        counts = dict.fromkeys(COUNTS, 0)
         durations: list[float] = []
         first_chunks: list[float] = []
         for record in records:
@@ -207,17 +215,32 @@ class UsageTotals:
         )
 
     def __add__(self, other: UsageTotals) -> UsageTotals:
-        """Sum the counts; percentiles cannot be added and become those of *other*."""
-        return UsageTotals(
-            **{name: getattr(self, name) + getattr(other, name) for name in _COUNTS},
-            duration_p50_seconds=other.duration_p50_seconds,
-            duration_p95_seconds=other.duration_p95_seconds,
-            first_chunk_p50_seconds=other.first_chunk_p50_seconds,
-            first_chunk_p95_seconds=other.first_chunk_p95_seconds,
-        )
+        """Sum the counts.
+
+        Percentiles cannot be added: they are ``None``, unless one side has no billed calls, which
+        leaves those of the other side true.
+
+        Example:
+            >>> both = UsageTotals(calls=1, duration_p50_seconds=2.0) + UsageTotals(calls=1)
+            >>> both.calls, both.duration_p50_seconds
+            (2, None)
+        """
+        if not other.billed_calls:
+            return self.with_counts_of(other)
+        if not self.billed_calls:
+            return other.with_counts_of(self)
+        return UsageTotals(**self._added(other))
+
+    def with_counts_of(self, other: UsageTotals) -> UsageTotals:
+        """Add the counts of *other*; percentiles stay those of these calls alone."""
+        return replace(self, **self._added(other))
+
+    def _added(self, other: UsageTotals) -> dict[str, Any]:
+        return {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
 
 
-_COUNTS = tuple(f.name for f in fields(UsageTotals) if not f.name.endswith("_seconds"))
+COUNTS: Final = tuple(f.name for f in fields(UsageTotals) if not f.name.endswith("_seconds"))
+"""Names of the counts of totals, in order."""
 
 
 def _add(counts: dict[str, int], record: CallRecord) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Usage"]
+__all__ = ["TOKEN_COUNTS", "Usage"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -122,6 +122,9 @@ class Usage:
         """Sum two usages field by field."""
         return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
+
+TOKEN_COUNTS: Final = tuple(field.name for field in fields(Usage))
+"""Names of the counts of a usage, in order."""
 
 ABSURD_TOKENS = 20_000_000
 """Above this a count is flagged: twice the largest context window on sale in 2026."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from langchain_tokenopt.ledger.book import Ledger
-from langchain_tokenopt.ledger.queries import DIMENSIONS, Effect, Recosted, RunTotals
+from langchain_tokenopt.ledger.queries import Effect, Recosted, RunTotals
 from langchain_tokenopt.ledger.schema import LedgerError
 
-__all__ = ["DIMENSIONS", "Effect", "Ledger", "LedgerError", "Recosted", "RunTotals"]
+__all__ = ["Effect", "Ledger", "LedgerError", "Recosted", "RunTotals"]

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from langchain_tokenopt.core.dimensions import DIMENSIONS, GROUPINGS, Filters, Grouping
 from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent, UsageTotals
 from langchain_tokenopt.ledger import rollups
 from langchain_tokenopt.ledger.queries import (
-    DIMENSIONS,
-    Dimension,
     Effect,
-    Filters,
     Questions,
     Recosted,
     RunTotals,
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from langchain_tokenopt.pricing.rate_card import RateCard
 
 _EVENTS = (CallRecord, Saving, BudgetEvent)
-_FILTERS = frozenset(Filters.__annotations__)
 
 
 class Ledger:
@@ -228,7 +225,7 @@ class Ledger:
 
     def by(
         self,
-        dimension: Dimension,
+        dimension: Grouping,
         *,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -249,9 +246,9 @@ class Ledger:
         Raises:
             ValueError: There is no such dimension.
         """
-        if dimension not in DIMENSIONS:
+        if dimension not in GROUPINGS:
             raise ValueError(
-                f"cannot group by {dimension!r}; choose one of {', '.join(DIMENSIONS)}."
+                f"cannot group by {dimension!r}; choose one of {', '.join(GROUPINGS)}."
             )
         _refuse_unknown(filters)
         with self._questions() as ask:
@@ -404,8 +401,6 @@ class Ledger:
 
 
 def _refuse_unknown(filters: Filters) -> None:
-    unknown = sorted(filters.keys() - _FILTERS)
+    unknown = sorted(filters.keys() - set(DIMENSIONS))
     if unknown:
-        raise TypeError(
-            f"cannot filter by {unknown[0]!r}; choose from {', '.join(sorted(_FILTERS))}."
-        )
+        raise TypeError(f"cannot filter by {unknown[0]!r}; choose from {', '.join(DIMENSIONS)}.")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -25,11 +25,18 @@ from sqlalchemy import (
     select,
 )
 
-from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageTotals
+from langchain_tokenopt.core.dimensions import (
+    MANY_VALUED,
+    PERIODS,
+    STAGE_SEPARATOR,
+    UNATTRIBUTED,
+    Filters,
+    Grouping,
+)
+from langchain_tokenopt.core.records import COUNTS, BudgetEvent, CallRecord, Saving, UsageTotals
 from langchain_tokenopt.ledger import rollups, rows
 from langchain_tokenopt.ledger.rows import HOUR_US, OWN_RUN
 from langchain_tokenopt.ledger.schema import (
-    CALL_COUNTS,
     ORIGIN_FIELDS,
     SAVING_COUNTS,
     budget_events,
@@ -44,58 +51,9 @@ from langchain_tokenopt.ledger.schema import (
 if TYPE_CHECKING:
     from langchain_tokenopt.pricing.rate_card import RateCard
 
-UNATTRIBUTED = "(none)"
-"""Key of the calls that have no value in a dimension, such as calls outside any tool."""
-
-PERSONAL = ("user", "thread", "run")
-"""Dimensions with very many values: they are summed from the rows."""
-
-PERIODS = ("hour", "day", "month")
-
-DIMENSIONS = (*ORIGIN_FIELDS, *PERSONAL, *PERIODS)
-
-Dimension = Literal[
-    "agent",
-    "node",
-    "tool",
-    "purpose",
-    "model",
-    "provider",
-    "response_model",
-    "service_tier",
-    "rates_version",
-    "stages",
-    "organization",
-    "user",
-    "thread",
-    "run",
-    "hour",
-    "day",
-    "month",
-]
-
 _PAGE = 500
 _PAGED = {"yield_per": _PAGE}
 _FOREVER = 2**62
-
-
-class Filters(TypedDict, total=False):
-    """Which calls a question is about; ``"(none)"`` asks for those without a value."""
-
-    agent: str
-    node: str
-    tool: str
-    purpose: str
-    model: str
-    provider: str
-    response_model: str
-    service_tier: str
-    rates_version: str
-    stages: str
-    organization: str
-    user: str
-    thread: str
-    run: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +169,12 @@ class Questions:
         return None if first is None else (rows.moment_of(first), rows.moment_of(last))
 
     def by(
-        self, dimension: Dimension, window: Window, filters: Filters, zone: tzinfo | None
+        self, dimension: Grouping, window: Window, filters: Filters, zone: tzinfo | None
     ) -> dict[str, UsageTotals]:
         """Sum per value of a dimension."""
         if dimension in PERIODS:
             return self._by_period(dimension, window, filters, zone)
-        if dimension in PERSONAL:
+        if dimension in MANY_VALUED:
             sums = self._sums(dimension, window, filters)
             name_of = self._personal_names(sums)
         else:
@@ -306,7 +264,7 @@ class Questions:
         )
         sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
         for origin, *counts in self._connection.execute(query):
-            stage = self._origin[origin]["stages"].rpartition(" + ")[2]
+            stage = self._origin[origin]["stages"].rpartition(STAGE_SEPARATOR)[2]
             _add(sums[stage or "response cache"], counts)
         return [
             Effect(
@@ -335,7 +293,7 @@ class Questions:
 
     def _records(self, page: Sequence[RowMapping]) -> Iterator[CallRecord]:
         saved = self._savings_of(page)
-        numbers = {row[column] for row in page for column in PERSONAL if row[column]}
+        numbers = {row[column] for row in page for column in MANY_VALUED if row[column]}
         name = self._names(numbers)
         for row in page:
             record = rows.call_record(row, self._origin[row["origin"]], name)
@@ -437,7 +395,7 @@ class Questions:
         """Return counts by group: a personal dimension, "origin", "hour" or "all"."""
         sums = _no_sums()
         hours, edges = window.split()
-        if group in PERSONAL or _needs_rows(filters):
+        if group in MANY_VALUED or _needs_rows(filters):
             edges = [(window.start, window.end)]
         else:
             self._add_hours(sums, group, hours, filters)
@@ -510,9 +468,9 @@ class Questions:
         if end < _FOREVER:
             found.append(table.c.started_at < end)
         found += self._origin_conditions(table, filters)
-        for name in PERSONAL:
+        for name in MANY_VALUED:
             if name in filters:
-                found.append(self._personal_condition(table, name, filters[name]))  # type: ignore[literal-required]
+                found.append(self._personal_condition(table, name, filters[name]))
         return found
 
     def _hour_conditions(
@@ -573,7 +531,7 @@ class Questions:
 
 
 def _needs_rows(filters: Filters) -> bool:
-    return any(name in filters for name in PERSONAL)
+    return not filters.keys().isdisjoint(MANY_VALUED)
 
 
 # What sums are keyed by, and how they are added
@@ -606,7 +564,7 @@ def _among_runs(table: Table, keys: Iterable[_Key]) -> ColumnElement[bool]:
 
 
 def _no_sums() -> _Sums:
-    return defaultdict(lambda: [0] * len(CALL_COUNTS))
+    return defaultdict(lambda: [0] * len(COUNTS))
 
 
 def _add(sums: list[int], counts: Iterable[Any]) -> None:
@@ -619,7 +577,7 @@ def _as_call_counts(table: Table, counts: Sequence[Any]) -> list[int]:
     if table is calls or table is call_hours:
         return list(counts)
     saved = dict(zip(SAVING_COUNTS, counts, strict=True))
-    as_counts = dict.fromkeys(CALL_COUNTS, 0)
+    as_counts = dict.fromkeys(COUNTS, 0)
     if saved["tokens_before"] is not None:
         as_counts["saved_tokens"] = (
             saved["tokens_before"] - saved["tokens_after"] - saved["spent_tokens"]
@@ -629,7 +587,7 @@ def _as_call_counts(table: Table, counts: Sequence[Any]) -> list[int]:
 
 
 def _totals(counts: Iterable[int]) -> UsageTotals:
-    return UsageTotals(**dict(zip(CALL_COUNTS, counts, strict=True)))
+    return UsageTotals(**dict(zip(COUNTS, counts, strict=True)))
 
 
 def _largest_first(item: tuple[str, UsageTotals]) -> tuple[int, int, str]:

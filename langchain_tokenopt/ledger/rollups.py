@@ -23,9 +23,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from langchain_tokenopt.core.records import COUNTS
+from langchain_tokenopt.core.usage import TOKEN_COUNTS
 from langchain_tokenopt.ledger.rows import HOUR_US, STATUSES
 from langchain_tokenopt.ledger.schema import (
-    CALL_COUNTS,
     SAVING_COUNTS,
     call_hours,
     calls,
@@ -53,42 +54,43 @@ def call_sums() -> list[ColumnElement[Any]]:
     def spent(number: Any) -> ColumnElement[Any]:
         return _sum(case((billed, number), else_=0))
 
-    sums: dict[str, ColumnElement[Any]] = {
-        "calls": func.count(),
-        "cached_calls": _sum(c.cached),
-        "estimated_calls": spent(c.estimated),
-        "failed_calls": spent(case((c.status == STATUSES.index("failed"), 1), else_=0)),
-        "unpriced_calls": spent(case((c.cost_nano_usd.is_(None), 1), else_=0)),
-        "input_tokens": spent(c.input_tokens),
-        "output_tokens": spent(c.output_tokens),
-        "cache_read_tokens": spent(c.cache_read_tokens),
-        "cache_write_tokens": spent(c.cache_write_tokens),
-        "reasoning_tokens": spent(c.reasoning_tokens),
-        "cost_nano_usd": spent(func.coalesce(c.cost_nano_usd, 0)),
-        "saved_tokens": _sum(case((billed, 0), else_=c.input_tokens + c.output_tokens)),
-        "saved_nano_usd": _sum(func.coalesce(c.saved_nano_usd, 0)),
-    }
-    return [sums[name].label(name) for name in CALL_COUNTS]
+    tokens = {name: spent(c[name]) for name in COUNTS if name in TOKEN_COUNTS}
+    return _in_order(
+        COUNTS,
+        calls=func.count(),
+        cached_calls=_sum(c.cached),
+        estimated_calls=spent(c.estimated),
+        failed_calls=spent(case((c.status == STATUSES.index("failed"), 1), else_=0)),
+        unpriced_calls=spent(case((c.cost_nano_usd.is_(None), 1), else_=0)),
+        cost_nano_usd=spent(func.coalesce(c.cost_nano_usd, 0)),
+        saved_tokens=_sum(case((billed, 0), else_=c.input_tokens + c.output_tokens)),
+        saved_nano_usd=_sum(func.coalesce(c.saved_nano_usd, 0)),
+        **tokens,
+    )
 
 
 def saving_sums() -> list[ColumnElement[Any]]:
     """Return the sums over rows of ``savings``."""
     s = savings.c
-    sums: dict[str, ColumnElement[Any]] = {
-        "savings": func.count(),
-        "inexact": _sum(1 - s.exact),
-        "unpriced": _sum(case((s.saved_nano_usd.is_(None), 1), else_=0)),
-        "tokens_before": _sum(s.tokens_before),
-        "tokens_after": _sum(s.tokens_after),
-        "spent_tokens": _sum(s.spent_tokens),
-        "saved_nano_usd": _sum(func.coalesce(s.saved_nano_usd, 0)),
-    }
-    return [sums[name].label(name) for name in SAVING_COUNTS]
+    return _in_order(
+        SAVING_COUNTS,
+        savings=func.count(),
+        inexact=_sum(1 - s.exact),
+        unpriced=_sum(case((s.saved_nano_usd.is_(None), 1), else_=0)),
+        tokens_before=_sum(s.tokens_before),
+        tokens_after=_sum(s.tokens_after),
+        spent_tokens=_sum(s.spent_tokens),
+        saved_nano_usd=_sum(func.coalesce(s.saved_nano_usd, 0)),
+    )
+
+
+def _in_order(names: Sequence[str], **sums: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    return [sums[name].label(name) for name in names]
 
 
 def hour_sums(table: Table) -> list[ColumnElement[Any]]:
     """Return the same sums, over rows of a rollup."""
-    counts = CALL_COUNTS if table is call_hours else SAVING_COUNTS
+    counts = COUNTS if table is call_hours else SAVING_COUNTS
     return [func.sum(table.c[name]).label(name) for name in counts]
 
 

@@ -10,15 +10,17 @@ import hashlib
 import hmac
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping
 
 from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.dimensions import STAGE_SEPARATOR
 from langchain_tokenopt.core.records import (
     BudgetEvent,
     CallRecord,
@@ -27,7 +29,7 @@ from langchain_tokenopt.core.records import (
     Status,
     UsageEvent,
 )
-from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.core.usage import TOKEN_COUNTS, Usage
 from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS
 
 HOUR_US = 3_600_000_000
@@ -42,7 +44,7 @@ OWN_RUN = 0
 STATUSES: tuple[Status, ...] = ("ok", "failed", "abandoned", "refused")
 _STATUS_NUMBER = {status: number for number, status in enumerate(STATUSES)}
 _SOURCES: tuple[Source, ...] = ("reported", "estimated")
-_STAGE_SEPARATOR = " + "
+_tokens_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*TOKEN_COUNTS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT_MARK = b"\0"
 
@@ -132,7 +134,7 @@ def origin_of(call: CallRecord) -> Origin:
         call.response_model or "",
         call.service_tier or "",
         call.rates_version or "",
-        _STAGE_SEPARATOR.join(call.stages) if call.stages else "",
+        STAGE_SEPARATOR.join(call.stages) if call.stages else "",
         made_by.organization or "",
     )
 
@@ -157,14 +159,7 @@ def call_numbers(call: CallRecord) -> list[Any]:
         max(0, microseconds(call.started_at)),
         _duration(call.duration_seconds),
         None if first_chunk is None else _duration(first_chunk),
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        usage.cache_write_1h_tokens,
-        usage.reasoning_tokens,
-        usage.input_audio_tokens,
-        usage.output_audio_tokens,
+        *_tokens_of(usage),
         call.cost_nano_usd,
         call.saved_nano_usd,
         _STATUS_NUMBER[call.status],
@@ -224,7 +219,7 @@ def budget_row(happened: BudgetEvent, at: int) -> list[Any]:
         clean(happened.detail),
         None if happened.run is None else clean(happened.run),
         None if happened.run_id is None else happened.run_id.bytes,
-        None if happened.thread is None else clean(happened.thread),
+        None if happened.thread_id is None else clean(happened.thread_id),
     ]
 
 
@@ -251,16 +246,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
         run_id=run_id,
         model=origin["model"] or None,
         provider=origin["provider"] or None,
-        usage=Usage(
-            row["input_tokens"],
-            row["output_tokens"],
-            row["cache_read_tokens"],
-            row["cache_write_tokens"],
-            row["cache_write_1h_tokens"],
-            row["reasoning_tokens"],
-            row["input_audio_tokens"],
-            row["output_audio_tokens"],
-        ),
+        usage=Usage(*(row[name] for name in TOKEN_COUNTS)),
         started_at=moment_of(row["started_at"]),
         duration_seconds=row["duration_us"] / 1e6,
         cost_nano_usd=row["cost_nano_usd"],
@@ -272,7 +258,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
             node=origin["node"] or None,
             tool=origin["tool"] or None,
             user=name.get(row["user"]),
-            thread=name.get(row["thread"]),
+            thread_id=name.get(row["thread_id"]),
             purpose=origin["purpose"] or None,
             organization=origin["organization"] or None,
         ),
@@ -281,7 +267,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
         first_chunk_seconds=None if row["first_chunk_us"] is None else row["first_chunk_us"] / 1e6,
         response_model=origin["response_model"] or None,
         service_tier=origin["service_tier"] or None,
-        stages=tuple(origin["stages"].split(_STAGE_SEPARATOR)) if origin["stages"] else (),
+        stages=tuple(origin["stages"].split(STAGE_SEPARATOR)) if origin["stages"] else (),
         flaws=tuple(row["flaws"].split("\n")) if row["flaws"] else (),
         rates_version=origin["rates_version"] or None,
     )
@@ -318,7 +304,7 @@ def budget_event(row: RowMapping) -> BudgetEvent:
         detail=row["detail"],
         run=row["run"],
         run_id=None if row["run_id"] is None else UUID(bytes=bytes(row["run_id"])),
-        thread=row["thread"],
+        thread_id=row["thread_id"],
         at=moment_of(row["at"]),
         id=UUID(bytes=bytes(row["id"])),
     )

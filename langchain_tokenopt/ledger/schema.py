@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -40,7 +40,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
+from langchain_tokenopt.core.dimensions import DIMENSIONS, MANY_VALUED
 from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.core.records import COUNTS
+from langchain_tokenopt.core.usage import TOKEN_COUNTS
 
 __all__ = ["SCHEMA_VERSION", "LedgerError", "Place"]
 
@@ -49,19 +52,7 @@ class LedgerError(TokenOptError):
     """A ledger cannot be opened, read or written; the message says what to do about it."""
 
 
-ORIGIN_FIELDS = (
-    "agent",
-    "node",
-    "tool",
-    "purpose",
-    "model",
-    "provider",
-    "response_model",
-    "service_tier",
-    "rates_version",
-    "stages",
-    "organization",
-)
+ORIGIN_FIELDS: Final = tuple(name for name in DIMENSIONS if name not in MANY_VALUED)
 """What a call has in common with many others; '' stands for none."""
 
 metadata = MetaData()
@@ -104,14 +95,7 @@ calls = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("duration_us", BigInteger, nullable=False),
     Column("first_chunk_us", BigInteger),
-    _count("input_tokens"),
-    _count("output_tokens"),
-    _count("cache_read_tokens"),
-    _count("cache_write_tokens"),
-    _count("cache_write_1h_tokens"),
-    _count("reasoning_tokens"),
-    _count("input_audio_tokens"),
-    _count("output_audio_tokens"),
+    *map(_count, TOKEN_COUNTS),
     Column("cost_nano_usd", BigInteger),
     Column("saved_nano_usd", BigInteger),
     Column("status", SmallInteger, nullable=False),
@@ -119,7 +103,7 @@ calls = Table(
     Column("estimated", SmallInteger, nullable=False),
     Column("origin", BigInteger, nullable=False),
     Column("user", BigInteger),
-    Column("thread", BigInteger),
+    Column("thread", BigInteger, key="thread_id"),
     Column("run", BigInteger),  # 0: the call is a run of its own
     Column("flaws", Text),
     Index("calls_id", "id", unique=True),
@@ -143,7 +127,7 @@ savings = Table(
     Column("saved_nano_usd", BigInteger),
     Column("origin", BigInteger, nullable=False),
     Column("user", BigInteger),
-    Column("thread", BigInteger),
+    Column("thread", BigInteger, key="thread_id"),
     Column("run", BigInteger),
     Column("call", LargeBinary),
     Index("savings_id", "id", unique=True),
@@ -165,27 +149,10 @@ budget_events = Table(
     Column("detail", Text, nullable=False),
     Column("run", Text),
     Column("run_id", LargeBinary),
-    Column("thread", Text),
+    Column("thread", Text, key="thread_id"),
     Index("budget_events_id", "id", unique=True),
     Index("budget_events_at", "at"),
 )
-
-CALL_COUNTS = (
-    "calls",
-    "cached_calls",
-    "estimated_calls",
-    "failed_calls",
-    "unpriced_calls",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_nano_usd",
-    "saved_tokens",
-    "saved_nano_usd",
-)
-"""The counts of ``UsageTotals``, in the order of the rollup's columns."""
 
 SAVING_COUNTS = (
     "savings",
@@ -202,7 +169,7 @@ call_hours = Table(
     metadata,
     Column("hour", BigInteger, primary_key=True, autoincrement=False),
     Column("origin", BigInteger, primary_key=True, autoincrement=False),
-    *map(_count, CALL_COUNTS),
+    *map(_count, COUNTS),
     sqlite_with_rowid=False,
 )
 

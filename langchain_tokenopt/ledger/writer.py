@@ -360,7 +360,7 @@ class _Rows:
         run = call.run or None
         if run is not None and run not in self._writer.name_ids and run == str(call.run_id):
             run = _ITS_OWN
-        called = [made_by.user or None, made_by.thread or None, run]
+        called = [made_by.user or None, made_by.thread_id or None, run]
         hash((origin, *called))  # refuse here, alone, what could not be looked up later
         self._calls.append((numbers, origin, called, flaws))
         for saving in call.savings:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -21,6 +21,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.dimensions import DIMENSIONS, UNATTRIBUTED, Dimension, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError, StopStream
 from langchain_tokenopt.core.records import CallRecord, UsageSink, UsageTotals
 from langchain_tokenopt.core.runs import TRACKER, add_refusal_listener, register_tracker
@@ -31,22 +32,7 @@ from langchain_tokenopt.tracking.call_tracker import NO_ANCESTRY, Ancestry, Call
 
 __all__ = ["TokenUsageCallbackHandler", "track_usage"]
 
-Dimension = Literal["agent", "tool", "model", "node", "user", "organization", "run", "thread"]
-
-UNATTRIBUTED = "(none)"
-"""Key of the calls that have no value in a dimension, such as calls outside any tool."""
-
-_KEY: dict[Dimension, Callable[[CallRecord], str | None]] = {
-    "agent": lambda r: r.attribution.agent,
-    "tool": lambda r: r.attribution.tool,
-    "model": lambda r: r.model,
-    "node": lambda r: r.attribution.node,
-    "user": lambda r: r.attribution.user,
-    "organization": lambda r: r.attribution.organization,
-    "run": lambda r: r.run,
-    "thread": lambda r: r.attribution.thread,
-}
-_LASTING: tuple[Dimension, ...] = ("agent", "tool", "model", "node", "user", "organization")
+_LASTING: tuple[Dimension, ...] = tuple(d for d in DIMENSIONS if d not in ("run", "thread_id"))
 """Dimensions with few values: their sums outlive the records. Runs and threads never end coming."""
 
 _BATCH = 1_000
@@ -55,8 +41,9 @@ _BATCH = 1_000
 
 def _grouped(records: Iterable[CallRecord], dimension: Dimension) -> dict[str, list[CallRecord]]:
     groups: dict[str, list[CallRecord]] = {}
+    value = value_of(dimension)
     for record in records:
-        groups.setdefault(_KEY[dimension](record) or UNATTRIBUTED, []).append(record)
+        groups.setdefault(value(record) or UNATTRIBUTED, []).append(record)
     return groups
 
 
@@ -135,10 +122,10 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         with self._lock:
             kept = list(self._records.values())
             forgotten = self._forgotten_total
-        return forgotten + UsageTotals.of(kept)
+        return UsageTotals.of(kept).with_counts_of(forgotten)
 
     def by(self, dimension: Dimension) -> dict[str, UsageTotals]:
-        """Sum per agent, tool, model, node, user, organization, run or thread, largest first.
+        """Sum per agent, tool, model, node, user, organization, run, thread..., largest first.
 
         Calls without a value in the dimension stand under ``"(none)"``, so that the parts always
         add up to :meth:`totals`.
@@ -146,15 +133,14 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         Raises:
             ValueError: If *dimension* is none of those.
         """
-        if dimension not in _KEY:
-            raise ValueError(f"cannot group by {dimension!r}; choose one of {', '.join(_KEY)}.")
+        value_of(dimension)  # refuse an unknown one before anything is read
         self._read()
         with self._lock:
             kept = list(self._records.values())
             sums = {key: sum_ for (dim, key), sum_ in self._forgotten.items() if dim == dimension}
         groups = _grouped(kept, dimension)
         totals = {
-            key: sums.get(key, UsageTotals()) + UsageTotals.of(groups.get(key, ()))
+            key: UsageTotals.of(groups.get(key, ())).with_counts_of(sums.get(key, UsageTotals()))
             for key in (*sums, *(key for key in groups if key not in sums))
         }
         return dict(sorted(totals.items(), key=lambda item: -item[1].total_tokens))

@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import text
 
 from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.dimensions import GROUPINGS
 from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageTotals
-from langchain_tokenopt.ledger import DIMENSIONS, Ledger, LedgerError
+from langchain_tokenopt.ledger import Ledger, LedgerError
 from langchain_tokenopt.ledger.schema import metadata
 from tests.support.ledger_records import START, desk_calls, record
 
@@ -48,7 +49,7 @@ def test_calls_come_back_as_they_were(ledger, tmp_path):
 
         assert CALLS == list(ledger.calls())
         assert other.totals(percentiles=True) == ledger.totals(percentiles=True)
-        for dimension in DIMENSIONS:
+        for dimension in GROUPINGS:
             assert other.by(dimension, since=since, until=until) == ledger.by(
                 dimension, since=since, until=until
             )

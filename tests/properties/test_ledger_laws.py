@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.dimensions import GROUPINGS
 from langchain_tokenopt.core.records import CallRecord, Saving, UsageTotals
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.ledger import DIMENSIONS, Ledger
+from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.rows import clean, from_line, key_of, name_of, to_line
 from tests.support.ledger_records import START
 
@@ -97,7 +98,7 @@ def test_a_period_is_the_sum_of_its_parts(told, cuts):
         with ledger:
             parts = [ledger.totals(since=since, until=until) for since, until in pairwise(bounds)]
             assert ledger.totals() == sum(parts, UsageTotals())
-            for dimension in DIMENSIONS:
+            for dimension in GROUPINGS:
                 groups = ledger.by(dimension, since=bounds[0], until=bounds[1])
                 assert parts[0] == sum(groups.values(), UsageTotals())
 

@@ -215,7 +215,7 @@ def _our_facts(observer: Any) -> Facts:
     )
     facts["abandoned_calls"] = sum(r.status == "abandoned" for r in records)
     facts["flawed_calls"] = sum(bool(r.flaws) for r in records)
-    for dimension in ("agent", "tool", "model", "node", "user", "thread"):
+    for dimension in ("agent", "tool", "model", "node", "user", "thread_id"):
         facts[f"by {dimension}"] = {
             key: group.total_tokens for key, group in observer.by(dimension).items()
         }

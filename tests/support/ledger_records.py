@@ -112,7 +112,7 @@ def _desk_call(
         status="failed" if chance.random() < 0.01 else "ok",
         cached=cached,
         attribution=Attribution(
-            agent=agent, node=f"{agent}/model", tool=tool, user=f"user-{user}", thread=thread
+            agent=agent, node=f"{agent}/model", tool=tool, user=f"user-{user}", thread_id=thread
         ),
         run=run,
         saved_nano_usd=cost if cached else 0,

@@ -1049,7 +1049,7 @@ def interrupted_node(bench: Bench) -> Outcome:
     config: RunnableConfig = {**bench.config, "configurable": {"thread_id": "t1"}}
     graph.invoke({}, config)
     graph.invoke(Command(resume="yes"), config)
-    return spent(A, A, by={"thread": {"t1": 2 * total(A)}})
+    return spent(A, A, by={"thread_id": {"t1": 2 * total(A)}})
 
 
 @scenario("graphs")
@@ -1061,7 +1061,7 @@ def threads_and_users(bench: Bench) -> Outcome:
         config = {"configurable": {"thread_id": thread}, "metadata": {"user_id": user}}
         graph.invoke({}, {**bench.config, **config})
     by = {
-        "thread": {"t1": total(A, C), "t2": total(B)},
+        "thread_id": {"t1": total(A, C), "t2": total(B)},
         "user": {"ann": total(A, C), "ben": total(B)},
     }
     return spent(A, B, C, by=by)
@@ -1412,7 +1412,7 @@ def cache_in_a_graph(bench: Bench) -> Outcome:
     graph = builder.compile(checkpointer=InMemorySaver())
     for thread in ("t1", "t2", "t2"):
         graph.invoke({}, {**bench.config, "configurable": {"thread_id": thread}})
-    by = {"thread": {"t1": total(A), "t2": 0}, "agent": {"writer": total(A)}}
+    by = {"thread_id": {"t1": total(A), "t2": 0}, "agent": {"writer": total(A)}}
     return spent(A, calls=3, cached_calls=2, by=by)
 
 

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from langchain_tokenopt.core.dimensions import DIMENSIONS
+from langchain_tokenopt.core.records import COUNTS
+from langchain_tokenopt.core.usage import TOKEN_COUNTS
+
 PACKAGE = Path(__file__).parents[2] / "langchain_tokenopt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -138,3 +142,25 @@ def test_every_room_is_in_the_drawing():
     """A new module finds its place before it is built."""
     rooms = {_room(path) for path in MODULES} - {"__init__"}
     assert rooms <= set(LAYER_OF)
+
+
+COUNTED = {*COUNTS, *TOKEN_COUNTS}
+OTHER_MEANINGS = {"cli/spend.py", "cli/export.py", "cli/prices.py"}
+"""Modules whose lists of such names are something else: keys of a document, a choice to show."""
+
+
+@pytest.mark.parametrize("names", [set(DIMENSIONS), COUNTED], ids=["dimensions", "counts"])
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_dimensions_and_counts_are_listed_once(path, names):
+    """Usage totals, tables, sums, questions and commands are made from the lists in ``core``."""
+    if _room(path) == "core" or str(path.relative_to(PACKAGE)) in OTHER_MEANINGS:
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            parts = node.elts
+        elif isinstance(node, ast.Dict):
+            parts = node.keys
+        else:
+            continue
+        listed = {part.value for part in parts if isinstance(part, ast.Constant)} & names
+        assert len(listed) < 3, f"line {node.lineno} lists {sorted(listed)}; use core's list"

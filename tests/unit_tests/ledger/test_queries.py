@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.dimensions import GROUPINGS
 from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageTotals
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.ledger import DIMENSIONS, Ledger
+from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.pricing.rate_card import RateCard
 from tests.support.ledger_records import START, desk_calls, record
 
@@ -71,7 +72,7 @@ _KEY = {
     "model": lambda r: r.model,
     "provider": lambda r: r.provider,
     "user": lambda r: r.attribution.user,
-    "thread": lambda r: r.attribution.thread,
+    "thread_id": lambda r: r.attribution.thread_id,
     "run": lambda r: r.run,
     "stages": lambda r: " + ".join(r.stages) or "(none)",
     "day": lambda r: r.started_at.date().isoformat(),
@@ -92,7 +93,7 @@ def test_parts_equal_the_records(desk, dimension):
     )
 
 
-@pytest.mark.parametrize("dimension", DIMENSIONS)
+@pytest.mark.parametrize("dimension", GROUPINGS)
 def test_parts_add_up_to_the_whole(desk, dimension):
     """No call is left out of a grouping or counted twice."""
     parts = sum(desk.by(dimension).values(), UsageTotals())
@@ -114,7 +115,7 @@ def test_largest_spender_comes_first(desk):
         {"agent": "news", "tool": "(none)"},
         {"user": CALLS[0].attribution.user},
         {"run": CALLS[0].run},
-        {"thread": CALLS[0].attribution.thread, "agent": "bull"},
+        {"thread_id": CALLS[0].attribution.thread_id, "agent": "bull"},
         {"agent": "nobody"},
         {"user": "nobody"},
     ],
@@ -122,7 +123,7 @@ def test_largest_spender_comes_first(desk):
 )
 def test_filters_choose_calls(desk, filters):
     """Filtered sums and filtered rows are the same calls."""
-    keys = {"user": lambda r: r.attribution.user, "thread": lambda r: r.attribution.thread}
+    keys = {"user": lambda r: r.attribution.user, "thread_id": lambda r: r.attribution.thread_id}
     wanted = [
         call
         for call in CALLS

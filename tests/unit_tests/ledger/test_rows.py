@@ -92,7 +92,7 @@ def test_a_budget_event_comes_back_as_it_was(ledger):
         detail="rung 2",
         run="r",
         run_id=uuid4(),
-        thread="t",
+        thread_id="t",
         at=START,
     )
     _stored(ledger, event)
@@ -207,6 +207,6 @@ def test_the_same_key_gives_the_same_name_and_another_key_another(tmp_path):
 def test_ids_are_packed(ledger):
     """A thread named by a UUID comes back in the same spelling."""
     thread = str(UUID(int=7))
-    (call,) = _stored(ledger, record(attribution=Attribution("a", thread=thread)))
+    (call,) = _stored(ledger, record(attribution=Attribution("a", thread_id=thread)))
 
-    assert thread == call.attribution.thread
+    assert thread == call.attribution.thread_id

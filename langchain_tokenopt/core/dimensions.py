@@ -1,0 +1,107 @@
+"""What calls are grouped and filtered by.
+
+One list: the callback handler, the ledger's tables and questions and the command line are made from
+it, and a test forbids a second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from operator import attrgetter
+from typing import Final, Literal, TypedDict, get_args
+
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import CallRecord
+
+__all__ = [
+    "DIMENSIONS",
+    "GROUPINGS",
+    "MANY_VALUED",
+    "PERIODS",
+    "UNATTRIBUTED",
+    "Dimension",
+    "Filters",
+    "Grouping",
+    "Period",
+    "value_of",
+]
+
+Dimension = Literal[
+    "agent",
+    "node",
+    "tool",
+    "purpose",
+    "model",
+    "provider",
+    "response_model",
+    "service_tier",
+    "rates_version",
+    "stages",
+    "organization",
+    "user",
+    "thread_id",
+    "run",
+]
+"""A property that calls are grouped or filtered by. New ones are added before ``"user"``."""
+
+Period = Literal["hour", "day", "month"]
+
+Grouping = Literal[Dimension, Period]
+"""What sums are grouped by."""
+
+DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
+
+PERIODS: Final[tuple[Period, ...]] = get_args(Period)
+
+GROUPINGS: Final[tuple[Grouping, ...]] = (*DIMENSIONS, *PERIODS)
+
+MANY_VALUED: Final[tuple[Dimension, ...]] = DIMENSIONS[DIMENSIONS.index("user") :]
+"""Dimensions that take new values as long as an application runs."""
+
+UNATTRIBUTED: Final = "(none)"
+"""Key of the calls that have no value in a dimension, such as calls outside any tool."""
+
+
+class Filters(TypedDict, total=False):
+    """Which calls a question is about; ``"(none)"`` asks for those without a value."""
+
+    agent: str
+    node: str
+    tool: str
+    purpose: str
+    model: str
+    provider: str
+    response_model: str
+    service_tier: str
+    rates_version: str
+    stages: str
+    organization: str
+    user: str
+    thread_id: str
+    run: str
+
+
+STAGE_SEPARATOR: Final = " + "
+
+_ATTRIBUTED: Final = {field.name for field in fields(Attribution)}
+
+
+def value_of(dimension: Dimension) -> Callable[[CallRecord], str | None]:
+    """Return the function that reads a call's value in *dimension*; ``None`` is no value.
+
+    Raises:
+        ValueError: There is no such dimension.
+
+    Example:
+        >>> value_of("colour")
+        Traceback (most recent call last):
+        ...
+        ValueError: cannot group by 'colour'; choose one of agent, node, tool, purpose, model, \
+provider, response_model, service_tier, rates_version, stages, organization, user, thread_id, run.
+    """
+    if dimension not in DIMENSIONS:
+        raise ValueError(f"cannot group by {dimension!r}; choose one of {', '.join(DIMENSIONS)}.")
+    if dimension == "stages":
+        return lambda call: STAGE_SEPARATOR.join(call.stages)
+    return attrgetter(f"attribution.{dimension}" if dimension in _ATTRIBUTED else dimension)
