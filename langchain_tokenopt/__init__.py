@@ -21,7 +21,14 @@ if TYPE_CHECKING:
         NoBudgetRunError,
         TokenBudget,
     )
-    from langchain_tokenopt.cache import EvictionPolicy, SemanticCache
+    from langchain_tokenopt.cache import (
+        CacheFileError,
+        CacheSettings,
+        CacheStats,
+        EvictionPolicy,
+        Explanation,
+        SemanticCache,
+    )
     from langchain_tokenopt.chat_model.optimize import optimize
     from langchain_tokenopt.compress import (
         CompressionResult,
@@ -50,7 +57,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.core.usage import Usage
     from langchain_tokenopt.counting.request_tokens import count_messages
     from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
-    from langchain_tokenopt.embeddings import LocalEmbeddings
+    from langchain_tokenopt.embeddings import EmbedderUnavailableError, LocalEmbeddings
     from langchain_tokenopt.forecast import Forecast, UsageForecaster
     from langchain_tokenopt.graph import (
         BudgetAllocationNode,
@@ -82,10 +89,15 @@ _MODULE_OF = {
     "BudgetRunReport": "budget",
     "BudgetState": "graph",
     "BudgetStoreError": "budget",
+    "CacheFileError": "cache",
+    "CacheSettings": "cache",
+    "CacheStats": "cache",
     "CallRecord": "core.records",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
+    "EmbedderUnavailableError": "embeddings",
     "EvictionPolicy": "cache",
+    "Explanation": "cache",
     "ExtractiveChatModel": "testing",
     "Forecast": "forecast",
     "Handover": "compress",
@@ -142,10 +154,15 @@ __all__ = [
     "BudgetRunReport",
     "BudgetState",
     "BudgetStoreError",
+    "CacheFileError",
+    "CacheSettings",
+    "CacheStats",
     "CallRecord",
     "CompressionResult",
     "DocumentCompressor",
+    "EmbedderUnavailableError",
     "EvictionPolicy",
+    "Explanation",
     "ExtractiveChatModel",
     "Forecast",
     "Handover",

@@ -72,11 +72,11 @@ class LocalEmbeddings(Embeddings):
 
     Needs the extra ``local``. The weights come from *path*, else from the extra ``offline``, else
     from the Hugging Face hub (90 MB, once); they are loaded on first use and their hash is checked.
-    Safe to use from several threads.
+    Safe to use from several threads. How many threads one call takes is torch's setting for the
+    whole process (``torch.set_num_threads``, ``OMP_NUM_THREADS``).
 
     Args:
         path: A folder with ``model.safetensors`` and ``tokenizer.json``.
-        threads: Threads per call; ``None`` leaves torch's own setting alone.
 
     Raises:
         EmbedderUnavailableError: At once when torch is not installed; on first use when the weights
@@ -93,7 +93,7 @@ class LocalEmbeddings(Embeddings):
 
     dimension = DIMENSION
 
-    def __init__(self, path: str | Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path | None = None) -> None:
         missing = [
             name for name in ("torch", "tokenizers", "safetensors") if find_spec(name) is None
         ]
@@ -103,9 +103,8 @@ class LocalEmbeddings(Embeddings):
                 f"Run: pip install 'langchain-tokenopt[local]'"
             )
         self._path = None if path is None else Path(path)
-        self._threads = threads
         self._loaded: _Model | None = None
-        self._loading = threading.Lock()
+        self._loading = threading.RLock()
 
     @property
     def fingerprint(self) -> str:
@@ -149,12 +148,9 @@ class LocalEmbeddings(Embeddings):
         return self._loaded
 
     def _load(self) -> _Model:
-        import torch
         from safetensors.torch import load
         from tokenizers import Tokenizer
 
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
         weights_file, tokenizer_file = self._files()
         raw = weights_file.read_bytes()
         digest = hashlib.sha256(raw).hexdigest()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.cache.decision import Decision
+from langchain_tokenopt.cache.cache_file import CacheFileError
+from langchain_tokenopt.cache.embedder import EmbeddingFailedError
 from langchain_tokenopt.cache.eviction import EvictionPolicy
 from langchain_tokenopt.cache.semantic import SemanticCache
+from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Candidate, Explanation, TopEntry
-from langchain_tokenopt.cache.store import CacheFileError
 
 __all__ = [
     "CacheCheck",
     "CacheFileError",
+    "CacheSettings",
     "CacheStats",
     "Candidate",
-    "Decision",
+    "EmbeddingFailedError",
     "EvictionPolicy",
     "Explanation",
     "SemanticCache",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.embeddings import Embeddings
 
-from langchain_tokenopt.cache.index import unit_vector
+from langchain_tokenopt.cache.vector_index import unit_vector
 from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.embeddings import LocalEmbeddings
 

@@ -1,6 +1,7 @@
-"""Who leaves when the cache is full.
+"""Which entry leaves when the cache is full.
 
-A plain policy is a value per entry; the entry of the lowest value leaves first.
+A plain policy is a value per entry; the entry of the lowest value leaves first. The newest entry
+leaves last: it has had no chance to be used, and would never get one.
 
 ``adaptive`` weighs an entry by its uses, which fade: a use of ``h`` requests ago counts half (LRFU,
 Lee et al., IEEE Transactions on Computers 2001). A short ``h`` is LRU, an endless one LFU. Entries
@@ -21,12 +22,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args, runtime_checkable
-from typing import Literal as _Literal
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-__all__ = ["Eviction", "EvictionPolicy", "Use", "policy_named"]
+__all__ = ["Eviction", "EvictionPolicy", "Use", "policy_for"]
 
-Eviction = _Literal["adaptive", "lru", "lfu", "ttl", "cost", "fifo"]
+Eviction = Literal["adaptive", "lru", "lfu", "ttl", "cost", "fifo"]
 
 
 @dataclass(slots=True)
@@ -53,7 +53,11 @@ class Use:
 
 @runtime_checkable
 class EvictionPolicy(Protocol):
-    """Decides who leaves. Called under the cache's lock."""
+    """Decides which entry leaves. Called under the cache's lock; belongs to one cache.
+
+    A new entry is inserted first; then, while there are too many, the :meth:`victim` is removed. A
+    policy that names the new entry itself does not let it in.
+    """
 
     def insert(self, key: bytes, use: Use) -> None:
         """Take note of a new entry."""
@@ -124,12 +128,13 @@ class _Lowest:
 
 
 class ValuePolicy:
-    """Evict the entry of the lowest value."""
+    """Evict the entry of the lowest value, but the newest only when it is the last one."""
 
     def __init__(self, value: Callable[[Use], tuple[float, ...]]) -> None:
         self._value = value
         self._uses: dict[bytes, Use] = {}
         self._lowest = _Lowest(self._value_of)
+        self._newest: bytes | None = None
         self._clock = 0
 
     def insert(self, key: bytes, use: Use) -> None:
@@ -137,7 +142,9 @@ class ValuePolicy:
         self._clock += 1
         use.born = use.last = self._clock
         self._uses[key] = use
-        self._lowest.add(key)
+        earlier, self._newest = self._newest, key
+        if earlier is not None and earlier in self._uses and earlier != key:
+            self._lowest.add(earlier)
 
     def touch(self, key: bytes) -> None:
         """Take note that *key* answered a request."""
@@ -153,11 +160,12 @@ class ValuePolicy:
 
     def victim(self) -> bytes | None:
         """Return the entry of the lowest value."""
-        return self._lowest.key()
+        lowest = self._lowest.key()
+        return self._newest if lowest is None and self._newest in self._uses else lowest
 
     def _value_of(self, key: bytes) -> tuple[float, ...] | None:
         use = self._uses.get(key)
-        return None if use is None else self._value(use)
+        return None if use is None or key == self._newest else self._value(use)
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,26 +385,31 @@ class AdaptivePolicy:
         self._hits = [hits * _FORGET for hits in self._hits]
 
 
-def policy_named(name: Eviction, capacity: int) -> EvictionPolicy:
-    """Return a policy by its name.
+def policy_for(eviction: Eviction | EvictionPolicy, capacity: int) -> EvictionPolicy:
+    """Return the policy of a name; a policy is returned as it is.
 
     Args:
-        name: One of the names of :data:`Eviction`.
+        eviction: One of the names of :data:`Eviction`, or a policy.
         capacity: Entries that fit.
 
     Raises:
         ValueError: If there is no policy of that name.
 
     Example:
-        >>> policy = policy_named("lru", capacity=2)
-        >>> for key in (b"a", b"b"):
+        >>> policy = policy_for("lru", capacity=2)
+        >>> for key in (b"a", b"b", b"c"):
         ...     policy.insert(key, Use())
         >>> policy.touch(b"a")
         >>> policy.victim()
         b'b'
     """
-    if name == "adaptive":
+    if isinstance(eviction, EvictionPolicy):
+        return eviction
+    if eviction == "adaptive":
         return AdaptivePolicy(capacity)
-    if name not in VALUES:
-        raise ValueError(f"eviction must be one of {', '.join(get_args(Eviction))}; got {name!r}")
-    return ValuePolicy(VALUES[name])
+    if eviction not in VALUES:
+        raise ValueError(
+            f"eviction must be one of {', '.join(get_args(Eviction))}, or an object with the "
+            f"methods of EvictionPolicy; got {eviction!r}"
+        )
+    return ValuePolicy(VALUES[eviction])

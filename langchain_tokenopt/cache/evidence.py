@@ -11,10 +11,10 @@ from langchain_tokenopt.cache.features import FEATURES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Window"]
+__all__ = ["EvidenceWindow"]
 
 
-class Window:
+class EvidenceWindow:
     """The last rows of features, with their log-odds and outcomes, in arrays that are reused.
 
     Args:

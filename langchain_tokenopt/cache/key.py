@@ -19,34 +19,22 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from langchain_tokenopt.cache.labels import Labels
+
 __all__ = [
     "Context",
-    "Labels",
     "Question",
     "UnkeyableError",
     "credentials_of",
-    "labels_in",
     "near_hash",
     "normalised",
     "question_of",
 ]
 
 Context = Literal["exact", "last_turns", "ignore"]
-Labels = tuple[tuple[str, str], ...]
 
 LAST_TURNS = 2
 """User turns before the question that ``context="last_turns"`` compares."""
-
-_SCOPE_METADATA = (
-    "user_id",
-    "user",
-    "tenant_id",
-    "tenant",
-    "org_id",
-    "organization_id",
-    "account_id",
-)
-"""Metadata that says whose data an answer may contain."""
 
 _COSMETIC = frozenset(
     {
@@ -94,18 +82,6 @@ class Question:
 
 class UnkeyableError(ValueError):
     """A request of which two different ones may look the same; nothing is served or stored."""
-
-
-def labels_in(metadata: Mapping[str, Any]) -> Labels:
-    """Return the labels in LangChain metadata that say whose answer it is.
-
-    Example:
-        >>> labels_in({"user_id": 7, "thread_id": "t-1"})
-        (('user_id', '7'),)
-    """
-    return tuple(
-        (name, str(metadata[name])) for name in _SCOPE_METADATA if metadata.get(name) is not None
-    )
 
 
 def credentials_of(model: object) -> str:

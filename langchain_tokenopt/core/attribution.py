@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Attribution", "attribution_of"]
+__all__ = ["Attribution", "attribution_of", "owner_label", "owner_labels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +74,36 @@ def attribution_of(
 
 _ORGANIZATION_KEYS = ("tenant_id", "org_id", "organization_id")
 """Of several, the last counts."""
+
+_OWNER_LABELS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("user_id", "user"), "user"),
+    **dict.fromkeys((*_ORGANIZATION_KEYS, "tenant", "organization"), "organization"),
+    "account_id": "account",
+}
+"""Keys of metadata that say whose data a call may see, and what they name."""
+
+
+def owner_label(key: str) -> str:
+    """Return what a key names: ``user``, ``organization``, ``account``, or itself.
+
+    Example:
+        >>> [owner_label(key) for key in ("user_id", "tenant", "team")]
+        ['user', 'organization', 'team']
+    """
+    return _OWNER_LABELS.get(key, key)
+
+
+def owner_labels(metadata: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the labels in a run's metadata that say whose data a call may see.
+
+    A label has several values where keys contradict each other.
+
+    Example:
+        >>> owner_labels({"user_id": 7, "thread_id": "t-1"})
+        {('user', '7')}
+    """
+    return {
+        (label, str(metadata[key]))
+        for key, label in _OWNER_LABELS.items()
+        if metadata.get(key) is not None
+    }

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.cache import CacheSettings, SemanticCache
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, features_of
 from langchain_tokenopt.cache.guards import DOUBTS, doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.probability import AnswerModel
@@ -164,7 +164,7 @@ def chat(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     curves, rows = [], {}
     hits = wrong = 0
     for seed, order in enumerate(orders):
-        with SemanticCache(embeddings=embedder, seed=seed) as cache:
+        with SemanticCache(embeddings=embedder, settings=CacheSettings(seed=seed)) as cache:
             h, w, curve = stream(cache, [test[i] for i in order], plain_answer, prompts, 300)
         hits, wrong = hits + h, wrong + w
         curves.append(curve)
@@ -174,7 +174,7 @@ def chat(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     hits = wrong = asked = 0
     for seed, order in enumerate(orders):
         order = [i for i in order if i in unseen]
-        with SemanticCache(embeddings=embedder, seed=seed) as cache:
+        with SemanticCache(embeddings=embedder, settings=CacheSettings(seed=seed)) as cache:
             h, w, _ = stream(cache, [test[i] for i in order], plain_answer, prompts)
         hits, wrong, asked = hits + h, wrong + w, asked + len(order)
     name = f"SemanticCache, defaults, on the {asked:,} requests of intents nothing was fitted on"
@@ -369,7 +369,11 @@ def traffic(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     for name, pool in pools.items():
         order = [pool[i] for i in shuffles(1, len(pool), min(6_000, len(pool)), 5)[0]]
         for limit in TRAFFIC_LIMITS:
-            cache = SemanticCache(embeddings=embedder, seed=0, max_wrong_per_request=limit)
+            cache = SemanticCache(
+                embeddings=embedder,
+                max_wrong_per_request=limit,
+                settings=CacheSettings(seed=0),
+            )
             with cache:
                 h, w, curve = stream(cache, [rows[i] for i in order], say, prompts, 1_000)
                 stats = cache.stats()
@@ -425,9 +429,8 @@ def promise(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
             for seed, order in enumerate(runs):
                 with SemanticCache(
                     embeddings=embedder,
-                    seed=seed,
                     max_wrong_per_request=limit,
-                    same_answer=lambda a, b: a == b,
+                    settings=CacheSettings(seed=seed, same_answer=lambda a, b: a == b),
                 ) as cache:
                     h, w, _ = stream(cache, [rows[i] for i in order], plain_answer, prompts)
                 ours.append((h / len(order), w / len(order)))

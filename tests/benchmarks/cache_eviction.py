@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_tokenopt.cache.eviction import Use, policy_named
+from langchain_tokenopt.cache.eviction import Use, policy_for
 from tests.benchmarks.cache_sets import Precomputed, banking, share
 
 _LENGTH = 40_000
@@ -151,7 +151,7 @@ def _key(number: int) -> bytes:
 
 def _evict(name: Any, trace: Sequence[int], room: int) -> float:
     """One of our policies."""
-    policy, inside, hits = policy_named(name, room), set(), 0
+    policy, inside, hits = policy_for(name, room), set(), 0
     keys = {number: _key(number) for number in set(trace)}
     for number in trace:
         key = keys[number]

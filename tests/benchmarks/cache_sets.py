@@ -27,7 +27,7 @@ class Precomputed(LocalEmbeddings):
     """The local embedder, which has read the data sets before."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(threads=1)
+        super().__init__()
         self._folder = folder
         self._known: dict[str, np.ndarray] = {}
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.cache.index import ScopedIndex
+from langchain_tokenopt.cache import CacheSettings, SemanticCache
+from langchain_tokenopt.cache.vector_index import ScopedIndex
 from langchain_tokenopt.embeddings import LocalEmbeddings
 from tests.benchmarks.cache_sets import LLM, Precomputed, answer_of, banking, prompt_of, rival
 
@@ -35,7 +35,7 @@ def speed(args: argparse.Namespace, embedder: Precomputed) -> dict[str, Any]:
     train = banking(args.data, "train")
     embedder.read("banking", [t for t, _ in train + banking(args.data, "test")])
     texts = [t for t, _ in train]
-    local = LocalEmbeddings(threads=1)
+    local = LocalEmbeddings()
     local.embed_query("warm up")
     LocalEmbeddings.embed_query(embedder, "warm up")
     found: dict[str, Any] = {}
@@ -115,9 +115,9 @@ def _speed_at(
         cache = SemanticCache(
             Path(folder) / "c.db",
             embeddings=embedder,
-            seed=0,
             max_entries=2 * size,
             max_wrong_per_request=HITS_WANTED,
+            settings=CacheSettings(seed=0),
         )
         began = time.thread_time()
         cache.update_many(items)

@@ -29,7 +29,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 from pydantic import BaseModel, SecretStr
 
 from langchain_tokenopt import optimize
-from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.cache import CacheSettings, SemanticCache
 from tests.support.embedders import WordEmbeddings
 
 ROOM = 400
@@ -157,10 +157,8 @@ def stress(seconds: float) -> dict[str, Any]:
             Path(folder) / "c.db",
             embeddings=WordEmbeddings(),
             max_entries=ROOM,
-            max_bytes=BYTES,
-            ttl=TTL,
-            flight_seconds=0.5,
-            embed_seconds=60,
+            ttl_seconds=TTL,
+            settings=CacheSettings(max_bytes=BYTES, wait_seconds=0.5, embedding_seconds=60),
         )
         run = Stress(cache, seconds)
         threads = [threading.Thread(target=run.work, args=(seed,)) for seed in range(64)]
@@ -248,7 +246,9 @@ def _conversation(rng: random.Random) -> tuple[list[str], list[BaseMessage]]:
 
 def _langchain_scopes(lookups: int) -> dict[str, int]:
     rng = random.Random(0)
-    cache = SemanticCache(embeddings=WordEmbeddings(), min_similarity=0.5, guards=[])
+    cache = SemanticCache(
+        embeddings=WordEmbeddings(), min_similarity=0.5, settings=CacheSettings(guards=())
+    )
     counts: Counter[str] = Counter(across=0)
     for _ in range(lookups):
         said, messages = _conversation(rng)
@@ -294,7 +294,9 @@ class Echo(BaseChatModel):
 
 def _seam_scopes(calls: int) -> dict[str, int]:
     rng = random.Random(0)
-    cache = SemanticCache(embeddings=WordEmbeddings(), min_similarity=0.5, guards=[])
+    cache = SemanticCache(
+        embeddings=WordEmbeddings(), min_similarity=0.5, settings=CacheSettings(guards=())
+    )
     counts: Counter[str] = Counter(across=0)
     schemas = [
         type("Answer", (BaseModel,), {"__annotations__": {name: int}}) for name in ("a", "b", "c")

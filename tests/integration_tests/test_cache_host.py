@@ -15,10 +15,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from langchain_tokenopt import TokenUsageCallbackHandler, optimize
-from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
-from tests.support.embedders import WordEmbeddings
+from tests.support.caches import make_cache
 from tests.support.fakes import FakeAnswer, fake_chat
 
 ASK = "How can I change my card PIN?"
@@ -27,7 +26,7 @@ LIKE = "How can I modify my card PIN code?"
 
 @pytest.fixture
 def cache():
-    with SemanticCache(embeddings=WordEmbeddings(), audit_share=0.0) as cache:
+    with make_cache() as cache:
         cache.update("warm up with something else entirely", "other", [])
         yield cache
 
@@ -166,7 +165,7 @@ def test_a_failed_call_lets_the_next_one_go(cache):
 
 def test_a_broken_cache_does_not_fail_calls(cache):
     """The model is asked, with one warning."""
-    cache._store.close()
+    cache.close()
     model = FakeListChatModel(responses=["one", "two"], cache=cache)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

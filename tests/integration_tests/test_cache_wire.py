@@ -18,10 +18,14 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from langchain_tokenopt import TokenUsageCallbackHandler, WordLimit, optimize
-from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.core.records import Saving
-from tests.support.embedders import WordEmbeddings
+from langchain_tokenopt import (
+    Ledger,
+    TokenUsageCallbackHandler,
+    WordLimit,
+    optimize,
+    track_usage,
+)
+from tests.support.caches import make_cache
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import Reply, ToolCall
 
@@ -31,7 +35,7 @@ LIKE = "How can I modify my card PIN code?"
 
 @pytest.fixture
 def cache():
-    with SemanticCache(embeddings=WordEmbeddings(), audit_share=0.0) as cache:
+    with make_cache() as cache:
         yield cache
     set_llm_cache(None)
 
@@ -158,12 +162,12 @@ def test_other_keys_never_share_through_the_seam(cache, model_server):
         optimize(model_server.chat_openai(api_key=key), cache).invoke(ASK)
 
     assert 2 == len(model_server.requests)
-    assert not any("sk-" in line for line in cache._store._database.iterdump())
+    assert not any("sk-" in line for line in cache._repository._file._database.iterdump())
 
 
 def test_a_required_scope_comes_from_the_seam_or_a_context(model_server):
     """Metadata of a call through the seam counts, an empty user does not."""
-    with SemanticCache(embeddings=WordEmbeddings(), audit_share=0.0, require_scope=True) as cache:
+    with make_cache(require_scope=True) as cache:
         model = optimize(model_server.chat_openai(), cache)
         asked = []
         for metadata in ({}, {}, {"user_id": ""}, {"user_id": ""}, {"tenant_id": "t"}):
@@ -202,9 +206,7 @@ def add_numbers():
 @everywhere
 def test_agents_act_again_and_answer_from_the_cache(how, keeps, model_server):
     """Calls of tools are asked for each time, unless they are to be kept; answers are not."""
-    with SemanticCache(
-        embeddings=WordEmbeddings(), audit_share=0.0, cache_tool_calls=keeps
-    ) as cache:
+    with make_cache(cache_tool_calls=keeps) as cache:
         model_server.answer = lambda request: (
             "3"
             if request.body["messages"][-1]["role"] == "tool"
@@ -387,33 +389,28 @@ async def test_a_call_within_the_same_call_does_not_wait_for_itself(cache):
 
 def test_an_observed_cache_changes_nothing(cache):
     """The model answers each time, nobody waits, and the saving is marked as not made."""
-    events = []
-
-    class Sink:
-        def record(self, event):
-            events.append(event)
-
     raw = fake_chat(answers=["one", "two"], delay_seconds=0.2)
-    watched = SemanticCache(embeddings=WordEmbeddings(), sinks=[Sink()])
-    model = optimize(raw, watched, observe=True)
-    said = [message.text for message in model.batch([ASK] * 2)]
+    model = optimize(raw, cache, observe=True)
+    with track_usage() as usage:
+        said = [message.text for message in model.batch([ASK] * 2)]
+        model.invoke(ASK)
 
     assert ["one", "two"] == sorted(said)
-    model.invoke(ASK)
     assert 3 == len(raw.calls)
-    assert [True] == [event.observed for event in events if isinstance(event, Saving)]
+    assert [True] == [saving.observed for call in usage.records for saving in call.savings]
+    assert [0, 0] == [usage.totals().cached_calls, usage.totals().saved_tokens]
 
 
-def test_a_sink_that_fails_does_not_cost_the_hit(cache):
-    """It is a warning."""
+@everywhere
+def test_a_hit_is_saved_once(how, cache, model_server, tmp_path):
+    """In the ledger of a tracker: as a cached call, with the tokens that it once cost."""
+    model = socket_of(how, model_server, cache)
+    with Ledger(tmp_path / "usage.db") as ledger, track_usage(sinks=[ledger]):
+        for _ in range(2):
+            model.invoke(ASK)
+        ledger.flush()
+        totals = ledger.totals()
+    (bill,) = model_server.billed
 
-    class Broken:
-        def record(self, event):
-            raise RuntimeError("no sink")
-
-    raw = fake_chat(answers=["one", "two"])
-    with SemanticCache(embeddings=WordEmbeddings(), sinks=[Broken()]) as broken:
-        raw.cache = broken
-        raw.invoke(ASK)
-        with pytest.warns(UserWarning, match="A sink failed"):
-            assert "one" == raw.invoke(ASK).text
+    assert [2, 1] == [totals.calls, totals.cached_calls]
+    assert bill.total_tokens == totals.saved_tokens == totals.total_tokens

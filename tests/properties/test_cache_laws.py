@@ -12,12 +12,11 @@ from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_tokenopt.cache import SemanticCache
+from langchain_tokenopt.cache.answer_json import pack, unpack
 from langchain_tokenopt.cache.bounds import upper_bound
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.key import normalised, question_of
-from langchain_tokenopt.cache.store import pack, unpack
-from tests.support.embedders import WordEmbeddings
+from tests.support.caches import make_cache
 
 TEXT = st.text(max_size=60)
 JSON = st.recursive(
@@ -92,9 +91,7 @@ class Caches(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.cache = SemanticCache(
-            embeddings=WordEmbeddings(), max_entries=4, ttl=50, clock=lambda: self.now, guards=None
-        )
+        self.cache = make_cache(max_entries=4, ttl_seconds=50, clock=lambda: self.now)
         self.truth: dict[str, str] = {}
 
     questions = st.sampled_from(
@@ -123,7 +120,8 @@ class Caches(RuleBasedStateMachine):
     @invariant()
     def never_too_many(self) -> None:
         assert self.cache.stats().entries <= 4
-        assert self.cache._store.totals() == (self.cache.stats().entries, self.cache.stats().bytes)
+        stats = self.cache.stats()
+        assert self.cache._repository._file.totals() == (stats.entries, stats.bytes)
 
     def teardown(self) -> None:
         self.cache.close()
@@ -137,7 +135,7 @@ TestCaches.settings = settings(max_examples=25, stateful_step_count=25, deadline
 @settings(max_examples=20, deadline=None)
 def test_an_index_finds_what_brute_force_finds(seed):
     """For any vectors in any scopes."""
-    from langchain_tokenopt.cache.index import ScopedIndex
+    from langchain_tokenopt.cache.vector_index import ScopedIndex
 
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((50, 16)).astype(np.float32)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from langchain_tokenopt.cache.eviction import AdaptivePolicy, Use, policy_named
+from langchain_tokenopt.cache.eviction import AdaptivePolicy, Use, policy_for
 
 NAMES = ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"]
 NUMBERS = st.integers(0, 30)
@@ -41,7 +41,7 @@ class AnyPolicy(RuleBasedStateMachine):
 
     @initialize(name=st.sampled_from(NAMES), capacity=st.integers(1, 200))
     def start(self, name, capacity):
-        self.policy = policy_named(name, capacity)
+        self.policy = policy_for(name, capacity)
         self.inside = set()
 
     @rule(number=NUMBERS, tokens=st.integers(0, 5_000), size=SIZES, hits=st.integers(0, 99))
@@ -81,7 +81,7 @@ TestAnyPolicy = AnyPolicy.TestCase
 @given(trace=TRACES, room=st.integers(1, 12))
 def test_the_same_requests_have_the_same_victims(name, trace, room):
     """Nothing depends on chance, or on what ran before."""
-    first, second = (victims(policy_named(name, room), trace, room) for _ in range(2))
+    first, second = (victims(policy_for(name, room), trace, room) for _ in range(2))
 
     assert first == second
 

@@ -28,7 +28,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def local():
-    return LocalEmbeddings(threads=1)
+    return LocalEmbeddings()
 
 
 def test_vectors_are_those_of_the_published_model(local, monkeypatch):

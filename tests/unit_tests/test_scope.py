@@ -15,7 +15,6 @@ from langchain_core.tools import tool
 
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import NoBudgetRunError
-from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.records import UsageEvent
@@ -23,7 +22,7 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.scope import token_scope
 from langchain_tokenopt.stage import AMBIENT
-from tests.support.embedders import WordEmbeddings
+from tests.support.caches import make_cache
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import ModelServer
 
@@ -153,7 +152,7 @@ def test_it_says_what_it_cannot_cover() -> None:
 def test_users_do_not_share_answers() -> None:
     """What one user was answered is not served to another."""
     model = optimize(fake_chat(answers=["for ann", "for bob"]))
-    with SemanticCache(embeddings=WordEmbeddings(), audit_share=0.0) as cache:
+    with make_cache() as cache:
         answers = []
         for user in ("ann", "bob", "ann"):
             with token_scope(user=user, cache=cache):
@@ -183,7 +182,7 @@ def test_records_say_which_organization(tmp_path: Path) -> None:
 def test_organizations_do_not_share_answers() -> None:
     """Nor do equal users of two of them."""
     model = optimize(fake_chat(answers=["of acme", "of other"]))
-    with SemanticCache(embeddings=WordEmbeddings(), audit_share=0.0) as cache:
+    with make_cache() as cache:
         answers = []
         for organization in ("acme", "other", "acme"):
             with token_scope(user="ann", organization=organization, cache=cache):

@@ -6,8 +6,8 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.outputs import Generation
 
-from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.embeddings import LocalEmbeddings
+from tests.support.caches import make_cache
 
 VICTIMS = (
     "How do I reset my password?",
@@ -50,7 +50,7 @@ def test_an_answer_to_more_than_was_asked_is_not_served(local, plant, min_simila
     """A question with a suffix or prefix that makes it collide does not answer the plain one."""
     for victim in VICTIMS:
         embeddings = OneVector() if collides else local
-        with SemanticCache(
+        with make_cache(
             embeddings=embeddings, min_similarity=min_similarity, audit_share=0.0
         ) as cache:
             cache.update(plant.replace("{}", victim), "llm", [Generation(text="evil")])
@@ -65,7 +65,7 @@ def test_an_answer_to_more_than_was_asked_is_not_served(local, plant, min_simila
 )
 def test_a_collision_without_a_common_word_is_not_served(plant, min_similarity):
     """However near an embedder puts them."""
-    with SemanticCache(
+    with make_cache(
         embeddings=OneVector(), min_similarity=min_similarity, audit_share=0.0
     ) as cache:
         cache.update(plant, "llm", [Generation(text="evil")])
@@ -85,7 +85,7 @@ def test_a_collision_without_a_common_word_is_not_served(plant, min_similarity):
 )
 def test_a_question_with_more_or_a_greeting_is_no_attack(stored, asked):
     """Whoever says more himself, or is merely polite, can be answered."""
-    with SemanticCache(embeddings=OneVector(), audit_share=0.0) as cache:
+    with make_cache(embeddings=OneVector(), audit_share=0.0) as cache:
         cache.update(stored, "llm", [Generation(text="In Settings.")])
 
         vetoes = cache.explain(asked, "llm").candidates
@@ -94,7 +94,7 @@ def test_a_question_with_more_or_a_greeting_is_no_attack(stored, asked):
 
 def test_an_attack_in_one_scope_does_not_reach_another(local):
     """Whatever is planted, other users never see it."""
-    with SemanticCache(embeddings=local, min_similarity=0.1, guards=[]) as cache:
+    with make_cache(embeddings=local, min_similarity=0.1, guards=[]) as cache:
         with cache.scope(user="mallory"):
             cache.update(VICTIMS[0], "llm", [Generation(text="evil")])
         with cache.scope(user="ann"):

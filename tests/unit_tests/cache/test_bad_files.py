@@ -20,10 +20,9 @@ from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_tokenopt.cache import CacheFileError, SemanticCache
-from langchain_tokenopt.cache import semantic as semantic_module
-from langchain_tokenopt.cache import store as store_module
+from langchain_tokenopt.cache import CacheFileError, SemanticCache, cache_file, repository
 from langchain_tokenopt.core.errors import TokenOptWarning
+from tests.support.caches import make_cache
 from tests.support.embedders import WordEmbeddings
 
 LLM = "llm"
@@ -35,8 +34,7 @@ def say(text):
 
 @contextlib.contextmanager
 def opened(path, **options):
-    options.setdefault("embeddings", WordEmbeddings())
-    with SemanticCache(path, audit_share=0.0, **options) as cache:
+    with make_cache(path, **options) as cache:
         yield cache
 
 
@@ -67,9 +65,9 @@ def agree(cache, path):
     """Say whether memory and file hold the same entries of the same size."""
     with edited(path) as database:
         ids = {id for (id,) in database.execute("SELECT id FROM entry")}
-    entries, size = cache._store.totals()
+    entries, size = cache._repository._file.totals()
     stats = cache.stats()
-    return ids == set(cache._entries) and (entries, size) == (stats.entries, stats.bytes)
+    return ids == set(cache._repository.index) and (entries, size) == (stats.entries, stats.bytes)
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
@@ -161,10 +159,9 @@ def test_vectors_that_are_none_are_not_compared(one, numbers):
 
 def tampered(path, forms):
     """Put *forms* in the place of an answer, with a checksum as good as ours."""
-    deflate = zlib.compressobj(zdict=store_module._BOILERPLATE)
-    packed = deflate.compress(forms.encode()) + deflate.flush()
+    packed = zlib.compress(forms.encode())
     with opened(path) as cache:
-        checksum = cache._store._checksum
+        checksum = cache._repository._file._checksum
         with edited(path) as database:
             row = database.execute("SELECT exact, scope, question, vector FROM entry").fetchone()
             database.execute(
@@ -277,20 +274,21 @@ def test_a_bomb_is_not_unpacked(one):
 
 def test_a_locked_file_does_not_hold_up_requests(one, monkeypatch):
     """One write waits, with a warning; after that writing rests, and answers are served."""
-    monkeypatch.setattr(store_module, "_WRITING_SECONDS", 0.2)
-    waited = []
+    monkeypatch.setattr(cache_file, "_WRITING_SECONDS", 0.2)
+    tried = []
     with opened(one) as cache, edited(one) as other:
-        cache._store._database.set_trace_callback(waited.append)
         other.execute("BEGIN IMMEDIATE")
         with pytest.warns(TokenOptWarning, match="database is locked") as warned:
-            for number in range(5):
+            cache.update("question 0", LLM, say("lost"))
+            cache._repository._file._database.set_trace_callback(tried.append)
+            for number in range(1, 5):
                 cache.update(f"question {number}", LLM, say("lost"))
         assert say("stored") == cache.lookup("what is my code", LLM)
         assert 1 == len(warned)
-        assert 1 == len([sql for sql in waited if sql.startswith("BEGIN")])
+        assert not any(sql.startswith("BEGIN") for sql in tried)
         assert {"file failed": 4} == cache.stats().not_stored
         other.execute("ROLLBACK")
-        cache._no_writing_before = 0.0
+        cache._repository._no_writing_before = 0.0
         cache.update("question 1", LLM, say("kept"))
 
         assert say("kept") == cache.lookup("question 1", LLM)
@@ -299,7 +297,7 @@ def test_a_locked_file_does_not_hold_up_requests(one, monkeypatch):
 
 def test_a_file_that_is_locked_at_construction_is_named(one, monkeypatch):
     """The message says what is wrong: not the folder."""
-    monkeypatch.setattr(store_module, "_OPENING_SECONDS", 0.1)
+    monkeypatch.setattr(cache_file, "_OPENING_SECONDS", 0.1)
     with edited(one) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CacheFileError, match="locked by another process"):
@@ -318,7 +316,7 @@ def test_a_file_that_is_locked_at_construction_is_named(one, monkeypatch):
 )
 def test_who_asks_for_a_change_is_told_that_it_failed(one, monkeypatch, change):
     """With an error that says why, and nothing is changed."""
-    monkeypatch.setattr(store_module, "_WRITING_SECONDS", 0.1)
+    monkeypatch.setattr(cache_file, "_WRITING_SECONDS", 0.1)
     with opened(one) as cache, edited(one) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CacheFileError, match="could not be changed: database is locked"):
@@ -330,15 +328,15 @@ def test_who_asks_for_a_change_is_told_that_it_failed(one, monkeypatch, change):
 
 def test_hits_are_served_while_their_counts_cannot_be_written(one, monkeypatch):
     """Neither counting nor a sliding expiry costs an answer."""
-    monkeypatch.setattr(semantic_module, "_HITS_PER_WRITE", 2)
-    with opened(one, ttl=100, sliding_ttl=True) as cache:
+    monkeypatch.setattr(repository, "_HITS_PER_WRITE", 2)
+    with opened(one, ttl_seconds=100, extend_ttl_on_hit=True) as cache:
         cache.update("again", LLM, say("x"))
-        cache._store._database.execute("PRAGMA query_only = 1")
+        cache._repository._file._database.execute("PRAGMA query_only = 1")
         with pytest.warns(TokenOptWarning, match="Counts are not written"):
             found = [cache.lookup("again", LLM) for _ in range(6)]
         assert [say("x")] * 6 == found
-        cache._store._database.execute("PRAGMA query_only = 0")
-        cache._no_writing_before = 0.0
+        cache._repository._file._database.execute("PRAGMA query_only = 0")
+        cache._repository._no_writing_before = 0.0
         assert cache.lookup("again", LLM)
     with opened(one) as cache:
         assert 7 == cache.top(1)[0].hits
@@ -357,17 +355,17 @@ def test_a_full_disk_is_a_miss_with_one_warning(one):
         for number in range(40):
             cache.update(f"question number {number}", LLM, say("y" * 500))
         before = cache.stats().entries
-        cache._store._database.execute(full_disk(one, small=True))
+        cache._repository._file._database.execute(full_disk(one, small=True))
         with pytest.warns(TokenOptWarning, match="disk is full") as warned:
             for number in range(40):
-                cache._no_writing_before = 0.0
+                cache._repository._no_writing_before = 0.0
                 cache.update(f"another number {number}", LLM, say(os.urandom(2_000).hex()))
                 assert cache.lookup(f"question number {number}", LLM) == say("y" * 500)
         assert 1 == len(warned)
         assert agree(cache, one)
         assert before <= cache.stats().entries < before + 40
-        cache._store._database.execute(full_disk(one, small=False))
-        cache._no_writing_before = 0.0
+        cache._repository._file._database.execute(full_disk(one, small=False))
+        cache._repository._no_writing_before = 0.0
         cache.update("space again", LLM, say("kept"))
         assert say("kept") == cache.lookup("space again", LLM)
         assert agree(cache, one)
@@ -409,12 +407,11 @@ def test_a_disk_that_is_really_full(tmp_path, limit):
 _FULL = textwrap.dedent("""
     import os, resource, signal, sys, warnings
     from langchain_core.language_models import FakeListChatModel
-    from langchain_tokenopt.cache import SemanticCache
-    from langchain_tokenopt.cache import semantic
-    from tests.support.embedders import WordEmbeddings
+    from langchain_tokenopt.cache import repository
+    from tests.support.caches import make_cache
 
     path, limit = sys.argv[1:]
-    semantic._RESTING_SECONDS = semantic._RESTING_FACTOR = 0.0
+    repository._PAUSE_SECONDS = repository._PAUSE_FACTOR = 0.0
     if limit == "tmpfs":
         ballast = os.path.join(os.path.dirname(path), "ballast")
         with open(ballast, "wb") as file:
@@ -422,7 +419,7 @@ _FULL = textwrap.dedent("""
     else:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY))
-    cache = SemanticCache(path, embeddings=WordEmbeddings(), audit_share=0.0)
+    cache = make_cache(path)
     answers = [os.urandom(4_000).hex() for _ in range(160)]
     model = FakeListChatModel(responses=answers, cache=cache)
     with warnings.catch_warnings(record=True) as warned:
@@ -432,14 +429,15 @@ _FULL = textwrap.dedent("""
         full = cache.stats().entries
         assert 0 < full < 160, full
         assert 1 == len(warned), [str(w.message) for w in warned]
-        assert cache._store.totals() == (full, cache.stats().bytes), "memory and file differ"
+        totals = cache._repository._file.totals()
+        assert totals == (full, cache.stats().bytes), "memory and file differ"
         if limit == "file size":
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         else:
             os.unlink(ballast)
         assert "0" != FakeListChatModel(responses=["kept"], cache=cache).invoke("space").content
         assert "kept" == FakeListChatModel(responses=["kept"], cache=cache).invoke("space").content
-        assert cache._store.totals()[0] == cache.stats().entries == full + 1
+        assert cache._repository._file.totals()[0] == cache.stats().entries == full + 1
         assert cache.check().is_sound
     cache.close()
     print("all is well")
@@ -545,7 +543,7 @@ def test_a_cache_lives_on_in_a_forked_process(one):
         holds, release = threading.Event(), threading.Event()
 
         def hold():
-            with cache._lock:
+            with cache._repository.lock:
                 holds.set()
                 release.wait(5)
 
@@ -572,7 +570,7 @@ def test_a_cache_lives_on_in_a_forked_process(one):
 def test_a_process_does_not_delete_what_another_has_prolonged(tmp_path):
     """With a sliding expiry, each serves what the other has served lately."""
     now = [0.0]
-    options = {"ttl": 60, "sliding_ttl": True, "clock": lambda: now[0]}
+    options = {"ttl_seconds": 60, "extend_ttl_on_hit": True, "clock": lambda: now[0]}
     path = tmp_path / "c.db"
     with opened(path, **options) as first, opened(path, **options) as second:
         first.update("q", LLM, say("a"))
@@ -587,7 +585,7 @@ def test_a_process_does_not_delete_what_another_has_prolonged(tmp_path):
 
 def test_removals_do_not_fill_the_file(tmp_path, monkeypatch):
     """What other processes must be told of is forgotten in time, without closing the file."""
-    monkeypatch.setattr(store_module, "_KEPT_REMOVALS", 20)
+    monkeypatch.setattr(cache_file, "_KEPT_REMOVALS", 20)
     with opened(tmp_path / "c.db", max_entries=5) as cache:
         for number in range(100):
             cache.update(f"question {number}", LLM, say("a"))
@@ -599,9 +597,11 @@ def test_a_read_that_failed_is_made_again(one):
     """An error while changes are read does not hide them for ever."""
     with opened(one) as cache, opened(one) as other:
         other.update("fresh", LLM, say("fresh"))
-        cache._store._removals = lambda: (_ for _ in ()).throw(sqlite3.OperationalError("io"))
+        cache._repository._file._removals = lambda: (_ for _ in ()).throw(
+            sqlite3.OperationalError("io")
+        )
         with pytest.warns(TokenOptWarning, match="io"):
             assert cache.lookup("fresh", LLM) is None
-        del cache._store._removals
+        del cache._repository._file._removals
 
         assert say("fresh") == cache.lookup("fresh", LLM)

@@ -13,7 +13,7 @@ from langchain_tokenopt.cache.eviction import (
     FadingPolicy,
     Rule,
     Use,
-    policy_named,
+    policy_for,
 )
 
 
@@ -25,14 +25,15 @@ def key(number):
     ("name", "leaves"), [("lru", 2), ("fifo", 1), ("lfu", 3), ("ttl", 2), ("cost", 1)]
 )
 def test_the_entry_of_the_lowest_value_leaves(name, leaves):
-    """Each policy names its own victim among the same three entries."""
-    policy = policy_named(name, 3)
+    """Each policy names its own victim among the same three entries; a fourth has just come."""
+    policy = policy_for(name, 3)
     policy.insert(key(1), Use(tokens=1, size=100, expires=9.0))
     policy.insert(key(2), Use(tokens=500, size=100, expires=3.0))
     policy.insert(key(3), Use(tokens=900, size=100, expires=6.0))
     policy.touch(key(2))
     policy.touch(key(3)) if name != "lfu" else policy.touch(key(2))
     policy.touch(key(1))
+    policy.insert(key(4), Use(tokens=0, size=100, expires=1.0))
 
     assert key(leaves) == policy.victim()
 
@@ -40,7 +41,7 @@ def test_the_entry_of_the_lowest_value_leaves(name, leaves):
 @pytest.mark.parametrize("name", ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"])
 def test_every_entry_leaves_once(name):
     """Victims are entries that are in, until none is left."""
-    policy = policy_named(name, 50)
+    policy = policy_for(name, 50)
     inside = {key(n) for n in range(50)}
     for n in range(50):
         policy.insert(key(n), Use())
@@ -56,7 +57,7 @@ def test_every_entry_leaves_once(name):
 
 
 def hits(name, trace, room):
-    return played(policy_named(name, room), trace, room)
+    return played(policy_for(name, room), trace, room)
 
 
 def played(policy, trace, room):
@@ -196,7 +197,7 @@ def test_an_open_rule_takes_every_newcomer_in():
 
 def test_the_newest_entry_stays_until_the_next():
     """Whoever asks the same thing twice in a row is answered."""
-    policy = policy_named("adaptive", 30)
+    policy = policy_for("adaptive", 30)
     for number in range(300):
         policy.insert(key(number), Use(tokens=50, size=400))
         if number >= 30:
@@ -207,7 +208,7 @@ def test_the_newest_entry_stays_until_the_next():
 
 def test_a_huge_newcomer_does_not_push_out_the_rest():
     """With a cap in bytes one entry of the size of all others leaves itself."""
-    policy = policy_named("adaptive", 1_000)
+    policy = policy_for("adaptive", 1_000)
     for number in range(50):
         policy.insert(key(number), Use(tokens=100, size=1_000))
     policy.insert(key(50), Use(tokens=100, size=50_000))
@@ -257,7 +258,7 @@ def test_the_room_is_learned_when_only_bytes_are_capped():
     trace = recency(6_000, 40)
     informed = hits("adaptive", trace, 50)
 
-    assert played(policy_named("adaptive", 100_000), trace, 50) > 0.95 * informed > 0
+    assert played(policy_for("adaptive", 100_000), trace, 50) > 0.95 * informed > 0
 
 
 @pytest.mark.parametrize(("tick", "weaker"), [(9, 2), (10, 1)])
@@ -289,7 +290,7 @@ def test_the_window_keeps_what_was_asked_last():
 @pytest.mark.parametrize("name", ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"])
 def test_entries_that_expire_leave_nothing_behind(name):
     """Memory does not grow with entries that come and expire while the next victim stays."""
-    policy = policy_named(name, 20)
+    policy = policy_for(name, 20)
     for number in range(10):
         policy.insert(key(number), Use(expires=0.0))
     tracemalloc.start()
@@ -309,4 +310,4 @@ def test_entries_that_expire_leave_nothing_behind(name):
 def test_an_unknown_policy_is_named():
     """The message lists the policies."""
     with pytest.raises(ValueError, match="eviction must be one of adaptive, lru"):
-        policy_named("random", 3)
+        policy_for("random", 3)

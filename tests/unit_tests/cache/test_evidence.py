@@ -9,10 +9,10 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from langchain_tokenopt.cache.decision import Decision
-from langchain_tokenopt.cache.evidence import Window
+from langchain_tokenopt.cache.evidence import EvidenceWindow
 from langchain_tokenopt.cache.features import FEATURES
 from langchain_tokenopt.cache.probability import AnswerModel, design_matrix, term_names
+from langchain_tokenopt.cache.serving_policy import ServingPolicy
 
 
 def row(value):
@@ -22,7 +22,7 @@ def row(value):
 @pytest.mark.parametrize("added", [0, 3, 5, 13])
 def test_a_window_holds_the_last_rows(added):
     """Whatever was added, the last five are there, oldest first."""
-    window = Window(5)
+    window = EvidenceWindow(5)
     for number in range(added):
         window.add(row(number), float(number), number, right=number % 2 == 0, audit=number == 3)
 
@@ -39,7 +39,7 @@ def test_a_window_holds_the_last_rows(added):
 
 def test_a_window_that_forgets_goes_on():
     """After all but two rows are gone, new ones follow them."""
-    window = Window(4)
+    window = EvidenceWindow(4)
     for number in range(7):
         window.add(row(number), 0.0, number)
     window.keep_last(2)
@@ -74,14 +74,14 @@ def test_products_are_learned():
 def test_no_label_is_scored_by_a_model_that_has_seen_it():
     """Labels that are pure chance are scored no better than chance."""
     rng = np.random.default_rng(1)
-    decision = Decision(rng=random.Random(0), audit_share=0.0)
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
     for _ in range(1_000):
         features = rng.random(len(FEATURES))
-        decision.judge(features)
-        decision.learn(features, bool(rng.random() < 0.5))
-    decision._refit()
+        policy.judge(features)
+        policy.learn(features, bool(rng.random() < 0.5))
+    policy._refit()
 
-    labels = decision._labels
+    labels = policy._labels
     by_heart = AnswerModel()
     by_heart.fit(labels.features, labels.right)
     assert np.corrcoef(by_heart.logits(labels.features), labels.right)[0, 1] > 0.25

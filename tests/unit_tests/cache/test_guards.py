@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenopt.cache import guards
 from langchain_tokenopt.cache.guards import (
+    REQUEST_KINDS,
+    check_guard_names,
     doubts_between,
-    guard_names,
-    is_about_now,
-    is_action,
-    is_personal,
+    profile,
     profile_of,
     vetoes_between,
 )
@@ -139,9 +137,9 @@ def test_a_run_up_that_the_question_refers_to_counts():
 
 def test_guards_are_chosen_by_name():
     """Unknown names are refused with the known ones."""
-    assert ("numbers",) == guard_names(["numbers"], among=())
+    assert ("numbers",) == check_guard_names(["numbers"])
     with pytest.raises(ValueError, match=r"unknown guards \['nunbers'\].*numbers"):
-        guard_names(["nunbers"], among=())
+        check_guard_names(["nunbers"])
 
 
 @pytest.mark.parametrize(
@@ -158,23 +156,15 @@ def test_guards_are_chosen_by_name():
 )
 def test_requests_that_no_stored_answer_can_satisfy_are_recognised(text, kinds):
     """First person alone is no sign of a personal request."""
-    found = [
-        name
-        for name, applies in (
-            ("personal", is_personal),
-            ("now", is_about_now),
-            ("action", is_action),
-        )
-        if applies(text)
-    ]
+    found = [name for name, applies in REQUEST_KINDS.items() if applies(text)]
 
     assert kinds.split() == found
 
 
 def test_long_texts_are_not_kept_in_memory():
     """A day of long answers does not fill it."""
-    before = guards._profile_before.cache_info().currsize
+    before = profile._profile_before.cache_info().currsize
     for number in range(50):
         profile_of(f"answer {number} " * 200)
 
-    assert before == guards._profile_before.cache_info().currsize
+    assert before == profile._profile_before.cache_info().currsize

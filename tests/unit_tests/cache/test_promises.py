@@ -10,8 +10,8 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.core.errors import TokenOptWarning
+from tests.support.caches import make_cache
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
 LLM = "llm"
@@ -25,12 +25,11 @@ def say(text, **fields):
 def make(tmp_path):
     made = []
 
-    def make_cache(**options):
-        options = {"embeddings": WordEmbeddings(), "audit_share": 0.0, **options}
-        made.append(SemanticCache(options.pop("path", None), **options))
+    def make_one(**options):
+        made.append(make_cache(**options))
         return made[-1]
 
-    yield make_cache
+    yield make_one
     for cache in made:
         cache.close()
 
@@ -141,7 +140,7 @@ def test_an_embedder_that_hangs_is_left_alone_until_it_comes_back(make):
         release.wait(20)
         return [1.0] * 64
 
-    cache = make(embeddings=BrokenEmbeddings(hang), embed_seconds=0.2)
+    cache = make(embeddings=BrokenEmbeddings(hang), embedding_seconds=0.2)
     began = time.monotonic()
     with pytest.warns(TokenOptWarning, match="no vector after"):
         for number in range(20):
@@ -184,7 +183,7 @@ def test_whatever_an_embedder_raises_is_a_miss(make, error):
 
 def test_a_clock_that_fails_does_not_fail_a_call(make):
     """It is the caller's code."""
-    cache = make(ttl=5, clock=lambda: 1 / 0)
+    cache = make(ttl_seconds=5, clock=lambda: 1 / 0)
     with pytest.warns(TokenOptWarning, match="ZeroDivisionError"):
         cache.update("q", LLM, say("a"))
         assert cache.lookup("q", LLM) is None
@@ -247,8 +246,8 @@ def test_clearing_takes_the_evidence_with_it(make, tmp_path):
 
     assert not open_.confirm(served)
     assert 0 == open_.stats().checked
-    assert 0 == cache._decision.labels
-    assert [] == cache._store.evidence()
+    assert 0 == cache._policy.labels
+    assert [] == cache._repository._file.evidence()
 
 
 def test_what_another_process_removes_is_gone_here(make, tmp_path):
@@ -267,18 +266,21 @@ def test_what_another_process_removes_is_gone_here(make, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "refused"),
+        ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "not whole"),
         (
             {"content": [{"type": "non_standard", "value": {"refusal": "I cannot."}}]},
-            "refused",
+            "not whole",
         ),
-        ({"content": "x", "response_metadata": {"stop_reason": "refusal"}}, "refused"),
-        ({"content": "x", "response_metadata": {"finish_reason": "SPII"}}, "refused"),
-        ({"content": "x", "response_metadata": {"stopReason": "guardrail_intervened"}}, "refused"),
-        ({"content": "x", "response_metadata": {"status": "incomplete"}}, "cut short"),
+        ({"content": "x", "response_metadata": {"stop_reason": "refusal"}}, "not whole"),
+        ({"content": "x", "response_metadata": {"finish_reason": "SPII"}}, "not whole"),
+        (
+            {"content": "x", "response_metadata": {"stopReason": "guardrail_intervened"}},
+            "not whole",
+        ),
+        ({"content": "x", "response_metadata": {"status": "incomplete"}}, "not whole"),
         (
             {"content": "x", "response_metadata": {"stop_reason": "model_context_window_exceeded"}},
-            "cut short",
+            "not whole",
         ),
         (
             {"content": "x", "invalid_tool_calls": [{"name": "f", "args": "{", "id": "1"}]},

@@ -12,11 +12,12 @@ import pytest
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration
+from langchain_core.runnables import RunnableLambda
 
 from langchain_tokenopt.cache import CacheFileError, SemanticCache
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.core.runs import CacheHit
+from tests.support.caches import make_cache
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
 LLM = "[('_type', 'fake'), ('stop', None)]"
@@ -36,18 +37,22 @@ def texts(found):
     return found and [answer.text for answer in found]
 
 
+def groups(cache):
+    """Return the groups of answers that say the same."""
+    index = cache._repository.index
+    return {index.answer_groups.of(entry.answer) for entry in index.values()}
+
+
 @pytest.fixture
 def make(tmp_path):
     """Make caches that are closed at the end."""
     made = []
 
-    def make_cache(path=None, **options):
-        options.setdefault("embeddings", WordEmbeddings())
-        options.setdefault("audit_share", 0.0)
-        made.append(SemanticCache(path, **options))
+    def make_one(path=None, **options):
+        made.append(make_cache(path, **options))
         return made[-1]
 
-    yield make_cache
+    yield make_one
     for cache in made:
         cache.close()
 
@@ -133,6 +138,49 @@ def test_scopes_are_apart(make):
     assert cache.lookup("What is it?", LLM) is None
 
 
+def test_a_scope_belongs_to_one_cache(make):
+    """What is asked of another cache inside of it is in no scope."""
+    own, other = make(), make(require_scope=True)
+    with own.scope(user="ann"):
+        own.update("What is it?", LLM, chat("Ann's"))
+        other.update("What is it?", LLM, chat("Ann's"))
+
+    assert own.lookup("What is it?", LLM) is None
+    assert 0 == other.stats().entries
+
+
+@pytest.mark.parametrize(
+    ("metadata", "labels"),
+    [
+        ({"user_id": "ann"}, {"user": "ann"}),
+        ({"user": "ann"}, {"user": "ann"}),
+        ({"tenant_id": "t"}, {"organization": "t"}),
+        ({"org_id": "t", "user_id": 7}, {"tenant": "t", "user_id": "7"}),
+    ],
+)
+def test_users_in_metadata_are_those_of_scopes(make, metadata, labels):
+    """An answer that was stored for a user is found however the user is named, by nobody else."""
+    cache = make()
+    set_config = RunnableLambda(lambda _: cache.lookup("Who am I?", LLM))
+    with cache.scope(**labels):
+        cache.update("Who am I?", LLM, chat("Ann."))
+
+    assert ["Ann."] == texts(set_config.invoke("", {"metadata": metadata}))
+    assert set_config.invoke("", {"metadata": {**metadata, "user_id": "bob"}}) is None
+    assert set_config.invoke("", {}) is None
+
+
+def test_metadata_of_another_user_does_not_open_a_scope(make):
+    """Where both name a user, and not the same one, neither one's answers are served."""
+    cache = make()
+    ask = RunnableLambda(lambda _: cache.lookup("Who am I?", LLM))
+    for user in ("ann", "bob"):
+        with cache.scope(user=user):
+            cache.update("Who am I?", LLM, chat(user))
+    with cache.scope(user="ann"):
+        assert ask.invoke("", {"metadata": {"user_id": "bob"}}) is None
+
+
 def test_a_cache_that_requires_a_scope_serves_nothing_without(make):
     """Neither stored nor served outside of a scope."""
     cache = make(require_scope=True)
@@ -155,18 +203,18 @@ def test_a_cache_that_requires_a_scope_serves_nothing_without(make):
                     message=AIMessage("Once"), generation_info={"finish_reason": "length"}
                 )
             ],
-            "cut short",
+            "not whole",
         ),
-        (chat("Once", response_metadata={"stop_reason": "max_tokens"}), "cut short"),
+        (chat("Once", response_metadata={"stop_reason": "max_tokens"}), "not whole"),
         (
             [
                 ChatGeneration(
                     message=AIMessage("x", response_metadata={"finish_reason": "content_filter"})
                 )
             ],
-            "refused",
+            "not whole",
         ),
-        (chat("", additional_kwargs={"refusal": "I cannot."}), "refused"),
+        (chat("", additional_kwargs={"refusal": "I cannot."}), "not whole"),
         (chat("", tool_calls=[{"name": "f", "args": {}, "id": "1"}]), "tool_calls"),
         (chat(""), "empty"),
         ([], "empty"),
@@ -206,8 +254,8 @@ def test_kinds_of_requests_are_skipped_when_asked(make):
 def test_answers_expire_absolutely(make):
     """A hit does not prolong an answer's life, unless that is asked for."""
     now = [1_000.0]
-    fixed = make(ttl=60, clock=lambda: now[0])
-    sliding = make(ttl=60, sliding_ttl=True, clock=lambda: now[0])
+    fixed = make(ttl_seconds=60, clock=lambda: now[0])
+    sliding = make(ttl_seconds=60, extend_ttl_on_hit=True, clock=lambda: now[0])
     for cache in (fixed, sliding):
         cache.update("q", LLM, chat())
     now[0] += 50
@@ -222,7 +270,7 @@ def test_answers_expire_absolutely(make):
 def test_expired_answers_leave_the_file(make, tmp_path):
     """The next answer that is kept takes them out."""
     now = [0.0]
-    cache = make(tmp_path / "c.db", ttl=60, clock=lambda: now[0])
+    cache = make(tmp_path / "c.db", ttl_seconds=60, clock=lambda: now[0])
     cache.update("old", LLM, chat())
     now[0] += 61
     cache.update("new", LLM, chat())
@@ -244,6 +292,56 @@ def test_caps_on_entries_and_bytes_are_exact(make):
     assert 5 == by_entries.check().entries
     assert 0 < by_bytes.check().entries < 40
     assert by_bytes.check().bytes == by_bytes.stats().bytes
+
+
+@pytest.mark.parametrize("eviction", ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"])
+def test_a_newcomer_to_a_full_cache_is_served(make, eviction):
+    """Whatever the others have that it lacks: it was asked last, and is asked again."""
+    cache = make(max_entries=20, eviction=eviction)
+    for number in range(20):
+        cache.update(f"question {number}", LLM, chat("A long and expensive answer. " * 9))
+        for _ in range(5):
+            cache.lookup(f"question {number}", LLM)
+    before = cache.stats().hits
+    for _ in range(50):
+        if cache.lookup("the new one", LLM) is None:
+            cache.update("the new one", LLM, chat("x"))
+
+    assert 49 == cache.stats().hits - before
+
+
+class NewestFirst:
+    """A caller's own policy: the newest entry but one leaves."""
+
+    def __init__(self):
+        self.keys = []
+
+    def insert(self, key, use):
+        self.keys.append(key)
+
+    def touch(self, key):
+        pass
+
+    def remove(self, key):
+        if key in self.keys:
+            self.keys.remove(key)
+
+    def victim(self):
+        return self.keys[-2] if len(self.keys) > 1 else None
+
+
+def test_the_caller_may_decide_who_leaves(make):
+    """Through the four methods of an eviction policy; also after the cache was cleared."""
+    policy = NewestFirst()
+    cache = make(max_entries=3, eviction=policy)
+    for _ in range(2):
+        for number in range(6):
+            cache.update(f"question {number}", LLM, chat(f"answer {number}"))
+        kept = [n for n in range(6) if cache.lookup(f"question {n}", LLM)]
+        assert [0, 1, 5] == kept
+        cache.clear()
+
+    assert [] == policy.keys
 
 
 def test_everything_comes_back_after_a_restart(make, tmp_path):
@@ -313,9 +411,11 @@ def test_true_answers_are_compared_with_stored_ones(make):
 
 
 def test_who_expires_next_leaves_first_when_hits_prolong_life(make):
-    """``sliding_ttl`` moves an entry back in the order of ``eviction="ttl"``, too."""
+    """``extend_ttl_on_hit`` moves an entry back in the order of ``eviction="ttl"``, too."""
     now = [0.0]
-    cache = make(ttl=100, sliding_ttl=True, eviction="ttl", max_entries=2, clock=lambda: now[0])
+    cache = make(
+        ttl_seconds=100, extend_ttl_on_hit=True, eviction="ttl", max_entries=2, clock=lambda: now[0]
+    )
     for now[0], question in ((0.0, "first"), (1.0, "second")):
         cache.update(asked(question), LLM, chat(question))
     now[0] = 2.0
@@ -338,7 +438,7 @@ def test_equal_answers_that_are_imported_are_one(make):
     ]
     assert 5 == cache.update_many(items, batch=2)
 
-    numbers = [entry.answer for entry in cache._entries.values()]
+    numbers = [entry.answer for entry in cache._repository.index.values()]
     assert 3 == len(set(numbers))
     assert numbers[0] == numbers[1] == numbers[4]
 
@@ -351,16 +451,16 @@ def test_answers_that_one_wording_matches_become_one(make, tmp_path, reopened):
     cache = make(path, **options)
     cache.update(asked("How can I change my card PIN?"), LLM, chat("ab"))
     cache.update(asked("How could I change my card PIN?"), LLM, chat("xy"))
-    apart = {cache._entries.numbers.of(entry.answer) for entry in cache._entries.values()}
+    apart = groups(cache)
     cache.update(asked("How might I change my card PIN?"), LLM, chat("bx"))
     if reopened:
         cache.close()
         cache = make(path, **options)
 
-    numbers = {cache._entries.numbers.of(entry.answer) for entry in cache._entries.values()}
+    together = groups(cache)
     assert 2 == len(apart)
-    assert 3 == len(cache._entries)
-    assert 1 == len(numbers)
+    assert 3 == len(cache._repository.index)
+    assert 1 == len(together)
 
 
 def test_the_caller_may_compare_answers(make):
@@ -416,23 +516,13 @@ def test_explain_says_why(make):
     assert before == cache.stats()
 
 
-def test_hits_are_told_to_sinks(make):
-    """With what the answer once cost."""
-
-    class Sink:
-        def __init__(self):
-            self.events = []
-
-        def record(self, event):
-            self.events.append(event)
-
-    sink = Sink()
-    cache = make(sinks=[sink])
+def test_a_hit_saves_what_the_answer_once_cost(make):
+    """As the provider reported it."""
+    cache = make()
     usage = {"input_tokens": 90, "output_tokens": 10, "total_tokens": 100}
     cache.update("q", LLM, chat(usage_metadata=usage))
     cache.lookup("q", LLM)
 
-    assert [100] == [e.saved_tokens for e in sink.events if isinstance(e, Saving)]
     assert 100 == cache.stats().saved_tokens
 
 
@@ -477,7 +567,7 @@ def test_clear_forgets_everything(make):
 def test_a_broken_embedder_is_a_miss_with_one_warning(make, instead):
     """Exact hits go on; the call is never failed."""
     embeddings = WordEmbeddings()
-    cache = make(embeddings=embeddings, embed_seconds=0.2)
+    cache = make(embeddings=embeddings, embedding_seconds=0.2)
     cache.update("What is this?", LLM, chat("first"))
     embeddings.embed_query = BrokenEmbeddings(instead).embed_query
     with pytest.warns(TokenOptWarning, match="embedder failed") as warned:
@@ -494,7 +584,7 @@ def test_a_file_that_refuses_writing_is_a_miss_with_one_warning(make, tmp_path):
     """A full disk does not fail calls, and memory does not promise what is not on disk."""
     cache = make(tmp_path / "c.db")
     cache.update("kept", LLM, chat("kept"))
-    cache._store._database.execute("PRAGMA query_only = 1")
+    cache._repository._file._database.execute("PRAGMA query_only = 1")
     with pytest.warns(TokenOptWarning, match="cache file failed"):
         cache.update("lost", LLM, chat("lost"))
         cache.update("lost too", LLM, chat("lost"))
@@ -502,7 +592,7 @@ def test_a_file_that_refuses_writing_is_a_miss_with_one_warning(make, tmp_path):
     assert cache.lookup("lost", LLM) is None
     assert ["kept"] == texts(cache.lookup("kept", LLM))
     assert 1 == cache.stats().entries
-    cache._store._database.execute("PRAGMA query_only = 0")
+    cache._repository._file._database.execute("PRAGMA query_only = 0")
 
 
 def test_a_closed_file_does_not_fail_calls(make, tmp_path):
@@ -585,7 +675,7 @@ async def test_identical_misses_of_tasks_ask_once(make):
 
 def test_nobody_waits_for_itself(make):
     """A call whose first try failed asks again at once."""
-    cache = make(flight_seconds=30)
+    cache = make(wait_seconds=30)
     began = time.monotonic()
     cache.lookup("q", LLM)
     cache.lookup("q", LLM)
@@ -595,7 +685,7 @@ def test_nobody_waits_for_itself(make):
 
 def test_nobody_waits_for_one_who_was_served(make):
     """A hit by likeness ends the wait as an answer does."""
-    cache, again = make(flight_seconds=30), "How can I modify my card PIN code?"
+    cache, again = make(wait_seconds=30), "How can I modify my card PIN code?"
     cache.update("How can I change my card PIN?", LLM, chat())
     assert cache.lookup(again, LLM)
     cache.reject(1)
@@ -608,8 +698,8 @@ def test_nobody_waits_for_one_who_was_served(make):
 
 
 def test_waiting_ends_when_no_answer_comes(make):
-    """After ``flight_seconds`` the others ask themselves."""
-    cache = make(flight_seconds=0.2)
+    """After ``wait_seconds`` the others ask themselves."""
+    cache = make(wait_seconds=0.2)
     threading.Thread(target=cache.lookup, args=("q", LLM)).start()
     time.sleep(0.05)
     found = cache.lookup("q", LLM)
@@ -629,9 +719,9 @@ def test_another_embedder_is_refused_at_construction(tmp_path):
     ("options", "message"),
     [
         ({"min_similarity": 1.2}, "min_similarity must be from 0 to 1, got 1.2"),
-        ({"max_entries": 0}, "max_entries must be above 0, got 0"),
-        ({"ttl": -1}, "ttl must be above 0, got -1"),
-        ({"context": "some"}, "context must be exact, last_turns or ignore; got 'some'"),
+        ({"max_entries": 0}, "max_entries must be a whole number of at least 1; got 0"),
+        ({"ttl_seconds": -1}, "ttl_seconds must be above 0, got -1"),
+        ({"context": "some"}, "'exact', 'last_turns' or 'ignore'"),
         ({"eviction": "random"}, "eviction must be one of adaptive"),
         ({"guards": ["none"]}, "unknown guards"),
         ({"max_wrong_per_request": 2}, "max_wrong_per_request must be from 0 to below 1, got 2"),
@@ -640,14 +730,13 @@ def test_another_embedder_is_refused_at_construction(tmp_path):
 def test_arguments_are_checked(options, message):
     """Each by its name, with what was given."""
     with pytest.raises(ValueError, match=message):
-        SemanticCache(embeddings=WordEmbeddings(), **options)
+        make_cache(**options)
 
 
 def test_nothing_is_left_half_written(make, tmp_path):
     """An error inside of a write leaves neither a row nor an entry in memory."""
-    cache = make(tmp_path / "c.db")
-    cache._entries.policy.victim = lambda: 1 / 0
-    cache.max_entries = 1
+    cache = make(tmp_path / "c.db", max_entries=1)
+    cache._repository.index.policy.victim = lambda: 1 / 0
     cache.update("one", LLM, chat())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ from langchain_core.outputs import Generation
 from typer.testing import CliRunner
 
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.cache import store as store_module
+from langchain_tokenopt.cache import cache_file
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.cache import app
 from langchain_tokenopt.core.errors import TokenOptError
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path, command, at):
 
 def test_a_newer_file_and_a_locked_one_are_named(file, monkeypatch):
     """The message says what to do; nothing is changed."""
-    monkeypatch.setattr(store_module, "_OPENING_SECONDS", 0.1)
+    monkeypatch.setattr(cache_file, "_OPENING_SECONDS", 0.1)
     database = sqlite3.connect(file, isolation_level=None)
     database.execute("BEGIN IMMEDIATE")
     assert "locked by another process" in str(run("clear", "--yes", "--cache", file).exception)

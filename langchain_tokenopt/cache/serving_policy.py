@@ -26,21 +26,44 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langchain_tokenopt.cache.bounds import beta_cdf, upper_bound
-from langchain_tokenopt.cache.evidence import Window
+from langchain_tokenopt.cache.bands import (
+    EDGES,
+    PRIOR_REQUESTS,
+    Band,
+    Estimate,
+    band_of,
+    estimate_of,
+    lowest_safe,
+    prior_share,
+    prior_wrong,
+    sigmoid,
+)
+from langchain_tokenopt.cache.evidence import EvidenceWindow
 from langchain_tokenopt.cache.features import FEATURES
 from langchain_tokenopt.cache.probability import AnswerModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Decision", "Estimate", "Judgement"]
+__all__ = ["Judgement", "ServingPolicy"]
+
+WINDOW = 4_000
+"""Requests and labels that evidence is taken from."""
+LOOK_EVERY = 50
+"""Requests between two looks at the evidence."""
+FIT_EVERY = 50
+"""New labels, at least, between two fits of the model; a tenth of all labels when that is more."""
+DRIFT_LABELS = 150
+DRIFT_SIGMAS = 4.0
+_EARLY_AUDITS = 30
+_EARLY_FACTOR = 2.0
+"""So many audits are made this much more often, to learn soon whether the prior can be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +79,7 @@ class Judgement:
     """Would be served, but is asked to check."""
 
 
-class Decision:
+class ServingPolicy:
     """Decides by evidence, and gathers it. Called under the cache's lock.
 
     Args:
@@ -87,7 +110,7 @@ class Decision:
         self.audit_share = audit_share
         self.confidence = confidence
         self._forget_evidence()
-        self.reopened = 0
+        self.drifts = 0
         """How often drift has made earlier evidence count no more."""
         self._rng = rng or random.Random()
         self._calibrate()
@@ -95,8 +118,8 @@ class Decision:
     def _forget_evidence(self) -> None:
         self.model = AnswerModel()
         self._halves = (AnswerModel(), AnswerModel())
-        self._asked = Window(WINDOW)
-        self._labels = Window(WINDOW)
+        self._asked = EvidenceWindow(WINDOW)
+        self._labels = EvidenceWindow(WINDOW)
         self._learned = self._fitted_at = 0
         self._requests = 0
         self._audits = 0
@@ -105,7 +128,12 @@ class Decision:
         self._bands: list[Band] = []
         self._threshold = 0.0
 
-    # --- deciding
+    # Deciding
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next request has the evidence looked at, which takes milliseconds."""
+        return self._due <= 1
 
     def count(self) -> None:
         """Count a request that has no near neighbour, or needs no decision."""
@@ -138,7 +166,7 @@ class Decision:
 
     def _judgement(self, logit: float) -> Judgement:
         serve = logit >= self._threshold
-        return Judgement(_sigmoid(logit), _sigmoid(self._threshold), serve, False)
+        return Judgement(sigmoid(logit), sigmoid(self._threshold), serve, False)
 
     def learn(self, features: NDArray[np.float64], right: bool, *, audit: bool = False) -> None:
         """Take in whether the stored answer would have been right.
@@ -152,7 +180,7 @@ class Decision:
         self._recent.append((self._calibrated(logit), right))
         self._take_label(features, logit, right=right, audit=audit)
         if self._has_drifted():
-            self._reopen()
+            self._give_up_evidence()
 
     def _take_label(
         self, features: NDArray[np.float64], logit: float, *, right: bool, audit: bool
@@ -163,7 +191,7 @@ class Decision:
     def estimate(self) -> Estimate:
         """Return what the evidence says about the present threshold."""
         served = [band for band in self._bands if band.floor >= self._threshold]
-        return _estimate(served, self._threshold, self.confidence)
+        return estimate_of(served, self._threshold, self.confidence)
 
     def forget(self) -> None:
         """Start again from the prior."""
@@ -175,7 +203,7 @@ class Decision:
         """Checked requests in the window."""
         return len(self._labels)
 
-    # --- evidence
+    # Evidence
 
     def export(self, last: int) -> list[Any]:
         """Return the *last* labels as JSON-able rows."""
@@ -230,30 +258,30 @@ class Decision:
         if self._learned - self._fitted_at >= max(FIT_EVERY, len(self._labels) // 10):
             self._refit()
         right, audited = self._labels.right, self._labels.audit
-        bands = _band_of(self._labels.logits)
-        predicted = sum(_prior_wrong(int(band)) for band in bands[audited])
+        bands = band_of(self._labels.logits)
+        predicted = sum(prior_wrong(int(band)) for band in bands[audited])
         caution = max(1.0, (int((audited & ~right).sum()) + 1.0) / (predicted + 1.0))
-        size = len(_EDGES) + 1
-        counts = np.bincount(_band_of(self._asked.logits), minlength=size)
+        size = len(EDGES) + 1
+        counts = np.bincount(band_of(self._asked.logits), minlength=size)
         checked = np.bincount(bands, minlength=size)
         wrong = np.bincount(bands[~right], minlength=size)
         requests = self._requests - (self._asked.oldest if self._asked.is_full else 0)
         self._bands = [
             Band(
-                floor=float(_EDGES[band - 1]) if band else -math.inf,
-                share=(int(counts[band]) + _PRIOR_REQUESTS * _prior_share(band))
-                / (requests + _PRIOR_REQUESTS),
+                floor=float(EDGES[band - 1]) if band else -math.inf,
+                share=(int(counts[band]) + PRIOR_REQUESTS * prior_share(band))
+                / (requests + PRIOR_REQUESTS),
                 checked=int(checked[band]),
                 wrong=int(wrong[band]),
-                prior=min(1.0, caution * _prior_wrong(band)),
+                prior=min(1.0, caution * prior_wrong(band)),
             )
             for band in range(size - 1, -1, -1)
         ]
-        self._threshold = _lowest_safe(self._bands, self.max_wrong_per_request, self.confidence)
+        self._threshold = lowest_safe(self._bands, self.max_wrong_per_request, self.confidence)
 
     def _calibrated(self, logit: float) -> float:
         """Return the probability of being right in the band of *logit*."""
-        band = self._bands[len(_EDGES) - int(_band_of(logit))]
+        band = self._bands[len(EDGES) - int(band_of(logit))]
         return 1.0 - band.wrong_share
 
     def _has_drifted(self) -> bool:
@@ -265,142 +293,9 @@ class Decision:
         wrong = sum(not right for _, right in self._recent)
         return wrong - expected > DRIFT_SIGMAS * math.sqrt(variance + 1.0)
 
-    def _reopen(self) -> None:
-        self.reopened += 1
+    def _give_up_evidence(self) -> None:
+        self.drifts += 1
         self._labels.keep_last(DRIFT_LABELS)
         self._recent.clear()
         self._refit()
         self._calibrate()
-
-
-WINDOW = 4_000
-"""Requests and labels that evidence is taken from."""
-LOOK_EVERY = 50
-"""Requests between two looks at the evidence."""
-FIT_EVERY = 50
-"""New labels, at least, between two fits of the model; a tenth of all labels when that is more."""
-DRIFT_LABELS = 150
-DRIFT_SIGMAS = 4.0
-
-_WIDTH = 0.25
-_EDGES = np.arange(-2.0, 8.01, _WIDTH)
-_PRIOR_REQUESTS = 300
-_SUREST = 0.003
-"""Without evidence no band is taken to be wrong less often than this."""
-_STRANGE = 1.5
-"""And wrong this much more often than the model says, which was fitted on other traffic."""
-_EARLY_AUDITS = 30
-_EARLY_FACTOR = 2.0
-"""So many audits are made this much more often, to learn soon whether the prior can be trusted."""
-_PRIOR_CHECKED = 30.0
-"""Checked requests that the prior of a band is worth."""
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Evidence about requests of about the same score."""
-
-    floor: float
-    """Lowest log-odds in the band."""
-    share: float
-    """Of all requests, those that fall into it."""
-    checked: int
-    wrong: int
-    prior: float
-    """Share of wrong answers before there is evidence."""
-
-    @property
-    def weight(self) -> float:
-        """Checked requests, those that the prior stands for included."""
-        return self.checked + _PRIOR_CHECKED
-
-    @property
-    def wrong_share(self) -> float:
-        """Estimated share of wrong answers."""
-        return (self.wrong + _PRIOR_CHECKED * self.prior) / self.weight
-
-
-def _band_of(logit: Any) -> Any:
-    return np.searchsorted(_EDGES, logit, side="right")
-
-
-def _prior_share(band: int) -> float:
-    """Share of requests in a band before any was seen: few are near anything."""
-    return 0.01 if band else 0.6
-
-
-def _prior_wrong(band: int) -> float:
-    if band == 0:
-        return 1.0
-    return min(1.0, max(_SUREST, _STRANGE * _sigmoid(-float(_EDGES[band - 1]))))
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Errors at one threshold."""
-
-    threshold: float
-    """Probability of being right from which answers are served."""
-    hits_per_request: float
-    wrong_per_request: float
-    bound: float
-    """Upper confidence bound of ``wrong_per_request``."""
-
-    @property
-    def wrong_per_hit(self) -> float:
-        """Wrong answers per hit."""
-        return self.wrong_per_request / self.hits_per_request if self.hits_per_request else 0.0
-
-
-def _estimate(served: Sequence[Band], threshold: float, confidence: float) -> Estimate:
-    """Add up the bands that are served; bound the sum at its effective sample size."""
-    total = _Sum()
-    for band in served:
-        total.add(band)
-    bound = 0.0
-    if total.wrong:
-        bound = total.hits * upper_bound(*total.effective(), confidence)
-    return Estimate(_sigmoid(threshold), total.hits, total.wrong, bound)
-
-
-@dataclass(slots=True)
-class _Sum:
-    """Bands added up: shares of requests, and the variance of the wrong share."""
-
-    hits: float = 0.0
-    wrong: float = 0.0
-    variance: float = 0.0
-
-    def add(self, band: Band) -> None:
-        rate = band.wrong_share
-        self.hits += band.share
-        self.wrong += band.share * rate
-        self.variance += band.share**2 * rate * (1 - rate) / band.weight
-
-    def effective(self) -> tuple[float, float]:
-        """Return wrong answers and hits of a plain sample that would say as much."""
-        per_hit = self.wrong / self.hits
-        trials = per_hit * (1 - per_hit) * self.hits**2 / self.variance if self.variance else 1.0
-        return per_hit * trials, trials
-
-    def keeps(self, limit: float, confidence: float) -> bool:
-        """Say whether the bound on wrong answers per request is within *limit*."""
-        if self.hits <= limit or not self.wrong:
-            return True
-        events, trials = self.effective()
-        return beta_cdf(limit / self.hits, events + 1, trials - events) >= confidence
-
-
-def _lowest_safe(bands: Sequence[Band], limit: float, confidence: float) -> float:
-    """Go down from the safest band while the bound on wrong answers per request holds."""
-    threshold, total = math.inf, _Sum()
-    for band in bands:
-        total.add(band)
-        if not total.keeps(limit, confidence):
-            break
-        threshold = band.floor
-    return threshold
-
-
-def _sigmoid(x: float) -> float:
-    return 1.0 / (1.0 + math.exp(-max(-500.0, min(500.0, x))))

@@ -13,8 +13,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.cache import store as store_module
-from langchain_tokenopt.cache.store import CacheFileError, CacheStore, pack, unpack
+from langchain_tokenopt.cache.answer_json import pack, unpack
+from langchain_tokenopt.cache.cache_file import CacheFile, CacheFileError, NewEntry
 from langchain_tokenopt.core.errors import TokenOptWarning
 from tests.support.embedders import WordEmbeddings
 
@@ -26,8 +26,7 @@ def chat(text="Hello.", **fields):
 
 
 def zipped(text):
-    deflate = zlib.compressobj(zdict=store_module._BOILERPLATE)
-    return deflate.compress(text.encode()) + deflate.flush()
+    return zlib.compress(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -120,15 +119,15 @@ def entry(store, number=1, **changes):
         "created": 1.0,
         "expires": None,
     }
-    return store.add(**{**row, **changes})
+    return store.add(NewEntry(**{**row, **changes}))
 
 
 def test_entries_survive_closing(tmp_path):
     """A reopened file returns rows and answers."""
-    store = CacheStore(tmp_path / "c.db", embedder="e")
+    store = CacheFile(tmp_path / "c.db", embedder="e")
     row = entry(store)
     store.close()
-    again = CacheStore(tmp_path / "c.db", embedder="e")
+    again = CacheFile(tmp_path / "c.db", embedder="e")
     rows, removed = again.changes()
 
     assert [row] == rows
@@ -139,8 +138,8 @@ def test_entries_survive_closing(tmp_path):
 
 def test_two_processes_see_each_others_changes(tmp_path):
     """What one connection adds and removes, the other learns; its own changes are not news."""
-    one = CacheStore(tmp_path / "c.db", embedder="e")
-    other = CacheStore(tmp_path / "c.db", embedder="e")
+    one = CacheFile(tmp_path / "c.db", embedder="e")
+    other = CacheFile(tmp_path / "c.db", embedder="e")
     one.changes()
     other.changes()
     row = entry(one)
@@ -155,23 +154,23 @@ def test_two_processes_see_each_others_changes(tmp_path):
 
 def test_another_embedder_is_refused(tmp_path):
     """The message names both embedders."""
-    CacheStore(tmp_path / "c.db", embedder="one").close()
+    CacheFile(tmp_path / "c.db", embedder="one").close()
 
     with pytest.raises(CacheFileError, match=r"holds vectors of one.*embeds with two"):
-        CacheStore(tmp_path / "c.db", embedder="two")
+        CacheFile(tmp_path / "c.db", embedder="two")
 
 
 def test_a_newer_format_is_refused(tmp_path):
     """The message names both formats."""
-    CacheStore(tmp_path / "c.db", embedder="e").close()
+    CacheFile(tmp_path / "c.db", embedder="e").close()
     with sqlite3.connect(tmp_path / "c.db") as database:
         database.execute("PRAGMA user_version = 9")
     database.close()
 
     with pytest.raises(
-        CacheFileError, match=r"newer langchain-tokenopt \(format 9, this one reads 1\)"
+        CacheFileError, match=r"newer langchain-tokenopt \(format 9, this one reads 2\)"
     ):
-        CacheStore(tmp_path / "c.db", embedder="e")
+        CacheFile(tmp_path / "c.db", embedder="e")
 
 
 def test_a_database_of_another_program_is_left_alone(tmp_path):
@@ -181,13 +180,13 @@ def test_a_database_of_another_program_is_left_alone(tmp_path):
     database.close()
 
     with pytest.raises(CacheFileError, match="database of another program"):
-        CacheStore(tmp_path / "c.db", embedder="e")
+        CacheFile(tmp_path / "c.db", embedder="e")
 
 
 def test_a_missing_folder_is_named(tmp_path):
     """The message says what to create."""
     with pytest.raises(CacheFileError, match="there is no folder"):
-        CacheStore(tmp_path / "no" / "c.db", embedder="e")
+        CacheFile(tmp_path / "no" / "c.db", embedder="e")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_a_torn_file_is_a_cold_start(tmp_path, content):
     """It is put aside with a warning, and the cache works."""
     (tmp_path / "c.db").write_bytes(content)
     with pytest.warns(TokenOptWarning, match="put aside"):
-        store = CacheStore(tmp_path / "c.db", embedder="e")
+        store = CacheFile(tmp_path / "c.db", embedder="e")
     row = entry(store)
 
     assert store.answers(row.id)

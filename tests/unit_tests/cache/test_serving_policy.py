@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from langchain_tokenopt.cache.bounds import upper_bound
-from langchain_tokenopt.cache.decision import Decision
 from langchain_tokenopt.cache.features import FEATURES, Neighbour, features_of
 from langchain_tokenopt.cache.guards import profile_of
 from langchain_tokenopt.cache.probability import AnswerModel, design_matrix
+from langchain_tokenopt.cache.serving_policy import ServingPolicy
 
 
 def features(**values):
@@ -76,21 +76,21 @@ def test_doubts_that_are_switched_off_do_not_count():
 
 def test_nothing_doubtful_is_served_before_there_is_evidence():
     """The first requests are served only where the prior is sure."""
-    decision = Decision(rng=random.Random(0), audit_share=0.0)
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
 
-    assert not decision.judge(candidate(0.0)).serve
-    assert decision.judge(candidate(6.0)).serve
+    assert not policy.judge(candidate(0.0)).serve
+    assert policy.judge(candidate(6.0)).serve
 
 
 def test_what_proves_right_is_served_by_and_by():
     """Right answers below the threshold lower it."""
-    decision = Decision(rng=random.Random(0), audit_share=0.0)
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
     served = []
     for _ in range(1_500):
-        judgement = decision.judge(candidate(1.0))
+        judgement = policy.judge(candidate(1.0))
         served.append(judgement.serve)
         if not judgement.serve:
-            decision.learn(candidate(1.0), True)
+            policy.learn(candidate(1.0), True)
 
     assert not any(served[:40])
     assert all(served[-100:])
@@ -100,16 +100,16 @@ def test_what_proves_right_is_served_by_and_by():
 def test_wrong_answers_per_request_stay_within_the_promise(limit):
     """On traffic that is wrong more often than the prior thinks, at every score."""
     rng = random.Random(3)
-    decision = Decision(max_wrong_per_request=limit, rng=random.Random(1))
+    policy = ServingPolicy(max_wrong_per_request=limit, rng=random.Random(1))
     wrong = 0
     for _ in range(4_000):
         strength = rng.uniform(-2, 5)
         right = rng.random() > 1 / (1 + np.exp(strength - 0.5))
-        judgement = decision.judge(candidate(strength))
+        judgement = policy.judge(candidate(strength))
         if judgement.serve:
             wrong += not right
         else:
-            decision.learn(candidate(strength), right, audit=judgement.audit)
+            policy.learn(candidate(strength), right, audit=judgement.audit)
 
     assert wrong <= 1.25 * limit * 4_000
 
@@ -118,8 +118,8 @@ def test_audits_are_repeatable():
     """The same seed asks about the same hits."""
 
     def audits(seed):
-        decision = Decision(rng=random.Random(seed), audit_share=0.3)
-        return [decision.judge(candidate(7.0)).audit for _ in range(50)]
+        policy = ServingPolicy(rng=random.Random(seed), audit_share=0.3)
+        return [policy.judge(candidate(7.0)).audit for _ in range(50)]
 
     assert audits(5) == audits(5)
     assert 5 < sum(audits(5)) < 40
@@ -127,27 +127,27 @@ def test_audits_are_repeatable():
 
 def test_drift_reopens_the_question():
     """When answers that were right turn out wrong, serving stops."""
-    decision = Decision(rng=random.Random(0), audit_share=0.3)
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.3)
     for _ in range(1_500):
-        if not decision.judge(candidate(3.0)).serve:
-            decision.learn(candidate(3.0), True)
-    assert decision.peek(candidate(3.0)).serve
+        if not policy.judge(candidate(3.0)).serve:
+            policy.learn(candidate(3.0), True)
+    assert policy.peek(candidate(3.0)).serve
     for _ in range(1_500):
-        judgement = decision.judge(candidate(3.0))
+        judgement = policy.judge(candidate(3.0))
         if not judgement.serve:
-            decision.learn(candidate(3.0), False, audit=judgement.audit)
+            policy.learn(candidate(3.0), False, audit=judgement.audit)
 
-    assert decision.reopened > 0
-    assert not decision.peek(candidate(3.0)).serve
+    assert policy.drifts > 0
+    assert not policy.peek(candidate(3.0)).serve
 
 
 def test_evidence_survives_a_restart():
     """What was exported and restored decides as before."""
-    before = Decision(rng=random.Random(0), audit_share=0.0)
+    before = ServingPolicy(rng=random.Random(0), audit_share=0.0)
     for _ in range(600):
         if not before.judge(candidate(1.5)).serve:
             before.learn(candidate(1.5), True)
-    after = Decision(rng=random.Random(0), audit_share=0.0)
+    after = ServingPolicy(rng=random.Random(0), audit_share=0.0)
     after.restore(
         [*before.export(10_000), "nonsense", [1, 2], [float("nan")] * (len(FEATURES) + 2)]
     )
@@ -182,7 +182,7 @@ def test_log_odds_are_the_weighted_sum_of_features_and_products():
 def test_shares_are_checked(name):
     """A share of 1 or more is refused by its name."""
     with pytest.raises(ValueError, match=f"{name} must be from 0 to below 1, got 1.5"):
-        Decision(**{name: 1.5})
+        ServingPolicy(**{name: 1.5})
 
 
 def test_strength_is_what_the_tests_say():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from langchain_tokenopt.cache.index import SMALL_SCOPE, ScopedIndex, as_float32, unit_vector
+from langchain_tokenopt.cache.vector_index import SMALL_SCOPE, ScopedIndex, unit_vector
 
 
 def unit_rows(count, seed=0, size=64):
@@ -29,15 +29,6 @@ def test_the_nearest_is_brute_forces_nearest(count, size):
         nearest, cosine = index.search(b"s", query, 3)[0]
         assert int(cosines.argmax()) == nearest
         assert float(cosines.max()) == pytest.approx(cosine, abs=2e-3)
-
-
-def test_every_half_precision_number_is_read_as_numpy_reads_it():
-    """All 63,488 finite ones, bit by bit."""
-    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = halves[np.isfinite(halves)]
-
-    expected = finite.astype(np.float32)
-    assert np.array_equal(expected.view(np.uint32), as_float32(finite).view(np.uint32))
 
 
 def test_scopes_do_not_see_each_other():

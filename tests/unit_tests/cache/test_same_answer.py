@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenopt.cache.answers import AnswerNumbers, AnswerWords
+from langchain_tokenopt.cache.answer_groups import AnswerGroups
+from langchain_tokenopt.cache.same_answer import WordRarity
 
 TOPICS = ("card fees", "exchange rates", "lost phones", "top ups", "age limits", "refunds")
 WORDINGS = (
@@ -16,7 +17,7 @@ WORDINGS = (
 @pytest.fixture
 def words():
     """An assistant's answers on six topics in two wordings."""
-    counted = AnswerWords()
+    counted = WordRarity()
     for topic in TOPICS:
         for wording in WORDINGS:
             counted.count(wording.format(topic))
@@ -55,9 +56,9 @@ def test_the_same_numbers_speak_for_one_answer(words):
 
 def test_united_numbers_stay_united_in_any_order():
     """Uniting is transitive, and uniting again changes nothing."""
-    numbers = AnswerNumbers()
+    groups = AnswerGroups()
     for kept, other in ((3, 4), (1, 2), (2, 4), (4, 1), (1, 3)):
-        numbers.unite(kept, other)
+        groups.unite(kept, other)
 
-    assert 1 == len({numbers.of(n) for n in (1, 2, 3, 4)})
-    assert 9 == numbers.of(9)
+    assert 1 == len({groups.of(n) for n in (1, 2, 3, 4)})
+    assert 9 == groups.of(9)

@@ -1,26 +1,30 @@
-"""Do two answers say the same, and may an answer be kept at all?"""
+"""Whether two answers say the same.
+
+A guard of the question guards decides where it finds a difference that matters. Where it finds
+none, two texts count as wordings of one answer if both their embeddings and their rare words are
+alike, or as the caller's own comparison says.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from langchain_core.messages import AIMessage
+import numpy as np
 from langchain_core.outputs import Generation
 
+from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.key import normalised
 
-__all__ = [
-    "AnswerNumbers",
-    "AnswerWords",
-    "differ_in_words",
-    "pieces_of",
-    "text_of_answers",
-    "why_not_stored",
-]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SameAnswer", "WordRarity", "differ_in_words", "text_of_answers"]
 
 SAME = 0.65
 """Two answers without a difference that matters are wordings of one from this mean on, of the
@@ -36,48 +40,58 @@ _KNOWN_WORDS = 50_000
 _PIECE = 900
 """Characters that surely fit into the embedder's window."""
 _PIECES = 6
+_REMEMBERED_VECTORS = 8_192
 
 _VETOES = ("numbers", "dates", "ids", "opposite", "negation_scope", "entities", "language")
 _DOUBTS = ("exchanged_word", "added_word")
 
-_REASONS = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
-_CUT_SHORT = frozenset(
-    {
-        "ERROR_LIMIT",
-        "MAX_TOKENS",
-        "error",
-        "incomplete",
-        "length",
-        "max_tokens",
-        "model_context_window_exceeded",
-        "model_length",
-        "pause_turn",
-    }
-)
-"""What providers say of an answer that is not whole: OpenAI, Anthropic, Gemini, Mistral, Cohere."""
-_REFUSED = frozenset(
-    {
-        "BLOCKLIST",
-        "ERROR_TOXIC",
-        "IMAGE_SAFETY",
-        "LANGUAGE",
-        "MALFORMED_FUNCTION_CALL",
-        "OTHER",
-        "PROHIBITED_CONTENT",
-        "RECITATION",
-        "SAFETY",
-        "SPII",
-        "content_filter",
-        "content_filtered",
-        "guardrail_intervened",
-        "refusal",
-        "safety",
-    }
-)
-"""And of one that was withheld: the same and Bedrock (their API references, 2026-11)."""
+
+class SameAnswer:
+    """Compares answers; learns from those it is shown which words are rare.
+
+    Args:
+        embedder: Embeds answers where words do not decide.
+        judge: The caller's own comparison of two texts, which then decides alone.
+    """
+
+    def __init__(
+        self, embedder: GuardedEmbedder, judge: Callable[[str, str], bool] | None = None
+    ) -> None:
+        self._embedder = embedder
+        self._judge = judge
+        self._rarity = WordRarity()
+        self._vectors: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+
+    def count(self, text: str) -> None:
+        """Take note of one more answer."""
+        self._rarity.count(text)
+
+    def says(self, stored: str, text: str) -> bool:
+        """Say whether a stored answer says what *text* says; not where embedding fails."""
+        if self._judge is not None:
+            return bool(self._judge(stored, text))
+        differ = differ_in_words(stored, text)
+        if differ is not None:
+            return not differ
+        try:
+            cosine = float(self._vector(stored) @ self._vector(text))
+        except EmbeddingFailedError:
+            return False
+        return self._rarity.are_wordings_of_one(stored, text, cosine)
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        found = self._vectors.get(digest)
+        if found is None:
+            pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)][:_PIECES]
+            mean = np.mean([self._embedder.vector(piece) for piece in pieces], axis=0)
+            found = self._vectors[digest] = mean / np.linalg.norm(mean)
+            if len(self._vectors) > _REMEMBERED_VECTORS:
+                self._vectors.popitem(last=False)
+        return found
 
 
-class AnswerWords:
+class WordRarity:
     """Which words are rare among the answers of a cache, and so say which answer it is.
 
     Answers of one assistant sound alike: an embedding puts "read section 3 on card limits" beside
@@ -123,33 +137,6 @@ class AnswerWords:
         return math.log((self._answers + 1) / (self._with[word] + 1))
 
 
-class AnswerNumbers:
-    """Which numbers of answers stand for one answer, since a later wording matched both.
-
-    Example:
-        >>> numbers = AnswerNumbers()
-        >>> numbers.unite(1, 5)
-        >>> numbers.unite(5, 7)
-        >>> numbers.of(7)
-        1
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[int, int] = {}
-
-    def of(self, number: int) -> int:
-        """Return the number that is used now."""
-        while number in self._kept:
-            number = self._kept[number]
-        return number
-
-    def unite(self, kept: int, other: int) -> None:
-        """From now on *other* is what *kept* is."""
-        kept, other = self.of(kept), self.of(other)
-        if kept != other:
-            self._kept[other] = kept
-
-
 def text_of_answers(answers: Sequence[Generation]) -> str:
     """Return what the first answer says; calls of tools as JSON behind its text."""
     first = answers[0]
@@ -159,11 +146,6 @@ def text_of_answers(answers: Sequence[Generation]) -> str:
     if calls:
         text += json.dumps([[c["name"], c["args"]] for c in calls], sort_keys=True, default=str)
     return str(text)
-
-
-def pieces_of(text: str) -> list[str]:
-    """Cut a long answer into pieces that an embedder reads whole; at most six."""
-    return [text[i : i + _PIECE] for i in range(0, min(len(text), _PIECE * _PIECES), _PIECE)]
 
 
 def differ_in_words(one: str, other: str) -> bool | None:
@@ -183,45 +165,3 @@ def differ_in_words(one: str, other: str) -> bool | None:
     if vetoes_between(a, b, _VETOES) or doubts_between(a, b, _DOUBTS):
         return True
     return None
-
-
-def why_not_stored(answers: Sequence[Generation], *, tool_calls: bool) -> str:
-    """Return why answers must not be kept, or '' when they may.
-
-    Args:
-        answers: What the model has returned.
-        tool_calls: Whether answers that call tools may be kept.
-    """
-    if not answers:
-        return "empty"
-    for answer in answers:
-        message = getattr(answer, "message", None)
-        details = dict(answer.generation_info or {})
-        if isinstance(message, AIMessage):
-            details = {**message.response_metadata, **details}
-            if message.invalid_tool_calls:
-                return "tool_calls"
-            if message.tool_calls and not tool_calls:
-                return "tool_calls"
-            if message.additional_kwargs.get("refusal") or details.get("refusal"):
-                return "refused"
-            if isinstance(message.content, list) and any(map(_is_refusal, message.content)):
-                return "refused"
-            if not message.content and not message.tool_calls:
-                return "empty"
-        elif not answer.text:
-            return "empty"
-        reasons = {str(details.get(name)) for name in _REASONS}
-        if reasons & _CUT_SHORT:
-            return "cut short"
-        if reasons & _REFUSED:
-            return "refused"
-    return ""
-
-
-def _is_refusal(block: object) -> bool:
-    """Say whether a block of content is OpenAI's word that there is no answer."""
-    if not isinstance(block, dict):
-        return False
-    value = block.get("value")
-    return "refusal" in block or (isinstance(value, dict) and "refusal" in value)

@@ -1,4 +1,4 @@
-"""The stored answers, as far as they are kept in memory: found by request, by words, by meaning."""
+"""What is kept in memory of the stored answers: found by request, by words, by meaning."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from langchain_tokenopt.cache.answers import AnswerNumbers
+from langchain_tokenopt.cache.answer_groups import AnswerGroups
+from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction import EvictionPolicy, Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
-from langchain_tokenopt.cache.index import ScopedIndex, as_float32
 from langchain_tokenopt.cache.key import near_hash
-from langchain_tokenopt.cache.store import Row
+from langchain_tokenopt.cache.vector_index import ScopedIndex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Entries", "Entry"]
+__all__ = ["Entry", "MemoryIndex"]
 
 _NONE_KNOWN: Mapping[bytes, bytes] = {}
 _LENGTH_ERROR = 0.05
@@ -49,18 +49,18 @@ class Entry:
         return self.expires is None or self.expires > now
 
 
-class Entries(Mapping[int, Entry]):
+class MemoryIndex(Mapping[int, Entry]):
     """Entries by their number. Not thread-safe: the cache's lock is held around every call.
 
     Args:
-        policy: Told of who comes, is used and leaves.
+        policy: Decides which entry leaves; is told which ones come, are used and leave.
     """
 
     def __init__(self, policy: EvictionPolicy) -> None:
         self.policy = policy
         self.by_exact: dict[bytes, int] = {}
         self.by_near: dict[bytes, int] = {}
-        self.numbers = AnswerNumbers()
+        self.answer_groups = AnswerGroups()
         self.bytes = 0
         """Of questions, vectors and answers."""
         self._known: dict[int, Entry] = {}
@@ -87,7 +87,7 @@ class Entries(Mapping[int, Entry]):
 
     # --- coming and going
 
-    def take_in(self, rows: Sequence[Row], nears: Mapping[bytes, bytes] = _NONE_KNOWN) -> None:
+    def add_rows(self, rows: Sequence[Row], nears: Mapping[bytes, bytes] = _NONE_KNOWN) -> None:
         """Put rows of the file into memory.
 
         Args:
@@ -98,7 +98,7 @@ class Entries(Mapping[int, Entry]):
         for row in rows:
             earlier = self.by_exact.get(row.exact)
             if earlier is not None:
-                self.leave_out(earlier)
+                self.forget(earlier)
             self._remember(row, nears.get(row.exact))
         present = [row for row in vectors if row.id in self._known]
         if present and self._index is not None:
@@ -145,7 +145,7 @@ class Entries(Mapping[int, Entry]):
             self._index = ScopedIndex(numbers)
         return self._index is not None and numbers == self._index.dimension
 
-    def leave_out(self, entry: int) -> None:
+    def forget(self, entry: int) -> None:
         """Forget an entry; nothing happens when it is unknown."""
         known = self._known.pop(entry, None)
         if known is None:
@@ -200,7 +200,7 @@ class Entries(Mapping[int, Entry]):
         if not found or found[0][1] < least:
             return []
         return [
-            Neighbour(entry, cosine, self.numbers.of(known.answer))
+            Neighbour(entry, cosine, self.answer_groups.of(known.answer))
             for entry, cosine in found
             if (known := self._known[entry]).is_alive(now)
         ]
@@ -210,9 +210,9 @@ class Entries(Mapping[int, Entry]):
         known = self._known.get(entry)
         if known is None or self._index is None:
             return []
-        vector = as_float32(self._index.vector(entry))
+        vector = self._index.vector(entry)
         return [
-            Neighbour(other, cosine, self.numbers.of(self._known[other].answer))
+            Neighbour(other, cosine, self.answer_groups.of(self._known[other].answer))
             for other, cosine in self._index.search(known.scope, vector, NEIGHBOURS + 1)
             if other != entry
         ]

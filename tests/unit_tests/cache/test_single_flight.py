@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from langchain_tokenopt.cache.flights import Flights
+from langchain_tokenopt.cache.single_flight import SingleFlight
 
 LONG = 30.0
 """Seconds that no test waits: whoever waits so long is stuck."""
@@ -31,7 +31,7 @@ def in_thread(work, *, context=None):
 
 def test_the_first_one_begins_and_others_wait_for_its_answer():
     """The second one is not given a claim, and goes on as soon as the answer is there."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     claim = flights.begin(b"q")
     other = in_thread(lambda: flights.begin(b"q"))
 
@@ -43,7 +43,7 @@ def test_the_first_one_begins_and_others_wait_for_its_answer():
 
 def test_nobody_waits_for_itself():
     """The same context gets its own claim again, also in contexts copied from it."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     claim = flights.begin(b"q")
 
     assert claim is flights.begin(b"q")
@@ -52,7 +52,7 @@ def test_nobody_waits_for_itself():
 
 def test_two_that_wait_for_each_other_do_not():
     """Whoever would close the circle goes on alone, without a claim."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     both_began = threading.Barrier(2)
 
     def make(own, other):
@@ -71,7 +71,7 @@ def test_two_that_wait_for_each_other_do_not():
 
 def test_others_do_not_wait_longer_than_said():
     """After its seconds a flight is no longer waited for, and another may begin."""
-    flights = Flights(0.1)
+    flights = SingleFlight(0.1)
     claim = flights.begin(b"q")
     other = in_thread(lambda: flights.begin(b"q"))()
 
@@ -83,7 +83,7 @@ def test_others_do_not_wait_longer_than_said():
 
 def test_no_waiting_at_all_with_zero_seconds():
     """Everybody asks."""
-    flights = Flights(0)
+    flights = SingleFlight(0)
     kept = flights.begin(b"q")
 
     assert "still waiting" != in_thread(lambda: flights.begin(b"q"))()
@@ -92,7 +92,7 @@ def test_no_waiting_at_all_with_zero_seconds():
 
 def test_who_gives_up_hands_over_to_one_of_those_who_wait():
     """One of the others begins; the rest waits on, now for that one."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     claim = flights.begin(b"q")
     begun = threading.Semaphore(0)
     answered = threading.Event()
@@ -116,7 +116,7 @@ def test_who_gives_up_hands_over_to_one_of_those_who_wait():
 
 def test_only_the_one_who_has_begun_can_give_up():
     """A request that went on alone does not end the wait of others."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     kept = flights.begin(b"q")
     other = in_thread(lambda: flights.begin(b"q"))
     flights.give_up(b"q", None)
@@ -129,7 +129,7 @@ def test_only_the_one_who_has_begun_can_give_up():
 
 def test_a_flight_ends_with_the_context_that_began_it():
     """A call that raised is not heard of again; who waits takes its turn soon."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     context = contextvars.Context()
     context.run(flights.begin, b"q")
     other = in_thread(lambda: flights.begin(b"q"))
@@ -143,7 +143,7 @@ def test_a_flight_ends_with_the_context_that_began_it():
 @pytest.mark.parametrize("end", ["cancelled", "raised"])
 async def test_a_flight_ends_with_the_task_that_began_it(end):
     """Also where something still refers to the task."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     begun = asyncio.Event()
 
     async def lead():
@@ -165,7 +165,7 @@ async def test_a_flight_ends_with_the_task_that_began_it(end):
 
 async def test_tasks_wait_without_a_thread():
     """A hundred tasks wait for one answer; none of them is given a claim."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     claim = flights.begin(b"q")
     own = contextvars.Context()
     others = [asyncio.create_task(flights.abegin(b"q"), context=own.copy()) for _ in range(100)]
@@ -179,7 +179,7 @@ async def test_tasks_wait_without_a_thread():
 
 def test_memory_of_flights_is_bounded():
     """Requests whose answers never came are forgotten."""
-    flights = Flights(LONG)
+    flights = SingleFlight(LONG)
     for number in range(10_000):
         contextvars.Context().run(flights.begin, str(number).encode())
     gc.collect()

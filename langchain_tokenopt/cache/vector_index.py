@@ -1,4 +1,4 @@
-"""Nearest neighbours within one scope. The only module that knows FAISS.
+"""Nearest neighbours within one scope; this is the only module that knows FAISS.
 
 Vectors lie in one matrix, as 16-bit floats. A scope is a list of rows in it. A small scope is
 searched by multiplying; a large one by the signs of its coordinates: 384 bits instead of 1,536
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ScopedIndex", "as_float32", "unit_vector"]
+__all__ = ["ScopedIndex", "unit_vector"]
 
 SMALL_SCOPE = 128
 """Rows up to which multiplying beats the binary index."""
@@ -114,9 +114,9 @@ class ScopedIndex:
         held = self._scopes.get(scope)
         return held.search(query, self._matrix, k) if held is not None else []
 
-    def vector(self, entry: int) -> NDArray[np.float16]:
+    def vector(self, entry: int) -> NDArray[np.float32]:
         """Return the vector of *entry*."""
-        row: NDArray[np.float16] = self._matrix[self._row_of[entry]]
+        row: NDArray[np.float32] = self._matrix[self._row_of[entry]].astype(np.float32)
         return row
 
     def _take_row(self) -> int:
@@ -176,7 +176,7 @@ class _Scope:
             wanted = min(self._places, SHORTLIST + min(dead, SHORTLIST))
             places = _search_alone(self._signs, self._signs_of(query[None]), wanted)
             rows, at = self._rows[places], self._at[places]
-        cosines = as_float32(matrix[rows]) @ query
+        cosines = matrix[rows].astype(np.float32) @ query
         nearest = np.argsort(-cosines)
         if dead:
             nearest = nearest[at[nearest] >= 0]
@@ -205,28 +205,6 @@ def _grown(array: NDArray[np.int64], room: int) -> NDArray[np.int64]:
     grown = np.empty(room, dtype=np.int64)
     grown[: len(array)] = array
     return grown
-
-
-_FRACTION_AND_SIGN = np.int32(0x8FFFE000 - (1 << 32))
-_EXPONENT_GAP = np.float32(2.0**112)
-
-
-def as_float32(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return finite 16-bit floats as 32-bit ones, exactly, in a quarter of numpy's time.
-
-    The bits of the one are moved to where the other has them (IEEE 754: 5 and 8 bits of exponent,
-    10 and 23 of fraction); the exponents then count from 112 too low.
-
-    Example:
-        >>> as_float32(np.array([0.5, -2.0], dtype=np.float16)).tolist()
-        [0.5, -2.0]
-    """
-    bits = halves.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= _FRACTION_AND_SIGN
-    floats = bits.view(np.float32)
-    floats *= _EXPONENT_GAP
-    return floats
 
 
 def _search_alone(index: Any, query: NDArray[np.uint8], k: int) -> NDArray[np.int64]:

@@ -1,0 +1,171 @@
+"""Storing answers: whether they may be kept, what they teach, and the entries they become."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_core.outputs import Generation
+
+from langchain_tokenopt.cache.answer_json import pack
+from langchain_tokenopt.cache.cache_file import NewEntry
+from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
+from langchain_tokenopt.cache.key import Question, normalised
+from langchain_tokenopt.cache.learning import Learning
+from langchain_tokenopt.cache.lookup import Finding, Lookup
+from langchain_tokenopt.cache.repository import Repository
+from langchain_tokenopt.cache.same_answer import text_of_answers
+from langchain_tokenopt.cache.served_answers import tokens_of
+from langchain_tokenopt.cache.settings import CacheSettings
+from langchain_tokenopt.cache.storable import why_not_stored
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["AnswerWriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A request, and the answer that is to be stored."""
+
+    question: Question
+    packed: bytes
+    tokens: int
+    said: str = ""
+    """The answer but for spelling marks: those that say the same are one answer."""
+
+
+class AnswerWriter:
+    """Stores answers in a repository.
+
+    Args:
+        repository: Where they are stored.
+        lookup: Finds what was stored near them.
+        learning: Learns from them.
+        embedder: Embeds the questions of many at once.
+        settings: What is kept.
+        warn: Is told, by kind, what goes wrong.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        lookup: Lookup,
+        learning: Learning,
+        embedder: GuardedEmbedder,
+        settings: CacheSettings,
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self.not_stored: Counter[str] = Counter()
+        """Answers that were not kept, by reason."""
+        self._repository = repository
+        self._lookup = lookup
+        self._learning = learning
+        self._embedder = embedder
+        self._settings = settings
+        self._warn = warn
+
+    def keep(self, question: Question, answers: Sequence[Generation]) -> None:
+        """Store the answers to one request, and learn from them.
+
+        Raises:
+            sqlite3.Error: If the file cannot be written; nothing is changed then.
+        """
+        if not self._repository.may_write:
+            self.not_stored["file failed"] += 1
+            return
+        packed = self._packed(question, answers)
+        if packed is None:
+            return
+        finding = self._learning.recall_miss(question.exact) or self._neighbourhood(question)
+        agreeing = self._learning.agreeing_groups(finding, answers)
+        answered = _Answered(question, packed, tokens_of(answers))
+        with self._repository.changing():
+            self._learning.learn(finding, agreeing, answers)
+            entry = self._entry(answered, finding.vector, agreeing[0] if agreeing else None)
+            row = self._repository.write(entry)
+            self._repository.take_in([row], {question.exact: question.near})
+
+    def _neighbourhood(self, question: Question) -> Finding:
+        """Return what is stored near a request that nobody has looked up."""
+        try:
+            return self._lookup.alike(question, None)
+        except EmbeddingFailedError as error:
+            self._warn("embedder", f"The embedder failed: {error}. Answers are kept without it.")
+            return Finding()
+
+    def keep_many(self, items: Iterable[tuple[Question, Sequence[Generation]]], batch: int) -> int:
+        """Store the answers to many requests; return how many were stored.
+
+        Raises:
+            EmbeddingFailedError: If the embedder fails.
+            CacheFileError: If the file cannot be written; earlier batches are kept.
+        """
+        stored = 0
+        waiting: dict[bytes, _Answered] = {}
+        groups: dict[tuple[bytes, str], int] = {}
+        for question, answers in items:
+            packed = self._packed(question, answers)
+            if packed is None:
+                continue
+            said = normalised(text_of_answers(answers))
+            waiting[question.exact] = _Answered(question, packed, tokens_of(answers), said)
+            if len(waiting) == batch:
+                stored += self._write(list(waiting.values()), groups)
+                waiting = {}
+        return stored + (self._write(list(waiting.values()), groups) if waiting else 0)
+
+    def _write(self, waiting: Sequence[_Answered], groups: dict[tuple[bytes, str], int]) -> int:
+        """Write a batch; *groups* remembers which entry said what first, in which scope."""
+        texts = {
+            item.question.exact: item.question.text
+            for item in waiting
+            if item.question.text is not None and self._embedder.fits(item.question.text)
+        }
+        found = self._embedder.vectors(list(texts.values())) if texts else []
+        vectors = dict(zip(texts, found, strict=True))
+        with self._repository.named_errors(), self._repository.changing():
+            rows = []
+            for item in waiting:
+                said = item.question.scope, item.said
+                entry = self._entry(item, vectors.get(item.question.exact), groups.get(said))
+                rows.append(self._repository.write(entry))
+                groups.setdefault(said, rows[-1].id)
+            nears = {item.question.exact: item.question.near for item in waiting}
+            self._repository.take_in(rows, nears)
+        return len(waiting)
+
+    def _entry(
+        self, answered: _Answered, vector: NDArray[np.float32] | None, group: int | None
+    ) -> NewEntry:
+        created, expires = self._repository.lifetime()
+        return NewEntry(
+            exact=answered.question.exact,
+            scope=answered.question.scope,
+            question=answered.question.text,
+            vector=None if vector is None else vector.astype("<f2").tobytes(),
+            answers=answered.packed,
+            agrees_with=group,
+            tokens=answered.tokens,
+            created=created,
+            expires=expires,
+        )
+
+    def _packed(self, question: Question, answers: Sequence[Generation]) -> bytes | None:
+        """Return answers as they are stored; ``None``, and counted, if they are not to be."""
+        reason = why_not_stored(answers, tool_calls=self._settings.cache_tool_calls)
+        if not reason and question.text is not None:
+            reason = self._settings.skipped_kind(question.text) or ""
+        if not reason:
+            try:
+                return pack(answers)
+            # What providers and callers put into messages is foreign: anything may refuse.
+            except Exception as error:  # noqa: BLE001
+                reason = "not serialisable"
+                self._warn(reason, f"An answer is not cached: {type(error).__name__}: {error}.")
+        self.not_stored[reason] += 1
+        return None

@@ -1,0 +1,136 @@
+"""What comes out of requests teaches the serving policy which stored answers are right.
+
+After a miss with a near neighbour the model's answer says whether the stored one would have been
+right; after a hit the caller can say it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from langchain_core.outputs import Generation
+
+from langchain_tokenopt.cache.lookup import Finding
+from langchain_tokenopt.cache.repository import Repository
+from langchain_tokenopt.cache.same_answer import SameAnswer, text_of_answers
+from langchain_tokenopt.cache.serving_policy import ServingPolicy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Learning"]
+
+SAME_ANSWER_COSINE = 0.6
+"""Answers of neighbours are compared down to this nearness of their questions."""
+_ANSWERS_COMPARED = 4
+_WORDINGS = 3
+"""Neighbours' answers that a new one is compared with: so many, in so many wordings each."""
+_PENDING = 4_096
+_SERVED = 4_096
+_LABELS_PER_WRITE = 32
+
+
+class Learning:
+    """Remembers what lookups found, and learns from the answers that follow.
+
+    Args:
+        repository: The stored answers.
+        policy: What learns; ``None`` where a static threshold decides.
+        same_answer: Compares answers.
+    """
+
+    def __init__(
+        self, repository: Repository, policy: ServingPolicy | None, same_answer: SameAnswer
+    ) -> None:
+        self.checked = self.checked_wrong = 0
+        self._repository = repository
+        self._policy = policy
+        self._same_answer = same_answer
+        self._pending: OrderedDict[bytes, Finding] = OrderedDict()
+        self._served: OrderedDict[int, NDArray[np.float64]] = OrderedDict()
+        self._unwritten_labels = 0
+
+    def remember_miss(self, exact: bytes, finding: Finding) -> None:
+        """Keep what was found for a request that the model is asked now."""
+        self._pending[exact] = finding
+        if len(self._pending) > _PENDING:
+            self._pending.popitem(last=False)
+
+    def remember_hit(self, finding: Finding) -> None:
+        """Keep what spoke for an answer that is served now."""
+        assert finding.entry is not None
+        if finding.features is not None:
+            self._served[finding.entry] = finding.features
+            if len(self._served) > _SERVED:
+                self._served.popitem(last=False)
+
+    def recall_miss(self, exact: bytes) -> Finding | None:
+        """Return, and forget, what was found for a request."""
+        return self._pending.pop(exact, None)
+
+    def agreeing_groups(self, finding: Finding, answers: Sequence[Generation]) -> list[int]:
+        """Return the groups of neighbours' answers that say the same, nearest first."""
+        compared: Counter[int] = Counter()
+        agreeing: list[int] = []
+        text = text_of_answers(answers)
+        for neighbour in finding.neighbours:
+            if neighbour.cosine < SAME_ANSWER_COSINE and compared:
+                break
+            with self._repository.lock:
+                group = self._repository.index.answer_groups.of(neighbour.answer)
+            if compared[group] == _WORDINGS or group in agreeing:
+                continue
+            compared[group] += 1
+            if len(compared) > _ANSWERS_COMPARED:
+                break
+            with self._repository.lock:
+                is_stored = neighbour.entry in self._repository.index
+                stored = self._repository.answers(neighbour.entry) if is_stored else None
+            if stored is not None and self._same_answer.says(text_of_answers(stored), text):
+                agreeing.append(group)
+        return agreeing
+
+    def learn(
+        self, finding: Finding, agreeing: Sequence[int], answers: Sequence[Generation]
+    ) -> None:
+        """Take in whether the nearest stored answer would have been right; with the lock held."""
+        self._same_answer.count(text_of_answers(answers))
+        for other in agreeing[1:]:
+            self._repository.unite(agreeing[0], other)
+        if finding.features is None or not finding.reason or self._policy is None:
+            return
+        group = self._repository.index.answer_groups.of(finding.neighbours[0].answer)
+        self._take_label(finding.features, group in agreeing, audit=finding.reason == "audit")
+        if self._unwritten_labels >= _LABELS_PER_WRITE:
+            self.write()
+
+    def take_feedback(self, entry: int, *, right: bool) -> None:
+        """Take in what the caller says of a served answer; with the lock held."""
+        features = self._served.pop(entry, None)
+        if features is not None:
+            self._take_label(features, right)
+            self.write()
+
+    def _take_label(
+        self, features: NDArray[np.float64], right: bool, *, audit: bool = False
+    ) -> None:
+        self.checked += 1
+        self.checked_wrong += not right
+        if self._policy is not None:
+            self._policy.learn(features, right, audit=audit)
+            self._unwritten_labels += 1
+
+    def write(self) -> None:
+        """Write the labels that are not in the file yet."""
+        fresh, self._unwritten_labels = self._unwritten_labels, 0
+        if fresh and self._policy is not None:
+            self._repository.keep_labels(self._policy.export(fresh))
+
+    def forget(self) -> None:
+        """Forget everything that has not been learned yet."""
+        self._pending.clear()
+        self._served.clear()
+        self._unwritten_labels = 0

@@ -1,0 +1,189 @@
+"""Identical requests at the same time: one asks the model, the others wait for its answer.
+
+LangChain tells a cache of an answer that has come, never of one that will not: a call that raised
+or was cancelled is simply not heard of again. So the turn to ask belongs to the context (or task)
+of the call that took it, and ends with it; then one of those who wait takes its turn.
+
+Whoever is about to ask the model does not wait for another: two calls never wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from contextvars import ContextVar
+from typing import Any
+
+from langchain_tokenopt.storage import forks
+
+__all__ = ["Claim", "SingleFlight"]
+
+_REMEMBERED = 16
+"""Claims that a context remembers as its own."""
+_POLL_SECONDS = 0.005
+_MOST_IN_FLIGHT = 4_096
+
+
+class Claim:
+    """The turn to ask the model; when nobody holds it any more, nobody waits for its answer."""
+
+    __slots__ = ("__weakref__", "flight", "key")
+
+    def __init__(self, key: bytes, deadline: float) -> None:
+        self.key = key
+        self.flight = _Flight(deadline, self)
+
+
+class _Flight:
+    """An answer that is being made. What changes is one attribute: there is nothing to lock."""
+
+    __slots__ = ("_claim", "_task", "deadline", "has_answer", "is_given_up")
+
+    def __init__(self, deadline: float, claim: Claim) -> None:
+        self.deadline = deadline
+        self.has_answer = self.is_given_up = False
+        self._claim = weakref.ref(claim)
+        task = _current_task()
+        self._task = None if task is None else weakref.ref(task)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer is there, or will not come (in time)."""
+        if self.has_answer or self.is_given_up or self._claim() is None:
+            return True
+        task = None if self._task is None else self._task()
+        has_ended = self._task is not None and (task is None or task.done())
+        return has_ended or time.monotonic() >= self.deadline
+
+
+_OWNED: ContextVar[tuple[Claim, ...]] = ContextVar("tokenopt_cache_claims", default=())
+"""Claims that were taken in this context: nobody waits for itself, nor for its own caller."""
+
+
+class SingleFlight:
+    """Lets one of several identical requests ask the model.
+
+    The lock can be taken again by the thread that holds it: the garbage collector may close an
+    abandoned stream in the middle of a method here, and that gives its claim up.
+
+    Args:
+        wait_seconds: How long to wait for an answer; 0 switches waiting off.
+    """
+
+    def __init__(self, wait_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
+        self._lock = threading.RLock()
+        self._flights: dict[bytes, _Flight] = {}
+        self._waiting_executor_threads = 0
+        forks.register(self)
+
+    def begin(self, key: bytes) -> Claim | None:
+        """Take the turn to ask for *key*, or wait for the one who has it.
+
+        Threads of an event loop's executor are few, and whoever makes the answer needs one to
+        store it: only two of them may wait here at a time, the others go on without.
+
+        Returns:
+            A claim when it is the caller's turn; keep it until the answer is there. ``None`` when
+            somebody else has answered, or the caller is not to wait (any longer). Either way: look
+            again, then ask the model.
+        """
+        is_executor_thread = threading.current_thread().name.startswith("asyncio_")
+        if is_executor_thread:
+            with self._lock:
+                if self._waiting_executor_threads >= _MOST_WAITING_EXECUTOR_THREADS:
+                    return self._claim(key)[0]
+                self._waiting_executor_threads += 1
+        try:
+            deadline = time.monotonic() + self._wait_seconds
+            while True:
+                claim, flight = self._claim(key)
+                if flight is None or time.monotonic() >= deadline:
+                    return claim
+                time.sleep(_POLL_SECONDS)
+                if flight.has_answer:
+                    return None
+        finally:
+            if is_executor_thread:
+                with self._lock:
+                    self._waiting_executor_threads -= 1
+
+    async def abegin(self, key: bytes) -> Claim | None:
+        """Like :meth:`begin`, without holding a thread."""
+        deadline = time.monotonic() + self._wait_seconds
+        while True:
+            claim, flight = self._claim(key)
+            if flight is None or time.monotonic() >= deadline:
+                return claim
+            await asyncio.sleep(_POLL_SECONDS)
+            if flight.has_answer:
+                return None
+
+    def end(self, key: bytes) -> None:
+        """Say that the answer is there; nothing happens if none was awaited."""
+        flight = self._flights.pop(key, None)
+        if flight is not None:
+            flight.has_answer = True
+
+    def give_up(self, key: bytes, claim: Claim | None) -> None:
+        """Say that the answer will not come, so that somebody else may take the turn."""
+        if claim is None:
+            return
+        claim.flight.is_given_up = True
+        with self._lock:
+            if self._flights.get(key) is claim.flight:
+                del self._flights[key]
+
+    def end_all(self) -> None:
+        """Let everybody go."""
+        for key in list(self._flights):
+            self.end(key)
+
+    def _claim(self, key: bytes) -> tuple[Claim | None, _Flight | None]:
+        """Return a claim on *key*, or what the one who has it makes, if it may be waited for."""
+        owned = _OWNED.get()
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None and not flight.is_over:
+                own = next((c for c in owned if c.flight is flight), None)
+                if own is not None or any(map(self._is_open, owned)):
+                    return own, None
+                return None, flight
+            claim = Claim(key, time.monotonic() + self._wait_seconds)
+            self._flights[key] = claim.flight
+            if len(self._flights) > _MOST_IN_FLIGHT:
+                self._flights = {k: f for k, f in self._flights.copy().items() if not f.is_over}
+        _OWNED.set((*owned, claim)[-_REMEMBERED:])
+        return claim, None
+
+    def _is_open(self, claim: Claim) -> bool:
+        """Say whether others may wait here for what the owner of *claim* makes."""
+        return self._flights.get(claim.key) is claim.flight and not claim.flight.is_over
+
+    # Forks
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Return the lock that is held while claims change. It is another one after a fork."""
+        return self._lock
+
+    def before_fork(self) -> None:
+        """There is nothing to let go of."""
+
+    def after_fork_in_child(self) -> None:
+        """Forget the calls of the parent's threads, which do not go on here."""
+        self._lock = threading.RLock()
+        self._flights = {}
+        self._waiting_executor_threads = 0
+
+
+_MOST_WAITING_EXECUTOR_THREADS = 2
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None
