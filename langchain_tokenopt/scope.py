@@ -16,7 +16,7 @@ from langchain_tokenopt.chat_model.optimize import Level, stages_of
 from langchain_tokenopt.chat_model.stages import as_stage
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.records import UsageSink
-from langchain_tokenopt.core.runs import published_run
+from langchain_tokenopt.core.runs import is_staged
 from langchain_tokenopt.stage import AMBIENT, Stage
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
@@ -47,7 +47,7 @@ class _Unstaged(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if published_run(run_id) is None:
+        if not is_staged(run_id):
             self._note(metadata, kwargs)
 
     def on_llm_start(

@@ -25,7 +25,7 @@ from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptError
-from langchain_tokenopt.core.runs import notify_refused, published_run
+from langchain_tokenopt.core.runs import is_staged, notify_refused
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
@@ -123,7 +123,7 @@ class CallbackGuard(BaseCallbackHandler):
         Raises:
             BudgetExceededError: The budget does not have it.
         """
-        if published_run(run_id) is None and not is_disabled():
+        if not is_staged(run_id) and not is_disabled():
             params = kwargs.get("invocation_params") or {}
             model = _model(metadata, params)
             counted = count_messages(messages[0], params.get("tools"), model)

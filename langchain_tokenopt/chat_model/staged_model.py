@@ -10,7 +10,7 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import PrivateAttr
 
 from langchain_tokenopt.chat_model.async_shell import agenerate, astream
-from langchain_tokenopt.chat_model.current_run import with_watch, without_watch
+from langchain_tokenopt.chat_model.current_run import entry_points
 from langchain_tokenopt.chat_model.seam import OwnSettings, Seam, bare_model
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.chat_model.sync_shell import generate, stream
@@ -25,18 +25,15 @@ def staged_model(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool)
     Raises:
         ValueError: The stages contradict each other.
     """
-    base, callbacks = type(model), model.callbacks
+    base = type(model)
     own = OwnSettings(model.cache, model.rate_limiter)
     earlier = getattr(model, "_tokenopt_seam", None)
     if isinstance(earlier, Seam):  # already staged: one seam with all the stages
         base, own = base.__bases__[0], earlier.own
         stages, observe = (*earlier.stages, *stages), observe or earlier.observe
-    else:
-        callbacks = with_watch(callbacks)
     stages = tuple(sorted(stages, key=lambda stage: stage.phase))
     refuse_contradictions(stages)
-    changes = {"cache": False, "rate_limiter": None, "callbacks": callbacks}
-    staged = model.model_copy(update=changes)
+    staged = model.model_copy(update={"cache": False, "rate_limiter": None})
     seam = Seam(stages, own, observe)
     private = {**(staged.__pydantic_private__ or {}), "_tokenopt_seam": seam}
     object.__setattr__(staged, "__class__", _staged_class(base))
@@ -56,6 +53,7 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
         "__reduce__": _reduce,
         "__repr_args__": _repr_args,
         "_generate": generate,
+        **entry_points(base),
     }
     optional = {"_agenerate": agenerate, "_stream": stream, "_astream": astream}
     body |= {
@@ -86,5 +84,4 @@ def _as_given(staged: BaseChatModel) -> BaseChatModel:
     """Return the model as it was before it was staged."""
     seam: Seam = staged._tokenopt_seam  # type: ignore[attr-defined]
     own = {"cache": seam.own.cache, "rate_limiter": seam.own.rate_limiter}
-    callbacks = without_watch(staged.callbacks)
-    return bare_model(staged.model_copy(update={**own, "callbacks": callbacks}))
+    return bare_model(staged.model_copy(update=own))

@@ -20,6 +20,7 @@ __all__ = [
     "CacheHit",
     "StagedRun",
     "add_refusal_listener",
+    "is_staged",
     "notify_refused",
     "publish_run",
     "published_run",
@@ -140,6 +141,17 @@ def register_tracker() -> None:
     from langchain_core.tracers.context import register_configure_hook
 
     register_configure_hook(TRACKER, inheritable=True)
+
+
+STAGED_CALL_STARTS: ContextVar[bool] = ContextVar(
+    "langchain_tokenopt_staged_call_starts", default=False
+)
+"""True while LangChain notifies handlers that a run of a staged model starts here."""
+
+
+def is_staged(run_id: UUID) -> bool:
+    """Whether a run whose start a handler is notified of is that of a staged model."""
+    return STAGED_CALL_STARTS.get() or published_run(run_id) is not None
 
 
 def withdraw_run(run_id: UUID) -> None:

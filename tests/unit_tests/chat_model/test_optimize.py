@@ -356,7 +356,8 @@ async def test_stages_are_told_when_the_caller_is_cancelled():
 
     stage = Recording()
     task = asyncio.create_task(optimize(Slow(), stage).ainvoke("count"))
-    await asyncio.sleep(0.01)
+    while not stage.log:
+        await asyncio.sleep(0.01)
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
