@@ -53,6 +53,13 @@ class Seam:
         return self
 
 
+def seam_of(model: BaseChatModel) -> Seam:
+    """Return what a staged *model* carries."""
+    private: dict[str, Any] = model.__pydantic_private__ or {}
+    seam: Seam = private["_tokenopt_seam"]
+    return seam
+
+
 def bare_model(staged: BaseChatModel) -> BaseChatModel:
     """Return the model without stages; it shares the state of *staged*, changes included."""
     base = type(staged).__bases__[0]
@@ -77,8 +84,15 @@ def begin(
     streaming: bool,
 ) -> StageChain:
     """Collect what holds for a call made now: stages, cache, who calls."""
-    seam: Seam = model._tokenopt_seam  # type: ignore[attr-defined]
+    seam = seam_of(model)
     stages = () if is_disabled() else with_ambient_stages(seam.stages)
+    replaced, host_cache = False, None
+    if not seam.observe:
+        replaced = any(stage.phase == Phase.CACHE for stage in stages)
+    if not replaced:
+        host_cache = seam.own.host_cache()
+    is_keyed = (replaced or host_cache is not None) and not seam.observe
+    fingerprint = _fingerprint(stages) if is_keyed else ""
     request = ModelRequest(
         model=bare_model(model),
         messages=messages,
@@ -87,14 +101,15 @@ def begin(
         run=current_run(messages, run_manager),
         streaming=streaming,
         observe=seam.observe,
-        fingerprint=""
-        if seam.observe
-        else "|".join(stage.fingerprint for stage in stages if stage.phase != Phase.CACHE),
+        fingerprint=fingerprint,
     )
     limiter = seam.own.rate_limiter
-    replaced = not seam.observe and any(stage.phase == Phase.CACHE for stage in stages)
-    host_cache = None if replaced else seam.own.host_cache()
     if host_cache is None:
         return StageChain(stages, request, rate_limiter=limiter)
     cache_stage = as_stage(host_cache)
     return StageChain((cache_stage, *stages), request, cache_stage, limiter)
+
+
+def _fingerprint(stages: tuple[Stage, ...]) -> str:
+    """Name the stages that change what a cache further out would keep; only caches ask."""
+    return "|".join(stage.fingerprint for stage in stages if stage.phase != Phase.CACHE)

@@ -194,7 +194,12 @@ class StageChain:
 
     def whole(self, result: ChatResult) -> Answer:
         """Take an answer that came in one piece through the stages."""
-        answer = self.answer or Answer(result, storable=is_whole(result.generations))
+        if self.answer is not None:
+            answer = self.answer
+        elif self.wants_answer:
+            answer = Answer(result, storable=is_whole(result.generations))
+        else:  # nobody will ask whether it may be kept
+            answer = Answer(result)
         if not self._watching or len(result.generations) != 1:
             return answer
         (generation,) = result.generations

@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 
 from langchain_tokenopt.chat_model.async_shell import agenerate, astream
 from langchain_tokenopt.chat_model.current_run import entry_points
-from langchain_tokenopt.chat_model.seam import OwnSettings, Seam, bare_model
+from langchain_tokenopt.chat_model.seam import OwnSettings, Seam, bare_model, seam_of
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.chat_model.sync_shell import generate, stream
 from langchain_tokenopt.stage import Stage
@@ -70,7 +70,7 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
 
 def _reduce(self: BaseChatModel) -> tuple[Any, ...]:
     """Copying protocols cannot look up a class made at run time; make it again instead."""
-    seam: Seam = self._tokenopt_seam  # type: ignore[attr-defined]
+    seam = seam_of(self)
     return staged_model, (_as_given(self), seam.stages, seam.observe)
 
 
@@ -82,6 +82,6 @@ def _repr_args(self: BaseChatModel) -> Iterable[tuple[str | None, Any]]:
 
 def _as_given(staged: BaseChatModel) -> BaseChatModel:
     """Return the model as it was before it was staged."""
-    seam: Seam = staged._tokenopt_seam  # type: ignore[attr-defined]
+    seam = seam_of(staged)
     own = {"cache": seam.own.cache, "rate_limiter": seam.own.rate_limiter}
     return bare_model(staged.model_copy(update=own))
