@@ -1,10 +1,11 @@
 """How long an agent's answer will be, learned from the answers it gave.
 
 Lengths are heavy-tailed: one number says little. So what is kept is a sample of recent answers,
-and what is given out is a quantile of those that were asked for under similar conditions: under a
-similar word limit where there is one (the strongest sign there is), for a prompt of similar length
-otherwise. A running correction holds each quantile to its word (adaptive conformal inference,
-Gibbs and Candès 2021, arXiv 2106.00170): where more answers than promised were longer, it rises.
+and what is predicted is a quantile of those that were asked for under similar conditions: under a
+similar word limit where there is one (the strongest predictor there is), for a prompt of similar
+length otherwise. A running correction keeps the coverage of each quantile (adaptive conformal
+inference, Gibbs and Candès 2021, arXiv 2106.00170): where more answers than promised were longer,
+it rises.
 
 The forecaster is a :class:`~langchain_tokenopt.core.records.UsageSink`: attach it to a
 ``TokenUsageCallbackHandler`` or replay a ledger into it.
@@ -17,7 +18,7 @@ import threading
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from langchain_tokenopt.core.records import CallRecord, UsageEvent
@@ -27,7 +28,7 @@ __all__ = ["CUT_FACTOR", "Forecast", "UsageForecaster"]
 _ENOUGH: Final = 30
 """Answers from which on a narrower history (agent and model) is preferred to a wider one."""
 _FEWEST: Final = 8
-"""Answers below which nothing is foretold."""
+"""Answers below which nothing is predicted."""
 _NEAREST: Final = 40
 """Smallest number of similar answers that a quantile is taken from."""
 _LATEST: Final = 200
@@ -43,7 +44,7 @@ _BEYOND: Final = 1.25
 """Margin on the longest answer where a quantile lies beyond what so few answers can show."""
 _KNOWN_RUNS: Final = 4096
 _CORRECTED: Final = (0.9, 0.95, 0.99)
-"""Quantiles that are held to their word; others are taken as the sample shows them."""
+"""Quantiles whose coverage is kept; others are taken as the sample shows them."""
 
 _WORD_TOKENS: Final = {0.5: 1.35, 1.0: 8.0}
 
@@ -89,8 +90,11 @@ class UsageForecaster:
                 f"95 % quantile."
             )
         self._window = window
-        self._histories: dict[tuple[str | None, str | None, bool], _History] = {}
+        self._histories: dict[_Key, _History] = {}
         self._runs: OrderedDict[UUID, None] = OrderedDict()
+        self._new: deque[_Observation] = deque()
+        """Answers to learn from. The garbage collector may end a call on a thread that is reading
+        here: it then only adds one, which takes no lock."""
         self._lock = threading.Lock()
 
     # Learning
@@ -126,22 +130,31 @@ class UsageForecaster:
             input_tokens: Length of the prompt.
             max_words: The word limit that was asked for.
             cut: True when ``max_tokens`` ended it: it would have been longer.
-            run_id: The same run is learned from once, by whoever tells first.
+            run_id: The same run is learned from once, from whoever reports it first.
         """
         if output_tokens <= 0:
             return
-        with self._lock:
+        if cut:
+            output_tokens = math.ceil(output_tokens * CUT_FACTOR)
+        condition = float(max_words or input_tokens or 0)
+        keys = _levels(agent, model, max_words is not None)
+        self._new.append(_Observation(run_id, keys, condition, output_tokens / (max_words or 1)))
+        if self._lock.acquire(blocking=False):  # else whoever reads next learns from it
+            try:
+                self._learn()
+            finally:
+                self._lock.release()
+
+    def _learn(self) -> None:
+        while self._new:
+            run_id, keys, condition, length = self._new.popleft()
             if run_id is not None and not self._is_first(run_id):
-                return
-            if cut:
-                output_tokens = math.ceil(output_tokens * CUT_FACTOR)
-            unit = max_words or 1
-            beside = float(max_words or input_tokens or 0)
-            for level, key in enumerate(_levels(agent, model, max_words is not None)):
+                continue
+            for level, key in enumerate(keys):
                 history = self._histories.get(key)
                 if history is None:
                     history = self._histories[key] = _History(self._window, corrected=level == 0)
-                history.add(beside, output_tokens / unit)
+                history.add(condition, length)
 
     def _is_first(self, run_id: UUID) -> bool:
         if run_id in self._runs:
@@ -151,7 +164,7 @@ class UsageForecaster:
             self._runs.popitem(last=False)
         return True
 
-    # Telling
+    # Predicting
 
     def quantile(
         self,
@@ -181,11 +194,11 @@ class UsageForecaster:
         if not 0 < share < 1:
             raise ValueError(f"share must be above 0 and below 1, got {share}. 0.99 means 99 %.")
         with self._lock:
+            self._learn()
             history = self._history(agent, model, max_words is not None)
             if history is not None:
-                unit = max_words or 1
-                beside = float(max_words) if max_words else input_tokens
-                return math.ceil(history.quantile(share, beside) * unit)
+                condition = float(max_words) if max_words else input_tokens
+                return math.ceil(history.quantile(share, condition) * (max_words or 1))
         if max_words is None:
             return None
         return math.ceil(max_words * _WORD_TOKENS[0.5 if share <= 0.5 else 1.0])
@@ -221,6 +234,7 @@ class UsageForecaster:
             limited: Only those with (or without) a word limit.
         """
         with self._lock:
+            self._learn()
             found = (
                 self._histories.get((agent, model, kind))
                 for kind in (True, False)
@@ -238,89 +252,102 @@ class UsageForecaster:
         return None
 
 
-def _levels(
-    agent: str, model: str | None, limited: bool
-) -> list[tuple[str | None, str | None, bool]]:
+_Key = tuple[str | None, str | None, bool]
+"""Agent, model, and whether there is a word limit."""
+
+
+class _Observation(NamedTuple):
+    """One answer, as it is learned from."""
+
+    run_id: UUID | None
+    keys: list[_Key]
+    condition: float
+    """The word limit, or the length of the prompt."""
+    length: float
+    """In tokens, or in tokens per allowed word."""
+
+
+def _levels(agent: str, model: str | None, limited: bool) -> list[_Key]:
     """Return the keys of the histories that an answer belongs to, the narrowest first."""
-    wider: list[tuple[str | None, str | None, bool]] = [
-        (agent, None, limited),
-        (None, None, limited),
-    ]
+    wider: list[_Key] = [(agent, None, limited), (None, None, limited)]
     return wider if model is None else [(agent, model, limited), *wider]
 
 
 class _History:
-    """A window of answers, sorted by what stood beside them.
+    """A window of answers, sorted by the conditions under which they were given.
 
     Args:
         window: How many.
-        corrected: True to hold quantiles to their word; wider histories only bridge a beginning.
+        corrected: True to keep the coverage of quantiles; wider histories only bridge a beginning.
     """
 
     def __init__(self, window: int, *, corrected: bool) -> None:
         self._window = window
-        self._beside: list[float] = []
+        self._conditions: list[float] = []
         self._values: list[float] = []
-        """In the order of ``_beside``."""
+        """In the order of ``_conditions``."""
         self._ranked: list[float] = []
         self._order: deque[tuple[float, float]] = deque()
         self._corrections = dict.fromkeys(_CORRECTED if corrected else (), 0.0)
         """What to add to a share."""
-        self._samples: dict[tuple[int, float | None], list[float]] = {}
-        """Sorted samples, until the next answer changes them."""
+        self._samples: dict[tuple[int, int], list[float]] = {}
+        """Sorted slices of the values, until the next answer changes them."""
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def add(self, beside: float, value: float) -> None:
-        """Take in an answer; first see whether it was foretold."""
+    def add(self, condition: float, value: float) -> None:
+        """Take in an answer; first see whether it was predicted."""
         if len(self) >= _FEWEST:
             for share in self._corrections:
-                surprised = value > self.quantile(share, beside)
+                surprised = value > self.quantile(share, condition)
                 moved = self._corrections[share] + _STEP * (share - (not surprised))
                 self._corrections[share] = min(max(moved, -share), 1 - share)
         self._samples.clear()
-        at = bisect_right(self._beside, beside)
-        self._beside.insert(at, beside)
+        at = bisect_right(self._conditions, condition)
+        self._conditions.insert(at, condition)
         self._values.insert(at, value)
         insort(self._ranked, value)
-        self._order.append((beside, value))
+        self._order.append((condition, value))
         if len(self) > self._window:
             self._forget()
 
     def _forget(self) -> None:
-        beside, value = self._order.popleft()
-        at = bisect_left(self._beside, beside)
+        condition, value = self._order.popleft()
+        at = bisect_left(self._conditions, condition)
         at = self._values.index(value, at)
-        del self._beside[at], self._values[at]
+        del self._conditions[at], self._values[at]
         del self._ranked[bisect_left(self._ranked, value)]
 
-    def quantile(self, share: float, beside: float | None) -> float:
+    def quantile(self, share: float, condition: float | None) -> float:
         """Return the corrected quantile among similar answers."""
         level = min(share + self._corrections.get(share, 0.0), 1.0)
-        sample = self._similar(share, beside)
+        sample = self._similar(share, condition)
         rank = math.ceil((len(sample) + 1) * level)
         if rank > len(sample):
             return sample[-1] * (_BEYOND if len(sample) * (1 - share) < 1 else 1.0)
         return sample[max(rank, 1) - 1]
 
-    def _similar(self, share: float, beside: float | None) -> list[float]:
+    def _similar(self, share: float, condition: float | None) -> list[float]:
         """Return the answers given under the most similar conditions, in order of length."""
         count = max(_NEAREST, math.isqrt(len(self)), math.ceil(2 / (1 - share)))
-        sample = self._samples.get((count, beside))
+        if self._conditions[0] == self._conditions[-1]:
+            condition = self._conditions[0]
+        if condition is None or count >= len(self):
+            return self._ranked
+        part = self._nearest(count, condition)
+        sample = self._samples.get(part)
         if sample is None:
             if len(self._samples) > _NEAREST:
                 self._samples.clear()
-            sample = self._samples[count, beside] = self._nearest(count, beside)
+            sample = self._samples[part] = sorted(self._values[slice(*part)])
         return sample
 
-    def _nearest(self, count: int, beside: float | None) -> list[float]:
-        if self._beside[0] == self._beside[-1]:
-            beside = self._beside[0]
-        if beside is None or count >= len(self):
-            return self._ranked
-        left, right = bisect_left(self._beside, beside), bisect_right(self._beside, beside)
+    def _nearest(self, count: int, condition: float) -> tuple[int, int]:
+        """Return where the values of the nearest conditions begin and end."""
+        left = bisect_left(self._conditions, condition)
+        right = bisect_right(self._conditions, condition)
         if right - left >= count:  # nothing tells them apart but time: the latest
-            return sorted(self._values[max(left, right - max(count, _LATEST)) : right])
+            return max(left, right - max(count, _LATEST)), right
         start = min(max((left + right - count) // 2, 0), len(self) - count)
-        return sorted(self._values[start : start + count])
+        return start, start + count

@@ -64,7 +64,7 @@ class InputMargin:
 
 def _bound(ratios: list[float]) -> float:
     mean = sum(ratios) / len(ratios)
-    spread = math.sqrt(sum((ratio - mean) ** 2 for ratio in ratios) / len(ratios))
+    spread = math.dist(ratios, [mean] * len(ratios)) / math.sqrt(len(ratios))
     return max(1.0, mean + 3 * spread, *ratios)
 
 

@@ -157,12 +157,13 @@ class BudgetStage:
             counted = counts.tokens
             sent = input_margin_of(request.facts.model_name).applied(counted, exact=counts.exact)
         times = request.facts.generations
-        request = request.with_output_cap(max(1, (hold.tokens - sent) // times))
-        cap = request.facts.output_cap
+        lowest = max(1, (hold.tokens - sent) // times)
+        bounded = request.with_output_cap(lowest)
+        cap = request.facts.output_cap if bounded is request else lowest
         most = hold.tokens if cap is None else min(hold.tokens, sent + cap * times)
         payment = Payment(run, agent, hold, counted, sent, most)
         call = WatchingCall if limit is not None or request.streaming else BudgetCall
-        return call(request, payment, candidate, limit, self.tools)
+        return call(bounded, payment, candidate, limit, self.tools)
 
 
 def _observed(
