@@ -41,6 +41,7 @@ from langchain_tokenopt.budget.exclusive_account import Change, ExclusiveAccount
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
 from langchain_tokenopt.budget.records import AccountTotals, BudgetStoreError
+from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore, open_accounts
 from langchain_tokenopt.core.checks import check_choice, check_whole
 from langchain_tokenopt.core.errors import TokenOptWarning
@@ -433,6 +434,18 @@ class TokenBudget:
             BudgetStoreError: The store cannot be reached.
         """
         return self._account.change(_available, agent)
+
+    def room_of(self, agent: str, priorities: Mapping[str, float]) -> Room:
+        """Return how many tokens *agent* may use for its next call.
+
+        Args:
+            agent: Who calls.
+            priorities: Of the agents that divide what nobody claims; others have 1.
+
+        Raises:
+            BudgetStoreError: The store cannot be reached.
+        """
+        return self._account.change(shares_of.room_of, agent, priorities)
 
     def report(self) -> BudgetReport:
         """Return the whole account as it stands at this instant.

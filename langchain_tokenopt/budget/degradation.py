@@ -24,7 +24,7 @@ from langchain_tokenopt.budget.request_budget import (
     RequestBudget,
     request_budget,
 )
-from langchain_tokenopt.budget.run import BudgetRun, Room
+from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.request.model_request import ModelRequest
@@ -119,7 +119,7 @@ class Degradation:
             What was granted, or the denial of the smallest candidate.
         """
         denial: Denial | None = None
-        candidate, needs = self.first, None
+        candidate = self.first
         for candidate, room in self._candidates():
             needs = self.needs(candidate)
             if not self._fits(needs, room):
@@ -130,7 +130,7 @@ class Degradation:
             denial = answer  # somebody else was faster, or it is a matter of money
         if denial is not None:
             return denial
-        needs = needs or self.needs(candidate)
+        needs = self.needs(candidate)
         refused = self._run.account.reserve(self._agent, needs.input, needs.least_output)
         if isinstance(refused, Hold):  # freed by somebody else in this moment
             return Granted(candidate, needs, refused)
@@ -169,12 +169,12 @@ class Degradation:
         A candidate is first tried within what belongs to the agent, its part of the pool included,
         and once its prompt is as short as that asks for, within all that the account would grant.
         """
-        candidate, room = self.first, self._room()
+        candidate, room = self.first, self._run.room_of(self._agent)
         if self._run.plan.on_exceed == "raise":
             yield candidate, room.available
             return
         own = room.own
-        if room.is_soft:
+        if room.used_ratio >= self._run.plan.soft_limit:
             candidate = self._softened(candidate)
         yield candidate, own
         if self._tools is not None:
@@ -202,9 +202,6 @@ class Degradation:
             if self._tools is not None:
                 candidate = self._shortened(candidate, self._available())
                 yield candidate, self._available()
-
-    def _room(self) -> Room:
-        return self._run.room_of(self._agent)
 
     def _available(self) -> int:
         return self._run.account.available(self._agent)

@@ -6,7 +6,6 @@ tasks that LangChain starts as well.
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import weakref
@@ -25,7 +24,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
-from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
+from langchain_tokenopt.budget.account_reports import AgentReport
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
@@ -33,6 +32,7 @@ from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
+from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
 from langchain_tokenopt.core.runs import register_tracker
@@ -42,31 +42,14 @@ from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
 from langchain_tokenopt.stage import AMBIENT, Stage
 
-__all__ = ["BudgetRun", "NoBudgetRunError", "Room", "current_run"]
+__all__ = ["BudgetRun", "NoBudgetRunError", "current_run"]
 
-OVERBOOKING: Final = 3
-"""How many times its part of the pool an agent may count on: most agents need none of theirs, and
-those that come later inherit what others leave. Of 1, 3 and 6, chosen with the trading desk's
-benchmark on seeds 100 to 103, which are not among those it reports: with 6 the last agents were
-refused."""
 _KEPT_ACCOUNTS: Final = 1_000
 """Accounts of threads that stay in memory for runs that are resumed without a store."""
 
 
 class NoBudgetRunError(TokenOptError, RuntimeError):
     """A model under a plan was called outside of ``plan.run()``, or a run was begun inside one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What an agent may use for its next call, in tokens."""
-
-    own: int
-    """What it should do with: the rest of its share, and its part of the pool."""
-    available: int
-    """What the account would grant: the rest of its share, and the whole pool."""
-    is_soft: bool
-    """Whether the plan's soft limit has been reached."""
 
 
 class BudgetRun:
@@ -111,7 +94,7 @@ class BudgetRun:
         self._finished: set[str] = set()
         """Agents that this run has finished: once is enough, with a store each time is a write."""
         self._shares = plan.shares(self.forecaster)
-        self._has_ended = False
+        self._priorities = {name: limits.priority for name, limits in plan.agents.items()}
         self.account = self._open_account(path, alert, on_store_error)
         strategy = strategy_for(plan.strategy, self.forecaster)
         self.account.allocate(plan.claims(), strategy, buffer=plan.buffer)
@@ -162,7 +145,6 @@ class BudgetRun:
             )
         _register_guard()
         self.account.__enter__()
-        self._has_ended = False
         self._outer = AMBIENT.get(), _GUARD.get()
         _RUN.set(self)
         _GUARD.set(self._guard)
@@ -179,7 +161,6 @@ class BudgetRun:
         _RUN.set(None)
         _GUARD.set(guard)
         AMBIENT.set(ambient)
-        self._has_ended = True
         self.account.__exit__(kind, error, trace)
 
     # What a call asks
@@ -205,21 +186,8 @@ class BudgetRun:
         return error
 
     def room_of(self, agent: str) -> Room:
-        """Return the tokens that *agent* may use for its next call.
-
-        Its own are the rest of its share, and :data:`OVERBOOKING` times its part of the pool: the
-        pool divided among those who have not finished, by priority. What others of them have
-        borrowed still counts as the pool, so agents that start together get the same part, whoever
-        is first.
-        """
-        report = self.account.report()
-        account = report.agents.get(agent)
-        if account is None:
-            available = self.account.available(agent)
-        else:
-            available = 0 if report.stopped else account.available_tokens
-        own = min(available, _own_tokens(self.plan, report, agent, available))
-        return Room(own, available, report.used_ratio >= self.plan.soft_limit)
+        """Return the tokens that *agent* may use for its next call."""
+        return self.account.room_of(agent, self._priorities)
 
     def cost_of(
         self, model: str | None, provider: str | None, input_tokens: int, output_tokens: int
@@ -333,8 +301,6 @@ class BudgetRun:
     def report(self) -> BudgetRunReport:
         """Return what every agent was given, spent and suffered, at this instant."""
         account = self.account.report()
-        if self._has_ended:
-            self.account.close()
         planned = [name for name in self.plan.agents if name in account.agents]
         others = [name for name in account.agents if name not in self.plan.agents]
         agents = {name: self._report_on(account.agents[name]) for name in (*planned, *others)}
@@ -358,25 +324,6 @@ class BudgetRun:
         notify(self._sinks, event)
         if isinstance(event, BudgetEvent):
             _write_to_graph(event)
-
-
-def _own_tokens(plan: PlanSettings, report: BudgetReport, agent: str, available: int) -> int:
-    """Return the rest of the agent's share and its part of the pool."""
-    account = report.agents.get(agent)
-    borrowed = sum(
-        max(0, other.spent_tokens + other.held_tokens - other.allocated_tokens)
-        for name, other in report.agents.items()
-        if name != agent and not other.finished
-    )
-    waiting = {
-        name: limits.priority
-        for name, limits in plan.agents.items()
-        if name not in report.agents or not report.agents[name].finished
-    }
-    weight = waiting[agent] = plan.limits_of(agent).priority
-    part = (report.pool_tokens + borrowed) * weight / sum(waiting.values())
-    rest = max(0, available - report.pool_tokens) if account is not None else 0
-    return rest + math.floor(OVERBOOKING * part)
 
 
 class _Relay:

@@ -216,6 +216,19 @@ def test_threads_lose_nothing():
     assert 800 == forecaster.observations("writer")
 
 
+def test_an_answer_that_ends_in_the_middle_of_a_prediction_is_learned_afterwards():
+    """The garbage collector may end a call on the very thread that is predicting."""
+    forecaster = UsageForecaster()
+    with forecaster._lock:
+        ending = threading.Thread(target=forecaster.observe, args=("writer", 100), daemon=True)
+        ending.start()
+        ending.join(timeout=10)
+
+        assert not ending.is_alive()
+
+    assert 1 == forecaster.observations("writer")
+
+
 def test_only_many_runs_ago_is_forgotten():
     """Runs are remembered long enough for their record to arrive."""
     forecaster, record = UsageForecaster(), call(10)
