@@ -16,13 +16,7 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.messages import as_chunk
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 
-__all__ = ["as_one_chunk", "can_stream", "refuses_streams", "stream_kwargs", "takes_parameter"]
-
-
-def can_stream(request: ModelRequest, *, async_api: bool) -> bool:
-    """Whether LangChain itself would stream this call, had the caller used ``stream``."""
-    kwargs = {**request.kwargs, "stream": True}
-    return request.model._should_stream(async_api=async_api, **kwargs)
+__all__ = ["as_one_chunk", "refuses_streams", "stream_kwargs", "takes_parameter"]
 
 
 def refuses_streams(error: Exception, chain: StageChain) -> bool:

@@ -17,7 +17,6 @@ from langchain_tokenopt.chat_model.asking import (
     announced_with,
     as_chunks,
     as_one_chunk,
-    can_stream,
     refuses_streams,
     stream_kwargs,
     takes_parameter,
@@ -25,6 +24,7 @@ from langchain_tokenopt.chat_model.asking import (
 )
 from langchain_tokenopt.chat_model.seam import begin
 from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
+from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.request.model_request import Answer
 
 __all__ = ["agenerate", "astream"]
@@ -89,7 +89,7 @@ async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | 
     request = chain.request
     if chain.answer is not None:
         return chain.whole(chain.answer.result)
-    if chain.wants_stream and can_stream(request, async_api=True):
+    if chain.wants_stream and would_stream(request.model, request.kwargs, async_api=True):
         source = _apieces(chain)
         try:
             async for chunk in source:

@@ -22,6 +22,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.chat_model.staged_model import staged_model
 from langchain_tokenopt.chat_model.stages import as_stage
+from langchain_tokenopt.core.host_compat import is_configurable_model
 from langchain_tokenopt.stage import Stage
 
 __all__ = ["Level", "optimize", "stages_of"]
@@ -99,17 +100,13 @@ def _staged(model: Any, stages: tuple[Stage, ...], observe: bool) -> Any:
         return staged_model(model, stages, observe)
     if isinstance(model, RunnableBindingBase):
         return model.model_copy(update={"bound": _staged(model.bound, stages, observe)})
-    if _is_configurable_model(model):
+    if is_configurable_model(model):
         return _staged_configurable(model, stages, observe)
     raise TypeError(
         f"optimize() needs a chat model, a binding of one, or an init_chat_model(...) model; got "
         f"{type(model).__name__}. In a chain, put it around the model itself: "
         f"prompt | optimize(model, ...) | parser."
     )
-
-
-def _is_configurable_model(model: object) -> bool:
-    return hasattr(model, "_queued_declarative_operations") and hasattr(model, "_model")
 
 
 def _staged_configurable(model: Any, stages: tuple[Stage, ...], observe: bool) -> Any:

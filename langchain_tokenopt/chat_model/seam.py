@@ -14,6 +14,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_tokenopt.chat_model.current_run import current_run
 from langchain_tokenopt.chat_model.stage_chain import StageChain
 from langchain_tokenopt.chat_model.stages import as_stage, with_ambient_stages
+from langchain_tokenopt.core.host_compat import PYDANTIC_STATE
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, Stage, is_disabled
 
@@ -64,14 +65,9 @@ def bare_model(staged: BaseChatModel) -> BaseChatModel:
     """Return the model without stages; it shares the state of *staged*, changes included."""
     base = type(staged).__bases__[0]
     bare: BaseChatModel = object.__new__(base)
-    for slot in _PYDANTIC_STATE:
+    for slot in PYDANTIC_STATE:
         object.__setattr__(bare, slot, getattr(staged, slot))
     return bare
-
-
-_PYDANTIC_STATE = (
-    "__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"
-)  # fmt: skip
 
 
 def begin(

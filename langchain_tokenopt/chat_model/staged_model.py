@@ -14,6 +14,7 @@ from langchain_tokenopt.chat_model.current_run import entry_points
 from langchain_tokenopt.chat_model.seam import OwnSettings, Seam, bare_model, seam_of
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.chat_model.sync_shell import generate, stream
+from langchain_tokenopt.core.host_compat import NATIVE_EVENT_STREAMS
 from langchain_tokenopt.stage import Stage
 
 __all__ = ["staged_model"]
@@ -61,7 +62,7 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
         for name, method in optional.items()
         if getattr(base, name) is not getattr(BaseChatModel, name)
     }
-    for name in ("_stream_chat_model_events", "_astream_chat_model_events"):
+    for name in NATIVE_EVENT_STREAMS:
         if getattr(base, name, None) is not None:
             body[name] = None  # LangChain then builds its events from _stream, through the stages
     metaclass: Any = type(base)

@@ -16,7 +16,6 @@ from langchain_tokenopt.chat_model.asking import (
     announced_with,
     as_chunks,
     as_one_chunk,
-    can_stream,
     refuses_streams,
     stream_kwargs,
     takes_parameter,
@@ -24,6 +23,7 @@ from langchain_tokenopt.chat_model.asking import (
 )
 from langchain_tokenopt.chat_model.seam import begin
 from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
+from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.request.model_request import Answer
 
 __all__ = ["generate", "stream"]
@@ -86,7 +86,7 @@ def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Ans
     request = chain.request
     if chain.answer is not None:
         return chain.whole(chain.answer.result)
-    if chain.wants_stream and can_stream(request, async_api=False):
+    if chain.wants_stream and would_stream(request.model, request.kwargs, async_api=False):
         source = _pieces(chain)
         try:
             for chunk in source:

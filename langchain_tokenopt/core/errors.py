@@ -5,6 +5,7 @@
   - ``BudgetInfeasibleError``, also a ``ValueError``
   - ``WordLimitExceededError`` (``langchain_tokenopt.limits``), also a ``ValueError``
   - ``LedgerError`` (``langchain_tokenopt.ledger``): a ledger cannot be opened, read or written
+  - ``HostVersionError``, also an ``ImportError``: a package is installed in too old a release
 - ``TokenOptWarning`` (a ``UserWarning``): an optimizer stood aside and let the call through
 - ``StopStream``: no error but a signal between a stage and the model's stream
 """
@@ -16,6 +17,7 @@ from langchain_core.exceptions import ModelError
 __all__ = [
     "BudgetExceededError",
     "BudgetInfeasibleError",
+    "HostVersionError",
     "StopStream",
     "TokenOptError",
     "TokenOptWarning",
@@ -24,6 +26,10 @@ __all__ = [
 
 class TokenOptError(Exception):
     """Base of every error that this package raises on its own account."""
+
+
+class HostVersionError(TokenOptError, ImportError):
+    """A package that this one builds on is installed in a release that is too old."""
 
 
 class BudgetExceededError(TokenOptError, ModelError, RuntimeError):

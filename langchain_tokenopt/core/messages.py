@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
-    ChatMessage,
     FunctionMessage,
     HumanMessage,
     InvalidToolCall,
@@ -18,9 +16,6 @@ from langchain_core.messages import (
     ToolMessage,
     message_chunk_to_message,
 )
-from pydantic import BaseModel
-
-from langchain_tokenopt.core.media import IMAGE_BLOCKS, MEDIA_BLOCKS, payload_of
 
 MessageT = TypeVar("MessageT", bound=BaseMessage)
 
@@ -29,8 +24,6 @@ __all__ = [
     "as_chunk",
     "as_message",
     "atomic_groups",
-    "canonical",
-    "canonical_messages",
     "last_user_text",
     "text_of",
     "with_text",
@@ -86,156 +79,6 @@ def last_user_text(messages: Sequence[BaseMessage]) -> str | None:
     return None
 
 
-# --- canonical form ------------------------------------------------------------------------------
-
-_CALL_BLOCKS = frozenset({"function_call", "tool_call", "tool_call_chunk", "tool_use"})
-_MEDIA = IMAGE_BLOCKS | MEDIA_BLOCKS
-_INCIDENTAL = frozenset({"cache_control", "id", "index", "signature"})
-"""Keys of a content block that change without the block saying anything else."""
-
-_SENT_KWARGS = ("__openai_role__", "function_call", "reasoning_content", "refusal")
-"""What integrations send back to the model out of ``additional_kwargs``."""
-
-_ROLES = {"ai": "assistant", "human": "user"}
-
-
-def canonical(message: BaseMessage) -> dict[str, Any]:
-    """Return what *message* says to a model, as JSON data without what changes every time.
-
-    Left out: message ids, usage, response metadata, artifacts, cache marks and signatures.
-    Tool-call ids are numbered in order; images, audio and files are replaced by the SHA-256 of
-    their bytes, whichever form they are given in. A string and one text block look the same. The
-    result shares nothing with the message. Compare it as it is, or dump it with ``sort_keys``.
-
-    Example:
-        >>> canonical(HumanMessage("Hello", id="run-1"))
-        {'role': 'user', 'content': [{'type': 'text', 'text': 'Hello'}]}
-    """
-    return _canonical(message, _CallNumbers())
-
-
-def canonical_messages(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
-    """Return :func:`canonical` of each message, with tool calls numbered across the list.
-
-    Two lists with equal forms say the same to a model, whatever ids they carry.
-
-    Example:
-        >>> call = AIMessage("", tool_calls=[{"name": "add", "args": {"a": 1}, "id": "call_x9"}])
-        >>> canonical_messages([call, ToolMessage("1", tool_call_id="call_x9")])[1]["answers"]
-        0
-    """
-    numbers = _CallNumbers()
-    return [_canonical(message, numbers) for message in messages]
-
-
-class _CallNumbers:
-    """Numbers tool calls in order. An id that a provider uses again is a new call."""
-
-    def __init__(self) -> None:
-        self._of_id: dict[str, int] = {}
-        self._next = 0
-
-    def call(self, call_id: str | None) -> int:
-        number, self._next = self._next, self._next + 1
-        if call_id:
-            self._of_id[call_id] = number
-        return number
-
-    def answer(self, call_id: str) -> int:
-        return self._of_id[call_id] if call_id in self._of_id else self.call(call_id)
-
-
-def _canonical(message: BaseMessage, numbers: _CallNumbers) -> dict[str, Any]:
-    role = message.role if isinstance(message, ChatMessage) else message.type
-    role = role.removesuffix("MessageChunk").lower()
-    form: dict[str, Any] = {"role": _ROLES.get(role, role)}
-    if message.name:
-        form["name"] = message.name
-    calls = _tool_calls(message)
-    if calls:
-        form["tool_calls"] = [
-            {
-                "id": numbers.call(call["id"]),
-                "name": call["name"],
-                "args": _plain(call["args"]),
-            }
-            for call in calls
-        ]
-    if isinstance(message, ToolMessage):
-        form["answers"] = numbers.answer(message.tool_call_id)
-        if message.status == "error":
-            form["status"] = "error"
-    form["content"] = _canonical_blocks(message.content, numbers, leave_out_calls=bool(calls))
-    sent = {key: message.additional_kwargs.get(key) for key in _SENT_KWARGS}
-    form.update({key: _plain(value) for key, value in sent.items() if value})
-    return form
-
-
-def _tool_calls(message: BaseMessage) -> list[ToolCall | InvalidToolCall]:
-    if not isinstance(message, AIMessage):
-        return []
-    return [*message.tool_calls, *message.invalid_tool_calls]
-
-
-def _canonical_blocks(
-    content: Any, numbers: _CallNumbers, *, leave_out_calls: bool = False
-) -> list[Any]:
-    blocks = content if isinstance(content, list) else [content]
-    return [
-        _canonical_block(block, numbers)
-        for block in blocks
-        if block != "" and not (leave_out_calls and _kind(block) in _CALL_BLOCKS)
-    ]
-
-
-def _canonical_block(block: Any, numbers: _CallNumbers) -> Any:
-    if isinstance(block, str):
-        return {"type": "text", "text": block}
-    if not isinstance(block, Mapping):
-        return _plain(block)
-    kind = _kind(block)
-    if kind in _MEDIA:
-        content = payload_of(block).content()
-        if content is not None:
-            return _canonical_media(block, content)
-    form: dict[str, Any] = {
-        str(key): _plain(value) for key, value in block.items() if key not in _INCIDENTAL
-    }
-    if block.get("source_type") == "id":  # here the id is a file's, and says which one is meant
-        form["id"] = block.get("id")
-    if kind in _CALL_BLOCKS:
-        form["id"] = numbers.call(block.get("id"))
-    if kind == "tool_result":
-        form["tool_use_id"] = numbers.answer(str(block.get("tool_use_id")))
-        form["content"] = _canonical_blocks(block.get("content", ""), numbers)
-    return form
-
-
-def _canonical_media(block: Mapping[str, Any], content: bytes) -> dict[str, Any]:
-    payload = payload_of(block)
-    form = {"type": payload.kind or block["type"], "sha256": hashlib.sha256(content).hexdigest()}
-    if payload.detail:
-        form["detail"] = payload.detail
-    return {**{key: block[key] for key in ("context", "title") if block.get(key)}, **form}
-
-
-def _plain(value: Any) -> Any:
-    """Copy *value* as JSON data."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(inner) for inner in value), key=repr)
-    if isinstance(value, bytes):
-        return {"sha256": hashlib.sha256(value).hexdigest()}
-    if isinstance(value, BaseModel):
-        return _plain(value.model_dump())
-    return str(value)
-
-
 # --- groups --------------------------------------------------------------------------------------
 
 
@@ -271,6 +114,12 @@ def atomic_groups(messages: Sequence[BaseMessage]) -> list[list[int]]:
         for call_id in _calls(message):
             group_of_call[call_id] = group
     return groups
+
+
+def _tool_calls(message: BaseMessage) -> list[ToolCall | InvalidToolCall]:
+    if not isinstance(message, AIMessage):
+        return []
+    return [*message.tool_calls, *message.invalid_tool_calls]
 
 
 def _calls(message: BaseMessage) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from langchain_tokenopt.core.host_compat import on_event_loop
+
 __all__ = ["TaskWatch"]
 
 _Done = Callable[["asyncio.Task[Any]"], None]
@@ -30,7 +32,7 @@ class TaskWatch:
 
     def begin(self, run_id: UUID) -> None:
         """Watch the task that runs here, if any does."""
-        if asyncio._get_running_loop() is None:
+        if not on_event_loop():
             return
         task = asyncio.current_task()
         if task is None:

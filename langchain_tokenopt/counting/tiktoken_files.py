@@ -21,6 +21,7 @@ from types import FunctionType
 from typing import Final
 
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.host_compat import check_host
 
 __all__ = ["DOWNLOAD_SECONDS", "Encode", "encoder"]
 
@@ -86,6 +87,7 @@ def _load(vocabulary: str, *, download: bool) -> Encode:
     vocabulary, but its request has no timeout (openai/tiktoken #232, #317). So its recipe is
     followed with another reader in the place of that one; nothing of tiktoken's is changed.
     """
+    check_host("tiktoken")
     import tiktoken
     from tiktoken import registry
     from tiktoken_ext import openai_public  # type: ignore[import-untyped]

@@ -10,7 +10,6 @@ come from), an estimate is given and one warning says why.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import threading
@@ -24,6 +23,7 @@ from langchain_tokenopt.counting.tiktoken_files import Encode, encoder
 if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
 
+from langchain_tokenopt.core.host_compat import on_event_loop
 from langchain_tokenopt.counting.calibration import calibration_of
 from langchain_tokenopt.counting.model_names import Tokenizer, model_name_of, tokenizer_of
 
@@ -114,7 +114,7 @@ class _VocabularyCounter:
 
     def _ready(self) -> Encode | None:
         """Load the vocabulary; on an event loop only begin to."""
-        if asyncio._get_running_loop() is None:
+        if not on_event_loop():
             return self._load()
         if self._loader is None:
             self._loader = threading.Thread(

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, Provider
+from langchain_tokenopt.core.host_compat import check_host
 from langchain_tokenopt.pricing.overrides import PRICE_KEYS, OwnRates, read_overrides
 from langchain_tokenopt.pricing.providers import GATEWAYS, UNPRICED_PROVIDERS, vendor_of
 from langchain_tokenopt.pricing.rates import Rates
@@ -215,6 +216,7 @@ class RateCard:
 
 def _snapshot() -> DataSnapshot:
     """Return the prices that genai-prices has at the moment."""
+    check_host("genai-prices")
     from genai_prices.data_snapshot import get_snapshot
 
     return get_snapshot()

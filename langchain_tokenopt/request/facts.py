@@ -15,6 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.host_compat import provider_of
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
 from langchain_tokenopt.counting.tokens import (
@@ -93,7 +94,7 @@ class RequestFacts:
     @cached_property
     def provider(self) -> str | None:
         """The provider, under the name that LangChain's tracing gives it."""
-        return self._model._get_ls_params().get("ls_provider")
+        return provider_of(self._model)
 
     @property
     def counter(self) -> LoadingCounter:

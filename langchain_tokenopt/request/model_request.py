@@ -12,6 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
+from langchain_tokenopt.core.host_compat import llm_string_of
 from langchain_tokenopt.core.runs import StagedRun
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.facts import RequestFacts
@@ -84,7 +85,7 @@ class ModelRequest:
         ``llm_string``.
         """
         kwargs = {name: _schema_or_self(value) for name, value in self.kwargs.items()}
-        llm_string = self.model._get_llm_string(stop=self.stop, **kwargs)
+        llm_string = llm_string_of(self.model, self.stop, kwargs)
         if self.fingerprint:
             llm_string += f"---{self.fingerprint}"
         return dumps([_without_noise(message) for message in self.messages]), llm_string

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
+from langchain_tokenopt.core.host_compat import core_marks_cache_hits
 from langchain_tokenopt.core.runs import ESTIMATED_USAGE, CacheHit
 from langchain_tokenopt.core.usage import Usage
 
@@ -157,23 +157,8 @@ def is_marked_hit(generation: Generation, run_id: UUID) -> bool:
     message = getattr(generation, "message", None)
     if message is None:
         return False
-    if _core_marks_hits():
+    if core_marks_cache_hits():
         usage = getattr(message, "usage_metadata", None) or {}
         return usage.get("total_cost") == 0
     prefix, _, rest = (message.id or "").partition("lc_run--")
     return bool(prefix == "" and rest and not rest.startswith(str(run_id)))
-
-
-@cache
-def _core_marks_hits() -> bool:
-    """Whether the installed langchain-core sets ``total_cost`` on hits; ask it once."""
-    from langchain_core.language_models import BaseChatModel
-
-    convert = getattr(BaseChatModel, "_convert_cached_generations", None)
-    if convert is None:
-        return False
-    answer = AIMessage(
-        "", usage_metadata={"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
-    )
-    (hit,) = convert(None, [ChatGeneration(message=answer)])
-    return "total_cost" in (hit.message.usage_metadata or {})

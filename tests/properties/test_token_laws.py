@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from unittest import mock
 
@@ -23,7 +22,6 @@ from langchain_tokenopt.core.messages import (
     as_chunk,
     as_message,
     atomic_groups,
-    canonical_messages,
     text_of,
     with_text,
 )
@@ -318,31 +316,6 @@ def test_dropping_groups_tears_no_call_from_its_answer(
     assert {i: part[i] for i in part if whole[i] is not None} == {
         i: whole[i] for i in part if whole[i] is not None
     }
-
-
-@law
-@given(conversations(), st.permutations("abcd"))
-def test_the_canonical_form_does_not_depend_on_ids(
-    messages: list[BaseMessage], names: list[str]
-) -> None:
-    """Renaming all ids changes nothing; the form is JSON and the messages are not touched."""
-    renamed_ids = dict(zip("abcd", (f"call_{name}" for name in names), strict=True))
-    before = [message.model_dump_json() for message in messages]
-    renamed = []
-    for message in messages:
-        if isinstance(message, AIMessage):
-            calls = [{**call, "id": renamed_ids[call["id"] or ""]} for call in message.tool_calls]
-            message = message.model_copy(update={"tool_calls": calls, "id": "other"})
-        elif isinstance(message, ToolMessage):
-            update = {"tool_call_id": renamed_ids[message.tool_call_id]}
-            message = message.model_copy(update=update)
-        renamed.append(message)
-
-    form = canonical_messages(messages)
-
-    assert form == canonical_messages(renamed)
-    assert json.loads(json.dumps(form)) == form
-    assert [message.model_dump_json() for message in messages] == before
 
 
 @law

@@ -9,8 +9,7 @@ import pytest
 from langchain_core.outputs import Generation
 from typer.testing import CliRunner
 
-from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.cache import cache_file
+from langchain_tokenopt.cache import SemanticCache, cache_file
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.cache import app
 from langchain_tokenopt.core.errors import TokenOptError

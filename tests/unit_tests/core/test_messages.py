@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ from langchain_core.messages import (
     AIMessageChunk,
     AnyMessage,
     BaseMessage,
-    ChatMessage,
     FunctionMessage,
     HumanMessage,
     HumanMessageChunk,
@@ -19,15 +17,12 @@ from langchain_core.messages import (
     ToolCall,
     ToolMessage,
 )
-from pydantic import BaseModel
 
 from langchain_tokenopt.core.messages import (
     append_to_last_user,
     as_chunk,
     as_message,
     atomic_groups,
-    canonical,
-    canonical_messages,
     last_user_text,
     text_of,
     with_text,
@@ -95,167 +90,6 @@ def test_the_last_user_text_is_the_question_that_is_asked(
 ) -> None:
     """The last human message decides; an earlier question is never taken for it."""
     assert last_user_text(messages) == expected
-
-
-# --- canonical form ------------------------------------------------------------------------------
-
-
-def test_what_changes_every_time_is_left_out() -> None:
-    """Ids, usage and metadata do not make two conversations different."""
-
-    def conversation(seed: str, tokens: int) -> list[BaseMessage]:
-        return [
-            SystemMessage("Be brief.", id=f"s{seed}"),
-            HumanMessage("Add 1 and 2.", id=f"h{seed}"),
-            AIMessage(
-                "",
-                id=f"a{seed}",
-                tool_calls=[call("add", f"x{seed}", a=1), call("add", f"y{seed}", a=2)],
-                usage_metadata={
-                    "input_tokens": tokens,
-                    "output_tokens": 1,
-                    "total_tokens": tokens + 1,
-                },
-                response_metadata={"id": f"chatcmpl-{seed}"},
-                additional_kwargs={"parsed": object()},
-            ),
-            ToolMessage("1", tool_call_id=f"x{seed}", id=f"t{seed}", artifact=object()),
-            ToolMessage("2", tool_call_id=f"y{seed}", artifact=[seed]),
-        ]
-
-    forms = [canonical_messages(conversation(*it)) for it in (("p", 10), ("q", 20))]
-
-    assert forms[0] == forms[1]
-    assert json.loads(json.dumps(forms[0])) == forms[0]
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (HumanMessage("a"), HumanMessage("b")),
-        (HumanMessage("a"), SystemMessage("a")),
-        (HumanMessage("a"), HumanMessage("a", name="Ada")),
-        (calling(call(a=1)), calling(call(a=2))),
-        (calling(call(id=1)), calling(call(id=2))),
-        (calling(call(index=1, cache_control="x")), calling(call())),
-        (calling(call("add")), calling(call("sub"))),
-        (ToolMessage("a", tool_call_id="1"), ToolMessage("a", tool_call_id="1", status="error")),
-        (ChatMessage("a", role="critic"), ChatMessage("a", role="judge")),
-        (HumanMessage([IMAGE]), HumanMessage([{"type": "image", "base64": OTHER_PIXEL}])),
-        (
-            HumanMessage([{**IMAGE, "image_url": {**IMAGE["image_url"], "detail": "low"}}]),  # type: ignore[dict-item]
-            HumanMessage([IMAGE]),
-        ),
-        (
-            AIMessage("", additional_kwargs={"function_call": {"name": "a", "arguments": "{}"}}),
-            AIMessage("", additional_kwargs={"function_call": {"name": "b", "arguments": "{}"}}),
-        ),
-        (
-            AIMessage(
-                "", invalid_tool_calls=[InvalidToolCall(name="a", args="{", id="1", error=None)]
-            ),
-            AIMessage(
-                "", invalid_tool_calls=[InvalidToolCall(name="a", args="[", id="1", error=None)]
-            ),
-        ),
-        (
-            HumanMessage([{"type": "image", "source_type": "id", "id": "file-1"}]),
-            HumanMessage([{"type": "image", "source_type": "id", "id": "file-2"}]),
-        ),
-        (
-            HumanMessage([{"type": "server_result", "output": {"data": "abcd", "rank": 1}}]),
-            HumanMessage([{"type": "server_result", "output": {"data": "abcd", "rank": 2}}]),
-        ),
-    ],
-)
-def test_what_a_model_can_tell_apart_stays_apart(first: BaseMessage, second: BaseMessage) -> None:
-    """Nothing that a model reads is lost in the canonical form."""
-    assert canonical(first) != canonical(second)
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (HumanMessage("a"), HumanMessage([{"type": "text", "text": "a"}])),
-        (HumanMessage("a"), HumanMessage(["a"])),
-        (HumanMessage("a"), HumanMessageChunk("a")),
-        (
-            HumanMessage([{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]),
-            HumanMessage("a"),
-        ),
-        (HumanMessage([IMAGE]), HumanMessage([{"type": "image", "base64": PIXEL}])),
-        (
-            HumanMessage([IMAGE]),
-            HumanMessage([{"type": "image", "source": {"type": "base64", "data": PIXEL}}]),
-        ),
-        (AIMessage(""), AIMessage([])),
-        (
-            AIMessage(
-                [{"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}}],
-                tool_calls=[call("add", "t1", a=1)],
-            ),
-            calling(call("add", "c9", a=1)),
-        ),
-        (calling(call(call_id=None)), calling(call(call_id="7"))),
-    ],
-)
-def test_what_says_the_same_looks_the_same(first: BaseMessage, second: BaseMessage) -> None:
-    """Two spellings of one message have one form."""
-    assert canonical(first) == canonical(second)
-
-
-def test_an_id_that_is_used_again_is_a_new_call() -> None:
-    """Providers that number calls from 0 in every turn look like those that never repeat."""
-    repeated = [calling(call(call_id="0")), answer("0"), calling(call(call_id="0")), answer("0")]
-    unique = [calling(call(call_id="p")), answer("p"), calling(call(call_id="q")), answer("q")]
-
-    assert canonical_messages(repeated) == canonical_messages(unique)
-
-
-def test_answers_in_another_order_are_another_conversation() -> None:
-    """Which answer belongs to which call is kept."""
-    calls = calling(call("add", "x"), call("sub", "y"))
-
-    straight = canonical_messages([calls, answer("x", "1"), answer("y", "2")])
-    crossed = canonical_messages([calls, answer("y", "1"), answer("x", "2")])
-
-    assert straight != crossed
-
-
-def test_anthropic_tool_results_are_numbered_as_well() -> None:
-    """Ids inside of content blocks do not leak."""
-
-    def turn(call_id: str) -> list[BaseMessage]:
-        result = {"type": "tool_result", "tool_use_id": call_id, "content": "3"}
-        return [calling(call(call_id=call_id)), HumanMessage([result])]
-
-    assert canonical_messages(turn("toolu_1")) == canonical_messages(turn("toolu_2"))
-
-
-def test_odd_arguments_become_json() -> None:
-    """Arguments that no model would send, but code may, are still JSON data."""
-
-    class Point(BaseModel):
-        x: int
-
-    form = canonical(calling(call(p=Point(x=1), s={"b", "a"}, t=(1, 2), raw=b"x", n=None)))
-
-    assert json.loads(json.dumps(form))["tool_calls"][0]["args"] == {
-        "p": {"x": 1},
-        "s": ["a", "b"],
-        "t": [1, 2],
-        "raw": {"sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"},
-        "n": None,
-    }
-
-
-def test_images_leave_a_digest_and_no_data() -> None:
-    """A canonical form is small, whatever the message carries."""
-    form = canonical(HumanMessage([IMAGE]))
-
-    digest = "e90cd45dddf4f620bb34251fba7e186400366f2b0e404cb4a28b9f07713f2e79"
-    assert form["content"] == [{"type": "image", "sha256": digest}]
-    assert PIXEL not in json.dumps(form)
 
 
 # --- groups --------------------------------------------------------------------------------------

@@ -358,7 +358,7 @@ class TestUsage:
 
         from langchain_tokenopt.tracking import provider_usage
 
-        monkeypatch.setattr(provider_usage, "_core_marks_hits", lambda: False)
+        monkeypatch.setattr(provider_usage, "core_marks_cache_hits", lambda: False)
         first, second = uuid4(), uuid4()
         answer = ChatGeneration(message=AIMessage("x", id=f"lc_run--{first}-0"))
 

@@ -1,0 +1,140 @@
+"""Parts of other packages that the package relies upon and that they do not publish.
+
+Each stands here in one function, with the reason; ``tests/unit_tests/core/test_host_compat.py``
+says in words which of them a release has changed. Those of LangGraph stand in
+``graph/host_compat.py``. ``pyproject.toml`` bounds the releases, and :func:`check_host` says so
+where an installation has another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from langchain_tokenopt.core.errors import HostVersionError, TokenOptWarning
+
+__all__ = [
+    "NATIVE_EVENT_STREAMS",
+    "PYDANTIC_STATE",
+    "check_host",
+    "core_marks_cache_hits",
+    "is_configurable_model",
+    "llm_string_of",
+    "on_event_loop",
+    "provider_of",
+    "would_stream",
+]
+
+
+# --- releases
+
+
+@cache
+def check_host(package: str) -> None:
+    """Compare the installed release of *package* with the range that is known to work.
+
+    A newer release is warned about once: it may work. An older one is known not to.
+
+    Raises:
+        HostVersionError: The release is older than the range.
+    """
+    allowed = _requirement(package)
+    try:
+        installed = Version(version(package))
+    except PackageNotFoundError:  # put there without metadata: nobody knows its release
+        return
+    if allowed is None or allowed.specifier.contains(installed, prereleases=True):
+        return
+    message = (
+        f"{package} {installed} is installed, and langchain-tokenopt works with "
+        f"{package}{allowed.specifier}. Run: pip install '{package}{allowed.specifier}'"
+    )
+    bounds = [Version(s.version) for s in allowed.specifier if s.operator in (">=", ">", "==")]
+    if any(installed < bound for bound in bounds):
+        raise HostVersionError(message)
+    warnings.warn(message, TokenOptWarning, stacklevel=3)
+
+
+def _requirement(package: str) -> Requirement | None:
+    """Return what ``pyproject.toml`` requires of *package*; ``None`` for what it does not name."""
+    try:
+        stated = map(Requirement, requires("langchain-tokenopt") or ())
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return None
+    return next((each for each in stated if each.name == package and each.marker is None), None)
+
+
+# --- langchain-core
+
+PYDANTIC_STATE: Final = (
+    "__dict__",
+    "__pydantic_fields_set__",
+    "__pydantic_extra__",
+    "__pydantic_private__",
+)
+"""All that a pydantic model holds: an object of another class that shares it is the same model."""
+
+NATIVE_EVENT_STREAMS: Final = ("_stream_chat_model_events", "_astream_chat_model_events")
+"""Methods by which a model makes LangChain's event protocol itself, beside ``_stream``."""
+
+
+def would_stream(model: BaseChatModel, kwargs: Mapping[str, Any], *, async_api: bool) -> bool:
+    """Whether LangChain itself would stream this call, had the caller used ``stream``.
+
+    It alone knows ``disable_streaming``, and which models fall back to ``invoke``.
+    """
+    return model._should_stream(async_api=async_api, **{**kwargs, "stream": True})
+
+
+def llm_string_of(model: BaseChatModel, stop: list[str] | None, kwargs: Mapping[str, Any]) -> str:
+    """Return the string under which LangChain's caches tell models and settings apart.
+
+    Answers that a cache has kept without us, and keeps after us, stand under it.
+    """
+    return model._get_llm_string(stop=stop, **kwargs)
+
+
+def provider_of(model: BaseChatModel) -> str | None:
+    """Return the provider, under the name that LangChain's tracing gives it."""
+    return model._get_ls_params().get("ls_provider")
+
+
+@cache
+def core_marks_cache_hits() -> bool:
+    """Whether the installed langchain-core sets ``total_cost`` on answers of a cache; ask it once.
+
+    Nothing else in an answer says where it came from.
+    """
+    convert = getattr(BaseChatModel, "_convert_cached_generations", None)
+    if convert is None:
+        return False
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    (hit,) = convert(None, [ChatGeneration(message=AIMessage("", usage_metadata=usage))])
+    return "total_cost" in (hit.message.usage_metadata or {})
+
+
+def is_configurable_model(model: object) -> bool:
+    """Whether *model* is one of ``init_chat_model(..., configurable_fields=...)``.
+
+    Its class is private. It makes the real model for each call, in ``_model``, and then repeats
+    what it was asked for, ``_queued_declarative_operations``.
+    """
+    return hasattr(model, "_queued_declarative_operations") and hasattr(model, "_model")
+
+
+# --- Python
+
+
+def on_event_loop() -> bool:
+    """Whether an event loop runs in this thread; ``asyncio.get_running_loop`` raises to say so."""
+    return asyncio._get_running_loop() is not None
