@@ -1,7 +1,7 @@
 """Token budgets: reserved before a call, settled after it, divided among agents, never exceeded."""
 
-from langchain_tokenopt.budget.account import TokenBudget, reports_in
-from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
+from langchain_tokenopt.budget.account import TokenBudget
+from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport, reports_in
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import (
     AllocationStrategy,

@@ -34,7 +34,7 @@ from uuid import UUID
 from langchain_tokenopt.budget import reservations
 from langchain_tokenopt.budget import shares as shares_of
 from langchain_tokenopt.budget.account_reports import BudgetReport, report_of
-from langchain_tokenopt.budget.alerts import THRESHOLDS, BudgetAlert
+from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
 from langchain_tokenopt.budget.arithmetic import Outcome, flaws, room_for
 from langchain_tokenopt.budget.exclusive_account import Change, ExclusiveAccount
@@ -42,13 +42,13 @@ from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
 from langchain_tokenopt.budget.records import AccountTotals, BudgetStoreError
 from langchain_tokenopt.budget.shares import Room
-from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore, open_accounts
+from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
 from langchain_tokenopt.core.checks import check_choice, check_whole
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.usage import Usage
 
-__all__ = ["TokenBudget", "reports_in"]
+__all__ = ["TokenBudget"]
 
 LEASE_SECONDS: Final = 900.0
 """A call that has not been settled after a quarter of an hour counts as lost."""
@@ -531,18 +531,6 @@ class TokenBudget:
         if what not in self._warned:
             self._warned.add(what)
             warnings.warn(message, TokenOptWarning, stacklevel=4)
-
-
-def reports_in(path: str | Path) -> list[BudgetReport]:
-    """Return a report of every account in a file, by name and run; the file is only read.
-
-    Raises:
-        BudgetStoreError: There is no such file, or it cannot be read.
-    """
-    return [
-        report_of(transaction, budget=name, run=run, thresholds=THRESHOLDS)
-        for name, run, transaction in open_accounts(path)
-    ]
 
 
 def _stop(change: Change) -> None:

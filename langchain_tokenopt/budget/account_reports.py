@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from langchain_tokenopt.budget.alerts import THRESHOLDS
 from langchain_tokenopt.budget.arithmetic import room_for
 from langchain_tokenopt.budget.records import AccountTotals, AccountTransaction, AgentAccount
+from langchain_tokenopt.budget.sqlite_accounts import open_accounts
 
-__all__ = ["AgentReport", "BudgetReport", "report_of"]
+__all__ = ["AgentReport", "BudgetReport", "report_of", "reports_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,18 @@ class BudgetReport:
     def overshoot_tokens(self) -> int:
         """Spent beyond the total. Only a provider's surplus can cause it."""
         return max(self.spent_tokens - self.total_tokens, 0)
+
+
+def reports_in(path: str | Path) -> list[BudgetReport]:
+    """Return a report of every account in a file, by name and run; the file is only read.
+
+    Raises:
+        BudgetStoreError: There is no such file, or it cannot be read.
+    """
+    return [
+        report_of(transaction, budget=name, run=run, thresholds=THRESHOLDS)
+        for name, run, transaction in open_accounts(path)
+    ]
 
 
 def report_of(
