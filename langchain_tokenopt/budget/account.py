@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
@@ -130,8 +131,8 @@ class TokenBudget:
         self._warned: set[str] = set()
         self._unrecorded: set[str] = set()
         """Holds that the account does not know, and that have not been settled."""
-        self._blocks = 0
-        """How many ``with budget:`` are open."""
+        self._blocks: deque[None] = deque()
+        """An entry for every open ``with budget:``; adding and removing one is atomic."""
         self._account = ExclusiveAccount(
             MemoryAccountStore(totals)
             if path is None
@@ -492,7 +493,7 @@ class TokenBudget:
     # Beginning and end
 
     def __enter__(self) -> Self:
-        self._blocks += 1
+        self._blocks.append(None)
         self._account.open()
         return self
 
@@ -502,7 +503,7 @@ class TokenBudget:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._blocks -= 1
+        self._blocks.pop()
         if not self._blocks:
             self.close()
 

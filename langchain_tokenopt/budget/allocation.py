@@ -1,7 +1,7 @@
-"""Who gets how much: one exact allocator, and strategies that are nothing but weights.
+"""Who gets how much: one exact allocator, and strategies that only give weights.
 
-The allocator fills water: every agent gets its weight times one common level, but never less than
-its floor and never more than its cap; the level is the one at which the total is used up. The level
+The allocator is water-filling: every agent gets its weight times one common level, but never less
+than its floor and never more than its cap; the level is the one at which the total is used up. It
 is an exact fraction, and what is left after rounding down goes, one token each, to those who lost
 most by it (largest remainder, Hamilton's method), ties by name. So shares are integers, sum to the
 total, do not depend on any order, and rise with the weight.
@@ -53,7 +53,7 @@ class Claim:
         if not (math.isfinite(self.priority) and self.priority > 0):
             raise ValueError(
                 f"{self.agent!r}: priority must be a number above 0, got {self.priority}. "
-                f"Leave an agent out of the plan when it shall get no share."
+                f"Leave an agent out of the plan if it should get no share."
             )
         if self.cap is not None and self.cap < self.floor:
             raise ValueError(
@@ -178,16 +178,16 @@ def _water_level(
 
 
 class DemandForecast(Protocol):
-    """What :class:`Proportional` reads of a forecast."""
+    """The part of a forecast that :class:`Proportional` reads."""
 
     @property
     def expected_tokens(self) -> int:
-        """Tokens that are to be expected."""
+        """Tokens that the agent is expected to use."""
         ...
 
 
 class DemandForecaster(Protocol):
-    """Whoever can foretell an agent's demand; ``UsageForecaster`` can."""
+    """Forecasts an agent's demand, as ``UsageForecaster`` does."""
 
     def forecast(self, agent: str) -> DemandForecast | None:
         """Return what to expect of *agent*; ``None`` when too little is known."""
@@ -196,7 +196,7 @@ class DemandForecaster(Protocol):
 
 @runtime_checkable
 class AllocationStrategy(Protocol):
-    """Says how heavy each agent weighs; the allocator does the rest.
+    """Gives every agent a weight; the allocator does the rest.
 
     A strategy that learns, from results or from forecasts, is an object that keeps what it has
     learned and answers this one question from it.
@@ -240,7 +240,7 @@ class Proportional:
     of which nothing is known counts as the mean of the others.
 
     Args:
-        forecaster: Foretells an agent's demand; without one, promised shares count.
+        forecaster: Forecasts an agent's demand; without one, promised shares count.
 
     Example:
         >>> strategy = Proportional()
@@ -253,14 +253,14 @@ class Proportional:
 
     def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
         """Return the estimated demand of each, at least 1."""
-        known = {claim.agent: self._foretold(claim.agent) for claim in claims}
+        known = {claim.agent: self._expected_tokens(claim.agent) for claim in claims}
         if not any(known.values()):
             known = {claim.agent: claim.tokens for claim in claims}
         sure = [demand for demand in known.values() if demand]
         mean = sum(sure) / len(sure) if sure else 1.0
         return {agent: float(demand or mean) for agent, demand in known.items()}
 
-    def _foretold(self, agent: str) -> int | None:
+    def _expected_tokens(self, agent: str) -> int | None:
         forecast = self.forecaster.forecast(agent) if self.forecaster else None
         return None if forecast is None else forecast.expected_tokens
 

@@ -3,6 +3,7 @@
 - ``TokenOptError`` (an ``Exception``)
   - ``BudgetExceededError``, also a langchain_core ``ModelError`` and a ``RuntimeError``
   - ``BudgetInfeasibleError``, also a ``ValueError``
+  - ``BudgetStoreError`` (``langchain_tokenopt.budget``): a store of budgets cannot be reached
   - ``WordLimitExceededError`` (``langchain_tokenopt.limits``), also a ``ValueError``
   - ``LedgerError`` (``langchain_tokenopt.ledger``): a ledger cannot be opened, read or written
   - ``HostVersionError``, also an ``ImportError``: a package is installed in too old a release

@@ -412,16 +412,34 @@ def test_clocks_that_jump_overdraw_nothing(make_budget, clock, jump):
     assert (500, 0, 500) == _numbers(budget)
 
 
-def test_ends_are_remembered_for_a_while_only(make_budget, clock):
-    """A released hold leaves nothing behind in the end."""
+def test_a_clock_that_jumps_forward_makes_nothing_forgotten(make_budget, clock):
+    """It counts as one lease at most: what ended before is still known."""
     budget = make_budget(1_000, lease_seconds=60)
     hold = budget.reserve("writer", 300, 200)
-    budget.release(hold)
-    for _ in range(6):
+    clock.now += 60
+    assert (500, 0, 500) == _numbers(budget)
+    clock.now += 10_000_000.0
+
+    assert 350 == budget.settle(hold, Usage(300, 50)).charged_tokens
+    assert (350, 0, 650) == _numbers(budget)
+
+
+@pytest.mark.parametrize(("seconds", "is_known"), [(239, True), (240, False)])
+@pytest.mark.parametrize("ends", ["expires", "is released"])
+def test_ends_are_remembered_for_four_leases(make_budget, clock, seconds, is_known, ends):
+    """What is reported in that time is right; a lease leaves nothing behind in the end."""
+    budget = make_budget(1_000, lease_seconds=60)
+    hold = budget.reserve("writer", 300, 200)
+    if ends == "expires":
         clock.now += 60
         budget.report()
+    else:
+        budget.release(hold)
+    for step in [60, 60, 60, seconds - 180]:
+        clock.now += step
+        budget.report()
 
-    assert budget.settle(hold, Usage(300, 100)).repeated
+    assert is_known != budget.settle(hold, Usage(300, 100)).repeated
 
 
 # Money
