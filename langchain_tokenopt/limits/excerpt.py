@@ -62,7 +62,7 @@ class Excerpt:
         self._limit = limit
         self._words = WordCounter()
         self._scanner = Scanner()
-        self._purse = _Purse(limit.tokens, count_tokens or len)
+        self._allowance = _TokenAllowance(limit.tokens, count_tokens or len)
         self._text = ""
         self._shown = 0
         self._end: Boundary | None = None
@@ -95,7 +95,7 @@ class Excerpt:
                 stopped the model: then its last, unfinished unit is left out too.
         """
         self.is_full = True
-        if not self._exceeded and not self._purse.holds(self._text):
+        if not self._exceeded and not self._allowance.holds(self._text):
             self._exceeded = True
         if not self._exceeded and not broken_off:
             return self._release(len(self._text))
@@ -115,7 +115,7 @@ class Excerpt:
         if self._words.count > words and self._is_too_much(self._words.starts[-1]):
             self._exceeded = True
         counts = self._limit.tokens is not None and char.isspace()
-        if counts and not self._purse.holds(self._text[:at]):
+        if counts and not self._allowance.holds(self._text[:at]):
             self._exceeded = True
         if self._exceeded:
             pending = self._scanner.pending
@@ -140,7 +140,9 @@ class Excerpt:
             return
         if limit.tokens is not None:
             text = self._text[: boundary.at]
-            if not self._purse.holds(text + closing_of(text, block=boundary.block), strict=True):
+            if not self._allowance.holds(
+                text + closing_of(text, block=boundary.block), strict=True
+            ):
                 return
         self._end = boundary
         self._units += 1
@@ -169,7 +171,7 @@ class Excerpt:
         """How much of the first unit may be shown, should it be cut there: up to a whole word."""
         ends = [end for end in self._words.ends[:-1] if self._shown < end <= at]
         for end in reversed(ends):
-            if self._purse.holds(self._cut_at(end), strict=True):
+            if self._allowance.holds(self._cut_at(end), strict=True):
                 return end
         return self._shown
 
@@ -199,7 +201,7 @@ class Excerpt:
             for number, end in enumerate(ends, start=1)
             if end > self._shown
             and (limit.words is None or number <= limit.words)
-            and self._purse.holds(self._cut_at(end), strict=True)
+            and self._allowance.holds(self._cut_at(end), strict=True)
         ]
         return max(fitting, default=self._shown)
 
@@ -208,7 +210,7 @@ class Excerpt:
         return f"{text}{ELLIPSIS}{closing_of(text, block=False)}"
 
 
-class _Purse:
+class _TokenAllowance:
     """Says whether a text fits a limit of tokens, counting as seldom as it can.
 
     A text has at most as many tokens as bytes, so after a count there is no need for another one

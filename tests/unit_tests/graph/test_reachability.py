@@ -326,6 +326,25 @@ def test_a_graph_inside_is_passed_through(seen: Seen) -> None:
     assert ["market news team"] == seen["judge"]
 
 
+def test_who_resumes_beside_a_graph_inside_does_not_finish_others(seen: Seen) -> None:
+    """What ran before this run was not seen, and may have led to more than the subgraph did."""
+    inner: Any = StateGraph(State).add_node("deep", lambda state: None)
+    inner.add_edge(START, "deep").add_edge("deep", END)
+    edges = [(START, "market"), (START, "team"), ("market", "trader"), ("team", "judge")]
+    graph = graph_of(seen, edges, missing=["team"])
+    graph.add_node("team", inner.compile())
+    graph.add_edge("judge", "news").add_edge("news", END).add_edge("trader", END)
+    compiled = budget_graph(graph, PLAN).compile(
+        checkpointer=InMemorySaver(), interrupt_before=["judge", "trader"]
+    )
+    for state in ({}, None):
+        with PLAN.run():
+            compiled.invoke(state, {**THREAD, "max_concurrency": 1})
+
+    assert "trader" not in seen["judge"][0]
+    assert "judge" not in seen["trader"][0]
+
+
 def test_a_jump_out_of_a_graph_inside_is_heard(seen: Seen) -> None:
     """A node may run a graph, of which one node hands over to a node outside."""
 
