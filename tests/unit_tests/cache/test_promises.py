@@ -278,6 +278,8 @@ def test_what_another_process_removes_is_gone_here(make, tmp_path):
             "not whole",
         ),
         ({"content": "x", "response_metadata": {"status": "incomplete"}}, "not whole"),
+        ({"content": "x", "response_metadata": {"done_reason": "length"}}, "not whole"),
+        ({"content": "x", "response_metadata": {"finish_reason": "invented_today"}}, "not whole"),
         (
             {"content": "x", "response_metadata": {"stop_reason": "model_context_window_exceeded"}},
             "not whole",

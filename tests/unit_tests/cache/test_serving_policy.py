@@ -190,3 +190,16 @@ def test_strength_is_what_the_tests_say():
     logits = AnswerModel().logits(np.array([candidate(s) for s in (-2, 0, 2, 5)]))
 
     assert logits == pytest.approx([-2, 0, 2, 5], abs=1e-6)
+
+
+def test_audits_that_find_wrong_answers_raise_caution_everywhere():
+    """Also at scores of which nothing was seen: there the prior was too sure, too."""
+    untouched = candidate(4.0)
+    policy = ServingPolicy(rng=random.Random(0), max_wrong_per_request=0.01)
+    assert policy.peek(untouched).serve
+    for number in range(40):
+        policy.learn(candidate(7.0), number % 2 == 0, audit=True)
+    for _ in range(100):
+        policy.count()
+
+    assert not policy.peek(untouched).serve
