@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import pack
-from langchain_tokenopt.cache.cache_file import NewEntry
+from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.key import Question, normalised
 from langchain_tokenopt.cache.learning import Learning
@@ -86,8 +86,8 @@ class AnswerWriter:
         answered = _Answered(question, packed, tokens_of(answers))
         with self._repository.changing():
             self._learning.learn(finding, agreeing, answers)
-            entry = self._entry(answered, finding.vector, agreeing[0] if agreeing else None)
-            row = self._repository.write(entry)
+            new = self._row(answered, finding.vector, agreeing[0] if agreeing else None)
+            row = self._repository.write(new, packed)
             self._repository.take_in([row], {question.exact: question.near})
 
     def _neighbourhood(self, question: Question) -> Finding:
@@ -132,23 +132,23 @@ class AnswerWriter:
             rows = []
             for item in waiting:
                 said = item.question.scope, item.said
-                entry = self._entry(item, vectors.get(item.question.exact), groups.get(said))
-                rows.append(self._repository.write(entry))
+                new = self._row(item, vectors.get(item.question.exact), groups.get(said))
+                rows.append(self._repository.write(new, item.packed))
                 groups.setdefault(said, rows[-1].id)
             nears = {item.question.exact: item.question.near for item in waiting}
             self._repository.take_in(rows, nears)
         return len(waiting)
 
-    def _entry(
+    def _row(
         self, answered: _Answered, vector: NDArray[np.float32] | None, group: int | None
-    ) -> NewEntry:
+    ) -> Row:
         created, expires = self._repository.lifetime()
-        return NewEntry(
+        return Row(
+            id=0,
             exact=answered.question.exact,
             scope=answered.question.scope,
             question=answered.question.text,
             vector=None if vector is None else vector.astype("<f2").tobytes(),
-            answers=answered.packed,
             agrees_with=group,
             tokens=answered.tokens,
             created=created,

@@ -19,7 +19,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from langchain_tokenopt.cache.answer_json import unpack
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.storage import sqlite
 
-__all__ = ["CacheFile", "CacheFileError", "NewEntry", "Row", "embedder_of"]
+__all__ = ["CacheFile", "CacheFileError", "Row", "embedder_of"]
 
 FORMAT: Final = 2
 _APPLICATION_ID: Final = 0x746F6B63  # "tokc"
@@ -70,7 +70,7 @@ _ROW_COLUMNS: Final = (
     f"id, exact, scope, question, vector, agrees_with, tokens, created, expires, hits, {_SIZE}"
 )
 _NEW_COLUMNS: Final = (
-    "exact, scope, question, vector, answers, agrees_with, tokens, created, expires, checksum"
+    "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
 )
 _KEPT_REMOVALS = 100_000
 _KEPT_EVIDENCE = 256
@@ -94,6 +94,7 @@ class Row:
     """One entry as it is stored, without its answers."""
 
     id: int
+    """0 before it is stored."""
     exact: bytes
     scope: bytes
     question: str | None
@@ -105,30 +106,9 @@ class Row:
     """What the answer once cost, input and output."""
     created: float
     expires: float | None
-    hits: int
-    size: int
+    hits: int = 0
+    size: int = 0
     """Bytes of question, vector and answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewEntry:
-    """One entry that is to be stored."""
-
-    exact: bytes
-    scope: bytes
-    question: str | None
-    vector: bytes | None
-    answers: bytes
-    agrees_with: int | None
-    tokens: int
-    created: float
-    expires: float | None
-
-    @property
-    def size(self) -> int:
-        """Bytes that it will take, as :class:`Row` counts them."""
-        question = (self.question or "").encode("utf-8", "surrogatepass")
-        return len(self.answers) + len(self.vector or b"") + len(question) + _OVERHEAD
 
 
 class CacheFile:
@@ -356,31 +336,26 @@ class CacheFile:
         with self._sqlite.transaction(_WRITING_SECONDS):
             yield
 
-    def add(self, entry: NewEntry) -> Row:
-        """Write an entry and return it as a row."""
-        checksum = self._checksum(
-            entry.exact, entry.scope, entry.question, entry.vector, entry.answers
-        )
+    def add(self, row: Row, answers: bytes) -> Row:
+        """Write an entry and return its row with the number and the size that it has."""
+        content = row.exact, row.scope, row.question, row.vector, answers
         number = self._database.execute(
             f"INSERT INTO entry ({_NEW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*astuple(entry), checksum),
+            (
+                *content,
+                self._checksum(*content),
+                row.agrees_with,
+                row.tokens,
+                row.created,
+                row.expires,
+            ),
         ).lastrowid
         assert number is not None
         if number == self._seen_entry + 1:
             self._seen_entry = number  # otherwise another process wrote in between: read those too
-        return Row(
-            id=number,
-            exact=entry.exact,
-            scope=entry.scope,
-            question=entry.question,
-            vector=entry.vector,
-            agrees_with=entry.agrees_with,
-            tokens=entry.tokens,
-            created=entry.created,
-            expires=entry.expires,
-            hits=0,
-            size=entry.size,
-        )
+        question = (row.question or "").encode("utf-8", "surrogatepass")
+        size = len(answers) + len(row.vector or b"") + len(question) + _OVERHEAD
+        return replace(row, id=number, size=size)
 
     def remove(self, entries: Iterable[int]) -> None:
         """Delete entries; those that are gone already are passed over."""

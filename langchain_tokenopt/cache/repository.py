@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from langchain_core.outputs import Generation
 
-from langchain_tokenopt.cache.cache_file import CacheFile, CacheFileError, NewEntry, Row
+from langchain_tokenopt.cache.cache_file import CacheFile, CacheFileError, Row
 from langchain_tokenopt.cache.eviction import Eviction, EvictionPolicy, policy_for
 from langchain_tokenopt.cache.memory_index import MemoryIndex
 from langchain_tokenopt.core.errors import TokenOptWarning
@@ -197,17 +197,17 @@ class Repository:
                     self._pause_writing(time.monotonic() - began)
                 raise
 
-    def write(self, entry: NewEntry) -> Row:
+    def write(self, row: Row, answers: bytes) -> Row:
         """Write an entry in place of an earlier one to the same request; inside :meth:`changing`.
 
-        It is found once :meth:`take_in` has been told of the row.
+        It is found once :meth:`take_in` was given what is returned.
         """
         self.refresh()
         self._drop_expired(self._clock())
-        earlier = self.index.by_exact.get(entry.exact)
+        earlier = self.index.by_exact.get(row.exact)
         if earlier is not None:
             self.drop(earlier)
-        return self._file.add(entry)
+        return self._file.add(row, answers)
 
     def take_in(self, rows: Sequence[Row], nears: Mapping[bytes, bytes]) -> None:
         """Put written rows into memory, and let others go for them; inside :meth:`changing`.

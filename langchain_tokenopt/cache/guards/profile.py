@@ -17,6 +17,7 @@ from langchain_tokenopt.cache.guards.word_tables import (
     STOP_WORDS_OF,
 )
 from langchain_tokenopt.text.numbers import DATES, quantities
+from langchain_tokenopt.text.scripts import script_of
 from langchain_tokenopt.text.stems import stem
 
 __all__ = ["Profile", "profile_of"]
@@ -169,27 +170,18 @@ def _entities(raw: Sequence[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+_LAST_LATIN = "\u024f"
+_SCRIPTS = frozenset("greek cyrillic hebrew arabic indic kana han hangul".split())
+"""A word in one of these decides, however many others there are."""
+
+
 def _language(text: str, words: Sequence[str]) -> str:
     """Return a script or a language code; '' where the text is too short to tell."""
     for character in "" if text.isascii() else text:
-        if character > "\u024f" and character.isalpha():
-            code = ord(character)
-            if 0x370 <= code < 0x400:
-                return "greek"
-            if 0x400 <= code < 0x530:
-                return "cyrillic"
-            if 0x590 <= code < 0x600:
-                return "hebrew"
-            if 0x600 <= code < 0x780:
-                return "arabic"
-            if 0x900 <= code < 0xE00:
-                return "indic"
-            if 0x3040 <= code < 0x3100:
-                return "kana"
-            if 0x4E00 <= code < 0xA000:
-                return "han"
-            if 0xAC00 <= code < 0xD7B0:
-                return "hangul"
+        if character <= _LAST_LATIN or not character.isalpha():
+            continue
+        if (script := script_of(character)) in _SCRIPTS:
+            return script
     counts = dict.fromkeys(STOP_WORDS_OF, 0)
     for word in words:
         for name in LANGUAGES_OF.get(word, ()):

@@ -295,6 +295,21 @@ def test_a_locked_file_does_not_hold_up_requests(one, monkeypatch):
         assert agree(cache, one)
 
 
+def test_a_file_that_is_removed_while_it_is_open_is_a_cold_start(one):
+    """One warning; calls go on, and what is stored from then on is in the new file."""
+    with opened(one) as cache:
+        one.unlink()
+        with pytest.warns(TokenOptWarning, match="was removed while it was open") as warned:
+            cache.update("lost", LLM, say("lost"))
+        cache.update("kept", LLM, say("kept"))
+
+        assert 1 == len(warned)
+        assert [None, None, say("kept")] == [
+            cache.lookup(question, LLM) for question in ("what is my code", "lost", "kept")
+        ]
+        assert agree(cache, one)
+
+
 def test_a_file_that_is_locked_at_construction_is_named(one, monkeypatch):
     """The message says what is wrong: not the folder."""
     monkeypatch.setattr(cache_file, "_OPENING_SECONDS", 0.1)

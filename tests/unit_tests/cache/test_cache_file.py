@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.cache.answer_json import pack, unpack
-from langchain_tokenopt.cache.cache_file import CacheFile, CacheFileError, NewEntry
+from langchain_tokenopt.cache.cache_file import CacheFile, CacheFileError, Row, embedder_of
 from langchain_tokenopt.core.errors import TokenOptWarning
 from tests.support.embedders import WordEmbeddings
 
@@ -113,13 +113,13 @@ def entry(store, number=1, **changes):
         "scope": b"s" * 16,
         "question": f"q{number}",
         "vector": b"\0\0" * 4,
-        "answers": pack([Generation(text=f"a{number}")]),
         "agrees_with": None,
         "tokens": 7,
         "created": 1.0,
         "expires": None,
     }
-    return store.add(NewEntry(**{**row, **changes}))
+    answers = pack([Generation(text=f"a{number}")])
+    return store.add(Row(id=0, **{**row, **changes}), answers)
 
 
 def test_entries_survive_closing(tmp_path):
@@ -171,6 +171,31 @@ def test_a_newer_format_is_refused(tmp_path):
         CacheFileError, match=r"newer langchain-tokenopt \(format 9, this one reads 2\)"
     ):
         CacheFile(tmp_path / "c.db", embedder="e")
+
+
+def test_an_earlier_format_is_a_cold_start(tmp_path):
+    """It is put aside with a warning that names both formats; looking at it changes nothing."""
+    CacheFile(tmp_path / "c.db", embedder="e").close()
+    with sqlite3.connect(tmp_path / "c.db") as database:
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    with pytest.raises(CacheFileError, match="it has format 1, and this version reads 2"):
+        embedder_of(tmp_path / "c.db")
+    with pytest.warns(TokenOptWarning, match=r"earlier version \(it has format 1.*put aside"):
+        store = CacheFile(tmp_path / "c.db", embedder="e")
+
+    assert entry(store)
+    assert 1 == len(list(tmp_path.glob("c.db.damaged-*")))
+    store.close()
+
+
+def test_a_question_has_the_same_size_in_memory_and_file(tmp_path):
+    """Bytes, not characters."""
+    store = CacheFile(tmp_path / "c.db", embedder="e")
+    row = entry(store, question="Wo ist die nächste Straßenbahn? 電車")
+
+    assert (1, row.size) == store.totals()
+    store.close()
 
 
 def test_a_database_of_another_program_is_left_alone(tmp_path):
