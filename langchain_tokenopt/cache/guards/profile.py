@@ -171,7 +171,7 @@ def _entities(raw: Sequence[str]) -> frozenset[str]:
 
 
 _LAST_LATIN = "\u024f"
-_SCRIPTS = frozenset("greek cyrillic hebrew arabic indic kana han hangul".split())
+_SCRIPTS = frozenset(["greek", "cyrillic", "hebrew", "arabic", "indic", "kana", "han", "hangul"])
 """A word in one of these decides, however many others there are."""
 
 
