@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from langchain_tokenopt.compress.content_types import join_documents
 from langchain_tokenopt.compress.documents import DocumentCompressor
 from langchain_tokenopt.compress.handover import Handover
-from langchain_tokenopt.compress.inputs import join_documents
-from langchain_tokenopt.compress.prompt import PromptCompressor, optimize_text
-from langchain_tokenopt.compress.report import CompressionResult, LossReport
+from langchain_tokenopt.compress.loss import LossReport
+from langchain_tokenopt.compress.prompt_compressor import PromptCompressor, optimize_text
+from langchain_tokenopt.compress.result import CompressionResult
 from langchain_tokenopt.compress.sections import PromptSections, Section
 
 __all__ = [

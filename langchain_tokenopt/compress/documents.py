@@ -10,7 +10,7 @@ from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, SkipValidation
 
-from langchain_tokenopt.compress.prompt import PromptCompressor
+from langchain_tokenopt.compress.prompt_compressor import PromptCompressor
 
 __all__ = ["DocumentCompressor"]
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Example", "cover_labels", "find_examples", "select_examples"]
+__all__ = ["Example", "cover_labels", "find_examples"]
 
 _PAIRS = (
     ("Input", "Output"),
@@ -137,51 +137,3 @@ def cover_labels(examples: Sequence[Example], likely: list[float]) -> None:
             key=lambda at: likely[at],
         )
         likely[best] += top
-
-
-def select_examples(text: str, query: str, most: int) -> str:
-    r"""Keep the *most* examples that are most similar to *query*, each class covered if possible.
-
-    Everything that is no example stays byte for byte.
-
-    Args:
-        text: A prompt with few-shot examples.
-        query: The input they are compared with.
-        most: How many to keep.
-
-    Raises:
-        ValueError: If *most* is negative.
-
-    Example:
-        >>> prompt = "Q: 2+2?\nA: 4\n\nQ: Capital of Peru?\nA: Lima\n\nQ: 3+3?\nA:"
-        >>> print(select_examples(prompt, "Capital of Chile?", 1))
-        Q: Capital of Peru?
-        A: Lima
-        <BLANKLINE>
-        Q: 3+3?
-        A:
-    """
-    if most < 0:
-        raise ValueError(f"most must be 0 or more; got {most}.")
-    examples = find_examples(text)
-    if len(examples) <= most:
-        return text
-    likely = similarity(text, examples, query)
-    cover_labels(examples, likely)
-    ranked = sorted(range(len(examples)), key=lambda at: -likely[at])
-    dropped = sorted(ranked[most:])
-    pieces, position = [], 0
-    for at in dropped:
-        pieces.append(text[position : examples[at].start])
-        position = examples[at].end
-    return "".join([*pieces, text[position:]])
-
-
-def similarity(text: str, examples: Sequence[Example], query: str) -> list[float]:
-    """Return for each example how similar it is to *query*."""
-    from langchain_tokenopt.compress.segment import Unit
-    from langchain_tokenopt.compress.select import relevance
-
-    texts = [text[example.start : example.end] for example in examples]
-    units = [Unit(0, len(piece), source=number) for number, piece in enumerate(texts)]
-    return list(relevance(texts, units, query).units)

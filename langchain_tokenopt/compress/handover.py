@@ -7,18 +7,24 @@ import math
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_tokenopt.compress.fill import Tokenized, fill, render
 from langchain_tokenopt.compress.lossless import duplicate_units
-from langchain_tokenopt.compress.protect import NEGATION, NUMBER
-from langchain_tokenopt.compress.roles import read_passage
-from langchain_tokenopt.compress.segment import Unit
-from langchain_tokenopt.compress.select import relevance
+from langchain_tokenopt.compress.options import DEFAULT_MODEL, Patterns, compiled
+from langchain_tokenopt.compress.prompt_parts import read_passage
+from langchain_tokenopt.compress.protect import NEGATION, NUMBER, matches_any
+from langchain_tokenopt.compress.relevance import relevance
+from langchain_tokenopt.compress.rendering import render
+from langchain_tokenopt.compress.text_tokens import Tokenized
+from langchain_tokenopt.compress.unit_selection import fill
+from langchain_tokenopt.compress.units import Unit
+from langchain_tokenopt.core.checks import check_whole
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
-from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.tokens import steady_counter_of_name
 
 if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
@@ -26,41 +32,34 @@ if TYPE_CHECKING:
 __all__ = ["Handover"]
 
 CONCLUSION = re.compile(
-    r"\b(?:BUY|SELL|HOLD|OVERWEIGHT|UNDERWEIGHT|OUTPERFORM|UNDERPERFORM|Strong (?:Buy|Sell)"
-    r"|Buy|Sell|Hold|Overweight|Underweight|Outperform|Underperform|Neutral) (?:rating"
-    r"|recommendation)"
-    r"|\b(?:BUY|SELL|HOLD|OVERWEIGHT|UNDERWEIGHT|OUTPERFORM|UNDERPERFORM|APPROVED?|REJECT(?:ED)?)\b"
-    r"|\b(?:rating|recommendation|verdict|conclusion|decision|proposal|price target|target price"
-    r"|final answer|in summary|overall|bottom line|recommend(?:s|ed)?|empfehl\w+|fazit"
-    r"|conclusi[oó]n)\b",
+    r"\b(?:recommendation|verdict|conclusion|decision|proposal|final answer|in summary|overall"
+    r"|bottom line|recommend(?:s|ed)?|approved?|reject(?:ed)?|empfehl\w+|fazit|conclusi[oó]n)\b",
     re.IGNORECASE,
 )
-"""Ratings and the sentences that conclude."""
-
-TICKER = re.compile(r"\$[A-Z]{1,5}\b|\b[A-Z]{2,5}(?:\.[A-Z]{1,2})?\b")
-"""Stock symbols, with or without a dollar sign; other capital abbreviations pass for them."""
+"""Words of sentences that conclude."""
 
 _CONCLUDES = 30.0
 _NUMBERS = 3.0
-_TICKERS = 1.5
 _RISK = 1.5
 _RISKS = re.compile(r"\b(?:risks?|however|but|unless|warning|caution|except|aber|riesgo)\b", re.I)
 
 
 class Handover(Runnable[str, str]):
-    """Shorten an agent's report once, for all agents that will read it.
+    r"""Shorten an agent's report once, for all agents that will read it.
 
     Every reader gets the same bytes, so providers cache them, and no reader sees another version
-    than the next. Sentences are kept or dropped whole: numbers, tickers and ratings stand as they
-    were written. What concludes comes first, the rest follows in its order.
+    than the next. Sentences are kept or dropped whole: numbers stand as they were written. What
+    concludes comes first, the rest follows in its order.
 
     Args:
         max_tokens: Tokens that the handed-over report may have.
         model: Name or chat model, for counting.
+        conclusions: Regular expressions for what concludes in your reports, besides general words
+            such as "recommend", "decision" and "overall": ``r"\b(?:BUY|HOLD|SELL)\b"``.
         remember: Reports to remember; the oldest are forgotten first.
 
     Raises:
-        ValueError: If *max_tokens* is below 1.
+        ValueError: If *max_tokens* is below 1 or a pattern is invalid.
 
     Example:
         >>> report = (
@@ -73,17 +72,19 @@ class Handover(Runnable[str, str]):
     """
 
     def __init__(
-        self, max_tokens: int, *, model: ModelLike = "o200k_base", remember: int = 256
+        self,
+        max_tokens: int,
+        *,
+        model: ModelLike = DEFAULT_MODEL,
+        conclusions: str | re.Pattern[str] | Iterable[str | re.Pattern[str]] = (),
+        remember: int = 256,
     ) -> None:
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise ValueError(
-                f"max_tokens must be a whole number of at least 1; got {max_tokens!r}."
-            )
-        self.max_tokens = max_tokens
-        self._counter = counter_for(model)
-        self._remember = remember
+        self.max_tokens = check_whole("max_tokens", max_tokens)
+        self.conclusions: Patterns = compiled("conclusions", conclusions)
+        self._counter = steady_counter_of_name(model_name_of(model))
+        self._remember = check_whole("remember", remember, least=0)
         self._known: OrderedDict[bytes, str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:
         """Return the report *input* as all readers get it; the same object if it already fits.
@@ -115,10 +116,11 @@ class Handover(Runnable[str, str]):
         counts = tokenized.between([unit.end for unit in units])
         for unit, tokens in zip(units, counts, strict=True):
             unit.tokens = tokens
-        concludes = [bool(CONCLUSION.search(report, u.start, u.end)) for u in units]
+        patterns = (CONCLUSION, *self.conclusions)
+        concludes = [matches_any(unit.within(report), patterns) for unit in units]
         likely = relevance([report], units, None, prior="lead").units
         likely = [
-            math.sqrt(chance) * _weight(report[u.start : u.end], concluding)
+            math.sqrt(chance) * _weight(u.within(report), concluding)
             for chance, u, concluding in zip(likely, units, concludes, strict=True)
         ]
         for at in duplicate_units([report], units):
@@ -146,8 +148,6 @@ def _weight(sentence: str, concludes: bool) -> float:
     weight = _CONCLUDES if concludes else 1.0
     if NUMBER.search(sentence):
         weight *= _NUMBERS
-    if TICKER.search(sentence):
-        weight *= _TICKERS
     if _RISKS.search(sentence) or NEGATION.search(sentence):
         weight *= _RISK
     return weight

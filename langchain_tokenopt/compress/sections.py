@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_tokenopt.compress.fill import Tokenized, fill, render, required_only
-from langchain_tokenopt.compress.roles import read_passage
-from langchain_tokenopt.compress.segment import Unit
-from langchain_tokenopt.compress.select import relevance
+from langchain_tokenopt.compress.options import DEFAULT_MODEL, compiled
+from langchain_tokenopt.compress.prompt_parts import read_passage
+from langchain_tokenopt.compress.relevance import relevance
+from langchain_tokenopt.compress.rendering import render
+from langchain_tokenopt.compress.text_tokens import Tokenized
+from langchain_tokenopt.compress.unit_selection import fill, required_only
+from langchain_tokenopt.compress.units import Unit, json_frames
+from langchain_tokenopt.core.checks import check_whole
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
-from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.tokens import steady_counter_of_name
 
 if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
@@ -83,15 +88,11 @@ class PromptSections(Runnable[str, str]):
         sections: Mapping[str, Section | str],
         *,
         max_tokens: int,
-        model: ModelLike = "o200k_base",
+        model: ModelLike = DEFAULT_MODEL,
         separator: str = "\n\n",
     ) -> None:
         if not sections:
             raise ValueError("PromptSections needs at least one section.")
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise ValueError(
-                f"max_tokens must be a whole number of at least 1; got {max_tokens!r}."
-            )
         self.sections = {
             name: Section(part) if isinstance(part, str) else part
             for name, part in sections.items()
@@ -104,10 +105,11 @@ class PromptSections(Runnable[str, str]):
                     f"Leave out a section that is never wanted."
                 )
             if section.needed_for is not None:
-                self._needed[name] = _compiled(name, section.needed_for)
-        self.max_tokens = max_tokens
+                option = f"needed_for of section {name!r}"
+                (self._needed[name],) = compiled(option, section.needed_for, re.IGNORECASE)
+        self.max_tokens = check_whole("max_tokens", max_tokens)
         self.separator = separator
-        self._counter = counter_for(model)
+        self._counter = steady_counter_of_name(model_name_of(model))
 
     def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:
         """Return the prompt for the query *input*.
@@ -191,18 +193,10 @@ class PromptSections(Runnable[str, str]):
         return AssembledPrompt(self._join(texts, units, kept), tokens, fates)
 
 
-def _compiled(name: str, pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise ValueError(
-            f"needed_for of section {name!r} is no regular expression: {error}. Got {pattern!r}."
-        ) from error
-
-
 def _share_within_whole(units: list[Unit], likely: list[float]) -> None:
     """A section without any relevant word still has its priority: give every unit a little."""
     least = max(likely, default=0.0) * 1e-6 or 1e-9
+    frames = json_frames(units)
     for at, unit in enumerate(units):
-        if unit.kind != "heading":
+        if unit.kind != "heading" and at not in frames:
             likely[at] = max(likely[at], least)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 from langchain_tokenopt.counting.model_names import model_name_of, tokenizer_of
 
-__all__ = ["Calibration", "calibrate", "calibration_of", "reset_calibration"]
+__all__ = ["Calibration", "calibrate", "calibration_of", "new_calibration", "reset_calibration"]
 
 
 _FAMILY_FACTORS: Final[Mapping[str, float]] = {
@@ -109,8 +109,13 @@ def calibration_of(family: str) -> Calibration:
     """Return what is known of *family*'s tokenizer in this process."""
     with _calibrations_lock:
         if family not in _calibrations:
-            _calibrations[family] = Calibration(_FAMILY_FACTORS.get(family, _DEFAULT_FACTOR))
+            _calibrations[family] = new_calibration(family)
         return _calibrations[family]
+
+
+def new_calibration(family: str) -> Calibration:
+    """Return what is assumed of *family*'s tokenizer before any report."""
+    return Calibration(_FAMILY_FACTORS.get(family, _DEFAULT_FACTOR))
 
 
 def calibrate(model: ModelLike, counted: int, reported: int) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     ToolLike = BaseTool | Callable[..., Any] | type | Mapping[str, Any]
 
 from langchain_tokenopt.counting.model_names import bare_name, model_name_of, tokenizer_of
-from langchain_tokenopt.counting.tokens import TokenCount, counter_of_name
+from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_of_name
 
 __all__ = ["count_messages", "count_tools", "image_tokens"]
 
@@ -61,7 +61,11 @@ _KNOWN_FRAME: Final = re.compile(r"gpt-?(?:3\.5|35|4)")
 
 
 def count_messages(
-    messages: MessagesLike, tools: Iterable[ToolLike] | None = None, model: ModelLike = ""
+    messages: MessagesLike,
+    tools: Iterable[ToolLike] | None = None,
+    model: ModelLike = "",
+    *,
+    counter: TokenCounter | None = None,
 ) -> TokenCount:
     """Count what a request puts into a model: messages, tool schemas, images, and their frame.
 
@@ -71,6 +75,7 @@ def count_messages(
         tools: Tools as bound to the model: ``BaseTool``, functions, pydantic classes, schemas in
             OpenAI's or Anthropic's form.
         model: Name or object; without it the count is an estimate.
+        counter: Counts the texts, in place of the model's own counter.
 
     Returns:
         ``exact`` is true when the tokenizer and every rule that was used are known for this model:
@@ -93,7 +98,7 @@ def count_messages(
         >>> count_messages([("system", "Be brief."), ("user", "Hello!")], model="gpt-4o")
         TokenCount(tokens=16, exact=True)
     """
-    count = _RequestCount(model_name_of(model))
+    count = _RequestCount(model_name_of(model), counter)
     count.tokens += count.frame.reply
     for message in _as_messages(messages):
         count.add_message(message)
@@ -130,11 +135,11 @@ class _RequestCount:
 
     __slots__ = ("_count", "_tokenizer", "bare", "exact", "frame", "tokens")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, counter: TokenCounter | None = None) -> None:
         self.bare = bare_name(name)
         self._tokenizer = tokenizer_of(name)
         self.frame = _FRAMES.get(self._tokenizer.family, _CHATML)
-        self._count = counter_of_name(name).count
+        self._count = (counter or counter_of_name(name)).count
         self.tokens = 0
         self.exact = _KNOWN_FRAME.match(self.bare) is not None
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
 
 from langchain_tokenopt.core.host_compat import on_event_loop
-from langchain_tokenopt.counting.calibration import calibration_of
+from langchain_tokenopt.counting.calibration import Calibration, calibration_of, new_calibration
 from langchain_tokenopt.counting.model_names import Tokenizer, model_name_of, tokenizer_of
 
-__all__ = ["TokenCount", "TokenCounter", "counter_for", "counter_of_name"]
+__all__ = ["TokenCount", "TokenCounter", "counter_for", "counter_of_name", "steady_counter_of_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ class _FamilyCounter:
 
     __slots__ = ("_calibration", "_nearest")
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, calibration: Calibration) -> None:
         self._nearest = _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
-        self._calibration = calibration_of(tokenizer.family)
+        self._calibration = calibration
 
     @property
     def is_ready(self) -> bool:
@@ -188,7 +188,28 @@ def counter_of_name(name: str) -> LoadingCounter:
     tokenizer = tokenizer_of(name)
     if tokenizer.exact:
         return _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
-    return _FamilyCounter(tokenizer)
+    return _FamilyCounter(tokenizer, calibration_of(tokenizer.family))
+
+
+@lru_cache(maxsize=1024)
+def steady_counter_of_name(name: str) -> TokenCounter:
+    """Return a counter for the model called *name* that learns nothing from providers.
+
+    For what has to come out the same each time, such as where a prompt is cut: providers cache
+    prompts by their bytes.
+
+    Example:
+        >>> from langchain_tokenopt.counting.calibration import calibrate, reset_calibration
+        >>> before = steady_counter_of_name("in-house-7b").count("word " * 500)
+        >>> calibrate("in-house-7b", counted=10_000, reported=15_000)
+        >>> steady_counter_of_name("in-house-7b").count("word " * 500) == before
+        True
+        >>> reset_calibration()
+    """
+    tokenizer = tokenizer_of(name)
+    if tokenizer.exact:
+        return counter_of_name(name)
+    return _FamilyCounter(tokenizer, new_calibration(tokenizer.family))
 
 
 _PART: Final = 4_000

@@ -30,15 +30,17 @@ from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage, trim_messages
 
 from langchain_tokenopt.compress import PromptCompressor, join_documents
-from langchain_tokenopt.compress import prompt as prompt_module
-from langchain_tokenopt.compress.lossless import (
+from langchain_tokenopt.compress.content_types import DocumentsContent
+from langchain_tokenopt.compress.fitting import rarity_for
+from langchain_tokenopt.compress.json_encoding import (
     compact_json,
     decode_json,
     encode_json,
     parse_json,
     same_json,
 )
-from langchain_tokenopt.compress.select import query_words, relevance, stem
+from langchain_tokenopt.compress.query_terms import query_words, stem
+from langchain_tokenopt.compress.relevance import relevance
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 from tests.benchmarks.results import RESULTS, write_result
@@ -232,15 +234,15 @@ def recall_at_1(everything: list[tuple[Question, list[Document]]], embeddings: A
     """Share of questions whose gold passage is ranked first."""
     from langchain_tokenopt.compress.rerank import Reranker
 
-    job = prompt_module._Job(PromptCompressor(1, model=MODEL), MODEL, None, 1, None)
+    reader = PromptCompressor(1, model=MODEL)._job(MODEL).reader
     hits = []
     for question, documents in everything:
-        layout = prompt_module.DocumentsTask(documents, job.tools).layout()
+        layout = DocumentsContent(documents, reader).layout()
         ranked = relevance(
             layout.texts,
             layout.units,
             question["question"],
-            rarity=prompt_module._rarity_for(MODEL),
+            rarity=rarity_for(MODEL),
             rerank=Reranker(embeddings) if embeddings else None,
         )
         best = layout.units[ranked.blocks[0][0]].source
@@ -411,10 +413,9 @@ def exactness(cases: int, large: int) -> dict[str, Any]:
         before = counter.count(text).tokens
         largest = max(largest, before)
         limit = max(1, int(before * math.exp(rng.uniform(math.log(0.02), 0.1))))
-        prompt_module.counter_for = lambda model, counter=counter: counter  # type: ignore[attr-defined]
         try:
             result = PromptCompressor(
-                limit, query="When was the bridge opened?", model=MODEL, remember=0
+                limit, query="When was the bridge opened?", counter=counter, remember=0
             ).compress(text)
         except BudgetInfeasibleError as refusal:
             refused += 1
@@ -434,7 +435,6 @@ def exactness(cases: int, large: int) -> dict[str, Any]:
                 else limit
             )
             unfilled += smallest <= limit - after - max(2, limit // 100)
-    prompt_module.counter_for = counter_for  # type: ignore[attr-defined]
     return {
         "cases": cases + large,
         "largest_tokens": largest,
@@ -585,7 +585,7 @@ def cost(questions: list[Question]) -> dict[str, Any]:
     """Process time of the whole pipeline over one tiktoken pass on the same text, both warm."""
     import tiktoken  # noqa: F401  the counter has loaded the encoding
 
-    from langchain_tokenopt.compress.fill import vocabulary_of
+    from langchain_tokenopt.compress.text_tokens import vocabulary_of
 
     encode = vocabulary_of(COUNTER).encode_ordinary
     figures: dict[str, Any] = {}

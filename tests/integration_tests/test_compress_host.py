@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.cli.text import COMMANDS
 from langchain_tokenopt.compress import PromptCompressor
-from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
 from langchain_tokenopt.core.runs import StagedRun
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
@@ -87,6 +87,23 @@ def test_as_a_stage_it_leaves_a_saving():
     assert saving.tokens_before == count_messages([HumanMessage(PROMPT)], model="gpt-4").tokens
     assert saving.tokens_after == count_messages(trip.request.messages, model="gpt-4").tokens
     assert request.messages[0].content == PROMPT
+
+
+def test_a_sink_that_fails_breaks_no_call_at_the_model():
+    """The model is asked, with the shortened prompt."""
+
+    class Full:
+        def record(self, event):
+            raise OSError("disk full")
+
+    chat = model()
+    staged = optimize(chat, PromptCompressor(120, model="gpt-4", sinks=[Full()]))
+
+    with pytest.warns(TokenOptWarning, match="Full said: OSError"):
+        answer = staged.invoke([HumanMessage(PROMPT)])
+
+    assert "In 1931." == answer.text
+    assert len(chat.calls[-1].messages[0].content) < len(PROMPT)
 
 
 def test_nothing_to_do_opens_no_trip():

@@ -15,17 +15,17 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.compress import PromptCompressor, join_documents
-from langchain_tokenopt.compress import prompt as prompt_module
-from langchain_tokenopt.compress.lossless import (
+from langchain_tokenopt.compress.json_encoding import (
     decode_json,
     encode_json,
     parse_json,
     same_json,
-    squeeze_prose,
 )
+from langchain_tokenopt.compress.lossless import squeeze_prose
+from langchain_tokenopt.compress.prompt_parts import read_message, read_passage
 from langchain_tokenopt.compress.protect import quoted_spans, verbatim_spans
-from langchain_tokenopt.compress.roles import read_message, read_passage
-from langchain_tokenopt.compress.segment import segments_of, units_of
+from langchain_tokenopt.compress.segments import segments_of
+from langchain_tokenopt.compress.units import units_of
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.messages import atomic_groups
 from langchain_tokenopt.counting.request_tokens import count_messages
@@ -99,17 +99,14 @@ queries = st.one_of(
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_never_over_budget_and_every_refusal_is_right(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_never_over_budget_and_every_refusal_is_right(name: str) -> None:
     """Whatever the text, tokenizer and limit: at most the limit, or proof that it cannot be met."""
     counter = TOKENIZERS[name]
-    monkeypatch.setattr(prompt_module, "counter_for", lambda model: counter)
 
     @LAW
     @given(texts, st.integers(1, 300), queries)
     def law(text: str, limit: int, query: str | None) -> None:
-        compressor = PromptCompressor(limit, query=query, model="cl100k_base", remember=0)
+        compressor = PromptCompressor(limit, query=query, counter=counter, remember=0)
         try:
             result = compressor.compress(text)
         except BudgetInfeasibleError as refusal:

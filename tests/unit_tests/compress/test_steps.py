@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 
 import pytest
 
 from langchain_tokenopt.compress import Handover, PromptCompressor, PromptSections, Section
-from langchain_tokenopt.compress.examples import cover_labels, find_examples, select_examples
-from langchain_tokenopt.compress.lossless import encode_json, squeeze_prose
+from langchain_tokenopt.compress.examples import cover_labels, find_examples
+from langchain_tokenopt.compress.json_encoding import decode_json, encode_json
+from langchain_tokenopt.compress.lossless import squeeze_prose
+from langchain_tokenopt.compress.prompt_parts import read_material, read_message
 from langchain_tokenopt.compress.protect import is_required, verbatim_spans
-from langchain_tokenopt.compress.roles import read_material, read_message
-from langchain_tokenopt.compress.segment import segments_of, units_of
-from langchain_tokenopt.compress.select import relevance
+from langchain_tokenopt.compress.relevance import relevance
+from langchain_tokenopt.compress.segments import segments_of
+from langchain_tokenopt.compress.units import units_of
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.tokens import counter_for
 
@@ -135,16 +138,6 @@ def test_examples_end_where_they_end():
     assert FEW_SHOT[found[-1].end :] == "Be brief.\n\nInput: what a plot\nOutput:"
 
 
-def test_each_label_keeps_an_example():
-    """Two of four examples cover both classes, the more similar one of each."""
-    made = select_examples(FEW_SHOT, "a film with an awful plot", 2)
-
-    assert "great film" in made
-    assert "awful plot" in made
-    assert "lovely music" not in made
-    assert made.endswith("Be brief.\n\nInput: what a plot\nOutput:")
-
-
 def test_examples_are_dropped_whole_within_a_budget():
     """In a prompt, few-shot blocks compete as wholes and the input is never touched."""
     many = FEW_SHOT.replace(
@@ -170,9 +163,68 @@ def test_labels_are_covered_only_where_outputs_are_classes():
 
 def test_numbers_keep_their_digits():
     """1.0 stays 1.0 and 1e5 stays 1e5."""
-    encoded = encode_json('[{"a": 1.0, "b": 1e5}, {"a": 2.50, "b": -0}, {"a": 3, "b": 7}]', len)
+    rows = '[{"price": 1.0, "item": 1e5}, {"price": 2.50, "item": -0}, {"price": 3, "item": 7}]'
+    table = '{"columns":["price","item"],"data":[[1.0,1e5],[2.50,-0],[3,7]]}'
 
-    assert encoded == "[a,b\n1.0,1e5\n2.50,-0\n3,7]"
+    assert table == encode_json(rows, len)
+
+
+def test_objects_inside_of_rows_become_columns():
+    """Their names are joined by a dot; what is ambiguous then is left as it was."""
+    nested = [{"id": n, "size": {"width": n, "depth": 1}} for n in range(4)]
+    dotted = [{"size.width": n, "size": {"width": n}} for n in range(4)]
+
+    assert encode_json(json.dumps(nested), len) == (
+        '{"columns":["id","size.width","size.depth"],"data":[[0,0,1],[1,1,1],[2,2,1],[3,3,1]]}'
+    )
+    assert encode_json(json.dumps(dotted), len) == json.dumps(dotted, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"columns": 5, "data": 7, "columns2": "enough to be looked at"}',
+        '{"columns": ["a", "a.b"], "data": [[1, 2], [3, 4]]}',
+        '{"columns": ["a"], "data": [[1, 2], [3, 4]], "more": [1, 2]}',
+        '[{"columns": ["a"], "data": [[1]]}, {"columns": ["a"], "data": [[2]]}]',
+    ],
+)
+def test_json_that_looks_like_a_table_is_not_taken_for_one(text):
+    """It is written without white space, and reads as it did."""
+    encoded = encode_json(text, len)
+
+    assert encoded == json.dumps(json.loads(text), separators=(",", ":"))
+
+
+USERS = [{"id": n, "name": f"user {n}", "role": f"role {n % 7}"} for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("indent", "tool_results"), [(2, "lossless"), (None, "lossless"), (2, "keep"), (None, "keep")]
+)
+@pytest.mark.parametrize("key", ["users", None])
+def test_json_that_is_too_long_loses_whole_elements(indent, tool_results, key):
+    """What is left can be parsed, and has the element that was asked for."""
+    value = {"total": 40, key: USERS} if key else USERS
+    compressor = PromptCompressor(150, model="cl100k_base", query="Which role has user 17?")
+
+    made = json.loads(compressor.invoke(json.dumps(value, indent=indent)))
+
+    rows = made[key] if key else made
+    rows = decode_json(json.dumps(rows)) if isinstance(rows, dict) else rows
+    assert "user 17" in [row["name"] for row in rows]
+    assert 5 < len(rows) < 40
+    assert all(str(row["id"]) == row["name"].split()[1] for row in rows)
+
+
+def test_of_json_no_empty_list_is_left():
+    """Where no element fits, nothing is kept of it: an empty list would say that there is none."""
+    text = f"Context:\n{json.dumps({'users': USERS})}\n\nQuestion: Who is user 17?"
+
+    made = PromptCompressor(20, model="cl100k_base").invoke(text)
+
+    assert "[" not in made
+    assert made.endswith("Question: Who is user 17?")
 
 
 @pytest.mark.parametrize(
@@ -258,23 +310,39 @@ def test_sections_are_kept_shortened_or_dropped():
         prompt.assemble("pool", 5)
 
 
+REPORT = (
+    "We read many filings. " * 30
+    + "Revenue of ACME rose 12.5 % to $4.1 billion. "
+    + "Weather was fine. " * 10
+)
+
+
 async def test_a_handover_is_the_same_for_all_readers():
     """One report, one result: the very same string, conclusions first, figures as written."""
-    report = (
-        "We read many filings. " * 30
-        + "Revenue of ACME rose 12.5 % to $4.1 billion. "
-        + "Weather was fine. " * 10
-        + "Rating: BUY, price target $180."
-    )
+    report = REPORT + "We recommend to wait until $180."
     handover = Handover(40, model="cl100k_base")
 
     made = handover.invoke(report)
 
     assert made is handover.invoke(report)
     assert made == await Handover(40, model="cl100k_base").ainvoke(report)
-    assert made.startswith("Rating: BUY, price target $180.")
+    assert made.startswith("We recommend to wait until $180.")
     assert "12.5 % to $4.1 billion" in made
     assert counter_for("cl100k_base").count(made).tokens <= 40
+
+
+def test_a_handover_knows_the_words_of_your_reports():
+    """What concludes in one trade says nothing in another."""
+    report = REPORT + "ACME is a SELL to us."
+    general, own = (
+        Handover(20, model="cl100k_base", conclusions=patterns).invoke(report)
+        for patterns in ((), r"\bSELL\b")
+    )
+
+    assert own.startswith("ACME is a SELL to us.")
+    assert not general.startswith("ACME is a SELL to us.")
+    with pytest.raises(ValueError, match="conclusions holds '\\('"):
+        Handover(20, conclusions="(")
 
 
 def test_units_of_a_quotation():

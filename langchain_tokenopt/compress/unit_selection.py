@@ -1,9 +1,8 @@
 """Choose units within an exact number of tokens, and prove it by counting the result again.
 
 Tokens of units are read off one pass over the whole text: a byte-pair tokenizer's tokens add up
-when
-the text is cut where it would cut anyway. Where they do not quite, the proof notices, and the
-allowance is corrected until the recount is within the limit.
+when the text is cut where it would cut anyway. Where they do not quite add up, the recount shows
+it, and the allowance is corrected until the recount is within the limit.
 """
 
 from __future__ import annotations
@@ -11,118 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from langchain_tokenopt.compress.lossless import squeeze_prose
 from langchain_tokenopt.compress.protect import verbatim_spans
-from langchain_tokenopt.compress.segment import Unit
+from langchain_tokenopt.compress.units import Unit
 
-if TYPE_CHECKING:
-    from langchain_tokenopt.counting.tokens import TokenCounter
-
-__all__ = ["Choice", "Filled", "Tokenized", "cut_best", "fill", "render", "vocabulary_of"]
+__all__ = ["Choice", "Filled", "choose", "cut_best", "fill", "required_only"]
 
 _LENGTH_POWER = 0.5
 """A unit's likelihood is divided by this power of its tokens: between taking the likeliest first
-(0)
-and the most likelihood per token (1); best on ``nq20_train`` at 4x to 20x."""
+(0) and the most likelihood per token (1); best on ``nq20_train`` at 4x to 20x."""
 _GOOD_FILL = 0.97
 _MOST_PROOFS = 12
-
-
-# --- counting ------------------------------------------------------------------------------------
-
-
-def vocabulary_of(counter: TokenCounter) -> Any:
-    """Return the tiktoken ``Encoding`` behind *counter*, or ``None`` if it counts otherwise.
-
-    For a model whose tokenizer is not public that is the nearest one that is.
-    """
-    encoding = getattr(getattr(counter, "encode", None), "__self__", None)
-    return encoding if hasattr(encoding, "encode_to_numpy") else None
-
-
-@lru_cache(maxsize=8)
-def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return how many bytes each token of the vocabulary stands for."""
-    lengths = np.zeros(encoding.max_token_value + 1, dtype=np.int32)
-    for value in encoding.token_byte_values():
-        lengths[encoding.encode_single_token(value)] = len(value)
-    return lengths
-
-
-_LONG_BLANK = re.compile(r"\s{50000}")
-"""tiktoken 0.14.0 overflows its stack on a million blanks in a row."""
-
-
-class Tokenized:
-    """A text after one pass of the tokenizer: its tokens, and those of any stretch of it."""
-
-    __slots__ = ("_counter", "_encoding", "_ends", "_pieces", "_text", "exact", "tokens")
-
-    def __init__(self, text: str, counter: TokenCounter) -> None:
-        self._text = text
-        self._counter = counter
-        self._pieces: np.ndarray[Any, np.dtype[np.uint32]] | None = None
-        self._ends: np.ndarray[Any, np.dtype[np.int64]] | None = None
-        self._encoding = encoding = vocabulary_of(counter)
-        if encoding is None or (len(text) > _LONGEST_SAFE and _LONG_BLANK.search(text)):
-            count = counter.count(text)
-            self.tokens, self.exact = count.tokens, count.exact
-            return
-        self._pieces = pieces = _encoded(encoding, text)
-        if counter.count("a").exact:
-            self.tokens, self.exact = len(pieces), True
-        else:
-            self.tokens, self.exact = counter.count(text).tokens, False
-
-    def between(self, ends: Sequence[int]) -> list[int]:
-        """Return the tokens of each stretch of the text, given where each ends.
-
-        A token that crosses a boundary counts for the stretch in which it ends.
-
-        Example:
-            >>> from langchain_tokenopt.counting.tokens import counter_for
-            >>> Tokenized("It is hot. Ice is cold.", counter_for("cl100k_base")).between([10, 23])
-            [4, 4]
-        """
-        if not ends:
-            return []
-        if self._pieces is None:
-            starts = [0, *ends[:-1]]
-            count = self._counter.count
-            return [count(self._text[a:b]).tokens for a, b in zip(starts, ends, strict=True)]
-        if self._ends is None:
-            self._ends = np.cumsum(_token_bytes(self._encoding)[self._pieces])
-        bounds = np.searchsorted(self._ends, _byte_offsets(self._text, ends), side="right")
-        counts = np.diff(bounds, prepend=0)
-        if self.exact or not len(self._ends):
-            return counts.tolist()  # type: ignore[no-any-return]
-        return np.ceil(counts * (self.tokens / len(self._ends))).astype(int).tolist()  # type: ignore[no-any-return]
-
-
-def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    try:
-        pieces = encoding.encode_to_numpy(text, disallowed_special=())
-    except UnicodeEncodeError:  # half a surrogate pair: replaced as ``encode_ordinary`` does
-        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        pieces = encoding.encode_to_numpy(whole, disallowed_special=())
-    return cast("np.ndarray[Any, np.dtype[np.uint32]]", pieces)
-
-
-_LONGEST_SAFE = 50_000
-
-
-def _byte_offsets(text: str, ends: Sequence[int]) -> Any:
-    """Turn character offsets into offsets in UTF-8."""
-    if text.isascii():
-        return ends
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    sizes = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
-    return np.concatenate(([0], np.cumsum(sizes)))[np.asarray(ends)]
 
 
 # --- choosing ------------------------------------------------------------------------------------
@@ -389,51 +287,3 @@ def _in_two(units: Sequence[Unit], at: int, cut: int) -> list[Unit]:
         replace(made[at], start=cut, required=False, overhead=0),
     )
     return [*made[:at], first, rest, *made[at + 1 :]]
-
-
-# --- rendering -----------------------------------------------------------------------------------
-
-
-def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
-    """Put the kept units of one text together again, in their order.
-
-    Neighbours stay exactly as they were. Where something is missing between two units, a line break
-    or a space stands if there was one.
-
-    Example:
-        >>> from langchain_tokenopt.compress.segment import units_of
-        >>> text = "It rained. We stayed. It was late."
-        >>> render(text, units_of(text), [True, False, True])
-        'It rained. It was late.'
-    """
-    pieces: list[str] = []
-    last = ""
-    end = 0
-    for unit, keep in zip(units, kept, strict=True):
-        if not keep or unit.end <= unit.start:
-            continue
-        piece = text[unit.start : unit.end]
-        if unit.start != end:
-            if not last or last.isspace():
-                piece = piece.lstrip(" \t") if unit.kind == "prose" else piece
-            elif not piece[:1].isspace():
-                gap = _gap(text, end, unit.start)
-                pieces.append(gap)
-        if unit.kind == "prose" and "  " in piece:
-            piece = squeeze_prose(piece)
-        if piece:
-            pieces.append(piece)
-            last = piece[-1]
-        end = unit.end
-    whole = "".join(pieces)
-    if end < len(text) and not text[-1:].isspace():
-        whole = whole.rstrip()
-    return whole
-
-
-def _gap(text: str, end: int, start: int) -> str:
-    """What stands between two units when what was between them is gone."""
-    between = text[end:start]
-    if "\n" in between:
-        return "\n"
-    return " " if any(char.isspace() for char in between) or between.isascii() else ""

@@ -1,9 +1,6 @@
-"""Cut a text into typed segments, and segments into the units that are kept or dropped.
+"""Cut a text into typed segments: prose, code, JSON, tables, lists, logs, turns and so on.
 
-Segments cover the text without gaps or overlaps. So do units, which never cross a segment: a
-sentence of prose, an item of a list, a row of a table, a line of a log, a hunk of a diff, a turn of
-a conversation, a whole code block or JSON value. Line breaks belong to the unit before them, spaces
-to the unit after them, as byte-pair tokenizers see it, so the tokens of units add up.
+Segments cover the text without gaps or overlaps.
 """
 
 from __future__ import annotations
@@ -15,9 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langchain_tokenopt.compress.protect import quoted_spans, verbatim_spans
-
-__all__ = ["Kind", "Segment", "Unit", "segments_of", "sentence_ends", "units_of"]
+__all__ = [
+    "ITEM",
+    "LABEL",
+    "LOG",
+    "TURN",
+    "Kind",
+    "Segment",
+    "json_end",
+    "label_asks",
+    "segments_of",
+]
 
 Kind = Literal[
     "prose",
@@ -44,27 +49,6 @@ class Segment:
     end: int
 
 
-@dataclass(slots=True)
-class Unit:
-    """The smallest piece that is kept or dropped as a whole."""
-
-    start: int
-    end: int
-    kind: Kind = "prose"
-    source: int = 0
-    """Which text it stands in."""
-    passage: int = 0
-    """Which passage it belongs to; units of a passage are ranked together."""
-    head: int = -1
-    """Index of the unit without which this one makes no sense: a title, a table's header."""
-    bound: int = -1
-    """Index of the unit together with which this one is kept or dropped: an end tag its start."""
-    required: bool = False
-    tokens: int = 0
-    overhead: int = 0
-    """Tokens around the text that are paid with it, such as a message's frame."""
-
-
 _FENCE = re.compile(r"[ \t]{0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(
     r"#{1,6} \S"
@@ -74,7 +58,7 @@ _HEADING = re.compile(
     r"|Title: \S|Titel: \S|Título: \S|标题[:：]",
     re.IGNORECASE,
 )
-_LABEL = re.compile(
+LABEL = re.compile(
     r"(?:(?P<passages>context|documents?|passages?|sources?|search results?|text|article|excerpts?"
     r"|transcript|background|kontext|dokumente?|texte?|quellen|contexto|documentos?|texto|fuentes"
     r"|上下文|背景|文档|资料|文章)"
@@ -85,8 +69,8 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r"</?[A-Za-z][\w:-]{0,40}(?: [^<>\n]{0,200})?/?>[ \t]*$")
-_ITEM = re.compile(r"[ \t]*(?:[-*+•‣]|\d{1,3}[.)]|[a-z][.)])[ \t]+\S")
-_LOG = re.compile(
+ITEM = re.compile(r"[ \t]*(?:[-*+•‣]|\d{1,3}[.)]|[a-z][.)])[ \t]+\S")
+LOG = re.compile(
     r"\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[.,\] ]"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
     r"|\[?(?:DEBUG|INFO|WARN|WARNING|ERROR|FATAL|TRACE|CRITICAL)\b[\]: ]"
@@ -108,7 +92,7 @@ _CODE_START = re.compile(
     r"|#include\b|#!/|using [\w:.]+;|package [\w.]+;?$|func \w*\s*\(|fn \w+\s*[(<]"
     r"|(?:export |default )?(?:async )?function\b ?\w*\(|(?:export )?(?:const|let|var) \w+\s*=\s"
 )
-_TURN = re.compile(r"(?P<who>[A-ZÄÖÜÁÉÍÓÚ\u4e00-\u9fff][\w .,'’&()-]{0,60}?)[:：] ?(?=\S)")
+TURN = re.compile(r"(?P<who>[A-ZÄÖÜÁÉÍÓÚ\u4e00-\u9fff][\w .,'’&()-]{0,60}?)[:：] ?(?=\S)")
 _TRIPLE = re.compile(r'"""|\'\'\'')
 
 
@@ -187,15 +171,15 @@ class _Lines:
             return "diff", self._diff_end(row)
         if _CODE_START.match(line.rstrip()):
             return "code", self._code_end(row)
-        if _LOG.match(line):
+        if LOG.match(line):
             return "log", row + 1
         if _HEADING.match(line):
             return "heading", row + 1
-        if _LABEL.match(line):
+        if LABEL.match(line):
             return "label", row + 1
-        if _ITEM.match(line):
+        if ITEM.match(line):
             return "list", self._item_end(row)
-        if self.is_transcript and _TURN.match(line):
+        if self.is_transcript and TURN.match(line):
             return "turn", self._turn_end(row)
         return "prose", row + 1
 
@@ -208,7 +192,7 @@ class _Lines:
         """A conversation: speakers come back, and most lines are somebody's."""
         if len(self.lines) < 4:
             return False
-        speakers = [m.group("who") for line in self.lines if (m := _TURN.match(line))]
+        speakers = [m.group("who") for line in self.lines if (m := TURN.match(line))]
         filled = sum(1 for line in self.lines if not line.isspace())
         return (
             len(speakers) >= 4
@@ -283,7 +267,7 @@ class _Lines:
             end < len(self.lines)
             and self.lines[end][:2] in ("  ", "\t")
             and self.lines[end].strip()
-            and not _ITEM.match(self.lines[end])
+            and not ITEM.match(self.lines[end])
         ):
             end += 1
         return end
@@ -292,8 +276,8 @@ class _Lines:
         end = row + 1
         while (
             end < len(self.lines)
-            and not _TURN.match(self.lines[end])
-            and not _LABEL.match(self.lines[end])
+            and not TURN.match(self.lines[end])
+            and not LABEL.match(self.lines[end])
             and self.lines[end].strip()
         ):
             end += 1
@@ -347,222 +331,7 @@ def _json_or_less(value: Any, end: int) -> int:
     return end if isinstance(value, list) and value and isinstance(value[0], dict | list) else -1
 
 
-# --- sentences -----------------------------------------------------------------------------------
-
-_END = re.compile(
-    r"[.!?…。！？\n](?:"
-    r"(?<=[.!?…])[.!?…]*[\"'”’)\]»*_]*(?:[ \t]*[\r\n]+|(?=[ \t]+[\"'“‘„«(\[¿¡*_]*[^\W_a-z]))"
-    r"|(?<=[。！？])[。！？]*[”』」）]*[ \t]*[\r\n]*"
-    r"|(?<=\n)[ \t]*\r?\n\s*"
-    r")"
-)
-"""Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_ABBREVIATIONS = _words(
-    """
-    Mr Mrs Ms Dr St Jr Sr vs No Nr Prof Gen Col Lt Sgt Capt Rev Hon Inc Ltd Co Corp approx Jan Feb
-    Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Fig Vol pp ca cf bzw usw Abs Art Bd Hr Fr Sra Dra Ud
-    Uds e.g i.e z.B d.h u.a U.S U.K E.U
-    """
-)
-
-
-def _abbreviates(text: str, start: int, dot: int) -> bool:
-    """Say whether the full stop at *dot* ends an abbreviation, initial or ordinal (3. Mai)."""
-    word = text[text.rfind(" ", max(start, dot - 8), dot) + 1 : dot].lstrip("([\"“„'")
-    if word.isdigit() and len(word) < 3:
-        before = text[max(start, dot - 16) : dot].split()
-        return len(before) < 2 or before[-2].lower() in _BEFORE_ORDINALS
-    return word in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
-
-
-_BEFORE_ORDINALS = frozenset(
-    ["am", "der", "dem", "den", "des", "die", "das", "vom", "zum", "im", "seit"]
-)
-"""German writes "am 3. Mai" where English sentences end in "at 3." as well."""
-
-LONGEST_SENTENCE = 700
-"""Characters. What is longer is no sentence (an endless line, a list in disguise) and is cut at
-line breaks, then clauses, then words, then anywhere."""
-_PIECE = 300
-_BREAKS = (re.compile(r"[\r\n]+"), re.compile(r"[;；，、,:]\s*"), re.compile(r"(?=[ \t\u3000])"))
-
-
-def sentence_ends(text: str, start: int, end: int) -> list[int]:
-    """Return where each sentence of ``text[start:end]`` ends; the last one is *end*.
-
-    No sentence ends inside a quotation, a placeholder or inline code.
-
-    Example:
-        >>> text = "Dr. Who paid 3.5 EUR. It rained."
-        >>> sentence_ends(text, 0, len(text))
-        [21, 32]
-    """
-    ends = []
-    for match in _END.finditer(text, start, end):
-        at, cut = match.span()
-        if text[at] != "." or text[cut - 1] == "\n" or not _abbreviates(text, start, at):
-            ends.append(cut)
-    if not ends or ends[-1] != end:
-        ends.append(end)
-    if len(ends) > 1:
-        ends = _outside_quotations(text, start, end, ends)
-    if len(ends) > 1 and not text[ends[-2] : end].strip():
-        ends.pop(-2)
-    if end - start > LONGEST_SENTENCE:
-        ends = list(_cut_long(text, start, ends))
-    return ends
-
-
-def _outside_quotations(text: str, start: int, end: int, ends: list[int]) -> list[int]:
-    """Leave out the ends that fall into a quotation, a placeholder or code."""
-    spans = quoted_spans(text, start, end)
-    if not spans:
-        return ends
-    starts = [first for first, _ in spans]
-    free = []
-    for cut in ends:
-        at = bisect_right(starts, cut - 1) - 1
-        if cut == end or at < 0 or spans[at][1] <= cut:
-            free.append(cut)
-    return free
-
-
-def _cut_long(text: str, start: int, ends: list[int]) -> Iterator[int]:
-    for end in ends:
-        if end - start > LONGEST_SENTENCE:
-            yield from _pieces(text, start, end)
-        yield end
-        start = end
-
-
-def _pieces(text: str, start: int, end: int) -> Iterator[int]:
-    """Yield cuts some 300 characters apart, at the best kind of break there is in reach."""
-    spans = [(a + start, b + start) for a, b in verbatim_spans(text[start:end])]
-    starts = [a for a, _ in spans]
-    position = start
-    while end - position > LONGEST_SENTENCE:
-        cut = _best_break(text, position + _PIECE // 2, position + 2 * _PIECE)
-        at = bisect_right(starts, cut - 1) - 1
-        if at >= 0 and spans[at][0] < cut < spans[at][1]:
-            cut = spans[at][1]
-        if cut >= end:
-            return
-        yield cut
-        position = cut
-
-
-def _best_break(text: str, earliest: int, latest: int) -> int:
-    for pattern in _BREAKS:
-        found = pattern.search(text, earliest, latest)
-        if found and found.end() > earliest:
-            return found.end()
-    return earliest + _PIECE // 2
-
-
-# --- units ---------------------------------------------------------------------------------------
-
-
-def units_of(text: str, segments: list[Segment] | None = None) -> list[Unit]:
-    r"""Cut *text* into units; they cover it without gaps.
-
-    Example:
-        >>> text = "It rained. We stayed.\n- tea\n- cake\n"
-        >>> [text[u.start:u.end] for u in units_of(text)]
-        ['It rained.', ' We stayed.\n', '- tea\n', '- cake\n']
-    """
-    units: list[Unit] = []
-    for segment in segments_of(text) if segments is None else segments:
-        kind, start = segment.kind, segment.start
-        if units and text[start : segment.end].isspace():
-            units[-1].end = segment.end
-        elif kind == "prose":
-            for end in sentence_ends(text, start, segment.end):
-                units.append(Unit(start, end))
-                start = end
-        elif kind == "table":
-            _table_units(text, segment, units)
-        elif kind == "label":
-            _split_unit(text, segment, _label_end(text, segment), units)
-        elif kind == "heading":
-            _split_unit(text, segment, _heading_end(text, segment), units)
-        elif kind in ("list", "log", "turn"):
-            for end in _line_ends(text, segment):
-                units.append(Unit(start, end, kind))
-                start = end
-        else:
-            units.append(Unit(start, segment.end, kind))
-    return units
-
-
-def _split_unit(text: str, segment: Segment, cut: int, units: list[Unit]) -> None:
-    """The heading or label, then the sentences that stand behind it on the same line."""
-    if not text[cut : segment.end].strip():
-        cut = segment.end
-    head = len(units)
-    units.append(Unit(segment.start, cut, segment.kind))
-    if cut < segment.end:
-        for end in sentence_ends(text, cut, segment.end):
-            units.append(Unit(cut, end, head=head))
-            cut = end
-
-
-def _label_end(text: str, segment: Segment) -> int:
-    found = _LABEL.match(text, segment.start, segment.end)
-    return found.end() if found else segment.end
-
-
-_NUMBERED = re.compile(
-    r"(?:[^\W\d_]+ )?(?:[^\W\d_]+[ #]*)?\[?\d{1,4}\]?"
-    r"(?: ?\([^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,200})?\)| ?[:.：])?"
-)
-LONGEST_TITLE = 140
-"""Characters; what stands behind a number on a longer line is text rather than a title."""
-
-
-def _heading_end(text: str, segment: Segment) -> int:
-    """Return where a heading ends when text follows it on the same line."""
-    if segment.end - segment.start <= LONGEST_TITLE and text[segment.start] == "#":
-        return segment.end
-    found = _NUMBERED.match(text, segment.start, segment.end)
-    if found is None:
-        return segment.end
-    has_title = text[found.end() - 1] == ")"
-    return found.end() if has_title or segment.end - segment.start > LONGEST_TITLE else segment.end
-
-
 def label_asks(text: str, position: int) -> bool:
     """Say whether the label at *position* announces a question or task rather than passages."""
-    found = _LABEL.match(text, position)
+    found = LABEL.match(text, position)
     return found is not None and found.group("ask") is not None
-
-
-def _line_ends(text: str, segment: Segment) -> Iterator[int]:
-    """Yield the end of each item, log line or turn, with the lines that continue it."""
-    begins = {"list": _ITEM, "log": _LOG, "turn": _TURN}[segment.kind]
-    position = segment.start
-    for line in text[segment.start : segment.end].splitlines(keepends=True):
-        if position > segment.start and begins.match(line):
-            yield position
-        position += len(line)
-    yield segment.end
-
-
-def _table_units(text: str, segment: Segment, units: list[Unit]) -> None:
-    """A unit per row; the header with its rule is the head of the rows."""
-    rows = text[segment.start : segment.end].splitlines(keepends=True)
-    has_rule = len(rows) > 1 and not rows[1].strip("|:- \t\r\n")
-    header = 2 if has_rule else 0
-    position, head = segment.start, -1
-    if header:
-        head = len(units)
-        units.append(Unit(position, position + len(rows[0]) + len(rows[1]), "table"))
-        position = units[-1].end
-    for row in rows[header:]:
-        units.append(Unit(position, position + len(row), "table", head=head))
-        position += len(row)

@@ -1,19 +1,15 @@
-"""What a compression did: tokens per step, what was dropped, and what was lost with it."""
+"""What was lost between two versions of a text: numbers, names, negations, obligations."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
 
 from langchain_tokenopt.compress.protect import NEGATION, NUMBER, OBLIGATION
 
-__all__ = ["CompressionResult", "DroppedSpan", "LossReport", "Tally", "loss_between"]
-
-Content = TypeVar("Content")
+__all__ = ["LossReport", "Lost", "loss_between"]
 
 _ENTITY = re.compile(
     r"(?<![.!?]\s)(?<!^)\b[A-ZÄÖÜÁÉÍÓÚÑ][\w'’-]+(?: (?:(?:of|de|van|von|der|del"
@@ -23,7 +19,7 @@ _ENTITY = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Lost:
     """One kind of thing: how many there were, and which of them are gone."""
 
     before: int
@@ -45,15 +41,15 @@ class LossReport:
     around them: the four words on either side.
     """
 
-    numbers: Tally
-    entities: Tally
-    negations: Tally
-    obligations: Tally
+    numbers: Lost
+    entities: Lost
+    negations: Lost
+    obligations: Lost
 
     def __str__(self) -> str:
         parts = []
         for name in ("numbers", "entities", "negations", "obligations"):
-            tally: Tally = getattr(self, name)
+            tally: Lost = getattr(self, name)
             parts.append(f"{name} {tally.before - len(tally.lost)}/{tally.before}")
         return "kept: " + ", ".join(parts)
 
@@ -74,20 +70,20 @@ def loss_between(before: str, after: str) -> LossReport:
     )
 
 
-def _tally(pattern: re.Pattern[str], before: str, after: str) -> Tally:
+def _tally(pattern: re.Pattern[str], before: str, after: str) -> Lost:
     found = Counter(match.group() for match in pattern.finditer(before))
     left = {match.group() for match in pattern.finditer(after)}
-    return Tally(len(found), tuple(text for text, _ in found.most_common() if text not in left))
+    return Lost(len(found), tuple(text for text, _ in found.most_common() if text not in left))
 
 
 _AROUND = 4
 _WORD = re.compile(r"\S+")
 
 
-def _clauses(pattern: re.Pattern[str], before: str, after: str) -> Tally:
+def _clauses(pattern: re.Pattern[str], before: str, after: str) -> Lost:
     left = set(_around(pattern, after))
     found = list(dict.fromkeys(_around(pattern, before)))
-    return Tally(len(found), tuple(clause for clause in found if clause not in left))
+    return Lost(len(found), tuple(clause for clause in found if clause not in left))
 
 
 def _around(pattern: re.Pattern[str], text: str) -> Iterable[str]:
@@ -98,64 +94,3 @@ def _around(pattern: re.Pattern[str], text: str) -> Iterable[str]:
         after = re.split(r"[.!?。！？\n]", text[end : end + 80])[0]
         words = [*_WORD.findall(before)[-_AROUND:], match.group(), *_WORD.findall(after)[:_AROUND]]
         yield " ".join(words)
-
-
-@dataclass(frozen=True, slots=True)
-class DroppedSpan:
-    """A stretch of the input that is not in the output."""
-
-    source: int
-    """Which document or message; 0 for a string."""
-    start: int
-    end: int
-    """Character offsets into that source's text."""
-
-
-class Details(Protocol):
-    """What a result can still find out."""
-
-    def dropped(self) -> tuple[DroppedSpan, ...]:
-        """Return what is not in the output."""
-        ...
-
-    def texts(self) -> tuple[str, str]:
-        """Return all text before and after."""
-        ...
-
-
-@dataclass(frozen=True)
-class CompressionResult(Generic[Content]):
-    """What :meth:`PromptCompressor.compress` returns."""
-
-    content: Content
-    """Of the type that was given; the very same object when nothing was done."""
-    tokens_before: int
-    tokens_after: int
-    exact: bool = True
-    """False when the model's tokenizer is not public and the counts are estimates."""
-    steps: dict[str, int] = field(default_factory=dict)
-    """Tokens that each step saved, in the order in which the steps ran."""
-    reason: str | None = None
-    """Why the content is unchanged, or changed less than asked; ``None`` when all went well."""
-    details: Details | None = field(default=None, repr=False, compare=False)
-    """Computes on demand what not everybody reads."""
-
-    @property
-    def saved_tokens(self) -> int:
-        """Tokens before minus tokens after."""
-        return self.tokens_before - self.tokens_after
-
-    @cached_property
-    def dropped(self) -> tuple[DroppedSpan, ...]:
-        """What is not in the output; offsets count in the text after the lossless steps."""
-        return self.details.dropped() if self.details else ()
-
-    @cached_property
-    def loss(self) -> LossReport:
-        """What was lost; computed when it is first read."""
-        return loss_between(*self.texts)
-
-    @property
-    def texts(self) -> tuple[str, str]:
-        """All text before and after."""
-        return self.details.texts() if self.details else ("", "")

@@ -1,8 +1,7 @@
 """In one long message, tell instructions and the question from the passages it quotes.
 
 Passages are announced: by a heading (``Document [3]``, ``## Background``), a label (``Context:``)
-or
-a tag (``<documents>``). What stands outside is instruction or question. A text that announces
+or a tag (``<documents>``). What stands outside is instruction or question. A text that announces
 nothing is read by its paragraphs: a first one that instructs, a last one that asks, passages
 between.
 """
@@ -15,19 +14,19 @@ from dataclasses import dataclass
 
 from langchain_tokenopt.compress.examples import Example, find_examples
 from langchain_tokenopt.compress.protect import is_required, matches_any
-from langchain_tokenopt.compress.segment import (
-    Segment,
-    Unit,
-    label_asks,
-    segments_of,
-    units_of,
+from langchain_tokenopt.compress.question import (
+    SHORT_PARAGRAPH,
+    asks,
+    question_of,
+    with_last_question,
 )
+from langchain_tokenopt.compress.segments import Segment, label_asks, segments_of
+from langchain_tokenopt.compress.units import Unit, units_of, without_head
 
-__all__ = ["Reading", "read_material", "read_message", "read_passage"]
+__all__ = ["PromptParts", "read_material", "read_message", "read_passage"]
 
 SHORT_MESSAGE = 400
 """Characters. A message without announced passages is kept whole up to this length."""
-_SHORT_PARAGRAPH = 700
 _SHORT_OUTSIDE = 2_000
 """Characters outside of passages that are kept whole; of more, only what is obligatory."""
 
@@ -71,32 +70,31 @@ _COMMAND = re.compile(
 
 
 @dataclass(slots=True)
-class Reading:
-    """A text cut into units, with what is required, and what is asked."""
+class PromptParts:
+    """A text cut into units, with what is required and what is asked."""
 
     units: list[Unit]
     question: str | None = None
-    has_passages: bool = True
 
 
-def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading:
+def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
     """Read a text that is nothing but a passage: only the caller's *patterns* are required."""
     segments = segments_of(text)
     units = units_of(text, segments)
     if len(segments) > 1:
         _attach_headings(units)
     _require_matches(text, units, patterns)
-    return Reading(units)
+    return PromptParts(units)
 
 
-def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Reading:
+def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
     """Read a text about which something is asked elsewhere: being short does not save it."""
     return read_message(text, patterns, keep_short=False)
 
 
 def read_message(
     text: str, patterns: Sequence[re.Pattern[str]] = (), *, keep_short: bool = True
-) -> Reading:
+) -> PromptParts:
     r"""Read a message that may instruct, ask and quote.
 
     Example:
@@ -120,12 +118,12 @@ def read_message(
         ):
             for unit in units:
                 unit.required = True
-            return Reading(units, text.strip() or None, has_passages=False)
+            return PromptParts(units, text.strip() or None)
         outside = _by_paragraphs(text, units)
-    question = _question(text, units, outside)
+    question = question_of(text, units, outside)
     _require_outside(text, units, outside, patterns, announced=announced)
     _require_matches(text, units, patterns)
-    return Reading(units, question)
+    return PromptParts(units, question)
 
 
 def _outside_code(examples: list[Example], segments: list[Segment]) -> list[Example]:
@@ -154,7 +152,7 @@ def _around_examples(text: str, examples: Sequence[Example]) -> list[Segment]:
 def _require_matches(text: str, units: list[Unit], patterns: Sequence[re.Pattern[str]]) -> None:
     if patterns:
         for unit in units:
-            if matches_any(text[unit.start : unit.end], patterns):
+            if matches_any(unit.within(text), patterns):
                 unit.required = True
 
 
@@ -175,7 +173,7 @@ def _announced(text: str, units: list[Unit]) -> list[int]:
     passage, head, inside = 0, -1, False
     open_tags: list[tuple[str, int, bool]] = []
     for at, unit in enumerate(units):
-        piece = text[unit.start : unit.end]
+        piece = unit.within(text)
         if unit.kind == "tag":
             inside, head, passage = _read_tag(piece, at, units, open_tags, inside, passage)
             if inside or unit.bound >= 0:
@@ -202,9 +200,9 @@ def _announced(text: str, units: list[Unit]) -> list[int]:
         if inside:
             unit.passage = passage
         else:
-            unit.head = -1 if unit.kind != "table" else unit.head
+            without_head(units, at)
             outside.append(at)
-    return _with_last_question(text, units, outside)
+    return with_last_question(text, units, outside)
 
 
 def _read_tag(
@@ -237,41 +235,11 @@ def _read_tag(
     return quotes, at if quotes else -1, passage + 1
 
 
-def _with_last_question(text: str, units: list[Unit], outside: list[int]) -> list[int]:
-    """Behind the last passage a question may follow without any label."""
-    last = len(units) - 1
-    if len(outside) == len(units) or last in outside:
-        return outside
-    first = _last_paragraph(text, units)
-    paragraph = text[units[first].start : units[last].end]
-    if (
-        first > 0
-        and len(paragraph) <= _SHORT_PARAGRAPH
-        and paragraph.rstrip().endswith(("?", "？"))
-    ):
-        for at in range(first, last + 1):
-            if units[at].kind == "heading":
-                return outside
-        for at in range(first, last + 1):
-            units[at].head = -1
-        return [*outside, *range(first, last + 1)]
-    return outside
-
-
-def _last_paragraph(text: str, units: list[Unit]) -> int:
-    """Return the index of the unit that begins the last paragraph."""
-    for at in range(len(units) - 1, 0, -1):
-        gap = text[units[at - 1].start : units[at - 1].end]
-        if len(gap) - len(gap.rstrip()) and gap[len(gap.rstrip()) :].count("\n") > 1:
-            return at
-    return 0
-
-
 def _paragraphs(text: str, units: list[Unit]) -> list[tuple[int, int]]:
     """Return ranges of units between blank lines."""
     ranges, first = [], 0
     for at, unit in enumerate(units):
-        tail = text[unit.start : unit.end]
+        tail = unit.within(text)
         if at + 1 == len(units) or tail[len(tail.rstrip()) :].count("\n") > 1 or not tail.strip():
             ranges.append((first, at + 1))
             first = at + 1
@@ -290,11 +258,11 @@ def _by_paragraphs(text: str, units: list[Unit]) -> list[int]:
     outside: list[int] = []
     first, end = paragraphs[0]
     opening = text[units[first].start : units[end - 1].end].strip()
-    if len(opening) <= _SHORT_PARAGRAPH and (_ASKS.search(opening) or _INSTRUCTS.search(opening)):
+    if len(opening) <= SHORT_PARAGRAPH and (_ASKS.search(opening) or _INSTRUCTS.search(opening)):
         outside += range(first, end)
     first, end = paragraphs[-1]
     closing = text[units[first].start : units[end - 1].end].strip()
-    if len(closing) <= _SHORT_PARAGRAPH and _ASKS.search(closing):
+    if len(closing) <= SHORT_PARAGRAPH and _ASKS.search(closing):
         outside += range(first, end)
     return outside
 
@@ -307,50 +275,13 @@ def _has_own_topic(units: list[Unit], first: int, end: int) -> bool:
 def _sentences_outside(text: str, units: list[Unit]) -> list[int]:
     """One paragraph: its first sentence may instruct, its last one ask."""
     outside = []
-    first = text[units[0].start : units[0].end].strip()
-    last = text[units[-1].start : units[-1].end].strip()
-    if len(units) > 1 and len(first) <= _SHORT_PARAGRAPH and _INSTRUCTS.search(first):
+    first = units[0].within(text).strip()
+    last = units[-1].within(text).strip()
+    if len(units) > 1 and len(first) <= SHORT_PARAGRAPH and _INSTRUCTS.search(first):
         outside.append(0)
-    if last.endswith(("?", "？")) and len(last) <= _SHORT_PARAGRAPH:
+    if asks(last) and len(last) <= SHORT_PARAGRAPH:
         outside.append(len(units) - 1)
     return outside
-
-
-def _question(text: str, units: list[Unit], outside: list[int]) -> str | None:
-    """What is asked: behind the last label that asks, else the last question, else all outside."""
-    asked: list[str] = []
-    for at in outside:
-        if units[at].kind == "label" and label_asks(text, units[at].start):
-            label = text[units[at].start : units[at].end].strip().rstrip(":： ").lower()
-            behind = _behind(text, units, outside, at)
-            if behind and label in _QUESTION_LABELS:
-                return behind
-            if behind:
-                asked.append(behind)
-    questions = [
-        piece
-        for at in outside
-        if (piece := text[units[at].start : units[at].end].strip()).endswith(("?", "？"))
-    ]
-    if questions:
-        return questions[-1]
-    if asked:
-        return asked[-1]
-    everything = " ".join(text[units[at].start : units[at].end].strip() for at in outside)
-    return everything[-_SHORT_OUTSIDE:] or None
-
-
-_QUESTION_LABELS = frozenset(
-    {"question", "user question", "query", "request", "frage", "pregunta", "问题"}
-)
-
-
-def _behind(text: str, units: list[Unit], outside: list[int], label: int) -> str:
-    """Return the text between a label and the next label or the end of what is outside."""
-    end, free = label + 1, set(outside)
-    while end < len(units) and units[end].kind not in ("label", "heading", "tag") and end in free:
-        end += 1
-    return text[units[label].end : units[end - 1].end].strip()
 
 
 def _require_outside(
@@ -365,18 +296,16 @@ def _require_outside(
     size = sum(units[at].end - units[at].start for at in outside)
     quotes = {at for at in outside if units[at].kind in ("code", "json", "table", "log", "diff")}
     for at in outside:
-        piece = text[units[at].start : units[at].end]
+        piece = units[at].within(text)
         if at not in quotes and (
             size <= _SHORT_OUTSIDE
             or is_required(piece, patterns)
-            or piece.rstrip().endswith(("?", "？"))
+            or asks(piece)
             or units[at].kind == "label"
         ):
             units[at].required = True
         units[at].passage = -1
     if not announced:
         for unit in units:
-            if unit.kind in ("prose", "list") and _COMMAND.search(
-                text[unit.start : unit.end].lstrip()
-            ):
+            if unit.kind in ("prose", "list") and _COMMAND.search(unit.within(text).lstrip()):
                 unit.required = True

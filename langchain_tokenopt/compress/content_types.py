@@ -1,0 +1,271 @@
+"""What can be compressed: each type of content knows its units and its exact count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage
+
+from langchain_tokenopt.compress.lossless import lossless, may_shrink
+from langchain_tokenopt.compress.options import Patterns, ToolResults
+from langchain_tokenopt.compress.prompt_parts import read_material, read_message, read_passage
+from langchain_tokenopt.compress.relevance import Prior
+from langchain_tokenopt.compress.rendering import render
+from langchain_tokenopt.compress.text_tokens import Tokenized
+from langchain_tokenopt.compress.units import Unit
+from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter
+
+__all__ = [
+    "ContentType",
+    "DocumentsContent",
+    "Layout",
+    "Reader",
+    "TextContent",
+    "join_documents",
+]
+
+
+@dataclass(slots=True)
+class Layout:
+    """A content as units that are kept or dropped."""
+
+    texts: list[str]
+    units: list[Unit]
+    fixed_tokens: int = 0
+    """Tokens of what is no unit."""
+    question: str | None = None
+    prior: Prior = "none"
+
+
+class ContentType(Protocol):
+    """One content on its way through the steps."""
+
+    content: Any
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the content has."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether the model would count the same."""
+        ...
+
+    def shrink(self, *, prose: bool) -> ContentType | None:
+        """Return the content in fewer tokens without loss; ``None`` when nothing changes.
+
+        Without *prose* its white space is left to :meth:`assemble`, which sees less of it.
+        """
+        ...
+
+    def layout(self) -> Layout:
+        """Cut the content into units with their tokens."""
+        ...
+
+    def assemble(self, layout: Layout, kept: Sequence[bool]) -> Any:
+        """Return the content with only the kept units."""
+        ...
+
+    def measure(self, content: Any) -> int:
+        """Count a content of this type."""
+        ...
+
+    def text(self, content: Any) -> str:
+        """Return all text of a content, for the loss report."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How contents are read and counted."""
+
+    model: str
+    counter: TokenCounter
+    tokenize: Callable[[str], Tokenized]
+    patterns: Patterns
+    """Units in which one of them matches are kept."""
+    tool_results: ToolResults = "lossless"
+    asked: bool = False
+    """Whether the query came from elsewhere than the content."""
+
+    def count(self, text: str) -> int:
+        """Count a text."""
+        return self.counter.count(text).tokens
+
+    def count_messages(self, messages: Sequence[BaseMessage]) -> TokenCount:
+        """Count messages and the frame around them."""
+        return count_messages(list(messages), model=self.model, counter=self.counter)
+
+    def shorter(self, text: str, *, prose: bool) -> str | None:
+        """Return a text in fewer tokens without loss, or ``None``."""
+        if not may_shrink(text, prose=prose):
+            return None
+        made = lossless(text, self.count, prose=prose)
+        return made if made != text and self.count(made) < self.count(text) else None
+
+
+def set_tokens(units: Sequence[Unit], tokens: Sequence[int]) -> None:
+    """Give each unit its tokens."""
+    for unit, count in zip(units, tokens, strict=True):
+        unit.tokens = count
+
+
+# --- a string ------------------------------------------------------------------------------------
+
+
+class TextContent:
+    """A string: a prompt with instructions, passages and a question, or just a page."""
+
+    def __init__(self, content: str, reader: Reader) -> None:
+        self.content = content
+        self._reader = reader
+        self._tokenized = reader.tokenize(content)
+        self.tokens: int = self._tokenized.tokens
+        self.exact: bool = self._tokenized.exact
+
+    def shrink(self, *, prose: bool) -> TextContent | None:
+        """Write it in fewer tokens without loss."""
+        made = self._reader.shorter(self.content, prose=prose)
+        return None if made is None else TextContent(made, self._reader)
+
+    def layout(self) -> Layout:
+        """Cut it into units."""
+        read = read_material if self._reader.asked else read_message
+        parts = read(self.content, self._reader.patterns)
+        set_tokens(parts.units, self._tokenized.between([u.end for u in parts.units]))
+        return Layout([self.content], parts.units, 0, parts.question, _prior_of(parts.units))
+
+    def assemble(self, layout: Layout, kept: Sequence[bool]) -> str:
+        """Put the kept units together."""
+        return render(self.content, layout.units, kept)
+
+    def measure(self, content: str) -> int:
+        """Count it as it will be sent."""
+        return self._reader.count(content)
+
+    def text(self, content: str) -> str:
+        """Return all of its text."""
+        return content
+
+
+def _prior_of(units: Sequence[Unit]) -> Prior:
+    """A single page leads with what matters; passages and conversations do not."""
+    if any(unit.kind in ("heading", "turn", "tag") for unit in units):
+        return "none"
+    return "lead"
+
+
+# --- documents -----------------------------------------------------------------------------------
+
+GLUE = "\n\n"
+"""What stands between documents."""
+
+
+def title_of(document: Document) -> str:
+    """Return the line above a document's text: its title, if its metadata has one."""
+    title = document.metadata.get("title")
+    return f"{' '.join(title.split())}\n" if isinstance(title, str) and title.strip() else ""
+
+
+def join_documents(documents: Sequence[Document]) -> str:
+    r"""Join documents as they are counted: title and text of each, a blank line between.
+
+    Example:
+        >>> join_documents([Document("Hot.", metadata={"title": "Tea"}), Document("Cold.")])
+        'Tea\nHot.\n\nCold.'
+    """
+    return GLUE.join(title_of(d) + d.page_content for d in documents)
+
+
+class DocumentsContent:
+    """Retrieved documents, ranked by title and sentence; none of it is an instruction."""
+
+    def __init__(self, content: Sequence[Document], reader: Reader) -> None:
+        self.content = content
+        self._reader = reader
+        self._titles = [title_of(document) for document in content]
+        self._joined = GLUE.join(
+            title + document.page_content
+            for title, document in zip(self._titles, content, strict=True)
+        )
+        self._tokenized = reader.tokenize(self._joined)
+        self.tokens: int = self._tokenized.tokens
+        self.exact: bool = self._tokenized.exact
+
+    def shrink(self, *, prose: bool) -> DocumentsContent | None:
+        """Write it in fewer tokens without loss."""
+        if not may_shrink(self._joined, prose=prose):
+            return None
+        made = [self._reader.shorter(d.page_content, prose=prose) for d in self.content]
+        if not any(text is not None for text in made):
+            return None
+        return DocumentsContent(
+            [
+                document if text is None else document.model_copy(update={"page_content": text})
+                for document, text in zip(self.content, made, strict=True)
+            ],
+            self._reader,
+        )
+
+    def layout(self) -> Layout:
+        """Cut it into units."""
+        texts: list[str] = []
+        units: list[Unit] = []
+        ends: list[int] = []
+        base = 0
+        for source, (title, document) in enumerate(zip(self._titles, self.content, strict=True)):
+            body = document.page_content
+            texts.append(title + body)
+            read = read_passage(body, self._reader.patterns).units
+            first, shift = len(units), len(title)
+            if title:
+                units.append(Unit(0, shift, "heading", source))
+                ends.append(base + shift)
+            for unit in read:
+                unit.source = source
+                unit.start += shift
+                unit.end += shift
+                unit.bound = unit.bound + len(units) if unit.bound >= 0 else -1
+                unit.head = (
+                    unit.head + first + bool(title) if unit.head >= 0 else first if title else -1
+                )
+                ends.append(base + unit.end)
+            units += read
+            base += len(texts[-1]) + len(GLUE)
+        if ends:
+            ends[-1] = len(self._joined)
+        set_tokens(units, self._tokenized.between(ends))
+        prior: Prior = "lead" if len(self.content) == 1 else "none"
+        return Layout(texts, units, 0, None, prior)
+
+    def assemble(self, layout: Layout, kept: Sequence[bool]) -> list[Document]:
+        """Put the kept units together."""
+        made = []
+        at = 0
+        for source, document in enumerate(self.content):
+            first = at
+            while at < len(layout.units) and layout.units[at].source == source:
+                at += 1
+            chosen = kept[first:at]
+            if all(chosen):
+                made.append(document)
+                continue
+            units = layout.units[first:at]
+            shift = len(self._titles[source])
+            if any(chosen[1:] if shift else chosen):
+                text = render(layout.texts[source], units, chosen)
+                made.append(document.model_copy(update={"page_content": text[shift:]}))
+        return made
+
+    def measure(self, content: Sequence[Document]) -> int:
+        """Count it as it will be sent."""
+        return self._reader.count(join_documents(content))
+
+    def text(self, content: Sequence[Document]) -> str:
+        """Return all of its text."""
+        return join_documents(content)

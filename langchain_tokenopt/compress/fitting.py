@@ -1,0 +1,293 @@
+"""Fit one content into a number of tokens: shrink it, cut it into units, choose, count again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Final
+
+from langchain_tokenopt.compress.content_types import ContentType, Layout
+from langchain_tokenopt.compress.examples import cover_labels, find_examples
+from langchain_tokenopt.compress.lossless import duplicate_units
+from langchain_tokenopt.compress.options import OnInfeasible
+from langchain_tokenopt.compress.plan_cache import KeptUnits, PlanCache
+from langchain_tokenopt.compress.query_terms import Rarity, rarity_by_length, rarity_by_rank
+from langchain_tokenopt.compress.relevance import relevance
+from langchain_tokenopt.compress.rerank import Reranker
+from langchain_tokenopt.compress.result import (
+    FITS,
+    NOTHING_TO_DROP,
+    CompressionResult,
+    DroppedSpan,
+    dropped_spans,
+)
+from langchain_tokenopt.compress.text_tokens import vocabulary_of
+from langchain_tokenopt.compress.unit_selection import cut_best, fill, required_only
+from langchain_tokenopt.compress.units import Unit
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.counting.tokens import steady_counter_of_name
+
+__all__ = ["Target", "fitted", "rarity_for", "shortened", "unchanged"]
+
+_NEARLY: Final = 0.9
+"""From this share of the tokens on, white space alone may do."""
+_WHOLE_KINDS: Final = ("code", "json", "diff")
+"""Kept whole when a share is asked for rather than a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked for: a limit in tokens, or a share of what can be dropped."""
+
+    limit: int | None
+    keep: float | None
+    query: str | None
+    model: str
+    """The name of the model whose vocabulary says how rare a word is."""
+    fingerprint: str
+    """Names all other settings, for the plan cache."""
+    on_infeasible: OnInfeasible
+    reranker: Reranker | None
+
+
+def fitted(content: ContentType, target: Target, plans: PlanCache) -> CompressionResult[Any]:
+    """Return *content* in what *target* asks for.
+
+    Raises:
+        BudgetInfeasibleError: If what must be kept does not fit and *target* says so.
+    """
+    original, limit = content, target.limit
+    if (limit is not None and content.tokens <= limit) or target.keep == 1.0:
+        return unchanged(content, FITS)
+    steps: dict[str, int] = {}
+    goal = limit if limit is not None else math.ceil(content.tokens * (target.keep or 1))
+    shorter = content.shrink(prose=goal >= _NEARLY * content.tokens)
+    if shorter is not None and shorter.tokens < content.tokens:
+        steps["lossless"] = content.tokens - shorter.tokens
+        content = shorter
+        if limit is not None and content.tokens <= limit:
+            return _result(original, content.content, content.tokens, steps)
+    fit = _Fit(content, target)
+    if fit.limit >= content.tokens:
+        if content is original:
+            return unchanged(original, NOTHING_TO_DROP)
+        return _result(original, content.content, content.tokens, steps)
+    key = _plan_key(content, fit.layout, target) if plans.remembers else ""
+    plan = plans.plan(key) if key else None
+    if plan is None or len(plan.kept) != len(fit.layout.units):
+        plan = fit.plan()
+        plans.keep(key, plan)
+    if all(plan.kept) and content is original:
+        return unchanged(original, NOTHING_TO_DROP)
+    steps["select"] = content.tokens - plan.tokens
+    details = _Details(original, fit.assembled(plan.kept), fit.layout.units, plan.kept)
+    return _result(original, details.content, plan.tokens, steps, plan.note, details)
+
+
+class _Fit:
+    """One content on its way to being chosen from."""
+
+    def __init__(self, content: ContentType, target: Target) -> None:
+        self._content = content
+        self._target = target
+        self.layout = content.layout()
+        self.limit = target.limit if target.limit is not None else self._share()
+        self._last: tuple[list[bool], Any] | None = None
+
+    def _share(self) -> int:
+        """Return the tokens that a share of what can be dropped comes to."""
+        units, tokens = self.layout.units, self._content.tokens
+        fixed = tokens - sum(u.tokens + u.overhead for u in units)
+        fixed += required_only(units).tokens
+        fixed += sum(u.tokens for u in units if not u.required and u.kind in _WHOLE_KINDS)
+        droppable = max(0, tokens - fixed)
+        if droppable == 0:
+            return tokens
+        for unit in units:
+            unit.required = unit.required or unit.kind in _WHOLE_KINDS
+        return fixed + math.ceil((self._target.keep or 1) * droppable)
+
+    def plan(self) -> KeptUnits:
+        """Choose the units to keep.
+
+        Raises:
+            BudgetInfeasibleError: If what must be kept does not fit and the target says so.
+        """
+        likely = self._likely()
+        plan = self._filled(likely)
+        if plan is not None:
+            return plan if any(plan.kept) else self._cut(likely)
+        if self._target.limit is None:  # a share was asked for, not a limit: nothing is dropped
+            return KeptUnits([True] * len(self.layout.units), self._content.tokens)
+        return self._without_some_required(likely)
+
+    def assembled(self, kept: list[bool]) -> Any:
+        """Assemble a choice, or return what was just assembled of it."""
+        if self._last is None or self._last[0] is not kept:
+            self._last = kept, self._content.assemble(self.layout, kept)
+        return self._last[1]
+
+    def _measure(self, kept: list[bool]) -> int:
+        return self._content.measure(self.assembled(kept))
+
+    def _filled(self, likely: list[float], note: str | None = None) -> KeptUnits | None:
+        layout = self.layout
+        found = fill(layout.units, likely, self.limit, layout.fixed_tokens, self._measure)
+        return None if found is None else KeptUnits(found.kept, found.tokens, note)
+
+    def _cut(self, likely: list[float]) -> KeptUnits:
+        """Nothing fits whole: keep the beginning of the best unit."""
+
+        def measure(units: Sequence[Unit], kept: list[bool]) -> int:
+            layout = replace(self.layout, units=list(units))
+            return self._content.measure(self._content.assemble(layout, kept))
+
+        layout = self.layout
+        found = cut_best(layout.texts, layout.units, likely, self.limit, measure)
+        if found is None:
+            kept = [False] * len(layout.units)
+            return KeptUnits(kept, self._measure(kept), _NOTHING_FITS)
+        layout.units, filled = found
+        return KeptUnits(filled.kept, filled.tokens, _CUT)
+
+    def _likely(self) -> list[float]:
+        layout, target = self.layout, self._target
+        likely = relevance(
+            layout.texts,
+            layout.units,
+            target.query or layout.question,
+            prior=layout.prior,
+            rarity=rarity_for(target.model),
+            rerank=target.reranker,
+        ).units
+        for at in duplicate_units(layout.texts, layout.units):
+            likely[at] = 0.0
+        _lift_labels(layout, likely)
+        return likely
+
+    def _without_some_required(self, likely: list[float]) -> KeptUnits:
+        """What must be kept does not fit: refuse, or give up what matters least."""
+        units, how = self.layout.units, self._target.on_infeasible
+        if how == "raise":
+            raise BudgetInfeasibleError(
+                required_tokens=self._measure(required_only(units).kept),
+                max_tokens=self.limit,
+                remedy="Raise max_tokens, protect less, or give on_infeasible='drop_lowest'.",
+            )
+        order = sorted(
+            (at for at, unit in enumerate(units) if unit.required),
+            key=lambda at: (_importance(self.layout, at), likely[at]),
+        )
+        for count, at in enumerate(order, 1):
+            units[at].required = False
+            likely[at] = max(likely[at], 1e-9)
+            if count == len(order) or count & (count - 1) == 0:
+                plan = self._filled(likely, _GIVEN_UP)
+                if plan is not None:
+                    may_cut = how == "truncate" and not any(plan.kept)
+                    return self._cut(likely) if may_cut else plan
+        raise BudgetInfeasibleError(
+            required_tokens=self._measure([False] * len(units)),
+            max_tokens=self.limit,
+            remedy="Not even the frame of the messages fits. Raise max_tokens.",
+        )
+
+
+_NOTHING_FITS: Final = "no unit fits, nor any word of the best one"
+_CUT: Final = "no unit fits whole: the best one was cut between words"
+_GIVEN_UP: Final = "part of what must be kept was given up"
+
+
+@lru_cache(maxsize=16)
+def rarity_for(model: str) -> Rarity:
+    """Return how telling words are, by the vocabulary of *model* where there is one."""
+    vocabulary = vocabulary_of(steady_counter_of_name(model))
+    return rarity_by_length if vocabulary is None else rarity_by_rank(vocabulary.encode_ordinary)
+
+
+def _lift_labels(layout: Layout, likely: list[float]) -> None:
+    """Where few-shot examples stand for classes, let each class keep one."""
+    ats = [at for at, unit in enumerate(layout.units) if unit.kind == "example"]
+    for source in {layout.units[at].source for at in ats}:
+        examples = find_examples(layout.texts[source])
+        mine = [at for at in ats if layout.units[at].source == source]
+        if len(examples) == len(mine):
+            chances = [likely[at] for at in mine]
+            cover_labels(examples, chances)
+            for at, chance in zip(mine, chances, strict=True):
+                likely[at] = chance
+
+
+def _importance(layout: Layout, at: int) -> int:
+    """Rank what is required: the question last to go, before it the patterns and obligations."""
+    unit = layout.units[at]
+    text = unit.within(layout.texts[unit.source])
+    if layout.question and (text.strip() in layout.question or layout.question in text):
+        return 2
+    return int(unit.kind in ("prose", "list", "label"))
+
+
+def _plan_key(content: ContentType, layout: Layout, target: Target) -> str:
+    """Name everything that the choice follows from."""
+    units = [(u.source, u.start, u.end, u.required, u.tokens, u.overhead) for u in layout.units]
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (
+        target.fingerprint, target.model, str(target.limit), str(target.keep), target.query or "",
+        content.text(content.content), str(layout.fixed_tokens), repr(units),
+    ):  # fmt: skip
+        digest.update(part.encode("utf-8", "surrogatepass"))
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """Holds on to a finished job for those who want to know more."""
+
+    original: ContentType
+    content: Any
+    units: Sequence[Unit] = ()
+    kept: Sequence[bool] = ()
+
+    def dropped(self) -> tuple[DroppedSpan, ...]:
+        return dropped_spans(self.units, self.kept)
+
+    def texts(self) -> tuple[str, str]:
+        return self.original.text(self.original.content), self.original.text(self.content)
+
+
+def unchanged(content: ContentType, reason: str) -> CompressionResult[Any]:
+    """Return *content* as it is, and why."""
+    return CompressionResult(
+        content.content,
+        content.tokens,
+        content.tokens,
+        content.exact,
+        reason=reason,
+        details=_Details(content, content.content),
+    )
+
+
+def shortened(
+    original: ContentType, content: Any, tokens: int, step: str
+) -> CompressionResult[Any]:
+    """Return what one *step* made of *original*: *content*, of *tokens*."""
+    return _result(original, content, tokens, {step: original.tokens - tokens})
+
+
+def _result(
+    original: ContentType,
+    content: Any,
+    tokens: int,
+    steps: dict[str, int],
+    note: str | None = None,
+    details: _Details | None = None,
+) -> CompressionResult[Any]:
+    details = details or _Details(original, content)
+    return CompressionResult(content, original.tokens, tokens, original.exact, steps, note, details)

@@ -1,0 +1,79 @@
+"""What is ranked as a whole: passages, and windows of long ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from langchain_tokenopt.compress.query_terms import lowered
+from langchain_tokenopt.compress.units import Unit, json_frames
+
+__all__ = ["Block", "RankedText", "blocks_of"]
+
+LONGEST_WINDOW = 700
+"""Characters; passages longer than two windows are ranked window by window. About the 128 tokens
+that Jha et al. 2024 (arXiv 2407.08892) found best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A passage, or a window of a long one."""
+
+    first: int
+    end: int
+    """Units ``first`` to ``end``, the title's among them."""
+    title: int | None
+    chars: int
+
+
+class RankedText:
+    """All sources as one lower-cased text, and the way from a position to its unit."""
+
+    def __init__(self, texts: Sequence[str], units: Sequence[Unit]) -> None:
+        self.texts = texts
+        self.units = units
+        bases, position = [], 0
+        for text in texts:
+            bases.append(position)
+            position += len(text) + 1
+        self.lowered = lowered("\n".join(texts))
+        self.starts = [bases[unit.source] + unit.start for unit in units]
+        self._frames = json_frames(units)
+        self.average_chars = sum(u.end - u.start for u in units) / len(units) + 1
+
+    def inside(self, block: Block) -> list[int]:
+        """Return the units of a block that can hold an answer: not its title."""
+        ats = range(block.first, block.end)
+        return [at for at in ats if at != block.title and at not in self._frames]
+
+    def of_block(self, block: Block) -> str:
+        """Return the text of a block as it was written."""
+        first, last = self.units[block.first], self.units[block.end - 1]
+        return self.texts[first.source][first.start : last.end]
+
+
+def blocks_of(units: Sequence[Unit]) -> list[Block]:
+    """Return the blocks that *units* form, in order."""
+    blocks: list[Block] = []
+    first = 0
+    while first < len(units):
+        end, chars, key = first, 0, (units[first].source, units[first].passage)
+        while end < len(units) and (units[end].source, units[end].passage) == key:
+            chars += units[end].end - units[end].start
+            end += 1
+        title = first if units[first].kind == "heading" else None
+        if chars <= 2 * LONGEST_WINDOW:
+            blocks.append(Block(first, end, title, chars))
+        else:
+            blocks += _windows(units, first, end, title)
+        first = end
+    return blocks
+
+
+def _windows(units: Sequence[Unit], first: int, end: int, title: int | None) -> Iterator[Block]:
+    chars = 0
+    for at in range(first, end):
+        chars += units[at].end - units[at].start
+        if chars >= LONGEST_WINDOW or at == end - 1:
+            yield Block(first, at + 1, title, chars)
+            first, chars = at + 1, 0

@@ -1,0 +1,57 @@
+"""What in a message instructs, asks and quotes."""
+
+from __future__ import annotations
+
+import pytest
+
+from langchain_tokenopt.compress import PromptCompressor
+from langchain_tokenopt.compress.prompt_parts import read_message
+
+PASSAGES = "Context: Tea is hot. Ice is cold. Birds sing.\nSnow is white.\n\n"
+QUESTION = "What is cold?"
+
+
+def outside(text: str) -> str:
+    """Return what has to stay of *text*."""
+    return "".join(u.within(text) for u in read_message(text).units if u.required)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [QUESTION, f"{QUESTION}\n", "茶热吗？", "I wonder. What is cold?", f"{'x' * 699}?"],
+    ids=["question", "line end", "Chinese", "two sentences", "long"],
+)
+def test_a_question_behind_the_last_passage_needs_no_label(question):
+    """It is the question, it stays, and it brings no label of the passages with it."""
+    text = PASSAGES + question
+    parts = read_message(text)
+
+    assert question.strip().endswith(parts.question)
+    assert question == outside(text)
+    assert all(unit.head < 0 for unit in parts.units if unit.required)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["Rain is wet.", f"{'x' * 700}?", "## Is it cold?\nIce is."],
+    ids=["no question", "too long", "a heading"],
+)
+def test_other_last_paragraphs_are_passages(ending):
+    """A statement, a long text and a section of its own are quoted."""
+    assert "" == outside(PASSAGES + ending)
+
+
+def test_passages_alone_ask_nothing():
+    """One paragraph that is announced is all passage, also when it ends in a question."""
+    assert "" == outside("Context: Tea is hot.\nIs ice cold?")
+
+
+def test_an_unlabelled_question_decides_what_is_kept():
+    """At the compressor: the question stays and its sentence with it."""
+    filler = "".join(f"Fact {n} is that birds of kind {n} sing. " for n in range(40))
+    text = f"Context: {filler}The ice of the lake is cold. {filler}\n\n{QUESTION}"
+
+    made = PromptCompressor(45, model="cl100k_base").invoke(text)
+
+    assert "The ice of the lake is cold." in made
+    assert made.endswith(QUESTION)
