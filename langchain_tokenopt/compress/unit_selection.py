@@ -68,10 +68,9 @@ class Choice:
             self.tokens += self.own[i]
 
     def can_leave(self, at: int) -> bool:
-        """Say whether *at* can be dropped alone."""
+        """Say whether *at*, which is not required, can be dropped alone."""
         return (
             self.kept[at]
-            and not self.units[at].required
             and at not in self._heads
             and at not in self._bound
             and self.units[at].bound < 0
@@ -126,7 +125,6 @@ def _exchange(
     choice: Choice, likely: Sequence[float], order: list[int], skipped: list[int], left: int
 ) -> None:
     """Use up what is left by trading the least likely units for likelier or longer ones."""
-    units = choice.units
     worst = [at for at in reversed(order) if choice.can_leave(at)][:6]
     for old in worst:
         size = choice.own[old]
@@ -134,11 +132,7 @@ def _exchange(
             if choice.kept[new]:
                 continue
             price = choice.price(new)
-            if (
-                size < price <= size + left
-                and likely[new] >= 0.7 * likely[old]
-                and units[new].head != old
-            ):
+            if size < price <= size + left and likely[new] >= 0.7 * likely[old]:
                 choice.drop(old)
                 choice.keep(new)
                 left -= price - size

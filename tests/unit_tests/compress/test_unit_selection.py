@@ -28,6 +28,7 @@ def kept(choice) -> list[int]:
         pytest.param((3, 10), (0.5, 0.35), 10, [1], id="seven tenths as likely is enough"),
         pytest.param((3, 10), (0.5, 0.34), 10, [0], id="a less likely one stays out"),
         pytest.param((3, 11), (0.5, 0.50), 10, [0], id="so does one that does not fit"),
+        pytest.param((10, 9), (0.5, 0.47), 15, [0], id="and a shorter one"),
         pytest.param((3, 3, 4), (0.5, 0.4, 0.4), 7, [0, 2], id="the least likely one goes"),
         pytest.param((97, 98), (0.9, 0.8), 99, [0], id="a room of three in a hundred is left"),
     ],
