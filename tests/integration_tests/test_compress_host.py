@@ -15,7 +15,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from typer.testing import CliRunner
 
 from langchain_tokenopt.chat_model.optimize import optimize
-from langchain_tokenopt.cli.text import COMMANDS
+from langchain_tokenopt.cli.app import app
 from langchain_tokenopt.compress import PromptCompressor
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
 from langchain_tokenopt.core.runs import StagedRun
@@ -165,21 +165,12 @@ def test_documents_between_retriever_and_prompt():
     assert NEEDLE == chain.invoke(retrieved)
 
 
-def _app():
-    import typer
-
-    app = typer.Typer()
-    for command in COMMANDS:
-        app.command()(command)
-    return app
-
-
 def test_the_compress_command(tmp_path):
     """Text on stdout, words on stderr."""
     path = tmp_path / "prompt.txt"
     path.write_text(PROMPT, encoding="utf-8")
 
-    done = CliRunner().invoke(_app(), ["compress", str(path), "--max-tokens", "60"])
+    done = CliRunner().invoke(app, ["compress", str(path), "--max-tokens", "60"])
 
     assert 0 == done.exit_code
     assert NEEDLE in done.stdout
@@ -190,7 +181,7 @@ def test_the_compress_command(tmp_path):
 def test_the_compress_command_as_json():
     """The report is machine-readable."""
     done = CliRunner().invoke(
-        _app(), ["compress", "-", "--max-tokens", "60", "--query", QUESTION, "--json"], input=PROMPT
+        app, ["compress", "-", "--max-tokens", "60", "--query", QUESTION, "--json"], input=PROMPT
     )
 
     report = json.loads(done.stdout)
@@ -204,8 +195,8 @@ def test_the_count_command(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("Hello, world!", encoding="utf-8")
 
-    assert "4\n" == CliRunner().invoke(_app(), ["count", str(path), "--model", "gpt-4o"]).stdout
-    estimate = CliRunner().invoke(_app(), ["count", str(path), "--model", "claude-sonnet-4-5"])
+    assert "4\n" == CliRunner().invoke(app, ["count", str(path), "--model", "gpt-4o"]).stdout
+    estimate = CliRunner().invoke(app, ["count", str(path), "--model", "claude-sonnet-4-5"])
     assert estimate.stdout.startswith("about ")
 
 
@@ -214,6 +205,6 @@ def test_commands_say_what_is_wrong_with_a_file(tmp_path):
     path = tmp_path / "image.bin"
     path.write_bytes(b"\xff\xfe\x00\x80")
 
-    assert 2 == CliRunner().invoke(_app(), ["compress", str(path), "--max-tokens", "0"]).exit_code
-    done = CliRunner().invoke(_app(), ["count", str(path)])
-    assert "no UTF-8 text" in str(done.exception)
+    assert 2 == CliRunner().invoke(app, ["compress", str(path), "--max-tokens", "0"]).exit_code
+    done = CliRunner().invoke(app, ["count", str(path)])
+    assert "no UTF-8 text" in done.stderr

@@ -697,3 +697,16 @@ def test_counting_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         count_messages(COOKBOOK_MESSAGES, [WEATHER_FUNCTION], "gpt-4o")
+
+
+def test_messages_are_counted_by_a_counter_of_your_own():
+    """The texts are; the frame stays the model's."""
+
+    class Characters:
+        def count(self, text):
+            return TokenCount(len(text), exact=True)
+
+    plain = count_messages([("user", "Hello!")], model="gpt-4o")
+    counted = count_messages([("user", "Hello!")], model="gpt-4o", counter=Characters())
+
+    assert counted.tokens == plain.tokens - 2 + len("Hello!")
