@@ -174,7 +174,7 @@ class PromptCompressor(Runnable[Any, Any]):
         return result.content
 
     async def _ashorten(self, content: Any) -> Any:
-        if self.blocking or characters_of(content) > _IN_A_THREAD:
+        if self.blocking or not self._is_ready or characters_of(content) > _IN_A_THREAD:
             return await run_in_executor(None, self._shorten, content)
         return self._shorten(content)
 
@@ -182,8 +182,16 @@ class PromptCompressor(Runnable[Any, Any]):
 
     @property
     def blocking(self) -> bool:
-        """True with a reranker: it takes longer than an event loop should wait."""
-        return self._reranker is not None
+        """True with a reranker, and until the vocabulary of *model* is loaded.
+
+        That takes longer than an event loop should wait; the model's own has been loaded before.
+        """
+        return self._reranker is not None or (self.model is not None and not self._is_ready)
+
+    @property
+    def _is_ready(self) -> bool:
+        name = model_name_of(self.model or DEFAULT_MODEL)
+        return self.counter is not None or steady_counter_of_name(name).is_ready
 
     @cached_property
     def fingerprint(self) -> str:

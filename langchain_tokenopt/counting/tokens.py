@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 from langchain_tokenopt.core.host_compat import on_event_loop
 from langchain_tokenopt.counting.calibration import Calibration, calibration_of, new_calibration
-from langchain_tokenopt.counting.model_names import Tokenizer, model_name_of, tokenizer_of
+from langchain_tokenopt.counting.model_names import model_name_of, tokenizer_of
 
 __all__ = ["TokenCount", "TokenCounter", "counter_for", "counter_of_name", "steady_counter_of_name"]
 
@@ -135,24 +135,24 @@ class _VocabularyCounter:
 class _FamilyCounter:
     """Estimates a tokenizer that is not public: nearest vocabulary times the family's factor."""
 
-    __slots__ = ("_calibration", "_nearest")
+    __slots__ = ("_calibration", "nearest")
 
-    def __init__(self, tokenizer: Tokenizer, calibration: Calibration) -> None:
-        self._nearest = _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
+    def __init__(self, nearest: _VocabularyCounter, calibration: Calibration) -> None:
+        self.nearest = nearest
         self._calibration = calibration
 
     @property
     def is_ready(self) -> bool:
         """Whether the nearest vocabulary is loaded, or known not to be had."""
-        return self._nearest.is_ready
+        return self.nearest.is_ready
 
     @property
     def encode(self) -> Encode:
         """What turns a text into the tokens of the nearest public vocabulary."""
-        return self._nearest.encode
+        return self.nearest.encode
 
     def count(self, text: str) -> TokenCount:
-        tokens = self._nearest.count(text).tokens
+        tokens = self.nearest.count(text).tokens
         return TokenCount(math.ceil(tokens * self._calibration.factor), exact=False)
 
 
@@ -186,13 +186,12 @@ def counter_for(model: ModelLike) -> TokenCounter:
 def counter_of_name(name: str) -> LoadingCounter:
     """Return the counter for the model called *name*."""
     tokenizer = tokenizer_of(name)
-    if tokenizer.exact:
-        return _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
-    return _FamilyCounter(tokenizer, calibration_of(tokenizer.family))
+    nearest = _VocabularyCounter(tokenizer.vocabulary, download=tokenizer.download)
+    return nearest if tokenizer.exact else _FamilyCounter(nearest, calibration_of(tokenizer.family))
 
 
 @lru_cache(maxsize=1024)
-def steady_counter_of_name(name: str) -> TokenCounter:
+def steady_counter_of_name(name: str) -> LoadingCounter:
     """Return a counter for the model called *name* that learns nothing from providers.
 
     For what has to come out the same each time, such as where a prompt is cut: providers cache
@@ -206,10 +205,10 @@ def steady_counter_of_name(name: str) -> TokenCounter:
         True
         >>> reset_calibration()
     """
-    tokenizer = tokenizer_of(name)
-    if tokenizer.exact:
-        return counter_of_name(name)
-    return _FamilyCounter(tokenizer, new_calibration(tokenizer.family))
+    counter = counter_of_name(name)
+    if isinstance(counter, _FamilyCounter):
+        return _FamilyCounter(counter.nearest, new_calibration(tokenizer_of(name).family))
+    return counter
 
 
 _PART: Final = 4_000
