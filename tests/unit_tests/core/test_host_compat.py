@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
+from langchain_openai import ChatOpenAI
 from packaging.requirements import Requirement
 from packaging.version import Version
 from pydantic import BaseModel
@@ -65,7 +66,8 @@ def test_the_private_questions_to_a_model_are_answered():
     assert host_compat.would_stream(model, {}, async_api=False) is True
     assert "FakeListChatModel" in host_compat.llm_string_of(model, ["."], {"max_tokens": 5})
     assert "max_tokens" in host_compat.llm_string_of(model, ["."], {"max_tokens": 5})
-    assert isinstance(host_compat.provider_of(model), str)
+    openai = ChatOpenAI(model="gpt-4o", api_key="x")
+    assert host_compat.provider_of(openai) == "openai"
 
 
 def test_core_says_which_answers_come_from_a_cache():
