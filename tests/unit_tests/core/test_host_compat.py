@@ -64,7 +64,7 @@ def test_the_private_questions_to_a_model_are_answered():
     """Each by the function that asks it."""
     model = FakeListChatModel(responses=["yes"])
     assert host_compat.would_stream(model, {}, async_api=False) is True
-    assert "FakeListChatModel" in host_compat.llm_string_of(model, ["."], {"max_tokens": 5})
+    assert "fake-list-chat-model" in host_compat.llm_string_of(model, ["."], {"max_tokens": 5})
     assert "max_tokens" in host_compat.llm_string_of(model, ["."], {"max_tokens": 5})
     openai = ChatOpenAI(model="gpt-4o", api_key="x")
     assert host_compat.provider_of(openai) == "openai"
