@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.ledger.book import Ledger
+from langchain_tokenopt.ledger.database import LedgerError
+from langchain_tokenopt.ledger.ledger import Ledger
 from langchain_tokenopt.ledger.queries import Effect, Recosted, RunTotals
-from langchain_tokenopt.ledger.schema import LedgerError
 
 __all__ = ["Effect", "Ledger", "LedgerError", "Recosted", "RunTotals"]

@@ -11,7 +11,7 @@ import hmac
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -308,65 +308,6 @@ def budget_event(row: RowMapping) -> BudgetEvent:
         at=moment_of(row["at"]),
         id=UUID(bytes=bytes(row["id"])),
     )
-
-
-# Events to lines of text, for when the database cannot be reached
-
-
-def to_line(event: UsageEvent) -> str:
-    """Return *event* as one line of JSON."""
-    fields = asdict(event)
-    return json.dumps({"event": type(event).__name__, **fields}, default=_plain)
-
-
-def from_line(line: str) -> UsageEvent:
-    """Undo :func:`to_line`.
-
-    Raises:
-        ValueError: If the line is not an event.
-    """
-    try:
-        fields = json.loads(line)
-        kind = fields.pop("event")
-        if kind == "CallRecord":
-            return _call_from(fields)
-        if kind == "Saving":
-            return Saving(**_with_times(fields))
-        if kind == "BudgetEvent":
-            return BudgetEvent(**_with_times(fields))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a usage event: {line[:80]!r}") from error
-    raise ValueError(f"not a usage event: {line[:80]!r}")
-
-
-def _call_from(fields: dict[str, Any]) -> CallRecord:
-    fields |= {
-        "usage": Usage(**fields["usage"]),
-        "attribution": Attribution(**fields["attribution"]),
-        "stages": tuple(fields["stages"]),
-        "flaws": tuple(fields["flaws"]),
-        "savings": tuple(Saving(**_with_times(saving)) for saving in fields["savings"]),
-    }
-    return CallRecord(**_with_times(fields))
-
-
-_UUIDS = ("id", "run_id")
-_TIMES = ("at", "started_at")
-
-
-def _with_times(fields: dict[str, Any]) -> dict[str, Any]:
-    """Turn ids and times back into what they were."""
-    for name in _UUIDS:
-        if fields.get(name) is not None:
-            fields[name] = UUID(fields[name])
-    for name in _TIMES:
-        if fields.get(name) is not None:
-            fields[name] = datetime.fromisoformat(fields[name])
-    return fields
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def without_user(event: UsageEvent, secret: bytes) -> UsageEvent:

@@ -1,15 +1,19 @@
 """Events into the database: in batches, from any thread, and never at the model call's expense.
 
 ``put`` appends to a queue. A background thread writes what has come together, one transaction per
-batch, every 50 milliseconds at most. When the queue is full the caller writes a batch itself. While
-the database cannot be written, events wait; beyond the bound they go to a file beside it, which the
-next ledger that is opened there takes in.
+batch, every 50 milliseconds at most. When the queue is full the caller writes a batch itself, or
+waits a bounded time for others who write. While the database cannot be written, events wait; beyond
+the bound they go to files beside it (``unwritten``), which are taken in as soon as it can.
+
+Events are also put by finalizers: Python's garbage collector closes an abandoned stream wherever it
+happens to run, also inside of this module, on the thread that holds its lock. So the queue and the
+wake-up need no lock, and whoever finds that his own thread is writing leaves the rest to it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
-import os
 import sqlite3
 import sys
 import tempfile
@@ -18,30 +22,24 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent
-from langchain_tokenopt.ledger import rollups, rows
-from langchain_tokenopt.ledger.rows import OWN_RUN, Origin
-from langchain_tokenopt.ledger.schema import (
-    LedgerError,
-    Place,
-    budget_events,
-    calls,
-    columns_of,
-    names,
-    origins,
-    savings,
-)
+from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageEvent
+from langchain_tokenopt.ledger import rollups, rows, unwritten
+from langchain_tokenopt.ledger.batch import UNSTORABLE, Batch, KnownIds
+from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.storage import forks
+
+__all__ = ["Writer"]
 
 BATCH_EVENTS = 1_000
 """Events in one transaction. 30,000 rows/s need no more; a larger batch locks others out longer."""
@@ -49,60 +47,71 @@ BATCH_EVENTS = 1_000
 GATHER_SECONDS = 0.05
 """How long the background thread lets events come together before it writes them."""
 
-RETRY_SECONDS = (0.05, 0.2, 1.0, 5.0)
+RETRY_SECONDS = (0.05, 0.2, 1.0)
 """How long it waits after the first, second... failure in a row."""
 
-_KNOWN_NAMES = 50_000
-_CHUNK = 512  # rows in one INSERT; 22 columns * 512 stay below SQLite's 32,766 parameters
-
-_SPILLED_EVENTS = 250
+_EVENTS_PER_FILE = 250
+"""Small files: where one large file has no room, some small ones may have."""
 
 Queued = tuple[UsageEvent, int]
-"""An event, and when it was put, in microseconds since 1970."""
+"""An event, and when it was put, in nanoseconds since 1970."""
 
 
 class Writer:
-    """Write events to one place.
+    """Write events to one database.
 
     Args:
-        place: Where.
-        in_background: False to commit inside :meth:`put`.
+        database: Where.
+        in_background: False to commit inside of :meth:`put`.
         max_pending: How many events may wait.
+        max_wait_seconds: How long anybody waits for a database that others have locked. A thread
+            that runs an event loop does not wait in :meth:`put` at all.
     """
 
-    def __init__(self, place: Place, *, in_background: bool, max_pending: int) -> None:
-        self.place = place
+    def __init__(
+        self, database: Database, *, in_background: bool, max_pending: int, max_wait_seconds: float
+    ) -> None:
+        self.database = database
         self.in_background = in_background
         self.max_pending = max_pending
+        self.max_wait_seconds = max_wait_seconds
         self.refused = 0
         """Events that were no usage records at all and could not be stored."""
         self.trouble: LedgerError | None = None
         """Why the last attempt to write failed; ``None`` when it did not."""
         self.closed = False
         self._retired = False
-        self._pending: deque[Queued] = deque()
-        self.name_ids: dict[str | None, int | None] = dict(_NO_NAMES)
-        """Numbers of names that the database has given, as far as they are remembered."""
-        self.origin_ids: dict[Origin, int] = {}
         self._connection: Connection | None = None
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._known = KnownIds()
         self._warned: set[str] = set()
-        with _fork_lock:  # no fork may look through the set while it changes
-            _writers.add(self)
+        self._begin_anew()
+        _writers.add(self)
+        forks.register(self)
+
+    def _begin_anew(self) -> None:
+        """Set what belongs to one process."""
+        self._pending: deque[Queued] = deque()
+        self._files: deque[Path] = deque()
+        """What this process could not write and has not taken in since."""
+        self.lock = threading.RLock()
+        """Held by whoever writes."""
+        self._writing = False
+        self._wake: SimpleQueue[None] = SimpleQueue()  # may be used by finalizers
+        self._awake = False
+        self._thread: threading.Thread | None = None
+        self._may_start = threading.Lock()
+        """Taken once, by whoever starts the thread; nobody ever waits for it."""
 
     # For callers
 
     def put(self, event: UsageEvent) -> None:
         """Take *event*. Never raises because of the database."""
-        self._pending.append((event, time.time_ns() // 1_000))
-        if self._thread is None and self.in_background and not self.closed:
-            self._start_thread()
-        if not self.in_background or self.closed or len(self._pending) >= self.max_pending:
-            self._try_drain()
-        if not self._wake.is_set():
-            self._wake.set()
+        self._pending.append((event, time.time_ns()))
+        if self.in_background and len(self._pending) < self.max_pending and not self.closed:
+            if not self._awake:
+                self._wake_up()
+        else:
+            self._write_here()
 
     def flush(self) -> None:
         """Return when everything put before has been committed.
@@ -110,30 +119,40 @@ class Writer:
         Raises:
             LedgerError: It could not be; the events are kept and tried again.
         """
-        with self._lock:
-            self._drain()
+        if not self.lock.acquire(timeout=2 * self.max_wait_seconds):
+            raise LedgerError(
+                f"another thread has been writing to {self.database.label} for "
+                f"{2 * self.max_wait_seconds:g} seconds. The events are kept; flush again."
+            )
+        try:
+            if not self._writing:  # else a finalizer asks for it, while this very thread writes
+                self._drain(self.max_wait_seconds)
+        finally:
+            self.lock.release()
 
     def settle(self) -> None:
         """Write what is waiting, if that can be done now: answers should include it."""
-        if self._pending:
-            self._try_drain()
+        if self._pending or self._files:
+            self._try_drain(self._patience())
 
     def close(self) -> None:
-        """Write what is waiting and stop. What cannot be written goes to a file beside the ledger.
+        """Write what is waiting and stop. What cannot be written goes to files beside the ledger.
 
         Raises:
-            LedgerError: Some events went to that file; the message names it.
+            LedgerError: Some events went to such files; the message names them.
         """
-        with self._lock:
-            self.closed = True
+        self.closed = True
+        self._wake.put(None)
+        with self.lock:
+            if self._writing:  # whoever collected the ledger is writing: it disconnects, too
+                return
             try:
-                self._drain()
+                self._drain(self.max_wait_seconds)
             except LedgerError as error:
-                told = self._spill(len(self._pending))
-                raise LedgerError(f"{error} {told}") from error
+                where = self._write_aside(len(self._pending))
+                raise LedgerError(f"{error} {where}".strip()) from error
             finally:
                 self._disconnect()
-                self._wake.set()
 
     def retire(self) -> None:
         """Close soon, without waiting: nobody holds the ledger any more.
@@ -141,79 +160,178 @@ class Writer:
         Called by the garbage collector, which may run while this very thread is writing.
         """
         self._retired = True
-        self._wake.set()
-        if self._thread is None and self._lock.acquire(blocking=False):
-            self._disconnect()
-            self._lock.release()
+        self._wake.put(None)
+        if self._thread is None and self.lock.acquire(blocking=False):
+            if not self._writing:
+                self._disconnect()
+            self.lock.release()
 
-    # The queue
+    # Who writes
 
-    def _start_thread(self) -> None:
-        with self._lock:
-            if self._thread is None and not self.closed:
-                thread = threading.Thread(
-                    target=self._write_in_background, name="tokenopt-ledger", daemon=True
-                )
-                try:
-                    thread.start()
-                except RuntimeError:  # the interpreter is ending: no more threads
-                    self.in_background = False
-                    return
-                self._thread = thread
-                _close_when_worker_process_ends()
+    def _patience(self) -> float:
+        """Return how long the calling thread may wait for the database now."""
+        return 0.0 if self.trouble is not None or _runs_event_loop() else self.max_wait_seconds
+
+    def _write_here(self) -> None:
+        """Write in the caller's thread: nobody else does, or the queue is full."""
+        if self.in_background and not self.closed and _runs_event_loop():
+            self._wake_up()
+        elif not self._try_drain(self._patience()):
+            if self.closed:
+                self._write_aside(len(self._pending))
+            self._make_room()
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        """Let the background thread write what is waiting; start it if need be."""
+        self._awake = True
+        if self._thread is None and not self.closed and self._may_start.acquire(blocking=False):
+            thread = threading.Thread(
+                target=self._write_in_background, name="tokenopt-ledger", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending: no more threads
+                self.in_background = False
+                return
+            self._thread = thread
+            _close_when_worker_process_ends()
+        self._wake.put(None)
 
     def _write_in_background(self) -> None:
         failures = 0
         while not self.closed:
-            self._wake.wait()
+            self._wake.get()
             time.sleep(GATHER_SECONDS)
-            self._wake.clear()
-            if self._try_drain():
+            self._awake = False
+            if self._try_drain(self.max_wait_seconds):
                 failures = 0
                 if self._retired:
                     self.close()
             else:
+                self._make_room()
                 time.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
-                self._wake.set()
+                self._wake_up()
 
-    def _try_drain(self) -> bool:
-        """Write what is waiting; on failure warn once, keep it, and spill what is too much."""
-        with self._lock:
-            try:
-                self._drain()
-                if self.closed:  # a late event: written all the same, and nothing stays open
-                    self._disconnect()
-            except LedgerError as error:
-                if len(self._pending) >= self.max_pending:
-                    self._warn("spilled", f"{error} {self._spill(self.max_pending // 2)}")
-                else:
-                    self._warn("waiting", f"{error} Events wait in memory and are tried again.")
-                return False
-            return True
+    def _try_drain(self, wait_seconds: float) -> bool:
+        """Write what is waiting; on failure warn once and keep it."""
+        if not self.lock.acquire(timeout=wait_seconds):
+            return False
+        try:
+            if self._writing:  # this very thread is: a finalizer has put an event meanwhile
+                self._wake_up()
+                return True
+            self._drain(wait_seconds)
+        except LedgerError as error:
+            self._warn("waiting", f"{error} Events wait in memory and are tried again.")
+            return False
+        finally:
+            if self.closed and not self._writing:  # a late event: nothing stays open for it
+                self._disconnect()
+            self.lock.release()
+        return True
 
-    def _drain(self) -> None:
-        """Write all that waits, batch by batch. Only with the lock held."""
-        while self._pending:
-            batch = [self._pending.popleft() for _ in range(min(BATCH_EVENTS, len(self._pending)))]
-            try:
-                self._store(batch)
-            except (LedgerError, DBAPIError, sqlite3.Error, OSError) as error:
-                self._take_back(batch)
-                known = error if isinstance(error, LedgerError) else self.place.explained(error)
-                self.trouble = known
-                raise known from error
-            except BaseException:
-                self._take_back(batch)
-                raise
-            self.trouble = None
+    # What is written
 
-    def _take_back(self, batch: Sequence[Queued]) -> None:
-        """Undo an attempt: nothing was stored, and numbers given to new names are not true."""
-        self._pending.extendleft(reversed(batch))
-        self._disconnect()
-        self.name_ids = dict(_NO_NAMES)
-        self.origin_ids = {}
+    def _drain(self, wait_seconds: float) -> None:
+        """Write all that is waiting by now, batch by batch. Only with the lock held."""
+        with self._as_writer():
+            left = len(self._pending)
+            while self._pending and (left > 0 or self.closed):
+                batch = self._take(BATCH_EVENTS)
+                left -= len(batch)
+                self._write(batch, wait_seconds)
+            while self._files:  # what could not be written before
+                self._take_in_file(self._files[0], wait_seconds)
+                self._files.popleft()
+
+    @contextmanager
+    def _as_writer(self) -> Iterator[None]:
+        """Let finalizers on this thread see that it is writing. Only with the lock held."""
+        before, self._writing = self._writing, True
+        try:
+            yield
+        finally:
+            self._writing = before
+
+    def _write(self, batch: Sequence[Queued], wait_seconds: float) -> None:
+        try:
+            refused = self._store(batch, wait_seconds)
+        except BaseException:
+            self._pending.extendleft(reversed(batch))
+            raise
+        for event, error in refused:
+            self.refused += 1
+            self._warn(
+                "refused",
+                f"an event was not stored, {type(error).__name__}: {error} ({event!r:.200})",
+            )
+
+    def _take(self, most: int) -> list[Queued]:
+        """Remove the oldest events; others may do the same at the same time."""
+        taken: list[Queued] = []
+        with suppress(IndexError):
+            while len(taken) < most:
+                taken.append(self._pending.popleft())
+        return taken
+
+    def _store(
+        self, batch: Sequence[Queued], wait_seconds: float
+    ) -> list[tuple[UsageEvent, Exception]]:
+        """Insert a batch and add it to the rollups, all or nothing.
+
+        Returns:
+            The events that could not be stored, ever, and why.
+
+        Raises:
+            LedgerError: Nothing was stored.
+        """
+        try:
+            refused = self._insert(batch, wait_seconds)
+        except BaseException as error:
+            # Numbers given to new names are not true, and the connection may not be usable.
+            self._known = KnownIds()
+            self._disconnect()
+            if isinstance(error, LedgerError | DBAPIError | sqlite3.Error | OSError):
+                self.trouble = self.database.explained(error)
+                raise self.trouble from error
+            raise
+        self.trouble = None
+        return refused
+
+    def _insert(
+        self, queued: Sequence[Queued], wait_seconds: float
+    ) -> list[tuple[UsageEvent, Exception]]:
+        connection = self._connected()
+        refused = []
+        with self.database.writing(connection, wait_seconds):
+            heads = connection.exec_driver_sql(_HEADS).one()
+            version, call_seq, saving_seq, last_name, last_origin = (head or 0 for head in heads)
+            self.database.refuse_newer(version)
+            self._known.forget_some()
+            batch = Batch(self._known)
+            for event, at in queued:
+                try:
+                    batch.add(event, at // 1_000)
+                except UNSTORABLE as error:  # made by foreign code
+                    refused.append((event, error))
+            batch.insert(connection, last_name, last_origin)
+            rollups.add_rows_after(connection, call_seq, saving_seq)
+        return refused
+
+    def _connected(self) -> Connection:
+        if self.database.follow_path():
+            self._known = KnownIds()
+            self._disconnect()
+            self._warn(
+                "replaced",
+                f"the ledger {self.database.label} was removed or replaced while it was open. "
+                f"Events go to the one that is there now; what was in the other one is not in it.",
+            )
+        if self._connection is None:
+            self._connection = self.database.connect_to_write()
+        return self._connection
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -221,86 +339,96 @@ class Writer:
             with suppress(DBAPIError, sqlite3.Error):
                 connection.close()
 
-    # One transaction
-
-    def _store(self, batch: Sequence[Queued]) -> None:
-        """Insert a batch and add it to the rollups, all or nothing."""
-        if self._connection is None:
-            self._connection = self.place.connect_to_write()
-        connection = self._connection
-        with self.place.writing(connection):
-            heads = connection.exec_driver_sql(_HEADS).one()
-            version, call_seq, saving_seq, last_name, last_origin = (head or 0 for head in heads)
-            self.place.refuse_newer(version)
-            rows_of = _Rows(self)
-            for queued in batch:
-                rows_of.add(*queued)
-            for table, table_rows in rows_of.numbered(connection, last_name, last_origin).items():
-                _insert(connection, table, table_rows)
-            rollups.add_rows_after(connection, call_seq, saving_seq)
-        for known in (self.name_ids, self.origin_ids):
-            if len(known) > _KNOWN_NAMES:
-                known.clear()
-        self.name_ids |= _NO_NAMES
-
-    def refuse(self, event: object, error: Exception) -> None:
-        """Leave out an event that is no record, and say so."""
-        self.refused += 1
-        self._warn(
-            "refused", f"an event was not stored, {type(error).__name__}: {error} ({event!r:.200})"
-        )
-
     # When the database cannot be written
 
-    def _spill(self, count: int) -> str:
-        """Move the oldest *count* events to files; return a sentence that says where they are."""
-        moved, files = 0, []
-        # Small files: where one large file has no room, some small ones may have.
-        while moved < count and self._pending:
-            size = min(_SPILLED_EVENTS, count - moved, len(self._pending))
-            text = "".join(
-                rows.to_line(_timed(*self._pending[place])) + "\n" for place in range(size)
-            )
-            file = self._write_aside(text)
-            if file is None:
-                break
-            files.append(file)
-            for _ in range(size):
-                self._pending.popleft()
-            moved += size
-        told = []
-        if files:
-            told.append(f"{moved:,} events wait in {_named(files)}; {self._how_taken_in(files[0])}")
-        if self._pending and self.closed:
-            told.append(f"No file could take {len(self._pending):,} events: they are lost.")
-        return " ".join(told)
+    def _make_room(self) -> None:
+        """Move the older half of a full queue to files."""
+        if len(self._pending) >= self.max_pending:
+            where = self._write_aside(len(self._pending) - self.max_pending // 2)
+            reason = self.trouble or f"the ledger {self.database.label} is held by another thread."
+            self._warn("aside", f"{reason} {where}")
 
-    def _write_aside(self, text: str) -> Path | None:
-        """Write *text* to a file of its own, beside the ledger or else among temporary files."""
-        for folder in self._spill_folders():
-            with suppress(OSError):
-                handle, name = tempfile.mkstemp(
-                    prefix=f"{self.place.spill_name}.unwritten-", suffix=".jsonl", dir=folder
-                )
-                try:
-                    with open(handle, "w", encoding="utf-8") as file:
-                        file.write(text)
-                        file.flush()
-                        os.fsync(file.fileno())
-                except OSError:
-                    os.unlink(name)
-                    raise
-                return Path(name)
-        return None
+    def _write_aside(self, count: int) -> str:
+        """Move the oldest *count* events to files; return a sentence that says where they are."""
+        moved, lost = 0, 0
+        while moved < count and (part := self._take(min(_EVENTS_PER_FILE, count - moved))):
+            events = [_timed(*queued) for queued in part]
+            file = unwritten.write(events, self._file_name, self._folders())
+            if file is None:
+                lost = len(part) + len(self._pending)
+                self._pending.extendleft(reversed(part))
+                break
+            self._files.append(file)
+            moved += len(part)
+        sentences = []
+        if files := list(self._files):
+            what = f"{moved:,} events" if moved else "Events"
+            sentences.append(f"{what} wait in {_named(files)}; {self._how_taken_in(files[0])}")
+        if lost and self.closed:
+            sentences.append(f"No file could take {lost:,} events: they are lost.")
+        return " ".join(sentences)
+
+    @property
+    def _file_name(self) -> str:
+        path = self.database.path
+        return "tokenopt" if path is None else path.name
+
+    def _folders(self) -> list[Path]:
+        path = self.database.path
+        beside = [] if path is None else [path.absolute().parent]
+        return [*beside, Path(tempfile.gettempdir())]
 
     def _how_taken_in(self, file: Path) -> str:
-        if self.place.path is not None and file.parent == self.place.path.absolute().parent:
-            return "the next Ledger opened here takes them in."
-        return f"Ledger({self.place.label!r}).take_in(file) adds them."
+        path = self.database.path
+        if path is not None and file.parent == path.absolute().parent:
+            return "they are taken in when it can be written, by the next Ledger opened here too."
+        return f"Ledger({self.database.label!r}).take_in(file) adds them."
 
-    def _spill_folders(self) -> list[Path]:
-        beside = [] if self.place.path is None else [self.place.path.absolute().parent]
-        return [*beside, Path(tempfile.gettempdir())]
+    def take_in(self, path: Path) -> tuple[int, int]:
+        """Store the events in a file; return how many there are, and how many lines are none.
+
+        Raises:
+            LedgerError: The database or the file cannot be used.
+            FileNotFoundError: There is no such file.
+        """
+        with self.lock, self._as_writer():
+            return self._take_in(path, self.max_wait_seconds)
+
+    def take_in_waiting(self) -> None:
+        """Take in what earlier processes could not write here; what cannot be read is put aside."""
+        path = self.database.path
+        with self.lock:
+            self._files.extend([] if path is None else unwritten.waiting(path))
+        if not self._try_drain(self.max_wait_seconds):
+            self._files.clear()  # for the next one
+
+    def _take_in_file(self, path: Path, wait_seconds: float) -> None:
+        try:
+            count, damaged = self._take_in(path, wait_seconds)
+            if damaged:
+                aside = path.with_name(path.name + ".damaged")
+                path.replace(aside)
+                self._warn(
+                    "damaged",
+                    f"{damaged:,} lines of {path} are no usage events; {count:,} others were "
+                    f"stored. The file is now called {aside.name}.",
+                )
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            pass  # another process has taken it in: ids make sure that nothing is doubled
+        except OSError as error:
+            self._warn("unreadable", f"{path} cannot be taken in: {error}.")
+
+    def _take_in(self, path: Path, wait_seconds: float) -> tuple[int, int]:
+        count = damaged = 0
+        lines = unwritten.read(path)
+        while part := list(islice(lines, BATCH_EVENTS)):
+            events = [(event, time.time_ns()) for event in part if not isinstance(event, bytes)]
+            refused = self._store(events, wait_seconds)
+            count += len(events) - len(refused)
+            damaged += len(part) - len(events) + len(refused)
+        return count, damaged
 
     def _warn(self, kind: str, message: str) -> None:
         """Warn once about each kind of trouble."""
@@ -313,202 +441,39 @@ class Writer:
     # Forks
 
     def before_fork(self) -> None:
-        """Hold still, without any connection that the child would share."""
-        self._lock.acquire()
-        self._disconnect()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._lock.release()
+        """Let go of the connection, unless this very thread forks while it writes."""
+        if not self._writing:
+            self._disconnect()
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what was waiting is the parent's to write."""
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread = None
-        self._pending = deque()
+        if self._connection is not None:  # closing it could take the parent's locks
+            _abandoned.append(self._connection)
+            self._connection = None
+        self._begin_anew()
 
-
-class _Rows:
-    """The rows of one batch, while names turn into numbers."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._calls: list[tuple[list[Any], Origin, list[str | None], str | None]] = []
-        self._savings: list[tuple[list[Any], str, Origin, list[str | None], bytes | None]] = []
-        self._budget_events: list[list[Any]] = []
-        self._saving_ids: set[bytes] = set()
-
-    def add(self, event: UsageEvent, at: int) -> None:
-        try:
-            if isinstance(event, CallRecord):
-                self._add_call(event)
-            elif isinstance(event, Saving):
-                self._add_saving(event, at)
-            else:
-                happened = rows.microseconds(event.at) if event.at else at
-                self._budget_events.append(rows.budget_row(event, happened))
-        except (TypeError, ValueError, AttributeError, OverflowError, KeyError) as error:
-            # A record whose fields are not what their types say, made by foreign code.
-            self._writer.refuse(event, error)
-
-    def _add_call(self, call: CallRecord) -> None:
-        numbers = rows.call_numbers(call)
-        flaws = numbers.pop()
-        origin = rows.origin_of(call)
-        made_by = call.attribution
-        run = call.run or None
-        if run is not None and run not in self._writer.name_ids and run == str(call.run_id):
-            run = _ITS_OWN
-        called = [made_by.user or None, made_by.thread_id or None, run]
-        hash((origin, *called))  # refuse here, alone, what could not be looked up later
-        self._calls.append((numbers, origin, called, flaws))
-        for saving in call.savings:
-            self._append_saving(saving, numbers[1], origin, called, numbers[0])
-
-    def _add_saving(self, saving: Saving, at: int) -> None:
-        started_at = max(0, rows.microseconds(saving.at)) if saving.at else at
-        call = None if saving.run_id is None else saving.run_id.bytes
-        origin = rows.saving_origin(saving)
-        hash((origin, saving.stage))
-        self._append_saving(saving, started_at, origin, [None] * 3, call)
-
-    def _append_saving(
-        self,
-        saving: Saving,
-        started_at: int,
-        origin: Origin,
-        called: list[str | None],
-        call: bytes | None,
-    ) -> None:
-        numbers = rows.saving_numbers(saving, started_at)
-        if numbers[0] not in self._saving_ids:
-            self._saving_ids.add(numbers[0])
-            self._savings.append((numbers, saving.stage or "stage", origin, called, call))
-
-    def numbered(
-        self, connection: Connection, last_name: int, last_origin: int
-    ) -> dict[Table, list[Any]]:
-        """Return what to insert, table by table: new names and origins first."""
-        name_rows = self._number_names(connection, last_name)
-        origin_rows = self._number_origins(connection, last_origin)
-        name, number = self._writer.name_ids, self._writer.origin_ids
-        return {
-            names: name_rows,
-            origins: origin_rows,
-            calls: [
-                (*numbers, number[origin], name[user], name[thread], name[run], flaws)
-                for numbers, origin, (user, thread, run), flaws in self._calls
-            ],
-            savings: [
-                (
-                    *numbers[:2],
-                    name[stage],
-                    *numbers[2:],
-                    number[origin],
-                    name[user],
-                    name[thread],
-                    name[run],
-                    call,
-                )
-                for numbers, stage, origin, (user, thread, run), call in self._savings
-            ],
-            budget_events: self._budget_events,
-        }
-
-    def _number_names(self, connection: Connection, last: int) -> list[Any]:
-        known = self._writer.name_ids
-        used = chain(
-            chain.from_iterable(called for _, _, called, _ in self._calls),
-            chain.from_iterable((stage, *called) for _, stage, _, called, _ in self._savings),
-        )
-        keys = {text: rows.key_of(rows.clean(text)) for text in used if text not in known}
-        stored = _stored_ids(connection, names.c.key, keys.values())
-        fresh = []
-        for text, key in keys.items():
-            if key not in stored:
-                last += 1
-                stored[key] = last
-                fresh.append((last, key))
-            known[text] = stored[key]
-        return fresh
-
-    def _number_origins(self, connection: Connection, last: int) -> list[Any]:
-        known = self._writer.origin_ids
-        used = chain((row[1] for row in self._calls), (row[2] for row in self._savings))
-        cleaned = {origin: tuple(map(rows.clean, origin)) for origin in used if origin not in known}
-        digests = {origin: rows.digest_of(stored_as) for origin, stored_as in cleaned.items()}
-        stored = _stored_ids(connection, origins.c.digest, digests.values())
-        fresh = []
-        for origin, digest in digests.items():
-            if digest not in stored:
-                last += 1
-                stored[digest] = last
-                fresh.append((last, digest, *cleaned[origin]))
-            known[origin] = stored[digest]
-        return fresh
-
-
-_ITS_OWN = ""
-"""In place of a run's name: the call is a run of its own."""
-
-_NO_NAMES: dict[str | None, int | None] = {None: None, _ITS_OWN: OWN_RUN}
 
 _HEADS = (
     "SELECT (SELECT max(version) FROM ledger_schema), (SELECT max(seq) FROM calls), "
     "(SELECT max(seq) FROM savings), (SELECT max(id) FROM names), (SELECT max(id) FROM origins)"
 )
 
-
-def _stored_ids(connection: Connection, column: Any, keys: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the numbers of those *keys* that the database knows."""
-    wanted = list(dict.fromkeys(keys))
-    found: dict[bytes, int] = {}
-    for start in range(0, len(wanted), _CHUNK):
-        query = select(column, column.table.c.id).where(column.in_(wanted[start : start + _CHUNK]))
-        found |= {bytes(key): number for key, number in connection.execute(query)}
-    return found
+_abandoned: list[Connection] = []
 
 
-def _insert(connection: Connection, table: Table, table_rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows, leaving out those whose id is there already.
-
-    Many rows go into one statement: SQLite lets other threads run while it works on a statement,
-    and taking turns for every single row would make the writer wait for them every time.
-    Sizes are powers of two, so that few statements are prepared and all of them are reused.
-    """
-    done, size = 0, _CHUNK
-    while done < len(table_rows):
-        while size > len(table_rows) - done:
-            size //= 2
-        statement = _insert_statement(connection, table, size)
-        part = table_rows[done : done + size]
-        connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
-        done += size
-
-
-def _insert_statement(connection: Connection, table: Table, size: int) -> str:
-    key = (connection.dialect.name, table.name, size)
-    if key not in _statements:
-        quoted = connection.dialect.identifier_preparer
-        columns = columns_of(table)
-        mark = "?" if connection.dialect.name == "sqlite" else "%s"
-        row = "(" + ", ".join([mark] * len(columns)) + ")"
-        _statements[key] = (
-            f"INSERT INTO {quoted.format_table(table)} "
-            f"({', '.join(quoted.format_column(column) for column in columns)}) "
-            f"VALUES {', '.join([row] * size)} ON CONFLICT DO NOTHING"
-        )
-    return _statements[key]
-
-
-_statements: dict[tuple[str, str, int], str] = {}
+def _runs_event_loop() -> bool:
+    """Say whether the calling thread runs an event loop, which must not stand still."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _timed(event: UsageEvent, at: int) -> UsageEvent:
     """Return *event* with the time when it was put, where it has none of its own."""
     if isinstance(event, Saving | BudgetEvent) and event.at is None:
-        return replace(event, at=rows.moment_of(at))
+        return replace(event, at=rows.moment_of(at // 1_000))
     return event
 
 
@@ -516,11 +481,9 @@ def _named(files: Sequence[Path]) -> str:
     return str(files[0]) + (f" and {len(files) - 1:,} more" if len(files) > 1 else "")
 
 
-# Ends and forks of processes
+# Ends of processes
 
 _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
-_held: list[Writer] = []
-_fork_lock = threading.Lock()
 
 
 def _close_all() -> None:
@@ -542,29 +505,4 @@ def _close_when_worker_process_ends() -> None:
         Finalize(None, _close_all, exitpriority=100)
 
 
-def _before_fork() -> None:
-    _fork_lock.acquire()
-    for writer in list(_writers):
-        writer.before_fork()
-        _held.append(writer)
-
-
-def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().after_fork_in_parent()
-    _fork_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    while _held:
-        _held.pop().after_fork_in_child()
-    _fork_lock.release()
-
-
 atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

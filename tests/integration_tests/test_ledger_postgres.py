@@ -30,7 +30,7 @@ CALLS = list(desk_calls(600, days=3))
 
 @pytest.fixture
 def ledger() -> Iterator[Ledger]:
-    with Ledger(URL) as opened, opened._place.engine.begin() as connection:
+    with Ledger(URL) as opened, opened._database.engine.begin() as connection:
         metadata.drop_all(connection)
     with Ledger(URL) as fresh:
         yield fresh
@@ -106,7 +106,7 @@ def test_sums_can_be_rebuilt(ledger):
         ledger.record(call)
     ledger.flush()
     before = ledger.totals()
-    with ledger._place.engine.begin() as connection:
+    with ledger._database.engine.begin() as connection:
         connection.execute(text("DELETE FROM call_hours"))
     assert ledger.check() != []
     ledger.rebuild()
@@ -116,17 +116,17 @@ def test_sums_can_be_rebuilt(ledger):
 
 def test_a_newer_schema_is_refused(ledger):
     """As on SQLite."""
-    with ledger._place.engine.begin() as connection:
+    with ledger._database.engine.begin() as connection:
         connection.execute(text("INSERT INTO ledger_schema VALUES (99, 0, '9.9')"))
     with pytest.raises(LedgerError, match="written by a newer"):
         Ledger(URL)
-    with ledger._place.engine.begin() as connection:
+    with ledger._database.engine.begin() as connection:
         connection.execute(text("DELETE FROM ledger_schema WHERE version = 99"))
 
 
 def test_a_database_without_a_ledger_can_not_be_read():
     """Reading creates nothing."""
-    with Ledger(URL) as opened, opened._place.engine.begin() as connection:
+    with Ledger(URL) as opened, opened._database.engine.begin() as connection:
         metadata.drop_all(connection)
     with pytest.raises(LedgerError, match="not a token ledger"):
         Ledger(URL, read_only=True)

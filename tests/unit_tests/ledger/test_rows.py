@@ -11,7 +11,8 @@ from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.records import BudgetEvent, Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
-from langchain_tokenopt.ledger.rows import from_line, key_of, name_of, to_line
+from langchain_tokenopt.ledger.rows import key_of, name_of
+from langchain_tokenopt.ledger.unwritten import from_line, to_line
 from tests.support.ledger_records import START, record
 
 

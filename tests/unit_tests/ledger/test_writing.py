@@ -12,6 +12,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy
 from langchain_core.language_models import FakeListChatModel
 
 from langchain_tokenopt.core.attribution import Attribution
@@ -34,16 +35,12 @@ def _record_all(ledger, events):
 
 def _limit_pages(ledger: Ledger, pages: int | None) -> None:
     """Make the disk full, as far as the ledger can tell; ``None`` gives room again."""
-    connect = ledger._place._connect
 
-    def limited(location: str) -> sqlite3.Connection:
-        connection = connect(location)
+    def limit(connection: sqlite3.Connection, _: object) -> None:
         connection.execute(f"PRAGMA max_page_count={pages or 2**30}")
-        return connection
 
-    ledger._writer.before_fork()  # let go of the connection that has no limit yet
-    ledger._writer.after_fork_in_parent()
-    ledger._place._connect = limited
+    ledger._writer.before_fork()  # let go of the connection that has another limit
+    sqlalchemy.event.listen(ledger._database.engine, "connect", limit)
 
 
 def test_a_ledger_is_a_sink(ledger):
@@ -289,7 +286,7 @@ def test_too_much_to_wait_in_memory_waits_in_a_file(path):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             _record_all(ledger, calls)
-        assert "the next Ledger opened here takes them in" in str(told[-1].message)
+        assert "taken in when it can be written" in str(told[-1].message)
         assert len(ledger._writer._pending) < 20
         _limit_pages(ledger, None)
     with Ledger(path) as again:
@@ -333,7 +330,7 @@ def test_no_place_at_all_is_told(path, monkeypatch):
     """When not even a file can be written, the loss is stated with its number."""
     ledger = Ledger(path, durability="full")
     _limit_pages(ledger, 1)
-    monkeypatch.setattr(ledger._writer, "_spill_folders", lambda: [])
+    monkeypatch.setattr(ledger._writer, "_folders", lambda: [])
     with pytest.warns(TokenOptWarning):
         _record_all(ledger, desk_calls(100))
     with pytest.raises(LedgerError, match=r"No file could take \d+ events: they are lost"):
@@ -403,7 +400,7 @@ def test_a_thousand_names_are_numbered_right(ledger):
 
 def test_a_memory_of_names_is_bounded(ledger, monkeypatch):
     """Forgetting names in memory does not give them new numbers."""
-    monkeypatch.setattr("langchain_tokenopt.ledger.writer._KNOWN_NAMES", 3)
+    monkeypatch.setattr("langchain_tokenopt.ledger.batch._MOST_KNOWN", 3)
     for _ in range(3):
         for number in range(10):
             ledger.record(record(run_id=uuid4(), attribution=Attribution("a", user=str(number))))
@@ -431,7 +428,8 @@ def test_prompts_and_answers_never_enter(path):
     ("arguments", "message"),
     [
         ({"durability": "half"}, "durability must be 'background' or 'full'"),
-        ({"max_pending": 0}, "max_pending must be 1 or more, got 0"),
+        ({"max_pending": 0}, "max_pending must be a whole number of at least 1; got 0"),
+        ({"max_wait_seconds": -1}, "max_wait_seconds must be 0 or more, got -1"),
         ({"user_key": ""}, "user_key is empty"),
     ],
 )

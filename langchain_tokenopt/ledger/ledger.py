@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
-from glob import escape
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
+from langchain_tokenopt.core.checks import check_whole
 from langchain_tokenopt.core.dimensions import DIMENSIONS, GROUPINGS, Filters, Grouping
 from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent, UsageTotals
 from langchain_tokenopt.ledger import rollups
+from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.ledger.queries import (
     Effect,
     Questions,
@@ -25,14 +27,15 @@ from langchain_tokenopt.ledger.queries import (
     RunTotals,
     Window,
 )
-from langchain_tokenopt.ledger.rows import from_line, hidden, without_user
-from langchain_tokenopt.ledger.schema import LedgerError, Place
+from langchain_tokenopt.ledger.rows import hidden, without_user
 from langchain_tokenopt.ledger.writer import Writer
 
 if TYPE_CHECKING:
     from langchain_tokenopt.pricing.rate_card import RateCard
 
 _EVENTS = (CallRecord, Saving, BudgetEvent)
+_UNREADABLE = (AssertionError, LookupError, TypeError, ValueError, OverflowError, AttributeError)
+"""What reading values raises that are of another kind than those the ledger writes."""
 
 
 class Ledger:
@@ -49,14 +52,18 @@ class Ledger:
     events wait in memory, then in a file beside it which the next ledger opened there takes in.
 
     Args:
-        path_or_url: A file, created where there is none, or ``postgresql://user@host/database``.
+        path: A file, created where there is none and readable by its owner only, or a database URL:
+            ``postgresql://user@host/database``.
         durability: ``"background"`` writes what has come together every 50 milliseconds; what
             :meth:`flush` has acknowledged survives a crash of the process and a power cut.
             ``"full"`` commits before :meth:`record` returns, at the price of waiting for the disk.
         user_key: When given, users are stored as a keyed hash (HMAC-SHA256): the same user always
             under the same name, nobody can tell who. Questions take the plain user.
-        max_pending: How many events may wait to be written. A caller that finds the queue full
-            writes a batch itself; nothing is dropped.
+        max_pending: How many events may wait in memory. A caller that finds the queue full writes
+            a batch itself; nothing is dropped.
+        max_wait_seconds: How long anybody waits for a database that others have locked. In
+            :meth:`record` a thread that runs an event loop waits for nobody, and nobody waits
+            again while the trouble lasts.
         read_only: Only answer questions; never create or change the file.
 
     Raises:
@@ -84,33 +91,38 @@ class Ledger:
 
     def __init__(
         self,
-        path_or_url: str | Path,
+        path: str | Path,
         *,
         durability: Literal["background", "full"] = "background",
         user_key: str | bytes | None = None,
         max_pending: int = 10_000,
+        max_wait_seconds: float = 5.0,
         read_only: bool = False,
     ) -> None:
         if durability not in ("background", "full"):
             raise ValueError(f"durability must be 'background' or 'full', got {durability!r}.")
-        if max_pending < 1:
-            raise ValueError(f"max_pending must be 1 or more, got {max_pending:,}.")
+        check_whole("max_pending", max_pending)
+        if not max_wait_seconds >= 0:
+            raise ValueError(f"max_wait_seconds must be 0 or more, got {max_wait_seconds}.")
         if user_key is not None and not user_key:
             raise ValueError("user_key is empty: that would hide nobody.")
         self._user_key = user_key.encode() if isinstance(user_key, str) else user_key
-        self._place = Place(path_or_url, read_only=read_only)
+        self._database = Database(path, read_only=read_only, wait_seconds=max_wait_seconds)
         self._writer = Writer(
-            self._place, in_background=durability == "background", max_pending=max_pending
+            self._database,
+            in_background=durability == "background",
+            max_pending=max_pending,
+            max_wait_seconds=max_wait_seconds,
         )
         self._end = weakref.finalize(self, self._writer.retire)
-        self._end.atexit = False  # the writer has its own way out, which tells what went wrong
+        self._end.atexit = False  # the writer has its own way out, which says what went wrong
         if not read_only:
-            self._take_in_unwritten()
+            self._writer.take_in_waiting()
 
     @property
     def location(self) -> str:
         """Where it is: the path as given, or the URL without its password."""
-        return self._place.label
+        return self._database.label
 
     # Writing
 
@@ -123,7 +135,7 @@ class Ledger:
         """
         if not isinstance(event, _EVENTS):
             raise TypeError(f"a ledger records CallRecord, Saving or BudgetEvent; got {event!r}.")
-        if self._place.read_only:
+        if self._database.read_only:
             raise LedgerError(f"the ledger {self.location} was opened with read_only=True.")
         if self._user_key is not None:
             event = without_user(event, self._user_key)
@@ -167,27 +179,21 @@ class Ledger:
         single.
 
         Raises:
-            LedgerError: The ledger still cannot be written; the file stays.
-            ValueError: A line is not a usage event; nothing after it was read and the file stays.
+            LedgerError: The ledger or the file cannot be used, or lines of it are no usage events;
+                the events in it were stored, and the file stays.
         """
-        path, count = Path(file), 0
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                self._writer.put(from_line(line))
-                count += 1
-        self.flush()
-        path.unlink()
+        path = Path(file)
+        try:
+            count, damaged = self._writer.take_in(path)
+            if damaged:
+                raise LedgerError(
+                    f"{damaged:,} lines of {path} are no usage events. {count:,} events were "
+                    f"stored; the file stays."
+                )
+            path.unlink()
+        except OSError as error:
+            raise LedgerError(f"{path} cannot be taken in: {error}.") from error
         return count
-
-    def _take_in_unwritten(self) -> None:
-        """Take in what earlier processes could not write."""
-        if self._place.path is None:
-            return
-        folder = self._place.path.absolute().parent
-        for path in sorted(folder.glob(f"{escape(self._place.spill_name)}.unwritten-*.jsonl")):
-            # Another process may be taking it in just now: ids make sure that nothing is doubled.
-            with suppress(FileNotFoundError):
-                self.take_in(path)
 
     # Questions
 
@@ -363,18 +369,17 @@ class Ledger:
         """
         found = []
         with self._reading() as connection:
-            if self._place.is_sqlite:
-                (verdict,) = connection.exec_driver_sql("PRAGMA quick_check").one()
-                if verdict != "ok":
-                    found.append(f"the file is damaged: {verdict}")
+            if self._database.is_sqlite:
+                verdicts = connection.exec_driver_sql("PRAGMA quick_check").scalars().all()
+                found += [f"the file is damaged: {text}" for text in verdicts if text != "ok"]
             return found + rollups.differences(connection)
 
     def rebuild(self) -> None:
         """Compute the rollups anew from the rows, should :meth:`check` find them different."""
         with (
             self._explained(),
-            self._place.connect_to_write() as connection,
-            self._place.writing(connection),
+            self._database.connect_to_write() as connection,
+            self._database.writing(connection),
         ):
             rollups.rebuild(connection)
 
@@ -386,15 +391,22 @@ class Ledger:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         self._writer.settle()
-        with self._explained(), self._place.connect_to_read() as connection, connection.begin():
+        with self._explained(), self._database.connect_to_read() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
+            self._database.follow_path()
             yield
-        except DBAPIError as error:
-            raise self._place.explained(error) from error
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise self._database.explained(error) from error
+        except _UNREADABLE as error:
+            raise LedgerError(
+                f"the ledger {self.location} is damaged: it holds what this package does not "
+                f"write ({type(error).__name__}: {error}). Restore it from a copy, or start "
+                f"another file."
+            ) from error
 
     def _stored_user(self, user: str) -> str:
         return user if self._user_key is None else hidden(user, self._user_key)

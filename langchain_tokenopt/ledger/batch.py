@@ -1,0 +1,225 @@
+"""The rows of one transaction: events, with names and origins turned into numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+
+from langchain_tokenopt.core.records import CallRecord, Saving, UsageEvent
+from langchain_tokenopt.ledger import rows
+from langchain_tokenopt.ledger.rows import OWN_RUN, Origin
+from langchain_tokenopt.ledger.schema import (
+    budget_events,
+    calls,
+    columns_of,
+    names,
+    origins,
+    savings,
+)
+
+__all__ = ["UNSTORABLE", "Batch", "KnownIds"]
+
+UNSTORABLE = (TypeError, ValueError, AttributeError, OverflowError, KeyError)
+"""What :meth:`Batch.add` raises for a record whose fields are not what their types say."""
+
+_MOST_KNOWN = 50_000
+_CHUNK = 512  # rows in one INSERT; 24 columns * 512 stay below SQLite's 32,766 parameters
+
+_ITS_OWN = ""
+"""In place of a run's name: the call is a run of its own."""
+
+_NO_NAMES: dict[str | None, int | None] = {None: None, _ITS_OWN: OWN_RUN}
+
+
+class KnownIds:
+    """Numbers that the database has given, as far as they are remembered."""
+
+    def __init__(self) -> None:
+        self.names = dict(_NO_NAMES)
+        self.origins: dict[Origin, int] = {}
+
+    def forget_some(self) -> None:
+        """Stay bounded."""
+        if len(self.names) > _MOST_KNOWN:
+            self.names = dict(_NO_NAMES)
+        if len(self.origins) > _MOST_KNOWN:
+            self.origins = {}
+
+
+class Batch:
+    """The rows of one transaction, while names turn into numbers.
+
+    Args:
+        known: Numbers that need not be looked up; new ones are added.
+    """
+
+    def __init__(self, known: KnownIds) -> None:
+        self._known = known
+        self._calls: list[tuple[list[Any], Origin, list[str | None], str | None]] = []
+        self._savings: list[tuple[list[Any], str, Origin, list[str | None], bytes | None]] = []
+        self._budget_events: list[list[Any]] = []
+        self._saving_ids: set[bytes] = set()
+
+    def add(self, event: UsageEvent, at: int) -> None:
+        """Add an event.
+
+        Args:
+            event: What is stored.
+            at: When it came, in microseconds since 1970, in case it does not say.
+
+        Raises:
+            Exception: One of :data:`UNSTORABLE`: it cannot be stored, and is left out.
+        """
+        if isinstance(event, CallRecord):
+            self._add_call(event)
+        elif isinstance(event, Saving):
+            self._add_saving(event, at)
+        else:
+            happened = rows.microseconds(event.at) if event.at else at
+            self._budget_events.append(rows.budget_row(event, happened))
+
+    def _add_call(self, call: CallRecord) -> None:
+        numbers = rows.call_numbers(call)
+        flaws = numbers.pop()
+        origin = rows.origin_of(call)
+        made_by = call.attribution
+        run = call.run or None
+        if run is not None and run not in self._known.names and run == str(call.run_id):
+            run = _ITS_OWN
+        called = [made_by.user or None, made_by.thread_id or None, run]
+        hash((origin, *called))  # refuse here, alone, what could not be looked up later
+        self._calls.append((numbers, origin, called, flaws))
+        for saving in call.savings:
+            self._append_saving(saving, numbers[1], origin, called, numbers[0])
+
+    def _add_saving(self, saving: Saving, at: int) -> None:
+        started_at = max(0, rows.microseconds(saving.at)) if saving.at else at
+        call = None if saving.run_id is None else saving.run_id.bytes
+        origin = rows.saving_origin(saving)
+        hash((origin, saving.stage))
+        self._append_saving(saving, started_at, origin, [None] * 3, call)
+
+    def _append_saving(
+        self,
+        saving: Saving,
+        started_at: int,
+        origin: Origin,
+        called: list[str | None],
+        call: bytes | None,
+    ) -> None:
+        numbers = rows.saving_numbers(saving, started_at)
+        if numbers[0] not in self._saving_ids:
+            self._saving_ids.add(numbers[0])
+            self._savings.append((numbers, saving.stage or "stage", origin, called, call))
+
+    # Numbers
+
+    def insert(self, connection: Connection, last_name: int, last_origin: int) -> None:
+        """Insert everything: new names and origins first, then what refers to them."""
+        _insert(connection, names, self._number_names(connection, last_name))
+        _insert(connection, origins, self._number_origins(connection, last_origin))
+        name, number = self._known.names, self._known.origins
+        _insert(
+            connection,
+            calls,
+            [
+                (*numbers, number[origin], name[user], name[thread], name[run], flaws)
+                for numbers, origin, (user, thread, run), flaws in self._calls
+            ],
+        )
+        _insert(
+            connection,
+            savings,
+            [
+                (
+                    *numbers[:2],
+                    name[stage],
+                    *numbers[2:],
+                    number[origin],
+                    *(name[part] for part in called),
+                    call,
+                )
+                for numbers, stage, origin, called, call in self._savings
+            ],
+        )
+        _insert(connection, budget_events, self._budget_events)
+
+    def _number_names(self, connection: Connection, last: int) -> list[Any]:
+        known = self._known.names
+        used = chain(
+            chain.from_iterable(called for _, _, called, _ in self._calls),
+            chain.from_iterable((stage, *called) for _, stage, _, called, _ in self._savings),
+        )
+        keys = {text: rows.key_of(rows.clean(text)) for text in used if text not in known}
+        stored = _stored_ids(connection, names.c.key, keys.values())
+        fresh = []
+        for text, key in keys.items():
+            if key not in stored:
+                last += 1
+                stored[key] = last
+                fresh.append((last, key))
+            known[text] = stored[key]
+        return fresh
+
+    def _number_origins(self, connection: Connection, last: int) -> list[Any]:
+        known = self._known.origins
+        used = chain((row[1] for row in self._calls), (row[2] for row in self._savings))
+        cleaned = {origin: tuple(map(rows.clean, origin)) for origin in used if origin not in known}
+        digests = {origin: rows.digest_of(stored_as) for origin, stored_as in cleaned.items()}
+        stored = _stored_ids(connection, origins.c.digest, digests.values())
+        fresh = []
+        for origin, digest in digests.items():
+            if digest not in stored:
+                last += 1
+                stored[digest] = last
+                fresh.append((last, digest, *cleaned[origin]))
+            known[origin] = stored[digest]
+        return fresh
+
+
+def _stored_ids(connection: Connection, column: Any, keys: Iterable[bytes]) -> dict[bytes, int]:
+    """Return the numbers of those *keys* that the database knows."""
+    wanted = list(dict.fromkeys(keys))
+    found: dict[bytes, int] = {}
+    for start in range(0, len(wanted), _CHUNK):
+        query = select(column, column.table.c.id).where(column.in_(wanted[start : start + _CHUNK]))
+        found |= {bytes(key): number for key, number in connection.execute(query)}
+    return found
+
+
+def _insert(connection: Connection, table: Table, table_rows: Sequence[Sequence[Any]]) -> None:
+    """Insert rows, leaving out those whose id is there already.
+
+    Many rows go into one statement: SQLite lets other threads run while it works on a statement,
+    and taking turns for every single row would make the writer wait for them every time.
+    Sizes are powers of two, so that few statements are prepared and all of them are reused.
+    """
+    done, size = 0, _CHUNK
+    while done < len(table_rows):
+        while size > len(table_rows) - done:
+            size //= 2
+        statement = _insert_statement(connection, table, size)
+        part = table_rows[done : done + size]
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+        done += size
+
+
+def _insert_statement(connection: Connection, table: Table, size: int) -> str:
+    key = (connection.dialect.name, table.name, size)
+    if key not in _statements:
+        quoted = connection.dialect.identifier_preparer
+        columns = columns_of(table)
+        mark = "?" if connection.dialect.name == "sqlite" else "%s"
+        row = "(" + ", ".join([mark] * len(columns)) + ")"
+        _statements[key] = (
+            f"INSERT INTO {quoted.format_table(table)} "
+            f"({', '.join(quoted.format_column(column) for column in columns)}) "
+            f"VALUES {', '.join([row] * size)} ON CONFLICT DO NOTHING"
+        )
+    return _statements[key]
+
+
+_statements: dict[tuple[str, str, int], str] = {}

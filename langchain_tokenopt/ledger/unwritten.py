@@ -1,0 +1,122 @@
+"""Events that could not be written: files of JSON lines beside the ledger, or among temporary ones.
+
+A file appears under its name when it is complete, so that nobody reads half of it. Whoever opens
+the ledger next takes it in; lines that are no events are put aside, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime
+from glob import escape
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent
+from langchain_tokenopt.core.usage import Usage
+
+__all__ = ["from_line", "read", "to_line", "waiting", "write"]
+
+LONGEST_LINE = 1 << 20
+"""Bytes. An event has some thousand; what is longer is not read into memory as one piece."""
+
+_END = ".jsonl"
+
+
+def waiting(ledger: Path) -> list[Path]:
+    """Return the files that wait beside *ledger*; what is no file is none of them."""
+    pattern = f"{escape(ledger.name)}.unwritten-*{_END}"
+    found = sorted(ledger.absolute().parent.glob(pattern))
+    return [path for path in found if path.is_file()]
+
+
+def write(events: Iterable[UsageEvent], name: str, folders: Iterable[Path]) -> Path | None:
+    """Write *events* to a file of their own in the first folder that takes it; ``None``: no one."""
+    text = "".join(to_line(event) + "\n" for event in events)
+    for folder in folders:
+        with suppress(OSError):
+            handle, unfinished = tempfile.mkstemp(prefix=f"{name}.unwritten-", dir=folder)
+            path = Path(unfinished + _END)
+            try:
+                with open(handle, "w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(unfinished, path)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(unfinished)
+                raise
+            return path
+    return None
+
+
+def read(path: Path) -> Iterator[UsageEvent | bytes]:
+    """Yield the events in *path*, and what stands between them that is none, as it is.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_LINE):
+            if not line.isspace():
+                try:
+                    yield from_line(line.decode())
+                except ValueError:
+                    yield line
+
+
+def to_line(event: UsageEvent) -> str:
+    """Return *event* as one line of JSON."""
+    return json.dumps({"event": type(event).__name__, **asdict(event)}, default=_plain)
+
+
+def from_line(line: str) -> UsageEvent:
+    """Undo :func:`to_line`.
+
+    Raises:
+        ValueError: The line is not an event.
+    """
+    try:
+        fields = json.loads(line)
+        return _EVENTS[fields.pop("event")](_with_types(fields))
+    except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a usage event: {line[:80]!r}") from error
+
+
+def _call(fields: dict[str, Any]) -> CallRecord:
+    fields |= {
+        "usage": Usage(**fields["usage"]),
+        "attribution": Attribution(**fields["attribution"]),
+        "stages": tuple(fields["stages"]),
+        "flaws": tuple(fields["flaws"]),
+        "savings": tuple(Saving(**_with_types(saving)) for saving in fields["savings"]),
+    }
+    return CallRecord(**fields)
+
+
+_EVENTS: dict[str, Callable[[dict[str, Any]], UsageEvent]] = {
+    "CallRecord": _call,
+    "Saving": lambda fields: Saving(**fields),
+    "BudgetEvent": lambda fields: BudgetEvent(**fields),
+}
+
+
+def _with_types(fields: dict[str, Any]) -> dict[str, Any]:
+    """Turn ids and times back into what they were."""
+    for names, kind in ((("id", "run_id"), UUID), (("at", "started_at"), datetime.fromisoformat)):
+        for name in names:
+            if fields.get(name) is not None:
+                fields[name] = kind(fields[name])
+    return fields
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
