@@ -82,8 +82,7 @@ class Batch:
             self._budget_events.append(rows.budget_row(event, happened))
 
     def _add_call(self, call: CallRecord) -> None:
-        numbers = rows.call_numbers(call)
-        flaws = numbers.pop()
+        numbers, flaws = rows.call_numbers(call)
         origin = rows.origin_of(call)
         made_by = call.attribution
         run = call.run or None
@@ -122,14 +121,9 @@ class Batch:
         _insert(connection, names, self._number_names(connection, last_name))
         _insert(connection, origins, self._number_origins(connection, last_origin))
         name, number = self._known.names, self._known.origins
-        _insert(
-            connection,
-            calls,
-            [
-                (*numbers, number[origin], name[user], name[thread], name[run], flaws)
-                for numbers, origin, (user, thread, run), flaws in self._calls
-            ],
-        )
+        for numbers, origin, (user, thread, run), flaws in self._calls:
+            numbers += (number[origin], name[user], name[thread], name[run], flaws)
+        _insert(connection, calls, [row[0] for row in self._calls])
         _insert(
             connection,
             savings,
@@ -153,7 +147,8 @@ class Batch:
             chain.from_iterable(called for _, _, called, _ in self._calls),
             chain.from_iterable((stage, *called) for _, stage, _, called, _ in self._savings),
         )
-        keys = {text: rows.key_of(rows.clean(text)) for text in used if text not in known}
+        fresh_names = dict.fromkeys(text for text in used if text not in known)
+        keys = {text: rows.key_of(rows.clean(text)) for text in fresh_names}
         stored = _stored_ids(connection, names.c.key, keys.values())
         fresh = []
         for text, key in keys.items():
@@ -167,7 +162,8 @@ class Batch:
     def _number_origins(self, connection: Connection, last: int) -> list[Any]:
         known = self._known.origins
         used = chain((row[1] for row in self._calls), (row[2] for row in self._savings))
-        cleaned = {origin: tuple(map(rows.clean, origin)) for origin in used if origin not in known}
+        fresh_origins = dict.fromkeys(origin for origin in used if origin not in known)
+        cleaned = {origin: tuple(map(rows.clean, origin)) for origin in fresh_origins}
         digests = {origin: rows.digest_of(stored_as) for origin, stored_as in cleaned.items()}
         stored = _stored_ids(connection, origins.c.digest, digests.values())
         fresh = []

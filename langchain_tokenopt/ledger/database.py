@@ -51,6 +51,7 @@ class Database:
         self.wait_seconds = wait_seconds
         self.label = str(self.path) if self.path else self._url.render_as_string()
         self._identity: tuple[int, int] | None = None
+        self._files = 0
         if self.path is not None:
             _refuse_impossible_path(self.path, read_only=read_only)
         self.engine = self._make_engine()
@@ -97,18 +98,22 @@ class Database:
                 connection.execute(select(func.pg_advisory_xact_lock(_WRITERS_LOCK)))
             yield
 
-    def follow_path(self) -> bool:
-        """Say whether the file was removed or replaced since it was opened.
+    def follow_path(self) -> int:
+        """Open the file that is there now, or make it, where it was removed or replaced.
 
-        If so, the one that is there now is opened, or made.
+        Returns:
+            How many files there have been.
 
         Raises:
             LedgerError: What is there now is no ledger.
         """
-        if self.path is None or self.read_only or self._identity == _identity_of(self.path):
-            return False
-        self._prepare()
-        return True
+        if (
+            self.path is not None
+            and not self.read_only
+            and self._identity != _identity_of(self.path)
+        ):
+            self._prepare()
+        return self._files
 
     def _make_engine(self) -> Engine:
         """Make an engine whose connections begin their own transactions."""
@@ -151,6 +156,7 @@ class Database:
             self._refuse_strangers()
             if self.path is not None:
                 self._identity = _identity_of(self.path)
+                self._files += 1
         except (DBAPIError, sqlite3.Error, OSError) as error:
             raise self.explained(error) from error
 

@@ -16,13 +16,19 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from langchain_tokenopt.core.checks import check_whole
-from langchain_tokenopt.core.dimensions import DIMENSIONS, GROUPINGS, Filters, Grouping
+from langchain_tokenopt.core.dimensions import (
+    DIMENSIONS,
+    GROUPINGS,
+    UNATTRIBUTED,
+    Filters,
+    Grouping,
+)
 from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent, UsageTotals
 from langchain_tokenopt.ledger import rollups
 from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.ledger.queries import (
     Effect,
-    Questions,
+    Queries,
     Recosted,
     RunTotals,
     Window,
@@ -44,7 +50,7 @@ class Ledger:
     A sink: give it to ``TokenUsageCallbackHandler(sinks=[ledger])``. Any number of threads and
     processes may write one file. Prompts and answers never enter it.
 
-    Questions see everything that was recorded through the same object before, and what others have
+    Answers include everything recorded through the same object before, and what others have
     committed.
 
     An event told twice is stored once: calls are known by their run id, savings and budget events
@@ -58,13 +64,13 @@ class Ledger:
             :meth:`flush` has acknowledged survives a crash of the process and a power cut.
             ``"full"`` commits before :meth:`record` returns, at the price of waiting for the disk.
         user_key: When given, users are stored as a keyed hash (HMAC-SHA256): the same user always
-            under the same name, nobody can tell who. Questions take the plain user.
+            under the same name, nobody can tell who. Filters take the plain user.
         max_pending: How many events may wait in memory. A caller that finds the queue full writes
             a batch itself; nothing is dropped.
         max_wait_seconds: How long anybody waits for a database that others have locked. In
             :meth:`record` a thread that runs an event loop waits for nobody, and nobody waits
             again while the trouble lasts.
-        read_only: Only answer questions; never create or change the file.
+        read_only: Only answer; never create or change the file.
 
     Raises:
         LedgerError: The ledger cannot be opened; the message says what to do.
@@ -195,7 +201,7 @@ class Ledger:
             raise LedgerError(f"{path} cannot be taken in: {error}.") from error
         return count
 
-    # Questions
+    # What is asked
 
     def totals(
         self,
@@ -214,13 +220,11 @@ class Ledger:
             **filters: Only calls of this ``agent``, ``tool``, ``model``, ``user``... The value
                 ``"(none)"`` asks for calls without one.
         """
-        _refuse_unknown(filters)
-        window = Window(since, until)
-        with self._questions() as ask:
-            totals = ask.totals(window, filters)
+        with self._queries(since, until, filters) as queries:
+            totals = queries.totals()
             if not percentiles:
                 return totals
-            took = ask.percentiles(window, filters, (0.50, 0.95))
+            took = queries.percentiles((0.50, 0.95))
         return replace(
             totals,
             duration_p50_seconds=took["duration_us"][0],
@@ -256,9 +260,8 @@ class Ledger:
             raise ValueError(
                 f"cannot group by {dimension!r}; choose one of {', '.join(GROUPINGS)}."
             )
-        _refuse_unknown(filters)
-        with self._questions() as ask:
-            return ask.by(dimension, Window(since, until), filters, tz)
+        with self._queries(since, until, filters) as queries:
+            return queries.by(dimension, tz)
 
     def calls(
         self,
@@ -269,10 +272,8 @@ class Ledger:
         **filters: Unpack[Filters],
     ) -> Iterator[CallRecord]:
         """Read the calls themselves, in order of time, with the savings that came with them."""
-        _refuse_unknown(filters)
-        window = Window(since, until)
-        with self._questions() as ask:
-            yield from ask.calls(window, filters, newest_first=newest_first)
+        with self._queries(since, until, filters) as queries:
+            yield from queries.calls(newest_first=newest_first)
 
     def savings(
         self,
@@ -282,18 +283,15 @@ class Ledger:
         **filters: Unpack[Filters],
     ) -> Iterator[Saving]:
         """Read the savings of stages, in order of time."""
-        _refuse_unknown(filters)
-        window = Window(since, until)
-        with self._questions() as ask:
-            yield from ask.savings(window, filters)
+        with self._queries(since, until, filters) as queries:
+            yield from queries.savings()
 
     def budget_events(
         self, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[BudgetEvent]:
         """Read what budgets did, in order of time."""
-        window = Window(since, until)
-        with self._questions() as ask:
-            return list(ask.budget_events(window))
+        with self._queries(since, until) as queries:
+            return list(queries.budget_events())
 
     def runs(
         self,
@@ -308,12 +306,9 @@ class Ledger:
         Raises:
             ValueError: *limit* is not positive.
         """
-        if limit < 1:
-            raise ValueError(f"limit must be 1 or more, got {limit:,}.")
-        _refuse_unknown(filters)
-        window = Window(since, until)
-        with self._questions() as ask:
-            return ask.runs(window, filters, limit)
+        check_whole("limit", limit)
+        with self._queries(since, until, filters) as queries:
+            return queries.runs(limit)
 
     def unfinished(
         self,
@@ -323,15 +318,13 @@ class Ledger:
         **filters: Unpack[Filters],
     ) -> UsageTotals:
         """Sum over the billed calls that failed or were abandoned: spent without a whole answer."""
-        _refuse_unknown(filters)
-        window = Window(since, until)
-        with self._questions() as ask:
-            return ask.unfinished(window, filters)
+        with self._queries(since, until, filters) as queries:
+            return queries.unfinished()
 
     def span(self) -> tuple[datetime, datetime] | None:
         """Return when the first and the last call began; ``None`` without calls."""
-        with self._questions() as ask:
-            return ask.span()
+        with self._queries() as queries:
+            return queries.span()
 
     def effects(
         self,
@@ -341,10 +334,8 @@ class Ledger:
         **filters: Unpack[Filters],
     ) -> list[Effect]:
         """Return what each optimizer saved and what it spent itself, largest net saving first."""
-        _refuse_unknown(filters)
-        window = Window(since, until)
-        with self._questions() as ask:
-            return ask.effects(window, filters)
+        with self._queries(since, until, filters) as queries:
+            return queries.effects()
 
     def recosted(
         self,
@@ -355,10 +346,8 @@ class Ledger:
         **filters: Unpack[Filters],
     ) -> Recosted:
         """Say what the calls of a period cost by another rate card. Changes nothing."""
-        _refuse_unknown(filters)
-        window = Window(since, until)
-        with self._questions() as ask:
-            return ask.recosted(window, filters, rate_card)
+        with self._queries(since, until, filters) as queries:
+            return queries.recosted(rate_card)
 
     # Care
 
@@ -384,9 +373,19 @@ class Ledger:
             rollups.rebuild(connection)
 
     @contextmanager
-    def _questions(self) -> Iterator[Questions]:
+    def _queries(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        filters: Filters | None = None,
+    ) -> Iterator[Queries]:
+        filters = filters or {}
+        _refuse_unknown(filters)
+        if self._user_key is not None and filters.get("user", UNATTRIBUTED) != UNATTRIBUTED:
+            filters = {**filters, "user": hidden(filters["user"], self._user_key)}
+        window = Window(since, until)
         with self._reading() as connection:
-            yield Questions(connection, self._stored_user)
+            yield Queries(connection, window, filters)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -407,9 +406,6 @@ class Ledger:
                 f"write ({type(error).__name__}: {error}). Restore it from a copy, or start "
                 f"another file."
             ) from error
-
-    def _stored_user(self, user: str) -> str:
-        return user if self._user_key is None else hidden(user, self._user_key)
 
 
 def _refuse_unknown(filters: Filters) -> None:

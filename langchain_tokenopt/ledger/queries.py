@@ -1,4 +1,4 @@
-"""Questions to the ledger.
+"""What a ledger is asked.
 
 Whole hours are answered from the rollups, the rest of a period from the rows: the answer is exact
 to the microsecond, and a question about a year reads a few thousand sums.
@@ -7,7 +7,7 @@ to the microsecond, and a question about a year reads a few thousand sums.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
@@ -134,31 +134,34 @@ class Window:
         return (first, end), [(start, stop) for start, stop in edges if start < stop]
 
 
-class Questions:
-    """Everything that can be asked, over one snapshot of the database.
+class Queries:
+    """Everything that can be asked about a period, over one snapshot of the database.
 
     Args:
         connection: A reading transaction.
-        hidden: What stands in the ledger for a user.
+        window: The period.
+        filters: Which calls, by the names that stand in the ledger.
     """
 
-    def __init__(self, connection: Connection, hidden: Callable[[str], str]) -> None:
+    def __init__(self, connection: Connection, window: Window, filters: Filters) -> None:
         self._connection = connection
-        self._hidden = hidden
+        self._window = window
+        self._filters = filters
+        self._needs_rows = not filters.keys().isdisjoint(MANY_VALUED)
         self._origin: dict[int, Mapping[str, str]] = {
             row["id"]: row for row in map(dict, connection.execute(select(origins)).mappings())
         }
 
     # Sums
 
-    def totals(self, window: Window, filters: Filters) -> UsageTotals:
+    def totals(self) -> UsageTotals:
         """Sum over all calls."""
-        return _totals(self._sums("all", window, filters)[()])
+        return _totals(self._sums("all")[()])
 
-    def unfinished(self, window: Window, filters: Filters) -> UsageTotals:
+    def unfinished(self) -> UsageTotals:
         """Sum over the calls that brought no whole answer."""
         among: dict[Table, ColumnElement[bool]] = {calls: calls.c.status != 0, savings: false()}
-        return _totals(self._row_sums("all", window.start, window.end, filters, among)[()])
+        return _totals(self._row_sums("all", among=among)[()])
 
     def span(self) -> tuple[datetime, datetime] | None:
         """Return when the first and the last call began."""
@@ -168,17 +171,15 @@ class Questions:
         last = self._connection.scalar(select(func.max(started)))
         return None if first is None else (rows.moment_of(first), rows.moment_of(last))
 
-    def by(
-        self, dimension: Grouping, window: Window, filters: Filters, zone: tzinfo | None
-    ) -> dict[str, UsageTotals]:
+    def by(self, dimension: Grouping, zone: tzinfo | None) -> dict[str, UsageTotals]:
         """Sum per value of a dimension."""
         if dimension in PERIODS:
-            return self._by_period(dimension, window, filters, zone)
+            return self._by_period(dimension, zone)
         if dimension in MANY_VALUED:
-            sums = self._sums(dimension, window, filters)
+            sums = self._sums(dimension)
             name_of = self._personal_names(sums)
         else:
-            sums = self._sums("origin", window, filters)
+            sums = self._sums("origin")
             name_of = {(number,): origin[dimension] for number, origin in self._origin.items()}
         grouped = _no_sums()
         for key, counts in sums.items():
@@ -186,9 +187,7 @@ class Questions:
         totals = {name: _totals(counts) for name, counts in grouped.items()}
         return dict(sorted(totals.items(), key=_largest_first))
 
-    def percentiles(
-        self, window: Window, filters: Filters, shares: Sequence[float]
-    ) -> dict[str, list[float | None]]:
+    def percentiles(self, shares: Sequence[float]) -> dict[str, list[float | None]]:
         """Return nearest-rank percentiles of how long billed, successful calls took."""
         measured = {}
         for name in ("duration_us", "first_chunk_us"):
@@ -197,7 +196,7 @@ class Questions:
                 column.is_not(None),
                 calls.c.cached == 0,
                 calls.c.status == 0,
-                *self._conditions(calls, window.start, window.end, filters),
+                *self._conditions(calls),
             ]
             count = self._connection.scalar(select(func.count()).where(*wanted)) or 0
             ranks = [max(0, -int(-share * count // 1) - 1) for share in shares]
@@ -215,40 +214,40 @@ class Questions:
             ]
         return measured
 
-    def effects(self, window: Window, filters: Filters) -> list[Effect]:
+    def effects(self) -> list[Effect]:
         """Sum the savings per stage, and the answers of caches."""
-        hours, edges = window.split()
+        hours, edges = self._window.split()
         keys = ("stage", "observed")
         sums: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0] * len(SAVING_COUNTS))
-        parts: list[Select[Any]] = []
-        if _needs_rows(filters):
-            edges = [(window.start, window.end)]
+        queries: list[Select[Any]] = []
+        if self._needs_rows:
+            edges = [(self._window.start, self._window.end)]
         else:
             sources = [saving_hours.c[name] for name in keys]
-            parts.append(
+            queries.append(
                 select(*sources, *rollups.hour_sums(saving_hours))
-                .where(*self._hour_conditions(saving_hours, hours, filters))
+                .where(*self._hour_conditions(saving_hours, hours))
                 .group_by(*sources)
             )
-        for start, end in edges:
+        for part in edges:
             sources = [savings.c[name] for name in keys]
-            parts.append(
+            queries.append(
                 select(*sources, *rollups.saving_sums())
-                .where(*self._conditions(savings, start, end, filters))
+                .where(*self._conditions(savings, part))
                 .group_by(*sources)
             )
-        for part in parts:
-            for stage, observed, *counts in self._connection.execute(part):
+        for query in queries:
+            for stage, observed, *counts in self._connection.execute(query):
                 _add(sums[stage, observed], counts)
         name = self._names({stage for stage, _ in sums})
         found = [
             _effect(name.get(stage, "?"), observed, counts)
             for (stage, observed), counts in sums.items()
         ]
-        found += self._cache_effects(window, filters)
+        found += self._cache_effects()
         return sorted(found, key=lambda effect: (effect.observed, -effect.net_saved_tokens))
 
-    def _cache_effects(self, window: Window, filters: Filters) -> list[Effect]:
+    def _cache_effects(self) -> list[Effect]:
         """Return what caches answered, under the name of the last stage that acted: the cache."""
         query = (
             select(
@@ -259,7 +258,7 @@ class Questions:
                 func.sum(case((calls.c.saved_nano_usd.is_(None), 1), else_=0)),
                 func.sum(calls.c.estimated),
             )
-            .where(calls.c.cached == 1, *self._conditions(calls, window.start, window.end, filters))
+            .where(calls.c.cached == 1, *self._conditions(calls))
             .group_by(calls.c.origin)
         )
         sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
@@ -280,12 +279,10 @@ class Questions:
 
     # Rows
 
-    def calls(
-        self, window: Window, filters: Filters, *, newest_first: bool
-    ) -> Iterator[CallRecord]:
+    def calls(self, *, newest_first: bool) -> Iterator[CallRecord]:
         """Read calls in order of time, page by page."""
         order = (calls.c.started_at, calls.c.seq)
-        query = select(calls).where(*self._conditions(calls, window.start, window.end, filters))
+        query = select(calls).where(*self._conditions(calls))
         query = query.order_by(*(column.desc() if newest_first else column for column in order))
         result = self._connection.execute(query, execution_options=_PAGED)
         for page in result.mappings().partitions(_PAGE):
@@ -312,9 +309,9 @@ class Questions:
             found[saving.run_id.bytes].append(saving)
         return found
 
-    def savings(self, window: Window, filters: Filters) -> Iterator[Saving]:
+    def savings(self) -> Iterator[Saving]:
         """Read savings in order of time."""
-        conditions = self._conditions(savings, window.start, window.end, filters)
+        conditions = self._conditions(savings)
         return self._savings(
             select(savings).where(*conditions).order_by(savings.c.started_at, savings.c.seq)
         )
@@ -326,23 +323,23 @@ class Questions:
             for row in page:
                 yield rows.saving_record(row, self._origin[row["origin"]], name)
 
-    def budget_events(self, window: Window) -> Iterator[BudgetEvent]:
+    def budget_events(self) -> Iterator[BudgetEvent]:
         """Read budget events in order of time."""
         at = budget_events.c.at
-        query = select(budget_events).where(at >= window.start, at < window.end)
+        query = select(budget_events).where(at >= self._window.start, at < self._window.end)
         for row in self._connection.execute(query.order_by(at, budget_events.c.seq)).mappings():
             yield rows.budget_event(row)
 
-    def runs(self, window: Window, filters: Filters, limit: int) -> list[RunTotals]:
+    def runs(self, limit: int) -> list[RunTotals]:
         """Return the runs that were active last, newest first."""
-        keys = self._latest_runs(window, filters, limit)
+        keys = self._latest_runs(limit)
         among = {table: _among_runs(table, keys) for table in (calls, savings)}
-        sums = self._row_sums("run", window.start, window.end, filters, among)
+        sums = self._row_sums("run", among=among)
         group = _keys("run", calls)
         started, ended = calls.c.started_at, calls.c.started_at + calls.c.duration_us
         query = (
             select(*group, func.min(started), func.max(ended))
-            .where(among[calls], *self._conditions(calls, window.start, window.end, filters))
+            .where(among[calls], *self._conditions(calls))
             .group_by(*group)
         )
         times = {_key(row[:-2]): row[-2:] for row in self._connection.execute(query)}
@@ -357,13 +354,13 @@ class Questions:
             for key in keys
         ]
 
-    def _latest_runs(self, window: Window, filters: Filters, limit: int) -> list[_Key]:
+    def _latest_runs(self, limit: int) -> list[_Key]:
         """Walk back in time until enough runs have been met."""
         query = (
             select(*_keys("run", calls))
             .where(
                 calls.c.run.is_not(None),
-                *self._conditions(calls, window.start, window.end, filters),
+                *self._conditions(calls),
             )
             .order_by(calls.c.started_at.desc(), calls.c.seq.desc())
         )
@@ -375,10 +372,10 @@ class Questions:
                     break
         return list(met)
 
-    def recosted(self, window: Window, filters: Filters, rate_card: RateCard) -> Recosted:
+    def recosted(self, rate_card: RateCard) -> Recosted:
         """Price every billed call of a period again."""
         recorded = recorded_unpriced = cost = unpriced = billed = 0
-        for call in self.calls(window, filters, newest_first=False):
+        for call in self.calls(newest_first=False):
             if call.cached:
                 continue
             billed += 1
@@ -391,24 +388,24 @@ class Questions:
 
     # How sums are put together
 
-    def _sums(self, group: str, window: Window, filters: Filters) -> _Sums:
+    def _sums(self, group: str) -> _Sums:
         """Return counts by group: a personal dimension, "origin", "hour" or "all"."""
         sums = _no_sums()
-        hours, edges = window.split()
-        if group in MANY_VALUED or _needs_rows(filters):
-            edges = [(window.start, window.end)]
+        hours, edges = self._window.split()
+        if group in MANY_VALUED or self._needs_rows:
+            edges = [(self._window.start, self._window.end)]
         else:
-            self._add_hours(sums, group, hours, filters)
-        for start, end in edges:
-            for key, counts in self._row_sums(group, start, end, filters).items():
+            self._add_hours(sums, group, hours)
+        for part in edges:
+            for key, counts in self._row_sums(group, part).items():
                 _add(sums[key], counts)
         return sums
 
-    def _add_hours(self, sums: _Sums, group: str, hours: tuple[int, int], filters: Filters) -> None:
+    def _add_hours(self, sums: _Sums, group: str, hours: tuple[int, int]) -> None:
         for table in (call_hours, saving_hours):
             keys = [] if group == "all" else [table.c[group]]
             query = select(*keys, *rollups.hour_sums(table)).group_by(*keys)
-            query = query.where(*self._hour_conditions(table, hours, filters))
+            query = query.where(*self._hour_conditions(table, hours))
             if table is saving_hours:
                 query = query.where(table.c.observed == 0)
             for row in self._connection.execute(query):
@@ -417,16 +414,14 @@ class Questions:
     def _row_sums(
         self,
         group: str,
-        start: int,
-        end: int,
-        filters: Filters,
+        part: tuple[int, int] | None = None,
         among: Mapping[Table, ColumnElement[bool]] | None = None,
     ) -> _Sums:
         sums = _no_sums()
         for table, sums_of in ((calls, rollups.call_sums()), (savings, rollups.saving_sums())):
             keys = _keys(group, table)
             query = select(*keys, *sums_of).group_by(*keys)
-            query = query.where(*self._conditions(table, start, end, filters))
+            query = query.where(*self._conditions(table, part))
             if table is savings:
                 query = query.where(savings.c.observed == 0)
             if among is not None:
@@ -435,12 +430,10 @@ class Questions:
                 _add(sums[_key(row[: len(keys)])], _as_call_counts(table, row[len(keys) :]))
         return sums
 
-    def _by_period(
-        self, period: str, window: Window, filters: Filters, zone: tzinfo | None
-    ) -> dict[str, UsageTotals]:
+    def _by_period(self, period: str, zone: tzinfo | None) -> dict[str, UsageTotals]:
         """Sum per hour, day or month of a time zone, oldest first."""
         grouped = _no_sums()
-        for (hour,), counts in self._sums("hour", window, filters).items():
+        for (hour,), counts in self._sums("hour").items():
             start, stop = hour * HOUR_US, (hour + 1) * HOUR_US
             first = _period_name(period, start, zone)
             if first == _period_name(period, stop - 1, zone):
@@ -449,44 +442,43 @@ class Questions:
             # A boundary falls into this hour: zones such as India's are half an hour off.
             quarter = HOUR_US // 4
             for begin in range(start, stop, quarter):
-                part = max(window.start, begin), min(window.end, begin + quarter)
+                part = max(self._window.start, begin), min(self._window.end, begin + quarter)
                 if part[0] < part[1]:
                     _add(
                         grouped[_period_name(period, begin, zone)],
-                        self._row_sums("all", *part, filters)[()],
+                        self._row_sums("all", part)[()],
                     )
         return {name: _totals(grouped[name]) for name in sorted(grouped) if any(grouped[name])}
 
     # How rows are chosen
 
     def _conditions(
-        self, table: Table, start: int, end: int, filters: Filters
+        self, table: Table, part: tuple[int, int] | None = None
     ) -> list[ColumnElement[bool]]:
+        start, end = part or (self._window.start, self._window.end)
         found: list[ColumnElement[bool]] = []
         if start > 0:
             found.append(table.c.started_at >= start)
         if end < _FOREVER:
             found.append(table.c.started_at < end)
-        found += self._origin_conditions(table, filters)
+        found += self._origin_conditions(table)
         for name in MANY_VALUED:
-            if name in filters:
-                found.append(self._personal_condition(table, name, filters[name]))
+            if name in self._filters:
+                found.append(self._personal_condition(table, name, self._filters[name]))
         return found
 
-    def _hour_conditions(
-        self, table: Table, hours: tuple[int, int], filters: Filters
-    ) -> list[ColumnElement[bool]]:
+    def _hour_conditions(self, table: Table, hours: tuple[int, int]) -> list[ColumnElement[bool]]:
         first, end = hours
         return [
             table.c.hour >= first,
             table.c.hour < end,
-            *self._origin_conditions(table, filters),
+            *self._origin_conditions(table),
         ]
 
-    def _origin_conditions(self, table: Table, filters: Filters) -> list[ColumnElement[bool]]:
+    def _origin_conditions(self, table: Table) -> list[ColumnElement[bool]]:
         wanted = {
             name: "" if value == UNATTRIBUTED else rows.clean(value)
-            for name, value in filters.items()
+            for name, value in self._filters.items()
             if name in ORIGIN_FIELDS
         }
         if not wanted:
@@ -502,8 +494,6 @@ class Questions:
         column = table.c[name]
         if value == UNATTRIBUTED:
             return column.is_(None)
-        if name == "user":
-            value = self._hidden(value)
         key = rows.key_of(rows.clean(value))
         number = self._connection.scalar(select(names.c.id).where(names.c.key == key))
         known = column == (-1 if number is None else number)
@@ -528,10 +518,6 @@ class Questions:
         return found | {
             key: str(UUID(bytes=key[1])) for key in wanted if key[0] == OWN_RUN and len(key) == 2
         }
-
-
-def _needs_rows(filters: Filters) -> bool:
-    return not filters.keys().isdisjoint(MANY_VALUED)
 
 
 # What sums are keyed by, and how they are added

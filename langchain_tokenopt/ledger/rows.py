@@ -11,6 +11,7 @@ import hmac
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -46,6 +47,7 @@ _STATUS_NUMBER = {status: number for number, status in enumerate(STATUSES)}
 _SOURCES: tuple[Source, ...] = ("reported", "estimated")
 _tokens_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*TOKEN_COUNTS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _TEXT_MARK = b"\0"
 
 Origin = tuple[str, ...]
@@ -60,8 +62,7 @@ def microseconds(moment: datetime) -> int:
     """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def moment_of(microseconds: int) -> datetime:
@@ -89,14 +90,12 @@ def key_of(name: str) -> bytes:
         >>> len(key_of("0199a4a6-43a2-7cc2-9c5c-3a1f5c3b8e61")), key_of("alice")
         (16, b'alice')
     """
-    if len(name) == 36:
-        try:
-            number = UUID(name)
-        except ValueError:
-            pass
-        else:
-            if str(number) == name:
-                return number.bytes
+    if len(name) == 36 and name[8] == name[13] == name[18] == name[23] == "-":
+        digits = name.replace("-", "")
+        with suppress(ValueError):
+            packed = bytes.fromhex(digits)
+            if packed.hex() == digits:  # else it could not be read back as it was
+                return packed
     key = name.encode()
     # A text as long as a packed UUID is marked; clean names contain no NUL.
     return _TEXT_MARK + key if len(key) == 16 else key
@@ -150,27 +149,27 @@ def digest_of(origin: Origin) -> bytes:
     return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
 
 
-def call_numbers(call: CallRecord) -> list[Any]:
-    """Return the columns from ``id`` to ``estimated``, and the flaws in place of what follows."""
-    usage = call.usage
+def call_numbers(call: CallRecord) -> tuple[list[Any], str | None]:
+    """Return the columns from ``id`` to ``estimated``, and the flaws."""
     first_chunk = call.first_chunk_seconds
+    counts = _tokens_of(call.usage)
+    cost, saved = call.cost_nano_usd, call.saved_nano_usd
     numbers: list[Any] = [
-        call.run_id.bytes,
+        call.run_id.int.to_bytes(16, "big"),
         max(0, microseconds(call.started_at)),
         _duration(call.duration_seconds),
         None if first_chunk is None else _duration(first_chunk),
-        *_tokens_of(usage),
-        call.cost_nano_usd,
-        call.saved_nano_usd,
+        *counts,
+        cost,
+        saved,
         _STATUS_NUMBER[call.status],
-        int(call.cached),
-        int(call.source == "estimated"),
+        1 if call.cached else 0,
+        1 if call.source == "estimated" else 0,
     ]
     flaws = call.flaws
-    if not _storable(numbers[4:12]) or not _storable([numbers[12] or 0, numbers[13] or 0]):
+    if not _storable((*counts, cost or 0, saved or 0)):
         flaws = (*flaws, *_make_storable(numbers))
-    numbers.append("\n".join(map(clean, flaws)) if flaws else None)
-    return numbers
+    return numbers, "\n".join(map(clean, flaws)) if flaws else None
 
 
 def _storable(numbers: Sequence[Any]) -> bool:

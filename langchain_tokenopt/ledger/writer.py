@@ -3,7 +3,7 @@
 ``put`` appends to a queue. A background thread writes what has come together, one transaction per
 batch, every 50 milliseconds at most. When the queue is full the caller writes a batch itself, or
 waits a bounded time for others who write. While the database cannot be written, events wait; beyond
-the bound they go to files beside it (``unwritten``), which are taken in as soon as it can.
+the bound they go to files beside it (``spill``), which are taken in as soon as it can.
 
 Events are also put by finalizers: Python's garbage collector closes an abandoned stream wherever it
 happens to run, also inside of this module, on the thread that holds its lock. So the queue and the
@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageEvent
-from langchain_tokenopt.ledger import rollups, rows, unwritten
+from langchain_tokenopt.ledger import rollups, rows, spill
 from langchain_tokenopt.ledger.batch import UNSTORABLE, Batch, KnownIds
 from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.storage import forks
@@ -81,6 +81,7 @@ class Writer:
         """Why the last attempt to write failed; ``None`` when it did not."""
         self.closed = False
         self._retired = False
+        self._file = database.follow_path()
         self._connection: Connection | None = None
         self._known = KnownIds()
         self._warned: set[str] = set()
@@ -304,7 +305,7 @@ class Writer:
         self, queued: Sequence[Queued], wait_seconds: float
     ) -> list[tuple[UsageEvent, Exception]]:
         connection = self._connected()
-        refused = []
+        refused: list[tuple[UsageEvent, Exception]] = []
         with self.database.writing(connection, wait_seconds):
             heads = connection.exec_driver_sql(_HEADS).one()
             version, call_seq, saving_seq, last_name, last_origin = (head or 0 for head in heads)
@@ -321,7 +322,9 @@ class Writer:
         return refused
 
     def _connected(self) -> Connection:
-        if self.database.follow_path():
+        file = self.database.follow_path()
+        if file != self._file:
+            self._file = file
             self._known = KnownIds()
             self._disconnect()
             self._warn(
@@ -353,7 +356,7 @@ class Writer:
         moved, lost = 0, 0
         while moved < count and (part := self._take(min(_EVENTS_PER_FILE, count - moved))):
             events = [_timed(*queued) for queued in part]
-            file = unwritten.write(events, self._file_name, self._folders())
+            file = spill.write(events, self._file_name, self._folders())
             if file is None:
                 lost = len(part) + len(self._pending)
                 self._pending.extendleft(reversed(part))
@@ -398,7 +401,7 @@ class Writer:
         """Take in what earlier processes could not write here; what cannot be read is put aside."""
         path = self.database.path
         with self.lock:
-            self._files.extend([] if path is None else unwritten.waiting(path))
+            self._files.extend([] if path is None else spill.waiting(path))
         if not self._try_drain(self.max_wait_seconds):
             self._files.clear()  # for the next one
 
@@ -422,7 +425,7 @@ class Writer:
 
     def _take_in(self, path: Path, wait_seconds: float) -> tuple[int, int]:
         count = damaged = 0
-        lines = unwritten.read(path)
+        lines = spill.read(path)
         while part := list(islice(lines, BATCH_EVENTS)):
             events = [(event, time.time_ns()) for event in part if not isinstance(event, bytes)]
             refused = self._store(events, wait_seconds)

@@ -18,7 +18,7 @@ from langchain_tokenopt.core.records import CallRecord, Saving, UsageTotals
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.rows import clean, key_of, name_of
-from langchain_tokenopt.ledger.unwritten import from_line, to_line
+from langchain_tokenopt.ledger.spill import from_line, to_line
 from tests.support.ledger_records import START
 
 _counts = st.integers(-5, 10**7)

@@ -329,7 +329,7 @@ def test_a_period_that_ends_before_it_begins_is_refused(desk):
 
 def test_a_limit_of_no_runs_is_refused(desk):
     """Zero rows are never what was meant."""
-    with pytest.raises(ValueError, match="limit must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="limit must be a whole number of at least 1; got 0"):
         desk.runs(limit=0)
 
 

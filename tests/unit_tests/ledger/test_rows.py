@@ -12,7 +12,7 @@ from langchain_tokenopt.core.records import BudgetEvent, Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.rows import key_of, name_of
-from langchain_tokenopt.ledger.unwritten import from_line, to_line
+from langchain_tokenopt.ledger.spill import from_line, to_line
 from tests.support.ledger_records import START, record
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import Saving
-from langchain_tokenopt.ledger import Ledger, LedgerError, unwritten
+from langchain_tokenopt.ledger import Ledger, LedgerError, spill
 from tests.support.ledger_records import desk_calls, record
 
 
@@ -50,7 +50,7 @@ def leftover(path, content, name="x"):
 
 
 def lines(calls):
-    return [unwritten.to_line(call).encode() + b"\n" for call in calls]
+    return [spill.to_line(call).encode() + b"\n" for call in calls]
 
 
 # Locked
@@ -298,7 +298,7 @@ def test_a_leftover_that_is_being_written_is_not_touched(path, monkeypatch):
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", wait)
-    thread = threading.Thread(target=unwritten.write, args=(calls, path.name, [path.parent]))
+    thread = threading.Thread(target=spill.write, args=(calls, path.name, [path.parent]))
     thread.start()
     half_written.wait(20)
     Ledger(path).close()
