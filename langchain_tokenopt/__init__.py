@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
     from langchain_tokenopt.scope import token_scope
     from langchain_tokenopt.stage import Phase, Stage, StageCall
-    from langchain_tokenopt.testing import ExtractiveChatModel
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
 _MODULE_OF = {
@@ -95,7 +94,6 @@ _MODULE_OF = {
     "EmbedderUnavailableError": "embeddings",
     "EvictionPolicy": "cache",
     "Explanation": "cache",
-    "ExtractiveChatModel": "testing",
     "Forecast": "forecast",
     "Handover": "compress",
     "Ledger": "ledger",
@@ -157,7 +155,6 @@ __all__ = [
     "EmbedderUnavailableError",
     "EvictionPolicy",
     "Explanation",
-    "ExtractiveChatModel",
     "Forecast",
     "Handover",
     "Ledger",

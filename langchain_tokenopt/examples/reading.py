@@ -1,15 +1,13 @@
-"""Read whatever text people have: a file or a folder, in any common format and encoding."""
+"""Read a text file or a folder of them, in any common encoding; HTML as its reader sees it."""
 
 from __future__ import annotations
 
 import codecs
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 from langchain_core.documents import Document
 
@@ -26,13 +24,13 @@ def load_documents(
 ) -> list[Document]:
     """Read a text file, or all text files of a folder and of the folders in it.
 
-    Plain text, Markdown and CSV are taken as they are; JSON and JSON Lines become one line per
-    record; of HTML the visible text is kept. UTF-8, UTF-16 and UTF-32 are recognised, anything else
-    is read as Windows-1252. Hidden files and folders are passed over.
+    Text of any kind is taken as it is; of HTML the visible text is kept. UTF-8, and UTF-16 and
+    UTF-32 with a byte order mark, are recognised, anything else is read as Windows-1252. Hidden
+    files and folders are passed over.
 
     Args:
         path: A file or a folder.
-        note: Told in one sentence about every file that was skipped or cut.
+        note: Called with one sentence for every file that was skipped or cut.
 
     Returns:
         The documents in the order of their names; ``metadata["source"]`` is the path, below *path*
@@ -60,7 +58,7 @@ def load_documents(
         kind = "folder" if root.is_dir() else "file"
         raise ValueError(
             f"There is no readable text in the {kind} {str(root)!r}. "
-            "Give a text file (.txt, .md, .json, .jsonl, .csv, .html) or a folder of them."
+            "Give a text file (.txt, .md, .csv, .json, .html) or a folder of them."
         )
     return documents
 
@@ -91,10 +89,11 @@ def _read(file: Path, note: Callable[[str], object]) -> str:
     if text is None:
         note(f"Skipped {file}: it is not text.")
         return ""
-    text = _PLAIN.get(file.suffix.lower(), str.strip)(text).strip()
-    if not text:
+    if file.suffix.lower() in (".html", ".htm"):
+        text = _visible_text(text)
+    if not text.strip():
         note(f"Skipped {file}: it is empty.")
-    return text
+    return text.strip()
 
 
 _MARKS = {
@@ -109,123 +108,50 @@ _MARKS = {
 _MAX_CONTROL_SHARE = 0.02
 """Text has hardly any control characters; a larger share means a binary file."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-
 
 def _decoded(raw: bytes) -> str | None:
     """Return *raw* as text, or ``None`` if it is none."""
     encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), None)
     if encoding:
         text = raw.decode(encoding, errors="replace")
-    elif raw.count(0) > 0.3 * len(raw):
-        # Unmarked UTF-16 of Western text has a zero in every other byte; which, tells the order.
-        text = raw.decode(
-            "utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be", errors="replace"
-        )
     else:
         try:
             # A file that was cut at its largest size may end in the middle of a character.
             text = codecs.getincrementaldecoder("utf-8")().decode(raw)
         except UnicodeDecodeError:
             text = raw.decode("cp1252", errors="replace")
-    strange = len(_CONTROL.findall(text)) + text.count("\ufffd")
+    strange = len(re.findall(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]", text))
     return None if strange > _MAX_CONTROL_SHARE * len(text) else text
+
+
+_UNSEEN = ("script", "style", "head", "template", "noscript")
+_BLOCK = re.compile("p|div|li|tr|br|section|article|table|[uod]l|d[dt]|pre|blockquote|h[1-6]")
+"""Tags that begin a line."""
 
 
 class _VisibleText(HTMLParser):
     """Collects what a reader of the page would see."""
-
-    UNSEEN = ("script", "style", "head", "template", "noscript")
-    BLOCKS = (
-        "p",
-        "div",
-        "li",
-        "tr",
-        "br",
-        "section",
-        "article",
-        "table",
-        "ul",
-        "ol",
-        "dl",
-        "dd",
-        "dt",
-        "pre",
-        "blockquote",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-    )
 
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []
         self._unseen = 0
 
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self._unseen += tag in self.UNSEEN
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-        elif tag in ("td", "th"):
-            self.parts.append(" | ")
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._unseen += tag in _UNSEEN
+        self.parts.append("\n" if _BLOCK.fullmatch(tag) else " | " if tag in ("td", "th") else "")
 
     def handle_endtag(self, tag: str) -> None:
-        self._unseen = max(0, self._unseen - (tag in self.UNSEEN))
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
+        self._unseen = max(0, self._unseen - (tag in _UNSEEN))
+        self.parts.append("\n" if _BLOCK.fullmatch(tag) else "")
 
     def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.parts.append(re.sub(r"\s+", " ", data))
+        self.parts.append("" if self._unseen else re.sub(r"\s+", " ", data))
 
 
-def _of_html(text: str) -> str:
-    """Return the visible text of a page."""
+def _visible_text(page: str) -> str:
     parser = _VisibleText()
-    parser.feed(text)
+    parser.feed(page)
     parser.close()
     lines = (line.strip(" |") for line in "".join(parser.parts).splitlines())
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
-
-
-def _of_json(text: str) -> str:
-    """Return a JSON document as lines; text that is not JSON as it is."""
-    try:
-        return "\n".join(_lines(json.loads(text)))
-    except (ValueError, RecursionError):
-        return text
-
-
-def _of_jsonl(text: str) -> str:
-    """Return JSON Lines as lines of text; a line that is not JSON as it is."""
-    return "\n".join(_of_json(line) for line in text.splitlines() if line.strip())
-
-
-def _lines(value: Any) -> Iterator[str]:
-    """Yield one line per record: an object whose values are plain; nested values below it."""
-    if isinstance(value, dict):
-        plain = {key: part for key, part in value.items() if not isinstance(part, (dict, list))}
-        if plain:
-            yield "; ".join(f"{key}: {part}" for key, part in plain.items())
-        for key, part in value.items():
-            if key not in plain and part:
-                yield f"{key}:"
-                yield from _lines(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _lines(part)
-    else:
-        yield str(value)
-
-
-_PLAIN: dict[str, Callable[[str], str]] = {
-    ".html": _of_html,
-    ".htm": _of_html,
-    ".json": _of_json,
-    ".jsonl": _of_jsonl,
-    ".ndjson": _of_jsonl,
-}
-"""How to make plain text of a file, by suffix; everything else is plain already."""

@@ -1,9 +1,9 @@
 """A desk of eleven agents that reads documents, argues, and decides: the graph to measure first.
 
-Four analysts read the documents side by side. Three debaters each hear all analysts and whoever
-spoke before them. Two managers weigh it up, a trader decides, and a summary closes the run. Every
-report is copied in full into the prompts of the agents that hear it, as it is done in real graphs;
-that is where the money goes, and what this package is for.
+Four analysts read the documents side by side. Three debaters each read what all analysts and the
+debaters before them wrote. Two managers weigh it up, a trader decides, and a summary closes the
+run. Every report is copied in full into the prompts of the agents that read it, as it is done in
+real graphs; that is where the money goes, and what this package is for.
 
     from langchain_openai import ChatOpenAI
     from langchain_tokenopt import track_usage
@@ -65,8 +65,8 @@ class Agent:
 
     task: str
     max_words: int
-    hears: tuple[str, ...] = ()
-    """Whose reports it is given; those who hear nobody read the documents."""
+    reads: tuple[str, ...] = ()
+    """Whose reports it is given; without any it is given the documents."""
 
 
 ANALYSTS = ("market_analyst", "news_analyst", "social_analyst", "fundamentals_analyst")
@@ -97,43 +97,43 @@ AGENTS: dict[str, Agent] = {
         "As the bull, argue for growth, demand, new orders, rising margins and upgrades. Answer "
         "the strongest point against you.",
         max_words=200,
-        hears=ANALYSTS,
+        reads=ANALYSTS,
     ),
     "bear_debater": Agent(
         "As the bear, argue the risks: weak demand, warranty claims, debt, competition, falling "
         "margins and downgrades. Answer the bull point by point.",
         max_words=200,
-        hears=(*ANALYSTS, "bull_debater"),
+        reads=(*ANALYSTS, "bull_debater"),
     ),
     "neutral_debater": Agent(
         "As the neutral voice, say what both sides overlook and which facts would settle the "
         "matter.",
         max_words=200,
-        hears=(*ANALYSTS, "bull_debater", "bear_debater"),
+        reads=(*ANALYSTS, "bull_debater", "bear_debater"),
     ),
     "risk_manager": Agent(
         "As the risk manager, name the largest risks, how likely and how costly they are, and the "
         "position size and stop that they allow.",
         max_words=200,
-        hears=(*ANALYSTS, *DEBATERS),
+        reads=(*ANALYSTS, *DEBATERS),
     ),
     "research_manager": Agent(
         "As the research manager, weigh the debate, say who won it and why, and recommend a "
         "rating with a price target.",
         max_words=250,
-        hears=(*ANALYSTS, *DEBATERS, "risk_manager"),
+        reads=(*ANALYSTS, *DEBATERS, "risk_manager"),
     ),
     "trader": Agent(
         "As the trader, decide. Give the reasons first and end with a line of its own that reads "
         "'Decision: BUY, HOLD or SELL', your choice followed by the main reason.",
         max_words=150,
-        hears=(*ANALYSTS, *DEBATERS, "risk_manager", "research_manager"),
+        reads=(*ANALYSTS, *DEBATERS, "risk_manager", "research_manager"),
     ),
     "summary": Agent(
         "Write the summary for the client: the decision, the case for and against it, and what "
         "would change it.",
         max_words=200,
-        hears=(*ANALYSTS, *DEBATERS, "risk_manager", "research_manager", "trader"),
+        reads=(*ANALYSTS, *DEBATERS, "risk_manager", "research_manager", "trader"),
     ),
 }
 """The desk. Names of agents are names of nodes, and what the bill is grouped by."""
@@ -171,7 +171,7 @@ def build_desk(
     for name, agent in agents.items():
         model = models[name] if isinstance(models, Mapping) else models
         graph.add_node(name, _node(name, agent, model, material))
-        graph.add_edge(list(agent.hears) or START, name)
+        graph.add_edge(list(agent.reads) or START, name)
     graph.add_edge(name, END)
     return graph
 
@@ -182,13 +182,13 @@ def _node(
     """Return one agent: state in, its report out."""
 
     def prompt(state: DeskState) -> list[SystemMessage | HumanMessage]:
-        heard = [(speaker, state["reports"][speaker]) for speaker in agent.hears]
+        reports = [(other, state["reports"][other]) for other in agent.reads]
         # What several agents share stands first and in the same order, and what only this agent is
         # told stands last: providers charge a tenth for a beginning that they have seen before.
         return [
             SystemMessage("You work on a trading desk. Use only the material that you are given."),
             HumanMessage(
-                f"{_tagged('report', heard) if heard else material}\n\n"
+                f"{_tagged('report', reports) if reports else material}\n\n"
                 f"Question: {state['question']}\n\n"
                 f"{agent.task} Write at most {agent.max_words} words."
             ),

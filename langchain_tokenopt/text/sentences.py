@@ -135,7 +135,7 @@ def _end_pattern(begins: str) -> re.Pattern[str]:
     """Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
     return re.compile(
         r"[.!?…。！？｡\n](?:"
-        r"(?<=[.!?…])[.!?…]*[\"'”’)\]»*_]*"
+        r"(?<=[.!?…])(?<![.!?…]{2})[.!?…]*[\"'”’)\]»*_]*"
         rf"(?:[ \t]*[\r\n]+|(?=[ \t]+{begins}))"
         r"|(?<=[。！？｡])[。！？｡]*[”』」）]*[ \t]*[\r\n]*"
         r"|(?<=\n)[ \t]*\r?\n\s*"

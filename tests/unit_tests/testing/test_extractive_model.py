@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -13,7 +11,6 @@ from typing import Any, Literal, TypedDict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -23,13 +20,14 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.tools import tool
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 from pydantic import BaseModel, Field, ValidationError, conint
 
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.testing import NOTE, ExtractiveChatModel
-from langchain_tokenopt.testing.reading import count_words, split_sentences, word_limit
+from langchain_tokenopt.testing.prompt import word_limit
+from langchain_tokenopt.text.sentences import sentences_of
+from langchain_tokenopt.text.words import count_words
 
 NOTES = (
     "The canteen was painted in March. Orders rose by 12 % to 493 million euros in the first "
@@ -42,18 +40,6 @@ NOTES = (
 
 def ask(request: str, notes: str = NOTES) -> str:
     return f"{request}\n\n<notes>\n{notes}\n</notes>"
-
-
-class TestStandardSuite(ChatModelIntegrationTests):
-    """LangChain's own suite for chat models, as real providers have to pass it."""
-
-    @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ExtractiveChatModel
-
-    @property
-    def chat_model_params(self) -> dict[str, Any]:
-        return {}
 
 
 # What it answers
@@ -77,7 +63,7 @@ def test_answers_with_the_sentence_that_fits(question: str, answer: str) -> None
 def test_sentences_keep_their_order() -> None:
     """Chosen sentences stand in the answer as they stood in the material."""
     answer = ExtractiveChatModel().invoke(ask("Debt, bond, fire, orders? In 60 words.")).text
-    places = [NOTES.index(sentence) for sentence in split_sentences(answer)]
+    places = [NOTES.index(sentence) for sentence in sentences_of(answer)]
 
     assert len(places) >= 3
     assert sorted(places) == places
@@ -257,9 +243,7 @@ def test_stop_sequences_end_the_answer() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "setting", [{"max_tokens": 0}, {"verbosity": 0}, {"tokens_per_second": -1}, {"verbocity": 2}]
-)
+@pytest.mark.parametrize("setting", [{"max_tokens": 0}, {"verbosity": 0}, {"verbocity": 2}])
 def test_impossible_settings_are_refused(setting: dict[str, Any]) -> None:
     """Settings that cannot be meant, and misspelt ones, are errors."""
     with pytest.raises(ValidationError):
@@ -350,29 +334,6 @@ def test_streams_word_by_word() -> None:
 
     assert len(words) > 3
     assert [1] * len(words) == [len(word.split()) for word in words]
-
-
-async def test_imitates_a_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With tokens_per_second an answer takes as long as a model of that speed would write."""
-    slept: list[float] = []
-
-    async def asleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(asyncio, "sleep", asleep)
-    model = ExtractiveChatModel(tokens_per_second=10)
-    usage = model.invoke(ask("Orders?")).usage_metadata
-    assert usage is not None
-    expected = usage["output_tokens"] / 10
-
-    assert [expected] == slept
-    for chunks in (
-        list(model.stream(ask("Orders?"))),
-        [c async for c in model.astream(ask("Orders?"))],
-    ):
-        assert len(chunks) > 3
-    assert 3 * expected == pytest.approx(sum(slept))
 
 
 # Tools
