@@ -48,7 +48,7 @@ class ExtractiveChatModel(BaseChatModel):
 
     - Word limits in the request ("at most 150 words", "höchstens 100 Wörter") are obeyed.
     - Where the request names alternatives in capitals ("BUY, HOLD or SELL"), the answer closes with
-      the one that most sentences of the material name, in any form.
+      the one that the material names most often, in any form.
     - A bound tool is called when the request names it or shares several words with it, each tool
       at most once in a conversation; then the answer is taken from what the tool returned.
     - With ``tool_choice`` (and so with ``with_structured_output``) the arguments are filled from
@@ -217,7 +217,9 @@ def _chunks(reply: AIMessage) -> Iterator[AIMessageChunk]:
     """Cut an answer into what a stream shows: word by word, usage and reason at the end."""
     for piece in re.findall(r"\S+\s*|\s+", reply.text):
         yield AIMessageChunk(content=piece)
-    calls = [(call["name"], json.dumps(call["args"]), call["id"]) for call in reply.tool_calls]
+    calls: list[tuple[str | None, str | None, str | None]] = [
+        (call["name"], json.dumps(call["args"]), call["id"]) for call in reply.tool_calls
+    ]
     calls += [(call["name"], call["args"], call["id"]) for call in reply.invalid_tool_calls]
     for index, (name, written, call_id) in enumerate(calls):
         piece = tool_call_chunk(name=name, args=written, id=call_id, index=index)
@@ -252,8 +254,8 @@ def _closing(prompt: Prompt, max_words: int) -> str:
         return ""
 
     def mentions(name: str) -> int:
-        said = re.compile(rf"\b{name}", re.IGNORECASE)  # in any form: holds, holding
-        return sum(1 for sentence in prompt.sentences if said.search(sentence))
+        in_any_form = re.compile(rf"\b{name}", re.IGNORECASE)  # HOLD: holds, holding
+        return sum(len(in_any_form.findall(sentence)) for sentence in prompt.sentences)
 
     decision = max(re.findall(r"[A-Z]{2,}", match["names"]), key=mentions)
     reason = prompt.best(f"{decision} {prompt.request}")

@@ -41,7 +41,10 @@ class Prompt:
         """Take *messages* apart."""
         humans = [at for at, message in enumerate(messages) if isinstance(message, HumanMessage)]
         last = humans[-1] if humans else len(messages) - 1
-        request, system, read, results = "", [], [], []
+        request = ""
+        system: list[str] = []
+        read: list[str] = []
+        results: list[str] = []
         for at, message in enumerate(messages):
             text = str(message.text)
             if at == last:
