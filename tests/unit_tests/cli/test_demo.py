@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import format_seconds
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.calibration import reset_calibration
 from langchain_tokenopt.examples import trading_desk
 from langchain_tokenopt.examples.trading_desk import AGENTS
 from langchain_tokenopt.testing import ExtractiveChatModel
@@ -32,8 +34,10 @@ TEXT = (
 
 
 @pytest.fixture(autouse=True)
-def _without_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    yield
+    reset_calibration()  # the server reports other tokens than there are
 
 
 @pytest.fixture
