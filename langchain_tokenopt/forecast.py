@@ -91,7 +91,8 @@ class UsageForecaster:
             )
         self._window = window
         self._histories: dict[_Key, _History] = {}
-        self._runs: OrderedDict[UUID, None] = OrderedDict()
+        self._runs: OrderedDict[int, None] = OrderedDict()
+        """By the integer of the run id, whose hash costs a tenth of the id's own."""
         self._new: deque[_Observation] = deque()
         """Answers to learn from. The garbage collector may end a call on a thread that is reading
         here: it then only adds one, which takes no lock."""
@@ -157,9 +158,9 @@ class UsageForecaster:
                 history.add(condition, length)
 
     def _is_first(self, run_id: UUID) -> bool:
-        if run_id in self._runs:
+        if run_id.int in self._runs:
             return False
-        self._runs[run_id] = None
+        self._runs[run_id.int] = None
         if len(self._runs) > _KNOWN_RUNS:
             self._runs.popitem(last=False)
         return True
@@ -244,9 +245,10 @@ class UsageForecaster:
 
     def _history(self, agent: str, model: str | None, limited: bool) -> _History | None:
         """Return the narrowest history that knows enough."""
-        known = [self._histories.get(key) for key in _levels(agent, model, limited)]
+        keys = _levels(agent, model, limited)
         for least in (_ENOUGH, _FEWEST):
-            for history in known:
+            for key in keys:
+                history = self._histories.get(key)
                 if history is not None and len(history) >= least:
                     return history
         return None
@@ -288,28 +290,36 @@ class _History:
         """In the order of ``_conditions``."""
         self._ranked: list[float] = []
         self._order: deque[tuple[float, float]] = deque()
+        self._unsorted: deque[tuple[float, float]] = deque(maxlen=window)
+        """Answers that are sorted in when a quantile is asked for: of wider histories, seldom."""
         self._corrections = dict.fromkeys(_CORRECTED if corrected else (), 0.0)
         """What to add to a share."""
         self._samples: dict[tuple[int, int], list[float]] = {}
         """Sorted slices of the values, until the next answer changes them."""
 
     def __len__(self) -> int:
-        return len(self._order)
+        return min(len(self._order) + len(self._unsorted), self._window)
 
     def add(self, condition: float, value: float) -> None:
-        """Take in an answer; first see whether it was predicted."""
-        if len(self) >= _FEWEST:
-            for share in self._corrections:
+        """Take in an answer; first see whether it was predicted, where that is kept."""
+        if not self._corrections:
+            self._unsorted.append((condition, value))
+            return
+        if len(self._order) >= _FEWEST:
+            for share, correction in self._corrections.items():
                 surprised = value > self.quantile(share, condition)
-                moved = self._corrections[share] + _STEP * (share - (not surprised))
+                moved = correction + _STEP * (share - (not surprised))
                 self._corrections[share] = min(max(moved, -share), 1 - share)
+        self._sort_in(condition, value)
+
+    def _sort_in(self, condition: float, value: float) -> None:
         self._samples.clear()
         at = bisect_right(self._conditions, condition)
         self._conditions.insert(at, condition)
         self._values.insert(at, value)
         insort(self._ranked, value)
         self._order.append((condition, value))
-        if len(self) > self._window:
+        if len(self._order) > self._window:
             self._forget()
 
     def _forget(self) -> None:
@@ -321,6 +331,8 @@ class _History:
 
     def quantile(self, share: float, condition: float | None) -> float:
         """Return the corrected quantile among similar answers."""
+        while self._unsorted:
+            self._sort_in(*self._unsorted.popleft())
         level = min(share + self._corrections.get(share, 0.0), 1.0)
         sample = self._similar(share, condition)
         rank = math.ceil((len(sample) + 1) * level)
@@ -330,10 +342,13 @@ class _History:
 
     def _similar(self, share: float, condition: float | None) -> list[float]:
         """Return the answers given under the most similar conditions, in order of length."""
-        count = max(_NEAREST, math.isqrt(len(self)), math.ceil(2 / (1 - share)))
         if self._conditions[0] == self._conditions[-1]:
             condition = self._conditions[0]
-        if condition is None or count >= len(self):
+        if condition is None:
+            return self._ranked
+        known = len(self._order)
+        count = max(_NEAREST, math.isqrt(known), math.ceil(2 / (1 - share)))
+        if count >= known:
             return self._ranked
         part = self._nearest(count, condition)
         sample = self._samples.get(part)
@@ -349,5 +364,5 @@ class _History:
         right = bisect_right(self._conditions, condition)
         if right - left >= count:  # nothing tells them apart but time: the latest
             return max(left, right - max(count, _LATEST)), right
-        start = min(max((left + right - count) // 2, 0), len(self) - count)
+        start = min(max((left + right - count) // 2, 0), len(self._order) - count)
         return start, start + count

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -26,6 +26,7 @@ from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.core.runs import is_staged, notify_refused
+from langchain_tokenopt.core.task_watch import TaskWatch
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
@@ -84,7 +85,6 @@ class _Call:
     sent: int
     """Its input as the provider may count it."""
     received: list[str] = field(default_factory=list)
-    stop_watching: Callable[[], object] = lambda: None
 
 
 class CallbackGuard(BaseCallbackHandler):
@@ -108,6 +108,7 @@ class CallbackGuard(BaseCallbackHandler):
         self._calls: dict[int, _Call] = {}
         """By the integer of the run id, whose hash runs no code."""
         self._batch = _Batch()
+        self._tasks = TaskWatch(self._give_up)
 
     def on_chat_model_start(
         self,
@@ -181,9 +182,8 @@ class CallbackGuard(BaseCallbackHandler):
         )
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
-        call = _Call(hold, agent, model, start.counted.tokens, sent)
-        self._calls[run_id.int] = call
-        self._watch_task(run_id, call)
+        self._calls[run_id.int] = _Call(hold, agent, model, start.counted.tokens, sent)
+        self._tasks.begin(run_id)
 
     def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
         """Return the output to hold for, and the least with which the call is sent.
@@ -210,21 +210,11 @@ class CallbackGuard(BaseCallbackHandler):
             least = max(known, (planned or _LONG_ANSWER) * times)
         return int(min(cap, most)), int(min(cap, least))
 
-    def _watch_task(self, run_id: UUID, call: _Call) -> None:
+    def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
         """See to it that a cancelled call is charged: LangChain does not report its end."""
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # no event loop here
-            return
-        if task is None:
-            return
-
-        def give_up(done: asyncio.Task[Any]) -> None:
-            if run_id.int in self._calls and (done.cancelled() or not call.received):
-                self.on_llm_error(asyncio.CancelledError(), run_id=run_id)
-
-        task.add_done_callback(give_up)
-        call.stop_watching = lambda: _remove_callback(task, give_up)
+        call = self._calls.get(run_id.int)
+        if call is not None and (is_cancelled or not call.received):
+            self.on_llm_error(asyncio.CancelledError(), run_id=run_id)
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -284,7 +274,7 @@ class CallbackGuard(BaseCallbackHandler):
     def _pop(self, run_id: UUID) -> _Call | None:
         call = self._calls.pop(run_id.int, None)
         if call is not None:
-            call.stop_watching()
+            self._tasks.end(run_id)
         return call
 
     def _count(self, call: _Call, generations: Sequence[Any]) -> int:
@@ -292,16 +282,6 @@ class CallbackGuard(BaseCallbackHandler):
             written(getattr(generation, "message", generation.text)) for generation in generations
         )
         return counter_for(call.model).count(text).tokens
-
-
-def _remove_callback(task: asyncio.Task[Any], callback: Callable[[Any], object]) -> None:
-    """Take *callback* off *task*, where that is safe: in the thread of its loop."""
-    try:
-        is_here = asyncio.get_running_loop() is task.get_loop()
-    except RuntimeError:
-        is_here = False
-    if is_here:
-        task.remove_done_callback(callback)
 
 
 def _choices(params: Mapping[str, Any]) -> int:

@@ -26,10 +26,10 @@ def as_stage(stage: object) -> Stage:
     Raises:
         TypeError: It is neither a stage nor a ``BaseCache``.
     """
-    if isinstance(stage, BudgetPlan):
-        return budget_stage(stage)
     if isinstance(stage, BudgetStage):
         return with_tools(stage)
+    if isinstance(stage, BudgetPlan):
+        return budget_stage(stage)
     if isinstance(stage, Stage):
         return stage
     if isinstance(stage, BaseCache):
@@ -72,7 +72,7 @@ def with_ambient_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
             for own in stages
         )
     ]
-    return tuple(sorted((*stages, *added), key=lambda stage: stage.phase))
+    return tuple(sorted((*stages, *added), key=lambda stage: stage.phase)) if added else stages
 
 
 def name_of_stage(stage: object) -> str:

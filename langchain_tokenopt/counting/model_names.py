@@ -108,8 +108,10 @@ def model_name_of(model: ModelLike) -> str:
 def _name_within(runnable: Any, depth: int) -> str | None:
     bound = (getattr(runnable, "kwargs", None) or {}) if depth else {}
     override = bound.get("model") if isinstance(bound, Mapping) else None
-    candidates = (override, *(getattr(runnable, attribute, None) for attribute in _NAME_ATTRIBUTES))
-    for name in candidates:
+    if isinstance(override, str) and override:
+        return override
+    for attribute in _NAME_ATTRIBUTES:
+        name = getattr(runnable, attribute, None)
         if isinstance(name, str) and name:
             return name
     inner = _inner(runnable) if depth else []

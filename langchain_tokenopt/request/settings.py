@@ -38,7 +38,9 @@ class Settings:
     def get(self, name: str) -> Any:
         """Return the setting *name*; ``None`` where nobody has set it."""
         asked = self.kwargs.get(name)
-        return self.of_model(name) if asked is None else asked
+        if asked is None and (name in self._fields or self._more):
+            return self.of_model(name)
+        return asked
 
     def of_model(self, name: str) -> Any:
         """Return what the model says of *name*, whatever the call says."""
