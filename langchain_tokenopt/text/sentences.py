@@ -79,8 +79,6 @@ def is_abbreviation(token: str) -> bool:
         [True, True, True, False, False]
     """
     token = _bare(token)
-    if is_before_number(token):
-        return False
     return token in _ABBREVIATIONS or _DOTTED.fullmatch(token) is not None
 
 

@@ -58,11 +58,7 @@ def root(word: str) -> str:
 
 def _singular(word: str) -> str:
     for plural, singular in _PLURALS:
-        if (
-            word.endswith(plural)
-            and not word.endswith("ss")
-            and len(word) - len(plural) >= _SHORTEST
-        ):
+        if word.endswith(plural) and len(word) - len(plural) >= _SHORTEST:
             return word[: -len(plural)] + singular
     return word
 

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from langchain_tokenopt import TokenOptWarning, optimize
 from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit
@@ -473,6 +474,38 @@ def test_thinking_is_not_cut_by_the_cap(kwargs, cap):
 
     assert call is not None
     assert cap == call.request.kwargs.get("max_tokens")
+
+
+def test_to_raise_a_few_tokens_more_are_allowed():
+    """A cap of exactly the limit would end the answer before it can be seen to go on."""
+    caps = [
+        WordLimit(max_tokens=100, on_exceed=on_exceed).open(_request()).request.kwargs["max_tokens"]
+        for on_exceed in ("trim", "raise")
+    ]
+
+    assert [100, 108] == caps
+
+
+@pytest.mark.parametrize(("words", "shown_sentences"), [(60, 2), (80, 1)])
+def test_where_tokens_are_estimated_a_cap_is_taken_to_have_cut_a_little_early(
+    words, shown_sentences
+):
+    """Nobody knows the tokenizer: at 90 % of the cap an unfinished sentence is left out."""
+    text = "One two three. Four" + " four" * words
+    bare = _Capped(answers=[FakeAnswer(text)], model="nobody-knows-1")
+    counted = counter_for("nobody-knows-1").count(text)
+    assert (shown_sentences == 1) == (90 <= counted.tokens < 100)
+    assert not counted.exact
+
+    shown = optimize(bare, WordLimit(max_tokens=100)).invoke("?").text
+
+    assert (text if shown_sentences == 2 else "One two three.") == shown
+
+
+@pytest.mark.parametrize("language", ["fr", "it", "pt", "nl"])
+def test_languages_in_latin_letters_have_the_room_of_english(language):
+    """Only other scripts take a token a letter."""
+    assert room_for(50, "en") == room_for(50, language) < room_for(50, "cyrillic")
 
 
 def test_the_cap_takes_the_name_that_the_caller_used():

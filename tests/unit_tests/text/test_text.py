@@ -210,6 +210,7 @@ def test_stop_words_are_single_words_in_lower_case():
         ("რა არის საფრანგეთის დედაქალაქი?", "other"),
         ("def f(x): return x", None),
         ("2 + y, y + 2 y", None),
+        ("a + y = o", None),
         ("the", None),
         ("GDP per capita per capita", None),
         ("", None),
@@ -326,6 +327,11 @@ def test_sentences_cover_the_text(text, small_letters):
     assert len(text) == ends[-1]
     whole = re.sub(r"\s", "", "".join(sentences_of(text, small_letters=small_letters)))
     assert re.sub(r"\s", "", text) == whole
+
+
+def test_blanks_at_the_end_are_no_sentence():
+    """They belong to the last one."""
+    assert [9] == sentence_ends("One.\n\n  \n")
 
 
 @given(st.text(alphabet="aB. \n\"'"), st.text(alphabet="aB. \n\"'"))
