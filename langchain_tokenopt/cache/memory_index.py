@@ -11,7 +11,7 @@ import numpy as np
 
 from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
-from langchain_tokenopt.cache.eviction import EvictionPolicy, Use
+from langchain_tokenopt.cache.eviction_policy import EvictionPolicy, Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
 from langchain_tokenopt.cache.key import near_hash
 from langchain_tokenopt.cache.vector_index import ScopedIndex

@@ -17,8 +17,10 @@ from typing import Any, Final
 
 from langchain_core.outputs import Generation
 
-from langchain_tokenopt.cache.cache_file import CacheFile, CacheFileError, Row
-from langchain_tokenopt.cache.eviction import Eviction, EvictionPolicy, policy_for
+from langchain_tokenopt.cache.cache_file import CacheFile, Row
+from langchain_tokenopt.cache.cache_schema import CacheFileError
+from langchain_tokenopt.cache.eviction import Eviction, policy_for
+from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.memory_index import MemoryIndex
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage.sqlite import FileReplacedError

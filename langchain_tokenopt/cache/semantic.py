@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import heapq
 import random
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.embeddings import Embeddings
@@ -22,8 +21,9 @@ from langchain_core.outputs import ChatResult, Generation
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.cache.answer_writer import AnswerWriter
-from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
-from langchain_tokenopt.cache.eviction import Eviction, EvictionPolicy
+from langchain_tokenopt.cache.embedder import GuardedEmbedder
+from langchain_tokenopt.cache.eviction import Eviction
+from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.key import (
     Question,
     UnkeyableError,
@@ -33,23 +33,21 @@ from langchain_tokenopt.cache.key import (
 from langchain_tokenopt.cache.labels import Labels, ScopeLabels, name_an_owner
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
-from langchain_tokenopt.cache.repository import FILE_ERRORS, Repository
+from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.same_answer import SameAnswer
 from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_copy
 from langchain_tokenopt.cache.serving_policy import ServingPolicy
 from langchain_tokenopt.cache.settings import CacheSettings
+from langchain_tokenopt.cache.shield import Shield
 from langchain_tokenopt.cache.single_flight import Claim, SingleFlight
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, TopEntry
 from langchain_tokenopt.core.checks import check_whole
-from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
 from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
 from langchain_tokenopt.stage import Phase, StageCall
 
 __all__ = ["SemanticCache"]
-
-Result = TypeVar("Result")
 
 
 class SemanticCache(BaseCache):
@@ -130,8 +128,7 @@ class SemanticCache(BaseCache):
         self._is_static = min_similarity is not None
         self._flights = SingleFlight(settings.wait_seconds)
         self._counts: Counter[str] = Counter()
-        self._misses: Counter[str] = Counter()
-        self._warned: set[str] = set()
+        self._shield = Shield()
         self._repository = Repository(
             None if path is None else Path(path),
             embedder=embedder_fingerprint(self._embedder.embeddings),
@@ -149,7 +146,12 @@ class SemanticCache(BaseCache):
             SameAnswer(self._embedder, settings.same_answer),
         )
         self._writer = AnswerWriter(
-            self._repository, self._lookup, self._learning, self._embedder, settings, self._warn
+            self._repository,
+            self._lookup,
+            self._learning,
+            self._embedder,
+            settings,
+            self._shield.warn,
         )
         with self._repository.lock:
             self._policy.restore(self._repository.labels())
@@ -275,20 +277,22 @@ class SemanticCache(BaseCache):
                 return question_of(prompt, llm_string, settings.namespace, labels, settings.context)
         except UnkeyableError as error:
             reason = "unkeyable"
-            self._warn(reason, f"A request is not cached: {error}")
+            self._shield.warn(reason, f"A request is not cached: {error}")
         # Prompts and settings are foreign text, and JSON can be nested deeper than Python allows.
         except Exception as error:  # noqa: BLE001
             reason = "unreadable"
-            self._warn(reason, f"A request cannot be read ({type(error).__name__}: {error}).")
+            self._shield.warn(
+                reason, f"A request cannot be read ({type(error).__name__}: {error})."
+            )
         if counted:
-            self._misses[reason] += 1
+            self._shield.misses[reason] += 1
         return None
 
     def _find(
         self, question: Question, *, waits: bool = True
     ) -> tuple[list[Generation] | None, Claim | None]:
         """Return the answers; or a claim to make them, when it is this request's turn."""
-        found, claim = self._shielded(self._equal, question), None
+        found, claim = self._shield.run(self._equal, question), None
         if found is None and waits:
             claim = self._flights.begin(question.exact)
         if found is None:
@@ -301,9 +305,9 @@ class SemanticCache(BaseCache):
         self, question: Question, *, waits: bool = True
     ) -> tuple[list[Generation] | None, Claim | None]:
         """Like :meth:`_find`; on the loop only what is in memory is looked at."""
-        found, claim = self._shielded(self._equal_at_once, question), None
+        found, claim = self._shield.run(self._equal_at_once, question), None
         if found is None and self._repository.is_shared:
-            found = await run_in_executor(None, self._shielded, self._equal, question)
+            found = await run_in_executor(None, self._shield.run, self._equal, question)
         if found is None and waits:
             claim = await self._flights.abegin(question.exact)
         if found is None:
@@ -325,8 +329,8 @@ class SemanticCache(BaseCache):
             lock.release()
 
     def _equal_or_alike(self, question: Question) -> list[Generation] | None:
-        found = self._shielded(self._equal, question)
-        return found or self._shielded(self._alike, question)
+        found = self._shield.run(self._equal, question)
+        return found or self._shield.run(self._alike, question)
 
     def _equal(self, question: Question) -> list[Generation] | None:
         """Return the answers to an equal request."""
@@ -344,7 +348,7 @@ class SemanticCache(BaseCache):
             found = None if finding.entry is None else self._serve(finding)
             if found is None:
                 self._counts["requests"] += 1
-                self._misses[finding.reason or "gone"] += 1
+                self._shield.misses[finding.reason or "gone"] += 1
                 self._learning.remember_miss(question.exact, finding)
         return found
 
@@ -369,7 +373,7 @@ class SemanticCache(BaseCache):
 
     def _update(self, question: Question, answers: Sequence[Generation]) -> None:
         try:
-            self._shielded(self._writer.keep, question, list(answers))
+            self._shield.run(self._writer.keep, question, list(answers))
         finally:
             self._flights.end(question.exact)
 
@@ -485,7 +489,7 @@ class SemanticCache(BaseCache):
                 normalised_hits=counts["normalised"],
                 semantic_hits=counts["semantic"],
                 saved_tokens=counts["saved_tokens"],
-                misses=dict(self._misses.most_common()),
+                misses=dict(self._shield.misses.most_common()),
                 not_stored=dict(self._writer.not_stored.most_common()),
                 checked=self._learning.checked,
                 checked_wrong=self._learning.checked_wrong,
@@ -519,7 +523,7 @@ class SemanticCache(BaseCache):
     def close(self) -> None:
         """Write what is counted and close the file. The cache cannot be used afterwards."""
         with self._repository.lock:
-            self._shielded(self._learning.write)
+            self._shield.run(self._learning.write)
             self._repository.close()
 
     def __enter__(self) -> SemanticCache:
@@ -527,33 +531,6 @@ class SemanticCache(BaseCache):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    # What goes wrong
-
-    def _shielded(self, work: Callable[..., Result], *args: Any) -> Result | None:
-        """Do *work*; whatever goes wrong is a miss with one warning, never a failed call."""
-        try:
-            return work(*args)
-        except EmbeddingFailedError as error:
-            self._warn("embedder", f"The embedder failed: {error}. The model is asked instead.")
-            reason = "embedder failed"
-        except FILE_ERRORS as error:
-            self._warn("file", f"The cache file failed: {error}. The model is asked instead.")
-            reason = "file failed"
-        # same_answer, eviction policies and clocks are the caller's code and may raise anything.
-        except Exception as error:  # noqa: BLE001
-            self._warn(
-                type(error).__name__,
-                f"The cache failed: {type(error).__name__}: {error}. The model is asked instead.",
-            )
-            reason = "failed"
-        self._misses[reason] += 1
-        return None
-
-    def _warn(self, kind: str, text: str) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(f"{text} This is not mentioned again.", TokenOptWarning, stacklevel=4)
 
 
 class _Miss(StageCall):

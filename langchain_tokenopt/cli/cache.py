@@ -122,7 +122,7 @@ def _opened(path: Path, *, embeds: bool = False) -> Iterator[SemanticCache]:
     from langchain_core.embeddings import Embeddings
 
     from langchain_tokenopt.cache import SemanticCache
-    from langchain_tokenopt.cache.cache_file import embedder_of
+    from langchain_tokenopt.cache.cache_schema import embedder_of
     from langchain_tokenopt.embeddings import LocalEmbeddings
 
     class Unasked(Embeddings):

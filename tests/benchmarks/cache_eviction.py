@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from langchain_tokenopt.cache.eviction import Use, policy_for
+from langchain_tokenopt.cache.eviction import policy_for
+from langchain_tokenopt.cache.eviction_policy import Use
 from tests.benchmarks.cache_sets import Precomputed, banking, share
 
 _LENGTH = 40_000

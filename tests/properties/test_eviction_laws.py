@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from langchain_tokenopt.cache.eviction import AdaptivePolicy, Use, policy_for
+from langchain_tokenopt.cache.adaptive_eviction import AdaptivePolicy
+from langchain_tokenopt.cache.eviction import policy_for
+from langchain_tokenopt.cache.eviction_policy import Use
 
 NAMES = ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"]
 NUMBERS = st.integers(0, 30)

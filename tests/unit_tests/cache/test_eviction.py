@@ -7,14 +7,9 @@ import tracemalloc
 
 import pytest
 
-from langchain_tokenopt.cache.eviction import (
-    RULES,
-    AdaptivePolicy,
-    FadingPolicy,
-    Rule,
-    Use,
-    policy_for,
-)
+from langchain_tokenopt.cache.adaptive_eviction import RULES, AdaptivePolicy, FadingPolicy, Rule
+from langchain_tokenopt.cache.eviction import policy_for
+from langchain_tokenopt.cache.eviction_policy import Use
 
 
 def key(number):
