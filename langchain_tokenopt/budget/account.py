@@ -32,22 +32,28 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 from uuid import UUID
 
-from langchain_tokenopt.budget import reservations
+from langchain_tokenopt.budget import leases
 from langchain_tokenopt.budget import shares as shares_of
 from langchain_tokenopt.budget.account_reports import BudgetReport, report_of
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
 from langchain_tokenopt.budget.arithmetic import Outcome, flaws, room_for
-from langchain_tokenopt.budget.exclusive_account import Change, ExclusiveAccount
+from langchain_tokenopt.budget.changes import AccountSettings, Change
+from langchain_tokenopt.budget.exclusive_account import ExclusiveAccount
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
-from langchain_tokenopt.budget.records import AccountTotals, BudgetStoreError
+from langchain_tokenopt.budget.records import (
+    AccountTotals,
+    AccountTransaction,
+    BudgetStoreError,
+)
 from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
 from langchain_tokenopt.core.checks import check_choice, check_whole
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.storage.protocols import AccountStore
 
 __all__ = ["TokenBudget"]
 
@@ -133,17 +139,14 @@ class TokenBudget:
         """Holds that the account does not know, and that have not been settled."""
         self._blocks: deque[None] = deque()
         """An entry for every open ``with budget:``; adding and removing one is atomic."""
-        self._account = ExclusiveAccount(
+        store: AccountStore[AccountTransaction] = (
             MemoryAccountStore(totals)
             if path is None
-            else SqliteAccountStore(path, name, run, totals),
-            name,
-            run,
-            alert=BudgetAlert() if alert is None else alert,
-            sinks=sinks,
-            lease_seconds=lease_seconds,
-            clock=clock or (time.monotonic if path is None else time.time),
+            else SqliteAccountStore(path, name, run, totals)
         )
+        settings = AccountSettings(name, run, lease_seconds, alert or BudgetAlert())
+        clock = clock or (time.monotonic if path is None else time.time)
+        self._account = ExclusiveAccount(store, settings, sinks, clock)
         if path is not None:
             self._check_stored(totals, path)
 
@@ -162,11 +165,11 @@ class TokenBudget:
     @property
     def alert(self) -> BudgetAlert:
         """Who is told when the budget runs low."""
-        return self._account.alert
+        return self._account.settings.alert
 
     @alert.setter
     def alert(self, alert: BudgetAlert) -> None:
-        self._account.alert = alert
+        self._account.settings.alert = alert
 
     @property
     def blocking(self) -> bool:
@@ -216,7 +219,7 @@ class TokenBudget:
         key = None if run_id is None else str(run_id)
         try:
             return self._account.change(
-                reservations.reserve,
+                leases.reserve,
                 agent,
                 input_tokens,
                 max_output_tokens,
@@ -235,7 +238,7 @@ class TokenBudget:
         needed = check_whole("input_tokens", input_tokens, least=0)
         needed += check_whole("max_output_tokens", max_output_tokens, least=0)
         hold = Hold(
-            reservations.new_id(),
+            leases.new_id(),
             agent,
             needed,
             input_tokens,
@@ -287,7 +290,7 @@ class TokenBudget:
             What was charged and what became free; from within a change of the same account, what
             will be charged when that is over.
         """
-        end = reservations.end_of(
+        end = leases.end_of(
             hold,
             usage,
             outcome,
@@ -297,9 +300,9 @@ class TokenBudget:
         )
         return self._settle(hold, end)
 
-    def _settle(self, hold: Hold, end: reservations.CallEnd) -> Settlement:
+    def _settle(self, hold: Hold, end: leases.CallEnd) -> Settlement:
         try:
-            return self._account.change(reservations.settle, hold, end, self._unrecorded)
+            return self._account.change(leases.settle, hold, end, self._unrecorded)
         except BudgetStoreError as error:
             if not self._account.defer(partial(self._settle, hold, end)):
                 self._warn_unwritten(hold, error)
@@ -316,7 +319,7 @@ class TokenBudget:
         """
         self._unrecorded.discard(hold.id)
         try:
-            return self._account.change(reservations.release, hold)
+            return self._account.change(leases.release, hold)
         except BudgetStoreError as error:
             if not self._account.defer(partial(self.release, hold)):
                 self._warn_unwritten(hold, error)
@@ -339,7 +342,7 @@ class TokenBudget:
         Raises:
             ValueError: The usage is not known, or negative.
         """
-        used = reservations.usage_of(usage)
+        used = leases.usage_of(usage)
         if used is None:
             raise ValueError(
                 f"a charge without a reservation needs a usage of 0 tokens or more, got {usage!r}."
@@ -454,7 +457,7 @@ class TokenBudget:
         Raises:
             BudgetStoreError: The store cannot be reached.
         """
-        return self._account.change(_report)
+        return self._account.change(report_of)
 
     def check(self) -> list[str]:
         """Return what does not add up in the account; empty when all is well."""
@@ -543,16 +546,6 @@ def _available(change: Change, agent: str) -> int:
     return 0 if totals.stopped else room_for(totals, change.transaction.agent(agent))
 
 
-def _report(change: Change) -> BudgetReport:
-    account = change.account
-    return report_of(
-        change.transaction,
-        budget=account.name,
-        run=account.run,
-        thresholds=account.alert.thresholds,
-    )
-
-
 def _flaws(change: Change) -> list[str]:
     return flaws(change.totals, change.transaction.agents(), change.transaction.leases())
 
@@ -560,7 +553,8 @@ def _flaws(change: Change) -> list[str]:
 def _check_totals(change: Change, wanted: AccountTotals, path: str | Path) -> None:
     has, asked = change.totals.described(), wanted.described()
     if has != asked:
+        budget, run = change.settings.budget, change.settings.run
         raise ValueError(
-            f"the budget {change.account.name!r} (run {change.account.run!r}) in {path} has {has}, "
-            f"but {asked} were asked for. Use the same totals, or another name or run."
+            f"the budget {budget!r} (run {run!r}) in {path} has {has}, but {asked} were asked for. "
+            f"Use the same totals, or another name or run."
         )

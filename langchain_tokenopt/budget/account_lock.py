@@ -32,7 +32,8 @@ class AccountLock:
         self._shared = shared
         self._lock = threading.RLock()
         self._changing = False
-        self._deferred: deque[Callable[[], object]] = deque()
+        self.deferred: deque[Callable[[], object]] = deque()
+        """What waits for the end of a change."""
         self._copied = False
         forks.register(self)
 
@@ -70,14 +71,14 @@ class AccountLock:
         """Keep *act* for later if this thread is in the middle of a change; whether it was."""
         with self._lock:
             if self._changing:
-                self._deferred.append(act)
+                self.deferred.append(act)
             return self._changing
 
     def run_deferred(self) -> None:
         """Do what was deferred, unless a change is under way: who makes it does it afterwards."""
-        while self._deferred and not self._changing:
+        while self.deferred and not self._changing:
             try:
-                act = self._deferred.popleft()
+                act = self.deferred.popleft()
             except IndexError:  # another thread was faster
                 return
             act()
@@ -96,5 +97,5 @@ class AccountLock:
         """Go on as another process, if the account is one that processes share."""
         self._lock = threading.RLock()
         self._changing = False
-        self._deferred.clear()
+        self.deferred.clear()
         self._copied = not self._shared

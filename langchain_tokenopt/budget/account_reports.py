@@ -8,6 +8,7 @@ from pathlib import Path
 
 from langchain_tokenopt.budget.alerts import THRESHOLDS
 from langchain_tokenopt.budget.arithmetic import room_for
+from langchain_tokenopt.budget.changes import Change
 from langchain_tokenopt.budget.records import AccountTotals, AccountTransaction, AgentAccount
 from langchain_tokenopt.budget.sqlite_accounts import open_accounts
 
@@ -88,16 +89,19 @@ def reports_in(path: str | Path) -> list[BudgetReport]:
     Raises:
         BudgetStoreError: There is no such file, or it cannot be read.
     """
-    return [
-        report_of(transaction, budget=name, run=run, thresholds=THRESHOLDS)
-        for name, run, transaction in open_accounts(path)
-    ]
+    accounts = open_accounts(path)
+    return [_report(account, name, run, THRESHOLDS) for name, run, account in accounts]
 
 
-def report_of(
-    transaction: AccountTransaction, *, budget: str, run: str, thresholds: Iterable[float]
+def report_of(change: Change) -> BudgetReport:
+    """Report on an account that is open."""
+    settings = change.settings
+    return _report(change.transaction, settings.budget, settings.run, settings.alert.thresholds)
+
+
+def _report(
+    transaction: AccountTransaction, budget: str, run: str, thresholds: Iterable[float]
 ) -> BudgetReport:
-    """Report on an open account; *thresholds* are those that it alerts at."""
     totals = transaction.totals
     return BudgetReport(
         budget=budget,

@@ -1,4 +1,4 @@
-"""Reservations in an account: granted as leases, then settled, released, or expired.
+"""Reservations: granted as leases, then settled, released, or expired.
 
 A reservation that is neither settled nor released when its lease ends counts as a call that was
 sent: it is charged in full, so that the account is never below the bill. That is also what becomes
@@ -8,35 +8,71 @@ as long as the lease is remembered: four times as long as it ran.
 
 from __future__ import annotations
 
-from typing import Final
+import itertools
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
 
-from langchain_tokenopt.budget.arithmetic import Charge, move
-from langchain_tokenopt.budget.records import AccountTotals, AccountTransaction, AgentAccount, Lease
+from langchain_tokenopt.budget.arithmetic import (
+    Charge,
+    Outcome,
+    charge_for,
+    limit_of,
+    move,
+    reason_against,
+    room_for,
+)
+from langchain_tokenopt.budget.changes import Change
+from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
+from langchain_tokenopt.budget.records import AccountTotals, AgentAccount, Lease
+from langchain_tokenopt.budget.shares import pay_debts
+from langchain_tokenopt.core.usage import Usage
 
-__all__ = ["advance", "grant_lease", "release", "settle"]
+__all__ = ["CallEnd", "advance", "end_of", "new_id", "release", "reserve", "settle", "usage_of"]
 
 _REMEMBERED_LEASES: Final = 4
 """How long an ended lease is remembered, in durations of a lease."""
 
+_process_name = secrets.token_hex(8)
+_numbers = itertools.count(1)
 
-def advance(transaction: AccountTransaction, clock: float, lease_seconds: float) -> None:
+
+def new_id() -> str:
+    """Return a name for a reservation that nobody else uses, in any process."""
+    return f"{_process_name}-{next(_numbers)}"
+
+
+def _after_fork_in_child() -> None:
+    global _process_name
+    _process_name = secrets.token_hex(8)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+# Time
+
+
+def advance(change: Change, clock: float) -> None:
     """Let the time of the account pass, and end the leases that are over.
 
-    A clock that was set back counts as no time at all, one that was set forward as *lease_seconds*
-    at most. So no lease is prolonged by a jump; it may only end early, which costs nothing: the
-    call is charged at its reservation, and corrected when it is settled.
+    A clock that was set back counts as no time at all, one that was set forward as one lease at
+    most. So no lease is prolonged by a jump; it may only end early, which costs nothing: the call
+    is charged at its reservation, and corrected when it is settled.
     """
-    totals = transaction.totals
+    totals = change.totals
     if totals.clock_at is not None:
-        totals.ticks += min(max(clock - totals.clock_at, 0.0), lease_seconds)
+        totals.ticks += min(max(clock - totals.clock_at, 0.0), change.settings.lease_seconds)
     totals.clock_at = clock
     if totals.earliest is not None and totals.ticks >= totals.earliest:
-        _expire(transaction, lease_seconds)
+        _expire(change)
 
 
-def _expire(transaction: AccountTransaction, lease_seconds: float) -> None:
+def _expire(change: Change) -> None:
     """Charge what is held beyond its time, and forget what ended long ago."""
-    totals = transaction.totals
+    transaction, totals = change.transaction, change.totals
     for lease in transaction.leases():
         if lease.expires > totals.ticks:
             continue
@@ -48,56 +84,145 @@ def _expire(transaction: AccountTransaction, lease_seconds: float) -> None:
         _replace(totals, account, lease, charged, nano)
         account.calls += charged > 0
         account.estimated += charged > 0
-        _remember(transaction, lease, charged, nano, lease_seconds)
+        _remember(change, lease, charged, nano)
     totals.earliest = min((lease.expires for lease in transaction.leases()), default=None)
 
 
-def grant_lease(transaction: AccountTransaction, account: AgentAccount, lease: Lease) -> None:
-    """Hold what *lease* says for the agent of *account*."""
+# Before the call
+
+
+def reserve(
+    change: Change,
+    agent: str,
+    input_tokens: int,
+    max_output_tokens: int,
+    min_output_tokens: int,
+    run_id: str | None,
+    cost_nano_usd: int | None,
+) -> Hold | Denial:
+    """Hold what a call can use at most, or as much as there is, if that will do."""
+    transaction, totals = change.transaction, change.totals
+    if run_id is not None and (held := transaction.lease_of_run(run_id)) is not None:
+        return _hold(held, totals, input_tokens, held.nano_usd)
+    account = transaction.agent(agent)
+    room = room_for(totals, account)
+    least = input_tokens + min_output_tokens
+    reason = reason_against(totals, account, room, least, cost_nano_usd)
+    if reason is not None:
+        account.denied += 1
+        change.note("denied", agent, f"{reason}: needed {least:,}, available {room:,}")
+        limit = limit_of(totals, account, reason)
+        name, left = change.settings.budget, totals.left_nano
+        return Denial(agent, least, room, limit, reason, name, cost_nano_usd, left)
+    tokens = min(input_tokens + max_output_tokens, room)
+    ends = totals.ticks + change.settings.lease_seconds
+    lease = Lease(new_id(), agent, tokens, cost_nano_usd or 0, ends, run_id)
     transaction.save(lease)
-    totals = transaction.totals
-    move(totals, account, held=lease.tokens, held_nano=lease.nano_usd)
+    move(totals, account, held=tokens, held_nano=lease.nano_usd)
     _note_end(totals, lease)
+    change.alert_if_crossed(agent)
+    return _hold(lease, totals, input_tokens, cost_nano_usd)
 
 
-def settle(
-    transaction: AccountTransaction,
-    account: AgentAccount,
-    lease: Lease,
-    charge: Charge,
-    nano_usd: int,
-) -> int:
-    """Put *charge* in the place of what *lease* holds, and forget the lease.
+def _hold(lease: Lease, totals: AccountTotals, input_tokens: int, cost: int | None) -> Hold:
+    return Hold(
+        lease.id,
+        lease.agent,
+        lease.tokens,
+        input_tokens,
+        lease.tokens - input_tokens,
+        (totals.spent + totals.held) / totals.total_tokens,
+        lease.run_id,
+        cost,
+    )
+
+
+# After the call
+
+
+class CallEnd(NamedTuple):
+    """How a call has ended, and what that costs."""
+
+    charge: Charge
+    cost_nano_usd: int | None
+    """``None``: unknown."""
+    saved_tokens: int
+    is_cached: bool
+
+    def expected(self) -> Settlement:
+        """Return what settling will do, where it could not be done yet."""
+        return Settlement(
+            self.charge.tokens,
+            possible_surplus_tokens=self.charge.possible,
+            estimated=self.charge.estimated,
+        )
+
+
+def end_of(
+    hold: Hold,
+    usage: Usage | Mapping[str, Any] | None,
+    outcome: Outcome,
+    cost_nano_usd: int | None,
+    most_tokens: int | None,
+    *,
+    cancellation_charge: Literal["margin", "reservation"],
+) -> CallEnd:
+    """Work out what the end of a call costs; without the account."""
+    used, is_cached = usage_of(usage), outcome == "cached"
+    most = hold.tokens if most_tokens is None else min(most_tokens, hold.tokens)
+    cost = hold.cost_nano_usd if cost_nano_usd is None else cost_nano_usd
+    return CallEnd(
+        charge_for(used, most, outcome, cancellation_charge=cancellation_charge),
+        0 if is_cached else cost,
+        used.total_tokens if is_cached and used is not None else 0,
+        is_cached,
+    )
+
+
+def settle(change: Change, hold: Hold, end: CallEnd, unrecorded: set[str]) -> Settlement:
+    """Charge what a call has used and free the rest of its reservation.
 
     Args:
-        transaction: The whole account.
-        account: The agent's part of it.
-        lease: One that is held or remembered; a blank one, with ``charged=0``, for a call that
-            nothing was reserved for.
-        charge: What the call has cost.
-        nano_usd: The same in billionths of a US dollar.
-
-    Returns:
-        How much of the charge was reserved before; the rest is surplus.
+        change: The account.
+        hold: The reservation.
+        end: How the call has ended.
+        unrecorded: Holds that the account does not know, and that have not been settled; this one
+            is taken out.
     """
+    transaction, totals, charge = change.transaction, change.totals, end.charge
+    lease = transaction.lease(hold.id)
+    if lease is None:
+        if hold.id not in unrecorded:
+            return Settlement(0, repeated=True)
+        unrecorded.discard(hold.id)
+        lease = Lease(hold.id, hold.agent, 0, 0, 0.0, charged=0)
     transaction.delete(lease)
-    totals = transaction.totals
-    covered = _replace(totals, account, lease, charge.tokens, nano_usd)
+    account = transaction.agent(hold.agent)
+    covered = _replace(totals, account, lease, charge.tokens, end.cost_nano_usd or 0)
     surplus = max(charge.tokens - covered, 0)
-    account.surplus += surplus
-    totals.surplus += surplus
-    account.possible += charge.possible
-    totals.possible += charge.possible
+    if surplus or charge.possible or end.saved_tokens:
+        for sums in (totals, account):
+            sums.surplus += surplus
+            sums.possible += charge.possible
+            sums.saved += end.saved_tokens
+    totals.unpriced += end.cost_nano_usd is None
+    account.calls += not end.is_cached
     account.estimated += charge.estimated
-    return covered
+    if totals.claimed > totals.total_tokens:
+        pay_debts(change, hold.agent)
+    if surplus or totals.total_nano_usd is not None:  # nothing else exceeds what was held
+        change.alert_if_crossed(hold.agent)
+    freed = max(covered - charge.tokens, 0)
+    return Settlement(charge.tokens, surplus, freed, charge.possible, charge.estimated)
 
 
-def release(transaction: AccountTransaction, lease: Lease, lease_seconds: float) -> bool:
-    """Free what *lease* holds, or was charged when it expired; whether there was anything."""
-    if lease.charged == 0:
+def release(change: Change, hold: Hold) -> bool:
+    """Free what is held, or was charged when the lease expired; whether there was anything."""
+    lease = change.transaction.lease(hold.id)
+    if lease is None or lease.charged == 0:
         return False
-    _replace(transaction.totals, transaction.agent(lease.agent), lease, 0, 0)
-    _remember(transaction, lease, 0, 0, lease_seconds)
+    _replace(change.totals, change.transaction.agent(lease.agent), lease, 0, 0)
+    _remember(change, lease, 0, 0)
     return True
 
 
@@ -106,14 +231,8 @@ def _replace(
 ) -> int:
     """Put a charge in the place of what *lease* holds or was charged; return how much that was."""
     if lease.charged is None:
-        move(
-            totals,
-            account,
-            spent=charge,
-            held=-lease.tokens,
-            nano=nano_usd,
-            held_nano=-lease.nano_usd,
-        )
+        held, held_nano = -lease.tokens, -lease.nano_usd
+        move(totals, account, spent=charge, held=held, nano=nano_usd, held_nano=held_nano)
         return lease.tokens
     if lease.charged:  # it had expired: that counted as a call without known usage
         account.calls -= 1
@@ -122,17 +241,28 @@ def _replace(
     return lease.charged
 
 
-def _remember(
-    transaction: AccountTransaction, lease: Lease, charged: int, nano_usd: int, lease_seconds: float
-) -> None:
+def _remember(change: Change, lease: Lease, charged: int, nano_usd: int) -> None:
     """Keep what was charged, should the end of the call be reported late."""
     lease.charged, lease.charged_nano = charged, nano_usd
-    lease.expires = transaction.totals.ticks + _REMEMBERED_LEASES * lease_seconds
-    transaction.save(lease)
-    _note_end(transaction.totals, lease)
+    lease.expires = change.totals.ticks + _REMEMBERED_LEASES * change.settings.lease_seconds
+    change.transaction.save(lease)
+    _note_end(change.totals, lease)
 
 
 def _note_end(totals: AccountTotals, lease: Lease) -> None:
     """See that the end of this lease is not missed."""
     if totals.earliest is None or lease.expires < totals.earliest:
         totals.earliest = lease.expires
+
+
+def usage_of(usage: Usage | Mapping[str, Any] | None) -> Usage | None:
+    """Return a usage that can be charged; ``None`` where nothing is known or it cannot be true.
+
+    Example:
+        >>> usage_of({"input_tokens": 300, "output_tokens": 50, "total_tokens": 350}).total_tokens
+        350
+    """
+    if not usage:
+        return None
+    known = usage if isinstance(usage, Usage) else Usage.from_metadata(usage)
+    return None if min(known.input_tokens, known.output_tokens) < 0 else known

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from langchain_tokenopt.budget import arithmetic
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide
-from langchain_tokenopt.budget.exclusive_account import Change
+from langchain_tokenopt.budget.changes import Change
 
 __all__ = ["Room", "allocate", "finish", "pay_debts", "reopen", "restore", "room_of", "snapshot"]
 

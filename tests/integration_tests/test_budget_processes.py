@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import pytest
 
-from langchain_tokenopt.budget import TokenBudget, exclusive_account, reservations
+from langchain_tokenopt.budget import TokenBudget, exclusive_account, leases
 from langchain_tokenopt.budget.account_lock import AccountLock
 from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_schedules import draw_schedule
@@ -73,7 +73,7 @@ class _NoLock(AccountLock):
 def _granted_to_two_at_once(budget, monkeypatch):
     """Let two threads ask for the last tokens, each held up between looking and taking."""
     meeting = threading.Barrier(2)
-    look = reservations.room_for
+    look = leases.room_for
 
     def look_and_wait(totals, account):
         room = look(totals, account)
@@ -81,7 +81,7 @@ def _granted_to_two_at_once(budget, monkeypatch):
             meeting.wait(0.2)
         return room
 
-    monkeypatch.setattr(reservations, "room_for", look_and_wait)
+    monkeypatch.setattr(leases, "room_for", look_and_wait)
     granted = []
     threads = [
         threading.Thread(target=lambda: granted.append(bool(budget.reserve("a", 800, 0))))

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from langchain_tokenopt.budget import Claim, Denial, Hold, TokenBudget, reservations
+from langchain_tokenopt.budget import Claim, Denial, Hold, TokenBudget, leases
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
 
@@ -260,6 +260,18 @@ def test_a_cancelled_stream_costs_what_arrived_and_a_margin(make_budget, receive
     assert (charged, 0, 1_000 - charged) == _numbers(budget)
 
 
+@pytest.mark.parametrize(("received", "margin"), [(256, 64), (257, 65), (400, 100), (401, 101)])
+def test_the_margin_is_a_quarter_rounded_up(make_budget, received, margin):
+    """Of what arrived."""
+    budget = make_budget(2_000)
+    hold = budget.reserve("writer", 300, 1_000)
+
+    settlement = budget.settle(hold, Usage(300, received), outcome="cancelled")
+
+    assert 300 + received + margin == settlement.charged_tokens
+    assert 1_000 - received - margin == settlement.possible_surplus_tokens
+
+
 @pytest.mark.parametrize(("usage", "possible"), [(None, 0), (Usage(300, 10), 26)], ids=str)
 def test_what_a_call_allowed_bounds_what_is_unknown(make_budget, usage, possible):
     """Not what was held beyond it."""
@@ -338,6 +350,10 @@ def test_a_call_that_was_let_through_is_charged_once_as_surplus(make_budget):
     assert (400, 400, True) == (first.charged_tokens, first.surplus_tokens, again.repeated)
     assert (400, 0, 600) == _numbers(budget)
     assert not budget.release(hold)
+
+    never_sent = budget.admit("watcher", 300, 200)
+    assert not budget.release(never_sent)
+    assert budget.settle(never_sent, Usage(300, 100)).repeated
 
 
 # Topping up
@@ -624,6 +640,18 @@ def test_debts_are_paid_by_the_pool_then_by_the_lowest_priority(make_budget, hea
     assert {"rebalanced"} == set(heard.kinds) - {"alert"}
 
 
+def test_finished_agents_pay_no_debts(make_budget, heard):
+    """They have given everything back; who got it pays."""
+    budget = make_budget(1_000, sinks=[heard])
+    budget.allocate([Claim("news", tokens=400), Claim("judge", tokens=500, priority=2)])
+    budget.finish("news")
+    budget.charge("stranger", Usage(150, 0))
+
+    assert "paid what providers charged beyond reservations: judge 50" == heard.events[1].detail
+    agents = budget.report().agents
+    assert (400, 850) == (agents["news"].allocated_tokens, agents["judge"].allocated_tokens)
+
+
 # Whole accounts
 
 
@@ -729,7 +757,7 @@ def test_an_abandoned_call_may_be_settled_in_the_middle_of_another(make_budget, 
     """Python may collect a stream anywhere: its end is noted at once, written a moment later."""
     budget = make_budget(1_000)
     abandoned, other = budget.reserve("writer", 300, 0), budget.reserve("writer", 100, 0)
-    look = reservations.room_for
+    look = leases.room_for
 
     def collect_and_look(totals, account):
         monkeypatch.undo()
@@ -740,7 +768,7 @@ def test_an_abandoned_call_may_be_settled_in_the_middle_of_another(make_budget, 
         return look(totals, account)
 
     ends = []
-    monkeypatch.setattr(reservations, "room_for", collect_and_look)
+    monkeypatch.setattr(leases, "room_for", collect_and_look)
     assert budget.reserve("reader", 600, 0)
 
     assert 200 == ends[0].charged_tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from langchain_tokenopt.budget import BudgetStoreError, TokenBudget, reservations
+from langchain_tokenopt.budget import BudgetStoreError, TokenBudget, leases
 from langchain_tokenopt.budget.account_lock import AccountLock
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
@@ -88,7 +88,7 @@ def test_a_finalizer_between_taking_the_lock_and_noting_it_does_not_wait(monkeyp
 def test_what_cannot_wait_is_refused_within_a_change(monkeypatch):
     """A reservation needs its answer at once: it is refused, and says why."""
     budget = TokenBudget(1_000)
-    look = reservations.room_for
+    look = leases.room_for
 
     def reserve_and_look(totals, account):
         monkeypatch.undo()
@@ -98,7 +98,7 @@ def test_what_cannot_wait_is_refused_within_a_change(monkeypatch):
         return look(totals, account)
 
     answers = []
-    monkeypatch.setattr(reservations, "room_for", reserve_and_look)
+    monkeypatch.setattr(leases, "room_for", reserve_and_look)
     with pytest.warns(TokenOptWarning, match="changed by this very thread"):
         assert budget.reserve("outer", 600, 0)
 
