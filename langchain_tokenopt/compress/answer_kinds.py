@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from langchain_tokenopt.compress.query_terms import lowered
+from langchain_tokenopt.text.words import lowered
 
 __all__ = ["answer_pattern"]
 

@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_tokenopt.compress.lossless import duplicate_units
 from langchain_tokenopt.compress.options import DEFAULT_MODEL, Patterns, compiled
 from langchain_tokenopt.compress.prompt_parts import read_passage
-from langchain_tokenopt.compress.protect import NEGATION, NUMBER, matches_any
+from langchain_tokenopt.compress.protect import NEGATION, matches_any
 from langchain_tokenopt.compress.relevance import relevance
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
@@ -25,6 +25,7 @@ from langchain_tokenopt.core.checks import check_whole
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
+from langchain_tokenopt.text.numbers import NUMBER
 
 if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike

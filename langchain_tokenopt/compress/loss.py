@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from langchain_tokenopt.compress.protect import NEGATION, NUMBER, OBLIGATION
+from langchain_tokenopt.compress.protect import NEGATION, OBLIGATION
+from langchain_tokenopt.text.numbers import NUMBER
 
 __all__ = ["LossReport", "Lost", "loss_between"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from langchain_tokenopt.compress.query_terms import lowered
 from langchain_tokenopt.compress.units import Unit, json_frames
+from langchain_tokenopt.text.words import lowered
 
 __all__ = ["Block", "RankedText", "blocks_of"]
 

@@ -13,32 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["NEGATION", "NUMBER", "OBLIGATION", "PLACEHOLDER", "is_required", "verbatim_spans"]
+from langchain_tokenopt.text.numbers import NUMBER
+from langchain_tokenopt.text.sentences import LONGEST_QUOTATION
+
+__all__ = ["NEGATION", "OBLIGATION", "PLACEHOLDER", "is_required", "matches_any", "verbatim_spans"]
 
 PLACEHOLDER = re.compile(
     r"\{\{[^{}\n]{1,200}\}\}|\$\{[^{}\n]{1,200}\}|\{%[^%\n]{1,200}%\}|<\|[^|>\n]{1,100}\|>"
     r"|\{[A-Za-z_][\w.\[\]]{0,100}(?:![rsa])?(?::[^{}\n]{0,40})?\}"
 )
 """f-string, mustache, Jinja and shell placeholders, and special tokens."""
-
-_UNITS = (
-    r"%|‰|°[CF]?|[kKMGT]?i?[Bb](?:ytes|it|its)?|[kmcµnM]?(?:m|g|l|s|W|V|A|Hz|Pa|J)|h|min|ms|kg|km|mi"
-    r"|lbs?|oz|ft|in|mph|kWh|USD|EUR|GBP|CHF|million|billion|thousand|percent|Mio\.?|Mrd\.?|Prozent"
-    r"|hours?|days?|weeks?|months?|years?|tokens?|Stunden|Tage|Jahre|horas|días|años"
-)
-_MONTHS = (
-    r"(?:Jan(?:uary|uar)?|Feb(?:ruary|ruar)?|Mar(?:ch)?|März|Apr(?:il)?|May|Mai|June?|Juni|July?"
-    r"|Juli|Aug(?:ust)?|Sept?(?:ember)?|O[ck]t(?:ober)?|Nov(?:ember)?|De[cz](?:ember)?)\.?"
-)
-NUMBER = re.compile(
-    rf"\b{_MONTHS} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?\b"
-    rf"|\b\d{{1,2}}(?:st|nd|rd|th|\.)? {_MONTHS}(?:,? \d{{4}})?\b"
-    rf"|[$€£¥]?\b\d(?:[\d,.:/\u2013-]*\d)?(?: ?(?:{_UNITS})(?![\w]))?"
-)
-"""Dates and numbers, with currency sign and unit."""
-
-_LONGEST_QUOTATION = 600
-"""Characters; what looks longer than this is more likely a quotation mark gone astray."""
 
 _VERBATIM = re.compile(
     "|".join(
@@ -48,10 +32,10 @@ _VERBATIM = re.compile(
             r"\b(?:https?|ftp)://[^\s<>\"]+",
             r"\b[\w.+-]{1,64}@[\w-]{1,64}\.[\w.-]{1,64}",
             *(
-                f"{opening}[^{opening}{closing}\\n]{{1,{_LONGEST_QUOTATION}}}{closing}"
+                f"{opening}[^{opening}{closing}\\n]{{1,{LONGEST_QUOTATION}}}{closing}"
                 for opening, closing in ('""', "“”", "„“", "«»", "「」", "『』")
             ),
-            rf"(?<!\w)'[^'\n]{{1,{_LONGEST_QUOTATION}}}'(?!\w)",
+            rf"(?<!\w)'[^'\n]{{1,{LONGEST_QUOTATION}}}'(?!\w)",
             NUMBER.pattern,
             r"\b(?=[\w-]{0,40}\d)[A-Za-z][\w-]{1,40}\b",
         )
@@ -83,42 +67,6 @@ def verbatim_spans(text: str) -> list[tuple[int, int]]:
         ['$1,200', '5 May 2026', '"call us first"']
     """
     return [match.span() for match in _VERBATIM.finditer(text)]
-
-
-_PAIRS = (
-    ('"', '"'),
-    ("“", "”"),
-    ("„", "“"),
-    ("«", "»"),
-    ("「", "」"),
-    ("『", "』"),
-    ("`", "`"),
-    ("{", "}"),
-)
-
-
-def quoted_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Return the quotations, code and placeholders in ``text[start:end]``, in order.
-
-    These are the verbatim spans that a sentence can end in; finding them is much cheaper than
-    :func:`verbatim_spans`.
-
-    Example:
-        >>> quoted_spans('She said "Go. Now." twice.', 0, 26)
-        [(9, 19)]
-    """
-    spans: list[tuple[int, int]] = []
-    for opening, closing in _PAIRS:
-        at = text.find(opening, start, end)
-        while at >= 0:
-            until = text.find(closing, at + 1, min(end, at + _LONGEST_QUOTATION + 2))
-            if until > 0 and "\n" not in text[at:until]:
-                spans.append((at, until + 1))
-                at = text.find(opening, until + 1, end)
-            else:
-                at = text.find(opening, at + 1, end)
-    spans.sort()
-    return spans
 
 
 def is_required(sentence: str, patterns: Sequence[re.Pattern[str]] = ()) -> bool:

@@ -22,14 +22,14 @@ from typing import Final, Literal
 from langchain_tokenopt.compress.answer_kinds import answer_pattern
 from langchain_tokenopt.compress.passages import Block, RankedText, blocks_of
 from langchain_tokenopt.compress.query_terms import (
-    STOP_WORDS,
-    WORD,
+    EMPTY_WORDS,
     Rarity,
+    query_terms,
     rarity_by_length,
-    terms_of,
 )
 from langchain_tokenopt.compress.term_hits import FEW_BLOCKS, TermHits
 from langchain_tokenopt.compress.units import Unit
+from langchain_tokenopt.text.words import WORD
 
 __all__ = ["Prior", "Relevance", "relevance"]
 
@@ -117,7 +117,7 @@ def relevance(
     if not units:
         return Relevance([], [])
     text, blocks = RankedText(texts, units), blocks_of(units)
-    terms = terms_of(query, rarity) if query is not None else []
+    terms = query_terms(query, rarity) if query is not None else []
     if query is None or not terms:
         return _by_centrality(text, blocks, prior)
     hits = TermHits(text, terms, blocks)
@@ -171,12 +171,12 @@ def _title_evidence(text: RankedText, block: Block, hits: TermHits) -> float:
     title = text.units[block.title]
     start = text.starts[block.title]
     words = WORD.findall(text.lowered, start, start + title.end - title.start)
-    telling = sum(1 for word in words if word not in _EMPTY_WORDS and not word.isdigit())
+    telling = sum(1 for word in words if word not in _LABEL_WORDS and not word.isdigit())
     share = min(1.0, sum(named.values()) / telling) if telling else 0.0
     return _TITLE_NAMED * share + _TITLE_COVERS * hits.weight(named) / hits.whole
 
 
-_EMPTY_WORDS: Final = STOP_WORDS | {
+_LABEL_WORDS: Final = EMPTY_WORDS | {
     "document", "title", "passage", "doc", "source", "dokument", "titel", "quelle", "documento",
 }  # fmt: skip
 
@@ -298,7 +298,7 @@ def _centrality(text: RankedText) -> list[float]:
     words_of: list[list[str]] = []
     ends = [*text.starts[1:], len(text.lowered) + 1]
     for start, end in zip(text.starts, ends, strict=True):
-        words = [w for w in WORD.findall(text.lowered, start, end - 1) if w not in STOP_WORDS]
+        words = [w for w in WORD.findall(text.lowered, start, end - 1) if w not in EMPTY_WORDS]
         for word in words:
             counts[word] = counts.get(word, 0) + 1
         words_of.append(list(dict.fromkeys(words)))  # in order: sums of floats depend on it

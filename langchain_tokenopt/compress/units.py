@@ -22,7 +22,7 @@ from langchain_tokenopt.compress.segments import (
     Segment,
     segments_of,
 )
-from langchain_tokenopt.compress.sentences import sentence_ends
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 
 __all__ = ["Unit", "element_ends", "json_frames", "units_of", "without_head"]
 
@@ -73,7 +73,7 @@ def units_of(text: str, segments: list[Segment] | None = None) -> list[Unit]:
         if units and text[start : segment.end].isspace():
             units[-1].end = segment.end
         elif kind == "prose":
-            for end in sentence_ends(text, start, segment.end):
+            for end in sentence_cuts(text, start, segment.end):
                 units.append(Unit(start, end))
                 start = end
         elif kind == "table":
@@ -100,7 +100,7 @@ def _split_unit(text: str, segment: Segment, cut: int, units: list[Unit]) -> Non
     head = len(units)
     units.append(Unit(segment.start, cut, segment.kind))
     if cut < segment.end:
-        for end in sentence_ends(text, cut, segment.end):
+        for end in sentence_cuts(text, cut, segment.end):
             units.append(Unit(cut, end, head=head))
             cut = end
 

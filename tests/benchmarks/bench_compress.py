@@ -39,10 +39,11 @@ from langchain_tokenopt.compress.json_encoding import (
     parse_json,
     same_json,
 )
-from langchain_tokenopt.compress.query_terms import query_words, stem
+from langchain_tokenopt.compress.query_terms import query_words
 from langchain_tokenopt.compress.relevance import relevance
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
+from langchain_tokenopt.text.stems import root
 from tests.benchmarks.results import RESULTS, write_result
 from tests.benchmarks.rivals_compress import DIVISORS, survives
 
@@ -145,8 +146,8 @@ def plain_bm25(question: Question, documents: list[Document], budget: int) -> st
         sentences += [
             (number, s) for s in re.split(r"(?<=[.!?])\s+(?=[A-Z\"'(])", document.page_content)
         ]
-    bags = [[stem(w) for w in re.findall(r"\w+", s.lower())] for _, s in sentences]
-    asked = {stem(w) for w in query_words(question["question"])}
+    bags = [[root(w) for w in re.findall(r"\w+", s.lower())] for _, s in sentences]
+    asked = {root(w) for w in query_words(question["question"])}
     average = sum(map(len, bags)) / len(bags)
     found = {w: sum(w in bag for bag in map(set, bags)) for w in asked}
     idf = {w: math.log(1 + (len(bags) - n + 0.5) / (n + 0.5)) for w, n in found.items()}

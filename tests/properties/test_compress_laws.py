@@ -23,13 +23,14 @@ from langchain_tokenopt.compress.json_encoding import (
 )
 from langchain_tokenopt.compress.lossless import squeeze_prose
 from langchain_tokenopt.compress.prompt_parts import read_message, read_passage
-from langchain_tokenopt.compress.protect import quoted_spans, verbatim_spans
+from langchain_tokenopt.compress.protect import verbatim_spans
 from langchain_tokenopt.compress.segments import segments_of
 from langchain_tokenopt.compress.units import units_of
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.messages import atomic_groups
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
+from langchain_tokenopt.text.sentences import quoted_spans
 
 LAW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
