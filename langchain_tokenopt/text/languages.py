@@ -1,7 +1,6 @@
 """Which language a text is written in, told by its script and its stop words.
 
-A guard of the cache asks, since an answer in another language is no answer; a limit on answers
-asks, to word its request as the reader writes.
+A limit on answers asks, to word its request as the reader writes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Words that say nothing of what a text is about, by language.
 
-Searches leave them out (``compress``, ``testing``), guards look past them (``cache``), and each
-language is recognised by its own (:mod:`langchain_tokenopt.text.languages`). Who needs more of them
-adds them where they are needed: "want" and "thing" frame a question (``cache.guards``), "title" and
-"source" label a document (``compress``).
+Searches leave them out (``compress``, ``testing``), and each language is recognised by its own
+(:mod:`langchain_tokenopt.text.languages`). Who needs more of them adds them where they are needed:
+"title" and "source" label a document (``compress``), "list" and "write" ask (``testing``).
 """
 
 from __future__ import annotations

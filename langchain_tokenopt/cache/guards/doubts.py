@@ -24,6 +24,7 @@ from langchain_tokenopt.cache.guards.word_tables import (
     FUNCTION_WORDS,
     PRONOUNS,
 )
+from langchain_tokenopt.text.sentences import sentences_of
 
 __all__ = ["DOUBTS", "doubts_between"]
 
@@ -104,22 +105,15 @@ def _middles(a: Profile, b: Profile) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _asks_the_same(a: str, b: str) -> bool:
     """Say whether only the run-up differs and the question at the end stands on its own."""
-    one = _sentences(a)
+    one = sentences_of(a.lower(), small_letters=True)
     if len(one) < 2:
         return False
-    two = _sentences(b)
+    two = sentences_of(b.lower(), small_letters=True)
     if len(two) < 2 or one[-1] != two[-1]:
         return False
     words = re.findall(r"\w+", one[-1])
     matter = [w for w in words if w not in FUNCTION_WORDS]
     return len(matter) >= 3 and not any(w in DEPENDENT_WORDS for w in words)
-
-
-_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+")
-
-
-def _sentences(text: str) -> list[str]:
-    return [s.strip().lower() for s in _BETWEEN_SENTENCES.split(text.strip()) if s.strip()]
 
 
 DOUBTS: Final[Mapping[str, Callable[[Profile, Profile], bool]]] = {
