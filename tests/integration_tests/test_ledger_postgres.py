@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -130,3 +131,19 @@ def test_a_database_without_a_ledger_can_not_be_read():
         metadata.drop_all(connection)
     with pytest.raises(LedgerError, match="not a token ledger"):
         Ledger(URL, read_only=True)
+
+
+def test_a_locked_ledger_is_waited_for_as_long_as_was_said(ledger):
+    """Another writer that does not end holds up nobody for longer, and nothing is lost."""
+    ledger.record(CALLS[0])
+    ledger.flush()
+    with ledger._database.connect_to_write() as other, Ledger(URL, max_wait_seconds=0.3) as own:
+        with ledger._database.writing(other):
+            own.record(CALLS[1])
+            started = time.monotonic()
+            with pytest.raises(LedgerError, match="held by another process"):
+                own.flush()
+            assert time.monotonic() - started < 5
+        own.flush()
+
+        assert CALLS[:2] == list(own.calls())
