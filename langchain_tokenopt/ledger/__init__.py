@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from langchain_tokenopt.ledger.database import LedgerError
 from langchain_tokenopt.ledger.ledger import Ledger
-from langchain_tokenopt.ledger.queries import Effect, Recosted, RunTotals
+from langchain_tokenopt.ledger.queries import Effect, RunTotals
 
-__all__ = ["Effect", "Ledger", "LedgerError", "Recosted", "RunTotals"]
+__all__ = ["Effect", "Ledger", "LedgerError", "RunTotals"]

@@ -244,7 +244,10 @@ _REMEDIES = (
     (r"unable to open", "cannot be opened. Check that its folder exists and that you may write"),
     (r"not a database", "is not a ledger but some other kind of file. Name another file"),
     (r"malformed|corrupt|UTF-8", _DAMAGED),
-    (r"locked|lock timeout|deadlock|busy", "is held by another process. Try again when that one has finished"),
+    (
+        r"locked|lock timeout|deadlock|busy",
+        "is held by another process. Try again when that one has finished",
+    ),
     (r"disk I/O error", "could not be written to disk. Check its space and limits"),
     (r"connect|refused|resolve", "cannot be reached. Check that the server runs and the URL"),
 )

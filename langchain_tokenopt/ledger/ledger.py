@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, Unpack
+from typing import Literal, Self, Unpack
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,15 +29,11 @@ from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.ledger.queries import (
     Effect,
     Queries,
-    Recosted,
     RunTotals,
     Window,
 )
 from langchain_tokenopt.ledger.rows import hidden, without_user
 from langchain_tokenopt.ledger.writer import Writer
-
-if TYPE_CHECKING:
-    from langchain_tokenopt.pricing.rate_card import RateCard
 
 _EVENTS = (CallRecord, Saving, BudgetEvent)
 _UNREADABLE = (AssertionError, LookupError, TypeError, ValueError, OverflowError, AttributeError)
@@ -336,18 +332,6 @@ class Ledger:
         """Return what each optimizer saved and what it spent itself, largest net saving first."""
         with self._queries(since, until, filters) as queries:
             return queries.effects()
-
-    def recosted(
-        self,
-        rate_card: RateCard,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        **filters: Unpack[Filters],
-    ) -> Recosted:
-        """Say what the calls of a period cost by another rate card. Changes nothing."""
-        with self._queries(since, until, filters) as queries:
-            return queries.recosted(rate_card)
 
     # Care
 

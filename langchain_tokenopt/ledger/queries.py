@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -48,9 +48,6 @@ from langchain_tokenopt.ledger.schema import (
     savings,
 )
 
-if TYPE_CHECKING:
-    from langchain_tokenopt.pricing.rate_card import RateCard
-
 _PAGE = 500
 _PAGED = {"yield_per": _PAGE}
 _FOREVER = 2**62
@@ -85,21 +82,6 @@ class Effect:
     def net_saved_tokens(self) -> int:
         """Tokens before, minus after, minus what it spent itself. Can be negative."""
         return self.gross_saved_tokens - self.spent_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Recosted:
-    """What the calls of a period cost by another rate card."""
-
-    calls: int
-    """Billed calls."""
-    recorded_nano_usd: int
-    """What they cost when they were made."""
-    recorded_unpriced_calls: int
-    cost_nano_usd: int
-    """What they cost by the other card."""
-    unpriced_calls: int
-    """Calls that the other card has no price for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,20 +354,6 @@ class Queries:
                     break
         return list(met)
 
-    def recosted(self, rate_card: RateCard) -> Recosted:
-        """Price every billed call of a period again."""
-        recorded = recorded_unpriced = cost = unpriced = billed = 0
-        for call in self.calls(newest_first=False):
-            if call.cached:
-                continue
-            billed += 1
-            recorded += call.cost_nano_usd or 0
-            recorded_unpriced += call.cost_nano_usd is None
-            priced = _priced(call, rate_card)
-            cost += priced or 0
-            unpriced += priced is None
-        return Recosted(billed, recorded, recorded_unpriced, cost, unpriced)
-
     # How sums are put together
 
     def _sums(self, group: str) -> _Sums:
@@ -605,15 +573,3 @@ def _effect(stage: str, observed: int, counts: Iterable[Any]) -> Effect:
 
 def _with_savings(call: CallRecord, saved: Sequence[Saving] | None) -> CallRecord:
     return replace(call, savings=tuple(saved)) if saved else call
-
-
-def _priced(call: CallRecord, rate_card: RateCard) -> int | None:
-    """Price by the name that answered, else by the name that was asked for, as the handler does."""
-    for name in (call.response_model, call.model):
-        if name:
-            rates = rate_card.rates(
-                name, call.provider, at=call.started_at, service_tier=call.service_tier
-            )
-            if rates is not None:
-                return rates.cost(call.usage)
-    return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from langchain_core.outputs import Generation
 
@@ -21,6 +21,7 @@ Entry_co = TypeVar("Entry_co", covariant=True)
 Transaction_co = TypeVar("Transaction_co", covariant=True)
 
 
+@runtime_checkable
 class UsageStore(Protocol):
     """Usage records: they are added, and asked about."""
 
@@ -54,6 +55,7 @@ class UsageStore(Protocol):
         ...
 
 
+@runtime_checkable
 class EntryStore(Protocol[Entry_co]):
     """Answers of a cache, and what tells which question they belong to."""
 
@@ -82,6 +84,7 @@ class EntryStore(Protocol[Entry_co]):
         ...
 
 
+@runtime_checkable
 class AccountStore(Protocol[Transaction_co]):
     """One budget's account: opened, changed and written as a whole, by one at a time.
 

@@ -106,10 +106,6 @@ def test_heavy_packages_have_one_door(path):
         assert doors is None or _room(path) in doors, f"{path.name} must not import {module}"
 
 
-OWN_OPENERS = {"cache/store.py", "budget/store.py", "compress/memory.py"}
-"""Modules that do not open their files through ``storage`` yet."""
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_opened_in_one_place(path):
     """Only ``storage`` connects to SQLite."""
@@ -118,7 +114,7 @@ def test_files_are_opened_in_one_place(path):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
     }
-    if _room(path) != "storage" and str(path.relative_to(PACKAGE)) not in OWN_OPENERS:
+    if _room(path) != "storage":
         assert "sqlite3.connect" not in called
 
 

@@ -12,9 +12,7 @@ import pytest
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.dimensions import GROUPINGS
 from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageTotals
-from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
-from langchain_tokenopt.pricing.rate_card import RateCard
 from tests.support.ledger_records import START, desk_calls, record
 
 CALLS = list(desk_calls(400, days=3))
@@ -293,20 +291,6 @@ def test_budget_events_of_a_period(ledger):
     since, until = START + timedelta(hours=2), START + timedelta(hours=3)
 
     assert ["2"] == [e.agent for e in ledger.budget_events(since=since, until=until)]
-
-
-def test_a_past_day_can_be_priced_again(ledger):
-    """Tokens are kept, so any rate card can be laid over history."""
-    ledger.record(record(usage=Usage(1_000_000, 0), cost_nano_usd=5))
-    ledger.record(record(model="unheard-of", provider=None, cost_nano_usd=None))
-    ledger.record(record(cached=True, cost_nano_usd=0))
-    ledger.flush()
-    card = RateCard({"models": {"gpt-4o": {"input": "3", "output": "1"}}})
-    found = ledger.recosted(card)
-
-    assert (2, 5, 1) == (found.calls, found.recorded_nano_usd, found.recorded_unpriced_calls)
-    assert (3_000_000_000, 1) == (found.cost_nano_usd, found.unpriced_calls)
-    assert 5 == ledger.totals().cost_nano_usd
 
 
 def test_an_unknown_dimension_is_refused(desk):
