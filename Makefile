@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 LOCK := requirements/lock.txt
 TORCH := requirements/torch.txt
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+BUILD := editables hatchling setuptools
 DEMO := openai,vocabularies
 EVERYTHING := all,dev
 FOREIGN := openai,vocabularies,agents,postgres,dev
@@ -20,7 +21,7 @@ define install
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...')"
 	@echo "Installing $(2) into $(1) ..."
 	@$(PYTHON) -m venv $(1)
-	@$(1)/bin/python $(PIP_INSTALL) -c $(3) hatchling editables
+	@$(1)/bin/python $(PIP_INSTALL) -c $(3) $(BUILD)
 	@$(1)/bin/python $(PIP_INSTALL) -c $(3) --no-build-isolation -e ".[$(2)]"
 endef
 
@@ -73,12 +74,12 @@ UV = $(VENV)-lock/bin/uv pip compile --quiet --python-version 3.11 --custom-comp
 lock: ## Bring requirements/ in line with pyproject.toml; UPGRADE=1 takes the newest releases
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python $(PIP_INSTALL) uv
-	printf 'editables\nhatchling\n' | $(UV) $(if $(UPGRADE),--upgrade) --universal --fork-strategy fewest --no-annotate \
+	printf '%s\n' $(BUILD) | $(UV) $(if $(UPGRADE),--upgrade) --universal --fork-strategy fewest --no-annotate \
 		pyproject.toml --extra all --extra dev - --output-file $(LOCK)
 	$(UV) --upgrade --resolution lowest-direct pyproject.toml --extra all \
 		--output-file $(VENV)-lock/direct.txt
 	sed -n '/pyproject.toml/s/ *#.*//p' $(VENV)-lock/direct.txt > $(VENV)-lock/oldest.txt
-	printf 'editables\nhatchling\n' | $(UV) $(if $(UPGRADE),--upgrade) --no-annotate --constraints $(VENV)-lock/oldest.txt \
+	printf '%s\n' $(BUILD) | $(UV) $(if $(UPGRADE),--upgrade) --no-annotate --constraints $(VENV)-lock/oldest.txt \
 		pyproject.toml --extra all --extra dev - --output-file requirements/oldest.txt
 
 lint: setup ## Check style
