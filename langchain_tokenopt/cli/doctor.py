@@ -74,7 +74,7 @@ def _check_tokenizer() -> _Finding:
         "tokenizer",
         "limited",
         f"no vocabulary for {', '.join(missing)}: tokens are estimated",
-        "pip install 'langchain-tokenopt[offline]'",
+        "pip install 'langchain-tokenopt[vocabularies]'",
     )
 
 

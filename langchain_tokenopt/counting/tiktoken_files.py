@@ -1,7 +1,7 @@
 """Where OpenAI's vocabularies come from.
 
 In this order: tiktoken's own cache; what this package downloaded before; the data files of the
-``bpe-openai`` wheel (``pip install "langchain-tokenopt[offline]"``); the network, within
+``bpe-openai`` wheel (``pip install "langchain-tokenopt[vocabularies]"``); the network, within
 :data:`DOWNLOAD_SECONDS`. Every file is checked against the SHA-256 that tiktoken itself expects.
 """
 
@@ -74,7 +74,7 @@ def _warn_unavailable(vocabulary: str) -> None:
     warnings.warn(
         f"The vocabulary {vocabulary} is not on this machine and could not be downloaded within "
         f"{DOWNLOAD_SECONDS:.0f} s, so token counts are estimates. "
-        'Run: pip install "langchain-tokenopt[offline]"',
+        'Run: pip install "langchain-tokenopt[vocabularies]"',
         TokenOptWarning,
         stacklevel=2,
     )

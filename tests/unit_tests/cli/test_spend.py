@@ -489,7 +489,7 @@ def test_doctor_says_how_to_get_a_tokenizer(desk, monkeypatch):
     monkeypatch.setattr(tokens, "counter_for", lambda model: estimate)
     result = run("doctor", "--ledger", desk)
 
-    assert "pip install 'langchain-tokenopt[offline]'" in result.stderr
+    assert "pip install 'langchain-tokenopt[vocabularies]'" in result.stderr
 
 
 def test_doctor_says_how_to_get_an_embedder(desk, monkeypatch):
