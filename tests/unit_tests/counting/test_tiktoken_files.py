@@ -68,7 +68,7 @@ def _cached(folder: Path, content: bytes) -> Path:
 
 def test_estimates_with_one_warning_without_any_vocabulary(bare_machine: Path) -> None:
     """Nothing to count with: an estimate that says so, and one warning that says what to do."""
-    with pytest.warns(TokenOptWarning, match=r"pip install.*\[offline\]") as warned:
+    with pytest.warns(TokenOptWarning, match=r"pip install.*\[vocabularies\]") as warned:
         counts = [counter_for("gpt-4o").count("The quick brown fox jumps.") for _ in range(3)]
 
     assert counts == [TokenCount(6, exact=False)] * 3
@@ -95,7 +95,7 @@ def test_reads_tiktokens_own_cache_first(bare_machine: Path) -> None:
 
 
 def test_reads_the_wheel_without_importing_it(bare_machine: Path) -> None:
-    """The offline extra is enough; its slow import is not paid."""
+    """The extra with vocabularies is enough; its slow import is not paid."""
     code = (
         "import sys; from langchain_tokenopt.counting.tokens import counter_for;"
         "print(counter_for('gpt-4o').count('hello world'), 'bpe_openai' in sys.modules)"
