@@ -48,7 +48,7 @@ class AnswerWriter:
         learning: Learns from them.
         embedder: Embeds the questions of many at once.
         settings: What is kept.
-        warn: Is told, by kind, what goes wrong.
+        warn: Called with the kind and the text of a warning.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ class MemoryIndex(Mapping[int, Entry]):
     """Entries by their number. Not thread-safe: the cache's lock is held around every call.
 
     Args:
-        policy: Decides which entry leaves; is told which ones come, are used and leave.
+        policy: Decides which entry leaves, and follows which ones come, are used and leave.
     """
 
     def __init__(self, policy: EvictionPolicy) -> None:

@@ -32,10 +32,10 @@ cosine of their embeddings and the cosine of their weighted words."""
 SAME_WITH_NUMBERS = 0.6
 """The same where both state the same numbers. Both were chosen on made-up answers to bank
 customers' questions, in ten wordings that no benchmark uses."""
-TELLING = 0.15
-"""A word that a smaller share of the answers has tells what an answer is about."""
+TOPICAL_SHARE = 0.15
+"""A word that a smaller share of the answers has shows what an answer is about."""
 _SHORT = 30
-"""Words of matter up to which each telling one counts; longer answers have many of their own."""
+"""Words of matter up to which each topical one counts; longer answers have many of their own."""
 _KNOWN_WORDS = 50_000
 _PIECE = 900
 """Characters that surely fit into the embedder's window."""
@@ -124,11 +124,11 @@ class WordRarity:
             return False
         if max(len(a.stems), len(b.stems)) > _SHORT:
             return True
-        return not (self._tells_more(a.stems - b.stems) and self._tells_more(b.stems - a.stems))
+        return not (self._adds_a_topic(a.stems - b.stems) and self._adds_a_topic(b.stems - a.stems))
 
-    def _tells_more(self, words: Iterable[str]) -> bool:
-        """Say whether one of *words* tells what an answer is about."""
-        return any(self._with[word] < TELLING * self._answers for word in words)
+    def _adds_a_topic(self, words: Iterable[str]) -> bool:
+        """Say whether one of *words* shows what an answer is about."""
+        return any(self._with[word] < TOPICAL_SHARE * self._answers for word in words)
 
     def _weight(self, words: Iterable[str]) -> float:
         return sum(self._rarity(word) ** 2 for word in words)
@@ -153,7 +153,7 @@ def differ_in_words(one: str, other: str) -> bool | None:
 
     Returns:
         False when they are equal but for spelling marks, True when a guard finds a difference that
-        matters, ``None`` when only an embedding can tell.
+        matters, ``None`` when their embeddings must decide.
 
     Example:
         >>> differ_in_words("It takes 5 days.", "It takes 7 days."), differ_in_words("Yes.", "yes")

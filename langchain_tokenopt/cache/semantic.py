@@ -24,16 +24,11 @@ from langchain_tokenopt.cache.answer_writer import AnswerWriter
 from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
-from langchain_tokenopt.cache.key import (
-    Question,
-    UnkeyableError,
-    credentials_of,
-    question_of,
-)
-from langchain_tokenopt.cache.labels import Labels, ScopeLabels, name_an_owner
+from langchain_tokenopt.cache.key import Question, UnkeyableError
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
 from langchain_tokenopt.cache.repository import Repository
+from langchain_tokenopt.cache.request_reader import RequestReader
 from langchain_tokenopt.cache.same_answer import SameAnswer
 from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_copy
 from langchain_tokenopt.cache.serving_policy import ServingPolicy
@@ -115,8 +110,6 @@ class SemanticCache(BaseCache):
         if ttl_seconds is not None and ttl_seconds <= 0:
             raise ValueError(f"ttl_seconds must be above 0, got {ttl_seconds}")
         self.settings = settings = settings or CacheSettings()
-        self._require_scope = require_scope
-        self._scope_labels = ScopeLabels()
         self._embedder = GuardedEmbedder(
             embeddings or LocalEmbeddings(), settings.embedding_seconds
         )
@@ -129,6 +122,7 @@ class SemanticCache(BaseCache):
         self._flights = SingleFlight(settings.wait_seconds)
         self._counts: Counter[str] = Counter()
         self._shield = Shield()
+        self._reader = RequestReader(settings, self._shield, require_scope=require_scope)
         self._repository = Repository(
             None if path is None else Path(path),
             embedder=embedder_fingerprint(self._embedder.embeddings),
@@ -160,18 +154,17 @@ class SemanticCache(BaseCache):
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Return the answers to a request, or ``None``. Never raises."""
-        question = self._question(prompt, llm_string, self._scope_labels.labels())
+        question = self._reader.read(prompt, llm_string)
         return None if question is None else self._find(question)[0]
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Like :meth:`lookup`; the event loop never waits for the file, nor a thread for others."""
-        question = self._question(prompt, llm_string, self._scope_labels.labels())
+        question = self._reader.read(prompt, llm_string)
         return None if question is None else (await self._afind(question))[0]
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Store the answers to a request. Never raises."""
-        labels = self._scope_labels.labels()
-        question = self._question(prompt, llm_string, labels, counted=False)
+        question = self._reader.read(prompt, llm_string, counted=False)
         if question is not None:
             self._update(question, return_val)
 
@@ -196,7 +189,7 @@ class SemanticCache(BaseCache):
 
     def open(self, request: ModelRequest) -> StageCall | None:
         """Look a request up: a hit ends the call, a miss stores the answer when it comes."""
-        question = self._asked(request)
+        question = self._reader.read_request(request)
         if question is None:
             return None
         found, claim = self._find(question, waits=not request.observe)
@@ -204,17 +197,11 @@ class SemanticCache(BaseCache):
 
     async def aopen(self, request: ModelRequest) -> StageCall | None:
         """Like :meth:`open`, without holding a thread while an equal request is answered."""
-        question = self._asked(request)
+        question = self._reader.read_request(request)
         if question is None:
             return None
         found, claim = await self._afind(question, waits=not request.observe)
         return self._stage_call(request, question, found, claim)
-
-    def _asked(self, request: ModelRequest) -> Question | None:
-        """Read a request of the seam, where the keys that the model calls with can be seen."""
-        prompt, llm_string = request.cache_key()
-        llm_string += credentials_of(request.model)
-        return self._question(prompt, llm_string, self._scope_labels.labels(request.run.metadata))
 
     def _stage_call(
         self,
@@ -260,33 +247,10 @@ class SemanticCache(BaseCache):
             ...     cache.lookup("What do I owe?", "fake")
         """
         named = labels if user is None else {"user": user, **labels}
-        with self._scope_labels.scope({name: str(value) for name, value in named.items()}):
+        with self._reader.scope({name: str(value) for name, value in named.items()}):
             yield
 
     # Looking up
-
-    def _question(
-        self, prompt: str, llm_string: str, labels: Labels, *, counted: bool = True
-    ) -> Question | None:
-        """Read a request; ``None``, and counted, when it cannot be told from others."""
-        settings = self.settings
-        try:
-            if self._require_scope and not name_an_owner(labels):
-                reason = "no scope"
-            else:
-                return question_of(prompt, llm_string, settings.namespace, labels, settings.context)
-        except UnkeyableError as error:
-            reason = "unkeyable"
-            self._shield.warn(reason, f"A request is not cached: {error}")
-        # Prompts and settings are foreign text, and JSON can be nested deeper than Python allows.
-        except Exception as error:  # noqa: BLE001
-            reason = "unreadable"
-            self._shield.warn(
-                reason, f"A request cannot be read ({type(error).__name__}: {error})."
-            )
-        if counted:
-            self._shield.misses[reason] += 1
-        return None
 
     def _find(
         self, question: Question, *, waits: bool = True
@@ -409,11 +373,10 @@ class SemanticCache(BaseCache):
     def _keyed(
         self, items: Iterable[tuple[str, str, Sequence[Generation]]]
     ) -> Iterator[tuple[Question, Sequence[Generation]]]:
-        labels = self._scope_labels.labels()
         for prompt, llm_string, answers in items:
-            question = self._question(prompt, llm_string, labels, counted=False)
+            question = self._reader.read(prompt, llm_string, counted=False)
             if question is None:
-                self._writer.not_stored["no scope" if self._require_scope else "unkeyable"] += 1
+                self._writer.not_stored[self._reader.why_not_read] += 1
             else:
                 yield question, answers
 
@@ -461,16 +424,11 @@ class SemanticCache(BaseCache):
         with self._repository.lock:
             self._repository.refresh()
             scopes = self._repository.index.scopes() if llm_string is None else None
-        labels = self._scope_labels.labels()
         if llm_string is None:
             question = Question(b"", b"", b"", prompt)
-        elif self._require_scope and not name_an_owner(labels):
-            return Explanation(False, "The request is in no scope, and one is required.")
         else:
             try:
-                question = question_of(
-                    prompt, llm_string, self.settings.namespace, labels, self.settings.context
-                )
+                question = self._reader.question(prompt, llm_string)
             except UnkeyableError as error:
                 return Explanation(False, str(error))
         return self._lookup.explain(question, self._policy, scopes)

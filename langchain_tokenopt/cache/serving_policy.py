@@ -17,7 +17,7 @@ Pearson (1934) at the effective sample size. A label is scored by a model that h
 tried from the safest down and the first that fails ends the search, so trying many costs no
 confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test, 2021).
 
-What is bounded is the rate of wrong answers as ``same_answer`` tells wrong from right, on traffic
+What is bounded is the rate of wrong answers as ``same_answer`` judges them, on traffic
 like that of the last few thousand requests, as far as the prior is right where evidence is thin.
 """
 

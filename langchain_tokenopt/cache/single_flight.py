@@ -1,7 +1,7 @@
 """Identical requests at the same time: one asks the model, the others wait for its answer.
 
-LangChain tells a cache of an answer that has come, never of one that will not: a call that raised
-or was cancelled is simply not heard of again. So the turn to ask belongs to the context (or task)
+LangChain hands a cache the answers that came. It does not report a call that raised or was
+cancelled. So the turn to ask belongs to the context (or task)
 of the call that took it, and ends with it; then one of those who wait takes its turn.
 
 Whoever is about to ask the model does not wait for another: two calls never wait for each other.

@@ -1,4 +1,4 @@
-"""What a cache tells about itself."""
+"""What a cache reports about itself."""
 
 from __future__ import annotations
 

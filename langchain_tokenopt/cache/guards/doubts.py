@@ -131,6 +131,7 @@ def doubts_between(a: Profile, b: Profile, names: Iterable[str] = tuple(DOUBTS))
     """Return the names of the doubts about answering *b* with the answer to *a*.
 
     Example:
+        >>> from langchain_tokenopt.cache.guards import profile_of
         >>> one, other = map(profile_of, ("Can I feed my dog oil?", "Can I feed my cat oil?"))
         >>> doubts_between(one, other)
         ['exchanged_word']

@@ -176,7 +176,7 @@ _SCRIPTS = frozenset(["greek", "cyrillic", "hebrew", "arabic", "indic", "kana", 
 
 
 def _language(text: str, words: Sequence[str]) -> str:
-    """Return a script or a language code; '' where the text is too short to tell."""
+    """Return a script or a language code; '' where the text is too short."""
     for character in "" if text.isascii() else text:
         if character <= _LAST_LATIN or not character.isalpha():
             continue

@@ -56,7 +56,7 @@ def is_personal(text: str) -> bool:
 
 
 def is_action(text: str) -> bool:
-    """Say whether something is to be done, not told.
+    """Say whether the request asks for an action rather than for an answer.
 
     Example:
         >>> is_action("Delete my old files"), is_action("How do I delete old files?")
@@ -70,4 +70,4 @@ REQUEST_KINDS: Final[Mapping[str, Callable[[str], bool]]] = {
     "now": is_about_now,
     "action": is_action,
 }
-"""Kinds of requests that a cache can be told to leave alone, by name."""
+"""Kinds of requests that a cache can be set to leave alone, by name."""

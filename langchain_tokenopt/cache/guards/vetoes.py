@@ -154,10 +154,10 @@ def _appended(stored: Profile, asked: Profile) -> bool:
         stored.words[at : at + count] == asked.words for at in range(len(stored.words) - count + 1)
     ):
         return True
-    told = [stem(w) for w in stored.words if w not in FRAME_WORDS]
-    shared = [at for at, stem in enumerate(told) if stem in asked.stems]
-    others = [at for at, stem in enumerate(told) if stem not in asked.stems]
-    if len(others) < 3 or {told[at] for at in shared} < asked.stems:
+    said = [stem(w) for w in stored.words if w not in FRAME_WORDS]
+    shared = [at for at, stem in enumerate(said) if stem in asked.stems]
+    others = [at for at, stem in enumerate(said) if stem not in asked.stems]
+    if len(others) < 3 or {said[at] for at in shared} < asked.stems:
         return False
     return min(others) > max(shared) or max(others) < min(shared)
 
@@ -195,6 +195,7 @@ def vetoes_between(a: Profile, b: Profile, names: Iterable[str] = tuple(VETOES))
     """Return the names of the vetoes that forbid answering *b* with the answer to *a*.
 
     Example:
+        >>> from langchain_tokenopt.cache.guards import profile_of
         >>> one, other = map(profile_of, ("How do I enable 2FA?", "How do I disable 2FA?"))
         >>> vetoes_between(one, other)
         ['opposite']
