@@ -7,7 +7,6 @@ to perform, and pieces of the answer are fed to it as they come.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -88,7 +87,7 @@ class StageChain:
             request = self.request
             observing = request.observe and stage is not self._host_cache
             if request.observe and not observing:
-                request = replace(request, observe=False)
+                request = request.override(observe=False)
             aopen = getattr(stage, "aopen", None)
             call: StageCall | None = yield (
                 stage.blocking,
@@ -101,7 +100,7 @@ class StageChain:
             if not observing:
                 self.answer = call.answer
                 if call.request is not request:
-                    self.request = replace(call.request, observe=self.request.observe)
+                    self.request = call.request.override(observe=self.request.observe)
         self._watching = [
             (self._stages[position], call)
             for position, call in self._open

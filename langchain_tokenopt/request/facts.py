@@ -7,9 +7,9 @@ counted once however many stages look at it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -31,7 +31,35 @@ from langchain_tokenopt.request.thinking import asked_thinking_tokens, thinking_
 
 __all__ = ["RequestFacts"]
 
+Value = TypeVar("Value")
+
 _GENERATIONS: Final = ("n", "candidate_count", "num_generations")
+
+
+class _Fact(Generic[Value]):
+    """An attribute that is worked out when it is first asked for, by whichever request."""
+
+    def __init__(self, work: Callable[[RequestFacts], Value], inputs: frozenset[str]) -> None:
+        self._work = work
+        self._inputs = inputs
+        self._name = work.__name__
+        self.__doc__ = work.__doc__
+
+    def __get__(self, facts: RequestFacts, owner: type) -> Value:
+        if facts is None:  # looked up on the class, for its docstring
+            return self
+        earlier = facts._earlier
+        if earlier is not None and not self._inputs & facts._changed:
+            value: Value = getattr(earlier, self._name)
+        else:
+            value = self._work(facts)
+        facts.__dict__[self._name] = value  # found before this descriptor from now on
+        return value
+
+
+def _fact(*inputs: str) -> Callable[[Callable[[RequestFacts], Value]], _Fact[Value]]:
+    """Make a method a fact that depends on nothing but *inputs* of the request."""
+    return lambda work: _Fact(work, frozenset(inputs))
 
 
 class RequestFacts:
@@ -55,6 +83,8 @@ class RequestFacts:
         self._messages = messages
         self._kwargs = kwargs
         self._metadata = metadata
+        self._earlier: RequestFacts | None = None
+        self._changed: frozenset[str] = frozenset()
 
     def carried(
         self,
@@ -63,7 +93,7 @@ class RequestFacts:
         kwargs: Mapping[str, Any],
         metadata: Mapping[str, Any],
     ) -> RequestFacts:
-        """Return the facts of a changed request, with those that are still true."""
+        """Return the facts of a changed request; what the change leaves true is shared."""
         changed = {
             name
             for name, old, new in (
@@ -76,22 +106,18 @@ class RequestFacts:
         if kwargs is not self._kwargs:
             changed |= _changed_kwargs(self._kwargs, kwargs)
         carried = RequestFacts(model, messages, kwargs, metadata)
-        known = vars(carried)
-        for name, value in vars(self).items():
-            depends_on = _DEPENDS_ON.get(name)
-            if depends_on is not None and not depends_on & changed:
-                known[name] = value
+        carried._earlier, carried._changed = self, frozenset(changed)
         return carried
 
     # The model
 
-    @cached_property
+    @_fact("model")
     def model_name(self) -> str:
         """The name that the provider knows the model by."""
         named = self._kwargs.get("model")
         return named if isinstance(named, str) and named else model_name_of(self._model)
 
-    @cached_property
+    @_fact("model")
     def provider(self) -> str | None:
         """The provider, under the name that LangChain's tracing gives it."""
         return provider_of(self._model)
@@ -103,17 +129,17 @@ class RequestFacts:
 
     # What goes in
 
-    @cached_property
+    @_fact("model", "messages")
     def message_tokens(self) -> TokenCount:
         """Tokens of the messages and the frame around them."""
         return count_messages(self._messages, model=self.model_name)
 
-    @cached_property
+    @_fact("model", "kwargs")
     def tool_tokens(self) -> TokenCount:
         """Tokens of the schemas of the tools."""
         return count_tools(self.tools, self.model_name) if self.tools else NO_TOKENS
 
-    @cached_property
+    @_fact("model", "kwargs")
     def schema_tokens(self) -> TokenCount:
         """Tokens of the schema that the answer must follow, where no tool carries it."""
         form = self.answer_form
@@ -133,32 +159,32 @@ class RequestFacts:
 
     # What may come out
 
-    @cached_property
+    @_fact("model", "kwargs")
     def answer_form(self) -> AnswerForm:
         """The form that a program expects the answer in."""
         return answer_form(self._settings, self.tools)
 
-    @cached_property
+    @_fact("model", "caps")
     def output_cap(self) -> int | None:
         """The lowest cap on one answer that the caller or the model has set, in tokens."""
         return lowest_cap(self._settings)
 
-    @cached_property
+    @_fact("model", "caps")
     def cap_name(self) -> str | None:
         """The name by which the model takes a cap; ``None``: by none that is known."""
         return cap_name(self._settings)
 
-    @cached_property
+    @_fact("model", "kwargs")
     def thinking_room(self) -> int | None:
         """Tokens of thinking that a cap must leave room for; ``None``: nobody knows."""
         return thinking_room(self._settings, self.model_name)
 
-    @cached_property
+    @_fact("model", "kwargs")
     def thinking_tokens(self) -> int:
         """Thinking that was asked for by number."""
         return asked_thinking_tokens(self._settings)
 
-    @cached_property
+    @_fact("model", "kwargs")
     def generations(self) -> int:
         """How many answers are asked for; each may be as long as the cap."""
         asked = self._settings.first(_GENERATIONS)
@@ -170,7 +196,7 @@ class RequestFacts:
 
     # Who asks
 
-    @cached_property
+    @_fact("metadata")
     def attribution(self) -> Attribution:
         """On whose account the call goes."""
         return attribution_of(self._metadata)
@@ -188,20 +214,3 @@ def _changed_kwargs(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
 
 
 _CAPS: Final = frozenset(CAP_NAMES)
-
-
-_DEPENDS_ON: Final[Mapping[str, frozenset[str]]] = {
-    "model_name": frozenset({"model"}),
-    "provider": frozenset({"model"}),
-    "message_tokens": frozenset({"model", "messages"}),
-    "tool_tokens": frozenset({"model", "kwargs"}),
-    "schema_tokens": frozenset({"model", "kwargs"}),
-    "answer_form": frozenset({"model", "kwargs"}),
-    "output_cap": frozenset({"model", "caps"}),
-    "cap_name": frozenset({"model", "caps"}),
-    "thinking_room": frozenset({"model", "kwargs"}),
-    "thinking_tokens": frozenset({"model", "kwargs"}),
-    "generations": frozenset({"model", "kwargs"}),
-    "attribution": frozenset({"metadata"}),
-}
-"""What each fact is worked out from."""

@@ -199,6 +199,16 @@ def test_a_fact_is_worked_out_once_however_often_it_is_asked_for(worked_out):
     assert set(worked_out.values()) == {1}
 
 
+def test_what_a_later_request_has_worked_out_the_earlier_one_knows(worked_out):
+    """A limit asks at the end what a budget behind it has asked in between."""
+    request = request_of(OPENAI.bind_tools([look_up]))
+    capped = request.with_output_cap(500)
+    _ask_everything(capped.override(streaming=True))
+    _ask_everything(request)
+    assert worked_out.pop("lowest_cap") == 2
+    assert set(worked_out.values()) == {1}
+
+
 def test_a_change_asks_again_for_what_it_touches_only(worked_out):
     """A lower cap leaves the prompt as it was; another prompt leaves the tools."""
     request = request_of(OPENAI.bind_tools([look_up]))
