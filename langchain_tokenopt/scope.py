@@ -19,6 +19,7 @@ from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.runs import is_staged
 from langchain_tokenopt.stage import AMBIENT, Stage
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
+from langchain_tokenopt.tracking.provider_usage import asked_model
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
@@ -63,7 +64,7 @@ class _Unstaged(BaseCallbackHandler):
 
     def _note(self, metadata: dict[str, Any] | None, kwargs: dict[str, Any]) -> None:
         params = kwargs.get("invocation_params") or {}
-        model = (metadata or {}).get("ls_model_name") or params.get("model") or "a model"
+        model = asked_model(metadata or {}, params) or "a model"
         self.models[str(model), attribution_of(metadata or {}).agent] = None
 
 

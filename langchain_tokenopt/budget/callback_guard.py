@@ -32,7 +32,12 @@ from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 from langchain_tokenopt.request.output_caps import CAP_NAMES
 from langchain_tokenopt.stage import is_disabled
-from langchain_tokenopt.tracking.provider_usage import is_marked_hit, reported_usage, written
+from langchain_tokenopt.tracking.provider_usage import (
+    asked_model,
+    is_marked_hit,
+    reported_usage,
+    written,
+)
 
 __all__ = ["CallbackGuard"]
 
@@ -126,7 +131,7 @@ class CallbackGuard(BaseCallbackHandler):
         """
         if not is_staged(run_id) and not is_disabled():
             params = kwargs.get("invocation_params") or {}
-            model = _model(metadata, params)
+            model = str(asked_model(metadata or {}, params) or "")
             counted = count_messages(messages[0], params.get("tools"), model)
             call = _Start(metadata or {}, params, model, counted)
             self._admit(run_id, call, kwargs.get("batch_size") or 1)
@@ -148,7 +153,7 @@ class CallbackGuard(BaseCallbackHandler):
         if is_disabled():
             return
         params = kwargs.get("invocation_params") or {}
-        model = _model(metadata, params)
+        model = str(asked_model(metadata or {}, params) or "")
         counted = counter_for(model).count(prompts[0])
         call = _Start(metadata or {}, params, model, counted)
         self._admit(run_id, call, kwargs.get("batch_size") or 1)
@@ -288,8 +293,3 @@ def _choices(params: Mapping[str, Any]) -> int:
     """Return how many answers are asked for: each may be as long as ``max_tokens``."""
     asked = params.get("n")
     return asked if isinstance(asked, int) and asked > 0 else 1
-
-
-def _model(metadata: Mapping[str, Any] | None, params: Mapping[str, Any]) -> str:
-    named = (metadata or {}).get("ls_model_name") or params.get("model") or params.get("model_name")
-    return str(named or "")

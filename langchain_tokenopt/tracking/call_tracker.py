@@ -22,6 +22,7 @@ from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.pricing.rates import Rates
 from langchain_tokenopt.tracking.provider_usage import (
+    asked_model,
     is_estimated,
     is_marked_hit,
     reported_usage,
@@ -128,8 +129,7 @@ class CallInFlight:
     @property
     def _model(self) -> str | None:
         """The model that was asked, by the best name known."""
-        asked = self._metadata.get("ls_model_name") or self._params.get("model")
-        return asked or self._params.get("model_name") or self._response_model
+        return asked_model(self._metadata, self._params) or self._response_model
 
     # What was used
 

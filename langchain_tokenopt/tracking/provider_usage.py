@@ -19,6 +19,7 @@ from langchain_tokenopt.core.runs import ESTIMATED_USAGE, CacheHit
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = [
+    "asked_model",
     "is_estimated",
     "is_marked_hit",
     "reported_usage",
@@ -26,6 +27,16 @@ __all__ = [
     "without_repetition",
     "written",
 ]
+
+
+def asked_model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str | None:
+    """Return the name of the model that a run asks, as LangChain tells handlers of it.
+
+    Args:
+        metadata: Of the run; chat models name themselves there.
+        params: The run's invocation parameters, where all others do.
+    """
+    return metadata.get("ls_model_name") or params.get("model") or params.get("model_name")
 
 
 def response_metadata_of(
