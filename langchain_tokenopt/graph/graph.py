@@ -1,8 +1,8 @@
 """A whole graph under a plan, one that you write or one that you only import.
 
-Nothing here skips a node, changes an answer or a message id: what a budget does, it does at the
-model. A node is told whose account pays, and the account is told which agents can never run again,
-so that others get what those have left.
+Nothing here skips a node, changes an answer or a message id: a budget acts at the model. A node
+names whose account pays, and the account learns which agents can never run again, so that others
+get what those have left.
 
 When an agent has finished: its node has ended, and no edge, branch or declared destination of a
 ``Command`` leads back to it from the nodes that run now
@@ -182,7 +182,7 @@ def _with_inner(runnable: Any, plan: BudgetPlan) -> Any:
 
 
 class _WatchedBranch(Runnable[Any, Any]):
-    """A conditional edge that tells what it has decided."""
+    """A conditional edge whose decisions are noted."""
 
     def __init__(
         self, node: str, branch: Any, plan: BudgetPlan, reachability: Reachability

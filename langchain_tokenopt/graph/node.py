@@ -1,4 +1,4 @@
-"""One node of a graph under a plan: who pays for it, and what it tells of its beginning and end."""
+"""One node of a graph under a plan: who pays for it, and when it begins and ends."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Names = frozenset[str]
 
 @dataclass(frozen=True)
 class GraphEdges:
-    """Which nodes of a graph can come after which, as far as its builder tells."""
+    """Which nodes of a graph can come after which, as far as its builder says."""
 
     possible: Mapping[str, Names]
     """Where each node can lead."""
@@ -115,7 +115,7 @@ class Reachability:
         self._everybody = {agent for names in agents.values() for agent in names}
         self._lock = threading.RLock()
 
-    # What nodes and branches tell
+    # Events of nodes and branches
 
     def node_began(
         self, name: str, run: BudgetRun, metadata: Mapping[str, Any], *, came_back: bool = False

@@ -22,7 +22,7 @@ MessageT = TypeVar("MessageT", bound=AIMessage)
 
 
 class WordLimitExceededError(TokenOptError, ValueError):
-    """An answer is longer than allowed, and the limit was told to raise.
+    """An answer is longer than allowed, and ``on_exceed`` is ``"raise"``.
 
     Args:
         limit: What was allowed.
