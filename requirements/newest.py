@@ -3,7 +3,7 @@
 Run inside the environment in question::
 
     python requirements/newest.py names             # every direct dependency, without its bounds
-    python requirements/newest.py compare LOCK      # what differs from the lock, and our bounds
+    python requirements/newest.py compare LOCK      # what differs from the lock; fails if nothing
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ if __name__ == "__main__":
         case ["names"]:
             print(*names())
         case ["compare", path]:
-            print(*(compare(Path(path)) or ["As in the lock."]), sep="\n")
+            newer = compare(Path(path))
+            print(*newer, sep="\n")
+            sys.exit(not newer)
         case _:
             sys.exit(__doc__)
