@@ -54,6 +54,8 @@ def _explained(error: Exception) -> str | None:
         return f"cannot use {error.filename}: {error.strerror}."
     if isinstance(error, OSError) and error.strerror:
         return f"the result cannot be written: {error.strerror}."
+    if isinstance(error, UnicodeError):
+        return f"a name, or the file that it names, is no UTF-8: {error}."
     if isinstance(error, (CommandError, TokenOptError, OSError)):
         return str(error)
     return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langchain_tokenopt.cli.app import CommandError, words_console
+from langchain_tokenopt.cli.period import opened_ledger
 from langchain_tokenopt.cli.tables import (
     JsonOption,
     cost_cell,
@@ -131,9 +132,7 @@ def _sinks(ledger: str | None) -> Iterator[list[UsageSink]]:
     if ledger is None:
         yield []
         return
-    from langchain_tokenopt.ledger import Ledger
-
-    with Ledger(ledger) as opened:
+    with opened_ledger(ledger, read_only=False) as opened:
         yield [opened]
 
 
