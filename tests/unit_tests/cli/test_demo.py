@@ -16,6 +16,7 @@ from langchain_core.outputs import ChatResult
 from typer.testing import CliRunner, Result
 
 from langchain_tokenopt import testing
+from langchain_tokenopt.budget import input_margin
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import format_seconds
@@ -38,6 +39,7 @@ def _without_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     yield
     reset_calibration()  # the server reports other tokens than there are
+    input_margin._margins.clear()
 
 
 @pytest.fixture
