@@ -196,7 +196,7 @@ class CallbackGuard(BaseCallbackHandler):
         A call's own ``max_tokens`` bounds each of its choices, and a low one is held in full.
         Without one nothing bounds them (a handler cannot set one: LangChain makes the request from
         the model's own settings), and some integrations set one that no answer comes near to. Then
-        the call is sent only if the answer that is foretold fits: the 99th percentile of the
+        the call is sent only if the answer that is expected fits: the 99th percentile of the
         agent's answers, once there are enough of them, else the plan's
         ``max_output_tokens_per_call``, else what is usual.
         """
