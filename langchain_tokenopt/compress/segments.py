@@ -302,8 +302,11 @@ def json_end(text: str, start: int) -> int:
             _decoder.raw_decode(text[start : start + _GLANCE])
         value, end = _decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        if error.doc is text or error.pos < _GLANCE - 100:
-            return -max(1, error.pos if error.doc is text else 1)
+        if error.doc is text:
+            return -max(1, error.pos)
+        # A string that goes on behind the glance is reported where it begins.
+        if error.pos < _GLANCE - 100 and not error.msg.startswith("Unterminated string"):
+            return -1
         return _whole_json_end(text, start)
     except RecursionError:
         return -max(1, len(text) - start)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.cli.app import app
-from langchain_tokenopt.compress import PromptCompressor
+from langchain_tokenopt.compress import PromptCompressor, content_types, text_tokens
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
 from langchain_tokenopt.core.runs import StagedRun
 from langchain_tokenopt.counting.request_tokens import count_messages
@@ -87,6 +87,31 @@ def test_as_a_stage_it_leaves_a_saving():
     assert saving.tokens_before == count_messages([HumanMessage(PROMPT)], model="gpt-4").tokens
     assert saving.tokens_after == count_messages(trip.request.messages, model="gpt-4").tokens
     assert request.messages[0].content == PROMPT
+
+
+def test_a_request_is_not_counted_again(monkeypatch):
+    """What fits is seen from the facts that the request carries."""
+    run = StagedRun(run_id=uuid4())
+    chat = optimize(model(), PromptCompressor(120, model="gpt-4"))
+    request = ModelRequest(chat, [HumanMessage("Hi")], None, {"model": "gpt-4"}, run)
+    assert request.facts.message_tokens.exact
+
+    def counted(*args, **kwargs):
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr(content_types, "count_messages", counted)
+    monkeypatch.setattr(text_tokens, "vocabulary_of", counted)
+
+    assert PromptCompressor(120).open(request) is None
+
+
+def test_a_vocabulary_is_waited_for_in_a_thread():
+    """An event loop is not held up by the first count of a model."""
+    compressor = PromptCompressor(120, model="a-model-that-nobody-has-counted-for")
+
+    assert compressor.blocking
+    compressor.invoke(PROMPT)
+    assert not compressor.blocking
 
 
 def test_a_sink_that_fails_breaks_no_call_at_the_model():

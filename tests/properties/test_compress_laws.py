@@ -242,6 +242,28 @@ def test_json_decodes_to_the_same_value(value: Any, indent: int | None, ascii_on
 
 
 @LAW
+@given(
+    st.one_of(
+        st.lists(json_values, min_size=1, max_size=30),
+        st.dictionaries(st.text(max_size=6), json_values, min_size=1, max_size=30),
+        st.lists(
+            st.fixed_dictionaries({"id": st.integers(), "name": st.text(max_size=30)}), min_size=9
+        ).map(lambda rows: {"total": len(rows), "rows": rows}),
+    ),
+    st.sampled_from([None, 1, 4]),
+    st.integers(5, 300),
+)
+def test_what_is_left_of_json_is_json(value: Any, indent: int | None, limit: int) -> None:
+    """Elements are kept or dropped whole, with what opens and closes their list."""
+    text = json.dumps(value, indent=indent)
+    result = PromptCompressor(limit, query="Which id has x?", remember=0).compress(text)
+
+    if segments_of(text)[0].kind == "json" and result.content.strip():
+        json.loads(result.content)
+        assert result.tokens_after <= limit
+
+
+@LAW
 @given(texts)
 def test_squeezing_leaves_verbatim_spans_alone(text: str) -> None:
     """White space inside quotations, code and the like is content."""

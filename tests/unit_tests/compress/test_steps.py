@@ -54,6 +54,7 @@ def test_nothing_is_reworded(line):
         ("Text.\n```\nnever closed\n\nText.", ["prose", "code"]),
         ('{"a": [1, 2]}\nText.', ["json", "prose"]),
         ('{"a": [1, 2}\nText.', ["prose"]),
+        pytest.param(json.dumps({"a": "x" * 1_900, "b": "y" * 900}), ["json"], id="long strings"),
         ("2026-01-01 10:00 INFO a\n2026-01-01 10:01 INFO b\n", ["log"]),
         ("- a\n- b\n  c\n\nText.", ["list", "prose"]),
         ("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n", ["diff", "diff"]),
@@ -219,9 +220,10 @@ def test_json_that_is_too_long_loses_whole_elements(indent, tool_results, key):
 
 def test_of_json_no_empty_list_is_left():
     """Where no element fits, nothing is kept of it: an empty list would say that there is none."""
-    text = f"Context:\n{json.dumps({'users': USERS})}\n\nQuestion: Who is user 17?"
+    users = [{"id": n, "notes": f"user {n} likes tea. " * 20} for n in range(9)]
+    text = f"Context:\n{json.dumps({'users': users})}\n\nQuestion: Who is user 17?"
 
-    made = PromptCompressor(20, model="cl100k_base").invoke(text)
+    made = PromptCompressor(50, model="cl100k_base").invoke(text)
 
     assert "[" not in made
     assert made.endswith("Question: Who is user 17?")
