@@ -120,16 +120,9 @@ class Writer:
         Raises:
             LedgerError: It could not be; the events are kept and tried again.
         """
-        if not self.lock.acquire(timeout=2 * self.max_wait_seconds):
-            raise LedgerError(
-                f"another thread has been writing to {self.database.label} for "
-                f"{2 * self.max_wait_seconds:g} seconds. The events are kept; flush again."
-            )
-        try:
+        with self.lock:  # others hold it for a bounded time, too
             if not self._writing:  # else a finalizer asks for it, while this very thread writes
                 self._drain(self.max_wait_seconds)
-        finally:
-            self.lock.release()
 
     def settle(self) -> None:
         """Write what is waiting, if that can be done now: answers should include it."""

@@ -140,7 +140,6 @@ def test_a_late_event_for_a_locked_ledger_is_kept(path):
 
 LEFT = """
     import gc, sys
-    from langchain_tokenopt.core.records import CallRecord
     from langchain_tokenopt.ledger import Ledger, batch, writer
     from tests.support.ledger_records import record
 
@@ -170,12 +169,11 @@ LEFT = """
             ledger.record(record()); ledger.close()
     owner, name = {"insert": (batch, "_insert"), "store": (writer.Writer, "_store"),
                    "take": (writer.Writer, "_take"), "wake": (writer.Writer, "_wake_up"),
-                   "warn": (writer.Writer, "_warn"), "write": (writer.Writer, "_write")}[place]
+                   "write": (writer.Writer, "_write")}[place]
     original = getattr(owner, name)
     setattr(owner, name, collecting(original, lambda: len(done) < 9 and work()))
     for _ in range(7):
         ledger.record(record())
-        ledger.settle() if hasattr(ledger, "settle") else None
     setattr(owner, name, original)
     ledger.close()
     with Ledger(path, read_only=True) as again:
@@ -443,3 +441,15 @@ def test_values_of_another_kind_are_told_as_damage(path, damage):
         ):
             with suppress(LedgerError):
                 ask()
+
+
+def test_waiting_for_nobody_is_possible(path):
+    """With ``max_wait_seconds=0`` a flush still waits for the ledger's own thread."""
+    with Ledger(path, max_wait_seconds=0, max_pending=50) as ledger:
+        for number, call in enumerate(desk_calls(400)):
+            ledger.record(call)
+            if number % 40 == 0:
+                ledger.flush()
+        ledger.flush()
+
+        assert 400 == ledger.totals().calls
