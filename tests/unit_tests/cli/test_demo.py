@@ -127,6 +127,7 @@ def test_shows_both_bills_side_by_side() -> None:
     assert f"{budgeted['total_tokens']:,}" in stdout
     assert max(map(len, stdout.partition("\nDecision")[0].splitlines()[1:])) < 80
     assert "Decision without a budget: " in stdout
+    assert " -0%" not in stdout
 
 
 def test_same_documents_same_bill(notes: Path) -> None:
