@@ -165,7 +165,7 @@ def differences(connection: Connection) -> list[str]:
             here, there = stored.get(key), counted.get(key)
             if here != there:
                 where = ", ".join(f"{n} {k}" for n, k in zip(keys, key, strict=True))
-                found.append(f"{hours.name} at {where}: {_told(counts, here, there)}")
+                found.append(f"{hours.name} at {where}: {_described(counts, here, there)}")
     return found
 
 
@@ -179,7 +179,7 @@ def _by_key(
     }
 
 
-def _told(
+def _described(
     counts: Sequence[str], stored: tuple[int, ...] | None, counted: tuple[int, ...] | None
 ) -> str:
     if stored is None:

@@ -145,8 +145,8 @@ def saving_origin(saving: Saving) -> Origin:
 
 def digest_of(origin: Origin) -> bytes:
     """Return 16 bytes that stand for *origin*; without an organization those of version 1."""
-    told = origin if origin[-1] else origin[:-1]
-    return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).digest()
+    stored = origin if origin[-1] else origin[:-1]
+    return hashlib.blake2b(json.dumps(stored).encode(), digest_size=16).digest()
 
 
 def call_numbers(call: CallRecord) -> tuple[list[Any], str | None]:
