@@ -64,7 +64,7 @@ class Term:
     seen: dict[str, float] = field(default_factory=dict)
 
     def value(self, found: str) -> float:
-        """Return what a word of the text counts: 1 the same, less if related, 0 if a stranger."""
+        """Return what a word of the text counts: 1 the same, less if related, else 0."""
         known = self.seen.get(found)
         if known is None:
             known = self.seen[found] = self._value(found)

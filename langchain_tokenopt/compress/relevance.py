@@ -184,7 +184,7 @@ _LABEL_WORDS: Final = EMPTY_WORDS | {
 def _with_neighbours(
     units: Sequence[Unit], blocks: Sequence[Block], scores: list[float]
 ) -> list[float]:
-    """Let windows of one passage, and turns of a chat, lend each other evidence."""
+    """Add to windows of one passage, and to turns of a chat, part of their neighbours' scores."""
     smoothed = list(scores)
     for at, (one, other) in enumerate(pairwise(blocks)):
         before, after = units[one.first], units[other.first]

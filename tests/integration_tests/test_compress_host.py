@@ -77,7 +77,7 @@ def test_as_a_stage_it_leaves_a_saving():
     run = StagedRun(run_id=uuid4(), metadata={"tokenopt_agent": "news"})
     request = ModelRequest(model(), [HumanMessage(PROMPT)], None, {}, run)
 
-    trip = stage.open(request)
+    call = stage.open(request)
 
     assert isinstance(stage, Stage)
     assert Phase.CONTEXT == stage.phase
@@ -85,7 +85,7 @@ def test_as_a_stage_it_leaves_a_saving():
     saving = run.savings[0]
     assert "news" == saving.agent
     assert saving.tokens_before == count_messages([HumanMessage(PROMPT)], model="gpt-4").tokens
-    assert saving.tokens_after == count_messages(trip.request.messages, model="gpt-4").tokens
+    assert saving.tokens_after == count_messages(call.request.messages, model="gpt-4").tokens
     assert request.messages[0].content == PROMPT
 
 
@@ -131,7 +131,7 @@ def test_a_sink_that_fails_breaks_no_call_at_the_model():
     assert len(chat.calls[-1].messages[0].content) < len(PROMPT)
 
 
-def test_nothing_to_do_opens_no_trip():
+def test_nothing_to_do_opens_no_call():
     """A request that fits goes on untouched."""
     run = StagedRun(run_id=uuid4())
     request = ModelRequest(model(), [HumanMessage("Hi")], None, {}, run)

@@ -392,7 +392,7 @@ def test_optimize_text_is_the_one_liner():
     assert counter_for("o200k_base").count(made).tokens <= 30
 
 
-def test_savings_are_told_to_sinks():
+def test_savings_reach_the_sinks():
     """A sink hears of each saving once, with measured tokens."""
 
     class Sink:
