@@ -49,9 +49,9 @@ class Ledger:
     Answers include everything recorded through the same object before, and what others have
     committed.
 
-    An event recorded twice is stored once: calls are known by their run id, savings and budget events
-    by their own id. Recording never fails because of the database: while that cannot be written,
-    events wait in memory, then in files beside it, which are taken in when it can be.
+    An event recorded twice is stored once: calls are known by their run id, savings and budget
+    events by their own id. Recording never fails because of the database: while that cannot be
+    written, events wait in memory, then in files beside it, which are taken in when it can be.
 
     Args:
         path: A file, created where there is none and readable by its owner only, or a database URL:
