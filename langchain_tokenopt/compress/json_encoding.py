@@ -80,8 +80,8 @@ def encode_json(text: str, count: Count) -> str | None:
         ``None`` when the text is no JSON, ambiguous, too deep, or cannot be made smaller.
 
     Example:
-        >>> encode_json('[{"id": 1, "open": true}, {"id": 2, "open": false}]', len)
-        '{"columns":["id","open"],"data":[[1,true],[2,false]]}'
+        >>> encode_json(json.dumps([{"id": n, "even": n % 2 == 0} for n in range(4)]), len)
+        '{"columns":["id","even"],"data":[[0,true],[1,false],[2,true],[3,false]]}'
     """
     if len(text) < SMALLEST_JSON:
         return None
