@@ -16,7 +16,7 @@ from langchain_tokenopt.chat_model.optimize import Level, stages_of
 from langchain_tokenopt.chat_model.stages import as_stage
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.records import UsageSink
-from langchain_tokenopt.core.runs import is_staged
+from langchain_tokenopt.core.staged_runs import is_staged
 from langchain_tokenopt.stage import AMBIENT, Stage
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 from langchain_tokenopt.tracking.provider_usage import asked_model

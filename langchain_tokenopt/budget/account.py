@@ -34,11 +34,11 @@ from uuid import UUID
 
 from langchain_tokenopt.budget import leases
 from langchain_tokenopt.budget import shares as shares_of
+from langchain_tokenopt.budget.account_changes import AccountSettings, Change
 from langchain_tokenopt.budget.account_reports import BudgetReport, report_of
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
 from langchain_tokenopt.budget.arithmetic import Outcome, flaws, room_for
-from langchain_tokenopt.budget.changes import AccountSettings, Change
 from langchain_tokenopt.budget.exclusive_account import ExclusiveAccount
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
@@ -49,7 +49,7 @@ from langchain_tokenopt.budget.records import (
 )
 from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
-from langchain_tokenopt.core.checks import check_choice, check_whole
+from langchain_tokenopt.core.argument_checks import check_choice, check_whole
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.usage import Usage

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.alerts import THRESHOLDS
 from langchain_tokenopt.budget.arithmetic import room_for
-from langchain_tokenopt.budget.changes import Change
 from langchain_tokenopt.budget.records import AccountTotals, AccountTransaction, AgentAccount
 from langchain_tokenopt.budget.sqlite_accounts import open_accounts
 

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Final
 
-from langchain_tokenopt.core.checks import check_fraction
+from langchain_tokenopt.core.argument_checks import check_fraction
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify

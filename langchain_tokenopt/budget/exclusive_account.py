@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TypeVar, TypeVarTuple
 
+from langchain_tokenopt.budget.account_changes import AccountSettings, Change
 from langchain_tokenopt.budget.account_lock import AccountLock
-from langchain_tokenopt.budget.changes import AccountSettings, Change
 from langchain_tokenopt.budget.leases import advance
 from langchain_tokenopt.budget.records import AccountTransaction
 from langchain_tokenopt.core.records import UsageSink

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.arithmetic import (
     Charge,
     Outcome,
@@ -23,7 +24,6 @@ from langchain_tokenopt.budget.arithmetic import (
     reason_against,
     room_for,
 )
-from langchain_tokenopt.budget.changes import Change
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.records import AccountTotals, AgentAccount, Lease
 from langchain_tokenopt.budget.shares import pay_debts

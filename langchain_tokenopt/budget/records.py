@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Protocol, Self
 
-from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.errors import TokenOptError
 
 __all__ = [

@@ -35,8 +35,8 @@ from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
-from langchain_tokenopt.core.runs import register_tracker
 from langchain_tokenopt.core.sinks import checked_sinks, notify
+from langchain_tokenopt.core.staged_runs import register_tracker
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card

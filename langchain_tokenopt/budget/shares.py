@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_tokenopt.budget import arithmetic
+from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide
-from langchain_tokenopt.budget.changes import Change
 
 __all__ = ["Room", "allocate", "finish", "pay_debts", "reopen", "restore", "room_of", "snapshot"]
 

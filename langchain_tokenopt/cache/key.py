@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
-from langchain_tokenopt.cache.labels import Labels
+from langchain_tokenopt.cache.owner_labels import Labels
 
 __all__ = [
     "Context",

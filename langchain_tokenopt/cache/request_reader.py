@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from langchain_tokenopt.cache.failure_shield import Shield
 from langchain_tokenopt.cache.key import (
     Question,
     UnkeyableError,
     credentials_of,
     question_of,
 )
-from langchain_tokenopt.cache.labels import ScopeLabels, name_an_owner
+from langchain_tokenopt.cache.owner_labels import ScopeLabels, name_an_owner
 from langchain_tokenopt.cache.settings import CacheSettings
-from langchain_tokenopt.cache.shield import Shield
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = ["RequestReader"]

@@ -24,6 +24,7 @@ from langchain_tokenopt.cache.answer_writer import AnswerWriter
 from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
+from langchain_tokenopt.cache.failure_shield import Shield
 from langchain_tokenopt.cache.key import Question, UnkeyableError
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
@@ -33,10 +34,9 @@ from langchain_tokenopt.cache.same_answer import SameAnswer
 from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_copy
 from langchain_tokenopt.cache.serving_policy import ServingPolicy
 from langchain_tokenopt.cache.settings import CacheSettings
-from langchain_tokenopt.cache.shield import Shield
 from langchain_tokenopt.cache.single_flight import Claim, SingleFlight
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, TopEntry
-from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
 from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of

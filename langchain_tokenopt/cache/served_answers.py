@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.cache.same_answer import text_of_answers
-from langchain_tokenopt.core.runs import CacheHit
+from langchain_tokenopt.core.staged_runs import CacheHit
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = ["ENTRY_ID", "as_chat", "entry_of", "fresh_copy", "tokens_of"]

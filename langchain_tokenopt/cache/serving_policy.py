@@ -32,7 +32,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langchain_tokenopt.cache.bands import (
+from langchain_tokenopt.cache.evidence import EvidenceWindow
+from langchain_tokenopt.cache.features import FEATURES
+from langchain_tokenopt.cache.probability import AnswerModel
+from langchain_tokenopt.cache.score_bands import (
     EDGES,
     PRIOR_REQUESTS,
     Band,
@@ -44,9 +47,6 @@ from langchain_tokenopt.cache.bands import (
     prior_wrong,
     sigmoid,
 )
-from langchain_tokenopt.cache.evidence import EvidenceWindow
-from langchain_tokenopt.cache.features import FEATURES
-from langchain_tokenopt.cache.probability import AnswerModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

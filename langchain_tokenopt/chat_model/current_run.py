@@ -25,7 +25,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
-from langchain_tokenopt.core.runs import (
+from langchain_tokenopt.core.staged_runs import (
     STAGED_CALL_STARTS,
     StagedRun,
     publish_run,

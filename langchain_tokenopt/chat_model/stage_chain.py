@@ -1,6 +1,6 @@
 """One call's way through the stages and back. Knows nothing of sync or async, nor of any stage.
 
-``model.py`` drives it: what may block is handed out as a :data:`Step` for the sync or async shell
+``model.py`` drives it: what may block is handed out as a :data:`Step` for the sync or async half
 to perform, and pieces of the answer are fed to it as they come.
 """
 
@@ -17,7 +17,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_tokenopt.core.errors import StopStream
 from langchain_tokenopt.core.messages import as_chunk, as_message
-from langchain_tokenopt.core.runs import ESTIMATED_USAGE, STOPPED_BY
+from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, STOPPED_BY
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.finish_reasons import is_whole
 from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
@@ -33,14 +33,14 @@ MAX_REPEATS = 5
 class StageChain:
     """One call's way through the stages and back; knows nothing of sync or async.
 
-    What may block is handed out as :data:`Step`, for the sync or async shell to perform. As a
+    What may block is handed out as :data:`Step`, for the sync or async half to perform. As a
     context manager it tells the open stages when the call fails.
 
     Args:
         stages: In the order in which they open.
         request: As the caller made it.
         host_cache: The one of *stages* that acts even when the others only observe.
-        rate_limiter: The model's own; the shells wait for it before they ask the model.
+        rate_limiter: The model's own; the calls wait for it before they ask the model.
     """
 
     def __init__(

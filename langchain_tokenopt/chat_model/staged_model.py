@@ -9,11 +9,11 @@ from typing import Any, cast
 from langchain_core.language_models import BaseChatModel
 from pydantic import PrivateAttr
 
-from langchain_tokenopt.chat_model.async_shell import agenerate, astream
+from langchain_tokenopt.chat_model.async_calls import agenerate, astream
 from langchain_tokenopt.chat_model.current_run import entry_points
-from langchain_tokenopt.chat_model.seam import OwnSettings, Seam, bare_model, seam_of
+from langchain_tokenopt.chat_model.staged_call import OwnSettings, Seam, bare_model, seam_of
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
-from langchain_tokenopt.chat_model.sync_shell import generate, stream
+from langchain_tokenopt.chat_model.sync_calls import generate, stream
 from langchain_tokenopt.core.host_compat import NATIVE_EVENT_STREAMS
 from langchain_tokenopt.stage import Stage
 

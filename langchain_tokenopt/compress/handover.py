@@ -21,7 +21,7 @@ from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
 from langchain_tokenopt.compress.unit_selection import fill
 from langchain_tokenopt.compress.units import Unit
-from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.tokens import steady_counter_of_name

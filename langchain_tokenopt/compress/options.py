@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
-from langchain_tokenopt.core.checks import check_fraction, check_whole
+from langchain_tokenopt.core.argument_checks import check_fraction, check_whole
 
 __all__ = [
     "DEFAULT_MODEL", "LEVELS", "Level", "OnInfeasible", "Patterns", "ToolResults", "check_choice",

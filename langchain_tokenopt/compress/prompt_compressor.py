@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
+from langchain_tokenopt.compress.compression import Job, characters_of
 from langchain_tokenopt.compress.content_types import Reader
 from langchain_tokenopt.compress.fitting import Target
-from langchain_tokenopt.compress.job import Job, characters_of
 from langchain_tokenopt.compress.options import (
     DEFAULT_MODEL,
     LEVELS,
@@ -28,7 +28,7 @@ from langchain_tokenopt.compress.options import (
 from langchain_tokenopt.compress.plan_cache import PlanCache
 from langchain_tokenopt.compress.rerank import Reranker, reranker_for
 from langchain_tokenopt.compress.result import UNKNOWN_TYPE, CompressionResult
-from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import Saving, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify

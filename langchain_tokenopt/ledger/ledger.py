@@ -15,7 +15,7 @@ from typing import Literal, Self, Unpack
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from langchain_tokenopt.core.checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.dimensions import (
     DIMENSIONS,
     GROUPINGS,

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from langchain_core.messages import AIMessage
 
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
-from langchain_tokenopt.core.runs import TRIMMED_BY
+from langchain_tokenopt.core.staged_runs import TRIMMED_BY
 from langchain_tokenopt.counting.tokens import TokenCounter
 from langchain_tokenopt.limits.compliance import STAGE
 from langchain_tokenopt.limits.excerpt import Excerpt, Limit

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_tokenopt.core.errors import StopStream
-from langchain_tokenopt.core.runs import STOPPED_BY, TRIMMED_BY
+from langchain_tokenopt.core.staged_runs import STOPPED_BY, TRIMMED_BY
 from langchain_tokenopt.counting.tokens import counter_of_name
 from langchain_tokenopt.limits.compliance import Compliance, ComplianceLog
 from langchain_tokenopt.limits.message_excerpt import MessageExcerpt, TextExcerpt

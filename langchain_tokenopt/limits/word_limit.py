@@ -13,8 +13,8 @@ from langchain_core.runnables.config import (
     get_callback_manager_for_config,
 )
 
+from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.attribution import attribution_of
-from langchain_tokenopt.core.checks import check_whole
 from langchain_tokenopt.core.messages import append_to_last_user, last_user_text
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits.compliance import STAGE, Compliance, ComplianceLog

@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
 
 from langchain_tokenopt.core.host_compat import llm_string_of
-from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.facts import RequestFacts
 from langchain_tokenopt.request.output_caps import capped

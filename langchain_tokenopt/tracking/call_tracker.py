@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.records import CallRecord, Saving, Source, Status
-from langchain_tokenopt.core.runs import StagedRun, published_run
+from langchain_tokenopt.core.staged_runs import StagedRun, published_run
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.calibration import calibrate
 from langchain_tokenopt.counting.request_tokens import count_messages

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.core.host_compat import core_marks_cache_hits
-from langchain_tokenopt.core.runs import ESTIMATED_USAGE, CacheHit
+from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, CacheHit
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = [

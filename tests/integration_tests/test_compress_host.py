@@ -18,7 +18,7 @@ from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.cli.app import app
 from langchain_tokenopt.compress import PromptCompressor, content_types, text_tokens
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
-from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.request.model_request import ModelRequest

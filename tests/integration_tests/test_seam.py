@@ -484,7 +484,7 @@ def test_nothing_is_published_after_the_run(model_server):
     """What the seam tells about a run lives as long as the run."""
     import gc
 
-    from langchain_tokenopt.core.runs import published_run
+    from langchain_tokenopt.core.staged_runs import published_run
 
     stage = Recording()
     staged = optimize(model_server.chat_openai(), stage)

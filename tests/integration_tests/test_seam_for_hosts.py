@@ -20,7 +20,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_openai import ChatOpenAI
 
 from langchain_tokenopt import WordLimit, optimize, track_usage
-from langchain_tokenopt.core.runs import ESTIMATED_USAGE, STOPPED_BY
+from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, STOPPED_BY
 from langchain_tokenopt.counting import tiktoken_files, tokens
 from langchain_tokenopt.stage import PassThrough
 from tests.support.stages import Recording

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.cache.answer_json import pack, unpack
-from langchain_tokenopt.cache.bounds import upper_bound
+from langchain_tokenopt.cache.confidence_bounds import upper_bound
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.key import normalised, question_of
 from tests.support.caches import make_cache

@@ -16,7 +16,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt.budget.minimal_answer import least_object_tokens, minimal_answer
-from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.request.model_request import ModelRequest
 from tests.support.fakes import fake_chat
 

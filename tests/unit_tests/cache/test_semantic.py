@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_tokenopt.cache import CacheFileError, SemanticCache
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.core.runs import CacheHit
+from langchain_tokenopt.core.staged_runs import CacheHit
 from tests.support.caches import make_cache
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from langchain_tokenopt.cache.bounds import upper_bound
+from langchain_tokenopt.cache.confidence_bounds import upper_bound
 from langchain_tokenopt.cache.features import FEATURES, Neighbour, features_of
 from langchain_tokenopt.cache.guards import profile_of
 from langchain_tokenopt.cache.probability import AnswerModel, design_matrix

@@ -31,7 +31,7 @@ def test_a_chat_model_is_asked_by_the_methods_that_the_seam_overrides():
     for name in ("_generate", "_agenerate", "_stream", "_astream"):
         parameters = inspect.signature(getattr(BaseChatModel, name)).parameters
         assert {"messages", "stop", "run_manager"} <= set(parameters), (
-            f"BaseChatModel.{name} takes other parameters: see chat_model/sync_shell.py"
+            f"BaseChatModel.{name} takes other parameters: see chat_model/sync_calls.py"
         )
     for name in ("generate", "agenerate", "stream", "astream", "stream_events", "astream_events"):
         assert callable(getattr(BaseChatModel, name, None)), (
@@ -82,7 +82,7 @@ def test_a_pydantic_model_holds_nothing_else():
     """The seam makes models that share their state by these four."""
     assert set(host_compat.PYDANTIC_STATE) - {"__dict__"} == {
         slot for slot in BaseModel.__slots__ if slot != "__dict__"
-    }, "pydantic keeps more state in a model: see chat_model/seam.py"
+    }, "pydantic keeps more state in a model: see chat_model/staged_call.py"
 
 
 def test_init_chat_model_makes_a_configurable_model():

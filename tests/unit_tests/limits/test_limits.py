@@ -18,7 +18,7 @@ from langchain_core.tools import tool
 from pydantic import Field
 
 from langchain_tokenopt import TokenOptWarning, optimize
-from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.limits import Compliance, WordLimit, WordLimitExceededError

@@ -12,7 +12,7 @@ from langchain_google_genai import ChatGoogleGenerativeAI
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.request import facts as module
 from langchain_tokenopt.request.model_request import ModelRequest

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from langchain_tokenopt.budget.records import AccountTotals
 
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
+from langchain_tokenopt.budget.records import AccountTotals
 from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
 from langchain_tokenopt.cache.cache_file import CacheFile
 from langchain_tokenopt.ledger import Ledger

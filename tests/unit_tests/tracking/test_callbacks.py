@@ -14,7 +14,7 @@ from langchain_core.tools import tool
 from langchain_tokenopt import TokenOptWarning, TokenUsageCallbackHandler, track_usage
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.records import Saving, UsageTotals
-from langchain_tokenopt.core.runs import StagedRun
+from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.pricing.rate_card import RateCard
 from tests.support.stages import Recording
@@ -338,7 +338,7 @@ class TestUsage:
         from langchain_core.messages import AIMessage
         from langchain_core.outputs import ChatGeneration
 
-        from langchain_tokenopt.core.runs import CacheHit
+        from langchain_tokenopt.core.staged_runs import CacheHit
         from langchain_tokenopt.tracking.provider_usage import is_marked_hit
 
         hit = ChatGeneration(message=AIMessage("x"))
@@ -369,7 +369,7 @@ class TestUsage:
         """By the id of the run."""
         from uuid import uuid4
 
-        from langchain_tokenopt.core.runs import publish_run, published_run, withdraw_run
+        from langchain_tokenopt.core.staged_runs import publish_run, published_run, withdraw_run
 
         run = StagedRun(run_id=uuid4())
         publish_run(run)

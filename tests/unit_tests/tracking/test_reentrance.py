@@ -13,7 +13,7 @@ import pytest
 from langchain_core.language_models import FakeListChatModel
 
 from langchain_tokenopt import TokenUsageCallbackHandler, optimize, track_usage
-from langchain_tokenopt.core.runs import _published
+from langchain_tokenopt.core.staged_runs import _published
 from langchain_tokenopt.tracking import call_tracker
 from tests.support.stages import Recording
 

@@ -13,7 +13,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_tokenopt.chat_model.asking import (
+from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
+from langchain_tokenopt.chat_model.staged_call import begin
+from langchain_tokenopt.chat_model.streams import (
     announced_with,
     as_chunks,
     as_one_chunk,
@@ -22,8 +24,6 @@ from langchain_tokenopt.chat_model.asking import (
     takes_parameter,
     with_mark,
 )
-from langchain_tokenopt.chat_model.seam import begin
-from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
 from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.request.model_request import Answer
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from langchain_tokenopt.cache.bounds import beta_cdf, upper_bound
+from langchain_tokenopt.cache.confidence_bounds import beta_cdf, upper_bound
 
 __all__ = [
     "EDGES",
