@@ -25,8 +25,8 @@ from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.core.event_loop import TaskWatch
 from langchain_tokenopt.core.staged_runs import is_staged, notify_refused
-from langchain_tokenopt.core.task_watch import TaskWatch
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for

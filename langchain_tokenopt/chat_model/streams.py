@@ -1,4 +1,4 @@
-"""How the model is asked: what the sync and the async shell have in common."""
+"""How the model is asked and its pieces are handed on, sync and async alike."""
 
 from __future__ import annotations
 

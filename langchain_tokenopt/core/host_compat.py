@@ -2,76 +2,29 @@
 
 Each stands here in one function, with the reason; ``tests/unit_tests/core/test_host_compat.py``
 says in words which of them a release has changed. Those of LangGraph stand in
-``graph/host_compat.py``. ``pyproject.toml`` bounds the releases, and :func:`check_host` says so
-where an installation has another one.
+``graph/host_compat.py``; ``core/host_releases.py`` compares the installed releases with the range
+that is known to work.
 """
 
 from __future__ import annotations
 
-import asyncio
-import warnings
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
-from packaging.requirements import Requirement
-from packaging.version import Version
-
-from langchain_tokenopt.core.errors import HostVersionError, TokenOptWarning
 
 __all__ = [
     "NATIVE_EVENT_STREAMS",
     "PYDANTIC_STATE",
-    "check_host",
     "core_marks_cache_hits",
     "is_configurable_model",
     "llm_string_of",
-    "on_event_loop",
     "provider_of",
     "would_stream",
 ]
-
-
-# --- releases
-
-
-@cache
-def check_host(package: str) -> None:
-    """Compare the installed release of *package* with the range that is known to work.
-
-    A newer release is warned about once: it may work. An older one is known not to.
-
-    Raises:
-        HostVersionError: The release is older than the range.
-    """
-    allowed = _requirement(package)
-    try:
-        installed = Version(version(package))
-    except PackageNotFoundError:  # put there without metadata: nobody knows its release
-        return
-    if allowed is None or allowed.specifier.contains(installed, prereleases=True):
-        return
-    message = (
-        f"{package} {installed} is installed, and langchain-tokenopt works with "
-        f"{package}{allowed.specifier}. Run: pip install '{package}{allowed.specifier}'"
-    )
-    bounds = [Version(s.version) for s in allowed.specifier if s.operator in (">=", ">", "==")]
-    if any(installed < bound for bound in bounds):
-        raise HostVersionError(message)
-    warnings.warn(message, TokenOptWarning, stacklevel=3)
-
-
-def _requirement(package: str) -> Requirement | None:
-    """Return what ``pyproject.toml`` requires of *package*; ``None`` for what it does not name."""
-    try:
-        stated = map(Requirement, requires("langchain-tokenopt") or ())
-    except PackageNotFoundError:  # run from a folder that was never installed
-        return None
-    return next((each for each in stated if each.name == package and each.marker is None), None)
 
 
 # --- langchain-core
@@ -130,11 +83,3 @@ def is_configurable_model(model: object) -> bool:
     what it was asked for, ``_queued_declarative_operations``.
     """
     return hasattr(model, "_queued_declarative_operations") and hasattr(model, "_model")
-
-
-# --- Python
-
-
-def on_event_loop() -> bool:
-    """Whether an event loop runs in this thread; ``asyncio.get_running_loop`` raises to say so."""
-    return asyncio._get_running_loop() is not None

@@ -21,7 +21,7 @@ from types import FunctionType
 from typing import Final
 
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.core.host_compat import check_host
+from langchain_tokenopt.core.host_releases import check_host
 
 __all__ = ["DOWNLOAD_SECONDS", "Encode", "encoder"]
 

@@ -23,7 +23,7 @@ from langchain_tokenopt.counting.tiktoken_files import Encode, encoder
 if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
 
-from langchain_tokenopt.core.host_compat import on_event_loop
+from langchain_tokenopt.core.event_loop import on_event_loop
 from langchain_tokenopt.counting.calibration import Calibration, calibration_of, new_calibration
 from langchain_tokenopt.counting.model_names import model_name_of, tokenizer_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.core.host_compat import check_host
+from langchain_tokenopt.core.host_releases import check_host
 from langchain_tokenopt.graph.allocation_node import BudgetAllocationNode
 from langchain_tokenopt.graph.graph import budget_graph
 from langchain_tokenopt.graph.node import budgeted

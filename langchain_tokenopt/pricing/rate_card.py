@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, Provider
-from langchain_tokenopt.core.host_compat import check_host
+from langchain_tokenopt.core.host_releases import check_host
 from langchain_tokenopt.pricing.overrides import PRICE_KEYS, OwnRates, read_overrides
 from langchain_tokenopt.pricing.providers import GATEWAYS, UNPRICED_PROVIDERS, vendor_of
 from langchain_tokenopt.pricing.rates import Rates

@@ -23,10 +23,10 @@ from langchain_core.outputs import LLMResult
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.dimensions import DIMENSIONS, UNATTRIBUTED, Dimension, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError, StopStream
+from langchain_tokenopt.core.event_loop import TaskWatch
 from langchain_tokenopt.core.records import CallRecord, UsageSink, UsageTotals
 from langchain_tokenopt.core.sinks import checked_sinks, notify
 from langchain_tokenopt.core.staged_runs import TRACKER, add_refusal_listener, register_tracker
-from langchain_tokenopt.core.task_watch import TaskWatch
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
 from langchain_tokenopt.tracking.call_tracker import NO_ANCESTRY, Ancestry, CallInFlight
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from langchain_tokenopt.core.task_watch import TaskWatch
+from langchain_tokenopt.core.event_loop import TaskWatch
 
 
 async def test_a_cancelled_task_gives_up_its_runs():

@@ -1,4 +1,4 @@
-"""Learning that a call was given up together with its task."""
+"""Whether an event loop runs here, and what becomes of calls when their task ends."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from langchain_tokenopt.core.host_compat import on_event_loop
-
-__all__ = ["TaskWatch"]
+__all__ = ["TaskWatch", "on_event_loop"]
 
 _Done = Callable[["asyncio.Task[Any]"], None]
+
+
+def on_event_loop() -> bool:
+    """Whether an event loop runs in this thread; ``asyncio.get_running_loop`` raises to say so."""
+    return asyncio._get_running_loop() is not None
 
 
 class TaskWatch:
