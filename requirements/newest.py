@@ -52,7 +52,7 @@ if __name__ == "__main__":
             print(*names())
         case ["compare", path]:
             newer = compare(Path(path))
-            print(*newer, sep="\n")
+            print(*newer, sep="\n", end="\n" if newer else "")
             sys.exit(not newer)
         case _:
             sys.exit(__doc__)

@@ -2,8 +2,8 @@
 
     python -m tests.foreign.run [--only WORD] [--write]
 
-No test that passes plain may fail with us. Those that may, and why, stand in ``artefacts.toml``;
-any other makes this program fail. Source distributions are fetched once, in the versions that are
+No test that passes plain may fail with us. Those that do, and why, stand in ``artefacts.toml``:
+artefacts, which are right, and open faults. Any other makes this program fail. Source distributions are fetched once, in the versions that are
 installed, into the environment's own folder.
 """
 
@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
@@ -58,7 +59,9 @@ class Compared:
     plain_passed: int
     with_us_passed: int
     artefacts: Mapping[str, str]
-    """Known failures with us alone, with the reason."""
+    """Failures with us alone that are right, with the reason."""
+    faults: Mapping[str, str]
+    """Those that are faults of ours and open."""
     failures: Mapping[str, str]
     """Failures with us alone that nobody has explained, with the end of the report."""
     counts: Mapping[str, int]
@@ -70,10 +73,15 @@ def suites() -> list[Suite]:
     return [Suite(**each) for each in tomllib.loads((HERE / "suites.toml").read_text())["suite"]]
 
 
-def artefacts() -> list[tuple[str, str]]:
-    """Read the patterns of known failures and their reasons."""
+def known_failures(tests: Sequence[str], kind: str) -> dict[str, str]:
+    """Return those of *tests* that are listed as of this *kind*, with the reasons."""
     listed = tomllib.loads((HERE / "artefacts.toml").read_text()).get("artefact", [])
-    return [(each["test"], each["reason"]) for each in listed]
+    return {
+        test: each["reason"]
+        for test in tests
+        for each in listed
+        if each["kind"] == kind and fnmatchcase(test, each["test"])
+    }
 
 
 def source_of(package: str) -> Path:
@@ -145,19 +153,19 @@ def compare(suite: Suite) -> Compared:
         again, _ = run(suite, fell, with_us=True)
         ours = {**ours, **{t: r for t, r in again.items() if r["outcome"] == "passed"}}
         fell = [test for test in fell if ours.get(test, {}).get("outcome") != "passed"]
-    known = {
-        test: reason
-        for test in fell
-        for pattern, reason in artefacts()
-        if fnmatchcase(test, pattern)
-    }
+    known, open_faults = known_failures(fell, "artefact"), known_failures(fell, "fault")
     return Compared(
         suite=suite.label,
         tests=len(plain),
         plain_passed=_passed(plain),
         with_us_passed=_passed(ours),
         artefacts=known,
-        failures={t: ours.get(t, {}).get("text", "not run") for t in fell if t not in known},
+        faults=open_faults,
+        failures={
+            t: ours.get(t, {}).get("text", "not run")
+            for t in fell
+            if t not in {**known, **open_faults}
+        },
         counts=counts,
         seconds=round(time.monotonic() - begin, 1),
     )
@@ -169,22 +177,33 @@ def _passed(outcomes: Outcomes) -> int:
 
 def table(results: Sequence[Compared]) -> str:
     """Write the results as Markdown."""
-    head = ["suite", "tests", "plain passed", "with us passed", "known artefacts", "unexplained"]
+    head = [
+        "suite",
+        "tests",
+        "plain passed",
+        "with us passed",
+        "artefacts",
+        "open faults",
+        "unexplained",
+    ]
     head += ["models staged", "calls through the seam", "graphs budgeted"]
     rows = [
         [
             each.suite,
-            *map(str, (each.tests, each.plain_passed, each.with_us_passed, len(each.artefacts))),
-            str(len(each.failures)),
+            *map(str, (each.tests, each.plain_passed, each.with_us_passed)),
+            *(str(len(known)) for known in (each.artefacts, each.faults, each.failures)),
             *(str(each.counts.get(key, 0)) for key in ("models", "seam_calls", "graphs")),
         ]
         for each in results
     ]
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    reasons = sorted({reason for each in results for reason in each.artefacts.values()})
-    notes = [f"- {reason}" for reason in reasons]
     written = ["| " + " | ".join(cells) + " |" for cells in lines]
-    return "\n".join([*written, "", *(["Known artefacts:", "", *notes] if notes else [])]) + "\n"
+    for title, kind in (("Artefacts", "artefacts"), ("Open faults", "faults")):
+        reasons = Counter(r for each in results for r in getattr(each, kind).values())
+        if reasons:
+            written += ["", f"{title}, with the number of tests:", ""]
+            written += [f"- {reason} ({count})" for reason, count in reasons.most_common()]
+    return "\n".join(written) + "\n"
 
 
 def main() -> int:
@@ -200,8 +219,8 @@ def main() -> int:
             last = results[-1]
             print(
                 f"{last.suite}: {last.tests} tests, {last.plain_passed} pass plain, "
-                f"{last.with_us_passed} with us; {len(last.artefacts)} known artefacts, "
-                f"{len(last.failures)} unexplained; {last.seconds} s",
+                f"{last.with_us_passed} with us; {len(last.artefacts)} artefacts, "
+                f"{len(last.faults)} open faults, {len(last.failures)} unexplained; {last.seconds} s",
                 flush=True,
             )
     for each in results:
