@@ -3,8 +3,8 @@
     python -m tests.foreign.run [--only WORD] [--write]
 
 No test that passes plain may fail with us. Those that do, and why, stand in ``artefacts.toml``:
-artefacts, which are right, and open faults. Any other makes this program fail. Source distributions are fetched once, in the versions that are
-installed, into the environment's own folder.
+artefacts, which are right, and open faults. Any other makes this program fail. Source distributions
+are fetched once, in the versions that are installed, into the environment's own folder.
 """
 
 from __future__ import annotations
@@ -220,7 +220,8 @@ def main() -> int:
             print(
                 f"{last.suite}: {last.tests} tests, {last.plain_passed} pass plain, "
                 f"{last.with_us_passed} with us; {len(last.artefacts)} artefacts, "
-                f"{len(last.faults)} open faults, {len(last.failures)} unexplained; {last.seconds} s",
+                f"{len(last.faults)} open faults, {len(last.failures)} unexplained; "
+                f"{last.seconds} s",
                 flush=True,
             )
     for each in results:
