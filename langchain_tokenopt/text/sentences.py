@@ -170,6 +170,9 @@ def sentence_ends(
         [21, 32]
     """
     end = len(text) if end is None else end
+    if start:  # a pattern that looks back must not see what stands before the part
+        part = text[start:end]
+        return [start + at for at in sentence_ends(part, small_letters=small_letters)]
     ends = []
     for match in (_END_IN_CHATS if small_letters else _END).finditer(text, start, end):
         at, cut = match.span()

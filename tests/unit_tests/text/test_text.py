@@ -367,3 +367,8 @@ def test_rules_that_both_readers_share():
     assert begins_sentence("5")
     assert begins_sentence("と", after_cjk=True)
     assert not begins_sentence("と", after_cjk=True, quoted=True)
+
+
+def test_a_long_row_of_dots_is_read_once():
+    """Where each dot is read again from every dot before it, this takes hours."""
+    assert sentence_ends("." * 400_000) == [400_000]
