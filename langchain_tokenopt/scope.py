@@ -48,7 +48,7 @@ class _Unstaged(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not is_staged(run_id):
+        if not is_staged(kwargs.get("invocation_params")):
             self._note(metadata, kwargs)
 
     def on_llm_start(

@@ -129,8 +129,8 @@ class CallbackGuard(BaseCallbackHandler):
         Raises:
             BudgetExceededError: The budget does not have it.
         """
-        if not is_staged(run_id) and not is_disabled():
-            params = kwargs.get("invocation_params") or {}
+        params = kwargs.get("invocation_params") or {}
+        if not is_staged(params) and not is_disabled():
             model = str(asked_model(metadata or {}, params) or "")
             counted = count_messages(messages[0], params.get("tools"), model)
             call = _Start(metadata or {}, params, model, counted)

@@ -61,11 +61,12 @@ async def astream(
         shown = False
         while True:
             await _aperform(chain.opening())
-            source = _apieces(chain)
+            source = _apieces(chain, run_manager)
+            listener = None if chain.passes_pieces else run_manager
             try:
                 async for chunk in source:
                     for piece in chain.feed(chunk):
-                        await _aannounce(piece, run_manager)
+                        await _aannounce(piece, listener)
                         yield piece
                         shown = True
                     if chain.stopped:
@@ -79,7 +80,7 @@ async def astream(
                 if await _aperform(closing) is None:
                     continue
             for piece in (*rest, *as_chunks(chain.mark_of_stop())):
-                await _aannounce(piece, run_manager)
+                await _aannounce(piece, listener)
                 yield piece
             return
 
@@ -90,7 +91,7 @@ async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | 
     if chain.answer is not None:
         return chain.whole(chain.answer.result)
     if chain.wants_stream and would_stream(request.model, request.kwargs, async_api=True):
-        source = _apieces(chain)
+        source = _apieces(chain, None)
         try:
             async for chunk in source:
                 chain.feed(chunk)
@@ -115,14 +116,20 @@ async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | 
     )
 
 
-async def _apieces(chain: StageChain) -> AsyncGenerator[ChatGenerationChunk, None]:
+async def _apieces(
+    chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | None
+) -> AsyncGenerator[ChatGenerationChunk, None]:
     """The answer as chunks: a stage's in one, the model's as they come."""
     if chain.answer is not None:
         yield as_one_chunk(chain.answer)
         return
     request = chain.request
     await _wait_for_turn(chain)
-    source = request.model._astream(request.messages, request.stop, **stream_kwargs(request))
+    stream = request.model._astream
+    manager = {}
+    if run_manager is not None and chain.passes_pieces and takes_parameter(stream, "run_manager"):
+        manager = {"run_manager": run_manager}  # the model announces its pieces, if it does
+    source = stream(request.messages, request.stop, **manager, **stream_kwargs(request))
     try:
         async for chunk in source:
             yield chunk

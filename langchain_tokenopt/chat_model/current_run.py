@@ -1,10 +1,9 @@
 """Which run a call belongs to, and which runs are those of staged models.
 
 LangChain makes a run, notifies handlers of its start, and then calls ``_generate`` with the run's
-manager. So a staged model says by context, before the handlers are notified, that the runs that
-start now are its own; the runs are published when ``_generate`` begins, and withdrawn when the
-call returns. A handler of its own, which LangChain would have to notify, takes twice as long as
-all the rest of the seam.
+manager. The parameters that it tells handlers of say that the run is a staged model's; the run is
+published when ``_generate`` begins, and withdrawn when the call returns. A handler of its own,
+which LangChain would have to notify, takes twice as long as all the rest of the seam.
 
 ``_stream`` is called without the run's manager. There a handler cannot be avoided: it is added to
 the callbacks of a call of ``stream``, ``astream`` and ``stream_events``.
@@ -14,26 +13,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 from uuid import UUID, uuid4
 
-from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager, Callbacks
+from langchain_core.callbacks import (
+    BaseCallbackHandler,
+    BaseCallbackManager,
+    CallbackManager,
+    Callbacks,
+)
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.core.staged_runs import (
-    STAGED_CALL_STARTS,
+    StagedParams,
     StagedRun,
     publish_run,
     published_run,
     withdraw_run,
 )
 
-__all__ = ["current_run", "entry_points"]
+__all__ = ["current_run", "entry_points", "is_asked_for_whole"]
 
 _PUBLISHED: ContextVar[list[UUID] | None] = ContextVar("langchain_tokenopt_published", default=None)
 """Runs that the call of a staged model under way here has published."""
@@ -41,8 +46,6 @@ _PUBLISHED: ContextVar[list[UUID] | None] = ContextVar("langchain_tokenopt_publi
 
 def current_run(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     """Find the run that a call of ``_generate`` or ``_stream`` belongs to, and publish it."""
-    if STAGED_CALL_STARTS.get():
-        STAGED_CALL_STARTS.set(False)  # models that the model or a stage calls are not staged
     if run_manager is None:
         return _taken_from_watch(messages) or StagedRun(
             run_id=uuid4(), metadata=ensure_config().get("metadata") or {}
@@ -58,38 +61,40 @@ def current_run(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     return run
 
 
+def is_asked_for_whole(run: StagedRun) -> bool:
+    """Whether *run* is one of ``generate``, which LangChain may stream for a handler's sake."""
+    return run.run_id in (_PUBLISHED.get() or ())
+
+
 def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
     """Return the methods of *base* with which calls begin, saying whose runs start there."""
+
+    @wraps(base._get_invocation_params)
+    def _get_invocation_params(self: BaseChatModel, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return StagedParams(base._get_invocation_params(self, *args, **kwargs))
 
     @wraps(base.generate)
     def generate(self: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
         published: list[UUID] = []
-        starts, runs = STAGED_CALL_STARTS.set(True), _PUBLISHED.set(published)
+        outer = _PUBLISHED.set(published)
         try:
             return base.generate(self, *args, **kwargs)
         finally:
-            _PUBLISHED.reset(runs)
-            STAGED_CALL_STARTS.reset(starts)
+            _PUBLISHED.reset(outer)
             _withdraw(published)
 
     @wraps(base.agenerate)
     async def agenerate(self: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
         published: list[UUID] = []
-        starts, runs = STAGED_CALL_STARTS.set(True), _PUBLISHED.set(published)
+        outer = _PUBLISHED.set(published)
         try:
             result = await base.agenerate(self, *args, **kwargs)
-        except asyncio.CancelledError:
-            # Handlers learn of it only when the task has ended; until then they may ask.
-            task = asyncio.current_task()
-            if task is not None:
-                task.add_done_callback(lambda _: _withdraw(published))
-            raise
-        except BaseException:
-            _withdraw(published)
+        except BaseException as error:
+            _withdraw_after(error, published)
             raise
         finally:
-            _PUBLISHED.reset(runs)
-            STAGED_CALL_STARTS.reset(starts)
+            with suppress(ValueError):  # the garbage collector closes it, in another context
+                _PUBLISHED.reset(outer)
         _withdraw(published)
         return result
 
@@ -97,13 +102,28 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
     def stream(
         self: BaseChatModel, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
-        return base.stream(self, input, _watched(config), **kwargs)
+        watch = _RunWatch()
+        try:
+            yield from base.stream(self, input, _watched(config, watch), **kwargs)
+        finally:
+            _withdraw(watch.published)
 
     @wraps(base.astream)
-    def astream(
+    async def astream(
         self: BaseChatModel, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        return base.astream(self, input, _watched(config), **kwargs)
+        watch = _RunWatch()
+        source = base.astream(self, input, _watched(config, watch), **kwargs)
+        try:
+            async for piece in source:
+                yield piece
+        except BaseException as error:
+            _withdraw_after(error, watch.published)
+            raise
+        finally:
+            if hasattr(source, "aclose"):
+                await source.aclose()
+        _withdraw(watch.published)
 
     @wraps(base.stream_events)
     def stream_events(
@@ -114,7 +134,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
         version: Any = "v2",
         **kwargs: Any,
     ) -> Any:
-        config = _watched(config) if version == "v3" else config
+        config = _watched(config, _RunWatch()) if version == "v3" else config
         return base.stream_events(self, input, config, version=version, **kwargs)
 
     @wraps(base.astream_events)
@@ -126,7 +146,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
         version: Any = "v2",
         **kwargs: Any,
     ) -> Any:
-        config = _watched(config) if version == "v3" else config
+        config = _watched(config, _RunWatch()) if version == "v3" else config
         return base.astream_events(self, input, config, version=version, **kwargs)
 
     @wraps(base._should_stream)
@@ -137,7 +157,16 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
             _remember([], current_run([], run_manager))
         return should
 
-    methods = (generate, agenerate, stream, astream, stream_events, astream_events, _should_stream)
+    methods = (
+        _get_invocation_params,
+        generate,
+        agenerate,
+        stream,
+        astream,
+        stream_events,
+        astream_events,
+        _should_stream,
+    )
     return {method.__name__: method for method in methods}
 
 
@@ -146,15 +175,30 @@ def _withdraw(published: list[UUID]) -> None:
         withdraw_run(run_id)
 
 
+def _withdraw_after(error: BaseException, published: list[UUID]) -> None:
+    """Withdraw runs that *error* has ended.
+
+    Handlers learn of a cancellation only when the task has ended; until then they may ask.
+    """
+    task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
+    if task is None:
+        _withdraw(published)
+    else:
+        task.add_done_callback(lambda _: _withdraw(published))
+
+
 # --- streams
 
 
 class _RunWatch(BaseCallbackHandler):
-    """Publishes the run of a stream at its start, and withdraws it at its end."""
+    """Publishes the run of one stream at its start, and withdraws it at its end."""
 
     run_inline = True
     ignore_llm = False
     ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
+
+    def __init__(self) -> None:
+        self.published: list[UUID] = []
 
     def on_chat_model_start(
         self,
@@ -166,49 +210,64 @@ class _RunWatch(BaseCallbackHandler):
         tags: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        if self.published:  # handed on to a model that this one calls
+            return
         run = StagedRun(run_id=run_id, metadata=metadata or {}, tags=tags or ())
+        self.published.append(run_id)
         publish_run(run)
         _remember(messages[0][-1:], run)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        withdraw_run(run_id)
+        self._end(run_id)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        withdraw_run(run_id)
+        self._end(run_id)
+
+    def _end(self, run_id: UUID) -> None:
+        if run_id in self.published:
+            withdraw_run(run_id)
+            if _STARTED.get():
+                _STARTED.set(_waiting())
 
 
-_WATCH = _RunWatch()
-
-
-def _watched(config: RunnableConfig | None) -> RunnableConfig:
+def _watched(config: RunnableConfig | None, watch: _RunWatch) -> RunnableConfig:
     """Return *config*, with what holds here, and the handler that learns of the run."""
     config = ensure_config(config)
     callbacks: Callbacks = config.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         callbacks = callbacks.copy()
-        callbacks.add_handler(_WATCH, inherit=False)
     else:
-        callbacks = [*(callbacks or ()), _WATCH]
+        handlers = callbacks or []
+        callbacks = CallbackManager(list(handlers), inheritable_handlers=list(handlers))
+    callbacks.add_handler(watch, inherit=False)
     return {**config, "callbacks": callbacks}
 
 
-_STARTED: ContextVar[tuple[tuple[list[BaseMessage], StagedRun], ...]] = ContextVar(
-    "langchain_tokenopt_started", default=()
-)
+_Started = tuple[list[BaseMessage], StagedRun]
+
+_STARTED: ContextVar[tuple[_Started, ...]] = ContextVar("langchain_tokenopt_started", default=())
 """Runs that have started in this context and whose model call has not begun, with last messages."""
 
 
+def _waiting() -> tuple[_Started, ...]:
+    """Return those of the started runs that still last.
+
+    Where a thread performs the stream, what it takes is not seen to be gone here.
+    """
+    return tuple(entry for entry in _STARTED.get() if published_run(entry[1].run_id) is not None)
+
+
 def _remember(last: list[BaseMessage], run: StagedRun) -> None:
-    _STARTED.set((*_STARTED.get()[-15:], (last, run)))
+    _STARTED.set((*_waiting()[-15:], (last, run)))
 
 
 def _taken_from_watch(messages: list[BaseMessage]) -> StagedRun | None:
-    """Take the run of these messages from those that have started here, or else the latest."""
-    started = _STARTED.get()
+    """Take the latest run of these messages from those that have started here, or the latest."""
+    started = _waiting()
     if not started:
         return None
     last = messages[-1:]
     same = [run for ends, run in started if ends and last and ends[0] is last[0]]
-    run = same[0] if same else started[-1][1]
+    run = same[-1] if same else started[-1][1]
     _STARTED.set(tuple(entry for entry in started if entry[1] is not run))
     return run

@@ -128,6 +128,11 @@ class StageChain:
 
     # Back: pieces of the answer
 
+    @property
+    def passes_pieces(self) -> bool:
+        """Whether pieces are shown as the model sends them."""
+        return self.answer is None and (self.request.observe or not self._watching)
+
     def feed(self, chunk: ChatGenerationChunk) -> list[ChatGenerationChunk]:
         """Take a piece from the model through the stages; return what may be shown now."""
         self.has_arrived = True

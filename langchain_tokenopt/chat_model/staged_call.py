@@ -11,7 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.rate_limiters import BaseRateLimiter
 
-from langchain_tokenopt.chat_model.current_run import current_run
+from langchain_tokenopt.chat_model.current_run import current_run, is_asked_for_whole
 from langchain_tokenopt.chat_model.stage_chain import StageChain
 from langchain_tokenopt.chat_model.stages import as_stage, with_ambient_stages
 from langchain_tokenopt.core.host_compat import PYDANTIC_STATE
@@ -54,11 +54,27 @@ class Seam:
         return self
 
 
+_NO_STAGES = Seam((), OwnSettings(cache=False, rate_limiter=None), observe=False)
+"""Of a model that somebody made anew of a staged class: LangChain does for it what it would."""
+
+
 def seam_of(model: BaseChatModel) -> Seam:
     """Return what a staged *model* carries."""
+    return given_seam(model) or _NO_STAGES
+
+
+def given_seam(model: BaseChatModel) -> Seam | None:
+    """Return what ``optimize`` gave to *model*, if it did; a bare model only shares its state."""
+    if not is_staged_class(type(model)):
+        return None
     private: dict[str, Any] = model.__pydantic_private__ or {}
-    seam: Seam = private["_tokenopt_seam"]
+    seam: Seam | None = private.get("_tokenopt_seam")
     return seam
+
+
+def is_staged_class(cls: type[BaseChatModel]) -> bool:
+    """Whether *cls* was made by ``optimize``."""
+    return "_tokenopt_seam" in cls.__private_attributes__
 
 
 def bare_model(staged: BaseChatModel) -> BaseChatModel:
@@ -80,13 +96,15 @@ def begin(
     streaming: bool,
 ) -> StageChain:
     """Collect what holds for a call made now: stages, cache, who calls."""
-    seam = seam_of(model)
-    stages = () if is_disabled() else with_ambient_stages(seam.stages)
+    seam, disabled = seam_of(model), is_disabled()
+    run = current_run(messages, run_manager)
+    stages = () if disabled else with_ambient_stages(seam.stages)
     replaced, host_cache = False, None
     if not seam.observe:
         replaced = any(stage.phase == Phase.CACHE for stage in stages)
-    if not replaced:
-        host_cache = seam.own.host_cache()
+    changes_nothing = seam.observe or disabled
+    if not replaced and not (changes_nothing and streaming and not is_asked_for_whole(run)):
+        host_cache = seam.own.host_cache()  # LangChain itself gives streams no cache
     is_keyed = (replaced or host_cache is not None) and not seam.observe
     fingerprint = _fingerprint(stages) if is_keyed else ""
     request = ModelRequest(
@@ -94,7 +112,7 @@ def begin(
         messages=messages,
         stop=stop,
         kwargs=kwargs,
-        run=current_run(messages, run_manager),
+        run=run,
         streaming=streaming,
         observe=seam.observe,
         fingerprint=fingerprint,

@@ -7,11 +7,20 @@ from functools import cache
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.configurable import RunnableConfigurableFields
 from pydantic import PrivateAttr
 
 from langchain_tokenopt.chat_model.async_calls import agenerate, astream
 from langchain_tokenopt.chat_model.current_run import entry_points
-from langchain_tokenopt.chat_model.staged_call import OwnSettings, Seam, bare_model, seam_of
+from langchain_tokenopt.chat_model.staged_call import (
+    OwnSettings,
+    Seam,
+    bare_model,
+    given_seam,
+    is_staged_class,
+    seam_of,
+)
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.chat_model.sync_calls import generate, stream
 from langchain_tokenopt.core.host_compat import NATIVE_EVENT_STREAMS
@@ -26,16 +35,22 @@ def staged_model(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool)
     Raises:
         ValueError: The stages contradict each other.
     """
-    base = type(model)
     own = OwnSettings(model.cache, model.rate_limiter)
-    earlier = getattr(model, "_tokenopt_seam", None)
-    if isinstance(earlier, Seam):  # already staged: one seam with all the stages
-        base, own = base.__bases__[0], earlier.own
+    earlier = given_seam(model)
+    if earlier is not None:  # already staged: one seam with all the stages
+        own = earlier.own
         stages, observe = (*earlier.stages, *stages), observe or earlier.observe
     stages = tuple(sorted(stages, key=lambda stage: stage.phase))
     refuse_contradictions(stages)
+    return _with_seam(model, Seam(stages, own, observe))
+
+
+def _with_seam(model: BaseChatModel, seam: Seam) -> BaseChatModel:
+    """Return a copy of *model* that carries *seam*."""
+    base = type(model)
+    if is_staged_class(base):
+        base = base.__bases__[0]
     staged = model.model_copy(update={"cache": False, "rate_limiter": None})
-    seam = Seam(stages, own, observe)
     private = {**(staged.__pydantic_private__ or {}), "_tokenopt_seam": seam}
     object.__setattr__(staged, "__class__", _staged_class(base))
     object.__setattr__(staged, "__pydantic_private__", private)
@@ -53,6 +68,7 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
         "_tokenopt_seam": PrivateAttr(default=None),
         "__reduce__": _reduce,
         "__repr_args__": _repr_args,
+        "configurable_fields": _configurable_fields,
         "_generate": generate,
         **entry_points(base),
     }
@@ -83,6 +99,41 @@ def _repr_args(self: BaseChatModel) -> Iterable[tuple[str | None, Any]]:
 
 def _as_given(staged: BaseChatModel) -> BaseChatModel:
     """Return the model as it was before it was staged."""
-    seam = seam_of(staged)
+    seam = given_seam(staged)
+    if seam is None:
+        return bare_model(staged)
     own = {"cache": seam.own.cache, "rate_limiter": seam.own.rate_limiter}
     return bare_model(staged.model_copy(update=own))
+
+
+# --- fields that a call's configuration sets
+
+
+def _configurable_fields(self: BaseChatModel, **fields: Any) -> Runnable[Any, Any]:
+    """Stage each model that is made for a call, as this one is."""
+    base = cast("type[BaseChatModel]", type(self).__bases__[0])
+    plain = base.configurable_fields(self, **fields)
+    if type(plain) is not RunnableConfigurableFields:
+        return plain
+    return _ConfigurableFields(default=plain.default, fields=plain.fields)
+
+
+class _ConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-arg]
+    """Makes a model of the staged class for a call, and gives it the stages of the default."""
+
+    def _prepare(
+        self, config: RunnableConfig | None = None
+    ) -> tuple[Runnable[Any, Any], RunnableConfig]:
+        made, config = super()._prepare(config)
+        if made is self.default:
+            return made, config
+        model, seam = cast("BaseChatModel", made), seam_of(cast("BaseChatModel", self.default))
+        own = OwnSettings(
+            seam.own.cache if model.cache is False else model.cache,
+            model.rate_limiter or seam.own.rate_limiter,
+        )
+        return _with_seam(model, Seam(seam.stages, own, seam.observe)), config
+
+
+for _name in ("__module__", "__qualname__", "__name__"):  # they enter serialized chains
+    setattr(_ConfigurableFields, _name, getattr(RunnableConfigurableFields, _name))

@@ -58,11 +58,12 @@ def stream(
         shown = False
         while True:
             _perform(chain.opening())
-            source = _pieces(chain)
+            source = _pieces(chain, run_manager)
+            listener = None if chain.passes_pieces else run_manager
             try:
                 for chunk in source:
                     for piece in chain.feed(chunk):
-                        _announce(piece, run_manager)
+                        _announce(piece, listener)
                         yield piece
                         shown = True
                     if chain.stopped:
@@ -76,7 +77,7 @@ def stream(
                 if _perform(closing) is None:
                     continue
             for piece in (*rest, *as_chunks(chain.mark_of_stop())):
-                _announce(piece, run_manager)
+                _announce(piece, listener)
                 yield piece
             return
 
@@ -87,7 +88,7 @@ def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Ans
     if chain.answer is not None:
         return chain.whole(chain.answer.result)
     if chain.wants_stream and would_stream(request.model, request.kwargs, async_api=False):
-        source = _pieces(chain)
+        source = _pieces(chain, None)
         try:
             for chunk in source:
                 chain.feed(chunk)
@@ -112,14 +113,20 @@ def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Ans
     )
 
 
-def _pieces(chain: StageChain) -> Generator[ChatGenerationChunk, None, None]:
+def _pieces(
+    chain: StageChain, run_manager: CallbackManagerForLLMRun | None
+) -> Generator[ChatGenerationChunk, None, None]:
     """The answer as chunks: a stage's in one, the model's as they come."""
     if chain.answer is not None:
         yield as_one_chunk(chain.answer)
         return
     request = chain.request
     _wait_for_turn(chain)
-    source = request.model._stream(request.messages, request.stop, **stream_kwargs(request))
+    stream = request.model._stream
+    manager = {}
+    if run_manager is not None and chain.passes_pieces and takes_parameter(stream, "run_manager"):
+        manager = {"run_manager": run_manager}  # the model announces its pieces, if it does
+    source = stream(request.messages, request.stop, **manager, **stream_kwargs(request))
     try:
         yield from source
     finally:

@@ -18,6 +18,7 @@ from langchain_tokenopt.core.usage import Usage
 
 __all__ = [
     "CacheHit",
+    "StagedParams",
     "StagedRun",
     "add_refusal_listener",
     "is_staged",
@@ -143,15 +144,16 @@ def register_tracker() -> None:
     register_configure_hook(TRACKER, inheritable=True)
 
 
-STAGED_CALL_STARTS: ContextVar[bool] = ContextVar(
-    "langchain_tokenopt_staged_call_starts", default=False
-)
-"""True while LangChain notifies handlers that a run of a staged model starts here."""
+class StagedParams(dict[str, Any]):
+    """The ``invocation_params`` of a staged model's run, by which handlers know it at its start.
+
+    It equals the plain dict that it was made from, and LangChain hands it on as it is.
+    """
 
 
-def is_staged(run_id: UUID) -> bool:
-    """Whether a run whose start a handler is notified of is that of a staged model."""
-    return STAGED_CALL_STARTS.get() or published_run(run_id) is not None
+def is_staged(params: object) -> bool:
+    """Whether a run that starts with these ``invocation_params`` is that of a staged model."""
+    return isinstance(params, StagedParams)
 
 
 def withdraw_run(run_id: UUID) -> None:
