@@ -125,30 +125,6 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
                 await source.aclose()
         _withdraw(watch.published)
 
-    @wraps(base.stream_events)
-    def stream_events(
-        self: BaseChatModel,
-        input: Any,
-        config: RunnableConfig | None = None,
-        *,
-        version: Any = "v2",
-        **kwargs: Any,
-    ) -> Any:
-        config = _watched(config, _RunWatch()) if version == "v3" else config
-        return base.stream_events(self, input, config, version=version, **kwargs)
-
-    @wraps(base.astream_events)
-    def astream_events(
-        self: BaseChatModel,
-        input: Any,
-        config: RunnableConfig | None = None,
-        *,
-        version: Any = "v2",
-        **kwargs: Any,
-    ) -> Any:
-        config = _watched(config, _RunWatch()) if version == "v3" else config
-        return base.astream_events(self, input, config, version=version, **kwargs)
-
     @wraps(base._should_stream)
     def _should_stream(self: BaseChatModel, *, run_manager: Any = None, **kwargs: Any) -> bool:
         """LangChain asks this before it calls ``_stream`` for a call that asked for no stream."""
@@ -163,8 +139,8 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
         agenerate,
         stream,
         astream,
-        stream_events,
-        astream_events,
+        _watching(base.stream_events),
+        _watching(base.astream_events),
         _should_stream,
     )
     return {method.__name__: method for method in methods}
@@ -228,6 +204,27 @@ class _RunWatch(BaseCallbackHandler):
             withdraw_run(run_id)
             if _STARTED.get():
                 _STARTED.set(_waiting())
+
+
+def _watching(stream_events: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``stream_events`` or its async twin with a watch on each call of version 3.
+
+    Earlier versions call ``stream`` and ``astream``.
+    """
+
+    @wraps(stream_events)
+    def watching(
+        self: BaseChatModel,
+        input: Any,
+        config: RunnableConfig | None = None,
+        *,
+        version: Any = "v2",
+        **kwargs: Any,
+    ) -> Any:
+        config = _watched(config, _RunWatch()) if version == "v3" else config
+        return stream_events(self, input, config, version=version, **kwargs)
+
+    return watching
 
 
 def _watched(config: RunnableConfig | None, watch: _RunWatch) -> RunnableConfig:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_openai import ChatOpenAI
 from packaging.requirements import Requirement
@@ -57,6 +58,28 @@ def test_core_asks_whether_to_stream_with_the_run_at_hand():
     assert told[-1] is not None, (
         "langchain-core does not tell _should_stream the run any more: streams that nobody asked "
         "for are attributed to no run (chat_model/current_run.py)"
+    )
+
+
+def test_core_hands_the_invocation_parameters_on_as_they_are():
+    """By their class handlers know a staged model, at the start of its run."""
+    told: list[Any] = []
+
+    class Parameters(dict[str, Any]):
+        pass
+
+    class Named(FakeListChatModel):
+        def _get_invocation_params(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            return Parameters(super()._get_invocation_params(*args, **kwargs))
+
+    class Listening(BaseCallbackHandler):
+        def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+            told.append(kwargs["invocation_params"])
+
+    Named(responses=["yes"]).invoke("?", config={"callbacks": [Listening()]})
+    assert isinstance(told[0], Parameters), (
+        "langchain-core copies the invocation parameters: budgets no longer see which models are "
+        "staged (chat_model/current_run.py, core/staged_runs.py)"
     )
 
 
