@@ -11,7 +11,9 @@ Output:  tests/benchmarks/results/usage.json, and a table.
 from __future__ import annotations
 
 import argparse
+import contextvars
 import gc
+import itertools
 import random
 import statistics
 import subprocess
@@ -26,7 +28,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from langchain_tokenopt import TokenUsageCallbackHandler, optimize
+from langchain_tokenopt import BudgetPlan, TokenUsageCallbackHandler, optimize
 from langchain_tokenopt.stage import PassThrough, Phase
 from tests.benchmarks.results import write_result
 
@@ -148,12 +150,23 @@ def ten_node_graph(*, calls: int, rounds: int) -> dict[str, Any]:
 
 
 def seam(*, calls: int, rounds: int) -> dict[str, Any]:
-    """A plain model beside one with three stages that do nothing."""
+    """A plain model beside one without stages, one with three that do nothing, and a budget."""
     phases = (Phase.TOOLS, Phase.CONTEXT, Phase.LIMIT)
     plain = Instant()
     staged = optimize(plain, *(PassThrough(phase) for phase in phases))
+    unstaged = optimize(plain)
+    plan = BudgetPlan(total_tokens=10**9)
+    budgeted = optimize(plain, plan)
+    fresh = (f"{number} {'word ' * 400}" for number in itertools.count())  # 2 kB, never the same
+    inside = contextvars.copy_context()  # so that the plan pays for one variant only
+    inside.run(plan.run().__enter__)
     times = interleaved(
-        {"plain": lambda: plain.invoke("hi"), "three no-op stages": lambda: staged.invoke("hi")},
+        {
+            "plain": lambda: plain.invoke("hi"),
+            "no stage": lambda: unstaged.invoke("hi"),
+            "three no-op stages": lambda: staged.invoke("hi"),
+            "a plan, 2 kB": lambda: inside.run(budgeted.invoke, next(fresh)),
+        },
         calls=calls,
         rounds=rounds,
     )

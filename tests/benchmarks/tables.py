@@ -62,8 +62,13 @@ def _usage(figures: dict[str, Any]) -> str:
             f"| {title} | {theirs['overhead_us']:,.0f} us | {mine['overhead_us']:,.0f} us "
             f"| {mine['ratio_to_rival']:.2f} |"
         )
-    seam = figures["seam"]["three no-op stages"]["overhead_us"]
-    lines.append(f"| `optimize` with three stages that do nothing | | {seam:,.0f} us | |")
+    seam = figures["seam"]
+    for name, title in (
+        ("no stage", "`optimize` without stages"),
+        ("three no-op stages", "`optimize` with three stages that do nothing"),
+        ("a plan, 2 kB", "`optimize` with a budget, a fresh prompt of 2 kB"),
+    ):
+        lines.append(f"| {title} | | {seam[name]['overhead_us']:,.0f} us | |")
     return "\n".join(lines)
 
 
