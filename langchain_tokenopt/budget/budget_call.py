@@ -92,7 +92,9 @@ class BudgetCall(StageCall):
         run, account = self._paid.run, self._paid.run.account
         run.note_failure(self._paid.agent)
         received = self._text()
-        if received or not isinstance(error, Exception):
+        if self.request.run.waiting:
+            account.release(self._paid.hold)
+        elif received or not isinstance(error, Exception):
             tokens = self.request.facts.counter.count(received).tokens
             self._settle_cut(Usage(self._paid.sent, tokens))
         elif may_have_been_billed(error):

@@ -163,7 +163,9 @@ async def _ready_to_count(chain: StageChain) -> None:
 
 async def _wait_for_turn(chain: StageChain) -> None:
     if chain.rate_limiter is not None:
+        chain.run.waiting = True
         await chain.rate_limiter.aacquire(blocking=True)
+        chain.run.waiting = False
 
 
 async def _aannounce(

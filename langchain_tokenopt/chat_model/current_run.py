@@ -113,10 +113,15 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
         self: BaseChatModel, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
         watch = _RunWatch()
-        source = base.astream(self, input, _watched(config, watch), **kwargs)
+        source: Any = base.astream(self, input, _watched(config, watch), **kwargs)
         try:
             async for piece in source:
-                yield piece
+                try:
+                    yield piece
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  the caller's, for LangChain to report
+                    await source.athrow(error)
         except BaseException as error:
             _withdraw_after(error, watch.published)
             raise

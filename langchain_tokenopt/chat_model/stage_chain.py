@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata
@@ -227,7 +227,7 @@ class StageChain:
             return self.answer
         first, *others = self.shown
         merged = first + others if others else first
-        message = as_message(cast("AIMessageChunk", merged.message))
+        message = as_message(merged.message)
         generation = ChatGeneration(message=message, generation_info=merged.generation_info)
         result = ChatResult(generations=[generation])
         storable = self.answer is None or self.answer.storable

@@ -148,7 +148,9 @@ def _perform(steps: Generator[Step, Any, Any]) -> Any:
 
 def _wait_for_turn(chain: StageChain) -> None:
     if chain.rate_limiter is not None:
+        chain.run.waiting = True
         chain.rate_limiter.acquire(blocking=True)
+        chain.run.waiting = False
 
 
 def _announce(chunk: ChatGenerationChunk, run_manager: CallbackManagerForLLMRun | None) -> None:

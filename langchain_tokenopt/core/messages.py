@@ -249,13 +249,11 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
     return AIMessageChunk(**fields, chunk_position="last")
 
 
-def as_message(chunk: AIMessage) -> AIMessage:
-    """Return a chunk, or the sum of a stream's chunks, as an ordinary message.
+def as_message(chunk: BaseMessage) -> BaseMessage:
+    """Return a chunk, or the sum of a stream's chunks, as an ordinary message of its kind.
 
     Example:
         >>> as_message(AIMessageChunk("4") + AIMessageChunk("2")).content
         '42'
     """
-    message = message_chunk_to_message(chunk)
-    assert isinstance(message, AIMessage)
-    return message
+    return message_chunk_to_message(chunk)

@@ -180,13 +180,14 @@ class CallInFlight:
         """Count what a broken call used: its input, and the pieces that arrived.
 
         A call that failed before anything arrived was refused (or never got through) and is not
-        charged; one that the caller gave up was under way.
+        charged; one that the caller gave up was under way, unless it still waited for its turn.
         """
         self._end(status)
         generations = self._read_names(response)
         self._cached, self._source, self._usage = False, "reported", Usage()
         received = self._received(generations)
-        if received or self.has_begun or status == "abandoned":
+        waited = self._staged is not None and self._staged.waiting
+        if received or self.has_begun or (status == "abandoned" and not waited):
             self._estimate(generations)
             reported = reported_usage(response, generations) if response else None
             if reported is not None:  # Anthropic reports the input with the first chunk

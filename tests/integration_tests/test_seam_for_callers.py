@@ -14,8 +14,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, HumanMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from langchain_tokenopt import BudgetPlan, WordLimit, optimize, track_usage
@@ -185,6 +186,36 @@ def test_a_call_that_its_loop_left_is_collected_in_silence(monkeypatch):
     assert not complaints
 
 
+class _Closed(BaseRateLimiter):
+    """Lets nobody pass."""
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        raise TimeoutError
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:
+        await asyncio.sleep(30)
+        return True
+
+
+@pytest.mark.parametrize("model", [_Whole, _Streaming])
+async def test_who_gives_up_before_its_turn_is_not_charged(model):
+    """The seam waits for rate limiters itself, and knows that nothing was sent."""
+    plan = BudgetPlan(total_tokens=100_000)
+    staged = optimize(model(rate_limiter=_Closed()), plan)
+    with plan.run() as run, track_usage() as usage:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(staged.ainvoke("?"), 0.05)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(_all(staged.astream("?")), 0.05)
+        with pytest.raises(TimeoutError):
+            staged.invoke("?")
+        await asyncio.sleep(0)
+    account = run.report().account
+    assert (account.spent_tokens, account.held_tokens) == (0, 0)
+    assert usage.totals().calls == 3
+    assert usage.totals().total_tokens == 0
+
+
 # --- what others hear
 
 
@@ -203,6 +234,25 @@ class _Heard(BaseCallbackHandler):
 
     def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
         self.events.append("on_llm_end")
+
+    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+        self.events.append(repr(error))
+
+
+async def test_what_is_thrown_into_a_stream_is_its_error():
+    """As it is where LangChain's own generator is thrown at."""
+    heard = _Heard()
+    config: Any = {"callbacks": [heard]}
+    staged = optimize(_Streaming(), PassThrough())
+    stream = staged.stream("?", config)
+    next(stream)
+    with pytest.raises(ZeroDivisionError):
+        stream.throw(ZeroDivisionError())
+    pieces = staged.astream("?", config)
+    await anext(pieces)
+    with pytest.raises(ZeroDivisionError):
+        await pieces.athrow(ZeroDivisionError())
+    assert heard.events.count("ZeroDivisionError()") == 2
 
 
 @pytest.mark.parametrize("observe", [True, False], ids=["observed", "acting"])
@@ -236,6 +286,23 @@ def test_streams_go_past_the_global_cache_where_nothing_is_changed(observe, monk
     staged = optimize(model, WordLimit(50), observe=observe)
     assert [staged.invoke("?").content for _ in range(2)] == ["one", "one"]
     assert "".join(piece.text for piece in staged.stream("?")) == "two"
+
+
+class _OtherPieces(_Whole):
+    """Streams messages of another kind, as some hosts do."""
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        for text in ("So be ", "it."):
+            yield ChatGenerationChunk(message=HumanMessageChunk(text))
+
+
+@pytest.mark.parametrize("stage", [PassThrough(), WordLimit(50), InMemoryCache()])
+async def test_other_pieces_pass(stage):
+    """What a stage cannot read it leaves alone, in streams as in calls."""
+    staged = optimize(_OtherPieces(), stage)
+    assert "".join(piece.text for piece in staged.stream("?")) == "So be it."
+    assert "".join([piece.text async for piece in staged.astream("And?")]) == "So be it."
+    assert staged.invoke("Or?").text == "So be it."
 
 
 # --- models made of staged ones
