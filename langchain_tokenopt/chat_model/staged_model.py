@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -50,11 +51,15 @@ def _with_seam(model: BaseChatModel, seam: Seam) -> BaseChatModel:
     base = type(model)
     if is_staged_class(base):
         base = base.__bases__[0]
-    staged = model.model_copy(update={"cache": False, "rate_limiter": None})
-    private = {**(staged.__pydantic_private__ or {}), "_tokenopt_seam": seam}
+    staged = base.model_copy(model, update={"cache": False, "rate_limiter": None})
     object.__setattr__(staged, "__class__", _staged_class(base))
-    object.__setattr__(staged, "__pydantic_private__", private)
+    _give(staged, seam)
     return staged
+
+
+def _give(staged: BaseChatModel, seam: Seam) -> None:
+    private = {**(staged.__pydantic_private__ or {}), "_tokenopt_seam": seam}
+    object.__setattr__(staged, "__pydantic_private__", private)
 
 
 @cache
@@ -68,6 +73,8 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
         "_tokenopt_seam": PrivateAttr(default=None),
         "__reduce__": _reduce,
         "__repr_args__": _repr_args,
+        "__setattr__": _setattr,
+        "model_copy": _model_copy,
         "configurable_fields": _configurable_fields,
         "_generate": generate,
         **entry_points(base),
@@ -103,7 +110,43 @@ def _as_given(staged: BaseChatModel) -> BaseChatModel:
     if seam is None:
         return bare_model(staged)
     own = {"cache": seam.own.cache, "rate_limiter": seam.own.rate_limiter}
-    return bare_model(staged.model_copy(update=own))
+    base = cast("type[BaseChatModel]", type(staged).__bases__[0])
+    return bare_model(base.model_copy(staged, update=own))
+
+
+# --- settings that the seam keeps from LangChain
+
+
+_HIDDEN: Final = ("cache", "rate_limiter")
+
+
+def _setattr(self: BaseChatModel, name: str, value: Any) -> None:
+    """Set an attribute; a cache or a rate limiter goes where the seam asks for it."""
+    seam = given_seam(self) if name in _HIDDEN else None
+    if seam is None:
+        cast("type[BaseChatModel]", type(self).__bases__[0]).__setattr__(self, name, value)
+    else:
+        state = cast("dict[str, Any]", self.__pydantic_private__)  # calls under way share it
+        state["_tokenopt_seam"] = _with_own(seam, {name: value})
+
+
+def _model_copy(
+    self: BaseChatModel, *, update: Mapping[str, Any] | None = None, deep: bool = False
+) -> BaseChatModel:
+    """Copy, as :func:`_setattr` sets."""
+    base = cast("type[BaseChatModel]", type(self).__bases__[0])
+    seam = given_seam(self)
+    hidden = {name: value for name, value in (update or {}).items() if name in _HIDDEN}
+    if seam is None or not hidden:
+        return base.model_copy(self, update=update, deep=deep)
+    shown = {name: value for name, value in (update or {}).items() if name not in _HIDDEN}
+    copied = base.model_copy(self, update=shown, deep=deep)
+    _give(copied, _with_own(seam, hidden))
+    return copied
+
+
+def _with_own(seam: Seam, changes: Mapping[str, Any]) -> Seam:
+    return replace(seam, own=replace(seam.own, **changes))
 
 
 # --- fields that a call's configuration sets

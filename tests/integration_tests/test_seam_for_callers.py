@@ -342,3 +342,37 @@ def test_a_model_made_of_a_staged_class_has_no_stages():
     assert made.invoke("?").content == "one two"
     assert repr(made) == repr(FakeListChatModel(responses=["one two"]))
     assert optimize(made, WordLimit(1)).invoke("?").content == "one…"
+
+
+@pytest.mark.parametrize("how", ["set", "copied"])
+def test_a_cache_given_later_is_asked_through_the_stages(how):
+    """LangChain would keep what a stage has cut, and serve it to models without that stage."""
+    cache, model = InMemoryCache(), FakeListChatModel(responses=["one two"])
+    staged = _with_setting(optimize(model, WordLimit(1)), how, "cache", cache)
+    assert staged.invoke("?").content == "one…"
+    assert model.model_copy(update={"cache": cache}).invoke("?").content == "one two"
+
+
+@pytest.mark.parametrize("how", ["set", "copied"])
+def test_a_cache_taken_away_later_is_not_asked(how):
+    """Though the seam keeps the one that the model had."""
+    model = FakeListChatModel(responses=["one", "two"], cache=InMemoryCache())
+    staged = _with_setting(optimize(model, PassThrough()), how, "cache", False)
+    assert [staged.invoke("?").content for _ in range(2)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("how", ["set", "copied"])
+def test_a_rate_limiter_given_later_is_waited_for(how):
+    """And shown, as it would be."""
+    limiter = _Closed()
+    staged = _with_setting(optimize(_Whole(), PassThrough()), how, "rate_limiter", limiter)
+    with pytest.raises(TimeoutError):
+        staged.invoke("?")
+    assert repr(staged) == repr(_Whole(rate_limiter=limiter))
+
+
+def _with_setting(model: BaseChatModel, how: str, name: str, value: Any) -> BaseChatModel:
+    if how == "copied":
+        return model.model_copy(update={name: value})
+    setattr(model, name, value)
+    return model
