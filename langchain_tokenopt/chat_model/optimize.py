@@ -50,8 +50,8 @@ def optimize(
         model: A chat model, a binding of one (``model.bind(...)``, ``with_config``, ``with_retry``)
             or an ``init_chat_model`` model with configurable fields.
         stages: Stages, a ``BudgetPlan``, or any LangChain ``BaseCache``, which then also serves
-            streams. Without a cache here, the model's own or the global one is used as LangChain
-            would.
+            streams. Without a cache here, the model's own or the global one is asked, by
+            LangChain's rules; it serves streams, too, but not of a model that only observes.
         level: A preset instead of, or besides, stages of your own: see :func:`stages_of`.
         observe: Change nothing; record what each stage would have saved.
 

@@ -124,7 +124,9 @@ class Answer:
 
     @property
     def message(self) -> AIMessage:
-        """The first generation's message; of another type of message, what it says."""
+        """The first generation's message; of another type of message, or of none, what it says."""
+        if not self.result.generations:
+            return AIMessage("")
         message = self.result.generations[0].message
         return message if isinstance(message, AIMessage) else AIMessage(message.content)
 

@@ -314,3 +314,19 @@ async def test_counts_on_the_loop_are_estimates_until_the_vocabulary_is_there():
     while not counter.is_ready and time.monotonic() < deadline:
         time.sleep(0.01)
     assert counter.count("Hello, world!") == tokens.TokenCount(4, exact=True)
+
+
+class _Speechless(FakeListChatModel):
+    """Answers with no generation at all."""
+
+    def _should_stream(self, **kwargs: Any) -> bool:
+        return False
+
+    def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        return ChatResult(generations=[])
+
+
+def test_an_answer_of_no_generation_passes():
+    """What is to be made of it is the caller's affair."""
+    staged = optimize(_Speechless(responses=["-"]), WordLimit(50), InMemoryCache())
+    assert staged.generate([[HumanMessage("?")]]).generations == [[]]
