@@ -341,7 +341,7 @@ def _schema_of(tool: ToolLike) -> Mapping[str, Any]:
             return function
         if "input_schema" in tool:
             return {**tool, "parameters": tool["input_schema"]}
-        if "name" in tool or "type" in tool:
+        if "title" not in tool:  # a provider's own tool, {"google_search": {}}: counted as JSON
             return tool
     from langchain_core.utils.function_calling import convert_to_openai_function
 

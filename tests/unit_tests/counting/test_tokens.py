@@ -710,3 +710,18 @@ def test_messages_are_counted_by_a_counter_of_your_own():
     counted = count_messages([("user", "Hello!")], model="gpt-4o", counter=Characters())
 
     assert counted.tokens == plain.tokens - 2 + len("Hello!")
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [{}, {"google_search": {}}, {"code_execution": {}}, {"type": "web_search_preview"}],
+    ids=str,
+)
+def test_a_providers_own_tool_is_counted_as_json(tool):
+    """Whatever it looks like, beside a function or alone; it never refuses the request."""
+    alone = count_messages("Hi", [tool], "gemini-2.5-flash")
+    function = {"name": "look_up", "description": "Look up a price.", "parameters": {}}
+    both = count_messages("Hi", [tool, function], "gemini-2.5-flash")
+
+    assert alone.tokens >= count_messages("Hi", None, "gemini-2.5-flash").tokens
+    assert both.tokens > alone.tokens
