@@ -206,6 +206,21 @@ def table(results: Sequence[Compared]) -> str:
     return "\n".join(written) + "\n"
 
 
+def write(results: Sequence[Compared]) -> None:
+    """Put these suites into the results; those that were not run stay as they are."""
+    path = RESULTS / "foreign.json"
+    kept = json.loads(path.read_text()) if path.exists() else []
+    told = {each["suite"]: Compared(**each) for each in kept}
+    told |= {each.suite: each for each in results}
+    order = {suite.label: place for place, suite in enumerate(suites())}
+    listed = sorted(
+        (each for each in told.values() if each.suite in order), key=lambda each: order[each.suite]
+    )
+    rows = [asdict(each) | {"failures": dict.fromkeys(each.failures, "")} for each in listed]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+    (RESULTS / "foreign.md").write_text(table(listed))
+
+
 def main() -> int:
     """Run what is asked for; tell what fails with us alone."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -229,9 +244,7 @@ def main() -> int:
             print(f"\n=== {each.suite}: {test}\n{text}")
     print("\n" + table(results))
     if asked.write:
-        told = [asdict(each) | {"failures": sorted(each.failures)} for each in results]
-        (RESULTS / "foreign.json").write_text(json.dumps(told, indent=1) + "\n")
-        (RESULTS / "foreign.md").write_text(table(results))
+        write(results)
     return int(any(each.failures for each in results))
 
 

@@ -19,12 +19,15 @@ from tests.support.ledger_records import desk_calls, record
 path = sys.argv[1]
 """
 
+_FORKS = "ignore:This process:DeprecationWarning"
+"""Python 3.12 and later warn of what is tested here: a fork while threads run."""
+
 needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 
 
 def _run(script: str, path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", _HEAD + dedent(script), str(path)],
+        [sys.executable, "-W", _FORKS, "-c", _HEAD + dedent(script), str(path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
