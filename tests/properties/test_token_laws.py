@@ -26,7 +26,7 @@ from langchain_tokenopt.core.messages import (
     with_text,
 )
 from langchain_tokenopt.counting import tokens
-from langchain_tokenopt.counting.calibration import Calibration
+from langchain_tokenopt.counting.calibration import Calibration, reset_calibration
 from langchain_tokenopt.counting.request_tokens import count_messages, image_tokens
 from langchain_tokenopt.counting.tokens import counter_for
 
@@ -34,6 +34,13 @@ law = settings(deadline=None)
 """The first example may load a vocabulary."""
 
 MODELS = ["gpt-4o", "gpt-4", "claude-sonnet-4-5", "gemini-2.5-pro", "acme-7b"]
+
+
+@pytest.fixture(autouse=True)
+def _uncalibrated() -> None:
+    """Estimates are those of a process that has been told nothing, whatever ran before."""
+    reset_calibration()
+
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=60)
 """With lone surrogates, control characters and everything else that a str can hold."""
