@@ -7,7 +7,7 @@ TORCH := requirements/torch.txt
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 BUILD := editables hatchling setuptools
 DEMO := openai,vocabularies
-EVERYTHING := all,dev
+EVERYTHING := all,providers,dev
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
 .PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache bench-budget
@@ -76,12 +76,12 @@ lock: ## Bring requirements/ in line with pyproject.toml; UPGRADE=1 takes the ne
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python $(PIP_INSTALL) uv
 	printf '%s\n' $(BUILD) | $(UV) $(if $(UPGRADE),--upgrade) --universal --fork-strategy fewest --no-annotate \
-		pyproject.toml --extra all --extra dev - --output-file $(LOCK)
+		pyproject.toml --extra all --extra providers --extra dev - --output-file $(LOCK)
 	$(UV) --upgrade --resolution lowest-direct pyproject.toml --extra all \
 		--output-file $(VENV)-lock/direct.txt
 	sed -n '/pyproject.toml/s/ *#.*//p' $(VENV)-lock/direct.txt > $(VENV)-lock/oldest.txt
 	printf '%s\n' $(BUILD) | $(UV) $(if $(UPGRADE),--upgrade) --no-annotate --constraints $(VENV)-lock/oldest.txt \
-		pyproject.toml --extra all --extra dev - --output-file requirements/oldest.txt
+		pyproject.toml --extra all --extra providers --extra dev - --output-file requirements/oldest.txt
 
 lint: setup ## Check style
 	$(BIN)/ruff check .

@@ -21,10 +21,11 @@ def requirements(*lists: list[str]) -> list[Requirement]:
     return [each for each in parsed if each.name != PROJECT["name"]]
 
 
+OF_TESTS = ("dev", "providers")
 RUNTIME = requirements(
-    PROJECT["dependencies"], *(lines for name, lines in EXTRAS.items() if name != "dev")
+    PROJECT["dependencies"], *(lines for name, lines in EXTRAS.items() if name not in OF_TESTS)
 )
-DEV = requirements(EXTRAS["dev"])
+DEV = requirements(*(EXTRAS[name] for name in OF_TESTS))
 
 
 def pins(name: str) -> dict[str, str]:
