@@ -113,6 +113,7 @@ def _row(call: CallRecord) -> dict[str, Any]:
         "saved_usd": exact_usd(_saved(call)),
         "stages": " + ".join(call.stages),
         "flaws": "; ".join(call.flaws),
+        "unpriced": "; ".join(call.unpriced),
         "rates_version": call.rates_version,
     }
 

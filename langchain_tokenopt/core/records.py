@@ -119,6 +119,9 @@ class CallRecord:
     savings: tuple[Saving, ...] = ()
     flaws: tuple[str, ...] = ()
     """What cannot be true about the reported usage. The numbers are kept as they came."""
+    unpriced: tuple[str, ...] = ()
+    """Parts of the usage whose price is not known, such as ``"output audio"``:
+    ``cost_nano_usd`` does not contain them."""
     rates_version: str | None = None
     """Which rate card priced it."""
 
@@ -165,7 +168,8 @@ class UsageTotals:
     """Billed calls whose tokens we had to count ourselves."""
     failed_calls: int = 0
     unpriced_calls: int = 0
-    """Billed calls without a known price: ``cost_nano_usd`` does not contain them."""
+    """Billed calls whose price is not known, as a whole or in part: ``cost_nano_usd`` does not
+    contain what is not."""
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
@@ -262,10 +266,8 @@ def _add(counts: dict[str, int], record: CallRecord) -> None:
     counts["cache_read_tokens"] += usage.cache_read_tokens
     counts["cache_write_tokens"] += usage.cache_write_tokens
     counts["reasoning_tokens"] += usage.reasoning_tokens
-    if record.cost_nano_usd is None:
-        counts["unpriced_calls"] += 1
-    else:
-        counts["cost_nano_usd"] += record.cost_nano_usd
+    counts["unpriced_calls"] += record.cost_nano_usd is None or bool(record.unpriced)
+    counts["cost_nano_usd"] += record.cost_nano_usd or 0
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:

@@ -1,7 +1,7 @@
 """Tokens of one model call.
 
 The arithmetic follows LangChain's ``UsageMetadata``, which is also that of OpenTelemetry's GenAI
-conventions: ``input_tokens`` and ``output_tokens`` are totals; cached, audio and reasoning tokens
+conventions: ``input_tokens`` and ``output_tokens`` are totals; cached, media and reasoning tokens
 are parts of them and are never added on top.
 """
 
@@ -42,6 +42,14 @@ class Usage:
     """Part of the input that was audio."""
     output_audio_tokens: int = 0
     """Part of the output that was audio."""
+    input_image_tokens: int = 0
+    """Part of the input that was images, where the provider says so."""
+    output_image_tokens: int = 0
+    """Part of the output that was images."""
+    input_video_tokens: int = 0
+    """Part of the input that was video, where the provider says so."""
+    output_video_tokens: int = 0
+    """Part of the output that was video."""
 
     @property
     def total_tokens(self) -> int:
@@ -72,6 +80,10 @@ class Usage:
             reasoning_tokens=_detail(wrote, "reasoning"),
             input_audio_tokens=read.get("audio") or 0,
             output_audio_tokens=wrote.get("audio") or 0,
+            input_image_tokens=read.get("image") or 0,
+            output_image_tokens=wrote.get("image") or 0,
+            input_video_tokens=read.get("video") or 0,
+            output_video_tokens=wrote.get("video") or 0,
         )
 
     def flaws(self) -> tuple[str, ...]:
@@ -83,6 +95,10 @@ class Usage:
             and 0 <= self.reasoning_tokens <= self.output_tokens <= ABSURD_TOKENS
             and 0 <= self.input_audio_tokens <= self.input_tokens <= ABSURD_TOKENS
             and 0 <= self.output_audio_tokens <= self.output_tokens
+            and 0 <= self.input_image_tokens <= self.input_tokens
+            and 0 <= self.output_image_tokens <= self.output_tokens
+            and 0 <= self.input_video_tokens <= self.input_tokens
+            and 0 <= self.output_video_tokens <= self.output_tokens
         ):  # nearly always; the rest of this method is for finding the words
             return ()
         found = [
@@ -104,9 +120,13 @@ class Usage:
                 f"cache_write_tokens ({self.cache_write_tokens:,})"
             )
         for side in ("input", "output"):
-            audio, whole = getattr(self, f"{side}_audio_tokens"), getattr(self, f"{side}_tokens")
-            if audio > whole:
-                found.append(f"{side}_audio_tokens ({audio:,}) exceed {side}_tokens ({whole:,})")
+            whole = getattr(self, f"{side}_tokens")
+            for medium in ("audio", "image", "video"):
+                part = getattr(self, f"{side}_{medium}_tokens")
+                if part > whole:
+                    found.append(
+                        f"{side}_{medium}_tokens ({part:,}) exceed {side}_tokens ({whole:,})"
+                    )
         if max(self.input_tokens, self.output_tokens) > ABSURD_TOKENS:
             found.append(
                 f"{max(self.input_tokens, self.output_tokens):,} tokens in one call "

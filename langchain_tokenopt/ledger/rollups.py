@@ -61,7 +61,9 @@ def call_sums() -> list[ColumnElement[Any]]:
         cached_calls=_sum(c.cached),
         estimated_calls=spent(c.estimated),
         failed_calls=spent(case((c.status == STATUSES.index("failed"), 1), else_=0)),
-        unpriced_calls=spent(case((c.cost_nano_usd.is_(None), 1), else_=0)),
+        unpriced_calls=spent(
+            case((c.cost_nano_usd.is_(None) | c.unpriced.is_not(None), 1), else_=0)
+        ),
         cost_nano_usd=spent(func.coalesce(c.cost_nano_usd, 0)),
         saved_tokens=_sum(case((billed, 0), else_=c.input_tokens + c.output_tokens)),
         saved_nano_usd=_sum(func.coalesce(c.saved_nano_usd, 0)),

@@ -49,6 +49,8 @@ _tokens_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*TOKEN_COUNTS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TEXT_MARK = b"\0"
+_FIRST_COUNT = 4
+"""Place of the first token count among the columns of a call."""
 
 Origin = tuple[str, ...]
 
@@ -149,8 +151,8 @@ def digest_of(origin: Origin) -> bytes:
     return hashlib.blake2b(json.dumps(stored).encode(), digest_size=16).digest()
 
 
-def call_numbers(call: CallRecord) -> tuple[list[Any], str | None]:
-    """Return the columns from ``id`` to ``estimated``, and the flaws."""
+def call_numbers(call: CallRecord) -> tuple[list[Any], list[str | None]]:
+    """Return the columns from ``id`` to ``estimated``, and the last ones: flaws, unpriced parts."""
     first_chunk = call.first_chunk_seconds
     counts = _tokens_of(call.usage)
     cost, saved = call.cost_nano_usd, call.saved_nano_usd
@@ -169,7 +171,11 @@ def call_numbers(call: CallRecord) -> tuple[list[Any], str | None]:
     flaws = call.flaws
     if not _storable((*counts, cost or 0, saved or 0)):
         flaws = (*flaws, *_make_storable(numbers))
-    return numbers, "\n".join(map(clean, flaws)) if flaws else None
+    return numbers, [_lines(flaws), _lines(call.unpriced)]
+
+
+def _lines(phrases: Sequence[str]) -> str | None:
+    return "\n".join(map(clean, phrases)) if phrases else None
 
 
 def _storable(numbers: Sequence[Any]) -> bool:
@@ -179,7 +185,7 @@ def _storable(numbers: Sequence[Any]) -> bool:
 
 def _make_storable(numbers: list[Any]) -> Iterator[str]:
     """Cut what is too large, in place, and say so."""
-    for place in range(4, 14):
+    for place in range(_FIRST_COUNT, _FIRST_COUNT + len(TOKEN_COUNTS) + 2):  # and two amounts
         number = numbers[place]
         if number is None:
             continue
@@ -268,6 +274,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
         service_tier=origin["service_tier"] or None,
         stages=tuple(origin["stages"].split(STAGE_SEPARATOR)) if origin["stages"] else (),
         flaws=tuple(row["flaws"].split("\n")) if row["flaws"] else (),
+        unpriced=tuple(row["unpriced"].split("\n")) if row["unpriced"] else (),
         rates_version=origin["rates_version"] or None,
     )
 

@@ -85,6 +85,7 @@ calls = Table(
     Column("thread", BigInteger, key="thread_id"),
     Column("run", BigInteger),  # 0: the call is a run of its own
     Column("flaws", Text),
+    Column("unpriced", Text),
     Index("calls_id", "id", unique=True),
     Index("calls_started_at", "started_at"),
     Index("calls_run", "run"),
@@ -180,7 +181,16 @@ def _organizations(connection: Connection) -> None:
         )
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [_first_tables, _organizations]
+def _unpriced_parts(connection: Connection) -> None:
+    """Version 3: images and video apart, and which part of a call has no known price."""
+    present = {column["name"] for column in inspect(connection).get_columns("calls")}
+    wanted = dict.fromkeys(TOKEN_COUNTS, "BIGINT NOT NULL DEFAULT 0") | {"unpriced": "TEXT"}
+    for name, kind in wanted.items():
+        if name not in present:
+            connection.execute(text(f"ALTER TABLE calls ADD COLUMN {name} {kind}"))
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [_first_tables, _organizations, _unpriced_parts]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -97,6 +97,7 @@ def _call(fields: dict[str, Any]) -> CallRecord:
         "attribution": Attribution(**fields["attribution"]),
         "stages": tuple(fields["stages"]),
         "flaws": tuple(fields["flaws"]),
+        "unpriced": tuple(fields.get("unpriced", ())),
         "savings": tuple(Saving(**_with_types(saving)) for saving in fields["savings"]),
     }
     return CallRecord(**fields)
