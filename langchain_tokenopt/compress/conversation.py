@@ -10,7 +10,12 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.compress.content_types import Layout, Reader, set_tokens
-from langchain_tokenopt.compress.prompt_parts import read_message, read_passage
+from langchain_tokenopt.compress.prompt_parts import (
+    quoted_material,
+    read_message,
+    read_passage,
+    read_result,
+)
 from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
@@ -216,8 +221,10 @@ class MessagesContent:
                 parts = read_message(text, self._reader.patterns)
                 layout.question = parts.question or layout.question
                 units = parts.units
+            elif isinstance(message, SystemMessage) and (material := quoted_material(text)):
+                units = material
             elif selectable:
-                units = read_passage(text, self._reader.patterns).units
+                units = read_result(text, self._reader.patterns).units
             else:
                 units = [Unit(0, len(text), "code", required=True)]
             self._add(layout, slot, text, units, tokenized)

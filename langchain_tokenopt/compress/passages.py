@@ -62,6 +62,8 @@ def blocks_of(units: Sequence[Unit]) -> list[Block]:
             chars += units[end].end - units[end].start
             end += 1
         title = first if units[first].kind == "heading" else None
+        if title is None and units[end - 1].kind == "heading":
+            title = end - 1
         if chars <= 2 * LONGEST_WINDOW:
             blocks.append(Block(first, end, title, chars))
         else:

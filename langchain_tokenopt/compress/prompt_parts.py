@@ -9,21 +9,34 @@ between.
 from __future__ import annotations
 
 import re
+import statistics
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from langchain_tokenopt.compress.examples import Example, find_examples
+from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
 from langchain_tokenopt.compress.protect import is_required, matches_any
 from langchain_tokenopt.compress.question import (
     SHORT_PARAGRAPH,
+    asked_in,
     asks,
     question_of,
     with_last_question,
 )
-from langchain_tokenopt.compress.segments import Segment, label_asks, segments_of
+from langchain_tokenopt.compress.quoted_records import Record
+from langchain_tokenopt.compress.segments import Kind, Segment, label_asks, segments_of
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.units import Unit, units_of, without_head
 
-__all__ = ["PromptParts", "read_material", "read_message", "read_passage"]
+__all__ = [
+    "PromptParts",
+    "quoted_material",
+    "read_material",
+    "read_message",
+    "read_passage",
+    "read_result",
+]
 
 SHORT_MESSAGE = 400
 """Characters. A message without announced passages is kept whole up to this length."""
@@ -59,14 +72,6 @@ _INSTRUCTS = re.compile(
     r"|\beres\b|你是",
     re.IGNORECASE,
 )
-_COMMAND = re.compile(
-    r"^\W*(?:do not|don['’]t|never|always|only|must|ensure|make sure|be sure|avoid|remember"
-    r"|note that"
-    r"|important|niemals|immer|nunca|siempre|必须|务必|禁止|不要|切勿)|\byou (?:must|may|should"
-    r"|shall"
-    r"|cannot)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(slots=True)
@@ -92,6 +97,17 @@ def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Prompt
     return read_message(text, patterns, keep_short=False)
 
 
+def read_result(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
+    """Read what a tool found: nothing in it instructs or asks."""
+    structure = structure_of(text)
+    if not structure.records:
+        return read_passage(text, patterns)
+    parts = _read_records(text, segments_of(text), structure, patterns)
+    for unit in parts.units:
+        unit.required = matches_any(unit.within(text), patterns)
+    return parts
+
+
 def read_message(
     text: str, patterns: Sequence[re.Pattern[str]] = (), *, keep_short: bool = True
 ) -> PromptParts:
@@ -107,6 +123,9 @@ def read_message(
     """
     segments = segments_of(text)
     examples = _outside_code(find_examples(text), segments)
+    structure = Structure() if examples else structure_of(text)
+    if structure.records:
+        return _read_records(text, segments, structure, patterns)
     units = units_of(text, _around_examples(text, examples) if examples else segments)
     outside = _announced(text, units)
     announced = len(outside) < len(units)
@@ -121,9 +140,195 @@ def read_message(
             return PromptParts(units, text.strip() or None)
         outside = _by_paragraphs(text, units)
     question = question_of(text, units, outside)
-    _require_outside(text, units, outside, patterns, announced=announced)
+    _require_outside(text, units, outside, patterns)
     _require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+_MATERIAL = re.compile(
+    r"context|document|passage|source|search result|excerpt|extract|article|material|snippet"
+    r"|reference|information|knowledge|record|facts?\b|pieces|results?\b|notes\b|text\b"
+    r"|kontext|dokument|quelle|textstelle|fundstelle|contexto|fuente|texto|pasaje|contexte|passages"
+    r"|контекст|документ|источник|資料|文書|コンテキスト|上下文|文档|资料|背景",
+    re.IGNORECASE,
+)
+
+
+def quoted_material(text: str) -> list[Unit] | None:
+    """Return the units of a system message that quotes passages for the question to come.
+
+    Returns:
+        ``None`` unless the instructions say that they do and the passages instruct nobody: all of
+        it then stays.
+    """
+    structure = structure_of(text)
+    records = structure.records
+    if len(records) < _FEWEST_PASSAGES:
+        return None
+    outside = text[: records[0].start] + text[records[-1].end :]
+    bodies = [text[r.body : r.tail] for r in records]
+    if not _MATERIAL.search(outside) or statistics.median(map(len, bodies)) < _SHORTEST_MATERIAL:
+        return None
+    if sum(1 for body in bodies if _ADDRESSES.search(body)) > 0.3 * len(bodies):
+        return None
+    return _read_records(text, segments_of(text), structure, ()).units
+
+
+_FEWEST_PASSAGES = 2
+_SHORTEST_MATERIAL = 150
+_ADDRESSES = re.compile(
+    r"\b(?:you (?:are|must|should|will|can|may)|your (?:task|answer|job|role)|the user|do not"
+    r"|don['’]t|never|du (?:bist|musst)|der nutzer|debes|el usuario)\b|你",
+    re.IGNORECASE,
+)
+
+
+def _read_records(
+    text: str,
+    segments: Sequence[Segment],
+    structure: Structure,
+    patterns: Sequence[re.Pattern[str]],
+) -> PromptParts:
+    """Make units of the passages of a text, and of what stands around them."""
+    units: list[Unit] = []
+    outside: list[int] = []
+    stretches: list[tuple[int, int]] = []
+    position, opener = 0, -1
+    records = structure.records
+    for number, record in enumerate(records, 1):
+        if record.start > position:
+            begin = _opening(text, segments, position, record.start) if number == 1 else None
+            stretches.append((position, record.start if begin is None else begin))
+            outside += _add_outside(text, segments, units, *stretches[-1])
+            if begin is not None:
+                opener = len(units)
+                units.append(Unit(begin, record.start, "json", passage=-1))
+        first = len(units)
+        _add_record(text, segments, units, record, number, quoted=structure.quoted)
+        for unit in units[first:]:
+            if unit.head < 0 and unit.bound < 0:
+                unit.head = opener
+        position = record.end
+    if opener >= 0 and (found := _CLOSER.match(text, position)):
+        units.append(Unit(position, found.end(), "json", passage=-1, bound=opener))
+        position = found.end()
+    if position < len(text):
+        stretches.append((position, len(text)))
+        outside += _add_outside(text, segments, units, position, len(text))
+    question = asked_in([text[a:b] for a, b in stretches], leads=records[0].start > 0)
+    _require_outside(text, units, outside, patterns)
+    _require_matches(text, units, patterns)
+    return PromptParts(units, question)
+
+
+_OPENER = re.compile(r"[\[({][\s\[({]*$")
+
+
+def _opening(text: str, segments: Sequence[Segment], start: int, end: int) -> int | None:
+    """Return where the list or table begins that holds the first record, or ``None``."""
+    at = bisect_right(segments, end, key=lambda s: s.end)
+    if at < len(segments) and segments[at].kind in ("json", "table"):
+        return max(start, segments[at].start) if segments[at].start < end else None
+    found = _OPENER.search(text, start, end)
+    return found.start() if found else None
+
+
+_CLOSER = re.compile(r"[\s\])}]*[\])}]")
+
+
+def _clipped(segments: Sequence[Segment], start: int, end: int) -> list[Segment]:
+    """Return the parts of *segments* between *start* and *end*."""
+    made = []
+    for segment in segments[bisect_right(segments, start, key=lambda s: s.end) :]:
+        if segment.start >= end:
+            break
+        torn = segment.start < start and segment.kind in ("heading", "label", "list", "turn", "log")
+        kind = "prose" if torn else segment.kind
+        made.append(Segment(kind, max(start, segment.start), min(end, segment.end)))
+    return made
+
+
+def _add_outside(
+    text: str, segments: Sequence[Segment], units: list[Unit], start: int, end: int
+) -> list[int]:
+    first = len(units)
+    added = units_of(
+        text,
+        [
+            Segment("prose", s.start, s.end) if s.kind == "json" else s
+            for s in _clipped(segments, start, end)
+        ],
+    )
+    _append(units, added)
+    return list(range(first, len(units)))
+
+
+def _append(units: list[Unit], added: Sequence[Unit]) -> None:
+    first = len(units)
+    for unit in added:
+        unit.head = unit.head + first if unit.head >= 0 else -1
+        unit.bound = unit.bound + first if unit.bound >= 0 else -1
+    units += added
+
+
+def _add_record(
+    text: str,
+    segments: Sequence[Segment],
+    units: list[Unit],
+    record: Record,
+    number: int,
+    *,
+    quoted: bool,
+) -> None:
+    """Add the head, the text and the tail of one passage."""
+    first = head = len(units)
+    kind: Kind
+    if record.body > record.start:
+        kind = "heading" if text[record.start : record.body].strip(RULES) else "tag"
+        units.append(Unit(record.start, record.body, kind))
+    else:
+        head = -1
+    if quoted:
+        _append(units, [Unit(a, b, "json") for a, b in _quoted_sentences(text, record)])
+    else:
+        _append(units, units_of(text, _clipped(segments, record.body, record.tail)))
+    if head >= 0:
+        _attach_to_head(units, head)
+    if record.end > record.tail:
+        kind = "heading" if _has_more(text, record) else "json" if quoted else "tag"
+        bound = head if head >= 0 else first
+        units.append(Unit(record.tail, record.end, kind, bound=bound))
+    for unit in units[first:]:
+        unit.passage = number
+
+
+def _attach_to_head(units: list[Unit], head: int) -> None:
+    inner = head
+    for at in range(head + 1, len(units)):
+        unit = units[at]
+        if unit.kind == "heading":
+            unit.kind = "prose"
+        if unit.head < 0 and unit.bound < 0:
+            unit.head = inner
+
+
+RULES = "-=*_~#+•—– \t\r\n"
+
+
+def _has_more(text: str, record: Record) -> bool:
+    """Whether the title stands behind the text."""
+    before = sum(map(str.isalpha, text[record.start : record.body]))
+    return sum(map(str.isalpha, text[record.tail : record.end])) > before
+
+
+def _quoted_sentences(text: str, record: Record) -> list[tuple[int, int]]:
+    """Cut a quoted text into sentences, never inside an escape."""
+    made, start = [], record.body
+    for end in sentence_cuts(text, record.body, record.tail):
+        if end == record.tail or text[end - 1] != "\\":
+            made.append((start, end))
+            start = end
+    return made
 
 
 def _outside_code(examples: list[Example], segments: list[Segment]) -> list[Example]:
@@ -289,8 +494,6 @@ def _require_outside(
     units: list[Unit],
     outside: list[int],
     patterns: Sequence[re.Pattern[str]],
-    *,
-    announced: bool,
 ) -> None:
     """Mark what must be kept: all of a short outside, the obligatory part of a long one."""
     size = sum(units[at].end - units[at].start for at in outside)
@@ -305,7 +508,3 @@ def _require_outside(
         ):
             units[at].required = True
         units[at].passage = -1
-    if not announced:
-        for unit in units:
-            if unit.kind in ("prose", "list") and _COMMAND.search(unit.within(text).lstrip()):
-                unit.required = True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Final
 
 from langchain_tokenopt.compress.segments import label_asks
 from langchain_tokenopt.compress.units import Unit, without_head
 
-__all__ = ["SHORT_PARAGRAPH", "asks", "question_of", "with_last_question"]
+__all__ = ["SHORT_PARAGRAPH", "asked_in", "asks", "question_of", "with_last_question"]
 
 SHORT_PARAGRAPH: Final = 700
 """Characters up to which a paragraph may be a question or an instruction."""
@@ -76,3 +78,68 @@ def _last_paragraph(text: str, units: list[Unit]) -> int:
         if len(gap) - len(gap.rstrip()) and gap[len(gap.rstrip()) :].count("\n") > 1:
             return at
     return 0
+
+
+# --- around passages -----------------------------------------------------------------------------
+
+_LABELLED: Final = re.compile(
+    r"(?:<(?P<tag>[A-Za-z][\w:.-]{0,40})[^<>\n]{0,200}>\s*(?P<inside>[^<>]{1,2000})</)"
+    r"|(?P<key>\W{0,4}[^\W\d_][^:：\n]{0,60})[:：][ \t*]*(?P<value>[^\n]*)"
+    r"|(?P<heading>#{1,6} [^\n]{1,60})\n\s*(?P<below>[^\n#]+)",
+)
+_ASKING_LABEL: Final = re.compile(
+    r"question|query|request|\bq\b|frage|anfrage|pregunta|consulta|domanda|pergunta|vraag|requête"
+    r"|вопрос|запрос|質問|问题|問題|질문|سؤال|प्रश्न|pytanie|otázka|soru",
+    re.IGNORECASE,
+)
+
+
+def asked_in(stretches: Sequence[str], leads: bool) -> str | None:
+    """Return what the text around passages asks.
+
+    Args:
+        stretches: What stands before, between and behind the passages.
+        leads: Whether the first of them stands before the passages.
+    """
+    before = stretches[0] if stretches and leads else ""
+    after = "\n".join(stretches[1:] if leads else stretches)
+    labelled = [*_labelled(before), *_labelled(after)]
+    asking = [value for key, value in labelled if _ASKING_LABEL.search(key)]
+    if asking:
+        return asking[-1]
+    sentences = [line.strip() for part in (before, after) for line in part.split("\n")]
+    marked = [line for line in sentences if line.endswith(_QUESTION_MARKS)]
+    if marked:
+        found = marked[-1]
+        values = [v for _, v in _labelled(found)]
+        return values[-1] if values and values[-1] else _last_sentence(found)
+    for part in (after, before):
+        values = [value for _, value in _labelled(part)]
+        loose = [
+            line
+            for raw in part.split("\n")
+            if any(map(str.isalpha, line := raw.strip()))
+            and line[0] not in "<`"
+            and not _LABELLED.match(line)
+        ]
+        if values or loose:
+            return " ".join([*loose[-1:], *values[-1:]])[-LONGEST_QUESTION:]
+    return None
+
+
+_QUESTION_MARKS: Final = ("?", "？", "؟", ";", "՞")
+
+
+def _labelled(part: str) -> list[tuple[str, str]]:
+    found = []
+    for match in _LABELLED.finditer(part):
+        key = match["tag"] or match["key"] or match["heading"]
+        value = (match["inside"] or match["value"] or match["below"] or "").strip()
+        if any(map(str.isalnum, value)):
+            found.append((key, value))
+    return found
+
+
+def _last_sentence(line: str) -> str:
+    cut = max(line.rfind(mark, 0, -1) for mark in (". ", "! ", "? ", "。", "！", "？"))
+    return line[cut + 1 :].strip()

@@ -1,0 +1,161 @@
+"""Passages written as quoted strings: in JSON, JSON lines, CSV, YAML, or printed Python objects.
+
+What all of them share is a long text between quotation marks, then a short frame (the end of one
+record and the beginning of the next), then the next long text. Where in the frame one record ends
+is where its brackets are least deep.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["SHORTEST_BODY", "Record", "quoted_records"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A passage with the marks around it, as character offsets."""
+
+    start: int
+    body: int
+    """Where the head (title, number, mark) ends and the text begins."""
+    tail: int
+    """Where the text ends and what closes the record begins."""
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Characters of the text."""
+        return self.tail - self.body
+
+
+SHORTEST_BODY: Final = 120
+"""Characters. Shorter strings are values of a record rather than passages."""
+_LONGEST_FRAME: Final = 1_500
+"""Characters that may stand between two passages."""
+
+_STRING: Final = re.compile(
+    r"(?:^|[:=,\[({|;\t])[ \t]*+"
+    r"(?:\"(?P<double>(?:[^\"\\\n]|\\.|\"\")*+)\"|'(?P<single>(?:[^'\\\n]|\\.)*+)')"
+    r"(?=[ \t]*+(?:[,}\])|;\n\t]|\r\n|\Z))",
+    re.MULTILINE,
+)
+_FRAME: Final = re.compile(
+    r"\"(?:[^\"\\\n]|\\.)*+\"|(?<!\w)'(?:[^'\\\n]|\\.)*+'|(?P<open>[\[({])|(?P<close>[\])}])|(?P<line>\n)"
+)
+_AFTER: Final = re.compile(r"[ \t]*,?[ \t]*(?:\r?\n)?[ \t]*")
+
+
+def quoted_records(text: str) -> list[Record]:
+    """Return the longest run of quoted passages in *text*; empty unless there are two.
+
+    Example:
+        >>> rows = [{"t": "Tea", "x": "Tea is hot. " * 12}, {"t": "Ice", "x": "Ice is cold. " * 12}]
+        >>> import json
+        >>> text = json.dumps(rows)
+        >>> [text[r.start : r.body] for r in quoted_records(text)]
+        ['{"t": "Tea", "x": "', '{"t": "Ice", "x": "']
+    """
+    if '"' not in text and "'" not in text:
+        return []
+    bodies = []
+    for match in _STRING.finditer(text):
+        start, end = match.span("double" if match["double"] is not None else "single")
+        if end - start >= SHORTEST_BODY and text.find(" ", start, end) >= 0:
+            bodies.append((start, end))
+    runs: list[list[tuple[int, int]]] = []
+    for body in bodies:
+        if runs and body[0] - runs[-1][-1][1] <= _LONGEST_FRAME:
+            runs[-1].append(body)
+        else:
+            runs.append([body])
+    best = max(runs, key=lambda run: sum(end - start for start, end in run), default=[])
+    return _records(text, best) if len(best) > 1 else []
+
+
+def _records(text: str, bodies: Sequence[tuple[int, int]]) -> list[Record]:
+    cuts = [_boundary(text, one[1] + 1, other[0] - 1) for one, other in itertools.pairwise(bodies)]
+    second = bodies[1][0] - 1
+    rise = _rise(text, cuts[0], second)
+    if rise <= 0 and text[cuts[0] - 1] == "\n":
+        first = _lines_above(text, bodies[0][0] - 1, text.count("\n", cuts[0], second))
+    else:
+        first = _opening(text, bodies[0][0] - 1, rise)
+    last = _closing(text, bodies[-1][1] + 1, -rise)
+    edges = [first, *cuts, last]
+    return [Record(edges[at], start, end, edges[at + 1]) for at, (start, end) in enumerate(bodies)]
+
+
+def _boundary(text: str, start: int, end: int) -> int:
+    """Return where in a frame the next record begins."""
+    depth, least, at, line = 0, 0, -1, -1
+    for match in _FRAME.finditer(text, start, end):
+        if match["open"]:
+            depth += 1
+        elif match["close"]:
+            depth -= 1
+            if depth < least:
+                least, at = depth, match.end()
+        elif match["line"] and depth == 0 and line < 0:
+            line = match.end()
+    if at < 0 and line >= 0:
+        return line
+    found = _AFTER.match(text, start if at < 0 else at, end)
+    return found.end() if found else start
+
+
+def _rise(text: str, start: int, end: int) -> int:
+    """Return how many brackets a head leaves open."""
+    depth = 0
+    for match in _FRAME.finditer(text, start, end):
+        depth += bool(match["open"]) - bool(match["close"])
+    return depth
+
+
+def _lines_above(text: str, end: int, lines: int) -> int:
+    """Return where the line begins that stands so many *lines* above."""
+    begin = text.rfind("\n", 0, end)
+    for _ in range(lines):
+        begin = text.rfind("\n", 0, max(0, begin))
+    return begin + 1
+
+
+def _opening(text: str, end: int, rise: int) -> int:
+    """Return where the first record begins, whose text begins at *end*."""
+    least = max(0, end - _LONGEST_FRAME)
+    opened: list[int] = []
+    for match in _FRAME.finditer(text, least, end):
+        if match["open"]:
+            opened.append(match.start())
+        elif match["close"] and opened:
+            opened.pop()
+    if rise <= 0 and opened:
+        begin = opened[-1] + 1
+        return begin + len(text[begin:end]) - len(text[begin:end].lstrip())
+    if rise <= 0 or len(opened) < rise:
+        return end
+    begin = opened[-rise]
+    while begin > least and (text[begin - 1].isalnum() or text[begin - 1] == "_"):
+        begin -= 1  # the name of a printed object
+    return begin
+
+
+def _closing(text: str, start: int, fall: int) -> int:
+    """Return where the last record ends, whose text ends before *start*."""
+    depth = 0
+    if fall < 0:
+        for match in _FRAME.finditer(text, start, start + _LONGEST_FRAME):
+            depth += bool(match["open"]) - bool(match["close"])
+            if depth == fall:
+                found = _AFTER.match(text, match.end())
+                return found.end() if found and "," in found.group() else match.end()
+        return start
+    newline = text.find("\n", start, start + _LONGEST_FRAME)
+    bracket = min((p for m in "])}" if (p := text.find(m, start, start + 200)) >= 0), default=-1)
+    if bracket >= 0 and (newline < 0 or bracket < newline):
+        return bracket
+    return newline + 1 if newline >= 0 else min(len(text), start + len(text[start:].rstrip()))
