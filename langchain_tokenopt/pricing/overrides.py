@@ -23,6 +23,11 @@ PRICE_KEYS = {
     "input_audio": "input_audio_mtok",
     "output_audio": "output_audio_mtok",
     "cache_audio_read": "cache_audio_read_mtok",
+    "input_image": "input_image_mtok",
+    "output_image": "output_image_mtok",
+    "cache_image_read": "cache_image_read_mtok",
+    "input_video": "input_video_mtok",
+    "output_video": "output_video_mtok",
     "reasoning": "output_reasoning_mtok",
     "request": "requests_kcount",
 }

@@ -7,9 +7,10 @@ and day and keeps the answer as :class:`Rates`: integers, with which :meth:`Rate
 
 A model whose price is not known is *unpriced*: ``None``, never 0 and never the price of another
 model. That holds, too, for models that are charged only by what ``Usage`` does not count: hours of
-audio, pages, characters. A model that genai-prices lists without any price is free there, and costs
-0. Web searches and other extras of a call are not part of its cost here; image tokens are charged
-as the other tokens on their side.
+audio, pages, characters. A model whose sound or images have a price that is not known is *unpriced
+in part*: the rest is charged, and the part is named. A model that genai-prices lists without any
+price is free there, and costs 0. Web searches and other extras of a call are not part of its cost
+here; :meth:`RateCard.explain` names those that the model charges for.
 
 Your own prices go into a TOML file, see :class:`RateCard`.
 """
@@ -20,24 +21,35 @@ import hashlib
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 from langchain_tokenopt.core.host_releases import check_host
+from langchain_tokenopt.core.records import CallRecord
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.pricing.explanation import PriceExplanation, PriceLine
+from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD, exact_usd, plain_decimal
 from langchain_tokenopt.pricing.overrides import PRICE_KEYS, OwnRates, read_overrides
-from langchain_tokenopt.pricing.providers import GATEWAYS, UNPRICED_PROVIDERS, vendor_of
+from langchain_tokenopt.pricing.providers import (
+    GATEWAYS,
+    HOSTS,
+    UNPRICED_PROVIDERS,
+    charges_as_the_rest,
+    is_sold_by_its_maker_alone,
+    vendor_of,
+)
 from langchain_tokenopt.pricing.rates import Rates
 
-__all__ = ["RateCard", "default_rate_card"]
+__all__ = ["CallPrice", "RateCard", "default_rate_card"]
 
 
 _ROUTING_SUFFIXES = (":exacto", ":floor", ":nitro", ":online")
@@ -57,18 +69,7 @@ _WRAPPED = re.compile(
 """Names with the path of their provider around them: Google's resources and Bedrock's ARNs."""
 
 
-_OPEN_WEIGHTS = re.compile(r":latest$|[:-](\d+x)?\d+(\.\d+)?b\b")
-"""Names with a size or an Ollama tag: ``deepseek-r1:8b``, ``deepseek-r1-distill-qwen-7b``.
-
-Anybody can serve such a model, often on their own machine behind ``ChatOpenAI(base_url=...)``; the
-name alone does not say who sends the bill.
-"""
-
-
 _MAX_RESOLVED = 4_096
-
-
-_UNKNOWN: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,26 @@ class _HourlyRates:
         return self.rates[bisect_right(self.starts, moment.time()) - 1]
 
 
+class CallPrice(NamedTuple):
+    """What one call costs."""
+
+    cost_nano_usd: int | None
+    """Billionths of a US dollar; ``None`` where no price is known."""
+    unpriced: tuple[str, ...] = ()
+    """Parts whose rate is not known, which the cost does not contain."""
+    rates: Rates | None = None
+
+
+class _Listing(NamedTuple):
+    """Where a price stands, and what it is."""
+
+    rates: Rates | _HourlyRates | None
+    source: str
+    """Whose price it is; where there is none: why."""
+    extras: tuple[str, ...] = ()
+    """What the model charges besides tokens and requests."""
+
+
 class RateCard:
     """Looks up rates, once per model and day, and remembers them.
 
@@ -97,7 +118,8 @@ class RateCard:
         input = "0.25"                 # US dollars per million tokens, string or number
         output = "2.00"
         cache_read = "0.025"           # also cache_write, cache_write_1h, reasoning,
-                                       # input_audio, output_audio, cache_audio_read
+                                       # input_audio, output_audio, cache_audio_read, input_image,
+                                       # output_image, cache_image_read, input_video, output_video
         request = "0.01"               # US dollars per request
 
         [models."openai/my-model".above.200000]   # from 200,001 input tokens on
@@ -126,7 +148,7 @@ class RateCard:
         if overrides is None:
             overrides = os.environ.get("TOKENOPT_PRICES") or None
         self._own: Mapping[str, OwnRates] = {} if overrides is None else read_overrides(overrides)
-        self._resolved: dict[tuple[Any, ...], Rates | _HourlyRates | None] = {}
+        self._resolved: dict[tuple[Any, ...], _Listing] = {}
         self._snapshot: DataSnapshot | None = None
         self._version = _version(self._own, None)
 
@@ -162,27 +184,174 @@ class RateCard:
 
         A provider that genai-prices knows is the only one asked, and where it does not list the
         model there is no price; Azure and Google list the models of the vendors they resell.
-        OpenRouter, LiteLLM and OpenAI (whose protocol many speak) lead on to others: to the vendor
-        in ``vendor/model``, and with a bare name to the only vendor who claims such names, unless
-        the name has a size in it (``-7b``), as open weights have. Fakes, local models,
-        subscriptions and hosts whose prices genai-prices lacks are unpriced
-        (``UNPRICED_PROVIDERS``).
+        OpenRouter, LiteLLM and OpenAI (whose protocol many speak) lead on to others: to the host in
+        ``host/model``, and to the maker of a model that nobody else has. Open weights
+        (``openai/gpt-oss-120b``, ``gemma-3-27b-it``) may run anywhere and are unpriced there, until
+        the provider is named; :func:`~langchain_tokenopt.pricing.providers.billing_provider` knows
+        it from the address that was called. Fakes, local models, subscriptions and hosts whose
+        prices genai-prices lacks are unpriced (``UNPRICED_PROVIDERS``).
 
         Prices that ``genai_prices.UpdatePrices`` fetches are seen on the next UTC day, or at once
         by a new card.
         """
-        if at is None:
-            at = datetime.now(UTC)
-        elif at.tzinfo is not UTC and at.tzinfo is not None:
-            at = at.astimezone(UTC)
+        moment = _in_utc(at)
+        return _at(self._listed(model, provider, moment, service_tier, batch).rates, moment)
+
+    def price(
+        self,
+        usage: Usage,
+        model: str | None,
+        provider: str | None = None,
+        at: datetime | None = None,
+        service_tier: str | None = None,
+        *,
+        response_model: str | None = None,
+        answered: bool = True,
+    ) -> CallPrice:
+        """Return what a call costs: the one function by which records and budgets are charged.
+
+        Args:
+            usage: What it used.
+            model: The model that was asked for.
+            provider: As for :meth:`rates`.
+            at: As for :meth:`rates`.
+            service_tier: As for :meth:`rates`.
+            response_model: The model that has answered; where its name is not known, *model* is
+                charged.
+            answered: False for a call that was refused or has failed: without any tokens it is not
+                charged for the request either.
+
+        Example:
+            >>> card = RateCard({"models": {"m": {"input": 1, "output": 2, "request": "0.005"}}})
+            >>> card.price(Usage(100, 50), "m").cost_nano_usd
+            5200000
+            >>> card.price(Usage(), "m", answered=False).cost_nano_usd
+            0
+        """
+        if not answered and not usage.total_tokens:
+            return CallPrice(0)
+        rates = None
+        for name in _names(response_model, model):
+            rates = self.rates(name, provider, at, service_tier)
+            if rates is not None:
+                return CallPrice(rates.cost(usage), rates.unpriced_in(usage), rates)
+        return CallPrice(None)
+
+    def explain(self, record: CallRecord) -> PriceExplanation:
+        """Say why a call costs what it costs: each part, its rate, and whose rate it is.
+
+        The lines sum to ``record.cost_nano_usd`` to the nano-dollar, as long as this card has the
+        prices that the record was charged by; where it has others, a note says so.
+
+        Example:
+            >>> from uuid import uuid4
+            >>> call = CallRecord(
+            ...     run_id=uuid4(), model="m", provider="openai", usage=Usage(100, 50),
+            ...     started_at=datetime(2026, 11, 20, tzinfo=UTC), duration_seconds=1.0,
+            ...     cost_nano_usd=200_000,
+            ... )
+            >>> why = RateCard({"models": {"m": {"input": 1, "output": 2}}}).explain(call)
+            >>> [(line.kind, line.tokens, line.cost_nano_usd) for line in why.lines]
+            [('input', 100, 100000), ('output', 50, 100000)]
+        """
+        at, tier = _in_utc(record.started_at), record.service_tier
+        usage, provider = record.usage, record.provider
+        names = _names(record.response_model, record.model)
+        listed = [(name, self._listed(name, provider, at, tier, False)) for name in names]
+        name, listing = next(
+            ((name, found) for name, found in listed if _at(found.rates, at) is not None),
+            listed[-1] if listed else (None, _Listing(None, "the model has no name")),
+        )
+        rates, notes = _at(listing.rates, at), []
+        lines: tuple[PriceLine, ...] = ()
+        if record.cached or (record.status != "ok" and not usage.total_tokens):
+            cost: int | None = 0
+            notes.append(_why_free(record))
+        elif rates is None:
+            cost = None
+            notes.append(f"no price is known: {listing.source}.")
+        else:
+            cost = rates.cost(usage)
+            lines = _lines(rates, usage, listing.source, self._tier(name, provider, at, tier))
+        if lines and listing.extras:
+            notes.append(f"not counted here: {', '.join(listing.extras)}.")
+        if record.rates_version not in (None, self.version):
+            notes.append(f"the record was priced by {record.rates_version}.")
+        if cost != record.cost_nano_usd:
+            charged = exact_usd(record.cost_nano_usd)
+            notes.append(
+                f"the record says {'unpriced' if charged is None else f'${charged}'}: it was "
+                f"charged by other prices, or in several attempts."
+            )
+        return PriceExplanation(
+            model=name,
+            provider=provider,
+            on=f"{at:%Y-%m-%d}",
+            rates_version=self.version,
+            lines=lines,
+            cost_nano_usd=cost,
+            unpriced=rates.unpriced_in(usage) if rates is not None and lines else (),
+            notes=tuple(notes),
+        )
+
+    def dearest(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        model: str | None,
+        provider: str | None = None,
+        at: datetime | None = None,
+        tiers: Iterable[str | None] = (None,),
+        *,
+        impossible: Collection[str] = (),
+    ) -> int | None:
+        """Return the most that a request can cost, in nano-USD, in any of *tiers*.
+
+        Args:
+            input_tokens: Most that the provider may count.
+            output_tokens: Most that it may write.
+            model: As for :meth:`rates`.
+            provider: As for :meth:`rates`.
+            at: As for :meth:`rates`.
+            tiers: Service tiers in which it may be answered.
+            impossible: Kinds of tokens that it certainly does not have.
+
+        Returns:
+            ``None`` where no price is known, or not that of a part which the request may have.
+
+        Example:
+            >>> card = RateCard({"models": {"m": {"input": 1, "output": 2, "cache_write": 3}}})
+            >>> card.dearest(100, 50, "m")
+            400000
+            >>> card.dearest(100, 50, "m", impossible=["cache_write", "cache_write_1h"])
+            200000
+        """
+        costs = []
+        for tier in tiers:
+            rates = self.rates(model, provider, at, tier)
+            cost = None if rates is None else rates.most(input_tokens, output_tokens, impossible)
+            if cost is None:
+                return None
+            costs.append(cost)
+        return max(costs, default=None)
+
+    def _listed(
+        self,
+        model: str | None,
+        provider: str | None,
+        at: datetime,
+        service_tier: str | None,
+        batch: bool,
+    ) -> _Listing:
+        """Return where a price stands; searched for once a day."""
         key = (model, provider, at.toordinal(), service_tier, batch)
-        found = self._resolved.get(key, _UNKNOWN)
-        if found is _UNKNOWN:
+        found = self._resolved.get(key)
+        if found is None:
             snapshot = _snapshot()
             if snapshot is not self._snapshot or len(self._resolved) >= _MAX_RESOLVED:
                 self._follow(snapshot)
             found = self._resolved[key] = self._resolve(model, provider, at, service_tier, batch)
-        return found.at(at) if type(found) is _HourlyRates else found
+        return found
 
     def _resolve(
         self,
@@ -191,27 +360,118 @@ class RateCard:
         at: datetime,
         service_tier: str | None,
         batch: bool,
-    ) -> Rates | _HourlyRates | None:
+    ) -> _Listing:
         """Find rates the slow way."""
         if not model:
-            return None
+            return _Listing(None, "the model has no name")
         vendor = vendor_of(provider)
         spellings = tuple(_spellings(model.strip().lower()))
         tier = (service_tier or "").lower()
         if tier == "batch":  # as Anthropic reports it
             tier, batch = "", True
-        if own := self._overridden(spellings, vendor):
+        if found := self._overridden(spellings, vendor):
+            own_name, own = found
             names = (tier, "batch" if batch else "")
-            return next((own[name] for name in names if name and name in own), own[""])
+            rates = next((own[name] for name in names if name and name in own), own[""])
+            return _Listing(rates, f"your own price of {own_name!r}")
         if vendor in UNPRICED_PROVIDERS or (vendor and "fake" in vendor):
-            return None
-        found = _listing(spellings, vendor)
-        return found and _rates_of(*found, at, _context(tier, batch))
+            return _Listing(None, f"{provider!r} has no public price list")
+        listing = _listing(spellings, vendor)
+        if listing is None:
+            return _Listing(None, _why_unlisted(model, provider, vendor))
+        seller, info = listing
+        source = f"genai-prices {installed_version('genai-prices')}, {seller.id} {info.id}"
+        return _Listing(
+            _rates_of(seller, info, at, _context(tier, batch)), source, _extras(info, at)
+        )
 
-    def _overridden(self, spellings: Iterable[str], vendor: str | None) -> OwnRates | None:
+    def _overridden(
+        self, spellings: Iterable[str], vendor: str | None
+    ) -> tuple[str, OwnRates] | None:
         """Return the user's own prices of a model; those of its provider before those of any."""
         keys = [f"{vendor}/{name}" for name in spellings] + [*spellings]
-        return next((self._own[key] for key in keys if key in self._own), None)
+        return next(((key, self._own[key]) for key in keys if key in self._own), None)
+
+    def _tier(self, model: str | None, provider: str | None, at: datetime, tier: str | None) -> str:
+        """Name the tier whose prices hold: that of the call, if the model has prices for it."""
+        if not tier or self.rates(model, provider, at) == self.rates(model, provider, at, tier):
+            return "standard" if not tier else f"standard ({tier} has no price of its own)"
+        return tier
+
+
+def _names(response_model: str | None, model: str | None) -> tuple[str, ...]:
+    """Return the names by which a call is priced, the most certain first."""
+    return tuple(dict.fromkeys(name for name in (response_model, model) if name))
+
+
+def _in_utc(at: datetime | None) -> datetime:
+    if at is None:
+        return datetime.now(UTC)
+    return at if at.tzinfo is UTC or at.tzinfo is None else at.astimezone(UTC)
+
+
+def _at(rates: Rates | _HourlyRates | None, moment: datetime) -> Rates | None:
+    return rates.at(moment) if isinstance(rates, _HourlyRates) else rates
+
+
+# Explanations
+
+
+def _why_free(record: CallRecord) -> str:
+    if record.cached:
+        return (
+            f"a cache has answered; it would have cost ${exact_usd(record.saved_nano_usd) or '?'}."
+        )
+    ended = "was refused" if record.status == "refused" else record.status
+    return f"nothing was billed: it {ended} before anything was used."
+
+
+def _why_unlisted(model: str, provider: str | None, vendor: str | None) -> str:
+    if vendor is None or vendor in GATEWAYS:
+        return (
+            f"{model!r} is not a model that only its maker has, so that anybody may send the bill; "
+            f"name the provider"
+        )
+    return f"{provider} does not list {model!r} in genai-prices"
+
+
+def _lines(rates: Rates, usage: Usage, source: str, tier: str) -> tuple[PriceLine, ...]:
+    """Return the lines of a bill, in whole nano-dollars that sum to its rounded sum."""
+    charged, parts = rates.at(usage.input_tokens), [*rates.lines(usage)]
+    units = [tokens * (rate or 0) for _, tokens, rate in parts]
+    nanos = [unit // UNITS_PER_NANO_USD for unit in units]
+    missing = rates.cost(usage) - sum(nanos)
+    most_cut = sorted(range(len(units)), key=lambda place: -(units[place] % UNITS_PER_NANO_USD))
+    for place in most_cut[:missing]:
+        nanos[place] += 1
+    start = next((start for start, above in rates.above if above is charged), None)
+    long = "" if start is None else f", above {start:,} input tokens"
+    return tuple(
+        PriceLine(
+            kind=kind.replace("_", " "),
+            tokens=tokens,
+            usd_per_million=None if rate is None else plain_decimal(rate),
+            cost_nano_usd=nano,
+            source=source,
+            tier=tier,
+            rule=_rule(charged, kind) + long,
+        )
+        for (kind, tokens, rate), nano in zip(parts, nanos, strict=True)
+    )
+
+
+def _rule(rates: Rates, kind: str) -> str:
+    """Say in words where a rate comes from."""
+    if kind == "request":
+        return "for each request"
+    if kind in rates.unpriced:
+        return "charged apart, at a rate that is not known"
+    if getattr(rates, kind) is not None:
+        return "its own rate"
+    return "no rate of its own: as the whole that it is part of"
+
+
+# Looking up
 
 
 def _snapshot() -> DataSnapshot:
@@ -279,19 +539,18 @@ def _places(
     by_id = {provider.id: provider for provider in providers}
     asked = by_id.get(vendor or "")
     for name in spellings:
-        if asked:
+        if asked and (vendor != "openai" or is_sold_by_its_maker_alone("openai", name)):
             yield asked, name
         if asked and vendor not in GATEWAYS:
             continue
-        if vendor is None or vendor in GATEWAYS:
-            for separator in "/:":
-                prefix, _, rest = name.partition(separator)
-                if owner := by_id.get(vendor_of(prefix) or ""):
-                    yield owner, rest
-        if not _OPEN_WEIGHTS.search(name):
-            claims = [p for p in providers if p.model_match and p.model_match.is_match(name)]
-            if len(claims) == 1:
-                yield claims[0], name
+        for separator in "/:":
+            prefix, _, rest = name.partition(separator)
+            owner = vendor_of(prefix) or ""
+            if owner in by_id and (owner in HOSTS or is_sold_by_its_maker_alone(owner, rest)):
+                yield by_id[owner], rest
+        claims = [p for p in providers if p.model_match and p.model_match.is_match(name)]
+        if len(claims) == 1 and is_sold_by_its_maker_alone(claims[0].id, name):
+            yield claims[0], name
 
 
 def _rates_of(
@@ -307,10 +566,12 @@ def _rates_of(
         if (start := getattr(condition.constraint, "start_time", None)) is not None:
             hours |= {_utc(start), _utc(condition.constraint.end_time)}
     if len(hours) == 1:
-        return _converted(model.get_prices(at, context))
+        return _converted(model.get_prices(at, context), provider.id, model.id)
     starts = tuple(sorted(hours))
     moments = (datetime.combine(at, start, UTC) for start in starts)
-    rates = tuple(_converted(model.get_prices(moment, context)) for moment in moments)
+    rates = tuple(
+        _converted(model.get_prices(moment, context), provider.id, model.id) for moment in moments
+    )
     return _HourlyRates(starts, rates)
 
 
@@ -321,13 +582,27 @@ def _utc(moment: time) -> time:
     return datetime.combine(datetime(1970, 1, 2), moment).astimezone(UTC).time()
 
 
-def _converted(price: ModelPrice) -> Rates | None:
+_EXTRAS: Final = {
+    "web_searches_kcount": "web searches",
+    "storage_searches_kcount": "file searches",
+    "output_citation_mtok": "citations",
+}
+"""What models charge for besides what ``Usage`` counts, by genai-prices' names."""
+
+
+def _extras(model: ModelInfo, at: datetime) -> tuple[str, ...]:
+    prices = vars(model.get_prices(at))
+    return tuple(name for key, name in _EXTRAS.items() if prices.get(key) is not None)
+
+
+def _converted(price: ModelPrice, seller: str, model: str) -> Rates | None:
     """Return *price* as rates; ``None`` if it charges, but for nothing that ``Usage`` counts."""
     prices = {key: value for key, value in vars(price).items() if value is not None}
     ours = {name: prices[key] for name, key in PRICE_KEYS.items() if key in prices}
     if prices and not ours:
         return None
     starts = {tier.start for value in ours.values() for tier in getattr(value, "tiers", ())}
+    unpriced = _unpriced(ours, seller, model) if ours else ()
 
     def above(start: int) -> dict[str, Any]:
         prices = {name: _price_above(start, value) for name, value in ours.items()}
@@ -337,8 +612,24 @@ def _converted(price: ModelPrice) -> Rates | None:
 
     return Rates.from_usd_per_million(
         **above(-1),
-        above={start: Rates.from_usd_per_million(**above(start)) for start in starts},
+        unpriced=unpriced,
+        above={
+            start: Rates.from_usd_per_million(**above(start), unpriced=unpriced) for start in starts
+        },
     )
+
+
+def _unpriced(listed: Collection[str], seller: str, model: str) -> tuple[str, ...]:
+    """Return the media that a seller charges apart, at rates that are not listed."""
+    media = ("input_audio", "output_audio", "output_image", "output_video")
+    missing = [
+        kind
+        for kind in media
+        if kind not in listed and not charges_as_the_rest(seller, model, kind)
+    ]
+    if "input_audio" in missing and "cache_audio_read" not in listed:
+        missing.append("cache_audio_read")
+    return tuple(missing)
 
 
 def _price_above(start: int, price: Any) -> Decimal:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from langchain_tokenopt.core.usage import Usage
@@ -18,7 +18,30 @@ from langchain_tokenopt.pricing.money import (
     plain_decimal,
 )
 
-__all__ = ["Rates"]
+__all__ = ["INPUT_KINDS", "OUTPUT_KINDS", "TOKEN_RATES", "Rates"]
+
+_INSTEAD: Final[Mapping[str, tuple[str, ...]]] = {
+    "input": (),
+    "cache_read": ("input",),
+    "cache_write": ("input",),
+    "cache_write_1h": ("cache_write", "input"),
+    "input_audio": ("input",),
+    "cache_audio_read": ("cache_read", "input_audio", "input"),
+    "input_image": ("input",),
+    "cache_image_read": ("cache_read", "input_image", "input"),
+    "input_video": ("input",),
+    "output": (),
+    "reasoning": ("output",),
+    "output_audio": ("output",),
+    "output_image": ("output",),
+    "output_video": ("output",),
+}
+"""Kinds of tokens, and at which other rates those are charged that have none of their own."""
+
+INPUT_KINDS: Final = tuple(
+    kind for kind in _INSTEAD if kind == "input" or "input" in _INSTEAD[kind]
+)
+OUTPUT_KINDS: Final = tuple(kind for kind in _INSTEAD if kind not in INPUT_KINDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +73,18 @@ class Rates:
     output_audio: int | None = None
     cache_audio_read: int | None = None
     """Audio read from the prompt cache."""
+    input_image: int | None = None
+    output_image: int | None = None
+    cache_image_read: int | None = None
+    """Images read from the prompt cache."""
+    input_video: int | None = None
+    output_video: int | None = None
     reasoning: int | None = None
     request: int = 0
     """For each request, whatever its length; in 10**-24 US dollars."""
+    unpriced: tuple[str, ...] = ()
+    """Kinds of tokens that the provider charges apart, at a rate that is not known: what they cost
+    is in no sum. Every one of them is ``None``."""
     above: tuple[tuple[int, Rates], ...] = ()
     """Long-context rates ``(start, rates)``, ascending: a request with more than *start* input
     tokens is charged at *rates* as a whole, not only for what exceeds *start*."""
@@ -63,6 +95,7 @@ class Rates:
         *,
         above: Mapping[int, Rates] | None = None,
         request: Decimal | str | int = 0,
+        unpriced: Collection[str] = (),
         **prices: Decimal | str | int | None,
     ) -> Rates:
         """Make rates from US dollars per million tokens; *request* is dollars per request.
@@ -75,7 +108,7 @@ class Rates:
         }
         rates["request"] = round(Fraction(request) * UNITS_PER_USD)
         rates["above"] = tuple(sorted((above or {}).items(), key=lambda tier: tier[0]))
-        return cls(**rates)
+        return cls(**rates, unpriced=tuple(unpriced))
 
     def usd_per_million(self) -> dict[str, Decimal]:
         """Return the prices in US dollars per million tokens, without those that do not exist.
@@ -93,68 +126,145 @@ class Rates:
     def cost(self, usage: Usage) -> int:
         """Return what *usage* costs in nano-USD (billionths of a dollar), rounded half up once.
 
-        Parts are charged at their own rate and the rest of their total at the total's: cached and
-        audio tokens are part of the input, reasoning and audio of the output. ``Usage`` does not
-        say how much of the cached input was audio; it is taken to be as little as the numbers
-        allow.
-
-        Nothing is clamped: where the numbers cannot be true (more cached tokens than input,
-        negative counts), the rest is negative and so may be the cost. ``Usage.flaws`` tells.
+        It is the sum of :meth:`lines`, without those that have no known rate, and never negative.
         """
-        tokens_in = usage.input_tokens
-        rates = self._at(tokens_in) if self.above else self
-        units = tokens_in * rates.input + usage.output_tokens * rates.output + rates.request
-        if (
+        if usage.total_tokens == usage.input_tokens + usage.output_tokens and not (
             usage.cache_read_tokens
             or usage.cache_write_tokens
             or usage.cache_write_1h_tokens
+            or usage.reasoning_tokens
             or usage.input_audio_tokens
-        ):
-            units += rates._input_surcharge(usage)
-        if usage.reasoning_tokens or usage.output_audio_tokens:
-            units += rates._output_surcharge(usage)
+            or usage.output_audio_tokens
+            or usage.input_image_tokens
+            or usage.output_image_tokens
+            or usage.input_video_tokens
+            or usage.output_video_tokens
+        ):  # the quick way to the same sum
+            rates = self.at(usage.input_tokens) if self.above else self
+            units = max(usage.input_tokens, 0) * rates.input + rates.request
+            units += max(usage.output_tokens, 0) * rates.output
+        else:
+            units = sum(tokens * (rate or 0) for _, tokens, rate in self.lines(usage))
         return (units + HALF_NANO_USD) // UNITS_PER_NANO_USD
 
-    def _at(self, input_tokens: int) -> Rates:
+    def lines(self, usage: Usage) -> Iterator[tuple[str, int, int | None]]:
+        """Yield the parts of *usage* that are charged: kind, tokens, and rate.
+
+        No token is in two of them. The rate is that of the kind, or of what it is part of, in the
+        long-context tier of the whole request; ``None``: not known. The last line is the price per
+        request, where there is one.
+
+        ``Usage`` does not say how much of what was read from the cache was audio or images; it is
+        taken to be as little as the numbers allow. Where they cannot be true (more cached tokens
+        than input), the parts are charged as they are and the rest as 0: that is the safe side,
+        and ``Usage.flaws`` tells.
+        """
+        rates = self.at(usage.input_tokens) if self.above else self
+        for kind, tokens in _split(usage):
+            if tokens > 0:
+                yield kind, tokens, rates.rate_of(kind)
+        if rates.request:
+            yield "request", 1, rates.request
+
+    def rate_of(self, kind: str) -> int | None:
+        """Return what a token of *kind* costs: its own rate, else that of what it is part of.
+
+        ``None``: it is charged apart, at a rate that is not known.
+        """
+        rate: int | None = getattr(self, kind)
+        if rate is not None or kind in self.unpriced:
+            return rate
+        return next(
+            (rate for name in _INSTEAD[kind] if (rate := getattr(self, name)) is not None), None
+        )
+
+    def unpriced_in(self, usage: Usage) -> tuple[str, ...]:
+        """Name the parts of *usage* whose rate is not known, such as ``"output audio"``."""
+        if not self.unpriced:
+            return ()
+        missing = (kind for kind, _, rate in self.lines(usage) if rate is None)
+        return tuple(kind.replace("_", " ") for kind in missing)
+
+    def most(
+        self, input_tokens: int, output_tokens: int, impossible: Collection[str] = ()
+    ) -> int | None:
+        """Return the most that a request can cost, in nano-USD, whatever its tokens turn out to be.
+
+        Args:
+            input_tokens: Most that the provider may count.
+            output_tokens: Most that it may write.
+            impossible: Kinds of tokens that this request certainly does not have.
+
+        Returns:
+            An upper bound of :meth:`cost`, in every long-context tier that the input can reach;
+            ``None`` if a kind that is possible has no known rate.
+        """
+        dearest = 0
+        for start, rates in ((-1, self), *self.above):
+            if input_tokens <= start:
+                break
+            units = rates.request
+            for kinds, tokens in ((INPUT_KINDS, input_tokens), (OUTPUT_KINDS, output_tokens)):
+                each = [rates.rate_of(kind) for kind in kinds if kind not in impossible]
+                if None in each:
+                    return None
+                units += tokens * max(rate or 0 for rate in each)
+            dearest = max(dearest, units)
+        return -(-dearest // UNITS_PER_NANO_USD)
+
+    def at(self, input_tokens: int) -> Rates:
         """Return the rates of the highest long-context tier that *input_tokens* reaches."""
         for start, rates in reversed(self.above):
             if input_tokens > start:
                 return rates
         return self
 
-    def _input_surcharge(self, usage: Usage) -> int:
-        """Return what the parts of the input cost more (or less) than plain input."""
-        base = self.input
-        read, write = usage.cache_read_tokens, usage.cache_write_tokens
-        hour, audio = usage.cache_write_1h_tokens, usage.input_audio_tokens
-        read_rate = _or(self.cache_read, base)
-        write_rate = _or(self.cache_write, base)
-        hour_rate = _or(self.cache_write_1h, write_rate)
-        units = read * (read_rate - base)
-        units += (write - hour) * (write_rate - base) + hour * (hour_rate - base)
-        if self.input_audio is None:
-            return units
-        units += audio * (self.input_audio - base)
-        cached_audio = min(audio, read, audio + read + write - usage.input_tokens)
-        if cached_audio > 0:  # counted as both: take one of them back
-            own_rate = _or(self.cache_audio_read, _or(self.cache_read, self.input_audio))
-            units += cached_audio * (own_rate - self.input_audio - read_rate + base)
-        return units
 
-    def _output_surcharge(self, usage: Usage) -> int:
-        """Return what the parts of the output cost more (or less) than plain output."""
-        units = 0
-        if self.reasoning is not None:
-            units += usage.reasoning_tokens * (self.reasoning - self.output)
-        if self.output_audio is not None:
-            units += usage.output_audio_tokens * (self.output_audio - self.output)
-        return units
+def _split(usage: Usage) -> Iterator[tuple[str, int]]:
+    """Yield how many tokens of each kind there are; some may be 0, or less if *usage* is untrue."""
+    read, hour = max(usage.cache_read_tokens, 0), max(usage.cache_write_1h_tokens, 0)
+    written = max(usage.cache_write_tokens, hour)
+    audio, image, video = (
+        max(tokens, 0)
+        for tokens in (
+            usage.input_audio_tokens,
+            usage.input_image_tokens,
+            usage.input_video_tokens,
+        )
+    )
+    rest = usage.input_tokens - read - written - audio - image - video
+    shared = max(0, -rest)  # counted as cached and as a medium
+    cached_audio = min(audio, read, shared)
+    cached_image = min(image, read - cached_audio, shared - cached_audio)
+    cached_video = min(
+        video, read - cached_audio - cached_image, shared - cached_audio - cached_image
+    )
+    yield "input", rest
+    yield "cache_read", read - cached_audio - cached_image
+    yield "cache_write", written - hour
+    yield "cache_write_1h", hour
+    yield "input_audio", audio - cached_audio
+    yield "cache_audio_read", cached_audio
+    yield "input_image", image - cached_image
+    yield "cache_image_read", cached_image
+    yield "input_video", video - cached_video
+    thought, sound, drawn, filmed = (
+        max(tokens, 0)
+        for tokens in (
+            usage.reasoning_tokens,
+            usage.output_audio_tokens,
+            usage.output_image_tokens,
+            usage.output_video_tokens,
+        )
+    )
+    media = sound + drawn + filmed
+    rest = usage.output_tokens - thought - media
+    yield "output", rest
+    yield "reasoning", thought - min(max(0, -rest), thought, media)  # not counted twice
+    yield "output_audio", sound
+    yield "output_image", drawn
+    yield "output_video", filmed
 
 
-def _or(rate: int | None, whole: int) -> int:
-    """Return *rate*, or that of the whole where there is none."""
-    return whole if rate is None else rate
-
-
-TOKEN_RATES = tuple(f.name for f in fields(Rates) if f.name not in ("request", "above"))
+TOKEN_RATES = tuple(f.name for f in fields(Rates) if f.name not in ("request", "unpriced", "above"))
 """Names of the rates that are charged per token."""

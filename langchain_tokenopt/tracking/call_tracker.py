@@ -19,6 +19,7 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.calibration import calibrate
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
+from langchain_tokenopt.pricing.providers import base_url_in, billing_provider
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.pricing.rates import Rates
 from langchain_tokenopt.tracking.provider_usage import (
@@ -71,6 +72,7 @@ class CallInFlight:
         "_pieces",
         "_prompt",
         "_response_model",
+        "_serialized",
         "_service_tier",
         "_source",
         "_staged",
@@ -90,8 +92,10 @@ class CallInFlight:
         messages: list[BaseMessage] | None,
         prompt: str | None,
         ancestry: Ancestry,
+        serialized: Mapping[str, Any] | None = None,
     ) -> None:
         self.run_id = run_id
+        self._serialized = serialized or _EMPTY
         self._metadata = metadata or _EMPTY
         self._params = params or _EMPTY
         self._messages = messages
@@ -287,7 +291,7 @@ class CallInFlight:
             fallback_organization=organization,
             tool=tool,
         )
-        provider, model, usage = self._metadata.get("ls_provider"), self._model, self._usage
+        provider, model, usage = self._provider, self._model, self._usage
         stages: tuple[str, ...] = ()
         savings: tuple[Saving, ...] = ()
         staged = self._staged
@@ -298,11 +302,20 @@ class CallInFlight:
             if self._cached and staged.saved_usage is not None:
                 usage = staged.saved_usage
         started_at = datetime.fromtimestamp(self._started_at, UTC)
-        rates = self._rates(rate_card, provider, model, started_at)
-        cost = None if rates is None else rates.cost(usage)
+        price = rate_card.price(
+            usage,
+            model,
+            provider,
+            started_at,
+            self._service_tier,
+            response_model=self._response_model,
+            answered=self._status == "ok",
+        )
         if staged is not None:
             stages = tuple(staged.stages)
-            savings = self._priced_savings(staged, rates, attribution.agent, model, started_at)
+            savings = self._priced_savings(
+                staged, price.rates, attribution.agent, model, started_at
+            )
         return CallRecord(
             run_id=self.run_id,
             model=model,
@@ -310,13 +323,13 @@ class CallInFlight:
             usage=usage,
             started_at=started_at,
             duration_seconds=self._duration,
-            cost_nano_usd=0 if self._is_free(usage) else cost,
+            cost_nano_usd=0 if self._cached else price.cost_nano_usd,
             source=self._source,
             status=self._status,
             cached=self._cached,
             attribution=attribution,
             run=str(root or self.run_id),
-            saved_nano_usd=cost if self._cached else 0,
+            saved_nano_usd=price.cost_nano_usd if self._cached else 0,
             first_chunk_seconds=None
             if self._first_chunk_at is None
             else self._first_chunk_at - self._started_clock,
@@ -325,24 +338,16 @@ class CallInFlight:
             stages=stages,
             savings=savings,
             flaws=usage.flaws(),
-            rates_version=None if rates is None else rate_card.version,
+            unpriced=() if self._cached else price.unpriced,
+            rates_version=None if price.rates is None else rate_card.version,
         )
 
-    def _is_free(self, usage: Usage) -> bool:
-        """Whether nothing was spent, whatever the model's prices."""
-        return self._cached or (self._status == "refused" and not usage.total_tokens)
-
-    def _rates(
-        self, rate_card: RateCard, provider: str | None, model: str | None, at: datetime
-    ) -> Rates | None:
-        """Price by the name that answered, else by the name that was asked for."""
-        tier = self._service_tier
-        rates = None
-        if self._response_model:
-            rates = rate_card.rates(self._response_model, provider, at, tier)
-        if rates is None and model and model != self._response_model:
-            rates = rate_card.rates(model, provider, at, tier)
-        return rates
+    @property
+    def _provider(self) -> str | None:
+        """Who sends the bill."""
+        provider: str | None = self._metadata.get("ls_provider")
+        settings = self._serialized.get("kwargs") or _EMPTY
+        return billing_provider(provider, base_url_in(settings, provider))
 
     def _priced_savings(
         self,

@@ -211,7 +211,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         params = kwargs.get("invocation_params")
         ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
         self._calls[run_id.int] = CallInFlight(
-            run_id, metadata, params, messages[0], None, ancestry
+            run_id, metadata, params, messages[0], None, ancestry, serialized
         )
         self._tasks.begin(run_id)
 
@@ -228,7 +228,9 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         """Begin a call of a completion model."""
         params = kwargs.get("invocation_params")
         ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
-        self._calls[run_id.int] = CallInFlight(run_id, metadata, params, None, prompts[0], ancestry)
+        self._calls[run_id.int] = CallInFlight(
+            run_id, metadata, params, None, prompts[0], ancestry, serialized
+        )
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any

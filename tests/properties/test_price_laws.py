@@ -42,15 +42,16 @@ def usages(draw: st.DrawFn, *, audio: bool = True) -> Usage:
     read = draw(st.integers(0, total))
     write = draw(st.integers(0, total - read))
     spoken = draw(st.integers(0, total - write)) if audio else 0
+    said = draw(st.integers(0, written)) if audio else 0
     return Usage(
         input_tokens=total,
         output_tokens=written,
         cache_read_tokens=read,
         cache_write_tokens=write,
         cache_write_1h_tokens=draw(st.integers(0, write)),
-        reasoning_tokens=draw(st.integers(0, written)),
+        reasoning_tokens=draw(st.integers(0, written - said)),
         input_audio_tokens=spoken,
-        output_audio_tokens=draw(st.integers(0, written)) if audio else 0,
+        output_audio_tokens=said,
     )
 
 

@@ -1,0 +1,90 @@
+"""Why a call costs what it costs: every part, its rate, and where the rate comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from langchain_tokenopt.pricing.money import format_usd, usd
+
+__all__ = ["PriceExplanation", "PriceLine"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceLine:
+    """One part of a bill."""
+
+    kind: str
+    """Such as ``"cache read"``, ``"output audio"`` or ``"request"``."""
+    tokens: int
+    """How many; for ``"request"``, 1."""
+    usd_per_million: Decimal | None
+    """US dollars per million tokens (for ``"request"``: of requests); ``None``: not known."""
+    cost_nano_usd: int
+    """Billionths of a US dollar; 0 where the rate is not known. Lines sum to the whole cost: what
+    is below a nano-dollar goes to the lines that lose most by rounding."""
+    source: str
+    """Whose price it is: ``"genai-prices 0.2.3, openai gpt-5"``, or your own."""
+    tier: str
+    """The service tier: ``"standard"``, ``"flex"``, ``"batch"``..."""
+    rule: str
+    """Why this rate: its own, that of the whole, a long context."""
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether the rate is known."""
+        return self.usd_per_million is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceExplanation:
+    """Why a call costs what it costs; ``print`` shows it as a table.
+
+    Made by ``RateCard.explain``.
+    """
+
+    model: str | None
+    provider: str | None
+    on: str
+    """The day, in UTC, whose prices hold."""
+    rates_version: str
+    lines: tuple[PriceLine, ...]
+    cost_nano_usd: int | None
+    """The sum of the lines; ``None``: no price is known."""
+    unpriced: tuple[str, ...] = ()
+    """Parts whose rate is not known: the sum does not contain them."""
+    notes: tuple[str, ...] = ()
+    """What else decides: why nothing is charged, why nothing is known, what is not counted."""
+
+    def __str__(self) -> str:
+        rows = [
+            ("part", "tokens", "USD per million", "cost", "tier", "why"),
+            *map(_row, self.lines),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        text = [f"{self.model or 'a model without a name'} ({self.provider or '-'}), {self.on}"]
+        if self.lines:
+            text += [
+                "  ".join(
+                    (
+                        row[0].ljust(widths[0]),
+                        *(row[place].rjust(widths[place]) for place in (1, 2, 3)),
+                        *row[4:],
+                    )
+                )
+                for row in rows
+            ]
+        text.append(f"total {_amount(self.cost_nano_usd)}, by {self.rates_version}")
+        if self.unpriced:
+            text.append(f"unpriced in part: {', '.join(self.unpriced)}")
+        return "\n".join((*text, *self.notes))
+
+
+def _row(line: PriceLine) -> tuple[str, ...]:
+    rate = "unknown" if line.usd_per_million is None else f"{line.usd_per_million:f}"
+    cost = f"${usd(line.cost_nano_usd):f}" if line.is_priced else "-"
+    return line.kind, f"{line.tokens:,}", rate, cost, line.tier, line.rule
+
+
+def _amount(nano: int | None) -> str:
+    return format_usd(nano) if nano is None else f"${usd(nano):f}"
