@@ -1,0 +1,18 @@
+"""Every way we know in which LangChain applications spend tokens, with what they really spent.
+
+Each function makes real calls and returns the truth. Its docstring is the promise that a usage
+tracker should keep.
+"""
+
+from tests.support.scenarios import (  # noqa: F401  # they register their scenarios
+    bills,
+    caches,
+    calls,
+    failures,
+    graphs,
+    handlers,
+    streams,
+)
+from tests.support.scenarios.registry import SCENARIOS
+
+__all__ = ["SCENARIOS"]
