@@ -49,10 +49,14 @@ class Truth:
     reasoning_tokens: int = 0
     calls: int = 0
     cached_calls: int = 0
-    failed_calls: int = 0
-    abandoned_calls: int = 0
-    estimated_calls: int = 0
-    flawed_calls: int = 0
+    failed_calls: int | None = 0
+    """``None`` here and below: not asked, since either would be right."""
+    abandoned_calls: int | None = 0
+    estimated_calls: int | None = 0
+    flawed_calls: int | None = 0
+    doubtful_calls: int | None = None
+    """Calls that are estimated or flawed: whoever reads the bill sees that it is not certain."""
+    cost_nano_usd: int | None = None
     by: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Per dimension and key the tokens spent, input and output together."""
     others: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -62,8 +66,11 @@ class Truth:
 
     def facts(self) -> dict[str, Any]:
         """Return everything a tracker should know by its name."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "int"}
-        return plain | {f"by {dimension}": dict(keys) for dimension, keys in self.by.items()}
+        plain = {
+            f.name: getattr(self, f.name) for f in fields(self) if str(f.type).startswith("int")
+        }
+        asked = {name: value for name, value in plain.items() if value is not None}
+        return asked | {f"by {dimension}": dict(keys) for dimension, keys in self.by.items()}
 
 
 def spent(*usages: Usage, **facts: Any) -> Truth:
@@ -187,6 +194,8 @@ def _verdict(fact: str, expected: Any, said: Facts, tolerance: float) -> Verdict
         keys = {key for key, tokens in (expected | actual).items() if tokens}
         same = all(_near(expected.get(k, 0), actual.get(k, 0), tolerance) for k in keys)
         return "right" if same else "wrong"
+    if fact == "cost_nano_usd":
+        return "right" if abs(expected - actual) <= 1 else "wrong"
     near = _near(expected, actual, tolerance if fact in _ESTIMATED else 0.0)
     return "right" if near else "wrong"
 
@@ -215,6 +224,12 @@ def _our_facts(observer: Any) -> Facts:
     )
     facts["abandoned_calls"] = sum(r.status == "abandoned" for r in records)
     facts["flawed_calls"] = sum(bool(r.flaws) for r in records)
+    facts["doubtful_calls"] = sum(bool(r.flaws) or r.source == "estimated" for r in records)
+    facts["cost_nano_usd"] = sum(r.cost_nano_usd or 0 for r in records if not r.cached)
+    facts["by service_tier"] = {
+        tier: sum(r.usage.total_tokens for r in records if (r.service_tier or "(none)") == tier)
+        for tier in {r.service_tier or "(none)" for r in records}
+    }
     for dimension in ("agent", "tool", "model", "node", "user", "thread_id"):
         facts[f"by {dimension}"] = {
             key: group.total_tokens for key, group in observer.by(dimension).items()

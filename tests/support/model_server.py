@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from langchain_google_genai import ChatGoogleGenerativeAI
     from langchain_openai import ChatOpenAI
 
-__all__ = ["ModelServer", "Reply", "Request", "StreamLog", "ToolCall", "count_tokens"]
+__all__ = ["ModelServer", "Raw", "Reply", "Request", "StreamLog", "ToolCall", "count_tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,25 @@ class Reply:
     """Time before each word of a stream; by default the server's."""
     delay_seconds: float = 0.0
     """Time before anything is answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """An answer word for word, whatever was asked (see :mod:`tests.support.providers`)."""
+
+    body: Any = None
+    """The whole answer."""
+    events: Sequence[Any] | None = None
+    """Or the events of a stream."""
+    named: bool = False
+    """Whether events bear the name that is their ``type``."""
+    lines: bool = False
+    """One JSON a line instead of server-sent events."""
+    status: int = 200
+    delay_seconds: float = 0.0
+    pace_seconds: float = 0.0
+    breaks_after: int | None = None
+    """Drop the connection after so many events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +218,7 @@ class ModelServer:
         """Everything that was asked, refused requests included."""
         self.streams: list[StreamLog] = []
         self._billed: list[Usage] = []
-        self._script: deque[Reply] = deque()
+        self._script: deque[Reply | Raw] = deque()
 
     @property
     def billed(self) -> list[Usage]:
@@ -211,11 +230,11 @@ class ModelServer:
             stream.over.wait(5)
         return self._billed
 
-    def script(self, *replies: Reply | str) -> None:
+    def script(self, *replies: Reply | Raw | str) -> None:
         """Give the next answers, in order; a text stands for ``Reply(text=...)``."""
         self._script.extend(_reply(reply) for reply in replies)
 
-    def next_reply(self, request: Request) -> Reply:
+    def next_reply(self, request: Request) -> Reply | Raw:
         """Take note of *request* and say how to answer it."""
         self.requests.append(request)
         if self._script:
@@ -259,6 +278,7 @@ def _app(server: ModelServer) -> Starlette:
         "/v1/messages": AnthropicMessages(),
         "/v1beta/models/{call:path}": Gemini(),  # google-genai up to 3.5
         "/v1/models/{call:path}": Gemini(),  # from 3.6 on
+        "/{other:path}": ChatCompletions(),
     }
     return Starlette(
         routes=[
@@ -281,6 +301,8 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
         reply = server.next_reply(request)
         streams, billed = server.streams, server._billed  # a reset gives later tests other lists
         await asyncio.sleep(reply.delay_seconds)
+        if isinstance(reply, Raw):
+            return _raw(reply)
         if reply.status != 200:
             content = wire.error(reply.status, reply.text or f"Scripted error {reply.status}.")
             return JSONResponse(content, reply.status, headers={"retry-after": "0"})
@@ -295,6 +317,28 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
         return StreamingResponse(events, media_type="text/event-stream")
 
     return answer
+
+
+def _raw(reply: Raw) -> Response:
+    if reply.status != 200:
+        error = {"message": f"Scripted error {reply.status}.", "type": "scripted"}
+        body = {"type": "error", "error": error} if reply.body is None else reply.body
+        return JSONResponse(body, reply.status, headers={"retry-after": "0"})
+    if reply.events is None:
+        return JSONResponse(reply.body)
+    kind = "application/x-ndjson" if reply.lines else "text/event-stream"
+    return StreamingResponse(_raw_events(reply), media_type=kind)
+
+
+async def _raw_events(reply: Raw) -> AsyncIterator[bytes]:
+    for n, event in enumerate(reply.events or ()):
+        if n == reply.breaks_after:
+            raise ConnectionResetError(f"Scripted to break after {n} events.")
+        await asyncio.sleep(reply.pace_seconds)
+        if reply.lines:
+            yield f"{json.dumps(event)}\n".encode()
+        else:
+            yield Event(event, name=event["type"] if reply.named else None).encode()
 
 
 async def _written(
@@ -314,7 +358,7 @@ async def _written(
         log.end()
 
 
-def _reply(reply: Reply | str) -> Reply:
+def _reply(reply: Reply | Raw | str) -> Reply | Raw:
     return Reply(text=reply) if isinstance(reply, str) else reply
 
 

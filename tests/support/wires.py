@@ -96,7 +96,7 @@ class Wire:
 
     def model(self, body: Mapping[str, Any], path: str) -> str:
         """Return the model that is asked for."""
-        return str(body["model"])
+        return str(body.get("model") or "")
 
     def streams(self, body: Mapping[str, Any], path: str) -> bool:
         """Tell whether the answer is to be streamed."""
@@ -465,14 +465,18 @@ class Gemini(Wire):
         if turn.model is not None:
             response["modelVersion"] = turn.model
         if usage is not None:
-            response["usageMetadata"] = {
-                "promptTokenCount": usage.input_tokens,
-                "candidatesTokenCount": usage.output_tokens - usage.reasoning_tokens,
-                "thoughtsTokenCount": usage.reasoning_tokens,
-                "cachedContentTokenCount": usage.cache_read_tokens,
-                "totalTokenCount": usage.total_tokens,
-            }
+            response["usageMetadata"] = Gemini.usage(usage)
         return response
+
+    @staticmethod
+    def usage(usage: Usage) -> dict[str, Any]:
+        return {
+            "promptTokenCount": usage.input_tokens,
+            "candidatesTokenCount": usage.output_tokens - usage.reasoning_tokens,
+            "thoughtsTokenCount": usage.reasoning_tokens,
+            "cachedContentTokenCount": usage.cache_read_tokens,
+            "totalTokenCount": usage.total_tokens,
+        }
 
 
 def _plain(content: Any) -> str:

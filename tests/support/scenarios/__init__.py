@@ -8,6 +8,7 @@ from tests.support.scenarios import (  # noqa: F401  # they register their scena
     bills,
     caches,
     calls,
+    every_provider,
     failures,
     graphs,
     handlers,
