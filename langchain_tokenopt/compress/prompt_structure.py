@@ -215,6 +215,8 @@ def _marks(lines: Sequence[Line]) -> Iterator[tuple[float, list[int]]]:
         if RULE.fullmatch(line.text):
             continue
         for signature, number in _signatures(line.text):
+            if found.get(signature, [-1])[-1] == at:
+                continue
             found.setdefault(signature, []).append(at)
             numbers.setdefault(signature, []).append(number)
     for signature, ats in found.items():
