@@ -11,8 +11,9 @@ from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
 
 from langchain_tokenopt.compress.content_types import DocumentsContent, Reader, TextContent
-from langchain_tokenopt.compress.conversation import MessagesContent, with_texts_replaced
+from langchain_tokenopt.compress.conversation import MessagesContent
 from langchain_tokenopt.compress.fitting import Target, fitted, shortened, unchanged
+from langchain_tokenopt.compress.message_texts import with_texts_replaced
 from langchain_tokenopt.compress.plan_cache import PlanCache
 from langchain_tokenopt.compress.result import (
     FITS,
@@ -22,7 +23,7 @@ from langchain_tokenopt.compress.result import (
 )
 from langchain_tokenopt.counting.tokens import TokenCount
 
-__all__ = ["Job", "characters_of"]
+__all__ = ["Job", "characters_of", "missing_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,7 @@ class Job:
 
     def _state(self, state: dict[Any, Any]) -> CompressionResult[Any]:
         if self.key not in state:
-            reason = f"the state has no key {self.key!r}; pass key= to name another"
-            return CompressionResult(state, 0, 0, reason=reason)
+            return CompressionResult(state, 0, 0, reason=missing_key(self.key, state))
         inner = state[self.key]
         return self._inside(state, inner, lambda made: {**state, self.key: made})
 
@@ -103,6 +103,19 @@ class Job:
                 message, lambda text: self.reader.shorter(text, prose=True) or text
             )
         return message
+
+
+def missing_key(key: str, state: dict[Any, Any]) -> str:
+    """Say which key a state lacks, and which option names another.
+
+    Example:
+        >>> missing_key("messages", {"question": "Is it hot?", "n": 1})
+        "the state has no key 'messages'; pass key='question' to shorten that, or another key"
+    """
+    longest = max(state, key=lambda name: characters_of(state[name]), default=None)
+    if longest is None:
+        return f"the state has no key {key!r}, nor any other"
+    return f"the state has no key {key!r}; pass key={longest!r} to shorten that, or another key"
 
 
 def characters_of(content: Any) -> int:

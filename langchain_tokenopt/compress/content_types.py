@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from langchain_core.documents import Document
@@ -39,6 +39,10 @@ class Layout:
     """Tokens of what is no unit."""
     question: str | None = None
     prior: Prior = "none"
+    essential: list[int] = field(default_factory=list)
+    """Units that are never given up, whatever else does not fit: a system message."""
+    may_be_empty: bool = True
+    """Whether giving up the question itself leaves something that can be sent."""
 
 
 class ContentType(Protocol):
@@ -63,8 +67,11 @@ class ContentType(Protocol):
         """
         ...
 
-    def layout(self) -> Layout:
-        """Cut the content into units with their tokens."""
+    def layout(self, limit: int | None = None) -> Layout:
+        """Cut the content into units with their tokens.
+
+        Where what must be kept exceeds *limit*, less of it may be.
+        """
         ...
 
     def assemble(self, layout: Layout, kept: Sequence[bool]) -> Any:
@@ -133,7 +140,7 @@ class TextContent:
         made = self._reader.shorter(self.content, prose=prose)
         return None if made is None else TextContent(made, self._reader)
 
-    def layout(self) -> Layout:
+    def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units."""
         read = read_material if self._reader.asked else read_message
         parts = read(self.content, self._reader.patterns)
@@ -212,7 +219,7 @@ class DocumentsContent:
             self._reader,
         )
 
-    def layout(self) -> Layout:
+    def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units."""
         texts: list[str] = []
         units: list[Unit] = []

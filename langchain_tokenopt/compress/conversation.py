@@ -1,15 +1,27 @@
-"""A conversation as content: the current turn stays, earlier turns compete."""
+"""A conversation as content: the current turn stays, earlier turns compete.
+
+Where the current turn alone is too long, because an agent has called many tools in it, the results
+of its earlier calls compete too; where that is not enough, so do those of its last call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.compress.content_types import Layout, Reader, set_tokens
+from langchain_tokenopt.compress.message_texts import (
+    LEFT_OUT,
+    Slot,
+    is_empty,
+    slots_of,
+    with_texts,
+    without_texts,
+)
 from langchain_tokenopt.compress.prompt_parts import (
     quoted_material,
     read_message,
@@ -19,63 +31,19 @@ from langchain_tokenopt.compress.prompt_parts import (
 from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
+from langchain_tokenopt.compress.unit_selection import required_only
 from langchain_tokenopt.compress.units import Unit
 from langchain_tokenopt.core.messages import atomic_groups
 from langchain_tokenopt.counting.tokens import TokenCount
 
-__all__ = ["MessagesContent", "with_texts_replaced"]
+__all__ = ["MessagesContent"]
 
 LONGEST_WHOLE_TURN = 600
 """Characters. An earlier turn up to this length is kept or dropped whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where in a message a text stands."""
-
-    message: int
-    block: int | None
-    """Index of the content block; ``None`` for string content."""
-
-
-def _slots(message: BaseMessage, index: int) -> list[tuple[_Slot, str]]:
-    content = message.content
-    if isinstance(content, str):
-        return [(_Slot(index, None), content)]
-    found = []
-    for number, block in enumerate(content):
-        if isinstance(block, str):
-            found.append((_Slot(index, number), block))
-        elif (
-            isinstance(block, Mapping)
-            and block.get("type") == "text"
-            and isinstance(block.get("text"), str)
-        ):
-            found.append((_Slot(index, number), block["text"]))
-    return found
-
-
-def _with_texts(message: BaseMessage, texts: Mapping[int | None, str]) -> BaseMessage:
-    """Return a copy of *message* with some of its texts replaced; empty text blocks go."""
-    if None in texts:
-        return message.model_copy(update={"content": texts[None]})
-    blocks: list[Any] = []
-    for number, block in enumerate(message.content):
-        text = texts.get(number)
-        if text is None:
-            blocks.append(block)
-        elif text:
-            blocks.append(text if isinstance(block, str) else {**block, "text": text})
-    return message.model_copy(update={"content": blocks})
-
-
-def _without_texts(message: BaseMessage) -> BaseMessage:
-    """Return what is left of a message without its texts: role, calls, media."""
-    if isinstance(message.content, str):
-        return message.model_copy(update={"content": ""}) if message.content else message
-    texts = {slot.block for slot, _ in _slots(message, 0)}
-    rest = [block for number, block in enumerate(message.content) if number not in texts]
-    return message.model_copy(update={"content": rest})
+Competing = Literal["earlier turns", "earlier calls", "all calls"]
+"""What may go: turns before the current one, calls before the last one, results of the last one."""
 
 
 @dataclass(slots=True)
@@ -87,21 +55,33 @@ class _Conversation:
     """Messages that stay: system messages, and the current turn."""
     groups: list[list[int]] = field(default_factory=list)
     """Tool calls with their answers, of earlier turns: kept or dropped together."""
+    running: list[list[int]] = field(default_factory=list)
+    """Tool calls of the current turn that compete: dropped with their answers, or shortened."""
+    last_results: frozenset[int] = frozenset()
+    """Tool messages of the current turn that stay, but may be shortened."""
 
 
-def _conversation(messages: Sequence[BaseMessage]) -> _Conversation:
+def _conversation(messages: Sequence[BaseMessage], competing: Competing) -> _Conversation:
     last = max((i for i, m in enumerate(messages) if isinstance(m, HumanMessage)), default=-1)
     found = _Conversation(last)
+    calls = []
     for group in atomic_groups(messages):
         current = last < 0 or max(group) >= last
         if current or any(isinstance(messages[i], SystemMessage) for i in group):
             found.fixed.update(group)
+            if len(group) > 1 and min(group) > last:
+                calls.append(group)
         elif (
             len(group) > 1
             or isinstance(messages[group[0]], ToolMessage)
             or getattr(messages[group[0]], "tool_calls", None)
         ):
             found.groups.append(group)
+    if competing != "earlier turns":
+        found.running = calls[:-1]
+        found.fixed.difference_update(*found.running)
+    if competing == "all calls" and calls:
+        found.last_results = frozenset(calls[-1][1:])
     return found
 
 
@@ -113,7 +93,11 @@ class MessagesContent:
     ) -> None:
         self.content = content if isinstance(content, list) else list(content)
         self._reader = reader
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
+        self._plan = _Conversation(-1)
+        self._leaders: dict[int, int] = {}
+        """The unit of each tool call that its results need, by the index of its message."""
+        self._overheads: dict[Hashable, int] = {}
         self._known = known
 
     @property
@@ -139,15 +123,15 @@ class MessagesContent:
     @cached_property
     def _frames(self) -> list[BaseMessage]:
         """The messages without their texts."""
-        return [_without_texts(message) for message in self.content]
+        return [without_texts(message) for message in self.content]
 
     @cached_property
-    def _texts(self) -> list[list[tuple[_Slot, str, Tokenized]]]:
+    def _texts(self) -> list[list[tuple[Slot, str, Tokenized]]]:
         """The texts of each message, with where they stand and their tokens."""
         return [
             [
                 (slot, text, self._reader.tokenize(text))
-                for slot, text in _slots(message, index)
+                for slot, text in slots_of(message, index)
                 if text
             ]
             for index, message in enumerate(self.content)
@@ -160,33 +144,46 @@ class MessagesContent:
         for index, message in enumerate(self.content):
             texts = {
                 slot.block: shorter
-                for slot, text in _slots(message, index)
+                for slot, text in slots_of(message, index)
                 if _may_be_rewritten(message, self._reader)
                 and (shorter := self._reader.shorter(text, prose=prose)) is not None
             }
             changed = changed or bool(texts)
-            made.append(_with_texts(message, texts) if texts else message)
+            made.append(with_texts(message, texts) if texts else message)
         return MessagesContent(made, self._reader) if changed else None
 
-    def layout(self) -> Layout:
-        """Cut it into units."""
-        plan = _conversation(self.content)
-        layout = Layout([], [], 0)
+    def layout(self, limit: int | None = None) -> Layout:
+        """Cut it into units; where what must be kept exceeds *limit*, more of them compete."""
+        layouts = (
+            self._layout(_conversation(self.content, competing))
+            for competing in ("earlier turns", "earlier calls", "all calls")
+        )
+        layout = next(layouts)
+        while limit is not None and _required_tokens(layout) > limit:
+            other = next(layouts, None)
+            if other is None:
+                break
+            layout = other
+        return layout
+
+    def _layout(self, plan: _Conversation) -> Layout:
+        layout = Layout([], [], may_be_empty=False)
         layout.prior = "recency" if len(self.content) - len(plan.fixed) > 3 else "none"
+        self._plan = plan
         self._slots = []
-        grouped = {index: group for group in plan.groups for index in group}
-        group_head: dict[int, int] = {}
+        grouped = {index: group[0] for group in plan.groups for index in group}
+        running = {index: group for group in plan.running for index in group}
+        self._leaders = {}
         human = -1
         for index, message in enumerate(self.content):
             first = len(layout.units)
             if index in plan.fixed:
-                self._fixed_message(layout, message, index, ranked=index == plan.last_human)
+                self._fixed_message(layout, message, index)
             elif index in grouped:
-                leader = grouped[index][0]
-                head = group_head.setdefault(leader, first)
-                self._whole_message(
-                    layout, index, head=human, bound=head if leader != index else -1
-                )
+                head = self._leaders.setdefault(grouped[index], first)
+                self._whole_message(layout, index, head=human, bound=head if head < first else -1)
+            elif index in running:
+                self._running_message(layout, index, running[index])
             else:
                 asks = isinstance(message, HumanMessage)
                 self._earlier_turn(layout, index, head=-1 if asks else human)
@@ -197,13 +194,15 @@ class MessagesContent:
         return layout
 
     def _add(
-        self, layout: Layout, slot: _Slot, text: str, units: list[Unit], tokenized: Tokenized | None
+        self, layout: Layout, slot: Slot, text: str, units: list[Unit], tokenized: Tokenized | None
     ) -> None:
         """Add the units of one text, with their indexes and tokens."""
         source, first = len(layout.texts), len(layout.units)
         layout.texts.append(text)
         self._slots.append(slot)
-        if tokenized is not None:
+        if tokenized is not None and len(units) == 1 and units[0].end == len(text):
+            units[0].tokens = tokenized.tokens
+        elif tokenized is not None:
             set_tokens(units, tokenized.between([unit.end for unit in units]))
         for unit in units:
             unit.source = source
@@ -211,13 +210,14 @@ class MessagesContent:
             unit.bound = unit.bound + first if unit.bound >= 0 else -1
         layout.units += units
 
-    def _fixed_message(
-        self, layout: Layout, message: BaseMessage, index: int, *, ranked: bool
-    ) -> None:
+    def _fixed_message(self, layout: Layout, message: BaseMessage, index: int) -> None:
         """The question's passages may go, and tool results if asked; nothing else."""
-        selectable = isinstance(message, ToolMessage) and self._reader.tool_results == "select"
+        selectable = isinstance(message, ToolMessage) and (
+            self._reader.tool_results == "select" or index in self._plan.last_results
+        )
         for slot, text, tokenized in self._texts[index]:
-            if ranked:
+            first = len(layout.units)
+            if index == self._plan.last_human:
                 parts = read_message(text, self._reader.patterns)
                 layout.question = parts.question or layout.question
                 units = parts.units
@@ -228,12 +228,35 @@ class MessagesContent:
             else:
                 units = [Unit(0, len(text), "code", required=True)]
             self._add(layout, slot, text, units, tokenized)
+            if isinstance(message, SystemMessage):
+                layout.essential += [
+                    at for at in range(first, len(layout.units)) if layout.units[at].required
+                ]
+
+    def _running_message(self, layout: Layout, index: int, group: Sequence[int]) -> None:
+        """A call of the current turn, or a result of it that may be shortened."""
+        first = len(layout.units)
+        if index == group[0]:
+            self._leaders[index] = first
+            self._whole_message(layout, index, head=-1, bound=-1)
+            layout.units[first].overhead += sum(
+                self._overhead(at) + _STUB_TOKENS for at in group[1:]
+            )
+            return
+        leader = self._leaders[group[0]]
+        for slot, text, tokenized in self._texts[index]:
+            first = len(layout.units)
+            units = read_result(text, self._reader.patterns).units
+            self._add(layout, slot, text, units, tokenized)
+            for unit in layout.units[first:]:
+                if unit.head < 0 and unit.bound < 0:
+                    unit.head = leader
 
     def _whole_message(self, layout: Layout, index: int, *, head: int, bound: int) -> None:
         """A message that is kept or dropped as one, frame and media included."""
         overhead = self._overhead(index)
-        texts: Sequence[tuple[_Slot, str, Tokenized | None]] = self._texts[index]
-        for slot, text, tokenized in texts or [(_Slot(index, -1), "", None)]:
+        texts: Sequence[tuple[Slot, str, Tokenized | None]] = self._texts[index]
+        for slot, text, tokenized in texts or [(Slot(index, -1), "", None)]:
             first = len(layout.units)
             self._add(layout, slot, text, [Unit(0, len(text), "turn")], tokenized)
             unit = layout.units[first]
@@ -265,29 +288,44 @@ class MessagesContent:
 
     def _overhead(self, index: int) -> int:
         """Tokens of a message beyond its texts."""
-        count = self._reader.count_messages
-        return count([self._frames[index]]).tokens - count([]).tokens
+        frame = self._frames[index]
+        plain = frame.content == "" and not getattr(frame, "tool_calls", None)
+        key = (type(frame), frame.name, str(frame.additional_kwargs)) if plain else None
+        known = self._overheads.get(key) if key else None
+        if known is None:
+            known = self._reader.count_messages([frame]).tokens - self._empty
+            if key and not isinstance(frame, ToolMessage):
+                self._overheads[key] = known
+        return known
+
+    @cached_property
+    def _empty(self) -> int:
+        return self._reader.count_messages([]).tokens
 
     def assemble(self, layout: Layout, kept: Sequence[bool]) -> list[BaseMessage]:
         """Put the kept units together."""
-        plan = _conversation(self.content)
+        return list(self._assembled(layout, kept))
+
+    def _assembled(self, layout: Layout, kept: Sequence[bool]) -> Iterator[BaseMessage]:
+        plan = self._plan
         units_of: dict[int, list[int]] = {}
         for at, unit in enumerate(layout.units):
             units_of.setdefault(unit.source, []).append(at)
         sources: dict[int, list[int]] = {}
         for source, slot in enumerate(self._slots):
             sources.setdefault(slot.message, []).append(source)
-        made: list[BaseMessage] = []
+        leader_of = {i: self._leaders[group[0]] for group in plan.running for i in group}
         for index, message in enumerate(self.content):
             mine = sources.get(index, ())
             ats = [at for source in mine for at in units_of[source]]
+            if index in leader_of and not kept[leader_of[index]]:
+                continue
             if all(kept[at] for at in ats):
-                made.append(message)
-            elif any(kept[at] for at in ats) or (
-                index in plan.fixed and not isinstance(message, SystemMessage)
-            ):
-                made.append(self._shortened(message, layout, kept, mine, units_of))
-        return made
+                yield message
+            elif any(kept[at] for at in ats) or index in plan.fixed or index in leader_of:
+                made = self._shortened(message, layout, kept, mine, units_of)
+                if not is_empty(made):
+                    yield made
 
     def _shortened(
         self,
@@ -305,7 +343,10 @@ class MessagesContent:
                 texts[self._slots[source].block] = render(
                     layout.texts[source], units, [kept[at] for at in ats]
                 )
-        return _with_texts(message, texts)
+        made = with_texts(message, texts)
+        if isinstance(made, ToolMessage) and not made.content:
+            return made.model_copy(update={"content": LEFT_OUT})
+        return made
 
     def measure(self, content: Sequence[BaseMessage]) -> int:
         """Count it as it will be sent."""
@@ -313,7 +354,14 @@ class MessagesContent:
 
     def text(self, content: Sequence[BaseMessage]) -> str:
         """Return all of its text."""
-        return "\n".join(text for i, m in enumerate(content) for _, text in _slots(m, i))
+        return "\n".join(text for i, m in enumerate(content) for _, text in slots_of(m, i))
+
+
+_STUB_TOKENS = 4
+
+
+def _required_tokens(layout: Layout) -> int:
+    return layout.fixed_tokens + required_only(layout.units).tokens
 
 
 def _may_be_rewritten(message: BaseMessage, reader: Reader) -> bool:
@@ -321,13 +369,3 @@ def _may_be_rewritten(message: BaseMessage, reader: Reader) -> bool:
     if isinstance(message, ToolMessage):
         return reader.tool_results != "keep"
     return isinstance(message, HumanMessage)
-
-
-def with_texts_replaced(message: BaseMessage, rewrite: Callable[[str], str]) -> BaseMessage:
-    """Return *message* with each of its texts rewritten; the same object if none changes."""
-    texts = {
-        slot.block: shorter
-        for slot, text in _slots(message, 0)
-        if text and (shorter := rewrite(text)) != text
-    }
-    return _with_texts(message, texts) if texts else message

@@ -93,7 +93,7 @@ class _Fit:
     def __init__(self, content: ContentType, target: Target) -> None:
         self._content = content
         self._target = target
-        self.layout = content.layout()
+        self.layout = content.layout(target.limit)
         self.limit = target.limit if target.limit is not None else self._share()
         self._last: tuple[list[bool], Any] | None = None
 
@@ -138,8 +138,9 @@ class _Fit:
         found = fill(layout.units, likely, self.limit, layout.fixed_tokens, self._measure)
         return None if found is None else KeptUnits(found.kept, found.tokens, note)
 
-    def _cut(self, likely: list[float]) -> KeptUnits:
-        """Nothing fits whole: keep the beginning of the best unit."""
+    def _cut(self, likely: list[float], asked: Sequence[int] = ()) -> KeptUnits:
+        """Nothing fits whole: keep the beginning of the best unit, or of the question."""
+        likely = [0.0 if asked and at not in asked else chance for at, chance in enumerate(likely)]
 
         def measure(units: Sequence[Unit], kept: list[bool]) -> int:
             layout = replace(self.layout, units=list(units))
@@ -177,22 +178,31 @@ class _Fit:
                 max_tokens=self.limit,
                 remedy="Raise max_tokens, protect less, or give on_infeasible='drop_lowest'.",
             )
+        layout, essential = self.layout, frozenset(self.layout.essential)
+        asked = [at for at, unit in enumerate(units) if unit.required and _asks(layout, at)]
         order = sorted(
-            (at for at, unit in enumerate(units) if unit.required),
-            key=lambda at: (_importance(self.layout, at), likely[at]),
+            (at for at, unit in enumerate(units) if unit.required and at not in essential),
+            key=lambda at: (_importance(layout, at), likely[at]),
         )
         for count, at in enumerate(order, 1):
             units[at].required = False
             likely[at] = max(likely[at], 1e-9)
-            if count == len(order) or count & (count - 1) == 0:
-                plan = self._filled(likely, _GIVEN_UP)
-                if plan is not None:
-                    may_cut = how == "truncate" and not any(plan.kept)
-                    return self._cut(likely) if may_cut else plan
+            if count < len(order) and count & (count - 1):
+                continue
+            plan = self._filled(likely, _GIVEN_UP)
+            if plan is None:
+                continue
+            if any(plan.kept[at] for at in asked or range(len(units))):
+                return plan
+            if how == "truncate":
+                return self._cut(likely, asked)
+            if layout.may_be_empty:
+                return plan
+        stays = [at in essential or at in asked for at in range(len(units))]
         raise BudgetInfeasibleError(
-            required_tokens=self._measure([False] * len(units)),
+            required_tokens=self._measure(stays),
             max_tokens=self.limit,
-            remedy="Not even the frame of the messages fits. Raise max_tokens.",
+            remedy="Not even the frame, a system message and the question fit. Raise max_tokens.",
         )
 
 
@@ -221,13 +231,20 @@ def _lift_labels(layout: Layout, likely: list[float]) -> None:
                 likely[at] = chance
 
 
+def _asks(layout: Layout, at: int) -> bool:
+    """Say whether a unit is the question, or part of it."""
+    unit = layout.units[at]
+    text = unit.within(layout.texts[unit.source]).strip()
+    return bool(layout.question and text) and (
+        text in str(layout.question) or str(layout.question) in text
+    )
+
+
 def _importance(layout: Layout, at: int) -> int:
     """Rank what is required: the question last to go, before it the patterns and obligations."""
-    unit = layout.units[at]
-    text = unit.within(layout.texts[unit.source])
-    if layout.question and (text.strip() in layout.question or layout.question in text):
+    if _asks(layout, at):
         return 2
-    return int(unit.kind in ("prose", "list", "label"))
+    return int(layout.units[at].kind in ("prose", "list", "label"))
 
 
 def _plan_key(content: ContentType, layout: Layout, target: Target) -> str:

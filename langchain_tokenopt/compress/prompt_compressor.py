@@ -167,7 +167,8 @@ class PromptCompressor(Runnable[Any, Any]):
 
     def _shorten(self, content: Any) -> Any:
         result = self.compress(content)
-        if result.reason == UNKNOWN_TYPE:
+        lacks_key = isinstance(content, dict) and self.key not in content
+        if lacks_key or result.reason == UNKNOWN_TYPE:
             warnings.warn(f"PromptCompressor: {result.reason}", TokenOptWarning, stacklevel=2)
         if result.saved_tokens:
             notify(self.sinks, _saving(result))

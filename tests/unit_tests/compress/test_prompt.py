@@ -79,12 +79,17 @@ def test_other_state_keys_are_untouched():
     assert state["report"] is PAGE
 
 
-def test_a_missing_key_is_a_reason_not_an_error():
-    """A chain does not break because a key is not there."""
-    result = compressor(50, key="report").compress({"text": PAGE})
+async def test_a_dict_without_the_key_is_named():
+    """A chain does not break because a key is not there; it says which option is missing."""
+    state = {"question": PAGE, "n": 3}
 
-    assert result.reason == "the state has no key 'report'; pass key= to name another"
-    assert result.content == {"text": PAGE}
+    with pytest.warns(TokenOptWarning, match=r"no key 'messages'; pass key='question'"):
+        assert compressor(50).invoke(state) is state
+    with pytest.warns(TokenOptWarning, match="no key 'report'"):
+        assert await compressor(50, key="report").ainvoke(state) is state
+
+    assert "pass key='question'" in compressor(50).compress(state).reason
+    assert compressor(50).compress({}).reason == "the state has no key 'messages', nor any other"
 
 
 @pytest.mark.parametrize("content", [5, None, [1, 2], pytest.param(object(), id="object")], ids=str)
