@@ -165,7 +165,9 @@ def token_scope(
         _NOTES.set(unstaged)
         run = None
         if plan is not None:
-            run = stack.enter_context(plan.run(thread_id, user=user, sinks=sinks))
+            run = stack.enter_context(
+                plan.run(thread_id, user=user, organization=organization, sinks=sinks)
+            )
         given = (("the level", level), ("the cache", cache), ("shortening", plan))
         shortens = [name for name, value in given if value not in (None, "none")]
         yield TokenScope(usage, run, unstaged, shortens)

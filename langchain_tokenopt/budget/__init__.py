@@ -12,6 +12,7 @@ from langchain_tokenopt.budget.allocation import (
     allocate,
 )
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
+from langchain_tokenopt.budget.levels import BudgetLimit, Owners
 from langchain_tokenopt.budget.plan import AgentBudget, BudgetPlan
 from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError
@@ -23,6 +24,7 @@ __all__ = [
     "AgentRunReport",
     "AllocationStrategy",
     "BudgetAlert",
+    "BudgetLimit",
     "BudgetPlan",
     "BudgetReport",
     "BudgetRun",
@@ -33,6 +35,7 @@ __all__ = [
     "Equal",
     "Hold",
     "NoBudgetRunError",
+    "Owners",
     "Priority",
     "Proportional",
     "Settlement",

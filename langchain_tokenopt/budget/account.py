@@ -24,7 +24,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -41,15 +41,26 @@ from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divi
 from langchain_tokenopt.budget.arithmetic import Outcome, flaws, room_for
 from langchain_tokenopt.budget.exclusive_account import ExclusiveAccount
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
+from langchain_tokenopt.budget.levels import (
+    NOBODY,
+    AccountLevel,
+    BudgetLimit,
+    Opening,
+    Owners,
+    check_levels,
+)
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
 from langchain_tokenopt.budget.records import (
+    AccountKey,
     AccountTotals,
     AccountTransaction,
     BudgetStoreError,
 )
 from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
+from langchain_tokenopt.budget.windows import Window, zone_of
 from langchain_tokenopt.core.argument_checks import check_choice, check_whole
+from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.usage import Usage
@@ -89,11 +100,21 @@ class TokenBudget:
             arrived and a quarter of it, at least 64 tokens, or ``"reservation"``: all that the
             provider may have written, so that the bill cannot exceed the account even if the
             provider never notices.
-        clock: Seconds; by default the time of day with a path, else a monotonic clock. Jumps can
-            end a lease early, but never overdraw an account.
+        window: How long the total is for: each ``"hour"``, ``"day"``, ``"week"`` or ``"month"``
+            brings a new one; ``"run"``: it is never renewed.
+        timezone: Whose clocks say when a window begins.
+        within: Limits around this one. A call is paid from all of them, or it is refused.
+        scope: Without a path, limits that have no name of their own are shared by the budgets of
+            the same name and scope in this process.
+        part: ``"user"``, ``"organization"`` or ``"thread"``: each that calls has the total for
+            itself; otherwise all share it.
+        clock: Seconds, with windows or a path those since 1970; by default the time of day, or a
+            monotonic clock where neither is given. Jumps can end a lease early, but never overdraw
+            an account, and a window that comes again has what it had left.
 
     Raises:
         ValueError: A total is not above 0, or the stored account has other totals.
+        UnknownTimeZoneError: There is no such time zone.
         BudgetStoreError: The file cannot be opened, and the budget is one that fails closed.
 
     Example:
@@ -122,6 +143,11 @@ class TokenBudget:
         lease_seconds: float = LEASE_SECONDS,
         on_store_error: Literal["closed", "open"] = "closed",
         cancellation_charge: Literal["margin", "reservation"] = "margin",
+        window: Window = "run",
+        timezone: str = "UTC",
+        within: Iterable[BudgetLimit] = (),
+        scope: str = "",
+        part: Per | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         check_choice("on_store_error", on_store_error, "closed", "open")
@@ -139,14 +165,18 @@ class TokenBudget:
         """Holds that the account does not know, and that have not been settled."""
         self._blocks: deque[None] = deque()
         """An entry for every open ``with budget:``; adding and removing one is atomic."""
-        store: AccountStore[AccountTransaction] = (
-            MemoryAccountStore(totals)
-            if path is None
-            else SqliteAccountStore(path, name, run, totals)
+        limits = list(within)
+        zone = zone_of(timezone).key
+        own = AccountLevel(name, "run", totals, window, zone, run, part=part)
+        around = [AccountLevel.of(limit, name=name, run=run, scope=scope) for limit in limits]
+        check_levels([own, *around])
+        store: AccountStore[Opening, AccountTransaction] = (
+            MemoryAccountStore() if path is None else SqliteAccountStore(path, name)
         )
-        settings = AccountSettings(name, run, lease_seconds, alert or BudgetAlert())
-        clock = clock or (time.monotonic if path is None else time.time)
-        self._account = ExclusiveAccount(store, settings, sinks, clock)
+        settings = AccountSettings(lease_seconds, alert or BudgetAlert())
+        tells_time = path is not None or any(level.window != "run" for level in (own, *around))
+        clock = clock or (time.time if tells_time else time.monotonic)
+        self._account = ExclusiveAccount(store, (own, *around), settings, sinks, clock)
         if path is not None:
             self._check_stored(totals, path)
 
@@ -176,6 +206,10 @@ class TokenBudget:
         """True when it waits for a disk: async callers then use a thread."""
         return self._account.store.shared
 
+    def set_default_owners(self, owners: Callable[[], Owners]) -> None:
+        """Say on whose account shares are moved and reports are made."""
+        self._account.default_owners = owners
+
     # Before the call
 
     def reserve(
@@ -187,6 +221,7 @@ class TokenBudget:
         min_output_tokens: int | None = None,
         run_id: UUID | str | None = None,
         cost_nano_usd: int | None = None,
+        owners: Owners = NOBODY,
     ) -> Hold | Denial:
         """Reserve what a call can use at most.
 
@@ -199,6 +234,8 @@ class TokenBudget:
             run_id: Names the attempt. While it is held, reserving again returns the same hold;
                 after it was settled, it is another attempt, and charged as such.
             cost_nano_usd: What the call can cost at most, in billionths of a US dollar.
+            owners: On whose account it goes, where there are limits per user, organization or
+                thread.
 
         Returns:
             A hold, or a denial that says what was available. Nothing waits: a denied caller may
@@ -218,7 +255,8 @@ class TokenBudget:
             )
         key = None if run_id is None else str(run_id)
         try:
-            return self._account.change(
+            return self._account.change_all(
+                owners,
                 leases.reserve,
                 agent,
                 input_tokens,
@@ -228,9 +266,11 @@ class TokenBudget:
                 cost_nano_usd,
             )
         except BudgetStoreError as error:
-            return self.without_store(error, agent, input_tokens, max_output_tokens)
+            return self.without_store(error, agent, input_tokens, max_output_tokens, owners)
 
-    def admit(self, agent: str, input_tokens: int, max_output_tokens: int) -> Hold:
+    def admit(
+        self, agent: str, input_tokens: int, max_output_tokens: int, owners: Owners = NOBODY
+    ) -> Hold:
         """Let a call through without reserving for it; settled, all that it has used is surplus.
 
         For those who only want to watch.
@@ -245,17 +285,23 @@ class TokenBudget:
             max_output_tokens,
             0.0,
             recorded=False,
+            accounts=self.accounts(owners),
         )
         self._unrecorded.add(hold.id)
         return hold
 
     def without_store(
-        self, error: BudgetStoreError, agent: str, input_tokens: int, max_output_tokens: int
+        self,
+        error: BudgetStoreError,
+        agent: str,
+        input_tokens: int,
+        max_output_tokens: int,
+        owners: Owners = NOBODY,
     ) -> Hold | Denial:
         """Decide on a call while the store cannot be reached, as *on_store_error* says; warn."""
         if self._on_store_error == "open":
             self._warn_uncounted(error)
-            return self.admit(agent, input_tokens, max_output_tokens)
+            return self.admit(agent, input_tokens, max_output_tokens, owners)
         self._warn("closed", f"the budget {self.name!r} refuses every call: {error}")
         needed = input_tokens + max_output_tokens
         return Denial(agent, needed, 0, self.total_tokens, "store", self.name)
@@ -302,7 +348,7 @@ class TokenBudget:
 
     def _settle(self, hold: Hold, end: leases.CallEnd) -> Settlement:
         try:
-            return self._account.change(leases.settle, hold, end, self._unrecorded)
+            return self._account.change_held(hold, leases.settle, end, self._unrecorded)
         except BudgetStoreError as error:
             if not self._account.defer(partial(self._settle, hold, end)):
                 self._warn_unwritten(hold, error)
@@ -319,7 +365,7 @@ class TokenBudget:
         """
         self._unrecorded.discard(hold.id)
         try:
-            return self._account.change(leases.release, hold)
+            return self._account.change_held(hold, leases.release)
         except BudgetStoreError as error:
             if not self._account.defer(partial(self.release, hold)):
                 self._warn_unwritten(hold, error)
@@ -331,6 +377,7 @@ class TokenBudget:
         usage: Usage | Mapping[str, Any],
         *,
         cost_nano_usd: int | None = None,
+        owners: Owners = NOBODY,
     ) -> Settlement:
         """Charge a call that was made without a reservation; all of it is surplus.
 
@@ -338,6 +385,7 @@ class TokenBudget:
             agent: Who called.
             usage: What the call has used.
             cost_nano_usd: What it cost, when known.
+            owners: As for :meth:`reserve`.
 
         Raises:
             ValueError: The usage is not known, or negative.
@@ -347,7 +395,8 @@ class TokenBudget:
             raise ValueError(
                 f"a charge without a reservation needs a usage of 0 tokens or more, got {usage!r}."
             )
-        return self.settle(self.admit(agent, 0, 0), used, cost_nano_usd=cost_nano_usd)
+        hold = self.admit(agent, 0, 0, owners)
+        return self.settle(hold, used, cost_nano_usd=cost_nano_usd)
 
     # Shares
 
@@ -378,6 +427,9 @@ class TokenBudget:
                 fails open goes on without shares.
         """
         wanted, chosen = list(claims), strategy_for(strategy)
+        self._account.divide = partial(
+            shares_of.allocate, claims=wanted, strategy=chosen, buffer=buffer
+        )
         try:
             return self._account.change(shares_of.allocate, wanted, chosen, buffer)
         except BudgetStoreError as error:
@@ -431,47 +483,76 @@ class TokenBudget:
 
     # Looking
 
-    def available(self, agent: str) -> int:
+    def available(self, agent: str, owners: Owners = NOBODY) -> int:
         """Return how many tokens *agent* could reserve now: its own rest, and the pool.
+
+        Args:
+            agent: Who would.
+            owners: As for :meth:`reserve`.
 
         Raises:
             BudgetStoreError: The store cannot be reached.
         """
-        return self._account.change(_available, agent)
+        return self._account.change_all(owners, _available, agent)
 
-    def room_of(self, agent: str, priorities: Mapping[str, float]) -> Room:
+    def room_of(self, agent: str, priorities: Mapping[str, float], owners: Owners = NOBODY) -> Room:
         """Return how many tokens *agent* may use for its next call.
 
         Args:
             agent: Who calls.
             priorities: Of the agents that divide what nobody claims; others have 1.
+            owners: As for :meth:`reserve`.
 
         Raises:
             BudgetStoreError: The store cannot be reached.
         """
-        return self._account.change(shares_of.room_of, agent, priorities)
+        return self._account.change_all(owners, shares_of.room_of, agent, priorities)
 
     def report(self) -> BudgetReport:
-        """Return the whole account as it stands at this instant.
+        """Return the account of this run as it stands at this instant.
 
         Raises:
             BudgetStoreError: The store cannot be reached.
         """
         return self._account.change(report_of)
 
-    def check(self) -> list[str]:
-        """Return what does not add up in the account; empty when all is well."""
-        return self._account.change(_flaws)
+    def reports(self, owners: Owners = NOBODY) -> list[BudgetReport]:
+        """Return the accounts that a call would be paid from; first that of this run.
+
+        Args:
+            owners: As for :meth:`reserve`.
+
+        Raises:
+            BudgetStoreError: The store cannot be reached.
+        """
+        return self._account.change_all(
+            owners, lambda changes: [report_of(change) for change in changes]
+        )
+
+    def accounts(self, owners: Owners = NOBODY) -> tuple[AccountKey, ...]:
+        """Return which accounts a call would be paid from; first that of this run."""
+        return tuple(opening.key for opening in self._account.openings(owners))
+
+    def check(self, owners: Owners = NOBODY) -> list[str]:
+        """Return what does not add up in the accounts; empty when all is well.
+
+        Args:
+            owners: As for :meth:`reserve`.
+        """
+        return self._account.change_all(owners, _flaws)
 
     # For checkpoints
 
     def snapshot(self) -> dict[str, Any]:
         """Return what was spent and is held, per agent, as plain values for a checkpoint.
 
-        While the store cannot be reached it names no agents: to :meth:`restore` it says nothing.
+        While the store cannot be reached, or where the total is renewed, it names no agents: to
+        :meth:`restore` it says nothing.
         """
         try:
             agents = self._account.change(shares_of.snapshot)
+            if self._account.levels[0].window != "run":  # it may be restored in another window
+                agents = {}
         except BudgetStoreError as error:
             self._warn("snapshot", f"a checkpoint was made without the account: {error}")
             agents = {}
@@ -541,20 +622,24 @@ def _stop(change: Change) -> None:
     change.totals.stopped = True
 
 
-def _available(change: Change, agent: str) -> int:
-    totals = change.totals
-    return 0 if totals.stopped else room_for(totals, change.transaction.agent(agent))
+def _available(changes: Sequence[Change], agent: str) -> int:
+    if changes[0].totals.stopped:
+        return 0
+    return min(room_for(change.totals, change.transaction.agent(agent)) for change in changes)
 
 
-def _flaws(change: Change) -> list[str]:
-    return flaws(change.totals, change.transaction.agents(), change.transaction.leases())
+def _flaws(changes: Sequence[Change]) -> list[str]:
+    return [
+        flaw
+        for change in changes
+        for flaw in flaws(change.totals, change.transaction.agents(), change.transaction.leases())
+    ]
 
 
 def _check_totals(change: Change, wanted: AccountTotals, path: str | Path) -> None:
     has, asked = change.totals.described(), wanted.described()
     if has != asked:
-        budget, run = change.settings.budget, change.settings.run
         raise ValueError(
-            f"the budget {budget!r} (run {run!r}) in {path} has {has}, but {asked} were asked for. "
-            f"Use the same totals, or another name or run."
+            f"{change.key} (run {change.key.owner!r}) in {path} has {has}, but {asked} were asked "
+            f"for. Use the same totals, or another name or run."
         )

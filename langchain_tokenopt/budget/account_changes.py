@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from langchain_tokenopt.budget.alerts import BudgetAlert
-from langchain_tokenopt.budget.records import AccountTotals, AccountTransaction
+from langchain_tokenopt.budget.records import AccountKey, AccountTotals, AccountTransaction
 from langchain_tokenopt.core.records import BudgetEvent
 
 __all__ = ["AccountSettings", "Change"]
@@ -15,12 +15,8 @@ __all__ = ["AccountSettings", "Change"]
 
 @dataclass(slots=True)
 class AccountSettings:
-    """What changes of one account have in common."""
+    """What all changes of a budget have in common."""
 
-    budget: str
-    """Name of the budget."""
-    run: str
-    """Which run of it."""
     lease_seconds: float
     """How long a reservation is held without news of its call."""
     alert: BudgetAlert
@@ -30,6 +26,7 @@ class AccountSettings:
 class Change:
     """A transaction, and the events that it causes."""
 
+    key: AccountKey
     transaction: AccountTransaction
     settings: AccountSettings
     totals: AccountTotals
@@ -37,16 +34,19 @@ class Change:
 
     def note(self, kind: Literal["denied", "rebalanced", "alert"], agent: str, detail: str) -> None:
         """Add an event, as the account stands now."""
+        key = self.key
+        if key.per != "run":
+            detail = f"{detail}; {key}"
         self.events.append(
             BudgetEvent(
                 kind=kind,
-                budget=self.settings.budget,
+                budget=key.budget,
                 agent=agent,
                 spent_tokens=self.totals.spent,
                 held_tokens=self.totals.held,
                 limit_tokens=self.totals.total_tokens,
                 detail=detail,
-                run=self.settings.run or None,
+                run=(key.owner or None) if key.per == "run" else None,
                 at=datetime.now(UTC),
             )
         )

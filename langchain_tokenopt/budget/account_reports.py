@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.alerts import THRESHOLDS
 from langchain_tokenopt.budget.arithmetic import room_for
-from langchain_tokenopt.budget.records import AccountTotals, AccountTransaction, AgentAccount
+from langchain_tokenopt.budget.records import (
+    NO_TOKEN_LIMIT,
+    AccountTotals,
+    AccountTransaction,
+    AgentAccount,
+)
 from langchain_tokenopt.budget.sqlite_accounts import open_accounts
+from langchain_tokenopt.budget.windows import Window
+from langchain_tokenopt.core.dimensions import Per
+from langchain_tokenopt.pricing.money import format_usd
 
 __all__ = ["AgentReport", "BudgetReport", "report_of", "reports_in"]
 
@@ -66,6 +75,15 @@ class BudgetReport:
     """Thresholds that were crossed, as fractions of the total."""
     stopped: bool
     agents: Mapping[str, AgentReport]
+    per: Per = "run"
+    """Who shares the total."""
+    owner: str = ""
+    """Which run, thread, user or organization it is of; empty: nobody has said."""
+    window: Window = "run"
+    starts_at: datetime | None = None
+    """When its window began, in the budget's time zone; ``None``: it is never renewed."""
+    resets_at: datetime | None = None
+    """When there is a new total."""
 
     @property
     def left_tokens(self) -> int:
@@ -73,14 +91,50 @@ class BudgetReport:
         return max(self.total_tokens - self.spent_tokens - self.held_tokens, 0)
 
     @property
+    def limits_tokens(self) -> bool:
+        """Whether there is a total in tokens, and not in money only."""
+        return self.total_tokens < NO_TOKEN_LIMIT
+
+    @property
     def used_ratio(self) -> float:
-        """Spent and held of the total."""
-        return (self.spent_tokens + self.held_tokens) / self.total_tokens
+        """Spent and held of the total, in tokens or in money, whichever is more."""
+        ratio = (self.spent_tokens + self.held_tokens) / self.total_tokens
+        if self.total_nano_usd is None:
+            return ratio
+        return max(ratio, (self.spent_nano_usd + self.held_nano_usd) / self.total_nano_usd)
 
     @property
     def overshoot_tokens(self) -> int:
         """Spent beyond the total. Only a provider's surplus can cause it."""
         return max(self.spent_tokens - self.total_tokens, 0)
+
+    @property
+    def whose(self) -> str:
+        """Whose total it is, in words."""
+        if self.per == "plan":
+            return "all runs"
+        return f"{self.per} {self.owner!r}" if self.owner else f"no {self.per}"
+
+    @property
+    def resets(self) -> str:
+        """When there is a new total, in words; empty: never."""
+        at = self.resets_at
+        return "" if at is None else f"{at:%Y-%m-%d %H:%M} {at.tzinfo}"
+
+    def sentence(self) -> str:
+        """Say what was spent of what."""
+        spent = []
+        if self.limits_tokens:
+            spent.append(
+                f"{self.spent_tokens:,} of {self.total_tokens:,} tokens spent, "
+                f"{self.held_tokens:,} held"
+            )
+        if self.total_nano_usd is not None:
+            spent.append(
+                f"{format_usd(self.spent_nano_usd)} of {format_usd(self.total_nano_usd)} spent"
+            )
+        resets = f"; resets at {self.resets}" if self.resets else ""
+        return f"{self.budget}, {self.whose}: {', '.join(spent)}{resets}"
 
 
 def reports_in(path: str | Path) -> list[BudgetReport]:
@@ -89,23 +143,19 @@ def reports_in(path: str | Path) -> list[BudgetReport]:
     Raises:
         BudgetStoreError: There is no such file, or it cannot be read.
     """
-    accounts = open_accounts(path)
-    return [_report(account, name, run, THRESHOLDS) for name, run, account in accounts]
+    return [_report(account, THRESHOLDS) for account in open_accounts(path)]
 
 
 def report_of(change: Change) -> BudgetReport:
     """Report on an account that is open."""
-    settings = change.settings
-    return _report(change.transaction, settings.budget, settings.run, settings.alert.thresholds)
+    return _report(change.transaction, change.settings.alert.thresholds)
 
 
-def _report(
-    transaction: AccountTransaction, budget: str, run: str, thresholds: Iterable[float]
-) -> BudgetReport:
-    totals = transaction.totals
+def _report(transaction: AccountTransaction, thresholds: Iterable[float]) -> BudgetReport:
+    key, totals = transaction.key, transaction.totals
     return BudgetReport(
-        budget=budget,
-        run=run,
+        budget=key.budget,
+        run=key.owner if key.per == "run" else "",
         total_tokens=totals.total_tokens,
         spent_tokens=totals.spent,
         held_tokens=totals.held,
@@ -120,6 +170,11 @@ def _report(
         alerts=tuple(threshold for threshold in thresholds if threshold <= totals.alerted),
         stopped=bool(totals.stopped),
         agents={account.agent: _of_agent(totals, account) for account in transaction.agents()},
+        per=key.per,
+        owner=key.owner,
+        window=key.window,
+        starts_at=key.starts_at,
+        resets_at=key.resets_at,
     )
 
 

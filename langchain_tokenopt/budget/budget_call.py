@@ -169,7 +169,7 @@ class BudgetCall(StageCall):
         return "".join(self.request.run.received[self._received_before :])
 
     def _cost(self, usage: Usage) -> int | None:
-        if self._paid.run.plan.total_usd is None:
+        if not self._paid.run.plan.in_money:
             return None
         facts = self.request.facts
         return self._paid.run.cost_of(

@@ -173,9 +173,10 @@ class CallbackGuard(BaseCallbackHandler):
 
     def _begin(self, run_id: UUID, start: _Start) -> None:
         run, model = self._run, start.model
-        agent = attribution_of(start.metadata).agent
+        made_by = attribution_of(start.metadata)
+        agent, owners = made_by.agent, run.owners_of(made_by)
         run.note_unstaged(agent, model or "a model without a name")
-        run.refuse_if_exceeded()
+        run.refuse_if_exceeded(owners)
         sent = input_margin_of(model).applied(start.counted.tokens, exact=start.counted.exact)
         most, least = self._answer_of(agent, start)
         hold = run.account.reserve(
@@ -184,6 +185,7 @@ class CallbackGuard(BaseCallbackHandler):
             most,
             min_output_tokens=least,
             cost_nano_usd=run.cost_of(model, start.metadata.get("ls_provider"), sent, most),
+            owners=owners,
         )
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()

@@ -100,6 +100,8 @@ class Degradation:
         self._run = run
         self._agent = agent
         self._tools = tools
+        self.owners = run.owners_of(request.facts.attribution)
+        """On whose account the call goes."""
         words = run.plan.limits_of(agent).words if tools is not None else None
         structured = words is not None and request.facts.answer_form.is_structured
         self.first = Candidate(request, None if structured else words)
@@ -131,7 +133,9 @@ class Degradation:
         if denial is not None:
             return denial
         needs = self.needs(candidate)
-        refused = self._run.account.reserve(self._agent, needs.input, needs.least_output)
+        refused = self._run.account.reserve(
+            self._agent, needs.input, needs.least_output, owners=self.owners
+        )
         if isinstance(refused, Hold):  # freed by somebody else in this moment
             return Granted(candidate, needs, refused)
         return refused
@@ -152,7 +156,7 @@ class Degradation:
         generous = room // 4 - needs.input if needs.is_known else (room - needs.input) // 2
         most = max(needs.least_output, min(needs.most_output, generous))
         cost = None
-        if self._run.plan.total_usd is not None:
+        if self._run.plan.in_money:
             facts = candidate.request.facts
             cost = self._run.cost_of(facts.model_name, facts.provider, needs.input, most)
         return self._run.account.reserve(
@@ -161,6 +165,7 @@ class Degradation:
             most,
             min_output_tokens=needs.least_output,
             cost_nano_usd=cost,
+            owners=self.owners,
         )
 
     def _candidates(self) -> Iterator[tuple[Candidate, int]]:
@@ -169,7 +174,7 @@ class Degradation:
         A candidate is first tried within what belongs to the agent, its part of the pool included,
         and once its prompt is as short as that asks for, within all that the account would grant.
         """
-        candidate, room = self.first, self._run.room_of(self._agent)
+        candidate, room = self.first, self._run.room_of(self._agent, self.owners)
         if self._run.plan.on_exceed == "raise":
             yield candidate, room.available
             return
@@ -204,7 +209,7 @@ class Degradation:
                 yield candidate, self._available()
 
     def _available(self) -> int:
-        return self._run.account.available(self._agent)
+        return self._run.account.available(self._agent, self.owners)
 
     # Steps
 

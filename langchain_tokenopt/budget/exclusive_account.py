@@ -1,14 +1,17 @@
-"""An account that is changed by one at a time, and says afterwards what a change has caused."""
+"""Accounts that are changed by one at a time, and say afterwards what a change has caused."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar, TypeVarTuple
 
 from langchain_tokenopt.budget.account_changes import AccountSettings, Change
 from langchain_tokenopt.budget.account_lock import AccountLock
+from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.leases import advance
+from langchain_tokenopt.budget.levels import NOBODY, AccountLevel, Opening, Owners
+from langchain_tokenopt.budget.memory_accounts import SHARED_LOCK
 from langchain_tokenopt.budget.records import AccountTransaction
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
@@ -21,10 +24,11 @@ _Args = TypeVarTuple("_Args")
 
 
 class ExclusiveAccount:
-    """Makes changes at an account, one at a time.
+    """Makes changes at a run's account, and at those around it, one at a time.
 
     Args:
-        store: Where the account is kept.
+        store: Where the accounts are kept.
+        levels: The totals that calls are paid from; first that of the run.
         settings: What its changes have in common.
         sinks: Receive all events.
         clock: Seconds.
@@ -32,22 +36,42 @@ class ExclusiveAccount:
 
     def __init__(
         self,
-        store: AccountStore[AccountTransaction],
+        store: AccountStore[Opening, AccountTransaction],
+        levels: Sequence[AccountLevel],
         settings: AccountSettings,
         sinks: Iterable[UsageSink],
         clock: Callable[[], float],
     ) -> None:
         self.store = store
+        self.levels = tuple(levels)
         self.settings = settings
+        self.divide: Callable[[Change], object] | None = None
+        """Divides each new account of the run among agents."""
+        self.default_owners: Callable[[], Owners] = lambda: NOBODY
+        """On whose account changes go that are no calls."""
         self._sinks = checked_sinks(sinks)
         self._clock = clock
-        self._lock = AccountLock(f"the budget {settings.budget!r}", shared=store.shared)
+        if store.shared or len(levels) == 1:
+            label = f"the budget {self.levels[0].name!r}"
+            self._lock = AccountLock(label, shared=store.shared)
+        else:
+            self._lock = SHARED_LOCK
         self._keep_open = True
         if store.shared:
             weakref.finalize(self, store.close)
 
+    def openings(self, owners: Owners, now: float | None = None) -> list[Opening]:
+        """Return the accounts that a call is paid from; first that of the run.
+
+        Args:
+            owners: On whose account the call goes.
+            now: By default what the clock says.
+        """
+        now = self._clock() if now is None else now
+        return [level.opening(owners, now) for level in self.levels]
+
     def change(self, make: Callable[[Change, *_Args], _T], *args: *_Args) -> _T:
-        """Make a change, alone with the account; afterwards pass on the events that it has caused.
+        """Make a change at the account of the run, alone with it.
 
         Sinks and alerts are called when the account is closed again: they may look at it.
 
@@ -55,25 +79,74 @@ class ExclusiveAccount:
             BudgetStoreError: The store cannot be reached, or this very thread is in the middle of
                 another change.
         """
+        now = self._clock()
+        opening = self.levels[0].opening(self.default_owners(), now)
+        return self._change((opening,), now, lambda changes: make(changes[0], *args))
+
+    def change_all(
+        self, owners: Owners, make: Callable[[Sequence[Change], *_Args], _T], *args: *_Args
+    ) -> _T:
+        """Make a change at all accounts that a call is paid from.
+
+        Raises:
+            BudgetStoreError: As :meth:`change`.
+        """
+        now = self._clock()
+        return self._change(self.openings(owners, now), now, lambda changes: make(changes, *args))
+
+    def change_held(
+        self,
+        hold: Hold,
+        make: Callable[[Sequence[Change], Hold, *_Args], _T],
+        *args: *_Args,
+    ) -> _T:
+        """Make a change at the accounts that hold a reservation, as far as they still exist.
+
+        Raises:
+            BudgetStoreError: As :meth:`change`.
+        """
+        keys = hold.accounts or [opening.key for opening in self.openings(NOBODY)]
+        if hold.recorded:
+            openings = [Opening(key) for key in keys]
+        else:  # the first that an account hears of it
+            openings = [Opening(key, level) for key, level in zip(keys, self.levels, strict=True)]
+        return self._change(openings, self._clock(), lambda changes: make(changes, hold, *args))
+
+    def _change(
+        self, openings: Sequence[Opening], now: float, make: Callable[[Sequence[Change]], _T]
+    ) -> _T:
+        changes: list[Change] = []
         try:
             with self._lock:
                 try:
-                    with self.store.transaction() as transaction:
-                        change = Change(transaction, self.settings, transaction.totals)
-                        advance(change, self._clock())
-                        result = make(change, *args)
+                    with self.store.transaction(openings) as transactions:
+                        changes += self._begun(transactions, now)
+                        result = make(changes)
                 finally:
                     if not self._keep_open:
                         self.store.close()
         finally:
             if self._lock.deferred:
                 self._lock.run_deferred()
-        if change.events:
-            notify(self._sinks, *change.events)
-            for event in change.events:
-                if event.kind == "alert":
-                    self.settings.alert.notify(event)
+        for change in changes:
+            if change.events:
+                notify(self._sinks, *change.events)
+                for event in change.events:
+                    if event.kind == "alert":
+                        self.settings.alert.notify(event)
         return result
+
+    def _begun(
+        self, transactions: Sequence[AccountTransaction | None], now: float
+    ) -> Iterable[Change]:
+        for number, transaction in enumerate(transactions):
+            if transaction is None:
+                continue
+            change = Change(transaction.key, transaction, self.settings, transaction.totals)
+            advance(change, now)
+            if transaction.is_new and self.divide is not None and number == 0:
+                self.divide(change)
+            yield change
 
     def defer(self, act: Callable[[], object]) -> bool:
         """Keep *act* for later if this thread is in the middle of a change; whether it was."""

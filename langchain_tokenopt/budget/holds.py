@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from langchain_tokenopt.budget.arithmetic import Reason
-from langchain_tokenopt.budget.records import BudgetStoreError
+from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.pricing.money import format_usd
 
@@ -31,6 +32,9 @@ class Hold:
     """The money that is held."""
     recorded: bool = True
     """False when the store could not be reached and the budget is one that fails open."""
+    accounts: tuple[AccountKey, ...] = ()
+    """The accounts that hold it: that of the run, and those around it. They are charged, whatever
+    the time is when the call has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,18 @@ class Denial:
     """What the call would have cost; ``None``: unknown."""
     left_nano_usd: int | None = None
     """What was left in money, where the budget is in money."""
+    account: AccountKey | None = None
+    """The account that refused: that of the run, or one around it; ``None``: the store did."""
+    left_tokens: int = 0
+    """What all its agents together had left."""
 
     def __bool__(self) -> Literal[False]:
         return False
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """When there is a new total; ``None``: never."""
+        return None if self.account is None else self.account.resets_at
 
     def error(self) -> BudgetExceededError | BudgetStoreError:
         """Return it as an exception, for those who would rather raise.
@@ -66,39 +79,72 @@ class Denial:
             110
         """
         if self.reason == "store":
-            return BudgetStoreError(
-                f"the store of the budget {self.budget!r} cannot be reached, and the budget "
-                f"refuses every call until it can. To let calls through meanwhile, give "
-                f'on_store_error="open".'
-            )
+            return BudgetStoreError(f"{self.sentence()} {self._remedy()}")
         return BudgetExceededError(
             account=self.agent,
             needed_tokens=self.needed_tokens,
             left_tokens=self.available_tokens,
             limit_tokens=self.limit_tokens,
-            because=self._because(),
+            because=f"{self.sentence()} {self._remedy()}",
         )
 
-    def _because(self) -> str | None:
-        """Say what the refusal is about, where it is not about tokens."""
+    def sentence(self) -> str:
+        """Say why, with both numbers; of a total that is renewed also when.
+
+        Example:
+            >>> print(Denial("writer", 110, 100, 100, "total", "desk").sentence())
+            'writer' needs 110 tokens for this call but the budget 'desk' has 100 of 100 left.
+        """
+        who, which = repr(self.agent), self.account or f"the budget {self.budget!r}"
+        if self.reason == "store":
+            return (
+                f"the store of the budget {self.budget!r} cannot be reached, and the budget "
+                f"refuses every call until it can."
+            )
         if self.reason == "money":
             return (
-                f"{self.agent!r} needs up to {format_usd(self.cost_nano_usd)} for this call but "
-                f"the budget {self.budget!r} has {format_usd(self.left_nano_usd)} left. Raise "
-                f"total_usd, or ask a cheaper model."
+                f"{who} needs up to {format_usd(self.cost_nano_usd)} for this call but {which} has "
+                f"{format_usd(self.left_nano_usd)} left.{self._reset()}"
             )
         if self.reason == "unpriced":
-            return (
-                f"the call of {self.agent!r} has no known price, and the budget {self.budget!r} is "
-                f"in US dollars. Give a rate card that knows the model, or leave total_usd out."
-            )
+            return f"the call of {who} has no known price, and {which} is in US dollars."
         if self.reason == "stopped":
             return (
-                f"the budget {self.budget!r} was stopped: it refuses every call, also this one of "
-                f"{self.agent!r} for {self.needed_tokens:,} tokens, though it has "
-                f"{self.available_tokens:,} left."
+                f"{which} was stopped: it refuses every call, also this one of {who} for "
+                f"{self.needed_tokens:,} tokens, though it has {self.available_tokens:,} left."
             )
-        return None
+        needs = f"{who} needs {self.needed_tokens:,} tokens for this call but"
+        if self.reason == "share":
+            return (
+                f"{needs} may take {self.available_tokens:,} of the {self.left_tokens:,} that "
+                f"{which} has left: the others are shares of other agents."
+            )
+        if self.reason == "cap":
+            return (
+                f"{needs} has {self.available_tokens:,} of its cap of {self.limit_tokens:,} left."
+            )
+        return (
+            f"{needs} {which} has {self.available_tokens:,} of {self.limit_tokens:,} left."
+            f"{self._reset()}"
+        )
+
+    def _reset(self) -> str:
+        """Say when there will be more."""
+        if self.account is None or self.resets_at is None:
+            return ""
+        return f" It resets at {self.resets_at:%Y-%m-%d %H:%M} ({self.account.timezone})."
+
+    def _remedy(self) -> str:
+        """Say what can be done about it."""
+        if self.reason == "store":
+            return 'To let calls through meanwhile, give on_store_error="open".'
+        if self.reason == "money":
+            return "Raise total_usd, or ask a cheaper model."
+        if self.reason == "unpriced":
+            return "Give a rate card that knows the model, or leave total_usd out."
+        if self.reason == "stopped":
+            return "Begin another run."
+        return "Raise its share or the total of the plan, or shorten the prompt."
 
 
 @dataclass(frozen=True, slots=True)

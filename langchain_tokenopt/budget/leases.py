@@ -11,13 +11,14 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.arithmetic import (
     Charge,
     Outcome,
+    Reason,
     charge_for,
     limit_of,
     move,
@@ -92,7 +93,7 @@ def _expire(change: Change) -> None:
 
 
 def reserve(
-    change: Change,
+    changes: Sequence[Change],
     agent: str,
     input_tokens: int,
     max_output_tokens: int,
@@ -100,31 +101,56 @@ def reserve(
     run_id: str | None,
     cost_nano_usd: int | None,
 ) -> Hold | Denial:
-    """Hold what a call can use at most, or as much as there is, if that will do."""
-    transaction, totals = change.transaction, change.totals
-    if run_id is not None and (held := transaction.lease_of_run(run_id)) is not None:
-        return _hold(held, totals, input_tokens, held.nano_usd)
-    account = transaction.agent(agent)
-    room = room_for(totals, account)
-    least = input_tokens + min_output_tokens
-    reason = reason_against(totals, account, room, least, cost_nano_usd)
-    if reason is not None:
+    """Hold what a call can use at most, or as much as there is, if that will do.
+
+    It is held by all accounts or by none. Of those that refuse, the outermost is named: what the
+    others still had would be of no use.
+    """
+    own = changes[0]
+    if run_id is not None and (held := own.transaction.lease_of_run(run_id)) is not None:
+        return _hold(changes, held, input_tokens, held.nano_usd)
+    tokens, least = input_tokens + max_output_tokens, input_tokens + min_output_tokens
+    refused: tuple[Change, int, Reason] | None = None
+    for change in changes:
+        totals, account = change.totals, change.transaction.agent(agent)
+        room = room_for(totals, account)
+        reason = reason_against(totals, account, room, least, cost_nano_usd)
+        if reason is not None:
+            refused = change, room, reason
+        tokens = min(tokens, room)
+    if refused is not None:
+        own.transaction.agent(agent).denied += 1
+        return _denied(*refused, own, agent, least, cost_nano_usd)
+    lease_id = new_id()
+    for change in changes:
+        totals = change.totals
+        ends = totals.ticks + change.settings.lease_seconds
+        lease = Lease(lease_id, agent, tokens, cost_nano_usd or 0, ends, run_id)
+        change.transaction.save(lease)
+        account = change.transaction.agent(agent)
+        move(totals, account, held=tokens, held_nano=lease.nano_usd)
+        _note_end(totals, lease)
+        change.alert_if_crossed(agent)
+    return _hold(changes, lease, input_tokens, cost_nano_usd)
+
+
+def _denied(
+    change: Change, room: int, reason: Reason, own: Change, agent: str, least: int, cost: int | None
+) -> Denial:
+    """Note a refusal, and say which account it is that refuses."""
+    totals, account = change.totals, change.transaction.agent(agent)
+    if change is not own:
         account.denied += 1
-        change.note("denied", agent, f"{reason}: needed {least:,}, available {room:,}")
-        limit = limit_of(totals, account, reason)
-        name, left = change.settings.budget, totals.left_nano
-        return Denial(agent, least, room, limit, reason, name, cost_nano_usd, left)
-    tokens = min(input_tokens + max_output_tokens, room)
-    ends = totals.ticks + change.settings.lease_seconds
-    lease = Lease(new_id(), agent, tokens, cost_nano_usd or 0, ends, run_id)
-    transaction.save(lease)
-    move(totals, account, held=tokens, held_nano=lease.nano_usd)
-    _note_end(totals, lease)
-    change.alert_if_crossed(agent)
-    return _hold(lease, totals, input_tokens, cost_nano_usd)
+    change.note("denied", agent, f"{reason}: needed {least:,}, available {room:,}")
+    limit = limit_of(totals, account, reason)
+    key, left = change.key, totals.left_nano
+    return Denial(
+        agent, least, room, limit, reason, key.budget, cost, left, key, max(totals.left, 0)
+    )
 
 
-def _hold(lease: Lease, totals: AccountTotals, input_tokens: int, cost: int | None) -> Hold:
+def _hold(changes: Sequence[Change], lease: Lease, input_tokens: int, cost: int | None) -> Hold:
+    totals = changes[0].totals
     return Hold(
         lease.id,
         lease.agent,
@@ -134,6 +160,7 @@ def _hold(lease: Lease, totals: AccountTotals, input_tokens: int, cost: int | No
         (totals.spent + totals.held) / totals.total_tokens,
         lease.run_id,
         cost,
+        accounts=tuple([change.key for change in changes]),
     )
 
 
@@ -179,22 +206,32 @@ def end_of(
     )
 
 
-def settle(change: Change, hold: Hold, end: CallEnd, unrecorded: set[str]) -> Settlement:
-    """Charge what a call has used and free the rest of its reservation.
+def settle(changes: Sequence[Change], hold: Hold, end: CallEnd, unrecorded: set[str]) -> Settlement:
+    """Charge what a call has used and free the rest of its reservation, in every account.
 
     Args:
-        change: The account.
+        changes: The accounts that hold it.
         hold: The reservation.
         end: How the call has ended.
-        unrecorded: Holds that the account does not know, and that have not been settled; this one
-            is taken out.
+        unrecorded: Holds that no account knows, and that have not been settled; this one is taken
+            out.
+
+    Returns:
+        What the first account says that knows of the hold.
     """
+    is_unrecorded = hold.id in unrecorded
+    unrecorded.discard(hold.id)
+    settled = [_settle(change, hold, end, is_unrecorded=is_unrecorded) for change in changes]
+    known = [settlement for settlement in settled if not settlement.repeated]
+    return known[0] if known else Settlement(0, repeated=True)
+
+
+def _settle(change: Change, hold: Hold, end: CallEnd, *, is_unrecorded: bool) -> Settlement:
     transaction, totals, charge = change.transaction, change.totals, end.charge
     lease = transaction.lease(hold.id)
     if lease is None:
-        if hold.id not in unrecorded:
+        if not is_unrecorded:
             return Settlement(0, repeated=True)
-        unrecorded.discard(hold.id)
         lease = Lease(hold.id, hold.agent, 0, 0, 0.0, charged=0)
     transaction.delete(lease)
     account = transaction.agent(hold.agent)
@@ -216,14 +253,17 @@ def settle(change: Change, hold: Hold, end: CallEnd, unrecorded: set[str]) -> Se
     return Settlement(charge.tokens, surplus, freed, charge.possible, charge.estimated)
 
 
-def release(change: Change, hold: Hold) -> bool:
+def release(changes: Sequence[Change], hold: Hold) -> bool:
     """Free what is held, or was charged when the lease expired; whether there was anything."""
-    lease = change.transaction.lease(hold.id)
-    if lease is None or lease.charged == 0:
-        return False
-    _replace(change.totals, change.transaction.agent(lease.agent), lease, 0, 0)
-    _remember(change, lease, 0, 0)
-    return True
+    freed = False
+    for change in changes:
+        lease = change.transaction.lease(hold.id)
+        if lease is None or lease.charged == 0:
+            continue
+        _replace(change.totals, change.transaction.agent(lease.agent), lease, 0, 0)
+        _remember(change, lease, 0, 0)
+        freed = True
+    return freed
 
 
 def _replace(

@@ -1,43 +1,30 @@
-"""An account in the memory of one process."""
+"""Accounts in the memory of one process."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Final
 
-from langchain_tokenopt.budget.records import (
-    AccountTotals,
-    AccountTransaction,
-    AgentAccount,
-    Lease,
-)
+from langchain_tokenopt.budget.account_lock import AccountLock
+from langchain_tokenopt.budget.levels import Opening
+from langchain_tokenopt.budget.records import AccountKey, AccountTotals, AgentAccount, Lease
+from langchain_tokenopt.budget.windows import KEPT_SECONDS, Window
 
-__all__ = ["MemoryAccountStore"]
+__all__ = ["MemoryAccount", "MemoryAccountStore"]
 
 
-class MemoryAccountStore:
-    """Keeps an account until the process ends.
+class MemoryAccount:
+    """An account; its changes cannot fail, so nothing is ever undone."""
 
-    Its transactions cannot fail, so nothing is ever undone; being alone with the account is the
-    business of who asks.
-    """
-
-    shared = False
-
-    def __init__(self, totals: AccountTotals) -> None:
+    def __init__(self, key: AccountKey, totals: AccountTotals) -> None:
+        self.key = key
         self.totals = totals
+        self.is_new = True
         self._agents: dict[str, AgentAccount] = {}
         self._leases: dict[str, Lease] = {}
         self._lease_of_run: dict[str, str] = {}
-        self._transaction: AbstractContextManager[AccountTransaction] = nullcontext(self)
-
-    def transaction(self) -> AbstractContextManager[AccountTransaction]:
-        """Open the account."""
-        return self._transaction
-
-    def close(self) -> None:
-        """Do nothing: there are no files."""
-
-    # The transaction
 
     def agent(self, name: str) -> AgentAccount:
         """Return the account of an agent."""
@@ -74,3 +61,81 @@ class MemoryAccountStore:
         self._leases.pop(lease.id, None)
         if lease.run_id is not None and self._lease_of_run.get(lease.run_id) == lease.id:
             del self._lease_of_run[lease.run_id]
+
+
+class _Accounts:
+    """Accounts by their keys. Those whose windows ended long ago are forgotten."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[AccountKey, MemoryAccount] = {}
+        self._begun: dict[Window, int] = {}
+        """Which windows were begun last."""
+        self._forgotten: dict[Window, int] = {}
+        """Until when accounts may have been forgotten."""
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def open(self, opening: Opening) -> MemoryAccount | None:
+        """Return an account; where there is none, a new one, if one is to be made."""
+        key, level = opening
+        account = self._accounts.get(key)
+        if account is not None:
+            account.is_new = False
+            if level is not None:
+                level.renew(account.totals)
+        elif level is not None:
+            if key.ends is not None and key.ends <= self._forgotten.get(key.window, 0):
+                return self.open(opening.at(self._forgotten[key.window]))
+            account = self._accounts[key] = MemoryAccount(key, replace(level.totals))
+            self._forget_before(key)
+        return account
+
+    def _forget_before(self, latest: AccountKey) -> None:
+        """Forget the accounts whose windows ended long before this one started."""
+        window = latest.window
+        if latest.ends is None or self._begun.get(window) == latest.starts:
+            return
+        self._begun[window] = latest.starts
+        until = latest.starts - KEPT_SECONDS[window]
+        for key in [*self._accounts]:
+            if key.window == window and key.ends is not None and key.ends <= until:
+                del self._accounts[key]
+                self._forgotten[window] = max(self._forgotten.get(window, 0), key.ends)
+
+
+class _SharedLock(AccountLock):
+    """Held by whoever changes accounts that several budgets of the process share."""
+
+    def after_fork_in_child(self) -> None:
+        """Refuse to go on in a child that has copies of accounts."""
+        super().after_fork_in_child()
+        self._copied = len(_shared_accounts) > 0
+
+
+_shared_accounts: Final = _Accounts()
+SHARED_LOCK: Final = _SharedLock("the budgets of users and windows", shared=False)
+
+
+class MemoryAccountStore:
+    """Keeps accounts until the process ends: those of a run by itself, all others in one place.
+
+    Being alone with them is the business of who asks.
+    """
+
+    shared = False
+
+    def __init__(self) -> None:
+        self._own = _Accounts()
+
+    def transaction(
+        self, openings: Sequence[Opening]
+    ) -> AbstractContextManager[Sequence[MemoryAccount | None]]:
+        """Open accounts."""
+        return nullcontext([self._accounts_of(opening.key).open(opening) for opening in openings])
+
+    def _accounts_of(self, key: AccountKey) -> _Accounts:
+        return self._own if key.per == "run" else _shared_accounts
+
+    def close(self) -> None:
+        """Do nothing: there are no files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -14,7 +14,7 @@ from langchain_tokenopt.budget.plan_files import explain, read_values
 from langchain_tokenopt.budget.plan_settings import AgentBudget, PlanSettings
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.stage import BudgetStage
-from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.errors import BudgetInfeasibleError, UnknownTimeZoneError
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
@@ -47,12 +47,14 @@ class BudgetPlan(PlanSettings):
         thread_id: str | None = None,
         *,
         user: str | None = None,
+        organization: str | None = None,
         path: str | Path | None = None,
         sinks: Iterable[UsageSink] = (),
         alert: BudgetAlert | None = None,
         forecaster: UsageForecaster | None = None,
         rate_card: RateCard | None = None,
         on_store_error: Literal["closed", "open"] = "closed",
+        clock: Callable[[], float] | None = None,
     ) -> BudgetRun:
         """Begin a run; every model call inside ``with plan.run() as run:`` is paid from it.
 
@@ -62,7 +64,8 @@ class BudgetPlan(PlanSettings):
         Args:
             thread_id: A run of the same thread goes on with what is left: in this process, if the
                 plan is the same; with *path*, anywhere. Without one every run begins anew.
-            user: Whose run it is.
+            user: Whose run it is, unless a call's metadata has another ``user_id``.
+            organization: Whose user that is, unless a call's metadata says so.
             path: A file, or ``sqlite:///file``, that several processes share.
             sinks: Receive refusals, degraded calls, moved tokens and alerts, as ``BudgetEvent``.
             alert: Called when the budget runs low.
@@ -70,6 +73,7 @@ class BudgetPlan(PlanSettings):
             rate_card: Prices, where the plan has a total in dollars.
             on_store_error: ``"closed"`` refuses calls while the store cannot be reached, ``"open"``
                 lets them pass; both warn.
+            clock: Seconds since 1970, for tests of windows; by default the time of day.
 
         Raises:
             NoBudgetRunError: On entering, inside of another run.
@@ -88,12 +92,14 @@ class BudgetPlan(PlanSettings):
             guard=CallbackGuard,
             thread_id=thread_id,
             user=user,
+            organization=organization,
             path=path,
             sinks=sinks,
             alert=alert,
             forecaster=forecaster,
             rate_card=rate_card,
             on_store_error=on_store_error,
+            clock=clock,
         )
 
     @classmethod
@@ -115,7 +121,7 @@ class BudgetPlan(PlanSettings):
         except ValidationError as error:
             what = explain(error, {1: cls, 3: AgentBudget})
             raise ValueError(f"{path}: {what}.") from error
-        except BudgetInfeasibleError as error:
+        except (BudgetInfeasibleError, UnknownTimeZoneError) as error:
             error.args = (f"{path}: {error}",)
             raise
 

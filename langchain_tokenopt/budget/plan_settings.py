@@ -6,7 +6,15 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from langchain_tokenopt.budget.allocation import (
     STRATEGIES,
@@ -16,6 +24,8 @@ from langchain_tokenopt.budget.allocation import (
     divide,
     strategy_for,
 )
+from langchain_tokenopt.budget.levels import AccountLevel, BudgetLimit, LimitSettings, check_levels
+from langchain_tokenopt.budget.records import AccountTotals
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 
 __all__ = ["AgentBudget", "PlanSettings"]
@@ -39,17 +49,25 @@ class AgentBudget(BaseModel):
 
 
 _UNLIMITED: Final = AgentBudget()
+_ANY: Final = AccountTotals(1)
 
 
-class PlanSettings(BaseModel):
-    """The settings of a ``BudgetPlan``."""
+class PlanSettings(LimitSettings):
+    """The settings of a ``BudgetPlan``.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    The total is for one run; with ``per`` and ``window`` for whoever shares it, such as
+    ``per="user", window="day"`` for what each user may spend in a day. Agents' shares are parts of
+    what one run may spend, which is no more than that. A window without ``per`` is for all runs of
+    the plan together.
+    """
 
     total_tokens: PositiveInt
-    """Tokens, input and output, that one run may spend."""
+    """Tokens, input and output, that may be spent."""
     total_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """US dollars that one run may spend, besides."""
+    """US dollars that may be spent, besides."""
+    within: tuple[BudgetLimit, ...] = ()
+    """Limits around this one, such as an organization's month around a user's day. A call is paid
+    from all of them, or it is not sent as it is."""
     name: str = "plan"
     """Name of the budget, in events and in a store."""
     agents: dict[str, AgentBudget] = Field(default_factory=dict)
@@ -82,6 +100,13 @@ class PlanSettings(BaseModel):
     show_remaining: bool = False
     """Whether the last line of each prompt says how many tokens are left."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _windows_are_for_all(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("window", "run") != "run":
+            return {"per": "plan", **values}
+        return values
+
     @field_validator("strategy")
     @classmethod
     def _strategy_is_known(cls, strategy: str | AllocationStrategy) -> str | AllocationStrategy:
@@ -108,6 +133,27 @@ class PlanSettings(BaseModel):
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.shares()
+        around = [AccountLevel.of(limit, name=self.name) for limit in self.limits]
+        check_levels([AccountLevel(self.name, "run", _ANY, self.window), *around])
+
+    @property
+    def limits(self) -> tuple[BudgetLimit, ...]:
+        """The limits around each run: those within which it is, and its own if runs share it."""
+        if self.per == "run":
+            return self.within
+        own = BudgetLimit(
+            total_tokens=self.total_tokens,
+            total_usd=self.total_usd,
+            per=self.per,
+            window=self.window,
+            timezone=self.timezone,
+        )
+        return (own, *self.within)
+
+    @property
+    def in_money(self) -> bool:
+        """Whether anything limits money, so that each call needs a price."""
+        return self.total_usd is not None or any(limit.total_usd for limit in self.within)
 
     @property
     def fingerprint(self) -> str:

@@ -8,13 +8,19 @@ alone with the account, and what it changes is kept whole or not at all.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
+from zoneinfo import ZoneInfo
 
+from langchain_tokenopt.budget.windows import Window
 from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import TokenOptError
 
 __all__ = [
+    "NO_TOKEN_LIMIT",
+    "AccountKey",
     "AccountTotals",
     "AccountTransaction",
     "AgentAccount",
@@ -24,10 +30,61 @@ __all__ = [
 
 
 _NANO: Final = 1_000_000_000
+NO_TOKEN_LIMIT: Final = 2**62
+"""The total of an account that is limited in money only."""
 
 
 class BudgetStoreError(TokenOptError):
     """The store of a budget cannot be read or written; the message says what to do."""
+
+
+class AccountKey(NamedTuple):
+    """Which account it is."""
+
+    budget: str
+    """Name of the budget, or of the limit."""
+    per: Per = "run"
+    owner: str = ""
+    """Which run, thread, user or organization; empty for all, and for those that nobody named."""
+    part: str = ""
+    """Whose part of a run it is, where each user has the run's total for itself."""
+    window: Window = "run"
+    starts: int = 0
+    """When its window starts, in seconds since 1970 (UTC)."""
+    ends: int | None = None
+    """When its window ends; ``None``: never."""
+    timezone: str = "UTC"
+    scope: str = ""
+    """In memory: which plan it belongs to; empty where any of that name will do."""
+
+    @property
+    def starts_at(self) -> datetime | None:
+        """When the window starts, in its time zone."""
+        return None if self.ends is None else _moment(self.starts, self.timezone)
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """When the next window starts, in its time zone; ``None``: never."""
+        return None if self.ends is None else _moment(self.ends, self.timezone)
+
+    def __str__(self) -> str:
+        """Say whose it is.
+
+        Example:
+            >>> str(AccountKey("plan", "user", "ann", window="day"))
+            "the budget 'plan' of the user 'ann' for the day"
+        """
+        whose = ""
+        if self.per == "plan":
+            whose = " of all runs"
+        elif self.per != "run":
+            whose = f" of the {self.per} {self.owner!r}" if self.owner else f" of no {self.per}"
+        until = "" if self.window == "run" else f" for the {self.window}"
+        return f"the budget {self.budget!r}{whose}{until}"
+
+
+def _moment(seconds: int, timezone: str) -> datetime:
+    return datetime.fromtimestamp(seconds, ZoneInfo(timezone))
 
 
 @dataclass(slots=True)
@@ -62,7 +119,7 @@ class AccountTotals:
     """When, in ticks, the first lease ends."""
 
     @classmethod
-    def of(cls, total_tokens: int, total_usd: Decimal | float | str | None) -> Self:
+    def of(cls, total_tokens: int | None, total_usd: Decimal | float | str | None) -> Self:
         """Return the totals of a new account.
 
         Raises:
@@ -72,6 +129,8 @@ class AccountTotals:
             >>> AccountTotals.of(1_000, "0.5").described()
             '1,000 tokens and 0.5 USD'
         """
+        if total_tokens is None:
+            total_tokens = NO_TOKEN_LIMIT
         check_whole("total_tokens", total_tokens)
         if total_usd is None:
             return cls(total_tokens)
@@ -87,10 +146,12 @@ class AccountTotals:
 
     def described(self) -> str:
         """Say what may be spent."""
-        tokens = f"{self.total_tokens:,} tokens"
-        if self.total_nano_usd is None:
-            return tokens
-        return f"{tokens} and {Decimal(self.total_nano_usd) / _NANO} USD"
+        limits = []
+        if self.total_tokens < NO_TOKEN_LIMIT:
+            limits.append(f"{self.total_tokens:,} tokens")
+        if self.total_nano_usd is not None:
+            limits.append(f"{Decimal(self.total_nano_usd) / _NANO} USD")
+        return " and ".join(limits)
 
     @property
     def left(self) -> int:
@@ -172,6 +233,16 @@ class Lease:
 
 class AccountTransaction(Protocol):
     """An account in the hands of one who is alone with it."""
+
+    @property
+    def key(self) -> AccountKey:
+        """Which account it is."""
+        ...
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was made just now."""
+        ...
 
     @property
     def totals(self) -> AccountTotals:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from typing import Any, Final, Literal, Self
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
@@ -28,15 +30,17 @@ from langchain_tokenopt.budget.account_reports import AgentReport
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
+from langchain_tokenopt.budget.levels import NOBODY, Owners
 from langchain_tokenopt.budget.plan_settings import PlanSettings
-from langchain_tokenopt.budget.records import BudgetStoreError
+from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.budget.shares import Room
-from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
+from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
-from langchain_tokenopt.core.staged_runs import register_tracker
+from langchain_tokenopt.core.staged_runs import TRACKER, register_tracker
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
@@ -66,16 +70,20 @@ class BudgetRun:
         guard: Callable[[BudgetRun], BaseCallbackHandler],
         thread_id: str | None = None,
         user: str | None = None,
+        organization: str | None = None,
         path: str | Path | None = None,
         sinks: Iterable[UsageSink] = (),
         alert: BudgetAlert | None = None,
         forecaster: UsageForecaster | None = None,
         rate_card: RateCard | None = None,
         on_store_error: Literal["closed", "open"] = "closed",
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.plan = plan
         self.thread_id = thread_id
         self.user = user
+        self.organization = organization
+        self._run_id = thread_id or uuid4().hex
         self.forecaster = forecaster or UsageForecaster()
         self.graph_positions: dict[Any, Any] = {}
         """Where the graphs of this run stand; for the socket that knows their edges."""
@@ -85,7 +93,12 @@ class BudgetRun:
         self._rate_card = rate_card
         self._notes = RunNotes()
         self._figures = 0, 0, plan.total_tokens
-        self._refusal: BudgetExceededError | None = None
+        self._refusals: dict[AccountKey | None, BudgetExceededError] = {}
+        """What was raised, by the account that refused."""
+        self._nameless: set[str] = set()
+        """Who was warned of: that calls do not say whose they are."""
+        self._tracker: Any = None
+        """The tracker around this run."""
         self._outer: tuple[Any, ...] = ()
         self._restoring = threading.Lock()
         """Taken by the first that restores a checkpoint, and never given back."""
@@ -95,7 +108,7 @@ class BudgetRun:
         """Agents that this run has finished: once is enough, with a store each time is a write."""
         self._shares = plan.shares(self.forecaster)
         self._priorities = {name: limits.priority for name, limits in plan.agents.items()}
-        self.account = self._open_account(path, alert, on_store_error)
+        self.account = self._open_account(path, alert, on_store_error, clock)
         strategy = strategy_for(plan.strategy, self.forecaster)
         self.account.allocate(plan.claims(), strategy, buffer=plan.buffer)
 
@@ -104,9 +117,12 @@ class BudgetRun:
         path: str | Path | None,
         alert: BudgetAlert | None,
         on_store_error: Literal["closed", "open"],
+        clock: Callable[[], float] | None,
     ) -> TokenBudget:
         """Open the account of this thread, or make a new one."""
         plan = self.plan
+        if path is None and (plan.limits or plan.window != "run"):
+            _warn_of_memory(plan.name)
 
         def make() -> _SharedAccount:
             relay = _Relay()
@@ -115,11 +131,17 @@ class BudgetRun:
                 plan.total_usd,
                 path,
                 plan.name,
-                run=self.thread_id or uuid4().hex,
+                run=self._run_id,
                 alert=alert,
                 sinks=[relay],
                 on_store_error=on_store_error,
                 cancellation_charge=plan.cancellation_charge,
+                window=plan.window,
+                timezone=plan.timezone,
+                within=plan.limits,
+                scope=plan.fingerprint,
+                part=None if plan.per in ("run", "plan") else plan.per,
+                clock=clock,
             )
             return _SharedAccount(budget, relay)
 
@@ -130,6 +152,11 @@ class BudgetRun:
             if alert is not None:
                 shared.budget.alert = alert
         shared.relay.follow(self)
+        if plan.per not in ("run", "plan"):
+            run = weakref.ref(self)  # an account of a thread outlives its runs
+            shared.budget.set_default_owners(
+                lambda: NOBODY if (living := run()) is None else living.owners()
+            )
         self._shared_account = shared
         return shared.budget
 
@@ -146,6 +173,7 @@ class BudgetRun:
         _register_guard()
         self.account.__enter__()
         self._outer = AMBIENT.get(), _GUARD.get()
+        self._tracker = TRACKER.get()
         _RUN.set(self)
         _GUARD.set(self._guard)
         AMBIENT.set((*AMBIENT.get(), self._stage))
@@ -165,35 +193,89 @@ class BudgetRun:
 
     # What a call asks
 
-    def refuse_if_exceeded(self) -> None:
+    def owners_of(self, made_by: Attribution) -> Owners:
+        """Return on whose account a call goes, where the plan has limits per user or the like.
+
+        What the call's own metadata says counts first, then ``track_usage`` and ``token_scope``
+        inside of the run, then ``plan.run``, then those around it.
+        """
+        if not self.plan.limits:
+            return NOBODY
+        owners = self._owners(made_by)
+        for limit in self.plan.limits:
+            if limit.per in ("user", "organization") and not getattr(owners, limit.per):
+                self._warn_of_nobody(limit.per)
+        return owners
+
+    def owners(self) -> Owners:
+        """Return on whose account a call would go that is made here."""
+        if not self.plan.limits:
+            return NOBODY
+        return self._owners(attribution_of(ensure_config().get("metadata") or {}))
+
+    def _owners(self, made_by: Attribution) -> Owners:
+        return Owners(
+            made_by.user or self._said("user"),
+            made_by.organization or self._said("organization"),
+            made_by.thread_id or self.thread_id or self._run_id,
+        )
+
+    def _said(self, what: Literal["user", "organization"]) -> str | None:
+        own: str | None = self.user if what == "user" else self.organization
+        tracker, said = TRACKER.get(), None
+        while said is None and tracker is not None:
+            if tracker is self._tracker:
+                said = own
+            said = getattr(tracker, what, None) if said is None else said
+            tracker = getattr(tracker, "_outer", None)
+        return own if said is None else said
+
+    def _warn_of_nobody(self, per: str) -> None:
+        if per not in self._nameless:
+            self._nameless.add(per)
+            warnings.warn(
+                f"calls under the plan {self.plan.name!r} do not say whose they are, and it has a "
+                f"limit per {per}: they are counted together. Give plan.run({per}=...), "
+                f'track_usage({per}=...), or metadata={{"{per}_id": ...}} with the call.',
+                TokenOptWarning,
+                stacklevel=4,
+            )
+
+    def refuse_if_exceeded(self, owners: Owners = NOBODY) -> None:
         """Raise again what was raised before: nodes that swallow it do not get around it.
+
+        Args:
+            owners: On whose account the call goes: others may go on.
 
         Raises:
             BudgetExceededError: A call of this run was refused under ``on_exceed="raise"``.
         """
-        if self._refusal is not None:
-            raise self._refusal
+        if self._refusals:
+            for key in (None, *self.account.accounts(owners)):
+                if key in self._refusals:
+                    raise self._refusals[key]
 
     def exceed(self, denial: Denial) -> TokenOptError:
-        """Refuse *denial*'s call and every later one; return what to raise.
+        """Refuse *denial*'s call and every later one of that account; return what to raise.
 
         A store that cannot be reached refuses this call only: it may be back for the next.
         """
         error = denial.error()
         if isinstance(error, BudgetExceededError):
-            self._refusal = error
-            self.account.stop()
+            self._refusals[denial.account] = error
+            if denial.account in (None, self.account.accounts()[0]):
+                self.account.stop()
         return error
 
-    def room_of(self, agent: str) -> Room:
+    def room_of(self, agent: str, owners: Owners = NOBODY) -> Room:
         """Return the tokens that *agent* may use for its next call."""
-        return self.account.room_of(agent, self._priorities)
+        return self.account.room_of(agent, self._priorities, owners)
 
     def cost_of(
         self, model: str | None, provider: str | None, input_tokens: int, output_tokens: int
     ) -> int | None:
         """Return the price of a call in billionths of a dollar, where it matters and is known."""
-        if self.plan.total_usd is None:
+        if not self.plan.in_money:
             return None
         card = self._rate_card or default_rate_card()
         rates = card.rates(model, provider)
@@ -265,7 +347,8 @@ class BudgetRun:
         Another invocation of the same graph may be under way.
         """
         for agent in agents:
-            if agent in self._shares and agent not in self._finished and not self._at_work[agent]:
+            once = agent in self._finished and self.plan.per in ("run", "plan")
+            if agent in self._shares and not once and not self._at_work[agent]:
                 self._finished.add(agent)
                 self.account.finish(agent)
 
@@ -300,11 +383,18 @@ class BudgetRun:
 
     def report(self) -> BudgetRunReport:
         """Return what every agent was given, spent and suffered, at this instant."""
-        account = self.account.report()
+        account, *limits = self.account.reports(self.owners())
         planned = [name for name in self.plan.agents if name in account.agents]
         others = [name for name in account.agents if name not in self.plan.agents]
         agents = {name: self._report_on(account.agents[name]) for name in (*planned, *others)}
-        return BudgetRunReport(self.thread_id, account, agents, self._notes.failed_calls, self.user)
+        return BudgetRunReport(
+            self.thread_id,
+            account,
+            agents,
+            self._notes.failed_calls,
+            self.user,
+            tuple(limits),
+        )
 
     def _report_on(self, account: AgentReport) -> AgentRunReport:
         notes = self._notes.of(account.agent)
@@ -385,6 +475,17 @@ _accounts: AccountRegistry[_SharedAccount] = AccountRegistry(keep=_KEPT_ACCOUNTS
 def current_run() -> BudgetRun | None:
     """Return the run that calls made here belong to."""
     return _RUN.get()
+
+
+@cache
+def _warn_of_memory(name: str) -> None:
+    warnings.warn(
+        f"the limits of the plan {name!r} are kept in the memory of this process: every process "
+        f"has its own, and they begin anew with it. Give plan.run(path=...) a file for limits that "
+        f"hold for all processes.",
+        TokenOptWarning,
+        stacklevel=6,
+    )
 
 
 @cache

@@ -44,6 +44,8 @@ class BudgetRunReport:
     """Calls that brought no answer; what they may have cost is charged."""
     user: str | None = None
     """Whose run it is, as ``plan.run(user=...)`` said."""
+    limits: tuple[BudgetReport, ...] = ()
+    """The accounts around the run's, such as its user's day; from the inside outwards."""
 
     @property
     def unstaged_models(self) -> dict[str, tuple[str, ...]]:
@@ -69,6 +71,7 @@ class BudgetRunReport:
             f"{whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
             f"{whole.held_tokens:,} held, {whole.pool_tokens:,} in the pool"
         )
+        lines += [limit.sentence() for limit in self.limits]
         if whole.possible_surplus_tokens:
             lines.append(
                 f"up to {whole.possible_surplus_tokens:,} more, if providers wrote on when answers "

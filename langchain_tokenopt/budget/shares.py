@@ -27,19 +27,20 @@ class Room:
     own: int
     """What it should do with: the rest of its share, and its part of the pool."""
     available: int
-    """What the account would grant: the rest of its share, and the whole pool."""
+    """What would be granted: the rest of its share and the whole pool, if all accounts have it."""
     used_ratio: float
-    """Spent and held of the total, by all."""
+    """Spent and held of the total, by all; of several accounts, that of the fullest."""
 
 
-def room_of(change: Change, agent: str, priorities: Mapping[str, float]) -> Room:
+def room_of(changes: Sequence[Change], agent: str, priorities: Mapping[str, float]) -> Room:
     """Return what an agent may use for its next call.
 
     Its own are the rest of its share, and :data:`OVERBOOKING` times its part of the pool: the pool
     divided among those of *priorities* who have not finished, by priority. What others of them have
     borrowed still counts as the pool, so agents that start together get the same part, whoever is
-    first.
+    first. It is never more than what accounts around the run's have left.
     """
+    change, *around = changes
     totals = change.totals
     account = change.transaction.agent(agent)
     available = 0 if totals.stopped else arithmetic.room_for(totals, account)
@@ -56,8 +57,11 @@ def room_of(change: Change, agent: str, priorities: Mapping[str, float]) -> Room
             borrowed += max(0, other.used - other.allocated)
     part = OVERBOOKING * (pool + borrowed) * weight / sum(waiting.values())
     own = max(0, available - pool) + math.floor(part)
-    used = totals.spent + totals.held
-    return Room(min(available, own), available, used / totals.total_tokens)
+    used_ratio = (totals.spent + totals.held) / totals.total_tokens
+    for outer in around:
+        available = min(available, max(outer.totals.left, 0))
+        used_ratio = max(used_ratio, outer.totals.used_ratio)
+    return Room(min(available, own), available, used_ratio)
 
 
 def allocate(

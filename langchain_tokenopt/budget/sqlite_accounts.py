@@ -7,20 +7,23 @@ be missing, the rest is whole.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
+from langchain_tokenopt.budget.levels import Opening
 from langchain_tokenopt.budget.records import (
+    AccountKey,
     AccountTotals,
     AccountTransaction,
     AgentAccount,
     BudgetStoreError,
     Lease,
 )
+from langchain_tokenopt.budget.windows import KEPT_SECONDS
 from langchain_tokenopt.storage.sqlite import (
     FileReplacedError,
     Settings,
@@ -30,17 +33,22 @@ from langchain_tokenopt.storage.sqlite import (
 
 __all__ = ["SqliteAccountStore", "file_of", "open_accounts"]
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 _APPLICATION_ID: Final = 0x746F6B62  # "tokb"
 _BUSY_SECONDS: Final = 10.0
 """How long to wait for a locked file before it counts as unreachable."""
 _UNREACHABLE_SECONDS: Final = 0.2
 """How long to wait while it does: a call asks more than once, and must not wait each time."""
+_KNOWN: Final = 10_000
+"""Accounts of which a budget remembers that they were there."""
 _SETTINGS: Final = Settings(page_bytes=1024, checkpoint_pages=8_000)
 """Rows are short, and a change rewrites whole pages: small ones are a quarter of the writing. 8 MB
 of changes come together before they are moved into the file; SQLite's default would be one change
 in a hundred that waits for the disk."""
 
+_KEY = ["name", "per", "owner", "part", "window", "starts", "ends", "timezone"]
+_PLACE = _KEY[:6]
+"""What tells an account from all others."""
 _TOTALS = [field.name for field in fields(AccountTotals)]
 _AGENT = [field.name for field in fields(AgentAccount)]
 _LEASE = [field.name for field in fields(Lease)]
@@ -62,19 +70,24 @@ def _insert(table: str, names: list[str], *, verb: str = "INSERT") -> str:
 
 
 _TABLES: Final = (
-    f"CREATE TABLE account (id INTEGER PRIMARY KEY, name TEXT NOT NULL, run TEXT NOT NULL, "
-    f"{_columns(_TOTALS)}, UNIQUE (name, run))",
+    f"CREATE TABLE account (id INTEGER PRIMARY KEY, {_columns(_KEY)}, {_columns(_TOTALS)}, "
+    f"UNIQUE ({_columns(_PLACE)}))",
+    "CREATE INDEX account_end ON account (window, ends) WHERE ends IS NOT NULL",
     f"CREATE TABLE agent (account INTEGER NOT NULL, {_columns(_AGENT)}, "
     f"PRIMARY KEY (account, agent)) WITHOUT ROWID",
     f"CREATE TABLE lease (account INTEGER NOT NULL, {_columns(_LEASE)}, "
     f"PRIMARY KEY (account, id)) WITHOUT ROWID",
+    "CREATE TABLE forgotten (window TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX lease_run ON lease (account, run_id) WHERE run_id IS NOT NULL",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
-_READ = f"SELECT id, {_columns(_TOTALS)} FROM account WHERE name = ? AND run = ?"
-_READ_ALL = f"SELECT id, name, run, {_columns(_TOTALS)} FROM account ORDER BY name, run"
-_ADD = _insert("account", ["name", "run", *_TOTALS])
+_READ = (
+    f"SELECT id, {_columns(_TOTALS)} FROM account "
+    f"WHERE {' AND '.join(f'{name} = ?' for name in _PLACE)}"
+)
+_READ_ALL = f"SELECT id, {_columns([*_KEY, *_TOTALS])} FROM account ORDER BY {_columns(_PLACE)}"
+_ADD = _insert("account", [*_KEY, *_TOTALS])
 _WRITE = f"UPDATE account SET {_assignments(_TOTALS)} WHERE id = ?"
 _READ_AGENT = f"SELECT {_columns(_AGENT)} FROM agent WHERE account = ? AND agent = ?"
 _READ_AGENTS = f"SELECT {_columns(_AGENT)} FROM agent WHERE account = ? ORDER BY agent"
@@ -85,16 +98,19 @@ _READ_LEASE = f"{_READ_LEASES} AND id = ?"
 _READ_LEASE_OF_RUN = f"{_READ_LEASES} AND run_id = ? AND charged IS NULL"
 _SAVE_LEASE = _insert("lease", ["account", *_LEASE], verb="INSERT OR REPLACE")
 _DELETE_LEASE = "DELETE FROM lease WHERE account = ? AND id = ?"
+_READ_FORGOTTEN = "SELECT until FROM forgotten WHERE window = ?"
+_FORGET_UNTIL = "INSERT OR REPLACE INTO forgotten VALUES (?, ?)"
+_READ_ENDED = "SELECT id, ends FROM account WHERE window = ? AND ends <= ?"
+_FORGET = ("DELETE FROM lease WHERE account = ?", "DELETE FROM agent WHERE account = ?")
+_FORGET_ACCOUNT = "DELETE FROM account WHERE id = ?"
 
 
 class SqliteAccountStore:
-    """One account in a file.
+    """Accounts in a file.
 
     Args:
         path: The file, or ``sqlite:///file``. It is opened by the first transaction.
-        name: Name of the budget.
-        run: Which run of it.
-        totals: What a new account begins with.
+        name: Name of the budget, for messages.
 
     Raises:
         ValueError: *path* is a URL of something that is not SQLite.
@@ -102,12 +118,11 @@ class SqliteAccountStore:
 
     shared = True
 
-    def __init__(self, path: str | Path, name: str, run: str, totals: AccountTotals) -> None:
-        self._key = name, run
-        self._totals = totals
+    def __init__(self, path: str | Path, name: str) -> None:
+        self._name = name
         self._file = SqliteFile(file_of(path), self._prepare, _SETTINGS)
-        self._known = False
-        """Whether the account has been there: then it is not made anew."""
+        self._known: dict[tuple[Any, ...], None] = {}
+        """Accounts that have been there: they are not made anew."""
         self._unreachable = False
         """Whether the file could not be used the last time."""
 
@@ -118,42 +133,68 @@ class SqliteAccountStore:
         prepare(connection, self._file.path)
 
     @contextmanager
-    def transaction(self) -> Iterator[AccountTransaction]:
-        """Open the account; all that is changed is written at the end, or nothing.
+    def transaction(
+        self, openings: Sequence[Opening]
+    ) -> Iterator[Sequence[AccountTransaction | None]]:
+        """Open accounts; all that is changed is written at the end, or nothing.
 
         Raises:
-            BudgetStoreError: The file cannot be used, or somebody has removed the account.
+            BudgetStoreError: The file cannot be used, or somebody has removed an account.
         """
         wait_seconds = _UNREACHABLE_SECONDS if self._unreachable else _BUSY_SECONDS
         try:
             with self._file.transaction(wait_seconds) as connection:
-                transaction = _Transaction(connection, self._row(connection))
-                yield transaction
-                transaction.write()
+                accounts = [self._opened(connection, opening) for opening in openings]
+                yield accounts
+                for account in accounts:
+                    if account is not None:
+                        account.write()
         except FileReplacedError as error:
             raise BudgetStoreError(f"{error} Put it back, or open a new TokenBudget.") from error
         except (sqlite3.Error, OSError) as error:
             self._unreachable = True
             raise BudgetStoreError(
-                f"the store {self} of the budget {self._key[0]!r} cannot be used: {error}. "
+                f"the store {self} of the budget {self._name!r} cannot be used: {error}. "
                 f"Check that the folder exists and can be written, or use another file."
             ) from error
         self._unreachable = False
-        self._known = True
+        for account in accounts:
+            if account is not None:
+                self._remember(account)
 
-    def _row(self, connection: sqlite3.Connection) -> tuple[Any, ...]:
-        """Return the account's id and totals; a new one where there has never been one."""
-        row: tuple[Any, ...] | None = connection.execute(_READ, self._key).fetchone()
-        if row is None and self._known:
+    def _opened(self, connection: sqlite3.Connection, opening: Opening) -> _Transaction | None:
+        """Return an account; a new one where there has never been one and one is to be made."""
+        key, level = opening
+        row: tuple[Any, ...] | None = connection.execute(_READ, key[: len(_PLACE)]).fetchone()
+        if row is not None:
+            account, *values = row
+            opened = _Transaction(connection, account, key, values)
+            if level is not None:
+                level.renew(opened.totals)
+            return opened
+        if level is None:
+            return None
+        if key.ends is not None:
+            kept = connection.execute(_READ_FORGOTTEN, (key.window,)).fetchone()
+            if kept is not None and key.ends <= kept[0]:  # the clock was set back
+                return self._opened(connection, opening.at(kept[0]))
+        if key[: len(_PLACE)] in self._known:
             raise BudgetStoreError(
-                f"{self} no longer has the budget {self._key[0]!r} (run {self._key[1]!r}): "
-                f"somebody has removed it. Open a new TokenBudget to begin again."
+                f"{self} no longer has {key} ({key.owner!r}): somebody has removed it. "
+                f"Open a new TokenBudget to begin again."
             )
-        if row is None:
-            values = _values_of_totals(self._totals)
-            added = connection.execute(_ADD, (*self._key, *values))
-            row = (added.lastrowid, *values)
-        return row
+        values = [*_values_of_totals(level.totals)]
+        added = connection.execute(_ADD, (*key[: len(_KEY)], *values))
+        assert added.lastrowid is not None
+        if key.ends is not None:
+            _forget(connection, key.window, key.starts - KEPT_SECONDS[key.window])
+        return _Transaction(connection, added.lastrowid, key, values, is_new=True)
+
+    def _remember(self, account: _Transaction) -> None:
+        """Remember that an account exists; of many, the latest."""
+        self._known[account.key[: len(_PLACE)]] = None
+        if len(self._known) > _KNOWN:
+            self._known.pop(next(iter(self._known)), None)
 
     def close(self) -> None:
         """Let go of the file; the next transaction opens it again."""
@@ -163,11 +204,21 @@ class SqliteAccountStore:
 class _Transaction:
     """An account that is open; what was asked for is written by :meth:`write`."""
 
-    def __init__(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> None:
-        self._connection = connection
-        self._account, *values = row
-        self._totals_read = tuple(values)
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        account: int,
+        key: AccountKey,
+        values: Sequence[Any],
+        *,
+        is_new: bool = False,
+    ) -> None:
+        self.key = key
+        self.is_new = is_new
         self.totals = AccountTotals(*values)
+        self._connection = connection
+        self._account = account
+        self._totals_read = tuple(values)
         self._agents: dict[str, AgentAccount] = {}
         self._agents_read: dict[str, tuple[Any, ...] | None] = {}
 
@@ -227,6 +278,19 @@ class _Transaction:
                 self._connection.execute(_WRITE_AGENT, (*values, self._account, name))
 
 
+def _forget(connection: sqlite3.Connection, window: str, until: int) -> None:
+    """Delete the accounts of windows that ended long ago, and remember that it was done."""
+    ended = connection.execute(_READ_ENDED, (window, until)).fetchall()
+    if not ended:
+        return
+    for account, _ in ended:
+        for statement in (*_FORGET, _FORGET_ACCOUNT):
+            connection.execute(statement, (account,))
+    latest = max(ends for _, ends in ended)
+    kept = connection.execute(_READ_FORGOTTEN, (window,)).fetchone()
+    connection.execute(_FORGET_UNTIL, (window, max(latest, kept[0] if kept else 0)))
+
+
 def prepare(connection: sqlite3.Connection, path: object) -> None:
     """Make the tables of an empty file.
 
@@ -276,8 +340,8 @@ def file_of(path: str | Path) -> Path:
     return Path(rest[1:])
 
 
-def open_accounts(path: str | Path) -> Iterator[tuple[str, str, AccountTransaction]]:
-    """Yield name, run and contents of every account in a file, to look at; nothing is changed.
+def open_accounts(path: str | Path) -> Iterator[AccountTransaction]:
+    """Yield every account in a file, to look at; nothing is changed.
 
     Raises:
         BudgetStoreError: There is no such file, or it cannot be read.
@@ -291,7 +355,8 @@ def open_accounts(path: str | Path) -> Iterator[tuple[str, str, AccountTransacti
         with closing(connect_to_read(file, wait_seconds=_BUSY_SECONDS)) as connection:
             _refuse_other_files(connection, file)
             for row in connection.execute(_READ_ALL).fetchall():
-                account, name, run, *totals = row
-                yield name, run, _Transaction(connection, (account, *totals))
+                account, *values = row
+                key, totals = values[: len(_KEY)], values[len(_KEY) :]
+                yield _Transaction(connection, account, AccountKey(*key), totals)
     except sqlite3.Error as error:
         raise BudgetStoreError(f"{file} cannot be read as a store of budgets: {error}.") from error

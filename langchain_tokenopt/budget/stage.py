@@ -94,9 +94,9 @@ class BudgetStage:
         if run is None or (run.plan is not self.plan and run.plan != self.plan):
             self._refuse_outside(request, run, agent)
             return None
-        if not request.observe:
-            run.refuse_if_exceeded()
         degradation = Degradation(request, run, agent, tools)
+        if not request.observe:
+            run.refuse_if_exceeded(degradation.owners)
         try:
             found = degradation.first_affordable()
         except BudgetStoreError as error:
@@ -131,7 +131,7 @@ class BudgetStage:
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
         run.note_degraded(agent, Step.FINAL, None, request.run.run_id)
-        message = minimal_answer(request, f"[No answer: {_reason(denial)}]")
+        message = minimal_answer(request, f"[No answer: {denial.sentence()}]")
         message.response_metadata = {DEGRADED: [Step.FINAL]}
         request.run.refused = True
         request.run.stages.append(NAME)
@@ -146,7 +146,7 @@ class BudgetStage:
             limit = self.tools.word_limit(candidate.words, hold.max_output_tokens).open(request)
             request = request if limit is None else limit.request
         if self.plan.show_remaining and hold.recorded:
-            left = max(0, run.account.available(agent))
+            left = max(0, run.account.available(agent, run.owners_of(request.facts.attribution)))
             line = (
                 f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
             )
@@ -175,7 +175,7 @@ def _observed(
     needs = unchanged.needs(unchanged.first)
     if isinstance(found, Denial):
         run.note_degraded(agent, f"would have {Step.FINAL}", None, request.run.run_id)
-        hold = run.account.admit(agent, needs.input, needs.most_output)
+        hold = run.account.admit(agent, needs.input, needs.most_output, degradation.owners)
     else:
         hold = found.hold
         for step in found.candidate.steps:
@@ -192,7 +192,9 @@ def _without_store(
     """Let the call through as it is, or refuse it: as ``on_store_error`` says."""
     candidate = degradation.first
     needs = degradation.needs(candidate)
-    answer = run.account.without_store(error, agent, needs.input, needs.most_output)
+    answer = run.account.without_store(
+        error, agent, needs.input, needs.most_output, degradation.owners
+    )
     return Granted(candidate, needs, answer) if isinstance(answer, Hold) else answer
 
 
@@ -226,16 +228,3 @@ class _QuickTools:
 
     def count_words(self, text: str) -> int:
         return self.tools.count_words(text)
-
-
-def _reason(denial: Denial) -> str:
-    """Say in the model's place why there is no answer."""
-    agent = repr(denial.agent)
-    if denial.reason == "store":
-        return f"the store of the token budget of {agent} cannot be reached."
-    if denial.reason in ("money", "unpriced"):
-        return f"the budget of {agent} in US dollars does not allow the call."
-    return (
-        f"the token budget of {agent} is used up; {denial.available_tokens:,} of "
-        f"{denial.limit_tokens:,} tokens are left and {denial.needed_tokens:,} are needed."
-    )

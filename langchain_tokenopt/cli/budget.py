@@ -35,6 +35,7 @@ def budget(
         write_json(
             [
                 asdict(report)
+                | _times(report)
                 | {"left_tokens": report.left_tokens, "used_ratio": round(report.used_ratio, 4)}
                 for report in reports
             ]
@@ -73,25 +74,40 @@ def _print_budgets(reports: Sequence[BudgetReport]) -> None:
     rows = (
         (
             report.budget,
-            report.run,
-            f"{report.total_tokens:,}",
+            report.per,
+            report.owner,
+            _total(report),
             f"{report.spent_tokens:,}",
             f"{report.held_tokens:,}",
-            f"{report.left_tokens:,}",
+            f"{report.left_tokens:,}" if report.limits_tokens else "",
             f"{report.used_ratio:.1%}",
             f"{report.surplus_tokens:,}",
             format_usd(report.spent_nano_usd if report.total_nano_usd is not None else None),
+            report.resets,
             _state(report),
         )
         for report in reports
     )
-    print_table(("budget", "run", *figures, "state"), rows, words=("run", "state"))
+    words = ("per", "whose", "resets", "state")
+    print_table(("budget", "per", "whose", *figures, *words[2:]), rows, words=words)
     for report in reports:
         if report.possible_surplus_tokens:
             typer.echo(
                 f"{report.budget} {report.run}: up to {report.possible_surplus_tokens:,} tokens "
                 f"more, if providers wrote on when answers had been cut off."
             )
+
+
+def _times(report: BudgetReport) -> dict[str, str | None]:
+    moments = {"starts_at": report.starts_at, "resets_at": report.resets_at}
+    return {name: None if at is None else at.isoformat() for name, at in moments.items()}
+
+
+def _total(report: BudgetReport) -> str:
+    limits = [f"{report.total_tokens:,}"] if report.limits_tokens else []
+    if report.total_nano_usd is not None:
+        limits.append(format_usd(report.total_nano_usd))
+    return ", ".join(limits)
 
 
 def _state(report: BudgetReport) -> str:

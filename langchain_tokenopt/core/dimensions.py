@@ -23,6 +23,7 @@ __all__ = [
     "Dimension",
     "Filters",
     "Grouping",
+    "Per",
     "Period",
     "value_of",
 ]
@@ -46,6 +47,9 @@ Dimension = Literal[
 """A property that calls are grouped or filtered by. New ones are added before ``"user"``."""
 
 Period = Literal["hour", "day", "month"]
+
+Per = Literal["run", "thread", "user", "organization", "plan"]
+"""Who shares a budget; ``"plan"``: all whom it is for."""
 
 Grouping = Literal[Dimension, Period]
 """What sums are grouped by."""

@@ -6,6 +6,7 @@
   - ``BudgetStoreError`` (``langchain_tokenopt.budget``): a store of budgets cannot be reached
   - ``WordLimitExceededError`` (``langchain_tokenopt.limits``), also a ``ValueError``
   - ``LedgerError`` (``langchain_tokenopt.ledger``): a ledger cannot be opened, read or written
+  - ``UnknownTimeZoneError``, also a ``ValueError``: the clocks of no place go by this name
   - ``HostVersionError``, also an ``ImportError``: a package is installed in too old a release
 - ``TokenOptWarning`` (a ``UserWarning``): an optimizer stood aside and let the call through
 - ``StopStream``: no error but a signal between a stage and the model's stream
@@ -22,6 +23,7 @@ __all__ = [
     "StopStream",
     "TokenOptError",
     "TokenOptWarning",
+    "UnknownTimeZoneError",
 ]
 
 
@@ -95,6 +97,20 @@ class BudgetInfeasibleError(TokenOptError, ValueError):
             f"The parts that must be kept need {required_tokens:,} tokens "
             f"but only {max_tokens:,} are allowed. {remedy}"
         )
+
+
+class UnknownTimeZoneError(TokenOptError, ValueError):
+    """No time zone has this name.
+
+    Args:
+        name: What was asked for.
+        remedy: What the caller can do about it.
+    """
+
+    def __init__(self, name: object, remedy: str) -> None:
+        self.name = name
+        self.remedy = remedy
+        super().__init__(f"no time zone is named {name!r}. {remedy}")
 
 
 class TokenOptWarning(UserWarning):

@@ -18,6 +18,7 @@ from langchain_tokenopt.core.records import CallRecord, UsageEvent, UsageTotals
 __all__ = ["AccountStore", "EntryStore", "UsageStore"]
 
 Entry_co = TypeVar("Entry_co", covariant=True)
+Opening_contra = TypeVar("Opening_contra", contravariant=True)
 Transaction_co = TypeVar("Transaction_co", covariant=True)
 
 
@@ -85,19 +86,22 @@ class EntryStore(Protocol[Entry_co]):
 
 
 @runtime_checkable
-class AccountStore(Protocol[Transaction_co]):
-    """One budget's account: opened, changed and written as a whole, by one at a time.
+class AccountStore(Protocol[Opening_contra, Transaction_co]):
+    """Accounts of budgets: opened, changed and written together, by one at a time.
 
-    ``with store.transaction() as account:`` is one change: all of it, or nothing when it raises.
+    ``with store.transaction(openings) as accounts:`` is one change of all of them: the whole of it,
+    or nothing when it raises.
     """
 
     @property
     def shared(self) -> bool:
-        """True when other processes work on the same account."""
+        """True when other processes work on the same accounts."""
         ...
 
-    def transaction(self) -> AbstractContextManager[Transaction_co]:
-        """Open the account, alone with it."""
+    def transaction(
+        self, openings: Sequence[Opening_contra]
+    ) -> AbstractContextManager[Sequence[Transaction_co | None]]:
+        """Open accounts, alone with them; ``None`` for one that there is not."""
         ...
 
     def close(self) -> None:

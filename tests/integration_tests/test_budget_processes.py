@@ -232,7 +232,7 @@ def test_waiting_for_a_busy_file_ends(tmp_path):
     inside = threading.Event()
 
     def hold_the_file():
-        with other._account.store.transaction():
+        with other._account.store.transaction([]):
             inside.set()
             time.sleep(0.1)
 

@@ -378,8 +378,8 @@ def test_the_last_step_is_a_message_of_the_right_type(model_server: ModelServer)
 
     assert [] == model_server.requests
     assert [] == answer.tool_calls
-    assert "budget of 'default' is used up" in answer.content
-    assert "budget of 'default' is used up" in streamed
+    assert "call but the budget 'plan' has 30 of 30 left" in answer.content
+    assert "call but the budget 'plan' has 30 of 30 left" in streamed
 
 
 def test_a_refusal_is_no_saving(model_server: ModelServer) -> None:

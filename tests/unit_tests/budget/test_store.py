@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from langchain_tokenopt.budget import BudgetStoreError, TokenBudget, reports_in, sqlite_accounts
+from langchain_tokenopt.budget.levels import NOBODY, AccountLevel
 from langchain_tokenopt.budget.records import AccountTotals
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
@@ -94,7 +95,7 @@ def test_a_later_version_is_left_alone(path):
         file.execute("PRAGMA user_version = 9")
     file.close()
 
-    with pytest.raises(BudgetStoreError, match=r"version 9 .* reads version 3"):
+    with pytest.raises(BudgetStoreError, match=r"version 9 .* reads version 4"):
         TokenBudget(1_000, path=path)
 
 
@@ -248,13 +249,17 @@ def test_a_change_that_fails_is_undone(path, monkeypatch):
 
 def test_an_error_within_a_change_undoes_it(path):
     """The store stays usable."""
-    store = sqlite_accounts.SqliteAccountStore(path, "b", "", AccountTotals(1_000))
-    with pytest.raises(BudgetStoreError, match="no such table"), store.transaction() as account:
+    store = sqlite_accounts.SqliteAccountStore(path, "b")
+    opening = [AccountLevel("b", "run", AccountTotals(1_000)).opening(NOBODY, 0)]
+    with (
+        pytest.raises(BudgetStoreError, match="no such table"),
+        store.transaction(opening) as [account],
+    ):
         _spend_then(account, lambda: account._connection.execute("SELECT * FROM nowhere"))
-    with pytest.raises(ZeroDivisionError), store.transaction() as account:
+    with pytest.raises(ZeroDivisionError), store.transaction(opening) as [account]:
         _spend_then(account, lambda: 1 // 0)
 
-    with store.transaction() as account:
+    with store.transaction(opening) as [account]:
         assert [] == account.agents()
     store.close()
 

@@ -43,10 +43,12 @@ def test_every_budget_is_a_line(store: str) -> None:
     """Each run stands with what it has spent and has left."""
     lines = called(store).stdout.splitlines()
 
-    assert ["desk", "monday", "1,000", "100", "0", "900", "10.0%", "0", "-"] == lines[1].split()[:9]
-    assert ["desk", "tuesday", "1,000", "200", "0", "800", "20.0%", "0", "-"] == lines[2].split()[
-        :9
-    ]
+    assert ["desk", "run", "monday", "1,000", "100", "0", "900", "10.0%", "0", "-"] == lines[
+        1
+    ].split()[:10]
+    assert ["desk", "run", "tuesday", "1,000", "200", "0", "800", "20.0%", "0", "-"] == lines[
+        2
+    ].split()[:10]
 
 
 def test_a_run_is_shown_by_agent(store: str) -> None:

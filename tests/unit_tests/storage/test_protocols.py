@@ -7,7 +7,6 @@ from contextlib import closing
 import pytest
 
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
-from langchain_tokenopt.budget.records import AccountTotals
 from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
 from langchain_tokenopt.cache.cache_file import CacheFile
 from langchain_tokenopt.ledger import Ledger
@@ -19,11 +18,8 @@ from langchain_tokenopt.storage.protocols import AccountStore, EntryStore, Usage
     [
         (lambda folder: Ledger(folder / "tokenopt.db"), UsageStore),
         (lambda _: CacheFile(None, embedder="none"), EntryStore),
-        (lambda _: MemoryAccountStore(AccountTotals(9)), AccountStore),
-        (
-            lambda folder: SqliteAccountStore(folder / "b.db", "b", "", AccountTotals(9)),
-            AccountStore,
-        ),
+        (lambda _: MemoryAccountStore(), AccountStore),
+        (lambda folder: SqliteAccountStore(folder / "b.db", "b"), AccountStore),
     ],
     ids=["ledger", "cache", "account in memory", "account in a file"],
 )
