@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 
@@ -27,8 +28,10 @@ def desk(make_budget, clock):
         BudgetLimit(total_tokens=4_000, per="organization", window="month"),
     ]
 
+    scope = uuid4().hex
+
     def make(run, total_tokens=1_000):
-        return make_budget(total_tokens, run=run, within=within, clock=clock, scope=str(id(clock)))
+        return make_budget(total_tokens, run=run, within=within, clock=clock, scope=scope)
 
     return make
 
