@@ -105,6 +105,8 @@ class RequestFacts:
         }
         if kwargs is not self._kwargs:
             changed |= _changed_kwargs(self._kwargs, kwargs)
+        if "model" in changed and _differs_by_cap_only(self._model, model):
+            changed = changed - {"model"} | {"caps"}
         carried = RequestFacts(model, messages, kwargs, metadata)
         carried._earlier, carried._changed = self, frozenset(changed)
         return carried
@@ -211,6 +213,15 @@ def _changed_kwargs(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
         for name, has_changed in (("caps", caps), ("kwargs", others), ("model", "model" in names))
         if has_changed
     }
+
+
+def _differs_by_cap_only(old: BaseChatModel, new: BaseChatModel) -> bool:
+    """Whether *new* is a copy of *old* that only has another cap."""
+    if type(old) is not type(new):
+        return False
+    before, after = vars(old), vars(new)
+    names = before.keys() | after.keys()
+    return all(before.get(name) is after.get(name) for name in names if name not in _CAPS)
 
 
 _CAPS: Final = frozenset(CAP_NAMES)

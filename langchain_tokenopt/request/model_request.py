@@ -16,7 +16,7 @@ from langchain_tokenopt.core.host_compat import llm_string_of
 from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.facts import RequestFacts
-from langchain_tokenopt.request.output_caps import capped
+from langchain_tokenopt.request.output_caps import capped, takes_cap_by_call
 
 __all__ = ["Answer", "ModelRequest", "usage_of"]
 
@@ -74,7 +74,9 @@ class ModelRequest:
         name, present = self.facts.cap_name, self.facts.output_cap
         if name is None or (present is not None and present <= tokens):
             return self
-        return self.override(kwargs=capped(self.kwargs, name, tokens))
+        if takes_cap_by_call(self.kwargs, name):
+            return self.override(kwargs=capped(self.kwargs, name, tokens))
+        return self.override(model=self.model.model_copy(update={name: tokens}))
 
     def cache_key(self) -> tuple[str, str]:
         """Return the ``(prompt, llm_string)`` under which a LangChain cache keeps the answer.
