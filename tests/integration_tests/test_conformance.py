@@ -10,6 +10,21 @@ from tests.support.scenarios import SCENARIOS
 
 KNOWN_FAILURES: frozenset[str] = frozenset(
     [
+        "billed-and-raised-answer-that-its-integration-cannot-read",
+        "billed-and-raised-interrupted-by-the-keyboard",
+        "billed-and-raised-responses-cut-short",
+        "billed-and-raised-retries-that-were-billed",
+        "billed-and-raised-schema-cut-short",
+        "billed-and-raised-schema-filtered",
+        "contradictions-answer-without-choices",
+        "contradictions-anthropic-input-only-at-the-start",
+        "contradictions-cached-beside-the-prompt",
+        "contradictions-gemini-prompt-that-grows",
+        "contradictions-gemini-reads-tool-results-at-the-end",
+        "contradictions-numbers-below-zero",
+        "contradictions-parts-that-exceed-the-total",
+        "contradictions-reasoning-beside-the-completion",
+        "contradictions-second-bill-without-details",
         "ends-before-the-end-left-while-thinking-bedrock",
         "ends-before-the-end-left-while-thinking-deepseek",
         "ends-before-the-end-left-while-thinking-ollama",
@@ -67,6 +82,19 @@ KNOWN_FAILURES: frozenset[str] = frozenset(
         "missing-bills-zero-output-openrouter",
         "missing-bills-zero-output-responses",
         "missing-bills-zero-output-xai",
+        "models-in-models-agent-inside-a-named-node",
+        "models-in-models-graph-that-is-called-again",
+        "models-in-models-retries-are-nobodys-name",
+        "models-in-models-router",
+        "models-in-models-router-async",
+        "neighbours-gemini-searches",
+        "neighbours-handler-in-a-copied-configuration",
+        "neighbours-others-hear-of-completion-models",
+        "tiers-and-names-anthropic-batch",
+        "tiers-and-names-anthropic-fast",
+        "tiers-and-names-bedrock-priority",
+        "tiers-and-names-model-on-two-chunks",
+        "tiers-and-names-tier-on-two-chunks",
     ]
 )
 """Scenarios in which we do not yet count what was spent. Whoever mends one takes it out of here."""

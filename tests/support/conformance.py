@@ -42,7 +42,7 @@ class Truth:
     """What a scenario has really spent, as far as the scenario is about it."""
 
     input_tokens: int = 0
-    output_tokens: int = 0
+    output_tokens: int | None = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     cache_write_1h_tokens: int = 0
@@ -50,7 +50,7 @@ class Truth:
     calls: int = 0
     cached_calls: int = 0
     failed_calls: int | None = 0
-    """``None`` here and below: not asked, since either would be right."""
+    """``None`` here and below: not asked, since several answers would be right."""
     abandoned_calls: int | None = 0
     estimated_calls: int | None = 0
     flawed_calls: int | None = 0

@@ -5,14 +5,19 @@ tracker should keep.
 """
 
 from tests.support.scenarios import (  # noqa: F401  # they register their scenarios
+    billed_errors,
     bills,
     caches,
     calls,
+    contradictions,
+    delegates,
     every_provider,
     failures,
     graphs,
     handlers,
+    neighbours,
     streams,
+    tiers,
 )
 from tests.support.scenarios.registry import SCENARIOS
 
