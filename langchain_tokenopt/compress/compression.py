@@ -100,7 +100,7 @@ class Job:
             return with_texts_replaced(message, lambda text: str(self.run(text).content))
         if isinstance(message, ToolMessage) and self.reader.tool_results != "keep":
             return with_texts_replaced(
-                message, lambda text: self.reader.shorter(text, prose=True) or text
+                message, lambda text: self.reader.shorter(text, tables=True) or text
             )
         return message
 

@@ -60,11 +60,8 @@ class ContentType(Protocol):
         """Whether the model would count the same."""
         ...
 
-    def shrink(self, *, prose: bool) -> ContentType | None:
-        """Return the content in fewer tokens without loss; ``None`` when nothing changes.
-
-        Without *prose* its white space is left to :meth:`assemble`, which sees less of it.
-        """
+    def shrink(self) -> ContentType | None:
+        """Return the content in fewer tokens without loss; ``None`` when nothing changes."""
         ...
 
     def layout(self, limit: int | None = None) -> Layout:
@@ -108,11 +105,15 @@ class Reader:
         """Count messages and the frame around them."""
         return count_messages(list(messages), model=self.model, counter=self.counter)
 
-    def shorter(self, text: str, *, prose: bool) -> str | None:
-        """Return a text in fewer tokens without loss, or ``None``."""
-        if not may_shrink(text, prose=prose):
+    def shorter(self, text: str, *, tables: bool = False) -> str | None:
+        """Return a text in fewer tokens without loss, or ``None``.
+
+        Only what a tool returned may come back with its objects as *tables*: what a user wrote may
+        be the pattern for an answer.
+        """
+        if not may_shrink(text):
             return None
-        made = lossless(text, self.count, prose=prose)
+        made = lossless(text, self.count, tables=tables)
         return made if made != text and self.count(made) < self.count(text) else None
 
 
@@ -135,9 +136,9 @@ class TextContent:
         self.tokens: int = self._tokenized.tokens
         self.exact: bool = self._tokenized.exact
 
-    def shrink(self, *, prose: bool) -> TextContent | None:
+    def shrink(self) -> TextContent | None:
         """Write it in fewer tokens without loss."""
-        made = self._reader.shorter(self.content, prose=prose)
+        made = self._reader.shorter(self.content)
         return None if made is None else TextContent(made, self._reader)
 
     def layout(self, limit: int | None = None) -> Layout:
@@ -204,11 +205,11 @@ class DocumentsContent:
         self.tokens: int = self._tokenized.tokens
         self.exact: bool = self._tokenized.exact
 
-    def shrink(self, *, prose: bool) -> DocumentsContent | None:
+    def shrink(self) -> DocumentsContent | None:
         """Write it in fewer tokens without loss."""
-        if not may_shrink(self._joined, prose=prose):
+        if not may_shrink(self._joined):
             return None
-        made = [self._reader.shorter(d.page_content, prose=prose) for d in self.content]
+        made = [self._reader.shorter(d.page_content) for d in self.content]
         if not any(text is not None for text in made):
             return None
         return DocumentsContent(

@@ -137,7 +137,7 @@ class MessagesContent:
             for index, message in enumerate(self.content)
         ]
 
-    def shrink(self, *, prose: bool) -> MessagesContent | None:
+    def shrink(self) -> MessagesContent | None:
         """Write it in fewer tokens without loss."""
         changed = False
         made: list[BaseMessage] = []
@@ -146,7 +146,8 @@ class MessagesContent:
                 slot.block: shorter
                 for slot, text in slots_of(message, index)
                 if _may_be_rewritten(message, self._reader)
-                and (shorter := self._reader.shorter(text, prose=prose)) is not None
+                and (shorter := self._reader.shorter(text, tables=isinstance(message, ToolMessage)))
+                is not None
             }
             changed = changed or bool(texts)
             made.append(with_texts(message, texts) if texts else message)

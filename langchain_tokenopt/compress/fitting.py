@@ -32,9 +32,7 @@ from langchain_tokenopt.counting.tokens import steady_counter_of_name
 
 __all__ = ["Target", "fitted", "rarity_for", "shortened", "unchanged"]
 
-_NEARLY: Final = 0.9
-"""From this share of the tokens on, white space alone may do."""
-_WHOLE_KINDS: Final = ("code", "json", "diff")
+_WHOLE_KINDS: Final = ("code", "json", "data", "diff")
 """Kept whole when a share is asked for rather than a limit."""
 
 
@@ -63,8 +61,7 @@ def fitted(content: ContentType, target: Target, plans: PlanCache) -> Compressio
     if (limit is not None and content.tokens <= limit) or target.keep == 1.0:
         return unchanged(content, FITS)
     steps: dict[str, int] = {}
-    goal = limit if limit is not None else math.ceil(content.tokens * (target.keep or 1))
-    shorter = content.shrink(prose=goal >= _NEARLY * content.tokens)
+    shorter = content.shrink()
     if shorter is not None and shorter.tokens < content.tokens:
         steps["lossless"] = content.tokens - shorter.tokens
         content = shorter

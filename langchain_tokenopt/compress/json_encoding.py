@@ -71,8 +71,8 @@ def compact_json(value: Any) -> str:
     return _written(value, tables=False)
 
 
-def encode_json(text: str, count: Count) -> str | None:
-    """Return the encoding of a JSON text that *count* finds smallest.
+def encode_json(text: str, count: Count, *, tables: bool = True) -> str | None:
+    """Return the encoding of a JSON text that *count* finds smallest; see the module on *tables*.
 
     Never larger than compact JSON.
 
@@ -87,7 +87,10 @@ def encode_json(text: str, count: Count) -> str | None:
         return None
     try:
         value = parse_json(text)
-        best = min((compact_json(value), *_with_tables(value)), key=count)
+        compact = compact_json(value)
+        if not same_json(parse_json(compact), value):
+            return None
+        best = min((compact, *(_with_tables(value) if tables else ())), key=count)
     except (ValueError, RecursionError):
         return None
     return best if count(best) < count(text) else None

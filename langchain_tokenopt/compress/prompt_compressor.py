@@ -59,10 +59,11 @@ class PromptCompressor(Runnable[Any, Any]):
     r"""Shorten prompts to an exact number of tokens, keeping what the question needs.
 
     Nothing is rewritten: sentences, rows, blocks and turns are kept or dropped whole, in their
-    order. JSON is written in fewer tokens without loss: compact, lists of like objects as a table
-    of ``columns`` and ``data``. Kept at all costs are system messages, the question, instructions
-    that say must, never or only, placeholders, the running tool calls, and what *protect* matches.
-    What already fits is returned as the same object.
+    order, so that JSON, code, tables and fences stay what they are. JSON is written without white
+    space, and what tools return as a table of ``columns`` and ``data`` where that is shorter. Kept
+    at all costs are system messages, the question, instructions that say must, never or only,
+    placeholders, the running tool calls, and what *protect* matches. What already fits is returned
+    as the same object.
 
     Type in, type out: ``str``, prompt value, message, list of messages, list of documents, or a
     state dict, of which *key* is shortened.
@@ -105,6 +106,7 @@ class PromptCompressor(Runnable[Any, Any]):
         ...     "like it there. Ships pass below.\n\nQuestion: When was the bridge built?"
         ... ))
         Context: The bridge was built in 1931.
+        <BLANKLINE>
         Question: When was the bridge built?
     """
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-from langchain_tokenopt.compress.lossless import squeeze_prose
-from langchain_tokenopt.compress.units import Unit
+from langchain_tokenopt.compress.unit import Unit
 
 __all__ = ["render"]
+
+_MARGIN = re.compile(r"[ \t>]*")
+_BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 
 
 def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
     """Put the kept units of one text together again, in their order.
 
-    Neighbours stay exactly as they were. Where something is missing between two units, a line break
-    or a space stands if there was one.
+    Neighbours stay exactly as they were. Where something is missing between two units, a space, a
+    line break or a blank line stands if there was one; what began a line begins a line, and what
+    has lost the beginning of its line gets the line's margin.
 
     Example:
         >>> from langchain_tokenopt.compress.units import units_of
@@ -22,25 +26,25 @@ def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
         >>> render(text, units_of(text), [True, False, True])
         'It rained. It was late.'
     """
+    if not units or all(kept):
+        return text[units[0].start : units[-1].end] if units else ""
     pieces: list[str] = []
-    last = ""
     end = 0
     for unit, keep in zip(units, kept, strict=True):
-        if not keep or unit.end <= unit.start:
+        if not keep:
+            if unit.stub and kept[unit.head] and pieces:
+                pieces.append(unit.stub)
             continue
-        piece = unit.within(text)
-        if unit.start != end:
-            if unit.kind == "json" and unit.bound >= 0:
+        if unit.end <= unit.start:
+            continue
+        if unit.start == end:
+            pieces.append(unit.within(text))
+        elif _is_inside_json(units, unit):
+            if unit.bound >= 0:
                 pieces[-1] = pieces[-1].rstrip().removesuffix(",")
-            elif not last or last.isspace():
-                piece = piece.lstrip(" \t") if unit.kind == "prose" else piece
-            elif not piece[:1].isspace():
-                pieces.append(_gap(text, end, unit.start))
-        if unit.kind == "prose" and "  " in piece:
-            piece = squeeze_prose(piece)
-        if piece:
-            pieces.append(piece)
-            last = piece[-1]
+            pieces.append(unit.within(text))
+        else:
+            pieces.append(_rejoined(text, unit, end, pieces[-1] if pieces else ""))
         end = unit.end
     whole = "".join(pieces)
     if end < len(text) and not text[-1:].isspace():
@@ -48,9 +52,31 @@ def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
     return whole
 
 
-def _gap(text: str, end: int, start: int) -> str:
-    """What stands between two units when what was between them is gone."""
-    between = text[end:start]
-    if "\n" in between:
-        return "\n"
-    return " " if any(char.isspace() for char in between) or between.isascii() else ""
+def _is_inside_json(units: Sequence[Unit], unit: Unit) -> bool:
+    """What stands inside of JSON brings its own commas and white space."""
+    if unit.kind != "json":
+        return False
+    return unit.bound >= 0 or (unit.head >= 0 and units[unit.head].kind == "json")
+
+
+def _rejoined(text: str, unit: Unit, end: int, before: str) -> str:
+    """Return a unit with what must stand between it and *before*, which ended at *end*."""
+    piece = unit.within(text)
+    between = text[end : unit.start]
+    begins_line = unit.start == 0 or text[unit.start - 1] in "\r\n"
+    if not begins_line and before and "\n" not in between:
+        if piece[:1].isspace() or before[-1].isspace():
+            return piece
+        spaced = between.isascii() or any(char.isspace() for char in between)
+        return f" {piece}" if spaced else piece
+    if not begins_line:
+        margin = _MARGIN.match(text, text.rfind("\n", 0, unit.start) + 1)
+        piece = (margin.group() if margin else "") + piece.lstrip(" \t")
+    if not before:
+        return piece
+    newline = "\r\n" if "\r\n" in between else "\n"
+    gap = "" if before[-1] in "\r\n" else newline
+    new_paragraph = _BLANK_LINE.search(text, max(0, end - 1), unit.start)
+    if new_paragraph and not before.rstrip(" \t").endswith(("\n\n", "\n\r\n")):
+        gap += newline
+    return gap + piece

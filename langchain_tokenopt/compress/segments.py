@@ -5,39 +5,27 @@ Segments cover the text without gaps or overlaps.
 
 from __future__ import annotations
 
-import json
 import re
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-__all__ = [
-    "ITEM",
-    "LABEL",
-    "LOG",
-    "TURN",
-    "Kind",
-    "Segment",
-    "json_end",
-    "label_asks",
-    "segments_of",
-]
+from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
+from langchain_tokenopt.compress.code_units import parsed_python
+from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
+from langchain_tokenopt.compress.outlines import ITEM, data_end, item_end, lines_end
+from langchain_tokenopt.compress.records import (
+    LOG,
+    TURN,
+    cue_end,
+    is_transcript,
+    log_end,
+    turn_end,
+)
+from langchain_tokenopt.compress.tables import table_end
+from langchain_tokenopt.compress.unit import Kind
 
-Kind = Literal[
-    "prose",
-    "heading",
-    "label",
-    "tag",
-    "code",
-    "json",
-    "table",
-    "list",
-    "log",
-    "diff",
-    "turn",
-    "example",
-]
+__all__ = ["LABEL", "Kind", "Segment", "label_asks", "segments_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +57,7 @@ LABEL = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r"</?[A-Za-z][\w:-]{0,40}(?: [^<>\n]{0,200})?/?>[ \t]*$")
-ITEM = re.compile(r"[ \t]*(?:[-*+•‣]|\d{1,3}[.)]|[a-z][.)])[ \t]+\S")
-LOG = re.compile(
-    r"\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[.,\] ]"
-    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
-    r"|\[?(?:DEBUG|INFO|WARN|WARNING|ERROR|FATAL|TRACE|CRITICAL)\b[\]: ]"
-)
 _DIFF = re.compile(r"diff --git |@@ -\d|--- [ab/]|\+\+\+ [ab/]|Index: ")
-_CODE = re.compile(
-    r"(?:async )?def \w+\s*\(|class \w+[\s(:{]|(?:from [\w.]+ )?import [\w.*{]|@\w[\w.]*(?:\(|$)"
-    r"|#include\b|#!/|using [\w:.]+;|package [\w.]+;?$|namespace \w+|func \w*\s*\(|fn \w+|impl\b"
-    r"|(?:export |default )?(?:async )?function\b|(?:export )?(?:const|let|var) \w+\s*[=:]"
-    r"|(?:public|private|protected|static) [\w<>\[\]]+|(?:if|for|while|switch|try|else|elif"
-    r"|except)\b.*[:{]$"
-    r"|return\b[^.]*;?$|\w+(?:\.\w+)*\s*[-+*/|&]?=\s*[^=\s].*|\w+(?:\.\w+)*\([^)]*\);?$|[)\]}]+[;,]?$"
-    r"|SELECT\b.*\b(?:FROM|$)|CREATE (?:TABLE|INDEX)\b|INSERT INTO\b"
-)
-_CODE_START = re.compile(
-    r"\w+ ?= ?[rbf]?(?:\"\"\"|\'\'\')|(?:async )?def \w+\s*\(.*|class \w+[(:{].*"
-    r"|class \w+ ?[:{]|(?:from [\w.]+ )?import [\w.*{][\w.*{}, ]*;?$"
-    r"|@\w[\w.]*(?:\(|$)"
-    r"|#include\b|#!/|using [\w:.]+;|package [\w.]+;?$|func \w*\s*\(|fn \w+\s*[(<]"
-    r"|(?:export |default )?(?:async )?function\b ?\w*\(|(?:export )?(?:const|let|var) \w+\s*=\s"
-)
-TURN = re.compile(r"(?P<who>[A-ZÄÖÜÁÉÍÓÚ\u4e00-\u9fff][\w .,'’&()-]{0,60}?)[:：] ?(?=\S)")
-_TRIPLE = re.compile(r'"""|\'\'\'')
 
 
 def segments_of(text: str) -> list[Segment]:
@@ -108,21 +72,22 @@ def segments_of(text: str) -> list[Segment]:
     """
     if not text:
         return []
-    if "\n" not in text and text[0] not in "{[<#|" and not _CODE_START.match(text):
+    if "\n" not in text and not _MAY_BE_MORE.match(text) and not may_hold_json(text):
         return [Segment("prose", 0, len(text))]
+    if begins_as_code(text) and parsed_python(text) is not None:
+        return [Segment("code", 0, len(text))]
     return _merged(_Lines(text).classified())
 
 
+_MAY_BE_MORE = re.compile(r"\s*(?:[<#|\-*+\[{`~]|\w{1,20} ?[(:=]|(?:import|from|def|class)\b)")
+
+
 def _merged(parts: Iterator[Segment]) -> list[Segment]:
-    """Join neighbours of the same kind, except headings, tags, code blocks and JSON values."""
+    """Join neighbours of prose, of a log and of a chat."""
     found: list[Segment] = []
     for part in parts:
         last = found[-1] if found else None
-        if (
-            last
-            and last.kind == part.kind
-            and part.kind in ("prose", "table", "list", "log", "turn")
-        ):
+        if last and last.kind == part.kind and part.kind in ("prose", "log", "turn"):
             found[-1] = Segment(part.kind, last.start, part.end)
         else:
             found.append(part)
@@ -141,16 +106,47 @@ class _Lines:
             self.starts.append(position)
             position += len(line)
         self.starts.append(position)
-        self.is_transcript = self._is_transcript()
-        self.patience = 2 * len(text) + 1_000
-        """Characters that failing JSON parses may still read: keeps the whole linear."""
+        self.is_transcript = is_transcript(self.lines)
+        self.json = JsonFinder(text)
+        self.wrapped_until = 0
+        """Rows of a paragraph that is known to be running text."""
+        self.openings = [match.start() for match in JSON_BEGINS.finditer(text)]
 
     def classified(self) -> Iterator[Segment]:
         row = 0
         while row < len(self.lines):
             kind, end = self._classify(row)
-            yield Segment(kind, self.starts[row], self.starts[end])
+            start, stop = self.starts[row], self.starts[end]
+            if kind in _MAY_HOLD_JSON and self.openings and (found := self._json_in(start, stop)):
+                begin, close = found
+                if self.text[start:begin].strip():
+                    yield Segment(kind, start, begin)
+                else:
+                    begin = start
+                row = bisect_left(self.starts, close)
+                rest = self.text[close : self.starts[row]]
+                if not re.search(r"\w", rest):
+                    close = self.starts[row]
+                yield Segment("json", begin, close)
+                if close < self.starts[row]:
+                    yield Segment("prose", close, self.starts[row])
+                continue
+            yield Segment(kind, start, stop)
             row = end
+
+    def _json_in(self, start: int, stop: int) -> tuple[int, int] | None:
+        """Return begin and end of the first JSON there that is long, or ends its line."""
+        for at in range(bisect_left(self.openings, start), len(self.openings)):
+            begin = self.openings[at]
+            if begin >= stop:
+                return None
+            end = self.json.end(begin)
+            if end is None:
+                continue
+            alone = not self.text[start:begin].strip() and not self.text[end:stop].strip()
+            if alone or end - begin > LONGEST_INLINE or "\n" in self.text[begin:end]:
+                return begin, end
+        return None
 
     def _classify(self, row: int) -> tuple[Kind, int]:
         """Return the kind of the segment that begins at *row*, and the row after its end."""
@@ -161,44 +157,43 @@ class _Lines:
         first = body[0]
         if first in "`~" and (fence := _FENCE.match(line)):
             return "code", self._fence_end(row, fence.group(1))
-        if first in "{[" and (end := self._json_end(row, len(line) - len(body))):
-            return "json", end
-        if first == "|" and body.rstrip().endswith("|"):
-            return "table", row + 1
+        if first in "{[" and self.json.end(self.starts[row] + len(line) - len(body)):
+            return "prose", row + 1
         if first == "<" and _TAG.match(body.rstrip()):
             return "tag", row + 1
         if _DIFF.match(line):
             return "diff", self._diff_end(row)
-        if _CODE_START.match(line.rstrip()):
-            return "code", self._code_end(row)
-        if LOG.match(line):
-            return "log", row + 1
+        if first != "#" and _HEADING.match(line):
+            return "heading", row + 1
+        for kind, find in _BLOCKS:
+            end = find(self.lines, row)
+            if end > row:
+                return kind, end
+        if LOG.match(line) and not self._is_turn(line):
+            return "log", log_end(self.lines, row)
         if _HEADING.match(line):
             return "heading", row + 1
         if LABEL.match(line):
             return "label", row + 1
-        if ITEM.match(line):
-            return "list", self._item_end(row)
-        if self.is_transcript and TURN.match(line):
-            return "turn", self._turn_end(row)
+        if ITEM.match(line) and not self._is_turn(line):
+            return "list", item_end(self.lines, row)
+        if self._is_turn(line):
+            return "turn", turn_end(self.lines, row, LABEL)
+        if row < self.wrapped_until:
+            return "prose", row + 1
+        end, alone = lines_end(self.lines, row, _is_other)
+        if alone:
+            return "list", end
+        self.wrapped_until = end
         return "prose", row + 1
+
+    def _is_turn(self, line: str) -> bool:
+        return self.is_transcript and TURN.match(line) is not None
 
     def _blank_end(self, row: int) -> int:
         while row < len(self.lines) and self.lines[row].isspace():
             row += 1
         return row
-
-    def _is_transcript(self) -> bool:
-        """A conversation: speakers come back, and most lines are somebody's."""
-        if len(self.lines) < 4:
-            return False
-        speakers = [m.group("who") for line in self.lines if (m := TURN.match(line))]
-        filled = sum(1 for line in self.lines if not line.isspace())
-        return (
-            len(speakers) >= 4
-            and len(speakers) * 3 >= filled
-            and len(set(speakers)) * 2 <= len(speakers)
-        )
 
     def _fence_end(self, row: int, fence: str) -> int:
         for end in range(row + 1, len(self.lines)):
@@ -206,18 +201,6 @@ class _Lines:
             if line.startswith(fence) and not line.strip(fence[0]):
                 return end + 1
         return len(self.lines)
-
-    def _json_end(self, row: int, indent: int) -> int | None:
-        if self.patience <= 0:
-            return None
-        start = self.starts[row] + indent
-        end = json_end(self.text, start)
-        if end < 0:
-            self.patience += end
-            return None
-        last = bisect_right(self.starts, end - 1) - 1
-        rest = self.text[end : self.starts[last + 1]]
-        return None if rest.strip() else last + 1
 
     def _diff_end(self, row: int) -> int:
         """A hunk, or the lines that name the files."""
@@ -237,101 +220,28 @@ class _Lines:
             end += 1
         return end
 
-    def _code_end(self, row: int) -> int:
-        """Code runs on over indented and blank lines, code-like lines, and open triple quotes."""
-        quote, end, filled = "", row, row + 1
-        while end < len(self.lines):
-            line = self.lines[end]
-            if not quote and end > row and not self._goes_on(line):
-                break
-            for match in _TRIPLE.finditer(line):
-                quote = "" if quote == match.group() else quote or match.group()
-            end += 1
-            if line.strip():
-                filled = end
-        return len(self.lines) if end == len(self.lines) else max(filled, row + 1)
 
-    @staticmethod
-    def _goes_on(line: str) -> bool:
-        body = line.rstrip()
-        return (
-            not body
-            or body[0] in " \t#}])"
-            or body.startswith(("//", "/*", " *"))
-            or _CODE.match(body) is not None
-        )
-
-    def _item_end(self, row: int) -> int:
-        end = row + 1
-        while (
-            end < len(self.lines)
-            and self.lines[end][:2] in ("  ", "\t")
-            and self.lines[end].strip()
-            and not ITEM.match(self.lines[end])
-        ):
-            end += 1
-        return end
-
-    def _turn_end(self, row: int) -> int:
-        end = row + 1
-        while (
-            end < len(self.lines)
-            and not TURN.match(self.lines[end])
-            and not LABEL.match(self.lines[end])
-            and self.lines[end].strip()
-        ):
-            end += 1
-        return end
+_BLOCKS: tuple[tuple[Kind, Callable[[Sequence[str], int], int]], ...] = (
+    ("turn", cue_end),
+    ("code", code_end),
+    ("table", table_end),
+    ("data", data_end),
+)
+"""What is recognised by several lines, in the order in which it is asked for."""
+_MAY_HOLD_JSON = frozenset({"prose", "heading", "label", "list", "turn", "log", "tag"})
+LONGEST_INLINE = 400
+"""Characters. Shorter JSON within a line is part of its sentence."""
 
 
-_decoder = json.JSONDecoder()
-
-
-def json_end(text: str, start: int) -> int:
-    """Return where the JSON array or object that begins at *start* ends.
-
-    Returns:
-        A negative number when there is none: minus the characters that were read in vain. Empty
-        and tiny values (``[1]``, ``{}``), which prose also contains, count as none.
-    """
-    if not _JSON_BEGINS.match(text, start):
-        return -1
-    try:
-        if len(text) - start > _GLANCE:
-            # The error's line number is counted from the beginning of the text: keep that short.
-            _decoder.raw_decode(text[start : start + _GLANCE])
-        value, end = _decoder.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        if error.doc is text:
-            return -max(1, error.pos)
-        # A string that goes on behind the glance is reported where it begins.
-        if error.pos < _GLANCE - 100 and not error.msg.startswith("Unterminated string"):
-            return -1
-        return _whole_json_end(text, start)
-    except RecursionError:
-        return -max(1, len(text) - start)
-    return _json_or_less(value, end)
-
-
-def _whole_json_end(text: str, start: int) -> int:
-    """Parse JSON that is longer than a glance."""
-    try:
-        value, end = _decoder.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        return -max(1, error.pos)
-    except RecursionError:
-        return -max(1, len(text) - start)
-    return _json_or_less(value, end)
-
-
-_GLANCE = 2_000
-_JSON_BEGINS = re.compile(r"\{\s*[\"}]|\[\s*[\[{\"\d\-tfn\]]")
-
-
-def _json_or_less(value: Any, end: int) -> int:
-    if isinstance(value, dict) or (isinstance(value, list) and len(value) > 1):
-        return end if value else -1
-    return end if isinstance(value, list) and value and isinstance(value[0], dict | list) else -1
+def _is_other(line: str) -> bool:
+    """Say whether a line begins something else than what it stands in."""
+    first = line.lstrip()[:1]
+    return (
+        first in "`~#|<"
+        or _HEADING.match(line) is not None
+        or LABEL.match(line) is not None
+        or ITEM.match(line) is not None
+    )
 
 
 def label_asks(text: str, position: int) -> bool:

@@ -8,15 +8,21 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from langchain_tokenopt.compress.protect import verbatim_spans
+from langchain_tokenopt.text.scripts import UNSPACED
 from langchain_tokenopt.text.sentences import sentence_ends
 
-__all__ = ["sentence_cuts"]
+__all__ = ["LONGEST_SENTENCE", "sentence_cuts"]
 
 LONGEST_SENTENCE: Final = 700
 """Characters. What is longer is no sentence (an endless line, a list in disguise) and is cut at
 line breaks, then clauses, then words, then anywhere."""
 _PIECE = 300
-_BREAKS = (re.compile(r"[\r\n]+"), re.compile(r"[;；，、,:]\s*"), re.compile(r"(?=[ \t\u3000])"))
+_BREAKS = (
+    re.compile(r"[\r\n]+"),
+    re.compile(r"[,;:](?=\s)|[；，、：；]"),
+    re.compile(rf"(?=\s)|(?<=[{UNSPACED}])(?=[{UNSPACED}])"),
+)
+"""Lines, clauses, words: what is best to cut at first. A comma within a number is no clause."""
 
 
 def sentence_cuts(text: str, start: int, end: int) -> Sequence[int]:
@@ -45,7 +51,7 @@ def _pieces(text: str, start: int, end: int) -> Iterator[int]:
     starts = [a for a, _ in spans]
     position = start
     while end - position > LONGEST_SENTENCE:
-        cut = _best_break(text, position + _PIECE // 2, position + 2 * _PIECE)
+        cut = _best_break(text, position + _PIECE // 2, position + 2 * _PIECE, end)
         at = bisect_right(starts, cut - 1) - 1
         if at >= 0 and spans[at][0] < cut < spans[at][1]:
             cut = spans[at][1]
@@ -55,9 +61,15 @@ def _pieces(text: str, start: int, end: int) -> Iterator[int]:
         position = cut
 
 
-def _best_break(text: str, earliest: int, latest: int) -> int:
+def _best_break(text: str, earliest: int, latest: int, end: int) -> int:
+    """Return where to cut: between words even behind *latest*, if there is no space before it."""
     for pattern in _BREAKS:
         found = pattern.search(text, earliest, latest)
         if found and found.end() > earliest:
             return found.end()
-    return earliest + _PIECE // 2
+    beyond = _BREAKS[-1].search(text, earliest + 1, min(end, earliest + LONGEST_WORD))
+    return beyond.end() if beyond else min(end, earliest + LONGEST_WORD)
+
+
+LONGEST_WORD: Final = 2_000
+"""Characters; what is longer without a space is no word (base64, a row of dots) and is cut."""

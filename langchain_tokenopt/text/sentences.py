@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
@@ -28,8 +29,9 @@ __all__ = [
     "sentences_of",
 ]
 
-CJK_ENDS: Final = "。！？｡"
-"""These end a sentence without a space behind them."""
+CJK_ENDS: Final = "。！？｡।॥؟۔።፧။។։"
+"""These end a sentence without a space behind them: full stops of Chinese and Japanese, the danda
+of Hindi, the marks of Arabic and Urdu, Ethiopic, Burmese, Khmer and Armenian."""
 ENDS: Final = ".!?…" + CJK_ENDS
 AFTER_END: Final = ")]}\"'”’»›“*_~`）］｝」』】》〉"
 """What belongs to a sentence that has ended: closing brackets, quotation marks and emphasis."""
@@ -47,28 +49,48 @@ def _words(text: str) -> frozenset[str]:
 
 _ABBREVIATIONS: Final = _words(
     """
-    mr mrs ms dr prof mt vs eds cf approx inc ltd co corp dept gov rep sen rev hon
-    gen col lt sgt capt jr
-    hr fr str bzw ca evtl ggf inkl exkl zzgl vgl mio mrd jh geb gest sog usw
-    dipl ing hrsg verf aufl österr allg bes entspr ggü gem st
-    sr sra srta dra ee uu ud uds vd vds aprox av avda dpto ej gral lic admón
+    mr mrs ms dr prof mt vs eds cf approx inc ltd co corp dept gov rep sen rev hon esp resp
+    gen col lt sgt capt jr messrs univ assn bros
+    hr fr fa str bzw ca evtl ggf inkl exkl zzgl vgl mio mrd jh gest sog usw bspw zzt
+    dipl ing hrsg verf aufl österr allg bes entspr ggü gem st einschl insb ausschl
+    sr sra srta dra ee uu ud uds vd vds aprox av avda dpto ej gral lic admón ltda cia lda eng
+    mme mmes mlle mgr env éd réf suppl hab
+    sig dott avv ecc spett egr
+    dhr mevr drs mr blz bijv enz incl excl jl afd gebr
+    т тт др пр проф акад доц напр им ул кв обл руб коп тыс млн млрд гг св
     """
 )
-"""English, German and Spanish; without their full stop."""
+"""English, German, Spanish, Portuguese, French, Italian, Dutch and Russian; without their full
+stop."""
 _BEFORE_NUMBERS: Final = _words(
     """
-    no nos fig vol pp ed ch sec tel ext jan feb mar apr jun jul aug sep sept oct nov dec
-    nr abs art bd kap tab abb núm pág págs cap tlf
+    no nos fig figs vol vols p pp ed ch chap sec sect tel ext par para eq eqs tab ex app cl reg
+    jan feb mar apr jun jul aug sep sept oct nov dec
+    n nr abs art bd kap abb ziff lit rn rz anm jg hl bl anh
+    num núm nº pág págs cap tlf inc apdo
+    chapitre al liv pag artt lett sez hfst lid
+    стр рис табл гл п пп ст ч г с
     """
 )
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,3}\.)*[^\W\d_]|(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}")
 """Initials and their like: "J", "z.B", "U.S", "Ph.D"."""
 _ORDINAL = re.compile(r"\d{1,2}")
+_SECTION = re.compile(r"\d{1,3}(?:\.\d{1,3}){1,5}")
+"""What stands before a heading: "2.1. Grants"."""
+_UNSPOKEN = re.compile(r"[bcdfghjklmnpqrstvwxzßбвгджзклмнпрстфхцчшщ]{3,4}")
+"""Without a vowel nobody can say it: it stands for a longer word ("Vgl", "Bhf", "млрд")."""
+_MEASURES: Final = _words(
+    "mph kph kmh lbs kwh mwh ghz mhz khz rpm bps kbps mbps hrs pts nth hmm shh"
+)
 _OPENING: Final = "([{\"'“„«‚‘*_¿¡"
 
 
+_ELIDED = re.compile(r"^(?:[dlDL]|[dD]all|[dD]ell|[Qq]u|[Ss]ull)['’]")
+"""French and Italian articles that cling to a word: "l'ing."."""
+
+
 def _bare(token: str) -> str:
-    return token.lstrip(_OPENING).lower()
+    return _ELIDED.sub("", token.lstrip(_OPENING)).lower()
 
 
 def is_abbreviation(token: str) -> bool:
@@ -78,8 +100,15 @@ def is_abbreviation(token: str) -> bool:
         >>> [is_abbreviation(token) for token in ("Dr", "(z.B", "J", "No", "rain")]
         [True, True, True, False, False]
     """
+    is_acronym = len(token) > 1 and token.isupper()
     token = _bare(token)
-    return token in _ABBREVIATIONS or _DOTTED.fullmatch(token) is not None
+    if is_acronym and "." not in token:
+        return False
+    return (
+        token in _ABBREVIATIONS
+        or _DOTTED.fullmatch(token) is not None
+        or (_UNSPOKEN.fullmatch(token) is not None and token not in _MEASURES)
+    )
 
 
 def is_before_number(token: str) -> bool:
@@ -129,25 +158,41 @@ def begins_sentence(
 # --- a whole text --------------------------------------------------------------------------------
 
 
+_WIDE = "".join(CJK_ENDS)
+
+
 def _end_pattern(begins: str) -> re.Pattern[str]:
     """Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
     return re.compile(
-        r"[.!?…。！？｡\n](?:"
+        rf"[.!?…\n{_WIDE}](?:"
         r"(?<=[.!?…])(?<![.!?…]{2})[.!?…]*[\"'”’)\]»*_]*"
-        rf"(?:[ \t]*[\r\n]+|(?=[ \t]+{begins}))"
-        r"|(?<=[。！？｡])[。！？｡]*[”』」）]*[ \t]*[\r\n]*"
+        rf"(?:[ \t]*[\r\n]+|(?=[ \t\u00a0]+{begins}))"
+        rf"|(?<=[{_WIDE}])[{_WIDE}]*[”』」）\"']*[ \t]*[\r\n]*(?=(?P<goes_on>[{_GOES_ON}])?)"
         r"|(?<=\n)[ \t]*\r?\n\s*"
         r")"
     )
 
 
-_END = _end_pattern(r"[\"'“‘„«(\[¿¡*_]*[^\W_a-z]")
-_END_IN_CHATS = _end_pattern(r"\S")
+_END = _end_pattern(r"(?P<first>[\"'“‘„«(\[¿¡*_]*[^\W_a-z])")
+_END_IN_CHATS = _end_pattern(r"(?P<first>\S)")
 
-_LONGEST: Final = 8
+_LONGEST: Final = 24
 """Characters before a full stop that are looked at: no abbreviation is longer."""
-_BEFORE_ORDINALS: Final = _words("am der dem den des die das vom zum im seit")
+_BEFORE_ORDINALS: Final = _words("am der dem den des die das vom zum im seit ab bis")
 """German writes "am 3. Mai" where English sentences end in "at 3." as well."""
+_MONTHS: Final = _words(
+    "januar februar märz april mai juni juli august september oktober november dezember"
+)
+_LETTERED: Final = _words(
+    """
+    hall room group plan class type vitamin gate exhibit appendix annex part phase option block
+    building terminal point team grade hepatitis model platform zone line level form series wing
+    unit schedule category section column rank size article step stage
+    halle gruppe typ anhang teil gleis raum klasse stufe grupo tipo clase parte anexo sala groupe
+    classe salle annexe gruppo allegato classe groep bijlage zaal
+    """
+)
+"""A capital letter behind one of these is its name ("hall A."), behind another word an initial."""
 
 
 def sentence_ends(
@@ -176,8 +221,18 @@ def sentence_ends(
     ends = []
     for match in (_END_IN_CHATS if small_letters else _END).finditer(text, start, end):
         at, cut = match.span()
-        if text[at] != "." or text[cut - 1] == "\n" or not _abbreviates(text, start, at):
-            ends.append(cut)
+        if text[at] in CJK_ENDS:
+            quoted = match["goes_on"] and text[cut - 1] in AFTER_END
+            if not quoted:
+                ends.append(cut)
+            continue
+        first = match["first"]
+        if first is not None:
+            if not small_letters and first[-1].islower():
+                continue
+            if text[at] == "." and _abbreviates(text, start, at):
+                continue
+        ends.append(cut)
     if not ends or ends[-1] != end:
         ends.append(end)
     if len(ends) > 1:
@@ -204,14 +259,52 @@ def sentences_of(text: str, *, small_letters: bool = False) -> list[str]:
 
 
 def _abbreviates(text: str, start: int, dot: int) -> bool:
-    """Say whether the full stop at *dot* ends an abbreviation, initial or ordinal (3. Mai)."""
-    word = text[max(start, dot - _LONGEST) : dot].rpartition(" ")[2].rpartition("\n")[2]
+    """Say whether the full stop at *dot* ends an abbreviation, initial, ordinal or section."""
+    before = text[max(start, dot - _LONGEST) : dot]
+    word = before[before.rfind(" ") + 1 :]
+    if not _may_have_stop(word):
+        return False
+    words = before.rpartition("\n")[2].split()
+    if not words:
+        return False
+    word = words[-1]
+    last = words[-2] if len(words) > 1 else ""
     if may_be_ordinal(word):
-        before = text[max(start, dot - 16) : dot].split()
-        return len(before) < 2 or before[-2].lower() in _BEFORE_ORDINALS
+        return _is_ordinal(text, dot, last)
+    if _SECTION.fullmatch(word):
+        return not last or last[-1] in ENDS or last == "§" or is_before_number(last.rstrip("."))
     if is_before_number(word):
-        return text[dot + 1 : dot + 4].lstrip()[:1].isdigit()
+        if text[dot + 1 : dot + 4].lstrip()[:1].isdigit():
+            return True
+        return len(word) < 3 and word.islower() and _is_dotted(last)
+    if len(word) == 1 and last.lower() in _LETTERED:
+        return False
     return is_abbreviation(word)
+
+
+@lru_cache(maxsize=16_384)
+def _may_have_stop(word: str) -> bool:
+    """Say quickly that the last word of a sentence is an ordinary one, which it mostly is."""
+    word = word.rpartition("\n")[2]
+    return (
+        may_be_ordinal(word)
+        or _SECTION.fullmatch(word) is not None
+        or is_before_number(word)
+        or is_abbreviation(word)
+    )
+
+
+def _is_ordinal(text: str, dot: int, last: str) -> bool:
+    """Say whether a number with a full stop counts an item or, in German, a day."""
+    counts_items = not last or (last[-1] in ENDS and not is_before_number(last[:-1]))
+    if counts_items or last.lower() in _BEFORE_ORDINALS:
+        return True
+    following = text[dot + 1 : dot + 12].split(None, 1)
+    return bool(following) and following[0].lower() in _MONTHS
+
+
+def _is_dotted(word: str) -> bool:
+    return word.endswith(".") and _DOTTED.fullmatch(_bare(word[:-1])) is not None
 
 
 def _outside_quotations(text: str, start: int, end: int, ends: list[int]) -> list[int]:

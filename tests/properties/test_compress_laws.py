@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
 import pytest
@@ -21,9 +20,7 @@ from langchain_tokenopt.compress.json_encoding import (
     parse_json,
     same_json,
 )
-from langchain_tokenopt.compress.lossless import squeeze_prose
 from langchain_tokenopt.compress.prompt_parts import read_message, read_passage
-from langchain_tokenopt.compress.protect import verbatim_spans
 from langchain_tokenopt.compress.segments import segments_of
 from langchain_tokenopt.compress.units import units_of
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
@@ -261,19 +258,6 @@ def test_what_is_left_of_json_is_json(value: Any, indent: int | None, limit: int
     if segments_of(text)[0].kind == "json" and result.content.strip():
         json.loads(result.content)
         assert result.tokens_after <= limit
-
-
-@LAW
-@given(texts)
-def test_squeezing_leaves_verbatim_spans_alone(text: str) -> None:
-    """White space inside quotations, code and the like is content."""
-    squeezed = squeeze_prose(text)
-
-    assert "".join(text.split()) == "".join(squeezed.split())
-    position = 0
-    for start, end in verbatim_spans(text):
-        if re.search(r"[ \t]{2}", text[start:end]):
-            position = squeezed.index(text[start:end], position)
 
 
 @st.composite

@@ -10,7 +10,6 @@ import pytest
 from langchain_tokenopt.compress import Handover, PromptCompressor, PromptSections, Section
 from langchain_tokenopt.compress.examples import cover_labels, find_examples
 from langchain_tokenopt.compress.json_encoding import decode_json, encode_json
-from langchain_tokenopt.compress.lossless import squeeze_prose
 from langchain_tokenopt.compress.prompt_parts import read_material, read_message
 from langchain_tokenopt.compress.protect import is_required, verbatim_spans
 from langchain_tokenopt.compress.relevance import relevance
@@ -100,7 +99,6 @@ def test_verbatim_spans():
 
     assert found[:4] == ["{name}", "https://a.org/x,", '"Go. Now."', "`a  b`"]
     assert {"5 kg", "3 May 2026", "AB-12"} <= set(found)
-    assert squeeze_prose("a   b `a  b`") == "a b `a  b`"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""Recognise code that stands in a text without a fence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+__all__ = ["begins_as_code", "code_end"]
+
+_CODE: Final = re.compile(
+    r"(?:async )?def \w+|class \w+[\s(:{]|(?:from [\w.]+ )?import [\w.*{\"(]|@\w[\w.]*(?:\(|$)"
+    r"|#include\b|#!/|#!?\[|using [\w:.]+;|package [\w.]+;?$|namespace \w+|func \w*\s*\(|fn \w+"
+    r"|(?:export |default )?(?:async )?function\b|(?:export )?(?:const|let|var) \w+\s*[=:]"
+    r"|(?:pub|public|private|protected|static|abstract|final|local|export|type|struct|enum|trait"
+    r"|interface|object|module|mod|use|fun|sub|proc|data|val|unless|until) [\w<>\[\]:\"']+"
+    r"|(?:if|for|while|switch|try|else|elif|elsif|except|finally|catch|with|match|case|when)\b.*"
+    r"(?:[:{]|then|do|=>)$"
+    r"|return\b[^.]*;?$|\w+(?:[.:]+\w+)*\s*[-+*/|&:?]*=\s*[^=\s].*|\w+(?:[.:]+\w+)*\([^)]*\);?$"
+    r"|[)\]}]+[;,]?|end\b|fi$|done$|esac$|else\b"
+    r"|SELECT\b.*\b(?:FROM|$)|CREATE (?:TABLE|INDEX)\b|INSERT INTO\b"
+    r"|(?:FROM|WHERE|GROUP BY|ORDER BY|HAVING|LIMIT|VALUES|SET|AND|OR|(?:LEFT |INNER )?JOIN)\b"
+    r"|.*[;{}]$"
+)
+_CODE_START: Final = re.compile(
+    r"\w+ ?= ?[rbf]?(?:\"\"\"|\'\'\')|(?:async )?def \w+\s*\(.*|class \w+[(:{].*"
+    r"|class \w+ ?[:{]|(?:from [\w.]+ )?import [\w.*{][\w.*{}, ]*(?: as \w+)?;?$"
+    r"|from [\w.]+ import \($"
+    r"|@\w[\w.]*(?:\(|$)"
+    r"|#include\b|#!/|#!?\[\w+|using [\w:.]+;|package [\w.]+;?$|func \w*\s*\(|fn \w+\s*[(<]"
+    r"|(?:export |default )?(?:async )?function\b ?\w*\(|(?:export )?(?:const|let|var) \w+\s*=\s"
+    r"|import [\"'{].*[\"'];?$|use [\w:]+(?:::\{?[\w:, {}*]+)?;$"
+    r"|SELECT\b.*\b(?:FROM|$)|CREATE (?:TABLE|INDEX)\b|INSERT INTO\b"
+)
+_OPENS_BLOCK: Final = re.compile(r"(?!.*[.!?] ).*(?:[{(\[]|=>|\bdo|\bthen)$")
+_STATEMENT: Final = re.compile(r"(?=.*[=()\[\]<>]).*;$")
+_NAMES_BLOCK: Final = re.compile(
+    r"(?:module|class|def|defmodule|function|local function|sub|proc|type|struct|enum|trait"
+    r"|interface|object) [\w.:<>]+(?: ?[<(:].*)?$"
+)
+_COMMENT: Final = re.compile(r"#(?!#|\+)|//|/\*|--(?!-)|\"\"\"|'''")
+_TRIPLE: Final = re.compile(r'"""|\'\'\'')
+_FIRST: Final = re.compile(
+    r"\s*(?:#|\"|'|@|[rbuRBU]?\"|import\b|from\b|(?:async )?def\b|class\b|if\b|for\b|while\b|try\b"
+    r"|with\b|\w[\w.]* ?(?:[-+*/|&:]?=|\(|:)|\w+\[)"
+)
+_ANY_START: Final = re.compile(
+    r"^(?:(?:async )?def \w+|class \w+|import \w|from [\w.]+ import|@\w|\w[\w.]* ?=|\w[\w.]*\(.*\)$"
+    r"|    return\b)",
+    re.MULTILINE,
+)
+_MOST_COMMENTS: Final = 60
+_FEWEST_LINES: Final = 2
+
+
+def begins_as_code(text: str) -> bool:
+    """Say quickly whether a whole text may be a module of Python."""
+    return (
+        "\n" in text.strip()
+        and _FIRST.match(text) is not None
+        and _ANY_START.search(text) is not None
+    )
+
+
+def code_end(lines: Sequence[str], row: int) -> int:
+    r"""Return the row after the code that begins at *row*; *row* where there is none.
+
+    It runs on over indented and blank lines, lines that look like code, and open triple quotes.
+
+    Example:
+        >>> code_end(["fn main() {\n", "    go();\n", "}\n", "That is all.\n"], 0)
+        3
+    """
+    first = _behind_comments(lines, row)
+    if first < 0 or not _starts(lines, first):
+        return row
+    quote, end, filled = "", row, row + 1
+    while end < len(lines):
+        line = lines[end]
+        if not quote and end > first and not _goes_on(line):
+            break
+        for match in _TRIPLE.finditer(line):
+            quote = "" if quote == match.group() else quote or match.group()
+        end += 1
+        if line.strip():
+            filled = end
+    return len(lines) if end == len(lines) else max(filled, first + 1)
+
+
+def _behind_comments(lines: Sequence[str], row: int) -> int:
+    """Return the row of the code behind comments that stand right above it."""
+    at, block = row, ""
+    while at < len(lines) and at - row < _MOST_COMMENTS:
+        line = lines[at].strip()
+        if block:
+            block = "" if block in line else block
+        elif line.startswith(('"""', "'''")):
+            block = "" if line.count(line[:3]) > 1 else line[:3]
+        elif line.startswith("/*"):
+            block = "" if "*/" in line else "*/"
+        elif not _COMMENT.match(line) or _CODE_START.match(line):
+            return at if line or at == row else -1
+        at += 1
+    return -1
+
+
+def _starts(lines: Sequence[str], row: int) -> bool:
+    line = lines[row].rstrip()
+    if _CODE_START.match(line):
+        return True
+    if not line or line[0] in " \t" or len(line) > 400:
+        return False
+    last = line[-1]
+    if last not in "{(;[>odt" and not _NAMES_BLOCK.match(line):
+        return False
+    after = _next(lines, row)
+    if last == ";":
+        return _STATEMENT.match(line) is not None and (
+            after.rstrip()[-1:] in tuple(";{}") or after.startswith("//")
+        )
+    if _OPENS_BLOCK.match(line):
+        return after[:1] in ("\t", " ") or after.rstrip()[-1:] in tuple(";{")
+    return _NAMES_BLOCK.match(line) is not None and after[:1] in ("\t", " ")
+
+
+def _next(lines: Sequence[str], row: int) -> str:
+    for at in range(row + 1, min(row + 4, len(lines))):
+        if lines[at].strip():
+            return lines[at]
+    return ""
+
+
+def _goes_on(line: str) -> bool:
+    body = line.rstrip()
+    return (
+        not body
+        or body[0] in " \t#"
+        or body.startswith(("//", "/*", "*/", "--"))
+        or _CODE.match(body) is not None
+    )

@@ -1,0 +1,307 @@
+"""Cut code into functions, classes and statements that are whole, so that what is left parses."""
+
+from __future__ import annotations
+
+import ast
+import re
+import threading
+import warnings
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from langchain_tokenopt.compress.unit import Unit
+
+__all__ = ["code_units", "is_balanced", "parsed_python"]
+
+LONGEST_WHOLE_CODE: Final = 500
+"""Characters. Longer functions may be kept as their signature, longer classes by method."""
+
+_warnings_lock = threading.Lock()
+
+
+def code_units(text: str, start: int, end: int, units: list[Unit], head: int = -1) -> None:
+    r"""Add the units of the code ``text[start:end]``.
+
+    Python is cut by its syntax tree. Of other languages, blocks between blank lines that no bracket
+    spans are units; classes are cut into their members. What is neither is one unit.
+
+    Example:
+        >>> text, units = "import os\n\n\ndef f(x):\n" + "    x += 1\n" * 99, []
+        >>> code_units(text, 0, len(text), units)
+        >>> [text[unit.start : unit.end][:15] for unit in units]
+        ['import os\n\n\n', 'def f(x):\n', '    x += 1\n    ']
+    """
+    if end - start <= LONGEST_WHOLE_CODE // 2:
+        units.append(Unit(start, end, "code", head=head))
+        return
+    code = text[start:end]
+    tree = parsed_python(code)
+    if tree is not None:
+        _PythonUnits(code, start, units).add(tree.body, 0, len(code), head)
+    else:
+        _block_units(code, start, units, head)
+
+
+# --- Python --------------------------------------------------------------------------------------
+
+
+def parsed_python(code: str) -> ast.Module | None:
+    """Return the syntax tree of *code*, or ``None`` if it is no Python.
+
+    Example:
+        >>> parsed_python("x = 1") is None, parsed_python("let x = 1;") is None
+        (False, True)
+    """
+    try:
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+
+
+class _PythonUnits:
+    """Adds the statements of a module, and those of its long classes, as units."""
+
+    def __init__(self, code: str, shift: int, units: list[Unit]) -> None:
+        self._code = code
+        self._shift = shift
+        self._units = units
+        self._lines = [0, *(match.end() for match in _LINE_END.finditer(code)), len(code)]
+
+    def add(self, body: Sequence[ast.stmt], start: int, end: int, head: int) -> None:
+        """Add the statements of *body*, which cover the code from *start* to *end*."""
+        cuts = list(self._cuts(body, start, end))
+        for (statement, cut), after in zip(cuts, [*(c for _, c in cuts[1:]), end], strict=True):
+            self._add_statement(statement, cut, after, head)
+        if not cuts:
+            self._unit(start, end, head)
+
+    def _cuts(
+        self, body: Sequence[ast.stmt], start: int, end: int
+    ) -> Iterator[tuple[ast.stmt, int]]:
+        """Yield statements with where they begin: at the end of the line of the one before.
+
+        Blank lines belong to the statement before them, comments to the one after. Imports that
+        follow each other are one piece, and so are statements on one line.
+        """
+        last_line, was_import = 0, False
+        for statement in body:
+            is_import = isinstance(statement, ast.Import | ast.ImportFrom)
+            if last_line == 0:
+                yield statement, start
+            elif self._begins_a_line(statement) and not (was_import and is_import):
+                yield statement, self._behind_blanks(self._lines[last_line], end)
+            last_line, was_import = statement.end_lineno or 1, is_import
+
+    def _begins_a_line(self, statement: ast.stmt) -> bool:
+        at = self._lines[_first_line(statement) - 1]
+        decorators = getattr(statement, "decorator_list", ())
+        indent = self._indent(_first_line(statement))
+        sign = 1 if decorators else 0
+        return len(indent) + sign == min(
+            [statement.col_offset + sign, *(d.col_offset for d in decorators)]
+        ) and not self._code[:at].rstrip("\r\n").endswith("\\")
+
+    def _indent(self, line: int) -> str:
+        at = self._lines[line - 1]
+        found = _INDENT.match(self._code, at)
+        return found.group() if found else ""
+
+    def _behind_blanks(self, at: int, end: int) -> int:
+        while at < end:
+            line_end = _LINE_END.search(self._code, at, end)
+            after = line_end.end() if line_end else end
+            if self._code[at:after].strip():
+                break
+            at = after
+        return at
+
+    def _unit(self, start: int, end: int, head: int, *, stub: str = "") -> int:
+        self._units.append(
+            Unit(start + self._shift, end + self._shift, "code", head=head, stub=stub)
+        )
+        return len(self._units) - 1
+
+    def _add_statement(self, statement: ast.stmt, start: int, end: int, head: int) -> None:
+        opening = self._opening(statement) if end - start > LONGEST_WHOLE_CODE else None
+        if opening is None:
+            self._unit(start, end, head)
+            return
+        cut, rest, stub = opening
+        inner = self._unit(start, cut, head)
+        if isinstance(statement, ast.ClassDef):
+            self.add(rest, cut, end, inner)
+        else:
+            self._unit(cut, end, inner, stub=stub)
+
+    def _opening(self, statement: ast.stmt) -> tuple[int, Sequence[ast.stmt], str] | None:
+        """Return where the opening of a class or function ends, what follows, and its stub.
+
+        A class opens with the first member of its body, a function with its docstring.
+        """
+        if not isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            return None
+        first, *rest = statement.body
+        if isinstance(statement, ast.ClassDef) or ast.get_docstring(statement, clean=False):
+            line, stub = first.end_lineno or 1, ""
+        else:
+            line, rest = _first_line(first) - 1, statement.body
+            stub = f"{self._indent(line + 1)}..."
+        if not rest or not self._begins_a_line(rest[0]) or _first_line(rest[0]) <= line:
+            return None
+        return self._behind_blanks(self._lines[line], len(self._code)), rest, stub
+
+
+_INDENT: Final = re.compile(r"[ \t\f]*")
+
+
+def _first_line(statement: ast.stmt) -> int:
+    decorators = getattr(statement, "decorator_list", ())
+    return min([statement.lineno, *(d.lineno for d in decorators)])
+
+
+# --- other languages -----------------------------------------------------------------------------
+
+_STRINGS: Final = r'"""[\s\S]*?"""|' + r"'''[\s\S]*?'''|" + r'"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`'
+_QUOTES: Final = (r"'(?:\\.|[^'\\\n])*'", r"'(?:\\[^'\n]+|[^'\\\n])'")
+"""In most languages texts, in some single characters beside other uses of the mark."""
+_COMMENTS: Final = (r"//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)", r"#[^\n]*", r"--[^\n]*")
+_LEXERS: Final = tuple(
+    re.compile(f"{comments}|{_STRINGS}|{quotes}|[(){{}}\\[\\]]")
+    for comments in _COMMENTS
+    for quotes in _QUOTES
+)
+_PAIRS: Final = {")": "(", "]": "[", "}": "{"}
+
+
+def _depths(code: str) -> list[tuple[int, int, int]] | None:
+    """Return begin, end and depth behind it of each bracket, string and comment of *code*.
+
+    ``None`` if its brackets do not match, however its strings and comments are read.
+    """
+    for lexer in _LEXERS:
+        found = _depths_by(lexer, code)
+        if found is not None:
+            return found
+    return None
+
+
+def _depths_by(lexer: re.Pattern[str], code: str) -> list[tuple[int, int, int]] | None:
+    open_brackets: list[str] = []
+    found = []
+    for match in lexer.finditer(code):
+        token = match.group()
+        if token in "([{":
+            open_brackets.append(token)
+        elif token in _PAIRS and (not open_brackets or open_brackets.pop() != _PAIRS[token]):
+            return None
+        found.append((match.start(), match.end(), len(open_brackets)))
+    return None if open_brackets else found
+
+
+def is_balanced(code: str) -> bool:
+    """Say whether every bracket of *code* outside of strings and comments has its partner.
+
+    Example:
+        >>> is_balanced('f("(")'), is_balanced("f(")
+        (True, False)
+    """
+    return _depths(code) is not None
+
+
+_BLANKS: Final = re.compile(r"\n(?:[ \t]*\r?\n)+")
+_CONTINUES: Final = re.compile(
+    r"[)\]}]|(?:else|elif|elsif|catch|except|finally|end|esac|fi|done)\b"
+)
+_CONTAINER: Final = re.compile(
+    r"\b(?:class|interface|struct|enum|trait|impl|namespace|module|object|mod|protocol|extension"
+    r"|record|union|contract|service|message|type)\b[^;(){}]*$"
+)
+
+
+def _block_units(code: str, shift: int, units: list[Unit], head: int) -> None:
+    tokens = _depths(code)
+    if tokens is None:
+        units.append(Unit(shift, shift + len(code), "code", head=head))
+        return
+    _add_blocks(code, 0, len(code), 0, tokens, shift, units, head)
+
+
+def _add_blocks(
+    code: str, start: int, end: int, depth: int, tokens: list[tuple[int, int, int]], shift: int,
+    units: list[Unit], head: int,
+) -> None:  # fmt: skip
+    cuts = [start, *_block_cuts(code, start, end, depth, tokens), end]
+    for begin, finish in pairwise(cuts):
+        members = None
+        if depth == 0 and finish - begin > LONGEST_WHOLE_CODE:
+            members = _members(code, begin, finish, tokens)
+        if members is None:
+            units.append(Unit(begin + shift, finish + shift, "code", head=head))
+            continue
+        first, last = members
+        opening = len(units)
+        units.append(Unit(begin + shift, first + shift, "code", head=head, frame=True))
+        _add_blocks(code, first, last, 1, tokens, shift, units, opening)
+        units.append(Unit(last + shift, finish + shift, "code", bound=opening, frame=True))
+
+
+def _block_cuts(
+    code: str, start: int, end: int, depth: int, tokens: list[tuple[int, int, int]]
+) -> Iterator[int]:
+    """Yield where blank lines end at which only *depth* brackets are open.
+
+    The line after them must not be indented more than the first one, nor go on with a block.
+    """
+    indent = _indent(code, start, end)
+    at = bisect_left(tokens, (start,))
+    now = tokens[at - 1][2] if at else 0
+    for blanks in _BLANKS.finditer(code, start, end):
+        cut = blanks.end()
+        while at < len(tokens) and tokens[at][1] <= cut:
+            now = tokens[at][2]
+            at += 1
+        inside = at < len(tokens) and tokens[at][0] < cut
+        body = code[cut : cut + 200].lstrip(" \t")
+        if (
+            start < cut < end
+            and not inside
+            and now == depth
+            and _indent(code, cut, end) <= indent
+            and not _CONTINUES.match(body)
+        ):
+            yield cut
+
+
+def _indent(code: str, at: int, end: int) -> int:
+    while at < end and code[at] in "\r\n":
+        at += 1
+    begin = at
+    while at < end and code[at] in " \t":
+        at += 1
+    return at - begin
+
+
+def _members(
+    code: str, begin: int, finish: int, tokens: list[tuple[int, int, int]]
+) -> tuple[int, int] | None:
+    """Return where the members of the one class in ``code[begin:finish]`` begin and end."""
+    inside = tokens[bisect_left(tokens, (begin,)) : bisect_left(tokens, (finish,))]
+    opened = next((t for t in inside if t[2] == 1 and code[t[0]] == "{"), None)
+    closed = [t for t in inside if t[2] == 0 and code[t[0]] == "}"]
+    if opened is None or len(closed) != 1:
+        return None
+    line = code.rfind("\n", 0, opened[0]) + 1
+    first = code.find("\n", opened[1], finish) + 1
+    last = code.rfind("\n", begin, closed[0][0]) + 1
+    if not _CONTAINER.search(code, max(line, begin), opened[0]) or not opened[0] < first < last:
+        return None
+    if any(first > token[1] > opened[1] and token[2] != 1 for token in inside):
+        return None
+    return first, last

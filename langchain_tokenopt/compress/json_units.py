@@ -1,0 +1,162 @@
+"""Find JSON in a text, and cut it where what is left is JSON again."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from langchain_tokenopt.compress.unit import Unit
+
+__all__ = ["JSON_BEGINS", "JsonFinder", "json_units", "may_hold_json"]
+
+LONGEST_WHOLE_JSON: Final = 400
+"""Characters. Longer values are kept or dropped member by member."""
+_DEEPEST: Final = 8
+"""Levels that are cut into members; every level is read once more."""
+_LONGEST_NAME: Final = 80
+"""Characters of the member that names an object, such as its id."""
+
+JSON_BEGINS: Final = re.compile(
+    r"[{\[](?:(?<=\{)\s*[\"}]|(?<=\[)(?!\d{1,4}\])\s*(?:[\[{\"\d\]]|-\d|true\b|false\b|null\b))"
+)
+"""Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
+
+_decoder: Final = json.JSONDecoder()
+_PUNCTUATION: Final = re.compile(r"[\s,:]*")
+_GLANCE: Final = 2_000
+_WIDER: Final = 16
+
+
+def may_hold_json(text: str) -> bool:
+    """Say quickly whether there may be any JSON in *text*."""
+    return ("{" in text or "[" in text) and JSON_BEGINS.search(text) is not None
+
+
+class JsonFinder:
+    """Finds JSON values in one text, in time that grows with the text alone."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._patience = 2 * len(text) + 1_000
+        """Characters that may still be read in vain."""
+
+    def end(self, start: int) -> int | None:
+        """Return where the array or object that begins at *start* ends, or ``None``.
+
+        Empty and tiny values (``[1]``, ``{}``), which prose also contains, count as none.
+
+        Example:
+            >>> JsonFinder('So {"a": [1, 2]} it is').end(3)
+            16
+        """
+        if self._patience <= 0 or not JSON_BEGINS.match(self._text, start):
+            return None
+        size = _GLANCE
+        while True:
+            # The line of an error is counted from the beginning of what is parsed: keep that short.
+            part = self._text[start : start + size]
+            try:
+                value, end = _decoder.raw_decode(part)
+            except json.JSONDecodeError as error:
+                goes_on = len(part) == size and _may_go_on(error, size)
+                self._patience -= len(part) if goes_on else min(len(part), error.pos + 100)
+                if not goes_on:
+                    return None
+            except RecursionError:
+                self._patience -= len(part)
+                return None
+            else:
+                return start + end if _is_telling(value) else None
+            size *= _WIDER
+
+
+def _may_go_on(error: json.JSONDecodeError, size: int) -> bool:
+    """Say whether a longer part of the text may be JSON: it broke off at the end of this one.
+
+    A string that goes on behind the end is reported where it begins.
+    """
+    return error.pos >= size - 100 or error.msg.startswith("Unterminated string")
+
+
+def _is_telling(value: Any) -> bool:
+    if isinstance(value, dict):
+        return bool(value)
+    return isinstance(value, list) and (
+        len(value) > 1 or (len(value) == 1 and isinstance(value[0], dict | list))
+    )
+
+
+# --- units ---------------------------------------------------------------------------------------
+
+
+def json_units(text: str, start: int, end: int, units: list[Unit], head: int = -1) -> None:
+    """Add the units of the JSON value that begins at *start*; white space may follow it.
+
+    A long list or object is cut into its members, and long members into theirs. What opens and
+    closes it is kept with any of them, so what is left is JSON. Lists of numbers stay whole.
+
+    Example:
+        >>> text, units = '{"users": [' + '{"id": 1}, ' * 50 + '{"id": 2}]}', []
+        >>> json_units(text, 0, len(text), units)
+        >>> [text[unit.start : unit.end] for unit in (units[0], units[1], units[-1])]
+        ['{"users": [', '{"id": 1}, ', ']}']
+    """
+    _add(text, start, end, start, end, units, head, 0)
+
+
+def _add(
+    text: str, value: int, end: int, begin: int, finish: int, units: list[Unit], head: int,
+    depth: int,
+) -> None:  # fmt: skip
+    """Add ``text[begin:finish]``: the value at *value*, with its key and the comma behind it."""
+    members: list[tuple[int, int, int]] = []
+    while end - value > LONGEST_WHOLE_JSON and depth < _DEEPEST and text[value] in "[{":
+        depth += 1
+        members = _members(text, value)
+        if len(members) != 1:
+            break
+        value, end = members[0][1:]  # a frame around one value is part of that value's frame
+        members = []
+    if len(members) < 2 or _only_numbers(text, value, members):
+        units.append(Unit(begin, finish, "json", head=head))
+        return
+    opening = len(units)
+    first = _first_apart(text, value, members) if depth > 1 else 0
+    units.append(Unit(begin, members[first][0], "json", head=head, frame=first == 0))
+    for at in range(first, len(members)):
+        key, inner, close = members[at]
+        behind = members[at + 1][0] if at + 1 < len(members) else close
+        _add(text, inner, close, key, behind, units, opening, depth)
+    units.append(Unit(members[-1][2], finish, "json", bound=opening, frame=True))
+
+
+def _members(text: str, start: int) -> list[tuple[int, int, int]]:
+    """Return begin, begin of the value and end of each member of the list or object at *start*."""
+    found = []
+    at = _behind_punctuation(text, start + 1)
+    while text[at] not in "]}":
+        begin = value = at
+        if text[start] == "{":
+            value = _behind_punctuation(text, _decoder.raw_decode(text, begin)[1])
+        end = _decoder.raw_decode(text, value)[1]
+        found.append((begin, value, end))
+        at = _behind_punctuation(text, end)
+    return found
+
+
+def _behind_punctuation(text: str, at: int) -> int:
+    found = _PUNCTUATION.match(text, at)
+    return found.end() if found else at
+
+
+def _only_numbers(text: str, start: int, members: list[tuple[int, int, int]]) -> bool:
+    """A list of numbers is one thing, such as a vector: none of them says anything alone."""
+    return text[start] == "[" and all(text[value] not in '[{"' for _, value, _ in members)
+
+
+def _first_apart(text: str, start: int, members: list[tuple[int, int, int]]) -> int:
+    """An object's first member, if it is short, names the object: it is part of the opening."""
+    begin, value, end = members[0]
+    names = text[start] == "{" and text[value] not in "[{" and end - begin <= _LONGEST_NAME
+    return 1 if names else 0

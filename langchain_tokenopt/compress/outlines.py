@@ -1,0 +1,317 @@
+"""Recognise and cut what indentation orders: lists, YAML, settings, and lines of their own.
+
+A line that is indented deeper belongs to the line above it that is not: it is never kept without.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from langchain_tokenopt.compress.sentence_cuts import LONGEST_SENTENCE, sentence_cuts
+from langchain_tokenopt.compress.unit import Kind, Unit
+
+__all__ = ["ITEM", "data_end", "item_end", "lines_end", "outline_units"]
+
+ITEM: Final = re.compile(r"[ \t]*(?:[-*+•‣]|\d{1,3}[.)]|\(?[a-z]{1,3}[.)]|\(\d{1,3}\))[ \t]+\S")
+_KEY: Final = re.compile(
+    r"[ \t]*(?:- +)*(?:[\w.$/@-]+(?:[ ][\w.$/@-]+){0,3}|\"[^\"\n]+\"|'[^'\n]+')[ \t]*:"
+    r"(?:[ \t]|\r?\n|$)"
+)
+_SETTING: Final = re.compile(r"[ \t]*(?:export )?[\w.$\"'-]+[ \t]*=(?!=)")
+_SECTION: Final = re.compile(r"\[{1,2}[\w.\-:/ \"'@]+\]{1,2}[ \t]*(?:[#;].*)?$")
+_ENTRY: Final = re.compile(r"[ \t]*-(?:[ \t]|\r?\n|$)")
+_COMMENT: Final = re.compile(r"[ \t]*[#;]")
+_DOCUMENT: Final = re.compile(r"(?:---|\.\.\.)[ \t]*$")
+_BLOCK: Final = re.compile(r"[|>][+-]?\d?[+-]?[ \t]*(?:#.*)?$")
+_ALIAS: Final = re.compile(r"(?:^|[\s:\[,])[*&][A-Za-z]\w*(?=[\s,\]]|$)")
+_LONGEST_LINE: Final = 2_000
+_UNDECIDED: Final = 60
+"""Lines after which it must be clear what begins here."""
+
+
+# --- recognition ---------------------------------------------------------------------------------
+
+
+def item_end(lines: Sequence[str], row: int) -> int:
+    r"""Return the row after the list that begins at *row*, with lines that go on with its items.
+
+    Example:
+        >>> item_end(["- tea\n", "  green\n", "\n", "- cake\n", "Enough.\n"], 0)
+        4
+    """
+    base = _indent(lines[row])
+    end = row + 1
+    while end < len(lines):
+        line = lines[end]
+        if not line.strip():
+            after = _behind_blanks(lines, end)
+            if after == len(lines) or not (
+                ITEM.match(lines[after]) or _indent(lines[after]) >= base + 2
+            ):
+                return end
+            end = after
+            continue
+        if ITEM.match(line) or (_indent(line) > base and not _is_fence(line)):
+            end += 1
+            continue
+        return end
+    return end
+
+
+def _is_fence(line: str) -> bool:
+    return line.lstrip()[:3] in ("```", "~~~")
+
+
+def _behind_blanks(lines: Sequence[str], row: int) -> int:
+    while row < len(lines) and not lines[row].strip():
+        row += 1
+    return row
+
+
+def data_end(lines: Sequence[str], row: int) -> int:
+    r"""Return the row after the YAML, TOML or INI that begins at *row*; *row* where there is none.
+
+    Example:
+        >>> data_end(["server:\n", "  port: 80\n", "  host: a\n", "That is all.\n"], 0)
+        3
+    """
+    line = lines[row]
+    if len(line) > _LONGEST_LINE:
+        return row
+    if _SECTION.match(line) or _SETTING.match(line):
+        return _settings_end(lines, row)
+    if _KEY.match(line) or _DOCUMENT.match(line) or (_ENTRY.match(line) and _KEY.match(line)):
+        return _yaml_end(lines, row)
+    return row
+
+
+def _settings_end(lines: Sequence[str], row: int) -> int:
+    """Sections in brackets, settings with an equals sign, and lines that go on with them."""
+    end, settings, sections, depth, quote = row, 0, 0, 0, ""
+    filled = row
+    while end < len(lines) and (sections or end - row < _UNDECIDED):
+        line = lines[end]
+        if quote or depth > 0:
+            pass
+        elif not line.strip() or _COMMENT.match(line):
+            end += 1
+            continue
+        elif _SECTION.match(line):
+            sections += 1
+        elif _SETTING.match(line):
+            settings += 1
+        elif not (line[0] in " \t" and settings):
+            break
+        depth, quote = _open_after(line, depth, quote)
+        end += 1
+        filled = end
+    return filled if sections and settings and settings + sections >= 3 else row
+
+
+def _yaml_end(lines: Sequence[str], row: int) -> int:
+    """Keys with values or with deeper lines; at least one line is deeper."""
+    base, end, keys, nested = _indent(lines[row]), row, 0, False
+    filled = row
+    while end < len(lines) and (nested or end - row < _UNDECIDED):
+        line = lines[end]
+        if not line.strip():
+            after = _behind_blanks(lines, end)
+            if after == len(lines) or not (
+                _indent(lines[after]) > base or _is_plain_key(lines[after])
+            ):
+                break
+            end = after
+            continue
+        if _indent(line) > base:
+            nested = nested or keys > 0
+            keys += bool(_KEY.match(line))
+        elif _indent(line) == base and _KEY.match(line):
+            keys += 1
+        elif not (
+            _indent(line) == base
+            and (_ENTRY.match(line) or _COMMENT.match(line) or _DOCUMENT.match(line))
+        ) and not (line.strip() in ("]", "}", "],", "},") and keys):
+            break
+        elif _ENTRY.match(line):
+            nested = nested or keys > 0
+        end += 1
+        filled = end
+    return filled if nested and keys >= 2 and filled - row >= 3 else row
+
+
+def _is_plain_key(line: str) -> bool:
+    """A key as programs write them: one word in small letters, and nothing like a sentence."""
+    found = _KEY.match(line)
+    return found is not None and " " not in found.group().strip() and not line[:1].isupper()
+
+
+def lines_end(lines: Sequence[str], row: int, stops: Callable[[str], object]) -> tuple[int, bool]:
+    r"""Return the row after the paragraph at *row*, and whether each of its lines stands alone.
+
+    Lines that a program or typist has broken are nearly as long as the longest, go on with small
+    letters, or hold whole sentences.
+
+    Example:
+        >>> lines_end(["Name: Ann\n", "Age: 5\n", "Home: Bern\n"], 0, lambda line: False)
+        (3, True)
+    """
+    end, longest, full, small, ended = row, 0, 0, 0, 0
+    sizes = []
+    while end < len(lines) and not (end > row and stops(lines[end])):
+        line = lines[end].strip()
+        if not line:
+            break
+        sizes.append(len(line))
+        small += line[0].islower()
+        ended += line[-1] in _STOPS
+        end += 1
+    if len(sizes) < _FEWEST_LINES:
+        return end, False
+    longest = max(sizes)
+    full = sum(1 for size in sizes[:-1] if size > _FULL * longest)
+    inner = len(sizes) - 1
+    if longest > _WIDEST:
+        return end, ended < _SOME * len(sizes)
+    is_filled = longest > _NARROW and full > _MOST * inner
+    return end, not (is_filled or small > _SOME * inner)
+
+
+_STOPS: Final = frozenset(".!?…。！？।؟;:")
+_FEWEST_LINES: Final = 3
+_WIDEST: Final = 160
+_NARROW: Final = 40
+_FULL: Final = 0.7
+_MOST: Final = 0.6
+_SOME: Final = 0.35
+
+
+def _open_after(line: str, depth: int, quote: str) -> tuple[int, str]:
+    """Return how many brackets and which triple quote are open behind *line*."""
+    for match in _OPENERS.finditer(line):
+        token = match.group()
+        if quote:
+            quote = "" if token == quote else quote
+        elif token in ('r"""', "'''"):
+            quote = token
+        elif token in "[{(":
+            depth += 1
+        elif token in "]})":
+            depth = max(0, depth - 1)
+    return depth, quote
+
+
+_OPENERS: Final = re.compile(r"\"\"\"|\'\'\'|\"(?:\\.|[^\"\\n])*\"|\'[^\'\n]*\'|#.*|[\[\]{}()]")
+
+
+# --- units ---------------------------------------------------------------------------------------
+
+
+def outline_units(text: str, start: int, end: int, kind: Kind, units: list[Unit]) -> None:
+    r"""Add a unit per item or entry, each with the one that it stands under as its head.
+
+    Example:
+        >>> text, units = "a:\n  b: 1\n  c: 2\n", []
+        >>> outline_units(text, 0, len(text), "data", units)
+        >>> [(text[unit.start : unit.end], unit.head) for unit in units]
+        [('a:\n', -1), ('  b: 1\n', 0), ('  c: 2\n', 0)]
+    """
+    part = text[start:end]
+    if kind == "data" and _ALIAS.search(part):
+        units.append(Unit(start, end, kind))
+        return
+    lines = part.splitlines(keepends=True)
+    ends = _list_ends(lines) if kind == "list" else _entry_ends(lines)
+    positions = [0]
+    for line in lines:
+        positions.append(positions[-1] + len(line))
+    under: list[tuple[int, int]] = []
+    section, row = -1, 0
+    for after in ends:
+        indent = _depth_of(lines[row])
+        while under and under[-1][0] >= indent:
+            under.pop()
+        head = under[-1][1] if under else section
+        if kind == "data" and _SECTION.match(lines[row]):
+            section, head = len(units), -1
+            under.clear()
+        else:
+            under.append((indent, len(units)))
+        opens = kind == "data" and not _says_something(lines[row:after])
+        begin, finish = start + positions[row], start + positions[after]
+        if kind == "list" and finish - begin > LONGEST_SENTENCE:
+            first, *rest = sentence_cuts(text, begin, finish)
+            inner = len(units)
+            units.append(Unit(begin, first, kind, head=head))
+            for cut in rest:
+                units.append(Unit(first, cut, kind, head=inner))
+                first = cut
+        else:
+            units.append(Unit(begin, finish, kind, head=head, frame=opens))
+        row = after
+
+
+def _depth_of(line: str) -> float:
+    """An entry of a list stands deeper than the key above it, even if it is not indented more."""
+    return _indent(line) + (0.5 if _ENTRY.match(line) else 0)
+
+
+def _says_something(lines: Sequence[str]) -> bool:
+    """A key without a value, and the name of a section, only open what is under them."""
+    line = lines[0].rstrip()
+    return (len(lines) > 1 and any(other.strip() for other in lines[1:])) or not (
+        line.endswith(":") or line.lstrip() == "-" or _SECTION.match(line)
+    )
+
+
+def _list_ends(lines: Sequence[str]) -> list[int]:
+    """An item ends where the next one begins, whatever their depth; other lines stand alone."""
+    has_items = ITEM.match(lines[0])
+    ends = [at for at in range(1, len(lines)) if not has_items or ITEM.match(lines[at])]
+    return [*ends, len(lines)]
+
+
+def _entry_ends(lines: Sequence[str]) -> list[int]:
+    """An entry is a line, with all lines of its block, brackets or quotation."""
+    ends = []
+    row = 0
+    while row < len(lines):
+        line = lines[row]
+        end = row + 1
+        indent = _indent(line)
+        value = line.strip()
+        if (_BLOCK.search(value) and ":" in value) or _BLOCK.fullmatch(value.lstrip("- ")):
+            while end < len(lines) and (not lines[end].strip() or _indent(lines[end]) > indent):
+                end += 1
+        else:
+            depth, quote = _open_after(line, 0, "")
+            while end < len(lines) and (depth > 0 or quote):
+                depth, quote = _open_after(lines[end], depth, quote)
+                end += 1
+            end = _with_continuations(lines, row, end)
+        while end < len(lines) and not lines[end].strip():
+            end += 1
+        ends.append(end)
+        row = end
+    return ends
+
+
+def _with_continuations(lines: Sequence[str], row: int, end: int) -> int:
+    """A value goes on over deeper lines that are neither keys, entries nor comments."""
+    if lines[row].rstrip().endswith(":"):
+        return end
+    indent = _indent(lines[row])
+    while (
+        end < len(lines)
+        and lines[end].strip()
+        and _indent(lines[end]) > indent
+        and not (_KEY.match(lines[end]) or _ENTRY.match(lines[end]) or _SETTING.match(lines[end]))
+        and not _COMMENT.match(lines[end])
+    ):
+        end += 1
+    return end
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
