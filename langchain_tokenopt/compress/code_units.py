@@ -28,10 +28,11 @@ def code_units(text: str, start: int, end: int, units: list[Unit], head: int = -
     spans are units; classes are cut into their members. What is neither is one unit.
 
     Example:
-        >>> text, units = "import os\n\n\ndef f(x):\n" + "    x += 1\n" * 99, []
+        >>> text = "import os\n\n\ndef f(x):\n    'Add.'\n" + "    x += 1\n" * 99
+        >>> units = []
         >>> code_units(text, 0, len(text), units)
-        >>> [text[unit.start : unit.end][:15] for unit in units]
-        ['import os\n\n\n', 'def f(x):\n', '    x += 1\n    ']
+        >>> [text[unit.start : unit.end][:23] for unit in units]
+        ['import os\n\n\n', "def f(x):\n    'Add.'\n", '    x += 1\n    x += 1\n ']
     """
     if end - start <= LONGEST_WHOLE_CODE // 2:
         units.append(Unit(start, end, "code", head=head))
@@ -122,9 +123,9 @@ class _PythonUnits:
             at = after
         return at
 
-    def _unit(self, start: int, end: int, head: int, *, stub: str = "") -> int:
+    def _unit(self, start: int, end: int, head: int) -> int:
         self._units.append(
-            Unit(start + self._shift, end + self._shift, "code", head=head, stub=stub)
+            Unit(start + self._shift, end + self._shift, "code", head=head)
         )
         return len(self._units) - 1
 
@@ -133,29 +134,29 @@ class _PythonUnits:
         if opening is None:
             self._unit(start, end, head)
             return
-        cut, rest, stub = opening
+        cut, rest = opening
         inner = self._unit(start, cut, head)
         if isinstance(statement, ast.ClassDef):
             self.add(rest, cut, end, inner)
         else:
-            self._unit(cut, end, inner, stub=stub)
+            self._unit(cut, end, inner)
 
-    def _opening(self, statement: ast.stmt) -> tuple[int, Sequence[ast.stmt], str] | None:
-        """Return where the opening of a class or function ends, what follows, and its stub.
+    def _opening(self, statement: ast.stmt) -> tuple[int, Sequence[ast.stmt]] | None:
+        """Return where what may stand alone of a class or function ends, and what follows.
 
-        A class opens with the first member of its body, a function with its docstring.
+        That is the signature with the docstring, or with the first member of a class. A function
+        without a docstring is whole: its signature alone is no code.
         """
         if not isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             return None
         first, *rest = statement.body
-        if isinstance(statement, ast.ClassDef) or ast.get_docstring(statement, clean=False):
-            line, stub = first.end_lineno or 1, ""
-        else:
-            line, rest = _first_line(first) - 1, statement.body
-            stub = f"{self._indent(line + 1)}..."
+        is_class = isinstance(statement, ast.ClassDef)
+        if not (is_class or ast.get_docstring(statement, clean=False)):
+            return None
+        line = first.end_lineno or 1
         if not rest or not self._begins_a_line(rest[0]) or _first_line(rest[0]) <= line:
             return None
-        return self._behind_blanks(self._lines[line], len(self._code)), rest, stub
+        return self._behind_blanks(self._lines[line], len(self._code)), rest
 
 
 _INDENT: Final = re.compile(r"[ \t\f]*")

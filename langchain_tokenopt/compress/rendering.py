@@ -31,11 +31,7 @@ def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
     pieces: list[str] = []
     end = 0
     for unit, keep in zip(units, kept, strict=True):
-        if not keep:
-            if unit.stub and kept[unit.head] and pieces:
-                pieces.append(unit.stub)
-            continue
-        if unit.end <= unit.start:
+        if not keep or unit.end <= unit.start:
             continue
         if unit.start == end:
             pieces.append(unit.within(text))

@@ -46,8 +46,6 @@ class Unit:
     """Tokens around the text that are paid with it, such as a message's frame."""
     frame: bool = False
     """Opens or closes what others stand in; alone it would say that there is nothing."""
-    stub: str = ""
-    """What stands in its place when its head is kept and it is not: ``...`` for a function."""
 
     def within(self, text: str) -> str:
         """Return the unit's part of *text*."""
@@ -56,7 +54,9 @@ class Unit:
 
 def frames_of(units: Sequence[Unit]) -> frozenset[int]:
     """Return the units that open and close others: alone they would say that there is nothing."""
-    return frozenset([at for at, unit in enumerate(units) if unit.frame])
+    closing = [at for at, unit in enumerate(units) if unit.kind == "json" and unit.bound >= 0]
+    frames = [at for at, unit in enumerate(units) if unit.frame]
+    return frozenset([*frames, *closing, *(units[at].bound for at in closing)])
 
 
 def without_head(units: list[Unit], at: int) -> None:
