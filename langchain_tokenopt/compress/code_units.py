@@ -124,9 +124,7 @@ class _PythonUnits:
         return at
 
     def _unit(self, start: int, end: int, head: int) -> int:
-        self._units.append(
-            Unit(start + self._shift, end + self._shift, "code", head=head)
-        )
+        self._units.append(Unit(start + self._shift, end + self._shift, "code", head=head))
         return len(self._units) - 1
 
     def _add_statement(self, statement: ast.stmt, start: int, end: int, head: int) -> None:
@@ -163,8 +161,8 @@ _INDENT: Final = re.compile(r"[ \t\f]*")
 
 
 def _first_line(statement: ast.stmt) -> int:
-    decorators = getattr(statement, "decorator_list", ())
-    return min([statement.lineno, *(d.lineno for d in decorators)])
+    decorators: Sequence[ast.expr] = getattr(statement, "decorator_list", ())
+    return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 # --- other languages -----------------------------------------------------------------------------

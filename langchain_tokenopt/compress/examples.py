@@ -1,17 +1,19 @@
 """Few-shot examples, found by their structure: pairs of labels that come back.
 
-An example runs from its input's label to the end of its output: to the next input, or to the first
-blank line after the output. The last input, whose output is empty or missing, is what the user asks
-and never an example; neither is any text behind a blank line.
+An example runs from its input's label to the next input. Only the last one ends before: behind as
+many paragraphs as the others have at most. The last input, whose output is empty or missing, is
+what the user asks and never an example; neither is any text behind the examples.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Example", "cover_labels", "find_examples"]
 
@@ -82,29 +84,57 @@ def _pairs(text: str, asks: str, answers: str) -> list[Example]:
         rf"|{answers})(?: ?\d{{1,3}})?(?:\*\*)? ?[:：](?:\*\*)?[ \t]*",
         re.MULTILINE | re.IGNORECASE,
     )
-    marks = list(mark.finditer(text))
-    found = []
-    for at, (first, second) in enumerate(itertools.pairwise(marks)):
-        if first["asks"] is None or second["asks"] is not None:
-            continue
+    marks = _outside_fences(text, list(mark.finditer(text)))
+    pairs = [
+        (at, first, second)
+        for at, (first, second) in enumerate(itertools.pairwise(marks))
+        if first["asks"] is not None and second["asks"] is None
+    ]
+    found: list[Example] = []
+    most = 1
+    for number, (at, first, second) in enumerate(pairs):
         following = marks[at + 2].start() if at + 2 < len(marks) else len(text)
-        end = _output_end(text, second.end(), following)
+        is_last = number + 1 == len(pairs) or _is_open(text, marks, pairs[number + 1])
+        end = _output_end(text, second.end(), following, most if is_last else None)
+        if not text[second.end() : following].strip():
+            continue
+        most = max(most, len(_BLANK_LINE.findall(text[first.start() : end].rstrip())) + 1)
         output = text[second.end() : end].strip()
-        if output:
-            found.append(Example(_with_title(text, first.start()), end, _label(output)))
+        found.append(Example(_with_title(text, first.start()), end, _label(output)))
     return found
 
 
+def _is_open(text: str, marks: Sequence[re.Match[str]], pair: tuple[int, Any, Any]) -> bool:
+    """Say whether nothing stands behind the answer's label: it is the model's to fill."""
+    at, _, second = pair
+    following = marks[at + 2].start() if at + 2 < len(marks) else len(text)
+    return not text[second.end() : following].strip()
+
+
 _BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n\s*")
+_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})", re.MULTILINE)
 
 
-def _output_end(text: str, start: int, following: int) -> int:
-    """Return the end of an output: behind the first blank line, or where the next input begins."""
-    blank = _BLANK_LINE.search(text, start, following)
-    if blank is None:
-        title = _TITLE.search(text, start, following)
-        return title.start() if title else following
-    return blank.end()
+def _outside_fences(text: str, marks: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Leave out what looks like a label but stands in a fence."""
+    fences = [match.start() for match in _FENCE.finditer(text)]
+    return [m for m in marks if bisect_left(fences, m.start()) % 2 == 0] if fences else marks
+
+
+def _output_end(text: str, start: int, following: int, most: int | None) -> int:
+    """Return the end of an output: where the next input begins, or behind *most* paragraphs."""
+    title = _TITLE.search(text, start, following)
+    end = title.start() if title else following
+    if most is None:
+        return end
+    fences = [match.start() for match in _FENCE.finditer(text, start, end)]
+    paragraphs = 0
+    for blank in _BLANK_LINE.finditer(text, start, end):
+        if bisect_left(fences, blank.start()) % 2 == 0:
+            paragraphs += 1
+            if paragraphs >= most:
+                return blank.end()
+    return end
 
 
 def _with_title(text: str, start: int) -> int:

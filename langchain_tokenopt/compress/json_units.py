@@ -14,8 +14,9 @@ LONGEST_WHOLE_JSON: Final = 400
 """Characters. Longer values are kept or dropped member by member."""
 _DEEPEST: Final = 8
 """Levels that are cut into members; every level is read once more."""
-_LONGEST_NAME: Final = 80
-"""Characters of the member that names an object, such as its id."""
+_LONGEST_NAME: Final = 120
+_MOST_NAMES: Final = 3
+"""Members with which an object opens and that name it, such as its id, and their characters."""
 
 JSON_BEGINS: Final = re.compile(
     r"[{\[](?:(?<=\{)\s*[\"}]|(?<=\[)(?!\d{1,4}\])\s*(?:[\[{\"\d\]]|-\d|true\b|false\b|null\b))"
@@ -156,7 +157,12 @@ def _only_numbers(text: str, start: int, members: list[tuple[int, int, int]]) ->
 
 
 def _first_apart(text: str, start: int, members: list[tuple[int, int, int]]) -> int:
-    """An object's first member, if it is short, names the object: it is part of the opening."""
-    begin, value, end = members[0]
-    names = text[start] == "{" and text[value] not in "[{" and end - begin <= _LONGEST_NAME
-    return 1 if names else 0
+    """Return how many members name an object: short ones before the first long one."""
+    if text[start] != "{":
+        return 0
+    count = 0
+    for begin, value, end in members[: _MOST_NAMES + 1]:
+        if count == _MOST_NAMES or text[value] in "[{" or end - begin > _LONGEST_NAME:
+            break
+        count += 1
+    return min(count, len(members) - 1)

@@ -226,7 +226,7 @@ def outline_units(text: str, start: int, end: int, kind: Kind, units: list[Unit]
     positions = [0]
     for line in lines:
         positions.append(positions[-1] + len(line))
-    under: list[tuple[int, int]] = []
+    under: list[tuple[float, int]] = []
     section, row = -1, 0
     for after in ends:
         indent = _depth_of(lines[row])

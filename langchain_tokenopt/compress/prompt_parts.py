@@ -26,8 +26,12 @@ from langchain_tokenopt.compress.question import (
 )
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, label_asks, segments_of
-from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.units import Unit, units_of, without_head
+from langchain_tokenopt.compress.whole_records import (
+    add_json_passages,
+    json_around,
+    whole_records,
+)
 
 __all__ = [
     "PromptParts",
@@ -193,8 +197,18 @@ def _read_records(
     units: list[Unit] = []
     outside: list[int] = []
     stretches: list[tuple[int, int]] = []
+    value = json_around(structure.records, segments) if structure.quoted else None
+    if value is not None:
+        stretches = [(0, value.start), (value.end, len(text))]
+        outside += _add_outside(text, segments, units, *stretches[0])
+        add_json_passages(text, value, units)
+        outside += _add_outside(text, segments, units, *stretches[1])
+        question = asked_in([text[a:b] for a, b in stretches], leads=value.start > 0)
+        _require_outside(text, units, outside, patterns)
+        _require_matches(text, units, patterns)
+        return PromptParts(units, question)
     position, opener = 0, -1
-    records = structure.records
+    records = whole_records(text, structure.records, segments)
     for number, record in enumerate(records, 1):
         if record.start > position:
             begin = _opening(text, segments, position, record.start) if number == 1 else None
@@ -288,8 +302,9 @@ def _add_record(
         units.append(Unit(record.start, record.body, kind))
     else:
         head = -1
-    if quoted:
-        _append(units, [Unit(a, b, "json") for a, b in _quoted_sentences(text, record)])
+    is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
+    if quoted or (is_short and "<" in text[record.start : record.body]):
+        units.append(Unit(record.body, record.tail, "json" if quoted else "prose", bound=head))
     else:
         _append(units, units_of(text, _clipped(segments, record.body, record.tail)))
     if head >= 0:
@@ -312,6 +327,9 @@ def _attach_to_head(units: list[Unit], head: int) -> None:
             unit.head = inner
 
 
+SHORTEST_CUT = 400
+"""Characters of text between tags, of which less than all is kept only if it has more."""
+
 RULES = "-=*_~#+•—– \t\r\n"
 
 
@@ -321,22 +339,19 @@ def _has_more(text: str, record: Record) -> bool:
     return sum(map(str.isalpha, text[record.tail : record.end])) > before
 
 
-def _quoted_sentences(text: str, record: Record) -> list[tuple[int, int]]:
-    """Cut a quoted text into sentences, never inside an escape."""
-    made, start = [], record.body
-    for end in sentence_cuts(text, record.body, record.tail):
-        if end == record.tail or text[end - 1] != "\\":
-            made.append((start, end))
-            start = end
-    return made
-
-
 def _outside_code(examples: list[Example], segments: list[Segment]) -> list[Example]:
-    """Leave out what a docstring or a fence gives as examples."""
+    """Leave out what a docstring or a fence gives as examples; theirs may hold whole fences."""
     code = [s for s in segments if s.kind in ("code", "json", "diff")]
     if not code or not examples:
         return examples
-    return [e for e in examples if not any(s.start < e.end and e.start < s.end for s in code)]
+    return [
+        e
+        for e in examples
+        if not any(
+            s.start < e.end and e.start < s.end and not (e.start <= s.start and s.end <= e.end)
+            for s in code
+        )
+    ]
 
 
 def _around_examples(text: str, examples: Sequence[Example]) -> list[Segment]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import Final
+
+from langchain_tokenopt.compress.unit import Kind
 
 __all__ = ["LOG", "TURN", "cue_end", "is_transcript", "log_end", "record_ends", "turn_end"]
 
@@ -132,7 +134,7 @@ def _begins_cue(lines: Sequence[str], row: int) -> bool:
 # --- records of a segment ------------------------------------------------------------------------
 
 
-def record_ends(kind: Literal["log", "turn"], lines: Sequence[str]) -> Iterator[int]:
+def record_ends(kind: Kind, lines: Sequence[str]) -> Iterator[int]:
     """Yield the row after each record of a segment that is nothing but records."""
     named = False
     for row in range(1, len(lines)):

@@ -35,7 +35,7 @@ def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
             continue
         if unit.start == end:
             pieces.append(unit.within(text))
-        elif _is_inside_json(units, unit):
+        elif _is_inside_json(text, units, unit):
             if unit.bound >= 0:
                 pieces[-1] = pieces[-1].rstrip().removesuffix(",")
             pieces.append(unit.within(text))
@@ -48,11 +48,16 @@ def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
     return whole
 
 
-def _is_inside_json(units: Sequence[Unit], unit: Unit) -> bool:
+def _is_inside_json(text: str, units: Sequence[Unit], unit: Unit) -> bool:
     """What stands inside of JSON brings its own commas and white space."""
-    if unit.kind != "json":
+    if unit.kind not in ("json", "heading"):
         return False
-    return unit.bound >= 0 or (unit.head >= 0 and units[unit.head].kind == "json")
+    if unit.bound >= 0:
+        return unit.kind == "json"
+    head = units[unit.head] if unit.head >= 0 else None
+    return head is not None and (
+        head.kind == "json" or (head.kind == "heading" and text[head.start] == "{")
+    )
 
 
 def _rejoined(text: str, unit: Unit, end: int, before: str) -> str:
