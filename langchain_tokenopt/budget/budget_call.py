@@ -9,7 +9,6 @@ from typing import Any, Final
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGeneration
 
-from langchain_tokenopt.budget.call_errors import may_have_been_billed
 from langchain_tokenopt.budget.degradation import Candidate
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
@@ -18,7 +17,13 @@ from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import StageCall
-from langchain_tokenopt.tracking.provider_usage import written
+from langchain_tokenopt.tracking.failed_calls import is_given_up
+from langchain_tokenopt.tracking.provider_usage import (
+    CallAnswer,
+    OwnCount,
+    read_answer,
+    read_failure,
+)
 
 __all__ = ["DEGRADED", "BudgetCall", "Payment", "WatchingCall"]
 
@@ -27,6 +32,10 @@ DEGRADED: Final = "tokenopt_degraded"
 _RUNNING: Final = 0.8
 """From this fraction of what arrived on, usage that was reported before the end is a running total:
 the latest pieces may not be in it yet."""
+
+
+_NO_COUNT: Final = OwnCount(lambda: 0, lambda text: 0)
+"""To see what was reported, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +81,44 @@ class BudgetCall(StageCall):
 
     def close(self, answer: Answer) -> Answer:
         """Charge what the answer has used."""
-        usage = self._reported(answer)
+        back = self._came_back(answer)
         if self.request.run.stopped:
-            arrived = self._written(answer, usage)
-            reported = 0 if usage is None else usage.output_tokens
+            arrived = read_answer(back, self._own_count, is_whole=False).usage
+            reported = read_answer(back, _NO_COUNT).usage.output_tokens
             self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
-        elif usage is None:
-            self._settle_counted(self._written(answer, usage))
         else:
-            self._paid.run.account.settle(self._paid.hold, usage, cost_nano_usd=self._cost(usage))
-            self._learn(usage)
+            reading = read_answer(back, self._own_count)
+            if reading.source == "estimated":
+                self._settle_counted(reading.usage)
+            else:
+                self._settle(reading.usage)
+                self._learn(reading.usage)
         if self._limit is not None:
             closed = self._limit.close(answer)
             answer = closed if isinstance(closed, Answer) else answer
         return self._marked(answer)
 
     def failed(self, error: BaseException) -> None:
-        """Charge what arrived of a call that brought no answer; free what was never sent."""
-        run, account = self._paid.run, self._paid.run.account
+        """Charge what was used by a call that brought no answer; free what was never sent."""
+        run, request = self._paid.run, self.request
         run.note_failure(self._paid.agent)
-        received = self._text()
-        if self.request.run.waiting:
-            account.release(self._paid.hold)
-        elif received or not isinstance(error, Exception):
-            tokens = self.request.facts.counter.count(received).tokens
-            self._settle_cut(Usage(self._paid.sent, tokens))
-        elif may_have_been_billed(error):
-            account.settle(self._paid.hold, None, most_tokens=self._paid.most)
+        back = CallAnswer(received=self._text())
+        was_sent = not request.run.waiting
+        reading = read_failure(error, back, self._own_count, was_sent=was_sent)
+        if reading.source == "unbilled":
+            run.account.release(self._paid.hold)
+        elif reading.source != "estimated":
+            self._settle(reading.usage)
+        elif back.received or is_given_up(error):
+            self._settle_cut(reading.usage)
         else:
-            account.release(self._paid.hold)
+            run.account.settle(self._paid.hold, None, most_tokens=self._paid.most)
         if self._limit is not None:
             self._limit.failed(error)
+
+    def _settle(self, usage: Usage) -> None:
+        cost = self._cost(usage)
+        self._paid.run.account.settle(self._paid.hold, usage, cost_nano_usd=cost)
 
     def _settle_cut(self, arrived: Usage, *, is_reported: bool = False) -> None:
         """Charge a call that was cut off.
@@ -147,23 +163,15 @@ class BudgetCall(StageCall):
         output = min(seen.output_tokens + room, self._paid.most - self._paid.sent)
         return replace(seen, output_tokens=max(seen.output_tokens, output))
 
-    def _reported(self, answer: Answer) -> Usage | None:
-        """Return what the provider said; several generations share one bill."""
-        reported = (
-            getattr(generation.message, "usage_metadata", None) or {}
-            for generation in answer.result.generations
-        )
-        usages = [Usage.from_metadata(usage) for usage in reported if "input_tokens" in usage]
-        return max(usages, key=lambda usage: usage.total_tokens, default=None)
+    def _came_back(self, answer: Answer) -> CallAnswer:
+        """What the model has said, before any stage cut it."""
+        run, result = self.request.run, answer.result
+        return CallAnswer(result.generations, result.llm_output, run.pieces, self._text())
 
-    def _written(self, answer: Answer, reported: Usage | None) -> Usage:
-        """Count what came, before any stage cut it."""
-        text = self._text() or "".join(written(g.message) for g in answer.result.generations)
-        tokens = self.request.facts.counter.count(text).tokens
-        if reported is None:
-            return Usage(self._paid.sent, tokens)
-        # Anthropic reports the input with the first piece.
-        return replace(reported, output_tokens=max(reported.output_tokens, tokens))
+    @property
+    def _own_count(self) -> OwnCount:
+        count = self.request.facts.counter.count
+        return OwnCount(lambda: self._paid.sent, lambda text: count(text).tokens)
 
     def _text(self) -> str:
         return "".join(self.request.run.received[self._received_before :])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -18,7 +19,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from langchain_tokenopt.budget.call_errors import may_have_been_billed
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
@@ -33,10 +33,12 @@ from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 from langchain_tokenopt.request.output_caps import CAP_NAMES
 from langchain_tokenopt.stage import is_disabled
 from langchain_tokenopt.tracking.provider_usage import (
+    CallAnswer,
+    OwnCount,
     asked_model,
     is_marked_hit,
-    reported_usage,
-    written,
+    read_answer,
+    read_failure,
 )
 
 __all__ = ["CallbackGuard"]
@@ -89,7 +91,22 @@ class _Call:
     """Its input as we count it."""
     sent: int
     """Its input as the provider may count it."""
-    received: list[str] = field(default_factory=list)
+    handled: BaseException | None
+    """An exception that was being handled when the call began."""
+    received: list[Any] = field(default_factory=list)
+    """Pieces of the answer: messages or texts."""
+
+    def came_back(self, response: LLMResult | None) -> CallAnswer:
+        """What has come back for the call."""
+        if response is None or not response.generations:
+            return CallAnswer(pieces=self.received)
+        return CallAnswer(response.generations[0], response.llm_output, self.received)
+
+    @property
+    def own_count(self) -> OwnCount:
+        """How to count it ourselves."""
+        count = counter_for(self.model).count
+        return OwnCount(lambda: self.sent, lambda text: count(text).tokens)
 
 
 class CallbackGuard(BaseCallbackHandler):
@@ -189,7 +206,9 @@ class CallbackGuard(BaseCallbackHandler):
         )
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
-        self._calls[run_id.int] = _Call(hold, agent, model, start.counted.tokens, sent)
+        self._calls[run_id.int] = _Call(
+            hold, agent, model, start.counted.tokens, sent, sys.exception()
+        )
         self._tasks.begin(run_id)
 
     def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
@@ -229,28 +248,33 @@ class CallbackGuard(BaseCallbackHandler):
         """Take note of a piece of the answer: a stream may end before any usage is reported."""
         call = self._calls.get(run_id.int)
         if call is not None:
-            call.received.append(
-                written(token if chunk is None else getattr(chunk, "message", token))
-            )
+            call.received.append(token if chunk is None else getattr(chunk, "message", token))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge what the call has used."""
         call = self._pop(run_id)
         if call is None:
             return
-        generations = response.generations[0] if response.generations else []
-        usage = reported_usage(response, generations)
-        if not call.received and generations and is_marked_hit(generations[0], run_id):
-            self._run.account.settle(call.hold, usage, outcome="cached")
+        account, answer = self._run.account, call.came_back(response)
+        reading = read_answer(answer, call.own_count)
+        usage = reading.usage
+        if (
+            not call.received
+            and answer.generations
+            and is_marked_hit(answer.generations[0], run_id)
+        ):
+            account.settle(call.hold, usage, outcome="cached")
             return
-        if usage is None:
-            usage = Usage(call.sent, self._count(call, generations))
-            self._run.account.settle(call.hold, usage, outcome="counted")
+        if reading.source == "estimated":
+            account.settle(call.hold, usage, outcome="counted")
         else:
             input_margin_of(call.model).learn(counted=call.counted, reported=usage.input_tokens)
-            cost = self._run.cost_of(call.model, None, usage.input_tokens, usage.output_tokens)
-            self._run.account.settle(call.hold, usage, cost_nano_usd=cost)
+            self._settle(call, usage)
         self._run.forecaster.observe(call.agent, usage.output_tokens, model=call.model)
+
+    def _settle(self, call: _Call, usage: Usage) -> None:
+        cost = self._run.cost_of(call.model, None, usage.input_tokens, usage.output_tokens)
+        self._run.account.settle(call.hold, usage, cost_nano_usd=cost)
 
     def on_llm_error(
         self,
@@ -268,27 +292,22 @@ class CallbackGuard(BaseCallbackHandler):
         if call is None:
             return
         self._run.note_failure(call.agent)
-        generations = response.generations[0] if response and response.generations else []
-        arrived = self._count(call, generations)  # an error's own text comes as an empty answer
-        if call.received or arrived or isinstance(error, GeneratorExit):
-            usage = Usage(call.sent, arrived)
-            self._run.account.settle(call.hold, usage, outcome="cancelled")
-        elif may_have_been_billed(error) or not isinstance(error, Exception):
-            self._run.account.settle(call.hold, None)
+        account, answer = self._run.account, call.came_back(response)
+        reading = read_failure(error, answer, call.own_count, handled=call.handled)
+        if reading.source == "unbilled":
+            account.release(call.hold)
+        elif reading.source != "estimated":
+            self._settle(call, reading.usage)
+        elif answer.text or isinstance(error, GeneratorExit):
+            account.settle(call.hold, reading.usage, outcome="cancelled")
         else:
-            self._run.account.release(call.hold)
+            account.settle(call.hold, None)
 
     def _pop(self, run_id: UUID) -> _Call | None:
         call = self._calls.pop(run_id.int, None)
         if call is not None:
             self._tasks.end(run_id)
         return call
-
-    def _count(self, call: _Call, generations: Sequence[Any]) -> int:
-        text = "".join(call.received) or "".join(
-            written(getattr(generation, "message", generation.text)) for generation in generations
-        )
-        return counter_for(call.model).count(text).tokens
 
 
 def _choices(params: Mapping[str, Any]) -> int:

@@ -39,8 +39,9 @@ from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
-from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
+from langchain_tokenopt.tracking.provider_usage import usage_of
 
 __all__ = ["SemanticCache"]
 

@@ -12,8 +12,9 @@ from langchain_core.outputs import ChatGeneration, ChatResult, Generation
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import Saving
-from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
+from langchain_tokenopt.tracking.provider_usage import usage_of
 
 __all__ = ["HostCache"]
 

@@ -20,8 +20,10 @@ from langchain_tokenopt.core.messages import as_chunk, as_message
 from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, STOPPED_BY
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.finish_reasons import is_whole
-from langchain_tokenopt.request.model_request import Answer, ModelRequest, usage_of
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Again, Stage, StageCall
+from langchain_tokenopt.tracking.provider_usage import usage_of
+from langchain_tokenopt.tracking.written_text import written
 
 Step = tuple[bool, Callable[[], Any], Callable[[], Awaitable[Any]] | None]
 """Work for a stage: whether it blocks, what to do, and the same as a coroutine if there is one."""
@@ -140,7 +142,9 @@ class StageChain:
             self.shown.append(chunk)
             return [chunk]
         message = chunk.message
-        self.run.received.append(_text_of(message))
+        self.run.received.append(written(message))
+        if message.usage_metadata:
+            self.run.pieces.append(message)
         pieces = self._push([message], self._level)
         if self.request.observe or (len(pieces) == 1 and pieces[0] is message):
             self.shown.append(chunk)
@@ -282,16 +286,9 @@ class StageChain:
         """Charge this attempt, and make ready to open the stages behind *position* once more."""
         self.run.earlier = (self.run.earlier or Usage()) + usage_of(answer, self.request)
         self.run.received.clear()
+        self.run.pieces.clear()
         self.run.stopped = self.stopped = self.has_arrived = False
         self.request, self.answer = request, None
         self.shown, self._held_info = [], {}
         self._next = position + 1
         self._repeats += 1
-
-
-def _text_of(message: AIMessageChunk) -> str:
-    """Everything in a piece that the provider bills as output."""
-    calls = "".join(
-        f"{call['name'] or ''}{call['args'] or ''}" for call in message.tool_call_chunks
-    )
-    return f"{message.text}{calls}"

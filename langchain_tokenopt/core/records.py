@@ -80,7 +80,17 @@ Status = Literal["ok", "failed", "abandoned", "refused"]
 """``refused``: a budget has stopped the call before it was sent, so that nothing was billed."""
 
 
-Source = Literal["reported", "estimated"]
+Source = Literal["reported", "repaired", "exception", "estimated", "unbilled"]
+"""How the usage of a call was found.
+
+- ``reported``: the provider's own numbers.
+- ``repaired``: the provider's numbers, of which some had to be changed because they contradict each
+  other; ``flaws`` says how.
+- ``exception``: the provider's numbers, from the exception with which the client has ended a call
+  that was answered.
+- ``estimated``: counted by ourselves, in whole or in part.
+- ``unbilled``: the call was refused, or never got through: nothing was used.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +112,7 @@ class CallRecord:
     cost_nano_usd: int | None
     """What it cost in billionths of a US dollar; ``None`` when the model has no known price."""
     source: Source = "reported"
-    """Whether the provider counted the tokens or we did."""
+    """How the usage was found, and so how far it is to be trusted."""
     status: Status = "ok"
     cached: bool = False
     attribution: Attribution = NOBODY
@@ -118,7 +128,7 @@ class CallRecord:
     """Names of the stages that acted on this call, in order."""
     savings: tuple[Saving, ...] = ()
     flaws: tuple[str, ...] = ()
-    """What cannot be true about the reported usage. The numbers are kept as they came."""
+    """What cannot be true about what the provider reported. ``usage`` holds numbers that can be."""
     unpriced: tuple[str, ...] = ()
     """Parts of the usage whose price is not known, such as ``"output audio"``:
     ``cost_nano_usd`` does not contain them."""

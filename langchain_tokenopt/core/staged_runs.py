@@ -64,6 +64,8 @@ class StagedRun:
     """What the answer of a cache once cost."""
     received: list[str] = field(default_factory=list)
     """Text that the model sent, before any stage cut it; only for streamed calls."""
+    pieces: list[BaseMessage] = field(default_factory=list)
+    """Chunks of a streamed answer that report usage, as the model sent them."""
     waiting: bool = False
     """True until the model's rate limiter has let the call pass: nothing was sent yet."""
     stopped: bool = False

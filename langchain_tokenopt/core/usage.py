@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-__all__ = ["TOKEN_COUNTS", "Usage"]
+from langchain_tokenopt.core.usage_numbers import (
+    ABSURD_TOKENS,
+    ReportedNumbers,
+    contradictions,
+    made_consistent,
+    numbers_in,
+)
+
+__all__ = ["TOKEN_COUNTS", "Usage", "UsageReport", "judged", "read_report"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Usage:
     """Tokens of one model call, as LangChain counts them.
 
-    The numbers are kept as the provider gave them, also when they cannot be true;
+    :func:`read_report` makes numbers that can be true of what a provider reports. Of others,
     :meth:`flaws` says what is wrong with them.
 
     Example:
@@ -58,75 +66,25 @@ class Usage:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> Usage:
-        """Read LangChain's ``UsageMetadata``; keys that are absent count as 0.
+        """Read LangChain's ``UsageMetadata``, or what a provider itself has sent.
 
-        langchain-anthropic reports cache writes either as ``cache_creation`` or split by
-        lifetime as ``ephemeral_5m_input_tokens`` and ``ephemeral_1h_input_tokens``; where both
-        stand, the larger of the two views is the number of tokens written.
-        langchain-openai prefixes details with the service tier (``priority_cache_read``).
+        As :func:`read_report` does; what the report does not say counts as 0.
         """
-        read = metadata.get("input_token_details") or _NOTHING
-        wrote = metadata.get("output_token_details") or _NOTHING
-        if not read and not wrote:
-            return cls(metadata.get("input_tokens") or 0, metadata.get("output_tokens") or 0)
-        hour = read.get("ephemeral_1h_input_tokens") or 0
-        split = (read.get("ephemeral_5m_input_tokens") or 0) + hour
-        return cls(
-            input_tokens=metadata.get("input_tokens") or 0,
-            output_tokens=metadata.get("output_tokens") or 0,
-            cache_read_tokens=_detail(read, "cache_read"),
-            cache_write_tokens=max(read.get("cache_creation") or 0, split),
-            cache_write_1h_tokens=hour,
-            reasoning_tokens=_detail(wrote, "reasoning"),
-            input_audio_tokens=read.get("audio") or 0,
-            output_audio_tokens=wrote.get("audio") or 0,
-            input_image_tokens=read.get("image") or 0,
-            output_image_tokens=wrote.get("image") or 0,
-            input_video_tokens=read.get("video") or 0,
-            output_video_tokens=wrote.get("video") or 0,
-        )
+        report = read_report(metadata)
+        return cls() if report is None else report.usage
 
     def flaws(self) -> tuple[str, ...]:
         """Say what cannot be true about these numbers; empty when all is well."""
-        if (
-            0 <= self.cache_write_1h_tokens <= self.cache_write_tokens
-            and self.cache_read_tokens >= 0
-            and self.cache_read_tokens + self.cache_write_tokens <= self.input_tokens
-            and 0 <= self.reasoning_tokens <= self.output_tokens <= ABSURD_TOKENS
-            and 0 <= self.input_audio_tokens <= self.input_tokens <= ABSURD_TOKENS
-            and 0 <= self.output_audio_tokens <= self.output_tokens
-            and 0 <= self.input_image_tokens <= self.input_tokens
-            and 0 <= self.output_image_tokens <= self.output_tokens
-            and 0 <= self.input_video_tokens <= self.input_tokens
-            and 0 <= self.output_video_tokens <= self.output_tokens
-        ):  # nearly always; the rest of this method is for finding the words
-            return ()
+        counts = {name.removesuffix("_tokens"): getattr(self, name) for name in TOKEN_COUNTS}
         found = [
-            f"{name} is negative ({value:,})"
-            for name, value in ((f.name, getattr(self, f.name)) for f in fields(self))
-            if value < 0
+            f"{name}_tokens is negative ({count:,})" for name, count in counts.items() if count < 0
         ]
-        cached = self.cache_read_tokens + self.cache_write_tokens
-        if cached > self.input_tokens:
-            found.append(f"cached tokens ({cached:,}) exceed input_tokens ({self.input_tokens:,})")
-        if self.reasoning_tokens > self.output_tokens:
-            found.append(
-                f"reasoning_tokens ({self.reasoning_tokens:,}) exceed "
-                f"output_tokens ({self.output_tokens:,})"
-            )
+        found += contradictions(counts, self.input_tokens, self.output_tokens)
         if self.cache_write_1h_tokens > self.cache_write_tokens:
             found.append(
                 f"cache_write_1h_tokens ({self.cache_write_1h_tokens:,}) exceed "
                 f"cache_write_tokens ({self.cache_write_tokens:,})"
             )
-        for side in ("input", "output"):
-            whole = getattr(self, f"{side}_tokens")
-            for medium in ("audio", "image", "video"):
-                part = getattr(self, f"{side}_{medium}_tokens")
-                if part > whole:
-                    found.append(
-                        f"{side}_{medium}_tokens ({part:,}) exceed {side}_tokens ({whole:,})"
-                    )
         if max(self.input_tokens, self.output_tokens) > ABSURD_TOKENS:
             found.append(
                 f"{max(self.input_tokens, self.output_tokens):,} tokens in one call "
@@ -146,19 +104,58 @@ class Usage:
 TOKEN_COUNTS: Final = tuple(field.name for field in fields(Usage))
 """Names of the counts of a usage, in order."""
 
-ABSURD_TOKENS = 20_000_000
-"""Above this a count is flagged: twice the largest context window on sale in 2026."""
+_FIELD_OF: Final = {name.removesuffix("_tokens"): name for name in TOKEN_COUNTS}
 
 
-_NOTHING: Mapping[str, Any] = {}
+class UsageReport(NamedTuple):
+    """What a provider says that a call has used, as far as it can be true."""
+
+    usage: Usage
+    """A side that the report does not tell is 0."""
+    flaws: tuple[str, ...] = ()
+    """What cannot be true about the report, in the words of :meth:`Usage.flaws`."""
+    is_repaired: bool = False
+    """True where the numbers contradict each other, and others were put in the place of some."""
+    has_input: bool = True
+    """False where the report does not tell the input, or not as a number that can be true."""
+    has_output: bool = True
 
 
-_SERVICE_TIERS = ("priority", "flex")
+def read_report(report: Any) -> UsageReport | None:
+    """Read one usage report, in any form; ``None`` where it tells nothing.
+
+    The names and rules are those of :mod:`langchain_tokenopt.core.usage_numbers`.
+
+    Example:
+        >>> read_report({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}).usage
+        Usage(input_tokens=9, output_tokens=2)
+        >>> report = read_report({"input_tokens": 9, "output_tokens": -2, "total_tokens": 7})
+        >>> report.flaws, report.has_output
+        (('output_tokens is negative (-2)',), False)
+    """
+    if type(report) is dict and not (
+        report.get("input_token_details") or report.get("output_token_details")
+    ):
+        read, written = report.get("input_tokens"), report.get("output_tokens")
+        if (
+            type(read) is int
+            and type(written) is int
+            and 0 < read <= ABSURD_TOKENS
+            and 0 < written <= ABSURD_TOKENS
+            and report.get("total_tokens") == read + written
+            and len(report) <= _PLAIN_FIELDS
+        ):
+            return UsageReport(Usage(read, written))
+    numbers = numbers_in(report)
+    return None if numbers is None else judged(numbers)
 
 
-def _detail(details: Mapping[str, Any], name: str) -> int:
-    """Return a token detail, wherever the service tier put it."""
-    value: int = details.get(name) or 0
-    for tier in _SERVICE_TIERS:
-        value += details.get(f"{tier}_{name}") or 0
-    return value
+_PLAIN_FIELDS: Final = 5
+"""Fields of LangChain's ``UsageMetadata``."""
+
+
+def judged(numbers: ReportedNumbers) -> UsageReport:
+    """Return what is believed of *numbers*."""
+    counts, flaws, is_repaired = made_consistent(numbers)
+    usage = Usage(**{_FIELD_OF[name]: n for name, n in counts.items() if n and name in _FIELD_OF})
+    return UsageReport(usage, flaws, is_repaired, "input" in counts, "output" in counts)

@@ -14,11 +14,10 @@ from pydantic import BaseModel
 
 from langchain_tokenopt.core.host_compat import llm_string_of
 from langchain_tokenopt.core.staged_runs import StagedRun
-from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.facts import RequestFacts
 from langchain_tokenopt.request.output_caps import capped, takes_cap_by_call
 
-__all__ = ["Answer", "ModelRequest", "usage_of"]
+__all__ = ["Answer", "ModelRequest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +145,3 @@ class Answer:
     def override(self, **changes: Any) -> Answer:
         """Return a copy with *changes*."""
         return replace(self, **changes)
-
-
-def usage_of(answer: Answer, request: ModelRequest) -> Usage:
-    """Return what *answer* was billed, counted by ourselves where the provider did not say."""
-    reported = answer.message.usage_metadata
-    if reported and "input_tokens" in reported:
-        return Usage.from_metadata(reported)
-    sent = request.facts.input_tokens.tokens
-    return Usage(sent, request.facts.counter.count(answer.message.text).tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,13 +10,14 @@ from time import perf_counter, time
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.core.attribution import attribution_of
-from langchain_tokenopt.core.records import CallRecord, Saving, Source, Status
+from langchain_tokenopt.core.records import CallRecord, Saving, Status
 from langchain_tokenopt.core.staged_runs import StagedRun, published_run
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.core.usage_numbers import ABSURD_TOKENS
 from langchain_tokenopt.counting.calibration import calibrate
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
@@ -23,18 +25,20 @@ from langchain_tokenopt.pricing.providers import base_url_in, billing_provider
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.pricing.rates import Rates
 from langchain_tokenopt.tracking.provider_usage import (
+    AnswerNames,
+    CallAnswer,
+    OwnCount,
+    UsageReading,
     asked_model,
     is_estimated,
     is_marked_hit,
-    reported_usage,
-    response_metadata_of,
-    without_repetition,
-    written,
+    names_of,
+    read_answer,
+    read_failure,
 )
 
 __all__ = ["NO_ANCESTRY", "Ancestry", "CallInFlight"]
 
-_ORDINARY_TIERS = (None, "", "auto", "default", "standard")
 _EMPTY: Mapping[str, Any] = {}
 
 
@@ -66,21 +70,20 @@ class CallInFlight:
         "_deltas",
         "_duration",
         "_first_chunk_at",
+        "_handled",
         "_messages",
         "_metadata",
+        "_names",
         "_params",
         "_pieces",
         "_prompt",
-        "_response_model",
+        "_reading",
         "_serialized",
-        "_service_tier",
-        "_source",
         "_staged",
         "_started_at",
         "_started_clock",
         "_status",
         "_unread",
-        "_usage",
         "run_id",
     )
 
@@ -105,7 +108,8 @@ class CallInFlight:
         self._deltas: list[str] | None = None
         self._unread: LLMResult | None = None
         self._answer: BaseMessage | None = None
-        self._response_model: str | None = None
+        self._names = _UNNAMED
+        self._handled = sys.exception()
         self._first_chunk_at: float | None = None
         self._staged = published_run(run_id)
         self._started_at = time()
@@ -133,7 +137,7 @@ class CallInFlight:
     @property
     def _model(self) -> str | None:
         """The model that was asked, by the best name known."""
-        return asked_model(self._metadata, self._params) or self._response_model
+        return asked_model(self._metadata, self._params) or self._names.model
 
     # What was used
 
@@ -158,48 +162,32 @@ class CallInFlight:
     def _read(self, response: LLMResult) -> None:
         """Read the usage of a finished call, or count it."""
         self._unread = None
-        generations = self._read_names(response)
-        self._cached = self._is_cache_hit(generations)
-        reported = reported_usage(response, generations)
-        if reported is None:
-            self._estimate(generations)
-        else:
-            self._source: Source = "reported"
-            self._usage = reported
-            if self._pieces is not None:
-                chunks = [piece for piece in self._pieces if isinstance(piece, AIMessage)]
-                self._usage = without_repetition(reported, chunks, self._count)
-            if not self._cached:
-                self._calibrate(reported)
+        answer = self._come_back(response)
+        self._cached = self._is_cache_hit(answer.generations)
+        self._reading = read_answer(answer, _NO_COUNT if self._cached else self._own_count)
+        if not self._cached and self._reading.source == "reported":
+            self._calibrate(self._reading.usage)
         self._forget_content()
 
     def settle_refused(self) -> None:
         """End a call that was never sent: nothing is billed for it."""
         self._end("refused")
-        self._cached, self._source, self._usage = False, "reported", Usage()
-        self._service_tier: str | None = None
+        self._cached, self._reading = False, UsageReading(Usage(), "unbilled")
         self._forget_content()
 
-    def settle_partial(self, response: LLMResult | None, status: Status) -> None:
-        """Count what a broken call used: its input, and the pieces that arrived.
-
-        A call that failed before anything arrived was refused (or never got through) and is not
-        charged; one that the caller gave up was under way, unless it still waited for its turn.
-        """
+    def settle_failed(
+        self, error: BaseException | None, response: LLMResult | None, status: Status
+    ) -> None:
+        """Read what a broken call used: what its exception says, its input, what had arrived."""
         self._end(status)
-        generations = self._read_names(response)
-        self._cached, self._source, self._usage = False, "reported", Usage()
-        received = self._received(generations)
-        waited = self._staged is not None and self._staged.waiting
-        if received or self.has_begun or (status == "abandoned" and not waited):
-            self._estimate(generations)
-            reported = reported_usage(response, generations) if response else None
-            if reported is not None:  # Anthropic reports the input with the first chunk
-                self._usage = replace(
-                    reported,
-                    input_tokens=reported.input_tokens or self._usage.input_tokens,
-                    output_tokens=max(reported.output_tokens, self._usage.output_tokens),
-                )
+        self._cached = False
+        self._reading = read_failure(
+            error,
+            self._come_back(response),
+            self._own_count,
+            handled=self._handled,
+            was_sent=self._staged is None or not self._staged.waiting,
+        )
         self._forget_content()
 
     def _end(self, status: Status) -> None:
@@ -208,47 +196,44 @@ class CallInFlight:
         if self._staged is None:  # the seam may have announced the run after we heard of it
             self._staged = published_run(self.run_id)
 
-    def _read_names(self, response: LLMResult | None) -> Sequence[Generation]:
-        """Read who answered, and return the answers."""
+    def _come_back(self, response: LLMResult | None) -> CallAnswer:
+        """Return what came back, and take note of who has answered."""
         prompts = response.generations if response is not None else ()
         generations: Sequence[Generation] = (
             prompts[0] if len(prompts) == 1 else [g for of_prompt in prompts for g in of_prompt]
         )
-        answer = self._answer
-        if answer is not None and getattr(generations[0], "message", None) is not answer:
+        message = self._answer
+        if message is not None and getattr(generations[0], "message", None) is not message:
             # LangChain's in-memory cache keeps this very generation, and a hit since then has put
             # another message into it.
-            generations = [ChatGeneration(message=answer)]
-        said = response_metadata_of(response, generations)
-        self._response_model = said.get("model_name") or said.get("model")
-        tier = said.get("service_tier")
-        self._service_tier = None if tier in _ORDINARY_TIERS else tier
-        return generations
+            generations = [ChatGeneration(message=message)]
+        answer = CallAnswer(
+            generations,
+            response.llm_output if response is not None else None,
+            self._pieces or self._deltas or (),
+            "" if self._staged is None else "".join(self._staged.received),
+        )
+        self._names = names_of(answer)
+        return answer
 
     def _forget_content(self) -> None:
         """Keep no prompts and answers alive for the sake of a record that has none."""
         self._messages = self._prompt = self._pieces = self._deltas = self._answer = None
+        self._handled = None
         self._params = _EMPTY if self._metadata.get("ls_model_name") else self._params
 
-    def _received(self, generations: Sequence[Generation]) -> str:
-        """Everything the model wrote, as far as it is known."""
-        if self._staged is not None and self._staged.received:
-            return "".join(self._staged.received)
-        if generations:
-            return "".join(written(getattr(g, "message", g.text)) for g in generations)
-        return "".join(map(written, self._pieces or self._deltas or ()))
+    @property
+    def _own_count(self) -> OwnCount:
+        return OwnCount(self._count_request, self._count)
 
-    def _estimate(self, generations: Sequence[Generation]) -> None:
-        """Count the request as it was sent, and the answer."""
-        self._source = "estimated"
+    def _count_request(self) -> int:
+        """Count the request as it was sent."""
         messages, tools = self._messages, self._params.get("tools")
         if self._staged is not None and self._staged.sent is not None:
             messages, tools = list(self._staged.sent), self._staged.sent_kwargs.get("tools")
         if messages is None:
-            sent = self._count(self._prompt or "")
-        else:
-            sent = count_messages(messages, tools, self._model or "").tokens
-        self._usage = Usage(sent, self._count(self._received(generations)))
+            return self._count(self._prompt or "")
+        return count_messages(messages, tools, self._model or "").tokens
 
     def _count(self, text: str) -> int:
         return counter_for(self._model or "").count(text).tokens
@@ -291,7 +276,8 @@ class CallInFlight:
             fallback_organization=organization,
             tool=tool,
         )
-        provider, model, usage = self._provider, self._model, self._usage
+        reading = self._reading
+        provider, model, usage = self._provider, self._model, reading.usage
         stages: tuple[str, ...] = ()
         savings: tuple[Saving, ...] = ()
         staged = self._staged
@@ -307,9 +293,9 @@ class CallInFlight:
             model,
             provider,
             started_at,
-            self._service_tier,
-            response_model=self._response_model,
-            answered=self._status == "ok",
+            self._names.service_tier,
+            response_model=self._names.model,
+            answered=reading.source != "unbilled",
         )
         if staged is not None:
             stages = tuple(staged.stages)
@@ -324,7 +310,7 @@ class CallInFlight:
             started_at=started_at,
             duration_seconds=self._duration,
             cost_nano_usd=0 if self._cached else price.cost_nano_usd,
-            source=self._source,
+            source=reading.source,
             status=self._status,
             cached=self._cached,
             attribution=attribution,
@@ -333,11 +319,11 @@ class CallInFlight:
             first_chunk_seconds=None
             if self._first_chunk_at is None
             else self._first_chunk_at - self._started_clock,
-            response_model=self._response_model,
-            service_tier=self._service_tier,
+            response_model=self._names.model,
+            service_tier=self._names.service_tier,
             stages=stages,
             savings=savings,
-            flaws=usage.flaws(),
+            flaws=reading.flaws,
             unpriced=() if self._cached else price.unpriced,
             rates_version=None if price.rates is None else rate_card.version,
         )
@@ -373,12 +359,23 @@ class CallInFlight:
         )
 
 
+_UNNAMED = AnswerNames()
+
+_NO_COUNT = OwnCount(lambda: 0, lambda text: 0)
+"""Of an answer from a cache: what it once cost, as it was reported then."""
+
+
 def _answer_with_usage(response: LLMResult) -> BaseMessage | None:
-    """Return the only answer, if it says what it cost."""
+    """Return the only answer, if it says what it cost, and nothing has to be counted for it."""
     if len(response.generations) == 1 and len(response.generations[0]) == 1:
         message: BaseMessage | None = getattr(response.generations[0][0], "message", None)
         usage: Mapping[str, Any] = getattr(message, "usage_metadata", None) or _EMPTY
-        if "input_tokens" in usage and not is_estimated(message):
+        read, wrote = usage.get("input_tokens"), usage.get("output_tokens")
+        if (
+            (type(read) is int and 0 < read <= ABSURD_TOKENS)
+            and (type(wrote) is int and 0 < wrote <= ABSURD_TOKENS)
+            and not is_estimated(message)
+        ):
             return message
     return None
 

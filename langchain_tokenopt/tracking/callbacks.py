@@ -7,7 +7,6 @@ ends, and counts by itself, flagged as estimated, where nothing was reported.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,13 +21,14 @@ from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.dimensions import DIMENSIONS, UNATTRIBUTED, Dimension, value_of
-from langchain_tokenopt.core.errors import BudgetExceededError, StopStream
+from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.event_loop import TaskWatch
-from langchain_tokenopt.core.records import CallRecord, UsageSink, UsageTotals
+from langchain_tokenopt.core.records import CallRecord, Status, UsageSink, UsageTotals
 from langchain_tokenopt.core.sinks import checked_sinks, notify
 from langchain_tokenopt.core.staged_runs import TRACKER, add_refusal_listener, register_tracker
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
 from langchain_tokenopt.tracking.call_tracker import NO_ANCESTRY, Ancestry, CallInFlight
+from langchain_tokenopt.tracking.failed_calls import is_given_up
 
 __all__ = ["TokenUsageCallbackHandler", "track_usage"]
 
@@ -269,8 +269,8 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             if isinstance(error, BudgetExceededError) and not call.has_begun:
                 call.settle_refused()
             else:
-                abandoned = isinstance(error, _NOT_A_FAILURE)
-                call.settle_partial(response, "abandoned" if abandoned else "failed")
+                status: Status = "abandoned" if is_given_up(error) else "failed"
+                call.settle_failed(error, response, status)
             self._take(call)
 
     def on_refused(self, run_id: UUID) -> None:
@@ -310,7 +310,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         call = self._calls.get(run_id.int)
         if call is not None and (is_cancelled or not call.has_begun):
             del self._calls[run_id.int]
-            call.settle_partial(None, "abandoned")
+            call.settle_failed(None, None, "abandoned")
             self._take(call)
 
     def _take(self, call: CallInFlight) -> None:
@@ -353,9 +353,6 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
 
 _Ancestor = tuple[UUID | None, str | None, str | None]
 """Parent run, tool name if the run is a tool, run name if it is a chain."""
-
-_NOT_A_FAILURE = (GeneratorExit, asyncio.CancelledError, StopStream)
-"""How LangChain reports a caller who stopped reading or waiting, or who has read enough."""
 
 
 @cache

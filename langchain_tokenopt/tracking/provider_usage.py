@@ -1,32 +1,271 @@
-"""What a provider reported about a call, in the shapes that LangChain passes it on.
+"""What a call has used: the one reader of provider usage, for trackers, plans and stages alike.
 
-Pure functions on messages and results. Where several shapes are possible the docstring says which
-integration produces which.
+Usage comes on messages, on their chunks, beside them and inside of exceptions, whole or in part.
+Where it is missing or cannot be true, the call is counted by ourselves. Every reading says how it
+was found. The names and numbers of the reports themselves are read in ``core/usage.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, Generation, LLMResult
+from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.core.host_compat import core_marks_cache_hits
+from langchain_tokenopt.core.records import Source
 from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, CacheHit
-from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.core.usage import Usage, UsageReport, judged, read_report
+from langchain_tokenopt.core.usage_numbers import combined, fields_of, numbers_in
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.tracking.failed_calls import may_have_been_billed, report_in, text_in
+from langchain_tokenopt.tracking.written_text import written
 
 __all__ = [
+    "CallAnswer",
+    "OwnCount",
+    "UsageReading",
     "asked_model",
     "is_estimated",
     "is_marked_hit",
-    "reported_usage",
-    "response_metadata_of",
-    "without_repetition",
-    "written",
+    "names_of",
+    "read_answer",
+    "read_failure",
+    "usage_of",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReading:
+    """What a call has used, and how that was found."""
+
+    usage: Usage
+    source: Source
+    flaws: tuple[str, ...] = ()
+    """What cannot be true about the report."""
+
+
+class OwnCount(NamedTuple):
+    """How to count a call of which the provider does not say, or not believably, what it used."""
+
+    sent: Callable[[], int]
+    """Counts the request."""
+    written: Callable[[str], int]
+    """Counts a text of the model."""
+
+
+class CallAnswer(NamedTuple):
+    """What came back for a call, as far as it came."""
+
+    generations: Sequence[Generation] = ()
+    llm_output: Mapping[str, Any] | None = None
+    pieces: Sequence[Any] = ()
+    """The chunks of a stream as they came: messages, or texts."""
+    received: str = ""
+    """What the model wrote, where a stage has changed it since."""
+
+    @property
+    def text(self) -> str:
+        """Everything the model wrote."""
+        if self.received:
+            return self.received
+        shown = "".join(written(getattr(g, "message", g.text)) for g in self.generations)
+        return shown or "".join(map(written, self.pieces))
+
+
+def read_answer(answer: CallAnswer, own: OwnCount, *, is_whole: bool = True) -> UsageReading:
+    """Read what a finished call has used.
+
+    A prompt that was answered, and an answer that is not empty, cannot have cost nothing: where
+    the report says so or says nothing, that side is counted and the reading is an estimate.
+
+    Args:
+        answer: What came back.
+        own: Counts what is not reported.
+        is_whole: False where the answer was cut off: what was reported by then may be too little.
+
+    Example:
+        >>> said = {"input_tokens": 9, "output_tokens": 0, "total_tokens": 9}
+        >>> message = AIMessage("two words", usage_metadata=said)
+        >>> reading = read_answer(
+        ...     CallAnswer([ChatGeneration(message=message)]), OwnCount(lambda: 8, len)
+        ... )
+        >>> reading.usage, reading.source
+        (Usage(input_tokens=9, output_tokens=9), 'estimated')
+    """
+    report = _report_on(answer, own)
+    if report is None:
+        return UsageReading(Usage(own.sent(), own.written(answer.text)), "estimated")
+    return _completed(report, answer.text, own, "reported", is_whole=is_whole)
+
+
+def read_failure(
+    error: BaseException | None,
+    answer: CallAnswer,
+    own: OwnCount,
+    *,
+    handled: BaseException | None = None,
+    was_sent: bool = True,
+) -> UsageReading:
+    """Read what a call has used that brought no whole answer.
+
+    Its provider has billed what had arrived, and what the exception says; all of the request where
+    it was under way when its client gave up; nothing where it was refused or never got through
+    (:func:`~langchain_tokenopt.tracking.failed_calls.may_have_been_billed`).
+
+    Args:
+        error: What has ended the call.
+        answer: What had arrived by then.
+        own: Counts what is not reported.
+        handled: An exception that was being handled when the call began; it is not about this call.
+        was_sent: False where the call still waited for its turn.
+    """
+    report = None if error is None else report_in(error, handled)
+    if report is not None:
+        return _completed(report, answer.text, own, "exception", is_whole=True)
+    text = answer.text or ("" if error is None else text_in(error, handled))
+    if text or answer.pieces:
+        report = _report_on(answer, own)
+        if report is None:
+            return UsageReading(Usage(own.sent(), own.written(text)), "estimated")
+        return replace(
+            _completed(report, text, own, "reported", is_whole=False), source="estimated"
+        )
+    if was_sent and (error is None or may_have_been_billed(error, handled)):
+        return UsageReading(Usage(own.sent(), 0), "estimated")
+    return UsageReading(Usage(), "unbilled")
+
+
+def usage_of(answer: Answer, request: ModelRequest) -> Usage:
+    """Return what *answer* to *request* has used."""
+    facts = request.facts
+    own = OwnCount(lambda: facts.input_tokens.tokens, lambda text: facts.counter.count(text).tokens)
+    result = answer.result
+    return read_answer(CallAnswer(result.generations, result.llm_output), own).usage
+
+
+def _completed(
+    report: UsageReport, text: str, own: OwnCount, source: Source, *, is_whole: bool
+) -> UsageReading:
+    """Count what the report does not tell."""
+    usage, flaws = report.usage, report.flaws
+    read, wrote = usage.input_tokens, usage.output_tokens
+    if not report.has_input or not read:
+        read = max(own.sent(), usage.cache_read_tokens + usage.cache_write_tokens)
+        if report.has_input and read:
+            flaws = (*flaws, f"input_tokens is 0 for a prompt of about {read:,}")
+    if (not report.has_output or not wrote or not is_whole) and text:
+        counted = own.written(text)
+        if report.has_output and not wrote and is_whole and counted:
+            flaws = (*flaws, f"output_tokens is 0 for an answer of about {counted:,}")
+        wrote = max(wrote, counted, usage.reasoning_tokens)
+    if (read, wrote) != (usage.input_tokens, usage.output_tokens):
+        usage, source = replace(usage, input_tokens=read, output_tokens=wrote), "estimated"
+    elif report.is_repaired and source == "reported":
+        source = "repaired"
+    return UsageReading(usage, source, flaws)
+
+
+# --- where reports stand
+
+
+def _report_on(answer: CallAnswer, own: OwnCount) -> UsageReport | None:
+    """Find the report of the whole call; ``None`` where the provider was silent."""
+    report = _report_of_chunks(answer, own) or _report_of_messages(answer.generations)
+    if report is not None and report.usage.total_tokens and _has_parts(report.usage):
+        return report
+    beside = _report_beside(answer)
+    if report is None or beside is None:
+        return report or beside
+    if not report.usage.total_tokens or _same_sides(report.usage, beside.usage):
+        return beside  # the message has lost the parts
+    return report
+
+
+def _has_parts(usage: Usage) -> bool:
+    return usage != Usage(usage.input_tokens, usage.output_tokens)
+
+
+def _same_sides(one: Usage, other: Usage) -> bool:
+    return (one.input_tokens, one.output_tokens) == (other.input_tokens, other.output_tokens)
+
+
+def _report_of_chunks(answer: CallAnswer, own: OwnCount) -> UsageReport | None:
+    """Read the reports of a stream's chunks, which LangChain adds up whatever they mean."""
+    told = [
+        numbers
+        for piece in answer.pieces
+        if isinstance(piece, AIMessage)
+        and piece.usage_metadata
+        and not is_estimated(piece)
+        and (numbers := numbers_in(piece.usage_metadata)) is not None
+    ]
+    if len(told) < 2:
+        return None
+    return judged(combined(told, lambda: own.written(answer.text)))
+
+
+def _report_of_messages(generations: Sequence[Generation]) -> UsageReport | None:
+    """Read the usage of the messages.
+
+    With several generations, providers put the usage of the whole call on each message, or on the
+    first alone; where messages carry different numbers each has its own output.
+    """
+    told = [
+        report
+        for generation in generations
+        if (message := getattr(generation, "message", None)) is not None
+        and not is_estimated(message)
+        and (report := read_report(getattr(message, "usage_metadata", None))) is not None
+    ]
+    if len(told) < 2:
+        return told[0] if told else None
+    largest = max(told, key=lambda report: report.usage.total_tokens)
+    if all(report.usage in (largest.usage, Usage()) for report in told):
+        return largest
+    each = sum(report.usage.output_tokens for report in told)
+    return largest._replace(usage=replace(largest.usage, output_tokens=each))
+
+
+_REPORTS: Final = ("token_usage", "usage", "usage_metadata", "usageMetadata")
+"""Where providers' own reports stand, beside the message or in its metadata."""
+
+
+def _report_beside(answer: CallAnswer) -> UsageReport | None:
+    """Read what the provider's own answer says, which integrations keep beside the message.
+
+    For a batch of prompts LangChain leaves the numbers with the first and empties the others.
+    """
+    for fields in _beside(answer):
+        for name in _REPORTS:
+            report = read_report(fields.get(name))
+            if report is not None:
+                return report
+        report = read_report(fields)  # Ollama: prompt_eval_count, eval_count
+        if report is not None and report.has_input and report.has_output:
+            return report
+    return None
+
+
+def _beside(answer: CallAnswer) -> list[Mapping[str, Any]]:
+    found = [answer.llm_output or {}]
+    for generation in answer.generations:
+        message = getattr(generation, "message", None)
+        if message is not None and not is_estimated(message):
+            found.append(message.response_metadata)
+        found.append(generation.generation_info or {})
+    return found
+
+
+def is_estimated(message: BaseMessage | None) -> bool:
+    """Whether the usage on *message* was counted by the seam."""
+    return message is not None and ESTIMATED_USAGE in message.response_metadata
+
+
+# --- names
 
 
 def asked_model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str | None:
@@ -39,121 +278,58 @@ def asked_model(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> str |
     return metadata.get("ls_model_name") or params.get("model") or params.get("model_name")
 
 
-def response_metadata_of(
-    response: LLMResult | None, generations: Sequence[Generation]
-) -> Mapping[str, Any]:
-    """Return what the provider says of its answer: model name, service tier, finish reason."""
-    said: Mapping[str, Any] = (response and response.llm_output) or {}
-    for generation in generations:
+class AnswerNames(NamedTuple):
+    """Who has answered, and in which service tier."""
+
+    model: str | None = None
+    service_tier: str | None = None
+    """``None`` for the ordinary one."""
+
+
+def names_of(answer: CallAnswer) -> AnswerNames:
+    """Return what the provider says of its answer.
+
+    Merging chunks appends a name that stands on two of them to itself: an exact repetition is
+    undone. Anthropic and Bedrock tell the tier inside of the usage.
+
+    Example:
+        >>> message = AIMessage("", response_metadata={"service_tier": "flexflex"})
+        >>> names_of(CallAnswer([ChatGeneration(message=message)])).service_tier
+        'flex'
+    """
+    said: Mapping[str, Any] = answer.llm_output or {}
+    for generation in answer.generations:
         if isinstance(generation, ChatGeneration) and generation.message.response_metadata:
             own = generation.message.response_metadata
             said = {**said, **own} if said else own
-    return said
+    model = said.get("model_name") or said.get("model")
+    tier = next((tier for tier in _tiers_in(said) if tier not in _ORDINARY_TIERS), None)
+    return AnswerNames(_once(model), _once(tier))
 
 
-def reported_usage(response: LLMResult, generations: Sequence[Generation]) -> Usage | None:
-    """Return the usage of the whole call, or ``None`` where the provider was silent.
+_ORDINARY_TIERS: Final = ("", "auto", "default", "on_demand", "standard", "unspecified")
 
-    What the seam has counted itself, for an answer that a stage has cut, is no report.
 
-    With several generations, providers put the usage of the whole call on each message, or on the
-    first alone; where messages carry different numbers each has its own output.
-    """
-    if len(generations) == 1:
-        message = getattr(generations[0], "message", None)
-        if is_estimated(message):
-            return None
-        usage = getattr(message, "usage_metadata", None)
-        if usage and "input_tokens" in usage:
-            return Usage.from_metadata(usage)
-        return _usage_of_llm_output(response)
-    told = [
-        Usage.from_metadata(usage)
-        for generation in generations
-        if (usage := getattr(getattr(generation, "message", None), "usage_metadata", None))
-        and "input_tokens" in usage
+def _tiers_in(said: Mapping[str, Any]) -> list[str]:
+    """Return what is said about the tier, the most telling first."""
+    usage = next((fields for name in _REPORTS if (fields := fields_of(said.get(name)))), {})
+    found = [
+        *(said.get("service_tier"), usage.get("speed"), usage.get("service_tier")),
+        *(fields_of(where.get("serviceTier")).get("type") for where in (said, usage)),
+        *(where.get("serviceTier") for where in (said, usage)),
     ]
-    if told:
-        largest = max(told, key=lambda usage: usage.total_tokens)
-        if all(usage == largest or usage.total_tokens == 0 for usage in told):
-            return largest
-        return _usage_of_llm_output(response) or replace(
-            largest, output_tokens=sum(usage.output_tokens for usage in told)
-        )
-    return _usage_of_llm_output(response)
+    return [_once(str(tier)).lower() for tier in found if isinstance(tier, str)]
 
 
-def is_estimated(message: BaseMessage | None) -> bool:
-    """Whether the usage on *message* was counted by the seam."""
-    return message is not None and ESTIMATED_USAGE in message.response_metadata
+def _once(name: Any) -> Any:
+    """Undo an exact repetition of two letters or more."""
+    if not isinstance(name, str):
+        return None if name is None else str(name)
+    period = (name + name).find(name, 1)
+    return name[:period] if 2 <= period < len(name) else name
 
 
-def _usage_of_llm_output(response: LLMResult) -> Usage | None:
-    """Read ``llm_output["token_usage"]``, where completion models put their usage.
-
-    For a batch of prompts LangChain leaves the numbers with the first and empties the others.
-    """
-    output = response.llm_output or {}
-    usage = output.get("token_usage")
-    if usage is None:
-        usage = output.get("usage")
-    if not isinstance(usage, Mapping):
-        return None
-    return Usage(
-        usage.get("prompt_tokens") or usage.get("input_tokens") or 0,
-        usage.get("completion_tokens") or usage.get("output_tokens") or 0,
-    )
-
-
-def without_repetition(
-    reported: Usage, pieces: Sequence[AIMessage], count: Callable[[str], int]
-) -> Usage:
-    """Undo the sum that LangChain makes of usage repeated in every chunk.
-
-    Some providers send the running total with each chunk (vLLM's continuous usage, older Gemini),
-    and merging chunks adds them up. Input tokens are never handed out piecemeal, so more than one
-    chunk that carries them means running totals.
-
-    Args:
-        reported: The usage of the merged message.
-        pieces: The chunks as they came.
-        count: Counts the tokens of a text; asked only where the numbers leave two readings.
-
-    Example:
-        >>> total = {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11}
-        >>> chunks = [AIMessage("a", usage_metadata=total), AIMessage("b", usage_metadata=total)]
-        >>> without_repetition(Usage(18, 4), chunks, count=len)
-        Usage(input_tokens=9, output_tokens=2)
-    """
-    told = [Usage.from_metadata(p.usage_metadata) for p in pieces if p.usage_metadata]
-    if sum(usage.input_tokens > 0 for usage in told) < 2:
-        return reported
-    last = told[-1] if told[-1].input_tokens else max(told, key=lambda usage: usage.input_tokens)
-    outputs = [usage.output_tokens for usage in told]
-    total = sum(outputs)
-    if outputs != sorted(outputs):
-        return replace(last, output_tokens=total)
-    if len(set(outputs)) == 1:  # either a repeated total or the size of each piece
-        written_tokens = count("".join(map(written, pieces)))
-        if abs(total - written_tokens) < abs(outputs[-1] - written_tokens):
-            return replace(last, output_tokens=total)
-    return replace(last, output_tokens=outputs[-1])
-
-
-def written(piece: Any) -> str:
-    """Everything that a message, chunk, content list or string made the model write."""
-    if isinstance(piece, str):
-        return piece
-    content = piece.content if isinstance(piece, BaseMessage) else piece
-    blocks = [content] if isinstance(content, str | dict) else content or ()
-    text = "".join(
-        block
-        if isinstance(block, str)
-        else str(block.get("text") or block.get("reasoning") or block.get("thinking") or "")
-        for block in blocks
-    )
-    calls = getattr(piece, "tool_call_chunks", None) or getattr(piece, "tool_calls", None) or ()
-    return text + "".join(f"{call.get('name') or ''}{call.get('args') or ''}" for call in calls)
+# --- cache hits
 
 
 def is_marked_hit(generation: Generation, run_id: UUID) -> bool:
