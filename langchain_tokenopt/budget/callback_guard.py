@@ -91,6 +91,7 @@ class _Call:
     """Its input as we count it."""
     sent: int
     """Its input as the provider may count it."""
+    batch_size: int
     handled: BaseException | None
     """An exception that was being handled when the call began."""
     received: list[Any] = field(default_factory=list)
@@ -100,7 +101,12 @@ class _Call:
         """What has come back for the call."""
         if response is None or not response.generations:
             return CallAnswer(pieces=self.received)
-        return CallAnswer(response.generations[0], response.llm_output, self.received)
+        return CallAnswer(
+            response.generations[0],
+            response.llm_output,
+            self.received,
+            batch_size=self.batch_size,
+        )
 
     @property
     def own_count(self) -> OwnCount:
@@ -178,7 +184,7 @@ class CallbackGuard(BaseCallbackHandler):
     def _admit(self, run_id: UUID, start: _Start, batch_size: int) -> None:
         """Let a call begin, or refuse it and what was to be sent together with it."""
         try:
-            self._begin(run_id, start)
+            self._begin(run_id, start, batch_size)
         except TokenOptError:
             for begun in self._batch.end():
                 notify_refused(begun)
@@ -188,7 +194,7 @@ class CallbackGuard(BaseCallbackHandler):
             raise
         self._batch.add(run_id, batch_size)
 
-    def _begin(self, run_id: UUID, start: _Start) -> None:
+    def _begin(self, run_id: UUID, start: _Start, batch_size: int) -> None:
         run, model = self._run, start.model
         made_by = attribution_of(start.metadata)
         agent, owners = made_by.agent, run.owners_of(made_by)
@@ -207,7 +213,7 @@ class CallbackGuard(BaseCallbackHandler):
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
         self._calls[run_id.int] = _Call(
-            hold, agent, model, start.counted.tokens, sent, sys.exception()
+            hold, agent, model, start.counted.tokens, sent, batch_size, sys.exception()
         )
         self._tasks.begin(run_id)
 

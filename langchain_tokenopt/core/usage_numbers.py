@@ -17,7 +17,8 @@ LangChain packages of 17 providers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import lru_cache
 from itertools import product
 from numbers import Real
@@ -207,9 +208,9 @@ def _count_of(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     try:
-        if isinstance(value, str):
-            return int(value)
-        return int(value) if isinstance(value, Real) and int(value) == value else None
+        number: Any = value if isinstance(value, Real | Decimal | str) else None
+        whole = None if number is None else int(number)
+        return whole if isinstance(value, str) or whole == value else None
     except (ValueError, OverflowError):
         return None
 
@@ -229,8 +230,8 @@ def combined(
 
     Some providers send the running total with each chunk (vLLM's continuous usage), others what is
     new (LangChain's own convention). Input is never handed out in equal pieces: where two chunks
-    say the same, it is a running total. Output decides for itself, by which of the two readings
-    comes nearer to what was written.
+    say the same, it is a running total. Whether output is one too is decided by what comes nearer
+    to what was written.
 
     Args:
         reports: In the order of the chunks.
@@ -244,7 +245,7 @@ def combined(
     if len(reports) == 1:
         return reports[0]
     inputs_run = _is_running_input([report.get("input") for report in reports])
-    outputs_run = _is_running_output(reports, count_written, expected=inputs_run)
+    outputs_run = inputs_run and _is_running_output(reports, count_written)
     counts = {
         **_joined(reports, _INPUT_COUNTS, inputs_run),
         **_joined(reports, _OUTPUT_COUNTS, outputs_run),
@@ -276,19 +277,18 @@ def _is_running_input(counts: Sequence[int]) -> bool:
 
 
 def _is_running_output(
-    reports: Sequence[ReportedNumbers], count_written: Callable[[], int], *, expected: bool
+    reports: Sequence[ReportedNumbers], count_written: Callable[[], int]
 ) -> bool:
+    """Whether output runs as the input does; some repeat the input beside each piece's own size."""
     told = [report.get("output") for report in reports if report.get("output")]
     if len(told) < 2:
-        return expected
+        return True
     if told != sorted(told):
         return False
-    seen = [report.get("output") - report.get("reasoning") for report in reports]
+    shown = [report.get("output") - report.get("reasoning") for report in reports]
     written = count_written()  # reasoning is often not shown
-    off_as_total, off_as_parts = abs(max(seen) - written), abs(sum(seen) - written)
-    if expected:
-        return off_as_total <= _CLEARLY * off_as_parts
-    return _CLEARLY * off_as_total < off_as_parts
+    off_as_total, off_as_parts = abs(max(shown) - written), abs(sum(shown) - written)
+    return off_as_total <= _CLEARLY * off_as_parts
 
 
 _CLEARLY: Final = 3
@@ -398,12 +398,17 @@ class _Sides:
 
     @classmethod
     def of(cls, counts: Mapping[str, int], tool_input: int) -> _Sides:
-        names = ("input", "output", "cache_read", "cache_write", "reasoning")
-        media = (
-            max(counts.get(f"{side}_{medium}", 0) for medium in _MEDIA)
-            for side in ("input", "output")
+        get = counts.get
+        return cls(
+            get("input", 0),
+            get("output", 0),
+            get("cache_read", 0),
+            get("cache_write", 0),
+            get("reasoning", 0),
+            max(get(f"input_{medium}", 0) for medium in _MEDIA),
+            max(get(f"output_{medium}", 0) for medium in _MEDIA),
+            tool_input,
         )
-        return cls(*(counts.get(name, 0) for name in names), *media, tool_input)
 
     @property
     def total(self) -> int:
@@ -419,12 +424,11 @@ class _Sides:
         )
 
     def moved(self, into_input: int, into_output: int) -> _Sides:
-        return _Sides(
-            self.input + into_input,
-            self.output + into_output,
-            *(self.cache_read, self.cache_write, self.reasoning),
-            *(self.input_medium, self.output_medium, self.tool_input),
-            (into_input != 0) + (into_output != 0) + (into_input < 0) + (into_output < 0),
+        return replace(
+            self,
+            input=self.input + into_input,
+            output=self.output + into_output,
+            changes=sum((into_input != 0, into_output != 0, into_input < 0, into_output < 0)),
         )
 
     def as_documented(self, reported: ReportedNumbers) -> _Sides:

@@ -66,6 +66,7 @@ class CallInFlight:
     __slots__ = (
         "_ancestry",
         "_answer",
+        "_batch_size",
         "_cached",
         "_deltas",
         "_duration",
@@ -96,9 +97,11 @@ class CallInFlight:
         prompt: str | None,
         ancestry: Ancestry,
         serialized: Mapping[str, Any] | None = None,
+        batch_size: int = 1,
     ) -> None:
         self.run_id = run_id
         self._serialized = serialized or _EMPTY
+        self._batch_size = batch_size
         self._metadata = metadata or _EMPTY
         self._params = params or _EMPTY
         self._messages = messages
@@ -212,6 +215,7 @@ class CallInFlight:
             response.llm_output if response is not None else None,
             self._pieces or self._deltas or (),
             "" if self._staged is None else "".join(self._staged.received),
+            self._batch_size,
         )
         self._names = names_of(answer)
         return answer

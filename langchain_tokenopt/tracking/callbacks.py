@@ -228,8 +228,9 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         """Begin a call of a completion model."""
         params = kwargs.get("invocation_params")
         ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
+        batch_size = kwargs.get("batch_size") or 1
         self._calls[run_id.int] = CallInFlight(
-            run_id, metadata, params, None, prompts[0], ancestry, serialized
+            run_id, metadata, params, None, prompts[0], ancestry, serialized, batch_size
         )
 
     def on_llm_new_token(

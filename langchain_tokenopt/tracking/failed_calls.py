@@ -72,7 +72,8 @@ def _class_names(error: BaseException) -> Iterator[str]:
 
 def _chain(error: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
     """The exception, what it was raised from, and what it was raised beside; each once."""
-    waiting, seen = [error], set()
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
     while waiting and len(seen) < _LONGEST_CHAIN:
         link = waiting.pop(0)
         if link is handled or id(link) in seen:

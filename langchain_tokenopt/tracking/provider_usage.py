@@ -66,6 +66,8 @@ class CallAnswer(NamedTuple):
     """The chunks of a stream as they came: messages, or texts."""
     received: str = ""
     """What the model wrote, where a stage has changed it since."""
+    batch_size: int = 1
+    """How many prompts were sent together: text models report on all of them at once."""
 
     @property
     def text(self) -> str:
@@ -96,6 +98,8 @@ def read_answer(answer: CallAnswer, own: OwnCount, *, is_whole: bool = True) -> 
         >>> reading.usage, reading.source
         (Usage(input_tokens=9, output_tokens=9), 'estimated')
     """
+    if answer.batch_size > 1 and _is_reported_with_first(answer):
+        return UsageReading(Usage(), "reported")
     report = _report_on(answer, own)
     if report is None:
         return UsageReading(Usage(own.sent(), own.written(answer.text)), "estimated")
@@ -169,6 +173,13 @@ def _completed(
     return UsageReading(usage, source, flaws)
 
 
+def _is_reported_with_first(answer: CallAnswer) -> bool:
+    """Whether LangChain has left the report on a batch with its first prompt."""
+    return (answer.llm_output or {}).get("token_usage") == {} and not any(
+        isinstance(generation, ChatGeneration) for generation in answer.generations
+    )
+
+
 # --- where reports stand
 
 
@@ -235,10 +246,7 @@ _REPORTS: Final = ("token_usage", "usage", "usage_metadata", "usageMetadata")
 
 
 def _report_beside(answer: CallAnswer) -> UsageReport | None:
-    """Read what the provider's own answer says, which integrations keep beside the message.
-
-    For a batch of prompts LangChain leaves the numbers with the first and empties the others.
-    """
+    """Read what the provider's own answer says, which integrations keep beside the message."""
     for fields in _beside(answer):
         for name in _REPORTS:
             report = read_report(fields.get(name))

@@ -59,13 +59,13 @@ def test_a_left_stream_that_is_collected_within_the_handler_hangs_nothing(staged
 
 def test_nested_trackers_that_are_read_at_once_lose_no_call(monkeypatch):
     """Both make a record of the same call, each in its own thread."""
-    read = call_tracker.reported_usage
+    read = call_tracker.read_answer
 
     def slowly(*args: Any) -> Any:
         time.sleep(0.05)
         return read(*args)
 
-    monkeypatch.setattr(call_tracker, "reported_usage", slowly)
+    monkeypatch.setattr(call_tracker, "read_answer", slowly)
     with track_usage() as outer, track_usage() as inner:
         from langchain_core.messages import AIMessage
 
