@@ -155,22 +155,17 @@ def _completed(
     report: UsageReport, text: str, own: OwnCount, source: Source, *, is_whole: bool
 ) -> UsageReading:
     """Count what the report does not tell."""
-    usage, flaws = report.usage, report.flaws
+    usage = report.usage
     read, wrote = usage.input_tokens, usage.output_tokens
-    if not report.has_input or not read:
+    if not read:
         read = max(own.sent(), usage.cache_read_tokens + usage.cache_write_tokens)
-        if report.has_input and read:
-            flaws = (*flaws, f"input_tokens is 0 for a prompt of about {read:,}")
-    if (not report.has_output or not wrote or not is_whole) and text:
-        counted = own.written(text)
-        if report.has_output and not wrote and is_whole and counted:
-            flaws = (*flaws, f"output_tokens is 0 for an answer of about {counted:,}")
-        wrote = max(wrote, counted, usage.reasoning_tokens)
+    if (not wrote or not is_whole) and text:
+        wrote = max(wrote, own.written(text), usage.reasoning_tokens)
     if (read, wrote) != (usage.input_tokens, usage.output_tokens):
         usage, source = replace(usage, input_tokens=read, output_tokens=wrote), "estimated"
     elif report.is_repaired and source == "reported":
         source = "repaired"
-    return UsageReading(usage, source, flaws)
+    return UsageReading(usage, source, report.flaws)
 
 
 def _is_reported_with_first(answer: CallAnswer) -> bool:
