@@ -449,14 +449,19 @@ class _Sides:
             for tool_input in {self.tool_input, 0}:
                 yield self.moved(into_input + tool_input, into_output)
 
-    def enlarged(self) -> _Sides:
-        """Put parts that exceed their whole beside it: the dearer of the two readings."""
+    def enlarged(self, total: int) -> _Sides:
+        """Make room for parts that exceed their whole.
+
+        Beside it, the dearer of the two readings; unless the total says that they are not.
+        """
+        beside = total != self.total
         cached = self.cache_read + self.cache_write
-        into_input = cached if cached > self.input else max(0, self.input_medium - self.input)
-        into_output = max(0, self.output_medium - self.output)
-        if self.reasoning > self.output:
-            into_output = self.reasoning
-        return self.moved(into_input, into_output)
+        more_input = max(0, cached - self.input, self.input_medium - self.input)
+        more_output = max(0, self.reasoning - self.output, self.output_medium - self.output)
+        return self.moved(
+            cached if beside and cached > self.input else more_input,
+            self.reasoning if beside and self.reasoning > self.output else more_output,
+        )
 
 
 def _decided(plain: _Sides, own: _Sides, total: int) -> _Sides:
@@ -466,7 +471,7 @@ def _decided(plain: _Sides, own: _Sides, total: int) -> _Sides:
     ]
     if total and fitting:
         return min(fitting, key=lambda reading: reading.changes)
-    chosen = own if own.holds_parts else plain.enlarged()
+    chosen = own if own.holds_parts else plain.enlarged(total)
     beyond = total - chosen.total
     return chosen.moved(0, beyond) if beyond > 0 else chosen
 

@@ -19,7 +19,6 @@ KNOWN_FAILURES: frozenset[str] = frozenset(
         "models-in-models-router-async",
         "neighbours-handler-in-a-copied-configuration",
         "neighbours-others-hear-of-completion-models",
-        "tiers-and-names-model-on-two-chunks",
     ]
 )
 """Scenarios in which we do not yet count what was spent. Whoever mends one takes it out of here."""

@@ -230,7 +230,7 @@ def _our_facts(observer: Any) -> Facts:
         tier: sum(r.usage.total_tokens for r in records if (r.service_tier or "(none)") == tier)
         for tier in {r.service_tier or "(none)" for r in records}
     }
-    for dimension in ("agent", "tool", "model", "node", "user", "thread_id"):
+    for dimension in (*("agent", "tool", "model", "response_model", "node", "user", "thread_id"),):
         facts[f"by {dimension}"] = {
             key: group.total_tokens for key, group in observer.by(dimension).items()
         }

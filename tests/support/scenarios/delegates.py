@@ -114,4 +114,4 @@ def retries_are_nobodys_name(bench: Bench) -> Outcome:
     """Where nobody gave a name there is none: a class is not an agent."""
     bench.server.script(openai.whole(Answer(usage=openai.usage(A))))
     openai.chat(bench.server).with_retry().invoke(PROMPT, bench.config)
-    return spent(A, by={"agent": {"(none)": total(A)}})
+    return spent(A, by={"agent": {"default": total(A)}})

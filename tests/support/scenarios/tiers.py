@@ -62,4 +62,4 @@ async def model_on_two_chunks(bench: Bench) -> Outcome:
     bench.server.script(openrouter.stream(answer))
     model = openrouter.chat(bench.server, model="openrouter/auto")
     await adrain(model.astream(PROMPT, bench.config))
-    return spent(A, by={"model": {"openai/gpt-5": total(A)}})
+    return spent(A, by={"response_model": {"openai/gpt-5": total(A)}})
