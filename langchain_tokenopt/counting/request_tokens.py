@@ -342,10 +342,17 @@ def _schema_of(tool: ToolLike) -> Mapping[str, Any]:
         if "input_schema" in tool:
             return {**tool, "parameters": tool["input_schema"]}
         if "title" not in tool:  # a provider's own tool, {"google_search": {}}: counted as JSON
-            return tool
+            return _without_nulls(tool)
     from langchain_core.utils.function_calling import convert_to_openai_function
 
     return convert_to_openai_function(tool)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out what is null, as integrations do when they send a provider's own tool."""
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _without_nulls(inner) for k, inner in value.items() if inner is not None}
 
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}\s*")

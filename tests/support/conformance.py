@@ -20,6 +20,7 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.runnables import RunnableConfig
 
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.calibration import reset_calibration
 from tests.support.model_server import ModelServer
 
 __all__ = [
@@ -155,6 +156,7 @@ class Finding:
 def findings_of(scenario: Scenario, server: ModelServer, contestant: Contestant) -> list[Finding]:
     """Run *scenario* with *contestant* and compare what it counted with the truth."""
     bench = Bench(server, contestant)
+    reset_calibration()  # scenarios teach it bills that are not true
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LangChainBetaWarning)
