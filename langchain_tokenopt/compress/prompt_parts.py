@@ -26,10 +26,11 @@ from langchain_tokenopt.compress.question import (
 )
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, label_asks, segments_of
-from langchain_tokenopt.compress.units import Unit, units_of, without_head
+from langchain_tokenopt.compress.units import Unit, open_fences, units_of, without_head
 from langchain_tokenopt.compress.whole_records import (
     add_json_passages,
     json_around,
+    json_named_until,
     whole_records,
 )
 
@@ -197,6 +198,7 @@ def _read_records(
     units: list[Unit] = []
     outside: list[int] = []
     stretches: list[tuple[int, int]] = []
+    segments = open_fences(text, segments)
     value = json_around(structure.records, segments) if structure.quoted else None
     if value is not None:
         stretches = [(0, value.start), (value.end, len(text))]
@@ -216,7 +218,7 @@ def _read_records(
             outside += _add_outside(text, segments, units, *stretches[-1])
             if begin is not None:
                 opener = len(units)
-                units.append(Unit(begin, record.start, "json", passage=-1))
+                units.append(Unit(begin, record.start, "json", passage=-1, frame=True))
         first = len(units)
         _add_record(text, segments, units, record, number, quoted=structure.quoted)
         for unit in units[first:]:
@@ -224,7 +226,7 @@ def _read_records(
                 unit.head = opener
         position = record.end
     if opener >= 0 and (found := _CLOSER.match(text, position)):
-        units.append(Unit(position, found.end(), "json", passage=-1, bound=opener))
+        units.append(Unit(position, found.end(), "json", passage=-1, bound=opener, frame=True))
         position = found.end()
     if position < len(text):
         stretches.append((position, len(text)))
@@ -297,6 +299,9 @@ def _add_record(
     """Add the head, the text and the tail of one passage."""
     first = head = len(units)
     kind: Kind
+    named = json_named_until(text, record, segments) if quoted else None
+    if named is not None:
+        record = Record(record.start, named, record.end, record.end)
     if record.body > record.start:
         kind = "heading" if text[record.start : record.body].strip(RULES) else "tag"
         units.append(Unit(record.start, record.body, kind))
@@ -312,7 +317,7 @@ def _add_record(
     if record.end > record.tail:
         kind = "heading" if _has_more(text, record) else "json" if quoted else "tag"
         bound = head if head >= 0 else first
-        units.append(Unit(record.tail, record.end, kind, bound=bound))
+        units.append(Unit(record.tail, record.end, kind, bound=bound, frame=kind != "heading"))
     for unit in units[first:]:
         unit.passage = number
 

@@ -181,7 +181,7 @@ def _element(
     edges.append(close)
     stretches = [(edges[i], edges[i + 1]) for i in range(0, len(edges), 2)]
     longest = max(b - a for a, b in stretches)
-    long = [(a, b) for a, b in stretches if b - a >= max(1, longest / 4)]
+    long = [(a, b) for a, b in stretches if b - a >= longest / 4]
     body, tail = long[0][0], long[-1][1]
     body += len(text[body:tail]) - len(text[body:tail].lstrip("\r\n"))
     found = re.compile(r"[ \t]*\r?\n?").match(text, end)

@@ -54,9 +54,7 @@ class Unit:
 
 def frames_of(units: Sequence[Unit]) -> frozenset[int]:
     """Return the units that open and close others: alone they would say that there is nothing."""
-    closing = [at for at, unit in enumerate(units) if unit.kind == "json" and unit.bound >= 0]
-    frames = [at for at, unit in enumerate(units) if unit.frame]
-    return frozenset([*frames, *closing, *(units[at].bound for at in closing)])
+    return frozenset([at for at, unit in enumerate(units) if unit.frame])
 
 
 def without_head(units: list[Unit], at: int) -> None:

@@ -20,7 +20,7 @@ from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.tables import table_units
 from langchain_tokenopt.compress.unit import Unit, frames_of, without_head
 
-__all__ = ["Unit", "json_frames", "units_of", "without_head"]
+__all__ = ["Unit", "json_frames", "open_fences", "units_of", "without_head"]
 
 json_frames = frames_of
 
@@ -115,18 +115,45 @@ def _add_code(text: str, start: int, end: int, units: list[Unit]) -> None:
 
 def _inside_fence(text: str) -> list[Unit]:
     """Cut what a fence encloses as what it is: JSON, rows and records, running text, else code."""
-    units: list[Unit] = []
     if not text.strip():
         return [Unit(0, len(text), "code")] if text else []
+    segments = _fenced_segments(text)
+    if segments is not None:
+        return units_of(text, segments)
+    units: list[Unit] = []
+    code_units(text, 0, len(text), units)
+    return units
+
+
+def _fenced_segments(text: str) -> list[Segment] | None:
+    """Return the segments of what a fence encloses, unless that is code."""
     segments = segments_of(text)
     kinds = {s.kind for s in segments if text[s.start : s.end].strip()}
     if kinds <= _OF_RECORDS:
-        return units_of(text, segments)
+        return segments
     if kinds <= _OF_TEXT and parsed_python(text) is None and _is_running_text(text):
-        _add_sentences(text, 0, len(text), units)
-    else:
-        code_units(text, 0, len(text), units)
-    return units
+        return [Segment("prose", 0, len(text))]
+    return None
+
+
+def open_fences(text: str, segments: Sequence[Segment]) -> list[Segment]:
+    """Return *segments* with those that fences enclose, unless that is code, in their place.
+
+    Passages of a prompt may stand in one fence together; the marks of the fence then stand outside.
+    """
+    made: list[Segment] = []
+    for segment in segments:
+        start, end = segment.start, segment.end
+        fenced = _FENCED.match(text[start:end]) if segment.kind == "code" else None
+        inner = _fenced_segments(fenced.group(3)) if fenced and fenced.group(3).strip() else None
+        if fenced is None or inner is None:
+            made.append(segment)
+            continue
+        shift = start + fenced.end(1)
+        made.append(Segment("code", start, shift))
+        made += [Segment(s.kind, s.start + shift, s.end + shift) for s in inner]
+        made.append(Segment("code", start + fenced.start(4), end))
+    return made
 
 
 def _is_running_text(text: str) -> bool:

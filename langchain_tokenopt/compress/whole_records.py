@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from langchain_tokenopt.compress.json_units import json_units
+from langchain_tokenopt.compress.json_units import json_units, named_until
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.unit import Unit
 
-__all__ = ["add_json_passages", "json_around", "whole_records"]
+__all__ = ["add_json_passages", "json_around", "json_named_until", "whole_records"]
 
 _WHOLE: Final = frozenset({"code", "diff", "json"})
 """No edge stands inside of these."""
@@ -108,27 +108,51 @@ def json_around(records: Sequence[Record], segments: Sequence[Segment]) -> Segme
     return None
 
 
-def add_json_passages(text: str, segment: Segment, units: list[Unit]) -> int:
+def json_named_until(text: str, record: Record, segments: Sequence[Segment]) -> int | None:
+    """Return where the id or title of a record ends that is a JSON object; else ``None``."""
+    if record.body > record.start or text[record.start] != "{":
+        return None
+    number = bisect_right(segments, record.start, key=lambda segment: segment.start) - 1
+    if number < 0 or segments[number].kind != "json" or segments[number].start != record.start:
+        return None
+    return named_until(text, record.start)
+
+
+def add_json_passages(text: str, segment: Segment, units: list[Unit]) -> None:
     """Add the units of a JSON value, each member of its longest list as a passage of its own.
 
-    What opens a long member, with its id or title, is the title of the passage.
-
-    Returns:
-        How many passages there are.
+    What a member opens with, its id or title, is the title of the passage; the rest of it is one
+    piece, unless it is long.
     """
-    first = len(units)
     begin = segment.start
     begin += len(text[begin : segment.end]) - len(text[begin : segment.end].lstrip())
-    json_units(text, begin, segment.end, units)
-    units[first].start = segment.start
-    heads = Counter(unit.head for unit in units[first:] if unit.head >= 0)
+    cut: list[Unit] = []
+    json_units(text, begin, segment.end, cut)
+    cut[0].start = segment.start
+    heads = Counter(unit.head for unit in cut if unit.head >= 0)
     outer = heads.most_common(1)[0][0] if heads else -1
-    number = 0
-    for at in range(first, len(units)):
-        unit = units[at]
-        if unit.head == outer and unit.bound < 0 and at > first:
-            number += 1
-            if heads[at] and not unit.frame and text[unit.start] == "{":
-                unit.kind = "heading"
+    closing = {unit.bound: at for at, unit in enumerate(cut) if unit.bound >= 0}
+    moved = {-1: -1}
+    at, number = 0, 0
+    while at < len(cut):
+        unit = cut[at]
+        begins = at > 0 and unit.head == outer and unit.bound < 0
+        number += begins
         unit.passage = number or -1
-    return number
+        unit.head, unit.bound = moved[unit.head], moved[unit.bound]
+        moved[at] = len(units)
+        units.append(unit)
+        last = closing.get(at)
+        if begins and last is not None and cut[last].end - unit.start <= LONGEST_WHOLE_PASSAGE:
+            if unit.frame:
+                unit.end, unit.frame = cut[last].end, False
+            else:
+                unit.kind = "heading"
+                rest = Unit(unit.end, cut[last].end, "json", passage=number, bound=moved[at])
+                units.append(rest)
+            at = last
+        at += 1
+
+
+LONGEST_WHOLE_PASSAGE: Final = 3_000
+"""Characters; of longer members parts may be kept."""
