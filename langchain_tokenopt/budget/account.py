@@ -220,7 +220,7 @@ class TokenBudget:
         *,
         min_output_tokens: int | None = None,
         run_id: UUID | str | None = None,
-        cost_nano_usd: int | None = None,
+        cost_nano_usd: leases.CallCost = None,
         owners: Owners = NOBODY,
     ) -> Hold | Denial:
         """Reserve what a call can use at most.
@@ -233,7 +233,9 @@ class TokenBudget:
                 if it is at least this. Send the call with the hold's ``max_output_tokens``.
             run_id: Names the attempt. While it is held, reserving again returns the same hold;
                 after it was settled, it is another attempt, and charged as such.
-            cost_nano_usd: What the call can cost at most, in billionths of a US dollar.
+            cost_nano_usd: What the call can cost at most, in billionths of a US dollar; or a
+                function that says so for a number of output tokens: then, where the money does not
+                reach, a smaller answer is held for, too.
             owners: On whose account it goes, where there are limits per user, organization or
                 thread.
 
@@ -314,7 +316,7 @@ class TokenBudget:
         usage: Usage | Mapping[str, Any] | None,
         *,
         outcome: Outcome = "answered",
-        cost_nano_usd: int | None = None,
+        cost_nano_usd: leases.CallCost = None,
         most_tokens: int | None = None,
     ) -> Settlement:
         """Charge what the call has used and free the rest of its reservation.
@@ -328,7 +330,8 @@ class TokenBudget:
                 its end: *usage* is what arrived, and a margin is added, up to the reservation.
                 ``"cached"`` for an answer that a cache gave: nothing is charged, *usage* counts as
                 saved.
-            cost_nano_usd: What it cost; when unknown, what was held for it.
+            cost_nano_usd: What it cost; when unknown, what was held for it. Or a function that says
+                it for a number of output tokens, where only a bound of these is known.
             most_tokens: Where the call's ``max_tokens`` allowed less than was reserved: the most
                 that it can have been billed. It bounds what is charged when that is not known.
 

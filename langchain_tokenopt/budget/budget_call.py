@@ -12,6 +12,8 @@ from langchain_core.outputs import ChatGeneration
 from langchain_tokenopt.budget.degradation import Candidate
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
+from langchain_tokenopt.budget.leases import CallCost
+from langchain_tokenopt.budget.money import PricedCall
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.usage import Usage
@@ -19,8 +21,10 @@ from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import StageCall
 from langchain_tokenopt.tracking.failed_calls import is_given_up
 from langchain_tokenopt.tracking.provider_usage import (
+    AnswerNames,
     CallAnswer,
     OwnCount,
+    names_of,
     read_answer,
     read_failure,
 )
@@ -51,6 +55,13 @@ class Payment:
     """Its input as the provider may count it."""
     most: int
     """The most that the provider can bill: the input, and what ``max_tokens`` allows."""
+    priced: PricedCall | None
+    """What it costs; ``None`` where nothing limits money."""
+
+    def bound(self) -> CallCost:
+        """What it costs when only a bound of its tokens is known."""
+        priced = self.priced
+        return None if priced is None else lambda output: priced.most(self.sent, output)
 
 
 class BudgetCall(StageCall):
@@ -91,7 +102,7 @@ class BudgetCall(StageCall):
             if reading.source == "estimated":
                 self._settle_counted(reading.usage)
             else:
-                self._settle(reading.usage)
+                self._settle(reading.usage, names_of(back))
                 self._learn(reading.usage)
         if self._limit is not None:
             closed = self._limit.close(answer)
@@ -108,17 +119,24 @@ class BudgetCall(StageCall):
         if reading.source == "unbilled":
             run.account.release(self._paid.hold)
         elif reading.source != "estimated":
-            self._settle(reading.usage)
+            self._settle(reading.usage, names_of(back))
         elif back.received or is_given_up(error):
             self._settle_cut(reading.usage)
         else:
-            run.account.settle(self._paid.hold, None, most_tokens=self._paid.most)
+            run.account.settle(
+                self._paid.hold,
+                None,
+                cost_nano_usd=self._paid.bound(),
+                most_tokens=self._paid.most,
+            )
         if self._limit is not None:
             self._limit.failed(error)
 
-    def _settle(self, usage: Usage) -> None:
-        cost = self._cost(usage)
-        self._paid.run.account.settle(self._paid.hold, usage, cost_nano_usd=cost)
+    def _settle(self, usage: Usage, names: AnswerNames) -> None:
+        """Charge what the provider says that it bills."""
+        hold, priced = self._paid.hold, self._paid.priced
+        cost = None if priced is None else priced.billed(usage, names, hold.cost_nano_usd)
+        self._paid.run.account.settle(hold, usage, cost_nano_usd=cost)
 
     def _settle_cut(self, arrived: Usage, *, is_reported: bool = False) -> None:
         """Charge a call that was cut off.
@@ -134,6 +152,7 @@ class BudgetCall(StageCall):
             self._paid.hold,
             known,
             outcome="cancelled",
+            cost_nano_usd=self._paid.bound(),
             most_tokens=max(self._paid.most, arrived.total_tokens),
         )
 
@@ -143,6 +162,7 @@ class BudgetCall(StageCall):
             self._paid.hold,
             self._with_thinking(counted),
             outcome="counted",
+            cost_nano_usd=self._paid.bound(),
             most_tokens=self._paid.most,
         )
 
@@ -175,14 +195,6 @@ class BudgetCall(StageCall):
 
     def _text(self) -> str:
         return "".join(self.request.run.received[self._received_before :])
-
-    def _cost(self, usage: Usage) -> int | None:
-        if not self._paid.run.plan.in_money:
-            return None
-        facts = self.request.facts
-        return self._paid.run.cost_of(
-            facts.model_name, facts.provider, usage.input_tokens, usage.output_tokens
-        )
 
     def _learn(self, usage: Usage) -> None:
         model, paid = self.request.facts.model_name, self._paid

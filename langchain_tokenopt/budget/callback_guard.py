@@ -10,7 +10,7 @@ import asyncio
 import math
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +21,8 @@ from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
+from langchain_tokenopt.budget.leases import CallCost
+from langchain_tokenopt.budget.money import PricedCall, PriceTerms, price_terms
 from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
@@ -30,13 +32,15 @@ from langchain_tokenopt.core.staged_runs import is_staged, notify_refused
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
-from langchain_tokenopt.request.output_caps import CAP_NAMES
+from langchain_tokenopt.pricing.providers import base_url_in, billing_provider
+from langchain_tokenopt.request.output_caps import caps_in
 from langchain_tokenopt.stage import is_disabled
 from langchain_tokenopt.tracking.provider_usage import (
     CallAnswer,
     OwnCount,
     asked_model,
     is_marked_hit,
+    names_of,
     read_answer,
     read_failure,
 )
@@ -59,6 +63,7 @@ class _Start:
     params: Mapping[str, Any]
     model: str
     counted: TokenCount
+    terms: PriceTerms
 
 
 class _Batch(threading.local):
@@ -91,6 +96,8 @@ class _Call:
     """Its input as we count it."""
     sent: int
     """Its input as the provider may count it."""
+    priced: PricedCall | None
+    """What it costs; ``None`` where nothing limits money."""
     batch_size: int
     handled: BaseException | None
     """An exception that was being handled when the call began."""
@@ -107,6 +114,10 @@ class _Call:
             self.received,
             batch_size=self.batch_size,
         )
+
+    def bound(self) -> CallCost:
+        """What it costs when only a bound of its tokens is known."""
+        return _bound(self.priced, self.sent)
 
     @property
     def own_count(self) -> OwnCount:
@@ -156,7 +167,8 @@ class CallbackGuard(BaseCallbackHandler):
         if not is_staged(params) and not is_disabled():
             model = str(asked_model(metadata or {}, params) or "")
             counted = count_messages(messages[0], params.get("tools"), model)
-            call = _Start(metadata or {}, params, model, counted)
+            terms = _terms(serialized, metadata, params, model, messages[0])
+            call = _Start(metadata or {}, params, model, counted, terms)
             self._admit(run_id, call, kwargs.get("batch_size") or 1)
 
     def on_llm_start(
@@ -178,7 +190,9 @@ class CallbackGuard(BaseCallbackHandler):
         params = kwargs.get("invocation_params") or {}
         model = str(asked_model(metadata or {}, params) or "")
         counted = counter_for(model).count(prompts[0])
-        call = _Start(metadata or {}, params, model, counted)
+        call = _Start(
+            metadata or {}, params, model, counted, _terms(serialized, metadata, params, model, ())
+        )
         self._admit(run_id, call, kwargs.get("batch_size") or 1)
 
     def _admit(self, run_id: UUID, start: _Start, batch_size: int) -> None:
@@ -202,18 +216,19 @@ class CallbackGuard(BaseCallbackHandler):
         run.refuse_if_exceeded(owners)
         sent = input_margin_of(model).applied(start.counted.tokens, exact=start.counted.exact)
         most, least = self._answer_of(agent, start)
+        priced = None if run.prices is None else run.prices.of(start.terms)
         hold = run.account.reserve(
             agent,
             sent,
             most,
             min_output_tokens=least,
-            cost_nano_usd=run.cost_of(model, start.metadata.get("ls_provider"), sent, most),
+            cost_nano_usd=_bound(priced, sent),
             owners=owners,
         )
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
         self._calls[run_id.int] = _Call(
-            hold, agent, model, start.counted.tokens, sent, batch_size, sys.exception()
+            hold, agent, model, start.counted.tokens, sent, priced, batch_size, sys.exception()
         )
         self._tasks.begin(run_id)
 
@@ -228,8 +243,7 @@ class CallbackGuard(BaseCallbackHandler):
         ``max_output_tokens_per_call``, else what is usual.
         """
         run, times = self._run, _choices(start.params)
-        caps = [start.params.get(name) for name in CAP_NAMES]
-        cap = min((cap for cap in caps if isinstance(cap, int) and cap > 0), default=math.inf)
+        cap = min((cap for cap in caps_in(start.params) if cap > 0), default=math.inf)
         cap *= times
         known = run.forecaster.quantile(0.99, agent, model=start.model) or 0
         if cap <= _LONGEST_ANSWER:
@@ -272,15 +286,18 @@ class CallbackGuard(BaseCallbackHandler):
             account.settle(call.hold, usage, outcome="cached")
             return
         if reading.source == "estimated":
-            account.settle(call.hold, usage, outcome="counted")
+            account.settle(call.hold, usage, outcome="counted", cost_nano_usd=call.bound())
         else:
             input_margin_of(call.model).learn(counted=call.counted, reported=usage.input_tokens)
-            self._settle(call, usage)
+            self._settle(call, usage, answer)
         self._run.forecaster.observe(call.agent, usage.output_tokens, model=call.model)
 
-    def _settle(self, call: _Call, usage: Usage) -> None:
-        cost = self._run.cost_of(call.model, None, usage.input_tokens, usage.output_tokens)
-        self._run.account.settle(call.hold, usage, cost_nano_usd=cost)
+    def _settle(self, call: _Call, usage: Usage, answer: CallAnswer) -> None:
+        """Charge what the provider says that it bills."""
+        hold, cost = call.hold, None
+        if call.priced is not None:
+            cost = call.priced.billed(usage, names_of(answer), hold.cost_nano_usd)
+        self._run.account.settle(hold, usage, cost_nano_usd=cost)
 
     def on_llm_error(
         self,
@@ -303,9 +320,11 @@ class CallbackGuard(BaseCallbackHandler):
         if reading.source == "unbilled":
             account.release(call.hold)
         elif reading.source != "estimated":
-            self._settle(call, reading.usage)
+            self._settle(call, reading.usage, answer)
         elif answer.text or isinstance(error, GeneratorExit):
-            account.settle(call.hold, reading.usage, outcome="cancelled")
+            account.settle(
+                call.hold, reading.usage, outcome="cancelled", cost_nano_usd=call.bound()
+            )
         else:
             account.settle(call.hold, None)
 
@@ -320,3 +339,22 @@ def _choices(params: Mapping[str, Any]) -> int:
     """Return how many answers are asked for: each may be as long as ``max_tokens``."""
     asked = params.get("n")
     return asked if isinstance(asked, int) and asked > 0 else 1
+
+
+def _bound(priced: PricedCall | None, sent: int) -> CallCost:
+    """Return what a call can cost, by the length of its answer."""
+    return None if priced is None else lambda output: priced.most(sent, output)
+
+
+def _terms(
+    serialized: Mapping[str, Any] | None,
+    metadata: Mapping[str, Any] | None,
+    params: Mapping[str, Any],
+    model: str,
+    messages: Sequence[BaseMessage],
+) -> PriceTerms:
+    """Read what the call says about its price."""
+    provider = (metadata or {}).get("ls_provider")
+    settings = (serialized or {}).get("kwargs") or {}
+    billed_by = billing_provider(provider, base_url_in(settings, provider))
+    return price_terms(model, billed_by, params, messages, params.get("tools") or ())

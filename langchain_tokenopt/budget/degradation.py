@@ -18,6 +18,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
 from langchain_tokenopt.budget.holds import Denial, Hold
+from langchain_tokenopt.budget.leases import CallCost
+from langchain_tokenopt.budget.money import terms_of, with_standard_tier
 from langchain_tokenopt.budget.request_budget import (
     MARKUP_TOKENS,
     TOKENS_PER_WORD,
@@ -45,6 +47,7 @@ class Step:
     TOOL_RESULTS: Final = "shortened old tool results"
     PROMPT: Final = "shortened the prompt"
     WORDS: Final = "asked for fewer words"
+    TIER: Final = "asked for the standard service tier"
     CHEAPER: Final = "asked a cheaper model"
     NO_TOOLS: Final = "took away the tools"
     FINAL: Final = "answered in the model's place"
@@ -102,6 +105,7 @@ class Degradation:
         self._tools = tools
         self.owners = run.owners_of(request.facts.attribution)
         """On whose account the call goes."""
+        self._left_nano_usd: int | None = None
         words = run.plan.limits_of(agent).words if tools is not None else None
         structured = words is not None and request.facts.answer_form.is_structured
         self.first = Candidate(request, None if structured else words)
@@ -126,16 +130,16 @@ class Degradation:
             needs = self.needs(candidate)
             if not self._fits(needs, room):
                 continue
-            answer = self._reserve(candidate, needs, room)
+            most = self._most(needs, room)
+            affordable = self._with_certain_tier(candidate, needs, most)
+            answer = self._reserve(affordable, needs, most)
             if isinstance(answer, Hold):
-                return Granted(candidate, needs, answer)
+                return Granted(affordable, needs, answer)
             denial = answer  # somebody else was faster, or it is a matter of money
         if denial is not None:
             return denial
         needs = self.needs(candidate)
-        refused = self._run.account.reserve(
-            self._agent, needs.input, needs.least_output, owners=self.owners
-        )
+        refused = self._reserve(candidate, needs, needs.least_output)
         if isinstance(refused, Hold):  # freed by somebody else in this moment
             return Granted(candidate, needs, refused)
         return refused
@@ -146,27 +150,43 @@ class Degradation:
             return False
         return needs.input + needs.least_output <= room
 
-    def _reserve(self, candidate: Candidate, needs: RequestBudget, room: int) -> Hold | Denial:
-        """Reserve what a candidate needs, and more of it while there is plenty.
+    def _most(self, needs: RequestBudget, room: int) -> int:
+        """Return the output to ask for: what is needed, and more of it while there is plenty.
 
         A model that is stopped may have written up to its cap, so a cap is no more generous than
         the agent can afford four times over. Of an answer of unknown length, half of the room is
         taken, so that another turn is left.
         """
         generous = room // 4 - needs.input if needs.is_known else (room - needs.input) // 2
-        most = max(needs.least_output, min(needs.most_output, generous))
-        cost = None
-        if self._run.plan.in_money:
-            facts = candidate.request.facts
-            cost = self._run.cost_of(facts.model_name, facts.provider, needs.input, most)
+        return max(needs.least_output, min(needs.most_output, generous))
+
+    def _reserve(self, candidate: Candidate, needs: RequestBudget, most: int) -> Hold | Denial:
+        """Reserve at most *most* output, and less where tokens or money do not reach."""
         return self._run.account.reserve(
             self._agent,
             needs.input,
             most,
             min_output_tokens=needs.least_output,
-            cost_nano_usd=cost,
+            cost_nano_usd=self._cost(candidate, needs),
             owners=self.owners,
         )
+
+    def _cost(self, candidate: Candidate, needs: RequestBudget) -> CallCost:
+        """Return what a candidate can cost, by the length of its answer."""
+        prices = self._run.prices
+        if prices is None:
+            return None
+        priced = prices.of(terms_of(candidate.request))
+        return lambda output: priced.most(needs.input, output)
+
+    def _with_certain_tier(
+        self, candidate: Candidate, needs: RequestBudget, most: int
+    ) -> Candidate:
+        """Rule out a dearer service tier, where the money does not reach for it."""
+        cost, left = self._cost(candidate, needs), self._left_nano_usd
+        if left is None or not callable(cost) or (cost(most) or 0) <= left:
+            return candidate
+        return candidate.after(with_standard_tier(candidate.request), Step.TIER)
 
     def _candidates(self) -> Iterator[tuple[Candidate, int]]:
         """Yield candidates, each smaller than the one before, with the room that each may take.
@@ -175,6 +195,7 @@ class Degradation:
         and once its prompt is as short as that asks for, within all that the account would grant.
         """
         candidate, room = self.first, self._run.room_of(self._agent, self.owners)
+        self._left_nano_usd = room.left_nano_usd
         if self._run.plan.on_exceed == "raise":
             yield candidate, room.available
             return

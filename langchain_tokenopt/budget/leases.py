@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from langchain_tokenopt.budget.account_changes import Change
@@ -31,6 +31,10 @@ from langchain_tokenopt.budget.shares import pay_debts
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = ["CallEnd", "advance", "end_of", "new_id", "release", "reserve", "settle", "usage_of"]
+
+CallCost = int | Callable[[int], int | None] | None
+"""What a call can cost at most, in nano-USD: a number, or what it is for so many output tokens;
+``None``: nobody knows."""
 
 _REMEMBERED_LEASES: Final = 4
 """How long an ended lease is remembered, in durations of a lease."""
@@ -99,39 +103,80 @@ def reserve(
     max_output_tokens: int,
     min_output_tokens: int,
     run_id: str | None,
-    cost_nano_usd: int | None,
+    cost: CallCost,
 ) -> Hold | Denial:
     """Hold what a call can use at most, or as much as there is, if that will do.
 
     It is held by all accounts or by none. Of those that refuse, the outermost is named: what the
-    others still had would be of no use.
+    others still had would be of no use. Where the money does not reach for the longest answer, and
+    the price of a shorter one is known, as much is held as it reaches for.
     """
     own = changes[0]
     if run_id is not None and (held := own.transaction.lease_of_run(run_id)) is not None:
         return _hold(changes, held, input_tokens, held.nano_usd)
     tokens, least = input_tokens + max_output_tokens, input_tokens + min_output_tokens
+    lowest = cost(min_output_tokens) if callable(cost) else cost
     refused: tuple[Change, int, Reason] | None = None
     for change in changes:
         totals, account = change.totals, change.transaction.agent(agent)
         room = room_for(totals, account)
-        reason = reason_against(totals, account, room, least, cost_nano_usd)
+        reason = reason_against(totals, account, room, least, lowest)
         if reason is not None:
             refused = change, room, reason
         tokens = min(tokens, room)
     if refused is not None:
         own.transaction.agent(agent).denied += 1
-        return _denied(*refused, own, agent, least, cost_nano_usd)
+        return _denied(*refused, own, agent, least, lowest)
+    nano_usd = lowest
+    if callable(cost):
+        lefts = (change.totals.left_nano for change in changes)
+        left = min((left for left in lefts if left is not None), default=None)
+        longest = tokens - input_tokens
+        if left is not None:
+            longest = largest_output(cost, min_output_tokens, longest, left) or min_output_tokens
+        tokens, nano_usd = input_tokens + longest, cost(longest)
     lease_id = new_id()
     for change in changes:
         totals = change.totals
         ends = totals.ticks + change.settings.lease_seconds
-        lease = Lease(lease_id, agent, tokens, cost_nano_usd or 0, ends, run_id)
+        lease = Lease(lease_id, agent, tokens, nano_usd or 0, ends, run_id)
         change.transaction.save(lease)
         account = change.transaction.agent(agent)
         move(totals, account, held=tokens, held_nano=lease.nano_usd)
         _note_end(totals, lease)
         change.alert_if_crossed(agent)
-    return _hold(changes, lease, input_tokens, cost_nano_usd)
+    return _hold(changes, lease, input_tokens, nano_usd)
+
+
+def largest_output(
+    cost: Callable[[int], int | None], least: int, most: int, left_nano_usd: int
+) -> int | None:
+    """Return the longest answer that can be paid; ``None``: not even the shortest.
+
+    Args:
+        cost: What an answer of so many tokens can cost, which grows with them.
+        least: The shortest answer that is of use.
+        most: The longest that is wanted.
+        left_nano_usd: What there is.
+
+    Example:
+        >>> largest_output(lambda tokens: 100 + 10 * tokens, 5, 50, 330)
+        23
+    """
+
+    def fits(tokens: int) -> bool:
+        price = cost(tokens)
+        return price is not None and price <= left_nano_usd
+
+    if fits(most):
+        return most
+    if not fits(least):
+        return None
+    low, high = least, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
 
 
 def _denied(
@@ -189,7 +234,7 @@ def end_of(
     hold: Hold,
     usage: Usage | Mapping[str, Any] | None,
     outcome: Outcome,
-    cost_nano_usd: int | None,
+    cost: CallCost,
     most_tokens: int | None,
     *,
     cancellation_charge: Literal["margin", "reservation"],
@@ -197,9 +242,13 @@ def end_of(
     """Work out what the end of a call costs; without the account."""
     used, is_cached = usage_of(usage), outcome == "cached"
     most = hold.tokens if most_tokens is None else min(most_tokens, hold.tokens)
-    cost = hold.cost_nano_usd if cost_nano_usd is None else cost_nano_usd
+    charge = charge_for(used, most, outcome, cancellation_charge=cancellation_charge)
+    if callable(cost):
+        cost = cost(max(charge.tokens - hold.input_tokens, 0))
+    if cost is None:
+        cost = hold.cost_nano_usd
     return CallEnd(
-        charge_for(used, most, outcome, cancellation_charge=cancellation_charge),
+        charge,
         0 if is_cached else cost,
         used.total_tokens if is_cached and used is not None else 0,
         is_cached,

@@ -31,6 +31,7 @@ from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.levels import NOBODY, Owners
+from langchain_tokenopt.budget.money import Prices
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
@@ -41,9 +42,8 @@ from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, T
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
 from langchain_tokenopt.core.staged_runs import TRACKER, register_tracker
-from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
-from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
+from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.stage import AMBIENT, Stage
 
 __all__ = ["BudgetRun", "NoBudgetRunError", "current_run"]
@@ -90,7 +90,7 @@ class BudgetRun:
         self._stage = stage
         self._guard = guard(self)
         self._sinks = checked_sinks(sinks)
-        self._rate_card = rate_card
+        self._prices = Prices(rate_card)
         self._notes = RunNotes()
         self._figures = 0, 0, plan.total_tokens
         self._refusals: dict[AccountKey | None, BudgetExceededError] = {}
@@ -271,15 +271,10 @@ class BudgetRun:
         """Return the tokens that *agent* may use for its next call."""
         return self.account.room_of(agent, self._priorities, owners)
 
-    def cost_of(
-        self, model: str | None, provider: str | None, input_tokens: int, output_tokens: int
-    ) -> int | None:
-        """Return the price of a call in billionths of a dollar, where it matters and is known."""
-        if not self.plan.in_money:
-            return None
-        card = self._rate_card or default_rate_card()
-        rates = card.rates(model, provider)
-        return None if rates is None else rates.cost(Usage(input_tokens, output_tokens))
+    @property
+    def prices(self) -> Prices | None:
+        """Prices of its calls; ``None`` where nothing limits money."""
+        return self._prices if self.plan.in_money else None
 
     # What is noted of a call
 

@@ -30,6 +30,8 @@ class Room:
     """What would be granted: the rest of its share and the whole pool, if all accounts have it."""
     used_ratio: float
     """Spent and held of the total, by all; of several accounts, that of the fullest."""
+    left_nano_usd: int | None = None
+    """What all of them together have left, in billionths of a US dollar; ``None``: no limit."""
 
 
 def room_of(changes: Sequence[Change], agent: str, priorities: Mapping[str, float]) -> Room:
@@ -61,7 +63,8 @@ def room_of(changes: Sequence[Change], agent: str, priorities: Mapping[str, floa
     for outer in around:
         available = min(available, max(outer.totals.left, 0))
         used_ratio = max(used_ratio, outer.totals.used_ratio)
-    return Room(min(available, own), available, used_ratio)
+    lefts = [left for each in changes if (left := each.totals.left_nano) is not None]
+    return Room(min(available, own), available, used_ratio, min(lefts, default=None))
 
 
 def allocate(

@@ -16,6 +16,7 @@ from langchain_tokenopt.budget.degradation import Degradation, Granted, Step
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.minimal_answer import minimal_answer
+from langchain_tokenopt.budget.money import PricedCall, terms_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
@@ -161,9 +162,13 @@ class BudgetStage:
         bounded = request.with_output_cap(lowest)
         cap = request.facts.output_cap if bounded is request else lowest
         most = hold.tokens if cap is None else min(hold.tokens, sent + cap * times)
-        payment = Payment(run, agent, hold, counted, sent, most)
+        payment = Payment(run, agent, hold, counted, sent, most, _priced(run, bounded))
         call = WatchingCall if limit is not None or request.streaming else BudgetCall
         return call(bounded, payment, candidate, limit, self.tools)
+
+
+def _priced(run: BudgetRun, request: ModelRequest) -> PricedCall | None:
+    return None if run.prices is None else run.prices.of(terms_of(request))
 
 
 def _observed(
@@ -181,7 +186,8 @@ def _observed(
         for step in found.candidate.steps:
             run.note_degraded(agent, f"would have {step}", hold, request.run.run_id)
     most = needs.input + needs.most_output
-    payment = Payment(run, agent, hold, needs.counted_input, needs.input, most)
+    priced = _priced(run, request)
+    payment = Payment(run, agent, hold, needs.counted_input, needs.input, most, priced)
     call = WatchingCall if request.streaming else BudgetCall
     return call(request, payment, unchanged.first)
 

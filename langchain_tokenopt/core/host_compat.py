@@ -22,6 +22,7 @@ __all__ = [
     "core_marks_cache_hits",
     "is_configurable_model",
     "llm_string_of",
+    "ls_model_name_of",
     "provider_of",
     "would_stream",
 ]
@@ -60,6 +61,12 @@ def llm_string_of(model: BaseChatModel, stop: list[str] | None, kwargs: Mapping[
 def provider_of(model: BaseChatModel) -> str | None:
     """Return the provider, under the name that LangChain's tracing gives it."""
     return model._get_ls_params().get("ls_provider")
+
+
+def ls_model_name_of(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str | None:
+    """Return the model's name as LangChain's tracing gives it: handlers know calls by it."""
+    named = {"model": kwargs["model"]} if kwargs.get("model") else {}
+    return model._get_ls_params(**named).get("ls_model_name")
 
 
 @cache

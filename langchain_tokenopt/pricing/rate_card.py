@@ -304,6 +304,7 @@ class RateCard:
         tiers: Iterable[str | None] = (None,),
         *,
         impossible: Collection[str] = (),
+        asked: Collection[str] = (),
     ) -> int | None:
         """Return the most that a request can cost, in nano-USD, in any of *tiers*.
 
@@ -314,10 +315,11 @@ class RateCard:
             provider: As for :meth:`rates`.
             at: As for :meth:`rates`.
             tiers: Service tiers in which it may be answered.
-            impossible: Kinds of tokens that it certainly does not have.
+            impossible: Kinds of tokens that it certainly does not have, such as ``"cache_write"``.
+            asked: Kinds of tokens that it has, or asks for, such as ``"output_audio"``.
 
         Returns:
-            ``None`` where no price is known, or not that of a part which the request may have.
+            ``None`` where no price is known, or not that of a part which was asked for.
 
         Example:
             >>> card = RateCard({"models": {"m": {"input": 1, "output": 2, "cache_write": 3}}})
@@ -329,7 +331,9 @@ class RateCard:
         costs = []
         for tier in tiers:
             rates = self.rates(model, provider, at, tier)
-            cost = None if rates is None else rates.most(input_tokens, output_tokens, impossible)
+            if rates is None:
+                return None
+            cost = rates.most(input_tokens, output_tokens, impossible, asked)
             if cost is None:
                 return None
             costs.append(cost)

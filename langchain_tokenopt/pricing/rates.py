@@ -186,7 +186,11 @@ class Rates:
         return tuple(kind.replace("_", " ") for kind in missing)
 
     def most(
-        self, input_tokens: int, output_tokens: int, impossible: Collection[str] = ()
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        impossible: Collection[str] = (),
+        asked: Collection[str] = (),
     ) -> int | None:
         """Return the most that a request can cost, in nano-USD, whatever its tokens turn out to be.
 
@@ -194,20 +198,21 @@ class Rates:
             input_tokens: Most that the provider may count.
             output_tokens: Most that it may write.
             impossible: Kinds of tokens that this request certainly does not have.
+            asked: Kinds that it has, or asks for.
 
         Returns:
             An upper bound of :meth:`cost`, in every long-context tier that the input can reach;
-            ``None`` if a kind that is possible has no known rate.
+            ``None`` if a kind that was asked for has no known rate.
         """
+        if any(kind in self.unpriced for kind in asked):
+            return None
         dearest = 0
         for start, rates in ((-1, self), *self.above):
             if input_tokens <= start:
                 break
             units = rates.request
             for kinds, tokens in ((INPUT_KINDS, input_tokens), (OUTPUT_KINDS, output_tokens)):
-                each = [rates.rate_of(kind) for kind in kinds if kind not in impossible]
-                if None in each:
-                    return None
+                each = (rates.rate_of(kind) for kind in kinds if kind not in impossible)
                 units += tokens * max(rate or 0 for rate in each)
             dearest = max(dearest, units)
         return -(-dearest // UNITS_PER_NANO_USD)

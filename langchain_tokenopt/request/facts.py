@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from langchain_tokenopt.core.attribution import Attribution, attribution_of
-from langchain_tokenopt.core.host_compat import provider_of
+from langchain_tokenopt.core.host_compat import ls_model_name_of, provider_of
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
 from langchain_tokenopt.counting.tokens import (
@@ -24,6 +24,7 @@ from langchain_tokenopt.counting.tokens import (
     TokenCount,
     counter_of_name,
 )
+from langchain_tokenopt.pricing.providers import base_url_in, billing_provider
 from langchain_tokenopt.request.answer_form import AnswerForm, answer_form
 from langchain_tokenopt.request.output_caps import CAP_NAMES, cap_name, lowest_cap
 from langchain_tokenopt.request.settings import Settings
@@ -124,6 +125,17 @@ class RequestFacts:
         """The provider, under the name that LangChain's tracing gives it."""
         return provider_of(self._model)
 
+    @_fact("model")
+    def billed_name(self) -> str:
+        """The name by which records and bills know the model."""
+        return ls_model_name_of(self._model, self._kwargs) or self.model_name
+
+    @_fact("model")
+    def billed_by(self) -> str | None:
+        """Who sends the bill: whose address is called, else whose package calls."""
+        provider = self.provider
+        return billing_provider(provider, base_url_in(vars(self._model), provider))
+
     @property
     def counter(self) -> LoadingCounter:
         """The counter of the model's tokens."""
@@ -164,36 +176,37 @@ class RequestFacts:
     @_fact("model", "kwargs")
     def answer_form(self) -> AnswerForm:
         """The form that a program expects the answer in."""
-        return answer_form(self._settings, self.tools)
+        return answer_form(self.settings, self.tools)
 
     @_fact("model", "caps")
     def output_cap(self) -> int | None:
         """The lowest cap on one answer that the caller or the model has set, in tokens."""
-        return lowest_cap(self._settings)
+        return lowest_cap(self.settings)
 
     @_fact("model", "caps")
     def cap_name(self) -> str | None:
         """The name by which the model takes a cap; ``None``: by none that is known."""
-        return cap_name(self._settings)
+        return cap_name(self.settings)
 
     @_fact("model", "kwargs")
     def thinking_room(self) -> int | None:
         """Tokens of thinking that a cap must leave room for; ``None``: nobody knows."""
-        return thinking_room(self._settings, self.model_name)
+        return thinking_room(self.settings, self.model_name)
 
     @_fact("model", "kwargs")
     def thinking_tokens(self) -> int:
         """Thinking that was asked for by number."""
-        return asked_thinking_tokens(self._settings)
+        return asked_thinking_tokens(self.settings)
 
     @_fact("model", "kwargs")
     def generations(self) -> int:
         """How many answers are asked for; each may be as long as the cap."""
-        asked = self._settings.first(_GENERATIONS)
+        asked = self.settings.first(_GENERATIONS)
         return asked if isinstance(asked, int) and asked > 0 else 1
 
     @cached_property
-    def _settings(self) -> Settings:
+    def settings(self) -> Settings:
+        """What the call and its model say, for those who read settings of their own."""
         return Settings(self._model, self._kwargs)
 
     # Who asks
