@@ -15,9 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from typing import Any
 
+import genai_prices
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -56,6 +58,8 @@ class Oracle:
 
     def cost(self, model: str, usage: Usage, tier: str | None) -> int:
         """One call, from the table: each part at its price, the rest at that of its side."""
+        if model in LISTED:
+            return _listed_cost(model, usage, tier)
         table = dict(self.prices[model])
         tiers, steps = table.pop("tier", {}), table.pop("above", {})
         if tier is not None and tier in tiers:
@@ -88,6 +92,40 @@ class Oracle:
         )
         nano = dollars * 1_000 + price.get("request", Fraction(0)) * 10**9
         return int(nano + Fraction(1, 2))
+
+
+LISTED: Mapping[str, tuple[str, str, tuple[str | None, ...]]] = {
+    "claude-fable-5-2": ("anthropic", "anthropic", (None,)),
+    "claude-opus-4-6": ("anthropic", "anthropic", (None,)),
+    "gemini-2.5-flash-image": ("google_genai", "google", (None,)),
+    "gemini-2.5-pro": ("google_genai", "google", (None,)),
+    "gpt-5.4": ("openai", "openai", (None, "default", "flex", "priority")),
+    "gpt-audio": ("openai", "openai", (None, "default")),
+    "llama-3.3-70b-versatile": ("groq", "groq", (None,)),
+    "sonar-deep-research": ("perplexity", "perplexity", (None,)),
+}
+"""Models of genai-prices: LangChain's name of the provider, theirs, and the tiers to ask for."""
+
+
+def _listed_cost(model: str, usage: Usage, tier: str | None) -> int:
+    """One call, by genai-prices' own arithmetic."""
+    theirs = genai_prices.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        output_reasoning_tokens=usage.reasoning_tokens,
+        output_audio_tokens=usage.output_audio_tokens,
+        output_image_tokens=usage.output_image_tokens,
+        input_audio_tokens=0,
+        cache_audio_read_tokens=0,
+    )
+    context = {} if tier is None else {"service_tier": tier}
+    price = genai_prices.calc_price(
+        theirs, model, provider_id=LISTED[model][1], price_context=context
+    ).total_price
+    return int((price * 10**9).quantize(Decimal(1), ROUND_HALF_UP))
 
 
 class BilledModel(BaseChatModel):
@@ -208,7 +246,7 @@ class BilledModel(BaseChatModel):
     def _tier(self, kwargs: Mapping[str, Any]) -> str | None:
         """The tier that was asked for, or the standard one; unasked, what the project prefers."""
         asked = kwargs.get("service_tier") or self.service_tier
-        if asked is None:
+        if asked is None:  # with OpenAI the settings of the project decide
             return self.chance.choice([None, "priority"]) if self.provider == "openai" else None
         if asked in ("default", "standard"):
             return None
@@ -229,12 +267,15 @@ class Mix:
     workers: int
     """Calls at a time."""
     is_async: bool
+    total_usd: float = 1.0
     on_exceed: str = "degrade"
 
 
 @dataclass(frozen=True)
 class MixResult:
     """What came of one mix, in billionths of a dollar."""
+
+    total: int
 
     billed: int
     """By the provider's books."""
@@ -252,8 +293,13 @@ class MixResult:
 
 
 def random_mix(seed: int) -> Mix:
-    """Make a mix: two to five models with prices of their own, and a demand beyond a dollar."""
+    """Make a mix: two to five models with prices of their own, and a demand beyond a dollar.
+
+    One in five is of models that genai-prices lists; these are cheaper, and so is the budget.
+    """
     chance = random.Random(seed)
+    if chance.random() < 0.2:
+        return _listed_mix(seed, chance)
     prices = {}
     models = []
     for number in range(chance.randint(2, 5)):
@@ -278,6 +324,31 @@ def random_mix(seed: int) -> Mix:
         calls=400,
         workers=chance.choice([1, 2, 4, 8]),
         is_async=chance.random() < 0.5,
+    )
+
+
+def _listed_mix(seed: int, chance: random.Random) -> Mix:
+    models = []
+    for name in chance.sample(sorted(LISTED), chance.randint(2, 4)):
+        provider, _, tiers = LISTED[name]
+        models.append(
+            {
+                "model_name": name,
+                "provider": provider,
+                "max_tokens": chance.choice([None, 200, 400]),
+                "service_tier": chance.choice(tiers),
+                "modalities": ["text", "audio"] if name == "gpt-audio" else None,
+                "staged": chance.random() < 0.6,
+            }
+        )
+    return Mix(
+        seed,
+        {name: {"output_image": 1} if "image" in name else {} for name in LISTED},
+        tuple(models),
+        calls=400,
+        workers=chance.choice([1, 2, 4, 8]),
+        is_async=chance.random() < 0.5,
+        total_usd=0.25,
     )
 
 
@@ -319,13 +390,14 @@ def _price_table(chance: random.Random) -> dict[str, Any]:
     return table
 
 
-def run_mix(mix: Mix, total_usd: float = 1.0) -> MixResult:
-    """Ask for far more than *total_usd*, and add up what was spent, three times over."""
+def run_mix(mix: Mix) -> MixResult:
+    """Ask for far more than there is, and add up what was spent, three times over."""
     books = Oracle(mix.prices)
-    card = RateCard({"models": dict(mix.prices)})
+    own = {name: table for name, table in mix.prices.items() if name not in LISTED}
+    card = RateCard({"models": own})
     plan = BudgetPlan(
         total_tokens=50_000_000,
-        total_usd=total_usd,
+        total_usd=mix.total_usd,
         name=f"mix-{mix.seed}",
         on_exceed=mix.on_exceed,  # type: ignore[arg-type]
         max_output_tokens_per_call=400,
@@ -356,6 +428,7 @@ def run_mix(mix: Mix, total_usd: float = 1.0) -> MixResult:
     billed = books.nano_usd()
     answered = len(books.bills)
     return MixResult(
+        total=round(mix.total_usd * 10**9),
         billed=billed,
         recorded=sum(record.cost_nano_usd or 0 for record in records),
         charged=account.spent_nano_usd,
