@@ -22,12 +22,12 @@ import re
 from bisect import bisect_left
 from functools import lru_cache
 from typing import Final
-from unicodedata import category, east_asian_width
+from unicodedata import category, combining, east_asian_width
 
 from langchain_tokenopt.text.scripts import CJK, UNSPACED
 from langchain_tokenopt.text.stopwords import CHINESE_FILLERS
 
-__all__ = ["WORD", "WordCounter", "count_words", "is_cjk", "lowered", "terms_of"]
+__all__ = ["WORD", "WordCounter", "count_words", "extends", "is_cjk", "lowered", "terms_of"]
 
 LONGEST_WORD: Final = 100
 """Characters after which a run without a space counts as one more word. Longer than words and
@@ -39,6 +39,41 @@ LONGEST_GAP: Final = 1000
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _GAP, _MARK, _BODY, _CHARACTER = range(4)
+
+
+_JOINER: Final = "\u200d"
+_VIRAMA: Final = 9
+_FLAG_LETTERS: Final = re.compile("[\U0001f1e6-\U0001f1ff]")
+_JAMO: Final = re.compile("[\u1100-\u11ff\ua960-\ua97f\uac00-\ud7ff]")
+_LONGEST_LETTER: Final = 1000
+"""Characters that make one letter at most: whoever stacks more marks is not writing."""
+
+
+@lru_cache(maxsize=8192)
+def extends(char: str) -> bool:
+    """Say whether *char* belongs to the letter before it: accents, vowel signs, emoji parts.
+
+    These are the extending characters of https://www.unicode.org/reports/tr29/ (2026-11-29).
+
+    Example:
+        >>> [extends(char) for char in "e\u0301\ufe0fx"]
+        [False, True, True, False]
+    """
+    return (
+        category(char) in ("Mn", "Mc", "Me")
+        or char in "\u200c\u200d\uff9e\uff9f"
+        or "\U0001f3fb" <= char <= "\U0001f3ff"
+        or "\U000e0020" <= char <= "\U000e007f"
+    )
+
+
+def _may_part(before: str, char: str) -> bool:
+    """Whether a letter may end between two characters of a run, as far as these two tell."""
+    if extends(char) or before == _JOINER or combining(before) == _VIRAMA:
+        return False
+    if _FLAG_LETTERS.match(before) or _JAMO.match(before):
+        return not (_FLAG_LETTERS.match(char) or _JAMO.match(char))
+    return category(before) != "Cf"
 
 
 @lru_cache(maxsize=8192)
@@ -56,13 +91,16 @@ def _kind(char: str) -> int:
 class WordCounter:
     """Counts words one character at a time, and remembers where each of them begins."""
 
-    __slots__ = ("_at", "_gap", "_in_run", "_marks", "_run_start", "_since", "ends", "starts")
+    __slots__ = (
+        "_at", "_before", "_gap", "_in_run", "_marks", "_run_start", "_since", "ends", "starts",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.starts: list[int] = []
         """Where each word begins, what is written together with it included."""
         self.ends: list[int] = []
         """Where the last letter of each word ends, so far."""
+        self._before = " "
         self._at = 0
         self._run_start = 0
         self._in_run = False
@@ -83,6 +121,18 @@ class WordCounter:
         """Take the next character."""
         kind = _kind(char)
         at, self._at = self._at, self._at + 1
+        self._read(kind, char, at)
+        self._before = char
+
+    def _read(self, kind: int, char: str, at: int) -> None:
+        if self.ends and self.ends[-1] == at and extends(char):
+            self.ends[-1] = at + 1
+            self._gap = 0
+            if self._in_run:
+                self._lengthen(char, at)
+            else:
+                self._run_start = at + 1
+            return
         self._gap = self._gap + 1 if kind == _GAP else 0
         if kind == _GAP:
             self._in_run = False
@@ -94,25 +144,25 @@ class WordCounter:
             self._in_run = False
             self._run_start = at + 1
         elif kind == _BODY:
-            self._read_body(at)
+            self._read_body(char, at)
         else:
-            self._read_mark(at)
+            self._read_mark(char, at)
 
     def _begin(self, start: int, at: int) -> None:
         self.starts.append(start)
         self.ends.append(at + 1)
         self._since = 0
 
-    def _read_body(self, at: int) -> None:
+    def _read_body(self, char: str, at: int) -> None:
         if not self._in_run:
             self._begin(self._run_start, at)
             self._in_run = True
-        self._lengthen(at)
+        self._lengthen(char, at)
         self.ends[-1] = at + 1
 
-    def _read_mark(self, at: int) -> None:
+    def _read_mark(self, char: str, at: int) -> None:
         if self._in_run:
-            self._lengthen(at)
+            self._lengthen(char, at)
             return
         self._marks += 1
         if self._marks > LONGEST_WORD:
@@ -120,9 +170,11 @@ class WordCounter:
             self._marks = 0
             self._run_start = at + 1
 
-    def _lengthen(self, at: int) -> None:
+    def _lengthen(self, char: str, at: int) -> None:
         self._since += 1
-        if self._since > LONGEST_WORD:
+        if self._since > LONGEST_WORD and (
+            self._since > _LONGEST_LETTER or _may_part(self._before, char)
+        ):
             self._begin(at, at)
             self._since = 1
 
