@@ -20,7 +20,7 @@ from langchain_tokenopt.chat_model.streams import (
     as_chunks,
     as_one_chunk,
     refuses_streams,
-    stream_kwargs,
+    streaming_model,
     takes_parameter,
     with_mark,
 )
@@ -125,11 +125,11 @@ async def _apieces(
         return
     request = chain.request
     await _wait_for_turn(chain)
-    stream = request.model._astream
+    stream = streaming_model(request)._astream
     manager = {}
     if run_manager is not None and chain.passes_pieces and takes_parameter(stream, "run_manager"):
         manager = {"run_manager": run_manager}  # the model announces its pieces, if it does
-    source = stream(request.messages, request.stop, **manager, **stream_kwargs(request))
+    source = stream(request.messages, request.stop, **manager, **request.kwargs)
     try:
         async for chunk in source:
             yield chunk

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from functools import cache
 from inspect import signature
-from typing import Any
+from typing import Any, Final
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
@@ -16,29 +18,47 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.messages import as_chunk
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 
-__all__ = ["as_one_chunk", "refuses_streams", "stream_kwargs", "takes_parameter"]
+__all__ = ["as_one_chunk", "refuses_streams", "streaming_model", "takes_parameter"]
+
+
+_REFUSALS: Final = frozenset({400, 404, 405, 406, 415, 422, 501})
+"""Statuses that say that a request cannot be served in this form. Not those that say that it may
+not be served, or not now: asking again at once would make that worse."""
 
 
 def refuses_streams(error: Exception, chain: StageChain) -> bool:
-    """Whether to ask again without streaming, which the caller did not request anyway."""
-    refused = getattr(error, "status_code", None) == 400 and not chain.run.received
-    if refused:
-        warnings.warn(
-            f"The model refused to stream ({error}); it was asked again without, so a stage could "
-            f"not stop it early.",
-            TokenOptWarning,
-            stacklevel=2,
-        )
-    return refused
+    """Whether to ask again without streaming, which the caller did not request anyway.
+
+    So it is when nothing has come yet, and the error says that the request was not accepted in this
+    form: by the provider, or by the model's own class, which then has not sent anything.
+    """
+    by_class = isinstance(error, NotImplementedError | TypeError)
+    refused = by_class or getattr(error, "status_code", None) in _REFUSALS
+    if not refused or chain.run.received or chain.has_arrived:
+        return False
+    warnings.warn(
+        f"The model refused to stream ({error}); it was asked again without, so a stage could "
+        f"not stop it early.",
+        TokenOptWarning,
+        stacklevel=2,
+    )
+    return True
 
 
-def stream_kwargs(request: ModelRequest) -> dict[str, Any]:
-    """Ask for the usage of a stream that the caller did not request: a plain call reports it."""
-    kwargs, model = dict(request.kwargs), request.model
+def streaming_model(request: ModelRequest) -> BaseChatModel:
+    """Return the model to stream from.
+
+    A stream that the caller did not request shall report its usage, as a plain call does. That is
+    set on the model, not given as an argument: not all of a model's protocols take that.
+    """
+    model = request.model
     has_option = "stream_usage" in type(model).model_fields
-    if has_option and not request.streaming and "stream_usage" not in model.model_fields_set:
-        kwargs.setdefault("stream_usage", True)
-    return kwargs
+    is_set = "stream_usage" in model.model_fields_set or "stream_usage" in request.kwargs
+    if not has_option or request.streaming or is_set:
+        return model
+    reporting = copy.copy(model)
+    reporting.__dict__["stream_usage"] = True
+    return reporting
 
 
 def takes_parameter(method: Callable[..., Any], parameter: str) -> bool:

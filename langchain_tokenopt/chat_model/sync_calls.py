@@ -19,7 +19,7 @@ from langchain_tokenopt.chat_model.streams import (
     as_chunks,
     as_one_chunk,
     refuses_streams,
-    stream_kwargs,
+    streaming_model,
     takes_parameter,
     with_mark,
 )
@@ -122,11 +122,11 @@ def _pieces(
         return
     request = chain.request
     _wait_for_turn(chain)
-    stream = request.model._stream
+    stream = streaming_model(request)._stream
     manager = {}
     if run_manager is not None and chain.passes_pieces and takes_parameter(stream, "run_manager"):
         manager = {"run_manager": run_manager}  # the model announces its pieces, if it does
-    source = stream(request.messages, request.stop, **manager, **stream_kwargs(request))
+    source = stream(request.messages, request.stop, **manager, **request.kwargs)
     try:
         yield from source
     finally:

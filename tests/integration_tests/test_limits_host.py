@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
@@ -12,7 +14,7 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from langchain_tokenopt import optimize
+from langchain_tokenopt import TokenOptWarning, optimize
 from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.model_server import ModelServer, Reply, ToolCall
@@ -298,3 +300,73 @@ def test_a_stream_that_a_pipe_has_stopped_is_no_failure(model_server):
     (record,) = usage.records
     assert ("abandoned", "estimated") == (record.status, record.source)
     assert 0 == usage.totals().failed_calls
+
+
+ONE_SENTENCE = "word " * 900
+PROTOCOLS = {
+    "chat": {},
+    "responses": {"use_responses_api": True},
+    "responses, v1": {"use_responses_api": True, "output_version": "v1"},
+    "chat, v1": {"output_version": "v1"},
+}
+
+
+@pytest.mark.parametrize("settings", PROTOCOLS.values(), ids=PROTOCOLS)
+@pytest.mark.parametrize("how", ["invoke", "stream", "ainvoke", "piped"])
+async def test_what_is_added_stands_in_the_same_block(how, settings, model_server):
+    """The ellipsis is the end of the text, not a text of its own."""
+    model_server.answer = lambda _: Reply(text=ONE_SENTENCE)
+    model_server.pace_seconds = 0.002
+    chat, limit = model_server.chat_openai(**settings), WordLimit(LIMIT)
+    if how == "piped":
+        first, *others = (chat | limit).stream("Tell me")
+        message = first + others
+    elif how == "stream":
+        first, *others = optimize(chat, limit).stream("Tell me")
+        message = first + others
+    elif how == "invoke":
+        message = optimize(chat, limit).invoke("Tell me")
+    else:
+        message = await optimize(chat, limit).ainvoke("Tell me")
+    texts = [b["text"] for b in message.content_blocks if b["type"] == "text"]
+
+    assert texts == ["word " * (LIMIT - 1) + "word…"]
+    assert message.response_metadata["tokenopt_stopped_by"] == "WordLimit"
+
+
+class _Refusing(GenericFakeChatModel):
+    error: Any = None
+
+    def _stream(self, *args, **kwargs):
+        raise self.error
+        yield
+
+
+def _with_status(status: int) -> Exception:
+    error = RuntimeError(f"HTTP {status}")
+    error.status_code = status
+    return error
+
+
+REFUSALS = [NotImplementedError("no streams"), TypeError("unexpected keyword"), _with_status(422)]
+
+
+@pytest.mark.parametrize("error", [*REFUSALS, _with_status(404)], ids=str)
+async def test_a_model_that_refuses_to_stream_is_asked_again_without(error):
+    """Whatever the refusal looks like; the answer is trimmed."""
+    for how in ("invoke", "ainvoke"):
+        model = optimize(_Refusing(messages=iter([AIMessage(LONG)]), error=error), WordLimit(LIMIT))
+        with pytest.warns(TokenOptWarning, match="refused to stream"):
+            answer = model.invoke("?") if how == "invoke" else await model.ainvoke("?")
+
+        assert answer.text == SHOWN
+
+
+@pytest.mark.parametrize(
+    "error", [_with_status(429), _with_status(401), ConnectionError("gone")], ids=str
+)
+def test_other_errors_are_the_callers(error):
+    """Asking again at once would make a full provider fuller."""
+    model = optimize(_Refusing(messages=iter([AIMessage(LONG)]), error=error), WordLimit(LIMIT))
+    with pytest.raises(type(error), match=str(error)):
+        model.invoke("?")
