@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from langchain_tokenopt.limits.markdown import Boundary, Scanner, closing_of
+from langchain_tokenopt.limits.markdown import Boundary, OpenParts, Scanner
 from langchain_tokenopt.text.words import WordCounter
 
 __all__ = ["Excerpt", "Limit"]
@@ -41,10 +42,13 @@ class Excerpt:
 
     A text that fits comes back to the byte. Of a longer one, whole units come back (sentences,
     list items, table rows, lines of code) and what closes open markup; when not even the first
-    unit fits, it is cut after a word and ends in "…".
+    unit fits, it is cut after a word and ends in "…". A code block of JSON is one unit, and is
+    shown whatever its length where no more than one unit stands before it: it is what was asked
+    for.
 
     The first unit is shown while it is written, since it is shown in any case; later ones once
     they are known to fit. How the text is divided into pieces makes no difference to the whole.
+    The time it takes is proportional to the length of the text, whatever stands in it.
 
     Args:
         limit: How much may be shown.
@@ -62,12 +66,20 @@ class Excerpt:
         self._limit = limit
         self._words = WordCounter()
         self._scanner = Scanner()
-        self._allowance = _TokenAllowance(limit.tokens, count_tokens or len)
-        self._text = ""
+        self._chars: list[str] = []
+        self._room = _TokenRoom(limit.tokens, count_tokens or len, self._part)
         self._shown = 0
+        self._cuts: list[int] = []
+        """Where the first unit may be cut behind each of its words, the tag it ends in included."""
+        self._may_cut: list[bool] = []
+        """Whether that is outside of tags and formulas."""
+        self._word_ends: list[OpenParts] = []
+        """What is open there; only for a limit in tokens, which counts what closes it."""
         self._end: Boundary | None = None
         """The last place where the text may end and fits."""
         self._units = 0
+        self._passes = False
+        """Whether a code block of JSON is shown whatever its length."""
         self._exceeded = False
         self.is_full = False
         """True when nothing that follows can be shown any more."""
@@ -95,31 +107,63 @@ class Excerpt:
                 stopped the model: then its last, unfinished unit is left out too.
         """
         self.is_full = True
-        if not self._exceeded and not self._allowance.holds(self._text):
+        if self._passes or (self._units and self._end_is_everything()):
+            return self._release(len(self._chars))
+        if not self._exceeded and not self._room.holds(len(self._chars)):
             self._exceeded = True
         if not self._exceeded and not broken_off:
-            return self._release(len(self._text))
+            return self._release(len(self._chars))
         if (last := self._scanner.end()) is not None:
             self._offer(last)
         return self._cut()
 
+    def _end_is_everything(self) -> bool:
+        return self._end is not None and self._end.at >= self._scanner.content_end
+
+    def _part(self, start: int, end: int) -> str:
+        return "".join(self._chars[start:end])
+
     # Reading
 
     def _read(self, char: str) -> None:
-        at = len(self._text)
-        self._text += char
-        if (boundary := self._scanner.read(char)) is not None:
+        at, words, scanner = len(self._chars), self._words, self._scanner
+        self._chars.append(char)
+        if (boundary := scanner.read(char)) is not None:
             self._offer(boundary)
-        words = self._words.count
-        self._words.read(char)
-        if self._words.count > words and self._is_too_much(self._words.starts[-1]):
+        if scanner.in_json and self._units <= 1 and not self._exceeded:
+            self._passes = True
+        before = words.count
+        words.read(char)
+        is_end = words.ends and (words.ends[-1] == at + 1 or scanner.ended_element)
+        if self._end is None and is_end:
+            self._note_cut(words.count - 1)
+        if self._passes:
+            return
+        if words.count > before and self._is_too_much(words.starts[-1]):
             self._exceeded = True
-        counts = self._limit.tokens is not None and char.isspace()
-        if counts and not self._allowance.holds(self._text[:at]):
+        if self._limit.tokens is not None and self._is_over_tokens(at, words.count > before):
             self._exceeded = True
         if self._exceeded:
-            pending = self._scanner.pending
+            pending = scanner.pending
             self.is_full = pending is None or at - pending > LONGEST_LOOK_AHEAD
+
+    def _note_cut(self, number: int) -> None:
+        """The word of this number ends here, so far."""
+        self._cuts[number:] = [len(self._chars)]
+        self._may_cut[number:] = [self._scanner.holds_from is None]
+        if self._limit.tokens is not None:
+            self._word_ends[number:] = [self._scanner.open]
+
+    def _is_over_tokens(self, at: int, new_word: bool) -> bool:
+        """Whether the text before *at* is too long, asked where its tokens do not change any more.
+
+        Behind a space they do not. In a text without spaces, those a little further back do not.
+        """
+        if self._chars[at].isspace():
+            in_gap = at and self._chars[at - 1].isspace() and at % LONGEST_LOOK_AHEAD
+            return not in_gap and not self._room.holds(at)
+        settled = at - LONGEST_LOOK_AHEAD
+        return new_word and settled > 0 and not self._room.holds(settled)
 
     def _is_too_much(self, start: int) -> bool:
         """Whether the word that begins at *start* is one too many."""
@@ -131,36 +175,42 @@ class Excerpt:
 
     def _offer(self, boundary: Boundary) -> None:
         """The text may end here: take it if that much fits."""
-        words, limit = self._words.before(boundary.at), self._limit
+        words = self._words.before(boundary.at)
         if not words or (self._end is not None and boundary.at <= self._end.at):
             return
-        if limit.words is not None and words > limit.words:
+        if not self._passes and not self._fits(boundary, words):
             return
-        if limit.sentences is not None and self._units >= limit.sentences:
-            return
-        if limit.tokens is not None:
-            text = self._text[: boundary.at]
-            if not self._allowance.holds(
-                text + closing_of(text, block=boundary.block), strict=True
-            ):
-                return
+        self._passes = False
         self._end = boundary
         self._units += 1
+
+    def _fits(self, boundary: Boundary, words: int) -> bool:
+        limit = self._limit
+        if limit.words is not None and words > limit.words:
+            return False
+        if limit.sentences is not None and self._units >= limit.sentences:
+            return False
+        return limit.tokens is None or self._room.holds(boundary.at, boundary.closers())
 
     # Showing
 
     def _showable(self) -> int:
         """How far the text may be shown, whatever comes next."""
+        scanner, words = self._scanner, self._cuts
+        if self._passes:
+            pending = scanner.pending
+            return scanner.content_end if pending is None else min(pending, scanner.content_end)
         if self._end is not None:
             return self._end.at
         if self._exceeded:
             return self._shown
-        at = len(self._text)
-        if (pending := self._scanner.pending) is not None:
-            at = min(at, pending)
-        words = self._words.ends
+        at = len(self._chars)
+        if scanner.pending is not None:
+            at = min(at, scanner.pending)
+        if scanner.holds_from is not None:
+            at = min(at, scanner.holds_from)
         if words:
-            at = min(at, len(self._text.rstrip()))
+            at = min(at, scanner.content_end)
         if words and (len(words) == self._limit.words or self._limit.tokens is not None):
             at = min(at, words[-1])
         if self._limit.tokens is not None:
@@ -169,67 +219,102 @@ class Excerpt:
 
     def _affordable(self, at: int) -> int:
         """How much of the first unit may be shown, should it be cut there: up to a whole word."""
-        ends = [end for end in self._words.ends[:-1] if self._shown < end <= at]
-        for end in reversed(ends):
-            if self._allowance.holds(self._cut_at(end), strict=True):
-                return end
+        ends = self._cuts
+        for number in range(min(len(ends) - 1, bisect_right(ends, at)) - 1, -1, -1):
+            if ends[number] <= self._shown:
+                break
+            if self._holds_cut(number):
+                return ends[number]
         return self._shown
 
     def _release(self, at: int) -> str:
-        piece, self._shown = self._text[self._shown : at], max(self._shown, at)
+        piece, self._shown = self._part(self._shown, at), max(self._shown, at)
         return piece
 
     def _cut(self) -> str:
         """Return what is still to be shown of a text that is too long."""
-        self.is_cut = self._end is None or self._end.at < len(self._text.rstrip())
-        if self._end is not None:
-            piece = self._release(self._end.at if self.is_cut else len(self._text))
-            return piece + closing_of(self._text[: self._end.at], block=self._end.block)
+        end = self._end
+        self.is_cut = end is None or end.at < self._scanner.content_end
+        if end is not None:
+            return self._release(end.at if self.is_cut else len(self._chars)) + end.closers()
         at = self._first_cut()
-        whole = self._cut_at(at)
-        shown, self._shown = self._shown, at
-        return whole[shown:]
+        piece = self._release(at)
+        return piece + ELLIPSIS + self._open_at(at).closers(block=False)
+
+    def _open_at(self, at: int) -> OpenParts:
+        """Read the text up to *at* once more, to see what is open there."""
+        scanner = Scanner()
+        for char in self._chars[:at]:
+            scanner.read(char)
+        return scanner.open
 
     def _first_cut(self) -> int:
-        """Where to cut a first unit that is too long by itself."""
-        limit, ends = self._limit, self._words.ends
-        if limit.tokens is None:
-            allowed = min(limit.words or len(ends), len(ends))
-            return max(self._shown, ends[allowed - 1] if allowed else 0)
-        fitting = [
-            end
-            for number, end in enumerate(ends, start=1)
-            if end > self._shown
-            and (limit.words is None or number <= limit.words)
-            and self._allowance.holds(self._cut_at(end), strict=True)
-        ]
-        return max(fitting, default=self._shown)
+        """Where to cut a first unit that is too long by itself: not in a tag or formula."""
+        limit, ends = self._limit, self._cuts
+        allowed = len(ends) if limit.words is None else min(limit.words, len(ends))
+        if limit.tokens is not None:
+            allowed = self._most_affordable(allowed)
+        if not allowed:
+            return self._shown
+        outside = allowed
+        while outside and not self._may_cut[outside - 1]:
+            outside -= 1
+        return max(self._shown, ends[(outside or allowed) - 1])
 
-    def _cut_at(self, at: int) -> str:
-        text = self._text[:at]
-        return f"{text}{ELLIPSIS}{closing_of(text, block=False)}"
+    def _most_affordable(self, allowed: int) -> int:
+        """How many of the first *allowed* words fit with what closes them."""
+        low, high = 0, allowed
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self._holds_cut(middle - 1) else (low, middle - 1)
+        return low
+
+    def _holds_cut(self, number: int) -> bool:
+        """Whether the text fits if it is cut behind a word."""
+        closers = self._word_ends[number].closers(block=False)
+        return self._room.holds(self._cuts[number], ELLIPSIS + closers)
 
 
-class _TokenAllowance:
-    """Says whether a text fits a limit of tokens, counting as seldom as it can.
+class _TokenRoom:
+    """Says whether the beginning of a text fits a limit of tokens, counting as little as it can.
 
-    A text has at most as many tokens as bytes, so after a count there is no need for another one
-    until as many bytes have been added as tokens were left.
+    A text has at most four tokens for each character, so after a count there is no need for another
+    one for a while, and then only what was added is counted. As tokens can reach over the seam, the
+    whole is counted once more where the sum is close to the limit.
+
+    Args:
+        limit: Most tokens; ``None`` does not limit.
+        count: Counts the tokens of a text.
+        part: Returns the text between two offsets.
     """
 
-    def __init__(self, tokens: int | None, count: Callable[[str], int]) -> None:
-        self._tokens = tokens
+    def __init__(
+        self, limit: int | None, count: Callable[[str], int], part: Callable[[int, int], str]
+    ) -> None:
+        self._limit = limit
         self._count = count
-        self._safe_bytes = tokens or 0
+        self._part = part
+        self._at = 0
+        self._tokens = 0
+        """Tokens of the text before ``_at``, added up from parts."""
+        self._seams = 0
 
-    def holds(self, text: str, *, strict: bool = False) -> bool:
-        """Whether *text* fits. *strict*: it is not a continuation of what was asked before."""
-        if self._tokens is None or len(text) * 4 <= self._tokens:
+    def holds(self, end: int, closers: str = "") -> bool:
+        """Whether the text up to *end*, and *closers* behind it, fit."""
+        if self._limit is None or self._is_safe(4 * (max(0, end - self._at) + len(closers))):
             return True
-        size = len(text.encode("utf-8", "surrogatepass"))
-        if size <= self._tokens or (not strict and size <= self._safe_bytes):
-            return True
-        counted = self._count(text)
-        if not strict and counted <= self._tokens:
-            self._safe_bytes = size + self._tokens - counted
-        return counted <= self._tokens
+        if end > self._at:
+            self._tokens += self._count(self._part(self._at, end))
+            self._at = end
+            self._seams += 1
+            if self._is_safe(4 * len(closers)):
+                return True
+        counted = self._count(self._part(0, end) + closers)
+        if not closers and end >= self._at:
+            self._at, self._tokens, self._seams = end, counted, 0
+        return counted <= self._limit
+
+    def _is_safe(self, more: int) -> bool:
+        assert self._limit is not None
+        doubt = 8 + 2 * self._seams if self._seams else 0
+        return self._tokens + more + doubt <= self._limit

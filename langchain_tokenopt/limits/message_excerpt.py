@@ -18,9 +18,12 @@ MessageT = TypeVar("MessageT", bound=AIMessage)
 _Form = str | Mapping[str, Any] | None
 """What text came in: a string, a block of a list, or a message whose content is a string."""
 _CONTINUES = "continues"
+_PROVIDER = "model_provider"
 
 _JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*\{)")
 _MAYBE_JSON = re.compile(r"\s*(?:\{\s*|\[\s*)?")
+_LONGEST_BEGINNING = 200
+"""Characters after which a bracket and spaces are no beginning of JSON any more."""
 
 
 class TextExcerpt:
@@ -52,7 +55,8 @@ class TextExcerpt:
             if _JSON.match(text):
                 self.is_json = True
                 return text
-            if _MAYBE_JSON.fullmatch(text) and text.strip():
+            is_short = len(text) <= _LONGEST_BEGINNING
+            if is_short and text.strip() and _MAYBE_JSON.fullmatch(text):
                 self._beginning = text
                 return ""
             if not text.strip():
@@ -79,6 +83,8 @@ class MessageExcerpt:
         self._held: deque[tuple[_Form, int]] = deque()
         self._last: _Form = None
         self._id: str | None = None
+        self._provider: dict[str, Any] = {}
+        """Whose blocks these are: LangChain translates a chunk's blocks by that."""
 
     def show(
         self, message: MessageT, *, last: bool = False, broken_off: bool = False
@@ -91,6 +97,8 @@ class MessageExcerpt:
             broken_off: When it is the last: a limit of tokens has ended it.
         """
         self._id = message.id or self._id
+        if _PROVIDER in message.response_metadata:
+            self._provider = {_PROVIDER: message.response_metadata[_PROVIDER]}
         if message.tool_calls or getattr(message, "tool_call_chunks", None):
             self.calls_tools = True
         content = message.content
@@ -118,7 +126,7 @@ class MessageExcerpt:
             return None
         if self._last is None:
             return AIMessageChunk(content="".join(map(_text_of, shown)), id=self._id)
-        return AIMessageChunk(content=shown, id=self._id)
+        return AIMessageChunk(content=shown, id=self._id, response_metadata=self._provider)
 
     def _take(self, block: Any, is_whole_content: bool, shown: list[Any]) -> None:
         """Read one block; add what may be shown now."""

@@ -36,8 +36,17 @@ class PipedAnswer:
         self._reader: MessageExcerpt | TextExcerpt | None = None
         self._is_done = False
         self.stopped = False
-        self.shown: Any = None
-        """Everything shown so far, for tracing."""
+        self._shown: list[Any] = []
+
+    @property
+    def shown(self) -> Any:
+        """Everything shown so far, for tracing: put together once, when it is asked for."""
+        if all(isinstance(piece, str) for piece in self._shown):
+            return "".join(self._shown) if self._shown else None
+        if all(isinstance(piece, AIMessageChunk) for piece in self._shown):
+            first, *others = self._shown
+            return first + others if others else first
+        return self._shown[-1]  # what passes need not be addable
 
     @property
     def is_over(self) -> bool:
@@ -90,10 +99,7 @@ class PipedAnswer:
     def _checked(self, shown: Any) -> Any:
         self._rule.check(self._excerpt, self._agent)
         if shown is not None:
-            try:
-                self.shown = shown if self.shown is None else self.shown + shown
-            except TypeError:  # what passes need not be addable
-                self.shown = shown
+            self._shown.append(shown)
         return shown
 
     def close(self) -> None:

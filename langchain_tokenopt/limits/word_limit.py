@@ -49,12 +49,14 @@ class WordLimit(Runnable[Any, Any]):
     trimmed. It does not see whether tools are bound, so a tool call that follows after more text
     than the limit is lost with the rest of the stream; around the model it waits for tool calls.
 
-    Shown are whole sentences, list items, table rows and lines of code, and open markup is closed.
+    Shown are whole sentences, list items, table rows and lines of code; open Markdown and HTML is
+    closed, formulas are shown whole or not at all.
     Only when the very first of them is too long by itself it is cut after a word and ends in "…".
     An answer of which something was left out says so in its ``response_metadata``:
     ``tokenopt_stopped_by`` or ``tokenopt_trimmed_by``. A text that
     fits is not changed by a byte. Tool calls, reasoning, images and structured output
-    (a schema, a forced tool, text that begins as a JSON object) are never touched.
+    (a schema, a forced tool, text that begins as a JSON object, or with a code block of JSON after
+    at most one unit) are never touched.
 
     Words are what word processors count; in Chinese and Japanese, characters.
 
