@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from langchain_tokenopt.compress.units import Unit, json_frames
 from langchain_tokenopt.text.words import lowered
@@ -15,6 +16,10 @@ LONGEST_WINDOW = 700
 that Jha et al. 2024 (arXiv 2407.08892) found best."""
 
 
+RECORDS: Final = frozenset({"table", "list", "log", "json"})
+"""Kinds of units that say what they say without their neighbours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A passage, or a window of a long one."""
@@ -24,6 +29,8 @@ class Block:
     """Units ``first`` to ``end``, the title's among them."""
     title: int | None
     chars: int
+    record: bool = False
+    """One of many that are built alike, such as a row of a table."""
 
 
 class RankedText:
@@ -64,7 +71,7 @@ def blocks_of(units: Sequence[Unit]) -> list[Block]:
         title = first if units[first].kind == "heading" else None
         if title is None and units[end - 1].kind == "heading":
             title = end - 1
-        if chars <= 2 * LONGEST_WINDOW:
+        if chars <= 2 * LONGEST_WINDOW and not any(u.kind in RECORDS for u in units[first:end]):
             blocks.append(Block(first, end, title, chars))
         else:
             blocks += _windows(units, first, end, title)
@@ -73,9 +80,17 @@ def blocks_of(units: Sequence[Unit]) -> list[Block]:
 
 
 def _windows(units: Sequence[Unit], first: int, end: int, title: int | None) -> Iterator[Block]:
+    """Cut a passage into windows; a record is one by itself."""
     chars = 0
     for at in range(first, end):
-        chars += units[at].end - units[at].start
+        size = units[at].end - units[at].start
+        if units[at].kind in RECORDS:
+            if chars:
+                yield Block(first, at, title, chars)
+            yield Block(at, at + 1, title, size, record=True)
+            first, chars = at + 1, 0
+            continue
+        chars += size
         if chars >= LONGEST_WINDOW or at == end - 1:
             yield Block(first, at + 1, title, chars)
             first, chars = at + 1, 0

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
+from langchain_tokenopt.compress.identifiers import identifiers, written_forms
 from langchain_tokenopt.text.stems import root
 from langchain_tokenopt.text.stopwords import STOP_WORDS
-from langchain_tokenopt.text.words import is_cjk, terms_of
+from langchain_tokenopt.text.words import is_cjk, lowered, terms_of
 
 __all__ = [
     "EMPTY_WORDS", "Rarity", "Term", "query_terms", "query_words", "rarity_by_length",
@@ -53,14 +54,18 @@ def rarity_by_rank(encode: Callable[[str], Sequence[int]]) -> Rarity:
 
 @dataclass(slots=True)
 class Term:
-    """A word of the query."""
+    """What is looked for: a word with its relatives, or an identifier, which has none."""
 
     word: str
     root: str
-    needle: str
-    """What is looked for: a beginning that all related words share."""
+    needles: tuple[str, ...]
+    """What is looked for in the text: a beginning that all related words share, or every way in
+    which the identifier may be written."""
     weight: float
-    whole_words: bool = True
+    kind: Literal["word", "pair", "exact"] = "word"
+    """A pair is two characters of a script without spaces."""
+    parts: tuple[Term, ...] = ()
+    """Of an identifier: its words, to look for where it does not stand in the text itself."""
     seen: dict[str, float] = field(default_factory=dict)
 
     def value(self, found: str) -> float:
@@ -74,7 +79,7 @@ class Term:
         if found == self.word or root(found) == self.root:
             return 1.0
         longest = max(len(found), len(self.root))
-        if len(found) < 4 or len(self.root) < 4:
+        if len(found) < 4 or len(self.root) < 4 or not found.isalpha():
             return 0.0
         common = next(
             (i for i, (a, b) in enumerate(zip(found, self.root, strict=False)) if a != b),
@@ -99,17 +104,41 @@ def query_words(query: str) -> list[str]:
 
 
 def query_terms(query: str, rarity: Rarity) -> list[Term]:
-    """Return the words of *query* to search for; of those with one root, the first."""
+    """Return what of *query* is searched for; of words with one root, the first.
+
+    Example:
+        >>> terms = query_terms("Who restarted host-40 on 2026-03-05?", rarity_by_length)
+        >>> [term.word for term in terms]
+        ['restarted', 'host-40', '2026-03-05']
+    """
     terms: dict[str, Term] = {}
-    for word in query_words(query)[:_MOST_TERMS]:
-        word_root = root(word)
-        if word_root in terms:
+    rest, position = [], 0
+    for found in identifiers(query):
+        rest.append(query[position : found.start()])
+        position = found.end()
+        _add_words(terms, " ".join(rest), rarity)
+        rest = []
+        written = found.group()
+        inside: dict[str, Term] = {}
+        _add_words(inside, written, rarity)
+        key = lowered(written)
+        if key not in terms:
+            parts = tuple(inside.values()) if len(inside) > 1 else ()
+            terms[key] = Term(key, key, written_forms(key), 1.0, "exact", parts)
+    _add_words(terms, query[position:], rarity)
+    told = [term for term in terms.values() if term.word not in EMPTY_WORDS]
+    return (told or list(terms.values()))[:_MOST_TERMS]
+
+
+def _add_words(terms: dict[str, Term], text: str, rarity: Rarity) -> None:
+    for word in terms_of(text)[: 4 * _MOST_TERMS]:
+        if (word_root := root(word)) in terms:
             continue
-        cjk = is_cjk(word)
-        needle = word if cjk else word_root[: max(4, len(word_root) - 1)]
-        weight = 1.0 if cjk else rarity(word) ** 2
-        terms[word_root] = Term(word, word_root, needle, weight, whole_words=not cjk)
-    return list(terms.values())
+        if is_cjk(word):
+            terms[word_root] = Term(word, word_root, (word,), 1.0, "pair")
+        else:
+            needle = word_root[: max(4, len(word_root) - 1)]
+            terms[word_root] = Term(word, word_root, (needle,), rarity(word) ** 2)
 
 
 _MOST_TERMS = 64

@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from langchain_tokenopt.compress.answer_kinds import answer_pattern
-from langchain_tokenopt.compress.passages import Block, RankedText, blocks_of
+from langchain_tokenopt.compress.passages import LONGEST_WINDOW, Block, RankedText, blocks_of
 from langchain_tokenopt.compress.query_terms import (
     EMPTY_WORDS,
     Rarity,
@@ -121,7 +121,8 @@ def relevance(
     if query is None or not terms:
         return _by_centrality(text, blocks, prior)
     hits = TermHits(text, terms, blocks)
-    scores = _with_prior(_with_neighbours(units, blocks, _scores(text, blocks, hits)), prior)
+    scores = _with_neighbours(units, blocks, _scores(text, blocks, hits))
+    scores = _with_prior(blocks, scores, prior)
     if rerank is not None:
         scores = rerank(query, [text.of_block(block) for block in blocks], scores)
     chances = _chances(units, blocks, scores)
@@ -189,21 +190,27 @@ def _with_neighbours(
     for at, (one, other) in enumerate(pairwise(blocks)):
         before, after = units[one.first], units[other.first]
         same_passage = before.source == after.source and before.passage == after.passage
+        if one.record or other.record:
+            continue
         if same_passage or (before.kind == "turn" and after.kind == "turn"):
             smoothed[at + 1] += _NEIGHBOURS * max(0.0, scores[at])
             smoothed[at] += _NEIGHBOURS * max(0.0, scores[at + 1])
     return smoothed
 
 
-def _with_prior(scores: list[float], prior: Prior) -> list[float]:
-    if prior == "lead":
-        return [s + _LEAD * math.exp(-i / _LEAD_WINDOWS) for i, s in enumerate(scores)]
-    if prior == "recency":
-        last = len(scores) - 1
-        return [
-            s + _RECENCY * math.exp((i - last) / _RECENCY_WINDOWS) for i, s in enumerate(scores)
-        ]
-    return scores
+def _with_prior(blocks: Sequence[Block], scores: list[float], prior: Prior) -> list[float]:
+    """Add what the position says, in windows from the beginning or the end; nothing to records."""
+    if prior == "none":
+        return scores
+    weight, decay = (_LEAD, _LEAD_WINDOWS) if prior == "lead" else (_RECENCY, _RECENCY_WINDOWS)
+    made = []
+    whole, before = sum(block.chars for block in blocks), 0
+    for block, score in zip(blocks, scores, strict=True):
+        distance = before if prior == "lead" else whole - before - block.chars
+        before += block.chars
+        bonus = 0.0 if block.record else weight * math.exp(-distance / LONGEST_WINDOW / decay)
+        made.append(score + bonus)
+    return made
 
 
 def _chances(units: Sequence[Unit], blocks: Sequence[Block], scores: list[float]) -> list[float]:
@@ -283,7 +290,7 @@ def _by_centrality(text: RankedText, blocks: Sequence[Block], prior: Prior) -> R
     central = _centrality(text)
     scores = [max(central[b.first : b.end]) for b in blocks]
     likely = [0.0] * len(central)
-    for block, chance in zip(blocks, _softmax(_with_prior(scores, prior)), strict=True):
+    for block, chance in zip(blocks, _softmax(_with_prior(blocks, scores, prior)), strict=True):
         inside = text.inside(block)
         if not inside:
             continue

@@ -10,10 +10,12 @@ Source:
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from langchain_tokenopt.compress.identifiers import closeness
 from langchain_tokenopt.compress.passages import Block, RankedText
 from langchain_tokenopt.compress.query_terms import Term
 
@@ -38,6 +40,7 @@ class TermHits:
         self.of_block: list[Hits] = [{} for _ in blocks]
         self.phrases = [0] * len(blocks)
         """How often two words of the query stand side by side."""
+        terms = list(_searchable(terms, text.lowered))
         self._find(terms)
         places = self.of_block if len(blocks) > FEW_BLOCKS else self.of_unit
         self.idf = _idf(terms, places)
@@ -53,12 +56,12 @@ class TermHits:
         before: set[int] = set()
         for number, term in enumerate(terms):
             ends: set[int] = set()
-            for position, after, value in _occurrences(self._text.lowered, term):
+            for position, after, value in _occurrences(self._text, term):
                 at = bisect_right(starts, position) - 1
                 for hits in (self.of_unit[at], self.of_block[block_of[at]]):
                     hits[number] = hits.get(number, 0.0) + value
                 ends.add(after)
-                if position - 1 in before or (not term.whole_words and position + 1 in before):
+                if position - 1 in before or (term.kind == "pair" and position + 1 in before):
                     self.phrases[block_of[at]] += 1
             before = ends
 
@@ -110,21 +113,40 @@ def _sum(left: Hits, right: Hits) -> Hits:
     return both
 
 
-def _occurrences(lowered: str, term: Term) -> Iterator[tuple[int, int, float]]:
+def _occurrences(text: RankedText, term: Term) -> Iterator[tuple[int, int, float]]:
     """Yield position, end and value of every word that is the term or related to it."""
-    needle, size = term.needle, len(lowered)
-    position = lowered.find(needle)
-    while position >= 0:
-        after = position + len(needle)
-        if not term.whole_words:
-            yield position, after, 1.0
-        elif position == 0 or not lowered[position - 1].isalnum():
-            while after < size and lowered[after].isalnum():
-                after += 1
-            value = term.value(lowered[position:after])
-            if value:
-                yield position, after, value
-        position = lowered.find(needle, after)
+    lowered = text.lowered
+    for needle in term.needles:
+        position = lowered.find(needle)
+        while position >= 0:
+            after = position + len(needle)
+            if term.kind == "pair":
+                yield position, after, 1.0
+            elif term.kind == "exact":
+                if value := closeness(lowered, position, after):
+                    yield position, after, value
+            elif not position or not lowered[position - 1].isalnum():
+                after = _word_end(lowered, after)
+                if value := term.value(lowered[position:after]):
+                    yield position, after, value
+            position = lowered.find(needle, after)
+
+
+_LETTERS: Final = re.compile(r"[^\W_]*")
+
+
+def _word_end(lowered: str, at: int) -> int:
+    found = _LETTERS.match(lowered, at)
+    return found.end() if found else at
+
+
+def _searchable(terms: Sequence[Term], lowered: str) -> Iterator[Term]:
+    """Yield the terms, and in place of an identifier that is nowhere, its words."""
+    for term in terms:
+        if term.parts and not any(needle in lowered for needle in term.needles):
+            yield from term.parts
+        else:
+            yield term
 
 
 def _idf(terms: Sequence[Term], places: Sequence[Hits]) -> list[float]:
