@@ -68,6 +68,11 @@ class Term:
     """Of an identifier: its words, to look for where it does not stand in the text itself."""
     seen: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def is_telling(self) -> bool:
+        """Whether it is an identifier rather than a number that many things may have."""
+        return not self.word.isdigit() or len(self.word) > 4
+
     def value(self, found: str) -> float:
         """Return what a word of the text counts: 1 the same, less if related, else 0."""
         known = self.seen.get(found)

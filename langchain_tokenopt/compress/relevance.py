@@ -27,7 +27,7 @@ from langchain_tokenopt.compress.query_terms import (
     query_terms,
     rarity_by_length,
 )
-from langchain_tokenopt.compress.term_hits import FEW_BLOCKS, TermHits
+from langchain_tokenopt.compress.term_hits import TermHits
 from langchain_tokenopt.compress.units import Unit
 from langchain_tokenopt.text.words import WORD
 
@@ -38,24 +38,37 @@ Prior = Literal["none", "lead", "recency"]
 turns of a chat matter most."""
 
 # Weights of the evidence for a passage, on a log-odds scale.
-_BEST_SENTENCE = 0.6
-"""Against 1 for the BM25 score of the passage."""
-_TITLE_NAMED = 2.3
+_PASSAGE_WORDS = 0.95
+"""BM25 of the passage, in standard deviations."""
+_BEST_SENTENCE = 0.7
+"""BM25 of its best sentence together with the title, in standard deviations."""
+_COVERED = 0.65
+"""The share of the question that the passage has, squared."""
+_TITLE_NAMED = 1.65
 """Share of the title's words that the question names."""
-_TITLE_COVERS = 1.2
+_TITLE_COVERS = 0.8
 """Share of the question that the title names."""
-_PHRASE = 1.1
+_OPENING_COVERS, _OPENING_COVERS_UNTITLED = 0.5, 1.6
+"""Share of the question in the first sentence, which says what a passage without a title is about."""
+_PHRASE = 0.45
 """Two words of the question side by side."""
+_ANSWER_BESIDE = 0.9
+"""Share of the question in the best sentence that has what answers of its kind look like."""
 
 # Weights of the evidence for a sentence within its passage.
-_COVERS = 0.9
-_COVERS_ALONE = 3.0
-"""The same in a text of few passages, where ranking passages says little."""
-_OPENS = 1.4
+_OPENS = 1.25
 """Divided by the sentence's position: definitions come first."""
-_ANSWERS_KIND = 1.9
+_TELLS = 1.0
+"""Share of what the passage has of the question, its title left out."""
+_COVERS = 1.5
+"""Share of the question, its title left out, squared: whoever says all of it opens nothing."""
+_GOES_ON = 0.4
+"""The same of the sentence before, which this one may go on about."""
+_EXACT = 3.0
+"""Names an identifier of the question."""
+_ANSWERS_KIND = 2.0
 """Has a number where the question asks how many, a year where it asks when, and so on."""
-_LENGTH = 0.5
+_LENGTH = 0.35
 
 _ONE_PLACE = 8
 """Telling words up to which a query asks for one thing; of 1,197 questions 98.7 % have no more."""
@@ -121,15 +134,15 @@ def relevance(
     if query is None or not terms:
         return _by_centrality(text, blocks, prior)
     hits = TermHits(text, terms, blocks)
-    scores = _with_neighbours(units, blocks, _scores(text, blocks, hits))
+    evidence = _Evidence(text, blocks, hits, answer_pattern(query))
+    scores = _with_neighbours(units, blocks, evidence.of_blocks())
     scores = _with_prior(blocks, scores, prior)
     if rerank is not None:
         scores = rerank(query, [text.of_block(block) for block in blocks], scores)
     chances = _chances(units, blocks, scores)
-    inside = _Sentences(text, hits, answer_pattern(query), few=len(blocks) <= FEW_BLOCKS)
     likely = [0.0] * len(units)
     for block, chance in zip(blocks, chances, strict=True):
-        inside.share_out(block, chance, likely)
+        evidence.share_out(block, chance, likely)
     alone = _BY_ITSELF * min(1.0, max(0, len(terms) - _ONE_PLACE) / (_ALL_OVER - _ONE_PLACE))
     if alone:
         own = _by_themselves(text, blocks, hits)
@@ -144,38 +157,115 @@ def _best_first(blocks: Sequence[Block], scores: Sequence[float]) -> list[tuple[
     return [(blocks[at].first, blocks[at].end) for at in order]
 
 
-# --- passages ------------------------------------------------------------------------------------
+# --- passages and their sentences ----------------------------------------------------------------
 
 
-def _scores(text: RankedText, blocks: Sequence[Block], hits: TermHits) -> list[float]:
-    """Return for each block the log odds, up to a constant, that the answer stands there."""
-    sentences = hits.of_units_with_titles()
-    lexical = _standardised(hits.of_blocks())
-    best = _standardised([max(sentences[b.first : b.end]) for b in blocks])
-    return [
-        by_block
-        + _BEST_SENTENCE * by_sentence
-        + _PHRASE * (phrases > 0)
-        + _title_evidence(text, block, hits)
-        for block, by_block, by_sentence, phrases in zip(
-            blocks, lexical, best, hits.phrases, strict=True
-        )
-    ]
+class _Evidence:
+    """What speaks for each block, and for each unit of a block."""
+
+    def __init__(
+        self,
+        text: RankedText,
+        blocks: Sequence[Block],
+        hits: TermHits,
+        looks_like: re.Pattern[str] | None,
+    ) -> None:
+        self._text = text
+        self._blocks = blocks
+        self._hits = hits
+        self._looks_like = looks_like
+
+    def of_blocks(self) -> list[float]:
+        """Return for each block the log odds, up to a constant, that the answer stands there."""
+        blocks, hits = self._blocks, self._hits
+        sentences = hits.of_units_with_titles()
+        lexical = _standardised(hits.of_blocks())
+        best = _standardised([max(sentences[b.first : b.end]) for b in blocks])
+        scores = []
+        for at, block in enumerate(blocks):
+            covered = hits.weight(hits.of_block[at]) / hits.whole
+            scores.append(
+                _PASSAGE_WORDS * lexical[at]
+                + _BEST_SENTENCE * best[at]
+                + _COVERED * covered * covered
+                + _PHRASE * (hits.phrases[at] > 0)
+                + self._topic(block)
+            )
+        worth_a_look = max(scores) - _OUT_OF_THE_RACE
+        for at, block in enumerate(blocks):
+            if self._looks_like is not None and scores[at] > worth_a_look:
+                scores[at] += _ANSWER_BESIDE * self._answer_beside(block)
+        return scores
+
+    def _topic(self, block: Block) -> float:
+        """Return what the title says of the block, or its first sentence."""
+        text, hits = self._text, self._hits
+        inside = text.inside(block)
+        opening = hits.weight(hits.of_unit[inside[0]]) / hits.whole if inside else 0.0
+        if block.title is None:
+            return 0.0 if block.record else _OPENING_COVERS_UNTITLED * opening
+        evidence = 0.0 if block.record else _OPENING_COVERS * opening
+        if named := hits.of_unit[block.title]:
+            title, start = text.units[block.title], text.starts[block.title]
+            words = WORD.findall(text.lowered, start, start + title.end - title.start)
+            telling = sum(1 for word in words if word not in _LABEL_WORDS and not word.isdigit())
+            share = min(1.0, sum(named.values()) / telling) if telling else 0.0
+            evidence += _TITLE_NAMED * share + _TITLE_COVERS * hits.weight(named) / hits.whole
+        return evidence
+
+    def _answer_beside(self, block: Block) -> float:
+        """Return the largest share of the question beside something like an answer."""
+        hits = self._hits
+        titled = hits.of_unit[block.title] if block.title is not None else {}
+        shares = [
+            hits.weight({**titled, **hits.of_unit[at]})
+            for at in self._text.inside(block)
+            if self._answers_kind(at)
+        ]
+        return max(shares, default=0.0) / hits.whole
+
+    def _answers_kind(self, at: int) -> bool:
+        unit, pattern = self._text.units[at], self._looks_like
+        text = self._text.texts[unit.source]
+        return pattern is not None and pattern.search(text, unit.start, unit.end) is not None
+
+    def share_out(self, block: Block, chance: float, likely: list[float]) -> None:
+        """Write the chances of the units of *block*, *chance* together, into *likely*."""
+        inside = self._text.inside(block)
+        if not inside:
+            return
+        if chance < _HOPELESS or len(inside) == 1:
+            shares = [1 / len(inside)] * len(inside)
+        else:
+            shares = _softmax(self._of_sentences(block, inside, chance > _WORTH_A_LOOK))
+        for at, share in zip(inside, shares, strict=True):
+            likely[at] = chance * share
+
+    def _of_sentences(self, block: Block, inside: Sequence[int], look: bool) -> list[float]:
+        text, hits = self._text, self._hits
+        titled = hits.of_unit[block.title] if block.title is not None else {}
+        own = [hits.weight_without(hits.of_unit[at], titled) for at in inside]
+        whole = hits.whole - hits.weight(titled) or 1.0
+        told = max(own) or 1.0
+        scores, before = [], 0.0
+        for place, (at, weight) in enumerate(zip(inside, own, strict=True)):
+            unit = text.units[at]
+            covers = weight / whole
+            scores.append(
+                _LENGTH * math.log(unit.end - unit.start + 1)
+                + _OPENS / (1 + place)
+                + _TELLS * weight / told
+                + _COVERS * covers * covers
+                + _GOES_ON * before
+                + _EXACT * (at in hits.exact)
+                + _ANSWERS_KIND * (look and self._answers_kind(at))
+            )
+            before = covers
+        return scores
 
 
-def _title_evidence(text: RankedText, block: Block, hits: TermHits) -> float:
-    if block.title is None:
-        return 0.0
-    named = hits.of_unit[block.title]
-    if not named:
-        return 0.0
-    title = text.units[block.title]
-    start = text.starts[block.title]
-    words = WORD.findall(text.lowered, start, start + title.end - title.start)
-    telling = sum(1 for word in words if word not in _LABEL_WORDS and not word.isdigit())
-    share = min(1.0, sum(named.values()) / telling) if telling else 0.0
-    return _TITLE_NAMED * share + _TITLE_COVERS * hits.weight(named) / hits.whole
-
+_OUT_OF_THE_RACE = 6.0
+"""Log odds behind the best block from which no block is looked at again."""
 
 _LABEL_WORDS: Final = EMPTY_WORDS | {
     "document", "title", "passage", "doc", "source", "dokument", "titel", "quelle", "documento",
@@ -227,44 +317,6 @@ def _chances(units: Sequence[Unit], blocks: Sequence[Block], scores: list[float]
         next(among_those) if may_go else share
         for share, may_go in zip(among_all, goes, strict=True)
     ]
-
-
-# --- sentences -----------------------------------------------------------------------------------
-
-
-class _Sentences:
-    """Divides the chance of a block among its units."""
-
-    def __init__(
-        self, text: RankedText, hits: TermHits, looks_like: re.Pattern[str] | None, *, few: bool
-    ) -> None:
-        self._text = text
-        self._hits = hits
-        self._looks_like = looks_like
-        self._covers = (_COVERS_ALONE if few else _COVERS) / hits.whole
-
-    def share_out(self, block: Block, chance: float, likely: list[float]) -> None:
-        """Write the chances of the units of *block*, *chance* together, into *likely*."""
-        inside = self._text.inside(block)
-        if not inside:
-            return
-        if chance < _HOPELESS:
-            shares = [1 / len(inside)] * len(inside)
-        else:
-            pattern = self._looks_like if chance > _WORTH_A_LOOK else None
-            shares = _softmax([self._score(n, at, pattern) for n, at in enumerate(inside)])
-        for at, share in zip(inside, shares, strict=True):
-            likely[at] = chance * share
-
-    def _score(self, place: int, at: int, looks_like: re.Pattern[str] | None) -> float:
-        unit = self._text.units[at]
-        score = _OPENS / (1 + place) + _LENGTH * math.log(unit.end - unit.start + 1)
-        if self._hits.of_unit[at]:
-            score += self._covers * self._hits.weight(self._hits.of_unit[at])
-        text = self._text.texts[unit.source]
-        if looks_like is not None and looks_like.search(text, unit.start, unit.end):
-            score += _ANSWERS_KIND
-        return score
 
 
 def _by_themselves(text: RankedText, blocks: Sequence[Block], hits: TermHits) -> list[float]:

@@ -25,7 +25,7 @@ Hits = dict[int, float]
 """Term index to how often it was found, related words counting less."""
 
 _PASSAGE_K1, _PASSAGE_B = 1.2, 0.6
-_SENTENCE_K1, _SENTENCE_B = 1.0, 0.4
+_SENTENCE_K1, _SENTENCE_B = 1.0, 0.6
 FEW_BLOCKS: Final = 3
 """A text of up to so many passages has too few to learn from which words are rare in it."""
 
@@ -40,6 +40,8 @@ class TermHits:
         self.of_block: list[Hits] = [{} for _ in blocks]
         self.phrases = [0] * len(blocks)
         """How often two words of the query stand side by side."""
+        self.exact: set[int] = set()
+        """Units that name an identifier of the query."""
         terms = list(_searchable(terms, text.lowered))
         self._find(terms)
         places = self.of_block if len(blocks) > FEW_BLOCKS else self.of_unit
@@ -61,6 +63,8 @@ class TermHits:
                 for hits in (self.of_unit[at], self.of_block[block_of[at]]):
                     hits[number] = hits.get(number, 0.0) + value
                 ends.add(after)
+                if value == 1.0 and term.kind == "exact" and term.is_telling:
+                    self.exact.add(at)
                 if position - 1 in before or (term.kind == "pair" and position + 1 in before):
                     self.phrases[block_of[at]] += 1
             before = ends
@@ -68,6 +72,10 @@ class TermHits:
     def weight(self, hits: Mapping[int, float]) -> float:
         """Return what the terms in *hits* weigh, however often each was found."""
         return sum([self.idf[number] for number in hits])
+
+    def weight_without(self, hits: Mapping[int, float], others: Mapping[int, float]) -> float:
+        """Return what the terms in *hits* weigh that are not among *others*."""
+        return sum([self.idf[number] for number in hits if number not in others])
 
     def of_blocks(self) -> list[float]:
         """Return the BM25 score of each block."""
@@ -157,6 +165,6 @@ def _idf(terms: Sequence[Term], places: Sequence[Hits]) -> list[float]:
         for number in place:
             having[number] += 1
     return [
-        term.weight * math.log(1 + (total - count + 0.5) / (count + 0.5))
+        term.weight * math.sqrt(math.log(1 + (total - count + 0.5) / (count + 0.5)))
         for term, count in zip(terms, having, strict=True)
     ]
