@@ -1,4 +1,4 @@
-"""Identifiers: what is the same only if every character is: ids, versions, addresses, dates, options.
+"""Identifiers: the same only if every character is. Ids, versions, addresses, dates, options.
 
 Words are searched for with their relatives. "host40" has none: "host41" is another host.
 """
@@ -32,10 +32,12 @@ def identifiers(query: str) -> Iterator[re.Match[str]]:
 # --- how it may be written -----------------------------------------------------------------------
 
 _MONTHS: Final = (
-    "january february march april may june july august september october november december"
-).split()
+    "january", "february", "march", "april", "may", "june", "july", "august", "september",
+    "october", "november", "december",
+)  # fmt: skip
 _ISO: Final = re.compile(r"(\d{4})[-/.](\d\d?)[-/.](\d\d?)")
 _DAY_FIRST: Final = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})")
+_VERSION: Final = re.compile(r"v?\d+(?:\.\d+)+")
 _AMOUNT: Final = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{4,}(?:\.\d+)?")
 
 
@@ -57,6 +59,9 @@ def written_forms(identifier: str) -> tuple[str, ...]:
         plain = identifier.replace(",", "")
         grouped = f"{int(plain.partition('.')[0]):,}" + plain[len(plain.partition(".")[0]) :]
         return tuple(dict.fromkeys((identifier, plain, grouped)))
+    if _VERSION.fullmatch(identifier):
+        number = identifier.removeprefix("v")
+        return (number, f"v{number}")
     return (identifier,)
 
 

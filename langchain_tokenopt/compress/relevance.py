@@ -49,7 +49,7 @@ _TITLE_NAMED = 1.65
 _TITLE_COVERS = 0.8
 """Share of the question that the title names."""
 _OPENING_COVERS, _OPENING_COVERS_UNTITLED = 0.5, 1.6
-"""Share of the question in the first sentence, which says what a passage without a title is about."""
+"""Share of the question in the first sentence: it says what a passage without title is about."""
 _PHRASE = 0.45
 """Two words of the question side by side."""
 _ANSWER_BESIDE = 0.9

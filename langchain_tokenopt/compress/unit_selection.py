@@ -39,7 +39,6 @@ class Choice:
         for at, unit in enumerate(units):
             if unit.bound >= 0:
                 self._bound.setdefault(unit.bound, []).append(at)
-        self._heads = set(self._head)
 
     def _chain(self, at: int) -> list[int]:
         """Return the units that must be added to keep *at*."""
@@ -67,20 +66,6 @@ class Choice:
             self.kept[i] = True
             self.tokens += self.own[i]
 
-    def can_leave(self, at: int) -> bool:
-        """Say whether *at*, which is not required, can be dropped alone."""
-        return (
-            self.kept[at]
-            and at not in self._heads
-            and at not in self._bound
-            and self.units[at].bound < 0
-        )
-
-    def drop(self, at: int) -> None:
-        """Drop *at*, of which :meth:`can_leave` is true."""
-        self.kept[at] = False
-        self.tokens -= self.own[at]
-
 
 def required_only(units: Sequence[Unit]) -> Choice:
     """Return the choice of what must be kept."""
@@ -94,7 +79,9 @@ def required_only(units: Sequence[Unit]) -> Choice:
 def choose(units: Sequence[Unit], likely: Sequence[float], allowance: int) -> Choice:
     """Keep what is required, then the best units that still fit into *allowance* tokens.
 
-    Greedy by likelihood over the root of the tokens, then one pass of exchanges where room is left.
+    There is one order for all allowances, by likelihood over the root of the tokens, and no trading
+    afterwards. So a larger allowance keeps what a smaller one did, up to the last units that filled
+    what was left of it: all of an order whose sum fits into twice the room is kept with that room.
     """
     choice = required_only(units)
     left = allowance - choice.tokens
@@ -107,36 +94,11 @@ def choose(units: Sequence[Unit], likely: Sequence[float], allowance: int) -> Ch
         key=worth.__getitem__,
         reverse=True,
     )
-    skipped = []
     for at in order:
-        if kept[at]:
-            continue
-        if own[at] <= left and (price := choice.price(at)) <= left:
+        if not kept[at] and own[at] <= left and (price := choice.price(at)) <= left:
             choice.keep(at)
             left -= price
-        else:
-            skipped.append(at)
-    if skipped and left > (1 - _GOOD_FILL) * allowance:
-        _exchange(choice, likely, order, skipped, left)
     return choice
-
-
-def _exchange(
-    choice: Choice, likely: Sequence[float], order: list[int], skipped: list[int], left: int
-) -> None:
-    """Use up what is left by trading the least likely units for likelier or longer ones."""
-    worst = [at for at in reversed(order) if choice.can_leave(at)][:6]
-    for old in worst:
-        size = choice.own[old]
-        for new in skipped[:24]:
-            if choice.kept[new]:
-                continue
-            price = choice.price(new)
-            if size < price <= size + left and likely[new] >= 0.7 * likely[old]:
-                choice.drop(old)
-                choice.keep(new)
-                left -= price - size
-                break
 
 
 # --- proving -------------------------------------------------------------------------------------

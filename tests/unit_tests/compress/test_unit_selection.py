@@ -1,8 +1,9 @@
-"""Which units are kept: the best that fit, and exchanges where room is left."""
+"""Which units are kept: the best that fit, and more of the same order with more room."""
 
 from __future__ import annotations
 
-import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from langchain_tokenopt.compress.unit_selection import choose
 from langchain_tokenopt.compress.units import Unit
@@ -21,44 +22,44 @@ def kept(choice) -> list[int]:
     return [at for at, keep in enumerate(choice.kept) if keep]
 
 
-@pytest.mark.parametrize(
-    ("sizes", "likely", "allowance", "expected"),
-    [
-        pytest.param((3, 10), (0.5, 0.45), 10, [1], id="a longer one nearly as likely comes in"),
-        pytest.param((3, 10), (0.5, 0.35), 10, [1], id="seven tenths as likely is enough"),
-        pytest.param((3, 10), (0.5, 0.34), 10, [0], id="a less likely one stays out"),
-        pytest.param((3, 11), (0.5, 0.50), 10, [0], id="so does one that does not fit"),
-        pytest.param((10, 9), (0.5, 0.47), 15, [0], id="and a shorter one"),
-        pytest.param((3, 3, 4), (0.5, 0.4, 0.4), 7, [0, 2], id="the least likely one goes"),
-        pytest.param((97, 98), (0.9, 0.8), 99, [0], id="a room of three in a hundred is left"),
-    ],
-)
-def test_room_is_used_by_an_exchange(sizes, likely, allowance, expected):
-    """Greedy choices leave room: one unit goes for a longer one that is nearly as likely."""
-    choice = choose(units(*sizes), likely, allowance)
-
-    assert expected == kept(choice)
-    assert choice.tokens == sum(sizes[at] for at in expected) <= allowance
+def test_the_likeliest_per_root_of_its_tokens_comes_first():
+    """Between the likeliest one and the most likelihood per token."""
+    assert [1] == kept(choose(units(16, 4), (0.5, 0.3), 16))
+    assert [0] == kept(choose(units(16, 4), (0.5, 0.2), 16))
 
 
-def test_what_is_required_is_never_exchanged():
-    """It stays, whatever would fit in its place."""
-    choice = choose(units(3, 10, required={0: True}), (0.1, 0.9), 10)
-
-    assert [0] == kept(choice)
+def test_what_is_required_stays():
+    """Whatever would fit in its place."""
+    assert [0] == kept(choose(units(3, 10, required={0: True}), (0.1, 0.9), 10))
 
 
-def test_a_head_is_not_exchanged_for_its_own_row():
+def test_a_row_brings_its_header_or_stays_out():
     """Without its header the row would say nothing."""
-    choice = choose(units(3, 10, head={1: 0}), (0.5, 0.5), 10)
+    table = units(3, 10, head={1: 0})
 
-    assert [0] == kept(choice)
+    assert [0, 1] == kept(choose(table, (0.0, 0.5), 13))
+    assert [] == kept(choose(table, (0.0, 0.5), 12))
 
 
-def test_two_exchanges_share_the_room():
-    """What the first one takes is gone for the second: the allowance holds."""
-    sizes, likely = (4, 4, 8, 8), (0.50, 0.49, 0.48, 0.47)
-    choice = choose(units(*sizes), likely, 13)
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.floats(0.001, 1)), min_size=1, max_size=30),
+    st.integers(1, 300),
+)
+def test_twice_the_room_keeps_what_the_room_kept(cases, room):
+    """Up to what only filled the room: of an order that fits into twice of it, nothing is lost."""
+    sizes, likely = [size for size, _ in cases], [chance for _, chance in cases]
+    order = sorted(range(len(cases)), key=lambda at: -likely[at] / (sizes[at] + 1) ** 0.5)
+    best, total = set(), 0
+    for at in order:
+        total += sizes[at]
+        if total > 2 * room:
+            break
+        best.add(at)
 
-    assert [0, 2] == kept(choice)
-    assert 12 == choice.tokens
+    small = kept(choose(units(*sizes), likely, room))
+    large = kept(choose(units(*sizes), likely, 2 * room))
+
+    assert best <= set(large)
+    assert set(small) & best <= set(large)
+    assert sum(sizes[at] for at in small) <= room

@@ -1,0 +1,100 @@
+"""What is asked for is found: by its identifier, among many that are alike, in any shape."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from langchain_tokenopt.compress import PromptCompressor
+from langchain_tokenopt.compress.identifiers import closeness, identifiers, written_forms
+
+FIRST = ("Ama", "Ben", "Chloe", "Dmitri", "Elif", "Farid")
+LAST = "Boateng Carter Dubois Orlov Kaya Aziz Moreno Nilsson Okafor Park".split()
+
+
+def seeds(count: int) -> list[dict[str, str]]:
+    """Records of a seed bank; all have the same fields."""
+    rng = random.Random(4)
+    return [
+        {
+            "lot": f"SB-{70 + n}/{n % 4}",
+            "shelf": f"shelf{n}",
+            "keeper": f"{FIRST[n % 6]} {LAST[n // 6]}",
+            "date": f"2025-{n % 12 + 1:02}-{n % 27 + 1:02}",
+            "sensor": f"172.16.{n // 8}.{n + 3}",
+            "version": f"3.{n % 7}.{n}",
+            "mail": f"keeper{n}@seeds.example",
+            "answer": f"{rng.choice('KLM')}{10_000 + 7 * n}",
+        }
+        for n in range(count)
+    ]
+
+
+SHAPES = {
+    "log": "{date} 08:00:00 INFO {shelf} {sensor} {keeper} {mail} {lot} v{version} tag {answer}",
+    "list": "- {lot} ({shelf}, {sensor}): {keeper}, {mail}, since {date}, v{version}, tag {answer}",
+    "piped": "| {lot} | {shelf} | {keeper} | {sensor} | {date} | v{version} | {mail} | {answer} |",
+    "sentences": "On {date} {keeper} ({mail}) put lot {lot} with v{version} on {shelf} next to "
+    "{sensor} under tag {answer}.",
+}
+
+
+@pytest.mark.parametrize("field", ["lot", "shelf", "sensor", "date", "keeper", "version", "mail"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_of_many_alike_is_found_by_any_of_its_fields(shape, field):
+    """With room for one or two of sixty."""
+    records = seeds(60)
+    text = "\n".join(SHAPES[shape].format(**record) for record in records)
+
+    for at in (1, 17, 40, 58):
+        wanted = records[at][field]
+        found = PromptCompressor(80, query=f"Which tag goes with {wanted}?").compress(text)
+        assert records[at]["answer"] in found.content, (wanted, found.content)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "text", "whole"),
+    [
+        ("pump4", "pump4 runs", True),
+        ("pump4", "pump42 runs", False),
+        ("pump4", "heatpump4 runs", False),
+        ("pump4", "pump4.", True),
+        ("v1.2", "v1.2.3 is out", False),
+        ("10.0.0.1", "10.0.0.12 is up", False),
+        ("10.0.0.1", "10.0.0.1:80 is up", True),
+        ("2025-03-04", "2025-03-04T08:00Z start", True),
+        ("1,200", "1,200,500 kg", False),
+        ("a@b.example", "write to a@b.example, please", True),
+        ("--dry-run", "pass --dry-run to see", True),
+        ("--dry", "pass --dry-run to see", False),
+    ],
+)
+def test_an_identifier_is_whole_or_no_match(identifier, text, whole):
+    """One more digit is another thing."""
+    text = text.lower()
+    at = text.find(identifier)
+
+    assert whole == (closeness(text, at, at + len(identifier)) == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        ("2025-03-04", "4 March 2025"),
+        ("2025-03-04", "04.03.2025"),
+        ("2025-03-04", "Mar 4, 2025"),
+        ("12500", "12,500"),
+        ("12,500", "12500"),
+    ],
+)
+def test_dates_and_amounts_are_found_however_they_are_written(asked, written):
+    """What is the same for a reader is the same for a search."""
+    assert written.lower() in written_forms(asked)
+
+
+def test_words_with_hyphens_are_words():
+    """They are no identifiers; a number is."""
+    found = [match.group() for match in identifiers("Is the state-of-the-art well-known in 2025?")]
+
+    assert ["2025"] == found
