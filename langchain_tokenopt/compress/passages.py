@@ -29,6 +29,8 @@ class Block:
     """Units ``first`` to ``end``, the title's among them."""
     title: int | None
     chars: int
+    opens: bool = True
+    """Whether it begins a passage, with what the passage is about."""
     record: bool = False
     """One of many that are built alike, such as a row of a table."""
 
@@ -81,16 +83,16 @@ def blocks_of(units: Sequence[Unit]) -> list[Block]:
 
 def _windows(units: Sequence[Unit], first: int, end: int, title: int | None) -> Iterator[Block]:
     """Cut a passage into windows; a record is one by itself."""
-    chars = 0
+    start, chars = first, 0
     for at in range(first, end):
         size = units[at].end - units[at].start
         if units[at].kind in RECORDS:
             if chars:
-                yield Block(first, at, title, chars)
-            yield Block(at, at + 1, title, size, record=True)
-            first, chars = at + 1, 0
+                yield Block(start, at, title, chars, opens=start == first)
+            yield Block(at, at + 1, title, size, opens=False, record=True)
+            start, chars = at + 1, 0
             continue
         chars += size
         if chars >= LONGEST_WINDOW or at == end - 1:
-            yield Block(first, at + 1, title, chars)
-            first, chars = at + 1, 0
+            yield Block(start, at + 1, title, chars, opens=start == first)
+            start, chars = at + 1, 0

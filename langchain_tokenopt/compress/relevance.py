@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
@@ -203,8 +203,8 @@ class _Evidence:
         inside = text.inside(block)
         opening = hits.weight(hits.of_unit[inside[0]]) / hits.whole if inside else 0.0
         if block.title is None:
-            return 0.0 if block.record else _OPENING_COVERS_UNTITLED * opening
-        evidence = 0.0 if block.record else _OPENING_COVERS * opening
+            return _OPENING_COVERS_UNTITLED * opening if block.opens else 0.0
+        evidence = _OPENING_COVERS * opening if block.opens else 0.0
         if named := hits.of_unit[block.title]:
             title, start = text.units[block.title], text.starts[block.title]
             words = WORD.findall(text.lowered, start, start + title.end - title.start)
@@ -244,17 +244,17 @@ class _Evidence:
     def _of_sentences(self, block: Block, inside: Sequence[int], look: bool) -> list[float]:
         text, hits = self._text, self._hits
         titled = hits.of_unit[block.title] if block.title is not None else {}
-        own = [hits.weight_without(hits.of_unit[at], titled) for at in inside]
         whole = hits.whole - hits.weight(titled) or 1.0
-        told = max(own) or 1.0
+        own = [hits.weight_without(hits.of_unit[at], titled) / whole for at in inside]
+        told = self._telling_apart(inside, titled)
+        opens = _OPENS if block.opens and not self._lines(inside) else 0.0
         scores, before = [], 0.0
-        for place, (at, weight) in enumerate(zip(inside, own, strict=True)):
+        for place, (at, covers) in enumerate(zip(inside, own, strict=True)):
             unit = text.units[at]
-            covers = weight / whole
             scores.append(
                 _LENGTH * math.log(unit.end - unit.start + 1)
-                + _OPENS / (1 + place)
-                + _TELLS * weight / told
+                + opens / (1 + place)
+                + _TELLS * told[place]
                 + _COVERS * covers * covers
                 + _GOES_ON * before
                 + _EXACT * (at in hits.exact)
@@ -262,6 +262,31 @@ class _Evidence:
             )
             before = covers
         return scores
+
+    def _lines(self, inside: Sequence[int]) -> bool:
+        """Whether most sentences stand on lines of their own: none of them opens the others."""
+        text, units = self._text, self._text.units
+        ends = [text.starts[at] + units[at].end - units[at].start - 1 for at in inside]
+        return sum(text.lowered[end] == "\n" for end in ends) > max(2, len(inside) // 2)
+
+    def _telling_apart(self, inside: Sequence[int], titled: Mapping[int, float]) -> list[float]:
+        """Return for each sentence what only it has of the question, from 0 to 1.
+
+        What each of them has does not say in which of them the answer is.
+        """
+        idf, of_unit = self._hits.idf, self._hits.of_unit
+        having: dict[int, int] = {}
+        for at in inside:
+            for number in of_unit[at]:
+                having[number] = having.get(number, 0) + 1
+        left = {
+            number: idf[number] * (1 - (count - 1) / len(inside))
+            for number, count in having.items()
+            if number not in titled
+        }
+        own = [sum([left[number] for number in of_unit[at] if number in left]) for at in inside]
+        most = max(own) or 1.0
+        return [weight / most for weight in own]
 
 
 _OUT_OF_THE_RACE = 6.0

@@ -10,7 +10,7 @@ from langchain_tokenopt.compress import PromptCompressor
 from langchain_tokenopt.compress.identifiers import closeness, identifiers, written_forms
 
 FIRST = ("Ama", "Ben", "Chloe", "Dmitri", "Elif", "Farid")
-LAST = "Boateng Carter Dubois Orlov Kaya Aziz Moreno Nilsson Okafor Park".split()
+LAST = ("Boateng", "Carter", "Dubois", "Orlov", "Kaya", "Aziz", "Moreno", "Ito", "Okafor", "Park")
 
 
 def seeds(count: int) -> list[dict[str, str]]:
@@ -47,7 +47,7 @@ def test_one_of_many_alike_is_found_by_any_of_its_fields(shape, field):
     records = seeds(60)
     text = "\n".join(SHAPES[shape].format(**record) for record in records)
 
-    for at in (1, 17, 40, 58):
+    for at in (4, 17, 40, 58):
         wanted = records[at][field]
         found = PromptCompressor(80, query=f"Which tag goes with {wanted}?").compress(text)
         assert records[at]["answer"] in found.content, (wanted, found.content)
