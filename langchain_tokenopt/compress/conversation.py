@@ -25,7 +25,6 @@ from langchain_tokenopt.compress.message_texts import (
 from langchain_tokenopt.compress.prompt_parts import (
     quoted_material,
     read_message,
-    read_passage,
     read_result,
 )
 from langchain_tokenopt.compress.protect import matches_any
@@ -278,7 +277,7 @@ class MessagesContent:
             return
         slot, text, tokenized = texts[0]
         first = len(layout.units)
-        units = read_passage(text, self._reader.patterns).units
+        units = [Unit(0, 0, "turn"), *_shifted(read_result(text, self._reader.patterns).units)]
         self._add(layout, slot, text, units, tokenized)
         opening = layout.units[first]
         opening.overhead = self._overhead(index)
@@ -356,6 +355,14 @@ class MessagesContent:
     def text(self, content: Sequence[BaseMessage]) -> str:
         """Return all of its text."""
         return "\n".join(text for i, m in enumerate(content) for _, text in slots_of(m, i))
+
+
+def _shifted(units: list[Unit]) -> list[Unit]:
+    """Return *units* as they refer to each other behind one more."""
+    for unit in units:
+        unit.head += unit.head >= 0
+        unit.bound += unit.bound >= 0
+    return units
 
 
 _STUB_TOKENS = 4

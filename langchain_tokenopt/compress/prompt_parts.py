@@ -104,10 +104,11 @@ def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Prompt
 
 def read_result(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
     """Read what a tool found: nothing in it instructs or asks."""
-    structure = structure_of(text)
+    segments = segments_of(text)
+    structure = structure_of(text, segments)
     if not structure.records:
         return read_passage(text, patterns)
-    parts = _read_records(text, segments_of(text), structure, patterns)
+    parts = _read_records(text, segments, structure, patterns)
     for unit in parts.units:
         unit.required = matches_any(unit.within(text), patterns)
     return parts
@@ -128,7 +129,7 @@ def read_message(
     """
     segments = segments_of(text)
     examples = _outside_code(find_examples(text), segments)
-    structure = Structure() if examples else structure_of(text)
+    structure = Structure() if examples else structure_of(text, segments)
     if structure.records:
         return _read_records(text, segments, structure, patterns)
     units = units_of(text, _around_examples(text, examples) if examples else segments)
@@ -152,7 +153,8 @@ def read_message(
 
 _MATERIAL = re.compile(
     r"context|document|passage|source|search result|excerpt|extract|article|material|snippet"
-    r"|reference|information|knowledge|record|facts?\b|pieces|results?\b|notes\b|text\b"
+    r"|reference|information|knowledge|record|facts?\b|pieces|results?\b|notes\b|text\b|\bkb\b"
+    r"|\bfaqs?\b|wiki|corpus|database|catalog|archive|transcript|\bdata\b|library|manual|history"
     r"|kontext|dokument|quelle|textstelle|fundstelle|contexto|fuente|texto|pasaje|contexte|passages"
     r"|контекст|документ|источник|資料|文書|コンテキスト|上下文|文档|资料|背景",
     re.IGNORECASE,
@@ -166,19 +168,25 @@ def quoted_material(text: str) -> list[Unit] | None:
         ``None`` unless the instructions say that they do and the passages instruct nobody: all of
         it then stays.
     """
-    structure = structure_of(text)
+    segments = segments_of(text)
+    structure = structure_of(text, segments)
     records = structure.records
     if len(records) < _FEWEST_PASSAGES:
         return None
-    outside = text[: records[0].start] + text[records[-1].end :]
+    before = text[max(0, records[0].start - _ANNOUNCED_WITHIN) : records[0].start]
     bodies = [text[r.body : r.tail] for r in records]
-    if not _MATERIAL.search(outside) or statistics.median(map(len, bodies)) < _SHORTEST_MATERIAL:
+    if not _MATERIAL.search(before) or _NO_MATERIAL.search(before[-100:]):
+        return None
+    if statistics.median(map(len, bodies)) < _SHORTEST_MATERIAL:
         return None
     if sum(1 for body in bodies if _ADDRESSES.search(body)) > 0.3 * len(bodies):
         return None
-    return _read_records(text, segments_of(text), structure, ()).units
+    return _read_records(text, segments, structure, ()).units
 
 
+_NO_MATERIAL = re.compile(r"tools?\b|function|example|schema|beispiel|ejemplo", re.IGNORECASE)
+_ANNOUNCED_WITHIN = 400
+"""Characters before the first passage in which the instructions speak of it."""
 _FEWEST_PASSAGES = 2
 _SHORTEST_MATERIAL = 150
 _ADDRESSES = re.compile(
@@ -252,15 +260,23 @@ def _opening(text: str, segments: Sequence[Segment], start: int, end: int) -> in
 _CLOSER = re.compile(r"[\s\])}]*[\])}]")
 
 
-def _clipped(segments: Sequence[Segment], start: int, end: int) -> list[Segment]:
+def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> list[Segment]:
     """Return the parts of *segments* between *start* and *end*."""
     made = []
     for segment in segments[bisect_right(segments, start, key=lambda s: s.end) :]:
         if segment.start >= end:
             break
-        torn = segment.start < start and segment.kind in ("heading", "label", "list", "turn", "log")
-        kind = "prose" if torn else segment.kind
-        made.append(Segment(kind, max(start, segment.start), min(end, segment.end)))
+        first, last = max(start, segment.start), min(end, segment.end)
+        if segment.start == first and segment.end == last:
+            made.append(segment)
+        elif segment.kind == "code":
+            made += [
+                Segment(s.kind, s.start + first, s.end + first)
+                for s in segments_of(text[first:last])
+            ]
+        else:
+            keeps = first == segment.start and segment.kind in ("heading", "label", "list")
+            made.append(Segment(segment.kind if keeps else "prose", first, last))
     return made
 
 
@@ -272,7 +288,7 @@ def _add_outside(
         text,
         [
             Segment("prose", s.start, s.end) if s.kind == "json" else s
-            for s in _clipped(segments, start, end)
+            for s in _clipped(text, segments, start, end)
         ],
     )
     _append(units, added)
@@ -311,7 +327,7 @@ def _add_record(
     if quoted or (is_short and "<" in text[record.start : record.body]):
         units.append(Unit(record.body, record.tail, "json" if quoted else "prose", bound=head))
     else:
-        _append(units, units_of(text, _clipped(segments, record.body, record.tail)))
+        _append(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
     if head >= 0:
         _attach_to_head(units, head)
     if record.end > record.tail:

@@ -1,0 +1,230 @@
+"""Passages that begin, or end, with lines of one shape: numbers, headings, labels, tags."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from langchain_tokenopt.compress.plain_passages import last_passage, plain_record, with_inner_title
+from langchain_tokenopt.compress.prompt_lines import (
+    LONGEST_TITLE,
+    SHORT,
+    Line,
+    MarkKind,
+    behind_blanks,
+    ends_with_colon,
+    instructs,
+    is_frame_line,
+    is_title,
+    key_mark,
+    size_of,
+)
+from langchain_tokenopt.compress.quoted_records import Record
+
+__all__ = ["marked_passages"]
+
+FEWEST: Final = 2
+_STRENGTHS: Final[dict[MarkKind, float]] = {
+    "number": 0.7, "tag": 1.2, "heading": 1.2, "key": 1.1, "banner": 1.0, "bold": 1.0,
+    "bracket": 1.0, "bullet": 0.8,
+}  # fmt: skip
+"""How surely such a mark begins a passage when it comes back."""
+_COUNTS_UP: Final = 1.4
+"""The same of numbers that count up."""
+
+
+def marked_passages(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, list[Record]]]:
+    """Propose the passages that each kind of mark makes, with how sure that is; earliest first."""
+    found: dict[tuple[MarkKind, str], list[int]] = {}
+    numbers: dict[tuple[MarkKind, str], list[str]] = {}
+    for at, line in enumerate(lines):
+        for mark in line.marks:
+            key = mark.kind, mark.name
+            found.setdefault(key, []).append(at)
+            numbers.setdefault(key, []).append(mark.number)
+    for key, ats in found.items():
+        if len(ats) >= FEWEST:
+            counts = key[0] == "number" and _counts_up(numbers[key])
+            strength = _COUNTS_UP if counts else _STRENGTHS[key[0]]
+            yield strength, _records(text, lines, ats, key)
+
+
+def _counts_up(numbers: Sequence[str]) -> bool:
+    """Whether most numbers are one more than the one before."""
+    values = [int(n) if n.isdecimal() else _letter(n) for n in numbers]
+    steps = sum(1 for one, other in pairwise(values) if other == one + 1)
+    return steps >= 0.6 * (len(values) - 1)
+
+
+def _letter(number: str) -> int:
+    roman = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
+    if number.islower():
+        return roman.index(number) + 1 if number in roman else 0
+    return ord(number) - ord("A") + 1
+
+
+def _records(
+    text: str, lines: Sequence[Line], ats: Sequence[int], key: tuple[MarkKind, str]
+) -> list[Record]:
+    """Cut the text at lines that begin a passage; find the title and the text of each."""
+    spans = [range(one, other) for one, other in pairwise(ats)]
+    sizes = sorted(size_of(lines, span) for span in spans)
+    middle = sizes[len(sizes) // 2]
+    end = _end_of_last(lines, spans, ats[-1], middle, key)
+    groups = [*spans, range(ats[-1], end)]
+    if size_of(lines, groups[-1]) < SHORT * middle:
+        behind = _marked_behind(text, lines, ats, middle)
+        if behind:
+            return behind
+    names = _template(lines, groups)
+    made: list[Record] = []
+    for group, extra in _whole_shapes(lines, groups, middle):
+        record = plain_record(text, lines, group) if extra else _record(text, lines, group, names)
+        made.append(record)
+    return made
+
+
+def _whole_shapes(
+    lines: Sequence[Line], groups: Sequence[range], middle: int
+) -> Iterator[tuple[range, bool]]:
+    """Where most passages are of one paragraph, other long paragraphs have lost their mark."""
+    shapes = Counter(lines[g[-1]].paragraph - lines[g[0]].paragraph for g in groups)
+    shape, count = shapes.most_common(1)[0]
+    for group in groups:
+        if count < 0.5 * len(groups):
+            yield group, False
+            continue
+        first, extra = group.start, False
+        for at in range(group.start + 1, group.stop):
+            is_new = lines[at].paragraph > lines[at - 1].paragraph
+            is_whole = lines[at].paragraph - lines[first].paragraph > shape
+            if is_new and is_whole and size_of(lines, range(at, group.stop)) > SHORT * middle:
+                yield range(first, at), extra
+                first, extra = at, True
+        yield range(first, group.stop), extra
+
+
+def _end_of_last(
+    lines: Sequence[Line],
+    spans: Sequence[range],
+    last: int,
+    middle: int,
+    key: tuple[MarkKind, str],
+) -> int:
+    """The last passage has no successor: it ends where others of its shape would."""
+    most_gap = max(lines[s[-1]].paragraph - lines[s[0]].paragraph for s in spans)
+    most_lines = max(map(len, spans))
+    known = {mark.name for span in spans for at in span for mark in lines[at].marks}
+    at = last + 1
+    while at < len(lines):
+        line = lines[at]
+        is_new = line.paragraph > lines[at - 1].paragraph
+        gap = line.paragraph - lines[last].paragraph
+        is_complete = size_of(lines, range(last, at)) > 0.5 * middle
+        other = key_mark(line)
+        if (
+            gap > most_gap
+            or is_frame_line(line)
+            or (at - last >= most_lines and most_lines <= 4)
+            or (other is not None and other.name not in known)
+            or _is_higher(line, key)
+            or (is_new and is_complete and gap >= most_gap > 0)
+            or (is_new and is_complete and _closes(lines, at))
+        ):
+            break
+        at += 1
+    return at
+
+
+def _is_higher(line: Line, key: tuple[MarkKind, str]) -> bool:
+    """Whether a heading is of a higher level than those that mark passages."""
+    if key[0] != "heading":
+        return False
+    return any(mark.kind == "heading" and len(mark.name) < len(key[1]) for mark in line.marks)
+
+
+_LONGEST_CLOSING: Final = 400
+
+
+def _closes(lines: Sequence[Line], at: int) -> bool:
+    """Whether the last paragraph of a text asks or tells something."""
+    group = range(at, len(lines))
+    if lines[-1].paragraph != lines[at].paragraph or size_of(lines, group) > _LONGEST_CLOSING:
+        return False
+    closing = lines[-1]
+    return (
+        closing.text.endswith(("?", "？", "؟", ":", "："))
+        or instructs(lines[at])
+        or (len(group) == 1 and is_title(closing))
+    )
+
+
+def _marked_behind(
+    text: str, lines: Sequence[Line], ats: Sequence[int], middle: int
+) -> list[Record]:
+    """Propose passages that end with the mark, as "Source: ..." behind each."""
+    first = last_passage(lines, range(ats[0]), middle, 0)
+    if not first:
+        return []
+    starts = [first.start, *(at + 1 for at in ats[:-1])]
+    made = []
+    for begin, at in zip(starts, ats, strict=True):
+        if begin >= at:
+            return []
+        tail = lines[at].start
+        end = behind_blanks(text, lines[at].end)
+        made.append(Record(lines[begin].start, lines[begin].start, tail, end))
+    return made
+
+
+def _template(lines: Sequence[Line], groups: Sequence[range]) -> set[str]:
+    """Return the marks that most passages have."""
+    counts: Counter[str] = Counter()
+    for group in groups:
+        counts.update({mark.name for at in group for mark in lines[at].marks})
+    return {name for name, count in counts.items() if count > 0.6 * len(groups)}
+
+
+def _record(text: str, lines: Sequence[Line], group: range, names: set[str]) -> Record:
+    """The text is the longest part; marked lines before it are head, those after it tail."""
+    end = behind_blanks(text, lines[group[-1]].end)
+    marked = [at for at in group if any(mark.name in names for mark in lines[at].marks)]
+    marked = marked or [group[0]]
+    edges = [lines[at].start for at in marked] + [end]
+    sizes = [b - a for a, b in pairwise(edges)]
+    best = max(range(len(sizes)), key=sizes.__getitem__)
+    line, at = lines[marked[best]], marked[best]
+    body = line.start + text[line.start : line.end].index(line.text) + _mark_end(line, names)
+    following = at + 1 if at + 1 < group.stop and at + 1 not in marked else None
+    if following is not None and (is_title(line) or ends_with_colon(line)):
+        body = lines[following].start  # "title: Tea", and the text on lines of its own
+    record = Record(lines[group[0]].start, body, edges[best + 1], end)
+    return with_inner_title(lines, group, record)
+
+
+_TITLE_BEHIND: Final = re.compile(
+    r"[ ]?\((?:[^()\n]|\([^()\n]*\)){1,200}\)[ :]?|[ ]?(?:\*\*|__)[^*_\n]{1,200}(?:\*\*|__)[:.]?"
+    r"|[ ]?[\"“„«][^\"”«»\n]{1,160}[\"”“»]:"
+)
+_KEY_BEHIND: Final = re.compile(r" ?[^\n:：.!?]{1,60}[:：]\s")
+_BANNER_END: Final = re.compile(r"[^\n]{1,120}?([-=*_~#+>])\1+(?=\s|$)")
+
+
+def _mark_end(line: Line, names: set[str]) -> int:
+    """Return where the mark of a passage, with a title in brackets or bold, ends on its line."""
+    marks = [mark for mark in line.marks if mark.name in names] or list(line.marks)
+    keys = [mark for mark in marks if mark.kind == "key"]
+    if keys:
+        return keys[0].end
+    end = max((mark.end for mark in marks if mark.kind != "bold"), default=0)
+    if any(mark.kind == "banner" for mark in marks) and (
+        found := _BANNER_END.match(line.text, end)
+    ):
+        return found.end()
+    behind = _TITLE_BEHIND.match(line.text, end)
+    if behind is None and marks and len(line.text) > LONGEST_TITLE:
+        behind = _KEY_BEHIND.match(line.text, end)
+    return behind.end() if behind else end

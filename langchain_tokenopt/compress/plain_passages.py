@@ -1,0 +1,226 @@
+"""Passages without marks of their own: between rules, between blank lines, or a line each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from langchain_tokenopt.compress.prompt_lines import (
+    LONG_LINE,
+    SHORT,
+    Line,
+    behind_blanks,
+    ends_with_colon,
+    instructs,
+    is_frame_line,
+    is_rule,
+    is_title,
+    key_mark,
+    size_of,
+    typical,
+)
+from langchain_tokenopt.compress.quoted_records import Record
+
+__all__ = [
+    "SHORTEST_PASSAGE", "last_passage", "paragraphs", "plain_record", "ruled_passages",
+    "with_inner_title",
+]  # fmt: skip
+
+SHORTEST_PASSAGE: Final = 60
+"""Characters; pieces that are shorter on average are lines of one passage."""
+FEWEST: Final = 2
+
+
+def plain_record(text: str, lines: Sequence[Line], group: range) -> Record:
+    """Return a passage without a mark; a short first line, or a short last one, is its title."""
+    start, end = lines[group[0]].start, behind_blanks(text, lines[group[-1]].end)
+    record = with_inner_title(lines, group, Record(start, start, end, end))
+    last = lines[group[-1]]
+    if (
+        record.body == start
+        and len(group) > 1
+        and is_title(last)
+        and any(mark.kind in ("bracket", "key") for mark in last.marks)
+        and len(last.text) < SHORT * (last.start - start)
+    ):
+        return Record(start, start, last.start, end)
+    return record
+
+
+def with_inner_title(lines: Sequence[Line], group: range, record: Record) -> Record:
+    """Count a short first line of the text to the head, if much more text follows."""
+    for at in group[:-1]:
+        if lines[at].start != record.body:
+            continue
+        rest = lines[at + 1].start
+        if is_title(lines[at]) and len(lines[at].text) < 0.5 * (record.tail - rest):
+            return Record(record.start, rest, record.tail, record.end)
+    return record
+
+
+# --- between rules -------------------------------------------------------------------------------
+
+
+def ruled_passages(text: str, lines: Sequence[Line]) -> list[Record]:
+    """Propose what stands between rules; what is much shorter at the ends is no passage."""
+    rules = Counter(line.text for line in lines if is_rule(line))
+    rule, count = rules.most_common(1)[0] if rules else ("", 0)
+    if count < FEWEST:
+        return []
+    ats = [at for at, line in enumerate(lines) if line.text == rule]
+    inner = [range(a + 1, b) for a, b in pairwise(ats) if b > a + 1]
+    if not inner:
+        return []
+    sizes = sorted(size_of(lines, group) for group in inner)
+    middle = sizes[len(sizes) // 2]
+    shape = max(lines[g[-1]].paragraph - lines[g[0]].paragraph for g in inner)
+    groups = list(inner)
+    if before := last_passage(lines, range(ats[0]), middle, shape):
+        groups.insert(0, before)
+    if after := _first_passage(lines, range(ats[-1] + 1, len(lines)), middle, shape):
+        groups.append(after)
+    made: list[Record] = []
+    for group in groups:
+        record = plain_record(text, lines, group)
+        # the rule before a passage goes with it
+        start = made[-1].end if made else record.start
+        made.append(Record(start, record.body, record.tail, record.end))
+    return made
+
+
+def _first_passage(lines: Sequence[Line], group: range, middle: int, shape: int) -> range | None:
+    """Return the passage that *group* begins with, unless it is too short for one."""
+    end = group.start
+    while end < group.stop and lines[end].paragraph - lines[group.start].paragraph <= shape:
+        end += 1
+    found = range(group.start, end)
+    return found if found and size_of(lines, found) >= SHORT * middle else None
+
+
+def last_passage(lines: Sequence[Line], group: range, middle: int, shape: int) -> range | None:
+    """Return the passage that *group* ends with, unless it is too short for one.
+
+    Args:
+        lines: Of the text.
+        group: The lines before the first mark.
+        middle: Characters of a typical passage.
+        shape: Blank lines that a passage may have inside.
+    """
+    if not group:
+        return None
+    begin, lowest = group.stop, lines[group.stop - 1].paragraph - shape
+    while begin > group.start and lines[begin - 1].paragraph >= lowest:
+        line = lines[begin - 1]
+        is_new = begin < group.stop and line.paragraph < lines[begin].paragraph
+        if is_frame_line(line) or ends_with_colon(line) or (is_new and instructs(line)):
+            break
+        if begin < group.stop and len(line.text) < SHORT * middle < len(lines[begin].text):
+            break
+        if is_new and size_of(lines, range(begin, group.stop)) >= middle:
+            break
+        begin -= 1
+    found = range(begin, group.stop)
+    return found if found and size_of(lines, found) >= SHORT * middle else None
+
+
+# --- between blank lines, or a line each ---------------------------------------------------------
+
+
+def paragraphs(text: str, lines: Sequence[Line]) -> list[Record]:
+    """Propose what stands between blank lines, or else each long line."""
+    if not lines:
+        return []
+    groups = _grouped(lines)
+    middle = typical([size_of(lines, group) for group in groups])
+    if middle < SHORTEST_PASSAGE:
+        return []
+    groups = [part for group in groups for part in _without_frames(lines, group, middle)]
+    groups = _with_titles(lines, groups, middle)
+    first, last = 0, len(groups)
+    while first < last and _is_frame(lines, groups[first], middle):
+        first += 1
+    while last > first and _is_frame(lines, groups[last - 1], middle):
+        last -= 1
+    if last - first < FEWEST:
+        return []
+    made = [plain_record(text, lines, group) for group in groups[first:last]]
+    made[0] = _behind_label(text, made[0])
+    return made
+
+
+_LABEL: Final = re.compile(r"\W{0,3}[^\W\d_][^\n:：.!?]{0,30}[:：]\s")
+
+
+def _behind_label(text: str, record: Record) -> Record:
+    """Before the first passage a label may stand on the same line."""
+    found = _LABEL.match(text, record.start) if record.body == record.start else None
+    if found is None or record.tail - found.end() < SHORTEST_PASSAGE:
+        return record
+    return Record(found.end(), found.end(), record.tail, record.end)
+
+
+def _grouped(lines: Sequence[Line]) -> list[range]:
+    """Group lines into paragraphs; without blank lines every long line is one."""
+    groups: list[range] = []
+    first = 0
+    for at in range(1, len(lines) + 1):
+        if at == len(lines) or lines[at].paragraph != lines[first].paragraph:
+            groups.append(range(first, at))
+            first = at
+    longest = max(size_of(lines, group) for group in groups)
+    is_wrapped = typical([len(line.text) for line in lines]) < LONG_LINE
+    if is_wrapped or longest <= 0.7 * lines[-1].end:
+        return groups
+    return [range(at, at + 1) for at in range(len(lines))]
+
+
+def _without_frames(lines: Sequence[Line], group: range, middle: int) -> list[range]:
+    """Cut labels, rules, tags and short lines off a paragraph with long lines."""
+    has_long = max(len(lines[at].text) for at in group) >= LONG_LINE
+    parts: list[range] = []
+    first = group.start
+    for at in group:
+        line = lines[at]
+        asks = line.text.endswith((":", "：", "?", "？", "؟")) or key_mark(line) is not None
+        if is_frame_line(line) or (has_long and asks and len(line.text) < SHORT * middle):
+            if at > first:
+                parts.append(range(first, at))
+            parts.append(range(at, at + 1))
+            first = at + 1
+    if first < group.stop:
+        parts.append(range(first, group.stop))
+    return parts
+
+
+def _with_titles(lines: Sequence[Line], groups: list[range], middle: int) -> list[range]:
+    """Where short paragraphs and long ones take turns, the short ones are titles."""
+
+    def is_short(group: range) -> bool:
+        line = lines[group[0]]
+        return len(group) == 1 and is_title(line) and len(line.text) <= SHORT * middle
+
+    def is_long(group: range) -> bool:
+        return size_of(lines, group) >= SHORT * middle
+
+    pairs = sum(1 for a, b in pairwise(groups) if is_short(a) and is_long(b))
+    if pairs < 3 or pairs < 0.6 * sum(map(is_long, groups)):
+        return groups
+    made: list[range] = []
+    for group in groups:
+        if made and is_long(group) and is_short(made[-1]):
+            made[-1] = range(made[-1].start, group.stop)
+        else:
+            made.append(group)
+    return made
+
+
+def _is_frame(lines: Sequence[Line], group: range, middle: int) -> bool:
+    """Whether a paragraph at the edge is no passage: short, a mark, or it tells what to do."""
+    size, last = size_of(lines, group), lines[group[-1]]
+    if size < SHORT * middle or is_frame_line(last):
+        return True
+    asks = last.text.endswith((":", "：", "?", "？", "؟")) or instructs(lines[group[0]])
+    return size < 0.7 * middle and asks

@@ -1,0 +1,216 @@
+"""The lines of a prompt, and the marks with which a line may begin a passage.
+
+A mark is found by its shape: a number in brackets, a word before a colon, a heading, a tag. Which
+words it has does not matter, only whether it comes back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from langchain_tokenopt.compress.segments import Segment
+
+__all__ = [
+    "LONGEST_TITLE", "LONG_LINE", "SHORT", "Line", "Mark", "behind_blanks", "ends_with_colon",
+    "instructs", "is_frame_line", "is_rule", "is_title", "key_mark", "lines_of", "size_of",
+    "typical",
+]  # fmt: skip
+
+LONGEST_TITLE: Final = 160
+"""Characters."""
+LONG_LINE: Final = 200
+"""Characters. Lines as long as that are not wrapped: each is a paragraph."""
+SHORT: Final = 0.35
+"""Share of a typical passage below which a paragraph at the edge is none."""
+
+MarkKind = Literal["number", "heading", "banner", "key", "bold", "bracket", "bullet", "tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a line begins with."""
+
+    kind: MarkKind
+    name: str
+    """The same for marks of one shape."""
+    end: int
+    """Where in the line it ends."""
+    number: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line that is not blank, or a block of code or data that counts as one."""
+
+    start: int
+    end: int
+    """With its line break."""
+    text: str
+    """Without white space around it."""
+    paragraph: int
+    """How many blank lines stand before it."""
+    marks: tuple[Mark, ...]
+
+
+_RULE: Final = re.compile(r"[-=*_~#+•—–]{3,}|(?:[-*_•] ){2,}[-*_•]|<hr ?/?>", re.IGNORECASE)
+_FENCE: Final = re.compile(r"(?:`{3,}|~{3,})[\w+-]*|\"{3}|'{3}")
+_TAG: Final = re.compile(r"<(?P<name>[A-Za-z][\w:.-]{0,60})(?:\s[^<>]{0,500})?/?>")
+_ONLY_TAGS: Final = re.compile(r"(?:</?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,500})?/?>\s*)+")
+_NUMBERED: Final = re.compile(
+    r"(?P<before>[^\w\s]{0,4}(?:[^\W\d_]{1,20}[ ._#:-]{1,2}){0,3}[\[(（【#№]{0,2})"
+    r"(?P<number>\d{1,4}|[A-Z]|[ivx]{1,5})"
+    r"(?P<after>[\])）】.:：>|—–-]{1,3}|\*\*|(?= \())(?=\s|\W|$|(?<=[】\])）:：])\w)"
+)
+_KEY: Final = re.compile(
+    r"(?P<item>[-*•] )?(?P<quote>[\"'*_]{0,2})"
+    r"(?P<key>[^\W\d_][\w-]{0,30}(?: [\w-]{1,20}){0,2})(?P=quote)[ ]?[:：](?:\*\*)?"
+)
+_HEADING: Final = re.compile(r"#{1,6}(?= )")
+_BANNER: Final = re.compile(r"(?P<mark>([-=*_~#+>])\2{1,})(?= ?[^\s\-=*_~#+>])")
+_BOLD: Final = re.compile(r"(?:\*\*|__)(?=\S)")
+_BULLET: Final = re.compile(r"[-*+•‣–>](?= )")
+_BRACKETED: Final = re.compile(r"[\[(（【][^\n\[\]()（）【】]{1,60}[\])）】]")
+_BRACKET_KEY: Final = re.compile(r"[\[(（【][^\W\d_][\w -]{0,30}[:：]")
+_DIGITS: Final = re.compile(r"\d+")
+_WORDS: Final = re.compile(r"[^\W\d_]+(?:[ ,.'’-]+[^\W\d_]+)*")
+
+
+def lines_of(text: str, segments: Sequence[Segment]) -> list[Line]:
+    """Return the lines of *text* that are not blank.
+
+    Code, data, tables and chats count as one line each: what stands in them marks no passage.
+    """
+    lines: list[Line] = []
+    position = paragraph = 0
+    blocks = iter([*_blocks(text, segments), (len(text) + 1, 0)])
+    start, stop = next(blocks)
+    while position < len(text):
+        while start < position:
+            start, stop = next(blocks)
+        newline = text.find("\n", position)
+        is_block = start == position
+        end = stop if is_block else newline + 1 if newline >= 0 else len(text)
+        stripped = text[position:end].strip()
+        if stripped:
+            first = stripped.split("\n", 1)[0] if is_block else stripped
+            marks = () if is_block else tuple(_marks_of(first))
+            lines.append(Line(position, end, first, paragraph, marks))
+        else:
+            paragraph += 1
+        position = end
+    return lines
+
+
+_OPEN_KINDS: Final = frozenset({"prose", "heading", "label", "tag", "list"})
+
+
+def _blocks(text: str, segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
+    for segment in segments:
+        if segment.kind not in _OPEN_KINDS and not _is_prose(text[segment.start : segment.end]):
+            yield segment.start, segment.end
+
+
+def _is_prose(block: str) -> bool:
+    """Whether a block is running text in a fence, a table or a chat: most is in long lines."""
+    return typical([len(line) for line in block.split("\n")]) >= LONG_LINE
+
+
+def typical(sizes: Sequence[int]) -> int:
+    """Return the size such that half of everything is in pieces of at least that.
+
+    Example:
+        >>> typical([1, 1, 1, 90, 100])
+        100
+    """
+    half, total = sum(sizes) / 2, 0
+    for size in sorted(sizes, reverse=True):
+        total += size
+        if total >= half:
+            return size
+    return 0
+
+
+def _marks_of(line: str) -> Iterator[Mark]:
+    if _RULE.fullmatch(line):
+        return
+    if found := _NUMBERED.match(line):
+        name = f"{found['before'].lower()}0{found['after']}"
+        yield Mark("number", name, found.end(), found["number"])
+    if found := _TAG.match(line):
+        yield Mark("tag", f"<{found['name'].lower()}", found.end())
+    if found := _HEADING.match(line):
+        yield Mark("heading", found.group(), found.end())
+    elif found := _BANNER.match(line):
+        yield Mark("banner", found["mark"], found.end())
+    if found := _KEY.match(line):
+        yield Mark("key", f"{found['item'] or ''}{found['key'].lower()}:", found.end())
+    if found := _BOLD.match(line):
+        yield Mark("bold", found.group(), found.end())
+    if found := _BRACKET_KEY.match(line):
+        yield Mark("bracket", found.group().lower(), found.end())
+    elif found := _BRACKETED.match(line):
+        yield Mark("bracket", _shape(found.group()), found.end())
+    if found := _BULLET.match(line):
+        yield Mark("bullet", found.group(), found.end())
+
+
+def _shape(bracketed: str) -> str:
+    """What brackets hold, less numbers and names."""
+    return _DIGITS.sub("0", _WORDS.sub("a", bracketed))[:20]
+
+
+def key_mark(line: Line) -> Mark | None:
+    """Return the mark of a line that begins with a label."""
+    return next((mark for mark in line.marks if mark.kind == "key"), None)
+
+
+def is_rule(line: Line) -> bool:
+    """Say whether a line is nothing but a rule."""
+    return _RULE.fullmatch(line.text) is not None
+
+
+def is_frame_line(line: Line) -> bool:
+    """Say whether a line is a rule, a fence or nothing but tags."""
+    return is_rule(line) or bool(_FENCE.fullmatch(line.text) or _ONLY_TAGS.fullmatch(line.text))
+
+
+def ends_with_colon(line: Line) -> bool:
+    """Say whether a line announces what follows."""
+    return line.text.endswith((":", "："))
+
+
+def is_title(line: Line) -> bool:
+    """Say whether a line may be a title: short, and no sentence."""
+    text = line.text
+    is_sentence = text.endswith((".", "!", "?", "。", "！", "？", ",", ";")) and text.count(" ") > 3
+    return len(text) <= LONGEST_TITLE and not is_sentence and not is_frame_line(line)
+
+
+def size_of(lines: Sequence[Line], group: range) -> int:
+    """Return the characters from the first to the last line of *group*."""
+    return lines[group[-1]].end - lines[group[0]].start if group else 0
+
+
+def behind_blanks(text: str, end: int) -> int:
+    """Return where what follows *end* begins."""
+    while end < len(text) and text[end] in " \t\r\n":
+        end += 1
+    return end
+
+
+_INSTRUCTS: Final = re.compile(
+    r"(?:you (?:are|will|must|should)|your (?:task|job|role)|please|do not|don['’]t|never|always"
+    r"|use|using|answer|given|based on|according to|read|consider|write|summari[sz]e|from the"
+    r"|du bist|bitte|beantworte|anhand|eres|responde|usa|por favor|vous êtes"
+    r"|utilise[zr]?|réponde?[zs]?"
+    r"|请|根据|你是|次の|あなたは)\b",
+    re.IGNORECASE,
+)
+
+
+def instructs(line: Line) -> bool:
+    """Say whether a line begins as instructions often do, where its shape does not decide."""
+    return _INSTRUCTS.match(line.text) is not None
