@@ -51,9 +51,13 @@ class RankedText:
         self.average_chars = sum(u.end - u.start for u in units) / len(units) + 1
 
     def inside(self, block: Block) -> list[int]:
-        """Return the units of a block that can hold an answer: not its title."""
+        """Return the units of a block that can hold an answer: neither title nor mark."""
         ats = range(block.first, block.end)
-        return [at for at in ats if at != block.title and at not in self._frames]
+        return [
+            at
+            for at in ats
+            if at != block.title and at not in self._frames and self.units[at].kind != "tag"
+        ]
 
     def of_block(self, block: Block) -> str:
         """Return the text of a block as it was written."""

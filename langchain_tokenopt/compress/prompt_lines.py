@@ -14,9 +14,9 @@ from typing import Final, Literal
 from langchain_tokenopt.compress.segments import Segment
 
 __all__ = [
-    "LONGEST_TITLE", "LONG_LINE", "SHORT", "Line", "Mark", "behind_blanks", "ends_with_colon",
-    "instructs", "is_frame_line", "is_rule", "is_title", "key_mark", "lines_of", "size_of",
-    "typical",
+    "LONGEST_TITLE", "LONG_LINE", "OPEN_KINDS", "SHORT", "Line", "Mark", "behind_blanks",
+    "ends_with_colon", "instructs", "is_frame_line", "is_prose_block", "is_rule", "is_title",
+    "key_mark", "lines_of", "size_of", "typical",
 ]  # fmt: skip
 
 LONGEST_TITLE: Final = 160
@@ -104,17 +104,19 @@ def lines_of(text: str, segments: Sequence[Segment]) -> list[Line]:
     return lines
 
 
-_OPEN_KINDS: Final = frozenset({"prose", "heading", "label", "tag", "list"})
+OPEN_KINDS: Final = frozenset({"prose", "heading", "label", "tag", "list"})
+"""Kinds of segments in which a line may mark a passage."""
 
 
 def _blocks(text: str, segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
     for segment in segments:
-        if segment.kind not in _OPEN_KINDS and not _is_prose(text[segment.start : segment.end]):
+        if segment.kind not in OPEN_KINDS and not is_prose_block(text, segment):
             yield segment.start, segment.end
 
 
-def _is_prose(block: str) -> bool:
-    """Whether a block is running text in a fence, a table or a chat: most is in long lines."""
+def is_prose_block(text: str, segment: Segment) -> bool:
+    """Say whether a fence, a table or a chat is running text: most of it is in long lines."""
+    block = text[segment.start : segment.end]
     return typical([len(line) for line in block.split("\n")]) >= LONG_LINE
 
 

@@ -13,8 +13,10 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from langchain_tokenopt.compress.examples import Example, find_examples
+from langchain_tokenopt.compress.prompt_lines import OPEN_KINDS, is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
 from langchain_tokenopt.compress.protect import is_required, matches_any
 from langchain_tokenopt.compress.question import (
@@ -26,11 +28,11 @@ from langchain_tokenopt.compress.question import (
 )
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, label_asks, segments_of
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.units import Unit, open_fences, units_of, without_head
 from langchain_tokenopt.compress.whole_records import (
     add_json_passages,
     json_around,
-    json_named_until,
     whole_records,
 )
 
@@ -104,7 +106,7 @@ def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> Prompt
 
 def read_result(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
     """Read what a tool found: nothing in it instructs or asks."""
-    segments = segments_of(text)
+    segments = open_fences(text, segments_of(text))
     structure = structure_of(text, segments)
     if not structure.records:
         return read_passage(text, patterns)
@@ -129,9 +131,10 @@ def read_message(
     """
     segments = segments_of(text)
     examples = _outside_code(find_examples(text), segments)
-    structure = Structure() if examples else structure_of(text, segments)
+    opened = open_fences(text, segments)
+    structure = Structure() if examples else structure_of(text, opened)
     if structure.records:
-        return _read_records(text, segments, structure, patterns)
+        return _read_records(text, opened, structure, patterns)
     units = units_of(text, _around_examples(text, examples) if examples else segments)
     outside = _announced(text, units)
     announced = len(outside) < len(units)
@@ -168,7 +171,7 @@ def quoted_material(text: str) -> list[Unit] | None:
         ``None`` unless the instructions say that they do and the passages instruct nobody: all of
         it then stays.
     """
-    segments = segments_of(text)
+    segments = open_fences(text, segments_of(text))
     structure = structure_of(text, segments)
     records = structure.records
     if len(records) < _FEWEST_PASSAGES:
@@ -201,24 +204,38 @@ def _read_records(
     segments: Sequence[Segment],
     structure: Structure,
     patterns: Sequence[re.Pattern[str]],
+    *,
+    cut_data: bool = True,
 ) -> PromptParts:
     """Make units of the passages of a text, and of what stands around them."""
     units: list[Unit] = []
     outside: list[int] = []
-    stretches: list[tuple[int, int]] = []
-    segments = open_fences(text, segments)
     value = json_around(structure.records, segments) if structure.quoted else None
-    if value is not None:
+    if value is not None and not (cut_data and structure.is_long):
         stretches = [(0, value.start), (value.end, len(text))]
         outside += _add_outside(text, segments, units, *stretches[0])
         add_json_passages(text, value, units)
         outside += _add_outside(text, segments, units, *stretches[1])
-        question = asked_in([text[a:b] for a, b in stretches], leads=value.start > 0)
-        _require_outside(text, units, outside, patterns)
-        _require_matches(text, units, patterns)
-        return PromptParts(units, question)
+    else:
+        outside, stretches = _add_passages(text, segments, structure, units)
+    leads = bool(stretches) and stretches[0][0] == 0
+    question = asked_in([text[a:b] for a, b in stretches], leads=leads)
+    _require_outside(text, units, outside, patterns)
+    _require_matches(text, units, patterns)
+    return PromptParts(units, question)
+
+
+def _add_passages(
+    text: str, segments: Sequence[Segment], structure: Structure, units: list[Unit]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Add the units of all passages; return those outside, and where those stand."""
+    outside: list[int] = []
+    stretches: list[tuple[int, int]] = []
+    records: Sequence[Record] = structure.records
+    if not structure.quoted:
+        whole = [s for s in segments if s.kind in OPEN_KINDS or not is_prose_block(text, s)]
+        records = whole_records(text, records, whole)
     position, opener = 0, -1
-    records = whole_records(text, structure.records, segments)
     for number, record in enumerate(records, 1):
         if record.start > position:
             begin = _opening(text, segments, position, record.start) if number == 1 else None
@@ -228,21 +245,19 @@ def _read_records(
                 opener = len(units)
                 units.append(Unit(begin, record.start, "json", passage=-1, frame=True))
         first = len(units)
-        _add_record(text, segments, units, record, number, quoted=structure.quoted)
+        _add_record(text, segments, units, record, number, structure)
         for unit in units[first:]:
             if unit.head < 0 and unit.bound < 0:
                 unit.head = opener
         position = record.end
     if opener >= 0 and (found := _CLOSER.match(text, position)):
-        units.append(Unit(position, found.end(), "json", passage=-1, bound=opener, frame=True))
-        position = found.end()
+        end = found.end()
+        units.append(Unit(position, end, "json", passage=-1, bound=opener, frame=True))
+        position = end
     if position < len(text):
         stretches.append((position, len(text)))
         outside += _add_outside(text, segments, units, position, len(text))
-    question = asked_in([text[a:b] for a, b in stretches], leads=records[0].start > 0)
-    _require_outside(text, units, outside, patterns)
-    _require_matches(text, units, patterns)
-    return PromptParts(units, question)
+    return outside, stretches
 
 
 _OPENER = re.compile(r"[\[({][\s\[({]*$")
@@ -309,33 +324,37 @@ def _add_record(
     units: list[Unit],
     record: Record,
     number: int,
-    *,
-    quoted: bool,
+    structure: Structure,
 ) -> None:
     """Add the head, the text and the tail of one passage."""
-    first = head = len(units)
-    kind: Kind
-    named = json_named_until(text, record, segments) if quoted else None
-    if named is not None:
-        record = Record(record.start, named, record.end, record.end)
+    first, head = len(units), -1
     if record.body > record.start:
-        kind = "heading" if text[record.start : record.body].strip(RULES) else "tag"
-        units.append(Unit(record.start, record.body, kind))
-    else:
-        head = -1
+        head = first
+        has_title = text[record.start : record.body].strip(RULES)
+        units.append(Unit(record.start, record.body, "heading" if has_title else "tag"))
     is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
-    if quoted or (is_short and "<" in text[record.start : record.body]):
-        units.append(Unit(record.body, record.tail, "json" if quoted else "prose", bound=head))
+    if structure.quoted:
+        cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
+        for start, end in pairwise([record.body, *cuts]):
+            units.append(Unit(start, end))
+    elif is_short and "<" in text[record.start : record.body]:
+        units.append(Unit(record.body, record.tail, "prose", bound=head))
     else:
         _append(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
     if head >= 0:
         _attach_to_head(units, head)
     if record.end > record.tail:
-        kind = "heading" if _has_more(text, record) else "json" if quoted else "tag"
+        kind: Kind = "heading" if _has_more(text, record) else "json" if structure.quoted else "tag"
         bound = head if head >= 0 else first
-        units.append(Unit(record.tail, record.end, kind, bound=bound, frame=kind != "heading"))
+        units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
     for unit in units[first:]:
         unit.passage = number
+
+
+def _quoted_cuts(text: str, record: Record) -> list[int]:
+    """Return where the sentences of a quoted text end, never inside an escape."""
+    ends = sentence_cuts(text, record.body, record.tail)
+    return [end for end in ends if end == record.tail or text[end - 1] != "\\"]
 
 
 def _attach_to_head(units: list[Unit], head: int) -> None:
@@ -525,6 +544,9 @@ def _sentences_outside(text: str, units: list[Unit]) -> list[int]:
     return outside
 
 
+_FENCE_MARK = re.compile(r"\s*(?:`{3,}|~{3,})[^\n]*\s*")
+
+
 def _require_outside(
     text: str,
     units: list[Unit],
@@ -533,7 +555,12 @@ def _require_outside(
 ) -> None:
     """Mark what must be kept: all of a short outside, the obligatory part of a long one."""
     size = sum(units[at].end - units[at].start for at in outside)
-    quotes = {at for at in outside if units[at].kind in ("code", "json", "table", "log", "diff")}
+    quotes = {
+        at
+        for at in outside
+        if units[at].kind in ("code", "json", "data", "table", "log", "diff")
+        and not _FENCE_MARK.fullmatch(units[at].within(text))
+    }
     for at in outside:
         piece = units[at].within(text)
         if at not in quotes and (

@@ -28,6 +28,8 @@ __all__ = ["Structure", "structure_of"]
 
 FEWEST: Final = 2
 _LEAST_VALUE: Final = 0.3
+_LONG_TEXT: Final = 300
+"""Characters. Of shorter strings in data all is kept, or nothing."""
 _QUOTED, _TAGGED, _RULED, _PLAIN = 1.4, 1.3, 0.9, 0.8
 """How surely passages are told apart by quotation marks, tags, rules, or blank lines alone."""
 
@@ -40,6 +42,11 @@ class Structure:
     """In order, without overlaps. What stands outside of them instructs, asks or frames."""
     quoted: bool = False
     """Whether the records are strings of a data format, or cells of a table."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the texts are passages, of which sentences may go, rather than values."""
+        return statistics.median(record.length for record in self.records) >= _LONG_TEXT
 
 
 def structure_of(text: str, segments: Sequence[Segment]) -> Structure:

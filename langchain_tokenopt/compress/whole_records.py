@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from langchain_tokenopt.compress.json_units import json_units, named_until
+from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.unit import Unit
 
-__all__ = ["add_json_passages", "json_around", "json_named_until", "whole_records"]
+__all__ = ["add_json_passages", "json_around", "whole_records"]
 
 _WHOLE: Final = frozenset({"code", "diff", "json"})
 """No edge stands inside of these."""
@@ -106,16 +106,6 @@ def json_around(records: Sequence[Record], segments: Sequence[Segment]) -> Segme
         if segment.kind == "json" and segment.start <= records[0].body < segment.end:
             return segment if records[-1].tail <= segment.end else None
     return None
-
-
-def json_named_until(text: str, record: Record, segments: Sequence[Segment]) -> int | None:
-    """Return where the id or title of a record ends that is a JSON object; else ``None``."""
-    if record.body > record.start or text[record.start] != "{":
-        return None
-    number = bisect_right(segments, record.start, key=lambda segment: segment.start) - 1
-    if number < 0 or segments[number].kind != "json" or segments[number].start != record.start:
-        return None
-    return named_until(text, record.start)
 
 
 def add_json_passages(text: str, segment: Segment, units: list[Unit]) -> None:
