@@ -68,6 +68,8 @@ class ExclusiveAccount:
             now: By default what the clock says.
         """
         now = self._clock() if now is None else now
+        if len(self.levels) == 1:
+            return [self.levels[0].opening(owners, now)]
         return [level.opening(owners, now) for level in self.levels]
 
     def change(self, make: Callable[[Change, *_Args], _T], *args: *_Args) -> _T:
@@ -81,7 +83,7 @@ class ExclusiveAccount:
         """
         now = self._clock()
         opening = self.levels[0].opening(self.default_owners(), now)
-        return self._change((opening,), now, lambda changes: make(changes[0], *args))
+        return self._change((opening,), now, _of_the_first, make, *args)
 
     def change_all(
         self, owners: Owners, make: Callable[[Sequence[Change], *_Args], _T], *args: *_Args
@@ -92,7 +94,7 @@ class ExclusiveAccount:
             BudgetStoreError: As :meth:`change`.
         """
         now = self._clock()
-        return self._change(self.openings(owners, now), now, lambda changes: make(changes, *args))
+        return self._change(self.openings(owners, now), now, make, *args)
 
     def change_held(
         self,
@@ -110,18 +112,21 @@ class ExclusiveAccount:
             openings = [Opening(key) for key in keys]
         else:  # the first that an account hears of it
             openings = [Opening(key, level) for key, level in zip(keys, self.levels, strict=True)]
-        return self._change(openings, self._clock(), lambda changes: make(changes, hold, *args))
+        return self._change(openings, self._clock(), make, hold, *args)
 
     def _change(
-        self, openings: Sequence[Opening], now: float, make: Callable[[Sequence[Change]], _T]
+        self,
+        openings: Sequence[Opening],
+        now: float,
+        make: Callable[[Sequence[Change], *_Args], _T],
+        *args: *_Args,
     ) -> _T:
-        changes: list[Change] = []
         try:
             with self._lock:
                 try:
                     with self.store.transaction(openings) as transactions:
-                        changes += self._begun(transactions, now)
-                        result = make(changes)
+                        changes = self._begun(transactions, now)
+                        result = make(changes, *args)
                 finally:
                     if not self._keep_open:
                         self.store.close()
@@ -136,17 +141,16 @@ class ExclusiveAccount:
                         self.settings.alert.notify(event)
         return result
 
-    def _begun(
-        self, transactions: Sequence[AccountTransaction | None], now: float
-    ) -> Iterable[Change]:
-        for number, transaction in enumerate(transactions):
-            if transaction is None:
-                continue
-            change = Change(transaction.key, transaction, self.settings, transaction.totals)
-            advance(change, now)
-            if transaction.is_new and self.divide is not None and number == 0:
-                self.divide(change)
-            yield change
+    def _begun(self, transactions: Sequence[AccountTransaction | None], now: float) -> list[Change]:
+        changes = []
+        for transaction in transactions:
+            if transaction is not None:
+                change = Change(transaction.key, transaction, self.settings, transaction.totals)
+                advance(change, now)
+                changes.append(change)
+        if self.divide is not None and transactions[0] is not None and transactions[0].is_new:
+            self.divide(changes[0])
+        return changes
 
     def defer(self, act: Callable[[], object]) -> bool:
         """Keep *act* for later if this thread is in the middle of a change; whether it was."""
@@ -163,3 +167,9 @@ class ExclusiveAccount:
             return
         with self._lock:
             self.store.close()
+
+
+def _of_the_first(
+    changes: Sequence[Change], make: Callable[[Change, *_Args], _T], *args: *_Args
+) -> _T:
+    return make(changes[0], *args)

@@ -117,15 +117,16 @@ def reserve(
     tokens, least = input_tokens + max_output_tokens, input_tokens + min_output_tokens
     lowest = cost(min_output_tokens) if callable(cost) else cost
     refused: tuple[Change, int, Reason] | None = None
-    for change in changes:
-        totals, account = change.totals, change.transaction.agent(agent)
+    accounts = [change.transaction.agent(agent) for change in changes]
+    for change, account in zip(changes, accounts, strict=True):
+        totals = change.totals
         room = room_for(totals, account)
         reason = reason_against(totals, account, room, least, lowest)
         if reason is not None:
             refused = change, room, reason
         tokens = min(tokens, room)
     if refused is not None:
-        own.transaction.agent(agent).denied += 1
+        accounts[0].denied += 1
         return _denied(*refused, own, agent, least, lowest)
     nano_usd = lowest
     if callable(cost):
@@ -136,12 +137,11 @@ def reserve(
             longest = largest_output(cost, min_output_tokens, longest, left) or min_output_tokens
         tokens, nano_usd = input_tokens + longest, cost(longest)
     lease_id = new_id()
-    for change in changes:
+    for change, account in zip(changes, accounts, strict=True):
         totals = change.totals
         ends = totals.ticks + change.settings.lease_seconds
         lease = Lease(lease_id, agent, tokens, nano_usd or 0, ends, run_id)
         change.transaction.save(lease)
-        account = change.transaction.agent(agent)
         move(totals, account, held=tokens, held_nano=lease.nano_usd)
         _note_end(totals, lease)
         change.alert_if_crossed(agent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -115,7 +115,8 @@ class Owners(NamedTuple):
     thread: str | None = None
 
 
-NOBODY = Owners()
+NOBODY: Final = Owners()
+_NEVER: Final = Span(0, 0)
 
 
 @dataclass(slots=True)
@@ -133,8 +134,10 @@ class AccountLevel:
     scope: str = ""
     part: Per | None = None
     """Who has the total for itself, where several are paid from one run."""
-    _span: Span | None = field(default=None, init=False)
+    _span: Span = field(default=_NEVER, init=False)
     """The window that was asked for last."""
+    _latest: Opening | None = field(default=None, init=False)
+    """What was opened last."""
 
     @classmethod
     def of(cls, limit: BudgetLimit, *, name: str, run: str = "", scope: str = "") -> Self:
@@ -163,14 +166,21 @@ class AccountLevel:
         elif self.per != "plan":
             owner = getattr(owners, self.per) or ""
         part = "" if self.part is None else getattr(owners, self.part) or ""
-        if self.window == "run":
-            return Opening(AccountKey(self.name, self.per, owner, part, scope=self.scope), self)
         span = self._span
-        if span is None or not span.starts <= now < span.ends:
+        if self.window != "run" and not span.starts <= now < span.ends:
             span = self._span = span_at(self.window, zone_of(self.timezone), now)
+        latest = self._latest
+        if latest is not None:
+            key = latest.key
+            if key.owner == owner and key.part == part and key.starts == span.starts:
+                return latest
+        ends = None if self.window == "run" else span.ends
         window, zone = self.window, self.timezone
-        key = AccountKey(self.name, self.per, owner, part, window, *span, zone, self.scope)
-        return Opening(key, self)
+        key = AccountKey(
+            self.name, self.per, owner, part, window, span.starts, ends, zone, self.scope
+        )
+        latest = self._latest = Opening(key, self)
+        return latest
 
     def renew(self, totals: AccountTotals) -> None:
         """Let an account that is renewed, or shared, have the totals that are asked for now."""

@@ -68,9 +68,10 @@ class _Accounts:
 
     def __init__(self) -> None:
         self._accounts: dict[AccountKey, MemoryAccount] = {}
-        self._begun: dict[Window, int] = {}
+        self._latest: MemoryAccount | None = None
+        self._begun: dict[_Kind, int] = {}
         """Which windows were begun last."""
-        self._forgotten: dict[Window, int] = {}
+        self._forgotten: dict[_Kind, int] = {}
         """Until when accounts may have been forgotten."""
 
     def __len__(self) -> int:
@@ -79,29 +80,42 @@ class _Accounts:
     def open(self, opening: Opening) -> MemoryAccount | None:
         """Return an account; where there is none, a new one, if one is to be made."""
         key, level = opening
-        account = self._accounts.get(key)
+        account = self._latest
+        if account is None or account.key is not key:  # the hash of a key takes time
+            account = self._accounts.get(key)
         if account is not None:
+            self._latest = account
             account.is_new = False
             if level is not None:
                 level.renew(account.totals)
         elif level is not None:
-            if key.ends is not None and key.ends <= self._forgotten.get(key.window, 0):
-                return self.open(opening.at(self._forgotten[key.window]))
+            forgotten = self._forgotten.get(_kind(key), 0)
+            if key.ends is not None and key.ends <= forgotten:  # the clock was set back
+                return self.open(opening.at(forgotten))
             account = self._accounts[key] = MemoryAccount(key, replace(level.totals))
             self._forget_before(key)
         return account
 
     def _forget_before(self, latest: AccountKey) -> None:
         """Forget the accounts whose windows ended long before this one started."""
-        window = latest.window
-        if latest.ends is None or self._begun.get(window) == latest.starts:
+        kind = _kind(latest)
+        if latest.ends is None or self._begun.get(kind) == latest.starts:
             return
-        self._begun[window] = latest.starts
-        until = latest.starts - KEPT_SECONDS[window]
+        self._begun[kind] = latest.starts
+        self._latest = None
+        until = latest.starts - KEPT_SECONDS[latest.window]
         for key in [*self._accounts]:
-            if key.window == window and key.ends is not None and key.ends <= until:
+            if key.ends is not None and key.ends <= until and _kind(key) == kind:
                 del self._accounts[key]
-                self._forgotten[window] = max(self._forgotten.get(window, 0), key.ends)
+                self._forgotten[kind] = max(self._forgotten.get(kind, 0), key.ends)
+
+
+_Kind = tuple[str, str, Window]
+"""Plan, name and length of windows, for which one clock tells the time."""
+
+
+def _kind(key: AccountKey) -> _Kind:
+    return key.scope, key.budget, key.window
 
 
 class _SharedLock(AccountLock):
@@ -132,10 +146,11 @@ class MemoryAccountStore:
         self, openings: Sequence[Opening]
     ) -> AbstractContextManager[Sequence[MemoryAccount | None]]:
         """Open accounts."""
-        return nullcontext([self._accounts_of(opening.key).open(opening) for opening in openings])
-
-    def _accounts_of(self, key: AccountKey) -> _Accounts:
-        return self._own if key.per == "run" else _shared_accounts
+        opened = []
+        for opening in openings:
+            accounts = self._own if opening.key.per == "run" else _shared_accounts
+            opened.append(accounts.open(opening))
+        return nullcontext(opened)
 
     def close(self) -> None:
         """Do nothing: there are no files."""

@@ -77,7 +77,8 @@ _TABLES: Final = (
     f"PRIMARY KEY (account, agent)) WITHOUT ROWID",
     f"CREATE TABLE lease (account INTEGER NOT NULL, {_columns(_LEASE)}, "
     f"PRIMARY KEY (account, id)) WITHOUT ROWID",
-    "CREATE TABLE forgotten (window TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE forgotten (name, window, until INTEGER NOT NULL, PRIMARY KEY (name, window)) "
+    "WITHOUT ROWID",
     "CREATE INDEX lease_run ON lease (account, run_id) WHERE run_id IS NOT NULL",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
@@ -98,11 +99,17 @@ _READ_LEASE = f"{_READ_LEASES} AND id = ?"
 _READ_LEASE_OF_RUN = f"{_READ_LEASES} AND run_id = ? AND charged IS NULL"
 _SAVE_LEASE = _insert("lease", ["account", *_LEASE], verb="INSERT OR REPLACE")
 _DELETE_LEASE = "DELETE FROM lease WHERE account = ? AND id = ?"
-_READ_FORGOTTEN = "SELECT until FROM forgotten WHERE window = ?"
-_FORGET_UNTIL = "INSERT OR REPLACE INTO forgotten VALUES (?, ?)"
-_READ_ENDED = "SELECT id, ends FROM account WHERE window = ? AND ends <= ?"
-_FORGET = ("DELETE FROM lease WHERE account = ?", "DELETE FROM agent WHERE account = ?")
-_FORGET_ACCOUNT = "DELETE FROM account WHERE id = ?"
+_READ_FORGOTTEN = "SELECT until FROM forgotten WHERE name = ? AND window = ?"
+_FORGET_UNTIL = (
+    "INSERT INTO forgotten VALUES (?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET until = max(until, excluded.until)"
+)
+_READ_ENDED = "SELECT id, name, ends FROM account WHERE window = ? AND ends <= ?"
+_FORGET = (
+    "DELETE FROM lease WHERE account = ?",
+    "DELETE FROM agent WHERE account = ?",
+    "DELETE FROM account WHERE id = ?",
+)
 
 
 class SqliteAccountStore:
@@ -175,7 +182,7 @@ class SqliteAccountStore:
         if level is None:
             return None
         if key.ends is not None:
-            kept = connection.execute(_READ_FORGOTTEN, (key.window,)).fetchone()
+            kept = connection.execute(_READ_FORGOTTEN, (key.budget, key.window)).fetchone()
             if kept is not None and key.ends <= kept[0]:  # the clock was set back
                 return self._opened(connection, opening.at(kept[0]))
         if key[: len(_PLACE)] in self._known:
@@ -280,15 +287,10 @@ class _Transaction:
 
 def _forget(connection: sqlite3.Connection, window: str, until: int) -> None:
     """Delete the accounts of windows that ended long ago, and remember that it was done."""
-    ended = connection.execute(_READ_ENDED, (window, until)).fetchall()
-    if not ended:
-        return
-    for account, _ in ended:
-        for statement in (*_FORGET, _FORGET_ACCOUNT):
+    for account, name, ends in connection.execute(_READ_ENDED, (window, until)).fetchall():
+        for statement in _FORGET:
             connection.execute(statement, (account,))
-    latest = max(ends for _, ends in ended)
-    kept = connection.execute(_READ_FORGOTTEN, (window,)).fetchone()
-    connection.execute(_FORGET_UNTIL, (window, max(latest, kept[0] if kept else 0)))
+        connection.execute(_FORGET_UNTIL, (name, window, ends))
 
 
 def prepare(connection: sqlite3.Connection, path: object) -> None:
