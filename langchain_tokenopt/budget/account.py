@@ -51,6 +51,7 @@ from langchain_tokenopt.budget.levels import (
 )
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
 from langchain_tokenopt.budget.records import (
+    LEASE_SECONDS,
     AccountKey,
     AccountTotals,
     AccountTransaction,
@@ -67,9 +68,6 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.storage.protocols import AccountStore
 
 __all__ = ["TokenBudget"]
-
-LEASE_SECONDS: Final = 900.0
-"""A call that has not been settled after a quarter of an hour counts as lost."""
 
 
 class TokenBudget:

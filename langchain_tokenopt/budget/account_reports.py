@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.alerts import THRESHOLDS
-from langchain_tokenopt.budget.arithmetic import room_for
+from langchain_tokenopt.budget.arithmetic import move, room_for
 from langchain_tokenopt.budget.records import (
+    LEASE_SECONDS,
     NO_TOKEN_LIMIT,
     AccountTotals,
     AccountTransaction,
@@ -138,12 +140,27 @@ class BudgetReport:
 
 
 def reports_in(path: str | Path) -> list[BudgetReport]:
-    """Return a report of every account in a file, by name and run; the file is only read.
+    """Return a report of every account in a file, by name and owner; the file is only read.
+
+    What is held in a window that is over is lost: it counts as spent.
 
     Raises:
         BudgetStoreError: There is no such file, or it cannot be read.
     """
-    return [_report(account, THRESHOLDS) for account in open_accounts(path)]
+    now, reports = time.time(), []
+    for account in open_accounts(path):
+        ends = account.key.ends
+        if ends is not None and now >= ends + LEASE_SECONDS:
+            _charge_what_is_held(account)
+        reports.append(_report(account, THRESHOLDS))
+    return reports
+
+
+def _charge_what_is_held(transaction: AccountTransaction) -> None:
+    """Charge calls whose end nobody will report any more; the account will not be written."""
+    for account in transaction.agents():
+        held, nano = account.held, account.held_nano
+        move(transaction.totals, account, spent=held, held=-held, nano=nano, held_nano=-nano)
 
 
 def report_of(change: Change) -> BudgetReport:

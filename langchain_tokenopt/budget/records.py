@@ -19,6 +19,7 @@ from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import TokenOptError
 
 __all__ = [
+    "LEASE_SECONDS",
     "NO_TOKEN_LIMIT",
     "AccountKey",
     "AccountTotals",
@@ -30,6 +31,8 @@ __all__ = [
 
 
 _NANO: Final = 1_000_000_000
+LEASE_SECONDS: Final = 900.0
+"""A call that has not been settled after a quarter of an hour counts as lost."""
 NO_TOKEN_LIMIT: Final = 2**62
 """The total of an account that is limited in money only."""
 

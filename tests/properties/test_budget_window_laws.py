@@ -249,8 +249,8 @@ class WindowMachine(RuleBasedStateMachine):
 
 TestWindows = WindowMachine.TestCase
 TestWindows.settings = settings(
-    max_examples=40,
-    stateful_step_count=25,
+    max_examples=25,
+    stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

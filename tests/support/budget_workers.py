@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langchain_tokenopt.budget import BudgetReport, Hold, TokenBudget
-from langchain_tokenopt.budget.account import LEASE_SECONDS
+from langchain_tokenopt.budget.records import LEASE_SECONDS
 from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_schedules import Call, Provider, Schedule, draw_schedule
 
