@@ -103,7 +103,7 @@ def is_abbreviation(token: str) -> bool:
     is_acronym = len(token) > 1 and token.isupper()
     token = _bare(token)
     if is_acronym and "." not in token:
-        return False
+        return len(token) == 2 and token[0] == token[1]  # Spanish plurals: "EE. UU.", "FF. AA."
     return (
         token in _ABBREVIATIONS
         or _DOTTED.fullmatch(token) is not None
