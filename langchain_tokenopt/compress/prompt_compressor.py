@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
 
@@ -29,9 +30,10 @@ from langchain_tokenopt.compress.plan_cache import PlanCache
 from langchain_tokenopt.compress.rerank import Reranker, reranker_for
 from langchain_tokenopt.compress.result import UNKNOWN_TYPE, CompressionResult
 from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import Saving, UsageSink
-from langchain_tokenopt.core.sinks import checked_sinks, notify
+from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.tokens import (
     TokenCount,
@@ -167,19 +169,21 @@ class PromptCompressor(Runnable[Any, Any]):
         """
         return await self._acall_with_config(self._ashorten, input, config, **kwargs)
 
-    def _shorten(self, content: Any) -> Any:
+    def _shorten(self, content: Any, run_manager: Any, config: RunnableConfig) -> Any:
         result = self.compress(content)
         lacks_key = isinstance(content, dict) and self.key not in content
         if lacks_key or result.reason == UNKNOWN_TYPE:
             warnings.warn(f"PromptCompressor: {result.reason}", TokenOptWarning, stacklevel=2)
         if result.saved_tokens:
-            notify(self.sinks, _saving(result))
+            agent = attribution_of(config.get("metadata") or {}).agent
+            saving = _saving(result, agent=agent, at=datetime.now(UTC))
+            notify(with_ambient(self.sinks), saving)
         return result.content
 
-    async def _ashorten(self, content: Any) -> Any:
+    async def _ashorten(self, content: Any, run_manager: Any, config: RunnableConfig) -> Any:
         if self.blocking or not self._is_ready or characters_of(content) > _IN_A_THREAD:
-            return await run_in_executor(None, self._shorten, content)
-        return self._shorten(content)
+            return await run_in_executor(None, self._shorten, content, run_manager, config)
+        return self._shorten(content, run_manager, config)
 
     # -- stage ------------------------------------------------------------------------------------
 

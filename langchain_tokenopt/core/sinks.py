@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageEvent, UsageSink
+from langchain_tokenopt.core.staged_runs import TRACKER
 
-__all__ = ["checked_sinks", "notify"]
+__all__ = ["checked_sinks", "notify", "with_ambient"]
 
 _failed: weakref.WeakSet[UsageSink] = weakref.WeakSet()
 """Sinks that have been warned about."""
@@ -53,6 +54,20 @@ def notify(sinks: Iterable[UsageSink], *events: UsageEvent) -> None:
                 sink.record(event)
             except Exception as error:  # noqa: BLE001  a sink is foreign code: no call may break for it
                 _warn_once(sink, error)
+
+
+def with_ambient(sinks: Iterable[UsageSink]) -> tuple[UsageSink, ...]:
+    """Return *sinks* and those of the ``track_usage`` blocks and scopes around, each once.
+
+    For what acts beside the models, in a pipe: of what stages do, trackers hear with the call.
+
+    Example:
+        >>> with_ambient([])
+        ()
+    """
+    tracker = TRACKER.get()
+    around = () if tracker is None else tracker.sinks_around
+    return tuple({id(sink): sink for sink in (*sinks, *around)}.values())
 
 
 def _warn_once(sink: UsageSink, error: Exception) -> None:

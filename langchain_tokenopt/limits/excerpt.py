@@ -120,6 +120,11 @@ class Excerpt:
     def _end_is_everything(self) -> bool:
         return self._end is not None and self._end.at >= self._scanner.content_end
 
+    @property
+    def text(self) -> str:
+        """Everything that was read."""
+        return "".join(self._chars)
+
     def _part(self, start: int, end: int) -> str:
         return "".join(self._chars[start:end])
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_tokenopt.core.errors import StopStream
+from langchain_tokenopt.core.records import Saving
+from langchain_tokenopt.core.sinks import notify, with_ambient
 from langchain_tokenopt.core.staged_runs import STOPPED_BY, TRIMMED_BY
 from langchain_tokenopt.counting.tokens import counter_of_name
-from langchain_tokenopt.limits.compliance import Compliance, ComplianceLog
+from langchain_tokenopt.forecast import CUT_FACTOR
+from langchain_tokenopt.limits.compliance import STAGE, Compliance, ComplianceLog
 from langchain_tokenopt.limits.message_excerpt import MessageExcerpt, TextExcerpt
 from langchain_tokenopt.limits.on_exceed import LimitRule, marked
 
@@ -32,7 +36,8 @@ class PipedAnswer:
         self._compliance = compliance
         self._agent = agent
         # Behind a model nobody knows which one it is.
-        self._excerpt = rule.excerpt(counter_of_name("gpt-4o"))
+        self._counter = counter_of_name("gpt-4o")
+        self._excerpt = rule.excerpt(self._counter)
         self._reader: MessageExcerpt | TextExcerpt | None = None
         self._is_done = False
         self.stopped = False
@@ -109,11 +114,29 @@ class PipedAnswer:
         is_cut = self._excerpt.is_cut
         if is_cut and self._rule.shows_all:
             self._rule.warn(self._agent)
+        saving = self._saving(stopped=is_cut and self.stopped)
         self._compliance.add(
             self._agent,
             Compliance.of_answer(
-                trimmed=is_cut and not self.stopped, stopped=is_cut and self.stopped
+                trimmed=is_cut and not self.stopped,
+                stopped=is_cut and self.stopped,
+                saved_tokens=saving.saved_tokens,
+                estimated=saving.saved_tokens > 0,
             ),
+        )
+        notify(with_ambient(()), saving)
+
+    def _saving(self, *, stopped: bool) -> Saving:
+        """Return what the limit has saved: nothing, unless it stopped the model."""
+        written = self._counter.count(self._excerpt.text).tokens
+        return Saving(
+            stage=STAGE,
+            side="output",
+            tokens_before=round(written * CUT_FACTOR) if stopped else written,
+            tokens_after=written,
+            exact=False,
+            agent=self._agent,
+            at=datetime.now(UTC),
         )
 
 

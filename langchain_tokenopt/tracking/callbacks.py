@@ -374,6 +374,12 @@ class _Tracker(TokenUsageCallbackHandler):
             self._lineage = outer._lineage  # runs above the inner scope began in the outer one
             self._lock = outer._lock  # both make a record of the same call
 
+    @property
+    def sinks_around(self) -> tuple[UsageSink, ...]:
+        """The sinks of this tracker and of those around it."""
+        outer = () if self._outer is None else self._outer.sinks_around
+        return (*self.sinks, *outer)
+
     def _take(self, call: CallInFlight) -> None:
         super()._take(call)
         if self._outer is not None:

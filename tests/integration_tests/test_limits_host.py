@@ -14,7 +14,14 @@ from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from langchain_tokenopt import TokenOptWarning, optimize
+from langchain_tokenopt import (
+    Ledger,
+    PromptCompressor,
+    TokenOptWarning,
+    optimize,
+    token_scope,
+    track_usage,
+)
 from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.model_server import ModelServer, Reply, ToolCall
@@ -370,3 +377,35 @@ def test_other_errors_are_the_callers(error):
     model = optimize(_Refusing(messages=iter([AIMessage(LONG)]), error=error), WordLimit(LIMIT))
     with pytest.raises(type(error), match=str(error)):
         model.invoke("?")
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream", "astream"])
+async def test_what_a_pipe_saves_reaches_the_sinks_of_the_scope(how, tmp_path, model_server):
+    """As what stages save does; once, also where a part of the pipe has the same sink itself."""
+    model_server.answer = lambda _: Reply(text=LONG)
+    context = " ".join(f"The bridge of {i} was opened in {1900 + i}." for i in range(90))
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        pipe = (
+            ChatPromptTemplate.from_template("{context}\n\nQuestion: When was bridge 7 opened?")
+            | PromptCompressor(200, model="gpt-4o", sinks=[ledger])
+            | model_server.chat_openai()
+            | WordLimit(LIMIT)
+        )
+        config = {"metadata": {"agent": "writer"}}
+        with token_scope(sinks=[ledger]), track_usage():
+            if how == "invoke":
+                pipe.invoke({"context": context}, config)
+            elif how == "ainvoke":
+                await pipe.ainvoke({"context": context}, config)
+            elif how == "stream":
+                list(pipe.stream({"context": context}, config))
+            else:
+                async for _ in pipe.astream({"context": context}, config):
+                    pass
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        effects = {effect.stage: effect for effect in ledger.effects()}
+
+    assert set(effects) == {"PromptCompressor", "WordLimit"}
+    assert effects["PromptCompressor"].uses == effects["WordLimit"].uses == 1
+    assert effects["PromptCompressor"].net_saved_tokens > 500
+    assert (effects["WordLimit"].net_saved_tokens > 0) == (how in ("stream", "astream"))
