@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import Any
 
 import genai_prices
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -31,7 +32,7 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.pricing.rate_card import RateCard
 
-__all__ = ["BilledModel", "Mix", "MixResult", "Oracle", "random_mix", "run_mix"]
+__all__ = ["BilledModel", "Mix", "MixResult", "Oracle", "random_mix", "run_mix", "run_mix_with"]
 
 PriceTable = Mapping[str, Any]
 """Dollars per million tokens of one model, as in a user's price file."""
@@ -46,15 +47,16 @@ class Oracle:
 
     prices: Mapping[str, PriceTable]
     bills: list[tuple[str, Usage, str | None]] = field(default_factory=list)
+    nano_usd: int = 0
+    """Everything that was billed, each call rounded half up to a nano-dollar."""
     lock: Any = field(default_factory=threading.Lock)
 
     def bill(self, model: str, usage: Usage, tier: str | None) -> None:
+        """Write a bill."""
+        cost = self.cost(model, usage, tier)
         with self.lock:
             self.bills.append((model, usage, tier))
-
-    def nano_usd(self) -> int:
-        """Everything that was billed, each call rounded half up to a nano-dollar."""
-        return sum(self.cost(*bill) for bill in self.bills)
+            self.nano_usd += cost
 
     def cost(self, model: str, usage: Usage, tier: str | None) -> int:
         """One call, from the table: each part at its price, the rest at that of its side."""
@@ -321,7 +323,7 @@ def random_mix(seed: int) -> Mix:
         seed,
         prices,
         tuple(models),
-        calls=400,
+        calls=300,
         workers=chance.choice([1, 2, 4, 8]),
         is_async=chance.random() < 0.5,
     )
@@ -345,7 +347,7 @@ def _listed_mix(seed: int, chance: random.Random) -> Mix:
         seed,
         {name: {"output_image": 1} if "image" in name else {} for name in LISTED},
         tuple(models),
-        calls=400,
+        calls=300,
         workers=chance.choice([1, 2, 4, 8]),
         is_async=chance.random() < 0.5,
         total_usd=0.25,
@@ -390,6 +392,34 @@ def _price_table(chance: random.Random) -> dict[str, Any]:
     return table
 
 
+def run_mix_with(mix: Mix, handler: Callable[[Oracle, int], BaseCallbackHandler]) -> int:
+    """Ask the same models under a callback handler that keeps a budget; return what was billed.
+
+    Args:
+        mix: The models and the demand.
+        handler: Makes the handler, of the provider's books and a total in nano-USD.
+    """
+    books = Oracle(mix.prices)
+    guard = handler(books, round(mix.total_usd * 10**9))
+    models = []
+    for number, settings in enumerate(mix.models):
+        given = {name: value for name, value in settings.items() if name != "staged"}
+        given["max_tokens"] = given["max_tokens"] or 300
+        chance = random.Random(mix.seed * 31 + number)
+        models.append(BilledModel(**given, books=books, chance=chance, callbacks=[guard]))
+    chance = random.Random(mix.seed + 1)
+    jobs = [
+        (chance.randrange(len(models)), _prompt(chance), chance.random() < 0.2)
+        for _ in range(mix.calls)
+    ]
+    refused: list[int] = []
+    if mix.is_async:
+        asyncio.run(_ask_all_async(models, jobs, mix.workers, refused))
+    else:
+        _ask_all(models, jobs, mix.workers, refused)
+    return books.nano_usd
+
+
 def run_mix(mix: Mix) -> MixResult:
     """Ask for far more than there is, and add up what was spent, three times over."""
     books = Oracle(mix.prices)
@@ -425,7 +455,7 @@ def run_mix(mix: Mix) -> MixResult:
             _ask_all(models, jobs, mix.workers, refused)
         account = run.report().account
         records = usage.records
-    billed = books.nano_usd()
+    billed = books.nano_usd
     answered = len(books.bills)
     return MixResult(
         total=round(mix.total_usd * 10**9),
