@@ -2,6 +2,8 @@
 
 LangChain calls an inline handler before each call is sent, and an error raised there stops the
 call. What a handler cannot do is shorten a prompt or bound an answer; that takes ``optimize``.
+Under ``on_exceed="degrade"`` the error is one that tools and nodes turn into an answer
+(``budget/refusals.py``), so that the run goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,14 +21,15 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from langchain_tokenopt.budget.holds import Hold
+from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall, PriceTerms, price_terms
+from langchain_tokenopt.budget.refusals import refused_call
 from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
-from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
 from langchain_tokenopt.core.event_loop import TaskWatch
 from langchain_tokenopt.core.staged_runs import is_staged, notify_refused
 from langchain_tokenopt.core.usage import Usage
@@ -226,7 +229,7 @@ class CallbackGuard(BaseCallbackHandler):
             owners=owners,
         )
         if not isinstance(hold, Hold):
-            raise run.exceed(hold) if run.plan.on_exceed == "raise" else hold.error()
+            raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
         self._calls[run_id.int] = _Call(
             hold, agent, model, start.counted.tokens, sent, priced, batch_size, sys.exception()
         )
@@ -341,6 +344,12 @@ def _choices(params: Mapping[str, Any]) -> int:
     return asked if isinstance(asked, int) and asked > 0 else 1
 
 
+def _refusal(denial: Denial) -> TokenOptError:
+    """Return an error that ends this call, and not the run."""
+    error = denial.error()
+    return refused_call(error) if isinstance(error, BudgetExceededError) else error
+
+
 def _bound(priced: PricedCall | None, sent: int) -> CallCost:
     """Return what a call can cost, by the length of its answer."""
     return None if priced is None else lambda output: priced.most(sent, output)
@@ -357,4 +366,5 @@ def _terms(
     provider = (metadata or {}).get("ls_provider")
     settings = (serialized or {}).get("kwargs") or {}
     billed_by = billing_provider(provider, base_url_in(settings, provider))
-    return price_terms(model, billed_by, params, messages, params.get("tools") or ())
+    terms = price_terms(model, billed_by, params, messages, params.get("tools") or ())
+    return replace(terms, alias=params.get("model") or params.get("model_name"))

@@ -9,7 +9,7 @@ nano-dollar.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -50,8 +50,12 @@ class PriceTerms:
     """What a request says about its price."""
 
     model: str | None
+    """As its record will say."""
     provider: str | None
     """Who sends the bill."""
+    alias: str | None = None
+    """What else it is called, should *model* have no price: Azure's deployments have names of their
+    own."""
     tiers: tuple[str | None, ...] = (None,)
     """Service tiers in which it may be answered; ``None``: the standard one."""
     impossible: frozenset[str] = frozenset()
@@ -106,16 +110,21 @@ def price_terms(
         impossible |= {kind for medium, kind in _MADE.items() if medium not in names}
         asked |= {kind for medium, kind in _MADE.items() if medium in names}
     return PriceTerms(
-        model, provider, _tiers(vendor, settings), frozenset(impossible), frozenset(asked)
+        model,
+        provider,
+        tiers=_tiers(vendor, settings),
+        impossible=frozenset(impossible),
+        asked=frozenset(asked),
     )
 
 
 def terms_of(request: ModelRequest) -> PriceTerms:
     """Return what a staged request says about its price."""
     facts = request.facts
-    return price_terms(
+    terms = price_terms(
         facts.billed_name, facts.billed_by, facts.settings, request.messages, facts.tools
     )
+    return replace(terms, alias=facts.model_name)
 
 
 def with_standard_tier(request: ModelRequest) -> ModelRequest:
@@ -162,16 +171,20 @@ class PricedCall:
     def most(self, input_tokens: int, output_tokens: int) -> int | None:
         """Return the most that it can cost in nano-USD; ``None``: no price is known."""
         terms = self.terms
-        return self.card.dearest(
-            input_tokens,
-            output_tokens,
-            terms.model,
-            terms.provider,
-            self.at,
-            terms.tiers,
-            impossible=terms.impossible,
-            asked=terms.asked,
-        )
+        for name in dict.fromkeys((terms.model, terms.alias)):
+            cost = self.card.dearest(
+                input_tokens,
+                output_tokens,
+                name,
+                terms.provider,
+                self.at,
+                terms.tiers,
+                impossible=terms.impossible,
+                asked=terms.asked,
+            )
+            if cost is not None:
+                return cost
+        return None
 
     def billed(self, usage: Usage, names: AnswerNames, held_nano_usd: int | None) -> int | None:
         """Return what it has cost in nano-USD, as its record says; ``None``: no price is known.

@@ -64,7 +64,10 @@ class PlanSettings(LimitSettings):
     total_tokens: PositiveInt
     """Tokens, input and output, that may be spent."""
     total_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """US dollars that may be spent, besides."""
+    """US dollars that may be spent, besides. A call is reserved at the dearest price that can
+    apply to it (prompt caches, service tiers, long contexts, thinking) and charged what was billed,
+    as its record says. A call without a known price is refused; where only a part of it turns out
+    to have none, such as sound, at least what was held for the call is charged."""
     within: tuple[BudgetLimit, ...] = ()
     """Limits around this one, such as an organization's month around a user's day. A call is paid
     from all of them, or it is not sent as it is."""

@@ -10,13 +10,17 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
+from langchain_tokenopt.budget.budget_call import DEGRADED
+from langchain_tokenopt.budget.degradation import Step
 from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.graph.host_compat import (
@@ -42,7 +46,9 @@ def budgeted(
 
     Signature, injected parameters, return values (``Command`` and ``Send`` too), edges, retries,
     interrupts, async and streaming stay as they are. Models that carry stages are shortened where
-    need be; put ``optimize(model)`` around the others, or they can only be refused.
+    need be; put ``optimize(model)`` around the others, or they can only be refused. A node whose
+    model is refused answers so itself, where the state has ``messages``; otherwise the error is
+    raised. In a tool, the agent is told.
 
     A node alone does not know the graph around it: its agent keeps what it has left until the run
     ends, unless *finishes* says that it is done. :func:`budget_graph` finds that out by itself,
@@ -182,6 +188,19 @@ class _Execution:
             self._failed(error)
             raise
 
+    def instead_of(self, refusal: RefusedCall, state: Any) -> Any:
+        """Return what the node answers where its model was refused, and the run is to go on.
+
+        Raises:
+            RefusedCall: The state has no messages to put the answer in.
+        """
+        has_messages = isinstance(state, Mapping) and "messages" in state
+        if not has_messages and not hasattr(state, "messages"):
+            raise refusal
+        self.run.note_degraded(self.agent, Step.FINAL, None, None)
+        marked = {DEGRADED: [Step.FINAL]}
+        return {"messages": [AIMessage(refusal.message, response_metadata=marked)]}
+
     def ended(self, returned: Any) -> Any:
         """Take note of what the node returned; return it with the mirror, where there is one."""
         watch = self.watch
@@ -269,14 +288,20 @@ class _WatchedRunnable(Runnable[Any, Any]):
         """Run it."""
         passed = {**kwargs, "config": config or ensure_config()}
         with self.watch.execution(input, passed) as execution:
-            returned = self.bound.invoke(input, **passed)
+            try:
+                returned = self.bound.invoke(input, **passed)
+            except RefusedCall as refusal:
+                returned = execution.instead_of(refusal, input)
         return execution.ended(returned)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Run it."""
         passed = {**kwargs, "config": config or ensure_config()}
         async with self.watch.aexecution(input, passed) as execution:
-            returned = await self.bound.ainvoke(input, **passed)
+            try:
+                returned = await self.bound.ainvoke(input, **passed)
+            except RefusedCall as refusal:
+                returned = execution.instead_of(refusal, input)
         return await execution.aended(returned)
 
 
@@ -284,13 +309,21 @@ def _watched_function(node: Any, watch: NodeWatch) -> Callable[..., Any]:
     """Wrap a function in one of the same kind, whose signature and hints LangGraph reads."""
 
     def calling(*args: Any, **kwargs: Any) -> Any:
-        with watch.execution(_state_in(args, kwargs), kwargs) as execution:
-            returned = node(*args, **kwargs)
+        state = _state_in(args, kwargs)
+        with watch.execution(state, kwargs) as execution:
+            try:
+                returned = node(*args, **kwargs)
+            except RefusedCall as refusal:
+                returned = execution.instead_of(refusal, state)
         return execution.ended(returned)
 
     async def awaiting(*args: Any, **kwargs: Any) -> Any:
-        async with watch.aexecution(_state_in(args, kwargs), kwargs) as execution:
-            returned = await node(*args, **kwargs)
+        state = _state_in(args, kwargs)
+        async with watch.aexecution(state, kwargs) as execution:
+            try:
+                returned = await node(*args, **kwargs)
+            except RefusedCall as refusal:
+                returned = execution.instead_of(refusal, state)
         return await execution.aended(returned)
 
     # LangGraph adds up what generators yield, so there is nothing to add to that.

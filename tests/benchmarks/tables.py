@@ -144,10 +144,27 @@ def _budget_account(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _budget_money(figures: dict[str, Any]) -> str:
+    ours = figures["ours"]
+    lines = [
+        "| random mixes of models | run | spent over the total | most used | least used |",
+        "|---|---|---|---|---|",
+        f"| `BudgetPlan(total_usd=...)` | {ours['mixes']} | in {ours['spent_over']} "
+        f"| {ours['most_used']:.2%} | {ours['least_used']:.1%} |",
+    ]
+    lines += [
+        f"| {name} | {rival['mixes']} | in {rival['spent_over']} | {rival['most_used']:.1%} "
+        f"| {rival['least_used']:.1%} |"
+        for name, rival in figures["rivals"].items()
+    ]
+    return "\n".join(lines)
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "usage": _usage,
     "budget_desk": _budget_desk,
     "budget_account": _budget_account,
+    "budget_money": _budget_money,
 }
 
 
