@@ -105,7 +105,7 @@ def _behind_comments(lines: Sequence[str], row: int) -> int:
 
 
 def _starts(lines: Sequence[str], row: int) -> bool:
-    line = lines[row].rstrip()
+    line = _bare(lines[row])
     if _CODE_START.match(line):
         return True
     if not line or line[0] in " \t" or len(line) > 400:
@@ -113,7 +113,7 @@ def _starts(lines: Sequence[str], row: int) -> bool:
     last = line[-1]
     if last not in "{(;[>odt" and not _NAMES_BLOCK.match(line):
         return False
-    after = _next(lines, row)
+    after = _bare(_next(lines, row))
     if last == ";":
         return _STATEMENT.match(line) is not None and (
             after.rstrip()[-1:] in tuple(";{}") or after.startswith("//")
@@ -121,6 +121,18 @@ def _starts(lines: Sequence[str], row: int) -> bool:
     if _OPENS_BLOCK.match(line):
         return after[:1] in ("\t", " ") or after.rstrip()[-1:] in tuple(";{")
     return _NAMES_BLOCK.match(line) is not None and after[:1] in ("\t", " ")
+
+
+_REMARK: Final = re.compile(r"\s(?://|#|--)\s.*$|\s/\*.*\*/$")
+
+
+def _bare(line: str) -> str:
+    """Return a line without the remark behind its code."""
+    line = line.rstrip()
+    return _REMARK.sub("", line).rstrip() if len(line) < _LONGEST_LINE else line
+
+
+_LONGEST_LINE: Final = 1_000
 
 
 def _next(lines: Sequence[str], row: int) -> str:
@@ -131,7 +143,7 @@ def _next(lines: Sequence[str], row: int) -> str:
 
 
 def _goes_on(line: str) -> bool:
-    body = line.rstrip()
+    body = _bare(line)
     return (
         not body
         or body[0] in " \t#"

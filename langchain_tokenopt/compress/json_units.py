@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from langchain_tokenopt.compress.unit import Unit
 
-__all__ = ["JSON_BEGINS", "JsonFinder", "json_units", "may_hold_json", "named_until"]
+__all__ = ["JSON_BEGINS", "JsonFinder", "json_units", "may_hold_json"]
 
 LONGEST_WHOLE_JSON: Final = 400
 """Characters. Longer values are kept or dropped member by member."""
@@ -154,20 +154,6 @@ def _behind_punctuation(text: str, at: int) -> int:
 def _only_numbers(text: str, start: int, members: list[tuple[int, int, int]]) -> bool:
     """A list of numbers is one thing, such as a vector: none of them says anything alone."""
     return text[start] == "[" and all(text[value] not in '[{"' for _, value, _ in members)
-
-
-def named_until(text: str, start: int) -> int | None:
-    """Return where the members end that name the object at *start*; ``None`` where none do.
-
-    Example:
-        >>> named_until('{"id": 7, "text": "' + "Tea. " * 99 + '"}', 0)
-        10
-    """
-    if text[start] != "{":
-        return None
-    members = _members(text, start)
-    first = _first_apart(text, start, members) if members else 0
-    return members[first][0] if first else None
 
 
 def _first_apart(text: str, start: int, members: list[tuple[int, int, int]]) -> int:

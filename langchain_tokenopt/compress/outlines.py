@@ -100,7 +100,7 @@ def _settings_end(lines: Sequence[str], row: int) -> int:
             continue
         elif _SECTION.match(line):
             sections += 1
-        elif _SETTING.match(line):
+        elif _SETTING.match(line) or (sections and _KEY.match(line)):
             settings += 1
         elif not (line[0] in " \t" and settings):
             break
@@ -193,7 +193,7 @@ def _open_after(line: str, depth: int, quote: str) -> tuple[int, str]:
         token = match.group()
         if quote:
             quote = "" if token == quote else quote
-        elif token in ('r"""', "'''"):
+        elif token in ('"""', "'''"):
             quote = token
         elif token in "[{(":
             depth += 1
@@ -202,7 +202,9 @@ def _open_after(line: str, depth: int, quote: str) -> tuple[int, str]:
     return depth, quote
 
 
-_OPENERS: Final = re.compile(r"\"\"\"|\'\'\'|\"(?:\\.|[^\"\\n])*\"|\'[^\'\n]*\'|#.*|[\[\]{}()]")
+_OPENERS: Final = re.compile(
+    r'"""|' + r"'''|" + r'"(?:\\.|[^"\\\n])*"' + r"|'[^'\n]*'|#.*|[\[\]{}()]"
+)
 
 
 # --- units ---------------------------------------------------------------------------------------
@@ -286,6 +288,9 @@ def _entry_ends(lines: Sequence[str]) -> list[int]:
                 end += 1
         else:
             depth, quote = _open_after(line, 0, "")
+            if quoted := _OPEN_STRING.match(line):
+                end = _string_end(lines, row, quoted)
+                depth, quote = 0, ""
             while end < len(lines) and (depth > 0 or quote):
                 depth, quote = _open_after(lines[end], depth, quote)
                 end += 1
@@ -295,6 +300,26 @@ def _entry_ends(lines: Sequence[str]) -> list[int]:
         ends.append(end)
         row = end
     return ends
+
+
+_OPEN_STRING: Final = re.compile(
+    r"[ \t]*(?:- +)*(?:[^\s'\"#:][^\n'\"#:]{0,200}:[ \t]+)?(?:(?P<single>')|(?P<double>\"))"
+)
+
+
+def _string_end(lines: Sequence[str], row: int, opened: re.Match[str]) -> int:
+    """Return the row after a string in quotation marks, which may go on over lines."""
+    closing = _CLOSE_SINGLE if opened["single"] else _CLOSE_DOUBLE
+    if closing.match(lines[row], opened.end()):
+        return row + 1
+    for end in range(row + 1, min(len(lines), row + _UNDECIDED)):
+        if closing.match(lines[end]):
+            return end + 1
+    return row + 1
+
+
+_CLOSE_SINGLE: Final = re.compile(r"(?:[^']|'')*'(?!')")
+_CLOSE_DOUBLE: Final = re.compile(r'(?:[^"\\]|\\[\s\S])*"')
 
 
 def _with_continuations(lines: Sequence[str], row: int, end: int) -> int:

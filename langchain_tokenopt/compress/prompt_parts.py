@@ -29,7 +29,7 @@ from langchain_tokenopt.compress.question import (
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, label_asks, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
-from langchain_tokenopt.compress.units import Unit, open_fences, units_of, without_head
+from langchain_tokenopt.compress.units import Unit, bind_fences, open_fences, units_of, without_head
 from langchain_tokenopt.compress.whole_records import (
     add_json_passages,
     json_around,
@@ -148,10 +148,22 @@ def read_message(
                 unit.required = True
             return PromptParts(units, text.strip() or None)
         outside = _by_paragraphs(text, units)
+    if examples:
+        outside = _with_input(units, outside, examples[-1].end)
     question = question_of(text, units, outside)
     _require_outside(text, units, outside, patterns)
     _require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+def _with_input(units: list[Unit], outside: Sequence[int], end: int) -> list[int]:
+    """Behind the last example stands what the user asks, unless that is long."""
+    behind = [at for at, unit in enumerate(units) if unit.start >= end]
+    if not behind or units[-1].end - end > _SHORT_OUTSIDE:
+        return list(outside)
+    for at in behind:
+        without_head(units, at)
+    return sorted({*outside, *behind})
 
 
 _MATERIAL = re.compile(
@@ -214,10 +226,11 @@ def _read_records(
     if value is not None and not (cut_data and structure.is_long):
         stretches = [(0, value.start), (value.end, len(text))]
         outside += _add_outside(text, segments, units, *stretches[0])
-        add_json_passages(text, value, units)
+        add_json_passages(text, value, structure.records, units)
         outside += _add_outside(text, segments, units, *stretches[1])
     else:
         outside, stretches = _add_passages(text, segments, structure, units)
+    bind_fences(text, units)
     leads = bool(stretches) and stretches[0][0] == 0
     question = asked_in([text[a:b] for a, b in stretches], leads=leads)
     _require_outside(text, units, outside, patterns)
@@ -291,8 +304,13 @@ def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> li
             ]
         else:
             keeps = first == segment.start and segment.kind in ("heading", "label", "list")
+            keeps = keeps or (segment.kind in _OF_LINES and text[first - 1 : first] in ("", "\n"))
             made.append(Segment(segment.kind if keeps else "prose", first, last))
     return made
+
+
+_OF_LINES = frozenset({"list", "turn", "log", "table", "data"})
+"""Kinds that are cut line by line, so that a part of whole lines is one of them."""
 
 
 def _add_outside(

@@ -78,10 +78,15 @@ def is_transcript(lines: Sequence[str]) -> bool:
     if len(lines) < 4:
         return False
     speakers = [who for line in lines if (who := _speaker(line))]
-    if len(speakers) < 4:
+    if len(speakers) < 4 or not 1 < len(set(speakers)) <= len(speakers) / 2:
         return False
     filled = sum(1 for line in lines if not line.isspace())
-    return len(speakers) * 3 >= filled and len(set(speakers)) * 2 <= len(speakers)
+    return len(speakers) * 3 >= filled and not _is_log(lines)
+
+
+def _is_log(lines: Sequence[str]) -> bool:
+    """A log may repeat the names of errors before a colon, but its own lines are nobody's."""
+    return any(LOG.match(line) and not TURN.match(line) for line in lines)
 
 
 def _speaker(line: str) -> str | None:
@@ -135,17 +140,20 @@ def _begins_cue(lines: Sequence[str], row: int) -> bool:
 
 
 def record_ends(kind: Kind, lines: Sequence[str]) -> Iterator[int]:
-    """Yield the row after each record of a segment that is nothing but records."""
-    named = False
+    """Yield the row after each record of a segment that is nothing but records.
+
+    A cue may have a line with its number or name above its times.
+    """
+    named = _CUE.match(lines[0]) is None
     for row in range(1, len(lines)):
-        if kind == "log":
-            begins = LOG.match(lines[row]) is not None
+        line = lines[row]
+        if kind == "turn":
+            begins = TURN.match(line) is not None
+        elif _CUE.match(line):
+            begins, named = not named, False
         else:
-            begins = TURN.match(lines[row]) is not None and not _CUE.match(lines[row])
-            if not begins:
-                cue = _CUE.match(lines[row]) is not None
-                begins = (cue and not named) or (not cue and _begins_cue(lines, row))
-                named = begins and not cue
+            named = _begins_cue(lines, row)
+            begins = named or LOG.match(line) is not None
         if begins:
             yield row
     yield len(lines)

@@ -65,7 +65,7 @@ def _rejoined(text: str, unit: Unit, end: int, before: str) -> str:
     piece = unit.within(text)
     between = text[end : unit.start]
     begins_line = unit.start == 0 or text[unit.start - 1] in "\r\n"
-    if not begins_line and before and "\n" not in between:
+    if not begins_line and before and before[-1] not in "\r\n" and "\n" not in between:
         if piece[:1].isspace() or before[-1].isspace():
             return piece
         spaced = between.isascii() or any(char.isspace() for char in between)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
 from langchain_tokenopt.compress.code_units import parsed_python
 from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
+from langchain_tokenopt.compress.markup import markup_end
 from langchain_tokenopt.compress.outlines import ITEM, data_end, item_end, lines_end
 from langchain_tokenopt.compress.records import (
     LOG,
@@ -159,18 +160,24 @@ class _Lines:
             return "code", self._fence_end(row, fence.group(1))
         if first in "{[" and self.json.end(self.starts[row] + len(line) - len(body)):
             return "prose", row + 1
-        if first == "<" and _TAG.match(body.rstrip()):
-            return "tag", row + 1
+        if first == "<":
+            end = markup_end(self.lines, row)
+            if end > row:
+                return "data", end
+            if _TAG.match(body.rstrip()):
+                return "tag", row + 1
         if _DIFF.match(line):
             return "diff", self._diff_end(row)
         if first != "#" and _HEADING.match(line):
             return "heading", row + 1
+        if (end := cue_end(self.lines, row)) > row:
+            return "log", end
+        if LOG.match(line) and not self._is_turn(line):
+            return "log", log_end(self.lines, row)
         for kind, find in _BLOCKS:
             end = find(self.lines, row)
             if end > row:
                 return kind, end
-        if LOG.match(line) and not self._is_turn(line):
-            return "log", log_end(self.lines, row)
         if _HEADING.match(line):
             return "heading", row + 1
         if LABEL.match(line):
@@ -222,7 +229,6 @@ class _Lines:
 
 
 _BLOCKS: tuple[tuple[Kind, Callable[[Sequence[str], int], int]], ...] = (
-    ("turn", cue_end),
     ("code", code_end),
     ("table", table_end),
     ("data", data_end),

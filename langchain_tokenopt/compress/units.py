@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from langchain_tokenopt.compress.code_units import code_units, parsed_python
 from langchain_tokenopt.compress.json_units import json_units
+from langchain_tokenopt.compress.markup import markup_units
 from langchain_tokenopt.compress.outlines import outline_units
 from langchain_tokenopt.compress.records import record_ends
 from langchain_tokenopt.compress.segments import LABEL, Segment, segments_of
@@ -20,7 +21,7 @@ from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.tables import table_units
 from langchain_tokenopt.compress.unit import Unit, frames_of, without_head
 
-__all__ = ["Unit", "json_frames", "open_fences", "units_of", "without_head"]
+__all__ = ["Unit", "bind_fences", "json_frames", "open_fences", "units_of", "without_head"]
 
 json_frames = frames_of
 
@@ -46,6 +47,8 @@ def _add(text: str, segment: Segment, units: list[Unit]) -> None:
     kind, start, end = segment.kind, segment.start, segment.end
     if kind == "prose":
         _add_sentences(text, start, end, units)
+    elif kind == "data" and text[start:end].lstrip()[:1] == "<":
+        markup_units(text, start, end, kind, units)
     elif kind == "table":
         table_units(text, start, end, units)
     elif kind == "label":
@@ -77,6 +80,9 @@ def _behind_blanks(text: str, at: int) -> int:
 
 
 def _add_sentences(text: str, start: int, end: int, units: list[Unit], head: int = -1) -> None:
+    if text.find("</", start, end) >= 0:
+        markup_units(text, start, end, "prose", units, head)
+        return
     for cut in sentence_cuts(text, start, end):
         units.append(Unit(start, cut, head=head))
         start = cut
@@ -139,7 +145,8 @@ def _fenced_segments(text: str) -> list[Segment] | None:
 def open_fences(text: str, segments: Sequence[Segment]) -> list[Segment]:
     """Return *segments* with those that fences enclose, unless that is code, in their place.
 
-    Passages of a prompt may stand in one fence together; the marks of the fence then stand outside.
+    Passages of a prompt may stand in one fence together; the marks of the fence then stand outside,
+    and :func:`bind_fences` keeps them together.
     """
     made: list[Segment] = []
     for segment in segments:
@@ -154,6 +161,24 @@ def open_fences(text: str, segments: Sequence[Segment]) -> list[Segment]:
         made += [Segment(s.kind, s.start + shift, s.end + shift) for s in inner]
         made.append(Segment("code", start + fenced.start(4), end))
     return made
+
+
+_FENCE_MARK = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})", re.MULTILINE)
+
+
+def bind_fences(text: str, units: list[Unit]) -> None:
+    """Let the marks that open and close a fence stay together, and with what is between them."""
+    if "```" not in text and "~~~" not in text:
+        return
+    opened = -1
+    for at, unit in enumerate(units):
+        if len(_FENCE_MARK.findall(unit.within(text))) % 2 == 0:
+            if opened >= 0 and unit.head < 0 and unit.bound < 0:
+                unit.head = opened
+        elif opened < 0:
+            opened = at
+        else:
+            unit.bound, opened = opened, -1
 
 
 def _is_running_text(text: str) -> bool:

@@ -7,7 +7,6 @@ edges: a record is joined with its neighbour, or its edge moves to the end of th
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,13 +14,16 @@ from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.unit import Unit
+from langchain_tokenopt.compress.units import units_of
 
 __all__ = ["add_json_passages", "json_around", "whole_records"]
 
 _WHOLE: Final = frozenset({"code", "diff", "json"})
 """No edge stands inside of these."""
-_BY_LINE: Final = frozenset({"data", "table"})
-"""Edges inside of these stand between lines."""
+_BY_UNIT: Final = frozenset({"data", "table", "log"})
+"""Edges inside of these stand between rows, entries and records."""
+_BY_ITEM: Final = frozenset({"list", "turn"})
+"""Passages begin where an item or turn begins, and their text anywhere in it."""
 
 
 def whole_records(
@@ -34,21 +36,22 @@ def whole_records(
         records: In order, without overlaps.
         segments: All of the text.
     """
-    if all(s.kind not in _WHOLE and s.kind not in _BY_LINE for s in segments):
+    structured = [s for s in segments if s.kind in _WHOLE | _BY_UNIT | _BY_ITEM]
+    if not structured:
         return list(records)
-    edges = _Edges(text, segments)
+    edges = _Edges(text, structured)
     made: list[Record] = []
     for record in records:
+        joins = made and (not edges.may_begin(record.start) or record.start < made[-1].end)
         start, end = edges.before(record.start), edges.behind(record.end)
-        if made and (edges.is_inside(record.start) or start < made[-1].end):
+        if joins:
             last = made.pop()
             tail = last.tail if last.tail > last.body and end == last.end else end
             made.append(Record(last.start, last.body, max(tail, last.body), max(end, last.end)))
             continue
-        body = start if edges.is_inside(record.body) else edges.before(record.body)
-        tail = end if edges.is_inside(record.tail) else edges.behind(record.tail)
-        body = min(max(body, start), end)
-        made.append(Record(start, body, min(max(tail, body), end), end))
+        body = min(max(edges.body(record.body), start), end)
+        tail = min(max(edges.tail(record.tail, end), body), end)
+        made.append(Record(start, body, tail, end))
     return made
 
 
@@ -59,6 +62,19 @@ class _Edges:
         self._text = text
         self._segments = segments
         self._starts = [segment.start for segment in segments]
+        self._units: list[int] = []
+        self._free: set[int] = set()
+        for segment in segments:
+            if not self._is_whole(segment):
+                for unit in units_of(text, [segment]):
+                    self._units.append(unit.start)
+                    if unit.head < 0 and unit.bound < 0:
+                        self._free.add(unit.start)
+
+    def _is_whole(self, segment: Segment) -> bool:
+        if segment.kind == "data":  # elements of markup stand within others
+            return self._text[segment.start : segment.end].lstrip()[:1] == "<"
+        return segment.kind in _WHOLE
 
     def _around(self, at: int) -> Segment | None:
         """Return the segment that *at* stands inside of, neither at its begin nor end."""
@@ -68,33 +84,40 @@ class _Edges:
         segment = self._segments[number]
         return segment if segment.start < at < segment.end else None
 
-    def is_inside(self, at: int) -> bool:
-        """Say whether an edge at *at* would tear something whole."""
-        segment = self._around(at)
-        return segment is not None and segment.kind in _WHOLE
+    def may_begin(self, at: int) -> bool:
+        """Say whether a passage may begin at *at* and another end there."""
+        return self._around(at) is None or at in self._free
 
     def before(self, at: int) -> int:
-        """Return the nearest place for an edge that is not behind *at*."""
+        """Return the nearest place for a beginning that is not behind *at*."""
         segment = self._around(at)
-        if segment is None:
-            return at
-        if segment.kind in _WHOLE:
-            return segment.start
-        if segment.kind in _BY_LINE:
-            return max(segment.start, self._text.rfind("\n", 0, at) + 1)
-        return at
+        return at if segment is None or at in self._free else segment.start
 
     def behind(self, at: int) -> int:
-        """Return the nearest place for an edge that is not before *at*."""
+        """Return the nearest place for an end that is not before *at*."""
         segment = self._around(at)
-        if segment is None:
+        if segment is None or at in self._free:
             return at
-        if segment.kind in _WHOLE:
-            return segment.end
-        if segment.kind in _BY_LINE and self._text[at - 1] != "\n":
-            line = self._text.find("\n", at) + 1
-            return min(segment.end, line) if line else segment.end
-        return at
+        later = bisect_right(self._units, at)
+        while later < len(self._units) and self._units[later] < segment.end:
+            if self._units[later] in self._free:
+                return self._units[later]
+            later += 1
+        return segment.end
+
+    def body(self, at: int) -> int:
+        """Return where the text of a passage may begin: *at*, or before it."""
+        segment = self._around(at)
+        if segment is None or segment.kind in _BY_ITEM:
+            return at
+        if self._is_whole(segment):
+            return segment.start
+        return self._units[bisect_right(self._units, at) - 1]
+
+    def tail(self, at: int, end: int) -> int:
+        """Return where the text of a passage may end: *at*, or else *end*."""
+        segment = self._around(at)
+        return at if segment is None or segment.kind in _BY_ITEM or at in self._units else end
 
 
 # --- JSON ----------------------------------------------------------------------------------------
@@ -108,8 +131,10 @@ def json_around(records: Sequence[Record], segments: Sequence[Segment]) -> Segme
     return None
 
 
-def add_json_passages(text: str, segment: Segment, units: list[Unit]) -> None:
-    """Add the units of a JSON value, each member of its longest list as a passage of its own.
+def add_json_passages(
+    text: str, segment: Segment, records: Sequence[Record], units: list[Unit]
+) -> None:
+    """Add the units of a JSON value, each member of the list of *records* as a passage of its own.
 
     What a member opens with, its id or title, is the title of the passage; the rest of it is one
     piece, unless it is long.
@@ -119,8 +144,7 @@ def add_json_passages(text: str, segment: Segment, units: list[Unit]) -> None:
     cut: list[Unit] = []
     json_units(text, begin, segment.end, cut)
     cut[0].start = segment.start
-    heads = Counter(unit.head for unit in cut if unit.head >= 0)
-    outer = heads.most_common(1)[0][0] if heads else -1
+    outer = _list_of(cut, records)
     closing = {unit.bound: at for at, unit in enumerate(cut) if unit.bound >= 0}
     moved = {-1: -1}
     at, number = 0, 0
@@ -142,6 +166,21 @@ def add_json_passages(text: str, segment: Segment, units: list[Unit]) -> None:
                 units.append(rest)
             at = last
         at += 1
+
+
+def _list_of(units: Sequence[Unit], records: Sequence[Record]) -> int:
+    """Return the unit that opens the list or object which the records are members of."""
+    starts = [unit.start for unit in units]
+    above: list[list[int]] = []
+    for record in (records[0], records[-1]):
+        at = bisect_right(starts, record.body) - 1
+        chain = []
+        while at >= 0:
+            chain.append(at)
+            at = units[at].bound if units[at].bound >= 0 else units[at].head
+        above.append(chain)
+    shared = [at for at in above[0][1:] if at in set(above[1])]
+    return shared[0] if shared else -1
 
 
 LONGEST_WHOLE_PASSAGE: Final = 3_000

@@ -1,0 +1,190 @@
+"""Cut XML and HTML, and text with tags in it, where elements that are kept stay closed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
+from langchain_tokenopt.compress.unit import Kind, Unit
+
+__all__ = ["markup_end", "markup_units"]
+
+LONGEST_WHOLE_ELEMENT: Final = 400
+"""Characters; longer elements are kept or dropped by what is in them."""
+_DEEPEST: Final = 12
+_TAG: Final = re.compile(
+    r"<!--[\s\S]*?(?:-->|\Z)|<!\[CDATA\[[\s\S]*?(?:\]\]>|\Z)"
+    r"|<(?P<close>/?)(?P<name>[A-Za-z_][\w:.-]{0,60})(?P<rest>[^<>]{0,2000}?)(?P<own>/?)>"
+)
+_VOID: Final = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr")
+)
+_FEWEST_TAGS: Final = 6
+_CHARACTERS_PER_TAG: Final = 150
+"""At most; where more text stands between tags they mark passages rather than data."""
+
+
+@dataclass(slots=True)
+class _Element:
+    name: str
+    start: int
+    inside: int
+    close: int = -1
+    end: int = -1
+    inner: list[_Element] = field(default_factory=list)
+
+
+def _elements(text: str, start: int, end: int) -> list[_Element]:
+    """Return the outermost elements that are closed, with those in them."""
+    found: list[_Element] = []
+    opened: list[_Element] = []
+    names: dict[str, int] = {}
+    for match in _TAG.finditer(text, start, end):
+        name = match["name"]
+        if name is None or match["own"] or name.lower() in _VOID:
+            continue
+        if not match["close"]:
+            opened.append(_Element(name, *match.span()))
+            names[name] = names.get(name, 0) + 1
+            continue
+        if not names.get(name):
+            continue
+        while opened:
+            element = opened.pop()
+            names[element.name] -= 1
+            if element.name == name:
+                break
+        element.close, element.end = match.span()
+        outer = opened[-1].inner if opened else found
+        outer.append(element)
+    # what was opened and never closed gives its children to the text around it
+    for element in opened:
+        found += element.inner
+    return sorted(found, key=lambda element: element.start)
+
+
+# --- recognition ---------------------------------------------------------------------------------
+
+_BEGINS: Final = re.compile(r"[ \t]*<(?:\?xml\b|!DOCTYPE\b|[A-Za-z_])", re.IGNORECASE)
+_DECLARES: Final = re.compile(r"[ \t]*<[?!]")
+_MOST_LINES: Final = 5_000
+
+
+def markup_end(lines: Sequence[str], row: int) -> int:
+    r"""Return the row after the XML or HTML that begins at *row*; *row* where there is none.
+
+    It is an element over several lines in which there are many others and little text.
+
+    Example:
+        >>> rows = [f"  <b id='{n}'>tea</b>\n" for n in range(9)]
+        >>> markup_end(["<a>\n", *rows, "</a>\n", "That is all.\n"], 0)
+        11
+    """
+    if not _BEGINS.match(lines[row]):
+        return row
+    end, depth, tags, size, name = row, 0, 0, 0, ""
+    while end < len(lines) and end - row < _MOST_LINES:
+        line = lines[end]
+        size += len(line)
+        for match in _TAG.finditer(line):
+            if match["name"] is None:
+                continue
+            tags += 1
+            if not name:
+                if match["own"] or match["close"]:
+                    return row
+                name = match["name"]
+            if match["name"] == name and not match["own"]:
+                depth += -1 if match["close"] else 1
+        end += 1
+        if name and depth <= 0:
+            is_data = tags >= _FEWEST_TAGS and size <= _CHARACTERS_PER_TAG * tags
+            return end if is_data and end > row + 1 else row
+        if not name and not _DECLARES.match(line) and line.strip():
+            return row
+        if tags >= _FEWEST_TAGS and size > 4 * _CHARACTERS_PER_TAG * tags:
+            return row
+    return row
+
+
+# --- units ---------------------------------------------------------------------------------------
+
+
+def markup_units(
+    text: str, start: int, end: int, kind: Kind, units: list[Unit], head: int = -1
+) -> None:
+    """Add units of text with tags in it: sentences and short elements, which are never torn.
+
+    Of a longer element what is in it may be dropped; its tags stay with any of it.
+
+    Example:
+        >>> text, units = "Tea <b>is. Hot</b>. Ice is not.", []
+        >>> markup_units(text, 0, len(text), "prose", units)
+        >>> [text[unit.start : unit.end] for unit in units]
+        ['Tea <b>is. Hot</b>.', ' Ice is not.']
+    """
+    if "</" not in text[start:end]:
+        _add_sentences(text, start, end, [], kind, units, head)
+    else:
+        _add(text, start, end, _elements(text, start, end), kind, units, head, 0)
+
+
+def _add(
+    text: str, start: int, end: int, elements: Sequence[_Element], kind: Kind, units: list[Unit],
+    head: int, depth: int,
+) -> None:  # fmt: skip
+    short: list[_Element] = []
+    for element in elements:
+        if element.end - element.start <= LONGEST_WHOLE_ELEMENT or depth >= _DEEPEST:
+            short.append(element)
+            continue
+        begin = max(start, text.rfind("\n", start, element.start) + 1)
+        if text[begin : element.start].strip():
+            begin = element.start
+        _add_sentences(text, start, begin, short, kind, units, head)
+        short = []
+        inside, close = _behind_break(text, element.inside, element.close), element.close
+        line = text.rfind("\n", inside, close) + 1
+        if line and not text[line:close].strip():
+            close = line  # the margin of the closing tag goes with it
+        finish = _behind_break(text, element.end, end)
+        opening = len(units)
+        units.append(Unit(begin, inside, kind, head=head, frame=True))
+        _add(text, inside, close, element.inner, kind, units, opening, depth + 1)
+        units.append(Unit(close, finish, kind, bound=opening, frame=True))
+        start = finish
+    _add_sentences(text, start, end, short, kind, units, head)
+
+
+_BREAK: Final = re.compile(r"[ \t]*\r?\n")
+
+
+def _behind_break(text: str, at: int, end: int) -> int:
+    found = _BREAK.match(text, at, end)
+    return found.end() if found else at
+
+
+def _add_sentences(
+    text: str, start: int, end: int, whole: Sequence[_Element], kind: Kind, units: list[Unit],
+    head: int,
+) -> None:  # fmt: skip
+    """Add sentences; none ends inside of an element. In data each element is one."""
+    if start >= end:
+        return
+    cuts = sentence_cuts(text, start, end)
+    if kind == "data":
+        cuts = sorted({*cuts, *(_behind_break(text, element.end, end) for element in whole)})
+    at = 0
+    for cut in cuts:
+        while at < len(whole) and whole[at].end <= cut:
+            at += 1
+        if cut != end and at < len(whole) and whole[at].start < cut:
+            continue
+        if not text[start:cut].strip() and units and units[-1].end == start:
+            units[-1].end = cut
+        else:
+            units.append(Unit(start, cut, kind, head=head))
+        start = cut
