@@ -8,13 +8,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 
 from langchain_tokenopt.chat_model.optimize import Level, stages_of
 from langchain_tokenopt.chat_model.stages import as_stage
 from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.host_compat import InlineHandler
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.staged_runs import is_staged
 from langchain_tokenopt.stage import AMBIENT, Stage
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["TokenScope", "token_scope"]
 
 
-class _Unstaged(BaseCallbackHandler):
+class _Unstaged(InlineHandler):
     """Notes which models are called without stages."""
 
-    run_inline = True
     ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
 
     def __init__(self) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
@@ -30,7 +29,8 @@ from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
-from langchain_tokenopt.core.event_loop import TaskWatch
+from langchain_tokenopt.core.event_loop import RunWatch
+from langchain_tokenopt.core.host_compat import InlineHandler, expect_errors_of
 from langchain_tokenopt.core.staged_runs import is_staged, notify_refused
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
@@ -129,7 +129,7 @@ class _Call:
         return OwnCount(lambda: self.sent, lambda text: count(text).tokens)
 
 
-class CallbackGuard(BaseCallbackHandler):
+class CallbackGuard(InlineHandler):
     """Reserves before a call is sent, and settles when it has ended. Staged models are left alone.
 
     No lock is held here: the garbage collector may close an abandoned stream at any moment, whose
@@ -139,8 +139,6 @@ class CallbackGuard(BaseCallbackHandler):
         run: Whose account pays.
     """
 
-    run_inline = True
-    """In async code LangChain would otherwise run a sync handler in a thread, too late."""
     raise_error = True
     """A refusal must reach the caller."""
     ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
@@ -150,7 +148,7 @@ class CallbackGuard(BaseCallbackHandler):
         self._calls: dict[int, _Call] = {}
         """By the integer of the run id, whose hash runs no code."""
         self._batch = _Batch()
-        self._tasks = TaskWatch(self._give_up)
+        self._watch = RunWatch(self._give_up)
 
     def on_chat_model_start(
         self,
@@ -173,6 +171,7 @@ class CallbackGuard(BaseCallbackHandler):
             terms = _terms(serialized, metadata, params, model, messages[0])
             call = _Start(metadata or {}, params, model, counted, terms)
             self._admit(run_id, call, kwargs.get("batch_size") or 1)
+            self._watch.begin(run_id)  # text models report the end of a cancelled call
 
     def on_llm_start(
         self,
@@ -197,6 +196,14 @@ class CallbackGuard(BaseCallbackHandler):
             metadata or {}, params, model, counted, _terms(serialized, metadata, params, model, ())
         )
         self._admit(run_id, call, kwargs.get("batch_size") or 1)
+
+    def __copy__(self) -> CallbackGuard:
+        """Return this handler: a copied configuration is under the same run."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CallbackGuard:
+        """Return this handler, as :meth:`__copy__` does."""
+        return self
 
     def _admit(self, run_id: UUID, start: _Start, batch_size: int) -> None:
         """Let a call begin, or refuse it and what was to be sent together with it."""
@@ -233,7 +240,6 @@ class CallbackGuard(BaseCallbackHandler):
         self._calls[run_id.int] = _Call(
             hold, agent, model, start.counted.tokens, sent, priced, batch_size, sys.exception()
         )
-        self._tasks.begin(run_id)
 
     def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
         """Return the output to hold for, and the least with which the call is sent.
@@ -259,11 +265,11 @@ class CallbackGuard(BaseCallbackHandler):
             least = max(known, (planned or _LONG_ANSWER) * times)
         return int(min(cap, most)), int(min(cap, least))
 
-    def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
+    def _give_up(self, key: int, is_over: bool) -> None:
         """See to it that a cancelled call is charged: LangChain does not report its end."""
-        call = self._calls.get(run_id.int)
-        if call is not None and (is_cancelled or not call.received):
-            self.on_llm_error(asyncio.CancelledError(), run_id=run_id)
+        call = self._calls.get(key)
+        if call is not None and (is_over or not call.received):
+            self.on_llm_error(asyncio.CancelledError(), run_id=UUID(int=key))
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -334,8 +340,11 @@ class CallbackGuard(BaseCallbackHandler):
     def _pop(self, run_id: UUID) -> _Call | None:
         call = self._calls.pop(run_id.int, None)
         if call is not None:
-            self._tasks.end(run_id)
+            self._watch.end(run_id.int)
         return call
+
+
+expect_errors_of(CallbackGuard)
 
 
 def _choices(params: Mapping[str, Any]) -> int:

@@ -20,7 +20,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import (
-    BaseCallbackHandler,
     BaseCallbackManager,
     CallbackManager,
     Callbacks,
@@ -30,9 +29,11 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
+from langchain_tokenopt.core.host_compat import InlineHandler
 from langchain_tokenopt.core.staged_runs import (
     StagedParams,
     StagedRun,
+    notify_cancelled,
     publish_run,
     published_run,
     withdraw_run,
@@ -157,24 +158,19 @@ def _withdraw(published: list[UUID]) -> None:
 
 
 def _withdraw_after(error: BaseException, published: list[UUID]) -> None:
-    """Withdraw runs that *error* has ended.
-
-    Handlers learn of a cancellation only when the task has ended; until then they may ask.
-    """
-    task = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
-    if task is None:
-        _withdraw(published)
-    else:
-        task.add_done_callback(lambda _: _withdraw(published))
+    """Withdraw runs that *error* has ended; of a cancellation nobody else notifies handlers."""
+    if isinstance(error, asyncio.CancelledError):
+        for run_id in published:
+            notify_cancelled(run_id)
+    _withdraw(published)
 
 
 # --- streams
 
 
-class _RunWatch(BaseCallbackHandler):
+class _RunWatch(InlineHandler):
     """Publishes the run of one stream at its start, and withdraws it at its end."""
 
-    run_inline = True
     ignore_llm = False
     ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Attribution", "attribution_of", "owner_label", "owner_labels"]
+__all__ = ["Attribution", "agent_names_in", "attribution_of", "owner_label", "owner_labels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ NOBODY: Final = Attribution()
 def attribution_of(
     metadata: Mapping[str, Any],
     *,
+    agent: str | None = None,
     fallback_agent: str | None = None,
     fallback_user: str | None = None,
     fallback_organization: str | None = None,
@@ -40,9 +41,10 @@ def attribution_of(
 ) -> Attribution:
     """Read from a run's metadata who made the call.
 
-    The agent is the first of: ``tokenopt_agent`` in the metadata (set it with
-    ``add_node(..., metadata={"tokenopt_agent": "news"})``), the name of the ``create_agent`` agent
-    (``lc_agent_name``), the outermost LangGraph node, *fallback_agent*, ``"default"``.
+    The agent is the first of: *agent*, for who knows the runs above the call; ``tokenopt_agent`` in
+    the metadata (set it with ``add_node(..., metadata={"tokenopt_agent": "news"})``), the name of
+    the ``create_agent`` agent (``lc_agent_name``), the outermost LangGraph node, *fallback_agent*,
+    ``"default"``.
     ``langgraph_node`` alone is no agent: inside agents it reads "model" or "tools". The user is
     ``user_id``, the organization ``organization_id``, ``org_id`` or ``tenant_id``.
 
@@ -54,9 +56,11 @@ def attribution_of(
     get = metadata.get
     namespace, node, outermost = get("langgraph_checkpoint_ns"), None, None
     if namespace:
-        path = [part.partition(":")[0] for part in namespace.split("|")]
-        node, outermost = "/".join(path), path[0]
-    agent = get("tokenopt_agent") or get("lc_agent_name") or outermost or fallback_agent
+        names = (part.partition(":")[0] for part in namespace.split("|"))
+        path = [name for name in names if not name.isdecimal()]  # "1": called once more
+        node, outermost = "/".join(path), next(iter(path), None)
+    explicit, own = agent_names_in(metadata)
+    agent = agent or explicit or own or outermost or fallback_agent
     user, thread_id = get("user_id", fallback_user), get("thread_id")
     organization = fallback_organization
     for key in _ORGANIZATION_KEYS:
@@ -70,6 +74,11 @@ def attribution_of(
         purpose=get("lc_source"),
         organization=None if organization is None else str(organization),
     )
+
+
+def agent_names_in(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the explicit name of the agent, and the one that ``create_agent`` was given."""
+    return metadata.get("tokenopt_agent"), metadata.get("lc_agent_name")
 
 
 _ORGANIZATION_KEYS = ("tenant_id", "org_id", "organization_id")

@@ -1,13 +1,14 @@
-"""Whether an event loop runs here, and what becomes of calls when their task ends."""
+"""Whether an event loop runs here, and which calls have ended unnoticed."""
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-__all__ = ["TaskWatch", "on_event_loop"]
+__all__ = ["RunWatch", "on_event_loop"]
 
 _Done = Callable[["asyncio.Task[Any]"], None]
 
@@ -17,40 +18,50 @@ def on_event_loop() -> bool:
     return asyncio._get_running_loop() is not None
 
 
-class TaskWatch:
-    """Tells when a task has ended in which calls began that have not ended themselves.
+class RunWatch:
+    """Tells of runs that have ended although LangChain has notified nobody of it.
 
     LangChain tells handlers nothing of a cancelled ``agenerate``: it gathers its calls, and a
-    cancelled gather raises past the callbacks. A call that ends takes its watch off the task again,
-    so that a task may make any number of calls.
+    cancelled gather raises past the callbacks. Whether the task goes on (a time-out) or ends with
+    its call, nobody holds the object of the run's id any more then, and it is collected. Where
+    another handler keeps it, the run is given up when its task ends.
+
+    A call that ends takes its watch off the task again, so that a task may make any number of
+    calls.
 
     Args:
-        give_up: Called with the run's id, and whether the task was cancelled, when the task ends
-            before the run does.
+        give_up: Called with the integer of the run's id, and whether the run is certainly over: a
+            stream may go on when the task in which it began has ended.
     """
 
-    def __init__(self, give_up: Callable[[UUID, bool], None]) -> None:
+    def __init__(self, give_up: Callable[[int, bool], None]) -> None:
         self._give_up = give_up
-        self._watched: dict[int, tuple[asyncio.Task[Any], _Done]] = {}
+        self._watched: dict[int, tuple[asyncio.Task[Any], _Done, weakref.ref[UUID]]] = {}
 
     def begin(self, run_id: UUID) -> None:
-        """Watch the task that runs here, if any does."""
+        """Watch a run of the task that runs here, if any does; keep *run_id* nowhere."""
         if not on_event_loop():
             return
         task = asyncio.current_task()
         if task is None:
             return
+        key = run_id.int
 
         def done(task: asyncio.Task[Any]) -> None:
-            if self._watched.pop(run_id.int, None) is not None:
-                self._give_up(run_id, task.cancelled())
+            if self._watched.pop(key, None) is not None:
+                self._give_up(key, task.cancelled())
 
-        self._watched[run_id.int] = task, done
+        def collected(_: object) -> None:
+            if key in self._watched:
+                self.end(key)
+                self._give_up(key, True)
+
+        self._watched[key] = task, done, weakref.ref(run_id, collected)
         task.add_done_callback(done)
 
-    def end(self, run_id: UUID) -> None:
+    def end(self, key: int) -> None:
         """Stop watching: the run has ended."""
-        watched = self._watched.pop(run_id.int, None) if self._watched else None
+        watched = self._watched.pop(key, None) if self._watched else None
         if watched is not None:
-            task, done = watched
+            task, done, _ = watched
             task.remove_done_callback(done)

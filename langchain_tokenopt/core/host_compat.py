@@ -8,10 +8,14 @@ that is known to work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import logging
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
@@ -19,7 +23,9 @@ from langchain_core.outputs import ChatGeneration
 __all__ = [
     "NATIVE_EVENT_STREAMS",
     "PYDANTIC_STATE",
+    "InlineHandler",
     "core_marks_cache_hits",
+    "expect_errors_of",
     "is_configurable_model",
     "llm_string_of",
     "ls_model_name_of",
@@ -67,6 +73,52 @@ def ls_model_name_of(model: BaseChatModel, kwargs: Mapping[str, Any]) -> str | N
     """Return the model's name as LangChain's tracing gives it: handlers know calls by it."""
     named = {"model": kwargs["model"]} if kwargs.get("model") else {}
     return model._get_ls_params(**named).get("ls_model_name")
+
+
+class InlineHandler(BaseCallbackHandler):
+    """A handler that asynchronous calls wait for, in the task that makes them.
+
+    When an asynchronous text model begins, langchain-core notifies the inline handlers alone, as
+    soon as there is one (``AsyncCallbackManager.on_llm_start``); other handlers then hear of the
+    end of a run that never began. So these handlers are not inline when they are asked there, and
+    are notified with the others; ``ahandle_event``, which does it, runs them inline all the same.
+    Where somebody else's handler is inline, they stand with it, to be notified at all.
+    """
+
+    @property
+    def run_inline(self) -> bool:  # type: ignore[override]
+        """Whether langchain-core is to run the handler in the task that makes the call."""
+        asking = sys._getframe(1)
+        if asking.f_code.co_name == "<listcomp>" and asking.f_back is not None:  # Python 3.11
+            asking = asking.f_back
+        if asking.f_code is not _TEXT_START:
+            return True
+        handlers: Sequence[BaseCallbackHandler] = asking.f_locals["self"].handlers
+        return any(h.run_inline for h in handlers if not isinstance(h, InlineHandler))
+
+
+def expect_errors_of(kind: type[BaseCallbackHandler]) -> None:
+    """Keep langchain-core from logging what handlers of *kind* raise: they refuse calls."""
+    _expected.add(kind.__name__)
+
+
+_expected: set[str] = set()
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Whether to log: langchain-core warns of every error of a handler, also of one it raises."""
+    return not (
+        isinstance(record.args, tuple)
+        and record.args[:1]
+        and record.args[0] in _expected
+        and record.msg.startswith("Error in %s.%s callback")
+    )
+
+
+logging.getLogger(AsyncCallbackManager.__module__).addFilter(_is_unexpected)
+
+
+_TEXT_START: Final = inspect.unwrap(AsyncCallbackManager.on_llm_start).__code__
 
 
 @cache

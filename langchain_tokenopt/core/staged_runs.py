@@ -20,8 +20,9 @@ __all__ = [
     "CacheHit",
     "StagedParams",
     "StagedRun",
-    "add_refusal_listener",
+    "add_run_listener",
     "is_staged",
+    "notify_cancelled",
     "notify_refused",
     "publish_run",
     "published_run",
@@ -101,32 +102,43 @@ def publish_run(run: StagedRun) -> None:
         _published.pop(next(iter(_published)), None)
 
 
-class _RefusalListener(Protocol):
+class _RunListener(Protocol):
     def on_refused(self, run_id: UUID) -> None: ...
 
-
-_refusal_listeners: weakref.WeakSet[_RefusalListener] = weakref.WeakSet()
-
-
-_refusal_lock = threading.RLock()
+    def on_cancelled(self, run_id: UUID) -> None: ...
 
 
-def add_refusal_listener(listener: _RefusalListener) -> None:
-    """Notify *listener* of runs that are refused at their start, as long as it lives.
+_run_listeners: weakref.WeakSet[_RunListener] = weakref.WeakSet()
 
-    LangChain notifies nobody of the end of a run whose start a handler has refused, and the
-    handlers before that one wait for it.
+
+_listeners_lock = threading.RLock()
+
+
+def add_run_listener(listener: _RunListener) -> None:
+    """Notify *listener*, as long as it lives, of the ends of runs that LangChain keeps to itself.
+
+    It notifies nobody of the end of a run whose start a handler has refused, and the handlers
+    before that one wait for it; nor of the end of a cancelled ``agenerate``.
     """
-    with _refusal_lock:
-        _refusal_listeners.add(listener)
+    with _listeners_lock:
+        _run_listeners.add(listener)
 
 
 def notify_refused(run_id: UUID) -> None:
     """Notify all listeners that a run was refused: nothing was sent, nothing will follow."""
-    with _refusal_lock:
-        listeners = list(_refusal_listeners)
-    for listener in listeners:
+    for listener in _listeners():
         listener.on_refused(run_id)
+
+
+def notify_cancelled(run_id: UUID) -> None:
+    """Notify all listeners that a run was cancelled, if they have not heard of its end."""
+    for listener in _listeners():
+        listener.on_cancelled(run_id)
+
+
+def _listeners() -> list[_RunListener]:
+    with _listeners_lock:
+        return list(_run_listeners)
 
 
 TRACKER: ContextVar[Any] = ContextVar("langchain_tokenopt_tracker", default=None)
@@ -165,6 +177,12 @@ def withdraw_run(run_id: UUID) -> None:
     _published.pop(run_id.int, None)
 
 
-def published_run(run_id: UUID) -> StagedRun | None:
-    """Return what the seam has published about *run_id*, if it is a staged run in flight."""
-    return _published.get(run_id.int) if _published else None
+def published_run(run_id: UUID | int) -> StagedRun | None:
+    """Return what the seam has published about a run, if it is a staged run in flight.
+
+    Args:
+        run_id: Its id, or the integer of the id.
+    """
+    if not _published:
+        return None
+    return _published.get(run_id if isinstance(run_id, int) else run_id.int)

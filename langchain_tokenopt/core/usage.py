@@ -143,15 +143,18 @@ def read_report(report: Any) -> UsageReport | None:
             and 0 < read <= ABSURD_TOKENS
             and 0 < written <= ABSURD_TOKENS
             and report.get("total_tokens") == read + written
-            and len(report) <= _PLAIN_FIELDS
+            and report.keys() <= _PLAIN_FIELDS
         ):
             return UsageReport(Usage(read, written))
     numbers = numbers_in(report)
     return None if numbers is None else judged(numbers)
 
 
-_PLAIN_FIELDS: Final = 5
-"""Fields of LangChain's ``UsageMetadata``."""
+_PLAIN_FIELDS: Final = {
+    *("input_tokens", "output_tokens", "total_tokens"),
+    *("input_token_details", "output_token_details"),
+}
+"""Those of LangChain's ``UsageMetadata``."""
 
 
 def judged(numbers: ReportedNumbers) -> UsageReport:

@@ -44,11 +44,16 @@ _VOCABULARY_NAMES: Final = {
 
 
 _OPENAI_VOCABULARIES: Final = (
-    ("o200k_base", re.compile(r"gpt-?(?:4o|4\.1|4\.5|5|oss)|chatgpt-4o|o[134](?![a-z0-9])")),
+    (
+        "o200k_base",
+        re.compile(
+            r"gpt-?(?:4o|4\.1|4\.5|5(?:\.\d+)?|oss)(?![a-z])|chatgpt-4o(?![a-z])|o[134](?![a-z0-9])"
+        ),
+    ),
     (
         "cl100k_base",
         re.compile(
-            r"gpt-?(?:4(?![.\do])|3\.5|35)|text-embedding-(?:3|ada-002)|(?:davinci|babbage)-002"
+            r"gpt-?(?:4(?![.\da-z])|3\.5|35)|text-embedding-(?:3|ada-002)|(?:davinci|babbage)-002"
         ),
     ),
 )
@@ -56,7 +61,18 @@ _OPENAI_VOCABULARIES: Final = (
 differs from ``o200k_base`` in special tokens only, which ordinary text never uses."""
 
 
-_LATER_OPENAI: Final = re.compile(r"gpt-?\d|chatgpt|o\d(?![a-z0-9])|codex|computer-use")
+_OPENAI_SUFFIXES: Final = re.compile(
+    r"(?:[-_.:@](?:\d+k|\d+b|\d\d?|\d{4}|\d{8}|api|audio|chat|codex|deep|diarize|instruct|large|latest"
+    r"|live|max|mini|nano|preview|pro|realtime|research|safeguard|search|small|transcribe|tts|turbo"
+    r"|vision))*"
+)
+"""What OpenAI puts behind these names: sizes, uses and dates. With anything else behind it, a name
+is somebody's own, and what it is counted with is a guess."""
+
+
+_LATER_OPENAI: Final = re.compile(
+    r"gpt-?\d+(?:\.\d+)?(?![a-z])|chatgpt|o\d(?![a-z0-9])|codex|computer-use"
+)
 
 
 _FAMILIES: Final = (
@@ -168,16 +184,17 @@ def tokenizer_of(name: str) -> Tokenizer:
     if bare in _VOCABULARY_NAMES:
         return Tokenizer("openai", _VOCABULARY_NAMES[bare], exact=True, download=True)
     for vocabulary, pattern in _OPENAI_VOCABULARIES:
-        if pattern.match(bare):
+        found = pattern.match(bare)
+        if found and _OPENAI_SUFFIXES.fullmatch(bare, found.end()):
             return Tokenizer("openai", vocabulary, exact=True, download=True)
     for family, pattern in _FAMILIES:
         if pattern.search(bare):
             return Tokenizer(family, "o200k_base", exact=False, download=False)
-    if _LATER_OPENAI.match(bare):
-        return Tokenizer(bare, "o200k_base", exact=False, download=True)
     for vocabulary, pattern in _OPENAI_VOCABULARIES:  # a deployment called "prod-gpt-4o-eu"
         if pattern.search(bare):
             return Tokenizer(bare, vocabulary, exact=False, download=True)
+    if _LATER_OPENAI.match(bare):
+        return Tokenizer(bare, "o200k_base", exact=False, download=True)
     return Tokenizer(bare, "o200k_base", exact=False, download=False)
 
 

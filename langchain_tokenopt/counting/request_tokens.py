@@ -141,7 +141,7 @@ class _RequestCount:
         self.frame = _FRAMES.get(self._tokenizer.family, _CHATML)
         self._count = (counter or counter_of_name(name)).count
         self.tokens = 0
-        self.exact = _KNOWN_FRAME.match(self.bare) is not None
+        self.exact = self._tokenizer.exact and _KNOWN_FRAME.match(self.bare) is not None
 
     def add(self, count: TokenCount) -> None:
         self.tokens += count.tokens
@@ -342,17 +342,10 @@ def _schema_of(tool: ToolLike) -> Mapping[str, Any]:
         if "input_schema" in tool:
             return {**tool, "parameters": tool["input_schema"]}
         if "title" not in tool:  # a provider's own tool, {"google_search": {}}: counted as JSON
-            return _without_nulls(tool)
+            return tool
     from langchain_core.utils.function_calling import convert_to_openai_function
 
     return convert_to_openai_function(tool)
-
-
-def _without_nulls(value: Any) -> Any:
-    """Leave out what is null, as integrations do when they send a provider's own tool."""
-    if not isinstance(value, Mapping):
-        return value
-    return {k: _without_nulls(inner) for k, inner in value.items() if inner is not None}
 
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}\s*")
@@ -362,11 +355,18 @@ _DEEPEST_JSON: Final = 24
 
 
 def _without_binary(value: Any, depth: int = 0) -> Any:
-    """Copy *value* as JSON data without its binary parts."""
+    """Copy *value* as JSON data without its binary parts, and without what is null.
+
+    Integrations fill in what a provider's own tool leaves out, and do not send it.
+    """
     if depth > _DEEPEST_JSON or isinstance(value, bytes | bytearray | memoryview):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _without_binary(inner, depth + 1) for key, inner in value.items()}
+        return {
+            str(key): _without_binary(inner, depth + 1)
+            for key, inner in value.items()
+            if inner is not None
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [_without_binary(inner, depth + 1) for inner in value]
     if isinstance(value, str) and (value.startswith("data:") or _BASE64.fullmatch(value)):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter, time
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
@@ -24,6 +25,7 @@ from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.pricing.providers import base_url_in, billing_provider
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.pricing.rates import Rates
+from langchain_tokenopt.tracking.lineage import Ancestry
 from langchain_tokenopt.tracking.provider_usage import (
     AnswerNames,
     CallAnswer,
@@ -37,23 +39,9 @@ from langchain_tokenopt.tracking.provider_usage import (
     read_failure,
 )
 
-__all__ = ["NO_ANCESTRY", "Ancestry", "CallInFlight"]
+__all__ = ["CallInFlight"]
 
 _EMPTY: Mapping[str, Any] = {}
-
-
-class Ancestry(NamedTuple):
-    """The runs above a call, as far as they matter."""
-
-    root: UUID | None = None
-    """The outermost run."""
-    tool: str | None = None
-    """The nearest tool."""
-    chain: str | None = None
-    """The nearest chain or graph that somebody gave a name."""
-
-
-NO_ANCESTRY = Ancestry()
 
 
 class CallInFlight:
@@ -85,7 +73,7 @@ class CallInFlight:
         "_started_clock",
         "_status",
         "_unread",
-        "run_id",
+        "key",
     )
 
     def __init__(
@@ -99,7 +87,7 @@ class CallInFlight:
         serialized: Mapping[str, Any] | None = None,
         batch_size: int = 1,
     ) -> None:
-        self.run_id = run_id
+        self.key = run_id.int  # the id itself is kept by nobody who waits for its end
         self._serialized = serialized or _EMPTY
         self._batch_size = batch_size
         self._metadata = metadata or _EMPTY
@@ -165,12 +153,23 @@ class CallInFlight:
     def _read(self, response: LLMResult) -> None:
         """Read the usage of a finished call, or count it."""
         self._unread = None
-        answer = self._come_back(response)
-        self._cached = self._is_cache_hit(answer.generations)
-        self._reading = read_answer(answer, _NO_COUNT if self._cached else self._own_count)
-        if not self._cached and self._reading.source == "reported":
-            self._calibrate(self._reading.usage)
+        try:
+            answer = self._come_back(response)
+            self._cached = self._is_cache_hit(answer.generations)
+            self._reading = read_answer(answer, _NO_COUNT if self._cached else self._own_count)
+            if not self._cached and self._reading.source == "reported":
+                self._calibrate(self._reading.usage)
+        except Exception as error:  # noqa: BLE001  whatever a foreign object raises when it is read
+            self._guess(error)
         self._forget_content()
+
+    def _guess(self, error: Exception) -> None:
+        """Count the request of a call whose answer cannot be read."""
+        self._cached, sent = False, 0
+        with suppress(Exception):  # the request may be what cannot be read
+            sent = self._count_request()
+        flaw = f"the answer cannot be read ({type(error).__name__}: {error})"
+        self._reading = UsageReading(Usage(sent, 0), "estimated", (flaw,))
 
     def settle_refused(self) -> None:
         """End a call that was never sent: nothing is billed for it."""
@@ -184,20 +183,23 @@ class CallInFlight:
         """Read what a broken call used: what its exception says, its input, what had arrived."""
         self._end(status)
         self._cached = False
-        self._reading = read_failure(
-            error,
-            self._come_back(response),
-            self._own_count,
-            handled=self._handled,
-            was_sent=self._staged is None or not self._staged.waiting,
-        )
+        try:
+            self._reading = read_failure(
+                error,
+                self._come_back(response),
+                self._own_count,
+                handled=self._handled,
+                was_sent=self._staged is None or not self._staged.waiting,
+            )
+        except Exception as unreadable:  # noqa: BLE001  as in _read
+            self._guess(unreadable)
         self._forget_content()
 
     def _end(self, status: Status) -> None:
         self._duration = perf_counter() - self._started_clock
         self._status: Status = status
         if self._staged is None:  # the seam may have announced the run after we heard of it
-            self._staged = published_run(self.run_id)
+            self._staged = published_run(self.key)
 
     def _come_back(self, response: LLMResult | None) -> CallAnswer:
         """Return what came back, and take note of who has answered."""
@@ -248,7 +250,7 @@ class CallInFlight:
             return self._staged.answered_by is not None
         if self._pieces is not None or not generations:
             return False
-        return is_marked_hit(generations[0], self.run_id)
+        return is_marked_hit(generations[0], UUID(int=self.key))
 
     def _calibrate(self, reported: Usage) -> None:
         """Compare our count of the request with the provider's, if we can only estimate it."""
@@ -272,15 +274,16 @@ class CallInFlight:
         """Price the call and put it on somebody's account."""
         if self._unread is not None:
             self._read(self._unread)
-        root, tool, chain = self._ancestry
+        root, tool, chain, agent = self._ancestry
         attribution = attribution_of(
             self._metadata,
+            agent=agent,
             fallback_agent=chain,
             fallback_user=user,
             fallback_organization=organization,
             tool=tool,
         )
-        reading = self._reading
+        run_id, reading = UUID(int=self.key), self._reading
         provider, model, usage = self._provider, self._model, reading.usage
         stages: tuple[str, ...] = ()
         savings: tuple[Saving, ...] = ()
@@ -304,10 +307,10 @@ class CallInFlight:
         if staged is not None:
             stages = tuple(staged.stages)
             savings = self._priced_savings(
-                staged, price.rates, attribution.agent, model, started_at
+                staged, run_id, price.rates, attribution.agent, model, started_at
             )
         return CallRecord(
-            run_id=self.run_id,
+            run_id=run_id,
             model=model,
             provider=provider,
             usage=usage,
@@ -318,7 +321,7 @@ class CallInFlight:
             status=self._status,
             cached=self._cached,
             attribution=attribution,
-            run=str(root or self.run_id),
+            run=str(root or run_id),
             saved_nano_usd=price.cost_nano_usd if self._cached else 0,
             first_chunk_seconds=None
             if self._first_chunk_at is None
@@ -339,9 +342,29 @@ class CallInFlight:
         settings = self._serialized.get("kwargs") or _EMPTY
         return billing_provider(provider, base_url_in(settings, provider))
 
+    def plain_record(self, error: Exception) -> CallRecord:
+        """Return a record of what is certain, where the whole one cannot be made."""
+        reading: UsageReading | None = getattr(self, "_reading", None)
+        run_id = UUID(int=self.key)
+        flaw = f"the record could not be completed ({type(error).__name__}: {error})"
+        return CallRecord(
+            run_id=run_id,
+            model=None,
+            provider=None,
+            usage=Usage() if reading is None else reading.usage,
+            started_at=datetime.fromtimestamp(self._started_at, UTC),
+            duration_seconds=self._duration,
+            cost_nano_usd=None,
+            source="estimated" if reading is None else reading.source,
+            status=self._status,
+            run=str(run_id),
+            flaws=(*(() if reading is None else reading.flaws), flaw),
+        )
+
     def _priced_savings(
         self,
         staged: StagedRun,
+        run_id: UUID,
         rates: Rates | None,
         agent: str,
         model: str | None,
@@ -351,7 +374,7 @@ class CallInFlight:
         return tuple(
             replace(
                 saving,
-                run_id=saving.run_id or self.run_id,
+                run_id=saving.run_id or run_id,
                 agent=agent,
                 model=saving.model or model,
                 at=saving.at or at,
@@ -373,7 +396,9 @@ def _answer_with_usage(response: LLMResult) -> BaseMessage | None:
     """Return the only answer, if it says what it cost, and nothing has to be counted for it."""
     if len(response.generations) == 1 and len(response.generations[0]) == 1:
         message: BaseMessage | None = getattr(response.generations[0][0], "message", None)
-        usage: Mapping[str, Any] = getattr(message, "usage_metadata", None) or _EMPTY
+        usage = getattr(message, "usage_metadata", None)
+        if not isinstance(usage, dict):
+            return None
         read, wrote = usage.get("input_tokens"), usage.get("output_tokens")
         if (
             (type(read) is int and 0 < read <= ABSURD_TOKENS)

@@ -11,24 +11,24 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.dimensions import DIMENSIONS, UNATTRIBUTED, Dimension, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError
-from langchain_tokenopt.core.event_loop import TaskWatch
+from langchain_tokenopt.core.event_loop import RunWatch
+from langchain_tokenopt.core.host_compat import InlineHandler
 from langchain_tokenopt.core.records import CallRecord, Status, UsageSink, UsageTotals
 from langchain_tokenopt.core.sinks import checked_sinks, notify
-from langchain_tokenopt.core.staged_runs import TRACKER, add_refusal_listener, register_tracker
+from langchain_tokenopt.core.staged_runs import TRACKER, add_run_listener, register_tracker
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
-from langchain_tokenopt.tracking.call_tracker import NO_ANCESTRY, Ancestry, CallInFlight
+from langchain_tokenopt.tracking.call_tracker import CallInFlight
 from langchain_tokenopt.tracking.failed_calls import is_given_up
+from langchain_tokenopt.tracking.lineage import NO_ANCESTRY, Ancestry, Lineage
 
 __all__ = ["TokenUsageCallbackHandler", "track_usage"]
 
@@ -47,7 +47,7 @@ def _grouped(records: Iterable[CallRecord], dimension: Dimension) -> dict[str, l
     return groups
 
 
-class TokenUsageCallbackHandler(BaseCallbackHandler):
+class TokenUsageCallbackHandler(InlineHandler):
     """Record every model call below the place where it is attached.
 
     Attach it to anything that takes ``callbacks``: a chain, a graph, a model. The same handler
@@ -78,9 +78,6 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         (1, 1)
     """
 
-    run_inline = True
-    """In async code LangChain would otherwise run a sync handler in a thread, out of order."""
-
     def __init__(
         self,
         sinks: Sequence[UsageSink] = (),
@@ -96,15 +93,15 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         self.organization = organization
         self.max_records = max_records
         self._rate_card = rate_card or default_rate_card()
-        self._lineage: dict[int, _Ancestor] = {}
+        self._lineage = Lineage()
         self._settled: deque[CallInFlight] = deque()
         self._calls: dict[int, CallInFlight] = {}
         self._records: dict[int, CallRecord] = {}
         self._forgotten: dict[tuple[Dimension, str], UsageTotals] = {}
         self._forgotten_total = UsageTotals()
         self._lock = threading.RLock()
-        self._tasks = TaskWatch(self._give_up)
-        add_refusal_listener(self)
+        self._watch = RunWatch(self._give_up)
+        add_run_listener(self)
 
     # What was spent
 
@@ -161,18 +158,19 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Remember where a chain, graph or node stands."""
-        self._lineage[run_id.int] = (parent_run_id, None, kwargs.get("name"))
+        self._lineage.add_chain(run_id, parent_run_id, kwargs.get("name"), metadata)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the chain."""
-        self._lineage.pop(run_id.int, None)
+        self._lineage.remove(run_id)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the chain."""
-        self._lineage.pop(run_id.int, None)
+        self._lineage.remove(run_id)
 
     def on_tool_start(
         self,
@@ -185,15 +183,15 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
     ) -> None:
         """Remember where a tool stands: model calls below it are its own."""
         name = (serialized or {}).get("name") or kwargs.get("name") or "tool"
-        self._lineage[run_id.int] = (parent_run_id, name, None)
+        self._lineage.add_tool(run_id, parent_run_id, name)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the tool."""
-        self._lineage.pop(run_id.int, None)
+        self._lineage.remove(run_id)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the tool."""
-        self._lineage.pop(run_id.int, None)
+        self._lineage.remove(run_id)
 
     # What LangChain tells: the model
 
@@ -209,11 +207,11 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
     ) -> None:
         """Begin a call. Without this method LangChain would render the whole prompt as a string."""
         params = kwargs.get("invocation_params")
-        ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
+        ancestry = self._above(parent_run_id, metadata)
         self._calls[run_id.int] = CallInFlight(
             run_id, metadata, params, messages[0], None, ancestry, serialized
         )
-        self._tasks.begin(run_id)
+        self._watch.begin(run_id)
 
     def on_llm_start(
         self,
@@ -227,7 +225,7 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
     ) -> None:
         """Begin a call of a completion model."""
         params = kwargs.get("invocation_params")
-        ancestry = self._ancestry(parent_run_id) if parent_run_id else NO_ANCESTRY
+        ancestry = self._above(parent_run_id, metadata)
         batch_size = kwargs.get("batch_size") or 1
         self._calls[run_id.int] = CallInFlight(
             run_id, metadata, params, None, prompts[0], ancestry, serialized, batch_size
@@ -281,36 +279,39 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             call.settle_refused()
             self._take(call)
 
+    def __copy__(self) -> TokenUsageCallbackHandler:
+        """Return this handler: a copy of a configuration is to be counted where the original is."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TokenUsageCallbackHandler:
+        """Return this handler, as :meth:`__copy__` does."""
+        return self
+
+    def on_cancelled(self, run_id: UUID) -> None:
+        """End a call of a staged model that was cancelled: LangChain does not tell of it."""
+        self._watch.end(run_id.int)
+        self._give_up(run_id.int, True)
+
     def _ended(self, run_id: UUID) -> CallInFlight | None:
-        self._tasks.end(run_id)
+        self._watch.end(run_id.int)
         return self._calls.pop(run_id.int, None)
 
     # From run to record
 
-    def _ancestry(self, parent_run_id: UUID | None) -> Ancestry:
-        """Walk up from a call: its outermost run, the nearest tool, the nearest named chain."""
-        root, tool, chain = parent_run_id, None, None
-        current = parent_run_id
-        while current is not None:
-            root = current
-            ancestor = self._lineage.get(current.int)
-            if ancestor is None:
-                break
-            current, tool_name, chain_name = ancestor
-            tool = tool or tool_name
-            if chain is None and chain_name and not _is_default_name(chain_name):
-                chain = chain_name
-        return Ancestry(root, tool, chain)
+    def _above(self, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None) -> Ancestry:
+        if parent_run_id is None:
+            return NO_ANCESTRY
+        return self._lineage.above(parent_run_id, metadata)
 
-    def _give_up(self, run_id: UUID, is_cancelled: bool) -> None:
-        """Count a call whose task has ended before it did.
+    def _give_up(self, key: int, is_over: bool) -> None:
+        """Count a call that has ended without anybody saying so.
 
-        What has brought nothing by then was given up. A stream may go on in another task, but then
-        its first piece has come.
+        A stream may go on in another task than the one in which it began, but then its first piece
+        has come.
         """
-        call = self._calls.get(run_id.int)
-        if call is not None and (is_cancelled or not call.has_begun):
-            del self._calls[run_id.int]
+        call = self._calls.get(key)
+        if call is not None and (is_over or not call.has_begun):
+            del self._calls[key]
             call.settle_failed(None, None, "abandoned")
             self._take(call)
 
@@ -331,9 +332,9 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         with self._lock:
             while self._settled:
                 call = self._settled.popleft()
-                key = call.run_id.int
+                key = call.key
                 if key not in self._records:
-                    record = call.record(self._rate_card, self.user, self.organization)
+                    record = self._record_of(call)
                     self._records[key] = record
                     fresh.append(record)
             if len(self._records) >= self.max_records + _BATCH:
@@ -341,6 +342,12 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
         if self.sinks:
             for record in fresh:
                 notify(self.sinks, record, *record.savings)
+
+    def _record_of(self, call: CallInFlight) -> CallRecord:
+        try:
+            return call.record(self._rate_card, self.user, self.organization)
+        except Exception as error:  # noqa: BLE001  names and metadata are anybody's: totals go on
+            return call.plain_record(error)
 
     def _forget(self, count: int) -> None:
         """Drop the oldest records from memory, but not from the sums."""
@@ -350,16 +357,6 @@ class TokenUsageCallbackHandler(BaseCallbackHandler):
             for key, group in _grouped(oldest, dimension).items():
                 sum_ = self._forgotten.get((dimension, key), UsageTotals())
                 self._forgotten[dimension, key] = sum_ + UsageTotals.of(group)
-
-
-_Ancestor = tuple[UUID | None, str | None, str | None]
-"""Parent run, tool name if the run is a tool, run name if it is a chain."""
-
-
-@cache
-def _is_default_name(name: str) -> bool:
-    """Whether a run is called after its class or its plumbing rather than by its author."""
-    return name.startswith(("Runnable", "LangGraph", "ChannelWrite", "ChatPromptTemplate", "_"))
 
 
 class _Tracker(TokenUsageCallbackHandler):

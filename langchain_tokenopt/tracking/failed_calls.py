@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -45,9 +45,9 @@ def may_have_been_billed(error: BaseException, handled: BaseException | None = N
     names = [name for link in links for name in _class_names(link)]
     if any(word in name for name in names for word in _NEVER_SENT):
         return False
-    return any(word in name for name in names for word in _UNDER_WAY) or bool(
-        text_in(error, handled)
-    )
+    if any(word in name for name in names for word in _UNDER_WAY):
+        return True
+    return bool(text_in(error, handled)) or any(map(_is_answer, _answers_at_hand(links)))
 
 
 _NEVER_SENT: Final = (
@@ -110,7 +110,8 @@ def report_in(error: BaseException, handled: BaseException | None = None) -> Usa
     """Return the usage that an exception carries: on an answer, or in the body of a response.
 
     openai keeps the answer as ``error.completion``; langchain-openai the response as
-    ``error.response``; others the body. Any attribute that holds a usage report will do.
+    ``error.response``; others the body. Any attribute that holds a usage report will do, and so
+    will the answer that an integration was reading when it failed.
 
     Example:
         >>> error = ValueError("cut off")
@@ -118,11 +119,12 @@ def report_in(error: BaseException, handled: BaseException | None = None) -> Usa
         >>> report_in(error).usage
         Usage(input_tokens=900, output_tokens=1200)
     """
-    for link in _chain(error, handled):
-        for value in _attributes_of(link):
-            report = _search(value, [_MOST_NODES])
-            if report is not None:
-                return report
+    links = list(_chain(error, handled))
+    values = [value for link in links for value in _attributes_of(link)]
+    for value in (*values, *_answers_at_hand(links)):
+        report = _search(value, [_MOST_NODES])
+        if report is not None:
+            return report
     return None
 
 
@@ -165,6 +167,39 @@ def _body_of(value: Any) -> Mapping[Any, Any]:
     if hasattr(type(value), "model_dump"):
         return fields_of(value)
     return {}
+
+
+def _answers_at_hand(links: Sequence[BaseException]) -> Iterator[Any]:
+    """What the integration had got from the provider when it failed."""
+    for link in links:
+        trace = link.__traceback__
+        while trace is not None:
+            found = trace.tb_frame.f_locals
+            for name in _RESPONSES:
+                if found.get(name) is not None:
+                    yield found[name]
+            trace = trace.tb_next
+
+
+_RESPONSES: Final = ("response", "raw_response", "api_response", "resp", "completion")
+"""What integrations call the answer of their provider."""
+
+_ANSWERS: Final = frozenset(
+    {
+        *("choices", "output", "candidates", "content", "completion", "message", "generations"),
+        *("stopReason", "stop_reason", "done_reason", "metrics", "usage"),
+    }
+)
+"""Fields of an answer of some provider."""
+
+
+def _is_answer(value: Any) -> bool:
+    """Whether *value* is an answer that a provider has given, and not a refusal."""
+    status = getattr(value, "status_code", None)
+    if type(status) is int:
+        return 200 <= status < 300
+    fields = fields_of(value)
+    return "error" not in fields and not _ANSWERS.isdisjoint(fields)
 
 
 def text_in(error: BaseException, handled: BaseException | None = None) -> str:

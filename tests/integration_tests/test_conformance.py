@@ -10,15 +10,8 @@ from tests.support.scenarios import SCENARIOS
 
 KNOWN_FAILURES: frozenset[str] = frozenset(
     [
-        "billed-and-raised-answer-that-its-integration-cannot-read",
-        "billed-and-raised-responses-cut-short",
-        "models-in-models-agent-inside-a-named-node",
-        "models-in-models-graph-that-is-called-again",
-        "models-in-models-retries-are-nobodys-name",
         "models-in-models-router",
         "models-in-models-router-async",
-        "neighbours-handler-in-a-copied-configuration",
-        "neighbours-others-hear-of-completion-models",
     ]
 )
 """Scenarios in which we do not yet count what was spent. Whoever mends one takes it out of here."""

@@ -56,7 +56,8 @@ class Truth:
     estimated_calls: int | None = 0
     flawed_calls: int | None = 0
     doubtful_calls: int | None = None
-    """Calls that are estimated or flawed: whoever reads the bill sees that it is not certain."""
+    """Calls that are estimated, repaired, read from an exception or flawed: whoever reads the bill
+    sees that it is not certain."""
     cost_nano_usd: int | None = None
     by: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Per dimension and key the tokens spent, input and output together."""
@@ -226,7 +227,9 @@ def _our_facts(observer: Any) -> Facts:
     )
     facts["abandoned_calls"] = sum(r.status == "abandoned" for r in records)
     facts["flawed_calls"] = sum(bool(r.flaws) for r in records)
-    facts["doubtful_calls"] = sum(bool(r.flaws) or r.source == "estimated" for r in records)
+    facts["doubtful_calls"] = sum(
+        bool(r.flaws) or r.source not in ("reported", "unbilled") for r in records
+    )
     facts["cost_nano_usd"] = sum(r.cost_nano_usd or 0 for r in records if not r.cached)
     facts["by service_tier"] = {
         tier: sum(r.usage.total_tokens for r in records if (r.service_tier or "(none)") == tier)

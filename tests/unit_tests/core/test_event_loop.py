@@ -7,19 +7,19 @@ from uuid import uuid4
 
 import pytest
 
-from langchain_tokenopt.core.event_loop import TaskWatch
+from langchain_tokenopt.core.event_loop import RunWatch
 
 
 async def test_a_cancelled_task_gives_up_its_runs():
     """Those that have not ended, and only those."""
-    given_up: list[tuple[object, bool]] = []
-    watch = TaskWatch(lambda run_id, cancelled: given_up.append((run_id, cancelled)))
+    given_up: list[tuple[int, bool]] = []
+    watch = RunWatch(lambda key, over: given_up.append((key, over)))
     ended, hanging = uuid4(), uuid4()
 
     async def work() -> None:
         watch.begin(ended)
         watch.begin(hanging)
-        watch.end(ended)
+        watch.end(ended.int)
         await asyncio.sleep(60)
 
     task = asyncio.create_task(work())
@@ -29,17 +29,31 @@ async def test_a_cancelled_task_gives_up_its_runs():
         await task
     await asyncio.sleep(0)
 
-    assert given_up == [(hanging, True)]
+    assert given_up == [(hanging.int, True)]
+
+
+async def test_a_run_whose_id_nobody_holds_is_over():
+    """A call that a time-out has cancelled, in a task that goes on."""
+    given_up: list[tuple[int, bool]] = []
+    watch = RunWatch(lambda key, over: given_up.append((key, over)))
+    run_id = uuid4()
+    key = run_id.int
+    watch.begin(run_id)
+    del run_id
+
+    assert given_up == [(key, True)]
+    assert not watch._watched
+    assert "done.<locals>" not in repr(asyncio.current_task())
 
 
 async def test_a_task_that_makes_many_calls_keeps_no_trace_of_them():
     """A worker that lives for weeks does not grow."""
-    watch = TaskWatch(lambda run_id, cancelled: None)
+    watch = RunWatch(lambda key, over: None)
     task = asyncio.current_task()
     for _ in range(1_000):
         run_id = uuid4()
         watch.begin(run_id)
-        watch.end(run_id)
+        watch.end(run_id.int)
 
     assert not watch._watched
     assert "done.<locals>" not in repr(task)
@@ -47,6 +61,6 @@ async def test_a_task_that_makes_many_calls_keeps_no_trace_of_them():
 
 def test_outside_of_a_loop_there_is_nothing_to_watch():
     """Sync code calls it all the same."""
-    watch = TaskWatch(lambda run_id, cancelled: None)
+    watch = RunWatch(lambda key, over: None)
     watch.begin(uuid4())
-    watch.end(uuid4())
+    watch.end(uuid4().int)

@@ -153,6 +153,19 @@ def test_knows_the_vocabulary_of_openai_models(model: str, same_as: str) -> None
     assert counter_for(model).count(text) == counter_for(same_as).count(text)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("gpt4all", "gpt4all-j", "gpt-4all", "gpt4free", "gpt-neox-20b", "gpt-j", "gpt2"),
+        *("gpt-4x-moe", "gpt-oss-20b-abliterated", "gpt-4-uncensored", "o1-open", "gpt-4o-eu"),
+    ],
+)
+def test_names_that_only_begin_as_openais_are_not_exact(model: str) -> None:
+    """Exact is what OpenAI calls a model, not what somebody else has made of the name."""
+    assert not counter_for(model).count("Hello, world!").exact
+    assert not count_messages("", model=model).exact
+
+
 @pytest.mark.parametrize("model", ["gpt-6-astra", "gpt-7", "o5-mini", "prod-gpt-4o-eu"])
 def test_guesses_the_vocabulary_of_names_that_look_like_openai(model: str) -> None:
     """A model that OpenAI may have is counted with its newest vocabulary, but not as exact."""

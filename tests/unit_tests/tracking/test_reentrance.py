@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -107,3 +108,30 @@ async def test_a_cancelled_call_leaves_no_prompt_behind():
         await asyncio.sleep(0)
     assert not _published
     assert usage.totals().calls == 1
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["plain", "staged"])
+async def test_a_call_that_timed_out_is_counted_at_once(staged):
+    """The task goes on: its end would come too late, and its calls would pile up."""
+    model: Any = _Waiting(responses=["four"])
+    model = optimize(model, Recording()) if staged else model
+    with track_usage() as usage:
+        for count in range(1, 4):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await model.ainvoke("a long question, which was sent")
+            await asyncio.sleep(0)  # until then the event loop holds the frames of the call
+            assert usage.totals().calls == count
+    assert not _published
+    assert not usage._watch._watched
+    assert {(r.status, r.source) for r in usage.records} == {("abandoned", "estimated")}
+    assert all(r.usage.input_tokens > 5 and not r.usage.output_tokens for r in usage.records)
+
+
+class _Waiting(FakeListChatModel):
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(60)
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(60)
+        yield
