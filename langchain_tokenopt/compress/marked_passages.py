@@ -29,7 +29,7 @@ __all__ = ["marked_passages"]
 FEWEST: Final = 2
 _STRENGTHS: Final[dict[MarkKind, float]] = {
     "number": 0.7, "tag": 1.2, "heading": 1.2, "key": 1.1, "banner": 1.0, "bold": 1.0,
-    "bracket": 1.0, "bullet": 0.8,
+    "bracket": 1.0, "bullet": 0.8, "phrase": 1.0,
 }  # fmt: skip
 """How surely such a mark begins a passage when it comes back."""
 _COUNTS_UP: Final = 1.4
@@ -117,6 +117,7 @@ def _end_of_last(
     """The last passage has no successor: it ends where others of its shape would."""
     most_gap = max(lines[s[-1]].paragraph - lines[s[0]].paragraph for s in spans)
     most_lines = max(map(len, spans))
+    frames = max(sum(is_frame_line(lines[at]) for at in span) for span in spans)
     known = {mark.name for span in spans for at in span for mark in lines[at].marks}
     at = last + 1
     while at < len(lines):
@@ -125,9 +126,10 @@ def _end_of_last(
         gap = line.paragraph - lines[last].paragraph
         is_complete = size_of(lines, range(last, at)) > 0.5 * middle
         other = key_mark(line)
+        frames -= is_frame_line(line)
         if (
             gap > most_gap
-            or is_frame_line(line)
+            or frames < 0
             or (at - last >= most_lines and most_lines <= 4)
             or (other is not None and other.name not in known)
             or _is_higher(line, key)

@@ -51,14 +51,23 @@ def plain_record(text: str, lines: Sequence[Line], group: range) -> Record:
 
 
 def with_inner_title(lines: Sequence[Line], group: range, record: Record) -> Record:
-    """Count a short first line of the text to the head, if much more text follows."""
+    """Count to head and tail: a short first line, and the fences around a text."""
+    body, tail = record.body, record.tail
     for at in group[:-1]:
-        if lines[at].start != record.body:
+        if lines[at].start != body:
             continue
         rest = lines[at + 1].start
-        if is_title(lines[at]) and len(lines[at].text) < 0.5 * (record.tail - rest):
-            return Record(record.start, rest, record.tail, record.end)
-    return record
+        if is_frame_line(lines[at]) or (
+            is_title(lines[at]) and len(lines[at].text) < 0.5 * (tail - rest)
+        ):
+            body = rest
+        else:
+            break
+    for at in reversed(group):
+        if lines[at].start <= body or lines[at].start >= tail or not is_frame_line(lines[at]):
+            break
+        tail = lines[at].start
+    return Record(record.start, body, tail, record.end)
 
 
 # --- between rules -------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ LONG_LINE: Final = 200
 SHORT: Final = 0.35
 """Share of a typical passage below which a paragraph at the edge is none."""
 
-MarkKind = Literal["number", "heading", "banner", "key", "bold", "bracket", "bullet", "tag"]
+MarkKind = Literal[
+    "number", "heading", "banner", "key", "bold", "bracket", "bullet", "tag", "phrase"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ _BANNER: Final = re.compile(r"(?P<mark>([-=*_~#+>])\2{1,})(?= ?[^\s\-=*_~#+>])")
 _BOLD: Final = re.compile(r"(?:\*\*|__)(?=\S)")
 _BULLET: Final = re.compile(r"[-*+•‣–>](?= )")
 _BRACKETED: Final = re.compile(r"[\[(（【][^\n\[\]()（）【】]{1,60}[\])）】]")
+_PHRASE: Final = re.compile(r"[^\W\d_][\w-]{1,30} [\w-]{2,30}\b(?=[^\n]{0,120}[:：]$)")
+"""Two words with which a short line begins that ends in a colon."""
 _BRACKET_KEY: Final = re.compile(r"[\[(（【][^\W\d_][\w -]{0,30}[:：]")
 _DIGITS: Final = re.compile(r"\d+")
 _WORDS: Final = re.compile(r"[^\W\d_]+(?:[ ,.'’-]+[^\W\d_]+)*")
@@ -157,6 +161,8 @@ def _marks_of(line: str) -> Iterator[Mark]:
         yield Mark("bracket", _shape(found.group()), found.end())
     if found := _BULLET.match(line):
         yield Mark("bullet", found.group(), found.end())
+    if len(line) <= LONGEST_TITLE and (found := _PHRASE.match(line)):
+        yield Mark("phrase", found.group().lower(), found.end())
 
 
 def _shape(bracketed: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from langchain_tokenopt.compress.segments import label_asks
@@ -100,9 +100,18 @@ def asked_in(stretches: Sequence[str], leads: bool) -> str | None:
     Args:
         stretches: What stands before, between and behind the passages.
         leads: Whether the first of them stands before the passages.
+
+    Example:
+        >>> asked_in(["Read these.", "Using the texts above, tell me who won"], leads=True)
+        'who won'
     """
     before = stretches[0] if stretches and leads else ""
     after = "\n".join(stretches[1:] if leads else stretches)
+    found = _asked(before, after)
+    return _without_request(found) if found else None
+
+
+def _asked(before: str, after: str) -> str | None:
     labelled = [*_labelled(before), *_labelled(after)]
     asking = [value for key, value in labelled if _ASKING_LABEL.search(key)]
     if asking:
@@ -110,9 +119,11 @@ def asked_in(stretches: Sequence[str], leads: bool) -> str | None:
     sentences = [line.strip() for part in (before, after) for line in part.split("\n")]
     marked = [line for line in sentences if line.endswith(_QUESTION_MARKS)]
     if marked:
-        found = marked[-1]
-        values = [v for _, v in _labelled(found)]
-        return values[-1] if values and values[-1] else _last_sentence(found)
+        values = [value for _, value in _labelled(marked[-1])]
+        return values[-1] if values and values[-1] else _last_sentence(marked[-1])
+    within = [found.group() for line in sentences for found in _WITHIN.finditer(line)]
+    if within:
+        return within[-1].strip()
     for part in (after, before):
         values = [value for _, value in _labelled(part)]
         loose = [
@@ -125,6 +136,56 @@ def asked_in(stretches: Sequence[str], leads: bool) -> str | None:
         if values or loose:
             return " ".join([*loose[-1:], *values[-1:]])[-LONGEST_QUESTION:]
     return None
+
+
+_WITHIN: Final = re.compile(r"[^.!?。！？\n:：]{8,400}[?？؟]")
+"""A question that more is said behind, as "Who came first? Answer in one word."."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_REQUESTS: Final = _words(
+    """
+    please tell find answer reply respond using based according given say know read write explain
+    bitte sag sage nenne finde beantworte anhand antworte dime di responde usando según encuentra
+    dis réponds trouve selon
+    """
+)
+_AROUND_REQUESTS: Final = _words(
+    """
+    the these those this above below following provided retrieved passages passage documents
+    document context text texts sources notes articles information results search only with from
+    on to of out me us i want would like you can could my now and in for question query it use need
+    der die das den dem obigen folgenden texte texten dokumente quellen auszüge auszügen mir heraus
+    nur mit aus von zu frage los las el la documentos textos fuentes por favor me pregunta con
+    les des textes documents la question moi
+    """
+)
+_WORD: Final = re.compile(r"[\w'’]+")
+
+
+def _without_request(question: str) -> str:
+    """Leave out words that only ask for an answer: they would be searched for in the passages."""
+    words = [(found.group().lower(), found.span()) for found in _WORD.finditer(question)]
+    first = _requests(word for word, _ in words)
+    last = len(words) - _requests(word for word, _ in reversed(words[first:]))
+    if first >= last:
+        return question
+    end = len(question) if last == len(words) else words[last - 1][1][1]
+    return question[words[first][1][0] : end]
+
+
+def _requests(words: Iterable[str]) -> int:
+    """Return how many words are about asking, if any of them asks."""
+    count, asks_for = 0, False
+    for word in words:
+        if word not in _REQUESTS and word not in _AROUND_REQUESTS:
+            break
+        count += 1
+        asks_for = asks_for or word in _REQUESTS
+    return count if asks_for else 0
 
 
 _QUESTION_MARKS: Final = ("?", "？", "؟", ";", "՞")
