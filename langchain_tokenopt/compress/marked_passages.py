@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,10 @@ from langchain_tokenopt.compress.quoted_records import Record
 __all__ = ["marked_passages"]
 
 FEWEST: Final = 2
+_MOST_MARKS: Final = 12
+"""Kinds of marks that are tried, the most promising ones."""
+_USUAL: Final = 120
+"""Characters; pieces that are shorter are seldom passages."""
 _STRENGTHS: Final[dict[MarkKind, float]] = {
     "number": 0.7, "tag": 1.2, "heading": 1.2, "key": 1.1, "banner": 1.0, "bold": 1.0,
     "bracket": 1.0, "bullet": 0.8, "phrase": 1.0,
@@ -45,11 +50,21 @@ def marked_passages(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, l
             key = mark.kind, mark.name
             found.setdefault(key, []).append(at)
             numbers.setdefault(key, []).append(mark.number)
-    for key, ats in found.items():
-        if len(ats) >= FEWEST:
-            counts = key[0] == "number" and _counts_up(numbers[key])
-            strength = _COUNTS_UP if counts else _STRENGTHS[key[0]]
-            yield strength, _records(text, lines, ats, key)
+    strengths = {
+        key: _COUNTS_UP if key[0] == "number" and _counts_up(numbers[key]) else _STRENGTHS[key[0]]
+        for key, ats in found.items()
+        if len(ats) >= FEWEST
+    }
+
+    def most(key: tuple[MarkKind, str]) -> float:
+        """What the mark could explain at best."""
+        size = len(text) - lines[found[key][0]].start
+        return strengths[key] * size * min(1.0, size / len(found[key]) / _USUAL)
+
+    best = set(heapq.nlargest(_MOST_MARKS, strengths, key=most))
+    for key, strength in strengths.items():
+        if key in best:
+            yield strength, _records(text, lines, found[key], key)
 
 
 def _counts_up(numbers: Sequence[str]) -> bool:

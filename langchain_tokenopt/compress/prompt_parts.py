@@ -23,6 +23,8 @@ from langchain_tokenopt.compress.question import (
     SHORT_PARAGRAPH,
     asked_in,
     asks,
+    is_cue,
+    paragraph_begins,
     question_of,
     with_last_question,
 )
@@ -147,10 +149,12 @@ def read_message(
             for unit in units:
                 unit.required = True
             return PromptParts(units, text.strip() or None)
-        outside = _by_paragraphs(text, units)
+        outside = _by_paragraphs(text, units, may_ask=keep_short)
     if examples:
         outside = _with_input(units, outside, examples[-1].end)
     question = question_of(text, units, outside)
+    if not announced and outside and not examples:
+        question = _asked_around(text, units, outside) or question
     _require_outside(text, units, outside, patterns)
     _require_matches(text, units, patterns)
     return PromptParts(units, question)
@@ -515,17 +519,21 @@ def _read_tag(
 
 def _paragraphs(text: str, units: list[Unit]) -> list[tuple[int, int]]:
     """Return ranges of units between blank lines."""
-    ranges, first = [], 0
-    for at, unit in enumerate(units):
-        tail = unit.within(text)
-        if at + 1 == len(units) or tail[len(tail.rstrip()) :].count("\n") > 1 or not tail.strip():
-            ranges.append((first, at + 1))
-            first = at + 1
-    return ranges
+    begins = [*paragraph_begins(text, units), len(units)]
+    return list(pairwise(begins))
 
 
-def _by_paragraphs(text: str, units: list[Unit]) -> list[int]:
-    """Without announcements: a first paragraph may instruct, a last one ask; the rest quote."""
+def _asked_around(text: str, units: Sequence[Unit], outside: Sequence[int]) -> str | None:
+    """Return what the text before and behind the material asks."""
+    inside = [at for at in range(len(units)) if at not in set(outside)]
+    first, last = (inside[0], inside[-1] + 1) if inside else (len(units), len(units))
+    before = "".join(units[at].within(text) for at in range(first))
+    after = "".join(units[at].within(text) for at in range(last, len(units)))
+    return asked_in([before, after], leads=True)
+
+
+def _by_paragraphs(text: str, units: list[Unit], *, may_ask: bool) -> list[int]:
+    """Without announcements: first paragraphs may instruct, a last one ask; the rest quote."""
     paragraphs = _paragraphs(text, units)
     for number, (first, end) in enumerate(paragraphs):
         if _has_own_topic(units, first, end):
@@ -534,13 +542,16 @@ def _by_paragraphs(text: str, units: list[Unit]) -> list[int]:
     if len(paragraphs) == 1:
         return _sentences_outside(text, units)
     outside: list[int] = []
-    first, end = paragraphs[0]
-    opening = text[units[first].start : units[end - 1].end].strip()
-    if len(opening) <= SHORT_PARAGRAPH and (_ASKS.search(opening) or _INSTRUCTS.search(opening)):
+    for number, (first, end) in enumerate(paragraphs[:-1]):
+        opening = text[units[first].start : units[end - 1].end].strip()
+        announces = may_ask and opening.endswith((":", "："))
+        instructs = number == 0 and (_ASKS.search(opening) or _INSTRUCTS.search(opening))
+        if len(opening) > SHORT_PARAGRAPH or not (announces or instructs):
+            break
         outside += range(first, end)
     first, end = paragraphs[-1]
     closing = text[units[first].start : units[end - 1].end].strip()
-    if len(closing) <= SHORT_PARAGRAPH and _ASKS.search(closing):
+    if len(closing) <= SHORT_PARAGRAPH and (_ASKS.search(closing) or (may_ask and is_cue(closing))):
         outside += range(first, end)
     return outside
 

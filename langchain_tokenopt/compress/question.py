@@ -9,7 +9,15 @@ from typing import Final
 from langchain_tokenopt.compress.segments import label_asks
 from langchain_tokenopt.compress.units import Unit, without_head
 
-__all__ = ["SHORT_PARAGRAPH", "asked_in", "asks", "question_of", "with_last_question"]
+__all__ = [
+    "SHORT_PARAGRAPH",
+    "asked_in",
+    "asks",
+    "is_cue",
+    "paragraph_begins",
+    "question_of",
+    "with_last_question",
+]
 
 SHORT_PARAGRAPH: Final = 700
 """Characters up to which a paragraph may be a question or an instruction."""
@@ -20,6 +28,21 @@ LONGEST_QUESTION: Final = 2_000
 def asks(text: str) -> bool:
     """Say whether *text* ends in a question mark."""
     return text.rstrip().endswith(("?", "？"))
+
+
+def is_cue(paragraph: str) -> bool:
+    r"""Say whether a last paragraph is to be continued: it ends in a colon, or in no sentence.
+
+    Example:
+        >>> is_cue("Key: a7\nValue:"), is_cue("The capital is"), is_cue("It rained.")
+        (True, True, False)
+    """
+    end = paragraph.rstrip()
+    return len(end) <= LONGEST_CUE and (end.endswith((":", "：")) or end[-1:].isalnum())
+
+
+LONGEST_CUE: Final = 300
+"""Characters."""
 
 
 def question_of(text: str, units: list[Unit], outside: list[int]) -> str | None:
@@ -60,9 +83,11 @@ def with_last_question(text: str, units: list[Unit], outside: list[int]) -> list
     last = len(units) - 1
     if len(outside) == len(units) or last in outside:
         return outside
-    first = _last_paragraph(text, units)
+    first = paragraph_begins(text, units)[-1]
     paragraph = text[units[first].start : units[last].end]
-    if first == 0 or len(paragraph) > SHORT_PARAGRAPH or not asks(paragraph):
+    if first == 0 or not (
+        is_cue(paragraph) or (asks(paragraph) and len(paragraph) <= SHORT_PARAGRAPH)
+    ):
         return outside
     if any(unit.kind == "heading" for unit in units[first:]):
         return outside
@@ -71,13 +96,19 @@ def with_last_question(text: str, units: list[Unit], outside: list[int]) -> list
     return [*outside, *range(first, last + 1)]
 
 
-def _last_paragraph(text: str, units: list[Unit]) -> int:
-    """Return the index of the unit that begins the last paragraph."""
-    for at in range(len(units) - 1, 0, -1):
-        gap = units[at - 1].within(text)
-        if len(gap) - len(gap.rstrip()) and gap[len(gap.rstrip()) :].count("\n") > 1:
-            return at
-    return 0
+def paragraph_begins(text: str, units: Sequence[Unit]) -> list[int]:
+    """Return the indexes of the units with which paragraphs begin."""
+    begins, ahead = [0], 0
+    blanks = [found.span() for found in _BLANK_LINE.finditer(text)]
+    for at, unit in enumerate(units[1:], 1):
+        while ahead < len(blanks) and blanks[ahead][1] < unit.start:
+            ahead += 1
+        if ahead < len(blanks) and blanks[ahead][0] < unit.start:
+            begins.append(at)
+    return begins
+
+
+_BLANK_LINE: Final = re.compile(r"\n[ \t\r]*\n\s*")
 
 
 # --- around passages -----------------------------------------------------------------------------
