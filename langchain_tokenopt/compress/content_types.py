@@ -94,6 +94,8 @@ class Reader:
     patterns: Patterns
     """Units in which one of them matches are kept."""
     tool_results: ToolResults = "lossless"
+    cut_data: bool = True
+    """Whether long texts in JSON and other data may lose sentences."""
     asked: bool = False
     """Whether the query came from elsewhere than the content."""
 
@@ -144,7 +146,7 @@ class TextContent:
     def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units."""
         read = read_material if self._reader.asked else read_message
-        parts = read(self.content, self._reader.patterns)
+        parts = read(self.content, self._reader.patterns, cut_data=self._reader.cut_data)
         set_tokens(parts.units, self._tokenized.between([u.end for u in parts.units]))
         return Layout([self.content], parts.units, 0, parts.question, _prior_of(parts.units))
 

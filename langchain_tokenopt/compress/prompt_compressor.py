@@ -298,6 +298,7 @@ class PromptCompressor(Runnable[Any, Any]):
             tokenize=lambda text: plans.tokenize(text, counter),
             patterns=self.protect,
             tool_results=self.tool_results,
+            cut_data=target.keep is None,
             asked=query is not None,
         )
         return Job(target, reader, plans, self.key, known)

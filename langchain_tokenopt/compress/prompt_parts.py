@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import re
 import statistics
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from langchain_tokenopt.compress.examples import Example, find_examples
-from langchain_tokenopt.compress.prompt_lines import OPEN_KINDS, is_prose_block
+from langchain_tokenopt.compress.passage_units import (
+    SHORT_OUTSIDE,
+    PromptParts,
+    passage_parts,
+    require_matches,
+    require_outside,
+)
 from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
-from langchain_tokenopt.compress.protect import is_required, matches_any
+from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.question import (
     SHORT_PARAGRAPH,
     asked_in,
@@ -28,15 +32,8 @@ from langchain_tokenopt.compress.question import (
     question_of,
     with_last_question,
 )
-from langchain_tokenopt.compress.quoted_records import Record
-from langchain_tokenopt.compress.segments import Kind, Segment, label_asks, segments_of
-from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
-from langchain_tokenopt.compress.units import Unit, bind_fences, open_fences, units_of, without_head
-from langchain_tokenopt.compress.whole_records import (
-    add_json_passages,
-    json_around,
-    whole_records,
-)
+from langchain_tokenopt.compress.segments import Segment, label_asks, segments_of
+from langchain_tokenopt.compress.units import Unit, open_fences, units_of, without_head
 
 __all__ = [
     "PromptParts",
@@ -49,9 +46,6 @@ __all__ = [
 
 SHORT_MESSAGE = 400
 """Characters. A message without announced passages is kept whole up to this length."""
-_SHORT_OUTSIDE = 2_000
-"""Characters outside of passages that are kept whole; of more, only what is obligatory."""
-
 _PASSAGE_TAG = re.compile(
     r"<(?P<name>(?:search_?)?(?:context|documents?|docs?|passages?|sources?|results?|articles?|texts?"
     r"|transcript|data|e?mails?|files?|content|excerpts?|chunks?|background|knowledge|history|page))\b",
@@ -83,27 +77,21 @@ _INSTRUCTS = re.compile(
 )
 
 
-@dataclass(slots=True)
-class PromptParts:
-    """A text cut into units, with what is required and what is asked."""
-
-    units: list[Unit]
-    question: str | None = None
-
-
 def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
     """Read a text that is nothing but a passage: only the caller's *patterns* are required."""
     segments = segments_of(text)
     units = units_of(text, segments)
     if len(segments) > 1:
         _attach_headings(units)
-    _require_matches(text, units, patterns)
+    require_matches(text, units, patterns)
     return PromptParts(units)
 
 
-def read_material(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
+def read_material(
+    text: str, patterns: Sequence[re.Pattern[str]] = (), *, cut_data: bool = True
+) -> PromptParts:
     """Read a text about which something is asked elsewhere: being short does not save it."""
-    return read_message(text, patterns, keep_short=False)
+    return read_message(text, patterns, keep_short=False, cut_data=cut_data)
 
 
 def read_result(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
@@ -112,16 +100,26 @@ def read_result(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptPa
     structure = structure_of(text, segments)
     if not structure.records:
         return read_passage(text, patterns)
-    parts = _read_records(text, segments, structure, patterns)
+    parts = passage_parts(text, segments, structure, patterns)
     for unit in parts.units:
         unit.required = matches_any(unit.within(text), patterns)
     return parts
 
 
 def read_message(
-    text: str, patterns: Sequence[re.Pattern[str]] = (), *, keep_short: bool = True
+    text: str,
+    patterns: Sequence[re.Pattern[str]] = (),
+    *,
+    keep_short: bool = True,
+    cut_data: bool = True,
 ) -> PromptParts:
     r"""Read a message that may instruct, ask and quote.
+
+    Args:
+        text: The message.
+        patterns: Units in which one of them matches are kept.
+        keep_short: Whether a short message that announces no passages is kept whole.
+        cut_data: Whether long texts in JSON and other data may lose sentences.
 
     Example:
         >>> text = "Use only this.\n\nContext: Tea is hot. Ice is cold.\n\nQuestion: Is ice hot?"
@@ -136,7 +134,7 @@ def read_message(
     opened = open_fences(text, segments)
     structure = Structure() if examples else structure_of(text, opened)
     if structure.records:
-        return _read_records(text, opened, structure, patterns)
+        return passage_parts(text, opened, structure, patterns, cut_data=cut_data)
     units = units_of(text, _around_examples(text, examples) if examples else segments)
     outside = _announced(text, units)
     announced = len(outside) < len(units)
@@ -155,15 +153,15 @@ def read_message(
     question = question_of(text, units, outside)
     if not announced and outside and not examples:
         question = _asked_around(text, units, outside) or question
-    _require_outside(text, units, outside, patterns)
-    _require_matches(text, units, patterns)
+    require_outside(text, units, outside, patterns)
+    require_matches(text, units, patterns)
     return PromptParts(units, question)
 
 
 def _with_input(units: list[Unit], outside: Sequence[int], end: int) -> list[int]:
     """Behind the last example stands what the user asks, unless that is long."""
     behind = [at for at, unit in enumerate(units) if unit.start >= end]
-    if not behind or units[-1].end - end > _SHORT_OUTSIDE:
+    if not behind or units[-1].end - end > SHORT_OUTSIDE:
         return list(outside)
     for at in behind:
         without_head(units, at)
@@ -200,7 +198,7 @@ def quoted_material(text: str) -> list[Unit] | None:
         return None
     if sum(1 for body in bodies if _ADDRESSES.search(body)) > 0.3 * len(bodies):
         return None
-    return _read_records(text, segments, structure, ()).units
+    return passage_parts(text, segments, structure, ()).units
 
 
 _NO_MATERIAL = re.compile(r"tools?\b|function|example|schema|beispiel|ejemplo", re.IGNORECASE)
@@ -213,192 +211,6 @@ _ADDRESSES = re.compile(
     r"|don['’]t|never|du (?:bist|musst)|der nutzer|debes|el usuario)\b|你",
     re.IGNORECASE,
 )
-
-
-def _read_records(
-    text: str,
-    segments: Sequence[Segment],
-    structure: Structure,
-    patterns: Sequence[re.Pattern[str]],
-    *,
-    cut_data: bool = True,
-) -> PromptParts:
-    """Make units of the passages of a text, and of what stands around them."""
-    units: list[Unit] = []
-    outside: list[int] = []
-    value = json_around(structure.records, segments) if structure.quoted else None
-    if value is not None and not (cut_data and structure.is_long):
-        stretches = [(0, value.start), (value.end, len(text))]
-        outside += _add_outside(text, segments, units, *stretches[0])
-        add_json_passages(text, value, structure.records, units)
-        outside += _add_outside(text, segments, units, *stretches[1])
-    else:
-        outside, stretches = _add_passages(text, segments, structure, units)
-    bind_fences(text, units)
-    leads = bool(stretches) and stretches[0][0] == 0
-    question = asked_in([text[a:b] for a, b in stretches], leads=leads)
-    _require_outside(text, units, outside, patterns)
-    _require_matches(text, units, patterns)
-    return PromptParts(units, question)
-
-
-def _add_passages(
-    text: str, segments: Sequence[Segment], structure: Structure, units: list[Unit]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Add the units of all passages; return those outside, and where those stand."""
-    outside: list[int] = []
-    stretches: list[tuple[int, int]] = []
-    records: Sequence[Record] = structure.records
-    if not structure.quoted:
-        whole = [s for s in segments if s.kind in OPEN_KINDS or not is_prose_block(text, s)]
-        records = whole_records(text, records, whole)
-    position, opener = 0, -1
-    for number, record in enumerate(records, 1):
-        if record.start > position:
-            begin = _opening(text, segments, position, record.start) if number == 1 else None
-            stretches.append((position, record.start if begin is None else begin))
-            outside += _add_outside(text, segments, units, *stretches[-1])
-            if begin is not None:
-                opener = len(units)
-                units.append(Unit(begin, record.start, "json", passage=-1, frame=True))
-        first = len(units)
-        _add_record(text, segments, units, record, number, structure)
-        for unit in units[first:]:
-            if unit.head < 0 and unit.bound < 0:
-                unit.head = opener
-        position = record.end
-    if opener >= 0 and (found := _CLOSER.match(text, position)):
-        end = found.end()
-        units.append(Unit(position, end, "json", passage=-1, bound=opener, frame=True))
-        position = end
-    if position < len(text):
-        stretches.append((position, len(text)))
-        outside += _add_outside(text, segments, units, position, len(text))
-    return outside, stretches
-
-
-_OPENER = re.compile(r"[\[({][\s\[({]*$")
-
-
-def _opening(text: str, segments: Sequence[Segment], start: int, end: int) -> int | None:
-    """Return where the list or table begins that holds the first record, or ``None``."""
-    at = bisect_right(segments, end, key=lambda s: s.end)
-    if at < len(segments) and segments[at].kind in ("json", "table"):
-        return max(start, segments[at].start) if segments[at].start < end else None
-    found = _OPENER.search(text, start, end)
-    return found.start() if found else None
-
-
-_CLOSER = re.compile(r"[\s\])}]*[\])}]")
-
-
-def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> list[Segment]:
-    """Return the parts of *segments* between *start* and *end*."""
-    made = []
-    for segment in segments[bisect_right(segments, start, key=lambda s: s.end) :]:
-        if segment.start >= end:
-            break
-        first, last = max(start, segment.start), min(end, segment.end)
-        if segment.start == first and segment.end == last:
-            made.append(segment)
-        elif segment.kind == "code":
-            made += [
-                Segment(s.kind, s.start + first, s.end + first)
-                for s in segments_of(text[first:last])
-            ]
-        else:
-            keeps = first == segment.start and segment.kind in ("heading", "label", "list")
-            keeps = keeps or (segment.kind in _OF_LINES and text[first - 1 : first] in ("", "\n"))
-            made.append(Segment(segment.kind if keeps else "prose", first, last))
-    return made
-
-
-_OF_LINES = frozenset({"list", "turn", "log", "table", "data"})
-"""Kinds that are cut line by line, so that a part of whole lines is one of them."""
-
-
-def _add_outside(
-    text: str, segments: Sequence[Segment], units: list[Unit], start: int, end: int
-) -> list[int]:
-    first = len(units)
-    added = units_of(
-        text,
-        [
-            Segment("prose", s.start, s.end) if s.kind == "json" else s
-            for s in _clipped(text, segments, start, end)
-        ],
-    )
-    _append(units, added)
-    return list(range(first, len(units)))
-
-
-def _append(units: list[Unit], added: Sequence[Unit]) -> None:
-    first = len(units)
-    for unit in added:
-        unit.head = unit.head + first if unit.head >= 0 else -1
-        unit.bound = unit.bound + first if unit.bound >= 0 else -1
-    units += added
-
-
-def _add_record(
-    text: str,
-    segments: Sequence[Segment],
-    units: list[Unit],
-    record: Record,
-    number: int,
-    structure: Structure,
-) -> None:
-    """Add the head, the text and the tail of one passage."""
-    first, head = len(units), -1
-    if record.body > record.start:
-        head = first
-        has_title = text[record.start : record.body].strip(RULES)
-        units.append(Unit(record.start, record.body, "heading" if has_title else "tag"))
-    is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
-    if structure.quoted:
-        cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
-        for start, end in pairwise([record.body, *cuts]):
-            units.append(Unit(start, end))
-    elif is_short and "<" in text[record.start : record.body]:
-        units.append(Unit(record.body, record.tail, "prose", bound=head))
-    else:
-        _append(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
-    if head >= 0:
-        _attach_to_head(units, head)
-    if record.end > record.tail:
-        kind: Kind = "heading" if _has_more(text, record) else "json" if structure.quoted else "tag"
-        bound = head if head >= 0 else first
-        units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
-    for unit in units[first:]:
-        unit.passage = number
-
-
-def _quoted_cuts(text: str, record: Record) -> list[int]:
-    """Return where the sentences of a quoted text end, never inside an escape."""
-    ends = sentence_cuts(text, record.body, record.tail)
-    return [end for end in ends if end == record.tail or text[end - 1] != "\\"]
-
-
-def _attach_to_head(units: list[Unit], head: int) -> None:
-    inner = head
-    for at in range(head + 1, len(units)):
-        unit = units[at]
-        if unit.kind == "heading":
-            unit.kind = "prose"
-        if unit.head < 0 and unit.bound < 0:
-            unit.head = inner
-
-
-SHORTEST_CUT = 400
-"""Characters of text between tags, of which less than all is kept only if it has more."""
-
-RULES = "-=*_~#+•—– \t\r\n"
-
-
-def _has_more(text: str, record: Record) -> bool:
-    """Whether the title stands behind the text."""
-    before = sum(map(str.isalpha, text[record.start : record.body]))
-    return sum(map(str.isalpha, text[record.tail : record.end])) > before
 
 
 def _outside_code(examples: list[Example], segments: list[Segment]) -> list[Example]:
@@ -429,13 +241,6 @@ def _around_examples(text: str, examples: Sequence[Example]) -> list[Segment]:
             segments.append(Segment("example", start, end))
         position = end
     return segments
-
-
-def _require_matches(text: str, units: list[Unit], patterns: Sequence[re.Pattern[str]]) -> None:
-    if patterns:
-        for unit in units:
-            if matches_any(unit.within(text), patterns):
-                unit.required = True
 
 
 def _attach_headings(units: list[Unit]) -> None:
@@ -571,32 +376,3 @@ def _sentences_outside(text: str, units: list[Unit]) -> list[int]:
     if asks(last) and len(last) <= SHORT_PARAGRAPH:
         outside.append(len(units) - 1)
     return outside
-
-
-_FENCE_MARK = re.compile(r"\s*(?:`{3,}|~{3,})[^\n]*\s*")
-
-
-def _require_outside(
-    text: str,
-    units: list[Unit],
-    outside: list[int],
-    patterns: Sequence[re.Pattern[str]],
-) -> None:
-    """Mark what must be kept: all of a short outside, the obligatory part of a long one."""
-    size = sum(units[at].end - units[at].start for at in outside)
-    quotes = {
-        at
-        for at in outside
-        if units[at].kind in ("code", "json", "data", "table", "log", "diff")
-        and not _FENCE_MARK.fullmatch(units[at].within(text))
-    }
-    for at in outside:
-        piece = units[at].within(text)
-        if at not in quotes and (
-            size <= _SHORT_OUTSIDE
-            or is_required(piece, patterns)
-            or asks(piece)
-            or units[at].kind == "label"
-        ):
-            units[at].required = True
-        units[at].passage = -1

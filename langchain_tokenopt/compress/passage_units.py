@@ -1,0 +1,262 @@
+"""The units of a prompt whose passages are found, and what of it must be kept."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from langchain_tokenopt.compress.prompt_lines import OPEN_KINDS, is_prose_block
+from langchain_tokenopt.compress.prompt_structure import Structure
+from langchain_tokenopt.compress.protect import is_required, matches_any
+from langchain_tokenopt.compress.question import asked_in, asks
+from langchain_tokenopt.compress.quoted_records import Record
+from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
+from langchain_tokenopt.compress.units import Unit, bind_fences, units_of
+from langchain_tokenopt.compress.whole_records import (
+    add_json_passages,
+    json_around,
+    whole_records,
+)
+
+__all__ = ["SHORT_OUTSIDE", "PromptParts", "passage_parts", "require_matches", "require_outside"]
+
+SHORT_OUTSIDE = 2_000
+"""Characters outside of passages that are kept whole; of more, only what is obligatory."""
+
+
+@dataclass(slots=True)
+class PromptParts:
+    """A text cut into units, with what is required and what is asked."""
+
+    units: list[Unit]
+    question: str | None = None
+
+
+def passage_parts(
+    text: str,
+    segments: Sequence[Segment],
+    structure: Structure,
+    patterns: Sequence[re.Pattern[str]],
+    *,
+    cut_data: bool = True,
+) -> PromptParts:
+    """Make units of the passages of a text, and of what stands around them."""
+    units: list[Unit] = []
+    outside: list[int] = []
+    value = json_around(structure.records, segments) if structure.quoted else None
+    if value is not None and not (cut_data and structure.is_long):
+        stretches = [(0, value.start), (value.end, len(text))]
+        outside += _add_outside(text, segments, units, *stretches[0])
+        add_json_passages(text, value, structure.records, units)
+        outside += _add_outside(text, segments, units, *stretches[1])
+    else:
+        outside, stretches = _add_passages(text, segments, structure, units)
+    bind_fences(text, units)
+    leads = bool(stretches) and stretches[0][0] == 0
+    question = asked_in([text[a:b] for a, b in stretches], leads=leads)
+    require_outside(text, units, outside, patterns)
+    require_matches(text, units, patterns)
+    return PromptParts(units, question)
+
+
+def _add_passages(
+    text: str, segments: Sequence[Segment], structure: Structure, units: list[Unit]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Add the units of all passages; return those outside, and where those stand."""
+    outside: list[int] = []
+    stretches: list[tuple[int, int]] = []
+    records: Sequence[Record] = structure.records
+    if not structure.quoted:
+        whole = [s for s in segments if s.kind in OPEN_KINDS or not is_prose_block(text, s)]
+        records = whole_records(text, records, whole)
+    position, opener = 0, -1
+    for number, record in enumerate(records, 1):
+        if record.start > position:
+            begin = _opening(text, segments, position, record.start) if number == 1 else None
+            stretches.append((position, record.start if begin is None else begin))
+            outside += _add_outside(text, segments, units, *stretches[-1])
+            if begin is not None:
+                opener = len(units)
+                units.append(Unit(begin, record.start, "json", passage=-1, frame=True))
+        first = len(units)
+        _add_record(text, segments, units, record, number, structure)
+        for unit in units[first:]:
+            if unit.head < 0 and unit.bound < 0:
+                unit.head = opener
+        position = record.end
+    if opener >= 0 and (found := _CLOSER.match(text, position)):
+        end = found.end()
+        units.append(Unit(position, end, "json", passage=-1, bound=opener, frame=True))
+        position = end
+    if position < len(text):
+        stretches.append((position, len(text)))
+        outside += _add_outside(text, segments, units, position, len(text))
+    return outside, stretches
+
+
+_OPENER = re.compile(r"[\[({][\s\[({]*$")
+
+
+def _opening(text: str, segments: Sequence[Segment], start: int, end: int) -> int | None:
+    """Return where the list or table begins that holds the first record, or ``None``."""
+    at = bisect_right(segments, end, key=lambda s: s.end)
+    if at < len(segments) and segments[at].kind in ("json", "table"):
+        return max(start, segments[at].start) if segments[at].start < end else None
+    found = _OPENER.search(text, start, end)
+    return found.start() if found else None
+
+
+_CLOSER = re.compile(r"[\s\])}]*[\])}]")
+
+
+def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> list[Segment]:
+    """Return the parts of *segments* between *start* and *end*."""
+    made = []
+    for segment in segments[bisect_right(segments, start, key=lambda s: s.end) :]:
+        if segment.start >= end:
+            break
+        first, last = max(start, segment.start), min(end, segment.end)
+        if segment.start == first and segment.end == last:
+            made.append(segment)
+        elif segment.kind == "code":
+            made += [
+                Segment(s.kind, s.start + first, s.end + first)
+                for s in segments_of(text[first:last])
+            ]
+        else:
+            keeps = first == segment.start and segment.kind in ("heading", "label", "list")
+            keeps = keeps or (segment.kind in _OF_LINES and text[first - 1 : first] in ("", "\n"))
+            made.append(Segment(segment.kind if keeps else "prose", first, last))
+    return made
+
+
+_OF_LINES = frozenset({"list", "turn", "log", "table", "data"})
+"""Kinds that are cut line by line, so that a part of whole lines is one of them."""
+
+
+def _add_outside(
+    text: str, segments: Sequence[Segment], units: list[Unit], start: int, end: int
+) -> list[int]:
+    first = len(units)
+    added = units_of(
+        text,
+        [
+            Segment("prose", s.start, s.end) if s.kind == "json" else s
+            for s in _clipped(text, segments, start, end)
+        ],
+    )
+    _append(units, added)
+    return list(range(first, len(units)))
+
+
+def _append(units: list[Unit], added: Sequence[Unit]) -> None:
+    first = len(units)
+    for unit in added:
+        unit.head = unit.head + first if unit.head >= 0 else -1
+        unit.bound = unit.bound + first if unit.bound >= 0 else -1
+    units += added
+
+
+def _add_record(
+    text: str,
+    segments: Sequence[Segment],
+    units: list[Unit],
+    record: Record,
+    number: int,
+    structure: Structure,
+) -> None:
+    """Add the head, the text and the tail of one passage."""
+    first, head = len(units), -1
+    if record.body > record.start:
+        head = first
+        has_title = text[record.start : record.body].strip(RULES)
+        units.append(Unit(record.start, record.body, "heading" if has_title else "tag"))
+    is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
+    if structure.quoted:
+        cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
+        for start, end in pairwise([record.body, *cuts]):
+            units.append(Unit(start, end))
+    elif is_short and "<" in text[record.start : record.body]:
+        units.append(Unit(record.body, record.tail, "prose", bound=head))
+    else:
+        _append(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
+    if head >= 0:
+        _attach_to_head(units, head)
+    if record.end > record.tail:
+        kind: Kind = "heading" if _has_more(text, record) else "json" if structure.quoted else "tag"
+        bound = head if head >= 0 else first
+        units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
+    for unit in units[first:]:
+        unit.passage = number
+
+
+def _quoted_cuts(text: str, record: Record) -> list[int]:
+    """Return where the sentences of a quoted text end, never inside an escape."""
+    ends = sentence_cuts(text, record.body, record.tail)
+    return [end for end in ends if end == record.tail or text[end - 1] != "\\"]
+
+
+def _attach_to_head(units: list[Unit], head: int) -> None:
+    inner = head
+    for at in range(head + 1, len(units)):
+        unit = units[at]
+        if unit.kind == "heading":
+            unit.kind = "prose"
+        if unit.head < 0 and unit.bound < 0:
+            unit.head = inner
+
+
+SHORTEST_CUT = 400
+"""Characters of text between tags, of which less than all is kept only if it has more."""
+
+RULES = "-=*_~#+•—– \t\r\n"
+
+
+def _has_more(text: str, record: Record) -> bool:
+    """Whether the title stands behind the text."""
+    before = sum(map(str.isalpha, text[record.start : record.body]))
+    return sum(map(str.isalpha, text[record.tail : record.end])) > before
+
+
+# --- what must be kept ------------------------------------------------------------------------
+
+
+def require_matches(text: str, units: list[Unit], patterns: Sequence[re.Pattern[str]]) -> None:
+    """Mark the units in which one of the caller's patterns matches."""
+    if patterns:
+        for unit in units:
+            if matches_any(unit.within(text), patterns):
+                unit.required = True
+
+
+_FENCE_MARK = re.compile(r"\s*(?:`{3,}|~{3,})[^\n]*\s*")
+
+
+def require_outside(
+    text: str,
+    units: list[Unit],
+    outside: list[int],
+    patterns: Sequence[re.Pattern[str]],
+) -> None:
+    """Mark what must be kept: all of a short outside, the obligatory part of a long one."""
+    size = sum(units[at].end - units[at].start for at in outside)
+    quotes = {
+        at
+        for at in outside
+        if units[at].kind in ("code", "json", "data", "table", "log", "diff")
+        and not _FENCE_MARK.fullmatch(units[at].within(text))
+    }
+    for at in outside:
+        piece = units[at].within(text)
+        if at not in quotes and (
+            size <= SHORT_OUTSIDE
+            or is_required(piece, patterns)
+            or asks(piece)
+            or units[at].kind == "label"
+        ):
+            units[at].required = True
+        units[at].passage = -1
