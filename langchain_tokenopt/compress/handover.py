@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import threading
 from collections import OrderedDict
@@ -15,9 +14,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_tokenopt.compress.lossless import duplicate_units
 from langchain_tokenopt.compress.options import DEFAULT_MODEL, Patterns, compiled
 from langchain_tokenopt.compress.prompt_parts import read_passage
-from langchain_tokenopt.compress.protect import NEGATION, matches_any
-from langchain_tokenopt.compress.relevance import relevance
+from langchain_tokenopt.compress.protect import NEGATION
 from langchain_tokenopt.compress.rendering import render
+from langchain_tokenopt.compress.report_roles import Role, roles_of
 from langchain_tokenopt.compress.text_tokens import Tokenized
 from langchain_tokenopt.compress.unit_selection import fill
 from langchain_tokenopt.compress.units import Unit
@@ -25,23 +24,15 @@ from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
-from langchain_tokenopt.text.numbers import NUMBER
 
 if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
 
 __all__ = ["Handover"]
 
-CONCLUSION = re.compile(
-    r"\b(?:recommendation|verdict|conclusion|decision|proposal|final answer|in summary|overall"
-    r"|bottom line|recommend(?:s|ed)?|approved?|reject(?:ed)?|empfehl\w+|fazit|conclusi[oó]n)\b",
-    re.IGNORECASE,
-)
-"""Words of sentences that conclude."""
-
-_CONCLUDES = 30.0
-_NUMBERS = 3.0
-_RISK = 1.5
+_OPENING_WORTH, _CLOSING_WORTH = 1.5, 2.0
+"""Reports say what matters first, or at the end."""
+_RISK = 1.2
 _RISKS = re.compile(r"\b(?:risks?|however|but|unless|warning|caution|except|aber|riesgo)\b", re.I)
 
 
@@ -49,14 +40,16 @@ class Handover(Runnable[str, str]):
     r"""Shorten an agent's report once, for all agents that will read it.
 
     Every reader gets the same bytes, so providers cache them, and no reader sees another version
-    than the next. Sentences are kept or dropped whole: numbers stand as they were written. What
-    concludes comes first, the rest follows in its order.
+    than the next. Sentences are kept or dropped whole: numbers stand as they were written. Handed
+    over first is what the report concludes, decides, gives causes for, dates and counts, in any
+    trade; what refers to a sentence brings that sentence with it, and a decision and its revocation
+    are handed over together or not at all. Conclusions stand first, the rest follows in its order.
 
     Args:
         max_tokens: Tokens that the handed-over report may have.
         model: Name or chat model, for counting.
-        conclusions: Regular expressions for what concludes in your reports, besides general words
-            such as "recommend", "decision" and "overall": ``r"\b(?:BUY|HOLD|SELL)\b"``.
+        conclusions: Regular expressions for what concludes in your reports, besides the words by
+            which any report does ("recommend", "overall"): ``r"\b(?:BUY|HOLD|SELL)\b"``.
         remember: Reports to remember; the oldest are forgotten first.
 
     Raises:
@@ -117,13 +110,12 @@ class Handover(Runnable[str, str]):
         counts = tokenized.between([unit.end for unit in units])
         for unit, tokens in zip(units, counts, strict=True):
             unit.tokens = tokens
-        patterns = (CONCLUSION, *self.conclusions)
-        concludes = [matches_any(unit.within(report), patterns) for unit in units]
-        likely = relevance([report], units, None, prior="lead").units
-        likely = [
-            math.sqrt(chance) * _weight(u.within(report), concluding)
-            for chance, u, concluding in zip(likely, units, concludes, strict=True)
-        ]
+        roles = _linked_roles(report, units, self.conclusions)
+        concludes = [role.concludes for role in roles]
+        likely = [_worth(u.within(report), role) for u, role in zip(units, roles, strict=True)]
+        last = max((at for at, unit in enumerate(units) if unit.tokens), default=0)
+        likely[0] *= _OPENING_WORTH
+        likely[last] *= _CLOSING_WORTH
         for at in duplicate_units([report], units):
             likely[at] = 0.0
 
@@ -144,14 +136,23 @@ class Handover(Runnable[str, str]):
         return made
 
 
-def _weight(sentence: str, concludes: bool) -> float:
+def _linked_roles(report: str, units: list[Unit], own: Patterns) -> list[Role]:
+    """Say what each unit does, and tie it to those without which it would mislead."""
+    roles = roles_of([unit.within(report) for unit in units], own)
+    for unit, role in zip(units, roles, strict=True):
+        if unit.bound >= 0 or unit.frame:
+            continue
+        if role.revokes >= 0 and units[role.revokes].bound < 0:
+            unit.bound = role.revokes
+        elif role.refers_to >= 0 and unit.head < 0:
+            unit.head = role.refers_to
+    return roles
+
+
+def _worth(sentence: str, role: Role) -> float:
     """How much a sentence matters to a reader who will act on the report."""
-    weight = _CONCLUDES if concludes else 1.0
-    if NUMBER.search(sentence):
-        weight *= _NUMBERS
-    if _RISKS.search(sentence) or NEGATION.search(sentence):
-        weight *= _RISK
-    return weight
+    is_risk = _RISKS.search(sentence) or NEGATION.search(sentence)
+    return role.worth * (_RISK if is_risk else 1.0)
 
 
 def _important_first(

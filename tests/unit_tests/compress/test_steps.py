@@ -17,6 +17,7 @@ from langchain_tokenopt.compress.segments import segments_of
 from langchain_tokenopt.compress.units import units_of
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.tokens import counter_for
+from tests.judge import reports_build
 
 DAMAGE = [
     "Return the output in JSON format.",
@@ -352,3 +353,50 @@ def test_units_of_a_quotation():
     assert ['He said "Go. Now." and left.', " It rained."] == [
         text[u.start : u.end] for u in units_of(text)
     ]
+
+
+@pytest.mark.parametrize("report", reports_build.CASES, ids=lambda report: report.id)
+def test_a_decision_is_never_handed_over_without_its_revocation(report):
+    """Nor the other way round, at any length and in any trade; and never more than allowed."""
+    count = counter_for("cl100k_base").count
+    for tokens in range(8, count(report.text).tokens, 6):
+        try:
+            made = Handover(tokens, model="cl100k_base", remember=0).invoke(report.text)
+        except BudgetInfeasibleError:
+            continue
+        assert count(made).tokens <= tokens
+        for one, other in report.together:
+            assert (one in made) == (other in made)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("The lamp is new. Hold the power button. The fuse blew as the cable was wet. Tea was had. "
+         "The reason was a loose roof tile.", "The reason was a loose roof tile."),
+        ("Nobody should buy flowers. Guests sang. In total 214 guests came. They held hands.",
+         "In total 214 guests came."),
+        ("Der Tag war schön. Man aß Kuchen. Wegen des Frosts platzte das Rohr. Alle lachten.",
+         "Wegen des Frosts platzte das Rohr."),
+        ("Il faisait beau. On chantait. Il fut décidé de fermer le pont. On rentra.",
+         "Il fut décidé de fermer le pont."),
+        ("今天天气很好。大家都来了。因为水管破裂，仓库关闭。我们喝茶。",
+         "因为水管破裂，仓库关闭。"),
+    ],
+)  # fmt: skip
+def test_what_concludes_counts_and_causes_is_handed_over_in_any_trade(text, key):
+    """Whatever orders and wishes stand beside it."""
+    tokens = counter_for("cl100k_base").count(key).tokens + 3
+
+    assert Handover(tokens, model="cl100k_base").invoke(text) == key
+
+
+def test_what_refers_to_a_sentence_brings_it_along():
+    """A reader must know what "it" is."""
+    text = (
+        "The wall has a crack of 4 mm. Tea was served. It comes from the pile driving next door. "
+        "The birds sang. Everybody went home."
+    )
+    made = Handover(20, model="cl100k_base").invoke(text)
+
+    assert made == "The wall has a crack of 4 mm. It comes from the pile driving next door."
