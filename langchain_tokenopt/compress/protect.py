@@ -44,16 +44,27 @@ _VERBATIM = re.compile(
 
 NEGATION = re.compile(
     r"\b(?:not|no|never|none|nor|neither|without|cannot|nothing|nobody|[a-z]+n['’]t"
-    r"|nicht|kein(?:e[mnrs]?)?|nie(?:mals)?|ohne|weder"
-    r"|nunca|jamás|sin|ning[uú]n[oa]?|nadie|tampoco)\b|[不没無无未勿别]",
+    r"|nicht|nichts|kein(?:e[mnrs]?)?|nie(?:mals|mand\w*)?|ohne|weder"
+    r"|nunca|jamás|sin|ning[uú]n[oa]?|nadie|nada|tampoco"
+    r"|ne|n['’](?=\w)|(?-i:[Pp]as|[Ss]ans)(?!-)|jamais|aucune?s?|rien|ni"
+    r"|(?-i:[Nn]on)(?!-)|senza|nessun[oa]?|niente|nulla|não|nem|(?-i:[Ss]em)|nenhum[a]?|ninguém"
+    r"|niet|geen|nooit|zonder|niemand|niets"
+    r"|не|нет|ни|нельзя|никогда|никто|ничего|ничто|без"
+    r"|нема|ні|لا|لم|لن|ليس)\b"
+    r"|n['’](?=\w)|[不没無无未勿别莫]|ない|なかっ|なく|なし|ません|ずに|नहीं|않|없|아니|못하",
     re.IGNORECASE,
 )
+"""In the languages of Europe with most speakers, Chinese, Japanese, Korean, Hindi and Arabic."""
 
 OBLIGATION = re.compile(
     r"\b(?:must|never|only|always|shall|required?|do not|don['’]t|may not|cannot|ensure|make sure"
     r"|muss|müssen|musst|darf|dürfen|nur|niemals|immer|keinesfalls|unbedingt"
-    r"|debe[ns]?|deber[áa][ns]?|nunca|s[oó]lo|solamente|siempre|obligatorio|prohibido)\b"
-    r"|必须|必須|不得|只能|仅限|务必|禁止|切勿|不要",
+    r"|debe[ns]?|deber[áa][ns]?|nunca|s[oó]lo|solamente|siempre|obligatorio|prohibido"
+    r"|doi(?:t|vent)|devez|jamais|toujours|seulement|uniquement|obligatoire|interdit\w*"
+    r"|dev(?:e|ono|i)|sempre|soltanto|vietat\w+|obbligatori\w+|deve[mr]?|somente|proibid\w+"
+    r"|moet(?:en)?|nooit|altijd|alleen|verboden"
+    r"|должн\w+|обязан\w*|нельзя|никогда|всегда|только|запрещ\w+)\b"
+    r"|必须|必須|不得|只能|仅限|务必|禁止|切勿|不要|必ず|なければなら|なくてはなら|べき|のみ",
     re.IGNORECASE,
 )
 

@@ -40,7 +40,8 @@ _CONCLUDES = _any_of(
 _CAUSES = _any_of(
     r"because|due to|owing to|cause[ds]?|causing|reasons?|led to|leads to|explain(?:s|ed)"
     r"|blame[ds]?|result(?:s|ed|ing)? (?:of|from|in)|as a result"
-    r"|(?:comes?|came|stem(?:s|med)?) from|thanks to|on account of|trigger(?:s|ed)?|responsible for|at fault|why"
+    r"|(?:comes?|came|stem(?:s|med)?) from|thanks to|on account of|trigger(?:s|ed)?"
+    r"|responsible for|at fault|why"
     r"|since (?:the|a|an|no|its?|he|she|they|we|there)",
     r"weil|wegen|aufgrund|infolge|ursache\w*|grund|gründe|verursach\w+|liegt an|lag an|rührt\w* von"
     r"|führte\w* (?:zu|dazu)|daher|deshalb|deswegen|schuld|ausgelöst|auslöser",
