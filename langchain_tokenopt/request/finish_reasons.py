@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from langchain_core.outputs import Generation
 
-__all__ = ["AT_CAP", "WHOLE", "is_whole", "says_cap_reached"]
+__all__ = ["AT_CAP", "REASON_KEYS", "WHOLE", "is_whole", "says_cap_reached"]
 
 WHOLE: Final = frozenset(
     {
@@ -28,7 +28,7 @@ WHOLE: Final = frozenset(
 AT_CAP: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 """Reasons, in lower case, with which a cap on output tokens has ended an answer."""
 
-_KEYS: Final = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
+REASON_KEYS: Final = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 """Where providers say it: OpenAI, Anthropic, Bedrock, Ollama, OpenAI's Responses API."""
 _REFUSED: Final = ("incomplete_details", "block_reason", "refusal")
 """Keys that stand only in answers that were blocked, refused or broken off."""
@@ -68,7 +68,7 @@ def _says_whole(said: Mapping[str, Any]) -> bool:
     feedback = said.get("prompt_feedback")  # Gemini
     if isinstance(feedback, Mapping) and feedback.get("block_reason"):
         return False
-    return all(_is_whole_reason(said[key]) for key in _KEYS if said.get(key) is not None)
+    return all(_is_whole_reason(said[key]) for key in REASON_KEYS if said.get(key) is not None)
 
 
 def _is_whole_reason(reason: Any) -> bool:
@@ -93,7 +93,7 @@ def says_cap_reached(said: Mapping[str, Any]) -> bool:
         >>> says_cap_reached({"stop_reason": "max_tokens"}), says_cap_reached({})
         (True, False)
     """
-    return any(_word(said[key]) in AT_CAP for key in _KEYS if said.get(key) is not None)
+    return any(_word(said[key]) in AT_CAP for key in REASON_KEYS if said.get(key) is not None)
 
 
 def _word(reason: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from langchain_tokenopt.core.errors import BudgetExceededError, StopStream
 from langchain_tokenopt.core.usage import UsageReport, read_report
 from langchain_tokenopt.core.usage_numbers import fields_of
+from langchain_tokenopt.request.finish_reasons import REASON_KEYS
 
 __all__ = ["is_given_up", "may_have_been_billed", "report_in", "text_in"]
 
@@ -187,7 +188,8 @@ _RESPONSES: Final = ("response", "raw_response", "api_response", "resp", "comple
 _ANSWERS: Final = frozenset(
     {
         *("choices", "output", "candidates", "content", "completion", "message", "generations"),
-        *("stopReason", "stop_reason", "done_reason", "metrics", "usage"),
+        *("metrics", "usage"),
+        *(key for key in REASON_KEYS if key.endswith(("_reason", "Reason"))),
     }
 )
 """Fields of an answer of some provider."""
