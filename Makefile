@@ -105,7 +105,7 @@ bench-usage: setup ## Measure the overhead of usage tracking and of the seam
 
 bench-conformance: ## Compare what trackers count, in an environment of its own
 	$(PYTHON) -m venv .venv-rivals-usage
-	.venv-rivals-usage/bin/pip install -q -c $(TORCH) -e . -r tests/benchmarks/requirements-rivals-usage.txt
+	.venv-rivals-usage/bin/pip install -q -c $(TORCH) -e .[providers] -r tests/benchmarks/requirements-rivals-usage.txt
 	.venv-rivals-usage/bin/python -W ignore -m tests.benchmarks.conformance
 
 bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill -9
