@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         TokenOptWarning,
         UnknownTimeZoneError,
     )
+    from langchain_tokenopt.core.own_context import in_own_context
     from langchain_tokenopt.core.records import (
         BudgetEvent,
         CallRecord,
@@ -130,6 +131,7 @@ _MODULE_OF = {
     "budgeted": "graph",
     "count_messages": "counting.request_tokens",
     "counter_for": "counting.tokens",
+    "in_own_context": "core.own_context",
     "optimize": "chat_model",
     "optimize_text": "compress",
     "token_scope": "scope",
@@ -193,6 +195,7 @@ __all__ = [
     "budgeted",
     "count_messages",
     "counter_for",
+    "in_own_context",
     "optimize",
     "optimize_text",
     "token_scope",

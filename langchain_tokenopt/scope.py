@@ -14,6 +14,7 @@ from langchain_core.tracers.context import register_configure_hook
 from langchain_tokenopt.chat_model.optimize import Level, stages_of
 from langchain_tokenopt.chat_model.stages import as_stage
 from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.host_compat import InlineHandler
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.staged_runs import is_staged
@@ -156,13 +157,9 @@ def token_scope(
             stages = (*stages, as_stage(cache))
             _separate(stack, cache, user, organization)
         usage = stack.enter_context(track_usage(sinks, user, organization=organization))
-        unstaged, outer = _Unstaged(), (AMBIENT.get(), _NOTES.get())
-        stack.callback(AMBIENT.set, outer[0])
-        stack.callback(_NOTES.set, outer[1])
-        kept = (s for s in outer[0] if not any(_same_kind(s, new) for new in stages))
-        AMBIENT.set((*kept, *stages))
-        _NOTES.set(unstaged)
-        run = None
+        unstaged, run = _Unstaged(), None
+        kept = (s for s in AMBIENT.get() if not any(_same_kind(s, new) for new in stages))
+        stack.enter_context(ContextBlock({AMBIENT: (*kept, *stages), _NOTES: unstaged}))
         if plan is not None:
             run = stack.enter_context(
                 plan.run(thread_id, user=user, organization=organization, sinks=sinks)

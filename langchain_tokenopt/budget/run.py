@@ -38,6 +38,7 @@ from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
@@ -99,7 +100,7 @@ class BudgetRun:
         """Who was warned of: that calls do not say whose they are."""
         self._tracker: Any = None
         """The tracker around this run."""
-        self._outer: tuple[Any, ...] = ()
+        self._block = ContextBlock({})
         self._restoring = threading.Lock()
         """Taken by the first that restores a checkpoint, and never given back."""
         self._at_work: defaultdict[str, deque[None]] = defaultdict(deque)
@@ -172,11 +173,10 @@ class BudgetRun:
             )
         _register_guard()
         self.account.__enter__()
-        self._outer = AMBIENT.get(), _GUARD.get()
         self._tracker = TRACKER.get()
-        _RUN.set(self)
-        _GUARD.set(self._guard)
-        AMBIENT.set((*AMBIENT.get(), self._stage))
+        stages = (*AMBIENT.get(), self._stage)
+        self._block = ContextBlock({_RUN: self, _GUARD: self._guard, AMBIENT: stages})
+        self._block.__enter__()
         return self
 
     def __exit__(
@@ -185,11 +185,10 @@ class BudgetRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        ambient, guard = self._outer
-        _RUN.set(None)
-        _GUARD.set(guard)
-        AMBIENT.set(ambient)
-        self.account.__exit__(kind, error, trace)
+        try:
+            self.account.__exit__(kind, error, trace)
+        finally:
+            self._block.__exit__(kind, error, trace)
 
     # What a call asks
 

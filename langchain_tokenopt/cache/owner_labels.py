@@ -12,6 +12,7 @@ from typing import Any, Final
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_tokenopt.core.attribution import owner_label, owner_labels
+from langchain_tokenopt.core.context_blocks import ContextBlock
 
 __all__ = ["Labels", "ScopeLabels", "name_an_owner"]
 
@@ -35,11 +36,9 @@ class ScopeLabels:
         """Set labels for what is asked inside; scopes nest, and the inner one wins."""
         around = _SCOPES.get()
         own = {owner_label(name): value for name, value in labels.items()}
-        token = _SCOPES.set({**around, self._number: {**around.get(self._number, {}), **own}})
-        try:
+        inside = {**around, self._number: {**around.get(self._number, {}), **own}}
+        with ContextBlock({_SCOPES: inside}):
             yield
-        finally:
-            _SCOPES.reset(token)
 
     def labels(self, metadata: Mapping[str, Any] | None = None) -> Labels:
         """Return the labels of a request: what its metadata and the scopes around it say.

@@ -18,6 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.dimensions import DIMENSIONS, UNATTRIBUTED, Dimension, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.event_loop import RunWatch
@@ -422,8 +423,5 @@ def track_usage(
         rate_card=rate_card,
         max_records=max_records,
     )
-    TRACKER.set(tracker)
-    try:
+    with ContextBlock({TRACKER: tracker}):
         yield tracker
-    finally:
-        TRACKER.set(outer)
