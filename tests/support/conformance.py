@@ -161,6 +161,7 @@ def findings_of(scenario: Scenario, server: ModelServer, contestant: Contestant)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LangChainBetaWarning)
+            warnings.filterwarnings("ignore", "Pydantic serializer warnings")  # of OpenAI's client
             outcome = scenario.run(bench)
             if inspect.isawaitable(outcome):
                 outcome = asyncio.run(_result(outcome))
