@@ -16,7 +16,7 @@ LONGEST_WINDOW = 700
 that Jha et al. 2024 (arXiv 2407.08892) found best."""
 
 
-RECORDS: Final = frozenset({"table", "list", "log", "json"})
+RECORDS: Final = frozenset({"table", "list", "log", "json", "data", "code", "diff"})
 """Kinds of units that say what they say without their neighbours."""
 
 
