@@ -16,6 +16,9 @@ LONGEST_WINDOW = 700
 that Jha et al. 2024 (arXiv 2407.08892) found best."""
 
 
+LONGEST_TURNS = 1_000
+"""The same of turns of a conversation, which say less in as many characters."""
+
 RECORDS: Final = frozenset({"table", "list", "log", "json", "data", "code", "diff"})
 """Kinds of units that say what they say without their neighbours."""
 
@@ -97,6 +100,7 @@ def _windows(units: Sequence[Unit], first: int, end: int, title: int | None) -> 
             start, chars = at + 1, 0
             continue
         chars += size
-        if chars >= LONGEST_WINDOW or at == end - 1:
+        longest = LONGEST_TURNS if units[at].kind == "turn" else LONGEST_WINDOW
+        if chars >= longest or at == end - 1:
             yield Block(start, at + 1, title, chars, opens=start == first)
             start, chars = at + 1, 0

@@ -21,6 +21,10 @@ __all__ = [
 EMPTY_WORDS: Final = frozenset().union(
     *(STOP_WORDS[language] for language in ("en", "de", "es")),
     ("many", "much", "before", "after", "during", "other", "don", "give"),
+    ("say", "said", "says", "think", "thinks", "thought", "discuss", "discussed", "discussing"),
+    ("discussion", "opinion", "opinions", "talk", "talked", "describe", "described", "summarize"),
+    ("summarise", "explain", "explained", "mention", "mentioned", "according", "regarding"),
+    ("feel", "felt", "suggest", "suggested", "recommend", "attitude", "view", "views"),
 )
 """Words that say nothing of what a query asks."""
 

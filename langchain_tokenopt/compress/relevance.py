@@ -81,6 +81,8 @@ documents with planted facts, seeds 100 to 119 of ``tests/benchmarks/bench_desk.
 
 _NEIGHBOURS = 0.5
 """What the windows before and after add to a window's score."""
+_TURNS, _TURNS_REACH = 0.7, 3
+"""The same for windows of turns, and how many of them add to it; each adds less."""
 _LEAD, _LEAD_WINDOWS = 2.0, 3.0
 _RECENCY, _RECENCY_WINDOWS = 1.5, 6.0
 
@@ -300,16 +302,24 @@ _LABEL_WORDS: Final = EMPTY_WORDS | {
 def _with_neighbours(
     units: Sequence[Unit], blocks: Sequence[Block], scores: list[float]
 ) -> list[float]:
-    """Add to windows of one passage, and to turns of a chat, part of their neighbours' scores."""
-    smoothed = list(scores)
-    for at, (one, other) in enumerate(pairwise(blocks)):
+    """Add to windows of one passage, and to turns of a chat, part of their neighbours' scores.
+
+    People stay with a matter for several turns, so turns reach further than windows.
+    """
+    smoothed, reach = list(scores), 0
+    for at, (one, other) in enumerate(pairwise(blocks), 1):
         before, after = units[one.first], units[other.first]
         same_passage = before.source == after.source and before.passage == after.passage
-        if one.record or other.record:
+        turns = before.kind == "turn" and after.kind == "turn"
+        if one.record or other.record or not (same_passage or turns):
+            reach = 0
             continue
-        if same_passage or (before.kind == "turn" and after.kind == "turn"):
-            smoothed[at + 1] += _NEIGHBOURS * max(0.0, scores[at])
-            smoothed[at] += _NEIGHBOURS * max(0.0, scores[at + 1])
+        reach = min(reach + 1, _TURNS_REACH if turns else 1)
+        share = 1.0
+        for back in range(at - 1, at - 1 - reach, -1):
+            share *= _TURNS if turns else _NEIGHBOURS
+            smoothed[at] += share * max(0.0, scores[back])
+            smoothed[back] += share * max(0.0, scores[at])
     return smoothed
 
 

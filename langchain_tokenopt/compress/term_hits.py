@@ -45,7 +45,7 @@ class TermHits:
         terms = list(_searchable(terms, text.lowered))
         self._find(terms)
         places = self.of_block if len(blocks) > FEW_BLOCKS else self.of_unit
-        self.idf = _idf(terms, places)
+        self.idf = _idf(terms, places, _commonness(blocks))
         self.whole = sum(self.idf) or 1.0
         """What all terms together weigh."""
 
@@ -157,7 +157,7 @@ def _searchable(terms: Sequence[Term], lowered: str) -> Iterator[Term]:
             yield term
 
 
-def _idf(terms: Sequence[Term], places: Sequence[Hits]) -> list[float]:
+def _idf(terms: Sequence[Term], places: Sequence[Hits], power: float) -> list[float]:
     """How telling each term is: its rarity in general times its rarity here."""
     total = len(places)
     having = [0] * len(terms)
@@ -165,6 +165,15 @@ def _idf(terms: Sequence[Term], places: Sequence[Hits]) -> list[float]:
         for number in place:
             having[number] += 1
     return [
-        term.weight * math.sqrt(math.log(1 + (total - count + 0.5) / (count + 0.5)))
+        term.weight * math.log(1 + (total - count + 0.5) / (count + 0.5)) ** power
         for term, count in zip(terms, having, strict=True)
     ]
+
+
+def _commonness(blocks: Sequence[Block]) -> float:
+    """Return how much being in many blocks speaks against a term.
+
+    Half as much in passages: those who retrieved them looked for the question's words, so what is
+    in most of them is there because it was asked for.
+    """
+    return 0.5 if 2 * sum([block.opens for block in blocks]) > len(blocks) else 1.0
