@@ -77,15 +77,21 @@ def blocks_of(units: Sequence[Unit]) -> list[Block]:
         while end < len(units) and (units[end].source, units[end].passage) == key:
             chars += units[end].end - units[end].start
             end += 1
-        title = first if units[first].kind == "heading" else None
-        if title is None and units[end - 1].kind == "heading":
-            title = end - 1
+        title = next((at for at in (first, end - 1) if _is_title(units[at])), None)
         if chars <= 2 * LONGEST_WINDOW and not any(u.kind in RECORDS for u in units[first:end]):
             blocks.append(Block(first, end, title, chars))
         else:
             blocks += _windows(units, first, end, title)
         first = end
     return blocks
+
+
+_LONGEST_TITLE = 300
+"""Characters; more than that is read as text, in which an answer may stand."""
+
+
+def _is_title(unit: Unit) -> bool:
+    return unit.kind == "heading" and unit.end - unit.start <= _LONGEST_TITLE
 
 
 def _windows(units: Sequence[Unit], first: int, end: int, title: int | None) -> Iterator[Block]:

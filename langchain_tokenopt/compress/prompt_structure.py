@@ -59,7 +59,7 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         >>> [text[r.start : r.body] for r in structure_of(text, segments_of(text)).records]
         ['(1) ', '(2) ']
     """
-    if len(text) < 2 * SHORTEST_PASSAGE:
+    if len(text) < 2 * SHORTEST_PASSAGE or _is_conversation(text, segments):
         return Structure()
     best, value = Structure(), _LEAST_VALUE
     for strength, quoted, records in _proposals(text, segments):
@@ -67,6 +67,15 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         if found > value:
             best, value = Structure(records, quoted), found
     return best
+
+
+_MANY_TURNS: Final = 50
+"""A few messages of a chat may be passages; so many are a conversation."""
+
+
+def _is_conversation(text: str, segments: Sequence[Segment]) -> bool:
+    turns = [text.count("\n", s.start, s.end) for s in segments if s.kind == "turn"]
+    return sum(turns) > max(_MANY_TURNS, text.count("\n") // 2)
 
 
 def _proposals(
