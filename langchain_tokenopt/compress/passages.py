@@ -73,12 +73,18 @@ def blocks_of(units: Sequence[Unit]) -> list[Block]:
     blocks: list[Block] = []
     first = 0
     while first < len(units):
-        end, chars, key = first, 0, (units[first].source, units[first].passage)
-        while end < len(units) and (units[end].source, units[end].passage) == key:
-            chars += units[end].end - units[end].start
-            end += 1
+        source, passage = units[first].source, units[first].passage
+        chars, has_records = 0, False
+        for end in range(first, len(units)):
+            unit = units[end]
+            if unit.passage != passage or unit.source != source:
+                break
+            chars += unit.end - unit.start
+            has_records = has_records or unit.kind in RECORDS
+        else:
+            end = len(units)
         title = next((at for at in (first, end - 1) if _is_title(units[at])), None)
-        if chars <= 2 * LONGEST_WINDOW and not any(u.kind in RECORDS for u in units[first:end]):
+        if chars <= 2 * LONGEST_WINDOW and not has_records:
             blocks.append(Block(first, end, title, chars))
         else:
             blocks += _windows(units, first, end, title)

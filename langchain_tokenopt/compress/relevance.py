@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -142,9 +143,7 @@ def relevance(
     if rerank is not None:
         scores = rerank(query, [text.of_block(block) for block in blocks], scores)
     chances = _chances(units, blocks, scores)
-    likely = [0.0] * len(units)
-    for block, chance in zip(blocks, chances, strict=True):
-        evidence.share_out(block, chance, likely)
+    likely = evidence.of_units(chances)
     alone = _BY_ITSELF * min(1.0, max(0, len(terms) - _ONE_PLACE) / (_ALL_OVER - _ONE_PLACE))
     if alone:
         own = _by_themselves(text, blocks, hits)
@@ -176,13 +175,14 @@ class _Evidence:
         self._blocks = blocks
         self._hits = hits
         self._looks_like = looks_like
+        self._inside = [text.inside(block) for block in blocks]
+        self._known_kinds: dict[int, bool] = {}
 
     def of_blocks(self) -> list[float]:
         """Return for each block the log odds, up to a constant, that the answer stands there."""
         blocks, hits = self._blocks, self._hits
-        sentences = hits.of_units_with_titles()
         lexical = _standardised(hits.of_blocks())
-        best = _standardised([max(sentences[b.first : b.end]) for b in blocks])
+        best = _standardised(hits.of_best_units())
         scores = []
         for at, block in enumerate(blocks):
             covered = hits.weight(hits.of_block[at]) / hits.whole
@@ -191,22 +191,22 @@ class _Evidence:
                 + _BEST_SENTENCE * best[at]
                 + _COVERED * covered * covered
                 + _PHRASE * (hits.phrases[at] > 0)
-                + self._topic(block)
+                + self._topic(block, self._inside[at])
             )
         worth_a_look = max(scores) - _OUT_OF_THE_RACE
         for at, block in enumerate(blocks):
             if self._looks_like is not None and scores[at] > worth_a_look:
-                scores[at] += _ANSWER_BESIDE * self._answer_beside(block)
+                scores[at] += _ANSWER_BESIDE * self._answer_beside(block, self._inside[at])
         return scores
 
-    def _topic(self, block: Block) -> float:
+    def _topic(self, block: Block, inside: Sequence[int]) -> float:
         """Return what the title says of the block, or its first sentence."""
         text, hits = self._text, self._hits
-        inside = text.inside(block)
-        opening = hits.weight(hits.of_unit[inside[0]]) / hits.whole if inside else 0.0
+        opening = hits.of_unit[inside[0]] if inside and block.opens else {}
+        opening_covers = hits.weight(opening) / hits.whole if opening else 0.0
         if block.title is None:
-            return _OPENING_COVERS_UNTITLED * opening if block.opens else 0.0
-        evidence = _OPENING_COVERS * opening if block.opens else 0.0
+            return _OPENING_COVERS_UNTITLED * opening_covers
+        evidence = _OPENING_COVERS * opening_covers
         if named := hits.of_unit[block.title]:
             title, start = text.units[block.title], text.starts[block.title]
             words = WORD.findall(text.lowered, start, start + title.end - title.start)
@@ -215,39 +215,45 @@ class _Evidence:
             evidence += _TITLE_NAMED * share + _TITLE_COVERS * hits.weight(named) / hits.whole
         return evidence
 
-    def _answer_beside(self, block: Block) -> float:
+    def _answer_beside(self, block: Block, inside: Sequence[int]) -> float:
         """Return the largest share of the question beside something like an answer."""
         hits = self._hits
         titled = hits.of_unit[block.title] if block.title is not None else {}
         shares = [
-            hits.weight({**titled, **hits.of_unit[at]})
-            for at in self._text.inside(block)
-            if self._answers_kind(at)
+            hits.weight({**titled, **hits.of_unit[at]}) for at in inside if self._answers_kind(at)
         ]
         return max(shares, default=0.0) / hits.whole
 
     def _answers_kind(self, at: int) -> bool:
-        unit, pattern = self._text.units[at], self._looks_like
-        text = self._text.texts[unit.source]
-        return pattern is not None and pattern.search(text, unit.start, unit.end) is not None
+        known = self._known_kinds.get(at)
+        if known is None:
+            unit, pattern = self._text.units[at], self._looks_like
+            text = self._text.texts[unit.source]
+            known = pattern is not None and pattern.search(text, unit.start, unit.end) is not None
+            self._known_kinds[at] = known
+        return known
 
-    def share_out(self, block: Block, chance: float, likely: list[float]) -> None:
-        """Write the chances of the units of *block*, *chance* together, into *likely*."""
-        inside = self._text.inside(block)
-        if not inside:
-            return
-        if chance < _HOPELESS or len(inside) == 1:
-            shares = [1 / len(inside)] * len(inside)
-        else:
-            shares = _softmax(self._of_sentences(block, inside, chance > _WORTH_A_LOOK))
-        for at, share in zip(inside, shares, strict=True):
-            likely[at] = chance * share
+    def of_units(self, chances: Sequence[float]) -> list[float]:
+        """Return the chance of each unit, given those of the blocks."""
+        likely = [0.0] * len(self._text.units)
+        for block, chance, inside in zip(self._blocks, chances, self._inside, strict=True):
+            if chance < _HOPELESS or len(inside) == 1:
+                for at in inside:
+                    likely[at] = chance / len(inside)
+            elif inside:
+                shares = _softmax(self._of_sentences(block, inside, chance > _WORTH_A_LOOK))
+                for at, share in zip(inside, shares, strict=True):
+                    likely[at] = chance * share
+        return likely
 
     def _of_sentences(self, block: Block, inside: Sequence[int], look: bool) -> list[float]:
         text, hits = self._text, self._hits
         titled = hits.of_unit[block.title] if block.title is not None else {}
         whole = hits.whole - hits.weight(titled) or 1.0
-        own = [hits.weight_without(hits.of_unit[at], titled) / whole for at in inside]
+        own = [
+            hits.weight_without(found, titled) / whole if (found := hits.of_unit[at]) else 0.0
+            for at in inside
+        ]
         told = self._telling_apart(inside, titled)
         opens = _OPENS if block.opens and not self._lines(inside) else 0.0
         scores, before = [], 0.0
@@ -260,7 +266,7 @@ class _Evidence:
                 + _COVERS * covers * covers
                 + _GOES_ON * before
                 + _EXACT * (at in hits.exact)
-                + _ANSWERS_KIND * (look and self._answers_kind(at))
+                + (_ANSWERS_KIND if look and self._answers_kind(at) else 0.0)
             )
             before = covers
         return scores
@@ -277,10 +283,9 @@ class _Evidence:
         What each of them has does not say in which of them the answer is.
         """
         idf, of_unit = self._hits.idf, self._hits.of_unit
-        having: dict[int, int] = {}
-        for at in inside:
-            for number in of_unit[at]:
-                having[number] = having.get(number, 0) + 1
+        having = Counter([number for at in inside for number in of_unit[at]])
+        if not having:
+            return [0.0] * len(inside)
         left = {
             number: idf[number] * (1 - (count - 1) / len(inside))
             for number, count in having.items()

@@ -50,23 +50,25 @@ class TermHits:
         """What all terms together weigh."""
 
     def _find(self, terms: Sequence[Term]) -> None:
-        starts = self._text.starts
-        block_of = [0] * len(starts)
+        starts, of_unit, of_block = self._text.starts, self.of_unit, self.of_block
+        block_of: list[int] = []
         for number, block in enumerate(self._blocks):
-            for at in range(block.first, block.end):
-                block_of[at] = number
+            block_of += [number] * (block.end - block.first)
         before: set[int] = set()
         for number, term in enumerate(terms):
             ends: set[int] = set()
-            for position, after, value in _occurrences(self._text, term):
+            is_pair, is_telling = term.kind == "pair", term.kind == "exact" and term.is_telling
+            for position, after, value in _occurrences(self._text.lowered, term):
                 at = bisect_right(starts, position) - 1
-                for hits in (self.of_unit[at], self.of_block[block_of[at]]):
-                    hits[number] = hits.get(number, 0.0) + value
+                place, hits = block_of[at], of_unit[at]
+                hits[number] = hits.get(number, 0.0) + value
+                hits = of_block[place]
+                hits[number] = hits.get(number, 0.0) + value
                 ends.add(after)
-                if value == 1.0 and term.kind == "exact" and term.is_telling:
+                if is_telling and value == 1.0:
                     self.exact.add(at)
-                if position - 1 in before or (term.kind == "pair" and position + 1 in before):
-                    self.phrases[block_of[at]] += 1
+                if position - 1 in before or (is_pair and position + 1 in before):
+                    self.phrases[place] += 1
             before = ends
 
     def weight(self, hits: Mapping[int, float]) -> float:
@@ -89,29 +91,27 @@ class TermHits:
         """Return the BM25 score of a sentence of *chars* characters."""
         return self._bm25(hits, chars, self._text.average_chars, _SENTENCE_K1, _SENTENCE_B)
 
-    def of_units_with_titles(self) -> list[float]:
-        """Return the BM25 score of each unit together with its block's title."""
-        units = self._text.units
-        scores = [0.0] * len(units)
+    def of_best_units(self) -> list[float]:
+        """Return for each block the BM25 score of its best unit together with the title."""
+        units, of_unit = self._text.units, self.of_unit
+        best = []
         for block in self._blocks:
-            title_hits = self.of_unit[block.title] if block.title is not None else {}
-            title_alone: float | None = None
+            title = of_unit[block.title] if block.title is not None else {}
+            found = self.of_sentence(title, self._text.average_chars) if title else 0.0
             for at in range(block.first, block.end):
-                own = self.of_unit[at]
-                if own:
-                    both = _sum(title_hits, own) if at != block.title else own
-                    scores[at] = self.of_sentence(both, units[at].end - units[at].start)
-                elif title_hits:
-                    if title_alone is None:
-                        title_alone = self.of_sentence(title_hits, self._text.average_chars)
-                    scores[at] = title_alone
-        return scores
+                if own := of_unit[at]:
+                    both = _sum(title, own) if title and at != block.title else own
+                    found = max(found, self.of_sentence(both, units[at].end - units[at].start))
+            best.append(found)
+        return best
 
     def _bm25(
         self, hits: Mapping[int, float], length: float, average: float, k1: float, b: float
     ) -> float:
-        norm = k1 * (1 - b + b * length / average)
-        return (k1 + 1) * sum([self.idf[n] * count / (count + norm) for n, count in hits.items()])
+        norm, idf, score = k1 * (1 - b + b * length / average), self.idf, 0.0
+        for number, count in hits.items():
+            score += idf[number] * count / (count + norm)
+        return (k1 + 1) * score
 
 
 def _sum(left: Hits, right: Hits) -> Hits:
@@ -121,31 +121,29 @@ def _sum(left: Hits, right: Hits) -> Hits:
     return both
 
 
-def _occurrences(text: RankedText, term: Term) -> Iterator[tuple[int, int, float]]:
+def _occurrences(lowered: str, term: Term) -> Iterator[tuple[int, int, float]]:
     """Yield position, end and value of every word that is the term or related to it."""
-    lowered = text.lowered
+    find, is_word, is_pair = lowered.find, term.kind == "word", term.kind == "pair"
+    word_end, seen = _WORD_END.search, term.seen
     for needle in term.needles:
-        position = lowered.find(needle)
+        size = len(needle)
+        position = find(needle)
         while position >= 0:
-            after = position + len(needle)
-            if term.kind == "pair":
-                yield position, after, 1.0
-            elif term.kind == "exact":
-                if value := closeness(lowered, position, after):
-                    yield position, after, value
-            elif not position or not lowered[position - 1].isalnum():
-                after = _word_end(lowered, after)
-                if value := term.value(lowered[position:after]):
-                    yield position, after, value
-            position = lowered.find(needle, after)
+            after = position + size
+            if is_word:
+                if not position or not lowered[position - 1].isalnum():
+                    end = word_end(lowered, after)
+                    after = end.start() if end else len(lowered)
+                    found = lowered[position:after]
+                    value = seen[found] if found in seen else term.value(found)
+                    if value:
+                        yield position, after, value
+            elif value := 1.0 if is_pair else closeness(lowered, position, after):
+                yield position, after, value
+            position = find(needle, after)
 
 
-_LETTERS: Final = re.compile(r"[^\W_]*")
-
-
-def _word_end(lowered: str, at: int) -> int:
-    found = _LETTERS.match(lowered, at)
-    return found.end() if found else at
+_WORD_END: Final = re.compile(r"[\W_]")
 
 
 def _searchable(terms: Sequence[Term], lowered: str) -> Iterator[Term]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -25,9 +26,9 @@ def vocabulary_of(counter: TokenCounter) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
+def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return how many bytes each token of the vocabulary stands for."""
-    lengths = np.zeros(encoding.max_token_value + 1, dtype=np.int32)
+    lengths = np.zeros(encoding.max_token_value + 1, dtype=np.int64)
     for value in encoding.token_byte_values():
         lengths[encoding.encode_single_token(value)] = len(value)
     return lengths
@@ -75,12 +76,14 @@ class Tokenized:
             count = self._counter.count
             return [count(self._text[a:b]).tokens for a, b in zip(starts, ends, strict=True)]
         if self._ends is None:
-            self._ends = np.cumsum(_token_bytes(self._encoding)[self._pieces])
-        bounds = np.searchsorted(self._ends, _byte_offsets(self._text, ends), side="right")
-        counts = np.diff(bounds, prepend=0)
+            self._ends = _token_bytes(self._encoding).take(self._pieces).cumsum()
+        offsets = ends if self._text.isascii() else _byte_offsets(self._text, ends)
+        bounds = self._ends.searchsorted(offsets, side="right").tolist()
+        counts = [bound - before for before, bound in zip([0, *bounds], bounds, strict=False)]
         if self.exact or not len(self._ends):
-            return counts.tolist()  # type: ignore[no-any-return]
-        return np.ceil(counts * (self.tokens / len(self._ends))).astype(int).tolist()  # type: ignore[no-any-return]
+            return counts
+        scale = self.tokens / len(self._ends)
+        return [math.ceil(count * scale) for count in counts]
 
 
 def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]]:
@@ -95,10 +98,11 @@ def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]]:
 _LONGEST_SAFE = 50_000
 
 
-def _byte_offsets(text: str, ends: Sequence[int]) -> Any:
+def _byte_offsets(text: str, ends: Sequence[int]) -> list[int]:
     """Turn character offsets into offsets in UTF-8."""
-    if text.isascii():
-        return ends
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    sizes = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
-    return np.concatenate(([0], np.cumsum(sizes)))[np.asarray(ends)]
+    offsets, start, offset = [], 0, 0
+    for end in ends:
+        offset += len(text[start:end].encode("utf-8", "surrogatepass"))
+        offsets.append(offset)
+        start = end
+    return offsets
