@@ -112,7 +112,8 @@ class StageChain:
         if self.answer is None:
             self.run.sent, self.run.sent_kwargs = self.request.messages, self.request.kwargs
             if self.request.model is not asked_model:
-                self.run.sent_model = self.request.facts.model_name
+                facts = self.request.facts
+                self.run.sent_model, self.run.sent_provider = facts.billed_name, facts.billed_by
 
     @property
     def has_stages(self) -> bool:

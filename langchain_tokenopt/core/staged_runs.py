@@ -56,6 +56,8 @@ class StagedRun:
     """The keyword arguments that went with them: tools, limits, response format."""
     sent_model: str | None = None
     """The model that was asked, where a stage chose another one than the caller."""
+    sent_provider: str | None = None
+    """Who sends its bill."""
     stages: list[str] = field(default_factory=list)
     """Names of the stages that acted, in order."""
     savings: list[Saving] = field(default_factory=list)

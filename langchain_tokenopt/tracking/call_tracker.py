@@ -290,6 +290,7 @@ class CallInFlight:
         staged = self._staged
         if staged is not None:
             model = staged.sent_model or model
+            provider = staged.sent_provider or provider
             if staged.earlier is not None:
                 usage += staged.earlier
             if self._cached and staged.saved_usage is not None:

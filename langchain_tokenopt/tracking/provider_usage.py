@@ -21,6 +21,7 @@ from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, CacheHit
 from langchain_tokenopt.core.usage import Usage, UsageReport, judged, read_report
 from langchain_tokenopt.core.usage_numbers import combined, fields_of, numbers_in
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.tracking.answer_media import with_media
 from langchain_tokenopt.tracking.failed_calls import may_have_been_billed, report_in, text_in
 from langchain_tokenopt.tracking.written_text import written
 
@@ -103,7 +104,10 @@ def read_answer(answer: CallAnswer, own: OwnCount, *, is_whole: bool = True) -> 
     report = _report_on(answer, own)
     if report is None:
         return UsageReading(Usage(own.sent(), own.written(answer.text)), "estimated")
-    return _completed(report, answer.text, own, "reported", is_whole=is_whole)
+    reading = _completed(report, answer.text, own, "reported", is_whole=is_whole)
+    messages = (each for g in answer.generations if (each := getattr(g, "message", None)))
+    usage = with_media(reading.usage, messages, lambda: own.written(answer.text))
+    return reading if usage is reading.usage else replace(reading, usage=usage)
 
 
 def read_failure(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from genai_prices.data_snapshot import get_snapshot
 
-from langchain_tokenopt import optimize, track_usage
+from langchain_tokenopt import BudgetPlan, optimize, track_usage
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.pricing import providers
 from langchain_tokenopt.pricing.providers import (
     HOSTS,
     base_url_in,
@@ -16,6 +20,8 @@ from langchain_tokenopt.pricing.providers import (
     provider_of_url,
 )
 from langchain_tokenopt.pricing.rate_card import RateCard
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Phase, StageCall
 from tests.support.model_server import ModelServer, Reply
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -153,3 +159,52 @@ def test_a_local_server_of_open_weights_is_unpriced(
     assert record.cost_nano_usd is None
     assert usage.totals().unpriced_calls == 1
     assert "anybody may send the bill" in str(RateCard().explain(record))
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["plain", "staged"])
+def test_a_known_address_prices_the_call_and_stands_in_the_record(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch, *, staged: bool
+) -> None:
+    """Through the real host: the loopback server stands in for Groq's address."""
+    monkeypatch.setitem(providers._MORE_URLS, "groq", re.escape(model_server.url))
+    provider_of_url.cache_clear()
+    model_server.script(Reply(), Reply())
+    model = model_server.chat_openai(model="openai/gpt-oss-120b")
+    plan = BudgetPlan(total_tokens=100_000, total_usd=1)
+    with track_usage() as usage, plan.run() as run:
+        (optimize(model, plan) if staged else model).invoke("Hi")
+    provider_of_url.cache_clear()
+    (record,) = usage.records
+
+    assert "groq" == record.provider
+    assert record.cost_nano_usd == run.report().account.spent_nano_usd
+    assert record.cost_nano_usd
+    assert RateCard().explain(record).cost_nano_usd == record.cost_nano_usd
+
+
+class Routed:
+    """A stage that asks another provider's model."""
+
+    phase = Phase.ROUTE
+    blocking = False
+    fingerprint = "routed"
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def open(self, request: ModelRequest) -> StageCall:
+        return StageCall(request.override(model=self.model))
+
+
+def test_a_model_that_a_stage_has_chosen_is_billed_by_its_own_provider(
+    model_server: ModelServer,
+) -> None:
+    """The record says whose model was asked, and is priced so."""
+    model_server.script(Reply(usage=Usage(1_000, 100)))
+    other = model_server.chat_anthropic(model="claude-sonnet-4-6")
+    with track_usage() as usage:
+        optimize(model_server.chat_openai(model="gpt-4o"), Routed(other)).invoke("Hi")
+    (record,) = usage.records
+
+    assert ("anthropic", "claude-sonnet-4-6") == (record.provider, record.model)
+    assert record.cost_nano_usd == 1_000 * 3_000 + 100 * 15_000
