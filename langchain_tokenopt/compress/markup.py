@@ -144,6 +144,8 @@ def _add(
         begin = max(start, text.rfind("\n", start, element.start) + 1)
         if text[begin : element.start].strip():
             begin = element.start
+        if depth == 0 and not short and _DECLARATIONS.fullmatch(text, start, begin):
+            begin = start  # alone they would be no document
         _add_sentences(text, start, begin, short, kind, units, head)
         short = []
         inside, close = _behind_break(text, element.inside, element.close), element.close
@@ -159,6 +161,7 @@ def _add(
     _add_sentences(text, start, end, short, kind, units, head)
 
 
+_DECLARATIONS: Final = re.compile(r"(?:\s*<[?!][^<>]*>)+\s*")
 _BREAK: Final = re.compile(r"[ \t]*\r?\n")
 
 

@@ -6,9 +6,10 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
-from langchain_tokenopt.compress.prompt_lines import OPEN_KINDS, is_prose_block
+from langchain_tokenopt.compress.prompt_lines import is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
 from langchain_tokenopt.compress.question import asked_in, asks
@@ -18,6 +19,7 @@ from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.units import Unit, bind_fences, units_of
 from langchain_tokenopt.compress.whole_records import (
     add_json_passages,
+    holds_one_value,
     json_around,
     whole_records,
 )
@@ -48,10 +50,12 @@ def passage_parts(
     units: list[Unit] = []
     outside: list[int] = []
     value = json_around(structure.records, segments) if structure.quoted else None
-    if value is not None and not (cut_data and structure.is_long):
+    if value is not None:
         stretches = [(0, value.start), (value.end, len(text))]
         outside += _add_outside(text, segments, units, *stretches[0])
-        add_json_passages(text, value, structure.records, units)
+        is_cut = cut_data and structure.is_long
+        cuts = partial(_quoted_cuts, text) if is_cut else _no_cuts
+        add_json_passages(text, value, structure.records, units, cuts)
         outside += _add_outside(text, segments, units, *stretches[1])
     else:
         outside, stretches = _add_passages(text, segments, structure, units)
@@ -70,9 +74,12 @@ def _add_passages(
     outside: list[int] = []
     stretches: list[tuple[int, int]] = []
     records: Sequence[Record] = structure.records
-    if not structure.quoted:
-        whole = [s for s in segments if s.kind in OPEN_KINDS or not is_prose_block(text, s)]
-        records = whole_records(text, records, whole)
+    whole = [
+        s
+        for s in segments
+        if structure.quoted or s.kind not in _MAY_BE_PROSE or not is_prose_block(text, s)
+    ]
+    records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1
     for number, record in enumerate(records, 1):
         if record.start > position:
@@ -98,6 +105,8 @@ def _add_passages(
     return outside, stretches
 
 
+_MAY_BE_PROSE = frozenset({"code", "table", "turn"})
+"""A fence that stays open, a table or a chat may hold passages, which begin anywhere in it."""
 _OPENER = re.compile(r"[\[({][\s\[({]*$")
 
 
@@ -145,7 +154,9 @@ def _add_outside(
     added = units_of(
         text,
         [
-            Segment("prose", s.start, s.end) if s.kind == "json" else s
+            Segment("tag", s.start, s.end)
+            if s.kind == "json" and s.end - s.start <= SHORT_OUTSIDE
+            else s
             for s in _clipped(text, segments, start, end)
         ],
     )
@@ -171,6 +182,11 @@ def _add_record(
 ) -> None:
     """Add the head, the text and the tail of one passage."""
     first, head = len(units), -1
+    if structure.quoted and not holds_one_value(record, segments):
+        _append(units, units_of(text, _clipped(text, segments, record.start, record.end)))
+        for unit in units[first:]:
+            unit.passage = number
+        return
     if record.body > record.start:
         head = first
         has_title = text[record.start : record.body].strip(RULES)
@@ -179,7 +195,7 @@ def _add_record(
     if structure.quoted:
         cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
         for start, end in pairwise([record.body, *cuts]):
-            units.append(Unit(start, end))
+            units.append(Unit(start, end, "json"))
     elif is_short and "<" in text[record.start : record.body]:
         units.append(Unit(record.body, record.tail, "prose", bound=head))
     else:
@@ -194,8 +210,14 @@ def _add_record(
         unit.passage = number
 
 
+def _no_cuts(record: Record) -> list[int]:
+    return []
+
+
 def _quoted_cuts(text: str, record: Record) -> list[int]:
     """Return where the sentences of a quoted text end, never inside an escape."""
+    if record.length < SHORTEST_CUT:
+        return [record.tail]
     ends = sentence_cuts(text, record.body, record.tail)
     return [end for end in ends if end == record.tail or text[end - 1] != "\\"]
 

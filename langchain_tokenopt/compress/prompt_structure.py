@@ -28,7 +28,7 @@ __all__ = ["Structure", "structure_of"]
 
 FEWEST: Final = 2
 _LEAST_VALUE: Final = 0.3
-_LONG_TEXT: Final = 300
+_LONG_TEXT: Final = 500
 """Characters. Of shorter strings in data all is kept, or nothing."""
 _QUOTED, _TAGGED, _RULED, _PLAIN = 1.4, 1.3, 0.9, 0.8
 """How surely passages are told apart by quotation marks, tags, rules, or blank lines alone."""

@@ -36,7 +36,7 @@ def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
         if unit.start == end:
             pieces.append(unit.within(text))
         elif _is_inside_json(text, units, unit):
-            if unit.frame and unit.bound >= 0:
+            if unit.frame and unit.bound >= 0 and unit.within(text).lstrip()[:1] in ("]", "}"):
                 pieces[-1] = pieces[-1].rstrip().removesuffix(",")
             pieces.append(unit.within(text))
         else:

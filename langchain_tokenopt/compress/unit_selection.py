@@ -43,10 +43,12 @@ class Choice:
     def _chain(self, at: int) -> list[int]:
         """Return the units that must be added to keep *at*."""
         chain: dict[int, None] = {}
-        while at >= 0 and not self.kept[at]:
-            chain[at] = None
-            chain.update(dict.fromkeys(self._bound.get(at, ())))
-            at = self._head[at]
+        needed = [at]
+        while needed:
+            at = needed.pop()
+            if at >= 0 and not self.kept[at] and at not in chain:
+                chain[at] = None
+                needed += (*self._bound.get(at, ()), self._head[at])
         return list(chain)
 
     def price(self, at: int) -> int:
@@ -196,7 +198,9 @@ def cut_best(
         The units, one of them in two, and the choice; ``None`` when not even a word fits.
     """
     candidates = [
-        at for at, unit in enumerate(units) if unit.kind in _MAY_BE_CUT and likely[at] > 0
+        at
+        for at, unit in enumerate(units)
+        if likely[at] > 0 and _may_be_cut(unit, texts[unit.source])
     ]
     if not candidates:
         return None
@@ -218,7 +222,14 @@ def cut_best(
     return found
 
 
-_MAY_BE_CUT = frozenset({"prose", "list", "turn", "log", "label"})
+def _may_be_cut(unit: Unit, text: str) -> bool:
+    """Running text, and a record that is one line; of more lines the first alone is no record."""
+    if unit.kind == "log":
+        return "\n" not in unit.within(text).strip()
+    return unit.kind in _MAY_BE_CUT
+
+
+_MAY_BE_CUT = frozenset({"prose", "list", "turn", "label"})
 _WORD = re.compile(r"\S+")
 
 

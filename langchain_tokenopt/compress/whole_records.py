@@ -7,7 +7,7 @@ edges: a record is joined with its neighbour, or its edge moves to the end of th
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from langchain_tokenopt.compress.json_units import json_units
@@ -16,7 +16,7 @@ from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.unit import Unit
 from langchain_tokenopt.compress.units import units_of
 
-__all__ = ["add_json_passages", "json_around", "whole_records"]
+__all__ = ["add_json_passages", "holds_one_value", "json_around", "whole_records"]
 
 _WHOLE: Final = frozenset({"code", "diff", "json"})
 """No edge stands inside of these."""
@@ -27,14 +27,19 @@ _BY_ITEM: Final = frozenset({"list", "turn"})
 
 
 def whole_records(
-    text: str, records: Sequence[Record], segments: Sequence[Segment]
+    text: str,
+    records: Sequence[Record],
+    segments: Sequence[Segment],
+    *,
+    cuts_strings: bool = False,
 ) -> list[Record]:
     """Return *records* with no edge inside of what is whole; fewer where they were joined.
 
     Args:
         text: What the records and segments are parts of.
         records: In order, without overlaps.
-        segments: All of the text.
+        segments: Those in which edges are not free.
+        cuts_strings: Whether the texts are strings of data, which may be cut within a record.
     """
     structured = [s for s in segments if s.kind in _WHOLE | _BY_UNIT | _BY_ITEM]
     if not structured:
@@ -48,6 +53,9 @@ def whole_records(
             last = made.pop()
             tail = last.tail if last.tail > last.body and end == last.end else end
             made.append(Record(last.start, last.body, max(tail, last.body), max(end, last.end)))
+            continue
+        if cuts_strings and (start, end) == (record.start, record.end):
+            made.append(record)
             continue
         body = min(max(edges.body(record.body), start), end)
         tail = min(max(edges.tail(record.tail, end), body), end)
@@ -131,13 +139,39 @@ def json_around(records: Sequence[Record], segments: Sequence[Segment]) -> Segme
     return None
 
 
+def holds_one_value(record: Record, segments: Sequence[Segment]) -> bool:
+    """Say whether the string of *record* stands in no JSON, or in one value that is all of it."""
+    first = bisect_right(segments, record.start, key=lambda segment: segment.end)
+    values = []
+    for segment in segments[first:]:
+        if segment.start >= record.end:
+            break
+        if segment.kind == "json":
+            values.append(segment)
+    if not values:
+        return True
+    value = values[0]
+    return len(values) == 1 and record.start <= value.start <= record.body <= value.end
+
+
 def add_json_passages(
-    text: str, segment: Segment, records: Sequence[Record], units: list[Unit]
+    text: str,
+    segment: Segment,
+    records: Sequence[Record],
+    units: list[Unit],
+    cuts: Callable[[Record], Sequence[int]],
 ) -> None:
     """Add the units of a JSON value, each member of the list of *records* as a passage of its own.
 
     What a member opens with, its id or title, is the title of the passage; the rest of it is one
     piece, unless it is long.
+
+    Args:
+        text: What the value is part of.
+        segment: Where it stands.
+        records: The passages that were found in it.
+        units: Where to add.
+        cuts: Where the string that is the text of a record may be cut; nowhere, or up to its tail.
     """
     begin = segment.start
     begin += len(text[begin : segment.end]) - len(text[begin : segment.end].lstrip())
@@ -146,6 +180,7 @@ def add_json_passages(
     cut[0].start = segment.start
     outer = _list_of(cut, records)
     closing = {unit.bound: at for at, unit in enumerate(cut) if unit.bound >= 0}
+    bodies = [record.body for record in records]
     moved = {-1: -1}
     at, number = 0, 0
     while at < len(cut):
@@ -156,16 +191,39 @@ def add_json_passages(
         unit.head, unit.bound = moved[unit.head], moved[unit.bound]
         moved[at] = len(units)
         units.append(unit)
-        last = closing.get(at)
-        if begins and last is not None and cut[last].end - unit.start <= LONGEST_WHOLE_PASSAGE:
-            if unit.frame:
-                unit.end, unit.frame = cut[last].end, False
-            else:
-                unit.kind = "heading"
-                rest = Unit(unit.end, cut[last].end, "json", passage=number, bound=moved[at])
-                units.append(rest)
+        last = closing.get(at, at)
+        end = cut[last].end
+        found = bisect_right(bodies, end) - bisect_right(bodies, unit.start)
+        record = records[bisect_right(bodies, unit.start)] if found == 1 else None
+        ends = cuts(record) if begins and record is not None and record.tail < end else ()
+        if record is not None and ends:
+            _cut_member(unit, record, ends, end, moved[at], units)
+            at = last
+        elif begins and last > at and end - unit.start <= LONGEST_WHOLE_PASSAGE:
+            _keep_member(unit, end, moved[at], units)
             at = last
         at += 1
+
+
+def _keep_member(unit: Unit, end: int, at: int, units: list[Unit]) -> None:
+    """A member that is kept or dropped whole, its title apart."""
+    if unit.frame:
+        unit.end, unit.frame = end, False
+    else:
+        unit.kind = "heading"
+        units.append(Unit(unit.end, end, "json", passage=unit.passage, bound=at))
+
+
+def _cut_member(
+    unit: Unit, record: Record, ends: Sequence[int], end: int, at: int, units: list[Unit]
+) -> None:
+    """A member of whose text sentences may go; what stands around the text stays with it."""
+    unit.kind, unit.end, unit.frame = "heading", record.body, False
+    start = record.body
+    for cut in ends:
+        units.append(Unit(start, cut, "json", passage=unit.passage, head=at))
+        start = cut
+    units.append(Unit(start, end, "json", passage=unit.passage, bound=at, frame=True))
 
 
 def _list_of(units: Sequence[Unit], records: Sequence[Record]) -> int:

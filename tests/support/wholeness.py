@@ -61,7 +61,7 @@ def margins_stay(source: str) -> Check:
         for line in text.split("\n"):
             body = line.lstrip(" \t")
             first = body.split()[0] if body.strip() else None
-            if first is None or first not in margins or first[0] in "{[":
+            if first is None or first not in margins or first[0] in "{[]}":
                 continue
             if len(line) - len(body) not in margins[first]:
                 return [f"margin of {line[:60]!r} is new"]
@@ -83,7 +83,13 @@ def part_of(got: Any, source: Any) -> bool:
     if isinstance(got, list) and isinstance(source, list):
         rest = iter(source)
         return all(any(part_of(one, other) for other in rest) for one in got)
+    if isinstance(got, str) and isinstance(source, str) and len(source) >= LONG_STRING:
+        return not words_in_order(source)(got)
     return type(got) is type(source) and bool(got == source)
+
+
+LONG_STRING = 400
+"""Characters; of a list of longer strings, which are passages, sentences may go."""
 
 
 def json_is_part(source: Any, mark: str) -> Check:
