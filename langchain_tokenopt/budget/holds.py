@@ -62,6 +62,8 @@ class Denial:
     """The account that refused: that of the run, or one around it; ``None``: the store did."""
     left_tokens: int = 0
     """What all its agents together had left."""
+    limit_nano_usd: int | None = None
+    """Its total in money, if it has one."""
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -104,7 +106,8 @@ class Denial:
         if self.reason == "money":
             return (
                 f"{who} needs up to {format_usd(self.cost_nano_usd)} for this call but {which} has "
-                f"{format_usd(self.left_nano_usd)} left.{self._reset()}"
+                f"{format_usd(self.left_nano_usd)} of {format_usd(self.limit_nano_usd)} left."
+                f"{self._reset()}"
             )
         if self.reason == "unpriced":
             return f"the call of {who} has no known price, and {which} is in US dollars."

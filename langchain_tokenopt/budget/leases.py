@@ -188,9 +188,18 @@ def _denied(
         account.denied += 1
     change.note("denied", agent, f"{reason}: needed {least:,}, available {room:,}")
     limit = limit_of(totals, account, reason)
-    key, left = change.key, totals.left_nano
     return Denial(
-        agent, least, room, limit, reason, key.budget, cost, left, key, max(totals.left, 0)
+        agent,
+        least,
+        room,
+        limit,
+        reason,
+        budget=change.key.budget,
+        cost_nano_usd=cost,
+        left_nano_usd=totals.left_nano,
+        account=change.key,
+        left_tokens=max(totals.left, 0),
+        limit_nano_usd=totals.total_nano_usd,
     )
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "Opening",
     "Owners",
     "check_levels",
+    "unknown_zone_in",
 ]
 
 
@@ -64,11 +65,16 @@ class LimitSettings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            for details in error.errors():
-                cause = details.get("ctx", {}).get("error")
-                if isinstance(cause, UnknownTimeZoneError):
-                    raise cause from None
-            raise
+            unknown = unknown_zone_in(error)
+            if unknown is None:
+                raise
+            raise unknown from None
+
+
+def unknown_zone_in(error: ValidationError) -> UnknownTimeZoneError | None:
+    """Return the error about a time zone that pydantic has put among others."""
+    causes = (details.get("ctx", {}).get("error") for details in error.errors())
+    return next((cause for cause in causes if isinstance(cause, UnknownTimeZoneError)), None)
 
 
 class BudgetLimit(LimitSettings):

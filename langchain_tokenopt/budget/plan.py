@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.callback_guard import CallbackGuard
+from langchain_tokenopt.budget.levels import BudgetLimit, unknown_zone_in
 from langchain_tokenopt.budget.plan_files import explain, read_values
 from langchain_tokenopt.budget.plan_settings import AgentBudget, PlanSettings
 from langchain_tokenopt.budget.run import BudgetRun
@@ -28,9 +29,14 @@ EXAMPLE: Final = Path(__file__).parents[1] / "examples" / "trading_desk_plan.tom
 class BudgetPlan(PlanSettings):
     """How one run's tokens are divided among agents, and what happens when they run out.
 
+    With ``per`` and ``window`` a total is what a user, an organization, a thread, or the whole plan
+    may spend in an hour, a day, a week or a month; with ``within`` there are several such limits.
+    A call is paid from all of them, or it is made smaller, or refused.
+
     Raises:
         BudgetInfeasibleError: Shares, floors and buffer exceed the total.
         ValueError: A value makes no sense, or a key is unknown; the message names it.
+        UnknownTimeZoneError: There is no such time zone.
 
     Example:
         >>> plan = BudgetPlan(
@@ -40,6 +46,16 @@ class BudgetPlan(PlanSettings):
         ... )
         >>> plan.shares()
         {'news': 3000, 'judge': 6000}
+        >>> plan = BudgetPlan(total_tokens=50_000, per="user", window="day", timezone="Asia/Tokyo")
+        >>> plan = BudgetPlan(
+        ...     total_tokens=10_000,
+        ...     within=[
+        ...         {"total_tokens": 50_000, "per": "user", "window": "day"},
+        ...         {"total_usd": 200, "per": "organization", "window": "month"},
+        ...     ],
+        ... )
+        >>> [(limit.per, limit.window) for limit in plan.limits]
+        [('user', 'day'), ('organization', 'month')]
     """
 
     def run(
@@ -109,6 +125,7 @@ class BudgetPlan(PlanSettings):
         Raises:
             ValueError: The file is neither, or says what a plan cannot say; the message names the
                 file, the key and the value.
+            UnknownTimeZoneError: There is no such time zone.
             OSError: The file cannot be read.
 
         Example:
@@ -119,9 +136,11 @@ class BudgetPlan(PlanSettings):
         try:
             return cls.model_validate(read_values(path))
         except ValidationError as error:
-            what = explain(error, {1: cls, 3: AgentBudget})
+            if (unknown := unknown_zone_in(error)) is not None:
+                raise UnknownTimeZoneError(unknown.name, f"{unknown.remedy} ({path})") from error
+            what = explain(error, {"": cls, "agents": AgentBudget, "within": BudgetLimit})
             raise ValueError(f"{path}: {what}.") from error
-        except (BudgetInfeasibleError, UnknownTimeZoneError) as error:
+        except BudgetInfeasibleError as error:
             error.args = (f"{path}: {error}",)
             raise
 

@@ -40,19 +40,21 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def explain(error: ValidationError, models: Mapping[int, type[BaseModel]]) -> str:
+def explain(error: ValidationError, models: Mapping[str, type[BaseModel]]) -> str:
     """Say what is wrong with which key, and what it was.
 
     Args:
         error: What pydantic found.
-        models: The models whose keys may stand at each depth, to name them beside unknown ones.
+        models: Whose keys may stand below a key, and, under ``""``, at the top: to name them
+            beside unknown ones.
     """
     findings = []
     for wrong in error.errors():
         key = ".".join(map(str, wrong["loc"])) or "the plan"
-        what = wrong["msg"].removeprefix("Value error, ")
+        what = wrong["msg"].removeprefix("Value error, ").removesuffix(".")
         if wrong["type"] == "extra_forbidden":
-            known = sorted(models[len(wrong["loc"])].model_fields)
+            above = str(wrong["loc"][0]) if len(wrong["loc"]) > 1 else ""
+            known = sorted(models[above].model_fields)
             what = f"unknown key; known are {', '.join(known)}"
         elif wrong["type"] not in ("missing", "value_error"):
             what = f"{what}, got {wrong['input']!r}"

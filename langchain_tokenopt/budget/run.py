@@ -26,7 +26,7 @@ from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
-from langchain_tokenopt.budget.account_reports import AgentReport
+from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.alerts import BudgetAlert
 from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
@@ -49,6 +49,8 @@ from langchain_tokenopt.stage import AMBIENT, Stage
 
 __all__ = ["BudgetRun", "NoBudgetRunError", "current_run"]
 
+_KEPT_OWNERS: Final = 100
+"""Users and the like of one run whose limits its report shows."""
 _KEPT_ACCOUNTS: Final = 1_000
 """Accounts of threads that stay in memory for runs that are resumed without a store."""
 
@@ -96,6 +98,8 @@ class BudgetRun:
         self._figures = 0, 0, plan.total_tokens
         self._refusals: dict[AccountKey | None, BudgetExceededError] = {}
         """What was raised, by the account that refused."""
+        self._owners_seen: dict[Owners, None] = {}
+        """On whose account calls went, the latest of many."""
         self._nameless: set[str] = set()
         """Who was warned of: that calls do not say whose they are."""
         self._tracker: Any = None
@@ -201,6 +205,9 @@ class BudgetRun:
         if not self.plan.limits:
             return NOBODY
         owners = self._owners(made_by)
+        if owners not in self._owners_seen:
+            latest = [*self._owners_seen][1 - _KEPT_OWNERS :]
+            self._owners_seen = dict.fromkeys((*latest, owners))
         for limit in self.plan.limits:
             if limit.per in ("user", "organization") and not getattr(owners, limit.per):
                 self._warn_of_nobody(limit.per)
@@ -377,7 +384,7 @@ class BudgetRun:
 
     def report(self) -> BudgetRunReport:
         """Return what every agent was given, spent and suffered, at this instant."""
-        account, *limits = self.account.reports(self.owners())
+        account = self.account.report()
         planned = [name for name in self.plan.agents if name in account.agents]
         others = [name for name in account.agents if name not in self.plan.agents]
         agents = {name: self._report_on(account.agents[name]) for name in (*planned, *others)}
@@ -387,8 +394,18 @@ class BudgetRun:
             agents,
             self._notes.failed_calls,
             self.user,
-            tuple(limits),
+            tuple(self._limits()),
         )
+
+    def _limits(self) -> list[BudgetReport]:
+        """Report on the accounts around this run's; those of all its users, if it has several."""
+        if not self.plan.limits:
+            return []
+        found: dict[tuple[int, str], BudgetReport] = {}
+        for owners in self._owners_seen or [self.owners()]:
+            for level, report in enumerate(self.account.reports(owners)):
+                found.setdefault((level, report.owner), report)
+        return [found[place] for place in sorted(found) if place[0]]
 
     def _report_on(self, account: AgentReport) -> AgentRunReport:
         notes = self._notes.of(account.agent)

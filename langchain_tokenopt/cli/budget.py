@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,13 +24,21 @@ def budget(
     run: Annotated[
         str | None, typer.Option(help="Only this run (its thread); also shows its agents.")
     ] = None,
+    owner: Annotated[
+        str | None,
+        typer.Option(help="Only those of this user, organization or thread; also their agents."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what every budget in a store has spent and holds, and one run agent by agent.
 
+    Budgets of users, organizations, threads and windows of time stand beside those of runs, with
+    the time at which there is a new total.
+
     Example: tokenopt budget budgets.db --run thread-17
     """
-    reports = _reports(store, name, run)
+    wanted = {"name": name, "run": run, "owner": owner}
+    reports = _reports(store, wanted)
     if as_json:
         write_json(
             [
@@ -42,12 +50,12 @@ def budget(
         )
         return
     _print_budgets(reports)
-    for report in reports if run is not None else ():
+    for report in reports if run is not None or owner is not None else ():
         typer.echo()
         _print_agents(list(report.agents.values()))
 
 
-def _reports(store: str, name: str | None, run: str | None) -> list[BudgetReport]:
+def _reports(store: str, asked_for: Mapping[str, str | None]) -> list[BudgetReport]:
     """Read the accounts that were asked for."""
     from langchain_tokenopt.budget import reports_in
 
@@ -56,12 +64,14 @@ def _reports(store: str, name: str | None, run: str | None) -> list[BudgetReport
     except ValueError as error:  # a URL of another kind of database
         raise CommandError(str(error)) from error
     wanted = [
-        report for report in found if name in (None, report.budget) and run in (None, report.run)
+        report
+        for report in found
+        if asked_for["name"] in (None, report.budget)
+        and asked_for["run"] in (None, report.run)
+        and (asked_for["owner"] is None or (report.owner, report.run) == (asked_for["owner"], ""))
     ]
     if not wanted:
-        asked = " and ".join(
-            f"{what} {value!r}" for what, value in (("name", name), ("run", run)) if value
-        )
+        asked = " and ".join(f"{what} {value!r}" for what, value in asked_for.items() if value)
         raise CommandError(
             f"{store} has {len(found):,} budgets"
             + (f", none with {asked}." if asked else ". Make one with plan.run(path=...).")

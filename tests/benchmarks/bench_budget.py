@@ -2,6 +2,7 @@
 
 Run:     python -m tests.benchmarks.bench_budget [--schedules 10000] [--processes 500]
                                                  [--rivals PYTHON]
+         python -m tests.benchmarks.bench_budget --levels 200
 Courses: random parallel schedules (tests/support/budget_schedules.py) in threads, tasks and forked
          processes on SQLite. Failures, retries, cancelled streams, cached answers, duplicated news,
          kills; half of the schedules may meet a provider that counts up to 8 % more than we do.
@@ -15,7 +16,10 @@ Times:   reserve + settle with a run id, wall time, garbage collection on; on a 
          model's call takes longer than 20 ms; without any pause eight processes are more than two
          CPUs can run.
          ``--times`` measures only these, and keeps the other figures.
-Output:  results/budget_account.json
+Levels:  a run inside a user's day inside an organization's month: schedules of 8 processes on one
+         file, over midnight with clocks that differ, of which about every second one has a process
+         killed with SIGKILL between call and settlement; and the times with one and three levels.
+Output:  results/budget_account.json; with ``--levels`` only results/budget_levels.json
 """
 
 from __future__ import annotations
@@ -37,10 +41,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from langchain_tokenopt.budget import TokenBudget, exclusive_account
+from langchain_tokenopt.budget import Owners, TokenBudget, exclusive_account
 from langchain_tokenopt.budget.account_lock import AccountLock
 from langchain_tokenopt.core.usage import Usage
 from tests.benchmarks.results import RESULTS, write_result
+from tests.support.budget_levels import fork_levels, levelled
 from tests.support.budget_schedules import Schedule, draw_schedule
 from tests.support.budget_workers import Course, fork_processes, run_tasks, run_threads
 
@@ -115,10 +120,10 @@ Timed = tuple[float, bool]
 """Seconds, and whether the kernel took the CPU away in between."""
 
 
-def _once(budget: TokenBudget, number: object) -> Timed:
+def _once(budget: TokenBudget, number: object, owners: Owners = Owners()) -> Timed:
     switches = _switches()
     began = time.perf_counter()
-    hold = budget.reserve("writer", 1_000, 500, run_id=f"run-{number}")
+    hold = budget.reserve("writer", 1_000, 500, run_id=f"run-{number}", owners=owners)
     budget.settle(hold, Usage(1_000, 400))  # type: ignore[arg-type]
     return time.perf_counter() - began, _switches() > switches
 
@@ -192,6 +197,43 @@ def times(folder: Path) -> dict[str, Any]:
     }
 
 
+# Levels
+
+
+def levels(schedules: int, folder: Path) -> dict[str, Any]:
+    """Let 8 processes pay from three levels, in as many schedules; sum up what came of them."""
+    made = [fork_levels(seed, folder) for seed in range(schedules)]
+    best = sorted(max(used) for course in made if (used := course.used()))
+    return {
+        "schedules": len(made),
+        "processes": 8,
+        "calls": sum(course.calls for course in made),
+        "denied": sum(len(course.denied) for course in made),
+        "accounts": sum(len(course.reports) for course in made),
+        "overshot": sum(len(course.overshot()) for course in made),
+        "below_the_bill": sum(len(course.below_the_bill()) for course in made),
+        "tokens_left_held": sum(r.held_tokens for c in made for r in c.reports.values()),
+        "accounts_that_do_not_add_up": sum(bool(course.findings) for course in made),
+        "scarce": len(best),
+        "utilisation_min": round(best[0], 4),
+        "refused_though_room_was_left_in_the_end": sum(c.refused_in_vain() for c in made),
+    }
+
+
+def levels_times(folder: Path) -> dict[str, Any]:
+    """Measure reserve + settle with one and with three levels, in memory and on a file."""
+    owners, clock, much = Owners("ann", "acme"), time.time, (10**12, 10**12, 10**12)
+    found = {}
+    for store, path, number in (("memory", None, 30_000), ("sqlite", folder / "t.db", 5_000)):
+        one = TokenBudget(10**12, path=path, run="one", clock=clock)
+        three = levelled(path, "three", much, clock, scope="times")
+        for name, budget in (("1 level", one), ("3 levels", three)):
+            _once(budget, "warm", owners)
+            timed = [_once(budget, n, owners) for n in range(number)]
+            found[f"{store}, {name}"] = _spread(timed)
+    return found
+
+
 def _keep_others(figures: dict[str, Any]) -> None:
     """Write new times beside the figures that were measured before."""
     before = json.loads((RESULTS / "budget_account.json").read_text(encoding="utf-8"))
@@ -207,8 +249,19 @@ def main() -> None:
     parser.add_argument("--rivals", help="a Python that has requirements-rivals-budget.txt")
     parser.add_argument("--rival-schedules", type=int, default=200)
     parser.add_argument("--times", action="store_true")
+    parser.add_argument("--levels", type=int, default=0, metavar="SCHEDULES")
     asked = parser.parse_args()
     warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads about
+    if asked.levels:
+        with tempfile.TemporaryDirectory() as name:
+            measured = {
+                "times": levels_times(Path(name)),
+                "levels": levels(asked.levels, Path(name)),
+            }
+        print(json.dumps(measured, indent=1))
+        command = f"python -m tests.benchmarks.bench_budget --levels {asked.levels}"
+        write_result("budget_levels", command, measured)
+        return
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

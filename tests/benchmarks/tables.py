@@ -160,11 +160,35 @@ def _budget_money(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _budget_levels(figures: dict[str, Any]) -> str:
+    courses, times = figures["levels"], figures["times"]
+
+    def took(store: str) -> str:
+        one, three = (times[f"{store}, {n}"]["p50_us"] / 1e3 for n in ("1 level", "3 levels"))
+        return f"{one:.3f} ms; {three:.3f} ms"
+
+    lines = [
+        "| a run inside a user's day inside an organization's month | |",
+        "|---|---|",
+        f"| schedules of {courses['processes']} processes, over midnight, with kills "
+        f"| {courses['schedules']:,}: {courses['calls']:,} calls, {courses['denied']:,} refused |",
+        f"| accounts; overspent; below the bill; with tokens left held | {courses['accounts']:,}; "
+        f"{courses['overshot']}; {courses['below_the_bill']}; {courses['tokens_left_held']} |",
+        f"| used of the total that was scarce | {courses['utilisation_min']:.1%} or more |",
+        f"| refused though in the end every level had room "
+        f"| {courses['refused_though_room_was_left_in_the_end']} |",
+        f"| reserve and settle in memory, with one level; with three | {took('memory')} |",
+        f"| the same on a file | {took('sqlite')} |",
+    ]
+    return "\n".join(lines)
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "usage": _usage,
     "budget_desk": _budget_desk,
     "budget_account": _budget_account,
     "budget_money": _budget_money,
+    "budget_levels": _budget_levels,
 }
 
 

@@ -11,7 +11,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +57,11 @@ class Time:
 
 
 def levelled(
-    path: Path | None, run: str, totals: tuple[int, int, int], clock: Time, scope: str = ""
+    path: Path | None,
+    run: str,
+    totals: tuple[int, int, int],
+    clock: Callable[[], float],
+    scope: str = "",
 ) -> TokenBudget:
     """Return the budget of a run with three levels: run, user's day, organization's month."""
     run_tokens, day, month = totals

@@ -470,7 +470,7 @@ def test_money_is_a_second_limit(make_budget):
 
     assert "money" == denial.reason
     with pytest.raises(
-        BudgetExceededError, match=r"up to \$0\.0050+ for this call .* has \$0\.0040+ left"
+        BudgetExceededError, match=r"up to \$0\.0050+ .* has \$0\.0040+ of \$0\.010+ left"
     ):
         raise denial.error()
 
