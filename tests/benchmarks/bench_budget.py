@@ -43,6 +43,7 @@ from unittest import mock
 
 from langchain_tokenopt.budget import Owners, TokenBudget, exclusive_account
 from langchain_tokenopt.budget.account_lock import AccountLock
+from langchain_tokenopt.budget.levels import NOBODY
 from langchain_tokenopt.core.usage import Usage
 from tests.benchmarks.results import RESULTS, write_result
 from tests.support.budget_levels import fork_levels, levelled
@@ -120,7 +121,7 @@ Timed = tuple[float, bool]
 """Seconds, and whether the kernel took the CPU away in between."""
 
 
-def _once(budget: TokenBudget, number: object, owners: Owners = Owners()) -> Timed:
+def _once(budget: TokenBudget, number: object, owners: Owners = NOBODY) -> Timed:
     switches = _switches()
     began = time.perf_counter()
     hold = budget.reserve("writer", 1_000, 500, run_id=f"run-{number}", owners=owners)

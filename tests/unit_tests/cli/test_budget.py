@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.cli.app import _OneLineErrors
 from langchain_tokenopt.cli.budget import budget
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.pricing.rate_card import RateCard
 from tests.support.fakes import FakeAnswer, fake_chat
 
 app = typer.Typer(cls=_OneLineErrors)
@@ -100,3 +102,32 @@ def test_no_file_is_one_line(tmp_path: Path) -> None:
     assert 1 == result.exit_code
     assert "there are no budgets at" in result.stderr
     assert [] == list(tmp_path.iterdir())
+
+
+def test_every_limit_is_a_line_with_its_reset(tmp_path: Path) -> None:
+    """Of users and windows, beside the runs inside of them; --owner shows one, with its agents."""
+    path = str(tmp_path / "levels.db")
+    plan = BudgetPlan(
+        total_tokens=500,
+        name="desk",
+        within=[
+            {"total_tokens": 1_000, "per": "user", "window": "day", "timezone": "Asia/Tokyo"},
+            {"total_usd": 5, "per": "organization", "window": "month", "name": "acme's bill"},
+        ],
+    )
+    model = optimize(fake_chat(answers=[FakeAnswer("x", Usage(90, 10))]), plan)
+    rates = RateCard({"models": {"fake-1": {"input": "1", "output": "2"}}})
+    clock = datetime(2026, 5, 5, 12, tzinfo=UTC).timestamp
+    with plan.run("t", user="ann", organization="[x]", path=path, rate_card=rates, clock=clock):
+        model.invoke("Hi")
+
+    lines = called(path).stdout.splitlines()
+    owned = called(path, "--owner", "ann").stdout.splitlines()
+    told = {report["per"]: report for report in json.loads(called(path, "--json").stdout)}
+
+    assert 4 == len(lines)
+    assert any("desk" in line and "ann" in line and "2026-05-06 00:00" in line for line in lines)
+    assert any("[x]" in line and "$5" in line and "2026-06-01 00:00 UTC" in line for line in lines)
+    assert ["default", "0", "100"] == owned[-1].split()[:3]
+    assert "2026-05-06T00:00:00+09:00" == told["user"]["resets_at"]
+    assert None is told["run"]["resets_at"]
