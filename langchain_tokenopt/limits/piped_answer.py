@@ -99,6 +99,8 @@ class PipedAnswer:
             if self._excerpt.is_cut:
                 mark = STOPPED_BY if self.stopped else TRIMMED_BY
                 rest = marked(rest or AIMessageChunk(content=""), mark)
+                if self.stopped:  # the provider's own reason never came
+                    rest.response_metadata["finish_reason"] = "length"
         return self._checked(None if self._rule.shows_all else rest)
 
     def _checked(self, shown: Any) -> Any:

@@ -7,6 +7,8 @@ Setup:   a provider on 127.0.0.1 streams an answer of 2,000 words, waiting befor
          what matters, times follow from them.
 Answers: 1,000 made at random (prose, nested lists, tables, code; five languages), each under a
          random limit; validity is judged by markdown-it-py.
+Doubling: texts of one repeated piece, fed in pieces of four characters under a limit that is never
+         reached, at 50,000, 100,000 and 200,000 characters: linear means a factor of 2.
 Output:  results/limits.json, results/limits.md for the README, and all rows on the screen.
 """
 
@@ -18,6 +20,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from langchain_core.output_parsers import BaseTransformOutputParser, StrOutputParser
@@ -253,10 +256,57 @@ def measure_room(count: int) -> dict[str, Any]:
     return figures
 
 
+REPEATED = {
+    "prose": "The cat sat on the mat. ",
+    "blanks": " ",
+    "tabs": "\t",
+    "newlines": "\n",
+    "dashes": "-",
+    "pipes": "|",
+    "underscores": "_",
+    "stars": "*",
+    "parentheses": "(",
+    "sentences in parentheses": "(A cat. ",
+    "JSON arrays": "[",
+    "CJK sentences": "今天天气很好。",
+    "CJK without marks": "今天天气很好",
+    "emoji joiners": "👍\u200d",
+    "combining marks": "\u0301",
+    "open tags": "<b>",
+    "unended tags": "<a ",
+    "formulas": "$$",
+}
+
+
+def measure_doubling() -> list[dict[str, Any]]:
+    """How the time to read a text grows with its length, whatever stands in it."""
+    counter, rows = counter_for("gpt-4o"), []
+    for name, piece in REPEATED.items():
+        seconds = []
+        for length in (50_000, 100_000, 200_000):
+            text = (piece * (length // len(piece) + 1))[:length]
+            excerpt = Excerpt(Limit(words=10**7, tokens=10**7), lambda t: counter.count(t).tokens)
+            start = time.process_time()
+            for at in range(0, length, 4):
+                excerpt.feed(text[at : at + 4])
+            excerpt.finish()
+            seconds.append(time.process_time() - start)
+        rows.append(
+            {
+                "text": name,
+                "seconds_at_200k": round(seconds[-1], 2),
+                "factors": [round(b / a, 2) for a, b in pairwise(seconds)],
+            }
+        )
+        print(f"  {name}: {rows[-1]}", flush=True)
+    return rows
+
+
 def as_markdown(figures: dict[str, Any]) -> str:
     """Return what the README shows: the rows at one pace, and the other figures in words."""
     judged, first = figures["answers"], figures["first_chunk"]
     slow = [row for row in figures["stopping"] if row["pace_ms"] == README_PACE_MS]
+    slowest = max(row["seconds_at_200k"] for row in figures["doubling"])
     return f"""{_table(slow)}
 
 `make bench-limits`: 2,000 words streamed at {README_PACE_MS} ms a word over HTTP, limit {LIMIT}.
@@ -264,8 +314,15 @@ def as_markdown(figures: dict[str, Any]) -> str:
 random limits: limit kept in {judged["limit_kept"]:,}, valid Markdown in \
 {judged["valid_markdown"]:,}, unchanged {judged["fitting_unchanged"]} of the
 {judged["fitting"]} that fit. First text after {first["with_median_ms"]:.1f} ms with the limit, \
-{first["without_median_ms"]:.1f} ms without.
+{first["without_median_ms"]:.1f} ms without. Reading costs {_prose_cost(figures):.0f} µs a character
+and is linear: 200,000 characters of each of {len(figures["doubling"])} kinds (blanks, rules,
+brackets, emoji, tags, ...) take at most {slowest:.1f} s.
 """
+
+
+def _prose_cost(figures: dict[str, Any]) -> float:
+    (prose,) = (row for row in figures["doubling"] if row["text"] == "prose")
+    return prose["seconds_at_200k"] / 200_000 * 1e6
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -298,6 +355,7 @@ def main() -> None:
         "answers": measure_answers(given.answers),
         "first_chunk": first,
         "room": measure_room(given.answers // 5),
+        "doubling": measure_doubling(),
     }
     path = write_result("limits", "python -m tests.benchmarks.bench_limits", figures)
     (RESULTS / "limits.md").write_text(as_markdown(figures), encoding="utf-8")

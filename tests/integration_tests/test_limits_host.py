@@ -339,6 +339,7 @@ async def test_what_is_added_stands_in_the_same_block(how, settings, model_serve
 
     assert texts == ["word " * (LIMIT - 1) + "word…"]
     assert message.response_metadata["tokenopt_stopped_by"] == "WordLimit"
+    assert message.response_metadata["finish_reason"] == "length"
 
 
 class _Refusing(GenericFakeChatModel):

@@ -257,3 +257,19 @@ def test_what_was_read_is_not_read_again(unit):
     excerpt.finish()
 
     assert counted <= 4 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "expected"),
+    [
+        ("यह एक वाक्य है। यह दूसरा वाक्य है।", 5, "यह एक वाक्य है।"),
+        ("هل أنت هنا؟ نعم أنا هنا.", 4, "هل أنت هنا؟"),
+        ("کیا حال ہے؟ سب ٹھیک ہے۔ شکریہ۔", 6, "کیا حال ہے؟ سب ٹھیک ہے۔"),
+        ("Die Fa. Xaver zahlt. Ende gut.", 4, "Die Fa. Xaver zahlt."),
+        ("Vgl. Abs. 3 dort. Nein.", 4, "Vgl. Abs. 3 dort."),
+        ("これは文です。次の文です。", 8, "これは文です。"),
+    ],
+)
+def test_sentences_end_in_every_script(text, words, expected):
+    """Where the room of texts says."""
+    assert expected == shown(text, words)
