@@ -23,8 +23,9 @@ _VOID: Final = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr")
 )
 _FEWEST_TAGS: Final = 6
-_CHARACTERS_PER_TAG: Final = 150
-"""At most; where more text stands between tags they mark passages rather than data."""
+_LONG_TEXT: Final = 200
+"""Characters of a line without its tags; where most is in such lines, tags mark passages."""
+_UNDECIDED: Final = 40
 
 
 @dataclass(slots=True)
@@ -86,9 +87,12 @@ def markup_end(lines: Sequence[str], row: int) -> int:
     if not _BEGINS.match(lines[row]):
         return row
     end, depth, tags, size, name = row, 0, 0, 0, ""
+    long = 0
     while end < len(lines) and end - row < _MOST_LINES:
         line = lines[end]
         size += len(line)
+        if len(line) > _LONG_TEXT and len(text := _TAG.sub("", line).strip()) > _LONG_TEXT:
+            long += len(text)
         for match in _TAG.finditer(line):
             if match["name"] is None:
                 continue
@@ -101,11 +105,11 @@ def markup_end(lines: Sequence[str], row: int) -> int:
                 depth += -1 if match["close"] else 1
         end += 1
         if name and depth <= 0:
-            is_data = tags >= _FEWEST_TAGS and size <= _CHARACTERS_PER_TAG * tags
+            is_data = tags >= _FEWEST_TAGS and 2 * long < size
             return end if is_data and end > row + 1 else row
         if not name and not _DECLARES.match(line) and line.strip():
             return row
-        if tags >= _FEWEST_TAGS and size > 4 * _CHARACTERS_PER_TAG * tags:
+        if end - row > _UNDECIDED and 2 * long > size:
             return row
     return row
 

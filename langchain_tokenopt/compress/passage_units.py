@@ -74,11 +74,7 @@ def _add_passages(
     outside: list[int] = []
     stretches: list[tuple[int, int]] = []
     records: Sequence[Record] = structure.records
-    whole = [
-        s
-        for s in segments
-        if structure.quoted or s.kind not in _MAY_BE_PROSE or not is_prose_block(text, s)
-    ]
+    whole = [s for s in segments if s.kind not in _MAY_BE_PROSE or not is_prose_block(text, s)]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1
     for number, record in enumerate(records, 1):
@@ -105,8 +101,8 @@ def _add_passages(
     return outside, stretches
 
 
-_MAY_BE_PROSE = frozenset({"code", "table", "turn"})
-"""A fence that stays open, a table or a chat may hold passages, which begin anywhere in it."""
+_MAY_BE_PROSE = frozenset({"code", "data", "table", "turn"})
+"""A fence that stays open, YAML, a table or a chat may hold passages."""
 _OPENER = re.compile(r"[\[({][\s\[({]*$")
 
 

@@ -76,7 +76,7 @@ class _Edges:
             if not self._is_whole(segment):
                 for unit in units_of(text, [segment]):
                     self._units.append(unit.start)
-                    if unit.head < 0 and unit.bound < 0:
+                    if unit.bound < 0 and (unit.head < 0 or segment.kind == "table"):
                         self._free.add(unit.start)
 
     def _is_whole(self, segment: Segment) -> bool:
