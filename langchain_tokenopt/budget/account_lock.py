@@ -14,6 +14,19 @@ from langchain_tokenopt.storage import forks
 __all__ = ["AccountLock"]
 
 
+class _Here(threading.local):
+    def __init__(self) -> None:
+        self.changing: dict[str, AccountLock] = {}
+
+
+_here = _Here()
+
+
+def _changing_here() -> dict[str, AccountLock]:
+    """Return what this thread is in the middle of changing, by where it is kept."""
+    return _here.changing
+
+
 class AccountLock:
     """Lets one change at a time at an account: ``with lock:``.
 
@@ -25,10 +38,13 @@ class AccountLock:
     Args:
         label: What is locked, for messages.
         shared: Whether a forked child may go on: a copy in its memory would spend the same again.
+        place: The file in which it is kept: in the middle of a change the thread cannot have it
+            for another budget either.
     """
 
-    def __init__(self, label: str, *, shared: bool) -> None:
+    def __init__(self, label: str, *, shared: bool, place: str | None = None) -> None:
         self._label = label
+        self._place = place or f"memory of {id(self)}"
         self._shared = shared
         self._lock = threading.RLock()
         self._changing = False
@@ -50,6 +66,8 @@ class AccountLock:
                 f"a copy would spend the same tokens again. Give TokenBudget(path=...) a file that "
                 f"both share."
             )
+        if self._place in _changing_here():
+            raise BudgetStoreError(f"{self._place} is being changed by this very thread.")
         # A lock that its owner may take twice: there is no moment between taking it and noting
         # that, in which a finalizer would wait for ever.
         self._lock.acquire()
@@ -57,6 +75,7 @@ class AccountLock:
             self._lock.release()
             raise BudgetStoreError(f"{self._label} is being changed by this very thread.")
         self._changing = True
+        _changing_here()[self._place] = self
 
     def __exit__(
         self,
@@ -64,15 +83,16 @@ class AccountLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        _changing_here().pop(self._place, None)
         self._changing = False
         self._lock.release()
 
     def defer(self, act: Callable[[], object]) -> bool:
         """Keep *act* for later if this thread is in the middle of a change; whether it was."""
-        with self._lock:
-            if self._changing:
-                self.deferred.append(act)
-            return self._changing
+        busy = _changing_here().get(self._place)
+        if busy is not None:
+            busy.deferred.append(act)
+        return busy is not None
 
     def run_deferred(self) -> None:
         """Do what was deferred, unless a change is under way: who makes it does it afterwards."""
@@ -97,5 +117,6 @@ class AccountLock:
         """Go on as another process, if the account is one that processes share."""
         self._lock = threading.RLock()
         self._changing = False
+        _changing_here().clear()
         self.deferred.clear()
         self._copied = not self._shared

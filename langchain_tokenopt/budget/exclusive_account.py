@@ -53,7 +53,7 @@ class ExclusiveAccount:
         self._clock = clock
         if store.shared or len(levels) == 1:
             label = f"the budget {self.levels[0].name!r}"
-            self._lock = AccountLock(label, shared=store.shared)
+            self._lock = AccountLock(label, shared=store.shared, place=store.place)
         else:
             self._lock = SHARED_LOCK
         self._keep_open = True

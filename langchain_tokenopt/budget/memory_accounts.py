@@ -138,6 +138,7 @@ class MemoryAccountStore:
     """
 
     shared = False
+    place = None
 
     def __init__(self) -> None:
         self._own = _Accounts()

@@ -6,6 +6,7 @@ be missing, the rest is whole.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -135,6 +136,11 @@ class SqliteAccountStore:
 
     def __str__(self) -> str:
         return str(self._file.path)
+
+    @property
+    def place(self) -> str:
+        """The file, by whatever name it is opened."""
+        return os.path.realpath(str(self._file.path))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         prepare(connection, self._file.path)

@@ -98,6 +98,11 @@ class AccountStore(Protocol[Opening_contra, Transaction_co]):
         """True when other processes work on the same accounts."""
         ...
 
+    @property
+    def place(self) -> str | None:
+        """Where they are kept, if it can be changed by one at a time only."""
+        ...
+
     def transaction(
         self, openings: Sequence[Opening_contra]
     ) -> AbstractContextManager[Sequence[Transaction_co | None]]:

@@ -286,3 +286,49 @@ async def _call(model: Any, way: str, user: str) -> int:
     else:
         answer = await asyncio.to_thread(model.invoke, question, config)
     return (answer.usage_metadata or {}).get("total_tokens", 0)
+
+
+@in_memory
+def test_a_thread_pays_from_its_own_total(model_server: ModelServer) -> None:
+    """LangGraph's thread id names it, whatever the run is called."""
+    plan = BudgetPlan(
+        total_tokens=150,
+        name="threads",
+        per="thread",
+        window="day",
+        max_output_tokens_per_call=64,
+    )
+    graph = graph_of(optimize(model_server.chat_openai(), plan), plan)
+    with plan.run() as run:
+        said = [
+            graph.invoke({}, {"configurable": {"thread_id": thread}})["verdict"]
+            for thread in ("one", "one", "one", "one", "two")
+        ]
+
+    assert ["one", "two"] == [limit.owner for limit in run.report().limits]
+    assert "of the thread 'one' for the day has" in said[3]
+    assert "[No answer" not in said[0] + said[4]
+
+
+@in_memory
+def test_a_refusal_holds_for_whom_it_was_about(model_server: ModelServer) -> None:
+    """Under on_exceed="raise" nobody gets around it, and others go on."""
+    plan = BudgetPlan(
+        total_tokens=100,
+        name="raising",
+        per="user",
+        window="day",
+        on_exceed="raise",
+        max_output_tokens_per_call=64,
+    )
+    model = optimize(model_server.chat_openai(), plan)
+    ann, bob = ({"metadata": {"user_id": user}} for user in ("ann", "bob"))
+    clock = Time(MIDNIGHT)
+    with plan.run(clock=clock):
+        with pytest.raises(BudgetExceededError, match="'ann' for the day"):
+            model.invoke("Is it? " * 90, ann)
+        with pytest.raises(BudgetExceededError, match="'ann' for the day"):
+            model.invoke("Is it?", ann)
+        assert model.invoke("Is it?", bob).text
+        clock.now += 90_000
+        assert model.invoke("Is it?", ann).text

@@ -295,3 +295,14 @@ def _kept(budget):
         for key, account in accounts.items()
         if key.scope == scope
     ]
+
+
+def test_a_stream_that_is_collected_in_the_middle_of_another_runs_change_is_settled(desk):
+    """On the same thread; to wait for that change would be to wait for oneself."""
+    one, two = desk("1"), desk("2")
+    hold = one.reserve("writer", 100, 100, owners=ANN)
+
+    two._account.change_all(ANN, lambda _: one.settle(hold, Usage(100, 20)))
+
+    assert [120, 120, 120] == used(one)
+    assert [] == two.check(ANN)
