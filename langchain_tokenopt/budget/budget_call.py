@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from langchain_core.messages import AIMessageChunk
@@ -16,6 +17,12 @@ from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.tools import BudgetTools
+from langchain_tokenopt.core.model_runs import (
+    ModelRun,
+    begin_reserved,
+    end_reserved,
+    reserved_run,
+)
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import StageCall
@@ -24,6 +31,7 @@ from langchain_tokenopt.tracking.provider_usage import (
     AnswerNames,
     CallAnswer,
     OwnCount,
+    UsageReading,
     names_of,
     read_answer,
     read_failure,
@@ -89,9 +97,17 @@ class BudgetCall(StageCall):
         self._limit = limit
         self._tools = tools
         self._received_before = len(request.run.received)
+        self._caller = reserved_run(request.run.caller)
+        self._key = request.run.run_id.int
+        self._own: ModelRun | None = None
+        if request.run.caller != self._key:  # else somebody calls the protected method by hand
+            self._own = begin_reserved(
+                self._key, partial(payment.run.account.release, payment.hold)
+            )
 
     def close(self, answer: Answer) -> Answer:
         """Charge what the answer has used."""
+        self._end()
         back = self._came_back(answer)
         if self.request.run.stopped:
             arrived = read_answer(back, self._own_count, is_whole=False).usage
@@ -99,7 +115,11 @@ class BudgetCall(StageCall):
             self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
         else:
             reading = read_answer(back, self._own_count)
-            if reading.source == "estimated":
+            if self._caller is not None:
+                self._caller.inner.append(reading.usage)
+            if self._own is not None and self._own.delegates:
+                self._settle_delegated(reading, names_of(back))
+            elif reading.source == "estimated":
                 self._settle_counted(reading.usage)
             else:
                 self._settle(reading.usage, names_of(back))
@@ -112,6 +132,7 @@ class BudgetCall(StageCall):
     def failed(self, error: BaseException) -> None:
         """Charge what was used by a call that brought no answer; free what was never sent."""
         run, request = self._paid.run, self.request
+        self._end()
         run.note_failure(self._paid.agent)
         back = CallAnswer(received=self._text())
         was_sent = not request.run.waiting
@@ -132,9 +153,22 @@ class BudgetCall(StageCall):
         if self._limit is not None:
             self._limit.failed(error)
 
-    def _settle(self, usage: Usage, names: AnswerNames) -> None:
+    def _end(self) -> None:
+        if self._own is not None:
+            end_reserved(self._key)
+
+    def _settle_delegated(self, reading: UsageReading, names: AnswerNames) -> None:
+        """Charge a model that has asked others, who pay themselves, for a call of its own."""
+        usage = None if reading.source == "estimated" else reading.usage
+        if usage is None or (self._own is not None and self._own.explains(usage)):
+            return
+        paid = self._paid
+        hold = paid.run.account.admit(paid.agent, usage.input_tokens, usage.output_tokens)
+        self._settle(usage, names, hold)
+
+    def _settle(self, usage: Usage, names: AnswerNames, own_hold: Hold | None = None) -> None:
         """Charge what the provider says that it bills."""
-        hold, priced = self._paid.hold, self._paid.priced
+        hold, priced = own_hold or self._paid.hold, self._paid.priced
         cost = None if priced is None else priced.billed(usage, names, hold.cost_nano_usd)
         self._paid.run.account.settle(hold, usage, cost_nano_usd=cost)
 

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -31,6 +32,13 @@ from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
 from langchain_tokenopt.core.event_loop import RunWatch
 from langchain_tokenopt.core.host_compat import InlineHandler, expect_errors_of
+from langchain_tokenopt.core.model_runs import (
+    ModelRun,
+    begin_reserved,
+    calling_reserved_run,
+    end_reserved,
+    reserved_run,
+)
 from langchain_tokenopt.core.staged_runs import is_staged, notify_refused
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
@@ -67,6 +75,8 @@ class _Start:
     model: str
     counted: TokenCount
     terms: PriceTerms
+    caller: ModelRun | None
+    """The run of the model that makes this call, if one does."""
 
 
 class _Batch(threading.local):
@@ -104,6 +114,9 @@ class _Call:
     batch_size: int
     handled: BaseException | None
     """An exception that was being handled when the call began."""
+    own_run: ModelRun
+    caller: ModelRun | None
+    """The run of the model that makes this call, if one does."""
     received: list[Any] = field(default_factory=list)
     """Pieces of the answer: messages or texts."""
 
@@ -156,6 +169,7 @@ class CallbackGuard(InlineHandler):
         messages: list[list[BaseMessage]],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -169,7 +183,8 @@ class CallbackGuard(InlineHandler):
             model = str(asked_model(metadata or {}, params) or "")
             counted = count_messages(messages[0], params.get("tools"), model)
             terms = _terms(serialized, metadata, params, model, messages[0])
-            call = _Start(metadata or {}, params, model, counted, terms)
+            caller = _caller(parent_run_id)
+            call = _Start(metadata or {}, params, model, counted, terms, caller)
             self._admit(run_id, call, kwargs.get("batch_size") or 1)
             self._watch.begin(run_id)  # text models report the end of a cancelled call
 
@@ -179,6 +194,7 @@ class CallbackGuard(InlineHandler):
         prompts: list[str],
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -192,9 +208,8 @@ class CallbackGuard(InlineHandler):
         params = kwargs.get("invocation_params") or {}
         model = str(asked_model(metadata or {}, params) or "")
         counted = counter_for(model).count(prompts[0])
-        call = _Start(
-            metadata or {}, params, model, counted, _terms(serialized, metadata, params, model, ())
-        )
+        terms = _terms(serialized, metadata, params, model, ())
+        call = _Start(metadata or {}, params, model, counted, terms, _caller(parent_run_id))
         self._admit(run_id, call, kwargs.get("batch_size") or 1)
 
     def __copy__(self) -> CallbackGuard:
@@ -220,6 +235,8 @@ class CallbackGuard(InlineHandler):
 
     def _begin(self, run_id: UUID, start: _Start, batch_size: int) -> None:
         run, model = self._run, start.model
+        if start.caller is not None:
+            start.caller.hand_over()
         made_by = attribution_of(start.metadata)
         agent, owners = made_by.agent, run.owners_of(made_by)
         run.note_unstaged(agent, model or "a model without a name")
@@ -238,7 +255,16 @@ class CallbackGuard(InlineHandler):
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
         self._calls[run_id.int] = _Call(
-            hold, agent, model, start.counted.tokens, sent, priced, batch_size, sys.exception()
+            hold,
+            agent,
+            model,
+            start.counted.tokens,
+            sent,
+            priced,
+            batch_size,
+            sys.exception(),
+            begin_reserved(run_id.int, partial(run.account.release, hold)),
+            start.caller,
         )
 
     def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
@@ -294,6 +320,13 @@ class CallbackGuard(InlineHandler):
         ):
             account.settle(call.hold, usage, outcome="cached")
             return
+        if call.caller is not None:
+            call.caller.inner.append(usage)
+        if call.own_run.delegates:  # the models that it has asked have paid
+            if reading.source != "estimated" and not call.own_run.explains(usage):
+                call.hold = account.admit(call.agent, usage.input_tokens, usage.output_tokens)
+                self._settle(call, usage, answer)
+            return
         if reading.source == "estimated":
             account.settle(call.hold, usage, outcome="counted", cost_nano_usd=call.bound())
         else:
@@ -341,10 +374,17 @@ class CallbackGuard(InlineHandler):
         call = self._calls.pop(run_id.int, None)
         if call is not None:
             self._watch.end(run_id.int)
+            end_reserved(run_id.int)
         return call
 
 
 expect_errors_of(CallbackGuard)
+
+
+def _caller(parent_run_id: UUID | None) -> ModelRun | None:
+    """Return the run of the model that makes a call which begins here, if one does."""
+    parent = None if parent_run_id is None else reserved_run(parent_run_id.int)
+    return parent or reserved_run(calling_reserved_run())
 
 
 def _choices(params: Mapping[str, Any]) -> int:

@@ -23,6 +23,7 @@ from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_r
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.messages import append_to_last_user
+from langchain_tokenopt.core.model_runs import reserved_run
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, Stage, StageCall
 
@@ -95,6 +96,9 @@ class BudgetStage:
         if run is None or (run.plan is not self.plan and run.plan != self.plan):
             self._refuse_outside(request, run, agent)
             return None
+        caller = reserved_run(request.run.caller)
+        if caller is not None:
+            caller.hand_over()
         degradation = Degradation(request, run, agent, tools)
         if not request.observe:
             run.refuse_if_exceeded(degradation.owners)

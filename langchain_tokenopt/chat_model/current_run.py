@@ -30,6 +30,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.core.host_compat import InlineHandler
+from langchain_tokenopt.core.model_runs import calling_reserved_run
 from langchain_tokenopt.core.staged_runs import (
     StagedParams,
     StagedRun,
@@ -45,8 +46,19 @@ _PUBLISHED: ContextVar[list[UUID] | None] = ContextVar("langchain_tokenopt_publi
 """Runs that the call of a staged model under way here has published."""
 
 
+_CALLER: ContextVar[int | None] = ContextVar("langchain_tokenopt_caller", default=None)
+"""The run of the model that has made the call under way here: LangChain gathers asynchronous calls,
+in tasks on whose stacks it does not stand."""
+
+
 def current_run(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     """Find the run that a call of ``_generate`` or ``_stream`` belongs to, and publish it."""
+    run = _run_of(messages, run_manager)
+    run.caller = calling_reserved_run() or _CALLER.get()
+    return run
+
+
+def _run_of(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     if run_manager is None:
         return _taken_from_watch(messages) or StagedRun(
             run_id=uuid4(), metadata=ensure_config().get("metadata") or {}
@@ -88,6 +100,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
     async def agenerate(self: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
         published: list[UUID] = []
         outer = _PUBLISHED.set(published)
+        made_by = _CALLER.set(calling_reserved_run())
         try:
             result = await base.agenerate(self, *args, **kwargs)
         except BaseException as error:
@@ -96,6 +109,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
         finally:
             with suppress(ValueError):  # the garbage collector closes it, in another context
                 _PUBLISHED.reset(outer)
+                _CALLER.reset(made_by)
         _withdraw(published)
         return result
 

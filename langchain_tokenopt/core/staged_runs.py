@@ -77,6 +77,8 @@ class StagedRun:
     """True when the model's stream was closed: its provider can notice and stop writing."""
     refused: bool = False
     """True when a stage has refused the call: nothing was sent."""
+    caller: int | None = None
+    """The run of the model that makes this call, if one does; by the integer of its id."""
     earlier: Usage | None = None
     """Usage of earlier attempts of the same run, when a stage asked the model again."""
 

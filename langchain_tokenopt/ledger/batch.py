@@ -26,7 +26,7 @@ UNSTORABLE = (TypeError, ValueError, AttributeError, OverflowError, KeyError)
 """What :meth:`Batch.add` raises for a record whose fields are not what their types say."""
 
 _MOST_KNOWN = 50_000
-_CHUNK = 512  # rows in one INSERT; 27 columns * 512 stay below SQLite's 32,766 parameters
+_CHUNK = 512  # rows in one INSERT; 28 columns * 512 stay below SQLite's 32,766 parameters
 
 _ITS_OWN = ""
 """In place of a run's name: the call is a run of its own."""
@@ -58,7 +58,7 @@ class Batch:
 
     def __init__(self, known: KnownIds) -> None:
         self._known = known
-        self._calls: list[tuple[list[Any], Origin, list[str | None], list[str | None]]] = []
+        self._calls: list[tuple[list[Any], Origin, list[str | None], list[Any]]] = []
         self._savings: list[tuple[list[Any], str, Origin, list[str | None], bytes | None]] = []
         self._budget_events: list[list[Any]] = []
         self._saving_ids: set[bytes] = set()
@@ -82,7 +82,7 @@ class Batch:
             self._budget_events.append(rows.budget_row(event, happened))
 
     def _add_call(self, call: CallRecord) -> None:
-        numbers, phrases = rows.call_numbers(call)
+        numbers, last = rows.call_numbers(call)
         origin = rows.origin_of(call)
         made_by = call.attribution
         run = call.run or None
@@ -90,7 +90,7 @@ class Batch:
             run = _ITS_OWN
         called = [made_by.user or None, made_by.thread_id or None, run]
         hash((origin, *called))  # refuse here, alone, what could not be looked up later
-        self._calls.append((numbers, origin, called, phrases))
+        self._calls.append((numbers, origin, called, last))
         for saving in call.savings:
             self._append_saving(saving, numbers[1], origin, called, numbers[0])
 
@@ -121,8 +121,8 @@ class Batch:
         _insert(connection, names, self._number_names(connection, last_name))
         _insert(connection, origins, self._number_origins(connection, last_origin))
         name, number = self._known.names, self._known.origins
-        for numbers, origin, (user, thread, run), phrases in self._calls:
-            numbers += (number[origin], name[user], name[thread], name[run], *phrases)
+        for numbers, origin, (user, thread, run), last in self._calls:
+            numbers += (number[origin], name[user], name[thread], name[run], *last)
         _insert(connection, calls, [row[0] for row in self._calls])
         _insert(
             connection,

@@ -44,7 +44,8 @@ OWN_RUN = 0
 
 STATUSES: tuple[Status, ...] = ("ok", "failed", "abandoned", "refused")
 _STATUS_NUMBER = {status: number for number, status in enumerate(STATUSES)}
-_SOURCES: tuple[Source, ...] = ("reported", "estimated")
+_SOURCES: tuple[Source, ...] = ("reported", "estimated", "repaired", "exception", "unbilled")
+"""Numbers of sources in the ledger; the first two are those of ``estimated``."""
 _tokens_of: Callable[[Usage], tuple[int, ...]] = attrgetter(*TOKEN_COUNTS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -151,8 +152,8 @@ def digest_of(origin: Origin) -> bytes:
     return hashlib.blake2b(json.dumps(stored).encode(), digest_size=16).digest()
 
 
-def call_numbers(call: CallRecord) -> tuple[list[Any], list[str | None]]:
-    """Return the columns from ``id`` to ``estimated``, and the last ones: flaws, unpriced parts."""
+def call_numbers(call: CallRecord) -> tuple[list[Any], list[Any]]:
+    """Return the columns from ``id`` to ``estimated``, and those from ``flaws`` on."""
     first_chunk = call.first_chunk_seconds
     counts = _tokens_of(call.usage)
     cost, saved = call.cost_nano_usd, call.saved_nano_usd
@@ -171,7 +172,7 @@ def call_numbers(call: CallRecord) -> tuple[list[Any], list[str | None]]:
     flaws = call.flaws
     if not _storable((*counts, cost or 0, saved or 0)):
         flaws = (*flaws, *_make_storable(numbers))
-    return numbers, [_lines(flaws), _lines(call.unpriced)]
+    return numbers, [_lines(flaws), _lines(call.unpriced), _SOURCES.index(call.source)]
 
 
 def _lines(phrases: Sequence[str]) -> str | None:
@@ -255,7 +256,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
         started_at=moment_of(row["started_at"]),
         duration_seconds=row["duration_us"] / 1e6,
         cost_nano_usd=row["cost_nano_usd"],
-        source=_SOURCES[row["estimated"]],
+        source=_SOURCES[row["estimated"] if row["source"] is None else row["source"]],
         status=STATUSES[row["status"]],
         cached=bool(row["cached"]),
         attribution=Attribution(

@@ -86,6 +86,7 @@ calls = Table(
     Column("run", BigInteger),  # 0: the call is a run of its own
     Column("flaws", Text),
     Column("unpriced", Text),
+    Column("source", SmallInteger),  # of rows before version 4: as "estimated" says
     Index("calls_id", "id", unique=True),
     Index("calls_started_at", "started_at"),
     Index("calls_run", "run"),
@@ -190,7 +191,18 @@ def _unpriced_parts(connection: Connection) -> None:
             connection.execute(text(f"ALTER TABLE calls ADD COLUMN {name} {kind}"))
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [_first_tables, _organizations, _unpriced_parts]
+def _sources(connection: Connection) -> None:
+    """Version 4: how the usage of a call was found."""
+    if "source" not in {column["name"] for column in inspect(connection).get_columns("calls")}:
+        connection.execute(text("ALTER TABLE calls ADD COLUMN source SMALLINT"))
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [
+    _first_tables,
+    _organizations,
+    _unpriced_parts,
+    _sources,
+]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.model_runs import ModelRun
 from langchain_tokenopt.core.records import CallRecord, Saving, Status
 from langchain_tokenopt.core.staged_runs import StagedRun, published_run
 from langchain_tokenopt.core.usage import Usage
@@ -73,6 +74,7 @@ class CallInFlight:
         "_started_clock",
         "_status",
         "_unread",
+        "inner",
         "key",
     )
 
@@ -89,6 +91,7 @@ class CallInFlight:
     ) -> None:
         self.key = run_id.int  # the id itself is kept by nobody who waits for its end
         self._serialized = serialized or _EMPTY
+        self.inner: Sequence[CallInFlight] = _NO_CALLS
         self._batch_size = batch_size
         self._metadata = metadata or _EMPTY
         self._params = params or _EMPTY
@@ -266,6 +269,32 @@ class CallInFlight:
         if not counted.exact:
             calibrate(model, counted.tokens, reported.input_tokens)
 
+    def add_inner(self, call: CallInFlight) -> None:
+        """Take note of a call that this one's model makes itself."""
+        self.inner = [*self.inner, call]
+
+    def only_hands_on(self) -> bool:
+        """Whether the model has only handed on what the models that it asked were billed."""
+        made, self.inner = self.inner, _NO_CALLS
+        run = ModelRun(inner=[usage for call in made if (usage := call.usage) is not None])
+        run.delegates = True
+        is_told = self._is_told
+        return run.explains(self.usage if is_told else None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the call has used; ``None`` while it lasts."""
+        if self._unread is not None:
+            self._read(self._unread)
+        reading: UsageReading | None = getattr(self, "_reading", None)
+        return None if reading is None else reading.usage
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether the provider says what the call has used."""
+        usage = self.usage
+        return usage is not None and self._reading.source not in ("estimated", "unbilled")
+
     # The record
 
     def record(
@@ -388,6 +417,8 @@ class CallInFlight:
 
 
 _UNNAMED = AnswerNames()
+
+_NO_CALLS: Sequence[CallInFlight] = ()
 
 _NO_COUNT = OwnCount(lambda: 0, lambda text: 0)
 """Of an answer from a cache: what it once cost, as it was reported then."""

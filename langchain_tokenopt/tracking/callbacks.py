@@ -23,6 +23,7 @@ from langchain_tokenopt.core.dimensions import DIMENSIONS, UNATTRIBUTED, Dimensi
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.event_loop import RunWatch
 from langchain_tokenopt.core.host_compat import InlineHandler
+from langchain_tokenopt.core.model_runs import calling_run, note_start
 from langchain_tokenopt.core.records import CallRecord, Status, UsageSink, UsageTotals
 from langchain_tokenopt.core.sinks import checked_sinks, notify
 from langchain_tokenopt.core.staged_runs import TRACKER, add_run_listener, register_tracker
@@ -209,9 +210,8 @@ class TokenUsageCallbackHandler(InlineHandler):
         """Begin a call. Without this method LangChain would render the whole prompt as a string."""
         params = kwargs.get("invocation_params")
         ancestry = self._above(parent_run_id, metadata)
-        self._calls[run_id.int] = CallInFlight(
-            run_id, metadata, params, messages[0], None, ancestry, serialized
-        )
+        call = CallInFlight(run_id, metadata, params, messages[0], None, ancestry, serialized)
+        self._add(call, parent_run_id)
         self._watch.begin(run_id)
 
     def on_llm_start(
@@ -228,9 +228,10 @@ class TokenUsageCallbackHandler(InlineHandler):
         params = kwargs.get("invocation_params")
         ancestry = self._above(parent_run_id, metadata)
         batch_size = kwargs.get("batch_size") or 1
-        self._calls[run_id.int] = CallInFlight(
+        call = CallInFlight(
             run_id, metadata, params, None, prompts[0], ancestry, serialized, batch_size
         )
+        self._add(call, parent_run_id)
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -299,6 +300,18 @@ class TokenUsageCallbackHandler(InlineHandler):
 
     # From run to record
 
+    def _add(self, call: CallInFlight, parent_run_id: UUID | None) -> None:
+        """Begin a call; where a model makes it, that one may report the same bill."""
+        if self._calls:
+            caller = None if parent_run_id is None else self._calls.get(parent_run_id.int)
+            if caller is None:
+                key = calling_run(self._calls)
+                caller = None if key is None else self._calls.get(key)
+            if caller is not None:
+                caller.add_inner(call)
+        self._calls[call.key] = call
+        note_start(call.key)
+
     def _above(self, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None) -> Ancestry:
         if parent_run_id is None:
             return NO_ANCESTRY
@@ -318,6 +331,8 @@ class TokenUsageCallbackHandler(InlineHandler):
 
     def _take(self, call: CallInFlight) -> None:
         """Accept a settled call. Without sinks its record waits until somebody reads it."""
+        if call.inner and call.only_hands_on():
+            return
         self._settled.append(call)
         if self.sinks or len(self._settled) >= _BATCH:
             self._read()

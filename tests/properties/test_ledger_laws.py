@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 from uuid import UUID
 
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.dimensions import GROUPINGS
-from langchain_tokenopt.core.records import CallRecord, Saving, UsageTotals
+from langchain_tokenopt.core.records import CallRecord, Saving, Source, UsageTotals
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.rows import clean, key_of, name_of
@@ -48,7 +49,7 @@ _calls = st.builds(
     started_at=_moments,
     duration_seconds=_seconds,
     cost_nano_usd=_money,
-    source=st.sampled_from(["reported", "estimated"]),
+    source=st.sampled_from(get_args(Source)),
     status=st.sampled_from(["ok", "failed", "abandoned"]),
     cached=st.booleans(),
     attribution=st.builds(Attribution, _names, _maybe, _maybe, _maybe, _maybe, _maybe),

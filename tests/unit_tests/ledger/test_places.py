@@ -144,7 +144,7 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
 
     monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, add_a_column])
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    with pytest.raises(LedgerError, match=r"has the old schema version 3.*Open it once"):
+    with pytest.raises(LedgerError, match=r"has the old schema version 4.*Open it once"):
         Ledger(path, read_only=True)
     for _ in range(2):
         with Ledger(path) as ledger:
@@ -153,16 +153,17 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
         versions = [row[0] for row in other.execute("SELECT version FROM ledger_schema")]
     other.close()
 
-    assert [1, 2, 3, 4] == versions
+    assert [1, 2, 3, 4, 5] == versions
 
 
 def test_a_ledger_of_the_first_version_learns_of_organizations_and_media(path):
     """What was recorded before stays, under no organization, and sums up with what comes."""
     with Ledger(path) as ledger:
-        ledger.record(record())
+        ledger.record(record(source="estimated"))
     with sqlite3.connect(path) as old:
         old.execute("ALTER TABLE origins DROP COLUMN organization")
-        for column in (*TOKEN_COUNTS[TOKEN_COUNTS.index("input_image_tokens") :], "unpriced"):
+        added = TOKEN_COUNTS[TOKEN_COUNTS.index("input_image_tokens") :]
+        for column in (*added, "unpriced", "source"):
             old.execute(f"ALTER TABLE calls DROP COLUMN {column}")
         old.execute("DELETE FROM ledger_schema WHERE version > 1")
     old.close()
@@ -180,6 +181,8 @@ def test_a_ledger_of_the_first_version_learns_of_organizations_and_media(path):
         assert [((), 0)] * 2 + [(("output image",), 1_290)] == sorted(
             (call.unpriced, call.usage.output_image_tokens) for call in ledger.calls()
         )
+        sources = sorted(call.source for call in ledger.calls())
+        assert ["estimated", "reported", "reported"] == sources
         assert {"acme", None} == {call.attribution.organization for call in ledger.calls()}
     with sqlite3.connect(path) as new:
         assert (2,) == new.execute("SELECT count(*) FROM origins").fetchone()
