@@ -56,8 +56,8 @@ def attribution_of(
     get = metadata.get
     namespace, node, outermost = get("langgraph_checkpoint_ns"), None, None
     if namespace:
-        names = (part.partition(":")[0] for part in namespace.split("|"))
-        path = [name for name in names if not name.isdecimal()]  # "1": called once more
+        parts = namespace.split("|")  # "research:4f1a|1|analyst:77b0": called once more
+        path = [part.partition(":")[0] for part in parts if not part.isdecimal()]
         node, outermost = "/".join(path), next(iter(path), None)
     explicit, own = agent_names_in(metadata)
     agent = agent or explicit or own or outermost or fallback_agent

@@ -126,8 +126,28 @@ def numbers_in(report: Any) -> ReportedNumbers | None:
         {'input': 9, 'output': 2}
     """
     found = ReportedNumbers()
-    _read(fields_of(report), "", found)
+    fields = fields_of(report)
+    _read(fields, "", found)
+    iterations = fields.get("iterations")
+    if isinstance(iterations, list | tuple):
+        _read_iterations(iterations, found)
     return found if found.counts or found.flaws else None
+
+
+def _read_iterations(iterations: Sequence[Any], found: ReportedNumbers) -> None:
+    """Take the sum of what Anthropic lists turn by turn, where the top level has not all of it.
+
+    Tokens that were read and written to compact a conversation stand in the list alone.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/compaction (2026-11-29).
+    """
+    whole = ReportedNumbers(adds_cache=found.adds_cache)
+    for iteration in iterations:
+        _read(fields_of(iteration), "", whole)
+    if whole.get("input") + whole.get("output") > found.get("input") + found.get("output"):
+        found.counts |= whole.counts  # what the list does not divide stays
+        found.counts.pop("total", None)
+        found.adds_cache |= whole.adds_cache
 
 
 def fields_of(value: Any) -> Mapping[Any, Any]:
@@ -321,6 +341,9 @@ def made_consistent(reported: ReportedNumbers) -> tuple[dict[str, int], tuple[st
     if by_lifetime:
         counts["cache_write"] = max(counts.get("cache_write", 0), by_lifetime)
     total, tool_input = counts.pop("total", 0), counts.pop("tool_input", 0)
+    if total and not counts.get("input") and not counts.get("output"):
+        flaws.append(f"total_tokens ({total:,}) is not divided into input and output")
+        return {}, tuple(flaws), True
     changed = _derive_missing(counts, total)
     plain = _Sides.of(counts, tool_input)
     own = plain.as_documented(reported)

@@ -362,6 +362,8 @@ def _without_binary(value: Any, depth: int = 0) -> Any:
     if depth > _DEEPEST_JSON or isinstance(value, bytes | bytearray | memoryview):
         return None
     if isinstance(value, Mapping):
+        if "_value_" in value:  # a member of an enumeration, taken apart
+            return value["_value_"]
         return {
             str(key): _without_binary(inner, depth + 1)
             for key, inner in value.items()

@@ -185,6 +185,8 @@ def _is_reported_with_first(answer: CallAnswer) -> bool:
 def _report_on(answer: CallAnswer, own: OwnCount) -> UsageReport | None:
     """Find the report of the whole call; ``None`` where the provider was silent."""
     report = _report_of_chunks(answer, own) or _report_of_messages(answer.generations)
+    if _lists_iterations(answer):
+        return _report_beside(answer) or report
     if report is not None and report.usage.total_tokens and _has_parts(report.usage):
         return report
     beside = _report_beside(answer)
@@ -193,6 +195,14 @@ def _report_on(answer: CallAnswer, own: OwnCount) -> UsageReport | None:
     if not report.usage.total_tokens or _same_sides(report.usage, beside.usage):
         return beside  # the message has lost the parts
     return report
+
+
+def _lists_iterations(answer: CallAnswer) -> bool:
+    """Whether the provider lists turns, whose sum is more than what the message says."""
+    return any(
+        isinstance(usage := fields.get("usage"), Mapping) and usage.get("iterations")
+        for fields in _beside(answer)
+    )
 
 
 def _has_parts(usage: Usage) -> bool:

@@ -8,23 +8,7 @@ from tests.support.conformance import Scenario, findings_of, this_package
 from tests.support.model_server import ModelServer
 from tests.support.scenarios import SCENARIOS
 
-KNOWN_FAILURES: frozenset[str] = frozenset(
-    [
-        "contradictions-anthropic-counts-compactions-apart",
-        "contradictions-choices-none-left-by-azure",
-        "contradictions-total-alone",
-        "models-in-models-committee",
-        "models-in-models-node-whose-name-is-a-number",
-        "models-in-models-router",
-        "models-in-models-router-async",
-        "models-in-models-router-behind-a-cache",
-        "models-in-models-router-of-routers",
-        "models-in-models-router-to-a-silent-model",
-        "models-in-models-streaming-router",
-        "neighbours-gemini-runs-code-beside-a-function",
-        "tiers-and-names-openrouter-model-on-three-chunks",
-    ]
-)
+KNOWN_FAILURES: frozenset[str] = frozenset([])
 """Scenarios in which we do not yet count what was spent. Whoever mends one takes it out of here."""
 
 

@@ -358,7 +358,7 @@ def choices_none_left_by_azure(bench: Bench) -> Outcome:
     events = [dict(raw.events[0]) | verdict, *raw.events]
     bench.server.script(type(raw)(events=events))
     drain(azure.chat(bench.server).stream(PROMPT, bench.config))
-    return spent(usage, by={"model": {"gpt-4.1-mini": usage.total_tokens}})
+    return spent(usage, by={"response_model": {"gpt-4.1-mini": usage.total_tokens}})
 
 
 @scenario(GROUP)

@@ -166,7 +166,7 @@ def openrouter_model_on_three_chunks(bench: Bench) -> Outcome:
     answer = Answer(usage=openrouter.usage(A), finishes=3, model="deepseek/deepseek-chat")
     bench.server.script(openrouter.stream(answer))
     drain(openrouter.chat(bench.server, model="openrouter/auto").stream(PROMPT, bench.config))
-    return spent(A, by={"model": {"deepseek/deepseek-chat": total(A)}})
+    return spent(A, by={"response_model": {"deepseek/deepseek-chat": total(A)}})
 
 
 @scenario(GROUP)
