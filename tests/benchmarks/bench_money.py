@@ -13,7 +13,10 @@ from __future__ import annotations
 import argparse
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +28,7 @@ from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from tests.benchmarks.results import write_result
-from tests.support.money import LISTED, Oracle, random_mix, run_mix, run_mix_with
+from tests.support.money import LISTED, MixResult, Oracle, random_mix, run_mix, run_mix_with
 
 
 class _RefusedError(TokenOptError):
@@ -94,42 +97,44 @@ RIVALS: dict[str, Callable[[Oracle, int], BaseCallbackHandler]] = {
 }
 
 
-def measure_ours(mixes: int) -> dict[str, Any]:
-    """Run *mixes* under a plan."""
-    over = differing = poor = 0
-    least, most = 1.0, 0.0
-    calls = refused = 0
-    for seed in range(mixes):
-        result = run_mix(random_mix(seed))
-        used = result.billed / result.total
-        over += result.billed > result.total
-        differing += len({result.billed, result.recorded, result.charged}) > 1
-        if result.demanded > 1.2 * result.total:
-            least = min(least, used)
-            poor += used < 0.9
-        most = max(most, used)
-        calls += result.answered
-        refused += result.refused
+def _ours(seed: int) -> MixResult:
+    _be_quiet()
+    return run_mix(random_mix(seed))
+
+
+def _rival(name: str, seed: int) -> float:
+    _be_quiet()
+    mix = random_mix(seed)
+    return run_mix_with(mix, RIVALS[name]) / (mix.total_usd * 10**9)
+
+
+def _be_quiet() -> None:
+    """LangChain logs every refusal of a handler."""
+    logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.CRITICAL)
+
+
+def measure_ours(results: Sequence[MixResult]) -> dict[str, Any]:
+    """Sum up mixes that were run under a plan."""
+    used = [result.billed / result.total for result in results]
+    scarce = [result for result in results if result.demanded > 1.2 * result.total]
     return {
-        "mixes": mixes,
-        "answered": calls,
-        "refused": refused,
-        "spent_over": over,
-        "most_used": round(most, 4),
-        "least_used": round(least, 4),
-        "under_nine_tenths": poor,
-        "bill_record_and_account_differ": differing,
+        "mixes": len(results),
+        "answered": sum(result.answered for result in results),
+        "refused": sum(result.refused for result in results),
+        "spent_over": sum(result.billed > result.total for result in results),
+        "most_used": round(max(used), 4),
+        "least_used": round(min(each.billed / each.total for each in scarce), 4),
+        "under_nine_tenths": sum(each.billed < 0.9 * each.total for each in scarce),
+        "bill_record_and_account_differ": sum(
+            len({each.billed, each.recorded, each.charged}) > 1 for each in results
+        ),
     }
 
 
-def measure_rival(name: str, mixes: int) -> dict[str, Any]:
-    """Run the same first *mixes* under a rival."""
-    used = []
-    for seed in range(mixes):
-        mix = random_mix(seed)
-        used.append(run_mix_with(mix, RIVALS[name]) / (mix.total_usd * 10**9))
+def measure_rival(used: Sequence[float]) -> dict[str, Any]:
+    """Sum up the same first mixes under a rival."""
     return {
-        "mixes": mixes,
+        "mixes": len(used),
         "spent_over": sum(each > 1 for each in used),
         "most_used": round(max(used), 4),
         "least_used": round(min(used), 4),
@@ -141,11 +146,17 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--mixes", type=int, default=500)
     options.add_argument("--rivals", type=int, default=100)
+    options.add_argument("--processes", type=int, default=2)
     asked = options.parse_args()
-    logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.CRITICAL)
+    with ProcessPoolExecutor(asked.processes, get_context("spawn")) as pool:
+        ours = list(pool.map(_ours, range(asked.mixes), chunksize=4))
+        rivals = {
+            name: list(pool.map(partial(_rival, name), range(asked.rivals), chunksize=4))
+            for name in RIVALS
+        }
     figures = {
-        "ours": measure_ours(asked.mixes),
-        "rivals": {name: measure_rival(name, asked.rivals) for name in RIVALS},
+        "ours": measure_ours(ours),
+        "rivals": {name: measure_rival(used) for name, used in rivals.items()},
     }
     print(figures)
     write_result("budget_money", "python -m tests.benchmarks.bench_money", figures, "genai-prices")

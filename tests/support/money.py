@@ -229,11 +229,12 @@ class BilledModel(BaseChatModel):
             for block in message.content
             if "cache_control" in block
         ]
-        writes = bool(marks) or self.provider != "anthropic"
+        by_mark = self.provider in ("anthropic", "amazon_bedrock")
+        writes = bool(marks) or not by_mark
         read = chance.choice([0, chance.randint(0, into), into])
         write = chance.randint(0, into - read) if writes and chance.random() < 0.7 else 0
         hour = 0
-        if write and (self.provider != "anthropic" or any("ttl" in mark for mark in marks)):
+        if write and (not by_mark or any("ttl" in mark for mark in marks)):
             hour = chance.choice([0, write, chance.randint(0, write)])
         usage = Usage(into, out, read, write, hour)
         if "reasoning" in table or chance.random() < 0.5:
