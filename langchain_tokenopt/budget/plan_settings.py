@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
@@ -161,7 +162,8 @@ class PlanSettings(LimitSettings):
     @property
     def fingerprint(self) -> str:
         """A name for these settings: plans that differ in anything have different ones."""
-        settings = self.model_dump_json(exclude={"strategy"})
+        # Not pydantic's JSON, which cannot write every name.
+        settings = json.dumps(self.model_dump(exclude={"strategy"}), default=str)
         # An object's address would be another in each process.
         strategy = self.strategy if isinstance(self.strategy, str) else type(self.strategy)
         digest = hashlib.blake2b(f"{settings}|{strategy}".encode(), digest_size=8)
