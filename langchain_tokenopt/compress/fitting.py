@@ -153,14 +153,19 @@ class _Fit:
 
     def _likely(self) -> list[float]:
         layout, target = self.layout, self._target
-        likely = relevance(
-            layout.texts,
-            layout.units,
+        # Instructions and question stay anyway: as passages they would make others look alike.
+        ranked = [at for at, u in enumerate(layout.units) if not (u.required and u.passage < 0)]
+        found = relevance(
+            _without(layout, ranked),
+            [layout.units[at] for at in ranked],
             target.query or layout.question,
             prior=layout.prior,
             rarity=rarity_for(target.model),
             rerank=target.reranker,
         ).units
+        likely = [0.0] * len(layout.units)
+        for at, chance in zip(ranked, found, strict=True):
+            likely[at] = chance
         for at in duplicate_units(layout.texts, layout.units):
             likely[at] = 0.0
         _lift_labels(layout, likely)
@@ -213,6 +218,21 @@ def rarity_for(model: str) -> Rarity:
     """Return how telling words are, by the vocabulary of *model* where there is one."""
     vocabulary = vocabulary_of(steady_counter_of_name(model))
     return rarity_by_length if vocabulary is None else rarity_by_rank(vocabulary.encode_ordinary)
+
+
+def _without(layout: Layout, ranked: Sequence[int]) -> list[str]:
+    """Return the texts with blanks in place of the units that are not *ranked*."""
+    if len(ranked) == len(layout.units):
+        return layout.texts
+    texts = list(layout.texts)
+    kept = set(ranked)
+    for source in {u.source for at, u in enumerate(layout.units) if at not in kept}:
+        texts[source] = "".join(
+            unit.within(texts[source]) if at in kept else " " * (unit.end - unit.start)
+            for at, unit in enumerate(layout.units)
+            if unit.source == source
+        )
+    return texts
 
 
 def _lift_labels(layout: Layout, likely: list[float]) -> None:

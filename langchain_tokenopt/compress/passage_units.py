@@ -146,12 +146,15 @@ _OF_LINES = frozenset({"list", "turn", "log", "table", "data"})
 def _add_outside(
     text: str, segments: Sequence[Segment], units: list[Unit], start: int, end: int
 ) -> list[int]:
-    first = len(units)
+    first, whole = len(units), set(segments)
     added = units_of(
         text,
         [
             Segment("tag", s.start, s.end)
             if s.kind == "json" and s.end - s.start <= SHORT_OUTSIDE
+            # What is left of data whose passages were found is no data: a key and the question.
+            else Segment("prose", s.start, s.end)
+            if s.kind == "data" and s not in whole
             else s
             for s in _clipped(text, segments, start, end)
         ],

@@ -63,9 +63,10 @@ class PromptCompressor(Runnable[Any, Any]):
     Nothing is rewritten: sentences, rows, blocks and turns are kept or dropped whole, in their
     order, so that JSON, code, tables and fences stay what they are. JSON is written without white
     space, and what tools return as a table of ``columns`` and ``data`` where that is shorter. Kept
-    at all costs are system messages, the question, instructions that say must, never or only,
-    placeholders, the running tool calls, and what *protect* matches. What already fits is returned
-    as the same object.
+    at all costs are your instructions, the question, placeholders, and what *protect* matches.
+    Passages are told from instructions by their structure, in any layout; in a system message too,
+    if it says that it quotes some. Where the current turn alone is too long, the results of an
+    agent's earlier tool calls go first. What already fits is returned as the same object.
 
     Type in, type out: ``str``, prompt value, message, list of messages, list of documents, or a
     state dict, of which *key* is shortened.
@@ -92,7 +93,8 @@ class PromptCompressor(Runnable[Any, Any]):
         protect: Regular expressions; units in which one matches are kept.
         on_infeasible: What happens when that which must be kept needs more than *max_tokens*:
             ``"raise"``; ``"drop_lowest"`` gives up what matters least first; ``"truncate"`` does
-            that and in the end cuts the text.
+            that and in the end cuts the text. In messages the rules of a system message are never
+            given up, nor, unless it may be cut, the question.
         key: The state key to shorten when the input is a dict.
         sinks: Receive each saving. One that fails breaks no call.
         remember: Contents of which to remember what was kept; 0 for none.

@@ -205,7 +205,7 @@ def _without_request(question: str) -> str:
     if first >= last:
         return question
     end = len(question) if last == len(words) else words[last - 1][1][1]
-    return question[words[first][1][0] : end]
+    return question[words[first][1][0] if first else 0 : end]
 
 
 def _requests(words: Iterable[str]) -> int:
