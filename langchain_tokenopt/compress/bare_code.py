@@ -20,7 +20,7 @@ _CODE: Final = re.compile(
     r"|[)\]}]+[;,]?|end\b|fi$|done$|esac$|else\b"
     r"|SELECT\b.*\b(?:FROM|$)|CREATE (?:TABLE|INDEX)\b|INSERT INTO\b"
     r"|(?:FROM|WHERE|GROUP BY|ORDER BY|HAVING|LIMIT|VALUES|SET|AND|OR|(?:LEFT |INNER )?JOIN)\b"
-    r"|.*[;{}]$"
+    r"|.*[;}]$|.*(?<!:)(?<!: )\{$"
 )
 _CODE_START: Final = re.compile(
     r"\w+ ?= ?[rbf]?(?:\"\"\"|\'\'\')|(?:async )?def \w+\s*\(.*|class \w+[(:{].*"
@@ -79,12 +79,17 @@ def code_end(lines: Sequence[str], row: int) -> int:
         line = lines[end]
         if not quote and end > first and not _goes_on(line):
             break
+        if end > filled and _BEGINS_DATA.match(line):
+            break  # behind a blank line
         for match in _TRIPLE.finditer(line):
             quote = "" if quote == match.group() else quote or match.group()
         end += 1
         if line.strip():
             filled = end
     return len(lines) if end == len(lines) else max(filled, first + 1)
+
+
+_BEGINS_DATA: Final = re.compile(r"[{\[](?:\s*$|\s*[\"{\[])")
 
 
 def _behind_comments(lines: Sequence[str], row: int) -> int:

@@ -41,6 +41,7 @@ class JsonFinder:
         self._text = text
         self._patience = 2 * len(text) + 1_000
         """Characters that may still be read in vain."""
+        self._known: dict[int, int | None] = {}
 
     def end(self, start: int) -> int | None:
         """Return where the array or object that begins at *start* ends, or ``None``.
@@ -51,6 +52,11 @@ class JsonFinder:
             >>> JsonFinder('So {"a": [1, 2]} it is').end(3)
             16
         """
+        if start not in self._known:
+            self._known[start] = self._find(start)
+        return self._known[start]
+
+    def _find(self, start: int) -> int | None:
         if self._patience <= 0 or not JSON_BEGINS.match(self._text, start):
             return None
         size = _GLANCE

@@ -174,6 +174,8 @@ class _Lines:
             return "log", end
         if LOG.match(line) and not self._is_turn(line):
             return "log", log_end(self.lines, row)
+        if self.openings and self._announces_json(row):
+            return "prose", row + 1
         for kind, find in _BLOCKS:
             end = find(self.lines, row)
             if end > row:
@@ -193,6 +195,17 @@ class _Lines:
             return "list", end
         self.wrapped_until = end
         return "prose", row + 1
+
+    def _announces_json(self, row: int) -> bool:
+        """Say whether JSON begins behind words of this line and goes on over others."""
+        at = bisect_left(self.openings, self.starts[row])
+        if at == len(self.openings) or self.openings[at] >= self.starts[row + 1]:
+            return False
+        begin = self.openings[at]
+        if re.search(r"[=(]", self.text[self.starts[row] : begin]):
+            return False
+        end = self.json.end(begin)
+        return end is not None and end > self.starts[row + 1]
 
     def _is_turn(self, line: str) -> bool:
         return self.is_transcript and TURN.match(line) is not None
