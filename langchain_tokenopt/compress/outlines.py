@@ -295,6 +295,8 @@ def _entry_ends(lines: Sequence[str]) -> list[int]:
                 depth, quote = _open_after(lines[end], depth, quote)
                 end += 1
             end = _with_continuations(lines, row, end)
+            if value.endswith(":") and _ENTRY.match(line):
+                end = _with_value(lines, row, end)
         while end < len(lines) and not lines[end].strip():
             end += 1
         ends.append(end)
@@ -320,6 +322,19 @@ def _string_end(lines: Sequence[str], row: int, opened: re.Match[str]) -> int:
 
 _CLOSE_SINGLE: Final = re.compile(r"(?:[^']|'')*'(?!')")
 _CLOSE_DOUBLE: Final = re.compile(r'(?:[^"\\]|\\[\s\S])*"')
+
+
+def _with_value(lines: Sequence[str], row: int, end: int) -> int:
+    """The first key of an entry brings its value: other keys of the entry stand under its line."""
+    column = len(lines[row]) - len(lines[row].lstrip(" \t-"))
+    while end < len(lines):
+        line = lines[end]
+        indent = _indent(line)
+        is_inside = indent > column or (indent == column and _ENTRY.match(line) is not None)
+        if line.strip() and not is_inside:
+            break
+        end += 1
+    return end
 
 
 def _with_continuations(lines: Sequence[str], row: int, end: int) -> int:
