@@ -12,7 +12,7 @@ CASES = 240
 
 @pytest.mark.parametrize("first", range(0, CASES, 40))
 def test_everything_that_is_kept_is_whole(first: int) -> None:
-    """JSON, code, tables, data, logs, fences, examples and words are never torn, nor over budget."""
+    """JSON, code, tables, logs, fences, examples and words are never torn, nor over budget."""
     for seed in range(first, first + 40):
         kind, found, faults = outcome(seed)
 
