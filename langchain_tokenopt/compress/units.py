@@ -179,6 +179,10 @@ def bind_fences(text: str, units: list[Unit]) -> None:
             opened = at
         else:
             unit.bound, opened = opened, -1
+            if unit.kind == "heading":  # kept for its mark, it must not stand without its text
+                for other in units[at + 1 :]:
+                    if other.head == at:
+                        other.bound = at
 
 
 def _is_running_text(text: str) -> bool:
