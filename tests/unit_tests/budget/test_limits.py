@@ -306,3 +306,22 @@ def test_a_stream_that_is_collected_in_the_middle_of_another_runs_change_is_sett
 
     assert [120, 120, 120] == used(one)
     assert [] == two.check(ANN)
+
+
+def test_an_agent_may_use_what_every_level_has(desk):
+    """Calls are made smaller by that; the fullest level decides when to begin with it."""
+    spend(desk("1"), 1_000)
+    room = desk("2").room_of("writer", {}, ANN)
+
+    assert (500, 500) == (room.available, room.own)
+    assert 1_000 / 1_500 == room.used_ratio
+    assert 500 == desk("2").available("writer", ANN)
+
+
+def test_a_checkpoint_says_nothing_of_a_total_that_is_renewed(make_budget):
+    """It may be restored in another window, which has spent nothing."""
+    budgets = [make_budget(1_000, window=window) for window in ("hour", "run")]
+    for budget in budgets:
+        spend(budget, 100)
+
+    assert [[], ["writer"]] == [[*budget.snapshot()["agents"]] for budget in budgets]
