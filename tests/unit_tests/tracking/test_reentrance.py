@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
-from langchain_tokenopt import TokenUsageCallbackHandler, optimize, track_usage
+from langchain_tokenopt import BudgetPlan, TokenUsageCallbackHandler, optimize, track_usage
 from langchain_tokenopt.core.staged_runs import _published
 from langchain_tokenopt.tracking import call_tracker
 from tests.support.stages import Recording
@@ -135,3 +135,25 @@ class _Waiting(FakeListChatModel):
     async def _astream(self, *args: Any, **kwargs: Any) -> Any:
         await asyncio.sleep(60)
         yield
+
+
+async def test_a_task_that_never_ends_keeps_nothing_of_its_jobs():
+    """A worker opens a tracker and a plan per job, for weeks; jobs fail and time out as well."""
+    plan, waiting = BudgetPlan(total_tokens=100_000), _Waiting(responses=["four"])
+    model = FakeListChatModel(responses=["four"])
+
+    async def job() -> None:
+        with plan.run(), track_usage():
+            await model.ainvoke("2 + 2?")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await waiting.ainvoke("2 + 2?")
+
+    for _ in range(20):
+        await job()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(60):
+        await job()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 60
