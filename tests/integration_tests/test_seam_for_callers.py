@@ -130,21 +130,28 @@ async def test_a_model_that_a_handler_asks_is_charged(model, way):
 
 
 class _Router(_Whole):
-    """Asks another model under the handlers of its own run."""
+    """Asks another model under the handlers of its own run, and makes a call of its own."""
+
+    own_call: bool = True
 
     def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> Any:
-        _Whole().invoke(messages, {"callbacks": list(run_manager.handlers)})
-        return super()._generate()
+        asked = _Whole().invoke(messages, {"callbacks": list(run_manager.handlers)})
+        if not self.own_call:
+            return ChatResult(generations=[ChatGeneration(message=asked)])
+        usage = {"input_tokens": 30, "output_tokens": 5, "total_tokens": 35}
+        message = AIMessage("So be it.", usage_metadata=usage)
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_model_that_a_model_asks_is_charged(way):
-    """Also where a stream became a plain call, whose handlers go on to the inner model."""
+@pytest.mark.parametrize(("own_call", "calls", "spent"), [(True, 2, 50), (False, 1, 15)])
+async def test_a_model_that_a_model_asks_is_charged(way, own_call, calls, spent):
+    """Also where a stream became a plain call, whose handlers go on to the inner model; once."""
     plan, heard = BudgetPlan(total_tokens=100_000), _Heard()
     with plan.run() as run, track_usage() as usage:
-        await _call(optimize(_Router(), plan), way, [heard])
-    assert run.report().account.spent_tokens == 30
-    assert usage.totals().calls == 2
+        await _call(optimize(_Router(own_call=own_call), plan), way, [heard])
+    assert run.report().account.spent_tokens == spent
+    assert usage.totals().calls == calls
 
 
 # --- what is let go
