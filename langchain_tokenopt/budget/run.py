@@ -83,10 +83,10 @@ class BudgetRun:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.plan = plan
-        self.thread_id = thread_id
+        self.thread_id = None if thread_id is None else str(thread_id)
         self.user = user
         self.organization = organization
-        self._run_id = thread_id or uuid4().hex
+        self._run_id = self.thread_id or uuid4().hex
         self.forecaster = forecaster or UsageForecaster()
         self.graph_positions: dict[Any, Any] = {}
         """Where the graphs of this run stand; for the socket that knows their edges."""
@@ -234,7 +234,8 @@ class BudgetRun:
                 said = own
             said = getattr(tracker, what, None) if said is None else said
             tracker = getattr(tracker, "_outer", None)
-        return own if said is None else said
+        said = own if said is None else said
+        return None if said is None else str(said)  # as in metadata, a name may be a number
 
     def _warn_of_nobody(self, per: str) -> None:
         if per not in self._nameless:

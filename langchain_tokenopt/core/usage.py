@@ -119,6 +119,8 @@ class UsageReport(NamedTuple):
     has_input: bool = True
     """False where the report does not tell the input, or not as a number that can be true."""
     has_output: bool = True
+    undivided_tokens: int = 0
+    """A total of which the report does not tell what is input and what output."""
 
 
 def read_report(report: Any) -> UsageReport | None:
@@ -160,5 +162,6 @@ _PLAIN_FIELDS: Final = {
 def judged(numbers: ReportedNumbers) -> UsageReport:
     """Return what is believed of *numbers*."""
     counts, flaws, is_repaired = made_consistent(numbers)
+    undivided = counts.pop("total", 0)
     usage = Usage(**{_FIELD_OF[name]: n for name, n in counts.items() if n and name in _FIELD_OF})
-    return UsageReport(usage, flaws, is_repaired, "input" in counts, "output" in counts)
+    return UsageReport(usage, flaws, is_repaired, "input" in counts, "output" in counts, undivided)

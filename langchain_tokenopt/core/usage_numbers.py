@@ -326,7 +326,7 @@ def made_consistent(reported: ReportedNumbers) -> tuple[dict[str, int], tuple[st
     What is negative or absurd is dropped: it is no report. The total decides whether cached tokens
     are part of the input or beside it, and whether reasoning is part of the output; so does a part
     that exceeds its whole. What the total has beyond that is charged as output, the dearer side. A
-    total that is too small is not believed.
+    total that is too small is not believed. Of a total without sides it alone is returned.
 
     Example:
         >>> made_consistent(numbers_in({"prompt_tokens": 3, "completion_tokens": 12,
@@ -343,7 +343,7 @@ def made_consistent(reported: ReportedNumbers) -> tuple[dict[str, int], tuple[st
     total, tool_input = counts.pop("total", 0), counts.pop("tool_input", 0)
     if total and not counts.get("input") and not counts.get("output"):
         flaws.append(f"total_tokens ({total:,}) is not divided into input and output")
-        return {}, tuple(flaws), True
+        return {"total": total}, tuple(flaws), True
     changed = _derive_missing(counts, total)
     plain = _Sides.of(counts, tool_input)
     own = plain.as_documented(reported)

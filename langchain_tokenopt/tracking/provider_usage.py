@@ -165,6 +165,7 @@ def _completed(
         read = max(own.sent(), usage.cache_read_tokens + usage.cache_write_tokens)
     if (not wrote or not is_whole) and text:
         wrote = max(wrote, own.written(text), usage.reasoning_tokens)
+    wrote = max(wrote, report.undivided_tokens - read)
     if (read, wrote) != (usage.input_tokens, usage.output_tokens):
         usage, source = replace(usage, input_tokens=read, output_tokens=wrote), "estimated"
     elif report.is_repaired and source == "reported":
@@ -362,7 +363,6 @@ def is_marked_hit(generation: Generation, run_id: UUID) -> bool:
     if message is None:
         return False
     if core_marks_cache_hits():
-        usage = getattr(message, "usage_metadata", None) or {}
-        return usage.get("total_cost") == 0
+        return fields_of(getattr(message, "usage_metadata", None)).get("total_cost") == 0
     prefix, _, rest = (message.id or "").partition("lc_run--")
     return bool(prefix == "" and rest and not rest.startswith(str(run_id)))
