@@ -36,7 +36,7 @@ from langchain_tokenopt.budget import leases
 from langchain_tokenopt.budget import shares as shares_of
 from langchain_tokenopt.budget.account_changes import AccountSettings, Change
 from langchain_tokenopt.budget.account_reports import BudgetReport, report_of
-from langchain_tokenopt.budget.alerts import BudgetAlert
+from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
 from langchain_tokenopt.budget.arithmetic import Outcome, flaws, room_for
 from langchain_tokenopt.budget.exclusive_account import ExclusiveAccount
@@ -88,7 +88,8 @@ class TokenBudget:
         path: A file, or a URL ``sqlite:///file``, that several processes share.
         name: Name of the budget.
         run: Which run of it; each run has an account of its own.
-        alert: Tells when the budget runs low; another one can be set later.
+        alert: Tells when the budget runs low: a ``BudgetAlert``, or a function of the event.
+            Another one can be set later.
         sinks: Receive denials, moved tokens and alerts, as ``BudgetEvent``.
         lease_seconds: How long a reservation is held without news of its call.
         on_store_error: When the file cannot be reached, ``"closed"`` refuses reservations,
@@ -136,7 +137,7 @@ class TokenBudget:
         name: str = "default",
         *,
         run: str = "",
-        alert: BudgetAlert | None = None,
+        alert: BudgetAlert | AlertCallback | None = None,
         sinks: Iterable[UsageSink] = (),
         lease_seconds: float = LEASE_SECONDS,
         on_store_error: Literal["closed", "open"] = "closed",
@@ -171,7 +172,7 @@ class TokenBudget:
         store: AccountStore[Opening, AccountTransaction] = (
             MemoryAccountStore() if path is None else SqliteAccountStore(path, name)
         )
-        settings = AccountSettings(lease_seconds, alert or BudgetAlert())
+        settings = AccountSettings(lease_seconds, alert_of(alert) or BudgetAlert())
         tells_time = path is not None or any(level.window != "run" for level in (own, *around))
         clock = clock or (time.time if tells_time else time.monotonic)
         self._account = ExclusiveAccount(store, (own, *around), settings, sinks, clock)

@@ -123,6 +123,13 @@ class BudgetReport:
         at = self.resets_at
         return "" if at is None else f"{at:%Y-%m-%d %H:%M} {at.tzinfo}"
 
+    def money(self) -> str:
+        """Say how many dollars were spent of how many; empty where there is no total in dollars."""
+        if self.total_nano_usd is None:
+            return ""
+        held = f", {format_usd(self.held_nano_usd)} held" if self.held_nano_usd else ""
+        return f"{format_usd(self.spent_nano_usd)} of {format_usd(self.total_nano_usd)} spent{held}"
+
     def sentence(self) -> str:
         """Say what was spent of what."""
         spent = []
@@ -132,9 +139,7 @@ class BudgetReport:
                 f"{self.held_tokens:,} held"
             )
         if self.total_nano_usd is not None:
-            spent.append(
-                f"{format_usd(self.spent_nano_usd)} of {format_usd(self.total_nano_usd)} spent"
-            )
+            spent.append(self.money())
         resets = f"; resets at {self.resets}" if self.resets else ""
         return f"{self.budget}, {self.whose}: {', '.join(spent)}{resets}"
 

@@ -22,7 +22,7 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
 
-__all__ = ["CALLER_LOOP", "THRESHOLDS", "AlertCallback", "BudgetAlert"]
+__all__ = ["CALLER_LOOP", "THRESHOLDS", "AlertCallback", "BudgetAlert", "alert_of"]
 
 THRESHOLDS: Final = (0.5, 0.75, 0.9, 0.95, 1.0)
 """For your information, warning, high, high, nothing left."""
@@ -34,6 +34,15 @@ CALLER_LOOP: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
 
 AlertCallback = Callable[[BudgetEvent], Awaitable[object] | object]
 """What an alert calls: a function or a coroutine function of one event."""
+
+
+def alert_of(alert: BudgetAlert | AlertCallback | None) -> BudgetAlert | None:
+    """Return the alert that a user gave; a function alone is one with the usual thresholds.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    return alert if alert is None or isinstance(alert, BudgetAlert) else BudgetAlert(alert)
 
 
 class BudgetAlert:

@@ -16,13 +16,18 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from langchain_tokenopt.budget.records import AccountKey, AccountTotals
+from langchain_tokenopt.budget.records import (
+    LEAST_USD,
+    MOST_USD,
+    NO_TOKEN_LIMIT,
+    AccountKey,
+    AccountTotals,
+)
 from langchain_tokenopt.budget.windows import Span, Window, span_at, zone_of
 from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import UnknownTimeZoneError
@@ -98,8 +103,8 @@ class BudgetLimit(LimitSettings):
         'user'
     """
 
-    total_tokens: PositiveInt | None = None
-    total_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    total_tokens: int | None = Field(default=None, gt=0, le=NO_TOKEN_LIMIT)
+    total_usd: float | None = Field(default=None, ge=LEAST_USD, le=MOST_USD, allow_inf_nan=False)
     per: Per = "plan"
     name: str | None = None
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 
 from pydantic import ValidationError
 
-from langchain_tokenopt.budget.alerts import BudgetAlert
+from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert
 from langchain_tokenopt.budget.callback_guard import CallbackGuard
 from langchain_tokenopt.budget.levels import BudgetLimit, unknown_zone_in
 from langchain_tokenopt.budget.plan_files import explain, read_values
@@ -66,7 +66,7 @@ class BudgetPlan(PlanSettings):
         organization: str | None = None,
         path: str | Path | None = None,
         sinks: Iterable[UsageSink] = (),
-        alert: BudgetAlert | None = None,
+        alert: BudgetAlert | AlertCallback | None = None,
         forecaster: UsageForecaster | None = None,
         rate_card: RateCard | None = None,
         on_store_error: Literal["closed", "open"] = "closed",
@@ -84,7 +84,7 @@ class BudgetPlan(PlanSettings):
             organization: Whose user that is, unless a call's metadata says so.
             path: A file, or ``sqlite:///file``, that several processes share.
             sinks: Receive refusals, degraded calls, moved tokens and alerts, as ``BudgetEvent``.
-            alert: Called when the budget runs low.
+            alert: Told when the budget runs low: a ``BudgetAlert``, or a function of the event.
             forecaster: Knows how long answers are, from earlier runs. Give the same one each time.
             rate_card: Prices, where the plan has a total in dollars.
             on_store_error: ``"closed"`` refuses calls while the store cannot be reached, ``"open"``

@@ -26,7 +26,12 @@ from langchain_tokenopt.budget.allocation import (
     strategy_for,
 )
 from langchain_tokenopt.budget.levels import AccountLevel, BudgetLimit, LimitSettings, check_levels
-from langchain_tokenopt.budget.records import AccountTotals
+from langchain_tokenopt.budget.records import (
+    LEAST_USD,
+    MOST_USD,
+    NO_TOKEN_LIMIT,
+    AccountTotals,
+)
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 
 __all__ = ["AgentBudget", "PlanSettings"]
@@ -62,9 +67,9 @@ class PlanSettings(LimitSettings):
     the plan together.
     """
 
-    total_tokens: PositiveInt
+    total_tokens: int = Field(gt=0, le=NO_TOKEN_LIMIT)
     """Tokens, input and output, that may be spent."""
-    total_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    total_usd: float | None = Field(default=None, ge=LEAST_USD, le=MOST_USD, allow_inf_nan=False)
     """US dollars that may be spent, besides. A call is reserved at the dearest price that can
     apply to it (prompt caches, service tiers, long contexts, thinking) and charged what was billed,
     as its record says. A call without a known price is refused; where only a part of it turns out

@@ -20,6 +20,8 @@ from langchain_tokenopt.core.errors import TokenOptError
 
 __all__ = [
     "LEASE_SECONDS",
+    "LEAST_USD",
+    "MOST_USD",
     "NO_TOKEN_LIMIT",
     "AccountKey",
     "AccountTotals",
@@ -35,6 +37,10 @@ LEASE_SECONDS: Final = 900.0
 """A call that has not been settled after a quarter of an hour counts as lost."""
 NO_TOKEN_LIMIT: Final = 2**62
 """The total of an account that is limited in money only."""
+LEAST_USD: Final = 1e-9
+"""A nano-dollar: money is counted in whole ones."""
+MOST_USD: Final = 1e9
+"""Nano-dollars of more do not fit into the integers of a store, and are nobody's budget."""
 
 
 class BudgetStoreError(TokenOptError):

@@ -27,7 +27,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
 from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
-from langchain_tokenopt.budget.alerts import BudgetAlert
+from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
 from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.levels import NOBODY, Owners
@@ -37,7 +37,7 @@ from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.budget.shares import Room
-from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
@@ -76,14 +76,14 @@ class BudgetRun:
         organization: str | None = None,
         path: str | Path | None = None,
         sinks: Iterable[UsageSink] = (),
-        alert: BudgetAlert | None = None,
+        alert: BudgetAlert | AlertCallback | None = None,
         forecaster: UsageForecaster | None = None,
         rate_card: RateCard | None = None,
         on_store_error: Literal["closed", "open"] = "closed",
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.plan = plan
-        self.thread_id = None if thread_id is None else str(thread_id)
+        self.thread_id = None if thread_id is None else name_from(thread_id)
         self.user = user
         self.organization = organization
         self._run_id = self.thread_id or uuid4().hex
@@ -113,7 +113,7 @@ class BudgetRun:
         """Agents that this run has finished: once is enough, with a store each time is a write."""
         self._shares = plan.shares(self.forecaster)
         self._priorities = {name: limits.priority for name, limits in plan.agents.items()}
-        self.account = self._open_account(path, alert, on_store_error, clock)
+        self.account = self._open_account(path, alert_of(alert), on_store_error, clock)
         strategy = strategy_for(plan.strategy, self.forecaster)
         self.account.allocate(plan.claims(), strategy, buffer=plan.buffer)
 
@@ -235,7 +235,7 @@ class BudgetRun:
             said = getattr(tracker, what, None) if said is None else said
             tracker = getattr(tracker, "_outer", None)
         said = own if said is None else said
-        return None if said is None else str(said)  # as in metadata, a name may be a number
+        return None if said is None else name_from(said)
 
     def _warn_of_nobody(self, per: str) -> None:
         if per not in self._nameless:

@@ -71,6 +71,8 @@ class BudgetRunReport:
             f"{whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
             f"{whole.held_tokens:,} held, {whole.pool_tokens:,} in the pool"
         )
+        if whole.total_nano_usd is not None:
+            lines.append(whole.money())
         lines += [limit.sentence() for limit in self.limits]
         if whole.possible_surplus_tokens:
             lines.append(

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Attribution", "agent_names_in", "attribution_of", "owner_label", "owner_labels"]
+__all__ = [
+    "Attribution",
+    "agent_names_in",
+    "attribution_of",
+    "name_from",
+    "owner_label",
+    "owner_labels",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +73,28 @@ def attribution_of(
     for key in _ORGANIZATION_KEYS:
         organization = get(key, organization)
     return Attribution(
-        agent=str(agent or "default"),
+        agent=name_from(agent or "default"),
         node=node,
         tool=tool,
-        user=None if user is None else str(user),
-        thread_id=None if thread_id is None else str(thread_id),
+        user=None if user is None else name_from(user),
+        thread_id=None if thread_id is None else name_from(thread_id),
         purpose=get("lc_source"),
-        organization=None if organization is None else str(organization),
+        organization=None if organization is None else name_from(organization),
     )
+
+
+def name_from(value: object) -> str:
+    r"""Return a name as text that every file can hold; ids may be numbers.
+
+    Half of a surrogate pair is no text to a database: it is written as an escape, so that different
+    names stay different.
+
+    Example:
+        >>> name_from(7), name_from("ann \ud800")
+        ('7', 'ann \\ud800')
+    """
+    name = str(value)
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
 def agent_names_in(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -112,7 +133,7 @@ def owner_labels(metadata: Mapping[str, Any]) -> set[tuple[str, str]]:
         {('user', '7')}
     """
     return {
-        (label, str(metadata[key]))
+        (label, name_from(metadata[key]))
         for key, label in _OWNER_LABELS.items()
         if metadata.get(key) is not None
     }

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 from langchain_tokenopt import BudgetLimit, BudgetPlan, UnknownTimeZoneError, optimize, track_usage
 from langchain_tokenopt.budget import (
@@ -15,6 +16,7 @@ from langchain_tokenopt.budget import (
     memory_accounts,
     reports_in,
 )
+from langchain_tokenopt.cli.app import app
 from langchain_tokenopt.core.usage import Usage
 from tests.support.fakes import FakeAnswer, fake_chat
 
@@ -158,7 +160,7 @@ def test_an_unknown_time_zone_is_refused_at_once(make):
 )
 def test_limits_that_make_no_sense_are_refused(within):
     """At construction."""
-    with pytest.raises(ValueError, match=r"two limits are|needs total_tokens or|greater than 0"):
+    with pytest.raises(ValueError, match=r"two limits are|needs total_tokens or|greater than"):
         BudgetPlan(total_tokens=1, within=within)
 
 
@@ -325,3 +327,34 @@ def test_a_checkpoint_says_nothing_of_a_total_that_is_renewed(make_budget):
         spend(budget, 100)
 
     assert [[], ["writer"]] == [[*budget.snapshot()["agents"]] for budget in budgets]
+
+
+@pytest.mark.parametrize("name", [5, "x\ud800y", "mia[/b]", "a\0b"])
+def test_whatever_a_user_is_called_has_an_account_that_can_be_shown(name, tmp_path):
+    """Ids are numbers or broken text at times, said by the run or by a tracker inside of it."""
+    path = tmp_path / "budgets.db"
+    plan = BudgetPlan(total_tokens=1_000, per="user", window="day")
+    model = optimize(fake_chat("_generate", answers=[FakeAnswer("Hi.", Usage(20, 5))] * 2), plan)
+    with plan.run(user=name, thread_id=name, path=path):
+        model.invoke("Hello.")
+    with plan.run(path=path), track_usage(user=name):
+        model.invoke("Hello.")
+    (day,) = [report for report in reports_in(path) if report.per == "user"]
+    assert day.spent_tokens == 50
+    shown = CliRunner().invoke(app, ["budget", str(path)])
+    assert shown.exit_code == 0, shown.output
+
+
+@pytest.mark.parametrize(
+    "total",
+    [
+        {"total_tokens": 2**70},
+        {"total_tokens": 10, "total_usd": 1e-12},
+        {"total_tokens": 10, "total_usd": 1e15},
+        {"total_tokens": 10, "within": [{"total_tokens": 2**70}]},
+        {"total_tokens": 10, "within": [{"total_usd": 1e15}]},
+    ],
+)
+def test_totals_that_no_store_can_hold_are_refused_at_once(total):
+    with pytest.raises(ValueError, match="total_"):
+        BudgetPlan(**total)

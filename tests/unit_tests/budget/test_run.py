@@ -25,6 +25,7 @@ from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
+from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.stage import Stage
 from langchain_tokenopt.text.words import count_words
 from langchain_tokenopt.tracking.callbacks import track_usage
@@ -682,3 +683,25 @@ def test_tool_loops_are_one_line(model_server: ModelServer) -> None:
 
     assert 2 == line.calls
     assert sum(usage.total_tokens for usage in model_server.billed) == line.spent_tokens
+
+
+def test_a_function_is_an_alert_too():
+    """It hears what a ``BudgetAlert`` of it would."""
+    heard = []
+    plan = BudgetPlan(total_tokens=1_000)
+    model = fake_chat("_generate", answers=[FakeAnswer("Hi.", Usage(600, 100))])
+    with plan.run(alert=heard.append):
+        optimize(model, plan).invoke("Hello.")
+    assert [type(event) for event in heard] == [BudgetEvent]
+    with pytest.raises(TypeError, match="function"):
+        plan.run(alert=5)
+
+
+def test_the_report_tells_the_dollars_of_a_run():
+    plan = BudgetPlan(total_tokens=10_000, total_usd=1)
+    model = fake_chat("_generate", answers=[FakeAnswer("Hi.", Usage(990, 10))], model="m")
+    prices = RateCard({"models": {"m": {"input": 150, "output": 150}}})
+    with plan.run(rate_card=prices) as run:
+        optimize(model, plan).invoke("Hello.")
+    assert "$0.15 of $1.00 spent" in str(run.report())
+    assert "spent" not in BudgetPlan(total_tokens=10).run().report().account.money()

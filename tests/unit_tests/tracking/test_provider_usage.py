@@ -370,3 +370,29 @@ class TestOddReports:
         assert usage.totals().calls == 2
         assert usage.records[-1].usage == Usage(9, 2)
         assert "no threads here" in usage.records[-1].flaws[0]
+
+
+@pytest.mark.parametrize(("total", "output"), [(50, 41), (12, 5), (2**63, 5)])
+def test_a_total_without_sides_is_charged(total, output):
+    """What it says beyond the input is output; less than was counted is not believed."""
+    message = AIMessage("words", response_metadata={"token_usage": {"total_tokens": total}})
+    own = OwnCount(lambda: 9, len)
+    reading = read_answer(CallAnswer([ChatGeneration(message=message)]), own)
+    assert reading.usage == Usage(9, output)
+    assert reading.source == "estimated"
+    assert reading.flaws
+
+
+@pytest.mark.parametrize("usage", ["n/a", [1, 2], 7])
+def test_usage_that_is_no_mapping_leaves_the_answer_readable(usage):
+    class Odd(FakeListChatModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            result = super()._generate(*args, **kwargs)
+            result.generations[0].message.__dict__["usage_metadata"] = usage
+            return result
+
+    with track_usage() as seen:
+        Odd(responses=["Some words."]).invoke("Hello.")
+    (record,) = seen.records
+    assert record.source == "estimated"
+    assert record.usage.output_tokens > 0
