@@ -703,5 +703,5 @@ def test_the_report_tells_the_dollars_of_a_run():
     prices = RateCard({"models": {"m": {"input": 150, "output": 150}}})
     with plan.run(rate_card=prices) as run:
         optimize(model, plan).invoke("Hello.")
-    assert "$0.15 of $1.00 spent" in str(run.report())
+    assert "$0.1500 of $1.00 spent" in str(run.report())
     assert "spent" not in BudgetPlan(total_tokens=10).run().report().account.money()
