@@ -115,6 +115,7 @@ def _row(call: CallRecord) -> dict[str, Any]:
         "flaws": "; ".join(call.flaws),
         "unpriced": "; ".join(call.unpriced),
         "rates_version": call.rates_version,
+        "tool_results": "; ".join(f"{r.tool}: {r.tokens}" for r in call.tool_results),
     }
 
 

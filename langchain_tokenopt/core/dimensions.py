@@ -6,13 +6,13 @@ it, and a test forbids a second one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
 from typing import Final, Literal, TypedDict, get_args
 
 from langchain_tokenopt.core.attribution import Attribution
-from langchain_tokenopt.core.records import CallRecord
+from langchain_tokenopt.core.records import CallRecord, ToolResult, UsageTotals
 
 __all__ = [
     "DIMENSIONS",
@@ -25,6 +25,8 @@ __all__ = [
     "Grouping",
     "Per",
     "Period",
+    "give_to_tools",
+    "totals_by",
     "value_of",
 ]
 
@@ -109,3 +111,34 @@ provider, response_model, service_tier, rates_version, stages, organization, use
     if dimension == "stages":
         return lambda call: STAGE_SEPARATOR.join(call.stages)
     return attrgetter(f"attribution.{dimension}" if dimension in _ATTRIBUTED else dimension)
+
+
+def totals_by(records: Iterable[CallRecord], dimension: Dimension) -> dict[str, UsageTotals]:
+    """Sum records per value of a dimension; the parts add up to the whole.
+
+    By ``"tool"``, a tool has the calls that were made inside it, and what its results weighed in
+    later calls; of those calls the rest stands where they were made.
+    """
+    value = value_of(dimension)
+    groups: dict[str, list[CallRecord]] = {}
+    for record in records:
+        groups.setdefault(value(record) or UNATTRIBUTED, []).append(record)
+    totals = {key: UsageTotals.of(group) for key, group in groups.items()}
+    if dimension == "tool":
+        for key, group in groups.items():
+            for record in group:
+                if not record.cached:
+                    give_to_tools(totals, key, record.tool_results)
+    return totals
+
+
+def give_to_tools(
+    totals: dict[str, UsageTotals], caller: str, results: Iterable[ToolResult]
+) -> None:
+    """Move what results of tools cost from where the call was made to the tools, in place."""
+    for result in results:
+        cost = result.cost_nano_usd or 0
+        given = UsageTotals(input_tokens=-result.tokens, cost_nano_usd=-cost)
+        taken = UsageTotals(input_tokens=result.tokens, cost_nano_usd=cost)
+        totals[caller] = totals[caller].with_counts_of(given)
+        totals[result.tool] = totals.get(result.tool, UsageTotals()).with_counts_of(taken)

@@ -17,6 +17,7 @@ __all__ = [
     "BudgetEvent",
     "CallRecord",
     "Saving",
+    "ToolResult",
     "UsageEvent",
     "UsageSink",
     "UsageTotals",
@@ -93,6 +94,17 @@ Source = Literal["reported", "repaired", "exception", "estimated", "unbilled"]
 """
 
 
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What the results of one tool, from earlier in the conversation, weighed in one request."""
+
+    tool: str
+    tokens: int
+    """Part of the call's input tokens; counted, since no provider reports it."""
+    cost_nano_usd: int | None
+    """Its share of what the input cost; ``None`` when the model has no known price."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
     """One model call, as billed.
@@ -134,6 +146,8 @@ class CallRecord:
     ``cost_nano_usd`` does not contain them."""
     rates_version: str | None = None
     """Which rate card priced it."""
+    tool_results: tuple[ToolResult, ...] = ()
+    """What results of tools, from earlier calls, were sent along with this one."""
 
     @property
     def agent(self) -> str:

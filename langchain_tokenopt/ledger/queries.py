@@ -32,6 +32,7 @@ from langchain_tokenopt.core.dimensions import (
     UNATTRIBUTED,
     Filters,
     Grouping,
+    give_to_tools,
 )
 from langchain_tokenopt.core.records import COUNTS, BudgetEvent, CallRecord, Saving, UsageTotals
 from langchain_tokenopt.ledger import rollups, rows
@@ -167,7 +168,19 @@ class Queries:
         for key, counts in sums.items():
             _add(grouped[name_of.get(key) or UNATTRIBUTED], counts)
         totals = {name: _totals(counts) for name, counts in grouped.items()}
+        if dimension == "tool":
+            self._give_to_tools(totals)
         return dict(sorted(totals.items(), key=_largest_first))
+
+    def _give_to_tools(self, totals: dict[str, UsageTotals]) -> None:
+        """Move what results of tools weighed from where the calls were made to the tools."""
+        column = calls.c.tool_results
+        query = select(calls.c.origin, column).where(
+            column.is_not(None), calls.c.cached == 0, *self._conditions(calls)
+        )
+        for origin, text in self._connection.execute(query, execution_options=_PAGED):
+            caller = self._origin[origin]["tool"] or UNATTRIBUTED
+            give_to_tools(totals, caller, rows.tool_results(text))
 
     def percentiles(self, shares: Sequence[float]) -> dict[str, list[float | None]]:
         """Return nearest-rank percentiles of how long billed, successful calls took."""

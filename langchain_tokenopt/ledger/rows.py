@@ -28,6 +28,7 @@ from langchain_tokenopt.core.records import (
     Saving,
     Source,
     Status,
+    ToolResult,
     UsageEvent,
 )
 from langchain_tokenopt.core.usage import TOKEN_COUNTS, Usage
@@ -172,7 +173,25 @@ def call_numbers(call: CallRecord) -> tuple[list[Any], list[Any]]:
     flaws = call.flaws
     if not _storable((*counts, cost or 0, saved or 0)):
         flaws = (*flaws, *_make_storable(numbers))
-    return numbers, [_lines(flaws), _lines(call.unpriced), _SOURCES.index(call.source)]
+    last = [_lines(flaws), _lines(call.unpriced), _SOURCES.index(call.source)]
+    return numbers, [*last, _results_text(call.tool_results)]
+
+
+def _results_text(results: Sequence[ToolResult]) -> str | None:
+    """Return results of tools as JSON; ``None`` for none."""
+    if not results:
+        return None
+    return json.dumps(
+        [
+            [clean(r.tool), _within(r.tokens), r.cost_nano_usd and _within(r.cost_nano_usd)]
+            for r in results
+        ]
+    )
+
+
+def tool_results(text: str | None) -> tuple[ToolResult, ...]:
+    """Return the results of tools that a column holds."""
+    return tuple(ToolResult(*values) for values in json.loads(text)) if text else ()
 
 
 def _lines(phrases: Sequence[str]) -> str | None:
@@ -277,6 +296,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
         flaws=tuple(row["flaws"].split("\n")) if row["flaws"] else (),
         unpriced=tuple(row["unpriced"].split("\n")) if row["unpriced"] else (),
         rates_version=origin["rates_version"] or None,
+        tool_results=tool_results(row["tool_results"]),
     )
 
 

@@ -87,6 +87,7 @@ calls = Table(
     Column("flaws", Text),
     Column("unpriced", Text),
     Column("source", SmallInteger),  # of rows before version 4: as "estimated" says
+    Column("tool_results", Text),
     Index("calls_id", "id", unique=True),
     Index("calls_started_at", "started_at"),
     Index("calls_run", "run"),
@@ -197,11 +198,20 @@ def _sources(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE calls ADD COLUMN source SMALLINT"))
 
 
+def _tool_results(connection: Connection) -> None:
+    """Version 5: what results of tools weighed in a call."""
+    if "tool_results" not in {
+        column["name"] for column in inspect(connection).get_columns("calls")
+    }:
+        connection.execute(text("ALTER TABLE calls ADD COLUMN tool_results TEXT"))
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     _first_tables,
     _organizations,
     _unpriced_parts,
     _sources,
+    _tool_results,
 ]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 

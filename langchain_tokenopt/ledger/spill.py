@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 from langchain_tokenopt.core.attribution import Attribution
-from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent
+from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, ToolResult, UsageEvent
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = ["from_line", "read", "to_line", "waiting", "write"]
@@ -98,6 +98,7 @@ def _call(fields: dict[str, Any]) -> CallRecord:
         "stages": tuple(fields["stages"]),
         "flaws": tuple(fields["flaws"]),
         "unpriced": tuple(fields.get("unpriced", ())),
+        "tool_results": tuple(ToolResult(**r) for r in fields.get("tool_results", ())),
         "savings": tuple(Saving(**_with_types(saving)) for saving in fields["savings"]),
     }
     return CallRecord(**fields)

@@ -147,6 +147,15 @@ class Rates:
             units = sum(tokens * (rate or 0) for _, tokens, rate in self.lines(usage))
         return (units + HALF_NANO_USD) // UNITS_PER_NANO_USD
 
+    def input_cost(self, usage: Usage) -> int:
+        """Return the part of :meth:`cost` that is charged for the input, in nano-USD."""
+        units = sum(
+            tokens * (rate or 0)
+            for kind, tokens, rate in self.lines(usage)
+            if kind.startswith(("input", "cache"))
+        )
+        return max(0, units) // UNITS_PER_NANO_USD
+
     def lines(self, usage: Usage) -> Iterator[tuple[str, int, int | None]]:
         """Yield the parts of *usage* that are charged: kind, tokens, and rate.
 

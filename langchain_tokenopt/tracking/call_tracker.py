@@ -39,6 +39,7 @@ from langchain_tokenopt.tracking.provider_usage import (
     read_answer,
     read_failure,
 )
+from langchain_tokenopt.tracking.tool_results import ResultTokens, shares_of, tokens_of_results
 
 __all__ = ["CallInFlight"]
 
@@ -73,6 +74,7 @@ class CallInFlight:
         "_started_at",
         "_started_clock",
         "_status",
+        "_tool_results",
         "_unread",
         "inner",
         "key",
@@ -103,6 +105,7 @@ class CallInFlight:
         self._unread: LLMResult | None = None
         self._answer: BaseMessage | None = None
         self._names = _UNNAMED
+        self._tool_results: ResultTokens = ()
         self._handled = sys.exception()
         self._first_chunk_at: float | None = None
         self._staged = published_run(run_id)
@@ -203,6 +206,8 @@ class CallInFlight:
         self._status: Status = status
         if self._staged is None:  # the seam may have announced the run after we heard of it
             self._staged = published_run(self.key)
+        with suppress(Exception):  # foreign messages; the call is counted whatever they hold
+            self._tool_results = tokens_of_results(self._sent_messages or (), self._model or "")
 
     def _come_back(self, response: LLMResult | None) -> CallAnswer:
         """Return what came back, and take note of who has answered."""
@@ -237,12 +242,19 @@ class CallInFlight:
 
     def _count_request(self) -> int:
         """Count the request as it was sent."""
-        messages, tools = self._messages, self._params.get("tools")
+        messages, tools = self._sent_messages, self._params.get("tools")
         if self._staged is not None and self._staged.sent is not None:
-            messages, tools = list(self._staged.sent), self._staged.sent_kwargs.get("tools")
+            tools = self._staged.sent_kwargs.get("tools")
         if messages is None:
             return self._count(self._prompt or "")
         return count_messages(messages, tools, self._model or "").tokens
+
+    @property
+    def _sent_messages(self) -> list[BaseMessage] | None:
+        """The messages as they were sent; ``None`` for a text model."""
+        if self._staged is not None and self._staged.sent is not None:
+            return list(self._staged.sent)
+        return self._messages
 
     def _count(self, text: str) -> int:
         return counter_for(self._model or "").count(text).tokens
@@ -363,6 +375,9 @@ class CallInFlight:
             flaws=reading.flaws,
             unpriced=() if self._cached else price.unpriced,
             rates_version=None if price.rates is None else rate_card.version,
+            tool_results=()
+            if self._cached or reading.source == "unbilled"
+            else shares_of(self._tool_results, usage, price.rates),
         )
 
     @property

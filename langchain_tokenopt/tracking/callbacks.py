@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.context_blocks import ContextBlock
-from langchain_tokenopt.core.dimensions import DIMENSIONS, UNATTRIBUTED, Dimension, value_of
+from langchain_tokenopt.core.dimensions import DIMENSIONS, Dimension, totals_by, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.event_loop import RunWatch
 from langchain_tokenopt.core.host_compat import InlineHandler
@@ -39,14 +39,6 @@ _LASTING: tuple[Dimension, ...] = tuple(d for d in DIMENSIONS if d not in ("run"
 
 _BATCH = 1_000
 """Calls whose records are made, or summed up and forgotten, at once: it costs each of them less."""
-
-
-def _grouped(records: Iterable[CallRecord], dimension: Dimension) -> dict[str, list[CallRecord]]:
-    groups: dict[str, list[CallRecord]] = {}
-    value = value_of(dimension)
-    for record in records:
-        groups.setdefault(value(record) or UNATTRIBUTED, []).append(record)
-    return groups
 
 
 class TokenUsageCallbackHandler(InlineHandler):
@@ -137,10 +129,10 @@ class TokenUsageCallbackHandler(InlineHandler):
         with self._lock:
             kept = list(self._records.values())
             sums = {key: sum_ for (dim, key), sum_ in self._forgotten.items() if dim == dimension}
-        groups = _grouped(kept, dimension)
+        present = totals_by(kept, dimension)
         totals = {
-            key: UsageTotals.of(groups.get(key, ())).with_counts_of(sums.get(key, UsageTotals()))
-            for key in (*sums, *(key for key in groups if key not in sums))
+            key: present.get(key, UsageTotals()).with_counts_of(sums.get(key, UsageTotals()))
+            for key in (*sums, *(key for key in present if key not in sums))
         }
         return dict(sorted(totals.items(), key=lambda item: -item[1].total_tokens))
 
@@ -370,9 +362,9 @@ class TokenUsageCallbackHandler(InlineHandler):
         oldest = [self._records.pop(key) for key in list(self._records)[:count]]
         self._forgotten_total += UsageTotals.of(oldest)
         for dimension in _LASTING:
-            for key, group in _grouped(oldest, dimension).items():
+            for key, totals in totals_by(oldest, dimension).items():
                 sum_ = self._forgotten.get((dimension, key), UsageTotals())
-                self._forgotten[dimension, key] = sum_ + UsageTotals.of(group)
+                self._forgotten[dimension, key] = sum_.with_counts_of(totals)
 
 
 class _Tracker(TokenUsageCallbackHandler):
