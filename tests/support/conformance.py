@@ -236,7 +236,13 @@ def _our_facts(observer: Any) -> Facts:
         tier: sum(r.usage.total_tokens for r in records if (r.service_tier or "(none)") == tier)
         for tier in {r.service_tier or "(none)" for r in records}
     }
-    for dimension in (*("agent", "tool", "model", "response_model", "node", "user", "thread_id"),):
+    # What results of tools weigh in later calls is no call of a tool: scenarios ask for those.
+    tools = {r.attribution.tool or "(none)" for r in records}
+    facts["by tool"] = {
+        tool: sum(r.spent_tokens for r in records if (r.attribution.tool or "(none)") == tool)
+        for tool in tools
+    }
+    for dimension in ("agent", "model", "response_model", "node", "user", "thread_id"):
         facts[f"by {dimension}"] = {
             key: group.total_tokens for key, group in observer.by(dimension).items()
         }

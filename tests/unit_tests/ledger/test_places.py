@@ -144,7 +144,7 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
 
     monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, add_a_column])
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    with pytest.raises(LedgerError, match=r"has the old schema version 4.*Open it once"):
+    with pytest.raises(LedgerError, match=r"has the old schema version 5.*Open it once"):
         Ledger(path, read_only=True)
     for _ in range(2):
         with Ledger(path) as ledger:
@@ -153,7 +153,7 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
         versions = [row[0] for row in other.execute("SELECT version FROM ledger_schema")]
     other.close()
 
-    assert [1, 2, 3, 4, 5] == versions
+    assert [1, 2, 3, 4, 5, 6] == versions
 
 
 def test_a_ledger_of_the_first_version_learns_of_organizations_and_media(path):
@@ -163,7 +163,7 @@ def test_a_ledger_of_the_first_version_learns_of_organizations_and_media(path):
     with sqlite3.connect(path) as old:
         old.execute("ALTER TABLE origins DROP COLUMN organization")
         added = TOKEN_COUNTS[TOKEN_COUNTS.index("input_image_tokens") :]
-        for column in (*added, "unpriced", "source"):
+        for column in (*added, "unpriced", "source", "tool_results"):
             old.execute(f"ALTER TABLE calls DROP COLUMN {column}")
         old.execute("DELETE FROM ledger_schema WHERE version > 1")
     old.close()

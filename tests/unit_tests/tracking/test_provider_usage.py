@@ -327,7 +327,7 @@ ODD: list[Any] = [
 class TestOddReports:
     """Totals go on, whatever was sent."""
 
-    @pytest.mark.parametrize("odd", ODD, ids=repr)
+    @pytest.mark.parametrize("odd", ODD, ids=[str(at) for at in range(len(ODD))])
     @pytest.mark.parametrize("place", ["message", "llm_output", "names", "error"])
     def test_no_report_is_odd_enough_to_raise(self, odd, place):
         """A flag or an estimate, never an exception, never a silent zero."""
