@@ -101,8 +101,8 @@ def _add_passages(
     return outside, stretches
 
 
-_MAY_BE_PROSE = frozenset({"code", "data", "table", "turn"})
-"""A fence that stays open, YAML, a table or a chat may hold passages."""
+_MAY_BE_PROSE = frozenset({"code", "data", "list", "table", "turn"})
+"""A fence that stays open, YAML, lines that stand alone, a table or a chat may hold passages."""
 _OPENER = re.compile(r"[\[({][\s\[({]*$")
 
 

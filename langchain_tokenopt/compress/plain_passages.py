@@ -146,7 +146,8 @@ def paragraphs(text: str, lines: Sequence[Line]) -> list[Record]:
     middle = typical([size_of(lines, group) for group in groups])
     if middle < SHORTEST_PASSAGE:
         return []
-    groups = [part for group in groups for part in _without_frames(lines, group, middle)]
+    has_long = typical([len(line.text) for line in lines]) >= LONG_LINE
+    groups = [part for g in groups for part in _without_frames(lines, g, middle, has_long)]
     groups = _with_titles(lines, groups, middle)
     first, last = 0, len(groups)
     while first < last and _is_frame(lines, groups[first], middle):
@@ -186,9 +187,10 @@ def _grouped(lines: Sequence[Line]) -> list[range]:
     return [range(at, at + 1) for at in range(len(lines))]
 
 
-def _without_frames(lines: Sequence[Line], group: range, middle: int) -> list[range]:
-    """Cut labels, rules, tags and short lines off a paragraph with long lines."""
-    has_long = max(len(lines[at].text) for at in group) >= LONG_LINE
+def _without_frames(
+    lines: Sequence[Line], group: range, middle: int, has_long: bool
+) -> list[range]:
+    """Cut rules and tags off a paragraph, and where lines are not wrapped labels and questions."""
     parts: list[range] = []
     first = group.start
     for at in group:

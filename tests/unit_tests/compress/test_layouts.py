@@ -47,6 +47,7 @@ LAYOUTS = {
     "one announcing line": f"{RULE} Use this context:\n{joined()}\n\nQuestion: {QUESTION}",
     "question first": f"{RULE}\nQuestion: {QUESTION} \nContext: {joined()} \nAnswer:",
     "labels of another language": f"{RULE}\n\nВопрос: {QUESTION}\nМатериал: {joined()}\nОтвет:",
+    "rule, question and label on lines": f"{RULE}\nQ: {QUESTION}\nFacts: {joined()}\nA:",
     "no label at all": f"{RULE}\n\n{joined()}\n\n{QUESTION}",
     "numbers": f"{RULE}\n\n{joined(pattern='[{n}] {text}')}\n\n{QUESTION}?",
     "numbers on lines": f"{RULE}\n\n{joined(chr(10), '{n}. **{title}**: {text}')}\n\n{QUESTION}?",
