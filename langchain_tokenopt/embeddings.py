@@ -11,6 +11,7 @@ kernels for that (x86), which halves the time and moves a cosine by less than 0.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.embeddings import Embeddings
 
 from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.text.scripts import LATIN
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,7 @@ DIMENSION = 384
 WINDOW = 256
 """Word pieces that the model was trained to read, [CLS] and [SEP] included."""
 
+_LATIN_LETTER = re.compile(f"[{LATIN}]")
 _LAYERS = 6
 _HEADS = 12
 _EPSILON = 1e-12
@@ -111,11 +114,19 @@ class LocalEmbeddings(Embeddings):
         """Name model, weights and window; vectors of equal fingerprints may share an index."""
         return f"{MODEL}@{WEIGHTS_SHA256[:12]}/{DIMENSION}/{WINDOW}"
 
-    def fits(self, text: str) -> bool:
-        """Say whether the model reads all of *text*, or would silently drop its end."""
-        if len(text.encode("utf-8", "surrogatepass")) <= WINDOW - 2:  # a word piece is >= 1 byte
+    def reads(self, text: str) -> bool:
+        """Say whether the model reads all of *text*: it drops what is beyond its window in silence.
+
+        What its word pieces do not have becomes one and the same token, and other scripts than the
+        Latin one are known to it letter by letter at best: such texts are not read.
+        """
+        if text.isascii() and len(text) <= WINDOW - 2:  # a word piece has one character or more
             return True
-        return len(self._model().tokenizer.encode(_clean(text)).ids) <= WINDOW
+        if any(c.isalpha() and not _LATIN_LETTER.match(c) for c in text):
+            return False
+        tokenizer = self._model().tokenizer
+        ids = tokenizer.encode(_clean(text)).ids
+        return len(ids) <= WINDOW and tokenizer.token_to_id("[UNK]") not in ids
 
     def embed_query(self, text: str) -> list[float]:
         """Return the unit vector of *text*; text beyond the window is not read."""

@@ -12,11 +12,11 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt.cache.answer_json import pack
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
-from langchain_tokenopt.cache.key import Question, normalised
+from langchain_tokenopt.cache.key import Question
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
 from langchain_tokenopt.cache.repository import Repository
-from langchain_tokenopt.cache.same_answer import text_of_answers
+from langchain_tokenopt.cache.same_answer import spoken_form, text_of_answers
 from langchain_tokenopt.cache.served_answers import tokens_of
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.storable import why_not_stored
@@ -112,7 +112,7 @@ class AnswerWriter:
             packed = self._packed(question, answers)
             if packed is None:
                 continue
-            said = normalised(text_of_answers(answers))
+            said = spoken_form(text_of_answers(answers))
             waiting[question.exact] = _Answered(question, packed, tokens_of(answers), said)
             if len(waiting) == batch:
                 stored += self._write(list(waiting.values()), groups)
@@ -124,7 +124,7 @@ class AnswerWriter:
         texts = {
             item.question.exact: item.question.text
             for item in waiting
-            if item.question.text is not None and self._embedder.fits(item.question.text)
+            if item.question.text is not None and self._embedder.reads(item.question.text)
         }
         found = self._embedder.vectors(list(texts.values())) if texts else []
         vectors = dict(zip(texts, found, strict=True))

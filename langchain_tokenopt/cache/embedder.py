@@ -42,16 +42,16 @@ class GuardedEmbedder:
         self._is_local = isinstance(embeddings, LocalEmbeddings)
         self._hanging: threading.Event | None = None
 
-    def fits(self, text: str) -> bool:
+    def reads(self, text: str) -> bool:
         """Say whether the embedder reads the whole text; unknown windows are taken as 2,000 signs.
 
         256 word pieces, the window of most small models, hold at least that much English text.
         """
-        fits: Callable[[str], bool] | None = getattr(self.embeddings, "fits", None)
-        if fits is None:
+        reads: Callable[[str], bool] | None = getattr(self.embeddings, "reads", None)
+        if reads is None:
             return len(text) <= _UNKNOWN_WINDOW
         try:
-            return bool(fits(text))
+            return bool(reads(text))
         except Exception as error:
             raise EmbeddingFailedError(f"{type(error).__name__}: {error}") from error
 

@@ -20,15 +20,15 @@ from typing import Any, Literal
 from pydantic import SecretStr
 
 from langchain_tokenopt.cache.owner_labels import Labels
+from langchain_tokenopt.cache.writing import canonical, has_hidden_characters, same_words
 
 __all__ = [
     "Context",
     "Question",
     "UnkeyableError",
     "credentials_of",
-    "near_hash",
-    "normalised",
     "question_of",
+    "same_words_hash",
 ]
 
 Context = Literal["exact", "last_turns", "ignore"]
@@ -71,9 +71,9 @@ class Question:
     exact: bytes
     """Hash of everything: equal requests, equal hashes."""
     scope: bytes
-    """Hash of everything but the last user turn."""
+    """Hash of everything but the text of the last user turn."""
     near: bytes
-    """Hash of scope and normalised text."""
+    """Hash of the scope and of what all writings of the same words share."""
     text: str | None
     """The last user turn, when it may be compared; ``None`` leaves the exact tier only."""
     why_exact: str = ""
@@ -127,16 +127,21 @@ def _read(
     messages = _messages_in(prompt)
     if messages is None:
         scope = _hash("text", namespace, labels, settings)
-        return _question(scope, prompt, prompt, "" if prompt.strip() else "no text")
+        return _question(scope, prompt, "" if prompt.strip() else "no text")
     last = max((i for i, m in enumerate(messages) if _role(m) == "human"), default=-1)
-    numbers: dict[str, int] = {}
-    forms = [_canonical(message, numbers) for message in messages]
+    reader = _MessageReader(keeps_response_ids=bool(_RESPONSE_IDS.search(llm_string)))
+    forms = [reader.form(message) for message in messages]
     text, why = _question_text(messages, last)
     if last < 0:
         scope = _hash("chat", namespace, labels, settings)
-        return _question(scope, forms, None, why)
-    scope = _hash("chat", namespace, labels, settings, _compared(messages, forms, last, context))
-    return _question(scope, forms[last:], text, why)
+        return _exact_only(scope, forms, why)
+    # The rest of the user's turn (a name, extra arguments) counts like everything before it.
+    rest = {**forms[last], "content": _beside_text(forms[last]["content"])}
+    before = _compared(messages, forms, last, context)
+    scope = _hash("chat", namespace, labels, settings, before, rest)
+    if text is None:
+        return _exact_only(scope, forms[last:], why)
+    return _question(scope, text, why)
 
 
 _SHORT = 10_000
@@ -144,34 +149,20 @@ _SHORT = 10_000
 _read_before = lru_cache(maxsize=4_096)(_read)
 
 
-def normalised(text: str) -> str:
-    """Return *text* without what does not change a question: case, spacing, end punctuation.
-
-    Signs that carry meaning (``C++``, ``-5``, ``50%``, ``v1.2``) stay.
-
-    Example:
-        >>> normalised("  What's  C++? ") == normalised("what is C++")
-        True
-        >>> normalised("Is it 5?") == normalised("Is it -5?")
-        False
-    """
-    folded = text.casefold().replace("\u2019", "'")
-    if "'" in folded:
-        folded = _IS.sub(r"\1 is", _NOT.sub(" not", folded.replace("can't", "can not")))
-    return " ".join([word.strip(".,;:!?\"'()") or word for word in folded.split()])
-
-
-_IS = re.compile(r"\b(what|who|where|how|why|when|that|there|it|he|she)'s\b")
-_NOT = re.compile(r"(?<=\w)n't\b")
-
-
-def _question(scope: bytes, said: Any, text: str | None, why: str) -> Question:
-    exact = _hash(scope.hex(), said)
-    if text is not None and not why and not _is_unicode(text):
+def _question(scope: bytes, text: str, why: str) -> Question:
+    said = canonical(text)
+    if not why and not _is_unicode(text):
         why = "the question is not valid Unicode"
-    if text is None or why:
-        return Question(exact, scope, exact, None, why or "no text")
-    return Question(exact, scope, near_hash(scope, text), text)
+    if not why and has_hidden_characters(said):
+        why = "the question holds characters that cannot be seen"
+    if why:
+        return _exact_only(scope, said, why)
+    return Question(_hash(scope.hex(), said), scope, same_words_hash(scope, said), text)
+
+
+def _exact_only(scope: bytes, said: Any, why: str) -> Question:
+    exact = _hash(scope.hex(), said)
+    return Question(exact, scope, exact, None, why)
 
 
 def _is_unicode(text: str) -> bool:
@@ -183,9 +174,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def near_hash(scope: bytes, text: str) -> bytes:
-    """Return the hash under which the same words in the same scope are found."""
-    return _hash(scope.hex(), "near", normalised(text))
+def same_words_hash(scope: bytes, text: str) -> bytes:
+    """Return the hash under which all writings of the same words in one scope are found."""
+    words = same_words(text)
+    if words is None:
+        return _hash(scope.hex(), canonical(text))
+    return _hash(scope.hex(), "words", words)
 
 
 _AS_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -218,40 +212,83 @@ def _role(message: Mapping[str, Any]) -> str:
     return kind.removesuffix("MessageChunk").removesuffix("Message").lower()
 
 
-def _canonical(message: Mapping[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
-    """Return what the model sees of a message; ids of tool calls become numbers in order."""
-    kwargs = message["kwargs"]
-    form = {k: v for k, v in kwargs.items() if k not in _NOISE and v not in (None, [], {}, "")}
-    form["role"] = _role(message)
-    form["content"] = _content(kwargs.get("content"), numbers)
-    if calls := form.get("tool_calls"):
-        form["tool_calls"] = [
-            [c.get("name"), c.get("args"), numbers.setdefault(str(c.get("id")), len(numbers))]
-            for c in calls
-        ]
-    if "tool_call_id" in form:
-        form["tool_call_id"] = numbers.setdefault(str(form["tool_call_id"]), len(numbers))
-    extra = form.get("additional_kwargs")
-    if isinstance(extra, dict):  # providers repeat the tool calls there, with their ids
-        extra = {
-            k: v for k, v in extra.items() if k not in ("tool_calls", "parsed") and v is not None
-        }
-        form["additional_kwargs"] = extra
-    return form
+_REPEATED = frozenset({"tool_calls", "parsed"})
+_RESPONSE_IDS = re.compile(r"use_previous_response_id\W+true", re.I)
+"""With it ChatOpenAI sends only what follows the newest answer of which the server keeps the rest:
+two histories of equal texts are then different ones (langchain-openai, ``base.py``)."""
+_CALL_BLOCKS = frozenset(
+    {
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "function_call",
+        "function_call_output",
+        "server_tool_call",
+        "server_tool_result",
+        "server_tool_use",
+        "tool_call",
+        "tool_call_chunk",
+        "tool_result",
+        "tool_use",
+    }
+)
+"""Blocks of which the ids only say which result belongs to which call."""
 
 
-def _content(content: Any, numbers: dict[str, int]) -> Any:
-    if not isinstance(content, list):
-        return content
-    blocks = []
-    for block in content:
-        if isinstance(block, dict):
-            block = {k: v for k, v in block.items() if k not in ("index", "cache_control")}
+class _MessageReader:
+    """Reads what the model sees of the messages of one request.
+
+    Ids that are made anew for every call say nothing but which result belongs to which call: they
+    become numbers in order. All other ids stay; a file's id says which file.
+
+    Args:
+        keeps_response_ids: The ids of earlier answers are part of what is sent.
+    """
+
+    def __init__(self, *, keeps_response_ids: bool) -> None:
+        self._keeps_response_ids = keeps_response_ids
+        self._numbers: dict[str, int] = {}
+
+    def form(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the model sees of a message."""
+        kwargs = message["kwargs"]
+        form = {k: v for k, v in kwargs.items() if k not in _NOISE and v not in (None, [], {}, "")}
+        form["kind"] = _role(message)  # beside it a ChatMessage has a role of its own
+        form["content"] = self._content(kwargs.get("content"))
+        if calls := form.get("tool_calls"):
+            form["tool_calls"] = [
+                [c.get("name"), c.get("args"), self._number(str(c.get("id")))] for c in calls
+            ]
+        if "tool_call_id" in form:
+            form["tool_call_id"] = self._number(str(form["tool_call_id"]))
+        extra = form.get("additional_kwargs")
+        if isinstance(extra, dict):  # providers repeat the tool calls there, with their ids
+            form["additional_kwargs"] = {
+                k: v
+                for k, v in extra.items()
+                if k not in ("tool_calls", "parsed") and v is not None
+            }
+        answered = kwargs.get("response_metadata")
+        if self._keeps_response_ids and isinstance(answered, dict):
+            form["response_id"] = answered.get("id")
+        return form
+
+    def _number(self, identifier: str) -> int:
+        return self._numbers.setdefault(identifier, len(self._numbers))
+
+    def _content(self, content: Any) -> Any:
+        if not isinstance(content, list):
+            return content
+        return [self._block(block) if isinstance(block, dict) else block for block in content]
+
+    def _block(self, block: Mapping[str, Any]) -> dict[str, Any]:
+        block = {k: v for k, v in block.items() if k not in ("index", "cache_control")}
+        if str(block.get("id")).startswith("lc_"):  # LangChain makes it anew for every message
+            del block["id"]
+        if block.get("type") in _CALL_BLOCKS:
             for name in ("id", "tool_use_id", "call_id"):
                 if isinstance(block.get(name), str):
-                    block[name] = numbers.setdefault(block[name], len(numbers))
-        blocks.append(block)
-    return blocks
+                    block[name] = self._number(block[name])
+        return block
 
 
 def _question_text(messages: Sequence[Mapping[str, Any]], last: int) -> tuple[str | None, str]:
@@ -278,6 +315,17 @@ def _is_text(block: Any) -> bool:
         and block.get("type") == "text"
         and isinstance(block.get("text"), str)
     )
+
+
+def _beside_text(content: Any) -> list[Any]:
+    """Return what stands in the blocks of a content beside their type and text."""
+    blocks = content if isinstance(content, list) else []
+    found = [
+        {k: v for k, v in block.items() if k not in ("type", "text")}
+        for block in blocks
+        if isinstance(block, dict)
+    ]
+    return [extra for extra in found if extra]
 
 
 def _compared(

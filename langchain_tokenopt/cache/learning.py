@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.lookup import Finding
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.same_answer import SameAnswer, text_of_answers
+from langchain_tokenopt.cache.same_words_policy import SameWordsPolicy
 from langchain_tokenopt.cache.serving_policy import ServingPolicy
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = ["Learning"]
 
@@ -39,19 +35,25 @@ class Learning:
     Args:
         repository: The stored answers.
         policy: What learns; ``None`` where a static threshold decides.
+        words: What learns of the same words in another writing.
         same_answer: Compares answers.
     """
 
     def __init__(
-        self, repository: Repository, policy: ServingPolicy | None, same_answer: SameAnswer
+        self,
+        repository: Repository,
+        policy: ServingPolicy | None,
+        words: SameWordsPolicy,
+        same_answer: SameAnswer,
     ) -> None:
         self.checked = self.checked_wrong = 0
         self._repository = repository
         self._policy = policy
+        self._words = words
         self._same_answer = same_answer
         self._pending: OrderedDict[bytes, Finding] = OrderedDict()
-        self._served: OrderedDict[int, NDArray[np.float64]] = OrderedDict()
-        self._unwritten_labels = 0
+        self._served: OrderedDict[int, Finding] = OrderedDict()
+        self._unwritten_labels = self._unwritten_words = 0
 
     def remember_miss(self, exact: bytes, finding: Finding) -> None:
         """Keep what was found for a request that the model is asked now."""
@@ -62,8 +64,8 @@ class Learning:
     def remember_hit(self, finding: Finding) -> None:
         """Keep what spoke for an answer that is served now."""
         assert finding.entry is not None
-        if finding.features is not None:
-            self._served[finding.entry] = finding.features
+        if finding.tier != "exact":
+            self._served[finding.entry] = finding
             if len(self._served) > _SERVED:
                 self._served.popitem(last=False)
 
@@ -100,37 +102,42 @@ class Learning:
         self._same_answer.count(text_of_answers(answers))
         for other in agreeing[1:]:
             self._repository.unite(agreeing[0], other)
-        if finding.features is None or not finding.reason or self._policy is None:
+        if not finding.reason or not finding.neighbours:
             return
         group = self._repository.index.answer_groups.of(finding.neighbours[0].answer)
-        self._take_label(finding.features, group in agreeing, audit=finding.reason == "audit")
-        if self._unwritten_labels >= _LABELS_PER_WRITE:
+        self._take_label(finding, group in agreeing)
+        if self._unwritten_labels + self._unwritten_words >= _LABELS_PER_WRITE:
             self.write()
 
     def take_feedback(self, entry: int, *, right: bool) -> None:
         """Take in what the caller says of a served answer; with the lock held."""
-        features = self._served.pop(entry, None)
-        if features is not None:
-            self._take_label(features, right)
+        finding = self._served.pop(entry, None)
+        if finding is not None:
+            self._take_label(finding, right)
             self.write()
 
-    def _take_label(
-        self, features: NDArray[np.float64], right: bool, *, audit: bool = False
-    ) -> None:
+    def _take_label(self, finding: Finding, right: bool) -> None:
+        if finding.is_same_words:
+            self._words.learn(right=right)
+            self._unwritten_words += 1
+        elif finding.features is not None and self._policy is not None:
+            self._policy.learn(finding.features, right, audit=finding.reason == "audit")
+            self._unwritten_labels += 1
+        else:
+            return
         self.checked += 1
         self.checked_wrong += not right
-        if self._policy is not None:
-            self._policy.learn(features, right, audit=audit)
-            self._unwritten_labels += 1
 
     def write(self) -> None:
         """Write the labels that are not in the file yet."""
         fresh, self._unwritten_labels = self._unwritten_labels, 0
-        if fresh and self._policy is not None:
-            self._repository.keep_labels(self._policy.export(fresh))
+        words, self._unwritten_words = self._unwritten_words, 0
+        rows = [] if self._policy is None or not fresh else self._policy.export(fresh)
+        if rows or words:
+            self._repository.keep_labels(rows + self._words.export(words))
 
     def forget(self) -> None:
         """Forget everything that has not been learned yet."""
         self._pending.clear()
         self._served.clear()
-        self._unwritten_labels = 0
+        self._unwritten_labels = self._unwritten_words = 0

@@ -1,8 +1,9 @@
 """Finding the stored answer to a request, in three tiers.
 
-*exact*: the same request, to the letter. *normalised*: the same words but for case, spacing and
-punctuation. *semantic*: a question that is near by its embedding, passes the guards, and is right
-with enough probability. The first tier that has an answer gives it.
+*exact*: the same request, to the letter. *same words*: differences in writing that are on a short
+allow list (``writing.py``). *semantic*: a question that is near by its embedding, does not differ
+in what is never judged by meaning (``differences.py``), passes the guards, and is right with enough
+probability. The first tier that has an answer gives it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from langchain_tokenopt.cache.differences import difference_in_writing
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.features import Neighbour, features_of
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.key import Question
 from langchain_tokenopt.cache.repository import Repository
+from langchain_tokenopt.cache.same_words_policy import SameWordsPolicy, WordsJudgement
 from langchain_tokenopt.cache.serving_policy import Judgement, ServingPolicy
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.stats import Candidate, Explanation
@@ -26,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "Lookup", "Tier"]
 
-Tier = Literal["exact", "normalised", "semantic"]
+Tier = Literal["exact", "same words", "semantic"]
 
 MIN_COSINE = 0.5
 """Below this a neighbour is not considered, whatever else speaks for it."""
 _SHOWN_CANDIDATES = 5
-_SAME: dict[Tier | None, str] = {"exact": "the same request", "normalised": "the same words"}
+_SAME: dict[Tier | None, str] = {"exact": "the same request", "same words": "the same words"}
 
 
 @dataclass(slots=True)
@@ -51,6 +54,8 @@ class Finding:
     differences: tuple[str, ...] = ()
     """Guards that forbid the nearest stored answer."""
     judgement: Judgement | None = None
+    is_same_words: bool = False
+    """The same words in another writing were found, whether they are served or audited."""
 
 
 class Lookup:
@@ -78,16 +83,35 @@ class Lookup:
         self._least_cosine = min(MIN_COSINE, 1.0 if min_similarity is None else min_similarity)
 
     def equal(self, question: Question) -> Finding | None:
-        """Look in the exact and the normalised tier; needs memory only, and the lock held."""
-        index = self._repository.index
-        tiers: tuple[tuple[Tier, int | None], ...] = (
-            ("exact", index.by_exact.get(question.exact)),
-            ("normalised", index.by_near.get(question.near)),
-        )
-        for tier, entry in tiers:
-            if entry is not None and self._repository.is_alive(entry):
-                return Finding(tier, entry)
-        return None
+        """Look for an equal request; needs memory only, and the lock held."""
+        return self._alive(self._repository.index.by_exact.get(question.exact), "exact")
+
+    def same_words(self, question: Question, judge: Callable[[], WordsJudgement]) -> Finding | None:
+        """Look for the same words; needs memory only, and the lock held.
+
+        Args:
+            question: What is asked.
+            judge: Says whether such an answer is served; called only where there is one.
+        """
+        finding = self._alive(self._repository.index.by_near.get(question.near), "same words")
+        if finding is None:
+            return None
+        judgement = judge()
+        if judgement == "off":
+            return None
+        if judgement == "audit":
+            assert finding.entry is not None
+            known = self._repository.index[finding.entry]
+            group = self._repository.index.answer_groups.of(known.answer)
+            finding.neighbours = [Neighbour(finding.entry, 1.0, group)]
+            finding.tier, finding.entry, finding.reason = None, None, "audit"
+        finding.is_same_words = True
+        return finding
+
+    def _alive(self, entry: int | None, tier: Tier) -> Finding | None:
+        if entry is None or not self._repository.is_alive(entry):
+            return None
+        return Finding(tier, entry)
 
     def alike(
         self,
@@ -110,8 +134,8 @@ class Lookup:
             return Finding(reason=question.why_exact)
         if kind := self._settings.skipped_kind(question.text):
             return Finding(reason=f"skipped: {kind}")
-        if not self._embedder.fits(question.text):
-            return Finding(reason="longer than the embedder reads")
+        if not self._embedder.reads(question.text):
+            return Finding(reason="not read by the embedder")
         finding = Finding(vector=self._embedder.vector(question.text))
         with self._repository.lock:
             self._find_neighbours(finding, (question.scope,) if scopes is None else scopes)
@@ -122,7 +146,7 @@ class Lookup:
             return finding
         finding.differences = self._differences(stored, question.text)
         if finding.differences:
-            finding.reason = f"veto: {finding.differences[0]}"
+            finding.reason = f"veto: {finding.differences[0].partition(':')[0]}"
             return finding
         self._compute_features(finding, stored, question.text)
         if judge is not None:
@@ -144,6 +168,8 @@ class Lookup:
 
     def _differences(self, stored: str, asked: str) -> tuple[str, ...]:
         """Name the guards that forbid to answer *asked* with the answer to *stored*."""
+        if difference := difference_in_writing(stored, asked):
+            return (f"writing: {difference}",)
         one, other = profile_of(stored), profile_of(asked)
         forbidding = vetoes_between(one, other, self._vetoes)
         if self._min_similarity is not None:
@@ -178,22 +204,30 @@ class Lookup:
         self,
         question: Question,
         policy: ServingPolicy,
+        words: SameWordsPolicy,
         scopes: Iterable[bytes] | None = None,
     ) -> Explanation:
-        """Say what :meth:`equal` and :meth:`alike` find, and why.
+        """Say what the three tiers find, and why.
 
         Args:
             question: What would be asked.
-            policy: What would decide.
+            policy: What would decide about a near question.
+            words: What would decide about the same words.
             scopes: Where to look instead of in the question's own scope.
 
         Raises:
             EmbeddingFailedError: If the embedder fails.
         """
         with self._repository.lock:
-            finding = self.equal(question)
-        if finding is not None:
+            finding = self.equal(question) or self.same_words(question, words.peek)
+        if finding is not None and finding.entry is not None:
             return Explanation(True, f"Entry {finding.entry} holds {_SAME[finding.tier]}.")
+        if finding is not None:
+            return Explanation(
+                False,
+                f"Entry {finding.neighbours[0].entry} holds the same words, but too many of such "
+                f"answers have been wrong: the model is asked until enough are right again.",
+            )
         finding = self.alike(question, policy.peek, scopes)
         candidates = self._candidates(finding.neighbours[:_SHOWN_CANDIDATES], question.text or "")
         judgement = finding.judgement
@@ -225,7 +259,10 @@ class Lookup:
         if finding.reason.startswith("skipped"):
             kind = self._settings.skipped_kind(question.text)
             return f"Requests of the kind {kind!r} are skipped."
-        return "The question is longer than the embedder reads."
+        return (
+            "The embedder does not read all of the question: it is too long for it, or in signs or "
+            "a script that it does not know. Only an equal request could hit."
+        )
 
     def _candidates(self, neighbours: Sequence[Neighbour], asked: str) -> tuple[Candidate, ...]:
         other = profile_of(asked)

@@ -13,7 +13,7 @@ from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy, Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
-from langchain_tokenopt.cache.key import near_hash
+from langchain_tokenopt.cache.key import same_words_hash
 from langchain_tokenopt.cache.vector_index import ScopedIndex
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class MemoryIndex(Mapping[int, Entry]):
 
         Args:
             rows: Of which the vectors are those of this cache's embedder.
-            nears: What is known of the hashes of their normalised texts, by exact hash.
+            nears: What is known of the hashes of their words, by exact hash.
         """
         vectors = [row for row in rows if row.vector is not None and self._fits_index(row)]
         for row in rows:
@@ -115,7 +115,7 @@ class MemoryIndex(Mapping[int, Entry]):
 
     def _remember(self, row: Row, near: bytes | None) -> None:
         if near is None and row.question is not None:
-            near = near_hash(row.scope, row.question)
+            near = same_words_hash(row.scope, row.question)
         use = Use(row.tokens, row.size, row.expires, row.hits)
         self._known[row.id] = Entry(
             row.id,

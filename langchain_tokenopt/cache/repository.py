@@ -216,7 +216,7 @@ class Repository:
 
         Args:
             rows: One for each request.
-            nears: Hashes of their normalised texts, by exact hash.
+            nears: Hashes of their words, by exact hash.
         """
         self.index.add_rows(rows, nears)
         self._make_room()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -19,12 +20,11 @@ from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
-from langchain_tokenopt.cache.key import normalised
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SameAnswer", "WordRarity", "differ_in_words", "text_of_answers"]
+__all__ = ["SameAnswer", "WordRarity", "differ_in_words", "spoken_form", "text_of_answers"]
 
 SAME = 0.65
 """Two answers without a difference that matters are wordings of one from this mean on, of the
@@ -159,9 +159,30 @@ def differ_in_words(one: str, other: str) -> bool | None:
         >>> differ_in_words("It takes 5 days.", "It takes 7 days."), differ_in_words("Yes.", "yes")
         (True, False)
     """
-    if normalised(one) == normalised(other):
+    if spoken_form(one) == spoken_form(other):
         return False
     a, b = profile_of(one), profile_of(other)
     if vetoes_between(a, b, _VETOES) or doubts_between(a, b, _DOUBTS):
         return True
     return None
+
+
+def spoken_form(text: str) -> str:
+    """Return what an answer says, without case, spacing and the signs around words.
+
+    Signs that carry meaning (``C++``, ``-5``, ``50%``, ``v1.2``) stay.
+
+    Example:
+        >>> spoken_form("  It's  C++. ") == spoken_form("it is C++")
+        True
+        >>> spoken_form("It is 5.") == spoken_form("It is -5.")
+        False
+    """
+    folded = text.casefold().replace("\u2019", "'")
+    if "'" in folded:
+        folded = _IS.sub(r"\1 is", _NOT.sub(" not", folded.replace("can't", "can not")))
+    return " ".join([word.strip(".,;:!?\"'()") or word for word in folded.split()])
+
+
+_IS = re.compile(r"\b(what|who|where|how|why|when|that|there|it|he|she)'s\b")
+_NOT = re.compile(r"(?<=\w)n't\b")

@@ -31,6 +31,7 @@ from langchain_tokenopt.cache.lookup import Finding, Lookup
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.request_reader import RequestReader
 from langchain_tokenopt.cache.same_answer import SameAnswer
+from langchain_tokenopt.cache.same_words_policy import SameWordsPolicy
 from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_copy
 from langchain_tokenopt.cache.serving_policy import ServingPolicy
 from langchain_tokenopt.cache.settings import CacheSettings
@@ -119,6 +120,11 @@ class SemanticCache(BaseCache):
             audit_share=settings.audit_share,
             rng=random.Random(settings.seed),
         )
+        self._words = SameWordsPolicy(
+            0.0 if min_similarity == 1.0 else max_wrong_per_request,
+            settings.audit_share,
+            random.Random(settings.seed),
+        )
         self._is_static = min_similarity is not None
         self._flights = SingleFlight(settings.wait_seconds)
         self._counts: Counter[str] = Counter()
@@ -138,6 +144,7 @@ class SemanticCache(BaseCache):
         self._learning = Learning(
             self._repository,
             None if self._is_static else self._policy,
+            self._words,
             SameAnswer(self._embedder, settings.same_answer),
         )
         self._writer = AnswerWriter(
@@ -149,7 +156,9 @@ class SemanticCache(BaseCache):
             self._shield.warn,
         )
         with self._repository.lock:
-            self._policy.restore(self._repository.labels())
+            labels = self._repository.labels()
+            self._policy.restore(labels)
+            self._words.restore(labels)
 
     # LangChain's interface
 
@@ -184,6 +193,7 @@ class SemanticCache(BaseCache):
             self._repository.clear()
             self._learning.forget()
             self._policy.forget()
+            self._words.forget()
         self._flights.end_all()
 
     # The stage
@@ -305,8 +315,11 @@ class SemanticCache(BaseCache):
             return None if finding is None else self._serve(finding)
 
     def _alike(self, question: Question) -> list[Generation] | None:
-        """Return the answers to a request that asks the same in other words."""
-        finding = self._lookup.alike(question, self._policy.judge)
+        """Return the answers to a request that asks the same in another way."""
+        with self._repository.lock:
+            finding = self._lookup.same_words(question, self._words.judge)
+        if finding is None:
+            finding = self._lookup.alike(question, self._policy.judge)
         with self._repository.lock:
             if finding.features is None:
                 self._policy.count()
@@ -432,7 +445,7 @@ class SemanticCache(BaseCache):
                 question = self._reader.question(prompt, llm_string)
             except UnkeyableError as error:
                 return Explanation(False, str(error))
-        return self._lookup.explain(question, self._policy, scopes)
+        return self._lookup.explain(question, self._policy, self._words, scopes)
 
     def stats(self) -> CacheStats:
         """Return what the cache holds and has done since it was opened."""
@@ -445,7 +458,7 @@ class SemanticCache(BaseCache):
                 bytes=self._repository.index.bytes,
                 requests=counts["requests"],
                 exact_hits=counts["exact"],
-                normalised_hits=counts["normalised"],
+                same_words_hits=counts["same words"],
                 semantic_hits=counts["semantic"],
                 saved_tokens=counts["saved_tokens"],
                 misses=dict(self._shield.misses.most_common()),

@@ -16,8 +16,8 @@ class CacheStats:
     """Of questions, vectors and answers."""
     requests: int
     exact_hits: int
-    normalised_hits: int
-    """Hits by the same words in other case, spacing or punctuation."""
+    same_words_hits: int
+    """Hits by the same words in another writing."""
     semantic_hits: int
     saved_tokens: int
     """What the answers of all hits once cost, input and output."""
@@ -46,7 +46,7 @@ class CacheStats:
     @property
     def hits(self) -> int:
         """Requests answered from the cache."""
-        return self.exact_hits + self.normalised_hits + self.semantic_hits
+        return self.exact_hits + self.same_words_hits + self.semantic_hits
 
     @property
     def hit_ratio(self) -> float | None:

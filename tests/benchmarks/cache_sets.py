@@ -49,8 +49,8 @@ class Precomputed(LocalEmbeddings):
             found = self._known[text] = np.array(super().embed_query(text), dtype=np.float32)
         return found
 
-    def fits(self, text: str) -> bool:
-        return len(text) < 200 or super().fits(text)
+    def reads(self, text: str) -> bool:
+        return len(text) < 200 or super().reads(text)
 
     def embed_query(self, text: str) -> Any:
         return self.of(text)

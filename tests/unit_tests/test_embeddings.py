@@ -60,10 +60,10 @@ def test_no_texts_no_vectors(local):
 
 
 def test_a_text_beyond_the_window_is_recognised(local):
-    """``fits`` says whether the end of a text would be dropped."""
-    assert local.fits("short")
-    assert local.fits("word " * 200)
-    assert not local.fits("word " * 300)
+    """``reads`` says whether the end of a text would be dropped."""
+    assert local.reads("short")
+    assert local.reads("word " * 200)
+    assert not local.reads("word " * 300)
 
 
 def test_threads_may_share_it(local):
@@ -133,3 +133,12 @@ def test_fingerprints_tell_embedders_apart():
     """By their own word, else by class and model."""
     assert LocalEmbeddings().fingerprint == embedder_fingerprint(LocalEmbeddings())
     assert embedder_fingerprint(WordEmbeddings(8)) != embedder_fingerprint(WordEmbeddings(16))
+
+
+@pytest.mark.parametrize(
+    "text", ["怎么申请退款", "Что это?", "ما هذا", "What is α?", "Is ꙮ a letter?"]
+)
+def test_reads_no_other_script(text, local):
+    """Signs that the model does not know are one token to it: all such questions look alike."""
+    assert not local.reads(text)
+    assert local.reads("¿Qué es esto? Ça va, Müller?")

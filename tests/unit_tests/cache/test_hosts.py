@@ -31,13 +31,13 @@ async def test_nothing_blocks_the_event_loop(tmp_path, kept_in):
         warnings.simplefilter("error")
         assert await cache.alookup(ASK, LLM) is None
         await cache.aupdate(ASK, LLM, say("In Settings."))
-        for question in (ASK, "how can i  change my card pin", LIKE, ASK):
+        for question in (ASK, "how can I  change my card PIN", LIKE, ASK):
             found = await cache.alookup(question, LLM)
             assert ["In Settings."] == [answer.text for answer in found or ()]
         assert await cache.alookup("Trains to Rome?", LLM) is None
     assert [2, 1, 1] == [
         cache.stats().exact_hits,
-        cache.stats().normalised_hits,
+        cache.stats().same_words_hits,
         cache.stats().semantic_hits,
     ]
     cache.close()

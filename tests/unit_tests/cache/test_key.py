@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache import SemanticCache, key
-from langchain_tokenopt.cache.key import UnkeyableError, normalised, question_of
+from langchain_tokenopt.cache.key import UnkeyableError, question_of
 from tests.support.embedders import WordEmbeddings
 
 LLM = "[('_type', 'fake'), ('stop', None)]"
@@ -179,21 +179,78 @@ def test_context_decides_what_of_the_history_must_be_equal():
     assert read(long, context="ignore").exact == read(other_end, context="ignore").exact
 
 
+def chat(*messages):
+    return read(dumps(list(messages)))
+
+
+def said(**values):
+    return HumanMessage("What is mine?", **values)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("What's up?", "what is up"), ("Don't  go!", "do not go"), ("Hello, you", "hello you")],
+    [
+        ([said(name="ann")], [said(name="bob")]),
+        ([said(additional_kwargs={"as": "ann"})], [said(additional_kwargs={"as": "bob"})]),
+        (
+            [HumanMessage([{"type": "text", "text": "What is mine?", "note": "a"}])],
+            [HumanMessage([{"type": "text", "text": "What is mine?", "note": "b"}])],
+        ),
+        ([ChatMessage("x", role="ann"), said()], [ChatMessage("x", role="bob"), said()]),
+        (
+            [HumanMessage([{"type": "file", "id": "file-ann"}]), said()],
+            [HumanMessage([{"type": "file", "id": "file-bob"}]), said()],
+        ),
+    ],
 )
-def test_spelling_marks_are_normalised(one, other):
-    """Case, spacing, punctuation and short forms make no other question."""
-    assert normalised(one) == normalised(other)
+def test_what_stands_beside_the_text_of_a_turn_counts(one, other):
+    """Requests that the model can tell apart share neither exact answers nor a scope."""
+    assert chat(*one).exact != chat(*other).exact
+    assert chat(*one).near != chat(*other).near
+    assert chat(*one).scope != chat(*other).scope
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("C++", "C"), ("5", "-5"), ("50%", "50"), ("1.5", "15"), ("v1.2", "v12")]
-)
-def test_signs_that_mean_something_stay(one, other):
-    """Signs inside or before words and numbers are not punctuation."""
-    assert normalised(one) != normalised(other)
+@pytest.mark.parametrize(("settings", "differ"), [("True", True), ("False", False)])
+def test_answers_that_the_server_continues_count_by_their_ids(settings, differ):
+    """With use_previous_response_id the texts of the history are not what the model reads."""
+    one, other = (
+        read(
+            dumps([HumanMessage("a"), AIMessage("b", response_metadata={"id": name}), said()]),
+            f"[('use_previous_response_id', {settings})]",
+        )
+        for name in ("resp_1", "resp_2")
+    )
+
+    assert (one.exact != other.exact) is differ
+
+
+def test_ids_that_are_made_anew_say_nothing():
+    """LangChain numbers blocks and calls of every message for itself."""
+    one, other = (
+        chat(
+            AIMessage(
+                [{"type": "text", "text": "a", "id": f"lc_{n}"}],
+                tool_calls=[{"name": "f", "args": {}, "id": f"call_{n}"}],
+            ),
+            ToolMessage("x", tool_call_id=f"call_{n}"),
+            said(),
+        )
+        for n in "12"
+    )
+
+    assert one.exact == other.exact
+
+
+@pytest.mark.parametrize("mark", ["\U000e0041", "\ufe01", "\u202e", "\x07", "\u200b" * 9])
+def test_hidden_characters_leave_the_exact_tier_only(mark):
+    """What a reader cannot see must not plant an answer for the plain question."""
+    assert read(f"What is {mark}up?").text is None
+    assert read(f"What is {mark}up?").exact != read("What is up?").exact
+
+
+def test_equal_texts_in_other_bytes_are_one_request():
+    """Unicode's form C, line ends and outer blanks."""
+    assert read(" Cafe\u0301\r\nopen?\n").exact == read("Caf\u00e9\nopen?").exact
 
 
 def test_a_prompt_that_merely_looks_like_messages_is_text():

@@ -165,7 +165,7 @@ def test_whatever_an_embedder_raises_is_a_miss(make, error):
         def embed_query(self, text):
             raise error("no")
 
-        def fits(self, text):
+        def reads(self, text):
             if "long" in text:
                 raise error("no")
             return True

@@ -1,0 +1,176 @@
+"""Differences between two questions that are never judged by meaning.
+
+Embedders read words. They hardly see a sign, a unit, an accent or a line of code, so nothing that
+they say about two questions counts where these differ. What may differ is an allow list: plain
+words of plain questions. All else has to be the same in both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+from unicodedata import normalize
+
+from langchain_tokenopt.cache.writing import canonical, shown
+from langchain_tokenopt.text.numbers import NUMBER_WORDS, UNITS
+
+__all__ = ["difference_in_writing"]
+
+
+def difference_in_writing(stored: str, asked: str) -> str:
+    """Return in what two questions differ that is never judged by meaning; '' if in nothing.
+
+    Example:
+        >>> difference_in_writing("Take 500 mg?", "May I take 500 g?")
+        '500mg / 500g'
+        >>> difference_in_writing("What is C++?", "what's C++ for")
+        ''
+    """
+    one, other = _read(stored), _read(asked)
+    if one.numbers and other.numbers and Counter(one.numbers) != Counter(other.numbers):
+        return _shown_difference(one.numbers, other.numbers)
+    if Counter(one.signs) != Counter(other.signs):
+        lost = Counter(one.signs) - Counter(other.signs)
+        return _shown_difference(lost, Counter(other.signs) - Counter(one.signs))
+    if one.is_material or other.is_material:
+        is_same = Counter(one.words) == Counter(other.words)
+        return "" if is_same else "pasted material"
+    return _other_capitals(one, other) or _other_accents(one, other)
+
+
+def _other_capitals(one: _Reading, other: _Reading) -> str:
+    """Compare words of which the capitals mean something: NASA, CO and Co, plan A."""
+    lost = [w for w in one.marked if w not in other.marked and w.lower() not in other.words]
+    won = [w for w in other.marked if w not in one.marked and w.lower() not in one.words]
+    if lost and won:
+        return _shown_difference(lost, won)
+    cased = {w.lower(): w for w in one.short}
+    for word in other.short:
+        twin = cased.get(word.lower(), word)
+        if twin != word and not (twin.islower() or word.islower()):
+            return f"{twin} / {word}"
+    return ""
+
+
+def _other_accents(one: _Reading, other: _Reading) -> str:
+    bare = {_without_accents(word): word for word in one.words}
+    for word in other.words:
+        twin = bare.get(_without_accents(word))
+        if twin is not None and twin not in other.words and word not in one.words:
+            return f"{twin} / {word}"
+    return ""
+
+
+def _without_accents(word: str) -> str:
+    if word.isascii():
+        return word
+    return "".join(filter(str.isalpha, normalize("NFD", word))).replace("ß", "ss")
+
+
+def _shown_difference(left: Iterable[str], right: Iterable[str]) -> str:
+    return f"{' '.join(left)} / {' '.join(right)}"
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+_TOKEN: Final = re.compile(
+    r"(?<![\w.])[+\u2212-]?\d(?:[\d.,:/]*\d)?(?!\w)"  # a number with its sign
+    r"|[^\W\d_]+(?:['-][^\W\d_]+)*(?!\w)"  # a word
+    r"|\w+"  # letters and digits mixed
+    r"|[^\w\s]"
+)
+_PAUSES: Final = frozenset(".,?!¿¡;。、？！؟،।")
+_BEFORE_WORDS: Final = frozenset("-(\"'/:")
+_CURRENCIES: Final = {"$": "usd", "\u20ac": "eur", "\u00a3": "gbp"}
+_MATERIAL: Final = re.compile(r"[`{}\[\]<>=\\|_~^]|\w\(|[^\n]\n|\t")
+"""What does not stand in a plain question: such a text holds something to work on."""
+_LONG: Final = 600
+"""Characters from which a text is taken to hold material, too."""
+_UNIT_LENGTH: Final = 3
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NO_UNITS: Final = _words(
+    "a an the in on at to of or and is are do for by was per as if it i my we he she us you but "
+    "not off out all any had has can may ago new old who how why und der die das im am zu et de la "
+    "le les en un une y e o"
+)
+"""Short words that follow a number without being its unit."""
+
+
+class _Reading:
+    """A question as tokens."""
+
+    def __init__(self, text: str) -> None:
+        text = shown(canonical(text))
+        self.is_material = bool(_MATERIAL.search(text)) or len(text) > _LONG
+        self.words: list[str] = []
+        """Plain words in lower case."""
+        self.marked: list[str] = []
+        """Words with capitals inside."""
+        self.short: list[str] = []
+        """Words so short that their capitals may be all that tells them apart."""
+        self.signs: list[str] = []
+        self.numbers: list[str] = []
+        """With their units."""
+        found = [*_TOKEN.findall(text), ""]
+        at = 0
+        while at < len(found) - 1:
+            at += self._take(found[at], found[at - 1] if at else "", found[at + 1 :])
+
+    def _take(self, token: str, before: str, after: Sequence[str]) -> int:
+        """Take a token in; return how many are read with what belongs to it."""
+        if value := _number(token):
+            unit = _unit(after[0])
+            self.numbers.append(value + unit)
+            return 2 if unit else 1
+        if token in _CURRENCIES and (value := _number(after[0])):
+            self.numbers.append(value + _CURRENCIES[token])
+            return 2
+        if self.is_material or not self._is_pause(token, before, after[0]):
+            self._take_word_or_sign(token)
+        return 1
+
+    def _take_word_or_sign(self, token: str) -> None:
+        if not token[0].isalpha() or any(map(str.isdigit, token)):
+            self.signs.append(token)
+            return
+        self.words.append(token if self.is_material else token.lower())
+        if len(token) <= _UNIT_LENGTH:
+            self.short.append(token)
+        if token[1:] != token[1:].lower() or (len(token) == 1 and token not in "aAiI"):
+            self.marked.append(token)
+
+    def _is_pause(self, token: str, before: str, following: str) -> bool:
+        """Say whether a sign only parts the words of a sentence."""
+        if token in _PAUSES:
+            return not following[:1].isdigit()
+        if token in _BEFORE_WORDS and (following[:1].isalpha() or following in ("", token)):
+            return True
+        return token in ")\"'" and before[-1:].isalpha()
+
+
+_read = lru_cache(maxsize=4_096)(_Reading)
+
+
+def _number(token: str) -> str:
+    if token[-1:].isdigit() and not any(map(str.isalpha, token)):
+        return re.sub(r"(?<=\d),(?=\d{3}(?:\D|$))", "", token).replace("\u2212", "-")
+    return NUMBER_WORDS.get(token.lower(), "")
+
+
+def _unit(word: str) -> str:
+    """Return the unit that a word or sign after a number stands for, if it is one."""
+    if word in _CURRENCIES:
+        return _CURRENCIES[word]
+    unit = UNITS.get(word.lower())
+    if unit and (len(word) > _UNIT_LENGTH or word.islower() or not word.isalpha()):
+        return unit
+    is_short = 0 < len(word) <= _UNIT_LENGTH and word[0].isalpha()
+    return word if is_short and word.lower() not in _NO_UNITS else ""
