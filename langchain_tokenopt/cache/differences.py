@@ -30,14 +30,13 @@ def difference_in_writing(stored: str, asked: str) -> str:
         ''
     """
     one, other = _read(stored), _read(asked)
+    if one.material or other.material:
+        return "" if Counter(one.material) == Counter(other.material) else "pasted material"
     if one.numbers and other.numbers and Counter(one.numbers) != Counter(other.numbers):
         return _shown_difference(one.numbers, other.numbers)
     if Counter(one.signs) != Counter(other.signs):
         lost = Counter(one.signs) - Counter(other.signs)
         return _shown_difference(lost, Counter(other.signs) - Counter(one.signs))
-    if one.is_material or other.is_material:
-        is_same = Counter(one.words) == Counter(other.words)
-        return "" if is_same else "pasted material"
     return _other_capitals(one, other) or _other_accents(one, other)
 
 
@@ -84,6 +83,7 @@ _TOKEN: Final = re.compile(
 )
 _PAUSES: Final = frozenset(".,?!¿¡;。、？！؟،।")
 _BEFORE_WORDS: Final = frozenset("-(\"'/:")
+_AFTER_WORDS: Final = _PAUSES | frozenset(")\"'")
 _CURRENCIES: Final = {"$": "usd", "\u20ac": "eur", "\u00a3": "gbp"}
 _MATERIAL: Final = re.compile(r"[`{}\[\]<>=\\|_~^]|\w\(|[^\n]\n|\t")
 """What does not stand in a plain question: such a text holds something to work on."""
@@ -109,7 +109,8 @@ class _Reading:
 
     def __init__(self, text: str) -> None:
         text = shown(canonical(text))
-        self.is_material = bool(_MATERIAL.search(text)) or len(text) > _LONG
+        self.material: list[str] = []
+        """All lines as they stand, where the text holds something to work on; else none."""
         self.words: list[str] = []
         """Plain words in lower case."""
         self.marked: list[str] = []
@@ -119,6 +120,9 @@ class _Reading:
         self.signs: list[str] = []
         self.numbers: list[str] = []
         """With their units."""
+        if len(text) > _LONG or _MATERIAL.search(text):
+            self.material = [line.rstrip() for line in text.split("\n") if line.strip()]
+            return
         found = [*_TOKEN.findall(text), ""]
         at = 0
         while at < len(found) - 1:
@@ -133,24 +137,28 @@ class _Reading:
         if token in _CURRENCIES and (value := _number(after[0])):
             self.numbers.append(value + _CURRENCIES[token])
             return 2
-        if self.is_material or not self._is_pause(token, before, after[0]):
-            self._take_word_or_sign(token)
+        if not self._is_pause(token, before, after[0]):
+            self._take_word_or_sign(token, is_first=not before or before in _PAUSES)
         return 1
 
-    def _take_word_or_sign(self, token: str) -> None:
+    def _take_word_or_sign(self, token: str, *, is_first: bool) -> None:
         if not token[0].isalpha() or any(map(str.isdigit, token)):
             self.signs.append(token)
             return
-        self.words.append(token if self.is_material else token.lower())
+        self.words.append(token.lower())
         if len(token) <= _UNIT_LENGTH:
             self.short.append(token)
-        if token[1:] != token[1:].lower() or (len(token) == 1 and token not in "aAiI"):
+        is_letter = len(token) == 1 and token not in ("aiI" + "A" * is_first)
+        if is_letter or token[1:] != token[1:].lower():
             self.marked.append(token)
 
     def _is_pause(self, token: str, before: str, following: str) -> bool:
         """Say whether a sign only parts the words of a sentence."""
         if token in _PAUSES:
-            return not following[:1].isdigit()
+            is_after_words = (
+                not before or before[-1].isalnum() or before in _PAUSES or before in ')"'
+            )
+            return is_after_words and not following[:1].isdigit()
         if token in _BEFORE_WORDS and (following[:1].isalpha() or following in ("", token)):
             return True
         return token in ")\"'" and before[-1:].isalpha()
@@ -170,7 +178,8 @@ def _unit(word: str) -> str:
     if word in _CURRENCIES:
         return _CURRENCIES[word]
     unit = UNITS.get(word.lower())
-    if unit and (len(word) > _UNIT_LENGTH or word.islower() or not word.isalpha()):
+    has_one_form = word.islower() or not word.isalpha() or unit in _CURRENCIES.values()
+    if unit and (has_one_form or len(word) > _UNIT_LENGTH):
         return unit
     is_short = 0 < len(word) <= _UNIT_LENGTH and word[0].isalpha()
     return word if is_short and word.lower() not in _NO_UNITS else ""
