@@ -42,7 +42,11 @@ def alert_of(alert: BudgetAlert | AlertCallback | None) -> BudgetAlert | None:
     Raises:
         TypeError: It is neither.
     """
-    return alert if alert is None or isinstance(alert, BudgetAlert) else BudgetAlert(alert)
+    if callable(alert):
+        return BudgetAlert(alert)
+    if alert is not None and not hasattr(alert, "crossed"):
+        raise TypeError(f"an alert is a BudgetAlert or a function of one event; {alert!r} is none.")
+    return alert
 
 
 class BudgetAlert:

@@ -167,7 +167,8 @@ def _body_of(value: Any) -> Mapping[Any, Any]:
         return {}
     if hasattr(type(value), "model_dump"):
         return fields_of(value)
-    return {}
+    held = getattr(value, "__dict__", {})  # of another object nothing else: it may be a client
+    return {name: held[name] for name in _REPORTS if name in held}
 
 
 def _answers_at_hand(links: Sequence[BaseException]) -> Iterator[Any]:

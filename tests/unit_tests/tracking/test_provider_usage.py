@@ -396,3 +396,10 @@ def test_usage_that_is_no_mapping_leaves_the_answer_readable(usage):
     (record,) = seen.records
     assert record.source == "estimated"
     assert record.usage.output_tokens > 0
+
+
+def test_an_exception_carries_an_answer_of_any_class():
+    error = ValueError("cut off")
+    usage = SimpleNamespace(prompt_tokens=900, completion_tokens=1_200)
+    error.completion = SimpleNamespace(usage=usage, client=SimpleNamespace(total_tokens=7))
+    assert report_in(error).usage == Usage(900, 1_200)
