@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from langchain_tokenopt.compress.content_types import ContentType, Layout
+from langchain_tokenopt.compress.contradictions import prefer_what_holds
 from langchain_tokenopt.compress.examples import cover_labels, find_examples
 from langchain_tokenopt.compress.lossless import duplicate_units
 from langchain_tokenopt.compress.options import OnInfeasible
@@ -168,6 +169,7 @@ class _Fit:
             likely[at] = chance
         for at in duplicate_units(layout.texts, layout.units):
             likely[at] = 0.0
+        prefer_what_holds(layout.texts, layout.units, likely, target.query or layout.question)
         _lift_labels(layout, likely)
         return likely
 

@@ -98,3 +98,25 @@ def test_words_with_hyphens_are_words():
     found = [match.group() for match in identifiers("Is the state-of-the-art well-known in 2025?")]
 
     assert ["2025"] == found
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("The ferry takes 40 cars.", "Correction: the ferry takes 36 cars."),
+        ("The ferry takes 40 cars.", "The ferry no longer takes that many, 36 cars fit in."),
+        ("In 2021 the ferry takes 40 cars.", "In 2024 the ferry takes 36 cars."),
+        ("As of 3 May the ferry takes 40 cars.", "As of 9 June the ferry takes 36 cars."),
+    ],
+    ids=["correction", "no longer", "years", "dates"],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["old first", "new first"])
+def test_of_contradicting_statements_the_outdated_one_never_stands_alone(statements, turned):
+    """What holds comes first, whatever the order of the text."""
+    calm = "The water is deep. Gulls sit on the rail. A horn sounds at noon. The crew wears blue. "
+    said = statements[::-1] if turned else statements
+    text = calm.join(("", *(f"{each} " for each in said), ""))
+
+    for budget in range(12, 60, 4):
+        left = PromptCompressor(budget, query="How many cars does the ferry take?").compress(text)
+        assert "40 cars" not in left.content or "36 cars" in left.content, budget
