@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from heapq import nlargest
 from typing import Final
 
+from langchain_tokenopt.compress.identifiers import identifiers
 from langchain_tokenopt.compress.query_terms import query_words
 from langchain_tokenopt.compress.unit import Unit
 from langchain_tokenopt.text.stems import root
 
 __all__ = ["prefer_what_holds"]
 
+_STATES: Final = frozenset({"prose", "turn", "list"})
 _MOST: Final = 12
 """Units that are compared: the likeliest."""
 _SAME: Final = 0.5
@@ -76,11 +78,13 @@ def prefer_what_holds(
 ) -> None:
     """Put what is newer, or corrects, before what it replaces; *likely* and heads are changed.
 
-    A query that names a date asks for what held then, and nothing is changed.
+    A query that names a date asks for what held then, one that names an identifier for that one
+    thing: nothing is changed. Nor is it among rows and records, which are all alike.
     """
-    if query is None or _DATE.search(query):
+    if query is None or _DATE.search(query) or any(identifiers(query)):
         return
-    best = nlargest(_MOST, range(len(units)), key=likely.__getitem__)
+    statements = [at for at, unit in enumerate(units) if unit.kind in _STATES]
+    best = nlargest(_MOST, statements, key=likely.__getitem__)
     told = {at: units[at].within(texts[units[at].source]) for at in best if likely[at] > 0}
     corrects = {at for at, text in told.items() if _CORRECTS.search(text)}
     dates = {at: date for at, text in told.items() if (date := _dated(texts, units, at, text))}
@@ -90,6 +94,10 @@ def prefer_what_holds(
     words = {
         at: {root(w) for w in query_words(text) if w.isalpha() and w[:3] not in _MONTHS}
         for at, text in told.items()
+    }
+    most = max(len(of & asked) for of in words.values())
+    told = {
+        at: text for at, text in told.items() if at in corrects or len(words[at] & asked) == most
     }
     for at in sorted(told, key=lambda at: (at in corrects, dates.get(at, (0, 0, 0)))):
         for old in told:
