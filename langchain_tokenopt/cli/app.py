@@ -109,15 +109,18 @@ def main() -> None:
     app()
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Controls, and what breaks lines or turns the direction of what follows."""
 
 
 def printable(text: str) -> str:
     r"""Return *text* without what would steer a terminal, or cannot be written.
 
     Example:
-        >>> printable("red \x1b[31m")
-        'red \ufffd[31m'
+        >>> printable("red \x1b[31m"), printable("\u202elive")
+        ('red \ufffd[31m', '\ufffdlive')
     """
     return _CONTROL.sub("\ufffd", text)
 
