@@ -83,7 +83,7 @@ _TOKEN: Final = re.compile(
 )
 _PAUSES: Final = frozenset(".,?!¿¡;。、？！؟،।")
 _BEFORE_WORDS: Final = frozenset("-(\"'/:")
-_AFTER_WORDS: Final = _PAUSES | frozenset(")\"'")
+_AFTER_WORDS: Final = _PAUSES | frozenset(")\"'+#%")
 _CURRENCIES: Final = {"$": "usd", "\u20ac": "eur", "\u00a3": "gbp"}
 _MATERIAL: Final = re.compile(r"[`{}\[\]<>=\\|_~^]|\w\(|[^\n]\n|\t")
 """What does not stand in a plain question: such a text holds something to work on."""
@@ -155,9 +155,7 @@ class _Reading:
     def _is_pause(self, token: str, before: str, following: str) -> bool:
         """Say whether a sign only parts the words of a sentence."""
         if token in _PAUSES:
-            is_after_words = (
-                not before or before[-1].isalnum() or before in _PAUSES or before in ')"'
-            )
+            is_after_words = not before or before[-1].isalnum() or before in _AFTER_WORDS
             return is_after_words and not following[:1].isdigit()
         if token in _BEFORE_WORDS and (following[:1].isalpha() or following in ("", token)):
             return True

@@ -43,6 +43,8 @@ class Layout:
     """Units that are never given up, whatever else does not fit: a system message."""
     may_be_empty: bool = True
     """Whether giving up the question itself leaves something that can be sent."""
+    last: Sequence[int] = ()
+    """Units of the message that is to be answered: some of it always stays."""
 
 
 class ContentType(Protocol):
@@ -268,7 +270,7 @@ class DocumentsContent:
             units = layout.units[first:at]
             shift = len(self._titles[source])
             if any(chosen[1:] if shift else chosen):
-                text = render(layout.texts[source], units, chosen)
+                text = render(layout.texts[source], units, chosen, layout.units)
                 made.append(document.model_copy(update={"page_content": text[shift:]}))
         return made
 

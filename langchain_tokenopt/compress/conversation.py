@@ -189,6 +189,9 @@ class MessagesContent:
                 self._earlier_turn(layout, index, head=-1 if asks else human)
                 if asks:
                     human = first
+            layout.last = (
+                range(first, len(layout.units)) if isinstance(message, HumanMessage) else ()
+            )
         used = sum(u.tokens + u.overhead for u in layout.units)
         layout.fixed_tokens = self.tokens - used
         return layout
@@ -341,7 +344,7 @@ class MessagesContent:
             if not all(kept[at] for at in ats):
                 units = [layout.units[at] for at in ats]
                 texts[self._slots[source].block] = render(
-                    layout.texts[source], units, [kept[at] for at in ats]
+                    layout.texts[source], units, [kept[at] for at in ats], layout.units
                 )
         made = with_texts(message, texts)
         if isinstance(made, ToolMessage) and not made.content:

@@ -117,10 +117,45 @@ class _Fit:
         likely = self._likely()
         plan = self._filled(likely)
         if plan is not None:
-            return plan if any(plan.kept) else self._cut(likely)
+            if any(plan.kept):
+                return self._with_last(plan, likely)
+            plan = self._cut(likely, self.layout.last)
+            if self.layout.last and not any(plan.kept):
+                raise self._without_last(plan)
+            return plan
         if self._target.limit is None:  # a share was asked for, not a limit: nothing is dropped
             return KeptUnits([True] * len(self.layout.units), self._content.tokens)
         return self._without_some_required(likely)
+
+    def _with_last(self, plan: KeptUnits, likely: list[float]) -> KeptUnits:
+        """Add something of the message that is to be answered, where nothing of it was chosen.
+
+        Raises:
+            BudgetInfeasibleError: If nothing of it fits.
+        """
+        last = self.layout.last
+        if not last or any(plan.kept[at] for at in last):
+            return plan
+        for at in sorted(last, key=lambda at: -likely[at]):
+            kept = list(plan.kept)
+            kept[at] = True
+            tokens = self._measure(kept)
+            if tokens <= self.limit:
+                return KeptUnits(kept, tokens, plan.note)
+        raise self._without_last(plan)
+
+    def _without_last(self, plan: KeptUnits) -> BudgetInfeasibleError:
+        """Return the error that says what the least of the last message would need."""
+        least = math.inf
+        for at in self.layout.last:
+            kept = list(plan.kept)
+            kept[at] = True
+            least = min(least, self._measure(kept))
+        return BudgetInfeasibleError(
+            required_tokens=max(self.limit + 1, int(least)),
+            max_tokens=self.limit,
+            remedy="Nothing of the last message fits beside the others. Raise max_tokens.",
+        )
 
     def assembled(self, kept: list[bool]) -> Any:
         """Assemble a choice, or return what was just assembled of it."""

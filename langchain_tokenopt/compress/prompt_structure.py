@@ -57,7 +57,7 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         >>> tea, ice = "Tea is hot. " * 20, "Ice is cold. " * 20
         >>> text = f"Answer me.\n\n(1) {tea}\n\n(2) {ice}\n\nIs ice hot?"
         >>> [text[r.start : r.body] for r in structure_of(text, segments_of(text)).records]
-        ['(1) ', '(2) ']
+        ['(1)', '(2)']
     """
     if len(text) < 2 * SHORTEST_PASSAGE or _is_conversation(text, segments):
         return Structure()

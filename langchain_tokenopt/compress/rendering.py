@@ -13,7 +13,9 @@ _MARGIN = re.compile(r"[ \t>]*")
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 
 
-def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
+def render(
+    text: str, units: Sequence[Unit], kept: Sequence[bool], among: Sequence[Unit] | None = None
+) -> str:
     """Put the kept units of one text together again, in their order.
 
     Neighbours stay exactly as they were. Where something is missing between two units, a space, a
@@ -35,7 +37,7 @@ def render(text: str, units: Sequence[Unit], kept: Sequence[bool]) -> str:
             continue
         if unit.start == end:
             pieces.append(unit.within(text))
-        elif _is_inside_json(text, units, unit):
+        elif _is_inside_json(text, units if among is None else among, unit):
             if unit.frame and unit.bound >= 0 and unit.within(text).lstrip()[:1] in ("]", "}"):
                 pieces[-1] = pieces[-1].rstrip().removesuffix(",")
             pieces.append(unit.within(text))

@@ -176,7 +176,7 @@ class PromptSections(Runnable[str, str]):
         for source, text in enumerate(texts):
             ats = [at for at, unit in enumerate(units) if unit.source == source]
             if any(kept[at] for at in ats):
-                piece = render(text, [units[at] for at in ats], [kept[at] for at in ats])
+                piece = render(text, [units[at] for at in ats], [kept[at] for at in ats], units)
                 pieces.append(piece)
         return self.separator.join(pieces)
 

@@ -51,9 +51,9 @@ class TermHits:
 
     def _find(self, terms: Sequence[Term]) -> None:
         starts, of_unit, of_block = self._text.starts, self.of_unit, self.of_block
-        block_of: list[int] = []
+        block_of: list[int | None] = [None] * len(of_unit)
         for number, block in enumerate(self._blocks):
-            block_of += [number] * (block.end - block.first)
+            block_of[block.first : block.end] = [number] * (block.end - block.first)
         before: set[int] = set()
         for number, term in enumerate(terms):
             ends: set[int] = set()
@@ -61,6 +61,8 @@ class TermHits:
             for position, after, value in _occurrences(self._text.lowered, term):
                 at = bisect_right(starts, position) - 1
                 place, hits = block_of[at], of_unit[at]
+                if place is None:  # of no passage, so nothing that is ranked
+                    continue
                 hits[number] = hits.get(number, 0.0) + value
                 hits = of_block[place]
                 hits[number] = hits.get(number, 0.0) + value

@@ -131,11 +131,12 @@ _PERFORM: Final = frozenset({"_perform", "_aperform"})
 
 def _run_in(variables: dict[str, Any]) -> int | None:
     """Return the run whose manager a method was given, under whatever name."""
-    values = [
-        *variables.values(),
-        *variables.get("args", ()),
-        *variables.get("kwargs", {}).values(),
-    ]
+    values = list(variables.values())
+    for value in tuple(values):  # what a wrapper passes on, as a tuple or by name
+        if isinstance(value, tuple):
+            values += value
+        elif isinstance(value, dict):
+            values += value.values()
     for value in values:
         if isinstance(value, RunManagerMixin):
             run_id = getattr(value, "run_id", None)
