@@ -18,7 +18,15 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["CommandError", "app", "main", "printable", "say", "words_console"]
+__all__ = [
+    "STEERING_CHARACTERS",
+    "CommandError",
+    "app",
+    "main",
+    "printable",
+    "say",
+    "words_console",
+]
 
 
 class CommandError(Exception):
@@ -109,7 +117,7 @@ def main() -> None:
     app()
 
 
-_CONTROL = re.compile(
+STEERING_CHARACTERS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """Controls, and what breaks lines or turns the direction of what follows."""
@@ -122,7 +130,7 @@ def printable(text: str) -> str:
         >>> printable("red \x1b[31m"), printable("\u202elive")
         ('red \ufffd[31m', '\ufffdlive')
     """
-    return _CONTROL.sub("\ufffd", text)
+    return STEERING_CHARACTERS.sub("\ufffd", text)
 
 
 def say(line: str) -> None:

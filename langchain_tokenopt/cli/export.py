@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -22,6 +21,7 @@ from langchain_tokenopt.cli.period import (
     opened_ledger,
     refuse_empty,
 )
+from langchain_tokenopt.cli.tables import json_text
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.pricing.money import exact_usd
@@ -62,9 +62,9 @@ def export(
 
 def _write_json(first: dict[str, Any], others: Iterable[dict[str, Any]]) -> None:
     """Write one list, call by call: a million of them need no memory."""
-    sys.stdout.write("[" + json.dumps(first, ensure_ascii=False))
+    sys.stdout.write("[" + json_text(first))
     for call in others:
-        sys.stdout.write(",\n" + json.dumps(call, ensure_ascii=False))
+        sys.stdout.write(",\n" + json_text(call))
     sys.stdout.write("]\n")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import printable
+from langchain_tokenopt.cli.app import STEERING_CHARACTERS, printable
 from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
@@ -19,6 +19,7 @@ __all__ = [
     "cost_cell",
     "count",
     "format_seconds",
+    "json_text",
     "known_cost",
     "print_table",
     "print_usage",
@@ -30,9 +31,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable outpu
 LimitOption = Annotated[int, typer.Option("-n", "--limit", min=1, help="Rows to show.")]
 
 
+def json_text(value: object) -> str:
+    r"""Return *value* as JSON on one line; what a terminal would not show as it is, is escaped.
+
+    Example:
+        >>> json_text({"name": "Zo\u00eb \u202e"})
+        '{"name": "Zo\xeb \\u202e"}'
+    """
+    return STEERING_CHARACTERS.sub(
+        lambda found: json.dumps(found[0])[1:-1], json.dumps(value, ensure_ascii=False)
+    )
+
+
 def write_json(value: object) -> None:
     """Print *value* on stdout, on one line."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(json_text(value))
 
 
 def print_table(

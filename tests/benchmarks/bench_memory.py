@@ -1,9 +1,10 @@
 """What a task that never ends keeps of its jobs.
 
-Run:     python -m tests.benchmarks.bench_memory [--jobs N]
+Run:     python -m tests.benchmarks.bench_memory [--jobs N] [--seconds S]
 Rule:    a process and one task for each variant; every job opens a tracker and asks a model that
          answers at once. Memory is that of the process after the first tenth of the jobs and at the
-         end, garbage collected; a figure is the growth between both. Linux only (/proc).
+         end, garbage collected; a figure is the growth between both. A variant that is not through
+         after S seconds ends there, and its jobs are those it did. Linux only (/proc).
 Output:  tests/benchmarks/results/memory.json, and a table.
 """
 
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +40,36 @@ def kilobytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-async def growth(name: str, jobs: int) -> dict[str, float]:
+async def growth(name: str, jobs: int, seconds: float) -> dict[str, float]:
     """Run the jobs of one variant in this task."""
-    model, start = Instant(), 0.0
-    for number in range(jobs):
+    model, start, done = Instant(), 0.0, 0
+    deadline = time.monotonic() + seconds
+    while done < jobs and time.monotonic() < deadline:
         with VARIANTS[name]():
             await model.ainvoke("hi")
-        if number == jobs // 10:
+        done += 1
+        if done == jobs // 10:
             start = kilobytes()
     grown = kilobytes() - start
-    return {"jobs": jobs, "grown_kb": round(grown), "kb_per_job": round(grown / jobs / 0.9, 4)}
+    counted = done - jobs // 10
+    if counted <= 0:
+        raise SystemExit(f"{name}: {done:,} of {jobs:,} jobs in {seconds:,.0f} s; take fewer jobs.")
+    return {"jobs": done, "grown_kb": round(grown), "kb_per_job": round(grown / counted, 4)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--only")
     given = parser.parse_args()
     if given.only:
-        print(json.dumps(asyncio.run(growth(given.only, given.jobs))))
+        print(json.dumps(asyncio.run(growth(given.only, given.jobs, given.seconds))))
         return
     figures = {}
     for name in VARIANTS:
         command = [sys.executable, "-m", "tests.benchmarks.bench_memory", "--only", name]
-        command += ["--jobs", str(given.jobs)]
+        command += ["--jobs", str(given.jobs), "--seconds", str(given.seconds)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         figures[name] = json.loads(done.stdout)
         print(f"{name:<46} {figures[name]}", flush=True)
