@@ -20,6 +20,7 @@ from langchain_tokenopt.cache.same_answer import spoken_form, text_of_answers
 from langchain_tokenopt.cache.served_answers import tokens_of
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.storable import why_not_stored
+from langchain_tokenopt.request.answer_form import AnswerForm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,7 @@ class AnswerWriter:
         self._settings = settings
         self._warn = warn
 
-    def keep(self, question: Question, answers: Sequence[Generation]) -> None:
+    def keep(self, question: Question, form: AnswerForm, answers: Sequence[Generation]) -> None:
         """Store the answers to one request, and learn from them.
 
         Raises:
@@ -78,7 +79,7 @@ class AnswerWriter:
         if not self._repository.may_write:
             self.not_stored["file failed"] += 1
             return
-        packed = self._packed(question, answers)
+        packed = self._packed(question, form, answers)
         if packed is None:
             return
         finding = self._learning.recall_miss(question.exact) or self._neighbourhood(question)
@@ -98,7 +99,9 @@ class AnswerWriter:
             self._warn("embedder", f"The embedder failed: {error}. Answers are kept without it.")
             return Finding()
 
-    def keep_many(self, items: Iterable[tuple[Question, Sequence[Generation]]], batch: int) -> int:
+    def keep_many(
+        self, items: Iterable[tuple[Question, AnswerForm, Sequence[Generation]]], batch: int
+    ) -> int:
         """Store the answers to many requests; return how many were stored.
 
         Raises:
@@ -108,8 +111,8 @@ class AnswerWriter:
         stored = 0
         waiting: dict[bytes, _Answered] = {}
         groups: dict[tuple[bytes, str], int] = {}
-        for question, answers in items:
-            packed = self._packed(question, answers)
+        for question, form, answers in items:
+            packed = self._packed(question, form, answers)
             if packed is None:
                 continue
             said = spoken_form(text_of_answers(answers))
@@ -155,9 +158,11 @@ class AnswerWriter:
             expires=expires,
         )
 
-    def _packed(self, question: Question, answers: Sequence[Generation]) -> bytes | None:
+    def _packed(
+        self, question: Question, form: AnswerForm, answers: Sequence[Generation]
+    ) -> bytes | None:
         """Return answers as they are stored; ``None``, and counted, if they are not to be."""
-        reason = why_not_stored(answers, tool_calls=self._settings.cache_tool_calls)
+        reason = why_not_stored(answers, form, tool_calls=self._settings.cache_tool_calls)
         if not reason and question.text is not None:
             reason = self._settings.skipped_kind(question.text) or ""
         if not reason:

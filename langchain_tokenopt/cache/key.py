@@ -9,6 +9,7 @@ equal to the letter.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -21,12 +22,14 @@ from pydantic import SecretStr
 
 from langchain_tokenopt.cache.owner_labels import Labels
 from langchain_tokenopt.cache.writing import canonical, has_hidden_characters, same_words
+from langchain_tokenopt.request.answer_form import TEXT, AnswerForm, answer_form
 
 __all__ = [
     "Context",
     "Question",
     "UnkeyableError",
     "credentials_of",
+    "form_in",
     "question_of",
     "same_words_hash",
 ]
@@ -366,3 +369,21 @@ def _settings_hash(llm_string: str) -> str:
             head = json.dumps(settings, sort_keys=True)
     text = f"{head}{mark}{tail}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def form_in(llm_string: str) -> AnswerForm:
+    """Return the form of the answer that the settings of a request ask for.
+
+    LangChain writes the call's own arguments as a list of pairs, in Python's notation, at the end.
+
+    Example:
+        >>> form_in("{}---[('response_format', {'type': 'json_object'}), ('stop', None)]").kind
+        'structured'
+    """
+    head, mark, tail = llm_string.partition("---[")
+    try:
+        kwargs = dict(ast.literal_eval("[" + tail if mark else head))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return TEXT
+    return answer_form(kwargs, kwargs.get("tools") or ())

@@ -25,7 +25,7 @@ from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.failure_shield import Shield
-from langchain_tokenopt.cache.key import Question, UnkeyableError
+from langchain_tokenopt.cache.key import Question, UnkeyableError, form_in
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
 from langchain_tokenopt.cache.repository import Repository
@@ -40,6 +40,7 @@ from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
+from langchain_tokenopt.request.answer_form import AnswerForm
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
 from langchain_tokenopt.tracking.provider_usage import usage_of
@@ -176,7 +177,7 @@ class SemanticCache(BaseCache):
         """Store the answers to a request. Never raises."""
         question = self._reader.read(prompt, llm_string, counted=False)
         if question is not None:
-            self._update(question, return_val)
+            self._update(question, form_in(llm_string), return_val)
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Like :meth:`update`, in another thread."""
@@ -349,9 +350,9 @@ class SemanticCache(BaseCache):
 
     # Storing
 
-    def _update(self, question: Question, answers: Sequence[Generation]) -> None:
+    def _update(self, question: Question, form: AnswerForm, answers: Sequence[Generation]) -> None:
         try:
-            self._shield.run(self._writer.keep, question, list(answers))
+            self._shield.run(self._writer.keep, question, form, list(answers))
         finally:
             self._flights.end(question.exact)
 
@@ -386,13 +387,13 @@ class SemanticCache(BaseCache):
 
     def _keyed(
         self, items: Iterable[tuple[str, str, Sequence[Generation]]]
-    ) -> Iterator[tuple[Question, Sequence[Generation]]]:
+    ) -> Iterator[tuple[Question, AnswerForm, Sequence[Generation]]]:
         for prompt, llm_string, answers in items:
             question = self._reader.read(prompt, llm_string, counted=False)
             if question is None:
                 self._writer.not_stored[self._reader.why_not_read] += 1
             else:
-                yield question, answers
+                yield question, form_in(llm_string), answers
 
     # Feedback and reports
 
@@ -516,7 +517,8 @@ class _Miss(StageCall):
 
     def close(self, answer: Answer) -> Answer:
         if answer.storable and answer.complete and not answer.from_cache:
-            self._cache._update(self._question, answer.result.generations)
+            form = self.request.facts.answer_form
+            self._cache._update(self._question, form, answer.result.generations)
         else:
             self._cache._abandon(self._question, self._claim)
         return answer

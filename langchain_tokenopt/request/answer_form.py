@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from langchain_tokenopt.request.settings import Settings
 
-__all__ = ["AnswerForm", "answer_form"]
+__all__ = ["TEXT", "AnswerForm", "answer_form"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ class AnswerForm:
     """The class that the object will be read into, where it is known."""
     must_call_tool: bool = False
     """True when some tool must be called."""
+    tool_is_answer: bool = False
+    """True when there is nothing to do with the call but to read it: the model is shown one tool
+    and must call it, as ``with_structured_output`` does it. A call that was chosen among several
+    is asked of the program."""
 
     @property
     def is_structured(self) -> bool:
@@ -62,7 +66,7 @@ _NESTED: Final = ("output_config", "text")
 """Anthropic's and the Responses API's settings that hold a ``format``."""
 
 
-def answer_form(settings: Settings, tools: Sequence[Any]) -> AnswerForm:
+def answer_form(settings: Settings | Mapping[str, Any], tools: Sequence[Any]) -> AnswerForm:
     """Read the form of the answer from the call's and the model's settings."""
     for name in _SCHEMAS:
         asked = settings.get(name)
@@ -108,7 +112,7 @@ def _is_schema(asked: Mapping[str, Any]) -> bool:
     )
 
 
-def _of_tools(settings: Settings, tools: Sequence[Any]) -> AnswerForm:
+def _of_tools(settings: Settings | Mapping[str, Any], tools: Sequence[Any]) -> AnswerForm:
     """Read which tools may or must be called."""
     choice = settings.get("tool_choice")
     if choice is None:
@@ -118,9 +122,10 @@ def _of_tools(settings: Settings, tools: Sequence[Any]) -> AnswerForm:
     if kind in _FREE:
         return TOOLS if functions and kind != "none" else TEXT
     schemas = dict(map(_named_schema, functions))
-    name = _chosen(choice, schemas)
+    name, alone = _chosen(choice, schemas), len(schemas) == 1
     if name in schemas:
-        return AnswerForm("structured", schemas[name], tool=name, must_call_tool=True)
+        schema = schemas[name]
+        return AnswerForm("structured", schema, name, must_call_tool=True, tool_is_answer=alone)
     return AnswerForm("structured", must_call_tool=True)
 
 
