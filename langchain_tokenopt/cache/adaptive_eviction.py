@@ -49,9 +49,11 @@ class FadingPolicy:
     Args:
         room: Entries that fit.
         rule: How uses fade, and which newcomers stay.
+        by_cost: Weigh each use by the tokens that it saves per byte.
     """
 
-    def __init__(self, room: int, rule: Rule) -> None:
+    def __init__(self, room: int, rule: Rule, *, by_cost: bool = True) -> None:
+        self._by_cost = by_cost
         self._uses: dict[bytes, Use] = {}
         self._worth: dict[bytes, float] = {}
         self._settled: dict[bytes, float] = {}
@@ -86,7 +88,7 @@ class FadingPolicy:
         if before is None:
             before = self._gone_longer.pop(key, -math.inf)
         self._uses[key] = use
-        self._worth[key] = self._after(before, (use.hits + 1) * use.saved_per_byte)
+        self._worth[key] = self._after(before, (use.hits + 1) * self._weight(use))
         self._window[key] = before
         self._size += use.size
         self._window_size += use.size
@@ -98,7 +100,7 @@ class FadingPolicy:
         if use is None:
             return
         before = self._worth[key]
-        after = self._worth[key] = self._after(before, use.saved_per_byte)
+        after = self._worth[key] = self._after(before, self._weight(use))
         if key in self._window:
             self._window[key] = before
             self._window.move_to_end(key)
@@ -139,6 +141,9 @@ class FadingPolicy:
         self._window_size -= self._uses[key].size
         self._settled[key] = self._worth[key]
         self._lowest.add(key)
+
+    def _weight(self, use: Use) -> float:
+        return use.saved_per_byte if self._by_cost else 1.0
 
     def _after(self, before: float, used: float) -> float:
         return self._clock + math.log2(used + 2.0 ** (before - self._clock))

@@ -49,7 +49,7 @@ class CacheSettings(BaseModel):
     extend_ttl_on_hit: bool = False
     """Count ``ttl_seconds`` from the last hit instead of from when the answer was stored."""
     cache_tool_calls: bool = False
-    """Keep answers that call tools, too. Structures are kept in any case, also where the model gives
+    """Keep answers that call tools, too. Structures are always kept, also where the model gives
     them as calls of the one tool that it must call."""
     same_answer: Callable[[str, str], bool] | None = None
     """Says whether two answers (as texts) say the same; replaces the default, which compares words,

@@ -16,9 +16,7 @@ def key(number):
     return number.to_bytes(2, "big") + bytes(14)
 
 
-@pytest.mark.parametrize(
-    ("name", "leaves"), [("lru", 2), ("fifo", 1), ("lfu", 3), ("ttl", 2), ("cost", 1)]
-)
+@pytest.mark.parametrize(("name", "leaves"), [("lru", 2), ("fifo", 1), ("lfu", 3), ("ttl", 2)])
 def test_the_entry_of_the_lowest_value_leaves(name, leaves):
     """Each policy names its own victim among the same three entries; a fourth has just come."""
     policy = policy_for(name, 3)
@@ -31,6 +29,19 @@ def test_the_entry_of_the_lowest_value_leaves(name, leaves):
     policy.insert(key(4), Use(tokens=0, size=100, expires=1.0))
 
     assert key(leaves) == policy.victim()
+
+
+def test_cost_weighs_uses_by_tokens_saved_per_byte():
+    """Two uses of a long answer outweigh five of one that is cheap for its size."""
+    policy = policy_for("cost", 10)
+    for number in range(1, 10):
+        policy.insert(key(number), Use(tokens=500 if number != 4 else 20, size=100))
+        for _ in range(5 if number == 4 else 2):
+            policy.touch(key(number))
+    policy.insert(key(10), Use(tokens=500, size=100))
+    policy.insert(key(11), Use(tokens=500, size=100))
+
+    assert key(4) == policy.victim()
 
 
 @pytest.mark.parametrize("name", ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"])
@@ -77,6 +88,26 @@ def zipf(count, size, seed, shift=0):
     rng = random.Random(seed)
     weights = [1 / (n + 1) for n in range(size)]
     return [(n + shift) % 65_536 for n in rng.choices(range(size), weights, k=count)]
+
+
+@pytest.mark.parametrize("name", ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"])
+@pytest.mark.parametrize("newcomers", [1, 2, 3])
+@pytest.mark.parametrize("room", [20, 500])
+def test_newcomers_get_a_chance(name, newcomers, room):
+    """In a cache full of old favourites a new question, or a few in turn, are soon answered."""
+    favourites = list(range(room)) * 8
+    trace = favourites + [60_000 + n % newcomers for n in range(50 * newcomers)]
+
+    assert 40 * newcomers <= hits(name, trace, room) - hits(name, favourites, room)
+
+
+@pytest.mark.parametrize("name", ["lfu", "cost"])
+def test_newcomers_do_not_push_out_favourites(name):
+    """Ten times the room of things asked once leaves most of what is asked often in place."""
+    favourites = list(range(50)) * 8
+    trace = favourites + list(range(10_000, 10_500)) + list(range(50))
+
+    assert 40 <= hits(name, trace, 50) - hits(name, favourites, 50)
 
 
 def test_adaptive_keeps_favourites_through_a_scan():
