@@ -1,9 +1,9 @@
 """Eviction policies by name.
 
 ``lru``, ``ttl`` and ``fifo`` are a value per entry: the entry of the lowest value leaves first, and
-the newest last. ``lfu`` counts uses, ``cost`` weighs each by the tokens that it saves per byte; both
-let uses fade slowly, and newcomers wait a while before they are compared with what has long been
-used. ``adaptive`` learns from the traffic: see ``adaptive_eviction.py``.
+the newest last. ``lfu`` counts uses, ``cost`` weighs each by the tokens that it saves per byte;
+both let uses fade slowly, and newcomers wait a while before they are compared with what has long
+been used. ``adaptive`` learns from the traffic: see ``adaptive_eviction.py``.
 """
 
 from __future__ import annotations
