@@ -90,20 +90,35 @@ def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptP
 def read_material(
     text: str, patterns: Sequence[re.Pattern[str]] = (), *, cut_data: bool = True
 ) -> PromptParts:
-    """Read a text about which something is asked elsewhere: being short does not save it."""
-    return read_message(text, patterns, keep_short=False, cut_data=cut_data)
+    """Read a text about which something is asked elsewhere: being short does not save it.
+
+    It may be a prompt all the same; where it neither asks nor instructs, it is a passage or many.
+    """
+    lines = text.strip().splitlines() or [""]
+    opening = _FIRST_PARAGRAPH.match(text)
+    instructs = opening is not None and _INSTRUCTS.search(opening.group()) is not None
+    if instructs or any(asks(line) or label_asks(line, 0) for line in (lines[0], lines[-1])):
+        return read_message(text, patterns, keep_short=False, cut_data=cut_data)
+    return read_result(text, patterns, cut_data=cut_data)
 
 
-def read_result(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptParts:
+def read_result(
+    text: str, patterns: Sequence[re.Pattern[str]] = (), *, cut_data: bool = True
+) -> PromptParts:
     """Read what a tool found: nothing in it instructs or asks."""
     segments = open_fences(text, segments_of(text))
     structure = structure_of(text, segments)
-    if not structure.records:
+    if not structure.records or max(r.body - r.start for r in structure.records) > _LONGEST_HEAD:
         return read_passage(text, patterns)
-    parts = passage_parts(text, segments, structure, patterns)
+    parts = passage_parts(text, segments, structure, patterns, cut_data=cut_data)
     for unit in parts.units:
         unit.required = matches_any(unit.within(text), patterns)
     return parts
+
+
+_FIRST_PARAGRAPH = re.compile(r"\s*(?:\S[^\n]*\n?){1,8}(?=\s*\n|\Z)")
+_LONGEST_HEAD = 150
+"""Characters. What stands above a passage and is longer is text of a page, not a title."""
 
 
 def read_message(
