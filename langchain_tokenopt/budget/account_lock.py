@@ -46,7 +46,7 @@ class AccountLock:
         self._label = label
         self._place = place or f"memory of {id(self)}"
         self._shared = shared
-        self._lock = threading.RLock()
+        self._lock = forks.ForkLock()
         self._changing = False
         self.deferred: deque[Callable[[], object]] = deque()
         """What waits for the end of a change."""
@@ -106,7 +106,7 @@ class AccountLock:
     # Forks
 
     @property
-    def lock(self) -> threading.RLock:
+    def lock(self) -> forks.ForkLock:
         """Return the lock that is held during a change."""
         return self._lock
 
@@ -115,7 +115,7 @@ class AccountLock:
 
     def after_fork_in_child(self) -> None:
         """Go on as another process, if the account is one that processes share."""
-        self._lock = threading.RLock()
+        self._lock = forks.ForkLock()
         self._changing = False
         _changing_here().clear()
         self.deferred.clear()

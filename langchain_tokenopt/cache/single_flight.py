@@ -74,7 +74,7 @@ class SingleFlight:
 
     def __init__(self, wait_seconds: float) -> None:
         self._wait_seconds = wait_seconds
-        self._lock = threading.RLock()
+        self._lock = forks.ForkLock()
         self._flights: dict[bytes, _Flight] = {}
         self._waiting_executor_threads = 0
         forks.register(self)
@@ -165,7 +165,7 @@ class SingleFlight:
     # Forks
 
     @property
-    def lock(self) -> threading.RLock:
+    def lock(self) -> forks.ForkLock:
         """Return the lock that is held while claims change. It is another one after a fork."""
         return self._lock
 
@@ -174,7 +174,7 @@ class SingleFlight:
 
     def after_fork_in_child(self) -> None:
         """Forget the calls of the parent's threads, which do not go on here."""
-        self._lock = threading.RLock()
+        self._lock = forks.ForkLock()
         self._flights = {}
         self._waiting_executor_threads = 0
 

@@ -94,7 +94,7 @@ class Writer:
         self._pending: deque[Queued] = deque()
         self._files: deque[Path] = deque()
         """What this process could not write and has not taken in since."""
-        self.lock = threading.RLock()
+        self.lock = forks.ForkLock()
         """Held by whoever writes."""
         self._writing = False
         self._wake: SimpleQueue[None] = SimpleQueue()  # may be used by finalizers
@@ -443,8 +443,8 @@ class Writer:
 
     def after_fork_in_child(self) -> None:
         """Begin anew: what was waiting is the parent's to write."""
-        if self._connection is not None:  # closing it could take the parent's locks
-            _abandoned.append(self._connection)
+        if self._connection is not None:  # to close it would end the parent's session
+            _inherited.append(self._connection)
             self._connection = None
         self._begin_anew()
 
@@ -454,7 +454,7 @@ _HEADS = (
     "(SELECT max(seq) FROM savings), (SELECT max(id) FROM names), (SELECT max(id) FROM origins)"
 )
 
-_abandoned: list[Connection] = []
+_inherited: list[Connection] = []
 
 
 def _runs_event_loop() -> bool:

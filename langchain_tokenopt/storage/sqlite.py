@@ -16,6 +16,7 @@ import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -152,13 +153,20 @@ def connect_to_read(path: Path, *, wait_seconds: float = 5.0) -> sqlite3.Connect
 
 
 def _connection(path: Path | None, mode: str = "", busy_seconds: float = 0.0) -> sqlite3.Connection:
-    return sqlite3.connect(
+    if path is not None:
+        _refuse_inherited(path)
+    connection = sqlite3.connect(
         ":memory:" if path is None else "file:" + quote(str(path.absolute())) + mode,
         uri=path is not None,
         timeout=busy_seconds,
         isolation_level=None,
         check_same_thread=False,
+        factory=_Connection,
     )
+    if path is not None:
+        connection.identity = _identity_or_none(path)
+        _connections.add(connection)
+    return connection
 
 
 def _create_private(path: Path) -> None:
@@ -166,6 +174,51 @@ def _create_private(path: Path) -> None:
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
     with _creating, suppress(OSError):  # SQLite says better than we could why it cannot be made
         os.close(os.open(path, flags, 0o600))
+
+
+class _Connection(sqlite3.Connection):
+    identity: tuple[int, int] | None = None
+    """Of its file."""
+
+
+_connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+"""Those to files that may be open."""
+_inherited: list[_Connection] = []
+"""Connections of the parent, never closed here: that would take its locks."""
+
+
+def _put_aside_inherited() -> None:
+    """Keep what a child has of its parent: all was closed, but what somebody went on using."""
+    for connection in list(_connections):
+        with suppress(sqlite3.ProgrammingError):  # it is closed
+            _ = connection.in_transaction
+            _inherited.append(connection)
+    _connections.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_put_aside_inherited)
+
+
+def _refuse_inherited(path: Path) -> None:
+    """Refuse a file that was open in the parent when it forked.
+
+    SQLite notes locks once per process and file. It would take the parent's for ours, wait for
+    them for ever or set none at all, and what is written then can be lost.
+    """
+    identity = _identity_or_none(path) if _inherited else None
+    if identity is not None and any(identity == known.identity for known in _inherited):
+        raise sqlite3.OperationalError(
+            f"{path} was in use when this process was forked, and cannot be used here; "
+            f"fork when no thread uses it, or start a process that is not forked"
+        )
+
+
+def _identity_or_none(path: Path) -> tuple[int, int] | None:
+    try:
+        return identity_of(path)
+    except OSError:
+        return None
 
 
 def identity_of(path: Path) -> tuple[int, int]:
@@ -291,14 +344,13 @@ class SqliteFile:
         """How often it was opened: what was known of an earlier connection no longer holds."""
         self._prepare = prepare
         self._settings = settings
-        self._lock = threading.RLock()
+        self._lock = forks.ForkLock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._abandoned: list[sqlite3.Connection] = []
         forks.register(self)
 
     @property
-    def lock(self) -> threading.RLock:
+    def lock(self) -> forks.ForkLock:
         """Return the lock that is held while the file is used. It is another one after a fork."""
         return self._lock
 
@@ -333,7 +385,6 @@ class SqliteFile:
             sqlite3.Error: The file stays locked, or cannot be written.
         """
         patience = self.wait_seconds if wait_seconds is None else wait_seconds
-        forks.give_way()
         with self._lock:
             if self._connection is not None and self._connection.in_transaction:
                 yield self._connection
@@ -387,8 +438,7 @@ class SqliteFile:
 
     def after_fork_in_child(self) -> None:
         """Go on as another process, with a connection of its own."""
-        self._lock = threading.RLock()
-        if self.path is not None and self._connection is not None:
-            # Closing it could take the parent's locks.
-            self._abandoned.append(self._connection)
+        self._lock = forks.ForkLock()
+        if self.path is not None:
+            _put_aside_inherited()
             self._connection = None
