@@ -127,7 +127,9 @@ class AnswerWriter:
         texts = {
             item.question.exact: item.question.text
             for item in waiting
-            if item.question.text is not None and self._embedder.reads(item.question.text)
+            if item.question.text is not None
+            and not self._embedder.is_off
+            and self._embedder.reads(item.question.text)
         }
         found = self._embedder.vectors(list(texts.values())) if texts else []
         vectors = dict(zip(texts, found, strict=True))

@@ -36,7 +36,7 @@ _SIZE: Final = (
     f"+ coalesce(length(CAST(question AS BLOB)), 0) + {_OVERHEAD}"
 )
 _ROW_COLUMNS: Final = (
-    f"id, exact, scope, question, vector, agrees_with, tokens, created, expires, hits, {_SIZE}"
+    f"id, exact, scope, question, %s, agrees_with, tokens, created, expires, hits, {_SIZE}"
 )
 _NEW_COLUMNS: Final = (
     "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
@@ -77,14 +77,15 @@ class CacheFile:
 
     Args:
         path: The file; ``None`` keeps everything in memory.
-        embedder: Fingerprint of the embedder whose vectors are stored.
+        embedder: Fingerprint of the embedder whose vectors are stored; ``None`` for a cache that
+            neither reads nor writes vectors.
 
     Raises:
         CacheFileError: If the file belongs to another embedder or a newer version of this package,
             or cannot be opened for writing.
     """
 
-    def __init__(self, path: Path | None, *, embedder: str) -> None:
+    def __init__(self, path: Path | None, *, embedder: str | None) -> None:
         self.path = path
         self.is_closed = False
         self._embedder = embedder
@@ -171,10 +172,11 @@ class CacheFile:
             return None
         rows: list[Row] = []
         strange: list[int] = []
+        columns = _ROW_COLUMNS % ("NULL" if self._embedder is None else "vector")
         with self._snapshot():  # or another process could add and remove between the two
             gone = self._removals()
             for values in self._database.execute(
-                f"SELECT {_ROW_COLUMNS} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
+                f"SELECT {columns} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
             ):
                 row = Row(*values)
                 if _is_plausible(row):
@@ -253,7 +255,22 @@ class CacheFile:
                 found += json.loads(text, parse_int=float)
         return found
 
+    def probe(self) -> bytes | None:
+        """Return what :meth:`keep_probe` was given."""
+        row = self._database.execute("SELECT value FROM setting WHERE name = 'probe'").fetchone()
+        try:
+            return bytes.fromhex(row[0]) if row else None
+        except (TypeError, ValueError):
+            return None
+
     # Writing
+
+    def keep_probe(self, vector: bytes) -> None:
+        """Keep the vector by which the embedder is recognised."""
+        with self.transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO setting VALUES ('probe', ?)", (vector.hex(),)
+            )
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -305,6 +322,7 @@ class CacheFile:
         with self.transaction():
             self._database.execute("DELETE FROM entry")
             self._database.execute("DELETE FROM evidence")
+            self._database.execute("DELETE FROM setting WHERE name = 'probe'")
 
     def count_hits(self, hits: Iterable[tuple[int, int]]) -> None:
         """Add (entry, hits) to the stored counts."""

@@ -21,6 +21,7 @@ from langchain_tokenopt.storage import sqlite
 __all__ = ["CacheFileError", "embedder_of", "is_damage", "prepare", "put_aside"]
 
 FORMAT: Final = 2
+_NO_EMBEDDER: Final = "none"
 _APPLICATION_ID: Final = 0x746F6B63  # "tokc"
 _TABLES: Final = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -59,8 +60,10 @@ class _DamagedError(sqlite3.DatabaseError):
     """A file that SQLite can read, but that is not as a cache file is now."""
 
 
-def prepare(database: sqlite3.Connection, name: str, embedder: str) -> bytes:
+def prepare(database: sqlite3.Connection, name: str, embedder: str | None) -> bytes:
     """Make the tables of an empty file; return what the checksums of its rows are made with.
+
+    A file that was made without an embedder belongs to the first one that comes.
 
     Raises:
         CacheFileError: If the file is another program's, a newer version's or another embedder's.
@@ -75,7 +78,7 @@ def prepare(database: sqlite3.Connection, name: str, embedder: str) -> bytes:
             database.execute(statement)
         database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         database.execute(f"PRAGMA user_version = {FORMAT}")
-        made = {"embedder": embedder, "salt": secrets.token_hex(16)}
+        made = {"embedder": embedder or _NO_EMBEDDER, "salt": secrets.token_hex(16)}
         database.executemany("INSERT INTO setting VALUES (?, ?)", made.items())
     _check_format(database, name)
     names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
@@ -87,7 +90,9 @@ def prepare(database: sqlite3.Connection, name: str, embedder: str) -> bytes:
     except (TypeError, ValueError) as error:
         raise _DamagedError("its settings cannot be read") from error
     stored = settings.get("embedder", "unknown")
-    if stored != embedder:
+    if stored == _NO_EMBEDDER and embedder is not None:
+        database.execute("UPDATE setting SET value = ? WHERE name = 'embedder'", (embedder,))
+    elif embedder not in (None, stored):
         raise CacheFileError(
             f"{name} holds vectors of {stored}, but this cache embeds with {embedder}. Vectors of "
             f"two embedders cannot be compared: choose another path, or pass the embedder that "

@@ -134,6 +134,8 @@ class Lookup:
             return Finding(reason=question.why_exact)
         if kind := self._settings.skipped_kind(question.text):
             return Finding(reason=f"skipped: {kind}")
+        if self._embedder.is_off:
+            return Finding(reason="not compared by meaning")
         if not self._embedder.reads(question.text):
             return Finding(reason="not read by the embedder")
         finding = Finding(vector=self._embedder.vector(question.text))
@@ -259,6 +261,8 @@ class Lookup:
         if finding.reason.startswith("skipped"):
             kind = self._settings.skipped_kind(question.text)
             return f"Requests of the kind {kind!r} are skipped."
+        if self._embedder.is_off:
+            return "Only an equal request or the same words could hit: semantic=False."
         return (
             "The embedder does not read all of the question: it is too long for it, or in signs or "
             "a script that it does not know. Only an equal request could hit."

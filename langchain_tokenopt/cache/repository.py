@@ -13,8 +13,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.cache_file import CacheFile, Row
@@ -24,6 +25,9 @@ from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.memory_index import MemoryIndex
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage.sqlite import FileReplacedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["FILE_ERRORS", "Repository"]
 
@@ -36,6 +40,8 @@ _HITS_PER_WRITE = 128
 _PAUSE_SECONDS = 2.0
 _PAUSE_FACTOR = 20.0
 """After a failed write none is tried for so long, or so many times what it took."""
+_SAME_EMBEDDER = 0.99
+"""Cosine of the vectors of one text by one model, whatever runs it; of two models, at most 0.9."""
 
 
 class Repository:
@@ -43,7 +49,7 @@ class Repository:
 
     Args:
         path: SQLite file; ``None`` keeps everything in memory.
-        embedder: Fingerprint of the embedder whose vectors are stored.
+        embedder: Fingerprint of the embedder whose vectors are stored; ``None`` for none.
         eviction: Decides which entry leaves when there are too many.
         max_entries: How many answers are kept.
         max_bytes: How many bytes of questions, vectors and answers are kept.
@@ -59,7 +65,7 @@ class Repository:
         self,
         path: Path | None,
         *,
-        embedder: str,
+        embedder: str | None,
         eviction: Eviction | EvictionPolicy,
         max_entries: int,
         max_bytes: int | None,
@@ -172,6 +178,16 @@ class Repository:
     def labels(self) -> list[Any]:
         """Return all kept observations of the serving policy, oldest first."""
         return self._file.evidence()
+
+    def recognises(self, probe: NDArray[np.float32]) -> bool:
+        """Say whether the embedder still gives this vector; the first one is kept in the file."""
+        with self.lock:
+            stored = self._file.probe()
+            if stored is None:
+                self._try_to_write(self._file.keep_probe, probe.astype("<f2").tobytes())
+                return True
+        known = np.frombuffer(stored, dtype="<f2").astype(np.float32)
+        return len(known) == len(probe) and float(known @ probe) > _SAME_EMBEDDER
 
     # Writing
 

@@ -63,8 +63,10 @@ class SemanticCache(BaseCache):
 
     Args:
         path: SQLite file; ``None`` keeps everything in memory.
-        embeddings: Turns a question into a vector. Defaults to the local MiniLM model. It is not
-            called before the first lookup.
+        embeddings: Turns a question into a vector. Defaults to the local MiniLM model, which reads
+            English. It is not called before the first lookup.
+        semantic: Whether questions are compared by meaning. ``False`` needs no embedder: equal
+            requests and the same words are served.
         max_wrong_per_request: Wrong answers per request, at most; a fraction from 0 to below 1.
         min_similarity: A cosine from 0 to 1 that replaces the decision by evidence: whatever is at
             least this near and passes the guards is served.
@@ -77,7 +79,8 @@ class SemanticCache(BaseCache):
         settings: What is rarely changed.
 
     Raises:
-        EmbedderUnavailableError: If no *embeddings* are given and the extra ``local`` is missing.
+        EmbedderUnavailableError: If no *embeddings* are given and the extra ``local`` is missing;
+            not with ``semantic=False``.
         CacheFileError: If *path* cannot be used with these settings.
         ValueError: If an argument is out of its range.
 
@@ -100,6 +103,7 @@ class SemanticCache(BaseCache):
         path: str | Path | None = None,
         *,
         embeddings: Embeddings | None = None,
+        semantic: bool = True,
         max_wrong_per_request: float = 0.01,
         min_similarity: float | None = None,
         max_entries: int = 100_000,
@@ -113,9 +117,7 @@ class SemanticCache(BaseCache):
         if ttl_seconds is not None and ttl_seconds <= 0:
             raise ValueError(f"ttl_seconds must be above 0, got {ttl_seconds}")
         self.settings = settings = settings or CacheSettings()
-        self._embedder = GuardedEmbedder(
-            embeddings or LocalEmbeddings(), settings.embedding_seconds
-        )
+        embedder = (embeddings or LocalEmbeddings()) if semantic else None
         self._policy = ServingPolicy(
             max_wrong_per_request=max_wrong_per_request,
             audit_share=settings.audit_share,
@@ -133,13 +135,18 @@ class SemanticCache(BaseCache):
         self._reader = RequestReader(settings, self._shield, require_scope=require_scope)
         self._repository = Repository(
             None if path is None else Path(path),
-            embedder=embedder_fingerprint(self._embedder.embeddings),
+            embedder=None if embedder is None else embedder_fingerprint(embedder),
             eviction=eviction,
             max_entries=check_whole("max_entries", max_entries),
             max_bytes=settings.max_bytes,
             ttl_seconds=ttl_seconds,
             extend_ttl_on_hit=settings.extend_ttl_on_hit,
             clock=settings.clock,
+        )
+        self._embedder = GuardedEmbedder(
+            embedder,
+            settings.embedding_seconds,
+            None if path is None else self._repository.recognises,
         )
         self._lookup = Lookup(self._repository, self._embedder, settings, min_similarity)
         self._learning = Learning(
@@ -192,6 +199,7 @@ class SemanticCache(BaseCache):
         del kwargs
         with self._repository.lock, self._repository.named_errors():
             self._repository.clear()
+            self._embedder.forget()
             self._learning.forget()
             self._policy.forget()
             self._words.forget()

