@@ -192,8 +192,8 @@ def composed(
 
 
 def length_in_words(text: str) -> int:
-    """Count words; of writing without spaces, three characters are one."""
-    return max(len(text.split()), len(text) // 12)
+    """Count words; of Chinese, two characters are one."""
+    return max(len(text.split()), sum(letter > "\u2e80" for letter in text) // 2)
 
 
 Layout = Callable[["Agent", Sequence[tuple[str, str]]], list[BaseMessage]]
@@ -230,6 +230,12 @@ class Agent:
     """Its node's code belongs to somebody else: what it sends is known from its frame alone."""
 
     @property
+    def forms(self) -> frozenset[str]:
+        """Return the names of its schemas, as tools have them."""
+        shown = (convert_to_openai_tool(s) for s in (self.options or [self.schema]) if s)
+        return frozenset(tool["function"]["name"] for tool in shown)
+
+    @property
     def frame(self) -> tuple[str, ...]:
         """Return the lines that no shortening may touch, besides the system message."""
         return tuple(line for line in (self.role, self.question, self.rules) if line)
@@ -259,6 +265,7 @@ class State(TypedDict, total=False):
     parts: Annotated[list[tuple[str, str]], add]
     threads: Annotated[dict[str, list[BaseMessage]], lambda a, b: joined_threads(a, b)]
     messages: Annotated[list[BaseMessage], add_messages]
+    structured_response: Any
     turn: int
     next: str
     item: str

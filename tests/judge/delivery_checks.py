@@ -64,6 +64,8 @@ class PlanShape:
             return None
         if held.get(agent):
             return held[agent]
+        if app.agents[agent].hidden:
+            return (total - sum(held.values())) // sum(a.hidden for a in app.agents.values())
         others = [n for n, a in app.agents.items() if not held.get(n) and not a.hidden]
         return (total - sum(held.values())) // max(1, len(others))
 
@@ -349,6 +351,16 @@ class Judge:
         if run.state is None:
             return found
         for who in self.app.agents.values():
+            if (
+                who.foreign
+                and who.schema
+                and total >= self.app.short_need
+                and self._has_part(who, total)
+            ):
+                answer = run.state.get("objects", {}).get(who.name)
+                if not valid(answer, who):
+                    text = f"{who.name}: {str(answer)[:80]!r} under {total:,}"
+                    found.append(Fault("structured answer invalid", text))
             if not who.foreign or who.name not in run.state.get("reports", {}):
                 continue
             text = run.state["reports"][who.name]

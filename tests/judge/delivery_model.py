@@ -230,7 +230,11 @@ class Script:
             made.wanted = json.dumps(filled(form, filler), ensure_ascii=False)
         elif tools and choice not in (None, "none", "auto"):
             named = choice.get("function", {}).get("name") if isinstance(choice, dict) else choice
-            tool = next((t for t in tools if t["name"] == named), None) or rng.choice(tools)
+            if named == "required" and (steps := self._searches(made, who)):
+                self._call(made, steps)
+                return
+            forms = [t for t in tools if t["name"] in who.forms] or tools
+            tool = next((t for t in tools if t["name"] == named), None) or rng.choice(forms)
             self._call(made, [(tool["name"], self._arguments(tool, filler))])
             return
         elif tools and choice != "none" and (steps := self._searches(made, who)):
@@ -262,6 +266,7 @@ class Script:
         ]
         first = max(done, default=-1) + 1
         names = [t["function"]["name"] for t in made.tools]
+        names = [n for n in names if n not in who.forms] or names
         numbers = range(first, min(who.searches, first + who.at_once))
         return [(names[n % len(names)], {"query": f"part {n} of {who.question}"}) for n in numbers]
 
