@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import random
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import add, or_
 from typing import Annotated, Any, Literal, TypedDict
 
-import bpe_openai
 from langchain_core.messages import (
     BaseMessage,
 )
@@ -30,18 +30,26 @@ SLOW_SECONDS = 10.0
 
 # --- what is counted -----------------------------------------------------------------------------
 
-_ENCODING = bpe_openai.get_encoding("cl100k_base")  # tiktoken's vocabulary, without a network
+
+@cache
+def _encoding() -> Any:
+    """Return tiktoken's vocabulary, from a package that needs no network."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import bpe_openai
+
+        return bpe_openai.get_encoding("cl100k_base")
 
 
 @lru_cache(maxsize=50_000)
 def tokens_of(text: str) -> int:
     """Count with cl100k_base."""
-    return len(_ENCODING.encode_ordinary(text))
+    return len(_encoding().encode_ordinary(text))
 
 
 def first_tokens(text: str, count: int) -> str:
     """Return the beginning of *text* that has *count* tokens."""
-    return _ENCODING.decode(list(_ENCODING.encode_ordinary(text)[:count])).rstrip("�")
+    return _encoding().decode(list(_encoding().encode_ordinary(text)[:count])).rstrip("�")
 
 
 def text_of(message: BaseMessage) -> str:
