@@ -226,10 +226,43 @@ _CONTAINER: Final = re.compile(
 
 def _block_units(code: str, shift: int, units: list[Unit], head: int) -> None:
     tokens = _depths(code)
-    if tokens is None:
-        units.append(Unit(shift, shift + len(code), "code", head=head))
+    if tokens is not None:
+        _add_blocks(code, 0, len(code), 0, tokens, shift, units, head)
         return
-    _add_blocks(code, 0, len(code), 0, tokens, shift, units, head)
+    cuts = [0, *_column_cuts(code), len(code)]
+    for begin, finish in pairwise(cuts):
+        piece = code[begin:finish]
+        tokens = _depths(piece)
+        if tokens is None:
+            units.append(Unit(begin + shift, finish + shift, "code", head=head))
+        else:
+            _add_blocks(piece, 0, len(piece), 0, tokens, begin + shift, units, head)
+
+
+_IN_COLUMN: Final = re.compile(r"(?:^|\n)\S[^\n]*\n(?:[ \t]*\r?\n)+(?=[^\s)\]}*])")
+_OPEN: Final = re.compile(r'"""|\'\'\'|/\*|\*/|<<-?\s*[\'"]?(\w+)')
+
+
+def _column_cuts(code: str) -> Iterator[int]:
+    """Yield where blank lines end between lines that both begin in the first column.
+
+    So formatters write what is a declaration by itself, whatever brackets a dialect leaves open.
+    """
+    start, opened = 0, ""
+    for blanks in _IN_COLUMN.finditer(code):
+        cut = blanks.end()
+        for mark in _OPEN.finditer(code, start, cut):
+            sign = mark.group()
+            if not opened and sign in _CLOSED_BY:
+                opened = _CLOSED_BY[sign]
+            elif sign == opened:
+                opened = ""
+        start = cut
+        if not opened and not _CONTINUES.match(code, cut):
+            yield cut
+
+
+_CLOSED_BY: Final = {'"""': '"""', "'''": "'''", "/*": "*/"}
 
 
 def _add_blocks(
@@ -242,13 +275,61 @@ def _add_blocks(
         if depth == 0 and finish - begin > LONGEST_WHOLE_CODE:
             members = _members(code, begin, finish, tokens)
         if members is None:
-            units.append(Unit(begin + shift, finish + shift, "code", head=head))
+            pieces = [begin, *_statement_cuts(code, begin, finish, depth, tokens), finish]
+            units += [Unit(a + shift, b + shift, "code", head=head) for a, b in pairwise(pieces)]
             continue
         first, last = members
         opening = len(units)
         units.append(Unit(begin + shift, first + shift, "code", head=head, frame=True))
         _add_blocks(code, first, last, 1, tokens, shift, units, opening)
         units.append(Unit(last + shift, finish + shift, "code", bound=opening, frame=True))
+
+
+_REMARK: Final = re.compile(r"[ \t]*(?://|/\*|\*|--[ \t]|#+(?:[ \t]|\r?\n))")
+_BLANK_LINES: Final = re.compile(r"(?:[ \t]*\r?\n)+")
+_DIRECTIVE: Final = re.compile(
+    r"#[ \t]*(?:(?P<opens>if)|(?P<closes>endif)|(?P<states>define|include|undef))"
+)
+
+
+def _statement_cuts(
+    code: str, start: int, end: int, depth: int, tokens: list[tuple[int, int, int]]
+) -> Iterator[int]:
+    """Yield where lines of a long block end that are statements, or the remarks above them."""
+    if end - start <= LONGEST_WHOLE_CODE // 4:
+        return
+    at = bisect_left(tokens, (start,))
+    now, directives = tokens[at - 1][2] if at else 0, 0
+    margin = _indent(code, start, end)
+    line, remarks = start, True
+    while 0 < (cut := code.find("\n", line, end) + 1) < end:
+        blanks = _BLANK_LINES.match(code, cut, end)
+        cut = blanks.end() if blanks else cut
+        while at < len(tokens) and tokens[at][1] <= cut:
+            now = tokens[at][2]
+            at += 1
+        inside = at < len(tokens) and tokens[at][0] < cut
+        body = code[line:cut].strip()
+        directive = _DIRECTIVE.match(body)
+        if directive:
+            directives += bool(directive["opens"]) - bool(directive["closes"])
+        was_remark, remarks = remarks, remarks and _REMARK.match(code, line) is not None
+        whole = body.endswith((";", "}")) or bool(
+            directive and directive["states"] and not body.endswith("\\")
+        )
+        is_apart = not inside and now == depth and not directives
+        follows = code[cut : min(cut + 80, end)]
+        if cut == end:
+            return
+        if (
+            is_apart
+            and _indent(code, cut, end) <= margin
+            and not _CONTINUES.match(follows.lstrip(" \t"))
+            and not follows.lstrip(" \t").startswith("{")
+            and (whole or (was_remark and remarks and not _REMARK.match(follows)))
+        ):
+            yield cut
+        line = cut
 
 
 def _block_cuts(

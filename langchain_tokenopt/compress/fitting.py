@@ -114,6 +114,7 @@ class _Fit:
         Raises:
             BudgetInfeasibleError: If what must be kept does not fit and the target says so.
         """
+        _leave_dear_tags(self.layout, self.limit)
         likely = self._likely()
         plan = self._filled(likely)
         if plan is not None:
@@ -270,6 +271,25 @@ def _without(layout: Layout, ranked: Sequence[int]) -> list[str]:
             if unit.source == source
         )
     return texts
+
+
+_DEAR: Final = 8
+"""A tag that takes more than this part of the room stands around nothing."""
+
+
+def _leave_dear_tags(layout: Layout, limit: int) -> None:
+    """Let elements stand without the tags around them where those would take much of the room."""
+    units = layout.units
+    dear = {
+        at: unit.head
+        for at, unit in enumerate(units)
+        if unit.frame
+        and unit.tokens * _DEAR > limit
+        and unit.within(layout.texts[unit.source]).lstrip()[:1] == "<"
+    }
+    for unit in units if dear else ():
+        while unit.head in dear:
+            unit.head = dear[unit.head]
 
 
 def _lift_labels(layout: Layout, likely: list[float]) -> None:

@@ -27,7 +27,8 @@ Hits = dict[int, float]
 _PASSAGE_K1, _PASSAGE_B = 1.2, 0.6
 _SENTENCE_K1, _SENTENCE_B = 1.0, 0.6
 FEW_BLOCKS: Final = 3
-"""A text of up to so many passages has too few to learn from which words are rare in it."""
+"""A text of up to so many passages has too few to learn from which words are rare in it; in one with
+rows beside paragraphs they are no measure either."""
 
 
 class TermHits:
@@ -44,7 +45,8 @@ class TermHits:
         """Units that name an identifier of the query."""
         terms = list(_searchable(terms, text.lowered))
         self._find(terms)
-        places = self.of_block if len(blocks) > FEW_BLOCKS else self.of_unit
+        uneven = len(blocks) <= FEW_BLOCKS or any(block.record for block in blocks)
+        places = self.of_unit if uneven else self.of_block
         self.idf = _idf(terms, places, _commonness(blocks))
         self.whole = sum(self.idf) or 1.0
         """What all terms together weigh."""
