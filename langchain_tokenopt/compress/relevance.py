@@ -84,6 +84,8 @@ _NEIGHBOURS = 0.5
 """What the windows before and after add to a window's score."""
 _TURNS, _TURNS_REACH = 0.7, 3
 """The same for windows of turns, and how many of them add to it; each adds less."""
+_STANZA, _LONGEST_STANZA = 0.4, 16
+"""What a few lines between blank lines add to each other's scores, and how many are a few."""
 _LEAD, _LEAD_WINDOWS = 2.0, 3.0
 _RECENCY, _RECENCY_WINDOWS = 1.5, 6.0
 
@@ -138,7 +140,8 @@ def relevance(
         return _by_centrality(text, blocks, prior)
     hits = TermHits(text, terms, blocks)
     evidence = _Evidence(text, blocks, hits, answer_pattern(query))
-    scores = _with_neighbours(units, blocks, evidence.of_blocks())
+    scores = _with_stanzas(text, blocks, evidence.of_blocks())
+    scores = _with_neighbours(units, blocks, scores)
     scores = _with_prior(blocks, scores, prior)
     if rerank is not None:
         scores = rerank(query, [text.of_block(block) for block in blocks], scores)
@@ -326,6 +329,38 @@ def _with_neighbours(
             smoothed[at] += share * max(0.0, scores[back])
             smoothed[back] += share * max(0.0, scores[at])
     return smoothed
+
+
+def _with_stanzas(text: RankedText, blocks: Sequence[Block], scores: list[float]) -> list[float]:
+    """Add to each of a few lines between blank lines part of the best of the others' scores.
+
+    They say one thing together: the settings of a section, the fields of an entry.
+    """
+    together, first = list(scores), 0
+    for end in range(1, len(blocks) + 1):
+        if (
+            end < len(blocks)
+            and blocks[end].record
+            and _goes_on(text, blocks[end - 1], blocks[end])
+        ):
+            continue
+        if 1 < end - first <= _LONGEST_STANZA:
+            ranked = sorted(scores[first:end])
+            for at in range(first, end):
+                best = ranked[-2] if scores[at] == ranked[-1] else ranked[-1]
+                together[at] += _STANZA * max(0.0, best)
+        first = end
+    return together
+
+
+def _goes_on(text: RankedText, before: Block, after: Block) -> bool:
+    """Say whether two records stand in one passage without a blank line between."""
+    one, other = text.units[before.end - 1], text.units[after.first]
+    if not before.record or one.source != other.source or one.passage != other.passage:
+        return False
+    return not text.texts[one.source][max(one.start, one.end - 4) : one.end].endswith(
+        ("\n\n", "\n\r\n")
+    )
 
 
 def _with_prior(blocks: Sequence[Block], scores: list[float], prior: Prior) -> list[float]:
