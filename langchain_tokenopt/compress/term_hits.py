@@ -27,7 +27,7 @@ Hits = dict[int, float]
 _PASSAGE_K1, _PASSAGE_B = 1.2, 0.6
 _SENTENCE_K1, _SENTENCE_B = 1.0, 0.6
 FEW_BLOCKS: Final = 3
-"""A text of up to so many passages has too few to learn from which words are rare in it; in one with
+"""A text of up to so many passages has too few to learn from which words are rare; in one with
 rows beside paragraphs they are no measure either."""
 
 
