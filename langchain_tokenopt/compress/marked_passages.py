@@ -28,13 +28,13 @@ from langchain_tokenopt.compress.quoted_records import Record
 __all__ = ["marked_passages"]
 
 FEWEST: Final = 2
-_MOST_MARKS: Final = 12
+_MOST_MARKS: Final = 16
 """Kinds of marks that are tried, the most promising ones."""
 _USUAL: Final = 120
 """Characters; pieces that are shorter are seldom passages."""
 _STRENGTHS: Final[dict[MarkKind, float]] = {
     "number": 0.7, "tag": 1.2, "heading": 1.2, "key": 1.1, "banner": 1.0, "bold": 1.0,
-    "bracket": 1.0, "bullet": 0.8, "phrase": 1.0,
+    "bracket": 1.0, "bullet": 0.8, "phrase": 1.0, "shape": 0.9,
 }  # fmt: skip
 """How surely such a mark begins a passage when it comes back."""
 _COUNTS_UP: Final = 1.4
@@ -51,7 +51,7 @@ def marked_passages(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, l
             found.setdefault(key, []).append(at)
             numbers.setdefault(key, []).append(mark.number)
     strengths = {
-        key: _COUNTS_UP if key[0] == "number" and _counts_up(numbers[key]) else _STRENGTHS[key[0]]
+        key: _COUNTS_UP if _counts_up(numbers[key]) else _STRENGTHS[key[0]]
         for key, ats in found.items()
         if len(ats) >= FEWEST
     }
@@ -61,14 +61,32 @@ def marked_passages(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, l
         size = len(text) - lines[found[key][0]].start
         return strengths[key] * size * min(1.0, size / len(found[key]) / _USUAL)
 
-    best = set(heapq.nlargest(_MOST_MARKS, strengths, key=most))
-    for key, strength in strengths.items():
-        if key in best:
-            yield strength, _records(text, lines, found[key], key)
+    best = heapq.nlargest(_MOST_MARKS, strengths, key=most)
+    tried: set[tuple[int, ...]] = set()
+    for key in sorted(best, key=lambda key: (found[key][0], -strengths[key])):
+        ats = tuple(found[key])
+        if ats not in tried and not any(_is_inside(ats, other) for other in tried):
+            yield strengths[key], _records(text, lines, ats, key)
+            tried.add(ats)
+
+
+def _is_inside(ats: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether marks take turns with others that come first, as "Text:" does with "Title:"."""
+    if abs(len(ats) - len(other)) > _FEW_LOST * len(ats) or other[0] > ats[0]:
+        return False
+    return sum(a < b <= c for (a, c), b in zip(pairwise(other), ats, strict=False)) >= (
+        1 - _FEW_LOST
+    ) * (len(ats) - 1)
+
+
+_FEW_LOST: Final = 0.1
+"""Share of passages that may lack a mark which the others have."""
 
 
 def _counts_up(numbers: Sequence[str]) -> bool:
     """Whether most numbers are one more than the one before."""
+    if not all(numbers):
+        return False
     values = [int(n) if n.isdecimal() else _letter(n) for n in numbers]
     steps = sum(1 for one, other in pairwise(values) if other == one + 1)
     return steps >= 0.6 * (len(values) - 1)
@@ -96,7 +114,10 @@ def _records(
             return behind
     names = _template(lines, groups)
     made: list[Record] = []
-    for group, extra in _whole_shapes(lines, groups, middle):
+    whole = list(_whole_shapes(lines, groups, middle))
+    if sum(extra for _, extra in whole) > 0.5 * len(groups):
+        return []  # what is between the marks is more than one passage
+    for group, extra in whole:
         record = plain_record(text, lines, group) if extra else _record(text, lines, group, names)
         made.append(record)
     return made
@@ -193,7 +214,8 @@ def _marked_behind(
             return []
         tail = lines[at].start
         end = behind_blanks(text, lines[at].end)
-        made.append(Record(lines[begin].start, lines[begin].start, tail, end))
+        start = lines[begin].start
+        made.append(with_inner_title(lines, range(begin, at + 1), Record(start, start, tail, end)))
     return made
 
 

@@ -19,6 +19,7 @@ from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.units import Unit, bind_fences, units_of
 from langchain_tokenopt.compress.whole_records import (
     add_json_passages,
+    has_title_behind,
     holds_one_value,
     json_around,
     whole_records,
@@ -61,7 +62,8 @@ def passage_parts(
         outside, stretches = _add_passages(text, segments, structure, units)
     bind_fences(text, units)
     leads = bool(stretches) and stretches[0][0] == 0
-    question = asked_in([text[a:b] for a, b in stretches], leads=leads)
+    material = " ".join(text[r.body : r.tail] for r in structure.records)
+    question = asked_in([text[a:b] for a, b in stretches], leads, material)
     require_outside(text, units, outside, patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
@@ -74,7 +76,8 @@ def _add_passages(
     outside: list[int] = []
     stretches: list[tuple[int, int]] = []
     records: Sequence[Record] = structure.records
-    whole = [s for s in segments if s.kind not in _MAY_BE_PROSE or not is_prose_block(text, s)]
+    free = _MAY_BE_PROSE if structure.is_prose else frozenset()
+    whole = [s for s in segments if s.kind not in free and not is_prose_block(text, s)]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1
     for number, record in enumerate(records, 1):
@@ -101,8 +104,8 @@ def _add_passages(
     return outside, stretches
 
 
-_MAY_BE_PROSE = frozenset({"code", "data", "list", "table", "turn"})
-"""A fence that stays open, YAML, lines that stand alone, a table or a chat may hold passages."""
+_MAY_BE_PROSE = frozenset({"turn"})
+"""What lines with labels seem to be where passages were found in them."""
 _OPENER = re.compile(r"[\[({][\s\[({]*$")
 
 
@@ -125,7 +128,9 @@ def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> li
         if segment.start >= end:
             break
         first, last = max(start, segment.start), min(end, segment.end)
-        if segment.start == first and segment.end == last:
+        if segment.kind in _OF_LINES and is_prose_block(text, Segment("prose", first, last)):
+            made.append(Segment("prose", first, last))
+        elif segment.start == first and segment.end == last:
             made.append(segment)
         elif segment.kind == "code":
             made += [
@@ -202,7 +207,9 @@ def _add_record(
     if head >= 0:
         _attach_to_head(units, head)
     if record.end > record.tail:
-        kind: Kind = "heading" if _has_more(text, record) else "json" if structure.quoted else "tag"
+        kind: Kind = (
+            "heading" if has_title_behind(text, record) else "json" if structure.quoted else "tag"
+        )
         bound = head if head >= 0 else first
         units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
     for unit in units[first:]:
@@ -235,12 +242,6 @@ SHORTEST_CUT = 400
 """Characters of text between tags, of which less than all is kept only if it has more."""
 
 RULES = "-=*_~#+•—– \t\r\n"
-
-
-def _has_more(text: str, record: Record) -> bool:
-    """Whether the title stands behind the text."""
-    before = sum(map(str.isalpha, text[record.start : record.body]))
-    return sum(map(str.isalpha, text[record.tail : record.end])) > before
 
 
 # --- what must be kept ------------------------------------------------------------------------

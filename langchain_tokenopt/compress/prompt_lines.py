@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 from langchain_tokenopt.compress.segments import Segment
@@ -27,7 +28,7 @@ SHORT: Final = 0.35
 """Share of a typical passage below which a paragraph at the edge is none."""
 
 MarkKind = Literal[
-    "number", "heading", "banner", "key", "bold", "bracket", "bullet", "tag", "phrase"
+    "number", "heading", "banner", "key", "bold", "bracket", "bullet", "tag", "phrase", "shape"
 ]
 
 
@@ -54,7 +55,7 @@ class Line:
     """Without white space around it."""
     paragraph: int
     """How many blank lines stand before it."""
-    marks: tuple[Mark, ...]
+    marks: list[Mark]
 
 
 _RULE: Final = re.compile(r"[-=*_~#+•—–]{3,}|(?:[-*_•] ){2,}[-*_•]|<hr ?/?>", re.IGNORECASE)
@@ -79,7 +80,12 @@ _PHRASE: Final = re.compile(r"[^\W\d_][\w-]{1,30} [\w-]{2,30}\b(?=[^\n]{0,120}[:
 """Two words with which a short line begins that ends in a colon."""
 _BRACKET_KEY: Final = re.compile(r"[\[(（【][^\W\d_][\w -]{0,30}[:：]")
 _DIGITS: Final = re.compile(r"\d+")
-_WORDS: Final = re.compile(r"[^\W\d_]+(?:[ ,.'’-]+[^\W\d_]+)*")
+_LONGEST_SHAPE: Final = 60
+"""Characters. Shorter lines mark a passage when all but their numbers comes back."""
+_PREFIX: Final = re.compile(
+    r"(?:[^\w\s]{0,4}[\w.-]{1,24}[=(\[{|\"«»:>]{1,2}|[^\w\s\"'“‘(«]{1,4}|[A-Z]{2,20}\b)"
+)
+"""What a longer line may begin with that is no word of a sentence."""
 
 
 def lines_of(text: str, segments: Sequence[Segment]) -> list[Line]:
@@ -99,16 +105,21 @@ def lines_of(text: str, segments: Sequence[Segment]) -> list[Line]:
         end = stop if is_block else newline + 1 if newline >= 0 else len(text)
         stripped = text[position:end].strip()
         if stripped:
+            if lines and _FENCE.fullmatch(stripped) and _FENCE.fullmatch(lines[-1].text):
+                paragraph += 1  # one fence closes, the next one opens
             first = stripped.split("\n", 1)[0] if is_block else stripped
-            marks = () if is_block else tuple(_marks_of(first))
+            marks = [] if is_block else list(_marks_of(first))
             lines.append(Line(position, end, first, paragraph, marks))
         else:
             paragraph += 1
         position = end
+    for title, rule in pairwise(lines):
+        if is_rule(rule) and rule.paragraph == title.paragraph and is_title(title):
+            title.marks.append(Mark("heading", rule.text[0] * 3, len(title.text)))
     return lines
 
 
-OPEN_KINDS: Final = frozenset({"prose", "heading", "label", "tag", "list"})
+OPEN_KINDS: Final = frozenset({"prose", "heading", "label", "tag", "list", "turn"})
 """Kinds of segments in which a line may mark a passage."""
 
 
@@ -120,6 +131,8 @@ def _blocks(text: str, segments: Sequence[Segment]) -> Iterator[tuple[int, int]]
 
 def is_prose_block(text: str, segment: Segment) -> bool:
     """Say whether a fence, a table or a chat is running text: most of it is in long lines."""
+    if segment.kind in ("json", "diff"):
+        return False
     block = text[segment.start : segment.end]
     return typical([len(line) for line in block.split("\n")]) >= LONG_LINE
 
@@ -158,16 +171,17 @@ def _marks_of(line: str) -> Iterator[Mark]:
     if found := _BRACKET_KEY.match(line):
         yield Mark("bracket", found.group().lower(), found.end())
     elif found := _BRACKETED.match(line):
-        yield Mark("bracket", _shape(found.group()), found.end())
+        yield Mark("bracket", line[0], found.end())
     if found := _BULLET.match(line):
         yield Mark("bullet", found.group(), found.end())
     if len(line) <= LONGEST_TITLE and (found := _PHRASE.match(line)):
         yield Mark("phrase", found.group().lower(), found.end())
-
-
-def _shape(bracketed: str) -> str:
-    """What brackets hold, less numbers and names."""
-    return _DIGITS.sub("0", _WORDS.sub("a", bracketed))[:20]
+    if len(line) <= _LONGEST_SHAPE:
+        number = _DIGITS.search(line)
+        name = _DIGITS.sub("0", line.lower())
+        yield Mark("shape", name, len(line), number.group()[:9] if number else "")
+    elif found := _PREFIX.match(line):
+        yield Mark("shape", _DIGITS.sub("0", found.group().lower()), found.end())
 
 
 def key_mark(line: Line) -> Mark | None:
@@ -194,7 +208,8 @@ def is_title(line: Line) -> bool:
     """Say whether a line may be a title: short, and no sentence."""
     text = line.text
     is_sentence = text.endswith((".", "!", "?", "。", "！", "？", ",", ";")) and text.count(" ") > 3
-    return len(text) <= LONGEST_TITLE and not is_sentence and not is_frame_line(line)
+    is_block = line.end - line.start > 2 * LONGEST_TITLE
+    return not (is_block or is_sentence or len(text) > LONGEST_TITLE or is_frame_line(line))
 
 
 def size_of(lines: Sequence[Line], group: range) -> int:

@@ -21,7 +21,7 @@ from langchain_tokenopt.compress.passage_units import (
     require_matches,
     require_outside,
 )
-from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
+from langchain_tokenopt.compress.prompt_structure import structure_of
 from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.question import (
     SHORT_PARAGRAPH,
@@ -147,8 +147,9 @@ def read_message(
     segments = segments_of(text)
     examples = _outside_code(find_examples(text), segments)
     opened = open_fences(text, segments)
-    structure = Structure() if examples else structure_of(text, opened)
-    if structure.records:
+    structure = structure_of(text, opened)
+    shown = sum(example.end - example.start for example in examples)
+    if structure.records and sum(r.length for r in structure.records) > 2 * shown:
         return passage_parts(text, opened, structure, patterns, cut_data=cut_data)
     units = units_of(text, _around_examples(text, examples) if examples else segments)
     outside = _announced(text, units)
@@ -206,8 +207,9 @@ def quoted_material(text: str) -> list[Unit] | None:
     if len(records) < _FEWEST_PASSAGES:
         return None
     before = text[max(0, records[0].start - _ANNOUNCED_WITHIN) : records[0].start]
+    after = text[records[-1].end :][:_ANNOUNCED_WITHIN]
     bodies = [text[r.body : r.tail] for r in records]
-    if not _MATERIAL.search(before) or _NO_MATERIAL.search(before[-100:]):
+    if not _MATERIAL.search(f"{before}\n{after}") or _NO_MATERIAL.search(before[-100:]):
         return None
     if statistics.median(map(len, bodies)) < _SHORTEST_MATERIAL:
         return None

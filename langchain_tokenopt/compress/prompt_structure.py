@@ -11,6 +11,7 @@ import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from langchain_tokenopt.compress.marked_passages import marked_passages
@@ -19,17 +20,18 @@ from langchain_tokenopt.compress.plain_passages import (
     paragraphs,
     ruled_passages,
 )
-from langchain_tokenopt.compress.prompt_lines import Line, lines_of
+from langchain_tokenopt.compress.prompt_lines import LONG_LINE, Line, lines_of
 from langchain_tokenopt.compress.quoted_records import SHORTEST_BODY, Record, quoted_records
 from langchain_tokenopt.compress.segments import Segment
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.tagged_passages import tagged_passages
 
 __all__ = ["Structure", "structure_of"]
 
 FEWEST: Final = 2
 _LEAST_VALUE: Final = 0.3
-_LONG_TEXT: Final = 500
-"""Characters. Of shorter strings in data all is kept, or nothing."""
+_LONG_TEXT: Final = 200
+"""Characters. Of shorter strings in data, or of one sentence, all is kept, or nothing."""
 _QUOTED, _TAGGED, _RULED, _PLAIN = 1.4, 1.3, 0.9, 0.8
 """How surely passages are told apart by quotation marks, tags, rules, or blank lines alone."""
 
@@ -42,11 +44,14 @@ class Structure:
     """In order, without overlaps. What stands outside of them instructs, asks or frames."""
     quoted: bool = False
     """Whether the records are strings of a data format, or cells of a table."""
+    is_long: bool = True
+    """Whether the texts are passages, of which sentences may go, rather than values."""
 
     @property
-    def is_long(self) -> bool:
-        """Whether the texts are passages, of which sentences may go, rather than values."""
-        return statistics.median(record.length for record in self.records) >= _LONG_TEXT
+    def is_prose(self) -> bool:
+        """Whether the passages are running text, rather than lines of a list or chat."""
+        typical = statistics.median(record.length for record in self.records)
+        return not self.quoted and typical >= LONG_LINE
 
 
 def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
@@ -66,7 +71,19 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         found = strength * _explained(text, records)
         if found > value:
             best, value = Structure(records, quoted), found
+    if best.quoted:
+        best.is_long = _holds_sentences(text, best.records)
+    else:
+        best.records = with_titles(text, _with_gaps(text, best.records))
     return best
+
+
+def _holds_sentences(text: str, records: Sequence[Record]) -> bool:
+    """Whether a typical text is of several sentences, which are what may go."""
+    middle = sorted(records, key=lambda record: record.length)[len(records) // 2]
+    if middle.length < _LONG_TEXT:
+        return False
+    return len(sentence_cuts(text, middle.body, middle.tail)) > 1
 
 
 _MANY_TURNS: Final = 50
@@ -100,7 +117,65 @@ def _explained(text: str, records: Sequence[Record]) -> float:
     mean = statistics.fmean(lengths)
     uneven = statistics.pstdev(lengths) / mean if mean else 9.0
     covered = (records[-1].end - records[0].start) / len(text)
-    return covered * min(1.0, mean / (2 * SHORTEST_PASSAGE)) / (1 + 0.5 * uneven)
+    sure = 1 - 0.5 / len(records)
+    return sure * covered * min(1.0, mean / (2 * SHORTEST_PASSAGE)) / (1 + 0.5 * uneven)
+
+
+# --- titles on the line of the text --------------------------------------------------------------
+
+_SEPARATORS: Final = (
+    " | ", "\t", " => ", " -> ", " — ", " – ", " - ", ":** ", "** ", "]]", "](", "] ", ": ", "：",
+)  # fmt: skip
+_LONGEST_INLINE_TITLE: Final = 120
+_SENTENCE_END: Final = re.compile(r"[.!?。！？][\s\"]")
+_BEHIND: Final = re.compile(r"\s(?:[(\[][^()\[\]\n]{2,120}[)\]]|(?:[—–]|--) ?[^\n]{2,80})\s*\Z")
+
+
+def with_titles(text: str, records: Sequence[Record]) -> list[Record]:
+    """Count to the head what most passages have before one and the same sign: "Tea: It is hot."."""
+    for separator in _SEPARATORS:
+        ends = [_title_end(text, record, separator) for record in records]
+        if sum(end > 0 for end in ends) > _MOST * len(records):
+            return [
+                Record(r.start, end or r.body, r.tail, r.end)
+                for r, end in zip(records, ends, strict=True)
+            ]
+    tails = [_BEHIND.search(text, max(r.body, r.tail - 160), r.tail) for r in records]
+    if sum(tail is not None for tail in tails) > _MOST * len(records):
+        return [
+            Record(r.start, r.body, tail.start() if tail else r.tail, r.end)
+            for r, tail in zip(records, tails, strict=True)
+        ]
+    return list(records)
+
+
+def _with_gaps(text: str, records: list[Record]) -> list[Record]:
+    """Where something short stands before most passages, it goes with them: <h2>Tea</h2>."""
+    gaps = [text[a.end : b.start] for a, b in pairwise(records)]
+    if sum(0 < len(gap) <= LONG_LINE and not gap.isspace() for gap in gaps) <= _MOST * len(gaps):
+        return records
+    opening = _FIRST_TAG.match(gaps[-1])
+    first = records[0].start
+    if opening and (at := text.rfind(opening.group().strip(), max(0, first - 400), first)) >= 0:
+        first = at
+    starts = [first, *(record.end for record in records[:-1])]
+    return [Record(a, r.body, r.tail, r.end) for a, r in zip(starts, records, strict=True)]
+
+
+_FIRST_TAG: Final = re.compile(r"\s*<[A-Za-z][\w:.-]*")
+_MOST: Final = 0.7
+"""Share of passages that must have a title of one form."""
+
+
+def _title_end(text: str, record: Record, separator: str) -> int:
+    """Return where the text behind an inline title begins, or 0."""
+    found = text.find(separator, record.body + 1, record.body + _LONGEST_INLINE_TITLE)
+    if found < 0 or found + len(separator) > record.tail - record.length // 2:
+        return 0
+    title = text[record.body : found]
+    if "\n" in title.strip() or _SENTENCE_END.search(title):
+        return 0
+    return found + len(separator)
 
 
 _CELL: Final = re.compile(r"(?<=\|)[ \t]*+(?P<inside>[^|\n]*+)(?=\|)")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from langchain_tokenopt.compress.query_terms import EMPTY_WORDS
 from langchain_tokenopt.compress.segments import label_asks
 from langchain_tokenopt.compress.units import Unit, without_head
 
@@ -125,12 +126,13 @@ _ASKING_LABEL: Final = re.compile(
 )
 
 
-def asked_in(stretches: Sequence[str], leads: bool) -> str | None:
+def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str | None:
     """Return what the text around passages asks.
 
     Args:
         stretches: What stands before, between and behind the passages.
         leads: Whether the first of them stands before the passages.
+        material: The passages. What asks about them shares words with them.
 
     Example:
         >>> asked_in(["Read these.", "Using the texts above, tell me who won"], leads=True)
@@ -138,25 +140,62 @@ def asked_in(stretches: Sequence[str], leads: bool) -> str | None:
     """
     before = stretches[0] if stretches and leads else ""
     after = "\n".join(stretches[1:] if leads else stretches)
-    found = _asked(before, after)
-    return _without_request(found) if found else None
+    told = frozenset(_WORD.findall(material[:_ENOUGH_MATERIAL].lower()))
+    best: str | None = None
+    most = -1.0
+    for candidate in _candidates(before, after):
+        asked = _without_request(candidate)
+        share = _shared(asked, told)
+        if share >= _MOSTLY:
+            return _with_sentences_before(candidate, asked, before + after, told)
+        if asked and share > most:
+            best, most = asked, share
+    return best
 
 
-def _asked(before: str, after: str) -> str | None:
+_ENOUGH_MATERIAL: Final = 200_000
+"""Characters of passages in which words of a question are looked for."""
+_MOSTLY: Final = 0.5
+"""Share of its telling words that a question about passages has in common with them."""
+
+
+def _shared(asked: str, told: frozenset[str]) -> float:
+    """Return the share of the telling words of *asked* that the passages have."""
+    words = {word.lower() for word in _WORD.findall(asked)} - EMPTY_WORDS - _REQUESTS
+    words -= _AROUND_REQUESTS
+    if not words:
+        return 0.0
+    return sum(word in told or word.rstrip("s") in told for word in words) / len(words)
+
+
+def _with_sentences_before(candidate: str, asked: str, text: str, told: frozenset[str]) -> str:
+    """A question may refer to the sentences before it on its line: "It rains. Why is that?"."""
+    at = text.rfind(candidate)
+    line = text[text.rfind("\n", 0, max(at, 0)) + 1 : max(at, 0)]
+    sentences = [s.strip() for s in _SENTENCE.findall(line)]
+    kept: list[str] = []
+    for sentence in reversed(sentences):
+        if _shared(_without_request(sentence), told) < _MOSTLY or _labelled(sentence):
+            break
+        kept.insert(0, sentence)
+    return " ".join([*kept, asked])[-LONGEST_QUESTION:]
+
+
+def _candidates(before: str, after: str) -> Iterator[str]:
+    """Yield what may be the question, the likeliest first."""
     labelled = [*_labelled(before), *_labelled(after)]
-    asking = [value for key, value in labelled if _ASKING_LABEL.search(key)]
-    if asking:
-        return asking[-1]
-    sentences = [line.strip() for part in (before, after) for line in part.split("\n")]
-    marked = [line for line in sentences if line.endswith(_QUESTION_MARKS)]
-    if marked:
-        values = [value for _, value in _labelled(marked[-1])]
-        return values[-1] if values and values[-1] else _last_sentence(marked[-1])
-    within = [found.group() for line in sentences for found in _WITHIN.finditer(line)]
-    if within:
-        return within[-1].strip()
+    yield from (value for key, value in reversed(labelled) if _ASKING_LABEL.search(key))
+    for found in _QUOTED.finditer(before + "\n" + after):
+        yield found["asked"]
+    lines = [line.strip() for part in (after, before) for line in reversed(part.split("\n"))]
+    for line in lines:
+        if line.endswith(_QUESTION_MARKS):
+            values = [value for _, value in _labelled(line)]
+            yield _last_sentence(values[-1] if values and values[-1] else line)
+    for line in lines:
+        for found in _WITHIN.finditer(line):
+            yield found.group().strip()
     for part in (after, before):
-        values = [value for _, value in _labelled(part)]
         loose = [
             line
             for raw in part.split("\n")
@@ -164,11 +203,18 @@ def _asked(before: str, after: str) -> str | None:
             and line[0] not in "<`"
             and not _LABELLED.match(line)
         ]
-        if values or loose:
-            return " ".join([*loose[-1:], *values[-1:]])[-LONGEST_QUESTION:]
-    return None
+        values = [value for _, value in _labelled(part)]
+        for text in (*reversed(loose), *reversed(values)):
+            yield from reversed([found.strip() for found in _SENTENCE.findall(text)])
+        yield " ".join(loose)[-LONGEST_QUESTION:]
 
 
+_SENTENCE: Final = re.compile(r"(?:[^.!?。！？]|[.!?](?=\S))+[.!?。！？]*")
+_QUOTED: Final = re.compile(
+    r"(?:question|query|request|search|asked|frage|pregunta)[^\n\"“„«‘'`]{0,20}"
+    r"[\"“„«‘'`](?P<asked>[^\n\"”“»’`]{8,400}?)[\"”“»’'`](?=\W|$)",
+    re.IGNORECASE,
+)
 _WITHIN: Final = re.compile(r"[^.!?。！？\n:：]{8,400}[?？؟]")
 """A question that more is said behind, as "Who came first? Answer in one word."."""
 
@@ -194,14 +240,24 @@ _AROUND_REQUESTS: Final = _words(
     les des textes documents la question moi
     """
 )
+_MATERIAL_WORDS: Final = _words(
+    """
+    above below following passages passage documents document context text texts sources notes
+    articles information results obigen texten dokumente quellen auszüge auszügen documentos textos
+    fuentes textes
+    """
+)
 _WORD: Final = re.compile(r"[\w'’]+")
 
 
 def _without_request(question: str) -> str:
     """Leave out words that only ask for an answer: they would be searched for in the passages."""
     words = [(found.group().lower(), found.span()) for found in _WORD.finditer(question)]
-    first = _requests(word for word, _ in words)
-    last = len(words) - _requests(word for word, _ in reversed(words[first:]))
+    first = _requests([word for word, _ in words])
+    behind = [word for word, _ in reversed(words[first:])]
+    last = len(words) - _requests(behind)
+    if last < len(words) and not _MATERIAL_WORDS & {*behind[: len(words) - last]}:
+        last = len(words)  # "who is the character based on"
     if first >= last:
         return question
     end = len(question) if last == len(words) else words[last - 1][1][1]

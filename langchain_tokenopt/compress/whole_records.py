@@ -13,10 +13,12 @@ from typing import Final
 from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Segment
-from langchain_tokenopt.compress.unit import Unit
+from langchain_tokenopt.compress.unit import Kind, Unit
 from langchain_tokenopt.compress.units import units_of
 
-__all__ = ["add_json_passages", "holds_one_value", "json_around", "whole_records"]
+__all__ = [
+    "add_json_passages", "has_title_behind", "holds_one_value", "json_around", "whole_records",
+]  # fmt: skip
 
 _WHOLE: Final = frozenset({"code", "diff", "json"})
 """No edge stands inside of these."""
@@ -197,7 +199,7 @@ def add_json_passages(
         record = records[bisect_right(bodies, unit.start)] if found == 1 else None
         ends = cuts(record) if begins and record is not None and record.tail < end else ()
         if record is not None and ends:
-            _cut_member(unit, record, ends, end, moved[at], units)
+            _cut_member(text, unit, record, ends, end, moved[at], units)
             at = last
         elif begins and last > at and end - unit.start <= LONGEST_WHOLE_PASSAGE:
             _keep_member(unit, end, moved[at], units)
@@ -214,8 +216,14 @@ def _keep_member(unit: Unit, end: int, at: int, units: list[Unit]) -> None:
         units.append(Unit(unit.end, end, "json", passage=unit.passage, bound=at))
 
 
+def has_title_behind(text: str, record: Record) -> bool:
+    """Whether more letters stand behind the text than before it."""
+    before = sum(map(str.isalpha, text[record.start : record.body]))
+    return sum(map(str.isalpha, text[record.tail : record.end])) > before
+
+
 def _cut_member(
-    unit: Unit, record: Record, ends: Sequence[int], end: int, at: int, units: list[Unit]
+    text: str, unit: Unit, record: Record, ends: Sequence[int], end: int, at: int, units: list[Unit]
 ) -> None:
     """A member of whose text sentences may go; what stands around the text stays with it."""
     unit.kind, unit.end, unit.frame = "heading", record.body, False
@@ -223,7 +231,9 @@ def _cut_member(
     for cut in ends:
         units.append(Unit(start, cut, "json", passage=unit.passage, head=at))
         start = cut
-    units.append(Unit(start, end, "json", passage=unit.passage, bound=at, frame=True))
+    whole = Record(unit.start, record.body, record.tail, end)
+    kind: Kind = "heading" if has_title_behind(text, whole) else "json"
+    units.append(Unit(start, end, kind, passage=unit.passage, bound=at, frame=True))
 
 
 def _list_of(units: Sequence[Unit], records: Sequence[Record]) -> int:
