@@ -59,6 +59,8 @@ def passage_parts(
         add_json_passages(text, value, structure.records, units, cuts)
         outside += _add_outside(text, segments, units, *stretches[1])
     else:
+        if structure.quoted and not all(holds_one_value(r, segments) for r in structure.records):
+            structure.is_long = False  # strings of several values: none is cut open
         outside, stretches = _add_passages(text, segments, structure, units)
     bind_fences(text, units)
     leads = bool(stretches) and stretches[0][0] == 0

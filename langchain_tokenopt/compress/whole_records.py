@@ -118,8 +118,10 @@ class _Edges:
     def body(self, at: int) -> int:
         """Return where the text of a passage may begin: *at*, or before it."""
         segment = self._around(at)
-        if segment is None or segment.kind in _BY_ITEM:
+        if segment is None:
             return at
+        if segment.kind in _BY_ITEM:
+            return at if self._is_in_item(at) else segment.start
         if self._is_whole(segment):
             return segment.start
         return self._units[bisect_right(self._units, at) - 1]
@@ -127,7 +129,13 @@ class _Edges:
     def tail(self, at: int, end: int) -> int:
         """Return where the text of a passage may end: *at*, or else *end*."""
         segment = self._around(at)
-        return at if segment is None or segment.kind in _BY_ITEM or at in self._units else end
+        if segment is not None and segment.kind in _BY_ITEM:
+            return at if self._is_in_item(at) else end
+        return at if segment is None or at in self._units else end
+
+    def _is_in_item(self, at: int) -> bool:
+        """Say whether *at* stands in an item that stands under no other."""
+        return self._units[bisect_right(self._units, at) - 1] in self._free
 
 
 # --- JSON ----------------------------------------------------------------------------------------
