@@ -172,11 +172,11 @@ def _marks_of(line: str) -> Iterator[Mark]:
         yield Mark("bracket", found.group().lower(), found.end())
     elif found := _BRACKETED.match(line):
         yield Mark("bracket", line[0], found.end())
-    if found := _BULLET.match(line):
-        yield Mark("bullet", found.group(), found.end())
     if len(line) <= LONGEST_TITLE and (found := _PHRASE.match(line)):
         yield Mark("phrase", found.group().lower(), found.end())
-    if len(line) <= _LONGEST_SHAPE:
+    if found := _BULLET.match(line):
+        yield Mark("bullet", found.group(), found.end())
+    elif len(line) <= _LONGEST_SHAPE:
         number = _DIGITS.search(line)
         name = _DIGITS.sub("0", line.lower())
         yield Mark("shape", name, len(line), number.group()[:9] if number else "")

@@ -74,8 +74,17 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
     if best.quoted:
         best.is_long = _holds_sentences(text, best.records)
     else:
-        best.records = with_titles(text, _with_gaps(text, best.records))
+        best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
     return best
+
+
+def _apart(records: Sequence[Record]) -> list[Record]:
+    """White space between two passages belongs to the first."""
+    made: list[Record] = []
+    for r in records:
+        start = max(r.start, made[-1].end) if made else r.start
+        made.append(Record(start, max(r.body, start), max(r.tail, start), max(r.end, start)))
+    return made
 
 
 def _holds_sentences(text: str, records: Sequence[Record]) -> bool:
