@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         BudgetState,
         budget_graph,
         budgeted,
+        node_cache,
     )
     from langchain_tokenopt.ledger import Ledger, LedgerError
     from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
@@ -132,6 +133,7 @@ _MODULE_OF = {
     "count_messages": "counting.request_tokens",
     "counter_for": "counting.tokens",
     "in_own_context": "core.own_context",
+    "node_cache": "graph",
     "optimize": "chat_model",
     "optimize_text": "compress",
     "token_scope": "scope",
@@ -196,6 +198,7 @@ __all__ = [
     "count_messages",
     "counter_for",
     "in_own_context",
+    "node_cache",
     "optimize",
     "optimize_text",
     "token_scope",

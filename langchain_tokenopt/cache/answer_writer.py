@@ -70,8 +70,20 @@ class AnswerWriter:
         self._settings = settings
         self._warn = warn
 
-    def keep(self, question: Question, form: AnswerForm, answers: Sequence[Generation]) -> None:
+    def keep(
+        self,
+        question: Question,
+        form: AnswerForm,
+        answers: Sequence[Generation],
+        ttl_seconds: float | None = None,
+    ) -> None:
         """Store the answers to one request, and learn from them.
+
+        Args:
+            question: What was asked.
+            form: The form in which the answer was asked for.
+            answers: What the model has returned.
+            ttl_seconds: How long they are served at most, where that is less than for all.
 
         Raises:
             sqlite3.Error: If the file cannot be written; nothing is changed then.
@@ -86,8 +98,10 @@ class AnswerWriter:
         agreeing = self._learning.agreeing_groups(finding, answers)
         answered = _Answered(question, packed, tokens_of(answers))
         with self._repository.changing():
-            self._learning.learn(finding, agreeing, answers)
-            new = self._row(answered, finding.vector, agreeing[0] if agreeing else None)
+            if question.text is not None:
+                self._learning.learn(finding, agreeing, answers)
+            group = agreeing[0] if agreeing else None
+            new = self._row(answered, finding.vector, group, ttl_seconds)
             row = self._repository.write(new, packed)
             self._repository.take_in([row], {question.exact: question.near})
 
@@ -145,9 +159,13 @@ class AnswerWriter:
         return len(waiting)
 
     def _row(
-        self, answered: _Answered, vector: NDArray[np.float32] | None, group: int | None
+        self,
+        answered: _Answered,
+        vector: NDArray[np.float32] | None,
+        group: int | None,
+        ttl_seconds: float | None = None,
     ) -> Row:
-        created, expires = self._repository.lifetime()
+        created, expires = self._repository.lifetime(ttl_seconds)
         return Row(
             id=0,
             exact=answered.question.exact,

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
@@ -25,11 +25,14 @@ from langchain_tokenopt.cache.writing import canonical, has_hidden_characters, s
 from langchain_tokenopt.request.answer_form import TEXT, AnswerForm, answer_form
 
 __all__ = [
+    "NODES",
     "Context",
     "Question",
     "UnkeyableError",
     "credentials_of",
     "form_in",
+    "node_question",
+    "node_scope",
     "question_of",
     "same_words_hash",
 ]
@@ -145,6 +148,26 @@ def _read(
     if text is None:
         return _exact_only(scope, forms[last:], why)
     return _question(scope, text, why)
+
+
+NODES: Final = b"node"
+"""How the scopes of graph nodes begin, so that they can be told from those of questions."""
+
+
+def node_scope(namespace: str, node: Sequence[str]) -> bytes:
+    """Return the scope of what a node of a graph has written.
+
+    Args:
+        namespace: Of the cache.
+        node: What names the node.
+    """
+    return NODES + _hash("node", namespace, *node)[len(NODES) :]
+
+
+def node_question(namespace: str, labels: Labels, node: Sequence[str], key: str) -> Question:
+    """Return the request that stands for a node's input; it is compared exactly."""
+    said = [labels, key]
+    return _exact_only(node_scope(namespace, node), said, "the input of a node")
 
 
 _SHORT = 10_000

@@ -237,15 +237,23 @@ class Repository:
         self.index.add_rows(rows, nears)
         self._make_room()
 
-    def lifetime(self) -> tuple[float, float | None]:
+    def lifetime(self, ttl_seconds: float | None = None) -> tuple[float, float | None]:
         """Return what an entry that is stored now has as ``created`` and ``expires``."""
         now = self._clock()
-        return now, None if self._ttl_seconds is None else now + self._ttl_seconds
+        limits = [ttl for ttl in (ttl_seconds, self._ttl_seconds) if ttl is not None]
+        return now, now + float(min(limits)) if limits else None
 
     def drop(self, entry: int) -> None:
         """Delete an entry from the file and from memory; inside :meth:`changing`."""
         self._file.remove([entry])
         self._forget(entry)
+
+    def drop_scopes(self, is_meant: Callable[[bytes], bool]) -> None:
+        """Delete the entries of some scopes."""
+        with self.changing():
+            self.refresh()
+            for entry in [e.id for e in self.index.values() if is_meant(e.scope)]:
+                self.drop(entry)
 
     def unite(self, kept: int, other: int) -> None:
         """Count two groups of answers as one from now on; inside :meth:`changing`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +11,7 @@ from langchain_tokenopt.cache.key import (
     Question,
     UnkeyableError,
     credentials_of,
+    node_question,
     question_of,
 )
 from langchain_tokenopt.cache.owner_labels import ScopeLabels, name_an_owner
@@ -78,6 +79,19 @@ class RequestReader:
         if counted:
             self._shield.misses[reason] += 1
         return None
+
+    def read_node(self, node: Sequence[str], key: str) -> Question | None:
+        """Read the input of a graph's node; ``None`` where a scope is required and there is none.
+
+        Args:
+            node: What names the node.
+            key: Its input, or a hash of it.
+        """
+        labels = self._labels.labels()
+        if self._require_scope and not name_an_owner(labels):
+            self._shield.misses["no scope"] += 1
+            return None
+        return node_question(self._settings.namespace, labels, node, key)
 
     def question(
         self, prompt: str, llm_string: str, metadata: Mapping[str, Any] | None = None

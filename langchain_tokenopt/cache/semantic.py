@@ -25,7 +25,7 @@ from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.failure_shield import Shield
-from langchain_tokenopt.cache.key import Question, UnkeyableError, form_in
+from langchain_tokenopt.cache.key import NODES, Question, UnkeyableError, form_in, node_scope
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
 from langchain_tokenopt.cache.repository import Repository
@@ -40,7 +40,7 @@ from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
-from langchain_tokenopt.request.answer_form import AnswerForm
+from langchain_tokenopt.request.answer_form import TEXT, AnswerForm
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
 from langchain_tokenopt.tracking.provider_usage import usage_of
@@ -248,6 +248,40 @@ class SemanticCache(BaseCache):
         request.run.answered_by, request.run.saved_usage = self.name, saved
         return StageCall(request, answer)
 
+    # The nodes of graphs (see ``graph/node_cache.py``)
+
+    def node_output(self, node: Sequence[str], key: str) -> Generation | None:
+        """Return what :meth:`keep_node_output` was given for the same input. Never raises."""
+        question = self._reader.read_node(node, key)
+        found = None if question is None else self._find(question, waits=False)[0]
+        return found[0] if found else None
+
+    async def anode_output(self, node: Sequence[str], key: str) -> Generation | None:
+        """Like :meth:`node_output`; the event loop never waits for the file."""
+        question = self._reader.read_node(node, key)
+        found = None if question is None else (await self._afind(question, waits=False))[0]
+        return found[0] if found else None
+
+    def keep_node_output(
+        self, node: Sequence[str], key: str, output: Generation, ttl_seconds: float | None = None
+    ) -> None:
+        """Keep what a node has written for an input. Never raises."""
+        question = self._reader.read_node(node, key)
+        if question is not None:
+            self._update(question, TEXT, [output], ttl_seconds)
+
+    def clear_nodes(self, nodes: Iterable[Sequence[str]] | None = None) -> None:
+        """Delete what nodes have written, those that are named or all.
+
+        Raises:
+            CacheFileError: If the file is locked, or its disk is full.
+        """
+        scopes = None if nodes is None else {node_scope(self.settings.namespace, n) for n in nodes}
+        with self._repository.named_errors():
+            self._repository.drop_scopes(
+                lambda scope: scope.startswith(NODES) if scopes is None else scope in scopes
+            )
+
     # Scopes
 
     @contextmanager
@@ -358,9 +392,15 @@ class SemanticCache(BaseCache):
 
     # Storing
 
-    def _update(self, question: Question, form: AnswerForm, answers: Sequence[Generation]) -> None:
+    def _update(
+        self,
+        question: Question,
+        form: AnswerForm,
+        answers: Sequence[Generation],
+        ttl_seconds: float | None = None,
+    ) -> None:
         try:
-            self._shield.run(self._writer.keep, question, form, list(answers))
+            self._shield.run(self._writer.keep, question, form, list(answers), ttl_seconds)
         finally:
             self._flights.end(question.exact)
 

@@ -21,6 +21,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
+from xxhash import xxh3_128_hexdigest
 
 __all__ = [
     "agent_name_of",
@@ -28,6 +29,7 @@ __all__ = [
     "contains_graph",
     "enclosing_graph",
     "function_of",
+    "hashed_node_key",
     "is_cached",
     "step_of",
     "surrounding_config",
@@ -56,6 +58,11 @@ def enclosing_graph(metadata: Mapping[str, Any]) -> str:
 def agent_name_of(graph: Any) -> str | None:
     """Return the name that ``create_agent(name=...)`` gave to a compiled graph."""
     return ((getattr(graph, "config", None) or {}).get("metadata") or {}).get("lc_agent_name")
+
+
+def hashed_node_key(key: str) -> str:
+    """Return the key under which LangGraph asks a cache for what a policy has called *key*."""
+    return xxh3_128_hexdigest(key.encode())
 
 
 def contains_graph(runnable: Any) -> bool:
