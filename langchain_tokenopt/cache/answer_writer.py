@@ -108,7 +108,7 @@ class AnswerWriter:
     def _neighbourhood(self, question: Question) -> Finding:
         """Return what is stored near a request that nobody has looked up."""
         try:
-            return self._lookup.alike(question, None)
+            return self._lookup.alike(question, "find")
         except EmbeddingFailedError as error:
             self._warn("embedder", f"The embedder failed: {error}. Answers are kept without it.")
             return Finding()

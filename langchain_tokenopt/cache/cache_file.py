@@ -42,7 +42,7 @@ _NEW_COLUMNS: Final = (
     "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
 )
 _KEPT_REMOVALS = 100_000
-_KEPT_EVIDENCE = 256
+_KEPT_EVIDENCE = 4_096
 """Batches of observations."""
 _OPENING_SECONDS = 5.0
 _WRITING_SECONDS = 2.0
@@ -93,7 +93,7 @@ class CacheFile:
         self._seen: tuple[int, int] | None = None
         self._seen_entry = 0
         self._seen_removal = -1
-        self._removed_since = 0
+        self._removed_since = self._seen_evidence = 0
         self._sqlite = sqlite.SqliteFile(
             path,
             self._prepare,
@@ -144,6 +144,7 @@ class CacheFile:
             CacheFileError: If *error* means something else, such as a full disk.
         """
         self._sqlite.forget()
+        self._seen_evidence = 0
         if self.path is None or not is_damage(error):
             raise CacheFileError(f"{self._name} cannot be opened: {error}.") from error
         put_aside(self.path, error)
@@ -247,12 +248,15 @@ class CacheFile:
         row = self._database.execute("SELECT expires FROM entry WHERE id = ?", (entry,)).fetchone()
         return row[0] if row and isinstance(row[0], float) else None
 
-    def evidence(self) -> list[Any]:
-        """Return all kept observations, oldest first."""
+    def new_evidence(self) -> list[Any]:
+        """Return the observations that were kept since the last call, oldest first."""
         found: list[Any] = []
-        for (text,) in self._database.execute("SELECT observations FROM evidence ORDER BY id"):
+        for number, text in self._database.execute(
+            "SELECT id, observations FROM evidence WHERE id > ? ORDER BY id", (self._seen_evidence,)
+        ):
+            self._seen_evidence = number
             with contextlib.suppress(TypeError, ValueError, RecursionError):
-                found += json.loads(text, parse_int=float)
+                found += json.loads(text)
         return found
 
     def probe(self) -> bytes | None:
@@ -343,16 +347,19 @@ class CacheFile:
         with self.transaction():
             self._database.execute("UPDATE entry SET expires = ? WHERE id = ?", (expires, entry))
 
-    def keep_evidence(self, observations: Sequence[Any]) -> None:
-        """Write a batch of observations; the oldest batches leave."""
+    def keep_evidence(self, observations: Sequence[Any]) -> list[Any]:
+        """Write a batch of observations, the oldest leave; return those of other processes."""
         with self.transaction():
-            self._database.execute(
+            foreign = self.new_evidence()
+            written = self._database.execute(
                 "INSERT INTO evidence (observations) VALUES (?)", (json.dumps(observations),)
             )
+            self._seen_evidence = written.lastrowid or self._seen_evidence
             self._database.execute(
                 "DELETE FROM evidence WHERE id <= (SELECT max(id) FROM evidence) - ?",
                 (_KEPT_EVIDENCE,),
             )
+        return foreign
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -374,6 +381,7 @@ class CacheFile:
 
     def reopen(self) -> None:
         """Open whatever has the file's name now, and read it from the start."""
+        self._seen_evidence = 0
         self._sqlite.forget()
         self.rewind()
 

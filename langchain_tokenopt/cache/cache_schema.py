@@ -20,7 +20,7 @@ from langchain_tokenopt.storage import sqlite
 
 __all__ = ["CacheFileError", "embedder_of", "is_damage", "prepare", "put_aside"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 _NO_EMBEDDER: Final = "none"
 _APPLICATION_ID: Final = 0x746F6B63  # "tokc"
 _TABLES: Final = """

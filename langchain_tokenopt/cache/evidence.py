@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["EvidenceWindow"]
+
+
+_FIRST_ROWS: Final = 64
 
 
 class EvidenceWindow:
@@ -24,11 +27,12 @@ class EvidenceWindow:
     def __init__(self, size: int) -> None:
         self._size = size
         self._count = 0
-        self._features = np.zeros((size, len(FEATURES)))
-        self._logits = np.zeros(size)
-        self._right = np.zeros(size, dtype=bool)
-        self._audit = np.zeros(size, dtype=bool)
-        self._number = np.zeros(size, dtype=np.int64)
+        self._features = np.zeros((min(size, _FIRST_ROWS), len(FEATURES)))
+        rows = len(self._features)
+        self._logits = np.zeros(rows)
+        self._right = np.zeros(rows, dtype=bool)
+        self._audit = np.zeros(rows, dtype=bool)
+        self._number = np.zeros(rows, dtype=np.int64)
 
     def __len__(self) -> int:
         return min(self._count, self._size)
@@ -83,12 +87,21 @@ class EvidenceWindow:
     ) -> None:
         """Take in a row; the oldest goes when there are too many."""
         at = self._count % self._size
+        if at == len(self._logits):
+            self._grow()
         self._features[at] = features
         self._logits[at] = logit
         self._right[at] = right
         self._audit[at] = audit
         self._number[at] = number
         self._count += 1
+
+    def _grow(self) -> None:
+        """Make room: most fields are asked seldom, and never need all of it."""
+        rows = min(self._size, 2 * len(self._logits))
+        for name in ("_features", "_logits", "_right", "_audit", "_number"):
+            array = getattr(self, name)
+            setattr(self, name, np.resize(array, (rows, *array.shape[1:])))
 
     def last(self, count: int) -> NDArray[np.int64]:
         """Return the positions of the last *count* rows, oldest first."""

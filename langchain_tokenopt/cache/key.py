@@ -39,6 +39,7 @@ __all__ = [
 
 Context = Literal["exact", "last_turns", "ignore"]
 
+_DOMAIN_BYTES = 16
 LAST_TURNS = 2
 """User turns before the question that ``context="last_turns"`` compares."""
 
@@ -77,13 +78,23 @@ class Question:
     exact: bytes
     """Hash of everything: equal requests, equal hashes."""
     scope: bytes
-    """Hash of everything but the text of the last user turn."""
+    """Hash of everything but the text of the last user turn; begins with its domain."""
     near: bytes
     """Hash of the scope and of what all writings of the same words share."""
     text: str | None
     """The last user turn, when it may be compared; ``None`` leaves the exact tier only."""
     why_exact: str = ""
     """Why the text is not compared, for ``explain`` and the statistics."""
+
+    @property
+    def domain(self) -> bytes:
+        """Hash of whose request it is, in which namespace and under which system text."""
+        return domain_of(self.scope)
+
+
+def domain_of(scope: bytes) -> bytes:
+    """Return the domain that a scope lies in."""
+    return scope[:_DOMAIN_BYTES]
 
 
 class UnkeyableError(ValueError):
@@ -132,19 +143,22 @@ def _read(
     settings = _settings_hash(llm_string)
     messages = _messages_in(prompt)
     if messages is None:
-        scope = _hash("text", namespace, labels, settings)
+        domain = _hash("domain", namespace, labels)
+        scope = domain + _hash("text", namespace, labels, settings)
         return _question(scope, prompt, "" if prompt.strip() else "no text")
     last = max((i for i, m in enumerate(messages) if _role(m) == "human"), default=-1)
     reader = _MessageReader(keeps_response_ids=bool(_RESPONSE_IDS.search(llm_string)))
     forms = [reader.form(message) for message in messages]
     text, why = _question_text(messages, last)
+    system = [f["content"] for m, f in zip(messages, forms, strict=True) if _is_system(m)]
+    domain = _hash("domain", namespace, labels, *system)
     if last < 0:
-        scope = _hash("chat", namespace, labels, settings)
+        scope = domain + _hash("chat", namespace, labels, settings)
         return _exact_only(scope, forms, why)
     # The rest of the user's turn (a name, extra arguments) counts like everything before it.
     rest = {**forms[last], "content": _beside_text(forms[last]["content"])}
     before = _compared(messages, forms, last, context)
-    scope = _hash("chat", namespace, labels, settings, before, rest)
+    scope = domain + _hash("chat", namespace, labels, settings, before, rest)
     if text is None:
         return _exact_only(scope, forms[last:], why)
     return _question(scope, text, why)
@@ -236,6 +250,10 @@ def _role(message: Mapping[str, Any]) -> str:
     kwargs = message["kwargs"]
     kind = str(kwargs.get("type") or (message.get("id") or ["?"])[-1])
     return kind.removesuffix("MessageChunk").removesuffix("Message").lower()
+
+
+def _is_system(message: Mapping[str, Any]) -> bool:
+    return _role(message) in ("system", "developer")
 
 
 _REPEATED = frozenset({"tool_calls", "parsed"})
@@ -361,7 +379,7 @@ def _compared(
     before = forms[:last]
     if context == "exact":
         return list(before)
-    kept = {i for i in range(last) if _role(messages[i]) in ("system", "developer")}
+    kept = {i for i in range(last) if _is_system(messages[i])}
     if context == "last_turns":
         turns = [i for i in range(last) if _role(messages[i]) == "human"]
         start = turns[-LAST_TURNS] if len(turns) >= LAST_TURNS else 0

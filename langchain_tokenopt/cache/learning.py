@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.outputs import Generation
 
+from langchain_tokenopt.cache.fields import Field, Fields
 from langchain_tokenopt.cache.lookup import Finding
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.same_answer import SameAnswer, text_of_answers
-from langchain_tokenopt.cache.same_words_policy import SameWordsPolicy
-from langchain_tokenopt.cache.serving_policy import ServingPolicy
 
 __all__ = ["Learning"]
 
@@ -34,26 +34,23 @@ class Learning:
 
     Args:
         repository: The stored answers.
-        policy: What learns; ``None`` where a static threshold decides.
-        words: What learns of the same words in another writing.
+        fields: What learns.
         same_answer: Compares answers.
     """
 
     def __init__(
         self,
         repository: Repository,
-        policy: ServingPolicy | None,
-        words: SameWordsPolicy,
+        fields: Fields,
         same_answer: SameAnswer,
     ) -> None:
         self.checked = self.checked_wrong = 0
         self._repository = repository
-        self._policy = policy
-        self._words = words
+        self._fields = fields
         self._same_answer = same_answer
         self._pending: OrderedDict[bytes, Finding] = OrderedDict()
         self._served: OrderedDict[int, Finding] = OrderedDict()
-        self._unwritten_labels = self._unwritten_words = 0
+        self._unwritten: list[list[Any]] = []
 
     def remember_miss(self, exact: bytes, finding: Finding) -> None:
         """Keep what was found for a request that the model is asked now."""
@@ -106,7 +103,7 @@ class Learning:
             return
         group = self._repository.index.answer_groups.of(finding.neighbours[0].answer)
         self._take_label(finding, group in agreeing)
-        if self._unwritten_labels + self._unwritten_words >= _LABELS_PER_WRITE:
+        if len(self._unwritten) >= _LABELS_PER_WRITE:
             self.write()
 
     def take_feedback(self, entry: int, *, right: bool) -> None:
@@ -117,27 +114,40 @@ class Learning:
             self.write()
 
     def _take_label(self, finding: Finding, right: bool) -> None:
+        field = finding.field
         if finding.is_same_words:
-            self._words.learn(right=right)
-            self._unwritten_words += 1
-        elif finding.features is not None and self._policy is not None:
-            self._policy.learn(finding.features, right, audit=finding.reason == "audit")
-            self._unwritten_labels += 1
+            self._fields.words(finding.domain).learn(right=right)
+            self._unwritten.append(["words", finding.domain.hex(), right])
+        elif field is not None and not finding.kinds and finding.features is not None:
+            field.harmless.learn(right=right)
+            self._note_field(field)
+            self._unwritten.append(["harmless", field.name, right])
+        elif field is not None and finding.features is not None:
+            is_audit = finding.reason == "audit"
+            field.policy.learn(finding.features, right, finding.kinds, audit=is_audit)
+            self._note_field(field)
+            features = [round(float(value), 4) for value in finding.features]
+            kinds = sorted(finding.kinds)
+            self._unwritten.append(["label", field.name, features, right, is_audit, kinds])
         else:
             return
         self.checked += 1
         self.checked_wrong += not right
 
+    def _note_field(self, field: Field) -> None:
+        """Have the file told where a field is, before a label names it."""
+        if not field.is_written:
+            self._unwritten.append(field.row())
+            field.is_written = True
+
     def write(self) -> None:
         """Write the labels that are not in the file yet."""
-        fresh, self._unwritten_labels = self._unwritten_labels, 0
-        words, self._unwritten_words = self._unwritten_words, 0
-        rows = [] if self._policy is None or not fresh else self._policy.export(fresh)
-        if rows or words:
-            self._repository.keep_labels(rows + self._words.export(words))
+        rows, self._unwritten = self._unwritten, []
+        if rows:
+            self._repository.keep_labels(rows)
 
     def forget(self) -> None:
         """Forget everything that has not been learned yet."""
         self._pending.clear()
         self._served.clear()
-        self._unwritten_labels = self._unwritten_words = 0
+        self._unwritten.clear()

@@ -8,18 +8,24 @@ probability. The first tier that has an answer gives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from langchain_tokenopt.cache.difference_kinds import difference_kinds
 from langchain_tokenopt.cache.differences import difference_in_writing
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.features import Neighbour, features_of
-from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_between
-from langchain_tokenopt.cache.key import Question
+from langchain_tokenopt.cache.fields import Field, Fields
+from langchain_tokenopt.cache.guards import (
+    Profile,
+    doubts_between,
+    profile_of,
+    vetoes_between,
+)
+from langchain_tokenopt.cache.key import Question, domain_of
 from langchain_tokenopt.cache.repository import Repository
-from langchain_tokenopt.cache.same_words_policy import SameWordsPolicy, WordsJudgement
-from langchain_tokenopt.cache.serving_policy import Judgement, ServingPolicy
+from langchain_tokenopt.cache.serving_policy import Judgement
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.stats import Candidate, Explanation
 
@@ -27,9 +33,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Finding", "Lookup", "Tier"]
+__all__ = ["Finding", "Lookup", "Tier", "Way"]
 
 Tier = Literal["exact", "same words", "semantic"]
+
+Way = Literal["judge", "peek", "find"]
+"""*judge*: decide, count the request and draw audits. *peek*: say what would be decided, and change
+nothing. *find*: look for neighbours alone."""
 
 MIN_COSINE = 0.5
 """Below this a neighbour is not considered, whatever else speaks for it."""
@@ -53,7 +63,12 @@ class Finding:
     """Set when the nearest stored answer was in question."""
     differences: tuple[str, ...] = ()
     """Guards that forbid the nearest stored answer."""
+    kinds: frozenset[str] = frozenset()
+    """Of which its differences from the question are."""
     judgement: Judgement | None = None
+    domain: bytes = b""
+    field: Field | None = None
+    """The field of the question, whose evidence decides."""
     is_same_words: bool = False
     """The same words in another writing were found, whether they are served or audited."""
 
@@ -66,6 +81,7 @@ class Lookup:
         embedder: Embeds questions.
         settings: Which guards apply, and what is skipped.
         min_similarity: A cosine that replaces the judgement of the serving policy.
+        fields: What is known of questions by field; their policies decide.
     """
 
     def __init__(
@@ -74,7 +90,9 @@ class Lookup:
         embedder: GuardedEmbedder,
         settings: CacheSettings,
         min_similarity: float | None,
+        fields: Fields,
     ) -> None:
+        self._fields = fields
         self._repository = repository
         self._embedder = embedder
         self._settings = settings
@@ -86,17 +104,19 @@ class Lookup:
         """Look for an equal request; needs memory only, and the lock held."""
         return self._alive(self._repository.index.by_exact.get(question.exact), "exact")
 
-    def same_words(self, question: Question, judge: Callable[[], WordsJudgement]) -> Finding | None:
+    def same_words(self, question: Question, *, peek: bool = False) -> Finding | None:
         """Look for the same words; needs memory only, and the lock held.
 
         Args:
             question: What is asked.
-            judge: Says whether such an answer is served; called only where there is one.
+            peek: Leave out what is drawn by chance.
         """
         finding = self._alive(self._repository.index.by_near.get(question.near), "same words")
         if finding is None:
             return None
-        judgement = judge()
+        finding.domain = question.domain
+        words = self._fields.words(question.domain)
+        judgement = words.peek() if peek else words.judge()
         if judgement == "off":
             return None
         if judgement == "audit":
@@ -114,17 +134,13 @@ class Lookup:
         return Finding(tier, entry)
 
     def alike(
-        self,
-        question: Question,
-        judge: Callable[[NDArray[np.float64]], Judgement] | None,
-        scopes: Iterable[bytes] | None = None,
+        self, question: Question, way: Way = "judge", scopes: Iterable[bytes] | None = None
     ) -> Finding:
         """Look in the semantic tier.
 
         Args:
             question: What is asked.
-            judge: Says whether the nearest stored answer is right; called with the lock held.
-                Without it nothing is decided.
+            way: Whether it is decided about the nearest stored answer, see :data:`Way`.
             scopes: Where to look instead of in the question's own scope.
 
         Raises:
@@ -138,11 +154,10 @@ class Lookup:
             return Finding(reason="not compared by meaning")
         if not self._embedder.reads(question.text):
             return Finding(reason="not read by the embedder")
-        finding = Finding(vector=self._embedder.vector(question.text))
+        finding = Finding(domain=question.domain, vector=self._embedder.vector(question.text))
         with self._repository.lock:
-            self._find_neighbours(finding, (question.scope,) if scopes is None else scopes)
-            nearest = finding.neighbours[0].entry if finding.neighbours else None
-            stored = None if nearest is None else self._repository.index[nearest].question
+            stored = self._find_neighbours(finding, scopes or (question.scope,))
+            self._find_field(finding, way)
         if stored is None:
             finding.reason = "no neighbour"
             return finding
@@ -150,14 +165,16 @@ class Lookup:
         if finding.differences:
             finding.reason = f"veto: {finding.differences[0].partition(':')[0]}"
             return finding
-        self._compute_features(finding, stored, question.text)
-        if judge is not None:
+        one, other = profile_of(stored), profile_of(question.text)
+        finding.kinds = difference_kinds(one, other)
+        self._compute_features(finding, one, other)
+        if way != "find":
             with self._repository.lock:
-                self._decide(finding, judge)
+                self._decide(finding, way)
         return finding
 
-    def _find_neighbours(self, finding: Finding, scopes: Iterable[bytes]) -> None:
-        """Find the nearest stored questions of the scope that has the very nearest one."""
+    def _find_neighbours(self, finding: Finding, scopes: Iterable[bytes]) -> str | None:
+        """Find the neighbours, of the scope that has the nearest; return the nearest question."""
         index, vector = self._repository.index, finding.vector
         assert vector is not None
         if index.dimension is not None and len(vector) != index.dimension:
@@ -167,6 +184,23 @@ class Lookup:
         now = self._repository.now()
         found = (index.near_to(vector, scope, now, self._least_cosine) for scope in scopes)
         finding.neighbours = max(found, key=lambda n: n[0].cosine if n else 0.0, default=[])
+        if not finding.neighbours:
+            return None
+        nearest = index[finding.neighbours[0].entry]
+        finding.domain = domain_of(nearest.scope)
+        return nearest.question
+
+    def _find_field(self, finding: Finding, way: Way) -> None:
+        """Find the field whose evidence decides; a request that is judged counts there."""
+        if self._min_similarity is not None or way == "find":
+            return
+        assert finding.vector is not None
+        if way == "judge":
+            finding.field = self._fields.of(finding.domain, finding.vector)
+            finding.field.policy.count()
+        else:
+            near = self._fields.near(finding.domain, finding.vector)
+            finding.field = near or self._fields.unknown(finding.domain, finding.vector)
 
     def _differences(self, stored: str, asked: str) -> tuple[str, ...]:
         """Name the guards that forbid to answer *asked* with the answer to *stored*."""
@@ -178,50 +212,56 @@ class Lookup:
             forbidding += doubts_between(one, other, self._doubts)
         return tuple(forbidding)
 
-    def _compute_features(self, finding: Finding, stored: str, asked: str) -> None:
+    def _compute_features(self, finding: Finding, stored: Profile, asked: Profile) -> None:
         around: list[Neighbour] = []
         if self._min_similarity is None:  # else evidence does not decide
             with self._repository.lock:
                 around = self._repository.index.around(finding.neighbours[0].entry)
-        finding.features = features_of(
-            finding.neighbours, around, profile_of(asked), profile_of(stored), self._doubts
-        )
+        finding.features = features_of(finding.neighbours, around, asked, stored, self._doubts)
 
-    def _decide(self, finding: Finding, judge: Callable[[NDArray[np.float64]], Judgement]) -> None:
+    def _decide(self, finding: Finding, way: Way) -> None:
         assert finding.features is not None
         if self._min_similarity is not None:
             serve = finding.neighbours[0].cosine >= self._min_similarity
             finding.reason = "" if serve else "below min_similarity"
         else:
-            finding.judgement = judge(finding.features)
-            serve = finding.judgement.serve
-            finding.reason = "audit" if finding.judgement.audit else "below threshold"
+            serve = self._judge(finding, peek=way == "peek")
         if serve:
             finding.tier, finding.reason = "semantic", ""
             finding.entry = finding.neighbours[0].entry
 
+    def _judge(self, finding: Finding, *, peek: bool) -> bool:
+        """Have the field decide: harmless differences are trusted, others need evidence there."""
+        assert finding.field is not None
+        assert finding.features is not None
+        if not finding.kinds:
+            harmless = finding.field.harmless
+            found = harmless.peek() if peek else harmless.judge()
+            finding.reason = "audit"
+            return found == "serve"
+        policy = finding.field.policy
+        judge = policy.peek if peek else policy.judge
+        finding.judgement = judge(finding.features, finding.kinds)
+        closed = finding.judgement.closed
+        finding.reason = f"no evidence: {closed}" if closed else "below threshold"
+        if finding.judgement.audit:
+            finding.reason = "audit"
+        return finding.judgement.serve
+
     # Explaining
 
-    def explain(
-        self,
-        question: Question,
-        policy: ServingPolicy,
-        words: SameWordsPolicy,
-        scopes: Iterable[bytes] | None = None,
-    ) -> Explanation:
+    def explain(self, question: Question, scopes: Iterable[bytes] | None = None) -> Explanation:
         """Say what the three tiers find, and why.
 
         Args:
             question: What would be asked.
-            policy: What would decide about a near question.
-            words: What would decide about the same words.
             scopes: Where to look instead of in the question's own scope.
 
         Raises:
             EmbeddingFailedError: If the embedder fails.
         """
         with self._repository.lock:
-            finding = self.equal(question) or self.same_words(question, words.peek)
+            finding = self.equal(question) or self.same_words(question, peek=True)
         if finding is not None and finding.entry is not None:
             return Explanation(True, f"Entry {finding.entry} holds {_SAME[finding.tier]}.")
         if finding is not None:
@@ -230,24 +270,39 @@ class Lookup:
                 f"Entry {finding.neighbours[0].entry} holds the same words, but too many of such "
                 f"answers have been wrong: the model is asked until enough are right again.",
             )
-        finding = self.alike(question, policy.peek, scopes)
+        finding = self.alike(question, "peek", scopes)
         candidates = self._candidates(finding.neighbours[:_SHOWN_CANDIDATES], question.text or "")
         judgement = finding.judgement
         return Explanation(
             finding.tier is not None,
-            self._sentence(finding, question, policy.max_wrong_per_request),
+            self._sentence(finding, question),
             None if judgement is None else judgement.probability,
             None if judgement is None else judgement.threshold,
             candidates,
         )
 
-    def _sentence(self, finding: Finding, question: Question, limit: float) -> str:
+    def _sentence(self, finding: Finding, question: Question) -> str:
         judgement = finding.judgement
-        if judgement is not None:
+        if finding.field is not None and finding.features is not None and not finding.kinds:
+            return (
+                "The nearest question differs in nothing that matters."
+                if finding.tier
+                else "The nearest question differs in nothing that matters, but too many of such "
+                "answers have been wrong in its field."
+            )
+        if judgement is not None and judgement.closed:
+            return (
+                f"The nearest question differs in a kind ({judgement.closed}) that has not been "
+                f"seen to be harmless in its field."
+            )
+        if judgement is not None and finding.field is not None:
+            policy = finding.field.policy
             return (
                 f"The nearest answer is right with probability {judgement.probability:.3f}; "
-                f"{judgement.threshold:.3f} is needed for at most {limit:.2%} wrong answers per "
-                f"request."
+                f"{judgement.threshold:.3f} is needed for at most "
+                f"{policy.max_wrong_per_request:.2%} wrong answers per request of its field "
+                f"({finding.field.name}: {policy.labels:,} checked, {policy.wrong_labels:,} of "
+                f"them wrong)."
             )
         if finding.differences:
             return f"The nearest question differs in: {', '.join(finding.differences)}."

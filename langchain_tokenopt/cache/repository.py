@@ -84,20 +84,17 @@ class Repository:
         self._no_writing_before = 0.0
         self._unwritten_hits: Counter[int] = Counter()
         self._has_warned = False
+        self._labels: list[Any] = []
         self.index = MemoryIndex(policy_for(eviction, max_entries))
         self._unpacked: OrderedDict[int, list[Generation]] = OrderedDict()
         self._file = CacheFile(path, embedder=embedder)
         with self.lock:
             try:
-                self._refresh_and_read()
+                self.refresh()
             except sqlite3.DatabaseError as error:
                 self._file.start_anew(error)
                 self._empty_memory()
-                self._refresh_and_read()
-
-    def _refresh_and_read(self) -> None:
-        self.refresh()
-        self._file.evidence()
+                self.refresh()
 
     @property
     def lock(self) -> Any:
@@ -120,6 +117,7 @@ class Repository:
         changes = self._file.changes()
         if changes is None:
             return
+        self._labels += self._file.new_evidence()
         rows, gone = changes
         self._unpacked.clear()
         for entry in gone:
@@ -176,8 +174,9 @@ class Repository:
                 self._try_to_write(self._write_hits)
 
     def labels(self) -> list[Any]:
-        """Return all kept observations of the serving policy, oldest first."""
-        return self._file.evidence()
+        """Return, once, what earlier and other processes have learned, oldest first."""
+        found, self._labels = self._labels, []
+        return found
 
     def recognises(self, probe: NDArray[np.float32]) -> bool:
         """Say whether the embedder still gives this vector; the first one is kept in the file."""
@@ -261,9 +260,9 @@ class Repository:
         self._file.unite_answers(kept, other)
 
     def keep_labels(self, observations: Sequence[Any]) -> None:
-        """Write observations of the serving policy, as long as the file lets us."""
+        """Write what was learned, as long as the file lets us."""
         if self.is_shared:
-            self._file.keep_evidence(observations)
+            self._labels += self._file.keep_evidence(observations)
 
     def clear(self) -> None:
         """Delete all entries and all observations."""

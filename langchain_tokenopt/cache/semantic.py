@@ -25,15 +25,14 @@ from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.failure_shield import Shield
+from langchain_tokenopt.cache.fields import Fields
 from langchain_tokenopt.cache.key import NODES, Question, UnkeyableError, form_in, node_scope
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.request_reader import RequestReader
 from langchain_tokenopt.cache.same_answer import SameAnswer
-from langchain_tokenopt.cache.same_words_policy import SameWordsPolicy
 from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_copy
-from langchain_tokenopt.cache.serving_policy import ServingPolicy
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.single_flight import Claim, SingleFlight
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, TopEntry
@@ -118,17 +117,12 @@ class SemanticCache(BaseCache):
             raise ValueError(f"ttl_seconds must be above 0, got {ttl_seconds}")
         self.settings = settings = settings or CacheSettings()
         embedder = (embeddings or LocalEmbeddings()) if semantic else None
-        self._policy = ServingPolicy(
-            max_wrong_per_request=max_wrong_per_request,
-            audit_share=settings.audit_share,
-            rng=random.Random(settings.seed),
-        )
-        self._words = SameWordsPolicy(
-            0.0 if min_similarity == 1.0 else max_wrong_per_request,
+        self._fields = Fields(
+            max_wrong_per_request,
             settings.audit_share,
             random.Random(settings.seed),
+            words_limit=0.0 if min_similarity == 1.0 else max_wrong_per_request,
         )
-        self._is_static = min_similarity is not None
         self._flights = SingleFlight(settings.wait_seconds)
         self._counts: Counter[str] = Counter()
         self._shield = Shield()
@@ -148,11 +142,12 @@ class SemanticCache(BaseCache):
             settings.embedding_seconds,
             None if path is None else self._repository.recognises,
         )
-        self._lookup = Lookup(self._repository, self._embedder, settings, min_similarity)
+        self._lookup = Lookup(
+            self._repository, self._embedder, settings, min_similarity, self._fields
+        )
         self._learning = Learning(
             self._repository,
-            None if self._is_static else self._policy,
-            self._words,
+            self._fields,
             SameAnswer(self._embedder, settings.same_answer),
         )
         self._writer = AnswerWriter(
@@ -164,9 +159,7 @@ class SemanticCache(BaseCache):
             self._shield.warn,
         )
         with self._repository.lock:
-            labels = self._repository.labels()
-            self._policy.restore(labels)
-            self._words.restore(labels)
+            self._refresh()
 
     # LangChain's interface
 
@@ -201,8 +194,7 @@ class SemanticCache(BaseCache):
             self._repository.clear()
             self._embedder.forget()
             self._learning.forget()
-            self._policy.forget()
-            self._words.forget()
+            self._fields.forget()
         self._flights.end_all()
 
     # The stage
@@ -306,6 +298,11 @@ class SemanticCache(BaseCache):
 
     # Looking up
 
+    def _refresh(self) -> None:
+        """Take in what other processes have stored and learned; with the lock held."""
+        self._repository.refresh()
+        self._fields.restore(self._repository.labels())
+
     def _find(
         self, question: Question, *, waits: bool = True
     ) -> tuple[list[Generation] | None, Claim | None]:
@@ -340,7 +337,7 @@ class SemanticCache(BaseCache):
         if self._repository.is_shared or not lock.acquire(blocking=False):
             return None
         try:
-            finding = None if self._policy.is_due else self._lookup.equal(question)
+            finding = self._lookup.equal(question)
             is_in_memory = finding is not None and self._repository.is_unpacked(finding.entry)
             return self._serve(finding) if finding is not None and is_in_memory else None
         finally:
@@ -353,19 +350,17 @@ class SemanticCache(BaseCache):
     def _equal(self, question: Question) -> list[Generation] | None:
         """Return the answers to an equal request."""
         with self._repository.lock:
-            self._repository.refresh()
+            self._refresh()
             finding = self._lookup.equal(question)
             return None if finding is None else self._serve(finding)
 
     def _alike(self, question: Question) -> list[Generation] | None:
         """Return the answers to a request that asks the same in another way."""
         with self._repository.lock:
-            finding = self._lookup.same_words(question, self._words.judge)
+            finding = self._lookup.same_words(question)
         if finding is None:
-            finding = self._lookup.alike(question, self._policy.judge)
+            finding = self._lookup.alike(question)
         with self._repository.lock:
-            if finding.features is None:
-                self._policy.count()
             found = None if finding.entry is None else self._serve(finding)
             if found is None:
                 self._counts["requests"] += 1
@@ -384,8 +379,6 @@ class SemanticCache(BaseCache):
         self._counts["requests"] += 1
         self._counts[tier] += 1
         self._counts["saved_tokens"] += self._repository.index[entry].tokens
-        if tier != "semantic":
-            self._policy.count()
         self._learning.remember_hit(finding)
         self._repository.count_hit(entry)
         return [fresh_copy(answer, entry) for answer in answers]
@@ -485,7 +478,7 @@ class SemanticCache(BaseCache):
             EmbeddingFailedError: If the embedder fails.
         """
         with self._repository.lock:
-            self._repository.refresh()
+            self._refresh()
             scopes = self._repository.index.scopes() if llm_string is None else None
         if llm_string is None:
             question = Question(b"", b"", b"", prompt)
@@ -494,13 +487,12 @@ class SemanticCache(BaseCache):
                 question = self._reader.question(prompt, llm_string)
             except UnkeyableError as error:
                 return Explanation(False, str(error))
-        return self._lookup.explain(question, self._policy, self._words, scopes)
+        return self._lookup.explain(question, scopes)
 
     def stats(self) -> CacheStats:
         """Return what the cache holds and has done since it was opened."""
         with self._repository.lock:
-            self._repository.refresh()
-            estimate = self._policy.estimate()
+            self._refresh()
             counts = self._counts
             return CacheStats(
                 entries=len(self._repository.index),
@@ -514,20 +506,16 @@ class SemanticCache(BaseCache):
                 not_stored=dict(self._writer.not_stored.most_common()),
                 checked=self._learning.checked,
                 checked_wrong=self._learning.checked_wrong,
-                wrong_per_request=estimate.wrong_per_request,
-                wrong_per_request_bound=estimate.bound,
-                wrong_per_hit=estimate.wrong_per_hit,
-                threshold=estimate.threshold,
+                fields=self._fields.stats(),
                 evicted=self._repository.evicted,
                 expired=self._repository.expired,
                 rejected=counts["rejected"],
-                drifts=self._policy.drifts,
             )
 
     def top(self, limit: int = 10) -> list[TopEntry]:
         """Return the stored questions that were served most, most served first."""
         with self._repository.lock:
-            self._repository.refresh()
+            self._refresh()
             entries = self._repository.index.values()
             best = heapq.nlargest(limit, entries, key=lambda e: (e.hits, -e.id))
             return [

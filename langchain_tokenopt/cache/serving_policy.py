@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -55,12 +55,22 @@ __all__ = ["Judgement", "ServingPolicy"]
 
 WINDOW = 4_000
 """Requests and labels that evidence is taken from."""
-LOOK_EVERY = 50
-"""Requests between two looks at the evidence."""
+LOOK_EVERY = 10
+"""Requests after which the shares of traffic are counted anew; labels count at once."""
+MIN_LABELS = 8
+"""Labels, of pairs that the model takes to be right, before anything is served in a field."""
+STRANGE = 1.5, 0.1
+"""Wrong labels, and such as were to be expected, that every field starts with: before it shows how
+it is, a field is taken to be wrong fifteen times as often as the model says."""
 FIT_EVERY = 50
 """New labels, at least, between two fits of the model; a tenth of all labels when that is more."""
 DRIFT_LABELS = 150
 DRIFT_SIGMAS = 4.0
+KIND_LABELS = 3
+"""Labels of a kind of difference before one is served in spite of it."""
+KIND_STRANGE = 2.0
+"""A kind is wrong at most so many times as often as the model expects, and once more."""
+_ANY_WORDS = frozenset(["word"])
 _EARLY_AUDITS = 30
 _EARLY_FACTOR = 2.0
 """So many audits are made this much more often, to learn soon whether the prior can be trusted."""
@@ -77,6 +87,8 @@ class Judgement:
     serve: bool
     audit: bool
     """Would be served, but is asked to check."""
+    closed: str = ""
+    """A kind of difference that has not been seen to be harmless here."""
 
 
 class ServingPolicy:
@@ -113,7 +125,6 @@ class ServingPolicy:
         self.drifts = 0
         """How often drift has made earlier evidence count no more."""
         self._rng = rng or random.Random()
-        self._calibrate()
 
     def _forget_evidence(self) -> None:
         self.model = AnswerModel()
@@ -121,33 +132,28 @@ class ServingPolicy:
         self._asked = EvidenceWindow(WINDOW)
         self._labels = EvidenceWindow(WINDOW)
         self._learned = self._fitted_at = 0
-        self._requests = 0
+        self.requests = 0
         self._audits = 0
         self._recent: deque[tuple[float, bool]] = deque(maxlen=DRIFT_LABELS)
-        self._due = LOOK_EVERY
+        self._seen: deque[tuple[str, bool, float]] = deque(maxlen=WINDOW)
+        self._open: frozenset[str] = frozenset()
+        self._due = 0
+        self._is_stale = True
         self._bands: list[Band] = []
         self._threshold = 0.0
 
     # Deciding
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the next request has the evidence looked at, which takes milliseconds."""
-        return self._due <= 1
-
     def count(self) -> None:
-        """Count a request that has no near neighbour, or needs no decision."""
-        self._requests += 1
-        self._due -= 1
-        if self._due <= 0:
-            self._calibrate()
+        """Count a request of the field, whether or not there is something to decide."""
+        self.requests += 1
 
-    def judge(self, features: NDArray[np.float64]) -> Judgement:
-        """Count a request with a near neighbour and decide about it."""
-        self.count()
+    def judge(self, features: NDArray[np.float64], kinds: frozenset[str] = _ANY_WORDS) -> Judgement:
+        """Decide about a request with a near neighbour, which has been counted."""
         logit = self._logit(features)
-        self._asked.add(features, logit, self._requests)
-        judgement = self._judgement(logit)
+        self._asked.add(features, logit, self.requests)
+        self._is_stale = self._is_stale or self.requests >= self._due
+        judgement = self._judgement(logit, kinds)
         if judgement.serve and self._rng.random() < self._present_audit_share():
             self._audits += 1
             return replace(judgement, serve=False, audit=True)
@@ -157,77 +163,78 @@ class ServingPolicy:
         early = self._audits < _EARLY_AUDITS
         return self.audit_share * _EARLY_FACTOR if early else self.audit_share
 
-    def peek(self, features: NDArray[np.float64]) -> Judgement:
-        """Say what :meth:`judge` would decide, without counting the request or auditing it."""
-        return self._judgement(self._logit(features))
+    def peek(self, features: NDArray[np.float64], kinds: frozenset[str] = _ANY_WORDS) -> Judgement:
+        """Say what :meth:`judge` would decide, without taking note of it or auditing it."""
+        return self._judgement(self._logit(features), kinds)
 
     def _logit(self, features: NDArray[np.float64]) -> float:
         return float(self.model.logits(features[None])[0])
 
-    def _judgement(self, logit: float) -> Judgement:
+    def _judgement(self, logit: float, kinds: frozenset[str]) -> Judgement:
+        if self._is_stale:
+            self._calibrate()
         serve = logit >= self._threshold
-        return Judgement(sigmoid(logit), sigmoid(self._threshold), serve, False)
+        closed = next(iter(sorted(kinds - self._open)), "") if serve else ""
+        serve = serve and not closed
+        return Judgement(sigmoid(logit), sigmoid(self._threshold), serve, False, closed)
 
-    def learn(self, features: NDArray[np.float64], right: bool, *, audit: bool = False) -> None:
+    def learn(
+        self,
+        features: NDArray[np.float64],
+        right: bool,
+        kinds: frozenset[str] = _ANY_WORDS,
+        *,
+        audit: bool = False,
+    ) -> None:
         """Take in whether the stored answer would have been right.
 
         Args:
             features: As they were judged.
             right: What came out.
+            kinds: Of the differences between both questions.
             audit: Whether it would have been served, and was asked by chance.
         """
         logit = self._logit(features)
         self._recent.append((self._calibrated(logit), right))
-        self._take_label(features, logit, right=right, audit=audit)
+        self._learned += 1
+        if logit >= 0:
+            self._seen.extend((kind, right, sigmoid(-logit)) for kind in kinds)
+        self._labels.add(features, logit, self._learned, right=right, audit=audit)
+        self._is_stale = True
         if self._has_drifted():
             self._give_up_evidence()
 
-    def _take_label(
-        self, features: NDArray[np.float64], logit: float, *, right: bool, audit: bool
-    ) -> None:
-        self._learned += 1
-        self._labels.add(features, logit, self._learned, right=right, audit=audit)
-
     def estimate(self) -> Estimate:
         """Return what the evidence says about the present threshold."""
+        if self._is_stale:
+            self._calibrate()
         served = [band for band in self._bands if band.floor >= self._threshold]
         return estimate_of(served, self._threshold, self.confidence)
-
-    def forget(self) -> None:
-        """Start again from the prior."""
-        self._forget_evidence()
-        self._calibrate()
 
     @property
     def labels(self) -> int:
         """Checked requests in the window."""
         return len(self._labels)
 
+    @property
+    def wrong_labels(self) -> int:
+        """Those of them whose stored answer was wrong."""
+        return int((~self._labels.right).sum())
+
     # Evidence
 
-    def export(self, last: int) -> list[Any]:
-        """Return the *last* labels as JSON-able rows."""
-        labels = self._labels
-        return [
-            [
-                *(round(float(v), 4) for v in labels.features[at]),
-                int(labels.right[at]),
-                int(labels.audit[at]),
-            ]
-            for at in labels.last(last)
-        ]
+    def restore(
+        self, features: Sequence[float], right: bool, audit: bool, kinds: Sequence[str]
+    ) -> None:
+        """Learn from a label that was written to a file.
 
-    def restore(self, rows: Iterable[Any]) -> None:
-        """Take in what :meth:`export` returned in an earlier process."""
-        for row in rows:
-            if isinstance(row, list) and len(row) == len(FEATURES) + 2:
-                try:
-                    x = np.array(row[:-2], dtype=np.float64)
-                except (TypeError, ValueError):
-                    continue
-                if np.isfinite(x).all():
-                    self._take_label(x, self._logit(x), right=bool(row[-2]), audit=bool(row[-1]))
-        self._calibrate()
+        Raises:
+            ValueError: If it is none.
+        """
+        row = np.array(features, dtype=np.float64)
+        if row.shape != (len(FEATURES),) or not np.isfinite(row).all():
+            raise ValueError("no label")
+        self.learn(row, bool(right), frozenset(map(str, kinds)), audit=bool(audit))
 
     def _refit(self) -> None:
         """Fit the model to the labels, and score every label by one that has not seen it.
@@ -249,23 +256,23 @@ class ServingPolicy:
         self._asked.logits = self.model.logits(self._asked.features)
 
     def _calibrate(self) -> None:
-        """Find the lowest threshold that keeps the promise.
+        """Find the lowest threshold that keeps the promise, from what is known in this field.
 
-        Audits are the only look above the threshold. Where more of them were wrong than the prior
-        says, the prior of all bands is raised by that factor.
+        How often the prior is wrong here, as a multiple of what it says, is counted on all labels
+        that it takes to be more right than wrong. Before there are enough nothing is served.
         """
-        self._due = LOOK_EVERY
+        self._is_stale = False
+        self._due = self.requests + LOOK_EVERY
         if self._learned - self._fitted_at >= max(FIT_EVERY, len(self._labels) // 10):
             self._refit()
-        right, audited = self._labels.right, self._labels.audit
+        right = self._labels.right
         bands = band_of(self._labels.logits)
-        predicted = sum(prior_wrong(int(band)) for band in bands[audited])
-        caution = max(1.0, (int((audited & ~right).sum()) + 1.0) / (predicted + 1.0))
         size = len(EDGES) + 1
         counts = np.bincount(band_of(self._asked.logits), minlength=size)
         checked = np.bincount(bands, minlength=size)
         wrong = np.bincount(bands[~right], minlength=size)
-        requests = self._requests - (self._asked.oldest if self._asked.is_full else 0)
+        caution = self._caution()
+        requests = self.requests - (self._asked.oldest if self._asked.is_full else 0)
         self._bands = [
             Band(
                 floor=float(EDGES[band - 1]) if band else -math.inf,
@@ -278,9 +285,33 @@ class ServingPolicy:
             for band in range(size - 1, -1, -1)
         ]
         self._threshold = lowest_safe(self._bands, self.max_wrong_per_request, self.confidence)
+        if int((self._labels.logits >= 0).sum()) < MIN_LABELS:
+            self._threshold = math.inf
+        self._open = self._open_kinds()
+
+    def _open_kinds(self) -> frozenset[str]:
+        """Return the kinds of differences that have been seen to be harmless here."""
+        seen: Counter[str] = Counter()
+        surplus: Counter[str] = Counter()
+        for kind, is_right, expected in self._seen:
+            seen[kind] += 1
+            surplus[kind] += (not is_right) - KIND_STRANGE * expected
+        return frozenset(
+            kind for kind, n in seen.items() if n >= KIND_LABELS and surplus[kind] <= 1
+        )
+
+    def _caution(self) -> float:
+        """Return how many times as often as the model says it is wrong in this field."""
+        likely = self._labels.logits >= 0
+        predicted = float((1 / (1 + np.exp(self._labels.logits[likely]))).sum())
+        return max(
+            1.0, (int((~self._labels.right[likely]).sum()) + STRANGE[0]) / (predicted + STRANGE[1])
+        )
 
     def _calibrated(self, logit: float) -> float:
         """Return the probability of being right in the band of *logit*."""
+        if not self._bands:
+            self._calibrate()
         band = self._bands[len(EDGES) - int(band_of(logit))]
         return 1.0 - band.wrong_share
 

@@ -4,7 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CacheCheck", "CacheStats", "Candidate", "Explanation", "TopEntry"]
+__all__ = ["CacheCheck", "CacheStats", "Candidate", "Explanation", "FieldStats", "TopEntry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldStats:
+    """What is known about answering one field of questions from the cache."""
+
+    name: str
+    requests: int
+    """That got as far as the semantic tier, since the cache was opened."""
+    checked: int
+    """Labels: requests of which both the stored and the true answer are known."""
+    checked_wrong: int
+    """Those of them whose stored answer would have been wrong."""
+    wrong_per_request: float
+    """Estimated wrong answers per request at the present threshold."""
+    wrong_per_request_bound: float
+    """The same with its upper confidence bound."""
+    wrong_per_hit: float
+    """Estimated wrong answers per semantic hit."""
+    threshold: float
+    """Probability of being right from which a stored answer is served; above 1: none is."""
+    drifts: int
+    """How often earlier evidence was given up because the traffic had changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +52,11 @@ class CacheStats:
     """Requests of which both the stored and the true answer are known."""
     checked_wrong: int
     """Those of them whose stored answer would have been wrong."""
-    wrong_per_request: float
-    """Estimated wrong answers per request at the present threshold."""
-    wrong_per_request_bound: float
-    """The same with its upper confidence bound."""
-    wrong_per_hit: float
-    """Estimated wrong answers per semantic hit."""
-    threshold: float
-    """Probability of being right from which a stored answer is served."""
+    fields: tuple[FieldStats, ...]
+    """What is known of each field of questions, most asked first."""
     evicted: int
     expired: int
     rejected: int
-    drifts: int
-    """How often earlier evidence was given up because the traffic had changed."""
 
     @property
     def hits(self) -> int:

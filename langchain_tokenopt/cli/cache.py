@@ -35,9 +35,11 @@ def stats(cache: CacheOption, as_json: JsonOption = False) -> None:
             "saved_tokens": sum(entry.saved_tokens for entry in served),
             "checked": found.checked,
             "checked_wrong": found.checked_wrong,
-            "wrong_per_request": round(found.wrong_per_request, 5),
-            "wrong_per_request_bound": round(found.wrong_per_request_bound, 5),
-            "served_from_probability": round(found.threshold, 4),
+            "fields": len(found.fields),
+            "checked_in_fields": sum(field.checked for field in found.fields),
+            "worst_wrong_per_request_bound": round(
+                max((field.wrong_per_request_bound for field in found.fields), default=0.0), 5
+            ),
         }
     if as_json:
         write_json(figures)

@@ -21,7 +21,7 @@ from tests.support.caches import make_cache
 from tests.support.fakes import FakeAnswer, fake_chat
 
 ASK = "How can I change my card PIN?"
-LIKE = "How can I modify my card PIN code?"
+LIKE = "How can I modify my card PIN?"
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import Reply, ToolCall
 
 ASK = "How can I change my card PIN?"
-LIKE = "How can I modify my card PIN code?"
+LIKE = "How can I modify my card PIN?"
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_a_newer_format_is_refused(tmp_path):
     database.close()
 
     with pytest.raises(
-        CacheFileError, match=r"newer langchain-tokenopt \(format 9, this one reads 2\)"
+        CacheFileError, match=r"newer langchain-tokenopt \(format 9, this one reads 3\)"
     ):
         CacheFile(tmp_path / "c.db", embedder="e")
 
@@ -180,7 +180,7 @@ def test_an_earlier_format_is_a_cold_start(tmp_path):
     with sqlite3.connect(tmp_path / "c.db") as database:
         database.execute("PRAGMA user_version = 1")
     database.close()
-    with pytest.raises(CacheFileError, match="it has format 1, and this version reads 2"):
+    with pytest.raises(CacheFileError, match="it has format 1, and this version reads 3"):
         embedder_of(tmp_path / "c.db")
     with pytest.warns(TokenOptWarning, match=r"earlier version \(it has format 1.*put aside"):
         store = CacheFile(tmp_path / "c.db", embedder="e")

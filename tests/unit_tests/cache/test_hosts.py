@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGeneration
 from tests.support.caches import make_cache
 
 LLM = "llm"
-ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN code?"
+ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN?"
 
 
 def say(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from datetime import UTC, datetime
@@ -225,7 +226,7 @@ def test_nothing_deep_inside_an_answer_is_shared(make):
     assert before == cache.lookup("q", LLM)[0]
 
 
-ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN code?"
+ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN?"
 
 
 def test_clearing_takes_the_evidence_with_it(make, tmp_path):
@@ -246,8 +247,10 @@ def test_clearing_takes_the_evidence_with_it(make, tmp_path):
 
     assert not open_.confirm(served)
     assert 0 == open_.stats().checked
-    assert 0 == cache._policy.labels
-    assert [] == cache._repository._file.evidence()
+    assert () == cache.stats().fields
+    with sqlite3.connect(tmp_path / "c.db") as database:
+        assert [] == database.execute("SELECT * FROM evidence").fetchall()
+    database.close()
 
 
 def test_what_another_process_removes_is_gone_here(make, tmp_path):

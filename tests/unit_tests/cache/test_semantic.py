@@ -62,7 +62,7 @@ def make(tmp_path):
     [
         ("How can I change my card PIN?", "exact_hits"),
         ("how can I  change my card PIN", "same_words_hits"),
-        ("How can I modify my card PIN code?", "semantic_hits"),
+        ("How can I modify my card PIN?", "semantic_hits"),
     ],
 )
 def test_a_question_is_answered_from_the_nearest_tier(make, question, tier):
@@ -353,7 +353,7 @@ def test_everything_comes_back_after_a_restart(make, tmp_path):
     first.close()
     second = make(tmp_path / "c.db")
 
-    assert ["In Settings."] == texts(second.lookup("How can I modify my card PIN code?", LLM))
+    assert ["In Settings."] == texts(second.lookup("How can I modify my card PIN?", LLM))
     assert ["How can I change my card PIN?", 2] == [
         second.top(1)[0].question,
         second.top(1)[0].hits,
@@ -375,12 +375,12 @@ def test_a_rejected_answer_is_not_served_again(make):
     """Neither to its own question nor to like ones; other messages are refused."""
     cache = make()
     cache.update("How can I change my card PIN?", LLM, chat("Wrong."))
-    served = cache.lookup("How can I modify my card PIN code?", LLM)[0].message
+    served = cache.lookup("How can I modify my card PIN?", LLM)[0].message
 
     assert cache.reject(served)
     assert not cache.reject(served)
     assert cache.lookup("How can I change my card PIN?", LLM) is None
-    assert cache.lookup("How can I modify my card PIN code?", LLM) is None
+    assert cache.lookup("How can I modify my card PIN?", LLM) is None
     assert 1 == cache.stats().rejected
     with pytest.raises(ValueError, match="not served by a SemanticCache"):
         cache.reject(AIMessage("x"))
@@ -390,7 +390,7 @@ def test_feedback_is_evidence(make):
     """Confirmed and rejected hits count as checked."""
     cache = make()
     cache.update("How can I change my card PIN?", LLM, chat())
-    served = cache.lookup("How can I modify my card PIN code?", LLM)[0].message
+    served = cache.lookup("How can I modify my card PIN?", LLM)[0].message
 
     assert cache.confirm(served)
     assert [1, 0] == [cache.stats().checked, cache.stats().checked_wrong]
@@ -401,7 +401,7 @@ def test_true_answers_are_compared_with_stored_ones(make):
     cache = make(max_wrong_per_request=0.0)
     cache.update("How can I change my card PIN?", LLM, chat("In Settings."))
     for question, answer in (
-        ("How can I modify my card PIN code?", "in settings"),
+        ("How can I modify my card PIN?", "in settings"),
         ("How can I change my card PIN abroad?", "At an ATM."),
     ):
         assert cache.lookup(question, LLM) is None
@@ -467,8 +467,8 @@ def test_the_caller_may_compare_answers(make):
     """``same_answer`` replaces the default comparison."""
     cache = make(max_wrong_per_request=0.0, same_answer=lambda a, b: a[0] == b[0])
     cache.update("How can I change my card PIN?", LLM, chat("1 In Settings"))
-    cache.lookup("How can I modify my card PIN code?", LLM)
-    cache.update("How can I modify my card PIN code?", LLM, chat("1 Somewhere else"))
+    cache.lookup("How can I modify my card PIN?", LLM)
+    cache.update("How can I modify my card PIN?", LLM, chat("1 Somewhere else"))
 
     assert [1, 0] == [cache.stats().checked, cache.stats().checked_wrong]
 
@@ -503,9 +503,12 @@ def test_explain_says_why(make):
     before = cache.stats()
 
     assert cache.explain("How can I change my card PIN?", LLM).hit
-    semantic = cache.explain("How can I modify my card PIN code?", LLM)
+    semantic = cache.explain("How can I modify my card PIN?", LLM)
     assert semantic.hit
-    assert semantic.probability > semantic.threshold
+    assert "nothing that matters" in semantic.why
+    other = cache.explain("How can I change my card PIN code today?", LLM)
+    assert not other.hit
+    assert other.probability < other.threshold
     vetoed = cache.explain("How can I not change my card PIN?", LLM)
     assert ("opposite",) == vetoed.candidates[0].vetoes
     assert "opposite" in vetoed.why
@@ -540,7 +543,7 @@ def test_bulk_storing_is_the_same_as_storing_one_by_one(make):
 
     assert 2 == stored
     assert 2 == cache.check().entries
-    assert ["new"] == texts(cache.lookup("How can I modify my card PIN code?", LLM))
+    assert ["new"] == texts(cache.lookup("How can I modify my card PIN?", LLM))
 
 
 def test_clear_forgets_everything(make):
@@ -608,9 +611,9 @@ def test_the_callers_comparison_may_raise(make):
     """A ``same_answer`` that fails is a warning; the call goes on."""
     cache = make(same_answer=lambda a, b: 1 / 0, max_wrong_per_request=0.0)
     cache.update("How can I change my card PIN?", LLM, chat())
-    cache.lookup("How can I modify my card PIN code?", LLM)
+    cache.lookup("How can I modify my card PIN?", LLM)
     with pytest.warns(TokenOptWarning, match="ZeroDivisionError"):
-        cache.update("How can I modify my card PIN code?", LLM, chat())
+        cache.update("How can I modify my card PIN?", LLM, chat())
 
 
 def test_requests_that_look_alike_but_are_not_are_refused(make):
@@ -685,7 +688,7 @@ def test_nobody_waits_for_itself(make):
 
 def test_nobody_waits_for_one_who_was_served(make):
     """A hit by likeness ends the wait as an answer does."""
-    cache, again = make(wait_seconds=30), "How can I modify my card PIN code?"
+    cache, again = make(wait_seconds=30), "How can I modify my card PIN?"
     cache.update("How can I change my card PIN?", LLM, chat())
     assert cache.lookup(again, LLM)
     cache.reject(1)

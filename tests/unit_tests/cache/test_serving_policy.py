@@ -74,12 +74,12 @@ def test_doubts_that_are_switched_off_do_not_count():
     assert 0.0 == features_of(near, [], one, other, [])[at]
 
 
-def test_nothing_doubtful_is_served_before_there_is_evidence():
-    """The first requests are served only where the prior is sure."""
+def test_nothing_is_served_before_there_is_evidence():
+    """However sure the prior is, which knows nothing of this field."""
     policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
 
     assert not policy.judge(candidate(0.0)).serve
-    assert policy.judge(candidate(6.0)).serve
+    assert not policy.judge(candidate(9.0)).serve
 
 
 def test_what_proves_right_is_served_by_and_by():
@@ -87,13 +87,14 @@ def test_what_proves_right_is_served_by_and_by():
     policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
     served = []
     for _ in range(1_500):
+        policy.count()
         judgement = policy.judge(candidate(1.0))
         served.append(judgement.serve)
         if not judgement.serve:
             policy.learn(candidate(1.0), True)
 
     assert not any(served[:40])
-    assert all(served[-100:])
+    assert sum(served[-100:]) > 80
 
 
 @pytest.mark.parametrize("limit", [0.01, 0.05])
@@ -105,6 +106,7 @@ def test_wrong_answers_per_request_stay_within_the_promise(limit):
     for _ in range(4_000):
         strength = rng.uniform(-2, 5)
         right = rng.random() > 1 / (1 + np.exp(strength - 0.5))
+        policy.count()
         judgement = policy.judge(candidate(strength))
         if judgement.serve:
             wrong += not right
@@ -119,6 +121,9 @@ def test_audits_are_repeatable():
 
     def audits(seed):
         policy = ServingPolicy(rng=random.Random(seed), audit_share=0.3)
+        for _ in range(200):
+            policy.count()
+            policy.learn(candidate(7.0), True)
         return [policy.judge(candidate(7.0)).audit for _ in range(50)]
 
     assert audits(5) == audits(5)
@@ -129,6 +134,7 @@ def test_drift_reopens_the_question():
     """When answers that were right turn out wrong, serving stops."""
     policy = ServingPolicy(rng=random.Random(0), audit_share=0.3)
     for _ in range(1_500):
+        policy.count()
         if not policy.judge(candidate(3.0)).serve:
             policy.learn(candidate(3.0), True)
     assert policy.peek(candidate(3.0)).serve
@@ -139,21 +145,6 @@ def test_drift_reopens_the_question():
 
     assert policy.drifts > 0
     assert not policy.peek(candidate(3.0)).serve
-
-
-def test_evidence_survives_a_restart():
-    """What was exported and restored decides as before."""
-    before = ServingPolicy(rng=random.Random(0), audit_share=0.0)
-    for _ in range(600):
-        if not before.judge(candidate(1.5)).serve:
-            before.learn(candidate(1.5), True)
-    after = ServingPolicy(rng=random.Random(0), audit_share=0.0)
-    after.restore(
-        [*before.export(10_000), "nonsense", [1, 2], [float("nan")] * (len(FEATURES) + 2)]
-    )
-
-    assert before.labels == after.labels
-    assert before.model.weights == pytest.approx(after.model.weights, abs=0.2)
 
 
 def test_the_model_moves_from_its_prior_with_evidence():
@@ -192,14 +183,37 @@ def test_strength_is_what_the_tests_say():
     assert logits == pytest.approx([-2, 0, 2, 5], abs=1e-6)
 
 
-def test_audits_that_find_wrong_answers_raise_caution_everywhere():
-    """Also at scores of which nothing was seen: there the prior was too sure, too."""
-    untouched = candidate(4.0)
-    policy = ServingPolicy(rng=random.Random(0), max_wrong_per_request=0.01)
-    assert policy.peek(untouched).serve
-    for number in range(40):
-        policy.learn(candidate(7.0), number % 2 == 0, audit=True)
-    for _ in range(100):
+def test_a_wrong_audit_counts_at_once():
+    """The very next request is judged by it."""
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
+    for _ in range(300):
         policy.count()
+        policy.learn(candidate(4.0), True)
+    assert policy.peek(candidate(4.0)).serve
+    thresholds = [policy.peek(candidate(4.0)).threshold]
+    while policy.peek(candidate(4.0)).serve:
+        policy.learn(candidate(4.0), False, audit=True)
+        thresholds.append(policy.peek(candidate(4.0)).threshold)
 
-    assert not policy.peek(untouched).serve
+    assert len(thresholds) < 20
+    assert thresholds[-1] > thresholds[0]
+
+
+def test_a_kind_of_difference_needs_evidence_of_its_own():
+    """A word more is no "must" for "may": each kind is opened, and closed again, by its labels."""
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
+    modal = frozenset(["word", "modal"])
+    for _ in range(300):
+        policy.count()
+        policy.learn(candidate(4.0), True)
+    assert policy.peek(candidate(4.0)).serve
+    assert ("modal", False) == (
+        policy.peek(candidate(4.0), modal).closed,
+        policy.peek(candidate(4.0), modal).serve,
+    )
+    for _ in range(5):
+        policy.learn(candidate(4.0), True, modal)
+    assert policy.peek(candidate(4.0), modal).serve
+    for _ in range(3):
+        policy.learn(candidate(4.0), False, modal)
+    assert not policy.peek(candidate(4.0), modal).serve

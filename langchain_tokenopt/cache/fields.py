@@ -1,0 +1,225 @@
+"""Evidence belongs where it was seen: one serving policy for each field of questions.
+
+Whose questions they are, in which namespace and under which system text is a *domain*; within it,
+questions about the same things are a *field*: a group around the mean of its first questions
+(leader clustering; Hartigan, Clustering Algorithms, 1975). What is learned in one field decides
+there and nowhere else, so no other tenant's, assistant's or subject's answers make a cache bolder,
+and a new field starts with nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from langchain_tokenopt.cache.same_words_policy import SameWordsPolicy
+from langchain_tokenopt.cache.serving_policy import ServingPolicy
+from langchain_tokenopt.cache.stats import FieldStats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Field", "Fields"]
+
+_NEAR: Final = 0.3
+"""Cosine with its centre from which a question belongs to a field."""
+_SETTLED: Final = 64
+"""Questions after which the centre of a field moves no more."""
+_FIELDS_OF_DOMAIN: Final = 32
+_FIELDS: Final = 2_048
+"""So many are kept; the one that was asked least recently goes, and would start anew."""
+_DIGITS: Final = 4
+
+
+class Field:
+    """Questions about the same things, and what is known about answering them from the cache.
+
+    Args:
+        name: Tells it from all other fields.
+        domain: That it belongs to.
+        centre: A unit vector.
+        policy: Decides about answers to other questions.
+        harmless: Decides about answers to questions that differ in nothing that matters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domain: bytes,
+        centre: NDArray[np.float32],
+        policy: ServingPolicy,
+        harmless: SameWordsPolicy,
+    ) -> None:
+        self.name, self.domain, self.centre = name, domain, centre
+        self.policy, self.harmless = policy, harmless
+        self.members = 1
+        self.is_written = False
+        """Whether the file knows where it is now."""
+
+    def take_in(self, vector: NDArray[np.float32]) -> None:
+        """Move the centre to the mean of the first questions."""
+        if self.members >= _SETTLED:
+            return
+        mean = self.centre * self.members + vector
+        length = float(np.linalg.norm(mean))
+        if length:
+            self.centre = mean / length
+        self.members += 1
+        self.is_written = False
+
+    def stats(self) -> FieldStats:
+        """Return what is known."""
+        policy, estimate = self.policy, self.policy.estimate()
+        return FieldStats(
+            name=self.name,
+            requests=policy.requests,
+            checked=policy.labels,
+            checked_wrong=policy.wrong_labels,
+            wrong_per_request=estimate.wrong_per_request,
+            wrong_per_request_bound=estimate.bound,
+            wrong_per_hit=estimate.wrong_per_hit,
+            threshold=estimate.threshold,
+            drifts=policy.drifts,
+        )
+
+    def row(self) -> list[Any]:
+        """Return where the field is, as a JSON-able row."""
+        centre = [round(float(x), _DIGITS) for x in self.centre]
+        return ["field", self.name, self.domain.hex(), self.members, centre]
+
+
+class Fields:
+    """The fields of one cache. Called under the cache's lock.
+
+    Args:
+        limit: Wrong answers per request, at most, in each field.
+        audit_share: Share of hits that are asked anyway.
+        rng: Draws the audits.
+        words_limit: The same as *limit* for the same words in another writing.
+
+    Raises:
+        ValueError: If a share is not between 0 and 1.
+    """
+
+    def __init__(
+        self, limit: float, audit_share: float, rng: random.Random, words_limit: float
+    ) -> None:
+        self._limit, self._audit_share, self._rng = limit, audit_share, rng
+        self._words_limit = words_limit
+        self._new_policy()  # refuses shares that are none
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again."""
+        self._fields: OrderedDict[str, Field] = OrderedDict()
+        self._of_domain: dict[bytes, list[Field]] = {}
+        self._words: OrderedDict[bytes, SameWordsPolicy] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __iter__(self) -> Any:
+        return iter(self._fields.values())
+
+    def words(self, domain: bytes) -> SameWordsPolicy:
+        """Return what decides about the same words in another writing."""
+        found = self._words.get(domain)
+        if found is None:
+            found = self._words[domain] = self._new_words()
+            if len(self._words) > _FIELDS:
+                self._words.popitem(last=False)
+        self._words.move_to_end(domain)
+        return found
+
+    def near(self, domain: bytes, vector: NDArray[np.float32]) -> Field | None:
+        """Return the field that a question belongs to, if there is one."""
+        best, least = None, _NEAR
+        for field in self._of_domain.get(domain, ()):
+            if field.centre.shape == vector.shape and field.centre @ vector >= least:
+                best, least = field, float(field.centre @ vector)
+        return best
+
+    def of(self, domain: bytes, vector: NDArray[np.float32]) -> Field:
+        """Return the field of a question that is asked now; a new one, where none is near."""
+        field = self.near(domain, vector)
+        if field is None:
+            return self._add(self.unknown(domain, vector))
+        field.take_in(vector)
+        self._fields.move_to_end(field.name)
+        return field
+
+    def unknown(self, domain: bytes, vector: NDArray[np.float32]) -> Field:
+        """Return a field of which nothing is known, without keeping it."""
+        name = hashlib.blake2b(domain + vector.astype("<f2").tobytes(), digest_size=6).hexdigest()
+        return Field(name, domain, vector, self._new_policy(), self._new_words())
+
+    def _add(self, field: Field) -> Field:
+        own = self._of_domain.setdefault(field.domain, [])
+        own.append(field)
+        self._fields[field.name] = field
+        if len(own) > _FIELDS_OF_DOMAIN:
+            names = {one.name for one in own}
+            self._drop(next(name for name in self._fields if name in names))
+        elif len(self._fields) > _FIELDS:
+            self._drop(next(iter(self._fields)))
+        return field
+
+    def _drop(self, name: str) -> None:
+        field = self._fields.pop(name)
+        own = self._of_domain[field.domain]
+        own.remove(field)
+        if not own:
+            del self._of_domain[field.domain]
+
+    def _new_policy(self) -> ServingPolicy:
+        return ServingPolicy(
+            max_wrong_per_request=self._limit, audit_share=self._audit_share, rng=self._rng
+        )
+
+    def _new_words(self) -> SameWordsPolicy:
+        return SameWordsPolicy(self._words_limit, self._audit_share, self._rng)
+
+    def stats(self) -> tuple[FieldStats, ...]:
+        """Return what is known of each field, most asked first."""
+        found = [field.stats() for field in self._fields.values()]
+        return tuple(sorted(found, key=lambda field: (-field.requests, -field.checked)))
+
+    # --- what other processes and earlier ones have learned
+
+    def restore(self, rows: Iterable[Any]) -> None:
+        """Take in rows of the file, oldest first; what is none of ours is passed over."""
+        for row in rows:
+            if isinstance(row, list) and len(row) > 1:
+                try:
+                    self._restore_row(*row)
+                except (AttributeError, KeyError, TypeError, ValueError):
+                    continue
+
+    def _restore_row(self, kind: str, name: str, *rest: Any) -> None:
+        if kind == "field":
+            self._restore_field(name, *rest)
+        elif kind == "label":
+            self._fields[name].policy.restore(*rest)
+        elif kind == "harmless":
+            self._fields[name].harmless.learn(right=bool(rest[0]))
+        elif kind == "words":
+            self.words(bytes.fromhex(name)).learn(right=bool(rest[0]))
+
+    def _restore_field(self, name: str, domain: str, members: int, centre: Sequence[float]) -> None:
+        vector = np.array(centre, dtype=np.float32)
+        length = float(np.linalg.norm(vector))
+        if vector.ndim != 1 or not 0.5 < length < 2.0:  # also no NaN
+            raise ValueError("no direction")
+        field = self._fields.get(name)
+        if field is None:
+            made = self.unknown(bytes.fromhex(domain), vector)
+            made.name = str(name)
+            field = self._add(made)
+        if members >= field.members:
+            field.centre, field.members = vector / length, int(members)
+        field.is_written = True
