@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -292,7 +292,7 @@ class ServingPolicy:
     def _open_kinds(self) -> frozenset[str]:
         """Return the kinds of differences that have been seen to be harmless here."""
         seen: Counter[str] = Counter()
-        surplus: Counter[str] = Counter()
+        surplus: dict[str, float] = defaultdict(float)
         for kind, is_right, expected in self._seen:
             seen[kind] += 1
             surplus[kind] += (not is_right) - KIND_STRANGE * expected
