@@ -1,8 +1,9 @@
-"""Few-shot examples, found by their structure: pairs of labels that come back.
+"""Few-shot examples, found by their structure: labels or elements that come back together.
 
 An example runs from its input's label to the next input. Only the last one ends before: behind as
 many paragraphs as the others have at most. The last input, whose output is empty or missing, is
-what the user asks and never an example; neither is any text behind the examples.
+what the user asks and never an example; neither is any text behind the examples. In XML an example
+is an element with an input and an output in it, or an input and the output right behind it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import itertools
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Example", "cover_labels", "find_examples"]
+from langchain_tokenopt.compress.markup import Element, elements_of
+
+__all__ = ["Example", "cover_labels", "find_examples", "is_pair"]
 
 _PAIRS = (
     ("Input", "Output"),
@@ -69,13 +72,142 @@ def find_examples(text: str) -> list[Example]:
         >>> [text[e.start : e.end] for e in find_examples(text)]
         ['Input: fine\nOutput: good\n\n', 'Input: bad\nOutput: poor\n\n']
     """
-    best: list[Example] = []
+    best = max(_cycles(text), _of_elements(text), key=len)
     for asks, answers in _PAIRS:
         if text.count(asks) > _FEWEST - 1 and text.count(answers) >= _FEWEST:
             found = _pairs(text, asks, answers)
             if len(found) > len(best):
                 best = found
     return best if len(best) >= _FEWEST else []
+
+
+def is_pair(names: Iterable[str]) -> bool:
+    """Say whether there are an input and its output among the *names* of what stands together.
+
+    Example:
+        >>> is_pair(["question", "answer", "id"]), is_pair(["title", "text"])
+        (True, False)
+    """
+    found = {name.lower() for name in names}
+    return any(ask in found and answer in found for ask, answer in _NAMES)
+
+
+_NAMES: Final = [(ask.lower(), answer.lower()) for ask, answer in _PAIRS]
+
+
+# --- labels of the prompt's own ------------------------------------------------------------------
+
+_ANY_LABEL: Final = re.compile(
+    r"^[ \t]*(?:(?P<head>#{1,6} +|\*\*|__)|[-*] +)?(?P<name>[^\W\d_](?:[^\W_]| (?=\w)){0,30}?)"
+    r"(?: ?#?\d{1,3})?"
+    r"(?:(?:\*\*|__)? ?[:：](?:\*\*|__)?|(?(head)(?=[ \t*_]*$)|(?!)))[ \t]*",
+    re.MULTILINE,
+)
+_LONGEST_CYCLE: Final = 6
+
+
+def _cycles(text: str) -> list[Example]:
+    """Return what has the same labels as the end of the text, whose last label is to be filled."""
+    text_end = len(text.rstrip())
+    last = text.rfind("\n", 0, text_end) + 1
+    open_label = _ANY_LABEL.match(text, last)
+    if open_label is None or open_label.end() < text_end:
+        return []
+    marks = _outside_fences(text, list(_ANY_LABEL.finditer(text)))
+    counts = Counter(mark["name"].lower() for mark in marks)
+    own = open_label["name"].lower()
+    marks = [
+        mark for mark in marks
+        if counts[mark["name"].lower()] >= max(2, counts[own] - 1)
+        and not _TITLE.match(text, mark.start())
+    ]  # fmt: skip
+    names = [mark["name"].lower() for mark in marks]
+    if not names or names[-1] != own or own not in names[:-1]:
+        return []
+    cycle = names[len(names) - names[-2::-1].index(own) - 1 :]
+    size = len(cycle)
+    if not 1 < size <= _LONGEST_CYCLE:
+        return []
+    first = len(names) - size
+    while first >= size and names[first - size : first] == cycle:
+        first -= size
+    found: list[Example] = []
+    most = 1
+    for at in range(first, len(names) - size, size):
+        output, following = marks[at + size - 1].end(), _with_title(text, marks[at + size].start())
+        is_last = at + 2 * size >= len(names)
+        end = _output_end(text, output, following, most if is_last else None)
+        most = max(most, _paragraphs(text, output, end))
+        begin = _with_title(text, marks[at].start())
+        found.append(Example(begin, end, _label(text[output:end].strip())))
+    return found
+
+
+def _paragraphs(text: str, start: int, end: int) -> int:
+    return len(_BLANK_LINE.findall(text[start:end].rstrip())) + 1
+
+
+# --- elements ------------------------------------------------------------------------------------
+
+_EXAMPLES: Final = re.compile(r"example|shot|sample|demo|beispiel|ejemplo|exemple|esempio|例", re.I)
+_BEHIND: Final = re.compile(r"[ \t]*\r?\n\s*|")
+
+
+def _of_elements(text: str) -> list[Example]:
+    """Return the examples in XML: the most that are siblings."""
+    if text.count("</") < 2 * _FEWEST:
+        return []
+    outer = elements_of(text)
+    alone = {element.name.lower() for element in outer if not element.inner}
+    best: list[Example] = []
+    levels: list[tuple[str, Sequence[Element]]] = [("", outer)]
+    while levels:
+        name, siblings = levels.pop()
+        for found in (_nested(text, name, siblings, alone), _in_pairs(text, siblings)):
+            best = max(best, found, key=len)
+        levels += [(element.name, element.inner) for element in siblings if element.inner]
+    return best
+
+
+def _nested(text: str, around: str, siblings: Sequence[Element], alone: set[str]) -> list[Example]:
+    """Return the elements of one name in which an input and its output stand."""
+    counts = Counter(element.name for element in siblings if len(element.inner) > 1)
+    if not counts:
+        return []
+    ((name, count),) = counts.most_common(1)
+    same = [e for e in siblings if e.name == name and len(e.inner) > 1]
+    names = [inner.name.lower() for inner in same[0].inner]
+    is_example = (
+        is_pair(names) or _EXAMPLES.search(name) or _EXAMPLES.search(around) or names[0] in alone
+    )
+    if count < _FEWEST or len(set(names)) < 2 or not is_example:
+        return []
+    return [
+        _element(text, e.start, e.end, text[e.inner[-1].inside : e.inner[-1].close]) for e in same
+    ]
+
+
+def _in_pairs(text: str, siblings: Sequence[Element]) -> list[Example]:
+    """Return inputs with the outputs right behind them."""
+    return [
+        _element(text, one.start, other.end, text[other.inside : other.close])
+        for one, other in itertools.pairwise(siblings)
+        if (one.name.lower(), other.name.lower()) in _NAMES
+        and not text[one.end : other.start].strip()
+    ]  # fmt: skip
+
+
+def _element(text: str, start: int, end: int, output: str) -> Example:
+    begin = text.rfind("\n", 0, start) + 1
+    found = _BEHIND.match(text, end)
+    return Example(
+        start if text[begin:start].strip() else begin,
+        found.end() if found else end,
+        _label(output.strip()),
+    )
+
+
+# --- known pairs of labels -----------------------------------------------------------------------
 
 
 def _pairs(text: str, asks: str, answers: str) -> list[Example]:
@@ -93,12 +225,12 @@ def _pairs(text: str, asks: str, answers: str) -> list[Example]:
     found: list[Example] = []
     most = 1
     for number, (at, first, second) in enumerate(pairs):
-        following = marks[at + 2].start() if at + 2 < len(marks) else len(text)
+        following = _with_title(text, marks[at + 2].start()) if at + 2 < len(marks) else len(text)
         is_last = number + 1 == len(pairs) or _is_open(text, marks, pairs[number + 1])
         end = _output_end(text, second.end(), following, most if is_last else None)
         if not text[second.end() : following].strip():
             continue
-        most = max(most, len(_BLANK_LINE.findall(text[first.start() : end].rstrip())) + 1)
+        most = max(most, _paragraphs(text, first.start(), end))
         output = text[second.end() : end].strip()
         found.append(Example(_with_title(text, first.start()), end, _label(output)))
     return found
@@ -112,7 +244,7 @@ def _is_open(text: str, marks: Sequence[re.Match[str]], pair: tuple[int, Any, An
 
 
 _BLANK_LINE = re.compile(r"\r?\n[ \t]*\r?\n\s*")
-_FENCE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})", re.MULTILINE)
+_FENCE = re.compile(r"(?:^[ \t]*|(?<=[:：>*])[ \t]*)(?:`{3,}|~{3,})", re.MULTILINE)
 
 
 def _outside_fences(text: str, marks: list[re.Match[str]]) -> list[re.Match[str]]:
@@ -127,7 +259,7 @@ def _output_end(text: str, start: int, following: int, most: int | None) -> int:
     end = title.start() if title else following
     if most is None:
         return end
-    fences = [match.start() for match in _FENCE.finditer(text, start, end)]
+    fences = [match.start() for match in _FENCE.finditer(text, max(0, start - 3), end)]
     paragraphs = 0
     for blank in _BLANK_LINE.finditer(text, start, end):
         if bisect_left(fences, blank.start()) % 2 == 0:
@@ -138,11 +270,13 @@ def _output_end(text: str, start: int, following: int, most: int | None) -> int:
 
 
 def _with_title(text: str, start: int) -> int:
-    """Take in an "Example 3:" on the line above."""
+    """Take in an "Example 3:" or a heading on the line above."""
     above = text.rfind("\n", 0, max(0, start - 1)) + 1
-    return above if start and _TITLE.fullmatch(text, above, start) else start
+    titled = _TITLE.fullmatch(text, above, start) or _HEADING.fullmatch(text, above, start)
+    return above if start and titled else start
 
 
+_HEADING = re.compile(r"#{1,6} [^\n]{1,60}\n")
 _LONGEST_LABEL = 40
 
 

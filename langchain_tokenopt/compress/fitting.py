@@ -26,7 +26,7 @@ from langchain_tokenopt.compress.result import (
     dropped_spans,
 )
 from langchain_tokenopt.compress.text_tokens import vocabulary_of
-from langchain_tokenopt.compress.unit_selection import cut_best, fill, required_only
+from langchain_tokenopt.compress.unit_selection import Choice, cut_best, fill, required_only
 from langchain_tokenopt.compress.units import Unit
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
@@ -138,20 +138,24 @@ class _Fit:
         if not last or any(plan.kept[at] for at in last):
             return plan
         for at in sorted(last, key=lambda at: -likely[at]):
-            kept = list(plan.kept)
-            kept[at] = True
+            kept = self._also(plan.kept, at)
             tokens = self._measure(kept)
             if tokens <= self.limit:
                 return KeptUnits(kept, tokens, plan.note)
         raise self._without_last(plan)
 
+    def _also(self, kept: Sequence[bool], at: int) -> list[bool]:
+        """Keep one unit more, and what it needs."""
+        choice = Choice(self.layout.units)
+        for other in (*(i for i, keep in enumerate(kept) if keep), at):
+            choice.keep(other)
+        return choice.kept
+
     def _without_last(self, plan: KeptUnits) -> BudgetInfeasibleError:
         """Return the error that says what the least of the last message would need."""
         least = math.inf
         for at in self.layout.last:
-            kept = list(plan.kept)
-            kept[at] = True
-            least = min(least, self._measure(kept))
+            least = min(least, self._measure(self._also(plan.kept, at)))
         return BudgetInfeasibleError(
             required_tokens=max(self.limit + 1, int(least)),
             max_tokens=self.limit,

@@ -10,14 +10,14 @@ from typing import Final
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.unit import Kind, Unit
 
-__all__ = ["markup_end", "markup_units"]
+__all__ = ["Element", "elements_of", "markup_end", "markup_units"]
 
 LONGEST_WHOLE_ELEMENT: Final = 400
 """Characters; longer elements are kept or dropped by what is in them."""
 _DEEPEST: Final = 12
 _TAG: Final = re.compile(
     r"<!--[\s\S]*?(?:-->|\Z)|<!\[CDATA\[[\s\S]*?(?:\]\]>|\Z)"
-    r"|<(?P<close>/?)(?P<name>[A-Za-z_][\w:.-]{0,60})(?P<rest>[^<>]{0,2000}?)(?P<own>/?)>"
+    r"|<(?P<close>/?)(?P<name>[A-Za-z_][\w:.-]{0,60})(?P<rest>(?:\s[^<>]{0,2000}?)?)(?P<own>/?)>"
 )
 _VOID: Final = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr")
@@ -29,26 +29,30 @@ _UNDECIDED: Final = 40
 
 
 @dataclass(slots=True)
-class _Element:
+class Element:
+    """An element that is closed, as character offsets."""
+
     name: str
     start: int
     inside: int
     close: int = -1
     end: int = -1
-    inner: list[_Element] = field(default_factory=list)
+    inner: list[Element] = field(default_factory=list)
 
 
-def _elements(text: str, start: int, end: int) -> list[_Element]:
+def elements_of(text: str, start: int = 0, end: int | None = None) -> list[Element]:
     """Return the outermost elements that are closed, with those in them."""
-    found: list[_Element] = []
-    opened: list[_Element] = []
+    found: list[Element] = []
+    opened: list[Element] = []
     names: dict[str, int] = {}
+    end = len(text) if end is None else end
+    empty = {name for name in _VOID if text.find(f"</{name}>", start, end) < 0}
     for match in _TAG.finditer(text, start, end):
         name = match["name"]
-        if name is None or match["own"] or name.lower() in _VOID:
+        if name is None or match["own"] or name.lower() in empty:
             continue
         if not match["close"]:
-            opened.append(_Element(name, *match.span()))
+            opened.append(Element(name, *match.span()))
             names[name] = names.get(name, 0) + 1
             continue
         if not names.get(name):
@@ -133,14 +137,14 @@ def markup_units(
     if "</" not in text[start:end]:
         _add_sentences(text, start, end, [], kind, units, head)
     else:
-        _add(text, start, end, _elements(text, start, end), kind, units, head, 0)
+        _add(text, start, end, elements_of(text, start, end), kind, units, head, 0)
 
 
 def _add(
-    text: str, start: int, end: int, elements: Sequence[_Element], kind: Kind, units: list[Unit],
+    text: str, start: int, end: int, elements: Sequence[Element], kind: Kind, units: list[Unit],
     head: int, depth: int,
 ) -> None:  # fmt: skip
-    short: list[_Element] = []
+    short: list[Element] = []
     for element in elements:
         if element.end - element.start <= LONGEST_WHOLE_ELEMENT or depth >= _DEEPEST:
             short.append(element)
@@ -175,7 +179,7 @@ def _behind_break(text: str, at: int, end: int) -> int:
 
 
 def _add_sentences(
-    text: str, start: int, end: int, whole: Sequence[_Element], kind: Kind, units: list[Unit],
+    text: str, start: int, end: int, whole: Sequence[Element], kind: Kind, units: list[Unit],
     head: int,
 ) -> None:  # fmt: skip
     """Add sentences; none ends inside of an element. In data each element is one."""

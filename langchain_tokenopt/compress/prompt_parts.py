@@ -231,18 +231,12 @@ _ADDRESSES = re.compile(
 
 
 def _outside_code(examples: list[Example], segments: list[Segment]) -> list[Example]:
-    """Leave out what a docstring or a fence gives as examples; theirs may hold whole fences."""
-    code = [s for s in segments if s.kind in ("code", "json", "diff")]
-    if not code or not examples:
+    """Leave out all where they stand in a docstring or fence; theirs may hold whole fences."""
+    if not examples:
         return examples
-    return [
-        e
-        for e in examples
-        if not any(
-            s.start < e.end and e.start < s.end and not (e.start <= s.start and s.end <= e.end)
-            for s in code
-        )
-    ]
+    first = examples[0].start
+    inside = any(s.kind in ("code", "json", "diff") and s.start < first < s.end for s in segments)
+    return [] if inside else examples
 
 
 def _around_examples(text: str, examples: Sequence[Example]) -> list[Segment]:

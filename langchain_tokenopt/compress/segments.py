@@ -16,11 +16,10 @@ from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_
 from langchain_tokenopt.compress.markup import markup_end
 from langchain_tokenopt.compress.outlines import ITEM, data_end, item_end, lines_end
 from langchain_tokenopt.compress.records import (
-    LOG,
     TURN,
-    cue_end,
+    RecordFinder,
+    cues_end,
     is_transcript,
-    log_end,
     turn_end,
 )
 from langchain_tokenopt.compress.tables import table_end
@@ -39,6 +38,7 @@ class Segment:
 
 
 _FENCE = re.compile(r"[ \t]{0,3}(`{3,}|~{3,})")
+_INLINE_FENCE = re.compile(r"(?<=[^`])(`{3,})[\w+-]*[ \t]*$")
 _HEADING = re.compile(
     r"#{1,6} \S"
     r"|(?:Document|Passage|Doc|Source|Context|Article|Chunk|Result|Search result|Dokument|Quelle"
@@ -84,11 +84,11 @@ _MAY_BE_MORE = re.compile(r"\s*(?:[<#|\-*+\[{`~]|\w{1,20} ?[(:=]|(?:import|from|
 
 
 def _merged(parts: Iterator[Segment]) -> list[Segment]:
-    """Join neighbours of prose, of a log and of a chat."""
+    """Join neighbours of prose and of a chat."""
     found: list[Segment] = []
     for part in parts:
         last = found[-1] if found else None
-        if last and last.kind == part.kind and part.kind in ("prose", "log", "turn"):
+        if last and last.kind == part.kind and part.kind in ("prose", "turn"):
             found[-1] = Segment(part.kind, last.start, part.end)
         else:
             found.append(part)
@@ -108,6 +108,7 @@ class _Lines:
             position += len(line)
         self.starts.append(position)
         self.is_transcript = is_transcript(self.lines)
+        self.records = RecordFinder(self.lines)
         self.json = JsonFinder(text)
         self.wrapped_until = 0
         """Rows of a paragraph that is known to be running text."""
@@ -118,7 +119,8 @@ class _Lines:
         while row < len(self.lines):
             kind, end = self._classify(row)
             start, stop = self.starts[row], self.starts[end]
-            if kind in _MAY_HOLD_JSON and self.openings and (found := self._json_in(start, stop)):
+            may_hold = kind in _MAY_HOLD_JSON and not self._begins_records(row)
+            if may_hold and self.openings and (found := self._json_in(start, stop)):
                 begin, close = found
                 if self.text[start:begin].strip():
                     yield Segment(kind, start, begin)
@@ -134,6 +136,16 @@ class _Lines:
                 continue
             yield Segment(kind, start, stop)
             row = end
+
+    def _begins_records(self, row: int) -> bool:
+        return self.records.is_sure(row) or self.records.is_head(row)
+
+    def _holds_records(self, row: int) -> bool:
+        """Say whether a tag on a line of its own stands around a log or subtitles."""
+        row = self._blank_end(row + 1)
+        return row < len(self.lines) and (
+            self.records.is_sure(row) or cues_end(self.lines, row) > row
+        )
 
     def _json_in(self, start: int, stop: int) -> tuple[int, int] | None:
         """Return begin and end of the first JSON there that is long, or ends its line."""
@@ -158,28 +170,34 @@ class _Lines:
         first = body[0]
         if first in "`~" and (fence := _FENCE.match(line)):
             return "code", self._fence_end(row, fence.group(1))
+        if line.rstrip("\r\n")[-20:].find("```") >= 0 and (found := _INLINE_FENCE.search(line)):
+            end = self._fence_end(row, found.group(1))
+            if self.lines[end - 1].strip() == found.group(1):
+                return "code", end
         if first in "{[" and self.json.end(self.starts[row] + len(line) - len(body)):
             return "prose", row + 1
-        if first == "<":
+        if first == "<" and not self._holds_records(row):
             end = markup_end(self.lines, row)
             if end > row:
                 return "data", end
-            if _TAG.match(body.rstrip()):
-                return "tag", row + 1
+        if first == "<" and _TAG.match(body.rstrip()):
+            return "tag", row + 1
         if _DIFF.match(line):
             return "diff", self._diff_end(row)
         if first != "#" and _HEADING.match(line):
             return "heading", row + 1
-        if (end := cue_end(self.lines, row)) > row:
+        if (end := cues_end(self.lines, row)) > row:
             return "log", end
-        if LOG.match(line) and not self._is_turn(line):
-            return "log", log_end(self.lines, row)
+        if self._begins_records(row) and (end := self.records.end(row)) > row:
+            return "turn" if self._is_turn(line) else "log", end
         if self.openings and self._announces_json(row):
             return "prose", row + 1
         for kind, find in _BLOCKS:
             end = find(self.lines, row)
             if end > row:
                 return kind, end
+        if (end := self.records.end(row)) > row:
+            return "log", end
         if _HEADING.match(line):
             return "heading", row + 1
         if LABEL.match(line):
@@ -247,7 +265,7 @@ _BLOCKS: tuple[tuple[Kind, Callable[[Sequence[str], int], int]], ...] = (
     ("data", data_end),
 )
 """What is recognised by several lines, in the order in which it is asked for."""
-_MAY_HOLD_JSON = frozenset({"prose", "heading", "label", "list", "turn", "log", "tag"})
+_MAY_HOLD_JSON = frozenset({"prose", "heading", "label", "list", "turn", "tag"})
 LONGEST_INLINE = 400
 """Characters. Shorter JSON within a line is part of its sentence."""
 

@@ -197,11 +197,7 @@ def cut_best(
     Returns:
         The units, one of them in two, and the choice; ``None`` when not even a word fits.
     """
-    candidates = [
-        at
-        for at, unit in enumerate(units)
-        if likely[at] > 0 and _may_be_cut(unit, texts[unit.source])
-    ]
+    candidates = [at for at, unit in enumerate(units) if likely[at] > 0 and _may_be_cut(unit)]
     if not candidates:
         return None
     best = max(candidates, key=lambda at: likely[at])
@@ -222,13 +218,15 @@ def cut_best(
     return found
 
 
-def _may_be_cut(unit: Unit, text: str) -> bool:
-    """Running text, and a record that is one line; of more lines the first alone is no record."""
-    if unit.kind == "log":
-        return "\n" not in unit.within(text).strip()
-    return unit.kind in _MAY_BE_CUT
+def _may_be_cut(unit: Unit) -> bool:
+    """Running text, and a long speech; of a record or short message a part would be another."""
+    return unit.kind in _MAY_BE_CUT and (
+        unit.kind != "turn" or unit.end - unit.start > _LONG_SPEECH
+    )
 
 
+_LONG_SPEECH = 400
+"""Characters."""
 _MAY_BE_CUT = frozenset({"prose", "list", "turn", "label"})
 _WORD = re.compile(r"\S+")
 

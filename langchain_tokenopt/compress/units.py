@@ -15,7 +15,7 @@ from langchain_tokenopt.compress.code_units import code_units, parsed_python
 from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.markup import markup_units
 from langchain_tokenopt.compress.outlines import outline_units
-from langchain_tokenopt.compress.records import record_ends
+from langchain_tokenopt.compress.records import record_units
 from langchain_tokenopt.compress.segments import LABEL, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.tables import table_units
@@ -64,7 +64,7 @@ def _add(text: str, segment: Segment, units: list[Unit]) -> None:
     elif kind in ("list", "data"):
         outline_units(text, start, end, kind, units)
     elif kind in ("log", "turn"):
-        _add_records(text, segment, units)
+        record_units(text, start, end, kind, units)
     elif kind == "diff":
         _add_hunk(text, segment, units)
     else:
@@ -189,16 +189,6 @@ def _is_running_text(text: str) -> bool:
     lines = [line for line in text.splitlines() if line.strip()]
     marks = len(_CODE_MARKS.findall(text))
     return 50 * marks < len(text) and len(text.split()) >= 6 * len(lines)
-
-
-def _add_records(text: str, segment: Segment, units: list[Unit]) -> None:
-    """A unit per record; the line that names a format (WEBVTT) is the head of all."""
-    lines = text[segment.start : segment.end].splitlines(keepends=True)
-    start, row = segment.start, 0
-    for end in record_ends(segment.kind, lines):
-        size = sum(map(len, lines[row:end]))
-        units.append(Unit(start, start + size, segment.kind))
-        start, row = start + size, end
 
 
 def _add_hunk(text: str, segment: Segment, units: list[Unit]) -> None:

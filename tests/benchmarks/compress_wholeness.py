@@ -17,6 +17,7 @@ import argparse
 import random
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing import Pool
 
 from langchain_core.documents import Document
@@ -27,7 +28,8 @@ from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
 from tests.benchmarks.results import write_result
-from tests.support.mixed_documents import Mixed, document
+from tests.support import mixed_documents, record_documents
+from tests.support.mixed_documents import Mixed
 
 MODEL = "o200k_base"
 COUNT = counter_for(MODEL).count
@@ -35,11 +37,15 @@ WAYS = ("string", "message", "conversation", "documents", "optimize_text", "leve
 COLUMNS = ("cases", "broken", "over budget", "failed", "refused", "unchanged", "empty")
 
 
-def outcome(seed: int) -> tuple[str, Counter[str], list[str]]:
+SETS = {"mixed": mixed_documents.document, "records": record_documents.document}
+
+
+def outcome(seed: int, documents: str = "mixed") -> tuple[str, Counter[str], list[str]]:
     """Shorten one random document; return its kind, what became of it, and its faults."""
     rng = random.Random(seed)
-    made = document(rng)
-    way = rng.choice([way for way in WAYS if way != "documents" or made.kind != "few-shot"])
+    made = SETS[documents](rng)
+    is_prompt = made.kind.startswith(("few-shot", "examples"))
+    way = rng.choice([way for way in WAYS if way != "documents" or not is_prompt])
     share = rng.choice((0.05, 0.1, 0.25, 0.5, 0.9)) * rng.uniform(0.6, 1.1)
     found = Counter(cases=1)
     try:
@@ -88,12 +94,16 @@ def shortened(made: Mixed, way: str, share: float, rng: random.Random) -> tuple[
 
 
 def outcomes(
-    first: int, count: int, jobs: int
+    first: int, count: int, jobs: int, documents: str = "mixed"
 ) -> Iterator[tuple[int, str, Counter[str], list[str]]]:
     """Yield what became of each case."""
     seeds = range(first, first + count)
     with Pool(jobs) as pool:
-        for seed, found in zip(seeds, pool.imap(outcome, seeds, chunksize=50), strict=True):
+        for seed, found in zip(
+            seeds,
+            pool.imap(partial(outcome, documents=documents), seeds, chunksize=50),
+            strict=True,
+        ):
             yield (seed, *found)
 
 
@@ -103,11 +113,14 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--set", choices=SETS, default="mixed", dest="documents")
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
     table: dict[str, Counter[str]] = {}
     shown: Counter[str] = Counter()
-    for seed, kind, found, faults in outcomes(options.first, options.cases, options.jobs):
+    for seed, kind, found, faults in outcomes(
+        options.first, options.cases, options.jobs, options.documents
+    ):
         table.setdefault(kind, Counter()).update(found)
         if faults and options.show and shown[kind] < 4:
             shown[kind] += 1

@@ -76,6 +76,11 @@ def fences_close(text: str) -> list[str]:
     return ["a fence stays open"] if count % 2 else []
 
 
+def marks_close(text: str) -> list[str]:
+    """Marks of fences come in pairs, on lines of their own or not."""
+    return ["a fence stays open"] if text.count("```") % 2 or text.count("~~~") % 2 else []
+
+
 def part_of(got: Any, source: Any) -> bool:
     """Whether one value is a smaller document of another."""
     if isinstance(got, dict) and isinstance(source, dict):
@@ -175,6 +180,91 @@ def blocks_whole(blocks: Sequence[str], tag: str = "") -> Check:
         for line in rest.split("\n"):
             if line.strip() in line_of and (not tag or tag in line):
                 return [f"torn: {line[:60]!r}"]
+        return []
+
+    return check
+
+
+def records_whole(
+    records: Sequence[str], header: str, loose: Sequence[str], *, by_paragraph: bool = False
+) -> Check:
+    """Each record is there with all of its lines or with none, in order, under the header.
+
+    Args:
+        records: In their order.
+        header: What must stand before the first record that is kept.
+        loose: Lines of which any may be kept.
+        by_paragraph: Whether a blank line stands between records.
+    """
+    blocks = [_filled_lines(record) for record in records]
+    firsts: dict[str, list[int]] = {}
+    for at, block in enumerate(blocks):
+        firsts.setdefault(block[0], []).append(at)
+    head = _filled_lines(header)
+    free = {line for text in loose for line in _filled_lines(text)} | set(head)
+
+    def check(text: str) -> list[str]:
+        lines = _filled_lines(text)
+        at, last = 0, -1
+        begins = []
+        while at < len(lines):
+            found = [
+                n for n in firsts.get(lines[at], ())
+                if n > last and lines[at : at + len(blocks[n])] == blocks[n]
+            ]  # fmt: skip
+            if found:
+                # of two that begin alike, the longer one is meant
+                longest = max(len(blocks[n]) for n in found)
+                last = next(n for n in found if len(blocks[n]) == longest)
+                begins.append(lines[at])
+                at += longest
+            elif lines[at] in free:
+                at += 1
+            else:
+                return [f"torn: {lines[at][:70]!r}"]
+        must = [line for line in head if line not in loose]
+        if begins and must:
+            before = lines[: lines.index(begins[0])]
+            if not all(line in before for line in must):
+                return ["records without their header"]
+        if by_paragraph and len(begins) > 1:
+            kept = text.split("\n")
+            rows = [n for n, line in enumerate(kept) if line.rstrip() in set(begins)]
+            glued = [n for n in rows[1:] if kept[n - 1].strip()]
+            if glued and kept[glued[0]].rstrip() in begins[1:]:
+                return [f"no blank line before {kept[glued[0]]!r}"]
+        return []
+
+    return check
+
+
+def _filled_lines(text: str) -> list[str]:
+    return [_same_line(line.rstrip()) for line in text.split("\n") if line.strip()]
+
+
+def _same_line(line: str) -> str:
+    """A line of JSON may be written in fewer tokens."""
+    if line[:1] != "{":
+        return line
+    try:
+        return json.dumps(json.loads(line))
+    except ValueError:
+        return line
+
+
+def tags_close(source: str) -> Check:
+    """Tags that come in pairs in the source come in pairs in what is left."""
+    names = set(re.findall(r"</(\w+)>", source))
+
+    def balance(text: str, name: str) -> int:
+        return len(re.findall(rf"<{name}(?: [^<>]*)?>", text)) - text.count(f"</{name}>")
+
+    own = {name: balance(source, name) for name in names}
+
+    def check(text: str) -> list[str]:
+        for name in sorted(names):
+            if balance(text, name) != own[name]:
+                return [f"<{name}> stays open"]
         return []
 
     return check
