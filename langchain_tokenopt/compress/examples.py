@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from langchain_tokenopt.compress.markup import Element, elements_of
 
-__all__ = ["Example", "cover_labels", "find_examples", "is_pair"]
+__all__ = ["Example", "cover_labels", "find_examples", "holds_pairs", "is_pair"]
 
 _PAIRS = (
     ("Input", "Output"),
@@ -93,6 +93,16 @@ def is_pair(names: Iterable[str]) -> bool:
 
 
 _NAMES: Final = [(ask.lower(), answer.lower()) for ask, answer in _PAIRS]
+_QUOTED_KEY: Final = re.compile(r"\"(\w{1,20})\"\s*:|^(?:- | {2})(\w{1,20}):(?=\s)", re.MULTILINE)
+_HEADER: Final = re.compile(r"^\|([^|\n]{1,30})\|([^|\n]{1,30})\|[ \t]*\n\|[ \t]*:?-", re.MULTILINE)
+
+
+def holds_pairs(text: str) -> bool:
+    """Say whether data in *text* is made of inputs with their outputs."""
+    counts = Counter(a or b for a, b in _QUOTED_KEY.findall(text))
+    if is_pair([key for key, count in counts.items() if count >= _FEWEST]):
+        return True
+    return any(is_pair((a.strip(), b.strip())) for a, b in _HEADER.findall(text))
 
 
 # --- labels of the prompt's own ------------------------------------------------------------------
@@ -121,26 +131,34 @@ def _cycles(text: str) -> list[Example]:
         if counts[mark["name"].lower()] >= max(2, counts[own] - 1)
         and not _TITLE.match(text, mark.start())
     ]  # fmt: skip
-    names = [mark["name"].lower() for mark in marks]
-    if not names or names[-1] != own or own not in names[:-1]:
+    cycles: list[list[re.Match[str]]] = [[]]
+    for mark in marks:
+        cycles[-1].append(mark)
+        if mark["name"].lower() == own:
+            cycles.append([])
+    *cycles, last_cycle, behind = cycles if len(cycles) > _FEWEST else [[], [], marks[:1]]
+    if behind or not cycles or not 1 < len(cycles[-1]) <= _LONGEST_CYCLE:
         return []
-    cycle = names[len(names) - names[-2::-1].index(own) - 1 :]
-    size = len(cycle)
-    if not 1 < size <= _LONGEST_CYCLE:
+    shape, end = _names(cycles[-1]), _names(last_cycle)
+    if shape[-len(end) :] != end and end[-len(shape) :] != shape:
         return []
-    first = len(names) - size
-    while first >= size and names[first - size : first] == cycle:
-        first -= size
+    while _names(cycles[0]) != shape:
+        del cycles[0]
     found: list[Example] = []
     most = 1
-    for at in range(first, len(names) - size, size):
-        output, following = marks[at + size - 1].end(), _with_title(text, marks[at + size].start())
-        is_last = at + 2 * size >= len(names)
-        end = _output_end(text, output, following, most if is_last else None)
-        most = max(most, _paragraphs(text, output, end))
-        begin = _with_title(text, marks[at].start())
-        found.append(Example(begin, end, _label(text[output:end].strip())))
+    for cycle, following in itertools.pairwise([*cycles, last_cycle]):
+        if _names(cycle) != shape:
+            return []
+        output, behind_it = cycle[-1].end(), _with_title(text, following[0].start())
+        stop = _output_end(text, output, behind_it, most if following is last_cycle else None)
+        most = max(most, _paragraphs(text, output, stop))
+        begin = _with_title(text, cycle[0].start())
+        found.append(Example(begin, stop, _label(text[output:stop].strip())))
     return found
+
+
+def _names(marks: Sequence[re.Match[str]]) -> list[str]:
+    return [mark["name"].lower() for mark in marks]
 
 
 def _paragraphs(text: str, start: int, end: int) -> int:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any, Final
 
+from langchain_tokenopt.compress.examples import is_pair
 from langchain_tokenopt.compress.unit import Unit
 
 __all__ = ["JSON_BEGINS", "JsonFinder", "json_units", "may_hold_json"]
@@ -125,7 +126,13 @@ def _add(
             break
         value, end = members[0][1:]  # a frame around one value is part of that value's frame
         members = []
-    if len(members) < 2 or _only_numbers(text, value, members):
+    is_example = (
+        depth > 0
+        and members
+        and text[value] == "{"
+        and is_pair(text[begin:inner].strip('\t\r\n ":') for begin, inner, _ in members)
+    )
+    if len(members) < 2 or is_example or _only_numbers(text, value, members):
         units.append(Unit(begin, finish, "json", head=head))
         return
     opening = len(units)

@@ -22,6 +22,7 @@ _TAG: Final = re.compile(
 _VOID: Final = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr")
 )
+_CLOSE: Final = re.compile(r"</(\w+)>")
 _FEWEST_TAGS: Final = 6
 _LONG_TEXT: Final = 200
 """Characters of a line without its tags; where most is in such lines, tags mark passages."""
@@ -46,7 +47,7 @@ def elements_of(text: str, start: int = 0, end: int | None = None) -> list[Eleme
     opened: list[Element] = []
     names: dict[str, int] = {}
     end = len(text) if end is None else end
-    empty = {name for name in _VOID if text.find(f"</{name}>", start, end) < 0}
+    empty = _VOID - {name.lower() for name in _CLOSE.findall(text, start, end)}
     for match in _TAG.finditer(text, start, end):
         name = match["name"]
         if name is None or match["own"] or name.lower() in empty:

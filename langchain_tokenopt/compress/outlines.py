@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from langchain_tokenopt.compress.examples import is_pair
 from langchain_tokenopt.compress.sentence_cuts import LONGEST_SENTENCE, sentence_cuts
 from langchain_tokenopt.compress.unit import Kind, Unit
 
@@ -295,13 +296,33 @@ def _entry_ends(lines: Sequence[str]) -> list[int]:
                 depth, quote = _open_after(lines[end], depth, quote)
                 end += 1
             end = _with_continuations(lines, row, end)
-            if value.endswith(":") and _ENTRY.match(line):
-                end = _with_value(lines, row, end)
+            if _ENTRY.match(line):
+                whole = _entry_end(lines, row)
+                names = [m["name"] for x in lines[row:whole] if (m := _NAME.match(x))]
+                if is_pair(names) or sum(map(len, lines[row:whole])) <= LONGEST_WHOLE_ENTRY:
+                    end = max(end, whole)
+                elif value.endswith(":"):
+                    end = _with_value(lines, row, end)
         while end < len(lines) and not lines[end].strip():
             end += 1
         ends.append(end)
         row = end
     return ends
+
+
+LONGEST_WHOLE_ENTRY: Final = 400
+"""Characters; of longer entries some keys may be kept."""
+_NAME: Final = re.compile(r"[ \t-]*(?P<name>\w+):")
+
+
+def _entry_end(lines: Sequence[str], row: int) -> int:
+    """Return the row after all that stands deeper than the dash of an entry."""
+    indent, end = _indent(lines[row]), row + 1
+    while end < len(lines) and (not lines[end].strip() or _indent(lines[end]) > indent):
+        end += 1
+    while not lines[end - 1].strip():
+        end -= 1
+    return end
 
 
 _OPEN_STRING: Final = re.compile(

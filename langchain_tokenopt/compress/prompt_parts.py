@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-from langchain_tokenopt.compress.examples import Example, find_examples
+from langchain_tokenopt.compress.examples import Example, find_examples, holds_pairs
 from langchain_tokenopt.compress.passage_units import (
     SHORT_OUTSIDE,
     PromptParts,
@@ -147,7 +147,7 @@ def read_message(
     segments = segments_of(text)
     examples = _outside_code(find_examples(text), segments)
     opened = open_fences(text, segments)
-    structure = structure_of(text, opened)
+    structure = Structure() if holds_pairs(text) else structure_of(text, opened)
     shown = sum(example.end - example.start for example in examples)
     if structure.records and sum(r.length for r in structure.records) > 2 * shown:
         return passage_parts(text, opened, structure, patterns, cut_data=cut_data)

@@ -48,13 +48,25 @@ _OPENING: Final = re.compile(
     r"|(?P<number>#\d+ )|(?P<pairs>[\w.]+=(?:\"[^\"\n]*\"|\S+) +[\w.]+=)"
     r"|(?P<piped>[\w.-]+ *\| )|(?P<code>(?=\S*(?:\d{4}|[a-f\d]{8}))[\w.:/@+-]{6,80}[ \t,;|])"
 )
-_ITEM: Final = re.compile(r"[-*+•‣>|] |#{1,6} |\|")
+_ITEM: Final = re.compile(r"(?P<list>[-*+•‣>!] )|#{1,6} |\|")
+_COUNTED: Final = re.compile(r"[-+!*>] ?\d{2,} ")
+_SHAPE: Final = re.compile(
+    r"(?:>{1,3} )?(?:[^\W\d_]+ )?[^\s\d]{0,40}[\[( ]{0,2}\d+[^\s\w]*(?:\d+[^\s\w]+)*(?=\s)"
+)
+"""A number in the first or second word, and the signs around it."""
+_DIGITS: Final = re.compile(r"\d+")
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_SHAPED: Final = "~"
+"""Begins a mark that only many lines of a text together make one."""
 _NEVER: Final = frozenset(" \t\r\n|{")
 _TRACE: Final = re.compile(
     r"\s|Traceback |Caused by|\.{3}|During handling|at \S+\(|[{\[\]}]|goroutine \d"
 )
+_CLOSING: Final = re.compile(r"[ \t]*</[A-Za-z][\w:-]*>[ \t]*$")
 _FENCE: Final = re.compile(r"[ \t]*(?:`{3,}|~{3,})")
-_ONE_TAG: Final = re.compile(r"[ \t]*<(?P<close>/?)(?P<name>[A-Za-z][\w:-]*)[^<>]*>[ \t]*\r?\n?$")
+_ONE_TAG: Final = re.compile(
+    r"[ \t]*<(?P<close>/?)(?P<name>[A-Za-z][\w:-]*)[^<>]*(?<!/)>[ \t]*\r?\n?$"
+)
 
 _SPEAKER: Final = r"[^\W\d_][^\n:：<>\[\](){}=\"*]{0,60}?"
 TURN: Final = re.compile(
@@ -88,17 +100,20 @@ def _mark(line: str) -> str | None:
     if line[:1] in _NEVER:
         return None
     body = _COLOUR.sub("", line[:200]) if "\x1b" in line[:200] else line
-    if _ITEM.match(body):
-        return None
+    item = _ITEM.match(body)
     stamp = _STAMP.search(body, 0, _REACH)
-    if stamp is not None and (mark := _timed(body, stamp)):
+    if stamp is not None and (item is None or item["list"]) and (mark := _timed(body, stamp)):
         return mark
+    if item:
+        return f"{_SHAPED}0" if _COUNTED.match(body) else None
     if _LEVEL.match(body):
         return "level"
     if found := _OPENING.match(body):
         return found.lastgroup
-    found = _KEY.match(body)
-    return f"{found['key'].lower()}:" if found else None
+    if (found := _KEY.match(body)) and not _SHAPE.match(body):
+        return f"{found['key'].lower()}:"
+    found = _SHAPE.match(body)
+    return f"{_SHAPED}{_WORD.sub('w', _DIGITS.sub('0', found.group()))}" if found else None
 
 
 def _timed(body: str, stamp: re.Match[str]) -> str | None:
@@ -139,12 +154,16 @@ class RecordFinder:
         for row, mark in enumerate(marks):
             if mark is not None:
                 rows.setdefault(mark, []).append(row)
+        filled = sum(1 for line in lines if not line.isspace())
         timed: list[int] = []
         self._rows: dict[str, list[int]] = {}
         for mark, found in rows.items():
             if len(found) < fewest and mark not in _SURE:
                 continue
-            if mark.startswith(_TIMED):
+            if mark.startswith(_SHAPED):
+                if len(found) > fewest and _SHARE_OF_SHAPE * len(found) >= filled:
+                    self._rows[mark] = found
+            elif mark.startswith(_TIMED):
                 timed += found
             elif not mark.endswith(":") or _have_fields(lines, found):
                 self._rows[mark] = found
@@ -238,7 +257,8 @@ class RecordFinder:
     def _are_long(self, starts: Sequence[int]) -> bool:
         """Say whether the lines are rather passages, of which sentences may go."""
         sizes = sorted(len(self._lines[at]) for at in starts)
-        return sizes[len(sizes) // 2] > _LONGEST_LINE
+        is_weak = (self._marks[starts[0]] or "").startswith(_SHAPED)
+        return sizes[len(sizes) // 2] > (_LONGEST_WEAK if is_weak else _LONGEST_LINE)
 
     def _is_used_to_gaps(self, mark: str) -> bool:
         """Say whether blank lines within records are usual rather than the end of all."""
@@ -254,6 +274,10 @@ _LONGEST_HEAD: Final = 6
 """Lines above the first record that name its fields."""
 _HEAD: Final = re.compile(r"#|\[[^\]\n]+\]\s*$|[A-Z]\w*: ")
 _LONGEST_LINE: Final = 600
+_LONGEST_WEAK: Final = 250
+"""Characters; longer lines are rather passages."""
+_SHARE_OF_SHAPE: Final = 3
+"""Lines of the text for each that bears the mark."""
 _FEWEST_GAPS: Final = 3
 _SHARE_OF_GAPS: Final = 0.3
 _MOST: Final = 0.8
@@ -301,7 +325,7 @@ def _breaks(lines: Sequence[str], marks: Sequence[str | None]) -> list[int]:
                 opened.append((tag["name"], row, seen))
             else:
                 while opened and opened[-1][0] != tag["name"]:
-                    found.append(opened.pop()[1])
+                    opened.pop()
                 if not opened:
                     found.append(row)
                 elif (of := opened.pop())[2] < seen:
@@ -310,8 +334,7 @@ def _breaks(lines: Sequence[str], marks: Sequence[str | None]) -> list[int]:
             found.append(row)
         blank = False
         seen += marks[row] is not None
-    found += [row for _, row, _ in opened] + ([fence] if fence >= 0 else [])
-    return sorted(found)
+    return sorted([*found, fence] if fence >= 0 else found)
 
 
 # --- turns ---------------------------------------------------------------------------------------
@@ -349,6 +372,7 @@ def turn_end(lines: Sequence[str], row: int, stops: re.Pattern[str]) -> int:
         and lines[end].strip()
         and not TURN.match(lines[end])
         and not stops.match(lines[end])
+        and not _CLOSING.match(lines[end])
     ):
         end += 1
     return end
@@ -376,9 +400,6 @@ def cues_end(lines: Sequence[str], row: int) -> int:
         while at < len(lines) and not lines[at].strip():
             at += 1
     return end if cues else row
-
-
-_CLOSING: Final = re.compile(r"[ \t]*</[A-Za-z][\w:-]*>[ \t]*$")
 
 
 def _begins_cue(lines: Sequence[str], row: int) -> bool:
