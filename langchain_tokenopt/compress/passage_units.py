@@ -130,7 +130,9 @@ def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> li
         if segment.start >= end:
             break
         first, last = max(start, segment.start), min(end, segment.end)
-        if segment.kind in _OF_LINES and is_prose_block(text, Segment("prose", first, last)):
+        if segment.kind in _OF_LINES - {"log"} and is_prose_block(
+            text, Segment("prose", first, last)
+        ):
             made.append(Segment("prose", first, last))
         elif segment.start == first and segment.end == last:
             made.append(segment)

@@ -131,7 +131,7 @@ def _blocks(text: str, segments: Sequence[Segment]) -> Iterator[tuple[int, int]]
 
 def is_prose_block(text: str, segment: Segment) -> bool:
     """Say whether a fence, a table or a chat is running text: most of it is in long lines."""
-    if segment.kind in ("json", "diff"):
+    if segment.kind in ("json", "diff", "log"):
         return False
     block = text[segment.start : segment.end]
     return typical([len(line) for line in block.split("\n")]) >= LONG_LINE

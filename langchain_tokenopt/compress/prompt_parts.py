@@ -21,7 +21,7 @@ from langchain_tokenopt.compress.passage_units import (
     require_matches,
     require_outside,
 )
-from langchain_tokenopt.compress.prompt_structure import structure_of
+from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
 from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.question import (
     SHORT_PARAGRAPH,

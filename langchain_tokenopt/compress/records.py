@@ -254,6 +254,11 @@ class RecordFinder:
         at = bisect_right(self._breaks, row)
         return self._breaks[at] if at < len(self._breaks) else len(self._lines)
 
+    def holds_speech(self, row: int) -> bool:
+        """Say whether the records from *row* on are long speeches rather than messages."""
+        sizes = sorted(len(self._lines[at]) for at in self.starts(row))
+        return bool(sizes) and sizes[len(sizes) // 2] > _LONGEST_WEAK
+
     def _are_long(self, starts: Sequence[int]) -> bool:
         """Say whether the lines are rather passages, of which sentences may go."""
         sizes = sorted(len(self._lines[at]) for at in starts)

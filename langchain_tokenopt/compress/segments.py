@@ -189,7 +189,8 @@ class _Lines:
         if (end := cues_end(self.lines, row)) > row:
             return "log", end
         if self._begins_records(row) and (end := self.records.end(row)) > row:
-            return "turn" if self._is_turn(line) else "log", end
+            is_speech = self._is_turn(line) and self.records.holds_speech(row)
+            return "turn" if is_speech else "log", end
         if self.openings and self._announces_json(row):
             return "prose", row + 1
         for kind, find in _BLOCKS:
