@@ -229,10 +229,22 @@ class Judge:
                         return f"{who}'s prompt was shortened by {a.lost}"
                     if a.cut:
                         return f"{who}'s answer was cut at {a.cap}"
+        for who in self.app.agents.values():
+            if who.foreign and run.error is None and (less := self._less_read(run, who.name)):
+                return less
         base = Counter(r for r in self.base.log.results)
         if run.error is None and (base - Counter(run.log.results)):
             return "searches were left out"
         return ""
+
+    def _less_read(self, run: Outcome, agent: str) -> str:
+        """Say whether an agent, whose calls cannot be seen, read less than without a plan."""
+        mine = [a for a in run.log.attempts if a.agent == agent]
+        base = [a for a in self.base.log.attempts if a.agent == agent]
+        if any(a.cut for a in mine):
+            return f"{agent}'s answer was cut"
+        read, before = (sum(a.input_tokens for a in each) for each in (mine, base))
+        return f"{agent} read {read:,} tokens instead of {before:,}" if read < before else ""
 
     def prompts(self, run: Outcome) -> list[Fault]:
         """System messages, questions, role lines and rules as they were; valid conversations."""
@@ -293,19 +305,8 @@ class Judge:
             if call.empty:
                 found.append(Fault("empty answer", f"{call.agent} under {total:,}"))
             if call.real and call.form == "text":
-                text = call.text.rstrip()
-                if text and not text.endswith(_ENDS):
-                    found.append(
-                        Fault("answer cut off", f"{call.agent} ends {text[-40:]!r} under {total:,}")
-                    )
                 limit = said.get(call.agent, {}).get("words")
-                if limit and whole_words(call.text) > limit:
-                    found.append(
-                        Fault(
-                            "word limit broken",
-                            f"{call.agent}: {whole_words(call.text)} of {limit} words",
-                        )
-                    )
+                found += _shape_of(call.agent, call.text, limit, total)
             if call.form == "object" and call.error is None and not valid(call.answer, who):
                 found.append(
                     Fault(
@@ -366,6 +367,9 @@ class Judge:
             text = run.state["reports"][who.name]
             begin = " ".join(text.split())[:24]
             texts = [" ".join(a.text.split()) for a in run.log.attempts if a.agent == who.name]
+            limit = self.plan.agents(total).get(who.name, {}).get("words")
+            if any(begin in t for t in texts):
+                found += _shape_of(who.name, text, limit, total)
             if not text.strip():
                 found.append(Fault("empty answer", f"{who.name} under {total:,}"))
             elif (
@@ -451,6 +455,18 @@ class Judge:
             a.agent for a in run.log.attempts if self.app.agents[a.agent].foreign and not a.calls
         }
         return (real - bad) | foreign
+
+
+def _shape_of(agent: str, text: str, limit: int | None, total: int) -> list[Fault]:
+    """Say whether an answer ends where a sentence does, and within its words."""
+    found = []
+    text = text.rstrip()
+    if text and not text.endswith(_ENDS):
+        found.append(Fault("answer cut off", f"{agent} ends {text[-40:]!r} under {total:,}"))
+    if limit and whole_words(text) > limit:
+        words = f"{whole_words(text)} of {limit} words"
+        found.append(Fault("word limit broken", f"{agent}: {words}"))
+    return found
 
 
 def invalid(messages: Sequence[BaseMessage]) -> str:

@@ -258,26 +258,14 @@ class Script:
 
     def _searches(self, made: Attempt, who: Agent) -> list[tuple[str, dict[str, Any]]]:
         """Return what is still to be looked up: numbers in the ids of calls say what was."""
-        done = [
-            int(c["id"].rsplit("-", 1)[-1])
-            for m in made.received
-            for c in getattr(m, "tool_calls", ())
-            if "-" in (c["id"] or "")
-        ]
-        first = max(done, default=-1) + 1
+        first = _next_number(made)
         names = [t["function"]["name"] for t in made.tools]
         names = [n for n in names if n not in who.forms] or names
         numbers = range(first, min(who.searches, first + who.at_once))
         return [(names[n % len(names)], {"query": f"part {n} of {who.question}"}) for n in numbers]
 
     def _call(self, made: Attempt, steps: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        done = [
-            int(c["id"].rsplit("-", 1)[-1])
-            for m in made.received
-            for c in getattr(m, "tool_calls", ())
-            if "-" in (c["id"] or "")
-        ]
-        first = max(done, default=-1) + 1
+        first = _next_number(made)
         made.calls = [
             {"name": name, "args": args, "id": f"{made.agent}-{first + n}", "type": "tool_call"}
             for n, (name, args) in enumerate(steps)
@@ -288,6 +276,13 @@ class Script:
         made.output_tokens = tokens_of(made.wanted) + 4 * len(made.calls)
         if made.cap is not None and made.output_tokens > made.cap:
             made.cut, made.output_tokens = True, made.cap
+
+
+def _next_number(made: Attempt) -> int:
+    """Return the number of the next tool call: those before stand in the ids of the prompt."""
+    ids = [c["id"] or "" for m in made.received for c in getattr(m, "tool_calls", ())]
+    numbers = [re.fullmatch(re.escape(made.agent) + r"-(\d+)", each) for each in ids]
+    return max((int(found[1]) for found in numbers if found), default=-1) + 1
 
 
 class ScriptedModel(BaseChatModel):

@@ -21,7 +21,15 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_tokenopt import BudgetExceededError
 from tests.judge import delivery, delivery_build
 from tests.judge.delivery import drive, judged, model_name, observed, plain
-from tests.judge.delivery_apps import App, text_of, tokens_of
+from tests.judge.delivery_apps import (
+    GLIMPSE,
+    PARAGRAPH,
+    App,
+    Surplus,
+    plain_input,
+    text_of,
+    tokens_of,
+)
 from tests.judge.delivery_checks import Judge, Outcome, PlanShape, invalid
 from tests.judge.delivery_kit import Kit
 from tests.judge.delivery_model import Attempt, Log, ScriptedModel
@@ -35,7 +43,7 @@ def made(shape: Callable[[Kit], App], seed: int = 7) -> App:
     """Return a plain application of one shape: English, tags, no streams."""
     app = shape(Kit(seed, (delivery_build.HARBOUR,), TAGS))
     app.mode, app.usage_in_streams = "invoke", True
-    app.surplus = type(app.surplus)()
+    app.surplus = Surplus()
     return app
 
 
@@ -333,3 +341,46 @@ def test_the_provider_counts_what_it_is_sent() -> None:
     assert log.attempts[0].left
     assert 7 == log.attempts[1].output_tokens
     assert "length" == whole.response_metadata["finish_reason"]
+
+
+def test_a_made_up_end_of_somebody_elses_agent_is_seen() -> None:
+    """Where nodes cannot be looked into, what they end with is compared with what models said."""
+    app = made(delivery_build.agents_of_langchain)
+    who = next(a.name for a in app.agents.values() if a.foreign)
+    judge = Judge(app, NO_PLAN, plain(app, None, None, "m", True))
+    said = judge.faults(run_with(app, Changed, 10**5, instead="[No answer]"))
+
+    assert [] == judge.faults(plain(app, None, 10**5, "m", True))
+    assert any(f.kind == "made up where a paragraph fits" and who in f.text for f in said)
+
+
+def test_a_short_call_is_frame_glimpses_and_a_paragraph() -> None:
+    """The oracle counts what the provider would, with its surplus."""
+    app = made(delivery_build.chain)
+    who = next(iter(app.agents.values()))
+    frame = plain_input(who.prompt([]), [])
+
+    assert frame + GLIMPSE * who.reads + PARAGRAPH == who.short_need(Surplus())
+    dearer = Surplus(per_message=5)
+    assert who.short_need(Surplus()) + 5 * len(who.prompt([])) == who.short_need(dearer)
+
+
+def test_the_part_of_an_agent_follows_from_the_plan() -> None:
+    """Its share, else its floor, else an equal part of what is nobody's."""
+    app = made(delivery_build.chain)
+    first, *others = app.agents
+    plan = PlanShape("half", shares={first: 0.5})
+
+    assert NO_PLAN.part_of(first, app, 1_000) is None
+    assert 500 == plan.part_of(first, app, 1_000)
+    assert 500 // len(others) == plan.part_of(others[0], app, 1_000)
+    assert 300 == PlanShape("floor", floors={first: 300}).part_of(first, app, 1_000)
+
+
+def test_the_command_prints_its_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    """One graph is enough for all rows."""
+    delivery.main(["--graphs", "1", "--show"])
+    printed = capsys.readouterr().out
+
+    assert "## Delivery, build half: 1 graphs" in printed
+    assert all(f"| {kind} |" in printed for kind in delivery.KINDS)
