@@ -39,7 +39,7 @@ from langgraph.graph import END, START, StateGraph
 from langchain_tokenopt import BudgetPlan, budget_graph, optimize
 from langchain_tokenopt.examples import trading_desk
 from langchain_tokenopt.examples.trading_desk import AGENTS, ANALYSTS, DEBATERS, QUESTION
-from tests.benchmarks.results import write_result
+from tests.benchmarks.results import RESULTS, write_result
 from tests.judge.delivery import application, figures, judged, observed
 from tests.judge.delivery_apps import Agent, App, Fact, Language, text_of, tokens_of
 from tests.judge.delivery_build import HARBOUR, several
@@ -172,11 +172,6 @@ class DeskScript(Script):
             says = f"Decision: {decided(seen)}, on balance."
             made.wanted = f"{says} {made.wanted}\n{says}"
             made.text, made.output_tokens = made.wanted, tokens_of(made.wanted)
-            if made.cap is not None and made.output_tokens > made.cap:
-                words = made.text.split(" ")
-                while tokens_of(" ".join(words)) > made.cap:
-                    words = words[: -max(1, len(words) // 50)]
-                made.text, made.cut, made.output_tokens = " ".join(words), True, made.cap
 
 
 def decided(weights: Sequence[int]) -> str:
@@ -383,6 +378,25 @@ def replace_searches(searches: int) -> App:
 # --- a client of one's own -----------------------------------------------------------------------
 
 
+def endless() -> dict[str, str]:
+    """Run an agent that would search for ever: a plan has to bring it to an answer."""
+    ends = {}
+    for total in (3_000, 6_000, 12_000):
+        app, log = replace_searches(10**6), Log()
+        plan = BudgetPlan(total_tokens=total, name=f"endless-{total}")
+        graph = app.build(
+            Workshop(app, log, f"ft:gpt-4-0613:judge:endless:{total}", staged_by(plan))
+        )
+        made = budget_graph(graph, plan)
+        with plan.run():
+            run = observed(app, log, total, lambda made=made, app=app: made.invoke(app.inputs))
+        text = app.final(run.state) if run.state else ""
+        real = "answered" if _is_real(run, "searcher", text) else f"made up: {text[:70]!r}"
+        said = real if run.error is None else run.end[:100]
+        ends[f"{total:,}"] = f"{said}; {len(log.results)} searches, {log.spent():,} tokens"
+    return ends
+
+
 def client() -> dict[str, Any]:
     """Ask a subclass of ChatOpenAI that keeps ``reasoning_content``, with stages and without."""
     import httpx
@@ -476,6 +490,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     found: dict[str, Any] = {}
+    if set(options.only) < set(PARTS) and (RESULTS / f"{options.name}.json").exists():
+        found = json.loads((RESULTS / f"{options.name}.json").read_text("utf-8"))["figures"]
     start = time.process_time()
     for part in options.only:
         if part == "graphs":
@@ -484,6 +500,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found["desk"] = desk(options.seeds)
         elif part == "agent":
             found["create_agent"] = sweep(options.totals)
+            found["create_agent that never stops searching"] = endless()
         elif part == "client":
             found["a client that keeps reasoning_content"] = client()
         elif options.applications:

@@ -58,9 +58,6 @@ class Stepped(Script):
             return
         made.wanted = step if isinstance(step, str) else str(steps[-1])
         made.text, made.output_tokens = made.wanted, tokens_of(made.wanted)
-        if made.cap is not None and made.output_tokens > made.cap:
-            words = made.wanted.split()[: max(1, made.cap // 2)]
-            made.text, made.cut, made.output_tokens = " ".join(words), True, made.cap
 
 
 @dataclass

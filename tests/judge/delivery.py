@@ -213,6 +213,7 @@ KINDS = (
     "more tokens, fewer facts",
     "unspent",
     "not recorded",
+    "denied miscounted",
     "ample budget changes the output",
     "ample budget caps",
     "crash",

@@ -305,6 +305,8 @@ class App:
     mode: Mode = "invoke"
     surplus: Surplus = Surplus()
     usage_in_streams: bool = True
+    ignores_caps: bool = False
+    """Its models write on beyond ``max_tokens``; what they write beyond is surplus."""
     parallel: int = 1
 
     @property

@@ -146,7 +146,7 @@ class Outcome:
     surplus_said: int = 0
     steps: Counter[str] = field(default_factory=Counter)
     """Recorded steps, by agent."""
-    denied_said: int = 0
+    denied_said: int | None = None
     compared: bool = False
     """Run with one worker, to be compared with another total."""
 
@@ -172,6 +172,12 @@ def whole_words(text: str) -> int:
     return len(text.split())
 
 
+SCARCITY = (
+    "made up where a paragraph fits",
+    "refused within its own",
+    "refused as a whole",
+    "unspent",
+)
 _ENDS = (".", "!", "?", "。", "…", "»", '"', ")", "}", "]", ":")
 
 
@@ -189,6 +195,9 @@ class Judge:
     def faults(self, run: Outcome) -> list[Fault]:
         """Return all faults of a run under a plan."""
         found = [*self.account(run), *self.prompts(run), *self.answers(run), *self.end(run)]
+        if self.app.ignores_caps:
+            # What such models write beyond their caps is missing elsewhere.
+            found = [f for f in found if f.kind not in SCARCITY]
         if run.total is not None and run.total >= 2 * self.need:
             found += self.ample(run)
         return found
@@ -206,6 +215,12 @@ class Judge:
             cancelled = any(a.left for a in run.log.attempts) or not self.app.usage_in_streams
             if (said < bill and self.app.usage_in_streams) or (said != bill and not cancelled):
                 found.append(Fault("account is not the bill", f"says {said:,}, billed {bill:,}"))
+        foreign = any(a.foreign for a in self.app.agents.values())
+        if said is not None and not foreign:
+            refused = sum(c.made_up or c.error is not None for c in run.log.calls)
+            if run.denied_said is not None and run.denied_said != refused:
+                text = f"{run.denied_said} are reported, {refused} were refused"
+                found.append(Fault("denied miscounted", text))
         if run.error is None and total >= self.app.short_need and self.degraded(run):
             left = total - (said if said is not None else bill)
             if left > 0.05 * total:
@@ -425,7 +440,9 @@ class Judge:
 
     def monotone(self, less: Outcome, more: Outcome) -> list[Fault]:
         """With more tokens nothing ends worse."""
-        found = []
+        found: list[Fault] = []
+        if self.app.ignores_caps:
+            return found
         where = f"{less.total:,} -> {more.total:,}"
         if less.error is None and more.error is not None:
             found.append(Fault("more tokens, no end", f"{where}: {more.end[:120]}"))

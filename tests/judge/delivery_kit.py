@@ -130,6 +130,7 @@ class Kit:
             mode=self.mode,
             surplus=surplus,
             usage_in_streams=rng.random() < 0.85,
+            ignores_caps=rng.random() < 0.04,
             parallel=parallel,
         )
 

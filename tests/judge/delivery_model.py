@@ -207,8 +207,17 @@ class Script:
             messages, [*tools, *([form] if form else [])]
         )
         self._write(made, who, kwargs.get("tool_choice"), form)
+        if made.cap is not None and made.output_tokens > made.cap:
+            self._cut(made, made.cap)
         self.log.arrive(made)
         return made
+
+    def _cut(self, made: Attempt, cap: int) -> None:
+        if self.app.ignores_caps:
+            made.surplus += made.output_tokens - cap
+            return
+        made.cut, made.output_tokens = True, cap
+        made.text = "" if made.calls else first_tokens(made.wanted, cap)
 
     def _write(self, made: Attempt, who: Agent, choice: Any, form: Any) -> None:
         text = "\n".join(text_of(m) for m in made.received)
@@ -245,12 +254,6 @@ class Script:
             made.wanted = composed(facts, words, rng, self.app.language, lead)
         made.output_tokens = tokens_of(made.wanted)
         made.text = made.wanted
-        if made.cap is not None and made.output_tokens > made.cap:
-            made.text, made.cut, made.output_tokens = (
-                first_tokens(made.wanted, made.cap),
-                True,
-                made.cap,
-            )
 
     def _arguments(self, tool: Mapping[str, Any], filler: Filler) -> dict[str, Any]:
         made: dict[str, Any] = filled(tool["parameters"], filler)
@@ -274,8 +277,6 @@ class Script:
             c["name"] + json.dumps(c["args"], ensure_ascii=False) for c in made.calls
         )
         made.output_tokens = tokens_of(made.wanted) + 4 * len(made.calls)
-        if made.cap is not None and made.output_tokens > made.cap:
-            made.cut, made.output_tokens = True, made.cap
 
 
 def _next_number(made: Attempt) -> int:

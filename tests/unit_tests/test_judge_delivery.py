@@ -365,6 +365,32 @@ def test_a_short_call_is_frame_glimpses_and_a_paragraph() -> None:
     assert who.short_need(Surplus()) + 5 * len(who.prompt([])) == who.short_need(dearer)
 
 
+def test_refusals_that_are_counted_twice_are_seen() -> None:
+    """The report counts calls."""
+    app = made(delivery_build.chain)
+    run = run_with(app, Changed, 10**5, instead="[No answer]")
+
+    run.denied_said = len(run.log.calls)
+    assert "denied miscounted" not in kinds(app, run)
+    run.denied_said += 1
+    assert "denied miscounted" in kinds(app, run)
+
+
+def test_a_model_that_ignores_its_cap_is_billed_for_a_surplus() -> None:
+    """It writes to its end, and overshoot forgives what it wrote beyond one cap."""
+    app = made(delivery_build.chain)
+    app.ignores_caps = True
+    run = run_with(app, Changed, 10**5, caps=5)
+    attempt = run.log.attempts[0]
+
+    assert attempt.text == attempt.wanted
+    assert attempt.output_tokens - 5 == attempt.surplus
+    run.total = run.log.spent() - max(a.surplus for a in run.log.attempts)
+    assert "overshoot" not in kinds(app, run)
+    run.total -= 1
+    assert "overshoot" in kinds(app, run)
+
+
 def test_the_part_of_an_agent_follows_from_the_plan() -> None:
     """Its share, else its floor, else an equal part of what is nobody's."""
     app = made(delivery_build.chain)
