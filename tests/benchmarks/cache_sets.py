@@ -28,12 +28,12 @@ class Precomputed(LocalEmbeddings):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder = folder
+        self._kept_in = folder
         self._known: dict[str, np.ndarray] = {}
 
     def read(self, name: str, texts: Sequence[str]) -> np.ndarray:
         """Embed a data set, or load what an earlier run has embedded."""
-        names, vectors = self._folder / f"{name}.json", self._folder / f"{name}.npy"
+        names, vectors = self._kept_in / f"{name}.json", self._kept_in / f"{name}.npy"
         texts = list(dict.fromkeys(texts))
         if not names.is_file() or json.loads(names.read_text()) != texts:
             rows = np.array(self.embed_documents(texts), dtype=np.float32)
