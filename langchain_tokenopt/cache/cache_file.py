@@ -15,7 +15,8 @@ import json
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -267,7 +268,23 @@ class CacheFile:
         except (TypeError, ValueError):
             return None
 
+    def counts(self) -> Counter[str]:
+        """Return the sums of all that :meth:`add_counts` was given, by any process."""
+        rows = self._database.execute(
+            "SELECT substr(name, 7), CAST(value AS INTEGER) FROM setting WHERE name LIKE 'count %'"
+        )
+        return Counter(dict(rows.fetchall()))
+
     # Writing
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Add to the counts that are kept in the file."""
+        with self.transaction():
+            self._database.executemany(
+                "INSERT INTO setting VALUES ('count ' || ?, ?) ON CONFLICT (name) DO UPDATE "
+                "SET value = CAST(value AS INTEGER) + excluded.value",
+                list(counts.items()),
+            )
 
     def keep_probe(self, vector: bytes) -> None:
         """Keep the vector by which the embedder is recognised."""
@@ -326,7 +343,9 @@ class CacheFile:
         with self.transaction():
             self._database.execute("DELETE FROM entry")
             self._database.execute("DELETE FROM evidence")
-            self._database.execute("DELETE FROM setting WHERE name = 'probe'")
+            self._database.execute(
+                "DELETE FROM setting WHERE name = 'probe' OR name LIKE 'count %'"
+            )
 
     def count_hits(self, hits: Iterable[tuple[int, int]]) -> None:
         """Add (entry, hits) to the stored counts."""

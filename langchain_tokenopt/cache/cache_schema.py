@@ -18,10 +18,10 @@ from typing import Final
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.storage import sqlite
 
-__all__ = ["CacheFileError", "embedder_of", "is_damage", "prepare", "put_aside"]
+__all__ = ["NO_EMBEDDER", "CacheFileError", "embedder_of", "is_damage", "prepare", "put_aside"]
 
 FORMAT: Final = 3
-_NO_EMBEDDER: Final = "none"
+NO_EMBEDDER: Final = "none"
 _APPLICATION_ID: Final = 0x746F6B63  # "tokc"
 _TABLES: Final = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -78,7 +78,7 @@ def prepare(database: sqlite3.Connection, name: str, embedder: str | None) -> by
             database.execute(statement)
         database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         database.execute(f"PRAGMA user_version = {FORMAT}")
-        made = {"embedder": embedder or _NO_EMBEDDER, "salt": secrets.token_hex(16)}
+        made = {"embedder": embedder or NO_EMBEDDER, "salt": secrets.token_hex(16)}
         database.executemany("INSERT INTO setting VALUES (?, ?)", made.items())
     _check_format(database, name)
     names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
@@ -90,7 +90,7 @@ def prepare(database: sqlite3.Connection, name: str, embedder: str | None) -> by
     except (TypeError, ValueError) as error:
         raise _DamagedError("its settings cannot be read") from error
     stored = settings.get("embedder", "unknown")
-    if stored == _NO_EMBEDDER and embedder is not None:
+    if stored == NO_EMBEDDER and embedder is not None:
         database.execute("UPDATE setting SET value = ? WHERE name = 'embedder'", (embedder,))
     elif embedder not in (None, stored):
         raise CacheFileError(

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -33,6 +33,7 @@ __all__ = [
     "form_in",
     "node_question",
     "node_scope",
+    "question_in",
     "question_of",
     "same_words_hash",
 ]
@@ -85,6 +86,10 @@ class Question:
     """The last user turn, when it may be compared; ``None`` leaves the exact tier only."""
     why_exact: str = ""
     """Why the text is not compared, for ``explain`` and the statistics."""
+    system: str = field(default="", compare=False)
+    """The system text."""
+    but_system: bytes = b""
+    """Hash of everything but the system text; empty where there is none."""
 
     @property
     def domain(self) -> bytes:
@@ -161,7 +166,13 @@ def _read(
     scope = domain + _hash("chat", namespace, labels, settings, before, rest)
     if text is None:
         return _exact_only(scope, forms[last:], why)
-    return _question(scope, text, why)
+    question = _question(scope, text, why)
+    system = [form["content"] for form in before if form["kind"] in _INSTRUCTING]
+    if not system or len(prompt) > _SHORT:
+        return question
+    others = [form for form in before if form["kind"] not in _INSTRUCTING]
+    but_system = _hash(namespace, labels, settings, others, rest, canonical(text))
+    return replace(question, system="\n".join(map(str, system)), but_system=but_system)
 
 
 NODES: Final = b"node"
@@ -184,6 +195,7 @@ def node_question(namespace: str, labels: Labels, node: Sequence[str], key: str)
     return _exact_only(node_scope(namespace, node), said, "the input of a node")
 
 
+_INSTRUCTING: Final = ("system", "developer")
 _SHORT = 10_000
 """Characters up to which a prompt is remembered: 4,096 times an image would fill the memory."""
 _read_before = lru_cache(maxsize=4_096)(_read)
@@ -198,6 +210,11 @@ def _question(scope: bytes, text: str, why: str) -> Question:
     if why:
         return _exact_only(scope, said, why)
     return Question(_hash(scope.hex(), said), scope, same_words_hash(scope, said), text)
+
+
+def question_in(scope: bytes, text: str) -> Question:
+    """Return the request that asks *text* in a scope."""
+    return _question(scope, text, "" if text.strip() else "no text")
 
 
 def _exact_only(scope: bytes, said: Any, why: str) -> Question:

@@ -23,11 +23,12 @@ from langchain_tokenopt.cache.guards import (
     profile_of,
     vetoes_between,
 )
-from langchain_tokenopt.cache.key import Question, domain_of
+from langchain_tokenopt.cache.key import Question, domain_of, question_in
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.serving_policy import Judgement
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.stats import Candidate, Explanation
+from langchain_tokenopt.cache.system_texts import SystemTexts, changed_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ nothing. *find*: look for neighbours alone."""
 MIN_COSINE = 0.5
 """Below this a neighbour is not considered, whatever else speaks for it."""
 _SHOWN_CANDIDATES = 5
+_MANY_SCOPES = 3
 _SAME: dict[Tier | None, str] = {"exact": "the same request", "same words": "the same words"}
 
 
@@ -98,6 +100,7 @@ class Lookup:
         self._settings = settings
         self._vetoes, self._doubts = settings.vetoes, settings.doubts
         self._min_similarity = min_similarity
+        self.system_texts = SystemTexts()
         self._least_cosine = min(MIN_COSINE, 1.0 if min_similarity is None else min_similarity)
 
     def equal(self, question: Question) -> Finding | None:
@@ -260,8 +263,20 @@ class Lookup:
         Raises:
             EmbeddingFailedError: If the embedder fails.
         """
+        scopes = None if scopes is None else list(scopes)
+        text = question.text or ""
+        asked = [question] if scopes is None else [question_in(scope, text) for scope in scopes]
         with self._repository.lock:
-            finding = self.equal(question) or self.same_words(question, peek=True)
+            found = [self.equal(one) or self.same_words(one, peek=True) for one in asked]
+        holding = sum(one is not None and one.tier == "exact" for one in found)
+        if holding >= _MANY_SCOPES:
+            return Explanation(
+                True,
+                f"{holding} scopes hold the same question: something else has differed each time "
+                f"(the user, the history, settings, or a clock or an id in the system text). In "
+                f"a scope of its own it is not answered.",
+            )
+        finding = next((one for one in found if one is not None), None)
         if finding is not None and finding.entry is not None:
             return Explanation(True, f"Entry {finding.entry} holds {_SAME[finding.tier]}.")
         if finding is not None:
@@ -311,6 +326,12 @@ class Lookup:
             return f"Cosine {cosine:.3f}, and {self._min_similarity:.3f} is asked for."
         if question.text is None:
             return f"Only an equal request could hit: {question.why_exact}."
+        if before := self.system_texts.before(question):
+            return (
+                f"The same was asked under another system text: "
+                f"{changed_words(before, question.system)}. Put what changes each time (a clock, "
+                f"a date, an id) into the user's turn, or leave it out."
+            )
         if finding.vector is not None:
             return f"No stored question is nearer than cosine {self._least_cosine:g}."
         if finding.reason.startswith("skipped"):

@@ -188,7 +188,18 @@ class Repository:
         known = np.frombuffer(stored, dtype="<f2").astype(np.float32)
         return len(known) == len(probe) and float(known @ probe) > _SAME_EMBEDDER
 
+    def counts(self) -> Counter[str]:
+        """Return what all processes have counted, as far as it is written."""
+        return self._file.counts()
+
     # Writing
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Write what was counted, the hits of single entries among it, as the file lets us."""
+        with self.lock:
+            if not self._file.is_closed:
+                self._try_to_write(self._write_hits)
+                self._try_to_write(self._file.add_counts, counts)
 
     @property
     def may_write(self) -> bool:

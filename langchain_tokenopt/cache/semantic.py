@@ -9,10 +9,10 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.embeddings import Embeddings
@@ -21,6 +21,7 @@ from langchain_core.outputs import ChatResult, Generation
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.cache.answer_writer import AnswerWriter
+from langchain_tokenopt.cache.counting import KeptCounts
 from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
@@ -160,6 +161,8 @@ class SemanticCache(BaseCache):
         )
         with self._repository.lock:
             self._refresh()
+
+        self._kept_counts = KeptCounts(self._totals, self._keep_counts)
 
     # LangChain's interface
 
@@ -362,9 +365,13 @@ class SemanticCache(BaseCache):
             finding = self._lookup.alike(question)
         with self._repository.lock:
             found = None if finding.entry is None else self._serve(finding)
+            has_new_system = self._lookup.system_texts.take(question)
             if found is None:
+                lacks_neighbour = finding.reason in _NOTHING_NEAR
                 self._counts["requests"] += 1
-                self._shield.misses[finding.reason or "gone"] += 1
+                reason = "system text differs" if lacks_neighbour and has_new_system else ""
+                self._shield.misses[reason or finding.reason or "gone"] += 1
+                self._kept_counts.write_sometimes()
                 self._learning.remember_miss(question.exact, finding)
         return found
 
@@ -381,6 +388,7 @@ class SemanticCache(BaseCache):
         self._counts["saved_tokens"] += self._repository.index[entry].tokens
         self._learning.remember_hit(finding)
         self._repository.count_hit(entry)
+        self._kept_counts.write_sometimes()
         return [fresh_copy(answer, entry) for answer in answers]
 
     # Storing
@@ -489,11 +497,19 @@ class SemanticCache(BaseCache):
                 return Explanation(False, str(error))
         return self._lookup.explain(question, scopes)
 
-    def stats(self) -> CacheStats:
-        """Return what the cache holds and has done since it was opened."""
+    def stats(self, *, lifetime: bool = False) -> CacheStats:
+        """Return what the cache holds and has done since it was opened.
+
+        Args:
+            lifetime: What all processes have done with the file, closed or not, instead; those that
+                are running are up to two seconds ahead of it.
+        """
         with self._repository.lock:
             self._refresh()
-            counts = self._counts
+            counts = self._totals()
+            if lifetime and self._repository.is_shared:
+                self._kept_counts.write()
+                counts = self._repository.counts()
             return CacheStats(
                 entries=len(self._repository.index),
                 bytes=self._repository.index.bytes,
@@ -502,15 +518,31 @@ class SemanticCache(BaseCache):
                 same_words_hits=counts["same words"],
                 semantic_hits=counts["semantic"],
                 saved_tokens=counts["saved_tokens"],
-                misses=dict(self._shield.misses.most_common()),
-                not_stored=dict(self._writer.not_stored.most_common()),
-                checked=self._learning.checked,
-                checked_wrong=self._learning.checked_wrong,
+                misses=_named(counts, "miss: "),
+                not_stored=_named(counts, "not stored: "),
+                checked=counts["checked"],
+                checked_wrong=counts["checked_wrong"],
                 fields=self._fields.stats(),
-                evicted=self._repository.evicted,
-                expired=self._repository.expired,
+                evicted=counts["evicted"],
+                expired=counts["expired"],
                 rejected=counts["rejected"],
             )
+
+    def _keep_counts(self, added: Mapping[str, int]) -> None:
+        if self._repository.is_shared:
+            self._repository.add_counts(added)
+
+    def _totals(self) -> Counter[str]:
+        """Return everything that was counted since the cache was opened, by one name each."""
+        totals = Counter(self._counts)
+        totals["checked"], totals["checked_wrong"] = (
+            self._learning.checked,
+            self._learning.checked_wrong,
+        )
+        totals["evicted"], totals["expired"] = self._repository.evicted, self._repository.expired
+        totals.update({f"miss: {name}": n for name, n in self._shield.misses.items()})
+        totals.update({f"not stored: {name}": n for name, n in self._writer.not_stored.items()})
+        return totals
 
     def top(self, limit: int = 10) -> list[TopEntry]:
         """Return the stored questions that were served most, most served first."""
@@ -533,6 +565,7 @@ class SemanticCache(BaseCache):
         """Write what is counted and close the file. The cache cannot be used afterwards."""
         with self._repository.lock:
             self._shield.run(self._learning.write)
+            self._kept_counts.write()
             self._repository.close()
 
     def __enter__(self) -> SemanticCache:
@@ -540,6 +573,14 @@ class SemanticCache(BaseCache):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+_NOTHING_NEAR: Final = ("no neighbour", "not compared by meaning", "not read by the embedder")
+
+
+def _named(counts: Counter[str], kind: str) -> dict[str, int]:
+    """Return the counts of one kind by their own names, highest first."""
+    return {name.removeprefix(kind): n for name, n in counts.most_common() if name.startswith(kind)}
 
 
 class _Miss(StageCall):

@@ -32,7 +32,7 @@ class FieldStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
-    """What a cache holds, and what it has done since it was opened."""
+    """What a cache holds, and what it has done since it was opened (or, if asked for, ever)."""
 
     entries: int
     bytes: int
@@ -45,7 +45,9 @@ class CacheStats:
     saved_tokens: int
     """What the answers of all hits once cost, input and output."""
     misses: dict[str, int]
-    """How many for which reason; a guard counts under its name: ``veto: numbers``."""
+    """How many for which reason; a guard counts under its name: ``veto: numbers``. ``system text
+    differs``: the same was asked before under another system text, in which a clock, a date or an
+    id may stand."""
     not_stored: dict[str, int]
     """Answers that were not kept, by reason."""
     checked: int

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,12 +27,13 @@ CacheOption = Annotated[Path, typer.Option("--cache", help="File of the cache.")
 def stats(cache: CacheOption, as_json: JsonOption = False) -> None:
     """Show what the file holds, what it has saved, and what its evidence says."""
     with _opened(cache) as opened:
-        found, served = opened.stats(), opened.top(10**9)
+        found = opened.stats(lifetime=True)
         figures = {
             "entries": found.entries,
             "bytes": found.bytes,
-            "hits": sum(entry.hits for entry in served),
-            "saved_tokens": sum(entry.saved_tokens for entry in served),
+            "requests": found.requests,
+            "hits": found.hits,
+            "saved_tokens": found.saved_tokens,
             "checked": found.checked,
             "checked_wrong": found.checked_wrong,
             "fields": len(found.fields),
@@ -42,9 +43,16 @@ def stats(cache: CacheOption, as_json: JsonOption = False) -> None:
             ),
         }
     if as_json:
-        write_json(figures)
+        write_json({**figures, "misses": found.misses, "not_stored": found.not_stored})
         return
     print_table(("", "value"), [(name.replace("_", " "), f"{v:,}") for name, v in figures.items()])
+    for name, count in [*found.misses.items(), *found.not_stored.items()][:10]:
+        typer.echo(f"{count:,} times {name}")
+    if found.misses.get("system text differs", 0) > found.hits:
+        typer.echo(
+            "Questions come again, each time under another system text, so that nothing can hit. "
+            "Put what changes there (a clock, a date, an id) into the user's turn."
+        )
 
 
 @app.command()
@@ -121,32 +129,17 @@ def explain(
 @contextmanager
 def _opened(path: Path, *, embeds: bool = False) -> Iterator[SemanticCache]:
     """Open an existing file with the embedder it was made with."""
-    from langchain_core.embeddings import Embeddings
-
     from langchain_tokenopt.cache import SemanticCache
-    from langchain_tokenopt.cache.cache_schema import embedder_of
+    from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER, embedder_of
     from langchain_tokenopt.embeddings import LocalEmbeddings
 
-    class Unasked(Embeddings):
-        """Stands for the embedder where nothing is embedded."""
-
-        fingerprint = embedder_of(path)
-
-        def embed_query(self, text: str) -> list[float]:
-            raise CommandError(
-                f"{path} was made with {self.fingerprint}, which is not the local embedder: "
-                f"call SemanticCache(...).explain(...) with that embedder instead."
-            )
-
-        def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            return [self.embed_query(text) for text in texts]
-
-    embeddings: Any = Unasked()
-    if embeds:
-        local = LocalEmbeddings()
-        if local.fingerprint == embeddings.fingerprint:
-            embeddings = local
-        else:
-            embeddings.embed_query("")
-    with SemanticCache(path, embeddings=embeddings, max_entries=10**9) as opened:
+    made_with = embedder_of(path)
+    embeddings = LocalEmbeddings() if embeds and made_with != NO_EMBEDDER else None
+    if embeddings is not None and embeddings.fingerprint != made_with:
+        raise CommandError(
+            f"{path} was made with {made_with}, which is not the local embedder: "
+            f"call SemanticCache(...).explain(...) with that embedder instead."
+        )
+    semantic = embeddings is not None
+    with SemanticCache(path, embeddings=embeddings, semantic=semantic, max_entries=10**9) as opened:
         yield opened
