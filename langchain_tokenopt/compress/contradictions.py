@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from heapq import nlargest
 from typing import Final
 
 from langchain_tokenopt.compress.identifiers import identifiers
 from langchain_tokenopt.compress.query_terms import query_words
 from langchain_tokenopt.compress.unit import Unit
 from langchain_tokenopt.text.stems import root
+from langchain_tokenopt.text.words import lowered
 
 __all__ = ["prefer_what_holds"]
 
@@ -54,6 +54,7 @@ _DATE: Final = re.compile(
     r"|\b(?P<y6>(?:19|20)\d\d)\b",
     re.IGNORECASE,
 )
+_DIGIT: Final = re.compile(r"\d")
 Date = tuple[int, int, int]
 
 
@@ -64,7 +65,7 @@ def date_of(text: str) -> Date | None:
         >>> date_of("Letter of 9 September 2024"), date_of("as of Mar 4"), date_of("Prices 2023")
         ((2024, 9, 9), (0, 3, 4), (2023, 0, 0))
     """
-    found = _DATE.search(text)
+    found = _DATE.search(text) if _DIGIT.search(text) else None
     if found is None:
         return None
     parts = {name[0]: value for name, value in found.groupdict().items() if value}
@@ -81,23 +82,22 @@ def prefer_what_holds(
     A query that names a date asks for what held then, one that names an identifier for that one
     thing: nothing is changed. Nor is it among rows and records, which are all alike.
     """
-    if query is None or _DATE.search(query) or any(identifiers(query)):
+    if query is None or any(identifiers(query)) or date_of(query):
         return
-    statements = [at for at, unit in enumerate(units) if unit.kind in _STATES]
-    best = nlargest(_MOST, statements, key=likely.__getitem__)
-    told = {at: units[at].within(texts[units[at].source]) for at in best if likely[at] > 0}
+    statements = [at for at, unit in enumerate(units) if unit.kind in _STATES and likely[at] > 0]
+    statements.sort(key=likely.__getitem__, reverse=True)
+    told = {at: units[at].within(texts[units[at].source]) for at in statements[:_MOST]}
+    asked = {root(word) for word in query_words(query)}
+    told = _asked_alike(told, [word[: max(4, len(word) - 1)] for word in asked])
+    if len(told) < 2:
+        return
     corrects = {at for at, text in told.items() if _CORRECTS.search(text)}
     dates = {at: date for at, text in told.items() if (date := _dated(texts, units, at, text))}
     if not corrects and len(set(dates.values())) < 2:
         return
-    asked = {root(word) for word in query_words(query)}
     words = {
         at: {root(w) for w in query_words(text) if w.isalpha() and w[:3] not in _MONTHS}
         for at, text in told.items()
-    }
-    most = max(len(of & asked) for of in words.values())
-    told = {
-        at: text for at, text in told.items() if at in corrects or len(words[at] & asked) == most
     }
     for at in sorted(told, key=lambda at: (at in corrects, dates.get(at, (0, 0, 0)))):
         for old in told:
@@ -111,6 +111,16 @@ def prefer_what_holds(
                 )
             if holds:
                 _put_first(units, likely, at, old)
+
+
+def _asked_alike(told: dict[int, str], beginnings: Sequence[str]) -> dict[int, str]:
+    """Return the texts with most of the words that are asked for, told by how those begin."""
+    named = {}
+    for at, text in told.items():
+        said = lowered(text)
+        named[at] = sum([beginning in said for beginning in beginnings])
+    most = max(named.values(), default=0)
+    return {at: text for at, text in told.items() if 0 < named[at] == most}
 
 
 def _dated(texts: Sequence[str], units: Sequence[Unit], at: int, text: str) -> Date | None:

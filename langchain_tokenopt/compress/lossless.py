@@ -70,16 +70,19 @@ def duplicate_units(texts: Sequence[str], units: Sequence[Unit]) -> list[int]:
     Near-duplicate passages are so reduced to the sentences in which they differ. Nothing is lost:
     the first occurrence stays. Under another title or header the same words say something else.
     """
-    seen: set[tuple[str, str]] = set()
+    seen: dict[str, list[int]] = {}
     found = []
     heads: dict[int, str] = {}
     for at, unit in enumerate(units):
         if unit.end - unit.start < SHORTEST_DUPLICATE or unit.frame or unit.kind in _NO_STATEMENT:
             continue
-        key = texts[unit.source][unit.start : unit.end].strip(), _under(texts, units, at, heads)
-        if key in seen and not unit.required:
-            found.append(at)
-        seen.add(key)
+        before = seen.setdefault(unit.within(texts[unit.source]).strip(), [])
+        under = _under(texts, units, at, heads) if before else ""
+        if any(_under(texts, units, other, heads) == under for other in before):
+            if not unit.required:
+                found.append(at)
+        else:
+            before.append(at)
     return found
 
 

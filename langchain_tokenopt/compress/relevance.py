@@ -222,10 +222,10 @@ class _Evidence:
         """Return the largest share of the question beside something like an answer."""
         hits = self._hits
         titled = hits.of_unit[block.title] if block.title is not None else {}
-        shares = [
-            hits.weight({**titled, **hits.of_unit[at]}) for at in inside if self._answers_kind(at)
-        ]
-        return max(shares, default=0.0) / hits.whole
+        shares = sorted(
+            ((hits.weight({**titled, **hits.of_unit[at]}), at) for at in inside), reverse=True
+        )
+        return next((share for share, at in shares if self._answers_kind(at)), 0.0) / hits.whole
 
     def _answers_kind(self, at: int) -> bool:
         known = self._known_kinds.get(at)
