@@ -141,9 +141,11 @@ class TextContent:
         self.exact: bool = self._tokenized.exact
 
     def shrink(self) -> TextContent | None:
-        """Write it in fewer tokens without loss."""
-        made = self._reader.shorter(self.content)
-        return None if made is None else TextContent(made, self._reader)
+        """Write it without loss in what may be fewer tokens."""
+        if not may_shrink(self.content):
+            return None
+        made = lossless(self.content, self._reader.count)
+        return None if made == self.content else TextContent(made, self._reader)
 
     def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units."""

@@ -46,8 +46,9 @@ def passage_parts(
     patterns: Sequence[re.Pattern[str]],
     *,
     cut_data: bool = True,
+    may_ask: bool = True,
 ) -> PromptParts:
-    """Make units of the passages of a text, and of what stands around them."""
+    """Make units of the passages of a text, and of what stands around them and *may_ask*."""
     units: list[Unit] = []
     outside: list[int] = []
     value = json_around(structure.records, segments) if structure.quoted else None
@@ -63,6 +64,9 @@ def passage_parts(
             structure.is_long = False  # strings of several values: none is cut open
         outside, stretches = _add_passages(text, segments, structure, units)
     bind_fences(text, units)
+    if not may_ask:
+        require_matches(text, units, patterns)
+        return PromptParts(units)
     leads = bool(stretches) and stretches[0][0] == 0
     material = " ".join(text[r.body : r.tail] for r in structure.records)
     question = asked_in([text[a:b] for a, b in stretches], leads, material)

@@ -22,7 +22,6 @@ from langchain_tokenopt.compress.passage_units import (
     require_outside,
 )
 from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
-from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.question import (
     SHORT_PARAGRAPH,
     asked_in,
@@ -110,10 +109,7 @@ def read_result(
     structure = structure_of(text, segments)
     if not structure.records or max(r.body - r.start for r in structure.records) > _LONGEST_HEAD:
         return read_passage(text, patterns)
-    parts = passage_parts(text, segments, structure, patterns, cut_data=cut_data)
-    for unit in parts.units:
-        unit.required = matches_any(unit.within(text), patterns)
-    return parts
+    return passage_parts(text, segments, structure, patterns, cut_data=cut_data, may_ask=False)
 
 
 _FIRST_PARAGRAPH = re.compile(r"\s*(?:\S[^\n]*\n?){1,8}(?=\s*\n|\Z)")
