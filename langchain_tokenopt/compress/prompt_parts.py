@@ -31,6 +31,7 @@ from langchain_tokenopt.compress.question import (
     question_of,
     with_last_question,
 )
+from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Segment, label_asks, segments_of
 from langchain_tokenopt.compress.units import Unit, open_fences, units_of, without_head
 
@@ -107,13 +108,24 @@ def read_result(
     """Read what a tool found: nothing in it instructs or asks."""
     segments = open_fences(text, segments_of(text))
     structure = structure_of(text, segments)
-    if not structure.records or max(r.body - r.start for r in structure.records) > _LONGEST_HEAD:
+    if not _are_passages(structure.records, len(text)):
         return read_passage(text, patterns)
     return passage_parts(text, segments, structure, patterns, cut_data=cut_data, may_ask=False)
 
 
+def _are_passages(records: Sequence[Record], size: int) -> bool:
+    """Say whether a text is passages under titles, not a page in which something comes back."""
+    if len(records) < _FEWEST_PASSAGES or records[-1].end - records[0].start < _MOSTLY * size:
+        return False
+    return (
+        max(record.body - record.start for record in records) <= _LONGEST_HEAD
+        and statistics.median(record.length for record in records) >= _SHORTEST_MATERIAL
+    )
+
+
 _FIRST_PARAGRAPH = re.compile(r"\s*(?:\S[^\n]*\n?){1,8}(?=\s*\n|\Z)")
-_LONGEST_HEAD = 150
+_MOSTLY = 0.9
+_LONGEST_HEAD = 100
 """Characters. What stands above a passage and is longer is text of a page, not a title."""
 
 
