@@ -31,6 +31,7 @@ __all__ = [
     "UnkeyableError",
     "credentials_of",
     "form_in",
+    "is_owned",
     "node_question",
     "node_scope",
     "question_in",
@@ -40,7 +41,7 @@ __all__ = [
 
 Context = Literal["exact", "last_turns", "ignore"]
 
-_DOMAIN_BYTES = 16
+_OWNER_BYTES, _DOMAIN_BYTES = 16, 32
 LAST_TURNS = 2
 """User turns before the question that ``context="last_turns"`` compares."""
 
@@ -79,7 +80,8 @@ class Question:
     exact: bytes
     """Hash of everything: equal requests, equal hashes."""
     scope: bytes
-    """Hash of everything but the text of the last user turn; begins with its domain."""
+    """Hashes of everything but the text of the last user turn: whose it is, the system text (both
+    together are its domain), and the rest."""
     near: bytes
     """Hash of the scope and of what all writings of the same words share."""
     text: str | None
@@ -100,6 +102,11 @@ class Question:
 def domain_of(scope: bytes) -> bytes:
     """Return the domain that a scope lies in."""
     return scope[:_DOMAIN_BYTES]
+
+
+def is_owned(scope: bytes, namespace: str, labels: Labels) -> bool:
+    """Say whether what lies in a scope belongs to those whom labels name."""
+    return scope[:_OWNER_BYTES] == _owner_hash(namespace, labels)
 
 
 class UnkeyableError(ValueError):
@@ -148,22 +155,21 @@ def _read(
     settings = _settings_hash(llm_string)
     messages = _messages_in(prompt)
     if messages is None:
-        domain = _hash("domain", namespace, labels)
-        scope = domain + _hash("text", namespace, labels, settings)
+        scope = _owner_hash(namespace, labels) + _hash("no system") + _hash("text", settings)
         return _question(scope, prompt, "" if prompt.strip() else "no text")
     last = max((i for i, m in enumerate(messages) if _role(m) == "human"), default=-1)
     reader = _MessageReader(keeps_response_ids=bool(_RESPONSE_IDS.search(llm_string)))
     forms = [reader.form(message) for message in messages]
     text, why = _question_text(messages, last)
     system = [f["content"] for m, f in zip(messages, forms, strict=True) if _is_system(m)]
-    domain = _hash("domain", namespace, labels, *system)
+    domain = _owner_hash(namespace, labels) + _hash(*system)
     if last < 0:
-        scope = domain + _hash("chat", namespace, labels, settings)
+        scope = domain + _hash("chat", settings)
         return _exact_only(scope, forms, why)
     # The rest of the user's turn (a name, extra arguments) counts like everything before it.
     rest = {**forms[last], "content": _beside_text(forms[last]["content"])}
     before = _compared(messages, forms, last, context)
-    scope = domain + _hash("chat", namespace, labels, settings, before, rest)
+    scope = domain + _hash("chat", settings, before, rest)
     if text is None:
         return _exact_only(scope, forms[last:], why)
     question = _question(scope, text, why)
@@ -193,6 +199,10 @@ def node_question(namespace: str, labels: Labels, node: Sequence[str], key: str)
     """Return the request that stands for a node's input; it is compared exactly."""
     said = [labels, key]
     return _exact_only(node_scope(namespace, node), said, "the input of a node")
+
+
+def _owner_hash(namespace: str, labels: Labels) -> bytes:
+    return _hash("owner", namespace, labels)
 
 
 _INSTRUCTING: Final = ("system", "developer")

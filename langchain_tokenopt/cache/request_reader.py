@@ -11,6 +11,7 @@ from langchain_tokenopt.cache.key import (
     Question,
     UnkeyableError,
     credentials_of,
+    is_owned,
     node_question,
     question_of,
 )
@@ -54,6 +55,11 @@ class RequestReader:
         prompt, llm_string = request.cache_key()
         llm_string += credentials_of(request.model)
         return self.read(prompt, llm_string, request.run.metadata)
+
+    def may_judge(self, scope: bytes) -> bool:
+        """Say whether what lies in *scope* may be judged here: inside of a scope only its own."""
+        labels = self._labels.labels({})
+        return not name_an_owner(labels) or is_owned(scope, self._settings.namespace, labels)
 
     def read(
         self,

@@ -33,7 +33,7 @@ EDGES = np.arange(-2.0, 8.01, _WIDTH)
 PRIOR_REQUESTS = 300
 _SUREST = 0.003
 """Without evidence no band is taken to be wrong less often than this."""
-_STRANGE = 1.5
+_STRANGE = 1.2
 """And wrong this much more often than the model says, which was fitted on other traffic."""
 _PRIOR_CHECKED = 30.0
 """Checked requests that the prior of a band is worth."""

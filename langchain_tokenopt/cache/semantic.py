@@ -53,9 +53,13 @@ class SemanticCache(BaseCache):
 
     Two requests can share an answer when everything but the last user turn is equal (model
     settings, tools, response schema, system text, history, user) and the last user turns ask the
-    same: to the letter, but for spelling marks, or, by embedding, guards and evidence, in other
-    words. Wrong answers per request stay within *max_wrong_per_request*: see ``serving_policy.py``
-    for what exactly is promised.
+    same: to the letter, in the same words, or, by embedding, guards and evidence, in other words.
+
+    What *max_wrong_per_request* promises: in each field of questions of each owner and system text,
+    the estimated share of semantic hits that are wrong, among the requests that were neither equal
+    nor the same words, stays within it with 95 % confidence, as ``same_answer`` compares answers.
+    It promises nothing of a single answer, nor of traffic that turns into another than that of the
+    last few thousand requests before audits have seen it.
 
     Use it as LangChain's cache (``set_llm_cache(cache)``, ``ChatOpenAI(cache=cache)``) or as a
     stage, ``optimize(model, cache)``; as a stage it serves streams too. Usage tracking records a
@@ -449,6 +453,8 @@ class SemanticCache(BaseCache):
     def reject(self, served: AIMessage | int) -> bool:
         """Say that a served answer was wrong: it is deleted, and the evidence takes note.
 
+        Inside of a :meth:`scope` only what was stored in it can be judged.
+
         Args:
             served: A message that came from this cache, or the number of an entry.
 
@@ -459,8 +465,9 @@ class SemanticCache(BaseCache):
             ValueError: If the message did not come from a cache.
             CacheFileError: If the file is locked, or its disk is full.
         """
-        entry = entry_of(served)
-        with self._repository.named_errors(), self._repository.changing():
+        with self._judging(served) as entry:
+            if entry is None:
+                return False
             self._learning.take_feedback(entry, right=False)
             known = entry in self._repository.index
             self._repository.drop(entry)
@@ -469,10 +476,19 @@ class SemanticCache(BaseCache):
 
     def confirm(self, served: AIMessage | int) -> bool:
         """Say that a served answer was right; see :meth:`reject`."""
-        entry = entry_of(served)
-        with self._repository.named_errors(), self._repository.changing():
+        with self._judging(served) as entry:
+            if entry is None:
+                return False
             self._learning.take_feedback(entry, right=True)
             return entry in self._repository.index
+
+    @contextmanager
+    def _judging(self, served: AIMessage | int) -> Iterator[int | None]:
+        """Change what belongs to an entry; ``None`` for one of somebody else's."""
+        entry = entry_of(served)
+        with self._repository.named_errors(), self._repository.changing():
+            known = self._repository.index.get(entry)
+            yield None if known and not self._reader.may_judge(known.scope) else entry
 
     def explain(self, prompt: str, llm_string: str | None = None) -> Explanation:
         """Say why a request would be answered from the cache, or not. Changes nothing.

@@ -17,6 +17,10 @@ Pearson (1934) at the effective sample size. A label is scored by a model that h
 tried from the safest down and the first that fails ends the search, so trying many costs no
 confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test, 2021).
 
+One policy knows one field (``fields.py``). The prior may be wrong there, so the field starts with
+nothing served; how much more often the prior is wrong here than it says is counted on all labels
+and multiplies what it says where no label is. Each kind of difference needs labels of its own.
+
 What is bounded is the rate of wrong answers as ``same_answer`` judges them, on traffic
 like that of the last few thousand requests, as far as the prior is right where evidence is thin.
 """

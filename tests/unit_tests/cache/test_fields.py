@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache as remembered
 
 import numpy as np
 import pytest
@@ -14,9 +15,6 @@ from langchain_tokenopt.cache.fields import Fields
 from tests.support.caches import make_cache
 
 LLM = "llm"
-SUBJECTS = ("invoice", "parcel", "ticket", "password", "contract", "garden", "engine", "violin")
-SAME = ("Where may I find my {} number {}", "Where could one see the {} number {} printed")
-WRONG_IN = ("dose", "tablet", "fever", "rash")
 
 
 def say(text):
@@ -32,15 +30,17 @@ class TopicEmbeddings:
         topic, _, rest = text.partition(": ")
         thing, _, wording = rest.partition(" / ")
         parts = ((topic, 1.0), (thing, 1.2), (wording, 0.35))
-        vector = sum(weight * self._direction(part) for part, weight in parts)
+        vector = sum(weight * direction(part) for part, weight in parts)
         return (vector / np.linalg.norm(vector)).tolist()
 
     def embed_documents(self, texts):
         return [self.embed_query(text) for text in texts]
 
-    def _direction(self, text):
-        vector = np.random.default_rng(abs(hash_of(text))).normal(size=self.size)
-        return vector / np.linalg.norm(vector)
+
+@remembered
+def direction(text):
+    vector = np.random.default_rng(abs(hash_of(text))).normal(size=TopicEmbeddings.size)
+    return vector / np.linalg.norm(vector)
 
 
 def hash_of(text):
@@ -95,32 +95,31 @@ def make(tmp_path):
         cache.close()
 
 
-@pytest.mark.parametrize("audit_share", [0.0, 0.02])
-def test_a_field_of_which_nothing_is_known_is_not_served_from_anothers_evidence(make, audit_share):
+def test_a_field_of_which_nothing_is_known_is_not_served_from_anothers_evidence(make):
     """Alike questions have one answer in the first field, and another each in the second."""
-    cache, rng = make(audit_share=audit_share), random.Random(1)
-    hits, wrong = serve(cache, traffic(rng, "bank", 600), same)
-    assert hits > 150
+    cache, rng = make(audit_share=0.02), random.Random(1)
+    hits, wrong = serve(cache, traffic(rng, "bank", 300), same)
+    assert hits > 50
     assert wrong == 0
-    for count in (1, 20, 100, 300):
+    for count in (1, 20, 120):
         _, wrong = serve(cache, traffic(rng, f"clinic{count}", count), never_same)
         assert wrong <= max(1, 0.01 * count)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_promise_is_kept_in_each_of_two_fields_that_are_mixed(make, seed):
     """Requests of both come in turns, with opposite truth."""
     cache, rng = make(), random.Random(seed)
     counted = {"bank": [0, 0], "clinic": [0, 0]}
-    for _ in range(40):
+    for _ in range(20):
         for topic, answer in (("bank", same), ("clinic", never_same)):
             hits, wrong = serve(cache, traffic(rng, topic, 15), answer)
             counted[topic][0] += hits
             counted[topic][1] += wrong
 
-    assert counted["bank"][0] > 150
+    assert counted["bank"][0] > 50
     assert counted["bank"][1] == 0
-    assert counted["clinic"][1] <= 6
+    assert counted["clinic"][1] <= 3
 
 
 @pytest.mark.parametrize("apart", ["user", "namespace", "system"])
@@ -130,7 +129,7 @@ def test_evidence_stays_with_its_owner(make, tmp_path, apart):
     first = make(path)
     other = make(path, namespace="other") if apart == "namespace" else first
     with first.scope(user="ann"):
-        serve(first, traffic(rng, "bank", 500), same)
+        serve(first, traffic(rng, "bank", 200), same)
     known = {field.name for field in first.stats().fields}
     system = "You are strict." if apart == "system" else "You are kind."
     with other.scope(user="bob" if apart == "user" else "ann"):
@@ -146,7 +145,7 @@ def test_evidence_is_there_after_a_restart_and_in_other_processes(make, tmp_path
     """Fields, what was learned in them, and no more."""
     rng = random.Random(3)
     first, second = make(tmp_path / "c.db"), make(tmp_path / "c.db")
-    serve(first, traffic(rng, "bank", 400), same)
+    serve(first, traffic(rng, "bank", 250), same)
     first._learning.write()
     second.lookup(prompt("bank: thingaa / zz"), LLM)
     first.close()
@@ -157,7 +156,7 @@ def test_evidence_is_there_after_a_restart_and_in_other_processes(make, tmp_path
     ]
     assert shown[0] == shown[1]
     assert sum(checked for checked, _ in shown[0].values()) > 20
-    assert serve(third, traffic(rng, "bank", 100), same)[0] > 30
+    assert serve(third, traffic(rng, "bank", 50), same)[0] > 10
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def test_fields_are_bounded():
 def test_explain_names_the_field_and_changes_nothing(make):
     """By its evidence, as the look-up itself would find it."""
     cache, rng = make(), random.Random(5)
-    serve(cache, traffic(rng, "bank", 400), same)
+    serve(cache, traffic(rng, "bank", 200), same)
     before = cache.stats()
     told = cache.explain(prompt("bank: thingaa / qq"), LLM)
     stranger = cache.explain(prompt("clinic: thingaa / qq"), LLM)
@@ -211,3 +210,19 @@ def test_explain_names_the_field_and_changes_nothing(make):
     assert before.fields[0].name in told.why
     assert told.hit == bool(cache.lookup(prompt("bank: thingaa / qq"), LLM))
     assert not stranger.hit
+
+
+def test_nobody_judges_what_is_anothers(make):
+    """Neither by a number that was guessed nor by a message that was kept."""
+    cache = make()
+    text = prompt("bank: thingaa / qq")
+    with cache.scope(user="ann"):
+        cache.update(text, LLM, say("a"))
+        served = cache.lookup(text, LLM)[0].message
+    with cache.scope(user="bob"):
+        assert not cache.confirm(served)
+        assert not cache.reject(1)
+    with cache.scope(user="ann"):
+        assert cache.lookup(text, LLM)
+        assert cache.reject(served)
+        assert cache.lookup(text, LLM) is None
