@@ -28,6 +28,13 @@ from langchain_tokenopt.compress.prompt_parts import (
     read_result,
 )
 from langchain_tokenopt.compress.protect import matches_any
+from langchain_tokenopt.compress.question import (
+    LONGEST_QUESTION,
+    SHORT_PARAGRAPH,
+    asked_in,
+    asks_something,
+    is_about,
+)
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
 from langchain_tokenopt.compress.unit_selection import required_only
@@ -192,9 +199,25 @@ class MessagesContent:
             layout.last = (
                 range(first, len(layout.units)) if isinstance(message, HumanMessage) else ()
             )
+        if not asks_something(layout.question) and plan.last_human >= 0:
+            self._ask_elsewhere(layout)
         used = sum(u.tokens + u.overhead for u in layout.units)
         layout.fixed_tokens = self.tokens - used
         return layout
+
+    def _ask_elsewhere(self, layout: Layout) -> None:
+        """Where the last message only quotes, the one before it or the system message asks."""
+        material = self.content[self._plan.last_human].text
+        for index in reversed(range(self._plan.last_human)):
+            message = self.content[index]
+            asked = asked_in([message.text[-LONGEST_QUESTION:]], True, material)
+            if isinstance(message, HumanMessage | SystemMessage) and is_about(asked, material):
+                layout.question = asked
+                for unit in layout.units:
+                    unit.required |= self._slots[unit.source].message == index and (
+                        isinstance(message, HumanMessage)
+                    )
+                return
 
     def _add(
         self, layout: Layout, slot: Slot, text: str, units: list[Unit], tokenized: Tokenized | None
@@ -218,11 +241,13 @@ class MessagesContent:
         selectable = isinstance(message, ToolMessage) and (
             self._reader.tool_results == "select" or index in self._plan.last_results
         )
-        for slot, text, tokenized in self._texts[index]:
+        asking = _asking_block([text for _, text, _ in self._texts[index]])
+        for number, (slot, text, tokenized) in enumerate(self._texts[index]):
             first = len(layout.units)
             if index == self._plan.last_human:
-                parts = read_message(text, self._reader.patterns)
-                layout.question = parts.question or layout.question
+                is_asking = asking is None or number == asking
+                parts = read_message(text, self._reader.patterns, keep_short=is_asking)
+                layout.question = (is_asking and parts.question) or layout.question
                 units = parts.units
             elif isinstance(message, SystemMessage) and (material := quoted_material(text)):
                 units = material
@@ -358,6 +383,21 @@ class MessagesContent:
     def text(self, content: Sequence[BaseMessage]) -> str:
         """Return all of its text."""
         return "\n".join(text for i, m in enumerate(content) for _, text in slots_of(m, i))
+
+
+def _asking_block(texts: Sequence[str]) -> int | None:
+    """Return which of several text blocks asks: the last short one that does, or else a short one.
+
+    Returns:
+        ``None`` where there is only one, or all are long.
+    """
+    short = [at for at, text in enumerate(texts) if len(text) <= SHORT_PARAGRAPH]
+    asking = [at for at in short if asks_something(texts[at])]
+    if len(texts) == 1 or not short:
+        return None
+    if asking:
+        return asking[-1]
+    return next((at for at in (len(texts) - 1, 0) if at in short), None)
 
 
 def _shifted(units: list[Unit]) -> list[Unit]:

@@ -66,8 +66,23 @@ def marked_passages(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, l
     for key in sorted(best, key=lambda key: (found[key][0], -strengths[key])):
         ats = tuple(found[key])
         if ats not in tried and not any(_is_inside(ats, other) for other in tried):
-            yield strengths[key], _records(text, lines, ats, key)
+            yield strengths[key], _records(text, lines, _titles_above(lines, ats), key)
             tried.add(ats)
+
+
+def _titles_above(lines: Sequence[Line], ats: Sequence[int]) -> Sequence[int]:
+    """Where most marks stand below a title, passages begin with that."""
+    above = [
+        at - 1
+        for before, at in pairwise([-1, *ats])
+        if at - 1 > before
+        and lines[at - 1].paragraph == lines[at].paragraph
+        and is_title(lines[at - 1])
+        and not ends_with_colon(lines[at - 1])
+    ]
+    if len(above) <= 0.7 * len(ats):
+        return ats
+    return [at - 1 if at - 1 in set(above) else at for at in ats]
 
 
 def _is_inside(ats: Sequence[int], other: Sequence[int]) -> bool:
@@ -108,7 +123,7 @@ def _records(
     middle = sizes[len(sizes) // 2]
     end = _end_of_last(lines, spans, ats[-1], middle, key)
     groups = [*spans, range(ats[-1], end)]
-    if size_of(lines, groups[-1]) < SHORT * middle:
+    if size_of(lines, groups[-1]) < SHORT * middle or _end_paragraphs(lines, ats):
         behind = _marked_behind(text, lines, ats, middle)
         if behind:
             return behind
@@ -121,6 +136,16 @@ def _records(
         record = plain_record(text, lines, group) if extra else _record(text, lines, group, names)
         made.append(record)
     return made
+
+
+def _end_paragraphs(lines: Sequence[Line], ats: Sequence[int]) -> bool:
+    """Whether most marks stand on the last of several lines of a paragraph."""
+    count = sum(
+        0 < at < len(lines) - 1
+        and lines[at - 1].paragraph == lines[at].paragraph < lines[at + 1].paragraph
+        for at in ats
+    )
+    return count > 0.7 * len(ats)
 
 
 def _whole_shapes(

@@ -12,7 +12,7 @@ from itertools import pairwise
 from langchain_tokenopt.compress.prompt_lines import is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
-from langchain_tokenopt.compress.question import asked_in, asks
+from langchain_tokenopt.compress.question import asked_in, asks, is_about
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
@@ -70,9 +70,28 @@ def passage_parts(
     leads = bool(stretches) and stretches[0][0] == 0
     material = " ".join(text[r.body : r.tail] for r in structure.records)
     question = asked_in([text[a:b] for a, b in stretches], leads, material)
+    if value is not None and not is_about(question, material):
+        question = _asked_in_data(text, value, structure.records, units, material) or question
     require_outside(text, units, outside, patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+def _asked_in_data(
+    text: str, value: Segment, records: Sequence[Record], units: list[Unit], material: str
+) -> str | None:
+    """Return what a field beside the passages asks; the field is kept."""
+    fields = [text[value.start : records[0].start], text[records[-1].end : value.end]]
+    lines = [_NEXT_FIELD.sub('"\n"', part) for part in fields]
+    found = asked_in(lines, leads=True, material=material)
+    found = found.strip('"\\,{}[] ') if found else None
+    at = text.find(found, value.start, value.end) if found else -1
+    for unit in units:
+        unit.required |= unit.start <= at < unit.end
+    return found if at >= 0 else None
+
+
+_NEXT_FIELD = re.compile(r'"\s*,\s*"')
 
 
 def _add_passages(
@@ -83,6 +102,8 @@ def _add_passages(
     stretches: list[tuple[int, int]] = []
     records: Sequence[Record] = structure.records
     free = _MAY_BE_PROSE if structure.is_prose else frozenset()
+    if all(text.startswith("<", record.start) for record in records):
+        free |= {"data"}  # elements, which hold or are parts of what seems to be data
     whole = [s for s in segments if s.kind not in free and not is_prose_block(text, s)]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1

@@ -15,6 +15,7 @@ from langchain_tokenopt.compress.prompt_lines import (
     behind_blanks,
     ends_with_colon,
     instructs,
+    is_fence,
     is_frame_line,
     is_rule,
     is_title,
@@ -25,7 +26,7 @@ from langchain_tokenopt.compress.prompt_lines import (
 from langchain_tokenopt.compress.quoted_records import Record
 
 __all__ = [
-    "SHORTEST_PASSAGE", "last_passage", "paragraphs", "plain_record", "ruled_passages",
+    "SHORTEST_PASSAGE", "fenced_passages", "last_passage", "paragraphs", "plain_record", "ruled_passages",
     "with_inner_title",
 ]  # fmt: skip
 
@@ -70,7 +71,24 @@ def with_inner_title(lines: Sequence[Line], group: range, record: Record) -> Rec
     return Record(record.start, body, tail, record.end)
 
 
-# --- between rules -------------------------------------------------------------------------------
+# --- in fences, or between rules -------------------------------------------------------------------------------
+
+
+def fenced_passages(text: str, lines: Sequence[Line]) -> list[Record]:
+    """Propose what stands in fences; a short line right above one is the title."""
+    ats = [at for at, line in enumerate(lines) if is_fence(line)]
+    made: list[Record] = []
+    for opening, closing in zip(ats[::2], ats[1::2], strict=False):
+        if closing == opening + 1:
+            continue
+        begin = opening - 1 if opening and opening - 1 not in ats else opening
+        above = lines[begin]
+        gap = lines[opening].paragraph - above.paragraph
+        if gap > 1 or not is_title(above) or ends_with_colon(above):
+            begin = opening
+        end = behind_blanks(text, lines[closing].end)
+        made.append(Record(lines[begin].start, lines[opening].end, lines[closing].start, end))
+    return made
 
 
 def ruled_passages(text: str, lines: Sequence[Line]) -> list[Record]:
@@ -147,7 +165,12 @@ def paragraphs(text: str, lines: Sequence[Line]) -> list[Record]:
     if middle < SHORTEST_PASSAGE:
         return []
     has_long = typical([len(line.text) for line in lines]) >= LONG_LINE
-    groups = [part for g in groups for part in _without_frames(lines, g, middle, has_long)]
+    edges = {*range(2), *range(len(groups) - 2, len(groups))}
+    groups = [
+        part
+        for at, group in enumerate(groups)
+        for part in _without_frames(lines, group, middle, has_long and at in edges)
+    ]
     groups = _with_titles(lines, groups, middle)
     first, last = 0, len(groups)
     while first < last and _is_frame(lines, groups[first], middle):

@@ -16,7 +16,7 @@ from langchain_tokenopt.compress.segments import Segment
 
 __all__ = [
     "LONGEST_TITLE", "LONG_LINE", "OPEN_KINDS", "SHORT", "Line", "Mark", "behind_blanks",
-    "ends_with_colon", "instructs", "is_frame_line", "is_prose_block", "is_rule", "is_title",
+    "ends_with_colon", "instructs", "is_fence", "is_frame_line", "is_prose_block", "is_rule", "is_title",
     "key_mark", "lines_of", "size_of", "typical",
 ]  # fmt: skip
 
@@ -69,13 +69,15 @@ _NUMBERED: Final = re.compile(
 )
 _KEY: Final = re.compile(
     r"(?P<item>[-*•] )?(?P<quote>[\"'*_]{0,2})"
-    r"(?P<key>[^\W\d_][\w-]{0,30}(?: [\w-]{1,20}){0,2})(?P=quote)[ ]?[:：](?:\*\*)?"
+    r"(?P<key>[^\W\d_][\w-]{0,30}(?: [\w-]{1,20}){0,2})(?:(?P=quote)[ ]?[:：](?:\*\*)?|[:：](?P=quote))"
 )
 _HEADING: Final = re.compile(r"#{1,6}(?= )")
 _BANNER: Final = re.compile(r"(?P<mark>([-=*_~#+>])\2{1,})(?= ?[^\s\-=*_~#+>])")
 _BOLD: Final = re.compile(r"(?:\*\*|__)(?=\S)")
 _BULLET: Final = re.compile(r"[-*+•‣–>](?= )")
-_BRACKETED: Final = re.compile(r"[\[(（【][^\n\[\]()（）【】]{1,60}[\])）】]")
+_BRACKETED: Final = re.compile(
+    r"\[[^\n\[\]]{1,80}\]|\([^\n()]{1,60}\)|（[^\n（）]{1,60}）|【[^\n【】]{1,60}】"
+)
 _PHRASE: Final = re.compile(r"[^\W\d_][\w-]{1,30} [\w-]{2,30}\b(?=[^\n]{0,120}[:：]$)")
 """Two words with which a short line begins that ends in a colon."""
 _BRACKET_KEY: Final = re.compile(r"[\[(（【][^\W\d_][\w -]{0,30}[:：]")
@@ -105,8 +107,6 @@ def lines_of(text: str, segments: Sequence[Segment]) -> list[Line]:
         end = stop if is_block else newline + 1 if newline >= 0 else len(text)
         stripped = text[position:end].strip()
         if stripped:
-            if lines and _FENCE.fullmatch(stripped) and _FENCE.fullmatch(lines[-1].text):
-                paragraph += 1  # one fence closes, the next one opens
             first = stripped.split("\n", 1)[0] if is_block else stripped
             marks = [] if is_block else list(_marks_of(first))
             lines.append(Line(position, end, first, paragraph, marks))
@@ -176,7 +176,7 @@ def _marks_of(line: str) -> Iterator[Mark]:
         yield Mark("phrase", found.group().lower(), found.end())
     if found := _BULLET.match(line):
         yield Mark("bullet", found.group(), found.end())
-    elif len(line) <= _LONGEST_SHAPE:
+    elif len(line) <= _LONGEST_SHAPE and not _ONLY_TAGS.fullmatch(line):
         number = _DIGITS.search(line)
         name = _DIGITS.sub("0", line.lower())
         yield Mark("shape", name, len(line), number.group()[:9] if number else "")
@@ -194,6 +194,12 @@ def is_rule(line: Line) -> bool:
     return _RULE.fullmatch(line.text) is not None
 
 
+def is_fence(line: Line) -> bool:
+    """Say whether a line is nothing but a fence, of backticks, tildes or quotation marks."""
+    is_block = line.end - line.start > 2 * LONGEST_TITLE
+    return not is_block and _FENCE.fullmatch(line.text) is not None
+
+
 def is_frame_line(line: Line) -> bool:
     """Say whether a line is a rule, a fence or nothing but tags."""
     return is_rule(line) or bool(_FENCE.fullmatch(line.text) or _ONLY_TAGS.fullmatch(line.text))
@@ -207,7 +213,7 @@ def ends_with_colon(line: Line) -> bool:
 def is_title(line: Line) -> bool:
     """Say whether a line may be a title: short, and no sentence."""
     text = line.text
-    is_sentence = text.endswith((".", "!", "?", "。", "！", "？", ",", ";")) and text.count(" ") > 3
+    is_sentence = text.endswith((".", "!", "。", "！", ",", ";")) and text.count(" ") > 3
     is_block = line.end - line.start > 2 * LONGEST_TITLE
     return not (is_block or is_sentence or len(text) > LONGEST_TITLE or is_frame_line(line))
 

@@ -17,10 +17,11 @@ from typing import Final
 from langchain_tokenopt.compress.marked_passages import marked_passages
 from langchain_tokenopt.compress.plain_passages import (
     SHORTEST_PASSAGE,
+    fenced_passages,
     paragraphs,
     ruled_passages,
 )
-from langchain_tokenopt.compress.prompt_lines import LONG_LINE, Line, lines_of
+from langchain_tokenopt.compress.prompt_lines import LONG_LINE, Line, key_mark, lines_of
 from langchain_tokenopt.compress.quoted_records import SHORTEST_BODY, Record, quoted_records
 from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
@@ -101,7 +102,16 @@ _MANY_TURNS: Final = 50
 
 def _is_conversation(text: str, segments: Sequence[Segment]) -> bool:
     turns = [text.count("\n", s.start, s.end) for s in segments if s.kind == "turn"]
-    return sum(turns) > max(_MANY_TURNS, text.count("\n") // 2)
+    if sum(turns) <= max(_MANY_TURNS, text.count("\n") // 2):
+        return False
+    labels = [mark.name for line in lines_of(text, segments) if (mark := key_mark(line))]
+    period = len(set(labels))
+    same = sum(a == b for a, b in zip(labels, labels[period:], strict=False))
+    return not (_FIELDS <= period and same > 0.8 * (len(labels) - period))
+
+
+_FIELDS: Final = 3
+"""So many labels that come back in one order are the fields of records, not people who talk."""
 
 
 def _proposals(
@@ -114,8 +124,13 @@ def _proposals(
     yield _QUOTED, True, _rows(text, lines)
     for strength, records in marked_passages(text, lines):
         yield strength, False, records
+    yield _TAGGED, False, fenced_passages(text, lines)
     yield _RULED, False, ruled_passages(text, lines)
     yield _PLAIN, False, paragraphs(text, lines)
+
+
+_LONGEST_HEAD: Final = 300
+"""Characters beside the text of a passage that its title, number and marks may have."""
 
 
 def _explained(text: str, records: Sequence[Record]) -> float:
@@ -125,7 +140,7 @@ def _explained(text: str, records: Sequence[Record]) -> float:
     lengths = [record.length for record in records]
     mean = statistics.fmean(lengths)
     uneven = statistics.pstdev(lengths) / mean if mean else 9.0
-    covered = (records[-1].end - records[0].start) / len(text)
+    covered = sum(min(r.end - r.start, r.length + _LONGEST_HEAD) for r in records) / len(text)
     sure = 1 - 0.5 / len(records)
     return sure * covered * min(1.0, mean / (2 * SHORTEST_PASSAGE)) / (1 + 0.5 * uneven)
 

@@ -13,7 +13,10 @@ from langchain_tokenopt.compress.units import Unit, without_head
 __all__ = [
     "SHORT_PARAGRAPH",
     "asked_in",
+    "LONGEST_QUESTION",
     "asks",
+    "asks_something",
+    "is_about",
     "is_cue",
     "paragraph_begins",
     "question_of",
@@ -24,6 +27,15 @@ SHORT_PARAGRAPH: Final = 700
 """Characters up to which a paragraph may be a question or an instruction."""
 LONGEST_QUESTION: Final = 2_000
 """Characters; of a longer task without a question mark, the end says what to do."""
+
+
+def asks_something(text: str | None) -> bool:
+    """Say whether *text* looks like a question or a search, rather than like a page."""
+    return bool(text) and (asks(text or "") or len(text or "") <= _LONGEST_SEARCH)
+
+
+_LONGEST_SEARCH: Final = 150
+"""Characters."""
 
 
 def asks(text: str) -> bool:
@@ -140,7 +152,7 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
     """
     before = stretches[0] if stretches and leads else ""
     after = "\n".join(stretches[1:] if leads else stretches)
-    told = frozenset(_WORD.findall(material[:_ENOUGH_MATERIAL].lower()))
+    told = _words_of(material)
     best: str | None = None
     most = -1.0
     for candidate in _candidates(before, after):
@@ -151,6 +163,20 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
         if asked and share > most:
             best, most = asked, share
     return best
+
+
+def is_about(question: str | None, material: str) -> bool:
+    """Say whether a question has most of its telling words in common with the *material*.
+
+    Example:
+        >>> is_about("Who won?", "Ann won."), is_about("Be brief.", "Ann won.")
+        (True, False)
+    """
+    return question is not None and _shared(question, _words_of(material)) >= _MOSTLY
+
+
+def _words_of(material: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(material[:_ENOUGH_MATERIAL].lower()))
 
 
 _ENOUGH_MATERIAL: Final = 200_000
