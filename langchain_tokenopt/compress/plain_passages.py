@@ -26,8 +26,8 @@ from langchain_tokenopt.compress.prompt_lines import (
 from langchain_tokenopt.compress.quoted_records import Record
 
 __all__ = [
-    "SHORTEST_PASSAGE", "fenced_passages", "last_passage", "paragraphs", "plain_record", "ruled_passages",
-    "with_inner_title",
+    "SHORTEST_PASSAGE", "fenced_passages", "last_passage", "paragraphs", "plain_record",
+    "ruled_passages", "with_inner_title",
 ]  # fmt: skip
 
 SHORTEST_PASSAGE: Final = 60
@@ -71,7 +71,7 @@ def with_inner_title(lines: Sequence[Line], group: range, record: Record) -> Rec
     return Record(record.start, body, tail, record.end)
 
 
-# --- in fences, or between rules -------------------------------------------------------------------------------
+# --- in fences, or between rules ----------------------------------------------------------------
 
 
 def fenced_passages(text: str, lines: Sequence[Line]) -> list[Record]:

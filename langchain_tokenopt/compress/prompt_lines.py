@@ -16,8 +16,8 @@ from langchain_tokenopt.compress.segments import Segment
 
 __all__ = [
     "LONGEST_TITLE", "LONG_LINE", "OPEN_KINDS", "SHORT", "Line", "Mark", "behind_blanks",
-    "ends_with_colon", "instructs", "is_fence", "is_frame_line", "is_prose_block", "is_rule", "is_title",
-    "key_mark", "lines_of", "size_of", "typical",
+    "ends_with_colon", "instructs", "is_fence", "is_frame_line", "is_prose_block", "is_rule",
+    "is_title", "key_mark", "lines_of", "size_of", "typical",
 ]  # fmt: skip
 
 LONGEST_TITLE: Final = 160
@@ -69,7 +69,8 @@ _NUMBERED: Final = re.compile(
 )
 _KEY: Final = re.compile(
     r"(?P<item>[-*•] )?(?P<quote>[\"'*_]{0,2})"
-    r"(?P<key>[^\W\d_][\w-]{0,30}(?: [\w-]{1,20}){0,2})(?:(?P=quote)[ ]?[:：](?:\*\*)?|[:：](?P=quote))"
+    r"(?P<key>[^\W\d_][\w-]{0,30}(?: [\w-]{1,20}){0,2})"
+    r"(?:(?P=quote)[ ]?[:：](?:\*\*)?|[:：](?P=quote))"
 )
 _HEADING: Final = re.compile(r"#{1,6}(?= )")
 _BANNER: Final = re.compile(r"(?P<mark>([-=*_~#+>])\2{1,})(?= ?[^\s\-=*_~#+>])")

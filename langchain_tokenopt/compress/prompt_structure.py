@@ -107,7 +107,7 @@ def _is_conversation(text: str, segments: Sequence[Segment]) -> bool:
     labels = [mark.name for line in lines_of(text, segments) if (mark := key_mark(line))]
     period = len(set(labels))
     same = sum(a == b for a, b in zip(labels, labels[period:], strict=False))
-    return not (_FIELDS <= period and same > 0.8 * (len(labels) - period))
+    return not (period >= _FIELDS and same > 0.8 * (len(labels) - period))
 
 
 _FIELDS: Final = 3

@@ -11,9 +11,9 @@ from langchain_tokenopt.compress.segments import label_asks
 from langchain_tokenopt.compress.units import Unit, without_head
 
 __all__ = [
+    "LONGEST_QUESTION",
     "SHORT_PARAGRAPH",
     "asked_in",
-    "LONGEST_QUESTION",
     "asks",
     "asks_something",
     "is_about",
