@@ -91,6 +91,13 @@ def _asked_in_data(
     return found if at >= 0 else None
 
 
+def _is_fragment(text: str, segment: Segment, records: Sequence[Record]) -> bool:
+    """Say whether what seems to be data is a part of elements, or holds one of them."""
+    if not all(text.startswith("<", record.start) for record in records):
+        return False
+    return sum(segment.start <= r.start and r.end <= segment.end for r in records) < 2
+
+
 _NEXT_FIELD = re.compile(r'"\s*,\s*"')
 
 
@@ -102,9 +109,13 @@ def _add_passages(
     stretches: list[tuple[int, int]] = []
     records: Sequence[Record] = structure.records
     free = _MAY_BE_PROSE if structure.is_prose else frozenset()
-    if all(text.startswith("<", record.start) for record in records):
-        free |= {"data"}  # elements, which hold or are parts of what seems to be data
-    whole = [s for s in segments if s.kind not in free and not is_prose_block(text, s)]
+    whole = [
+        s
+        for s in segments
+        if s.kind not in free
+        and not is_prose_block(text, s)
+        and not (s.kind == "data" and _is_fragment(text, s, records))
+    ]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1
     for number, record in enumerate(records, 1):
@@ -155,9 +166,7 @@ def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> li
         if segment.start >= end:
             break
         first, last = max(start, segment.start), min(end, segment.end)
-        if segment.kind in _OF_LINES - {"log"} and is_prose_block(
-            text, Segment("prose", first, last)
-        ):
+        if segment.kind in _OF_LINES and is_prose_block(text, Segment(segment.kind, first, last)):
             made.append(Segment("prose", first, last))
         elif segment.start == first and segment.end == last:
             made.append(segment)

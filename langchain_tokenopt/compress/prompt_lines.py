@@ -132,10 +132,11 @@ def _blocks(text: str, segments: Sequence[Segment]) -> Iterator[tuple[int, int]]
 
 def is_prose_block(text: str, segment: Segment) -> bool:
     """Say whether a fence, a table or a chat is running text: most of it is in long lines."""
-    if segment.kind in ("json", "diff", "log"):
+    if segment.kind in ("json", "diff"):
         return False
     block = text[segment.start : segment.end]
-    return typical([len(line) for line in block.split("\n")]) >= LONG_LINE
+    longest = 1.5 * LONG_LINE if segment.kind == "log" else LONG_LINE
+    return typical([len(line) for line in block.split("\n")]) >= longest
 
 
 def typical(sizes: Sequence[int]) -> int:
