@@ -3,8 +3,9 @@
 Run:     make bench-compress DATA=DIR
          (python -m tests.benchmarks.bench_compress --data DIR [--rivals PYTHON] [--only NAME ...])
 Data:    nq20_surrogate_dev (239 questions, 20 passages each), qmsum_test, tau airline transcripts,
-         HumanEval, the real files of tests/judge where they are installed. Constants were chosen on
-         nq20_train, those of conversations on every other meeting; nothing is fitted here.
+         HumanEval, the real files of tests/judge and of compress_files.jsonl where they are
+         installed (rows named fit were looked at). Constants were chosen on nq20_train, those of
+         conversations on every other meeting; nothing is fitted here.
 Rule:    same questions, same cl100k_base budgets (1/2, 1/4, 1/10, 1/20 of titles and texts joined),
          same normalisation; what is measured is the share of questions of which an accepted answer
          still stands in the result. A rival that cannot run is a row saying why.
@@ -434,10 +435,12 @@ def exactness(cases: int, large: int) -> dict[str, Any]:
 
 def real_files() -> dict[str, Any]:
     """Answers kept of files where they lie: at a quarter, a tenth and 120 tokens."""
-    halves: dict[str, Any] = {}
-    for path in sorted(Path(files.__file__).parent.glob("files_*.jsonl")):
-        hits: dict[str, dict[str, list[bool]]] = {}
+    halves: dict[str, dict[str, dict[str, list[bool]]]] = {}
+    paths = sorted(Path(files.__file__).parent.glob("files_*.jsonl"))
+    for path in (*paths, Path(__file__).with_name("compress_files.jsonl")):
         for row, text in files.cases(path, []):
+            part = path.stem if path in paths else f"{path.stem} {row['id'].rstrip('.0123456789')}"
+            hits = halves.setdefault(part, {})
             total = tokens_of(text)
             for name, budget in (("1/4", total // 4), ("1/10", total // 10), ("120", 120)):
                 ours = shortened(text, budget, row["question"]) or ""
@@ -445,11 +448,13 @@ def real_files() -> dict[str, Any]:
                 for way, made in (("PromptCompressor", ours), ("plain BM25", plain)):
                     kept = files.kept(made, row["answers"])
                     hits.setdefault(way, {}).setdefault(name, []).append(kept)
-        halves[path.stem] = {
+    return {
+        part: {
             way: {name: f"{sum(kept)} of {len(kept)}" for name, kept in found.items()}
             for way, found in hits.items()
         }
-    return halves
+        for part, hits in halves.items()
+    }
 
 
 def more_room(questions: list[Question]) -> dict[str, Any]:
@@ -651,6 +656,36 @@ def cost(questions: list[Question]) -> dict[str, Any]:
     return figures
 
 
+def growth(questions: list[Question]) -> dict[str, Any]:
+    """Thread time over one tiktoken pass as texts grow: documents, and the same as one page."""
+    from langchain_tokenopt.compress.text_tokens import vocabulary_of
+
+    encode = vocabulary_of(COUNTER).encode_ordinary
+    everything = [document for question in questions for document in documents_of(question)]
+    figures: dict[str, Any] = {}
+    for size in (10_000, 30_000, 100_000):
+        documents: list[Document] = []
+        total = 0
+        while total < size:
+            documents.append(everything[len(documents)])
+            total += tokens_of(join_documents(documents[-1:]))
+        text = join_documents(documents)
+        for name, content in (("documents", documents), ("one page", text)):
+            for divisor in (2, 10):
+                ratios = []
+                for _ in range(5):
+                    compressor = PromptCompressor(total // divisor, model=MODEL, remember=0)
+                    encode(text)
+                    start = time.thread_time_ns()
+                    compressor.compress(content, questions[0]["question"])
+                    middle = time.thread_time_ns()
+                    encode(text)
+                    ratios.append((middle - start) / (time.thread_time_ns() - middle))
+                row = figures.setdefault(f"{name}, {divisor}x", {})
+                row[f"{size:,} tokens"] = round(statistics.median(ratios), 2)
+    return figures
+
+
 def extremes() -> dict[str, Any]:
     """Time and memory for 10 MB of text."""
     import tracemalloc
@@ -716,6 +751,7 @@ def main() -> None:
     questions = load(arguments.data, "nq20_surrogate_dev")
     parts: dict[str, Callable[[], Any]] = {
         "cost": lambda: cost(questions),
+        "growth": lambda: growth(questions),
         "survival": lambda: survival(questions),
         "rivals": lambda: rivals(questions, arguments.rivals),
         "exactness": lambda: exactness(arguments.cases - 40, 40),

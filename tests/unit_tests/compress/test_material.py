@@ -1,0 +1,101 @@
+"""Pages, settings, code and markup that are asked about from elsewhere: the best line wins."""
+
+from __future__ import annotations
+
+import pytest
+
+from langchain_tokenopt.compress import PromptCompressor
+
+
+def _left(text: str, query: str, budget: int) -> str:
+    made = PromptCompressor(budget, model="cl100k_base", remember=0).compress(text, query)
+    assert made.tokens_after <= budget
+    return str(made.content)
+
+
+def test_a_page_asked_about_from_elsewhere_keeps_nothing_for_itself():
+    """Orders, notes and headings of a page are no orders of the caller's."""
+    page = (
+        "# Handbook\n\nYou must read all of this. Never skip a part. Only staff may enter.\n\n"
+        "## Doors\n\n" + "Doors are painted white every spring by the crew. " * 20 + "\n\n"
+        "## Lifts\n\nThe lift in the north wing was built by Schindler.\n\n"
+        "## Roof\n\n" + "The roof is swept on Mondays, when it is dry. " * 20 + "\n"
+    )
+
+    left = _left(page, "Who built the lift?", 30)
+
+    assert "Schindler" in left
+    assert "must" not in left
+
+
+def test_a_prompt_that_is_asked_about_as_well_keeps_its_question():
+    """Who hands over a whole prompt and the query beside it still asks what stands there."""
+    prompt = (
+        "Context: " + "Tea is grown on hills where it rains. " * 40 + "\n\n"
+        "Question: Where is tea grown?\nAnswer:"
+    )
+
+    assert "Question: Where is tea grown?" in _left(prompt, "Where is tea grown?", 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "answer"),
+    [
+        (
+            "".join(f"[unit.u{n}]\nkind = {n}\nlimit = {n * 7}\n\n" for n in range(60)),
+            "What is the limit of unit.u41?",
+            "[unit.u41]\nkind = 41\nlimit = 287",
+        ),
+        (
+            "".join(f"ship S-{n}:\n  port: P{n % 9}\n  master: Ortega {n}\n\n" for n in range(90)),
+            "Who is the master of ship S-33?",
+            "master: Ortega 33\n",
+        ),
+    ],
+)
+def test_lines_between_blank_lines_say_one_thing_together(text, query, answer):
+    """What is named in one line is told in the others of its entry."""
+    assert answer in _left(text, query, 40)
+
+
+def test_prototypes_without_blank_lines_are_lines():
+    """Statements of C are kept one by one, as are the remarks above a function."""
+    header = "#include <stdio.h>\n\n" + "".join(
+        f"extern double volume_of_{name}(const shape *s, double scale);\n"
+        for name in ("cube", "cone", "ball", "tube", "ring", "disc", "bowl", "wedge")
+    )
+    code = header + "\n/* Draws all of them. */\nvoid draw(void)\n{\n" + "    go();\n" * 90 + "}\n"
+
+    left = _left(code, "What is the prototype of volume_of_ring?", 24)
+
+    assert "extern double volume_of_ring(const shape *s, double scale);" in left
+    assert "volume_of_cube" not in left
+    assert "/* Draws all of them. */" in _left(code, "What draws all of them?", 24)
+
+
+def test_shell_whose_brackets_no_lexer_matches_is_cut_at_functions():
+    """Patterns of ``case`` close what nobody opened; the first column says where things begin."""
+    parts = [
+        f"go_{n}() {{\n\tcase $1 in\n\ta) echo {n} ;;\n\t*) exit {n} ;;\n\tesac\n}}\n\n"
+        for n in range(30)
+    ]
+    script = "import_all() {\n\ttrue;\n}\n\n" + "".join(parts)
+
+    left = _left(script, "What does go_17 echo?", 80)
+
+    assert parts[17].strip() in left
+    assert left.count("{") == left.count("}")
+
+
+def test_dear_tags_around_an_element_may_go():
+    """A root with many attributes is left out of a small budget; the element stays closed."""
+    root = '<project xmlns="http://a.example/b" ' + " ".join(f'x{n}="{n}"' for n in range(40)) + ">"
+    items = "".join(
+        f"  <part>\n    <name>n{n}</name>\n    <size>{n}7 cm</size>\n  </part>\n" for n in range(60)
+    )
+
+    left = _left(f"{root}\n{items}</project>\n", "What is the size of n31?", 60)
+
+    assert "317 cm" in left
+    assert left.count("<part>") == left.count("</part>") > 0
+    assert "<project" not in left
