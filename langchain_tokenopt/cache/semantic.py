@@ -505,7 +505,7 @@ class SemanticCache(BaseCache):
             self._refresh()
             scopes = self._repository.index.scopes() if llm_string is None else None
         if llm_string is None:
-            question = Question(b"", b"", b"", prompt)
+            question = Question(b"", b"", prompt)
         else:
             try:
                 question = self._reader.question(prompt, llm_string)

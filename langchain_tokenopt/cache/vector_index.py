@@ -215,13 +215,14 @@ def _search_alone(index: Any, query: NDArray[np.uint8], k: int) -> NDArray[np.in
     """
     import faiss
 
+    distances, found = np.empty(k, dtype=np.int32), np.empty(k, dtype=np.int64)
     threads = faiss.omp_get_max_threads()
     if threads != 1:
         faiss.omp_set_num_threads(1)
-    try:
-        _, found = index.search(query, k)
+    try:  # search() itself takes as long again to check what it is given
+        asked, far, near = [faiss.swig_ptr(array) for array in (query, distances, found)]
+        index.search_c(1, asked, k, far, near)
     finally:
         if threads != 1:
             faiss.omp_set_num_threads(threads)
-    places: NDArray[np.int64] = found[0]
-    return places
+    return found

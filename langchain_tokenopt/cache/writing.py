@@ -65,13 +65,10 @@ def has_hidden_characters(text: str) -> bool:
     """
     if text.isascii() and text.isprintable():
         return False
-    unseen = 0
-    for character in text:
-        if character in _UNSEEN:
-            unseen += 1
-        elif character not in _PLAIN_SPACE and _is_hidden(character):
-            return True
-    return unseen >= _FEW
+    characters = set(text)
+    if any(_is_hidden(c) for c in characters - _UNSEEN - _PLAIN_SPACE):
+        return True
+    return sum(map(text.count, _UNSEEN & characters)) >= _FEW
 
 
 def _is_hidden(character: str) -> bool:
@@ -113,7 +110,7 @@ def same_words(text: str) -> str | None:
         (False, None)
     """
     text = shown(canonical(text))
-    if not text or not all(c in _PROSE_SIGNS or _is_of_words(c) for c in text):
+    if not text or not all(c in _PROSE_SIGNS or _is_of_words(c) for c in set(text)):
         return None
     text = _GREETING.sub("", " ".join(text.split()))
     text = _POLITE_START.sub("", _POLITE_END.sub("", text))

@@ -28,6 +28,10 @@ _PIECES: Final = 100
 or a few."""
 
 
+_LONGEST_PIECE: Final = 32
+"""Characters of the longest pieces that are words."""
+
+
 class EmbedderUnavailableError(TokenOptError, ImportError):
     """A local model cannot be run or found; the message names the command that helps."""
 
@@ -68,6 +72,8 @@ class TextReader:
 
     def reads(self, text: str) -> bool:
         """Say whether the model reads all of a text."""
+        if self._window is not None and len(text) > _LONGEST_PIECE * self._window:
+            return False  # cutting megabytes into pieces takes seconds
         if not all(map(self._knows, foreign_scripts(text))):
             return False
         ids = self.tokenizer.encode(self._prompt + text).ids

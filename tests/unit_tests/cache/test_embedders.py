@@ -240,3 +240,22 @@ def test_an_embedder_that_changes_under_its_name_is_noticed(tmp_path):
             warnings.simplefilter("error")
             cache.update("How can I change my card PIN?", LLM, say("In Settings."))
             assert cache.explain("How can I change my bank card PIN?", LLM).candidates
+
+
+# What is long
+
+
+@pytest.mark.parametrize("text", ["where is my card ", "где моя карта ", "x = {1: 'a'}\n"])
+def test_megabytes_are_not_cut_into_words(monkeypatch, text):
+    """Five of them are kept and served exactly; nothing slower than reading them is done."""
+    model = LocalEmbeddings()
+    model.embed_query("loaded")
+    reader = model._model().reader
+    monkeypatch.setattr(type(reader), "tokenizer", None, raising=False)
+    monkeypatch.delattr(reader, "tokenizer")
+    question = text * (5_000_000 // len(text))
+    with make_cache(embeddings=model) as cache:
+        assert cache.lookup(question, LLM) is None
+        cache.update(question, LLM, say("Here."))
+        assert "Here." == cache.lookup(question, LLM)[0].text
+        assert {"not read by the embedder": 1} == cache.stats().misses
