@@ -62,6 +62,8 @@ class Example:
     end: int
     label: str
     """The output, if it is short enough to be a class label; else empty."""
+    rest: int = 0
+    """Where what stands between it and the next input ends: an instruction, or more of the output."""
 
 
 def find_examples(text: str) -> list[Example]:
@@ -153,7 +155,7 @@ def _cycles(text: str) -> list[Example]:
         stop = _output_end(text, output, behind_it, most if following is last_cycle else None)
         most = max(most, _paragraphs(text, output, stop))
         begin = _with_title(text, cycle[0].start())
-        found.append(Example(begin, stop, _label(text[output:stop].strip())))
+        found.append(Example(begin, stop, _label(text[output:stop].strip()), behind_it))
     return found
 
 
@@ -250,7 +252,7 @@ def _pairs(text: str, asks: str, answers: str) -> list[Example]:
             continue
         most = max(most, _paragraphs(text, first.start(), end))
         output = text[second.end() : end].strip()
-        found.append(Example(_with_title(text, first.start()), end, _label(output)))
+        found.append(Example(_with_title(text, first.start()), end, _label(output), following))
     return found
 
 

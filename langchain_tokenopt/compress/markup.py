@@ -10,7 +10,7 @@ from typing import Final
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.unit import Kind, Unit
 
-__all__ = ["Element", "elements_of", "markup_end", "markup_units"]
+__all__ = ["MOST_LINES", "Element", "elements_of", "markup_end", "markup_units"]
 
 LONGEST_WHOLE_ELEMENT: Final = 400
 """Characters; longer elements are kept or dropped by what is in them."""
@@ -76,47 +76,48 @@ def elements_of(text: str, start: int = 0, end: int | None = None) -> list[Eleme
 
 _BEGINS: Final = re.compile(r"[ \t]*<(?:\?xml\b|!DOCTYPE\b|[A-Za-z_])", re.IGNORECASE)
 _DECLARES: Final = re.compile(r"[ \t]*<[?!]")
-_MOST_LINES: Final = 5_000
+MOST_LINES: Final = 5_000
 
 
-def markup_end(lines: Sequence[str], row: int) -> int:
-    r"""Return the row after the XML or HTML that begins at *row*; *row* where there is none.
+def markup_end(lines: Sequence[str], row: int, most: int = MOST_LINES) -> tuple[int, int]:
+    r"""Return the row after the XML or HTML that begins at *row*, and how many lines were read.
 
-    It is an element over several lines in which there are many others and little text.
+    It is an element over several lines in which there are many others and little text. Where there
+    is none among the next *most* lines, the first is *row*.
 
     Example:
         >>> rows = [f"  <b id='{n}'>tea</b>\n" for n in range(9)]
         >>> markup_end(["<a>\n", *rows, "</a>\n", "That is all.\n"], 0)
-        11
+        (11, 11)
     """
     if not _BEGINS.match(lines[row]):
-        return row
+        return row, 0
     end, depth, tags, size, name = row, 0, 0, 0, ""
     long = 0
-    while end < len(lines) and end - row < _MOST_LINES:
+    while end < len(lines) and end - row < most:
         line = lines[end]
         size += len(line)
         if len(line) > _LONG_TEXT and len(text := _TAG.sub("", line).strip()) > _LONG_TEXT:
             long += len(text)
+        end += 1
         for match in _TAG.finditer(line):
             if match["name"] is None:
                 continue
             tags += 1
             if not name:
                 if match["own"] or match["close"]:
-                    return row
+                    return row, end - row
                 name = match["name"]
             if match["name"] == name and not match["own"]:
                 depth += -1 if match["close"] else 1
-        end += 1
         if name and depth <= 0:
-            is_data = tags >= _FEWEST_TAGS and 2 * long < size
-            return end if is_data and end > row + 1 else row
+            is_data = tags >= _FEWEST_TAGS and 2 * long < size and end > row + 1
+            return end if is_data else row, end - row
         if not name and not _DECLARES.match(line) and line.strip():
-            return row
+            break
         if end - row > _UNDECIDED and 2 * long > size:
-            return row
-    return row
+            break
+    return row, end - row
 
 
 # --- units ---------------------------------------------------------------------------------------

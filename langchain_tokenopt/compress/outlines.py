@@ -28,6 +28,7 @@ _DOCUMENT: Final = re.compile(r"(?:---|\.\.\.)[ \t]*$")
 _BLOCK: Final = re.compile(r"[|>][+-]?\d?[+-]?[ \t]*(?:#.*)?$")
 _ALIAS: Final = re.compile(r"(?:^|[\s:\[,])[*&][A-Za-z]\w*(?=[\s,\]]|$)")
 _LONGEST_LINE: Final = 2_000
+_DEEPER: Final = frozenset(" \t[-")
 _UNDECIDED: Final = 60
 """Lines after which it must be clear what begins here."""
 
@@ -81,6 +82,10 @@ def data_end(lines: Sequence[str], row: int) -> int:
     line = lines[row]
     if len(line) > _LONGEST_LINE:
         return row
+    if line[0] not in " \t[" and not any(
+        other[0] in _DEEPER for other in lines[row + 1 : row + _UNDECIDED]
+    ):
+        return row  # nothing is deeper
     if _SECTION.match(line) or _SETTING.match(line):
         return _settings_end(lines, row)
     if _KEY.match(line) or _DOCUMENT.match(line) or (_ENTRY.match(line) and _KEY.match(line)):

@@ -174,6 +174,7 @@ def read_message(
         outside = _by_paragraphs(text, units, may_ask=keep_short)
     if examples:
         outside = _with_input(units, outside, examples[-1].end)
+        _bind_rest(units, examples[-1])
     question = question_of(text, units, outside)
     if not announced and outside and not examples:
         question = _asked_around(text, units, outside) or question
@@ -192,6 +193,18 @@ def _with_input(units: list[Unit], outside: Sequence[int], end: int) -> list[int
     return sorted({*outside, *behind})
 
 
+def _bind_rest(units: list[Unit], last: Example) -> None:
+    """What may be more of the last output stays with its example, unless it is short."""
+    if last.rest - last.end < _SHORTEST_REST:
+        return
+    at = next((at for at, unit in enumerate(units) if unit.end == last.end), -1)
+    for unit in units[at + 1 :]:
+        if unit.end <= last.rest and unit.head < 0:
+            unit.head = at
+
+
+_SHORTEST_REST = 40
+"""Characters; less is an instruction rather than a paragraph."""
 _MATERIAL = re.compile(
     r"context|document|passage|source|search result|excerpt|extract|article|material|snippet"
     r"|reference|information|knowledge|record|facts?\b|pieces|results?\b|notes\b|text\b|\bkb\b"

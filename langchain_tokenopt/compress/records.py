@@ -27,7 +27,7 @@ _STAMP: Final = re.compile(
     rf"(?:{_DATE}(?:[T ,:-]{{1,3}}{_CLOCK})?|(?<![\d:.]){_CLOCK}(?![\d:])"
     r"|(?<!\w)(?:19|20)\d{6}[T ]?\d{4,6}(?!\d)"
     r"|(?<![\w.])\d{10}(?:\d{3}|\d{6}|\d{9})?(?:\.\d+)?(?![\w.])"
-    r"|(?<![\w.])\d{1,7}\.\d{3,6}(?=[\]) ])"
+    r"|(?<![\w.])\d{1,7}\.\d{3,6}(?=[\])> ])"
     r"|(?:[^\W\d_]{3} )?[^\W\d_]{3}\.? [ \d]\d \d\d:\d\d(?::\d\d)?"
     r"|(?<!\w)[A-Z]\d{4}(?= \d\d:\d\d:\d\d))"
 )
@@ -44,7 +44,7 @@ _LEVEL: Final = re.compile(
 )
 _KEY: Final = re.compile(r"(?P<key>[^\W\d_][\w /.-]{0,30}(?:\[\d+\])?) ?:(?:[ \t]|\r?\n|$)")
 _OPENING: Final = re.compile(
-    r"(?P<bracket>\[(?!\d{1,4}\])[^\]\n]{1,60}\]|\((?!\d{1,4}\)|[a-z]\))[^)\n]{1,60}\))[ :]"
+    r"(?P<bracket>\[(?!\d{1,4}\])[^\]\n]{1,60}\]|\((?!\d{1,4}\)|[a-z]\))[^)\n]{1,60}\)|\{\w+\})[ :;]"
     r"|(?P<number>#\d+ )|(?P<pairs>[\w.]+=(?:\"[^\"\n]*\"|\S+) +[\w.]+=)"
     r"|(?P<piped>[\w.-]+ *\| )|(?P<code>(?=\S*(?:\d{4}|[a-f\d]{8}))[\w.:/@+-]{6,80}[ \t,;|])"
 )
@@ -58,7 +58,8 @@ _DIGITS: Final = re.compile(r"\d+")
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _SHAPED: Final = "~"
 """Begins a mark that only many lines of a text together make one."""
-_NEVER: Final = frozenset(" \t\r\n|{")
+_NEVER: Final = frozenset(" \t\r\n|")
+_DATA: Final = re.compile(r"\{(?!\w{1,20}\})")
 _TRACE: Final = re.compile(
     r"\s|Traceback |Caused by|\.{3}|During handling|at \S+\(|[{\[\]}]|goroutine \d"
 )
@@ -97,7 +98,7 @@ def _mark(line: str) -> str | None:
 
     Marks of lines that begin alike are equal. Those with a time begin with an at sign.
     """
-    if line[:1] in _NEVER:
+    if line[0] in _NEVER or _DATA.match(line):
         return None
     body = _COLOUR.sub("", line[:200]) if "\x1b" in line[:200] else line
     item = _ITEM.match(body)

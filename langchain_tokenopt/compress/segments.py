@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
 from langchain_tokenopt.compress.code_units import parsed_python
 from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
-from langchain_tokenopt.compress.markup import markup_end
+from langchain_tokenopt.compress.markup import MOST_LINES, markup_end
 from langchain_tokenopt.compress.outlines import ITEM, data_end, item_end, lines_end
 from langchain_tokenopt.compress.records import (
     TURN,
@@ -110,6 +110,8 @@ class _Lines:
         self.is_transcript = is_transcript(self.lines)
         self.records = RecordFinder(self.lines)
         self.json = JsonFinder(text)
+        self.patience = 4 * len(self.lines) + MOST_LINES
+        """Lines that may still be read in vain for the end of an element."""
         self.wrapped_until = 0
         """Rows of a paragraph that is known to be running text."""
         self.openings = [match.start() for match in JSON_BEGINS.finditer(text)]
@@ -177,9 +179,10 @@ class _Lines:
         if first in "{[" and self.json.end(self.starts[row] + len(line) - len(body)):
             return "prose", row + 1
         if first == "<" and not self._holds_records(row):
-            end = markup_end(self.lines, row)
+            end, read = markup_end(self.lines, row, min(self.patience, MOST_LINES))
             if end > row:
                 return "data", end
+            self.patience -= read
         if first == "<" and _TAG.match(body.rstrip()):
             return "tag", row + 1
         if _DIFF.match(line):
