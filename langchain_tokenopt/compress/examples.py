@@ -63,7 +63,7 @@ class Example:
     label: str
     """The output, if it is short enough to be a class label; else empty."""
     rest: int = 0
-    """Where what stands between it and the next input ends: an instruction, or more of the output."""
+    """Where what stands behind it ends: an instruction, or more of the output."""
 
 
 def find_examples(text: str) -> list[Example]:

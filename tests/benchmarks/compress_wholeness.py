@@ -1,10 +1,12 @@
 """Is everything that a compressor keeps whole? Random documents, through the public API.
 
 Run:     python -m tests.benchmarks.compress_wholeness [--cases 20000] [--first 0] [--jobs 1]
-         [--show]
+         [--set mixed] [--show]
 Data:    tests/support/mixed_documents.py writes them from a seed: prose in twelve languages, JSON,
          JSON lines, Python and six other languages, seven kinds of tables, CSV, YAML, TOML, INI,
-         XML, logs, subtitles, chats, lists, fences, few-shot prompts; alone or mixed.
+         XML, logs, subtitles, chats, lists, fences, few-shot prompts; alone or mixed. ``--set
+         records``: logs, examples, subtitles and chats in some eighty forms; ``--set strange``:
+         the same in forms that are put together by chance.
 Rule:    each is shortened as a string, message, conversation or documents, to a random budget or
          level. Parsers of the formats, which know nothing of the compressor, say what is broken;
          a tokenizer says what is over budget.
@@ -135,11 +137,13 @@ def main() -> None:
         total.update(column)
         print(f"| {kind} | " + " | ".join(str(column[name]) for name in COLUMNS) + " |")
     print("| all | " + " | ".join(str(total[name]) for name in COLUMNS) + " |")
-    if options.cases >= 20_000:
+    name = "" if options.documents == "mixed" else f"_{options.documents}"
+    if options.cases >= (2_000 if name else 20_000):
         rows = {kind: {n: column[n] for n in COLUMNS} for kind, column in sorted(table.items())}
         write_result(
-            "compress_wholeness",
-            f"python -m tests.benchmarks.compress_wholeness --cases {options.cases}",
+            f"compress_wholeness{name}",
+            f"python -m tests.benchmarks.compress_wholeness --set {options.documents}"
+            f" --cases {options.cases} --first {options.first}",
             {
                 "total": {name: total[name] for name in COLUMNS},
                 "rows": rows,
