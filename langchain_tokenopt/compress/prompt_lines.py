@@ -135,8 +135,7 @@ def is_prose_block(text: str, segment: Segment) -> bool:
     if segment.kind in ("json", "diff"):
         return False
     block = text[segment.start : segment.end]
-    longest = 1.5 * LONG_LINE if segment.kind == "log" else LONG_LINE
-    return typical([len(line) for line in block.split("\n")]) >= longest
+    return typical([len(line) for line in block.split("\n")]) >= LONG_LINE
 
 
 def typical(sizes: Sequence[int]) -> int:

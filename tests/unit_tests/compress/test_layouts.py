@@ -75,6 +75,25 @@ LAYOUTS = {
     + joined("\n", "| {title} | {text} |")
     + f"\n\n{QUESTION}?",
     "a fence": f"{RULE}\n\n```\n{joined()}\n```\n\n{QUESTION}?",
+    "begin and end": f"{RULE}\n\n"
+    + joined("\n", "BEGIN TEXT {n}\nNAME {title}\n{text}\nEND TEXT {n}")
+    + f"\n\n{QUESTION}?",
+    "counting banners": f"{RULE}\n" + joined("\n", "<<<HIT {n}>>>\n{text}") + f"\n\n{QUESTION}?",
+    "underlined titles": f"{RULE}\n\n"
+    + joined(pattern="{title}\n~~~~~~~~\n\n{text}")
+    + f"\n\n{QUESTION}",
+    "fields in capitals": f"{RULE}\n\nContext:\n"
+    + joined(pattern="TITLE: {title}\nCONTENT: {text}")
+    + f"\n\nQuestion: {QUESTION}",
+    "bold fields": f"{RULE}\n\n"
+    + joined(pattern="**Title:** {title}\n**Body:** {text}")
+    + f"\n\n{QUESTION}?",
+    "fences": f"{RULE}\n\n" + joined("\n", "```\n{text}\n```") + f"\n\n{QUESTION}?",
+    "sections around": f"## Task\n\n{RULE}\n\n## Context\n\n{joined()}\n\n"
+    f"## Question\n\n{QUESTION}\n\n## Answer\n",
+    "few-shot before": f"{RULE}\n\nQ: What is tea?\nA: A drink.\n\nQ: What is ice?\nA: Cold.\n\n"
+    f"Context:\n{joined()}\n\nQ: {QUESTION}?\nA:",
+    "a quoted question": f'{RULE}. Answer the query "{QUESTION}".\n\n{joined()}\n\nBe brief.',
     "Windows": f"{RULE}\n\nContext: {joined()}\n\nQuestion: {QUESTION}".replace("\n", "\r\n"),
 }
 
@@ -256,6 +275,30 @@ def test_marks_in_any_disorder_break_nothing(pieces, limit):
         return
     whole = made[0].content if made else ""
     assert whole == text or COUNT(whole).tokens <= limit
+
+
+# --- several messages ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [SystemMessage(f"Say {QUESTION}? Use the pages."), HumanMessage(joined())],
+        [HumanMessage([*({"type": "text", "text": x} for _, x in PASSAGES),
+                       {"type": "text", "text": f"{QUESTION}?"}])],
+        [SystemMessage(f"{joined()}\n\n{RULE}, the sources above."), HumanMessage(QUESTION)],
+    ],
+    ids=["the system asks", "a block each", "passages first in the system message"],
+)  # fmt: skip
+def test_question_and_passages_may_stand_in_several_messages(messages):
+    """What asks is found wherever it stands, and the passage that answers stays."""
+    whole = PromptCompressor(10**6, model="cl100k_base").compress(messages)
+    made = PromptCompressor(whole.tokens_before // 3, model="cl100k_base").compress(messages)
+    left = "\n".join(message.text for message in made.content)
+
+    assert made.tokens_after <= whole.tokens_before // 3
+    assert QUESTION in left
+    assert ANSWER in left
 
 
 # --- running agents ------------------------------------------------------------------------------
