@@ -263,7 +263,9 @@ class Script:
         """Return what is still to be looked up: numbers in the ids of calls say what was."""
         first = _next_number(made)
         names = [t["function"]["name"] for t in made.tools]
-        names = [n for n in names if n not in who.forms] or names
+        names = [n for n in names if n not in who.forms]
+        if not names:
+            return []
         numbers = range(first, min(who.searches, first + who.at_once))
         return [(names[n % len(names)], {"query": f"part {n} of {who.question}"}) for n in numbers]
 
