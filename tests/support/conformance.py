@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -176,7 +176,34 @@ def findings_of(scenario: Scenario, server: ModelServer, contestant: Contestant)
 
 
 async def _result(outcome: Awaitable[Outcome]) -> Outcome:
-    return await outcome
+    """Await it, and close what providers' clients leave open behind a stream that was left.
+
+    That is up to them. Otherwise it would happen when the garbage collector comes by, with a
+    warning in whichever test runs then.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        return await outcome
+    finally:
+        left = [generator.__qualname__ for generator in _open_generators(loop)]
+        await loop.shutdown_asyncgens()
+        for _ in range(_LAST_TURNS):
+            await asyncio.sleep(0)
+        assert not left, f"generators of this package that nobody closes: {left}"
+
+
+def _open_generators(loop: Any) -> list[AsyncGenerator[Any, Any]]:
+    """Return the generators of this package that run in *loop*."""
+    return [
+        generator
+        for generator in list(loop._asyncgens)
+        if "/langchain_tokenopt/" in generator.ag_code.co_filename
+        and generator.ag_frame is not None
+    ]
+
+
+_LAST_TURNS = 5
+"""Turns of the event loop in which transports that are being closed let go of their sockets."""
 
 
 def _compare(truth: Truth, said: Facts) -> list[Finding]:

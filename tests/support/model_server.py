@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import socket
 import threading
@@ -100,6 +101,7 @@ class Raw:
     """One JSON a line instead of server-sent events."""
     status: int = 200
     delay_seconds: float = 0.0
+    """Time before anything is answered; infinite: until the client has gone."""
     pace_seconds: float = 0.0
     breaks_after: int | None = None
     """Drop the connection after so many events."""
@@ -300,7 +302,7 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
         )
         reply = server.next_reply(request)
         streams, billed = server.streams, server._billed  # a reset gives later tests other lists
-        await asyncio.sleep(reply.delay_seconds)
+        await _delay(http, reply.delay_seconds)
         if isinstance(reply, Raw):
             return _raw(reply)
         if reply.status != 200:
@@ -317,6 +319,14 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
         return StreamingResponse(events, media_type="text/event-stream")
 
     return answer
+
+
+async def _delay(http: HttpRequest, seconds: float) -> None:
+    if math.isfinite(seconds):
+        await asyncio.sleep(seconds)
+    else:
+        while (await http.receive())["type"] != "http.disconnect":
+            pass
 
 
 def _raw(reply: Raw) -> Response:

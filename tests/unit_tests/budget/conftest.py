@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokenopt.budget import TokenBudget, input_margin
-
-
-@pytest.fixture(autouse=True)
-def no_margins(monkeypatch):
-    """Forget how other tests' providers counted: that is remembered by the name of the model."""
-    monkeypatch.setattr(input_margin, "_margins", {})
+from langchain_tokenopt.budget import TokenBudget
 
 
 class Clock:

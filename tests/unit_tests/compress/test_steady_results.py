@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.compress import Handover, PromptCompressor
-from langchain_tokenopt.counting.calibration import calibrate, reset_calibration
+from langchain_tokenopt.counting.calibration import calibrate
 from langchain_tokenopt.counting.request_tokens import count_messages
 
 MODEL = "claude-sonnet-4-5"
@@ -21,13 +21,6 @@ def page(seed: int) -> str:
     rng = random.Random(seed)
     facts = (f"{rng.choice(SUBJECTS)} {rng.choice(VERBS)} {rng.choice(WHENS)}." for _ in range(60))
     return f"Context: {' '.join(facts)}\n\nQuestion: When was the bridge opened?"
-
-
-@pytest.fixture(autouse=True)
-def _uncalibrated():
-    reset_calibration()
-    yield
-    reset_calibration()
 
 
 def report_of_provider(factor: float = 1.4) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,15 +14,7 @@ import pytest
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.counting import tiktoken_files, tokens
-from langchain_tokenopt.counting.calibration import reset_calibration
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
-
-
-@pytest.fixture(autouse=True)
-def _uncalibrated() -> Iterator[None]:
-    reset_calibration()
-    yield
-    reset_calibration()
 
 
 @pytest.fixture

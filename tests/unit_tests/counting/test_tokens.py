@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,18 +16,10 @@ from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt.counting import tokens
-from langchain_tokenopt.counting.calibration import Calibration, calibrate, reset_calibration
+from langchain_tokenopt.counting.calibration import Calibration, calibrate
 from langchain_tokenopt.counting.model_names import model_family, model_name_of
 from langchain_tokenopt.counting.request_tokens import count_messages, image_tokens
 from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
-
-
-@pytest.fixture(autouse=True)
-def _uncalibrated() -> Iterator[None]:
-    reset_calibration()
-    yield
-    reset_calibration()
-
 
 # --- text ----------------------------------------------------------------------------------------
 
