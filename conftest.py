@@ -12,8 +12,8 @@ from langchain_tokenopt.budget import input_margin
 from langchain_tokenopt.counting.calibration import reset_calibration
 from langchain_tokenopt.tracking import call_tracker
 
-_NOTES = frozenset({"langchain_tokenopt_started_runs"})
-"""Variables that only say what was there last, and open nothing."""
+_NOTES = frozenset({"langchain_tokenopt_started_runs", "tokenopt_cache_claims"})
+"""Variables that only say which calls were the latest, and open nothing."""
 
 
 @pytest.fixture(autouse=True)

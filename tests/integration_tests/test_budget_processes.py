@@ -70,15 +70,18 @@ class _NoLock(AccountLock):
         pass
 
 
-def _granted_to_two_at_once(budget, monkeypatch):
-    """Let two threads ask for the last tokens, each held up between looking and taking."""
+def _granted_to_two_at_once(budget, monkeypatch, *, seconds):
+    """Let two threads ask for the last tokens; between looking and taking each waits for the other.
+
+    So long at most: with a lock the other one never comes.
+    """
     meeting = threading.Barrier(2)
     look = leases.room_for
 
     def look_and_wait(totals, account):
         room = look(totals, account)
         with contextlib.suppress(threading.BrokenBarrierError):
-            meeting.wait(0.2)
+            meeting.wait(seconds)
         return room
 
     monkeypatch.setattr(leases, "room_for", look_and_wait)
@@ -99,7 +102,7 @@ def test_looking_and_taking_are_one_step(monkeypatch):
     """Two threads cannot both see the last tokens."""
     budget = TokenBudget(1_000)
 
-    assert 1 == _granted_to_two_at_once(budget, monkeypatch)
+    assert 1 == _granted_to_two_at_once(budget, monkeypatch, seconds=0.2)
     assert 800 == budget.report().held_tokens
 
 
@@ -108,7 +111,7 @@ def test_without_the_lock_two_see_the_last_tokens(monkeypatch):
     monkeypatch.setattr(exclusive_account, "AccountLock", _NoLock)
     budget = TokenBudget(1_000)
 
-    assert 2 == _granted_to_two_at_once(budget, monkeypatch)
+    assert 2 == _granted_to_two_at_once(budget, monkeypatch, seconds=20)
     assert [] != budget.check()
 
 

@@ -28,6 +28,7 @@ from langchain_tokenopt import (
 from tests.support.caches import make_cache
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import Reply, ToolCall
+from tests.support.waiting import until
 
 ASK = "How can I change my card PIN?"
 LIKE = "How can I modify my card PIN?"
@@ -358,11 +359,12 @@ def test_when_the_first_fails_one_other_tries_at_once(how, cache):
 @either
 async def test_when_the_first_is_cancelled_another_tries_at_once(how, cache):
     """Whoever leaves does not keep others waiting."""
-    raw, model = crowd(how, cache, delay=0.3)
+    raw, model = crowd(how, cache, delay=60)
     first = asyncio.create_task(model.ainvoke(ASK))
-    await asyncio.sleep(0.1)
+    await until(lambda: raw.calls)
     others = [asyncio.create_task(model.ainvoke(ASK)) for _ in range(5)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
+    raw.delay_seconds = 0.2
     first.cancel()
     done, late = await asyncio.wait(others, timeout=10)
 

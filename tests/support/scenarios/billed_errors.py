@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.support.providers import PROVIDERS, Answer
 from tests.support.scenarios.calls import City
 from tests.support.scenarios.matrix import PROMPT, TEXT, unbilled
 from tests.support.scenarios.registry import B, drain, scenario, total
+from tests.support.waiting import limit_once
 
 GROUP = "billed and raised"
 CUT = '{"name": "Ber'
@@ -258,9 +259,9 @@ def bedrock_nulls_that_its_integration_cannot_add(bench: Bench) -> Outcome:
 async def given_up_by_asyncio(bench: Bench) -> Outcome:
     """``asyncio.timeout`` around a call stops the client, not the bill."""
     raw = openai.whole(Answer(usage=openai.usage(BILLED)))
-    bench.server.script(replace(raw, delay_seconds=0.5))
+    bench.server.script(replace(raw, delay_seconds=math.inf))
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.2):
+        async with limit_once(lambda: bench.server.requests):
             await openai.chat(bench.server).ainvoke(PROMPT, bench.config)
     return unbilled(openai, "", failed_calls=None, abandoned_calls=None)
 
@@ -270,7 +271,7 @@ async def timed_out_async(bench: Bench) -> Outcome:
     """A client's time-out, asynchronously, for a provider with a client of its own."""
     groq = PROVIDERS["groq"]
     raw = groq.whole(Answer(usage=groq.usage(BILLED)))
-    bench.server.script(replace(raw, delay_seconds=0.5))
+    bench.server.script(replace(raw, delay_seconds=math.inf))
     with contextlib.suppress(Exception):
         await groq.chat(bench.server, timeout=0.2).ainvoke(PROMPT, bench.config)
     return unbilled(groq, "", failed_calls=None, abandoned_calls=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.support.scenarios.registry import (
     scenario,
     total,
 )
+from tests.support.waiting import limit_once, until
 
 # Streams
 
@@ -279,10 +281,9 @@ def cancelled(**facts: Any) -> Truth:
 @scenario("left streams")
 async def cancelled_call(bench: Bench) -> Outcome:
     """A call that is cancelled while the model works was under way: its input is billed."""
-    bench.server.script(Reply(delay_seconds=0.5))
+    bench.server.script(Reply(delay_seconds=math.inf))
     asking = asyncio.create_task(bench.server.chat_openai().ainvoke(LONG_QUESTION, bench.config))
-    while not bench.server.requests:
-        await asyncio.sleep(0.005)
+    await until(lambda: bench.server.requests)
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking
@@ -294,7 +295,7 @@ async def chain_that_ran_out_of_time(bench: Bench) -> Outcome:
     """The same for a chain, and for a time limit in the caller's own task."""
     model = fake_chat("_agenerate", model="gpt-4.1-mini", delay_seconds=5)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.05):
+        async with limit_once(lambda: model.calls):
             await (model | StrOutputParser()).ainvoke(LONG_QUESTION, bench.config)
     return cancelled()
 
@@ -308,7 +309,7 @@ async def graph_that_ran_out_of_time(bench: Bench) -> Outcome:
         return {"notes": [(await model.ainvoke(LONG_QUESTION)).text]}
 
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.05):
+        async with limit_once(lambda: model.calls):
             await side_by_side(writer=node).ainvoke({}, bench.config)
     usage = Usage(3 + 4 + count_tokens(LONG_QUESTION), 0)
     return cancelled(by={"agent": {"writer": usage.total_tokens}})

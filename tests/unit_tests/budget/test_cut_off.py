@@ -16,6 +16,7 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
 from tests.support.fakes import FakeAnswer, FakeChat, fake_chat
 from tests.support.model_server import ModelServer, Reply
+from tests.support.waiting import until
 
 PROSE = "The price rose again in spring and nobody on the desk knew the reason for it. "
 
@@ -108,12 +109,12 @@ async def test_a_cancelled_call_without_a_stream_is_charged_in_full() -> None:
     """Nobody can see it stop: its provider writes to the end."""
     plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=500)
     spent = []
-    for model in (optimize(fake_chat("_agenerate", delay_seconds=5), plan), None):
+    for staged in (True, False):
+        fake = fake_chat("_agenerate", delay_seconds=60)
         with plan.run() as run:
-            task = asyncio.create_task(
-                (model or fake_chat("_agenerate", delay_seconds=5)).ainvoke("Hello")
-            )
-            await asyncio.sleep(0.05)
+            model = optimize(fake, plan) if staged else fake
+            task = asyncio.create_task(model.ainvoke("Hello"))
+            await until(lambda fake=fake: fake.calls)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await asyncio.sleep(0)
@@ -129,13 +130,11 @@ class _RefusedStreamError(Exception):
 async def test_a_call_that_was_asked_again_without_a_stream_is_charged_in_full() -> None:
     """That an earlier stream was closed says nothing of the call that followed it."""
     answers = [FakeAnswer(error=_RefusedStreamError("no streams here"))]
-    model = fake_chat("_agenerate", "_astream", answers=answers, delay_seconds=5)
+    model = fake_chat("_agenerate", "_astream", answers=answers, delay_seconds=60)
     plan = BudgetPlan(total_tokens=10_000, agents={"default": {"words": 30}})
     with plan.run() as run, pytest.warns(TokenOptWarning, match="refused to stream"):
         task = asyncio.create_task(optimize(model, plan).ainvoke("Hello"))
-        async with asyncio.timeout(20):
-            while len(model.calls) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(model.calls) == 2)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -147,13 +146,15 @@ async def test_a_cancelled_stream_is_charged_for_what_came() -> None:
     plan = BudgetPlan(total_tokens=10_000, max_output_tokens_per_call=500)
     model = optimize(fake_chat("_astream", delay_seconds=0.02), plan)
 
+    received = []
+
     async def read() -> None:
-        async for _ in model.astream("Hello"):
-            pass
+        async for chunk in model.astream("Hello"):
+            received.append(chunk)  # noqa: PERF401  seen while it grows
 
     with plan.run() as run:
         task = asyncio.create_task(read())
-        await asyncio.sleep(0.05)
+        await until(lambda: received)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -15,6 +15,7 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.tracking.callbacks import track_usage
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.model_server import ModelServer, Reply
+from tests.support.waiting import until
 
 LONG = "The bridge was painted red in 1931. " * 300 + "\n\nQuestion: Which colour is it?"
 
@@ -117,10 +118,10 @@ def test_what_others_have_exceeded_does_not_stop_who_only_watches() -> None:
 async def test_a_watched_call_of_unknown_cost_is_charged_at_what_it_may_have_cost() -> None:
     """Also one that would have been refused, for which nothing was reserved."""
     plan = BudgetPlan(total_tokens=100, max_output_tokens_per_call=300, on_exceed="raise")
-    model = optimize(fake_chat("_agenerate", delay_seconds=5), plan, observe=True)
+    fake = fake_chat("_agenerate", delay_seconds=60)
     with plan.run() as run:
-        task = asyncio.create_task(model.ainvoke("word " * 400))
-        await asyncio.sleep(0.05)
+        task = asyncio.create_task(optimize(fake, plan, observe=True).ainvoke("word " * 400))
+        await until(lambda: fake.calls)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -31,6 +31,7 @@ from langchain_tokenopt.text.words import count_words
 from langchain_tokenopt.tracking.callbacks import track_usage
 from tests.support.fakes import FakeAnswer, FakeTextModel, fake_chat
 from tests.support.model_server import ModelServer, Reply, ToolCall
+from tests.support.waiting import until
 
 LONG = "The bridge was painted red in 1931. " * 300 + "\n\nQuestion: Which colour is it?"
 PROSE = "The price rose again in spring and nobody on the desk knew the reason for it. "
@@ -535,8 +536,9 @@ async def test_a_cancelled_unstaged_call_leaves_no_hold() -> None:
     """LangChain does not tell of a cancelled ainvoke; its reservation is settled all the same."""
     plan = BudgetPlan(total_tokens=100_000)
     with plan.run() as run:
-        task = asyncio.create_task(fake_chat("_agenerate", delay_seconds=5).ainvoke("Hello"))
-        await asyncio.sleep(0.05)
+        fake = fake_chat("_agenerate", delay_seconds=60)
+        task = asyncio.create_task(fake.ainvoke("Hello"))
+        await until(lambda: fake.calls)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await asyncio.sleep(0)

@@ -19,29 +19,37 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.graph import budgeted
 from langchain_tokenopt.storage.sqlite import SqliteFile
 from tests.support.fakes import FakeAnswer, fake_chat
+from tests.support.waiting import until
 
 LONG = "The bridge was painted red in 1931. " * 300 + "\n\nQuestion: Which colour is it?"
 
 # Event loops
 
 
+class _Gate:
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+
 @pytest.fixture
-def slow_compressor(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Let every compression wait until somebody in the event loop has set the event."""
-    loop_is_free = threading.Event()
+def slow_compressor(monkeypatch: pytest.MonkeyPatch) -> _Gate:
+    """Let every compression wait until somebody in the event loop has opened the gate."""
+    gate = _Gate()
     compress = PromptCompressor.compress
 
     def wait_and_compress(self: PromptCompressor, *args: Any, **kwargs: Any) -> Any:
-        assert loop_is_free.wait(20), "the event loop waits for the compressor"
+        gate.reached.set()
+        assert gate.opened.wait(20), "the event loop waits for the compressor"
         return compress(self, *args, **kwargs)
 
     monkeypatch.setattr(PromptCompressor, "compress", wait_and_compress)
-    return loop_is_free
+    return gate
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["ainvoke", "astream"])
 async def test_shortening_does_not_hold_up_the_event_loop(
-    slow_compressor: threading.Event, streams: bool
+    slow_compressor: _Gate, streams: bool
 ) -> None:
     """Others go on while a prompt is made shorter."""
     plan = BudgetPlan(total_tokens=1_500)
@@ -57,8 +65,8 @@ async def test_shortening_does_not_hold_up_the_event_loop(
 
     with plan.run() as run:
         task = asyncio.create_task(call())
-        await asyncio.sleep(0.05)
-        slow_compressor.set()
+        await until(slow_compressor.reached.is_set)
+        slow_compressor.opened.set()
         await task
 
     assert {"shortened the prompt": 1} == run.report().agents["default"].degraded
@@ -82,19 +90,17 @@ async def test_what_is_quick_needs_no_thread(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_call_that_is_given_up_while_it_is_shortened_costs_nothing(
-    slow_compressor: threading.Event,
+    slow_compressor: _Gate,
 ) -> None:
     """The thread goes on to reserve for it; that is freed, and nothing is sent."""
     plan, fake = BudgetPlan(total_tokens=1_500), fake_chat("_agenerate")
     with plan.run() as run:
         task = asyncio.create_task(optimize(fake, plan).ainvoke(LONG))
-        await asyncio.sleep(0.05)
+        await until(slow_compressor.reached.is_set)
         task.cancel()
-        slow_compressor.set()
+        slow_compressor.opened.set()
         await asyncio.gather(task, return_exceptions=True)
-        async with asyncio.timeout(20):
-            while not run.report().failed_calls:
-                await asyncio.sleep(0.01)
+        await until(lambda: run.report().failed_calls)
     account = run.report().account
 
     assert (0, 0) == (account.spent_tokens, account.held_tokens)

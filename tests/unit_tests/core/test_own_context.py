@@ -28,6 +28,7 @@ from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.staged_runs import TRACKER
 from langchain_tokenopt.stage import AMBIENT
 from tests.support.fakes import FakeAnswer, fake_chat
+from tests.support.waiting import until
 
 BILL = Usage(100, 10)
 
@@ -163,12 +164,14 @@ async def test_cancellation_reaches_the_generator() -> None:
             ends.append("cancelled")
             raise
 
+    begun: list[int] = []
+
     async def read() -> None:
-        async for _ in in_own_context(body()):
-            pass
+        async for number in in_own_context(body()):
+            begun.append(number)  # noqa: PERF401  seen while it grows
 
     reading = asyncio.create_task(read())
-    await asyncio.sleep(0.01)
+    await until(lambda: begun)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading

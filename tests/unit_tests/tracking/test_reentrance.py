@@ -17,6 +17,7 @@ from langchain_tokenopt import BudgetPlan, TokenUsageCallbackHandler, optimize, 
 from langchain_tokenopt.core.staged_runs import _published
 from langchain_tokenopt.tracking import call_tracker
 from tests.support.stages import Recording
+from tests.support.waiting import limit_once, until
 
 
 class _Ignoring:
@@ -37,6 +38,7 @@ def test_a_left_stream_that_is_collected_within_the_handler_hangs_nothing(staged
     handler = TokenUsageCallbackHandler([_Ignoring()])
     model = FakeListChatModel(responses=["one two three"])
     model = optimize(model, Recording()) if staged else model
+    _begun.clear()
     totals: list[int] = []
 
     def work() -> None:
@@ -101,7 +103,7 @@ async def test_a_cancelled_call_leaves_no_prompt_behind():
     model = optimize(FakeListChatModel(responses=["four"], sleep=60), Recording())
     with track_usage() as usage:
         task = asyncio.create_task(model.ainvoke("a long secret"))
-        await asyncio.sleep(0.05)
+        await until(lambda: _published)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -115,10 +117,11 @@ async def test_a_call_that_timed_out_is_counted_at_once(staged):
     """The task goes on: its end would come too late, and its calls would pile up."""
     model: Any = _Waiting(responses=["four"])
     model = optimize(model, Recording()) if staged else model
+    _begun.clear()
     with track_usage() as usage:
         for count in range(1, 4):
             with suppress(TimeoutError):
-                async with asyncio.timeout(0.02):
+                async with limit_once(lambda count=count: len(_begun) == count):
                     await model.ainvoke("a long question, which was sent")
             await asyncio.sleep(0)  # until then the event loop holds the frames of the call
             assert usage.totals().calls == count
@@ -128,11 +131,16 @@ async def test_a_call_that_timed_out_is_counted_at_once(staged):
     assert all(r.usage.input_tokens > 5 and not r.usage.output_tokens for r in usage.records)
 
 
+_begun: list[int] = []
+
+
 class _Waiting(FakeListChatModel):
     async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+        _begun.append(1)
         await asyncio.sleep(60)
 
     async def _astream(self, *args: Any, **kwargs: Any) -> Any:
+        _begun.append(1)
         await asyncio.sleep(60)
         yield
 
