@@ -41,6 +41,7 @@ def _open_here() -> dict[str, object]:
         variable.name: value
         for variable, value in copy_context().items()
         if "tokenopt" in variable.name and variable.name not in _NOTES and value
+        if not getattr(value, "_is_over", False)  # a block that its context has not seen end
     }
     cache = get_llm_cache()
     return blocks if cache is None else blocks | {"set_llm_cache": cache}

@@ -7,7 +7,9 @@ from importlib.metadata import version
 import pytest
 from packaging.version import Version
 
-from tests.support.conformance import Scenario, findings_of, this_package
+from langchain_tokenopt import optimize
+from tests.support.conformance import Bench, Scenario, Truth, findings_of, this_package
+from tests.support.fakes import fake_chat
 from tests.support.model_server import ModelServer
 from tests.support.scenarios import SCENARIOS
 
@@ -68,3 +70,16 @@ def test_counts_what_was_spent(scenario: Scenario, model_server: ModelServer) ->
 
 def test_every_known_failure_is_a_scenario() -> None:
     assert KNOWN_FAILURES <= {scenario.id for scenario in SCENARIOS}
+
+
+def test_what_this_package_leaves_open_is_seen(model_server: ModelServer) -> None:
+    """What clients leave behind is closed in silence; what we would leave behind is not."""
+    kept = []
+
+    async def left_open(bench: Bench) -> Truth:
+        stream = optimize(fake_chat("_astream")).astream("Hi")
+        kept.append((stream, await anext(stream)))
+        return Truth()
+
+    with pytest.raises(AssertionError, match="that nobody closes"):
+        findings_of(Scenario("streams", left_open), model_server, this_package())

@@ -7,6 +7,7 @@ from the scripts of the fake provider. The same scenario can so be run with any 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -181,29 +182,30 @@ async def _result(outcome: Awaitable[Outcome]) -> Outcome:
     That is up to them. Otherwise it would happen when the garbage collector comes by, with a
     warning in whichever test runs then.
     """
-    loop = asyncio.get_running_loop()
     try:
         return await outcome
     finally:
-        left = [generator.__qualname__ for generator in _open_generators(loop)]
-        await loop.shutdown_asyncgens()
-        for _ in range(_LAST_TURNS):
-            await asyncio.sleep(0)
+        generators = list(asyncio.get_running_loop()._asyncgens)  # type: ignore[attr-defined]
+        left = [each.__qualname__ for each in generators if _is_ours(each)]
+        # One after the other: asyncio would close all at once, also those that others are closing.
+        for generator in generators:
+            await _last_turns()
+            with contextlib.suppress(Exception):
+                await generator.aclose()
+        await _last_turns()
         assert not left, f"generators of this package that nobody closes: {left}"
 
 
-def _open_generators(loop: Any) -> list[AsyncGenerator[Any, Any]]:
-    """Return the generators of this package that run in *loop*."""
-    return [
-        generator
-        for generator in list(loop._asyncgens)
-        if "/langchain_tokenopt/" in generator.ag_code.co_filename
-        and generator.ag_frame is not None
-    ]
+def _is_ours(generator: AsyncGenerator[Any, Any]) -> bool:
+    return (
+        generator.ag_frame is not None and "/langchain_tokenopt/" in generator.ag_code.co_filename
+    )
 
 
-_LAST_TURNS = 5
-"""Turns of the event loop in which transports that are being closed let go of their sockets."""
+async def _last_turns() -> None:
+    """Let the event loop close transports, and generators that nobody holds any more."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def _compare(truth: Truth, said: Facts) -> list[Finding]:
