@@ -4,7 +4,8 @@ Run:     make bench-cache DATA=dir       (python -m tests.benchmarks.bench_cache
          --only chat,qqp,...             some sections; the others keep their last figures
          --vectors dir                   keeps the embedded data sets between runs
          --rivals python                 an interpreter with requirements-rivals-cache.txt installed
-Data:    dir holds banking77_{train,test}.csv, qqp_dev.tsv.gz and checklist_dev.tsv.gz.
+Data:    dir holds banking77_{train,test}.csv, qqp_dev.tsv.gz and checklist_dev.tsv.gz; for "mixed"
+         dir/../tools holds metatool_single_dev.tsv.gz, too.
 Rule:    what is fitted or chosen (the cache's prior and the rivals' thresholds included) comes from
          one half: every other intent of banking77's train file, QQP by connected component of
          questions, CheckList by connected component of texts within a behaviour. The other half is
@@ -37,6 +38,7 @@ from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, features_of
 from langchain_tokenopt.cache.guards import DOUBTS, doubts_between, profile_of, vetoes_between
 from langchain_tokenopt.cache.probability import AnswerModel
 from tests.benchmarks.cache_eviction import eviction
+from tests.benchmarks.cache_fields import fields_table, mixed, reuse
 from tests.benchmarks.cache_sets import (
     LLM,
     Precomputed,
@@ -494,6 +496,8 @@ SECTIONS = {
     "speed": speed,
     "safety": safety,
     "promise": promise,
+    "reuse": reuse,
+    "mixed": mixed,
 }
 
 
@@ -676,6 +680,15 @@ def _safety_table(part: dict[str, Any]) -> str:
     return _table(["safety", ""], [[n, v] for n, v in part.items() if n != "seconds"])
 
 
+def _reuse_table(part: dict[str, Any]) -> str:
+    return _table(["evidence by field", "", ""], fields_table(part))
+
+
+def _mixed_table(part: dict[str, Any]) -> str:
+    head = ["four fields in turns, limit", "field", "streams within", "hits %", "wrong %"]
+    return _table(head, fields_table(part))
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "chat": _chat_table,
     "qqp": _qqp_table,
@@ -685,6 +698,8 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "speed": _speed_table,
     "eviction": _eviction_table,
     "safety": _safety_table,
+    "reuse": _reuse_table,
+    "mixed": _mixed_table,
 }
 
 
@@ -696,6 +711,7 @@ def main() -> None:
     parser.add_argument("--rivals")
     parser.add_argument("--only", default=",".join(SECTIONS))
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--streams", type=int, default=80)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--sizes", default="10000,100000")
     args = parser.parse_args()
