@@ -30,10 +30,10 @@ __all__ = [
 
 _WIDTH = 0.25
 EDGES = np.arange(-2.0, 8.01, _WIDTH)
-PRIOR_REQUESTS = 300
+PRIOR_REQUESTS = 100
 _SUREST = 0.003
 """Without evidence no band is taken to be wrong less often than this."""
-_STRANGE = 1.2
+_STRANGE = 1.5
 """And wrong this much more often than the model says, which was fitted on other traffic."""
 _PRIOR_CHECKED = 30.0
 """Checked requests that the prior of a band is worth."""
