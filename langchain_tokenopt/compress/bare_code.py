@@ -89,7 +89,9 @@ def code_end(lines: Sequence[str], row: int) -> int:
     return len(lines) if end == len(lines) else max(filled, first + 1)
 
 
-_BEGINS_DATA: Final = re.compile(r"[{\[](?:\s*$|\s*[\"{\[])")
+_BEGINS_DATA: Final = re.compile(
+    r"[{\[](?:\s*$|\s*[\"{\[])|[^\W\d_][^{\[(\"'=\n]{0,60}: ?[{\[]\s*[\"{\[]"
+)
 
 
 def _behind_comments(lines: Sequence[str], row: int) -> int:
