@@ -12,8 +12,14 @@ from langchain_tokenopt.budget import input_margin
 from langchain_tokenopt.counting.calibration import reset_calibration
 from langchain_tokenopt.tracking import call_tracker
 
-_NOTES = frozenset({"langchain_tokenopt_started_runs", "tokenopt_cache_claims"})
-"""Variables that only say which calls were the latest, and open nothing."""
+_NOTES = frozenset(
+    {
+        "langchain_tokenopt_block",  # the variables that a block has set are looked at themselves
+        "langchain_tokenopt_started_runs",
+        "tokenopt_cache_claims",
+    }
+)
+"""Variables that only say what was there last, and change nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +47,6 @@ def _open_here() -> dict[str, object]:
         variable.name: value
         for variable, value in copy_context().items()
         if "tokenopt" in variable.name and variable.name not in _NOTES and value
-        if not getattr(value, "_is_over", False)  # a block that its context has not seen end
     }
     cache = get_llm_cache()
     return blocks if cache is None else blocks | {"set_llm_cache": cache}
