@@ -80,8 +80,8 @@ def _titles_above(lines: Sequence[Line], ats: Sequence[int]) -> Sequence[int]:
         and is_title(lines[at - 1])
         and not ends_with_colon(lines[at - 1])
     ]
-    if len(above) <= 0.7 * len(ats):
-        return ats
+    if len(above) <= 0.7 * len(ats) or above[0] != ats[0] - 1:
+        return ats  # what stands above all but the first ends the passage before
     return [at - 1 if at - 1 in set(above) else at for at in ats]
 
 
