@@ -25,11 +25,11 @@ class KeptCounts:
 
     Args:
         totals: Returns all counters of this process.
-        write: Called with what was added since the last time.
+        write: Called with what was added since the last time; says whether that is written.
     """
 
     def __init__(
-        self, totals: Callable[[], Counter[str]], write: Callable[[Mapping[str, int]], None]
+        self, totals: Callable[[], Counter[str]], write: Callable[[Mapping[str, int]], bool]
     ) -> None:
         self._totals = totals
         self._write = write
@@ -52,9 +52,8 @@ class KeptCounts:
             return
         added = {name: n - self._written[name] for name, n in totals.items()}
         added = {name: n for name, n in added.items() if n}
-        self._written = totals
-        if added:
-            self._write(added)
+        if not added or self._write(added):
+            self._written = totals
 
 
 _kept: weakref.WeakSet[KeptCounts] = weakref.WeakSet()

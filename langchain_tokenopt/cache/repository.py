@@ -194,12 +194,19 @@ class Repository:
 
     # Writing
 
-    def add_counts(self, counts: Mapping[str, int]) -> None:
-        """Write what was counted, the hits of single entries among it, as the file lets us."""
+    def add_counts(self, counts: Mapping[str, int]) -> bool:
+        """Write what was counted, hits of entries among it; say whether the file let us."""
         with self.lock:
-            if not self._file.is_closed:
-                self._try_to_write(self._write_hits)
-                self._try_to_write(self._file.add_counts, counts)
+            if self._file.is_closed or not self.may_write:
+                return False
+            began = time.monotonic()
+            try:
+                self._write_hits()
+                self._file.add_counts(counts)
+            except FILE_ERRORS:  # it is tried again, so nobody need be told
+                self._pause_writing(time.monotonic() - began)
+                return False
+            return True
 
     @property
     def may_write(self) -> bool:

@@ -544,9 +544,8 @@ class SemanticCache(BaseCache):
                 rejected=counts["rejected"],
             )
 
-    def _keep_counts(self, added: Mapping[str, int]) -> None:
-        if self._repository.is_shared:
-            self._repository.add_counts(added)
+    def _keep_counts(self, added: Mapping[str, int]) -> bool:
+        return not self._repository.is_shared or self._repository.add_counts(added)
 
     def _totals(self) -> Counter[str]:
         """Return everything that was counted since the cache was opened, by one name each."""
