@@ -126,7 +126,7 @@ def test_what_is_stored_in_bulk_is_found_like_the_rest(tmp_path):
     """Questions are compared with questions, whatever an embedder makes of documents."""
     with make_cache(tmp_path / "c.db", embeddings=Asymmetric()) as cache:
         cache.update_many([("How can I change my card PIN?", LLM, say("In Settings."))])
-        assert "In Settings." == cache.lookup("How can I modify my card PIN code?", LLM)[0].text
+        assert "In Settings." == cache.lookup("How can I modify my card PIN?", LLM)[0].text
 
 
 # Without any embedder
@@ -139,7 +139,7 @@ def test_without_meaning_equal_requests_and_the_same_words_are_served():
         cache.update("How can I change my card PIN?", LLM, say("In Settings."))
         assert cache.lookup("How can I change my card PIN?", LLM)
         assert cache.lookup("how can I change my card PIN", LLM)
-        assert cache.lookup("How can I modify my card PIN code?", LLM) is None
+        assert cache.lookup("How can I modify my card PIN?", LLM) is None
         assert {"not compared by meaning": 1} == cache.stats().misses
         assert "semantic=False" in cache.explain("How can I modify my card PIN?", LLM).why
         assert 1 == cache.update_many([("Where is it?", LLM, say("Here."))])
@@ -200,7 +200,7 @@ def test_a_file_may_be_used_with_and_without_an_embedder(tmp_path):
     with SemanticCache(path, semantic=False) as cache:
         assert cache.lookup("how can I change my card PIN", LLM)
     with make_cache(path) as cache:
-        assert cache.lookup("How can I modify my card PIN code?", LLM)
+        assert cache.lookup("How can I modify my card PIN?", LLM)
 
 
 # Other models under the same name
@@ -227,14 +227,14 @@ def test_an_embedder_that_changes_under_its_name_is_noticed(tmp_path):
     with make_cache(path, embeddings=First()) as cache:
         cache.update("How can I change my card PIN?", LLM, say("In Settings."))
     with make_cache(path, embeddings=First()) as cache:
-        assert cache.lookup("How can I modify my card PIN code?", LLM)
+        assert cache.lookup("How can I modify my card PIN?", LLM)
     with make_cache(path, embeddings=Other()) as cache:
         with pytest.warns(TokenOptWarning, match=r"no longer those.*clear\(\)") as caught:
-            assert cache.lookup("How can I modify my card PIN code?", LLM) is None
-            cache.update("How can I modify my card PIN code?", LLM, say("In Settings."))
+            assert cache.lookup("How can I modify my card PIN?", LLM) is None
+            cache.update("How can I modify my card PIN?", LLM, say("In Settings."))
         assert 1 == len(caught)
         assert cache.lookup("How can I change my card PIN?", LLM)
-        assert cache.lookup("How can I modify my card PIN code?", LLM)
+        assert cache.lookup("How can I modify my card PIN?", LLM)
         cache.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
