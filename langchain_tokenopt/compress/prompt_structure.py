@@ -22,6 +22,7 @@ from langchain_tokenopt.compress.plain_passages import (
     ruled_passages,
 )
 from langchain_tokenopt.compress.prompt_lines import LONG_LINE, Line, key_mark, lines_of
+from langchain_tokenopt.compress.question import is_asked
 from langchain_tokenopt.compress.quoted_records import SHORTEST_BODY, Record, quoted_records
 from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
@@ -76,7 +77,20 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         best.is_long = _holds_sentences(text, best.records)
     else:
         best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
+        best.records = _without_question(text, best.records)
     return best
+
+
+def _without_question(text: str, records: list[Record]) -> list[Record]:
+    """What asks and is short stands beside passages, though it is marked like them."""
+    if len(records) <= FEWEST:
+        return records
+    typical = statistics.median(record.length for record in records)
+    first, last = (
+        r.length <= typical / 2 and is_asked(text[r.start : r.body], text[r.body : r.tail])
+        for r in (records[0], records[-1])
+    )
+    return records[first : len(records) - last]
 
 
 def _apart(records: Sequence[Record]) -> list[Record]:

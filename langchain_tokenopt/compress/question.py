@@ -17,6 +17,7 @@ __all__ = [
     "asks",
     "asks_something",
     "is_about",
+    "is_asked",
     "is_cue",
     "paragraph_begins",
     "question_of",
@@ -40,7 +41,17 @@ _LONGEST_SEARCH: Final = 150
 
 def asks(text: str) -> bool:
     """Say whether *text* ends in a question mark."""
-    return text.rstrip().endswith(("?", "？"))
+    return text.rstrip().endswith(("?", "？", "؟"))
+
+
+def is_asked(head: str, body: str) -> bool:
+    """Say whether a paragraph is a question, by its last sign or by what is written above it.
+
+    Example:
+        >>> is_asked("## Query", "capital of Peru"), is_asked("## Peru", "Its capital is Lima.")
+        (True, False)
+    """
+    return asks(body) or bool(_ASKING_LABEL.search(head))
 
 
 def is_cue(paragraph: str) -> bool:
@@ -157,10 +168,10 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
     most = -1.0
     for candidate in _candidates(before, after):
         asked = _without_request(candidate)
-        share = _shared(asked, told)
-        if share >= _MOSTLY:
+        share, words = _shared(asked, told)
+        if share >= _MOSTLY and words > 1:
             return _with_sentences_before(candidate, asked, before + after, told)
-        if asked and share > most:
+        if asked and share > most:  # one word is no sign: "Answer in one sentence."
             best, most = asked, share
     return best
 
@@ -172,7 +183,7 @@ def is_about(question: str | None, material: str) -> bool:
         >>> is_about("Who won?", "Ann won."), is_about("Be brief.", "Ann won.")
         (True, False)
     """
-    return question is not None and _shared(question, _words_of(material)) >= _MOSTLY
+    return question is not None and _shared(question, _words_of(material))[0] >= _MOSTLY
 
 
 def _words_of(material: str) -> frozenset[str]:
@@ -185,13 +196,12 @@ _MOSTLY: Final = 0.5
 """Share of its telling words that a question about passages has in common with them."""
 
 
-def _shared(asked: str, told: frozenset[str]) -> float:
-    """Return the share of the telling words of *asked* that the passages have."""
+def _shared(asked: str, told: frozenset[str]) -> tuple[float, int]:
+    """Return the share of the telling words of *asked* that the passages have, and how many."""
     words = {word.lower() for word in _WORD.findall(asked)} - EMPTY_WORDS - _REQUESTS
     words -= _AROUND_REQUESTS
-    if not words:
-        return 0.0
-    return sum(word in told or word.rstrip("s") in told for word in words) / len(words)
+    shared = sum(word in told or word.rstrip("s") in told for word in words)
+    return shared / len(words) if words else 0.0, shared
 
 
 def _with_sentences_before(candidate: str, asked: str, text: str, told: frozenset[str]) -> str:
@@ -201,7 +211,7 @@ def _with_sentences_before(candidate: str, asked: str, text: str, told: frozense
     sentences = [s.strip() for s in _SENTENCE.findall(line)]
     kept: list[str] = []
     for sentence in reversed(sentences):
-        if _shared(_without_request(sentence), told) < _MOSTLY or _labelled(sentence):
+        if _shared(_without_request(sentence), told)[0] < _MOSTLY or _labelled(sentence):
             break
         kept.insert(0, sentence)
     return " ".join([*kept, asked])[-LONGEST_QUESTION:]

@@ -348,3 +348,25 @@ def test_no_message_is_sent_empty(how):
         assert made[0] is chat[0]
         assert all(m.content or getattr(m, "tool_calls", None) for m in made)
         assert how == "truncate" or QUESTION in made[1].content
+
+
+@pytest.mark.parametrize("form", ["Reply in one word.", "Two sentences at most.", "Keep it short."])
+def test_what_says_how_to_answer_is_not_the_question(form):
+    """Though a word of it stands in the passages."""
+    material = f"{joined()} One of them has three rooms."
+    assert f"{QUESTION}." == asked_in(["", f"Tell me {QUESTION}. {form}"], True, material)
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("asked", [f"{QUESTION}?", QUESTION])
+def test_a_question_that_is_marked_like_the_passages_is_none_of_them(place, asked):
+    """A heading of its own, in the form of theirs."""
+    form = "{title}\n-----\n{text}"
+    question = form.format(title="Question", text=asked)
+    passages = joined(pattern=form)
+    prompt = "\n\n".join([question, passages] if place == "first" else [passages, question])
+    shortened = PromptCompressor(COUNT(prompt).tokens // 4, model="cl100k_base").compress(
+        [HumanMessage(prompt)]
+    )
+    assert asked in shortened.content[0].text
+    assert ANSWER in shortened.content[0].text
