@@ -157,7 +157,7 @@ def plain_bm25(units: list[str], question: str, budget: int) -> str:
     lengths = [max(1, sum(bag.values())) for bag in bags]
     average = sum(lengths) / max(1, len(lengths))
     score = [0.0] * len(units)
-    for word in set(_terms(question)):
+    for word in sorted(set(_terms(question))):
         found = sum(word in bag for bag in bags)
         idf = math.log(1 + (len(bags) - found + 0.5) / (found + 0.5))
         for at, bag in enumerate(bags):
