@@ -6,6 +6,7 @@ words it has does not matter, only whether it comes back.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -134,8 +135,18 @@ def is_prose_block(text: str, segment: Segment) -> bool:
     """Say whether a fence, a table or a chat is running text: most of it is in long lines."""
     if segment.kind in ("json", "diff"):
         return False
-    block = text[segment.start : segment.end]
-    return typical([len(line) for line in block.split("\n")]) >= LONG_LINE
+    lines = text[segment.start : segment.end].split("\n")
+    return typical(list(map(len, lines))) >= LONG_LINE and not _is_json(max(lines, key=len))
+
+
+def _is_json(line: str) -> bool:
+    if not line.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def typical(sizes: Sequence[int]) -> int:
