@@ -152,7 +152,10 @@ class TextContent:
         read = read_material if self._reader.asked else read_message
         parts = read(self.content, self._reader.patterns, cut_data=self._reader.cut_data)
         set_tokens(parts.units, self._tokenized.between([u.end for u in parts.units]))
-        return Layout([self.content], parts.units, 0, parts.question, _prior_of(parts.units))
+        layout = Layout([self.content], parts.units, 0, parts.question, _prior_of(parts.units))
+        if not self._reader.asked:  # a prompt of which nothing is left asks nothing
+            layout.last = range(len(parts.units))
+        return layout
 
     def assemble(self, layout: Layout, kept: Sequence[bool]) -> str:
         """Put the kept units together."""

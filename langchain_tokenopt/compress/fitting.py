@@ -121,12 +121,20 @@ class _Fit:
             if any(plan.kept):
                 return self._with_last(plan, likely)
             plan = self._cut(likely, self.layout.last)
-            if self.layout.last and not any(plan.kept):
-                raise self._without_last(plan)
-            return plan
-        if self._target.limit is None:  # a share was asked for, not a limit: nothing is dropped
-            return KeptUnits([True] * len(self.layout.units), self._content.tokens)
+            if any(plan.kept) or not self.layout.last or self._may_be_empty:
+                return plan
+            return self._without_last(plan)
+        if self._target.limit is None:
+            return self._everything()
         return self._without_some_required(likely)
+
+    def _everything(self) -> KeptUnits:
+        """A share was asked for, not a limit: nothing is dropped where that cannot be."""
+        return KeptUnits([True] * len(self.layout.units), self._content.tokens)
+
+    @property
+    def _may_be_empty(self) -> bool:
+        return self.layout.may_be_empty and self._target.on_infeasible != "raise"
 
     def _with_last(self, plan: KeptUnits, likely: list[float]) -> KeptUnits:
         """Add something of the message that is to be answered, where nothing of it was chosen.
@@ -142,7 +150,7 @@ class _Fit:
             tokens = self._measure(kept)
             if tokens <= self.limit:
                 return KeptUnits(kept, tokens, plan.note)
-        raise self._without_last(plan)
+        return self._without_last(plan)
 
     def _also(self, kept: Sequence[bool], at: int) -> list[bool]:
         """Keep one unit more, and what it needs."""
@@ -151,12 +159,14 @@ class _Fit:
             choice.keep(other)
         return choice.kept
 
-    def _without_last(self, plan: KeptUnits) -> BudgetInfeasibleError:
-        """Return the error that says what the least of the last message would need."""
+    def _without_last(self, plan: KeptUnits) -> KeptUnits:
+        """Keep everything of a share; of a limit say what the least of the last message needs."""
+        if self._target.limit is None:
+            return self._everything()
         least = math.inf
         for at in self.layout.last:
             least = min(least, self._measure(self._also(plan.kept, at)))
-        return BudgetInfeasibleError(
+        raise BudgetInfeasibleError(
             required_tokens=max(self.limit + 1, int(least)),
             max_tokens=self.limit,
             remedy="Nothing of the last message fits beside the others. Raise max_tokens.",

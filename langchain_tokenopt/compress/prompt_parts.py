@@ -59,8 +59,7 @@ _ASK_HEADING = re.compile(
     re.IGNORECASE,
 )
 _ASKS = re.compile(
-    r"[?？][\"'”’)\]]*\s*$"
-    r"|^\W*(?:please\b|summari[sz]e|explain|describe|list|write|answer|give|tell|translate|extract|find"
+    r"^\W*(?:please\b|summari[sz]e|explain|describe|list|write|answer|give|tell|translate|extract|find"
     r"|identify|compare|classify|rewrite|analy[sz]e|generate|create|provide|return|respond|reply"
     r"|determine|decide|choose|name|using|based on|according to|from the|with (?:the|this)"
     r"|given|read|consider|who|what|when|where|why|how|which|is|are|does|do|did|can|should"
@@ -382,13 +381,17 @@ def _by_paragraphs(text: str, units: list[Unit], *, may_ask: bool) -> list[int]:
     for number, (first, end) in enumerate(paragraphs[:-1]):
         opening = text[units[first].start : units[end - 1].end].strip()
         announces = may_ask and opening.endswith((":", "："))
-        instructs = number == 0 and (_ASKS.search(opening) or _INSTRUCTS.search(opening))
+        instructs = number == 0 and (
+            asks(opening) or _ASKS.search(opening) or _INSTRUCTS.search(opening)
+        )
         if len(opening) > SHORT_PARAGRAPH or not (announces or instructs):
             break
         outside += range(first, end)
     first, end = paragraphs[-1]
     closing = text[units[first].start : units[end - 1].end].strip()
-    if len(closing) <= SHORT_PARAGRAPH and (_ASKS.search(closing) or (may_ask and is_cue(closing))):
+    if len(closing) <= SHORT_PARAGRAPH and (
+        asks(closing) or _ASKS.search(closing) or (may_ask and is_cue(closing))
+    ):
         outside += range(first, end)
     return outside
 

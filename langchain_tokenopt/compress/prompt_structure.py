@@ -82,15 +82,18 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
 
 
 def _without_question(text: str, records: list[Record]) -> list[Record]:
-    """What asks and is short stands beside passages, though it is marked like them."""
+    """What alone asks and is short stands beside passages, though it is marked like them."""
     if len(records) <= FEWEST:
         return records
     typical = statistics.median(record.length for record in records)
-    first, last = (
-        r.length <= typical / 2 and is_asked(text[r.start : r.body], text[r.body : r.tail])
-        for r in (records[0], records[-1])
-    )
-    return records[first : len(records) - last]
+    asking = [
+        r
+        for r in records
+        if r.length <= typical / 2 and is_asked(text[r.start : r.body], text[r.body : r.tail])
+    ]
+    at_edges = [r for r in asking if r in (records[0], records[-1])]
+    beside = asking if len(asking) == 1 else at_edges
+    return [r for r in records if r not in beside]
 
 
 def _apart(records: Sequence[Record]) -> list[Record]:

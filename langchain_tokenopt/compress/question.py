@@ -41,7 +41,11 @@ _LONGEST_SEARCH: Final = 150
 
 def asks(text: str) -> bool:
     """Say whether *text* ends in a question mark."""
-    return text.rstrip().endswith(("?", "？", "؟"))
+    return text.rstrip(_BEHIND_MARKS).endswith(_QUESTION_MARKS)
+
+
+_QUESTION_MARKS: Final = ("?", "？", "؟", "\u037e", "՞", "፧", "꘏", "⁇", "⁈")
+_BEHIND_MARKS: Final = " \t\r\n*_`~\"'”’“»«)]"
 
 
 def is_asked(head: str, body: str) -> bool:
@@ -225,7 +229,7 @@ def _candidates(before: str, after: str) -> Iterator[str]:
         yield found["asked"]
     lines = [line.strip() for part in (after, before) for line in reversed(part.split("\n"))]
     for line in lines:
-        if line.endswith(_QUESTION_MARKS):
+        if asks(line):
             values = [value for _, value in _labelled(line)]
             yield _last_sentence(values[-1] if values and values[-1] else line)
     for line in lines:
@@ -309,9 +313,6 @@ def _requests(words: Iterable[str]) -> int:
         count += 1
         asks_for = asks_for or word in _REQUESTS
     return count if asks_for else 0
-
-
-_QUESTION_MARKS: Final = ("?", "？", "؟", ";", "՞")
 
 
 def _labelled(part: str) -> list[tuple[str, str]]:

@@ -370,3 +370,47 @@ def test_a_question_that_is_marked_like_the_passages_is_none_of_them(place, aske
     )
     assert asked in shortened.content[0].text
     assert ANSWER in shortened.content[0].text
+
+
+@pytest.mark.parametrize("form", ["{}", "Question: {}", "**{}**"])
+@pytest.mark.parametrize("place", [1, 4, 7])
+def test_a_question_between_paragraphs_is_kept_and_asked(form, place):
+    """Nothing but its question mark tells it from what stands around it."""
+    paragraphs = [text for _, text in PASSAGES]
+    paragraphs.insert(place, form.format(f"{QUESTION}?"))
+    prompt = "\n\n".join(paragraphs)
+    made = PromptCompressor(COUNT(prompt).tokens // 4, model="cl100k_base").invoke(prompt)
+    assert f"{QUESTION}?" in made
+    assert ANSWER in made
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("متى افتتح الجسر؟", "افتتح الجسر عام 1931 على يد المهندس سامي."),
+        ("پل کی باز شد؟", "پل در سال 1931 به دست مهندس سامی باز شد."),
+        ("Πότε άνοιξε η γέφυρα\u037e", "Η γέφυρα άνοιξε το 1931 από τον μηχανικό Σάμι."),
+    ],
+)
+def test_every_script_has_its_question_mark(asked, answer):
+    """Behind one paragraph without any label."""
+    told = [f"The {name} quarter has {n + 3} wells and a mill." for n, name in enumerate(TOPICS)]
+    prompt = " ".join([*told, *told, answer, *told]) + f"\n\n{asked}"
+    made = PromptCompressor(COUNT(prompt).tokens // 3, model="cl100k_base").invoke(prompt)
+    assert asked in made
+    assert answer in made
+
+
+@pytest.mark.parametrize("prompt", ["ab1" * 500, "😀" * 600, "<div>" * 1_500, "```" * 3_000])
+def test_a_prompt_of_which_nothing_fits_is_refused(prompt):
+    """An empty one would be sent, and paid for."""
+    with pytest.raises(BudgetInfeasibleError):
+        PromptCompressor(60, model="cl100k_base").invoke(prompt)
+    assert PromptCompressor(level="maximum", model="cl100k_base").invoke(prompt)
+
+
+def test_a_share_is_never_refused():
+    """Where nothing can go, everything stays."""
+    messages = [HumanMessage("<CONTEXT>\r")]
+    made = PromptCompressor(level="balanced", model="cl100k_base").invoke(messages)
+    assert "<CONTEXT>" in made[0].content
