@@ -104,15 +104,36 @@ def _windows(units: Sequence[Unit], first: int, end: int, title: int | None) -> 
     """Cut a passage into windows; a record is one by itself."""
     start, chars = first, 0
     for at in range(first, end):
+        if at < start:
+            continue  # it stands in the record before
         size = units[at].end - units[at].start
         if units[at].kind in RECORDS:
             if chars:
                 yield Block(start, at, title, chars, opens=start == first)
-            yield Block(at, at + 1, title, size, opens=False, record=True)
-            start, chars = at + 1, 0
+            start, chars = _record_end(units, at, first, end), 0
+            size = units[start - 1].end - units[at].start
+            named = title if start == at + 1 else at
+            yield Block(at, start, named, size, opens=False, record=True)
             continue
         chars += size
         longest = LONGEST_TURNS if units[at].kind == "turn" else LONGEST_WINDOW
         if chars >= longest or at == end - 1:
             yield Block(start, at + 1, title, chars, opens=start == first)
             start, chars = at + 1, 0
+
+
+def _record_end(units: Sequence[Unit], at: int, first: int, end: int) -> int:
+    """A key of an outline and all that is below it are one record, unless it is most of it all."""
+    if units[at].kind != "data" or not units[at].frame:
+        return at + 1
+    below, last = {at}, at + 1
+    while last < end and not below.isdisjoint((units[last].head, units[last].bound)):
+        below.add(last)
+        last += 1
+    chars = units[last - 1].end - units[at].start
+    everything = units[end - 1].end - units[first].start
+    return last if chars <= min(LONGEST_WINDOW, everything // _SEVERAL) else at + 1
+
+
+_SEVERAL: Final = 3
+"""Records that a passage has at least."""

@@ -120,3 +120,28 @@ def test_of_contradicting_statements_the_outdated_one_never_stands_alone(stateme
     for budget in range(12, 60, 4):
         left = PromptCompressor(budget, query="How many cars does the ferry take?").compress(text)
         assert "40 cars" not in left.content or "36 cars" in left.content, budget
+
+
+@pytest.mark.parametrize("limit", [60, 120, 200])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "services:\n{entries}",
+        "base:\n  retries: 3\nservices:\n{entries}",
+        "```yaml\nservices:\n{entries}```\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "  line-{n}:\n    port: {port}\n",
+        "  line-{n}:\n    port: {port}\n    image: web:{n}.2\n",
+        "  line-{n}:\n    net:\n      port: {port}\n    env:\n      debug: no\n",
+    ],
+)
+def test_the_entry_that_its_key_names_is_found(form, entry, limit):
+    """Its name stands above what is asked, one or more levels."""
+    entries = "".join(entry.format(n=n, port=8_000 + n) for n in range(30))
+    prompt = form.format(entries=entries) + "\nWhich port has line-19?"
+    made = PromptCompressor(limit, model="cl100k_base").invoke(prompt)
+    assert "8019" in made
