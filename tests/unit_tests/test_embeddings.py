@@ -153,7 +153,10 @@ def tiny(tmp_path_factory):
     """Make models with random weights and the vocabularies of some texts, by the kind of tokens."""
     transformers = pytest.importorskip("transformers")
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    from sentence_transformers.sentence_transformer import modules
+    try:
+        from sentence_transformers.sentence_transformer import modules
+    except ModuleNotFoundError:  # where the oldest releases have them
+        from sentence_transformers import models as modules
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     def make(kind: str, texts: list[str], window: int = 16, **more):
@@ -191,7 +194,7 @@ def tiny(tmp_path_factory):
         )
         transformers.BertModel(config).save_pretrained(folder / "bert")
         words = modules.Transformer(str(folder / "bert"), max_seq_length=window)
-        pooling = modules.Pooling(words.get_embedding_dimension())
+        pooling = modules.Pooling(config.hidden_size)
         model = sentence_transformers.SentenceTransformer(
             modules=[words, pooling], device="cpu", **more
         )
