@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from langchain_tokenopt.compress.units import Unit, json_frames
+from langchain_tokenopt.compress.unit import Unit, frames_of
 from langchain_tokenopt.text.words import lowered
 
 __all__ = ["Block", "RankedText", "blocks_of"]
@@ -50,7 +50,7 @@ class RankedText:
             position += len(text) + 1
         self.lowered = lowered("\n".join(texts))
         self.starts = [bases[unit.source] + unit.start for unit in units]
-        self._frames = json_frames(units)
+        self._frames = frames_of(units)
         self.average_chars = sum(u.end - u.start for u in units) / len(units) + 1
 
     def inside(self, block: Block) -> list[int]:

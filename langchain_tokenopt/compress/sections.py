@@ -14,8 +14,8 @@ from langchain_tokenopt.compress.prompt_parts import read_passage
 from langchain_tokenopt.compress.relevance import relevance
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
+from langchain_tokenopt.compress.unit import Unit, frames_of
 from langchain_tokenopt.compress.unit_selection import fill, required_only
-from langchain_tokenopt.compress.units import Unit, json_frames
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.model_names import model_name_of
@@ -196,7 +196,7 @@ class PromptSections(Runnable[str, str]):
 def _share_within_whole(units: list[Unit], likely: list[float]) -> None:
     """A section without any relevant word still has its priority: give every unit a little."""
     least = max(likely, default=0.0) * 1e-6 or 1e-9
-    frames = json_frames(units)
+    frames = frames_of(units)
     for at, unit in enumerate(units):
         if unit.kind != "heading" and at not in frames:
             likely[at] = max(likely[at], least)

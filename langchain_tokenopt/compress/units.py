@@ -19,11 +19,9 @@ from langchain_tokenopt.compress.records import record_units
 from langchain_tokenopt.compress.segments import LABEL, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.tables import table_units
-from langchain_tokenopt.compress.unit import Unit, frames_of, without_head
+from langchain_tokenopt.compress.unit import Unit, without_head
 
-__all__ = ["Unit", "bind_fences", "json_frames", "open_fences", "units_of", "without_head"]
-
-json_frames = frames_of
+__all__ = ["Unit", "bind_fences", "open_fences", "units_of", "without_head"]
 
 
 def units_of(text: str, segments: Sequence[Segment] | None = None) -> list[Unit]:
