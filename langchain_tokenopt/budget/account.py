@@ -57,7 +57,7 @@ from langchain_tokenopt.budget.records import (
     AccountTransaction,
     BudgetStoreError,
 )
-from langchain_tokenopt.budget.shares import Room
+from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room, room_of
 from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
 from langchain_tokenopt.budget.windows import Window, zone_of
 from langchain_tokenopt.core.argument_checks import check_choice, check_whole
@@ -221,6 +221,8 @@ class TokenBudget:
         run_id: UUID | str | None = None,
         cost_nano_usd: leases.CallCost = None,
         owners: Owners = NOBODY,
+        demands: Demands = NO_DEMANDS,
+        tentative: bool = False,
     ) -> Hold | Denial:
         """Reserve what a call can use at most.
 
@@ -237,6 +239,8 @@ class TokenBudget:
                 reach, a smaller answer is held for, too.
             owners: On whose account it goes, where there are limits per user, organization or
                 thread.
+            demands: What calls that are still to come need: it is left to them.
+            tentative: Whether the caller will ask for less if it is denied: nothing is noted then.
 
         Returns:
             A hold, or a denial that says what was available. Nothing waits: a denied caller may
@@ -265,6 +269,8 @@ class TokenBudget:
                 least,
                 key,
                 cost_nano_usd,
+                demands,
+                tentative,
             )
         except BudgetStoreError as error:
             return self.without_store(error, agent, input_tokens, max_output_tokens, owners)
@@ -440,37 +446,34 @@ class TokenBudget:
             self._warn_uncounted(error)
             return divide(self.total_tokens - buffer, wanted, chosen)
 
-    def finish(self, agent: str) -> dict[str, int]:
-        """Say that *agent* will not call again: what it has left goes to the others.
+    def finish(self, agent: str) -> int:
+        """Say that *agent* will not call again: what it has left of its share goes to the pool.
 
-        By weight to agents that have not finished, up to their caps; what they may not take stays
-        in the pool. Should the agent call after all, it borrows from the pool; see :meth:`reopen`.
+        Should the agent call after all, it borrows from the pool; see :meth:`reopen`.
 
         Returns:
-            Who was given how much; nobody, with a warning, while the store cannot be reached.
+            How much that is; 0, with a warning, while the store cannot be reached.
         """
         try:
             return self._account.change(shares_of.finish, agent)
         except BudgetStoreError as error:
             self._warn("shares", f"{agent!r} keeps its share: {error}")
-            return {}
+            return 0
 
-    def reopen(self, agent: str, shares: Mapping[str, int]) -> bool:
-        """Take a finished agent's share back for it, as far as nobody has used it.
+    def reopen(self, agent: str, share: int) -> bool:
+        """Take a finished agent's share back for it from the pool, as far as nobody has used it.
 
-        What others were given beyond their *shares* and have not used is the pool's again; from the
-        pool the agent is given its own share, or its floor where that is more. For agents that come
-        back after all, such as in the next turn of a conversation.
+        For agents that come back after all, such as in the next turn of a conversation.
 
         Args:
             agent: Who comes back. One that has not finished keeps what it has.
-            shares: What each agent began with.
+            share: What it began with; its floor, where that is more.
 
         Returns:
             Whether it had finished; False, with a warning, while the store cannot be reached.
         """
         try:
-            return self._account.change(shares_of.reopen, agent, shares)
+            return self._account.change(shares_of.reopen, agent, share)
         except BudgetStoreError as error:
             self._warn("shares", f"{agent!r} does not get its share back: {error}")
             return False
@@ -497,18 +500,18 @@ class TokenBudget:
         """
         return self._account.change_all(owners, _available, agent)
 
-    def room_of(self, agent: str, priorities: Mapping[str, float], owners: Owners = NOBODY) -> Room:
+    def room_of(self, agent: str, demands: Demands = NO_DEMANDS, owners: Owners = NOBODY) -> Room:
         """Return how many tokens *agent* may use for its next call.
 
         Args:
             agent: Who calls.
-            priorities: Of the agents that divide what nobody claims; others have 1.
+            demands: What calls that are still to come need.
             owners: As for :meth:`reserve`.
 
         Raises:
             BudgetStoreError: The store cannot be reached.
         """
-        return self._account.change_all(owners, shares_of.room_of, agent, priorities)
+        return self._account.change_all(owners, room_of, agent, demands)
 
     def report(self) -> BudgetReport:
         """Return the account of this run as it stands at this instant.

@@ -32,6 +32,7 @@ class AgentReport:
 
     agent: str
     allocated_tokens: int
+    """What is set apart for it."""
     spent_tokens: int
     held_tokens: int
     available_tokens: int

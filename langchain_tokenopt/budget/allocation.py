@@ -29,6 +29,7 @@ __all__ = [
     "allocate",
     "divide",
     "strategy_for",
+    "water_level",
 ]
 
 
@@ -117,7 +118,7 @@ def allocate(
         )
     if sum(high for _, high in bounds.values()) <= total_tokens:
         return {name: high for name, (_, high) in bounds.items()}
-    exact = _water_level(total_tokens, weights, bounds)
+    exact = water_level(total_tokens, weights, bounds)
     shares = {name: math.floor(quota) for name, quota in exact.items()}
     spare = total_tokens - sum(shares.values())
     for name in sorted(exact, key=lambda name: (shares[name] - exact[name], name))[:spare]:
@@ -141,7 +142,7 @@ def _bounds(
     return low, max(low, total_tokens if cap is None else min(cap, total_tokens))
 
 
-def _water_level(
+def water_level(
     total: int, weights: Mapping[str, float], bounds: Mapping[str, tuple[int, int]]
 ) -> dict[str, Fraction]:
     """Return the exact share of each agent at the one level that uses up *total*.

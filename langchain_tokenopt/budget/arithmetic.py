@@ -8,10 +8,9 @@ claims (the pool) takes nothing from anybody.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from langchain_tokenopt.budget.allocation import allocate
 from langchain_tokenopt.budget.records import AccountTotals, AgentAccount, Lease
 from langchain_tokenopt.core.usage import Usage
 
@@ -159,62 +158,29 @@ def grant(totals: AccountTotals, account: AgentAccount, tokens: int) -> None:
     totals.claimed += account.claim - before
 
 
-def finish(totals: AccountTotals, accounts: Iterable[AgentAccount], agent: str) -> dict[str, int]:
-    """End the account of *agent*; return who got how much of its rest.
+def finish(totals: AccountTotals, account: AgentAccount) -> int:
+    """End the account of an agent; return what it had left of its share, which is the pool's now.
 
-    What it has not used goes to agents that have not finished, by weight, up to their caps. What
-    they may not take is left in the pool.
+    From the pool others take what they need (``budget/room.py``).
     """
-    by_name = {account.agent: account for account in accounts}
-    done = by_name[agent]
-    if done.finished:
-        return {}
-    before = done.claim
-    done.finished = True
-    totals.claimed += done.claim - before
-    rest = done.allocated - done.used
-    if rest <= 0:
-        return {}
-    done.returned += rest
-    weights = {
-        name: account.weight
-        for name, account in by_name.items()
-        if account.weight is not None and not account.finished
-    }
-    caps = {name: by_name[name].cap for name in weights}
-    gifts = allocate(
-        min(rest, max(totals.total_tokens - totals.claimed, 0)),
-        weights,
-        caps={
-            name: None if cap is None else max(cap - by_name[name].allocated, 0)
-            for name, cap in caps.items()
-        },
-    )
-    for name, gift in gifts.items():
-        # An agent that has borrowed more than its share is given what it has borrowed first.
-        grant(totals, by_name[name], gift)
-    return {name: gift for name, gift in gifts.items() if gift}
+    if account.finished:
+        return 0
+    before = account.claim
+    account.finished = True
+    totals.claimed += account.claim - before
+    rest = max(account.allocated - account.used, 0)
+    account.returned += rest
+    return rest
 
 
-def reopen(
-    totals: AccountTotals, accounts: Iterable[AgentAccount], agent: str, shares: Mapping[str, int]
-) -> int:
-    """Begin the account of *agent* again; return what it was given.
-
-    Gifts that nobody has used go back to the pool, and from there what the agent is due to it.
-    """
-    by_name = {account.agent: account for account in accounts}
-    back = by_name[agent]
-    back.finished = False
-    back.returned = 0
-    back.allocated = back.used  # its claim while it was finished
-    for name, account in by_name.items():
-        if account.weight is not None and not account.finished and account is not back:
-            kept = max(account.used, account.floor, shares.get(name, 0))
-            grant(totals, account, -max(account.allocated - kept, 0))
-    due = max(shares.get(agent, 0), back.floor) - back.used
+def reopen(totals: AccountTotals, account: AgentAccount, share: int) -> int:
+    """Begin an account again; return what it took back, as far as nobody has used it."""
+    account.finished = False
+    account.returned = 0
+    account.allocated = account.used  # its claim while it was finished
+    due = max(share, account.floor) - account.used
     given = max(min(due, totals.total_tokens - totals.claimed), 0)
-    grant(totals, back, given)
+    grant(totals, account, given)
     return given
 
 

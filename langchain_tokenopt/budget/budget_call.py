@@ -15,6 +15,7 @@ from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall
+from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.model_runs import (
@@ -65,6 +66,8 @@ class Payment:
     """The most that the provider can bill: the input, and what ``max_tokens`` allows."""
     priced: PricedCall | None
     """What it costs; ``None`` where nothing limits money."""
+    last_answer: int = 0
+    """What must be left for the answer, should the model call tools now."""
 
     def bound(self) -> CallCost:
         """What it costs when only a bound of its tokens is known."""
@@ -108,6 +111,8 @@ class BudgetCall(StageCall):
     def close(self, answer: Answer) -> Answer:
         """Charge what the answer has used."""
         self._end()
+        paid, message = self._paid, answer.message
+        owed = paid.last_answer if message.tool_calls else 0
         back = self._came_back(answer)
         if self.request.run.stopped:
             arrived = read_answer(back, self._own_count, is_whole=False).usage
@@ -115,6 +120,7 @@ class BudgetCall(StageCall):
             self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
         else:
             reading = read_answer(back, self._own_count)
+            paid.run.outlook.answered(paid.agent, reading.usage.output_tokens, Demand(owed, owed))
             if self._caller is not None:
                 self._caller.inner.append(reading.usage)
             if self._own is not None and self._own.delegates:

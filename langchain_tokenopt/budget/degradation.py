@@ -10,7 +10,7 @@ need none are taken.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,6 +26,7 @@ from langchain_tokenopt.budget.request_budget import (
     RequestBudget,
     request_budget,
 )
+from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.messages import append_to_last_user
@@ -105,6 +106,8 @@ class Degradation:
         self._tools = tools
         self.owners = run.owners_of(request.facts.attribution)
         """On whose account the call goes."""
+        self._demands: Callable[[], Demands] = lambda: NO_DEMANDS
+        """What is to come beside it."""
         self._left_nano_usd: int | None = None
         words = run.plan.limits_of(agent).words if tools is not None else None
         structured = words is not None and request.facts.answer_form.is_structured
@@ -124,7 +127,10 @@ class Degradation:
         Returns:
             What was granted, or the denial of the smallest candidate.
         """
-        denial: Denial | None = None
+        with self._run.outlook.asking(self._agent, self.needs(self.first)) as self._demands:
+            return self._first_affordable()
+
+    def _first_affordable(self) -> Granted | Denial:
         candidate = self.first
         for candidate, room in self._candidates():
             needs = self.needs(candidate)
@@ -132,12 +138,9 @@ class Degradation:
                 continue
             most = self._most(needs, room)
             affordable = self._with_certain_tier(candidate, needs, most)
-            answer = self._reserve(affordable, needs, most)
+            answer = self._reserve(affordable, needs, most, tentative=True)
             if isinstance(answer, Hold):
                 return Granted(affordable, needs, answer)
-            denial = answer  # somebody else was faster, or it is a matter of money
-        if denial is not None:
-            return denial
         needs = self.needs(candidate)
         refused = self._reserve(candidate, needs, needs.least_output)
         if isinstance(refused, Hold):  # freed by somebody else in this moment
@@ -148,19 +151,25 @@ class Degradation:
         largest = self._run.plan.max_input_tokens_per_call
         if largest is not None and needs.input > largest:
             return False
-        return needs.input + needs.least_output <= room
+        return needs.input + needs.least_output + needs.last_answer <= room
 
     def _most(self, needs: RequestBudget, room: int) -> int:
         """Return the output to ask for: what is needed, and more of it while there is plenty.
 
         A model that is stopped may have written up to its cap, so a cap is no more generous than
-        the agent can afford four times over. Of an answer of unknown length, half of the room is
-        taken, so that another turn is left.
+        the agent can afford four times over, where the length of its answers is known. Of an answer
+        of unknown length, half of the room is taken where another turn may follow that nobody
+        foresees.
         """
-        generous = room // 4 - needs.input if needs.is_known else (room - needs.input) // 2
+        room -= needs.last_answer
+        generous = (room // 4 if needs.is_known else room) - needs.input
+        if not (needs.is_known or self._demands().foreseen):
+            generous //= 2
         return max(needs.least_output, min(needs.most_output, generous))
 
-    def _reserve(self, candidate: Candidate, needs: RequestBudget, most: int) -> Hold | Denial:
+    def _reserve(
+        self, candidate: Candidate, needs: RequestBudget, most: int, *, tentative: bool = False
+    ) -> Hold | Denial:
         """Reserve at most *most* output, and less where tokens or money do not reach."""
         return self._run.account.reserve(
             self._agent,
@@ -169,6 +178,8 @@ class Degradation:
             min_output_tokens=needs.least_output,
             cost_nano_usd=self._cost(candidate, needs),
             owners=self.owners,
+            demands=self._demands(),
+            tentative=tentative,
         )
 
     def _cost(self, candidate: Candidate, needs: RequestBudget) -> CallCost:
@@ -194,7 +205,7 @@ class Degradation:
         A candidate is first tried within what belongs to the agent, its part of the pool included,
         and once its prompt is as short as that asks for, within all that the account would grant.
         """
-        candidate, room = self.first, self._run.room_of(self._agent, self.owners)
+        candidate, room = self.first, self._room()
         self._left_nano_usd = room.left_nano_usd
         if self._run.plan.on_exceed == "raise":
             yield candidate, room.available
@@ -229,8 +240,11 @@ class Degradation:
                 candidate = self._shortened(candidate, self._available())
                 yield candidate, self._available()
 
+    def _room(self) -> Room:
+        return self._run.room_of(self._agent, self._demands(), self.owners)
+
     def _available(self) -> int:
-        return self._run.account.available(self._agent, self.owners)
+        return self._room().available
 
     # Steps
 
@@ -251,7 +265,7 @@ class Degradation:
         needs = self.needs(candidate)
         if self._tools is None or self._fits(needs, room):
             return candidate
-        goal = room - needs.least_output
+        goal = room - needs.least_output - needs.last_answer
         if self._run.plan.max_input_tokens_per_call is not None:
             goal = min(goal, self._run.plan.max_input_tokens_per_call)
         # What the provider may count on top, and tools and schemas, are not for the messages.

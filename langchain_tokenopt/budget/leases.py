@@ -27,6 +27,7 @@ from langchain_tokenopt.budget.arithmetic import (
 )
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.records import AccountTotals, AgentAccount, Lease
+from langchain_tokenopt.budget.room import Demands, granted
 from langchain_tokenopt.budget.shares import pay_debts
 from langchain_tokenopt.core.usage import Usage
 
@@ -104,6 +105,8 @@ def reserve(
     min_output_tokens: int,
     run_id: str | None,
     cost: CallCost,
+    demands: Demands,
+    tentative: bool,
 ) -> Hold | Denial:
     """Hold what a call can use at most, or as much as there is, if that will do.
 
@@ -120,14 +123,15 @@ def reserve(
     accounts = [change.transaction.agent(agent) for change in changes]
     for change, account in zip(changes, accounts, strict=True):
         totals = change.totals
-        room = room_for(totals, account)
+        room = granted(change, agent, demands).most if change is own else room_for(totals, account)
         reason = reason_against(totals, account, room, least, lowest)
         if reason is not None:
             refused = change, room, reason
         tokens = min(tokens, room)
     if refused is not None:
-        accounts[0].denied += 1
-        return _denied(*refused, own, agent, least, lowest)
+        if not tentative:
+            _note_denial(*refused, own, agent, least)
+        return _denied(*refused, agent, least, lowest)
     nano_usd = lowest
     if callable(cost):
         lefts = (change.totals.left_nano for change in changes)
@@ -179,15 +183,22 @@ def largest_output(
     return low
 
 
-def _denied(
-    change: Change, room: int, reason: Reason, own: Change, agent: str, least: int, cost: int | None
-) -> Denial:
-    """Note a refusal, and say which account it is that refuses."""
-    totals, account = change.totals, change.transaction.agent(agent)
+def _note_denial(
+    change: Change, room: int, reason: Reason, own: Change, agent: str, least: int
+) -> None:
+    """Count a refused call, in the account of the run and in the one that refuses."""
+    own.transaction.agent(agent).denied += 1
     if change is not own:
-        account.denied += 1
+        change.transaction.agent(agent).denied += 1
     change.note("denied", agent, f"{reason}: needed {least:,}, available {room:,}")
-    limit = limit_of(totals, account, reason)
+
+
+def _denied(
+    change: Change, room: int, reason: Reason, agent: str, least: int, cost: int | None
+) -> Denial:
+    """Say which account it is that refuses, and why."""
+    totals = change.totals
+    limit = limit_of(totals, change.transaction.agent(agent), reason)
     return Denial(
         agent,
         least,

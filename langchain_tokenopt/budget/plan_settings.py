@@ -43,7 +43,8 @@ class AgentBudget(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens: NonNegativeInt | None = None
-    """Its share. It may borrow more from what nobody claims; ``None``: the strategy decides."""
+    """Its share, set apart for it until it has finished. It may borrow more from what is nobody's
+    share; ``None``: it gets its part of that at each call."""
     words: PositiveInt | None = None
     """Words that it is asked to answer in."""
     floor: NonNegativeInt = 0
@@ -80,11 +81,11 @@ class PlanSettings(LimitSettings):
     name: str = "plan"
     """Name of the budget, in events and in a store."""
     agents: dict[str, AgentBudget] = Field(default_factory=dict)
-    """Agents by name. Others may spend from what nobody claims."""
+    """Agents by name. Others get a part of their own of what no share or floor sets apart."""
     strategy: str | AllocationStrategy = "priority"
-    """How agents without a share divide what is left, and who inherits from those that finish:
-    ``"equal"``, ``"priority"``, ``"proportional"`` (to what the run's forecaster expects), or an
-    object with a method ``weights``."""
+    """What agents weigh where the need of all that are still to come exceeds what is left beside
+    shares and floors: ``"equal"``, ``"priority"``, ``"proportional"`` (to what the run's forecaster
+    expects), or an object with a method ``weights``."""
     buffer: NonNegativeInt = 0
     """Tokens that belong to nobody, from which all may borrow."""
     soft_limit: float = Field(default=0.8, gt=0, le=1)

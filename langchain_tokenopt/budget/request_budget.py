@@ -24,6 +24,12 @@ up to this. The model is stopped by words; this only decides what is held."""
 MARKUP_TOKENS: Final = 48
 KNOWN_ANSWERS: Final = 30
 """Answers of an agent from which on their lengths, rather than the plan's words, are trusted."""
+_TASK_TOKENS: Final = 96
+"""What a prompt says beside its system message and its documents: a question, a role, rules."""
+_CALL_TOKENS: Final = 64
+"""A call of a tool, and the line which says that there are no tools any more."""
+_RESULT_TOKENS: Final = 64
+"""What is kept of a tool's result, which is shortened where it is longer."""
 _LIMIT_LINE_TOKENS: Final = 24
 """Most that the line takes which asks for a length, in any language that it is asked in."""
 _REMAINING_LINE_TOKENS: Final = 40
@@ -44,6 +50,11 @@ class RequestBudget:
     """Output that it will be capped at when there is plenty."""
     is_known: bool
     """Whether the answer will hardly exceed ``least_output``; else nobody knows its length."""
+    shortest: int = 0
+    """Input and output of the shortest request like it that would still be answered: without its
+    documents, in a paragraph. An estimate."""
+    last_answer: int = 0
+    """What must be left after this call so that the model can answer, should it call tools now."""
 
 
 def request_budget(
@@ -77,7 +88,44 @@ def request_budget(
         least = min(ceiling, least + facts.thinking_tokens)
     most = max(least, ceiling)
     times = facts.generations
-    return RequestBudget(tokens, sent, least * times, most * times, expected is not None)
+    return RequestBudget(
+        tokens,
+        sent,
+        least * times,
+        most * times,
+        expected is not None,
+        min(
+            sent + least,
+            _frame_tokens(request) + (least if facts.answer_form.is_structured else LEAST_ANSWER),
+        ),
+        _last_answer(request, sent),
+    )
+
+
+def _frame_tokens(request: ModelRequest) -> int:
+    """Return what no shortening takes away, as far as one can say without reading the prompt."""
+    facts = request.facts
+    system = sum(len(m.text) for m in request.messages if m.type == "system")
+    whole = sum(len(m.text) for m in request.messages)
+    messages = facts.message_tokens.tokens
+    fixed = messages * system // whole if whole else messages
+    return facts.input_tokens.tokens - messages + min(messages, fixed + _TASK_TOKENS)
+
+
+def _last_answer(request: ModelRequest, sent: int) -> int:
+    """Return what the answer after a round of tools needs; 0 where none is to be expected."""
+    facts = request.facts
+    if not facts.tools or facts.answer_form.is_structured:
+        return 0
+    results = [len(m.text) for m in request.messages if m.type == "tool"]
+    whole = sum(len(m.text) for m in request.messages)
+    result = _RESULT_TOKENS
+    if results and whole:
+        mean = facts.message_tokens.tokens * sum(results) // (whole * len(results))
+        result = min(mean, _RESULT_TOKENS)
+    frame = _frame_tokens(request)
+    read = max(0, sent - frame) // 2  # it may be shortened
+    return frame - facts.tool_tokens.tokens + read + _CALL_TOKENS + result + LEAST_ANSWER
 
 
 def _expected(

@@ -13,7 +13,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -32,11 +32,12 @@ from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.levels import NOBODY, Owners
 from langchain_tokenopt.budget.money import Prices
+from langchain_tokenopt.budget.outlook import Outlook
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
+from langchain_tokenopt.budget.room import Demands, Room
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
-from langchain_tokenopt.budget.shares import Room
 from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
@@ -111,11 +112,15 @@ class BudgetRun:
         """As many entries per agent as it has nodes at work."""
         self._finished: set[str] = set()
         """Agents that this run has finished: once is enough, with a store each time is a write."""
-        self._shares = plan.shares(self.forecaster)
-        self._priorities = {name: limits.priority for name, limits in plan.agents.items()}
-        self.account = self._open_account(path, alert_of(alert), on_store_error, clock)
         strategy = strategy_for(plan.strategy, self.forecaster)
-        self.account.allocate(plan.claims(), strategy, buffer=plan.buffer)
+        claims = plan.claims()
+        self.outlook = Outlook(strategy.weights(claims))
+        """Who is still to come, and what they will need."""
+        self._promised = {claim.agent: max(claim.tokens or 0, claim.floor) for claim in claims}
+        """What is set apart for each agent. The rest is divided at each call."""
+        self.account = self._open_account(path, alert_of(alert), on_store_error, clock)
+        promised = [replace(claim, tokens=self._promised[claim.agent]) for claim in claims]
+        self.account.allocate(promised, strategy, buffer=plan.buffer)
 
     def _open_account(
         self,
@@ -274,9 +279,9 @@ class BudgetRun:
                 self.account.stop()
         return error
 
-    def room_of(self, agent: str, owners: Owners = NOBODY) -> Room:
+    def room_of(self, agent: str, demands: Demands, owners: Owners = NOBODY) -> Room:
         """Return the tokens that *agent* may use for its next call."""
-        return self.account.room_of(agent, self._priorities, owners)
+        return self.account.room_of(agent, demands, owners)
 
     @property
     def prices(self) -> Prices | None:
@@ -333,13 +338,13 @@ class BudgetRun:
 
     # Agents that come and go
 
-    def finish(self, agent: str) -> dict[str, int]:
-        """Say that *agent* will not call again: what it has left goes to the others.
+    def finish(self, agent: str) -> int:
+        """Say that *agent* will not call again: what it has left of its share is everybody's.
 
         ``budget_graph`` does it by itself, from the graph's edges.
 
         Returns:
-            Who was given how much.
+            How much that is.
         """
         return self.account.finish(agent)
 
@@ -350,7 +355,7 @@ class BudgetRun:
         """
         for agent in agents:
             once = agent in self._finished and self.plan.per in ("run", "plan")
-            if agent in self._shares and not once and not self._at_work[agent]:
+            if agent in self._promised and not once and not self._at_work[agent]:
                 self._finished.add(agent)
                 self.account.finish(agent)
 
@@ -360,19 +365,21 @@ class BudgetRun:
         Returns:
             Whether any had finished.
         """
-        known = [agent for agent in agents if agent in self._shares]
+        known = [agent for agent in agents if agent in self._promised]
         self._finished.difference_update(known)
-        return sum(self.account.reopen(agent, self._shares) for agent in known) > 0
+        return sum(self.account.reopen(agent, self._promised[agent]) for agent in known) > 0
 
     def begin(self, agent: str) -> bool:
         """Say that *agent* begins to work; return whether it had finished, and has come back."""
         self._at_work[agent].append(None)
+        self.outlook.begin(agent)
         return self.reopen([agent])
 
     def end(self, agent: str, *, finished: bool = False) -> None:
         """Say that *agent* has ended what it began; *finished*: for good."""
         if self._at_work[agent]:
             self._at_work[agent].pop()
+            self.outlook.end(agent)
         if finished:
             self.finish_idle([agent])
 

@@ -2,69 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from langchain_tokenopt.budget import arithmetic
 from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide
 
-__all__ = ["Room", "allocate", "finish", "pay_debts", "reopen", "restore", "room_of", "snapshot"]
-
-OVERBOOKING: Final = 3
-"""How many times its part of the pool an agent may count on: most agents need none of theirs, and
-those that come later inherit what others leave. Of 1, 3 and 6, chosen with the trading desk's
-benchmark on seeds 100 to 103, which are not among those it reports: with 6 the last agents were
-refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What an agent may use for its next call, in tokens."""
-
-    own: int
-    """What it should do with: the rest of its share, and its part of the pool."""
-    available: int
-    """What would be granted: the rest of its share and the whole pool, if all accounts have it."""
-    used_ratio: float
-    """Spent and held of the total, by all; of several accounts, that of the fullest."""
-    left_nano_usd: int | None = None
-    """What all of them together have left, in billionths of a US dollar; ``None``: no limit."""
-
-
-def room_of(changes: Sequence[Change], agent: str, priorities: Mapping[str, float]) -> Room:
-    """Return what an agent may use for its next call.
-
-    Its own are the rest of its share, and :data:`OVERBOOKING` times its part of the pool: the pool
-    divided among those of *priorities* who have not finished, by priority. What others of them have
-    borrowed still counts as the pool, so agents that start together get the same part, whoever is
-    first. It is never more than what accounts around the run's have left.
-    """
-    change, *around = changes
-    totals = change.totals
-    account = change.transaction.agent(agent)
-    available = 0 if totals.stopped else arithmetic.room_for(totals, account)
-    pool = max(totals.total_tokens - totals.claimed, 0)
-    borrowed = 0
-    waiting = dict(priorities)
-    weight = waiting.setdefault(agent, 1.0)
-    for other in change.transaction.agents():
-        if other is account:
-            continue
-        if other.finished:
-            waiting.pop(other.agent, None)
-        else:
-            borrowed += max(0, other.used - other.allocated)
-    part = OVERBOOKING * (pool + borrowed) * weight / sum(waiting.values())
-    own = max(0, available - pool) + math.floor(part)
-    used_ratio = (totals.spent + totals.held) / totals.total_tokens
-    for outer in around:
-        available = min(available, max(outer.totals.left, 0))
-        used_ratio = max(used_ratio, outer.totals.used_ratio)
-    lefts = [left for each in changes if (left := each.totals.left_nano) is not None]
-    return Room(min(available, own), available, used_ratio, min(lefts, default=None))
+__all__ = ["allocate", "finish", "pay_debts", "reopen", "restore", "snapshot"]
 
 
 def allocate(
@@ -89,22 +34,20 @@ def allocate(
     return {claim.agent: transaction.agent(claim.agent).allocated for claim in claims}
 
 
-def finish(change: Change, agent: str) -> dict[str, int]:
-    """Give the rest of an agent to the others; return who got how much."""
-    account = change.transaction.agent(agent)
-    before = account.returned
-    gifts = arithmetic.finish(change.totals, change.transaction.agents(), agent)
-    if account.returned > before:
-        gave = f"returned {account.returned - before:,}"
-        change.note("rebalanced", agent, f"{gave}; {_listed(gifts) or 'to the pool'}")
-    return gifts
+def finish(change: Change, agent: str) -> int:
+    """Give the rest of an agent to the pool; return how much that is."""
+    rest = arithmetic.finish(change.totals, change.transaction.agent(agent))
+    if rest:
+        change.note("rebalanced", agent, f"returned {rest:,} to the pool")
+    return rest
 
 
-def reopen(change: Change, agent: str, shares: Mapping[str, int]) -> bool:
+def reopen(change: Change, agent: str, share: int) -> bool:
     """Take a finished agent's share back for it; whether it had finished."""
-    if not change.transaction.agent(agent).finished:
+    account = change.transaction.agent(agent)
+    if not account.finished:
         return False
-    given = arithmetic.reopen(change.totals, change.transaction.agents(), agent, shares)
+    given = arithmetic.reopen(change.totals, account, share)
     change.note("rebalanced", agent, f"came back; took {given:,} back")
     return True
 

@@ -166,7 +166,16 @@ class BudgetStage:
         bounded = request.with_output_cap(lowest)
         cap = request.facts.output_cap if bounded is request else lowest
         most = hold.tokens if cap is None else min(hold.tokens, sent + cap * times)
-        payment = Payment(run, agent, hold, counted, sent, most, _priced(run, bounded))
+        payment = Payment(
+            run,
+            agent,
+            hold,
+            counted,
+            sent,
+            most,
+            _priced(run, bounded),
+            granted.needs.last_answer,
+        )
         call = WatchingCall if limit is not None or request.streaming else BudgetCall
         return call(bounded, payment, candidate, limit, self.tools)
 

@@ -46,12 +46,8 @@ class BudgetAllocationNode:
         if mirror is None:
             return None
         restore(run, mirror, self.key)
-        report = run.account.report()
         shares = {
-            agent: {
-                "tokens": report.agents[agent].allocated_tokens,
-                "words": self.plan.limits_of(agent).words,
-            }
-            for agent in self.plan.agents
+            agent: {"tokens": tokens, "words": self.plan.limits_of(agent).words}
+            for agent, tokens in self.plan.shares(run.forecaster).items()
         }
         return {self.key: {**mirror_of(run), "allocation": shares}}

@@ -13,6 +13,7 @@ anywhere; a node that has no edge at all and does not say by its annotation that
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
 
+from langchain_tokenopt.budget.outlook import Coming
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.graph.host_compat import (
     contains_graph,
@@ -60,7 +62,7 @@ class GraphEdges:
         possible = {name: set(ends) for name, ends in certain.items()}
         for start, branches in builder.branches.items():
             for branch in branches.values():
-                possible[start] |= set(branch.ends.values()) if branch.ends else set(specs)
+                possible[start] |= set(branch.ends.values()) if branch.ends else {*specs, END}
         for name, spec in specs.items():
             possible[name] |= set(spec.ends or ())
             if spec.error_handler_node is not None:
@@ -96,6 +98,8 @@ class GraphStep:
     began: set[str] = field(default_factory=set)
     led_to: dict[str, set[str]] = field(default_factory=dict)
     """Where nodes of this step have led, as far as they have ended."""
+    sent: Counter[str] = field(default_factory=Counter)
+    """How often nodes were sent for, each time with a state of its own."""
 
 
 class Reachability:
@@ -145,12 +149,17 @@ class Reachability:
                 if came_back:
                     run.reopen(sorted(coming))
                 run.finish_idle(sorted(self._everybody - coming))
+                if step is not before:
+                    times = before.sent if before is not None else {}
+                    run.outlook.foresee(where, self._foreseen(step, name, times))
         return step
 
     def node_returned(self, name: str, step: GraphStep, returned: Any) -> None:
         """Take note of what a node has returned."""
-        jumps = {end for end in _jumps(returned) if end in self._possible}
+        ends = [end for end in _jumps(returned) if end in self._possible]
+        jumps = set(ends)
         with self._lock:
+            step.sent.update(ends)
             if not jumps <= self._possible[name]:  # undeclared: from now on it may go anywhere
                 self._possible[name] |= frozenset(self._agents)
             step.led_to.setdefault(name, set()).update(self._edges.certain[name], jumps)
@@ -169,7 +178,9 @@ class Reachability:
         if name == START and (step is None or step.number != number):
             step = self.node_began(START, run, metadata)
         if step is not None and step.number == number:
+            ends = list(ends)
             with self._lock:
+                step.sent.update(ends)
                 step.led_to.setdefault(name, set()).update(self._edges.certain[name], ends)
 
     def _where(self, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -183,6 +194,38 @@ class Reachability:
             return self._everybody
         possible = _reached_from(step.expected | self._edges.deferred, self._possible)
         return {agent for node in possible for agent in self._agents.get(node, ())}
+
+    def _foreseen(self, step: GraphStep, name: str, sent: Mapping[str, int]) -> Coming:
+        """Say who comes in a step, and after it."""
+        if step.expected is None:
+            return Coming({}, maybe=self._everybody)
+        here = step.expected - {START, END} or {name}
+        after = _ends_of(here, self._possible)
+        later = _reached_from(after | (self._edges.deferred - here), self._possible)
+        sure = {node for node in later if self._is_certain(node, step.expected)}
+        return Coming(
+            Counter({a: max(1, sent.get(node, 1)) for node in here for a in self._payers(node)}),
+            {agent for node in sure for agent in self._payers(node)},
+            {agent for node in later - sure for agent in self._payers(node)},
+        )
+
+    def _payers(self, node: str) -> Sequence[str]:
+        return self._agents.get(node, ())
+
+    def _is_certain(self, node: str, here: Names) -> bool:
+        """Whether from somewhere here all ways to an end lead through a node that comes later."""
+        without = {name: ends - {node} for name, ends in self._possible.items()}
+        return any(
+            node != start and not self._ends(start, without) and self._ends(start, self._possible)
+            for start in here
+        )
+
+    def _ends(self, start: str, edges: Mapping[str, Names]) -> bool:
+        """Whether the graph may end after a node, by these edges."""
+        return any(
+            END in edges.get(name, ()) or not self._possible.get(name)
+            for name in _reached_from([start], edges)
+        )
 
     def _begun(self, before: GraphStep | None, number: int, name: str) -> GraphStep:
         """Return a step, with what follows from the one before, if it does follow."""

@@ -1,13 +1,11 @@
 """A budget as slow and plain as it can be: every question is answered from the whole story.
 
-It shares no code with the account except the allocator, which is held to laws of its own.
+It shares no code with the account.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from langchain_tokenopt.budget import allocate
 
 
 @dataclass
@@ -126,33 +124,13 @@ class SlowBudget:
         hold.expires = self.now + 4 * self.lease
         return True
 
-    def finish(self, name: str) -> dict[str, int]:
+    def finish(self, name: str) -> int:
         """Hand the rest on."""
         done = self.agent(name)
-        rest = done.share - self.used(name)
         if done.finished:
-            return {}
+            return 0
         done.finished = True
-        claimed = sum(self.claim(agent) for agent in self.agents)
-        rest = min(rest, self.total - claimed)
-        heirs = {
-            agent: part
-            for agent, part in self.agents.items()
-            if part.weight is not None and not part.finished
-        }
-        if rest <= 0 or not heirs:
-            return {}
-        gifts = allocate(
-            rest,
-            {agent: part.weight for agent, part in heirs.items()},
-            caps={
-                agent: None if part.cap is None else max(0, part.cap - part.share)
-                for agent, part in heirs.items()
-            },
-        )
-        for agent, gift in gifts.items():
-            heirs[agent].share += gift
-        return {agent: gift for agent, gift in gifts.items() if gift}
+        return max(done.share - self.used(name), 0)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, leases end, and what has ended be forgotten."""

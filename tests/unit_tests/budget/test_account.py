@@ -551,50 +551,40 @@ def test_a_cap_is_hard(make_budget):
     assert budget.reserve("news", 350, 0)
 
 
-def test_finished_agents_leave_their_rest_to_the_others(make_budget, heard):
-    """By weight; the rest that caps do not allow stays in the pool."""
+def test_what_finished_agents_leave_is_everybodys(make_budget, heard):
+    """Up to their caps; who has finished has no share any more."""
     budget = make_budget(1_000, sinks=[heard])
-    claims = [
-        Claim("news", tokens=500),
-        Claim("judge", tokens=200, priority=3),
-        Claim("market", tokens=300, priority=1),
-    ]
-    budget.allocate(claims)
+    budget.allocate(
+        [
+            Claim("news", tokens=500),
+            Claim("judge", tokens=200, cap=550),
+            Claim("market", tokens=300),
+        ]
+    )
     budget.settle(budget.reserve("news", 80, 40), Usage(60, 40))
 
-    gifts = budget.finish("news")
-
-    assert {"judge": 300, "market": 100} == gifts
-    assert {} == budget.finish("news")
-    agents = budget.report().agents
-    assert (400, True) == (agents["news"].returned_tokens, agents["news"].finished)
-    assert (500, 400) == (budget.available("judge"), budget.available("market"))
+    assert 400 == budget.finish("news")
+    assert 0 == budget.finish("news")
+    report = budget.report()
+    news = report.agents["news"]
+    assert (400, 400, True) == (report.pool_tokens, news.returned_tokens, news.finished)
+    assert (550, 700) == (budget.available("judge"), budget.available("market"))
     assert [] == budget.check()
     assert ["rebalanced"] == heard.kinds
-    assert "returned 400; judge 300, market 100" == heard.events[0].detail
-
-
-def test_what_nobody_may_take_stays_in_the_pool(make_budget):
-    """Caps hold for gifts too."""
-    budget = make_budget(1_000)
-    budget.allocate([Claim("news", tokens=500), Claim("judge", tokens=500, cap=600)])
-
-    assert {"judge": 100} == budget.finish("news")
-    assert 400 == budget.report().pool_tokens
-    assert 400 == budget.available("news")
+    assert "returned 400 to the pool" == heard.events[0].detail
 
 
 def test_calls_under_way_keep_what_they_hold_when_their_agent_finishes(make_budget):
-    """Only what is not held is given away; the rest follows to the pool."""
+    """Only what is not held is given away; the rest follows."""
     budget = make_budget(1_000)
     budget.allocate([Claim("news", tokens=500), Claim("judge", tokens=500)])
     hold = budget.reserve("news", 200, 100)
 
-    assert {"judge": 200} == budget.finish("news")
+    assert 200 == budget.finish("news")
     budget.settle(hold, Usage(200, 0))
 
     report = budget.report()
-    assert (100, 300) == (report.pool_tokens, report.agents["news"].returned_tokens)
+    assert (300, 300) == (report.pool_tokens, report.agents["news"].returned_tokens)
     assert [] == budget.check()
 
 
@@ -641,15 +631,15 @@ def test_debts_are_paid_by_the_pool_then_by_the_lowest_priority(make_budget, hea
 
 
 def test_finished_agents_pay_no_debts(make_budget, heard):
-    """They have given everything back; who got it pays."""
+    """They have given everything back; who has a share pays."""
     budget = make_budget(1_000, sinks=[heard])
     budget.allocate([Claim("news", tokens=400), Claim("judge", tokens=500, priority=2)])
     budget.finish("news")
-    budget.charge("stranger", Usage(150, 0))
+    budget.charge("stranger", Usage(550, 0))
 
     assert "paid what providers charged beyond reservations: judge 50" == heard.events[1].detail
     agents = budget.report().agents
-    assert (400, 850) == (agents["news"].allocated_tokens, agents["judge"].allocated_tokens)
+    assert (400, 450) == (agents["news"].allocated_tokens, agents["judge"].allocated_tokens)
 
 
 # Whole accounts
@@ -757,18 +747,18 @@ def test_an_abandoned_call_may_be_settled_in_the_middle_of_another(make_budget, 
     """Python may collect a stream anywhere: its end is noted at once, written a moment later."""
     budget = make_budget(1_000)
     abandoned, other = budget.reserve("writer", 300, 0), budget.reserve("writer", 100, 0)
-    look = leases.room_for
+    look = leases.granted
 
-    def collect_and_look(totals, account):
+    def collect_and_look(*asked):
         monkeypatch.undo()
         ends.append(budget.settle(abandoned, Usage(200, 0)))
         ends.append(budget.release(other))
         ends.append(budget.charge("stranger", Usage(50, 0)))
         budget.close()
-        return look(totals, account)
+        return look(*asked)
 
     ends = []
-    monkeypatch.setattr(leases, "room_for", collect_and_look)
+    monkeypatch.setattr(leases, "granted", collect_and_look)
     assert budget.reserve("reader", 600, 0)
 
     assert 200 == ends[0].charged_tokens

@@ -88,17 +88,17 @@ def test_a_finalizer_between_taking_the_lock_and_noting_it_does_not_wait(monkeyp
 def test_what_cannot_wait_is_refused_within_a_change(monkeypatch):
     """A reservation needs its answer at once: it is refused, and says why."""
     budget = TokenBudget(1_000)
-    look = leases.room_for
+    look = leases.granted
 
-    def reserve_and_look(totals, account):
+    def reserve_and_look(*asked):
         monkeypatch.undo()
         answers.append(budget.reserve("inner", 1, 0))
         with pytest.raises(BudgetStoreError, match="is being changed by this very thread"):
             budget.report()
-        return look(totals, account)
+        return look(*asked)
 
     answers = []
-    monkeypatch.setattr(leases, "room_for", reserve_and_look)
+    monkeypatch.setattr(leases, "granted", reserve_and_look)
     with pytest.warns(TokenOptWarning, match="changed by this very thread"):
         assert budget.reserve("outer", 600, 0)
 

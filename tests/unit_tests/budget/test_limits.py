@@ -313,7 +313,7 @@ def test_a_stream_that_is_collected_in_the_middle_of_another_runs_change_is_sett
 def test_an_agent_may_use_what_every_level_has(desk):
     """Calls are made smaller by that; the fullest level decides when to begin with it."""
     spend(desk("1"), 1_000)
-    room = desk("2").room_of("writer", {}, ANN)
+    room = desk("2").room_of("writer", owners=ANN)
 
     assert (500, 500) == (room.available, room.own)
     assert 1_000 / 1_500 == room.used_ratio

@@ -314,7 +314,7 @@ def test_what_finished_agents_leave_goes_to_the_others() -> None:
 
     analysts = {"market", "news"}
     assert [analysts, analysts, analysts | {"bull", "bear", "judge"}] == returned
-    assert 1_000 < run.report().agents["trader"].account.allocated_tokens
+    assert 1_000 < run.report().agents["trader"].account.available_tokens
 
 
 def test_the_original_graph_is_untouched() -> None:

@@ -1,0 +1,218 @@
+"""What is still to come in a run: who will call, how often, and what it will need.
+
+Known from the graph (:mod:`langchain_tokenopt.graph.reachability` says who can still come), from
+the plan where there is no graph, and from the requests of this run. What nobody has seen yet is
+taken to be like the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, Final, TypeVar
+
+from langchain_tokenopt.budget.request_budget import RequestBudget
+from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
+
+__all__ = ["Coming", "Outlook"]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+_UNSEEN: Final = 0.7
+"""What an agent that was not seen yet needs, of what the others have needed on average."""
+_TYPICAL_ANSWER: Final = 120
+"""Tokens of an answer, until this run has seen some."""
+
+
+@dataclass(frozen=True)
+class Coming:
+    """Who can still come in a graph, by agent."""
+
+    now: Mapping[str, int]
+    """How often each comes in the step that begins."""
+    surely: Collection[str] = ()
+    """Who comes after that whatever branches decide."""
+    maybe: Collection[str] = ()
+    """Who comes after that, or not."""
+
+
+@dataclass
+class _Seen:
+    """What was seen of one agent."""
+
+    calls: int = 0
+    latest: Demand = NO_DEMAND
+    """Of its latest request."""
+    open: int = 0
+    """Executions of its nodes that are under way."""
+    silent: int = 0
+    """Of those, how many have not called yet."""
+    is_quiet: bool = False
+    """Its nodes have run without calling anybody."""
+    owed: Demand = NO_DEMAND
+    """What is kept for the answer after the tools that it has called."""
+
+
+@dataclass(eq=False)
+class _Request:
+    """A request that is being made to fit."""
+
+    agent: str
+    demand: Demand
+
+
+def _alone(method: _Method) -> _Method:
+    """Let one thread at a time do this; the garbage collector may end a call in the midst of it."""
+
+    @wraps(method)
+    def locked(self: Outlook, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked  # type: ignore[return-value]
+
+
+class Outlook:
+    """Who is still to come in one run, and what they will need.
+
+    Args:
+        weights: Of the agents that the plan names.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._weights = dict(weights)
+        mean = sum(weights.values()) / len(weights) if weights else 1.0
+        self._weight = mean
+        """Of agents that the plan does not name."""
+        self._coming: dict[Hashable, Coming] = {}
+        self._now: dict[Hashable, Counter[str]] = {}
+        self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
+        self._asking: list[_Request] = []
+        self._outputs: list[int] = []
+        self._lock = threading.RLock()
+
+    # What is heard of a run
+
+    @_alone
+    def foresee(self, where: Hashable, coming: Coming) -> None:
+        """Take note of who can come in a graph, as a step of it begins."""
+        self._coming[where] = coming
+        self._now[where] = Counter(coming.now)
+
+    @_alone
+    def begin(self, agent: str) -> None:
+        """Take note that a node of *agent* begins."""
+        seen = self._seen[agent]
+        seen.open += 1
+        seen.silent += 1
+
+    @_alone
+    def end(self, agent: str) -> None:
+        """Take note that a node of *agent* has ended."""
+        seen = self._seen[agent]
+        seen.open = max(0, seen.open - 1)
+        if seen.silent > seen.open:
+            seen.silent -= 1
+            seen.is_quiet = not seen.calls
+            self._came(agent)
+
+    @contextmanager
+    def asking(self, agent: str, needs: RequestBudget) -> Iterator[Callable[[], Demands]]:
+        """While a request is made to fit: it counts for the others, and is told what else comes.
+
+        Args:
+            agent: Who asks.
+            needs: What the request needs as it is.
+
+        Yields:
+            What returns the demands beside it, at any time.
+        """
+        likely = needs.input + max(self._answer(), needs.least_output)
+        demand = Demand(needs.shortest, max(likely, needs.shortest))
+        request = self._asked(agent, demand)
+        try:
+            yield partial(self._demands, request)
+        finally:
+            with self._lock:
+                self._asking.remove(request)
+
+    @_alone
+    def _asked(self, agent: str, demand: Demand) -> _Request:
+        seen = self._seen[agent]
+        seen.calls += 1
+        seen.silent = max(0, seen.silent - 1)
+        seen.is_quiet = False
+        seen.owed = NO_DEMAND
+        seen.latest = demand
+        self._came(agent)
+        request = _Request(agent, demand)
+        self._asking.append(request)
+        return request
+
+    @_alone
+    def answered(self, agent: str, output_tokens: int, owed: Demand) -> None:
+        """Take note of an answer, and of what the agent still needs because it has called tools."""
+        self._outputs.append(output_tokens)
+        self._seen[agent].owed = owed
+
+    def _came(self, agent: str) -> None:
+        for now in self._now.values():
+            if now[agent] > 0:
+                now[agent] -= 1
+                return
+
+    # What is to come
+
+    @_alone
+    def _demands(self, request: _Request) -> Demands:
+        agent = request.agent
+        known = [seen.latest for seen in self._seen.values() if seen.calls]
+        mean = sum(demand.likely for demand in known) / len(known)
+        least = min(demand.least for demand in known)
+        typical = Demand(least, max(least, round(_UNSEEN * mean)))
+        coming = {name: self._demand(name, typical) for name in self._names()}
+        for other in self._asking:
+            if other is not request:
+                coming[other.agent] = coming.get(other.agent, NO_DEMAND) + other.demand
+        later = coming.pop(agent, NO_DEMAND)
+        others = {name: demand for name, demand in coming.items() if demand.likely}
+        weights = {name: self._weights.get(name, self._weight) for name in (agent, *others)}
+        return Demands(request.demand, later, others, weights, bool(self._coming))
+
+    def _names(self) -> set[str]:
+        """Return everybody who may still come."""
+        names = {name for name, seen in self._seen.items() if seen.owed.likely}
+        if not self._coming:  # no graph is known: everybody in the plan comes once
+            return names | {name for name in self._weights if not self._seen[name].calls}
+        for where, coming in self._coming.items():
+            names |= {name for name, times in self._now[where].items() if times > 0}
+            names |= {*coming.surely, *coming.maybe}
+        return names
+
+    def _demand(self, name: str, typical: Demand) -> Demand:
+        seen = self._seen[name]
+        if seen.is_quiet:
+            return NO_DEMAND
+        one = seen.latest if seen.calls else typical
+        surely = sum(now[name] for now in self._now.values())
+        surely += sum(name in coming.surely for coming in self._coming.values())
+        maybe = any(name in coming.maybe for coming in self._coming.values())
+        if not self._coming:
+            surely = int(not seen.calls)
+        # Who can come, and has come before, may only be passed by.
+        doubtful = maybe * (one.least if seen.calls else one.likely)
+        return Demand(
+            surely * one.least + seen.owed.least,
+            surely * one.likely + doubtful + seen.owed.likely,
+        )
+
+    def _answer(self) -> int:
+        """Return the tokens of an answer, by those of this run."""
+        if not self._outputs:
+            return _TYPICAL_ANSWER
+        latest = self._outputs[-20:]
+        return sum(latest) // len(latest)

@@ -1,0 +1,218 @@
+"""What a call may have: the one answer to that question, as a pure function.
+
+A call may take what leaves the others their shares and floors, and a short answer to each call that
+is surely to come: that is the *most* it is granted. What it should do with is less: what leaves
+them their likely need as well. Where that is more than there is, everybody gets the same, or as
+much as they need where that is less (max-min fairness), by weight. What nobody needs is the call's,
+so that late agents use what early ones have left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from langchain_tokenopt.budget.account_changes import Change
+from langchain_tokenopt.budget.allocation import water_level
+from langchain_tokenopt.budget.arithmetic import room_for
+
+__all__ = [
+    "NO_DEMAND",
+    "NO_DEMANDS",
+    "Demand",
+    "Demands",
+    "MayHave",
+    "Room",
+    "Stake",
+    "granted",
+    "may_have",
+    "room_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What calls that are still to come need, in tokens."""
+
+    least: int = 0
+    """For a short answer to each that surely comes."""
+    likely: int = 0
+    """For what they will probably ask, the doubtful ones included."""
+
+    def __add__(self, other: Demand) -> Demand:
+        """Return what both need together."""
+        return Demand(self.least + other.least, self.likely + other.likely)
+
+
+NO_DEMAND: Final = Demand()
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What is known of the calls to come when one is about to be made."""
+
+    own: Demand = NO_DEMAND
+    """Of this call."""
+    later: Demand = NO_DEMAND
+    """Of the same agent's calls after it."""
+    others: Mapping[str, Demand] = field(default_factory=dict)
+    """Of every other agent that is still to come."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """What agents weigh where not everybody's need can be met; others weigh 1."""
+    foreseen: bool = False
+    """Whether a graph says who is to come; else another call may follow at any time."""
+
+
+NO_DEMANDS: Final = Demands()
+
+
+class Stake(NamedTuple):
+    """What an agent has of its own, and what it still needs."""
+
+    share: int
+    demand: Demand
+    weight: float = 1.0
+
+
+class MayHave(NamedTuple):
+    """What a call may have, in tokens."""
+
+    fair: int
+    """What leaves the others their likely need."""
+    most: int
+    """What leaves the others their shares, and a short answer to each call; never less than what
+    the agent has of its own."""
+
+
+def may_have(
+    left: int, own: Stake, others: Sequence[Stake] = (), later: Demand = NO_DEMAND
+) -> MayHave:
+    """Return what a call may have.
+
+    Where not even short answers to all fit, a call is given its part of what no share covers, in
+    proportion to what a short answer to it needs: so either it is answered, or those after it are.
+
+    Args:
+        left: Tokens that are neither spent nor held. Shares sum to no more, except for debts.
+        own: Of the agent that calls: the rest of its share, and the need of this call.
+        others: Of the agents that are still to come.
+        later: What the agent's own calls after this one need.
+
+    Example:
+        >>> writer = Stake(0, Demand(100, 600))
+        >>> may_have(2_000, Stake(0, Demand(100, 5_000)), [writer, writer])
+        MayHave(fair=800, most=1800)
+        >>> may_have(600, Stake(0, Demand(100, 5_000)), [writer, writer])
+        MayHave(fair=200, most=400)
+        >>> may_have(240, Stake(0, Demand(100, 5_000)), [writer, writer])
+        MayHave(fair=40, most=80)
+    """
+    room = max(left - sum(other.share for other in others), 0)
+    share = min(own.share, room)
+    pool = room - share
+    bounds = [_bounds(other) for other in others]
+    needed = sum(low for low, _ in bounds)
+    wanted = max(own.demand.least + later.least - share, 0)
+    part = pool * wanted // (wanted + needed) if needed else pool
+    most = max(pool - needed, part)
+    fair = part
+    if pool > needed:
+        floor = min(wanted, pool - needed)
+        fair = _level(pool, (floor, own.weight), bounds, [other.weight for other in others])
+    now = max(_now(share + most, own.demand.least, later.least), share)
+    return MayHave(min(_now(share + fair, own.demand.likely, later.likely), now), now)
+
+
+def _bounds(stake: Stake) -> tuple[int, int]:
+    """Return what an agent needs, and what it likely needs, beside its share."""
+    least = max(stake.demand.least - stake.share, 0)
+    return least, max(stake.demand.likely - stake.share, least)
+
+
+def _level(
+    pool: int,
+    own: tuple[int, float],
+    bounds: Sequence[tuple[int, int]],
+    weights: Sequence[float],
+) -> int:
+    """Return the caller's part of *pool* where the others want no more than they likely need."""
+    wanting = [each for each in zip(bounds, weights, strict=True) if each[0][1]]
+    if not wanting:
+        return pool
+    names = {str(number): each for number, each in enumerate(wanting)}
+    exact = water_level(
+        pool,
+        {"": own[1], **{name: weight for name, (_, weight) in names.items()}},
+        {"": (own[0], pool), **{name: bound for name, (bound, _) in names.items()}},
+    )
+    return math.floor(exact[""])
+
+
+def _now(tokens: int, now: int, later: int) -> int:
+    """Return what is for this call of what is for all calls of its agent."""
+    return max(tokens - later, tokens * now // (now + later) if later else tokens)
+
+
+# In an account
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What an agent may use for its next call, in tokens."""
+
+    own: int
+    """What it should do with: it leaves the others their likely need."""
+    available: int
+    """What would be granted: it leaves the others their shares, and a short answer each."""
+    used_ratio: float
+    """Spent and held of the total, by all; of several accounts, that of the fullest."""
+    left_nano_usd: int | None = None
+    """What all of them together have left, in billionths of a US dollar; ``None``: no limit."""
+    foreseen: bool = False
+    """Whether a graph says who is to come; else another call may follow at any time."""
+
+
+def granted(change: Change, agent: str, demands: Demands) -> MayHave:
+    """Return what a call of *agent* may have of the account of its run."""
+    totals, account = change.totals, change.transaction.agent(agent)
+    if demands is NO_DEMANDS:
+        room = room_for(totals, account)
+        return MayHave(room, room)
+    stakes, waiting = [], dict(demands.others)
+    for other in change.transaction.agents():
+        demand = waiting.pop(other.agent, NO_DEMAND)
+        if other is not account:
+            weight = demands.weights.get(other.agent, 1.0)
+            if other.cap is not None:
+                most = max(other.cap - other.used, 0)
+                demand = Demand(min(demand.least, most), min(demand.likely, most))
+            stakes.append(Stake(other.claim - other.used, demand, weight))
+    stakes += [Stake(0, demand, demands.weights.get(name, 1.0)) for name, demand in waiting.items()]
+    own = Stake(account.claim - account.used, demands.own, demands.weights.get(agent, 1.0))
+    found = may_have(totals.left, own, stakes, demands.later)
+    if account.cap is None:
+        return found
+    rest = max(account.cap - account.used, 0)
+    return MayHave(min(found.fair, rest), min(found.most, rest))
+
+
+def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
+    """Return what *agent* may use for its next call: never more than any of the accounts has."""
+    own, *around = changes
+    found = MayHave(0, 0) if own.totals.stopped else granted(own, agent, demands)
+    lefts = [max(outer.totals.left, 0) for outer in around]
+    most = min([found.most, *lefts])
+    moneys = [left for each in changes if (left := each.totals.left_nano) is not None]
+    return Room(
+        min(found.fair, most),
+        most,
+        max(
+            (own.totals.spent + own.totals.held) / own.totals.total_tokens,
+            *(outer.totals.used_ratio for outer in around),
+            0.0,
+        ),
+        min(moneys, default=None),
+        demands.foreseen,
+    )
