@@ -6,7 +6,8 @@ Data:    tests/support/mixed_documents.py writes them from a seed: prose in twel
          JSON lines, Python and six other languages, seven kinds of tables, CSV, YAML, TOML, INI,
          XML, logs, subtitles, chats, lists, fences, few-shot prompts; alone or mixed. ``--set
          records``: logs, examples, subtitles and chats in some eighty forms; ``--set strange``:
-         the same in forms that are put together by chance.
+         the same in forms that are put together by chance; ``--set formats``: YAML with anchors,
+         subtitles, SQL, LaTeX, Markdown, HTML, settings, diffs, cards, BibTeX and others.
 Rule:    each is shortened as a string, message, conversation or documents, to a random budget or
          level. Parsers of the formats, which know nothing of the compressor, say what is broken;
          a tokenizer says what is over budget.
@@ -30,7 +31,7 @@ from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
 from tests.benchmarks.results import write_result
-from tests.support import mixed_documents, record_documents, strange_documents
+from tests.support import format_documents, mixed_documents, record_documents, strange_documents
 from tests.support.mixed_documents import Mixed
 
 MODEL = "o200k_base"
@@ -43,6 +44,7 @@ SETS = {
     "mixed": mixed_documents.document,
     "records": record_documents.document,
     "strange": strange_documents.document,
+    "formats": format_documents.document,
 }
 
 
@@ -50,7 +52,7 @@ def outcome(seed: int, documents: str = "mixed") -> tuple[str, Counter[str], lis
     """Shorten one random document; return its kind, what became of it, and its faults."""
     rng = random.Random(seed)
     made = SETS[documents](rng)
-    is_prompt = "few-shot" in made.kind or "examples" in made.kind
+    is_prompt = "few-shot" in made.kind or "examples" in made.kind or bool(made.least)
     way = rng.choice([way for way in WAYS if way != "documents" or not is_prompt])
     share = rng.choice((0.05, 0.1, 0.25, 0.5, 0.9)) * rng.uniform(0.6, 1.1)
     found = Counter(cases=1)
@@ -58,6 +60,10 @@ def outcome(seed: int, documents: str = "mixed") -> tuple[str, Counter[str], lis
         left, over = shortened(made, way, share, rng)
     except BudgetInfeasibleError:
         found["refused"] += 1
+        room = int(COUNT(made.text).tokens * share)
+        if made.least and room > 2 * COUNT(made.least).tokens + 20:
+            found["broken"] += 1
+            return made.kind, found, [f"{way} {share:.2f}: refused with room for {room} tokens"]
         return made.kind, found, []
     except Exception as error:
         found["failed"] += 1

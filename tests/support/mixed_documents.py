@@ -50,6 +50,8 @@ class Mixed:
     text: str
     query: str
     check: Check
+    least: str = ""
+    """What is left at least; with twice the room for it, and some, nothing may be refused."""
 
 
 # --- words ---------------------------------------------------------------------------------------
