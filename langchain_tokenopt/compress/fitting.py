@@ -37,6 +37,10 @@ _WHOLE_KINDS: Final = ("code", "json", "data", "diff")
 """Kept whole when a share is asked for rather than a limit."""
 
 
+def _is_whole(unit: Unit) -> bool:
+    return unit.kind in _WHOLE_KINDS and not unit.frame
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What is asked for: a limit in tokens, or a share of what can be dropped."""
@@ -100,12 +104,12 @@ class _Fit:
         units, tokens = self.layout.units, self._content.tokens
         fixed = tokens - sum(u.tokens + u.overhead for u in units)
         fixed += required_only(units).tokens
-        fixed += sum(u.tokens for u in units if not u.required and u.kind in _WHOLE_KINDS)
+        fixed += sum(u.tokens for u in units if not u.required and _is_whole(u))
         droppable = max(0, tokens - fixed)
         if droppable == 0:
             return tokens
         for unit in units:
-            unit.required = unit.required or unit.kind in _WHOLE_KINDS
+            unit.required = unit.required or _is_whole(unit)
         return fixed + math.ceil((self._target.keep or 1) * droppable)
 
     def plan(self) -> KeptUnits:

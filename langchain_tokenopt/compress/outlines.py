@@ -153,7 +153,9 @@ def _is_plain_key(line: str) -> bool:
     return found is not None and " " not in found.group().strip() and not line[:1].isupper()
 
 
-def lines_end(lines: Sequence[str], row: int, stops: Callable[[str], object]) -> tuple[int, bool]:
+def lines_end(
+    lines: Sequence[str], row: int, stops: Callable[[str], object], last: int | None = None
+) -> tuple[int, bool]:
     r"""Return the row after the paragraph at *row*, and whether each of its lines stands alone.
 
     Lines that a program or typist has broken are nearly as long as the longest, go on with small
@@ -165,7 +167,8 @@ def lines_end(lines: Sequence[str], row: int, stops: Callable[[str], object]) ->
     """
     end, longest, full, small, ended = row, 0, 0, 0, 0
     sizes = []
-    while end < len(lines) and not (end > row and stops(lines[end])):
+    last = len(lines) if last is None else last
+    while end < last and not (end > row and stops(lines[end])):
         line = lines[end].strip()
         if not line:
             break

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
+from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.prompt_lines import is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
@@ -16,7 +17,8 @@ from langchain_tokenopt.compress.question import asked_in, asks, is_about
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
-from langchain_tokenopt.compress.units import Unit, bind_fences, units_of
+from langchain_tokenopt.compress.unit import add_units
+from langchain_tokenopt.compress.units import Unit, units_of
 from langchain_tokenopt.compress.whole_records import (
     add_json_passages,
     has_title_behind,
@@ -63,7 +65,9 @@ def passage_parts(
         if structure.quoted and not all(holds_one_value(r, segments) for r in structure.records):
             structure.is_long = False  # strings of several values: none is cut open
         outside, stretches = _add_passages(text, segments, structure, units)
-    bind_fences(text, units)
+    moved = part_marks(text, units)
+    outside = [moved[at] for at in outside]
+    bind_marks(text, units)
     if not may_ask:
         require_matches(text, units, patterns)
         return PromptParts(units)
@@ -113,7 +117,7 @@ def _add_passages(
         s
         for s in segments
         if s.kind not in free
-        and not is_prose_block(text, s)
+        and (s.kind == "block" or not is_prose_block(text, s))
         and not (s.kind == "data" and _is_fragment(text, s, records))
     ]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
@@ -202,16 +206,8 @@ def _add_outside(
             for s in _clipped(text, segments, start, end)
         ],
     )
-    _append(units, added)
+    add_units(units, added)
     return list(range(first, len(units)))
-
-
-def _append(units: list[Unit], added: Sequence[Unit]) -> None:
-    first = len(units)
-    for unit in added:
-        unit.head = unit.head + first if unit.head >= 0 else -1
-        unit.bound = unit.bound + first if unit.bound >= 0 else -1
-    units += added
 
 
 def _add_record(
@@ -225,7 +221,7 @@ def _add_record(
     """Add the head, the text and the tail of one passage."""
     first, head = len(units), -1
     if structure.quoted and not holds_one_value(record, segments):
-        _append(units, units_of(text, _clipped(text, segments, record.start, record.end)))
+        add_units(units, units_of(text, _clipped(text, segments, record.start, record.end)))
         for unit in units[first:]:
             unit.passage = number
         return
@@ -241,7 +237,7 @@ def _add_record(
     elif is_short and "<" in text[record.start : record.body]:
         units.append(Unit(record.body, record.tail, "prose", bound=head))
     else:
-        _append(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
+        add_units(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
     if head >= 0:
         _attach_to_head(units, head)
     if record.end > record.tail:
@@ -296,6 +292,13 @@ def require_matches(text: str, units: list[Unit], patterns: Sequence[re.Pattern[
 _FENCE_MARK = re.compile(r"\s*(?:`{3,}|~{3,})[^\n]*\s*")
 
 
+def _frames_around(units: Sequence[Unit]) -> set[int]:
+    """Return the frames that stay with what they hold, so that alone they say nothing."""
+    heads = {unit.head for unit in units} 
+    closed = {unit.bound for unit in units if unit.bound in heads and unit.frame}
+    return {at for at, u in enumerate(units) if at in closed or (u.frame and u.bound in closed)}
+
+
 def require_outside(
     text: str,
     units: list[Unit],
@@ -310,9 +313,10 @@ def require_outside(
         if units[at].kind in ("code", "json", "data", "table", "log", "diff")
         and not _FENCE_MARK.fullmatch(units[at].within(text))
     }
+    frames = _frames_around(units)
     for at in outside:
         piece = units[at].within(text)
-        if at not in quotes and (
+        if at not in quotes and at not in frames and (
             size <= SHORT_OUTSIDE
             or is_required(piece, patterns)
             or asks(piece)

@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
+from langchain_tokenopt.compress.blocks import bind_marks
 from langchain_tokenopt.compress.examples import Example, find_examples, holds_pairs
 from langchain_tokenopt.compress.passage_units import (
     SHORT_OUTSIDE,
@@ -82,6 +83,7 @@ def read_passage(text: str, patterns: Sequence[re.Pattern[str]] = ()) -> PromptP
     units = units_of(text, segments)
     if len(segments) > 1:
         _attach_headings(units)
+    bind_marks(text, units)
     require_matches(text, units, patterns)
     return PromptParts(units)
 
@@ -161,6 +163,7 @@ def read_message(
     units = units_of(text, _around_examples(text, examples) if examples else segments)
     outside = _announced(text, units)
     announced = len(outside) < len(units)
+    bind_marks(text, units)
     if not announced:
         if (
             keep_short

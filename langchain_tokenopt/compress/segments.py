@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
+from langchain_tokenopt.compress.blocks import blocks_of
 from langchain_tokenopt.compress.code_units import parsed_python
 from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
 from langchain_tokenopt.compress.markup import MOST_LINES, markup_end
@@ -107,6 +108,8 @@ class _Lines:
             self.starts.append(position)
             position += len(line)
         self.starts.append(position)
+        self.blocks = blocks_of(text, self.starts)
+        self.openers = sorted(self.blocks)
         self.is_transcript = is_transcript(self.lines)
         self.records = RecordFinder(self.lines)
         self.json = JsonFinder(text)
@@ -176,6 +179,8 @@ class _Lines:
             end = self._fence_end(row, found.group(1))
             if self.lines[end - 1].strip() == found.group(1):
                 return "code", end
+        if row in self.blocks:
+            return "block", self.blocks[row]
         if first in "{[" and self.json.end(self.starts[row] + len(line) - len(body)):
             return "prose", row + 1
         if first == "<" and not self._holds_records(row):
@@ -212,11 +217,15 @@ class _Lines:
             return "turn", turn_end(self.lines, row, LABEL)
         if row < self.wrapped_until:
             return "prose", row + 1
-        end, alone = lines_end(self.lines, row, _is_other)
+        end, alone = lines_end(self.lines, row, _is_other, self._next_block(row))
         if alone:
             return "list", end
         self.wrapped_until = end
         return "prose", row + 1
+
+    def _next_block(self, row: int) -> int:
+        at = bisect_left(self.openers, row)
+        return self.openers[at] if at < len(self.openers) else len(self.lines)
 
     def _announces_json(self, row: int) -> bool:
         """Say whether JSON begins behind words of this line and goes on over others."""

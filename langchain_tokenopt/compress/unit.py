@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Kind", "Unit", "frames_of", "without_head"]
+__all__ = ["Kind", "Unit", "add_units", "frames_of", "without_head"]
 
 Kind = Literal[
     "prose",
@@ -22,6 +22,7 @@ Kind = Literal[
     "diff",
     "turn",
     "example",
+    "block",
 ]
 
 
@@ -50,6 +51,18 @@ class Unit:
     def within(self, text: str) -> str:
         """Return the unit's part of *text*."""
         return text[self.start : self.end]
+
+
+def add_units(units: list[Unit], added: Sequence[Unit], head: int = -1, shift: int = 0) -> None:
+    """Add units that know each other; those without a head get *head*, all are moved by *shift*."""
+    first = len(units)
+    for unit in added:
+        unit.start += shift
+        unit.end += shift
+        if unit.bound >= 0:
+            unit.bound += first
+        unit.head = unit.head + first if unit.head >= 0 else head if unit.bound < 0 else -1
+    units += added
 
 
 def frames_of(units: Sequence[Unit]) -> frozenset[int]:

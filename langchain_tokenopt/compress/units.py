@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from langchain_tokenopt.compress.blocks import enclosed_units, is_running_text, is_text
 from langchain_tokenopt.compress.code_units import code_units, parsed_python
 from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.markup import markup_units
@@ -21,7 +22,7 @@ from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.tables import table_units
 from langchain_tokenopt.compress.unit import Unit, without_head
 
-__all__ = ["Unit", "bind_fences", "open_fences", "units_of", "without_head"]
+__all__ = ["Unit", "open_fences", "units_of", "without_head"]
 
 
 def units_of(text: str, segments: Sequence[Segment] | None = None) -> list[Unit]:
@@ -63,6 +64,8 @@ def _add(text: str, segment: Segment, units: list[Unit]) -> None:
         outline_units(text, start, end, kind, units)
     elif kind in ("log", "turn"):
         record_units(text, start, end, kind, units)
+    elif kind == "block":
+        enclosed_units(text, start, end, "data", units, _inside_block)
     elif kind == "diff":
         _add_hunk(text, segment, units)
     else:
@@ -89,11 +92,10 @@ def _add_sentences(text: str, start: int, end: int, units: list[Unit], head: int
 _FENCED = re.compile(
     r"([ \t]*(`{3,}|~{3,})[^\n]*\n)([\s\S]*?)(^[ \t]*\2[`~]*[ \t\r\n]*)\Z", re.MULTILINE
 )
-LONGEST_WHOLE_FENCE = 400
-"""Characters; shorter fences are kept or dropped as they are."""
 _OF_RECORDS = frozenset({"table", "log", "turn", "data", "json", "diff"})
 _OF_TEXT = _OF_RECORDS | {"prose", "list", "heading", "label"}
-_CODE_MARKS = re.compile(r"[{}();=<>\[\]\\|&$]")
+_STRUCTURED = frozenset({"block", "table", "tag", "json"})
+_ITEM = re.compile(r"[ \t]*\\item\b")
 
 
 def _add_code(text: str, start: int, end: int, units: list[Unit]) -> None:
@@ -103,24 +105,20 @@ def _add_code(text: str, start: int, end: int, units: list[Unit]) -> None:
         units.append(Unit(start, end, "code"))  # never closed: nobody knows where it ends
     elif fenced is None:
         code_units(text, start, end, units)
-    elif end - start <= LONGEST_WHOLE_FENCE:
-        units.append(Unit(start, end, "code"))
     else:
-        opening, shift = len(units), start + fenced.end(1)
-        units.append(Unit(start, shift, "code", frame=True))
-        for unit in _inside_fence(fenced.group(3)):
-            unit.start += shift
-            unit.end += shift
-            unit.head = unit.head + opening + 1 if unit.head >= 0 else opening
-            unit.bound = unit.bound + opening + 1 if unit.bound >= 0 else -1
-            units.append(unit)
-        units.append(Unit(start + fenced.start(4), end, "code", bound=opening, frame=True))
+        enclosed_units(text, start, end, "code", units, _inside_fence)
+
+
+def _inside_block(text: str) -> list[Unit]:
+    """Cut what a block holds if that is text, items, rows, or other blocks."""
+    segments = segments_of(text)
+    if _kinds(text, segments) & _STRUCTURED or _ITEM.match(text) or is_text(text):
+        return units_of(text, segments)
+    return []
 
 
 def _inside_fence(text: str) -> list[Unit]:
-    """Cut what a fence encloses as what it is: JSON, rows and records, running text, else code."""
-    if not text.strip():
-        return [Unit(0, len(text), "code")] if text else []
+    """Cut what a fence encloses as what it is: markup, records, blocks, running text, else code."""
     segments = _fenced_segments(text)
     if segments is not None:
         return units_of(text, segments)
@@ -131,13 +129,19 @@ def _inside_fence(text: str) -> list[Unit]:
 
 def _fenced_segments(text: str) -> list[Segment] | None:
     """Return the segments of what a fence encloses, unless that is code."""
+    if text.lstrip()[:1] == "<" and "</" in text:
+        return [Segment("data", 0, len(text))]
     segments = segments_of(text)
-    kinds = {s.kind for s in segments if text[s.start : s.end].strip()}
-    if kinds <= _OF_RECORDS:
+    kinds = _kinds(text, segments)
+    if kinds <= _OF_RECORDS or "block" in kinds:
         return segments
-    if kinds <= _OF_TEXT and parsed_python(text) is None and _is_running_text(text):
+    if kinds <= _OF_TEXT and parsed_python(text) is None and is_running_text(text):
         return [Segment("prose", 0, len(text))]
     return None
+
+
+def _kinds(text: str, segments: Sequence[Segment]) -> set[str]:
+    return {s.kind for s in segments if text[s.start : s.end].strip()}
 
 
 def open_fences(text: str, segments: Sequence[Segment]) -> list[Segment]:
@@ -149,44 +153,33 @@ def open_fences(text: str, segments: Sequence[Segment]) -> list[Segment]:
     made: list[Segment] = []
     for segment in segments:
         start, end = segment.start, segment.end
-        fenced = _FENCED.match(text[start:end]) if segment.kind == "code" else None
-        inner = _fenced_segments(fenced.group(3)) if fenced and fenced.group(3).strip() else None
-        if fenced is None or inner is None:
+        inside, close = _opened(text, segment)
+        if inside == close:
             made.append(segment)
             continue
-        shift = start + fenced.end(1)
-        made.append(Segment("code", start, shift))
-        made += [Segment(s.kind, s.start + shift, s.end + shift) for s in inner]
-        made.append(Segment("code", start + fenced.start(4), end))
+        kind = segment.kind if segment.kind == "code" else "data"
+        inner = _fenced_segments(text[inside:close]) or segments_of(text[inside:close])
+        made.append(Segment(kind, start, inside))
+        made += [Segment(s.kind, s.start + inside, s.end + inside) for s in inner]
+        made.append(Segment(kind, close, end))
     return made
 
 
-_FENCE_MARK = re.compile(r"^[ \t]{0,3}(?:`{3,}|~{3,})", re.MULTILINE)
+_MOSTLY = 0.5
 
 
-def bind_fences(text: str, units: list[Unit]) -> None:
-    """Let the marks that open and close a fence stay together, and with what is between them."""
-    if "```" not in text and "~~~" not in text:
-        return
-    opened = -1
-    for at, unit in enumerate(units):
-        if len(_FENCE_MARK.findall(unit.within(text))) % 2 == 0:
-            if opened >= 0 and unit.head < 0 and unit.bound < 0:
-                unit.head = opened
-        elif opened < 0:
-            opened = at
-        else:
-            unit.bound, opened = opened, -1
-            if unit.kind == "heading":  # kept for its mark, it must not stand without its text
-                for other in units[at + 1 :]:
-                    if other.head == at:
-                        other.bound = at
-
-
-def _is_running_text(text: str) -> bool:
-    lines = [line for line in text.splitlines() if line.strip()]
-    marks = len(_CODE_MARKS.findall(text))
-    return 50 * marks < len(text) and len(text.split()) >= 6 * len(lines)
+def _opened(text: str, segment: Segment) -> tuple[int, int]:
+    """Return what a fence encloses unless that is code, or a block that is most of the text."""
+    start, end = segment.start, segment.end
+    if segment.kind == "code" and (fenced := _FENCED.match(text[start:end])):
+        if fenced.group(3).strip() and _fenced_segments(fenced.group(3)) is not None:
+            return start + fenced.end(1), start + fenced.start(4)
+    elif segment.kind == "block" and end - start > _MOSTLY * len(text):
+        lines = text[start:end].splitlines(keepends=True)
+        inside, close = start + len(lines[0]), end - len(lines[-1])
+        if inside < close and _inside_block(text[inside:close]):
+            return inside, close
+    return start, start
 
 
 def _add_hunk(text: str, segment: Segment, units: list[Unit]) -> None:

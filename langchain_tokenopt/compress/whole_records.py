@@ -20,7 +20,7 @@ __all__ = [
     "add_json_passages", "has_title_behind", "holds_one_value", "json_around", "whole_records",
 ]  # fmt: skip
 
-_WHOLE: Final = frozenset({"code", "diff", "json"})
+_WHOLE: Final = frozenset({"block", "code", "diff", "json"})
 """No edge stands inside of these."""
 _BY_UNIT: Final = frozenset({"data", "table", "log"})
 """Edges inside of these stand between rows, entries and records."""

@@ -190,7 +190,7 @@ def _yaml_scalars(w: Writer) -> Part:
         lines += w.rng.choice((
             [f"{key}: >", f"  {w.sentence('en')}", "", f"  {w.sentence('en')}"],
             [f"{key}: |2-", f"    {w.noun()}: x", f"  - {w.noun()}", "  # not a comment"],
-            [f"{key}: \"{w.noun()}", f"  goes on: {w.noun()}", f"  and ends\""],
+            [f"{key}: \"{w.noun()}", f"  goes on: {w.noun()}", "  and ends\""],
             [f"{key}: {w.noun()} and", f"  {w.noun()} more", f"  words {w.number()}"],
             [f"? {key}", f": {w.number()}"],
             [f"{key}: [", f"  {w.noun()},", f"  {{a: {w.number()}}},", "]"],
@@ -498,7 +498,7 @@ def _markdown(w: Writer) -> Part:
         lambda: f":::{rng.choice(('note', 'tip', ' warning', '{.callout}'))}\n{w.prose(1, 6)}\n:::",
         lambda: f"> [!NOTE]\n> {w.sentence('en')}\n> {w.sentence('en')}",
         lambda: f"```text\n{w.prose(1, 12)}\n```", lambda: f"~~~\n{w.prose(2, 3)}\n\n{w.prose(1, 3)}\n~~~",
-        lambda: f"```mermaid\ngraph TD\n  A[{w.noun()}] --- B{{{w.noun()}?}}\n  B -->|yes| C\n```",
+        lambda: f"```mermaid\ngraph TD\n  A[{w.noun()}] --- B{{{w.noun()}?}}\n  B ---|yes| C\n```",
         lambda: f"$$\nx = {w.number()}. Y\n$$", lambda: f"<!-- about the {w.noun()}. It\nis {w.noun()} -->",
         lambda: f"1. {w.sentence('en')}\n\n   ```sh\n   run {w.noun()}\n   ```\n2. {w.sentence('en')}",
         lambda: f"<div class=\"a\">\n\n{w.prose(1, 5)}\n\n</div>", lambda: f"[^{w.number()}]: {w.sentence('en')}\n    {w.sentence('en')}",

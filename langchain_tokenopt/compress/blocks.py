@@ -1,0 +1,266 @@
+"""What opens and closes others: fences, environments, cards, drawers, comments, blocks of any name.
+
+A short block is kept or dropped as it is. Of a longer one that holds text, items, rows or other
+blocks, those may go, and the lines that open and close it stay with any of them; what else a block
+holds (an equation, code, an event with its fields) is whole.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from langchain_tokenopt.compress.unit import Kind, Unit, add_units
+
+__all__ = ["bind_marks", "blocks_of", "enclosed_units", "is_running_text", "is_text", "part_marks"]
+
+LONGEST_WHOLE_BLOCK: Final = 400
+"""Characters; shorter blocks are kept or dropped as they are."""
+
+# --- recognition ---------------------------------------------------------------------------------
+
+_HINT: Final = re.compile(
+    r"begin|start|:end:|:::|\$\$|\\\[|<!--|\{\||\{%|\[/|#region|<details|> ?\[!", re.IGNORECASE
+)
+_MARK: Final = re.compile(
+    r"^[ \t]*(?:(?P<fence>`{3,}|~{3,})[^\n]*"
+    r"|(?P<before>[^\w\s<]{1,6}[ \t]?|(?=\w{3,5}:))(?:(?P<opens_named>begin|start)|end|stop)"
+    r"(?P<mark>[^\w\n]{1,3}|_)(?P<name>\w[\w*-]*)"
+    r"|(?P<template>\{%-?[ \t]*|\{\{[ \t]*[#/]|\[|#)(?P<close>end_?|/)?(?P<what>[a-z]\w*)"
+    r"|:(?P<drawer>\w+):[ \t\r]*$"
+    r"|(?P<colons>:{3,})(?P<opens_colons>[ \t]*[^\s:])?"
+    r"|(?P<same>\$\$)[ \t\r]*$"
+    r"|(?P<bracket>\\\[|\\\]|\{\||\|\})[ \t\r]*"
+    r"|(?P<comment><!--)(?!.*-->)|(?!.*<!--).*?(?P<behind>-->)[ \t\r]*$"
+    r"|(?P<quotation>> ?\[!\w+\])"
+    r"|<(?P<shut>/?)(?P<tag>[a-z][\w:-]*)(?:\s[^<>\n]*)?(?<!/)>[ \t\r]*$)"
+    r"|</(?P<last>[a-z][\w:-]*)>[ \t\r]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Marks at the beginning of a line, and tags that end one."""
+
+
+def _name_of(match: re.Match[str]) -> tuple[bool | None, str]:
+    """Return whether a mark opens, and the name that what opens and what closes share.
+
+    ``None`` for marks that do both, in turn.
+    """
+    kind = match.lastgroup
+    if match["fence"]:
+        return None, "`"
+    if match["name"]:
+        opens = match["opens_named"] is not None
+        return opens, f"{match['before'].strip()}{match['mark'][0]}{match['name']}"
+    if match["what"]:
+        sign = match["template"].strip()
+        return not match["close"] and sign[-1] != "/", f"{sign.rstrip('#/-')}{match['what']}"
+    if match["drawer"]:
+        return match["drawer"].upper() != "END", ":"
+    if match["colons"]:
+        return match["opens_colons"] is not None, ":::"
+    if match["same"]:
+        return None, match["same"]
+    if match["bracket"]:
+        return match["bracket"] in ("\\[", "{|"), match["bracket"].strip("[]{}")
+    if kind in ("comment", "behind"):
+        return kind == "comment", "<!--"
+    return not (match["shut"] or match["last"]), f"<{(match['tag'] or match['last']).lower()}"
+
+
+class _Opened:
+    """Follows the marks of one text; in a fence there are none."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[str, int]] = []
+        self._counts: dict[str, int] = {}
+        self._fence = ""
+
+    def follow(self, match: re.Match[str], at: int) -> int | None:
+        """Note a mark that stands at *at*; return where what it closes was opened, if anything."""
+        if mark := match["fence"]:
+            if self._fence and not mark.startswith(self._fence):
+                return None
+            self._fence = "" if self._fence else mark
+        elif self._fence or match["quotation"]:
+            return None
+        opens, name = _name_of(match)
+        if opens is None:
+            opens = not self._counts.get(name)
+        if opens:
+            self._marks.append((name, at))
+            self._counts[name] = self._counts.get(name, 0) + 1
+            return None
+        while self._counts.get(name):
+            other, first = self._marks.pop()
+            self._counts[other] -= 1
+            if other == name:
+                return first
+        return None
+
+
+_FOLDS: Final = "details"
+"""An element whose title stands on its second line."""
+
+
+def blocks_of(text: str, starts: Sequence[int]) -> dict[int, int]:
+    r"""Return the blocks by the row that opens them: the row after the one that closes each.
+
+    What opens is known by what closes it: the same name or marks, further down, in the right order.
+    Fences and other elements are none of them.
+
+    Args:
+        text: All of it.
+        starts: Where its lines begin, and where the last one ends.
+
+    Example:
+        >>> text = "BEGIN:VEVENT\nUID:1\nEND:VEVENT\nThat is all.\n"
+        >>> blocks_of(text, [0, 13, 19, 30, 43])
+        {0: 3}
+    """
+    if not _HINT.search(text):
+        return {}
+    rows = {start: row for row, start in enumerate(starts)}
+    found: dict[int, int] = {}
+    opened = _Opened()
+    for match in _MARK.finditer(text):
+        row = rows.get(text.rfind("\n", 0, match.start()) + 1)
+        if row is None:
+            continue  # a separator that only some take for the end of a line
+        if match["quotation"]:
+            found[row] = _quotation_end(text, starts, row)
+        at = opened.follow(match, row)
+        is_tag = match["tag"] or match["last"]
+        if at is not None and not match["fence"] and (not is_tag or is_tag.lower() == _FOLDS):
+            found[at] = row + 1
+    return found
+
+
+def _quotation_end(text: str, starts: Sequence[int], row: int) -> int:
+    end = row + 1
+    while end + 1 < len(starts) and text[starts[end] : starts[end + 1]].lstrip()[:1] == ">":
+        end += 1
+    return end
+
+
+# --- units ---------------------------------------------------------------------------------------
+
+
+def enclosed_units(
+    text: str, start: int, end: int, kind: Kind, units: list[Unit], cut: Callable[[str], list[Unit]]
+) -> None:
+    """Add the units of a block: its first and its last line, kept with any part of what is between.
+
+    Args:
+        text: What it is part of.
+        start: Where the line begins that opens it.
+        end: Where the line ends that closes it; white space may follow.
+        kind: Of the lines that open and close it, and of all of it where it stays whole.
+        units: Where to add.
+        cut: Returns the units of what is inside; none where that must stay whole.
+    """
+    inside = start + _OPENING.match(text[start:end]).end()  # type: ignore[union-attr]
+    close = text.rfind("\n", start, start + len(text[start:end].rstrip())) + 1
+    if text[close:end].lstrip()[:1] == ">":
+        close = end  # a quotation ends without a mark
+    is_long = end - start > LONGEST_WHOLE_BLOCK and start < inside < close
+    inner = cut(text[inside:close]) if is_long else []
+    if not inner:
+        units.append(Unit(start, end, kind))
+        return
+    opening = len(units)
+    units.append(Unit(start, inside, kind, frame=True))
+    add_units(units, inner, opening, inside)
+    if close < end:
+        units.append(Unit(close, end, kind, bound=opening, frame=True))
+
+
+_OPENING: Final = re.compile(r"[^\n]*\n(?:[ \t]*<summary\b[^\n]*\n)?")
+"""The first line, with the title below it that some elements have."""
+_CODE_MARKS: Final = re.compile(r"[{}();=<>\[\]\\|&$]")
+_FEWEST_WORDS: Final = 5
+
+
+def is_text(text: str) -> bool:
+    """Say whether most lines are of several words, and few signs are those of code."""
+    sizes = [len(line.split()) for line in text.splitlines() if line.strip()]
+    marks = len(_CODE_MARKS.findall(text))
+    return 20 * marks < len(text) and statistics.median(sizes or [0]) >= _FEWEST_WORDS
+
+
+def is_running_text(text: str) -> bool:
+    """Say the same of what is not to be mistaken for code."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return 50 * len(_CODE_MARKS.findall(text)) < len(text) and len(text.split()) >= 6 * len(lines)
+
+
+# --- marks in different units --------------------------------------------------------------------
+
+
+def bind_marks(text: str, units: list[Unit]) -> None:
+    """Let what opens in one unit and closes in another stay together, and with what is between."""
+    if not ("```" in text or "~~~" in text or "</" in text or _HINT.search(text)):
+        return
+    pairs = _pairs(text, units)
+    closing = {last: first for first, last in pairs.items() if _is_mark(text, units[last])}
+    around: list[tuple[int, int]] = []
+    for at, unit in enumerate(units):
+        while around and around[-1][1] <= at:
+            around.pop()
+        if unit.bound in closing and unit.bound < at:
+            unit.bound = -1
+        if unit.head in closing and unit.head < at:
+            unit.head = units[closing[unit.head]].head  # what closes is no title
+        if around and unit.bound < 0 and unit.head in (-1, units[around[-1][0]].head):
+            unit.head = around[-1][0]
+        if at in pairs:
+            around.append((at, pairs[at]))
+    for first, last in pairs.items():
+        if units[last].bound < 0:
+            units[last].bound = first
+        for at in (first, last):
+            units[at].frame |= _is_mark(text, units[at])
+
+
+def _is_mark(text: str, unit: Unit) -> bool:
+    line = unit.within(text).strip()
+    return "\n" not in line and _MARK.match(line) is not None
+
+
+def _pairs(text: str, units: Sequence[Unit]) -> dict[int, int]:
+    """Return the units in which something opens that closes in a later one, with that one."""
+    found: dict[int, int] = {}
+    opened = _Opened()
+    for at, unit in enumerate(units):
+        for mark in _MARK.finditer(unit.within(text)):
+            first = opened.follow(mark, at)
+            if first is not None and first != at:
+                found[first] = at
+    return found
+
+
+_CLOSER: Final = re.compile(r"[^\n]*\n\s*(?=\S)")
+
+
+def part_marks(text: str, units: list[Unit]) -> dict[int, int]:
+    """Let a line that closes stand apart from the title behind it; return where each unit went."""
+    cuts: dict[int, int] = {}
+    for at, unit in enumerate(units):
+        if unit.kind in ("heading", "tag") and (mark := _MARK.match(unit.within(text))):
+            line = _CLOSER.match(text, unit.start, unit.end)
+            if line and mark.end() + unit.start <= line.end() and _name_of(mark)[0] is not True:
+                cuts[at] = line.end()
+    moved, number = {-1: -1}, 0
+    for at in range(len(units)):
+        number += at in cuts
+        moved[at] = at + number
+    made: list[Unit] = []
+    for at, unit in enumerate(units if cuts else ()):
+        unit.head, unit.bound = moved[unit.head], moved[unit.bound]
+        if at in cuts:
+            made.append(Unit(unit.start, cuts[at], "tag", unit.source, unit.passage))
+            unit.start = cuts[at]
+        made.append(unit)
+    units[:] = made or units
+    return moved
