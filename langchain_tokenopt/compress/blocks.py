@@ -22,7 +22,9 @@ LONGEST_WHOLE_BLOCK: Final = 400
 # --- recognition ---------------------------------------------------------------------------------
 
 _HINT: Final = re.compile(
-    r"begin|start|:end:|:::|\$\$|\\\[|<!--|\{\||\{%|\[/|#region|<details|> ?\[!", re.IGNORECASE
+    r"^[ \t]*(?:[^\w\s<]{1,6}[ \t]?(?:begin|start)|begin:|:\w+:[ \t\r]*$|:::|\$\$|\\\[|<!--|\{\||\{%"
+    r"|\[/|#(?:region|if)|<details|> ?\[!)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _MARK: Final = re.compile(
     r"^[ \t]*(?:(?P<fence>`{3,}|~{3,})[^\n]*"

@@ -294,7 +294,7 @@ _FENCE_MARK = re.compile(r"\s*(?:`{3,}|~{3,})[^\n]*\s*")
 
 def _frames_around(units: Sequence[Unit]) -> set[int]:
     """Return the frames that stay with what they hold, so that alone they say nothing."""
-    heads = {unit.head for unit in units} 
+    heads = {unit.head for unit in units}
     closed = {unit.bound for unit in units if unit.bound in heads and unit.frame}
     return {at for at, u in enumerate(units) if at in closed or (u.frame and u.bound in closed)}
 
@@ -316,11 +316,15 @@ def require_outside(
     frames = _frames_around(units)
     for at in outside:
         piece = units[at].within(text)
-        if at not in quotes and at not in frames and (
-            size <= SHORT_OUTSIDE
-            or is_required(piece, patterns)
-            or asks(piece)
-            or units[at].kind == "label"
+        if (
+            at not in quotes
+            and at not in frames
+            and (
+                size <= SHORT_OUTSIDE
+                or is_required(piece, patterns)
+                or asks(piece)
+                or units[at].kind == "label"
+            )
         ):
             units[at].required = True
         units[at].passage = -1

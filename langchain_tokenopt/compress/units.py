@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from langchain_tokenopt.compress.blocks import enclosed_units, is_running_text, is_text
 from langchain_tokenopt.compress.code_units import code_units, parsed_python
@@ -25,8 +26,8 @@ from langchain_tokenopt.compress.unit import Unit, without_head
 __all__ = ["Unit", "open_fences", "units_of", "without_head"]
 
 
-def units_of(text: str, segments: Sequence[Segment] | None = None) -> list[Unit]:
-    r"""Cut *text* into units; they cover it without gaps.
+def units_of(text: str, segments: Sequence[Segment] | None = None, depth: int = 0) -> list[Unit]:
+    r"""Cut *text*, which stands in *depth* blocks, into units; they cover it without gaps.
 
     Example:
         >>> text = "It rained. We stayed.\n- tea\n- cake\n"
@@ -38,11 +39,11 @@ def units_of(text: str, segments: Sequence[Segment] | None = None) -> list[Unit]
         if units and text[segment.start : segment.end].isspace():
             units[-1].end = segment.end
         else:
-            _add(text, segment, units)
+            _add(text, segment, units, depth)
     return units
 
 
-def _add(text: str, segment: Segment, units: list[Unit]) -> None:
+def _add(text: str, segment: Segment, units: list[Unit], depth: int) -> None:
     kind, start, end = segment.kind, segment.start, segment.end
     if kind == "prose":
         _add_sentences(text, start, end, units)
@@ -59,13 +60,13 @@ def _add(text: str, segment: Segment, units: list[Unit]) -> None:
         json_units(text, _behind_blanks(text, start), end, units)
         units[first].start = start
     elif kind == "code":
-        _add_code(text, start, end, units)
+        _add_code(text, start, end, units, depth)
     elif kind in ("list", "data"):
         outline_units(text, start, end, kind, units)
     elif kind in ("log", "turn"):
         record_units(text, start, end, kind, units)
     elif kind == "block":
-        enclosed_units(text, start, end, "data", units, _inside_block)
+        enclosed_units(text, start, end, "data", units, partial(_inside_block, depth=depth + 1))
     elif kind == "diff":
         _add_hunk(text, segment, units)
     else:
@@ -98,7 +99,7 @@ _STRUCTURED = frozenset({"block", "table", "tag", "json"})
 _ITEM = re.compile(r"[ \t]*\\item\b")
 
 
-def _add_code(text: str, start: int, end: int, units: list[Unit]) -> None:
+def _add_code(text: str, start: int, end: int, units: list[Unit], depth: int) -> None:
     """Code, or what stands between the marks of a fence, which stay with any part of it."""
     fenced = _FENCED.match(text[start:end])
     if fenced is None and text[start:end].lstrip()[:3] in ("```", "~~~"):
@@ -106,22 +107,28 @@ def _add_code(text: str, start: int, end: int, units: list[Unit]) -> None:
     elif fenced is None:
         code_units(text, start, end, units)
     else:
-        enclosed_units(text, start, end, "code", units, _inside_fence)
+        enclosed_units(text, start, end, "code", units, partial(_inside_fence, depth=depth + 1))
 
 
-def _inside_block(text: str) -> list[Unit]:
+_DEEPEST = 8
+"""Blocks in each other; every level is read once more."""
+
+
+def _inside_block(text: str, depth: int) -> list[Unit]:
     """Cut what a block holds if that is text, items, rows, or other blocks."""
+    if depth > _DEEPEST:
+        return []
     segments = segments_of(text)
     if _kinds(text, segments) & _STRUCTURED or _ITEM.match(text) or is_text(text):
-        return units_of(text, segments)
+        return units_of(text, segments, depth)
     return []
 
 
-def _inside_fence(text: str) -> list[Unit]:
+def _inside_fence(text: str, depth: int) -> list[Unit]:
     """Cut what a fence encloses as what it is: markup, records, blocks, running text, else code."""
-    segments = _fenced_segments(text)
+    segments = _fenced_segments(text) if depth <= _DEEPEST else None
     if segments is not None:
-        return units_of(text, segments)
+        return units_of(text, segments, depth)
     units: list[Unit] = []
     code_units(text, 0, len(text), units)
     return units
@@ -177,7 +184,7 @@ def _opened(text: str, segment: Segment) -> tuple[int, int]:
     elif segment.kind == "block" and end - start > _MOSTLY * len(text):
         lines = text[start:end].splitlines(keepends=True)
         inside, close = start + len(lines[0]), end - len(lines[-1])
-        if inside < close and _inside_block(text[inside:close]):
+        if inside < close and _inside_block(text[inside:close], 1):
             return inside, close
     return start, start
 

@@ -133,7 +133,11 @@ def _yaml_anchors(w: Writer) -> Part:
     names = [w.name() for _ in range(rng.randint(1, 3))]
     lines = []
     for n, name in enumerate(names):
-        lines += [f"base{n}_{name}: &{name}", f"  image: {w.noun()}:{w.number()}", f"  retries: {w.number()}"]
+        lines += [
+            f"base{n}_{name}: &{name}",
+            f"  image: {w.noun()}:{w.number()}",
+            f"  retries: {w.number()}",
+        ]
         if rng.random() < 0.5:
             lines += ["  env:", f"    PATH: /usr/{w.noun()}", "    MODE: 'on'"]
     for n in range(rng.randint(3, 25)):
@@ -145,9 +149,22 @@ def _yaml_anchors(w: Writer) -> Part:
         elif style == 1:
             lines += ["  with:", f"    - *{name}", f"    - {w.noun()}"]
         elif style == 2:
-            lines += [f"  <<: [*{name}]", "  text: >-", f"    {w.sentence('en')}", f"    {w.sentence('en')}", "", f"    {w.sentence('en')}"]
+            lines += [
+                f"  <<: [*{name}]",
+                "  text: >-",
+                f"    {w.sentence('en')}",
+                f"    {w.sentence('en')}",
+                "",
+                f"    {w.sentence('en')}",
+            ]
         else:
-            lines += [f"  script: |  # the {w.noun()}", f"    run: {w.noun()}", "      deep: [", f"    - {w.number()}", f"  copy: *{name}"]
+            lines += [
+                f"  script: |  # the {w.noun()}",
+                f"    run: {w.noun()}",
+                "      deep: [",
+                f"    - {w.number()}",
+                f"  copy: *{name}",
+            ]
     text = "\n".join(lines) + "\n"
     return Part("yaml anchors", text, _yaml_part(text))
 
@@ -169,7 +186,7 @@ def _yaml_documents(w: Writer) -> Part:
     documents = []
     for n in range(w.rng.randint(2, 9)):
         containers = "".join(
-            f"    - name: {w.name()}\n      image: {w.noun()}:{w.number()}\n      args: [\"--{w.noun()}\", \"{n}\"]\n"
+            f'    - name: {w.name()}\n      image: {w.noun()}:{w.number()}\n      args: ["--{w.noun()}", "{n}"]\n'
             for _ in range(w.rng.randint(1, 4))
         )
         documents.append(
@@ -237,7 +254,9 @@ def _settings(w: Writer) -> Part:
             lines.append(head)
         key = f"{w.noun()}.part{n}" if form == "properties" else f"{w.noun().upper()}_{n}"
         pad = "\t" if form == "gitconfig" else ""
-        value = w.rng.choice((str(w.number()), w.name(), w.sentence("en")[:-1].replace("e.g. ", "")))
+        value = w.rng.choice(
+            (str(w.number()), w.name(), w.sentence("en")[:-1].replace("e.g. ", ""))
+        )
         if form in ("env", "env export") and " " in value:
             value = f'"{value}"'
         entry = f"{pad}{key}{sep}{value}"
@@ -286,20 +305,34 @@ def _subtitles(w: Writer) -> Records:
     said = rng.sample(said, rng.randint(1, 6))
     records = []
     for n in range(rng.randint(2, 60)):
-        begin, end = (f"{t // 60 % 60:02d}:{t % 60:02d}{dot}{rng.randint(0, 999):03d}" for t in (3 * n, 3 * n + 2))
+        begin, end = (
+            f"{t // 60 % 60:02d}:{t % 60:02d}{dot}{rng.randint(0, 999):03d}"
+            for t in (3 * n, 3 * n + 2)
+        )
         prefix = "00:" if hours else ""
         cue = f"{prefix}{begin} --> {prefix}{end}"
         if form == "vtt" and rng.random() < 0.2:
-            cue += rng.choice((" align:start position:0%", " line:90%", " position:10%,line-left size:35%"))
+            cue += rng.choice(
+                (" align:start position:0%", " line:90%", " position:10%,line-left size:35%")
+            )
         if form == "srt" and rng.random() < 0.05:
             cue += " X1:40 X2:600 Y1:20 Y2:50"
         cue = f"{cue}\n{rng.choice(said)(n)}"
         records.append(f"{n + start}\n{cue}" if numbered else cue)
         if form == "vtt" and rng.random() < 0.06:
-            records.append(rng.choice((f"NOTE {w.noun()}", f"NOTE\n{w.sentence('en')}\n{w.noun()} {n}")))
+            records.append(
+                rng.choice((f"NOTE {w.noun()}", f"NOTE\n{w.sentence('en')}\n{w.noun()} {n}"))
+            )
     header, loose = "", []
     if form == "vtt":
-        header = rng.choice(("WEBVTT\n\n", f"WEBVTT {w.noun()}\n\n", "WEBVTT\nKind: captions\nLanguage: en\n\n", "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:900000\n\n"))
+        header = rng.choice(
+            (
+                "WEBVTT\n\n",
+                f"WEBVTT {w.noun()}\n\n",
+                "WEBVTT\nKind: captions\nLanguage: en\n\n",
+                "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:900000\n\n",
+            )
+        )
         if rng.random() < 0.3:
             header += "STYLE\n::cue {\n  color: lime;\n}\n\n"
         if rng.random() < 0.2:
@@ -307,19 +340,33 @@ def _subtitles(w: Writer) -> Records:
         if rng.random() < 0.2:
             header += f"NOTE by {w.noun()}\n\n"
             loose = [header.strip().split("\n")[-1]]
-    return Records(f"subtitles {form}", records, header, glue=rng.choice(("\n\n", "\n\n", "\n\n\n")), by_paragraph=True, loose=loose)
+    return Records(
+        f"subtitles {form}",
+        records,
+        header,
+        glue=rng.choice(("\n\n", "\n\n", "\n\n\n")),
+        by_paragraph=True,
+        loose=loose,
+    )
 
 
 def _bibtex(w: Writer) -> Records:
     def field(name: str) -> str:
-        text = w.rng.choice((w.sentence("en")[:-1], f"The {{{w.noun().title()}}} of {{\\'e}}t", w.noun()))
+        text = w.rng.choice(
+            (w.sentence("en")[:-1], f"The {{{w.noun().title()}}} of {{\\'e}}t", w.noun())
+        )
         return f"  {name} = {w.rng.choice(('{%s}', '{{%s}}', chr(34) + '%s' + chr(34))) % text},"
 
     records = []
     for n in range(w.rng.randint(3, 25)):
-        names = w.rng.sample(("author", "title", "journal", "booktitle", "abstract", "note", "url"), w.rng.randint(2, 6))
+        names = w.rng.sample(
+            ("author", "title", "journal", "booktitle", "abstract", "note", "url"),
+            w.rng.randint(2, 6),
+        )
         kind = w.rng.choice(("article", "inproceedings", "book", "misc", "ARTICLE"))
-        body = "\n".join([*(field(name) for name in names), f"  year = {1950 + n}{w.rng.choice(('', ','))}"])
+        body = "\n".join(
+            [*(field(name) for name in names), f"  year = {1950 + n}{w.rng.choice(('', ','))}"]
+        )
         records.append(f"@{kind}{{{w.noun()}{1950 + n},\n{body}\n}}")
     return Records("bibtex", records, glue=w.rng.choice(("\n\n", "\n")))
 
@@ -336,41 +383,67 @@ def _cards(w: Writer) -> Part:
     """Address cards; lines that are folded go on with a space."""
     records = []
     for n in range(w.rng.randint(3, 25)):
-        lines = [f"VERSION:{w.rng.choice(('3.0', '4.0'))}", f"N:{w.rng.choice(NAMES)};{w.noun()};;;", f"FN:{w.rng.choice(NAMES)} {w.noun()} {n}"]
+        lines = [
+            f"VERSION:{w.rng.choice(('3.0', '4.0'))}",
+            f"N:{w.rng.choice(NAMES)};{w.noun()};;;",
+            f"FN:{w.rng.choice(NAMES)} {w.noun()} {n}",
+        ]
         if w.rng.random() < 0.5:
             lines.append(f"TEL;TYPE=work,voice:(111) 555-{w.number()}{w.number()}")
         if w.rng.random() < 0.4:
             lines.append(f"NOTE:{w.sentence('en')}\n  {w.sentence('en')}\n  {w.noun()} {n}")
         records.append("\n".join(["BEGIN:VCARD", *lines, "END:VCARD"]))
     text = "\n".join(records)
-    return Part("cards", text, every(entries_whole(records), closes(r"^BEGIN:(\w+)", r"^END:(\w+)")))
+    return Part(
+        "cards", text, every(entries_whole(records), closes(r"^BEGIN:(\w+)", r"^END:(\w+)"))
+    )
 
 
 def _calendar(w: Writer) -> Part:
     head = f"BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//{w.noun()}//EN"
     events = []
     for n in range(w.rng.randint(2, 20)):
-        alarm = "\nBEGIN:VALARM\nACTION:DISPLAY\nTRIGGER:-PT15M\nEND:VALARM" if w.rng.random() < 0.3 else ""
-        more = f"\nDESCRIPTION:{w.sentence('en')}\\n\n  {w.sentence('en')}" if w.rng.random() < 0.6 else ""
+        alarm = (
+            "\nBEGIN:VALARM\nACTION:DISPLAY\nTRIGGER:-PT15M\nEND:VALARM"
+            if w.rng.random() < 0.3
+            else ""
+        )
+        more = (
+            f"\nDESCRIPTION:{w.sentence('en')}\\n\n  {w.sentence('en')}"
+            if w.rng.random() < 0.6
+            else ""
+        )
         events.append(
             f"BEGIN:VEVENT\nUID:{n}@{w.noun()}.org\nDTSTART:202605{n % 28 + 1:02d}T090000Z\nSUMMARY:{w.noun()} with {w.rng.choice(NAMES)}{more}{alarm}\nEND:VEVENT"
         )
     text = "\n".join([head, *events, "END:VCALENDAR"])
     loose = ["END:VCALENDAR", *head.split("\n")]
-    return Part("calendar", text, every(entries_whole(events, loose), closes(r"^BEGIN:(\w+)", r"^END:(\w+)")))
+    return Part(
+        "calendar",
+        text,
+        every(entries_whole(events, loose), closes(r"^BEGIN:(\w+)", r"^END:(\w+)")),
+    )
 
 
 def _mails(w: Writer) -> Part:
     mails, parents = [], {}
     for n in range(w.rng.randint(2, 12)):
-        first = w.rng.choice((f"From a{n}@b.org Fri May  1 10:{n:02d}:00 2026\n", "", f"---------- Forwarded message {n} ---------\n"))
+        first = w.rng.choice(
+            (
+                f"From a{n}@b.org Fri May  1 10:{n:02d}:00 2026\n",
+                "",
+                f"---------- Forwarded message {n} ---------\n",
+            )
+        )
         head = (
             f"{first}From: {w.rng.choice(NAMES)} <a{n}@b.org>\nTo: list{n}@c.org,\n\tother{n}@c.org\nDate: Fri, 1 May 2026 10:{n:02d}:00 +0000\n"
             f"Subject: {w.noun()} {n} {w.noun()}\nMessage-ID: <{n}.{w.number()}@b.org>"
         )
         body = [f"Hello {w.noun()} {n}, {w.sentence('en')}" for _ in range(w.rng.randint(1, 6))]
         mails.append(f"{head}\n\n" + "\n".join(body))
-        parents |= {line: f"Subject: {head.split('Subject: ')[1].split(chr(10))[0]}" for line in body}
+        parents |= {
+            line: f"Subject: {head.split('Subject: ')[1].split(chr(10))[0]}" for line in body
+        }
         parents[f"\tother{n}@c.org"] = f"To: list{n}@c.org,"
     return Part("mails", "\n\n".join(mails) + "\n", under(parents))
 
@@ -382,15 +455,23 @@ def _diff(w: Writer) -> Part:
         if git := w.rng.random() < 0.6:
             lines.append(f"diff --git a/{name} b/{name}")
             lines.append(f"index {w.number()}ab{n}..{w.number()}cd{n} 100644")
-        lines += [f"--- a/{name}" if git else f"--- {name}\t2026-05-01 10:00:0{n}", f"+++ b/{name}" if git else f"+++ {name}\t2026-05-01 10:01:0{n}"]
+        lines += [
+            f"--- a/{name}" if git else f"--- {name}\t2026-05-01 10:00:0{n}",
+            f"+++ b/{name}" if git else f"+++ {name}\t2026-05-01 10:01:0{n}",
+        ]
         above = lines[-1]
         for k in range(w.rng.randint(1, 5)):
-            body = [f"{w.rng.choice(' +-')}{' ' * (4 * w.rng.randint(0, 2))}{w.noun()} = {w.name()}" for _ in range(w.rng.randint(3, 14))]
+            body = [
+                f"{w.rng.choice(' +-')}{' ' * (4 * w.rng.randint(0, 2))}{w.noun()} = {w.name()}"
+                for _ in range(w.rng.randint(3, 14))
+            ]
             if w.rng.random() < 0.2:
                 body.insert(1, w.rng.choice((" ", "-- a remark", "+++ more", "-")))
             old = sum(x[0] in " -" for x in body)
             new = sum(x[0] in " +" for x in body)
-            hunk = "\n".join([f"@@ -{n}{k}1,{old} +{n}{k}1,{new} @@ def {w.noun()}{n}{k}():", *body])
+            hunk = "\n".join(
+                [f"@@ -{n}{k}1,{old} +{n}{k}1,{new} @@ def {w.noun()}{n}{k}():", *body]
+            )
             hunks.append(hunk)
             parents[hunk.split("\n")[0]] = above
             lines.append(hunk)
@@ -404,10 +485,14 @@ def _sql(w: Writer) -> Part:
     way = w.rng.choice(("single", "rows", "long rows"))
     for n in range(w.rng.randint(1, 4)):
         table = f"{w.noun()}_{n}"
-        lines.append(f"-- Table {w.noun()}\nDROP TABLE IF EXISTS {table};\nCREATE TABLE {table} (\n  id INTEGER PRIMARY KEY,\n  who TEXT DEFAULT 'a;b',\n  what TEXT\n);")
+        lines.append(
+            f"-- Table {w.noun()}\nDROP TABLE IF EXISTS {table};\nCREATE TABLE {table} (\n  id INTEGER PRIMARY KEY,\n  who TEXT DEFAULT 'a;b',\n  what TEXT\n);"
+        )
         rows = []
         for k in range(w.rng.randint(3, 40)):
-            said = w.rng.choice((w.sentence("en"), "it''s (so;\nand, 'so')".replace("'so'", "so"), w.noun()))
+            said = w.rng.choice(
+                (w.sentence("en"), "it''s (so;\nand, 'so')".replace("'so'", "so"), w.noun())
+            )
             rows.append(f"({k}, '{w.rng.choice(NAMES)}', '{said}')")
         if way == "single":
             lines += [f"INSERT INTO {table} VALUES {row};" for row in rows]
@@ -421,8 +506,12 @@ def _sql(w: Writer) -> Part:
     def dump(script: str) -> list[tuple[str, ...]]:
         base = sqlite3.connect(":memory:")
         for name in tables:
-            base.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, who TEXT DEFAULT 'a;b', what TEXT)")
-        script = re.sub(r"DROP TABLE[^;]*;|CREATE TABLE (\w+) \(\n  id[^;]*;b',\n  what TEXT\n\);", "", script)
+            base.execute(
+                f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, who TEXT DEFAULT 'a;b', what TEXT)"
+            )
+        script = re.sub(
+            r"DROP TABLE[^;]*;|CREATE TABLE (\w+) \(\n  id[^;]*;b',\n  what TEXT\n\);", "", script
+        )
         base.executescript(script)
         return [row for name in tables for row in base.execute(f"SELECT '{name}', * FROM {name}")]
 
@@ -445,7 +534,10 @@ def _latex(w: Writer) -> Part:
     rng = w.rng
 
     def table() -> str:
-        rows = "\n".join(f"{rng.choice(NAMES)} & {w.noun()} & {w.number()} \\\\" for _ in range(rng.randint(2, 20)))
+        rows = "\n".join(
+            f"{rng.choice(NAMES)} & {w.noun()} & {w.number()} \\\\"
+            for _ in range(rng.randint(2, 20))
+        )
         return (
             f"\\begin{{table}}[ht]\n\\centering\n\\begin{{tabular}}{{l|rr}}\n\\hline\nname & thing & cost \\\\\n\\hline\n{rows}\n\\hline\n"
             f"\\end{{tabular}}\n\\caption{{The {w.noun()}. And {w.noun()}.}}\n\\end{{table}}"
@@ -453,7 +545,11 @@ def _latex(w: Writer) -> Part:
 
     def items() -> str:
         kind = rng.choice(("itemize", "enumerate"))
-        return f"\\begin{{{kind}}}\n" + "\n".join(f"  \\item {w.sentence('en')}" for _ in range(rng.randint(2, 9))) + f"\n\\end{{{kind}}}"
+        return (
+            f"\\begin{{{kind}}}\n"
+            + "\n".join(f"  \\item {w.sentence('en')}" for _ in range(rng.randint(2, 9)))
+            + f"\n\\end{{{kind}}}"
+        )
 
     def equation() -> str:
         kind = rng.choice(("equation", "align*", "multline"))
@@ -469,7 +565,11 @@ def _latex(w: Writer) -> Part:
     )  # fmt: skip
     body = "\n\n".join(rng.choice(makers)() for _ in range(rng.randint(3, 12)))
     whole = rng.random() < 0.5
-    text = f"\\documentclass{{article}}\n\\usepackage{{amsmath}}\n\\begin{{document}}\n{body}\n\\end{{document}}" if whole else body
+    text = (
+        f"\\documentclass{{article}}\n\\usepackage{{amsmath}}\n\\begin{{document}}\n{body}\n\\end{{document}}"
+        if whole
+        else body
+    )
     rows = re.findall(r"^.* & .* \\\\$", text, re.M)
 
     def check(left: str) -> list[str]:
@@ -510,11 +610,17 @@ def _markdown(w: Writer) -> Part:
 
     def check(left: str) -> list[str]:
         faults = marks_close(left)
-        faults += closes(r"<details>\n<summary>[^\n]*", r"</details>")(left) + closes(r"<div[^>]*>", r"</div>")(left)
+        faults += closes(r"<details>\n<summary>[^\n]*", r"</details>")(left) + closes(
+            r"<div[^>]*>", r"</div>"
+        )(left)
         faults += ["::: stays open"] if len(re.findall(r"^:::", left, re.M)) % 2 else []
         faults += ["$$ stays open"] if left.count("$$") % 2 else []
         faults += ["a comment stays open"] if left.count("<!--") != left.count("-->") else []
-        for empty in (r"^(:::).*\n\s*^:::$", r"^(`{3,}|~{3,})[^\n`]*\n\s*^\1\n", r"^(> \[!NOTE\])\n(?!>)"):
+        for empty in (
+            r"^(:::).*\n\s*^:::$",
+            r"^(`{3,}|~{3,})[^\n`]*\n\s*^\1\n",
+            r"^(> \[!NOTE\])\n(?!>)",
+        ):
             odd = re.search(empty, left, re.M)
             if odd and not re.search(empty, text, re.M):
                 faults.append(f"empty: {odd.group()!r}")
@@ -534,7 +640,14 @@ class _Tags(HTMLParser):
         self.faults: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        needs = {"tr": "table", "td": "tr", "th": "tr", "li": "ul", "dd": "dl", "option": "select"}.get(tag)
+        needs = {
+            "tr": "table",
+            "td": "tr",
+            "th": "tr",
+            "li": "ul",
+            "dd": "dl",
+            "option": "select",
+        }.get(tag)
         if needs and needs not in self.opened:
             self.faults.append(f"<{tag}> outside of <{needs}>")
         if tag not in self.VOID:
@@ -558,17 +671,28 @@ def _html(w: Writer) -> Part:
 
     def block(depth: int) -> str:
         pad = "  " * depth if indented else ""
-        kind = rng.choice(("p", "p", "ul", "table", "pre", "div", "div", "h2", "dl", "article", "script"))
+        kind = rng.choice(
+            ("p", "p", "ul", "table", "pre", "div", "div", "h2", "dl", "article", "script")
+        )
         if kind in ("div", "article") and depth < 4:
             inner = gap.join(block(depth + 1) for _ in range(rng.randint(1, 4)))
-            return f"{pad}<{kind} class=\"{w.noun()}\">{gap}{inner}{gap}{pad}</{kind}>"
+            return f'{pad}<{kind} class="{w.noun()}">{gap}{inner}{gap}{pad}</{kind}>'
         if kind == "ul":
             inner = gap.join(f"{pad}  <li>{inline()}</li>" for _ in range(rng.randint(2, 8)))
             return f"{pad}<ul>{gap}{inner}{gap}{pad}</ul>"
         if kind == "dl":
-            return f"{pad}<dl>{gap}" + gap.join(f"{pad}<dt>{w.noun()}</dt>{gap}{pad}<dd>{inline()}</dd>" for _ in range(3)) + f"{gap}{pad}</dl>"
+            return (
+                f"{pad}<dl>{gap}"
+                + gap.join(
+                    f"{pad}<dt>{w.noun()}</dt>{gap}{pad}<dd>{inline()}</dd>" for _ in range(3)
+                )
+                + f"{gap}{pad}</dl>"
+            )
         if kind == "table":
-            rows = gap.join(f"{pad}<tr><td>{rng.choice(NAMES)}</td><td>{inline()}</td></tr>" for _ in range(rng.randint(2, 9)))
+            rows = gap.join(
+                f"{pad}<tr><td>{rng.choice(NAMES)}</td><td>{inline()}</td></tr>"
+                for _ in range(rng.randint(2, 9))
+            )
             return f"{pad}<table>{gap}{pad}<tr><th>who</th><th>what</th></tr>{gap}{rows}{gap}{pad}</table>"
         if kind == "pre":
             return f"<pre>\n{w.noun()}. {w.noun()}\n  x = {w.number()}\n</pre>"
@@ -578,7 +702,11 @@ def _html(w: Writer) -> Part:
 
     gap, indented = rng.choice((("\n", True), ("\n", False), ("", False), ("\n\n", False)))
     body = gap.join(block(0) for _ in range(rng.randint(3, 9)))
-    text = f"<!DOCTYPE html>\n<html>\n<head><title>{w.noun()}</title></head>\n<body>\n{body}\n</body>\n</html>" if rng.random() < 0.5 else body
+    text = (
+        f"<!DOCTYPE html>\n<html>\n<head><title>{w.noun()}</title></head>\n<body>\n{body}\n</body>\n</html>"
+        if rng.random() < 0.5
+        else body
+    )
 
     def check(left: str) -> list[str]:
         tags = _Tags()
@@ -593,8 +721,19 @@ def _directives(w: Writer) -> Part:
     """reStructuredText: directives with what is indented under them."""
     rng, parents, parts = w.rng, {}, []
     for n in range(rng.randint(3, 12)):
-        head = rng.choice((f".. note:: about {n}", f".. code-block:: python\n   :name: c{n}", f".. warning:: {n}", f".. figure:: {w.noun()}{n}.png\n   :alt: a"))
-        inner = [f"   {w.sentence('en')} {n}" for _ in range(rng.randint(1, 5))] if "code" not in head else [f"   x{n} = [{w.number()},", f"       {n}]", f"   print(x{n}. y)"]
+        head = rng.choice(
+            (
+                f".. note:: about {n}",
+                f".. code-block:: python\n   :name: c{n}",
+                f".. warning:: {n}",
+                f".. figure:: {w.noun()}{n}.png\n   :alt: a",
+            )
+        )
+        inner = (
+            [f"   {w.sentence('en')} {n}" for _ in range(rng.randint(1, 5))]
+            if "code" not in head
+            else [f"   x{n} = [{w.number()},", f"       {n}]", f"   print(x{n}. y)"]
+        )
         blank = "" if rng.random() < 0.2 and "code" not in head else "\n"
         parts.append(f"{head}\n{blank}" + "\n".join(inner))
         parents |= {line: head.split("\n")[0] for line in inner}
@@ -610,7 +749,11 @@ def _directives(w: Writer) -> Part:
 def _org(w: Writer) -> Part:
     rng, parts = w.rng, [f"#+TITLE: {w.noun()}"]
     for n in range(rng.randint(3, 12)):
-        parts.append(f"{'*' * rng.randint(1, 3)} TODO The {w.noun()} {n}\n:PROPERTIES:\n:ID: {w.number()}-{n}\n:END:" if rng.random() < 0.5 else f"* {w.noun().title()} {n}")
+        parts.append(
+            f"{'*' * rng.randint(1, 3)} TODO The {w.noun()} {n}\n:PROPERTIES:\n:ID: {w.number()}-{n}\n:END:"
+            if rng.random() < 0.5
+            else f"* {w.noun().title()} {n}"
+        )
         parts.append(rng.choice((
             w.prose(1, 4), f"#+BEGIN_SRC python\nx = {w.number()}\n  y. z\n#+END_SRC", f"#+begin_quote\n{w.prose(1, 6)}\n#+end_quote",
             f"- [ ] {w.noun()}\n- [X] {w.noun()} is {w.number()}", "| who | what |\n|-----+------|\n" + "\n".join(f"| {rng.choice(NAMES)} | {w.noun()} |" for _ in range(6)),
@@ -626,7 +769,10 @@ def _org(w: Writer) -> Part:
 def _ruled(w: Writer) -> Part:
     """Columns of fixed width under a ruler, as database clients print them, with a foot."""
     form = w.rng.choice(("dashes", "plus", "equals", "simple", "psql", "unindented"))
-    rows = [[str(n), w.rng.choice(NAMES), f"{w.noun()} {w.noun()}", str(w.number() * 7)] for n in range(w.rng.randint(3, 40))]
+    rows = [
+        [str(n), w.rng.choice(NAMES), f"{w.noun()} {w.noun()}", str(w.number() * 7)]
+        for n in range(w.rng.randint(3, 40))
+    ]
     if w.rng.random() < 0.3:
         for row in rows[::3]:
             row[2] = ""
@@ -635,7 +781,9 @@ def _ruled(w: Writer) -> Part:
     sep = {"plus": " | ", "psql": " | "}.get(form, "  ")
 
     def lined(row: Sequence[str]) -> str:
-        return (" " if form == "psql" else "") + sep.join(c.ljust(n) for c, n in zip(row, widths, strict=True)).rstrip()
+        return (" " if form == "psql" else "") + sep.join(
+            c.ljust(n) for c, n in zip(row, widths, strict=True)
+        ).rstrip()
 
     mark = "=" if form in ("equals", "simple") else "-"
     rule = {"plus": "-+-", "psql": "-+-"}.get(form, "  ").join(mark * n for n in widths)
@@ -658,10 +806,15 @@ def _ruled(w: Writer) -> Part:
 
 def _grid_cells(w: Writer) -> Part:
     """A grid of rules whose cells go on over lines."""
-    rows = [[w.rng.choice(NAMES), [f"{w.noun()} {n}" for _ in range(w.rng.randint(1, 3))]] for n in range(w.rng.randint(3, 20))]
+    rows = [
+        [w.rng.choice(NAMES), [f"{w.noun()} {n}" for _ in range(w.rng.randint(1, 3))]]
+        for n in range(w.rng.randint(3, 20))
+    ]
     rule = f"+{'-' * 8}+{'-' * 16}+"
     blocks = [
-        "\n".join(f"| {who if not at else '':<6} | {line:<14} |" for at, line in enumerate(cell)) + f"\n{rule}" for who, cell in rows
+        "\n".join(f"| {who if not at else '':<6} | {line:<14} |" for at, line in enumerate(cell))
+        + f"\n{rule}"
+        for who, cell in rows
     ]
     head = f"{rule}\n| who    | what           |\n{rule.replace('-', '=')}"
     text = "\n".join([head, *blocks]) + "\n"
@@ -678,9 +831,19 @@ def _names(w: Writer) -> Mixed:
         lambda n: f"+41 44 {w.number()} {w.number()}", lambda n: f"{w.noun()} {w.noun()} {w.noun()}", lambda n: f"田中{n}",
     ))  # fmt: skip
     lines = [form(n) for n in range(rng.randint(12, 60))]
-    asked = rng.choice((f"Who comes before {rng.choice(lines)}?", "Which of these is a fruit?", "Which one is the last?"))
+    asked = rng.choice(
+        (
+            f"Who comes before {rng.choice(lines)}?",
+            "Which of these is a fruit?",
+            "Which one is the last?",
+        )
+    )
     text = "\n".join(lines) + f"\n\n{asked}"
-    check = every(lines_stay(text), words_in_order(text), lambda left: [] if asked in left else ["the question is gone"])
+    check = every(
+        lines_stay(text),
+        words_in_order(text),
+        lambda left: [] if asked in left else ["the question is gone"],
+    )
     return Mixed("names", text, "", check, least=asked)
 
 
@@ -698,7 +861,13 @@ def _shots(w: Writer) -> Mixed:
     rng = w.rng
     ask, answer = rng.choice(_LABELS)
     form = rng.choice(("one line", "one line", "lines", "paragraphs", "arrows", "arrow line"))
-    pairs = [(w.rng.choice((w.sentence("en"), f"{w.noun()} {n} {w.noun()}", f"{w.noun()} plus {n}")), f"{w.noun()} {n}") for n in range(rng.randint(3, 14))]
+    pairs = [
+        (
+            w.rng.choice((w.sentence("en"), f"{w.noun()} {n} {w.noun()}", f"{w.noun()} plus {n}")),
+            f"{w.noun()} {n}",
+        )
+        for n in range(rng.randint(3, 14))
+    ]
     own = f"{w.noun()} or {w.noun()} {w.number()}"
     if form.startswith("arrow"):
         sign = rng.choice((" -> ", " => ", " → ", " = "))
@@ -706,7 +875,10 @@ def _shots(w: Writer) -> Mixed:
         glue = "\n" if form == "arrows" else rng.choice(("; ", ", "))
     else:
         inner = " " if form == "one line" else "\n"
-        blocks, last = [f"{ask}{a}{inner}{answer}{b}" for a, b in pairs], f"{ask}{own}{inner}{answer.rstrip()}"
+        blocks, last = (
+            [f"{ask}{a}{inner}{answer}{b}" for a, b in pairs],
+            f"{ask}{own}{inner}{answer.rstrip()}",
+        )
         glue = {"one line": " ", "lines": "\n", "paragraphs": "\n\n"}[form]
     lead = rng.choice(("", "Answer as the examples do.\n\n", "Answer as the examples do:\n"))
     text = lead + glue.join([*blocks, last])
@@ -722,7 +894,9 @@ def _shots(w: Writer) -> Mixed:
         for block in blocks:
             found = re.compile(rf"\s*{re.escape(block)}{re.escape(glue.strip())}").match(rest, at)
             at = found.end() if found else at
-        return [f"torn: {rest[at : at + 60]!r}"] if rest[at:].strip() else words_in_order(text)(left)
+        return (
+            [f"torn: {rest[at : at + 60]!r}"] if rest[at:].strip() else words_in_order(text)(left)
+        )
 
     return Mixed(f"few-shot {form}", text, "", check)
 
@@ -730,11 +904,28 @@ def _shots(w: Writer) -> Mixed:
 def _short_xml(w: Writer) -> Mixed:
     """Few-shot examples in elements, short and long, deep or flat."""
     rng = w.rng
-    outer, one, two = rng.choice((("example", "input", "output"), ("example", "question", "answer"), ("exemple", "entree", "sortie"), ("sample", "user", "assistant"), ("item", "source", "target"), ("shot", "text", "label")))
-    pairs = [(rng.choice((w.noun(), w.sentence(), w.prose(2, 9))), rng.choice((w.noun(), w.sentence("en"), w.prose(2, 9)))) for _ in range(rng.randint(2, 9))]
+    outer, one, two = rng.choice(
+        (
+            ("example", "input", "output"),
+            ("example", "question", "answer"),
+            ("exemple", "entree", "sortie"),
+            ("sample", "user", "assistant"),
+            ("item", "source", "target"),
+            ("shot", "text", "label"),
+        )
+    )
+    pairs = [
+        (
+            rng.choice((w.noun(), w.sentence(), w.prose(2, 9))),
+            rng.choice((w.noun(), w.sentence("en"), w.prose(2, 9))),
+        )
+        for _ in range(rng.randint(2, 9))
+    ]
     gap = rng.choice(("", "\n", "\n  "))
     end = gap.rstrip(" ")
-    blocks = [f"<{outer}>{gap}<{one}>{a}</{one}>{gap}<{two}>{b}</{two}>{end}</{outer}>" for a, b in pairs]
+    blocks = [
+        f"<{outer}>{gap}<{one}>{a}</{one}>{gap}<{two}>{b}</{two}>{end}</{outer}>" for a, b in pairs
+    ]
     glue = rng.choice(("\n", "\n\n", "")) if gap == "" else rng.choice(("\n", "\n\n"))
     head, foot = rng.choice((("<examples>\n", "\n</examples>"), ("", ""), ("Examples:\n", "")))
     last = f"<{one}>{w.noun()} {w.number()}</{one}>"
@@ -748,7 +939,11 @@ def _short_xml(w: Writer) -> Mixed:
             rest = rest.replace(block, "", 1)
         if re.search(rf"</?(?:{outer}|{one}|{two})>", rest):
             return [f"torn: {rest.strip()[:80]!r}"]
-        return ["<examples> stays open"] if rest.count("<examples>") != rest.count("</examples>") else []
+        return (
+            ["<examples> stays open"]
+            if rest.count("<examples>") != rest.count("</examples>")
+            else []
+        )
 
     return Mixed("few-shot elements", text, "", every(check, words_in_order(text)))
 
@@ -770,5 +965,9 @@ def document(rng: random.Random) -> Mixed:
         made = made.written(rng)
     if rng.random() < 0.1 and "\r" not in made.text:
         check = made.check
-        made = replace(made, text=made.text.replace("\n", "\r\n"), check=lambda left: check(left.replace("\r\n", "\n")))
+        made = replace(
+            made,
+            text=made.text.replace("\n", "\r\n"),
+            check=lambda left: check(left.replace("\r\n", "\n")),
+        )
     return made
