@@ -22,8 +22,8 @@ LONGEST_WHOLE_BLOCK: Final = 400
 # --- recognition ---------------------------------------------------------------------------------
 
 _HINT: Final = re.compile(
-    r"^[ \t]*(?:[^\w\s<]{1,6}[ \t]?(?:begin|start)|begin:|:\w+:[ \t\r]*$|:::|\$\$|\\\[|<!--|\{\||\{%"
-    r"|\[/|#(?:region|if)|<details|> ?\[!)",
+    r"^[ \t]*(?:[^\w\s<]{1,6}[ \t]?(?:begin|start)|begin:|:\w+:[ \t\r]*$|:::|\$\$|\\\[|<!--|\{\|"
+    r"|\{%|\[/|#(?:region|if)|<details|> ?\[!)",
     re.IGNORECASE | re.MULTILINE,
 )
 _MARK: Final = re.compile(
