@@ -32,6 +32,7 @@ LAYERS = [
     {"chat_model"},
     {"graph"},
     {"scope"},
+    {"evaluate"},
     {"testing"},
     {"examples"},
     {"cli"},

@@ -1,0 +1,52 @@
+"""Prove on your own requests that answers did not get worse, and see what is saved."""
+
+from langchain_tokenopt.evaluate.cases import Case, CaseFileError
+from langchain_tokenopt.evaluate.compare import Progress, UnpricedModelError, acompare, compare
+from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgeResult, Verdict
+from langchain_tokenopt.evaluate.judges import (
+    AgreementJudge,
+    ContainsReference,
+    ExactMatch,
+    JsonEqual,
+    Judge,
+    NamesKept,
+    NormalizedMatch,
+    NumbersKept,
+    ReferenceJudge,
+    Scores,
+    Similarity,
+    TokenF1,
+    ToolCallsEqual,
+    Trial,
+    UnjudgedError,
+)
+from langchain_tokenopt.evaluate.run_answer import RunAnswer
+
+__all__ = [
+    "AgreementJudge",
+    "Case",
+    "CaseFileError",
+    "Comparison",
+    "ContainsReference",
+    "ExactMatch",
+    "Interval",
+    "JsonEqual",
+    "Judge",
+    "JudgeResult",
+    "NamesKept",
+    "NormalizedMatch",
+    "NumbersKept",
+    "Progress",
+    "ReferenceJudge",
+    "RunAnswer",
+    "Scores",
+    "Similarity",
+    "TokenF1",
+    "ToolCallsEqual",
+    "Trial",
+    "UnjudgedError",
+    "UnpricedModelError",
+    "Verdict",
+    "acompare",
+    "compare",
+]

@@ -1,0 +1,73 @@
+"""Answers on disk, so that an interrupted comparison goes on and nothing is paid twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from pathlib import Path
+
+from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.evaluate.cases import Case, input_text
+from langchain_tokenopt.evaluate.run_answer import RunAnswer
+
+__all__ = ["AnswerStore", "AnswerStoreError"]
+
+
+class AnswerStoreError(TokenOptError, ValueError):
+    """A file of kept answers cannot be read."""
+
+
+class AnswerStore:
+    """Answers by side, case and input, one a line, in a file that only its owner can read.
+
+    Runs that failed are not kept: they are asked again.
+
+    Args:
+        path: The file; it is made when there is something to keep. ``None`` keeps nothing.
+
+    Raises:
+        AnswerStoreError: The file holds something else.
+    """
+
+    def __init__(self, path: str | Path | None) -> None:
+        self._path = None if path is None else Path(path)
+        self._lock = threading.Lock()
+        self._known: dict[str, RunAnswer] = {}
+        if self._path is not None and self._path.is_file():
+            self._read(self._path)
+
+    def _read(self, path: Path) -> None:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                kept = json.loads(line)
+                self._known[kept["key"]] = RunAnswer.from_dict(kept["answer"])
+            except (ValueError, KeyError, TypeError) as error:
+                if number == len(lines):
+                    return  # the line that an interrupted run was writing
+                raise AnswerStoreError(
+                    f"Line {number} of {path} is no kept answer. Give store= a file of its own."
+                ) from error
+
+    def get(self, side: str, case: Case) -> RunAnswer | None:
+        """Return what *side* has answered to *case*, if that is kept."""
+        return self._known.get(_key(side, case))
+
+    def keep(self, side: str, case: Case, answer: RunAnswer) -> None:
+        """Keep an answer."""
+        if self._path is None or answer.error:
+            return
+        key = _key(side, case)
+        line = json.dumps({"key": key, "answer": answer.to_dict()}, ensure_ascii=False) + "\n"
+        with self._lock:
+            self._known[key] = answer
+            opened = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(opened, "a", encoding="utf-8") as file:
+                file.write(line)
+
+
+def _key(side: str, case: Case) -> str:
+    said = json.dumps([side, case.id, input_text(case.input)])
+    return hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

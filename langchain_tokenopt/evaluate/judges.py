@@ -1,0 +1,442 @@
+"""Judges of answers: each says how good both sides' answers to one case are, from 0 to 1.
+
+A judge with a right answer at hand scores each answer by it. Where none is known, a judge asks how
+far an answer agrees with the baseline's; two plain answers to one request differ, too, so the
+candidate's agreement is set against that of the baseline with itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from langchain_tokenopt.evaluate.cases import Case
+from langchain_tokenopt.evaluate.run_answer import RunAnswer
+from langchain_tokenopt.text.numbers import quantities
+from langchain_tokenopt.text.words import WORD, lowered, terms_of
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
+
+__all__ = [
+    "AgreementJudge",
+    "ContainsReference",
+    "ExactMatch",
+    "JsonEqual",
+    "Judge",
+    "NamesKept",
+    "NormalizedMatch",
+    "NumbersKept",
+    "ReferenceJudge",
+    "Scores",
+    "Similarity",
+    "TokenF1",
+    "ToolCallsEqual",
+    "Trial",
+    "UnjudgedError",
+    "judges_of",
+    "score",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One case and what both sides have answered."""
+
+    case: Case
+    baseline: RunAnswer
+    candidate: RunAnswer
+    repeat: RunAnswer | None = None
+    """A second answer of the baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How good the two sides' answers are, from 0 to 1."""
+
+    baseline: float
+    candidate: float
+
+    @property
+    def difference(self) -> float:
+        """The candidate's score less the baseline's, from -1 to 1."""
+        return self.candidate - self.baseline
+
+
+class UnjudgedError(Exception):
+    """A judge cannot say anything about a case; the message says why."""
+
+
+class Judge(ABC):
+    """Scores both sides' answers to a case.
+
+    Example:
+        >>> class Polite(Judge):
+        ...     name, sees, misses = "polite", "a thank-you", "everything else"
+        ...     def scores(self, trial):
+        ...         said = (a.text.count("thank") for a in (trial.baseline, trial.candidate))
+        ...         return Scores(*(float(n > 0) for n in said))
+        >>> trial = Trial(Case("Hi"), RunAnswer("No."), RunAnswer("No, thanks."))
+        >>> Polite().scores(trial).difference
+        1.0
+    """
+
+    name: str
+    sees: ClassVar[str] = "what you have written it to see"
+    misses: ClassVar[str] = "everything else"
+
+    @abstractmethod
+    def scores(self, trial: Trial) -> Scores:
+        """Return the scores of the answers.
+
+        Raises:
+            UnjudgedError: Nothing can be said about this case.
+        """
+
+
+def score(judge: Judge, trial: Trial) -> Scores:
+    """Have a judge score a case; answers that are none are judged here, for all judges alike.
+
+    Raises:
+        UnjudgedError: The baseline has failed, or the judge has, or it has returned no score.
+    """
+    if trial.baseline.error:
+        raise UnjudgedError(f"the baseline failed: {trial.baseline.error}")
+    if trial.candidate.error:
+        return Scores(1.0, 0.0)
+    try:
+        found = judge.scores(trial)
+        sound = all(
+            not isinstance(s, str) and math.isfinite(s) and 0 <= s <= 1
+            for s in (found.baseline, found.candidate)
+        )
+    except UnjudgedError:
+        raise
+    except Exception as error:  # whatever a judge of somebody else's raises is no score
+        raise UnjudgedError(f"it raised {type(error).__name__}: {error}") from error
+    if not sound:
+        raise UnjudgedError(f"a score must be from 0 to 1; got {found}")
+    return Scores(float(found.baseline), float(found.candidate))
+
+
+class ReferenceJudge(Judge):
+    """Scores each answer by the case's right answer; of several the one that fits best."""
+
+    def scores(self, trial: Trial) -> Scores:
+        """Score the answers by the reference; two plain answers count with their mean."""
+        right = trial.case.references
+        if not right:
+            raise UnjudgedError("the case has no reference")
+        plain = [trial.baseline, *([trial.repeat] if _is_answer(trial.repeat) else [])]
+        scored = [max(self.quality(answer, one) for one in right) for answer in plain if answer]
+        return Scores(
+            sum(scored) / len(scored), max(self.quality(trial.candidate, one) for one in right)
+        )
+
+    @abstractmethod
+    def quality(self, answer: RunAnswer, reference: Any) -> float:
+        """Return how good *answer* is, from 0 to 1."""
+
+
+class AgreementJudge(Judge):
+    """Asks how far an answer agrees with the baseline's, beside the baseline's own repeat."""
+
+    def scores(self, trial: Trial) -> Scores:
+        """Return the agreement of the repeat and of the candidate with the baseline."""
+        itself = 1.0
+        if _is_answer(trial.repeat):
+            assert trial.repeat is not None
+            itself = self.agreement(trial.repeat, trial.baseline)
+        return Scores(itself, self.agreement(trial.candidate, trial.baseline))
+
+    @abstractmethod
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return how far *answer* agrees with *plain*, from 0 to 1."""
+
+
+def _is_answer(answer: RunAnswer | None) -> bool:
+    return answer is not None and not answer.error
+
+
+class ExactMatch(AgreementJudge):
+    """The same text and the same tool calls, to the letter."""
+
+    name = "exact match"
+    sees = "any difference"
+    misses = "that other words may say the same"
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return 1 for equal answers, else 0."""
+        return float((answer.text, answer.tool_calls) == (plain.text, plain.tool_calls))
+
+
+class NormalizedMatch(AgreementJudge):
+    """The same words in the same order; case, blanks and punctuation do not count."""
+
+    name = "normalized match"
+    sees = "other words, other numbers"
+    misses = "that other words may say the same; a sign that turns the meaning round"
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return 1 for equal words, else 0."""
+        return float(_words(answer.text) == _words(plain.text))
+
+
+class NumbersKept(AgreementJudge):
+    """The share of the baseline's numbers, with their units, that the answer has, too."""
+
+    name = "numbers kept"
+    sees = "a number that is gone or another one"
+    misses = "words; numbers that were added; which number belongs to what"
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return the share that is kept; 1 where the baseline has no number."""
+        return _kept(_numbers(plain.text), _numbers(answer.text))
+
+
+class NamesKept(AgreementJudge):
+    """The share of the baseline's names (capitalised inside of a sentence) that are there, too."""
+
+    name = "names kept"
+    sees = "a name that is gone"
+    misses = "languages without capitals; what is said about the names"
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return the share that is kept; 1 where the baseline has no name."""
+        said = set(_words(answer.text))
+        return _kept(
+            _names(plain.text), Counter(name for name in _names(plain.text) if name in said)
+        )
+
+
+class TokenF1(ReferenceJudge):
+    """Words in common with the right answer (F1, as in SQuAD, Rajpurkar et al. 2016)."""
+
+    name = "token F1"
+    sees = "how much of the right answer is there, and how much else"
+    misses = "order, negation, other words for the same"
+
+    def quality(self, answer: RunAnswer, reference: Any) -> float:
+        """Return the harmonic mean of precision and recall."""
+        one, other = Counter(terms_of(answer.text)), Counter(terms_of(_text(reference)))
+        shared = sum((one & other).values())
+        return 2 * shared / (one.total() + other.total()) if shared else float(one == other)
+
+
+class ContainsReference(ReferenceJudge):
+    """The right answer stands in the answer, as whole words."""
+
+    name = "contains the reference"
+    sees = "whether the right answer is there"
+    misses = "what else is said, a contradiction included"
+
+    def quality(self, answer: RunAnswer, reference: Any) -> float:
+        """Return 1 if it is there, else 0."""
+        wanted, said = _words(_text(reference)), _words(answer.text)
+        if not wanted:
+            raise UnjudgedError("the reference has no words")
+        places = range(len(said) - len(wanted) + 1)
+        return float(any(said[at : at + len(wanted)] == wanted for at in places))
+
+
+class JsonEqual(AgreementJudge):
+    """The same data: answers that are JSON, or structured output."""
+
+    name = "equal JSON"
+    sees = "another value, a field more or less"
+    misses = "that other values may be as good; it judges nothing but JSON"
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return the share of the baseline's and the answer's leaves that are equal."""
+        wanted = _json(plain)
+        if wanted is None:
+            raise UnjudgedError("the baseline's answer is no JSON")
+        made = _json(answer)
+        if made is None:
+            return 0.0
+        one, other = Counter(_leaves(wanted[0])), Counter(_leaves(made[0]))
+        either = (one | other).total()
+        return (one & other).total() / either if either else 1.0
+
+
+class ToolCallsEqual(AgreementJudge):
+    """The same tools are called with the same arguments."""
+
+    name = "equal tool calls"
+    sees = "another tool, another argument, a call more or less"
+    misses = "text; arguments in other words for the same"
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return 1 for equal calls in any order, else 0."""
+        return float(_calls(answer) == _calls(plain))
+
+
+class Similarity(AgreementJudge):
+    """Nearness in meaning by an embedder: the cosine, 0 at *floor* and below.
+
+    Args:
+        embeddings: Any embeddings of LangChain; by default the local model.
+        floor: The cosine of texts that have nothing to do with each other.
+    """
+
+    name = "similarity"
+    sees = "another topic, parts that are gone"
+    misses = "numbers, negations, names: near in meaning is not the same"
+
+    def __init__(self, embeddings: Embeddings | None = None, floor: float = 0.0) -> None:
+        if embeddings is None:
+            from langchain_tokenopt.embeddings import LocalEmbeddings
+
+            embeddings = LocalEmbeddings()
+        self._embeddings, self._floor = embeddings, floor
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        """Return the cosine of the texts, from 0 to 1."""
+        if answer.text == plain.text:
+            return 1.0
+        one, other = self._embeddings.embed_documents([answer.text, plain.text])
+        length = math.hypot(*one) * math.hypot(*other)
+        cosine = math.fsum(a * b for a, b in zip(one, other, strict=True)) / length if length else 0
+        return min(1.0, max(0.0, (cosine - self._floor) / (1 - self._floor)))
+
+
+class _OwnScore(Judge):
+    """A function of the user's: of a case and an answer, or of a case and both answers."""
+
+    sees = "what the function looks at"
+
+    def __init__(self, function: Callable[..., Any], compares: bool) -> None:
+        self.name = getattr(function, "__name__", type(function).__name__).replace("_", " ")
+        self._function, self._compares = function, compares
+
+    def scores(self, trial: Trial) -> Scores:
+        if self._compares:
+            return _AsAgreement(self._function, trial.case).scores(trial)
+        plain = [trial.baseline, *([trial.repeat] if _is_answer(trial.repeat) else [])]
+        scored = [self._function(trial.case, answer) for answer in plain]
+        return Scores(sum(scored) / len(scored), self._function(trial.case, trial.candidate))
+
+
+class _AsAgreement(AgreementJudge):
+    name = ""
+
+    def __init__(self, function: Callable[..., Any], case: Case) -> None:
+        self._function, self._case = function, case
+
+    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
+        return self._function(self._case, plain, answer)  # type: ignore[no-any-return]
+
+
+def judges_of(
+    judges: Judge | Callable[..., Any] | Sequence[Judge | Callable[..., Any]] | None,
+    cases: Iterable[Case],
+) -> list[Judge]:
+    """Return the judges that a user gives; by default those that the cases allow.
+
+    Args:
+        judges: Judges; or functions of ``(case, answer)`` that score one answer, or of
+            ``(case, baseline, candidate)`` that say how far the two agree, from 0 to 1.
+        cases: With references, answers are judged by these.
+
+    Raises:
+        ValueError: Two judges have one name, or a function takes other arguments.
+
+    Example:
+        >>> def is_short(case, answer):
+        ...     return len(answer.text) < 20
+        >>> [judge.name for judge in judges_of([NumbersKept(), is_short], [])]
+        ['numbers kept', 'is short']
+        >>> [judge.name for judge in judges_of(None, [Case("Who won?", "Ada")])]
+        ['contains the reference', 'equal tool calls']
+    """
+    if judges is None:
+        known = all(case.references for case in cases)
+        found: list[Judge] = [ContainsReference()] if known else [NumbersKept(), NamesKept()]
+        return [*found, ToolCallsEqual()]
+    given = judges if isinstance(judges, Sequence) else [judges]
+    found = [judge if isinstance(judge, Judge) else _own(judge) for judge in given]
+    if not found:
+        raise ValueError("judges must hold at least one judge; leave it out for the default ones.")
+    twice = [name for name, times in Counter(j.name for j in found).items() if times > 1]
+    if twice:
+        raise ValueError(f"Two judges have the name {twice[0]!r}: give one another name.")
+    return found
+
+
+def _own(function: Any) -> Judge:
+    if not callable(function):
+        raise ValueError(f"A judge is a Judge or a function; got {function!r}.")
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except TypeError:
+        compares = False
+    else:
+        compares = True
+    if not compares:
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError as error:
+            raise ValueError(
+                f"A judge takes (case, answer) or (case, baseline, candidate); "
+                f"{function!r} does not."
+            ) from error
+    return _OwnScore(function, compares)
+
+
+# --- what of an answer is compared ---------------------------------------------------------------
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(lowered(text))
+
+
+def _text(reference: Any) -> str:
+    return reference if isinstance(reference, str) else json.dumps(reference, ensure_ascii=False)
+
+
+def _numbers(text: str) -> Counter[Any]:
+    words = re.findall(r"\d[\d.,]*\d|\d|[^\W\d_]+|[^\w\s]", lowered(text))
+    return Counter(quantities(words))
+
+
+def _names(text: str) -> Counter[str]:
+    """Find what is capitalised though no sentence begins there."""
+    return Counter(found.lower() for found in re.findall(r"(?<=[\w,;] )[^\W\d_a-z]\w+", text))
+
+
+def _kept(wanted: Counter[Any], made: Counter[Any]) -> float:
+    """Return the share of different things that are still there."""
+    return len(wanted.keys() & made.keys()) / len(wanted) if wanted else 1.0
+
+
+def _calls(answer: RunAnswer) -> Counter[str]:
+    return Counter(
+        f"{name} {json.dumps(arguments, sort_keys=True)}" for name, arguments in answer.tool_calls
+    )
+
+
+def _json(answer: RunAnswer) -> tuple[Any] | None:
+    if answer.data is not None:
+        return (answer.data,)
+    text = answer.text.strip()
+    if text.startswith("```") and text.endswith("```"):
+        text = text[3:-3].partition("\n")[2]
+    try:
+        return (json.loads(text),)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> list[str]:
+    if isinstance(value, dict) and value:
+        return [leaf for key, item in value.items() for leaf in _leaves(item, (*path, str(key)))]
+    if isinstance(value, list) and value:
+        return [leaf for at, item in enumerate(value) for leaf in _leaves(item, (*path, str(at)))]
+    return [json.dumps([path, value], sort_keys=True)]
