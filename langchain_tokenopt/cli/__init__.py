@@ -5,7 +5,18 @@ Starting it must be quick: what is heavy is imported inside the commands.
 
 from __future__ import annotations
 
-from langchain_tokenopt.cli import budget, cache, demo, doctor, export, limits, prices, spend, text
+from langchain_tokenopt.cli import (
+    budget,
+    cache,
+    compare,
+    demo,
+    doctor,
+    export,
+    limits,
+    prices,
+    spend,
+    text,
+)
 from langchain_tokenopt.cli.app import app, main
 
 __all__ = ["app", "main"]
@@ -17,6 +28,7 @@ for command in (
     spend.runs,
     spend.report,
     spend.effectiveness,
+    compare.compare,
     limits.limits,
     budget.budget,
     prices.prices,

@@ -5,6 +5,7 @@ from langchain_tokenopt.evaluate.compare import Progress, UnpricedModelError, ac
 from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgeResult, Verdict
 from langchain_tokenopt.evaluate.judges import (
     AgreementJudge,
+    AnswerJudge,
     ContainsReference,
     ExactMatch,
     JsonEqual,
@@ -12,7 +13,6 @@ from langchain_tokenopt.evaluate.judges import (
     NamesKept,
     NormalizedMatch,
     NumbersKept,
-    ReferenceJudge,
     Scores,
     Similarity,
     TokenF1,
@@ -20,24 +20,27 @@ from langchain_tokenopt.evaluate.judges import (
     Trial,
     UnjudgedError,
 )
+from langchain_tokenopt.evaluate.model_judge import EvaluatorJudge, ModelJudge
 from langchain_tokenopt.evaluate.run_answer import RunAnswer
 
 __all__ = [
     "AgreementJudge",
+    "AnswerJudge",
     "Case",
     "CaseFileError",
     "Comparison",
     "ContainsReference",
+    "EvaluatorJudge",
     "ExactMatch",
     "Interval",
     "JsonEqual",
     "Judge",
     "JudgeResult",
+    "ModelJudge",
     "NamesKept",
     "NormalizedMatch",
     "NumbersKept",
     "Progress",
-    "ReferenceJudge",
     "RunAnswer",
     "Scores",
     "Similarity",

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from langchain_tokenopt.evaluate.judges import Scores, Trial
@@ -25,7 +26,7 @@ __all__ = [
 
 Verdict = Literal["not worse", "worse", "unclear"]
 
-_EXIT_CODES: Final[dict[Verdict, int]] = {"not worse": 0, "worse": 1, "unclear": 3}
+_EXIT_CODES: Final[dict[Verdict, int]] = {"not worse": 0, "worse": 3, "unclear": 4}
 _RESAMPLES = 2_000
 
 
@@ -105,7 +106,7 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """For scripts: 0 for not worse, 1 for worse, 3 for unclear."""
+        """For scripts: 0 for not worse, 3 for worse, 4 for unclear."""
         return _EXIT_CODES[self.verdict]
 
     @property
@@ -142,6 +143,18 @@ class Comparison:
             "unpriced_calls": self.unpriced_calls,
             "notes": list(self.notes),
         }
+
+    def to_html(self, path: str | Path) -> None:
+        """Write one HTML file: the verdict, the intervals as a picture, the worst cases.
+
+        The file holds requests and answers as they are.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        from langchain_tokenopt.evaluate.comparison_page import page_of
+
+        Path(path).write_text(page_of(self), encoding="utf-8")
 
     def __str__(self) -> str:
         percent = f"{self.confidence:.0%}"

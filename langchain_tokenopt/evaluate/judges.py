@@ -34,7 +34,6 @@ __all__ = [
     "NamesKept",
     "NormalizedMatch",
     "NumbersKept",
-    "ReferenceJudge",
     "Scores",
     "Similarity",
     "TokenF1",
@@ -126,22 +125,23 @@ def score(judge: Judge, trial: Trial) -> Scores:
     return Scores(float(found.baseline), float(found.candidate))
 
 
-class ReferenceJudge(Judge):
-    """Scores each answer by the case's right answer; of several the one that fits best."""
+class AnswerJudge(Judge):
+    """Scores each answer by itself, and by the case's right answer; of several the best fit."""
+
+    needs_reference: ClassVar[bool] = True
 
     def scores(self, trial: Trial) -> Scores:
-        """Score the answers by the reference; two plain answers count with their mean."""
-        right = trial.case.references
-        if not right:
+        """Score the answers; two plain answers count with their mean."""
+        if self.needs_reference and not trial.case.references:
             raise UnjudgedError("the case has no reference")
-        plain = [trial.baseline, *([trial.repeat] if _is_answer(trial.repeat) else [])]
-        scored = [max(self.quality(answer, one) for one in right) for answer in plain if answer]
-        return Scores(
-            sum(scored) / len(scored), max(self.quality(trial.candidate, one) for one in right)
-        )
+        plain = [self._best(answer, trial.case) for answer in _plain_answers(trial)]
+        return Scores(sum(plain) / len(plain), self._best(trial.candidate, trial.case))
+
+    def _best(self, answer: RunAnswer, case: Case) -> float:
+        return max(self.quality(answer, right, case) for right in case.references or [None])
 
     @abstractmethod
-    def quality(self, answer: RunAnswer, reference: Any) -> float:
+    def quality(self, answer: RunAnswer, reference: Any, case: Case) -> float:
         """Return how good *answer* is, from 0 to 1."""
 
 
@@ -150,19 +150,18 @@ class AgreementJudge(Judge):
 
     def scores(self, trial: Trial) -> Scores:
         """Return the agreement of the repeat and of the candidate with the baseline."""
-        itself = 1.0
-        if _is_answer(trial.repeat):
-            assert trial.repeat is not None
-            itself = self.agreement(trial.repeat, trial.baseline)
-        return Scores(itself, self.agreement(trial.candidate, trial.baseline))
+        plain, *repeat = _plain_answers(trial)
+        itself = self.agreement(repeat[0], plain) if repeat else 1.0
+        return Scores(itself, self.agreement(trial.candidate, plain))
 
     @abstractmethod
     def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
         """Return how far *answer* agrees with *plain*, from 0 to 1."""
 
 
-def _is_answer(answer: RunAnswer | None) -> bool:
-    return answer is not None and not answer.error
+def _plain_answers(trial: Trial) -> list[RunAnswer]:
+    """Return what the baseline has answered: once, or twice."""
+    return [a for a in (trial.baseline, trial.repeat) if a is not None and not a.error]
 
 
 class ExactMatch(AgreementJudge):
@@ -216,28 +215,28 @@ class NamesKept(AgreementJudge):
         )
 
 
-class TokenF1(ReferenceJudge):
+class TokenF1(AnswerJudge):
     """Words in common with the right answer (F1, as in SQuAD, Rajpurkar et al. 2016)."""
 
     name = "token F1"
     sees = "how much of the right answer is there, and how much else"
     misses = "order, negation, other words for the same"
 
-    def quality(self, answer: RunAnswer, reference: Any) -> float:
+    def quality(self, answer: RunAnswer, reference: Any, case: Case) -> float:
         """Return the harmonic mean of precision and recall."""
         one, other = Counter(terms_of(answer.text)), Counter(terms_of(_text(reference)))
         shared = sum((one & other).values())
         return 2 * shared / (one.total() + other.total()) if shared else float(one == other)
 
 
-class ContainsReference(ReferenceJudge):
+class ContainsReference(AnswerJudge):
     """The right answer stands in the answer, as whole words."""
 
     name = "contains the reference"
     sees = "whether the right answer is there"
     misses = "what else is said, a contradiction included"
 
-    def quality(self, answer: RunAnswer, reference: Any) -> float:
+    def quality(self, answer: RunAnswer, reference: Any, case: Case) -> float:
         """Return 1 if it is there, else 0."""
         wanted, said = _words(_text(reference)), _words(answer.text)
         if not wanted:
@@ -308,30 +307,36 @@ class Similarity(AgreementJudge):
 
 
 class _OwnScore(Judge):
-    """A function of the user's: of a case and an answer, or of a case and both answers."""
+    """A function of the user's, of a case and an answer."""
 
     sees = "what the function looks at"
 
-    def __init__(self, function: Callable[..., Any], compares: bool) -> None:
-        self.name = getattr(function, "__name__", type(function).__name__).replace("_", " ")
-        self._function, self._compares = function, compares
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = _name(function)
+        self._function = function
 
     def scores(self, trial: Trial) -> Scores:
-        if self._compares:
-            return _AsAgreement(self._function, trial.case).scores(trial)
-        plain = [trial.baseline, *([trial.repeat] if _is_answer(trial.repeat) else [])]
-        scored = [self._function(trial.case, answer) for answer in plain]
-        return Scores(sum(scored) / len(scored), self._function(trial.case, trial.candidate))
+        plain = [self._function(trial.case, answer) for answer in _plain_answers(trial)]
+        return Scores(sum(plain) / len(plain), self._function(trial.case, trial.candidate))
 
 
-class _AsAgreement(AgreementJudge):
-    name = ""
+class _OwnComparison(Judge):
+    """A function of the user's, of a case and both answers, that says how far they agree."""
 
-    def __init__(self, function: Callable[..., Any], case: Case) -> None:
-        self._function, self._case = function, case
+    sees = "what the function looks at"
 
-    def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
-        return self._function(self._case, plain, answer)  # type: ignore[no-any-return]
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = _name(function)
+        self._function = function
+
+    def scores(self, trial: Trial) -> Scores:
+        plain, *repeat = _plain_answers(trial)
+        itself = self._function(trial.case, plain, repeat[0]) if repeat else 1.0
+        return Scores(itself, self._function(trial.case, plain, trial.candidate))
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__).replace("_", " ")
 
 
 def judges_of(
@@ -373,21 +378,21 @@ def judges_of(
 def _own(function: Any) -> Judge:
     if not callable(function):
         raise ValueError(f"A judge is a Judge or a function; got {function!r}.")
+    if _takes(function, 3):
+        return _OwnComparison(function)
+    if _takes(function, 2):
+        return _OwnScore(function)
+    raise ValueError(
+        f"A judge takes (case, answer) or (case, baseline, candidate); {function!r} does not."
+    )
+
+
+def _takes(function: Callable[..., Any], arguments: int) -> bool:
     try:
-        inspect.signature(function).bind(None, None, None)
+        inspect.signature(function).bind(*range(arguments))
     except TypeError:
-        compares = False
-    else:
-        compares = True
-    if not compares:
-        try:
-            inspect.signature(function).bind(None, None)
-        except TypeError as error:
-            raise ValueError(
-                f"A judge takes (case, answer) or (case, baseline, candidate); "
-                f"{function!r} does not."
-            ) from error
-    return _OwnScore(function, compares)
+        return False
+    return True
 
 
 # --- what of an answer is compared ---------------------------------------------------------------

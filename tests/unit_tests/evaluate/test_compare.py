@@ -55,7 +55,7 @@ both_ways = pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"]
 def test_the_verdict_follows_from_the_answers(right: float, verdict: str, sync: bool) -> None:
     found = run(CASES, answering(1.0), answering(right), margin=0.05, sync=sync)
     assert found.verdict == verdict
-    assert found.exit_code == {"not worse": 0, "worse": 1, "unclear": 3}[verdict]
+    assert found.exit_code == {"not worse": 0, "worse": 3, "unclear": 4}[verdict]
 
 
 @both_ways
