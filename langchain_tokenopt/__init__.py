@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.counting.request_tokens import count_messages
     from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
     from langchain_tokenopt.embeddings import EmbedderUnavailableError, LocalEmbeddings
+    from langchain_tokenopt.evaluate import Case, Comparison, acompare, compare
     from langchain_tokenopt.forecast import Forecast, UsageForecaster
     from langchain_tokenopt.graph import (
         BudgetAllocationNode,
@@ -94,6 +95,8 @@ _MODULE_OF = {
     "CacheSettings": "cache",
     "CacheStats": "cache",
     "CallRecord": "core.records",
+    "Case": "evaluate",
+    "Comparison": "evaluate",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
     "EmbedderUnavailableError": "embeddings",
@@ -128,8 +131,10 @@ _MODULE_OF = {
     "UsageTotals": "core.records",
     "WordLimit": "limits",
     "WordLimitExceededError": "limits",
+    "acompare": "evaluate",
     "budget_graph": "graph",
     "budgeted": "graph",
+    "compare": "evaluate",
     "count_messages": "counting.request_tokens",
     "counter_for": "counting.tokens",
     "in_own_context": "core.own_context",
@@ -159,6 +164,8 @@ __all__ = [
     "CacheSettings",
     "CacheStats",
     "CallRecord",
+    "Case",
+    "Comparison",
     "CompressionResult",
     "DocumentCompressor",
     "EmbedderUnavailableError",
@@ -193,8 +200,10 @@ __all__ = [
     "UsageTotals",
     "WordLimit",
     "WordLimitExceededError",
+    "acompare",
     "budget_graph",
     "budgeted",
+    "compare",
     "count_messages",
     "counter_for",
     "in_own_context",

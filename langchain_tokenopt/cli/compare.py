@@ -120,7 +120,7 @@ def _side(given: dict[str, Any], name: str) -> Any:
         return _object(str(given[name]))
     pair = given.get("pair")
     if pair is None:
-        raise CommandError(f"the file names no {name}: add {name} = \"MODULE:OBJECT\".")
+        raise CommandError(f'the file names no {name}: add {name} = "MODULE:OBJECT".')
     if isinstance(pair, tuple) and len(pair) == 2:
         return pair[name == "candidate"]
     found = pair.get(name) if isinstance(pair, dict) else getattr(pair, name, None)

@@ -22,7 +22,6 @@ from langchain_tokenopt.evaluate.answer_store import AnswerStore
 from langchain_tokenopt.evaluate.cases import Case, cases_of
 from langchain_tokenopt.evaluate.comparison import (
     Comparison,
-    JudgedTrial,
     JudgeTally,
     Verdict,
     cases_needed,
@@ -31,6 +30,7 @@ from langchain_tokenopt.evaluate.comparison import (
 )
 from langchain_tokenopt.evaluate.judges import (
     Judge,
+    JudgedTrial,
     Scores,
     Trial,
     UnjudgedError,

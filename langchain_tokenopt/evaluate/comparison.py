@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from langchain_tokenopt.evaluate.judges import Scores, Trial
+from langchain_tokenopt.evaluate.comparison_page import page_of
+from langchain_tokenopt.evaluate.judges import JudgedTrial, Scores
 from langchain_tokenopt.evaluate.mean_bounds import MeanBounds
 from langchain_tokenopt.evaluate.run_answer import RunAnswer
 
@@ -17,7 +18,6 @@ __all__ = [
     "Comparison",
     "Interval",
     "JudgeResult",
-    "JudgedTrial",
     "Verdict",
     "cases_needed",
     "saved_share",
@@ -37,22 +37,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedTrial:
-    """A case, both sides' answers, and what each judge has said."""
-
-    trial: Trial
-    scores: dict[str, Scores]
-    unjudged: dict[str, str]
-    """Why a judge has said nothing, by its name."""
-    judging_nano_usd: int = 0
-
-    @property
-    def worst(self) -> float:
-        """The lowest difference of any judge; 0 where none has said anything."""
-        return min((scores.difference for scores in self.scores.values()), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +136,8 @@ class Comparison:
         Raises:
             OSError: It cannot be written.
         """
-        from langchain_tokenopt.evaluate.comparison_page import page_of
-
-        Path(path).write_text(page_of(self), encoding="utf-8")
+        page = page_of(self.to_dict(), self.worst_trials)
+        Path(path).write_text(page, encoding="utf-8")
 
     def __str__(self) -> str:
         percent = f"{self.confidence:.0%}"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from langchain_tokenopt.evaluate.cases import input_text
-from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgedTrial, JudgeResult
+from langchain_tokenopt.evaluate.judges import JudgedTrial
 from langchain_tokenopt.evaluate.run_answer import RunAnswer
 from langchain_tokenopt.pricing.money import format_usd
 
@@ -35,51 +36,47 @@ del, ins { text-decoration: none } del { background: #ffebe9 } ins { background:
 """
 
 
-def page_of(comparison: Comparison) -> str:
+def page_of(found: Mapping[str, Any], worst: Sequence[JudgedTrial]) -> str:
     """Return the page.
 
-    Example:
-        >>> from langchain_tokenopt.evaluate import compare
-        >>> found = compare(["<b>?"], lambda _: "one", lambda _: "two")
-        >>> "&lt;b&gt;?" in page_of(found) and "<b>" not in page_of(found)
-        True
+    Args:
+        found: A comparison, as its ``to_dict`` tells it.
+        worst: Cases that some judge found worse, worst first.
     """
-    return "\n".join(_parts(comparison)) + "\n"
+    return "\n".join(_parts(found, worst)) + "\n"
 
 
-def _parts(found: Comparison) -> Iterator[str]:
-    color = _COLORS[found.verdict]
+def _parts(found: Mapping[str, Any], worst: Sequence[JudgedTrial]) -> Iterator[str]:
+    color = _COLORS[found["verdict"]]
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     yield '<meta name="viewport" content="width=device-width">'
-    yield f"<title>Comparison: {found.verdict}</title><style>{_STYLE}</style></head><body>"
-    yield f'<h1>Verdict: <span style="color:{color}">{found.verdict}</span></h1>'
-    yield f"<p>{escape(found.reason)}</p>"
+    yield f"<title>Comparison: {found['verdict']}</title><style>{_STYLE}</style></head><body>"
+    yield f'<h1>Verdict: <span style="color:{color}">{found["verdict"]}</span></h1>'
+    yield f"<p>{escape(found['reason'])}</p>"
     yield (
-        f'<p class="small">{found.cases:,} of {found.cases_given:,} cases; margin '
-        f"{100 * found.margin:g} points; {found.confidence:.0%} intervals that hold at every look; "
-        f"asking and judging cost {format_usd(found.spent_nano_usd)}.</p>"
+        f'<p class="small">{found["cases"]:,} of {found["cases_given"]:,} cases; margin '
+        f"{100 * found['margin']:g} points; {found['confidence']:.0%} intervals that hold at every "
+        f"look; asking and judging cost {format_usd(found['spent_nano_usd'])}.</p>"
     )
     yield "<h2>Quality: candidate less baseline, in points</h2>"
-    yield _picture(
-        [(judge.name, judge.difference, _COLORS[judge.verdict]) for judge in found.judges],
-        mark=-found.margin,
-    )
-    yield from _judges(found.judges)
+    judges = [(j["name"], j["difference"], _COLORS[j["verdict"]]) for j in found["judges"]]
+    yield _picture(judges, mark=-found["margin"])
+    yield from _judges(found["judges"])
     yield "<h2>Saved, in percent of the baseline</h2>"
-    rows = [(name, saved, "#0969da") for name, saved in found.savings.items()]
+    rows = [(name, saved, "#0969da") for name, saved in found["savings"].items()]
     yield _picture(rows, mark=0.0) if rows else "<p>No model call was seen.</p>"
-    for note in found.notes:
+    for note in found["notes"]:
         yield f'<p class="small">{escape(note)}</p>'
-    yield from _cases(found.worst_trials)
+    yield from _cases(worst)
     yield "</body></html>"
 
 
-def _picture(rows: Sequence[tuple[str, Interval, str]], *, mark: float) -> str:
+def _picture(rows: Sequence[tuple[str, Mapping[str, float], str]], *, mark: float) -> str:
     """Draw one interval a row on a common scale, with a line at *mark*."""
-    ends = [end for _, interval, _ in rows for end in (interval.low, interval.high)]
+    ends = [end for _, interval, _ in rows for end in (interval["low"], interval["high"])]
     low, high = min([*ends, mark, 0.0]), max([*ends, mark, 0.0])
     width = (high - low) or 1.0
 
@@ -99,31 +96,33 @@ def _picture(rows: Sequence[tuple[str, Interval, str]], *, mark: float) -> str:
         y = _ROW * at + _ROW // 2
         drawn.append(
             f'<text x="0" y="{y + 4}">{escape(name)}</text>'
-            f'<line x1="{x(interval.low)}" x2="{x(interval.high)}" y1="{y}" y2="{y}" '
+            f'<line x1="{x(interval["low"])}" x2="{x(interval["high"])}" y1="{y}" y2="{y}" '
             f'stroke="{color}" stroke-width="3"/>'
-            f'<circle cx="{x(interval.value)}" cy="{y}" r="5" fill="{color}"><title>'
-            f"{100 * interval.value:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
-            f"</title></circle>"
+            f'<circle cx="{x(interval["value"])}" cy="{y}" r="5" fill="{color}">'
+            f"<title>{_points(interval)}</title></circle>"
         )
     return "".join([*drawn, "</svg>"])
 
 
-def _judges(judges: Sequence[JudgeResult]) -> Iterator[str]:
+def _judges(judges: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "<table><tr><th>Judge</th><th>Verdict</th><th>Difference</th><th>n</th>"
     yield "<th>Sees</th><th>Misses</th></tr>"
     for judge in judges:
-        found = judge.difference
         unjudged = "".join(
             f'<br><span class="small">{n:,} not judged: {escape(why)}</span>'
-            for why, n in judge.unjudged.items()
+            for why, n in judge["unjudged"].items()
         )
         yield (
-            f"<tr><td>{escape(judge.name)}{unjudged}</td><td>{judge.verdict}</td>"
-            f"<td>{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})</td>"
-            f'<td class="n">{judge.judged:,}</td><td>{escape(judge.sees)}</td>'
-            f"<td>{escape(judge.misses)}</td></tr>"
+            f"<tr><td>{escape(judge['name'])}{unjudged}</td><td>{judge['verdict']}</td>"
+            f'<td>{_points(judge["difference"])}</td><td class="n">{judge["judged"]:,}</td>'
+            f"<td>{escape(judge['sees'])}</td><td>{escape(judge['misses'])}</td></tr>"
         )
     yield "</table>"
+
+
+def _points(interval: Mapping[str, float]) -> str:
+    value, low, high = (f"{100 * interval[end]:+.1f}" for end in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _cases(worst: Sequence[JudgedTrial]) -> Iterator[str]:

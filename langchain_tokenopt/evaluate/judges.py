@@ -31,6 +31,7 @@ __all__ = [
     "ExactMatch",
     "JsonEqual",
     "Judge",
+    "JudgedTrial",
     "NamesKept",
     "NormalizedMatch",
     "NumbersKept",
@@ -67,6 +68,22 @@ class Scores:
     def difference(self) -> float:
         """The candidate's score less the baseline's, from -1 to 1."""
         return self.candidate - self.baseline
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedTrial:
+    """A case, both sides' answers, and what each judge has said."""
+
+    trial: Trial
+    scores: dict[str, Scores]
+    unjudged: dict[str, str]
+    """Why a judge has said nothing, by its name."""
+    judging_nano_usd: int = 0
+
+    @property
+    def worst(self) -> float:
+        """The lowest difference of any judge; 0 where none has said anything."""
+        return min((scores.difference for scores in self.scores.values()), default=0.0)
 
 
 class UnjudgedError(Exception):
