@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.pricing.rate_card import RateCard
     from langchain_tokenopt.pricing.rates import Rates
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
-    from langchain_tokenopt.scope import token_scope
+    from langchain_tokenopt.scope import stage_all, token_scope
     from langchain_tokenopt.stage import Phase, Stage, StageCall
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
@@ -141,6 +141,7 @@ _MODULE_OF = {
     "node_cache": "graph",
     "optimize": "chat_model",
     "optimize_text": "compress",
+    "stage_all": "scope",
     "token_scope": "scope",
     "track_usage": "tracking.callbacks",
 }
@@ -210,6 +211,7 @@ __all__ = [
     "node_cache",
     "optimize",
     "optimize_text",
+    "stage_all",
     "token_scope",
     "track_usage",
 ]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast
 
-from langchain_core.messages import BaseMessage
-from langchain_core.tracers.context import register_configure_hook
-
+from langchain_tokenopt.chat_model.every_model import EVERY_MODEL, watch_every_model
 from langchain_tokenopt.chat_model.optimize import Level, stages_of
-from langchain_tokenopt.chat_model.stages import as_stage
-from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.chat_model.stages import as_stage, refuse_contradictions
 from langchain_tokenopt.core.context_blocks import ContextBlock
-from langchain_tokenopt.core.host_compat import InlineHandler
+from langchain_tokenopt.core.own_context import in_own_context
 from langchain_tokenopt.core.records import UsageSink
-from langchain_tokenopt.core.staged_runs import is_staged
+from langchain_tokenopt.core.staged_runs import UNSTAGED, register_hooks
+from langchain_tokenopt.core.threads import CARRIED, along, watch_threads
 from langchain_tokenopt.stage import AMBIENT, Stage
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
-from langchain_tokenopt.tracking.provider_usage import asked_model
+from langchain_tokenopt.tracking.direct_requests import watch_direct_requests
+from langchain_tokenopt.tracking.unstaged_calls import UnstagedCalls
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
@@ -28,44 +27,10 @@ if TYPE_CHECKING:
     from langchain_tokenopt.budget.plan import BudgetPlan
     from langchain_tokenopt.budget.run import BudgetRun
 
-__all__ = ["TokenScope", "token_scope"]
+__all__ = ["TokenScope", "stage_all", "token_scope"]
 
-
-class _Unstaged(InlineHandler):
-    """Notes which models are called without stages."""
-
-    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
-
-    def __init__(self) -> None:
-        self.models: dict[tuple[str, str], None] = {}
-
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any] | None,
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not is_staged(kwargs.get("invocation_params")):
-            self._note(metadata, kwargs)
-
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any] | None,
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._note(metadata, kwargs)
-
-    def _note(self, metadata: dict[str, Any] | None, kwargs: dict[str, Any]) -> None:
-        params = kwargs.get("invocation_params") or {}
-        model = asked_model(metadata or {}, params) or "a model"
-        self.models[str(model), attribution_of(metadata or {}).agent] = None
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class TokenScope:
@@ -80,7 +45,7 @@ class TokenScope:
         self,
         usage: TokenUsageCallbackHandler,
         run: BudgetRun | None,
-        unstaged: _Unstaged,
+        unstaged: UnstagedCalls,
         shortens: Sequence[str],
     ) -> None:
         self.usage = usage
@@ -91,16 +56,22 @@ class TokenScope:
     def uncovered(self) -> list[str]:
         """Say, a sentence each, what this scope could not do so far.
 
-        Models that nobody staged are tracked, and charged to the plan; LangChain does not let
-        anybody shorten what they are sent, or answer in their place.
+        Models that nobody staged are tracked, and charged to the plan; to shorten what they are
+        sent, or to answer in their place, put :func:`stage_all` around.
         """
         if not self._shortens:
             return []
         return [
             f"{model}, called by {agent!r}, has no stages, so {' and '.join(self._shortens)} did "
-            f"not apply to it: put optimize(model) around it."
-            for model, agent in self._unstaged.models
+            f"not apply to it: {_MEND[is_chat]}"
+            for model, agent, is_chat in self._unstaged.models
         ]
+
+
+_MEND: Final = {
+    True: "put optimize(model) around it, or stage_all() around everything.",
+    False: "it is a text model, which only LangChain's chat models can replace.",
+}
 
 
 @contextmanager
@@ -157,9 +128,9 @@ def token_scope(
             stages = (*stages, as_stage(cache))
             _separate(stack, cache, user, organization)
         usage = stack.enter_context(track_usage(sinks, user, organization=organization))
-        unstaged, run = _Unstaged(), None
-        kept = (s for s in AMBIENT.get() if not any(_same_kind(s, new) for new in stages))
-        stack.enter_context(ContextBlock({AMBIENT: (*kept, *stages), _NOTES: unstaged}))
+        unstaged, run = UnstagedCalls(UNSTAGED.get()), None
+        register_hooks()
+        stack.enter_context(ContextBlock({AMBIENT: _with(stages), UNSTAGED: unstaged}))
         if plan is not None:
             run = stack.enter_context(
                 plan.run(thread_id, user=user, organization=organization, sinks=sinks)
@@ -185,10 +156,143 @@ def _separate(
     stack.enter_context(cache.scope(**given))
 
 
+def _with(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages that hold here, with these instead of those of the same kind."""
+    return (*(s for s in AMBIENT.get() if not any(_same_kind(s, new) for new in stages)), *stages)
+
+
 def _same_kind(one: Stage, other: Stage) -> bool:
     return type(one) is type(other) or one.phase == other.phase
 
 
-_NOTES: ContextVar[_Unstaged | None] = ContextVar("langchain_tokenopt_scope", default=None)
-# Not inherited, so that it stands behind a model's own handlers, one of which tells of its stages.
-register_configure_hook(_NOTES, inheritable=False)
+class stage_all:  # noqa: N801  used as a word, as contextlib's are
+    """Stage every chat model that is called inside, as if it had gone through ``optimize``.
+
+    For applications that make their models where you cannot reach them: in nodes, in tools, in
+    other packages. It does not matter when or where a model was made; what counts is that it is
+    called inside: in tasks, nodes, subgraphs, agents, and in threads and thread pools that are
+    given work inside. Models that are staged already get these stages besides their own; their own
+    go before one of the same kind. Under ``plan.run()``, around or inside, every model is then paid
+    for as a staged one: shortened where need be, and answered for where nothing is left.
+
+    Use it in a ``with`` statement, or as a decorator of a function, a coroutine function or a
+    generator function. What it cannot do, :meth:`uncovered` says.
+
+    A thread that is started inside belongs to it for as long as the thread lives; so start threads
+    that work for others, too, outside. Other processes are not reached.
+
+    Args:
+        stages: As for ``optimize``.
+        level: As for ``optimize``.
+
+    Raises:
+        TypeError: A stage is no stage.
+        ValueError: Stages contradict each other, or there is no such level.
+
+    Example:
+        >>> from langchain_core.caches import InMemoryCache
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> def their_application():
+        ...     model = FakeListChatModel(responses=["one", "two"])
+        ...     return [model.invoke("How many?").content for _ in range(2)]
+        >>> with stage_all(InMemoryCache()) as everything:
+        ...     their_application()
+        ['one', 'one']
+        >>> everything.uncovered()
+        []
+    """
+
+    def __init__(self, *stages: Stage | BudgetPlan | BaseCache, level: Level | None = None) -> None:
+        given = (*stages, *stages_of(level or "none"))
+        self._stages = sorted(map(as_stage, given), key=lambda stage: stage.phase)
+        refuse_contradictions(self._stages)
+        self._notes = UnstagedCalls()
+        self._entered: list[ContextBlock] = []
+
+    def __enter__(self) -> Self:
+        block = self._block()
+        block.__enter__()
+        self._entered.append(block)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        innermost = [block for block in self._entered if block.is_innermost]
+        block = (innermost or self._entered)[-1]
+        self._entered.remove(block)
+        block.__exit__(*error)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return *function*, every call of which runs inside."""
+        function_: Any = function
+
+        def calling(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with self._block():
+                return function_(*args, **kwargs)
+
+        async def awaiting(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with self._block():
+                return await function_(*args, **kwargs)
+
+        def generating(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+            def inside() -> Generator[Any, None, None]:
+                with self._block():
+                    yield from function_(*args, **kwargs)
+
+            yield from in_own_context(inside())
+
+        async def agenerating(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
+            async def inside() -> AsyncGenerator[Any, None]:
+                with self._block():
+                    async for item in function_(*args, **kwargs):
+                        yield item
+
+            async for item in in_own_context(inside()):
+                yield item
+
+        kinds: tuple[tuple[Callable[[Any], bool], Callable[..., Any]], ...] = (
+            (iscoroutinefunction, awaiting),
+            (isasyncgenfunction, agenerating),
+            (isgeneratorfunction, generating),
+        )
+        wrapper = next((wrapper for is_one, wrapper in kinds if is_one(function)), calling)
+        return cast("Callable[P, T]", wraps(function)(wrapper))
+
+    def _block(self) -> ContextBlock:
+        register_hooks()
+        watch_every_model()
+        watch_threads()
+        watch_direct_requests()
+        outer = UNSTAGED.get()
+        notes = self._notes if outer in (None, self._notes) else UnstagedCalls(outer, self._notes)
+        return ContextBlock(
+            {
+                AMBIENT: _with(self._stages),
+                EVERY_MODEL: True,
+                UNSTAGED: notes,
+                CARRIED: along,
+            }
+        )
+
+    def uncovered(self) -> list[str]:
+        """Say, a sentence each, what was called inside so far and could not be staged.
+
+        Text models (``BaseLLM``), chat models whose class replaces the methods with which calls
+        begin, and clients of providers that are called without LangChain. What such a client sends
+        by httpx, httpx2 or urllib3 is seen; not what is sent by other means, and not embeddings.
+        """
+        models = [
+            f"{model}, called by {agent!r}, {_WHY[is_chat]}"
+            for model, agent, is_chat in self._notes.models
+        ]
+        return models + [
+            f"a request to {request} went round LangChain, so no stage has seen it: ask a chat "
+            f"model of LangChain's instead."
+            for request in self._notes.requests
+        ]
+
+
+_WHY: Final = {
+    True: "was not staged: its class replaces the methods with which calls begin. Put "
+    "optimize(model) around it.",
+    False: "is a text model, around which no stages can stand: use a chat model instead.",
+}

@@ -12,13 +12,12 @@ import asyncio
 import math
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.budget.holds import Denial, Hold
@@ -31,7 +30,7 @@ from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
 from langchain_tokenopt.core.event_loop import RunWatch
-from langchain_tokenopt.core.host_compat import InlineHandler, expect_errors_of
+from langchain_tokenopt.core.host_compat import end_unheard_starts, expect_errors_of
 from langchain_tokenopt.core.model_runs import (
     ModelRun,
     begin_reserved,
@@ -39,17 +38,17 @@ from langchain_tokenopt.core.model_runs import (
     end_reserved,
     reserved_run,
 )
-from langchain_tokenopt.core.staged_runs import is_staged, notify_refused
+from langchain_tokenopt.core.staged_runs import notify_refused
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 from langchain_tokenopt.pricing.providers import base_url_in, billing_provider
 from langchain_tokenopt.request.output_caps import caps_in
 from langchain_tokenopt.stage import is_disabled
+from langchain_tokenopt.tracking.call_starts import CallStart, ModelStartHandler
 from langchain_tokenopt.tracking.provider_usage import (
     CallAnswer,
     OwnCount,
-    asked_model,
     is_marked_hit,
     names_of,
     read_answer,
@@ -64,19 +63,6 @@ much."""
 _LONG_ANSWER: Final = 613
 """Least that is held for such an answer: the 99th percentile of the 9,683 answers in the first half
 of the Azure LLM inference trace of conversations, 2023 (its longest has 1,000)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """What is known of a call before it is sent."""
-
-    metadata: Mapping[str, Any]
-    params: Mapping[str, Any]
-    model: str
-    counted: TokenCount
-    terms: PriceTerms
-    caller: ModelRun | None
-    """The run of the model that makes this call, if one does."""
 
 
 class _Batch(threading.local):
@@ -142,7 +128,7 @@ class _Call:
         return OwnCount(lambda: self.sent, lambda text: count(text).tokens)
 
 
-class CallbackGuard(InlineHandler):
+class CallbackGuard(ModelStartHandler):
     """Reserves before a call is sent, and settles when it has ended. Staged models are left alone.
 
     No lock is held here: the garbage collector may close an abandoned stream at any moment, whose
@@ -163,54 +149,28 @@ class CallbackGuard(InlineHandler):
         self._batch = _Batch()
         self._watch = RunWatch(self._give_up)
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any] | None,
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Reserve what the call can cost.
+    def on_start(self, start: CallStart) -> None:
+        """Reserve what the call can cost; refuse it and what was to be sent together with it.
 
         Raises:
             BudgetExceededError: The budget does not have it.
         """
-        params = kwargs.get("invocation_params") or {}
-        if not is_staged(params) and not is_disabled():
-            model = str(asked_model(metadata or {}, params) or "")
-            counted = count_messages(messages[0], params.get("tools"), model)
-            terms = _terms(serialized, metadata, params, model, messages[0])
-            caller = _caller(parent_run_id)
-            call = _Start(metadata or {}, params, model, counted, terms, caller)
-            self._admit(run_id, call, kwargs.get("batch_size") or 1)
-            self._watch.begin(run_id)  # text models report the end of a cancelled call
-
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any] | None,
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Reserve what a call of a completion model can cost.
-
-        Raises:
-            BudgetExceededError: The budget does not have it.
-        """
-        if is_disabled():
+        if start.is_staged or is_disabled():
             return
-        params = kwargs.get("invocation_params") or {}
-        model = str(asked_model(metadata or {}, params) or "")
-        counted = counter_for(model).count(prompts[0])
-        terms = _terms(serialized, metadata, params, model, ())
-        call = _Start(metadata or {}, params, model, counted, terms, _caller(parent_run_id))
-        self._admit(run_id, call, kwargs.get("batch_size") or 1)
+        run_id = start.run_id
+        try:
+            self._begin(start)
+        except TokenOptError:
+            for begun in self._batch.end():
+                notify_refused(begun)
+                if (call := self._pop(begun)) is not None:
+                    self._run.account.release(call.hold)
+            notify_refused(run_id)
+            end_unheard_starts()
+            raise
+        self._batch.add(run_id, start.batch_size)
+        if start.messages is not None:  # text models report the end of a cancelled call
+            self._watch.begin(run_id)
 
     def __copy__(self) -> CallbackGuard:
         """Return this handler: a copied configuration is under the same run."""
@@ -220,30 +180,19 @@ class CallbackGuard(InlineHandler):
         """Return this handler, as :meth:`__copy__` does."""
         return self
 
-    def _admit(self, run_id: UUID, start: _Start, batch_size: int) -> None:
-        """Let a call begin, or refuse it and what was to be sent together with it."""
-        try:
-            self._begin(run_id, start, batch_size)
-        except TokenOptError:
-            for begun in self._batch.end():
-                notify_refused(begun)
-                if (call := self._pop(begun)) is not None:
-                    self._run.account.release(call.hold)
-            notify_refused(run_id)
-            raise
-        self._batch.add(run_id, batch_size)
-
-    def _begin(self, run_id: UUID, start: _Start, batch_size: int) -> None:
+    def _begin(self, start: CallStart) -> None:
         run, model = self._run, start.model
-        if start.caller is not None:
-            start.caller.hand_over()
+        caller = _caller(start.parent_run_id)
+        if caller is not None:
+            caller.hand_over()
         made_by = attribution_of(start.metadata)
         agent, owners = made_by.agent, run.owners_of(made_by)
         run.note_unstaged(agent, model or "a model without a name")
         run.refuse_if_exceeded(owners)
-        sent = input_margin_of(model).applied(start.counted.tokens, exact=start.counted.exact)
+        counted = _input_of(start)
+        sent = input_margin_of(model).applied(counted.tokens, exact=counted.exact)
         most, least = self._answer_of(agent, start)
-        priced = None if run.prices is None else run.prices.of(start.terms)
+        priced = None if run.prices is None else run.prices.of(_terms(start))
         hold = run.account.reserve(
             agent,
             sent,
@@ -254,20 +203,20 @@ class CallbackGuard(InlineHandler):
         )
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
-        self._calls[run_id.int] = _Call(
+        self._calls[start.run_id.int] = _Call(
             hold,
             agent,
             model,
-            start.counted.tokens,
+            counted.tokens,
             sent,
             priced,
-            batch_size,
+            start.batch_size,
             sys.exception(),
-            begin_reserved(run_id.int, partial(run.account.release, hold)),
-            start.caller,
+            begin_reserved(start.run_id.int, partial(run.account.release, hold)),
+            caller,
         )
 
-    def _answer_of(self, agent: str, start: _Start) -> tuple[int, int]:
+    def _answer_of(self, agent: str, start: CallStart) -> tuple[int, int]:
         """Return the output to hold for, and the least with which the call is sent.
 
         A call's own ``max_tokens`` bounds each of its choices, and a low one is held in full.
@@ -404,16 +353,19 @@ def _bound(priced: PricedCall | None, sent: int) -> CallCost:
     return None if priced is None else lambda output: priced.most(sent, output)
 
 
-def _terms(
-    serialized: Mapping[str, Any] | None,
-    metadata: Mapping[str, Any] | None,
-    params: Mapping[str, Any],
-    model: str,
-    messages: Sequence[BaseMessage],
-) -> PriceTerms:
+def _input_of(start: CallStart) -> TokenCount:
+    """Count what is sent."""
+    if start.messages is None:
+        return counter_for(start.model).count(start.prompt)
+    return count_messages(start.messages, start.params.get("tools"), start.model)
+
+
+def _terms(start: CallStart) -> PriceTerms:
     """Read what the call says about its price."""
-    provider = (metadata or {}).get("ls_provider")
-    settings = (serialized or {}).get("kwargs") or {}
-    billed_by = billing_provider(provider, base_url_in(settings, provider))
-    terms = price_terms(model, billed_by, params, messages, params.get("tools") or ())
+    provider, params = start.metadata.get("ls_provider"), start.params
+    billed_by = billing_provider(
+        provider, base_url_in(start.serialized.get("kwargs") or {}, provider)
+    )
+    tools = params.get("tools") or ()
+    terms = price_terms(start.model, billed_by, params, start.messages or (), tools)
     return replace(terms, alias=params.get("model") or params.get("model_name"))

@@ -41,9 +41,10 @@ from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.final_errors import take_budget_errors_as_final
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
-from langchain_tokenopt.core.staged_runs import TRACKER, register_tracker
+from langchain_tokenopt.core.staged_runs import GUARD, TRACKER, register_hooks
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.stage import AMBIENT, Stage
@@ -180,11 +181,12 @@ class BudgetRun:
                 f"have two accounts for the same calls. Leave the inner plan.run() out, or give "
                 f"its agents a share of the outer plan."
             )
-        _register_guard()
+        register_hooks()
+        take_budget_errors_as_final()
         self.account.__enter__()
         self._tracker = TRACKER.get()
         stages = (*AMBIENT.get(), self._stage)
-        self._block = ContextBlock({_RUN: self, _GUARD: self._guard, AMBIENT: stages})
+        self._block = ContextBlock({_RUN: self, GUARD: self._guard, AMBIENT: stages})
         self._block.__enter__()
         return self
 
@@ -485,9 +487,6 @@ def _write_to_graph(event: BudgetEvent) -> None:
 
 
 _RUN: ContextVar[BudgetRun | None] = ContextVar("langchain_tokenopt_budget_run", default=None)
-_GUARD: ContextVar[BaseCallbackHandler | None] = ContextVar(
-    "langchain_tokenopt_budget_guard", default=None
-)
 _accounts: AccountRegistry[_SharedAccount] = AccountRegistry(keep=_KEPT_ACCOUNTS)
 
 
@@ -505,17 +504,3 @@ def _warn_of_memory(name: str) -> None:
         TokenOptWarning,
         stacklevel=6,
     )
-
-
-@cache
-def _register_guard() -> None:
-    """Have LangChain add the run's guard to every model; once in a process.
-
-    It is not inherited, so that it is added anew for each model, behind the model's own handlers:
-    one of those says that the model is staged. It also stands behind the tracker, which then has
-    seen the calls that the guard refuses.
-    """
-    from langchain_core.tracers.context import register_configure_hook
-
-    register_tracker()
-    register_configure_hook(_GUARD, inheritable=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, cast
 
 from langchain_core.caches import BaseCache
 from langchain_core.globals import get_llm_cache
@@ -54,6 +54,9 @@ class Seam:
         return self
 
 
+VIEW_SEAM: Final = "_tokenopt_view_seam"
+"""Slot in which a view of a model has its seam: all its state is the model's own."""
+
 _NO_STAGES = Seam((), OwnSettings(cache=False, rate_limiter=None), observe=False)
 """Of a model that somebody made anew of a staged class: LangChain does for it what it would."""
 
@@ -67,6 +70,8 @@ def given_seam(model: BaseChatModel) -> Seam | None:
     """Return what ``optimize`` gave to *model*, if it did; a bare model only shares its state."""
     if not is_staged_class(type(model)):
         return None
+    if VIEW_SEAM in type(model).__dict__:
+        return cast("Seam", getattr(model, VIEW_SEAM))
     private: dict[str, Any] = model.__pydantic_private__ or {}
     seam: Seam | None = private.get("_tokenopt_seam")
     return seam

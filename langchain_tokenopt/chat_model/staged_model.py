@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 from langchain_tokenopt.chat_model.async_calls import agenerate, astream
 from langchain_tokenopt.chat_model.current_run import entry_points
 from langchain_tokenopt.chat_model.staged_call import (
+    VIEW_SEAM,
     OwnSettings,
     Seam,
     bare_model,
@@ -24,10 +25,10 @@ from langchain_tokenopt.chat_model.staged_call import (
 )
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.chat_model.sync_calls import generate, stream
-from langchain_tokenopt.core.host_compat import NATIVE_EVENT_STREAMS
+from langchain_tokenopt.core.host_compat import NATIVE_EVENT_STREAMS, PYDANTIC_STATE
 from langchain_tokenopt.stage import Stage
 
-__all__ = ["staged_model"]
+__all__ = ["staged_model", "staged_view"]
 
 
 def staged_model(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool) -> BaseChatModel:
@@ -65,6 +66,11 @@ def _give(staged: BaseChatModel, seam: Seam) -> None:
 @cache
 def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
     """Return the subclass of *base* whose calls go through the stages, one per class."""
+    return _made(base, _body(base))
+
+
+def _body(base: type[BaseChatModel]) -> dict[str, Any]:
+    """Return what such a class defines."""
     body: dict[str, Any] = {
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
@@ -88,8 +94,38 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
     for name in NATIVE_EVENT_STREAMS:
         if getattr(base, name, None) is not None:
             body[name] = None  # LangChain then builds its events from _stream, through the stages
+    return body
+
+
+def _made(base: type[BaseChatModel], body: dict[str, Any]) -> type[BaseChatModel]:
     metaclass: Any = type(base)
     return cast("type[BaseChatModel]", metaclass(base.__name__, (base,), body))
+
+
+def staged_view(model: BaseChatModel) -> BaseChatModel:
+    """Return *model* for one call that goes through the stages of its context.
+
+    Unlike a copy it shares all state: what the call changes in the model stays changed.
+    """
+    base = type(model)
+    if is_staged_class(base):  # made anew of one
+        base = base.__bases__[0]
+    view: BaseChatModel = object.__new__(_view_class(base))
+    for slot in PYDANTIC_STATE:
+        object.__setattr__(view, slot, getattr(model, slot))
+    own = OwnSettings(model.cache, model.rate_limiter)
+    object.__setattr__(view, VIEW_SEAM, Seam((), own, observe=False))
+    return view
+
+
+@cache
+def _view_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
+    """Return the class of views of models of *base*."""
+    made = _made(base, {**_body(base), "__slots__": (VIEW_SEAM,)})
+    # What LangChain is not to see; fields cannot be overridden by properties in a class body.
+    made.cache = property(lambda _: False)  # type: ignore[assignment]
+    made.rate_limiter = property(lambda _: None)  # type: ignore[assignment]
+    return made
 
 
 def _reduce(self: BaseChatModel) -> tuple[Any, ...]:

@@ -63,6 +63,11 @@ class ContextBlock:
         _INNERMOST.set(self)
         return self
 
+    @property
+    def is_innermost(self) -> bool:
+        """Whether what holds here is what this block has set."""
+        return _INNERMOST.get() is self
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import FrameType
 from typing import Any, Final
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
@@ -25,6 +26,7 @@ __all__ = [
     "PYDANTIC_STATE",
     "InlineHandler",
     "core_marks_cache_hits",
+    "end_unheard_starts",
     "expect_errors_of",
     "is_configurable_model",
     "llm_string_of",
@@ -119,6 +121,22 @@ logging.getLogger(AsyncCallbackManager.__module__).addFilter(_is_unexpected)
 
 
 _TEXT_START: Final = inspect.unwrap(AsyncCallbackManager.on_llm_start).__code__
+_CHAT_START: Final = inspect.unwrap(AsyncCallbackManager.on_chat_model_start).__code__
+
+
+def end_unheard_starts() -> None:
+    """Close what langchain-core has prepared to tell other handlers of a call that is refused here.
+
+    For an asynchronous call it makes a coroutine per handler before it awaits the first of them.
+    When one raises, Python would complain of the others that they were never awaited.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code not in (_TEXT_START, _CHAT_START):
+        frame = frame.f_back
+    if frame is not None:
+        for task in (*frame.f_locals["inline_tasks"], *frame.f_locals["non_inline_tasks"]):
+            if inspect.getcoroutinestate(task) == inspect.CORO_CREATED:
+                task.close()
 
 
 @cache

@@ -26,6 +26,7 @@ __all__ = [
     "calling_reserved_run",
     "calling_run",
     "end_reserved",
+    "is_made_by_a_stage",
     "note_start",
     "reserved_run",
 ]
@@ -107,7 +108,7 @@ def calling_run(under_way: Container[int]) -> int | None:
     while frame is not None:
         name = frame.f_code.co_name
         if not is_inside:
-            if name in _PERFORM and frame.f_globals.get("__name__", "").startswith(_SEAM):
+            if _performs_stages(frame):
                 return None
             is_inside = name in _METHODS
         if is_inside:
@@ -118,6 +119,21 @@ def calling_run(under_way: Container[int]) -> int | None:
     if not is_inside:
         return None
     return next((key for key in reversed(_started.get()) if key in under_way), None)
+
+
+def is_made_by_a_stage() -> bool:
+    """Whether the call that begins here is made by a stage around a model that is being asked."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _performs_stages(frame):
+        if frame.f_code.co_name in _METHODS and _run_in(frame.f_locals) is not None:
+            return False  # a model hands on
+        frame = frame.f_back
+    return frame is not None
+
+
+def _performs_stages(frame: FrameType) -> bool:
+    name = frame.f_code.co_name
+    return name in _PERFORM and frame.f_globals.get("__name__", "").startswith(_SEAM)
 
 
 _METHODS: Final = frozenset({"_generate", "_agenerate", "_stream", "_astream", "_call", "_acall"})

@@ -17,6 +17,9 @@ from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = [
+    "GUARD",
+    "TRACKER",
+    "UNSTAGED",
     "CacheHit",
     "StagedParams",
     "StagedRun",
@@ -26,7 +29,7 @@ __all__ = [
     "notify_refused",
     "publish_run",
     "published_run",
-    "register_tracker",
+    "register_hooks",
     "withdraw_run",
 ]
 
@@ -147,21 +150,28 @@ def _listeners() -> list[_RunListener]:
 
 TRACKER: ContextVar[Any] = ContextVar("langchain_tokenopt_tracker", default=None)
 """The handler that ``track_usage`` adds to every run here."""
+UNSTAGED: ContextVar[Any] = ContextVar("langchain_tokenopt_unstaged", default=None)
+"""The handler that notes which models are called without stages."""
+GUARD: ContextVar[Any] = ContextVar("langchain_tokenopt_budget_guard", default=None)
+"""The handler that refuses calls of models without stages."""
 
 
 @cache
-def register_tracker() -> None:
-    """Have LangChain add :data:`TRACKER` to every run; once in a process.
+def register_hooks() -> None:
+    """Have LangChain add these handlers to every run; once in a process, whoever needs one first.
+
+    Handlers hear of a run in the order in which their hooks were registered, and those behind one
+    that refuses it hear nothing: so it comes last. Those that ask whether a model is staged are not
+    inherited, so that they are added anew for each model, behind the model's own handlers.
 
     Not at import: the module that registers hooks brings langsmith with it, a quarter of a second
-    that LangChain itself puts off until the first call. Handlers hear of a run in the order in
-    which their hooks were registered; a handler that refuses runs registers its own after this one,
-    so that the tracker has heard of them. (In async code LangChain would also leave the coroutines
-    of handlers behind the refusing one unawaited.)
+    that LangChain itself puts off until the first call.
     """
     from langchain_core.tracers.context import register_configure_hook
 
     register_configure_hook(TRACKER, inheritable=True)
+    register_configure_hook(UNSTAGED, inheritable=False)
+    register_configure_hook(GUARD, inheritable=False)
 
 
 class StagedParams(dict[str, Any]):

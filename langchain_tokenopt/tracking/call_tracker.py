@@ -26,6 +26,7 @@ from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.pricing.providers import base_url_in, billing_provider
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.pricing.rates import Rates
+from langchain_tokenopt.tracking.call_starts import CallStart
 from langchain_tokenopt.tracking.lineage import Ancestry
 from langchain_tokenopt.tracking.provider_usage import (
     AnswerNames,
@@ -80,25 +81,15 @@ class CallInFlight:
         "key",
     )
 
-    def __init__(
-        self,
-        run_id: UUID,
-        metadata: Mapping[str, Any] | None,
-        params: Mapping[str, Any] | None,
-        messages: list[BaseMessage] | None,
-        prompt: str | None,
-        ancestry: Ancestry,
-        serialized: Mapping[str, Any] | None = None,
-        batch_size: int = 1,
-    ) -> None:
-        self.key = run_id.int  # the id itself is kept by nobody who waits for its end
-        self._serialized = serialized or _EMPTY
+    def __init__(self, start: CallStart, ancestry: Ancestry) -> None:
+        self.key = start.run_id.int  # the id itself is kept by nobody who waits for its end
+        self._serialized = start.serialized
         self.inner: Sequence[CallInFlight] = _NO_CALLS
-        self._batch_size = batch_size
-        self._metadata = metadata or _EMPTY
-        self._params = params or _EMPTY
-        self._messages = messages
-        self._prompt = prompt
+        self._batch_size = start.batch_size
+        self._metadata = start.metadata
+        self._params = start.params
+        self._messages = start.messages
+        self._prompt = start.prompt
         self._ancestry = ancestry
         self._pieces: list[Any] | None = None
         self._deltas: list[str] | None = None
@@ -108,7 +99,7 @@ class CallInFlight:
         self._tool_results: ResultTokens = ()
         self._handled = sys.exception()
         self._first_chunk_at: float | None = None
-        self._staged = published_run(run_id)
+        self._staged = published_run(start.run_id)
         self._started_at = time()
         self._started_clock = perf_counter()
 
@@ -232,7 +223,8 @@ class CallInFlight:
 
     def _forget_content(self) -> None:
         """Keep no prompts and answers alive for the sake of a record that has none."""
-        self._messages = self._prompt = self._pieces = self._deltas = self._answer = None
+        self._messages = self._pieces = self._deltas = self._answer = None
+        self._prompt = ""
         self._handled = None
         self._params = _EMPTY if self._metadata.get("ls_model_name") else self._params
 
@@ -246,7 +238,7 @@ class CallInFlight:
         if self._staged is not None and self._staged.sent is not None:
             tools = self._staged.sent_kwargs.get("tools")
         if messages is None:
-            return self._count(self._prompt or "")
+            return self._count(self._prompt)
         return count_messages(messages, tools, self._model or "").tokens
 
     @property

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.argument_checks import check_whole
@@ -22,12 +21,12 @@ from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.dimensions import DIMENSIONS, Dimension, totals_by, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.event_loop import RunWatch
-from langchain_tokenopt.core.host_compat import InlineHandler
 from langchain_tokenopt.core.model_runs import calling_run, note_start
 from langchain_tokenopt.core.records import CallRecord, Status, UsageSink, UsageTotals
 from langchain_tokenopt.core.sinks import checked_sinks, notify
-from langchain_tokenopt.core.staged_runs import TRACKER, add_run_listener, register_tracker
+from langchain_tokenopt.core.staged_runs import TRACKER, add_run_listener, register_hooks
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
+from langchain_tokenopt.tracking.call_starts import CallStart, ModelStartHandler
 from langchain_tokenopt.tracking.call_tracker import CallInFlight
 from langchain_tokenopt.tracking.failed_calls import is_given_up
 from langchain_tokenopt.tracking.lineage import NO_ANCESTRY, Ancestry, Lineage
@@ -41,7 +40,7 @@ _BATCH = 1_000
 """Calls whose records are made, or summed up and forgotten, at once: it costs each of them less."""
 
 
-class TokenUsageCallbackHandler(InlineHandler):
+class TokenUsageCallbackHandler(ModelStartHandler):
     """Record every model call below the place where it is attached.
 
     Attach it to anything that takes ``callbacks``: a chain, a graph, a model. The same handler
@@ -189,41 +188,12 @@ class TokenUsageCallbackHandler(InlineHandler):
 
     # What LangChain tells: the model
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any] | None,
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Begin a call. Without this method LangChain would render the whole prompt as a string."""
-        params = kwargs.get("invocation_params")
-        ancestry = self._above(parent_run_id, metadata)
-        call = CallInFlight(run_id, metadata, params, messages[0], None, ancestry, serialized)
-        self._add(call, parent_run_id)
-        self._watch.begin(run_id)
-
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any] | None,
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Begin a call of a completion model."""
-        params = kwargs.get("invocation_params")
-        ancestry = self._above(parent_run_id, metadata)
-        batch_size = kwargs.get("batch_size") or 1
-        call = CallInFlight(
-            run_id, metadata, params, None, prompts[0], ancestry, serialized, batch_size
-        )
-        self._add(call, parent_run_id)
+    def on_start(self, start: CallStart) -> None:
+        """Begin a call."""
+        ancestry = self._above(start.parent_run_id, start.metadata)
+        self._add(CallInFlight(start, ancestry), start.parent_run_id)
+        if start.messages is not None:  # text models report the end of a cancelled call
+            self._watch.begin(start.run_id)
 
     def on_llm_new_token(
         self, token: str | list[Any], *, chunk: Any = None, run_id: UUID, **kwargs: Any
@@ -420,7 +390,7 @@ def track_usage(
         >>> usage.totals().calls
         1
     """
-    register_tracker()
+    register_hooks()
     outer: _Tracker | None = TRACKER.get()
     tracker = _Tracker(
         outer,
