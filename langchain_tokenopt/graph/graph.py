@@ -28,7 +28,7 @@ from langgraph.types import Send
 
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.run import current_run
-from langchain_tokenopt.graph.host_compat import agent_name_of, compiled_like, contains_graph
+from langchain_tokenopt.graph.host_compat import agent_name_of, compiled_like, with_config
 from langchain_tokenopt.graph.node import AGENT, NodeWatch, watch_of, watched
 from langchain_tokenopt.graph.reachability import GraphEdges, Reachability
 from langchain_tokenopt.graph.state import mirror_key
@@ -165,13 +165,11 @@ def _copied(
 
 
 def _watched_spec(spec: Any, watch: NodeWatch) -> Any:
-    runnable, payer = spec.runnable, {AGENT: watch.agent}
-    if not contains_graph(runnable):
+    runnable = spec.runnable
+    if not isinstance(runnable, Pregel):
         return replace(spec, runnable=watched(runnable, watch))
-    if isinstance(runnable, Pregel):  # named as a graph: a node's metadata would be drawn
-        named = _with_inner(runnable, watch.plan).with_config({"metadata": payer})
-        return replace(spec, runnable=named)
-    return replace(spec, metadata={**(spec.metadata or {}), **payer})
+    payer: RunnableConfig = {"metadata": {AGENT: watch.agent}}  # a node's own would be drawn
+    return replace(spec, runnable=with_config(_with_inner(runnable, watch.plan), payer))
 
 
 def _with_inner(runnable: Any, plan: BudgetPlan) -> Any:

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.load.serializable import Serializable
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import merge_configs, var_child_runnable_config
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from xxhash import xxh3_128_hexdigest
@@ -31,8 +32,10 @@ __all__ = [
     "function_of",
     "hashed_node_key",
     "is_cached",
+    "looking_like",
     "step_of",
     "surrounding_config",
+    "with_config",
     "with_functions",
 ]
 
@@ -85,29 +88,48 @@ def function_of(runnable: Any) -> Any:
     return getattr(runnable, "func", None) or getattr(runnable, "afunc", None)
 
 
-def with_functions(runnable: Any, wrap: Callable[[Any], Any]) -> Any:
-    """Return a copy of LangGraph's form of a function that calls ``wrap(function)`` instead.
+def with_functions(runnable: Any, replace: Callable[[Any], Any]) -> Any:
+    """Return a copy of a function's runnable that calls ``replace(function)`` instead.
 
-    It stays in that form because LangGraph finds subgraphs in what such functions refer to. Beside
-    a plain function it keeps a coroutine that runs the same function in a thread.
-
-    Returns:
-        ``None`` when *runnable* is of another form.
+    Beside a plain function LangGraph's keeps a coroutine that runs the same function in a thread.
     """
-    if not hasattr(runnable, "func") or not hasattr(runnable, "afunc"):
-        return None
-    if type(runnable).__module__.startswith("langchain_core."):  # a RunnableLambda
-        return None
-    wrapped = copy.copy(runnable)
-    function, coroutine = runnable.func, runnable.afunc
+    made = copy.copy(runnable)
+    function, coroutine = getattr(runnable, "func", None), getattr(runnable, "afunc", None)
     if function is not None:
-        wrapped.func = wrap(function)
+        made.func = replace(function)
     if isinstance(coroutine, functools.partial) and function in coroutine.args:
-        in_thread = functools.partial(coroutine.func, *coroutine.args[:-1], wrapped.func)
-        wrapped.afunc = functools.update_wrapper(in_thread, wrapped.func)
+        in_thread = functools.partial(coroutine.func, *coroutine.args[:-1], made.func)
+        made.afunc = functools.update_wrapper(in_thread, made.func)
     elif coroutine is not None:
-        wrapped.afunc = wrap(coroutine)
-    return wrapped
+        made.afunc = replace(coroutine)
+    return made
+
+
+def looking_like(runnable: Any, wrapper: Any) -> Any:
+    """Return *wrapper*, a runnable around *runnable*, such that LangGraph sees the same in it.
+
+    A function's wrapper is an object of both classes, with the attributes of both. Others cannot
+    be: LangGraph takes sequences apart before it runs them. Theirs refers to the runnable as a
+    ``RunnableLambda`` refers to what it uses, which is where LangGraph looks for graphs.
+    """
+    is_function = function_of(runnable) is not None
+    both: Any = _of_both
+    made: Any = object.__new__(both(type(wrapper), type(runnable), is_function))
+    made.__dict__ |= vars(runnable) if is_function else {"deps": [runnable], "afunc": wrapper}
+    made.__dict__ |= vars(wrapper)
+    return made
+
+
+@functools.cache
+def _of_both(wrapper: type, kind: type[Runnable[Any, Any]], is_function: bool) -> type:
+    """Return a class of wrappers around runnables of *kind*, under its name: drawings show it."""
+    *module, name = (
+        kind.lc_id() if issubclass(kind, Serializable) else (kind.__module__, kind.__name__)
+    )
+    body = {"__module__": ".".join(module), "__qualname__": name}
+    if is_function:
+        return type(name, (wrapper, kind), body)
+    return type(name, (wrapper, RunnableLambda), {**body, "deps": ()})
 
 
 def is_cached(builder: Any, spec: Any) -> bool:
@@ -124,8 +146,17 @@ def compiled_like(graph: CompiledStateGraph[Any, Any, Any, Any], builder: Any) -
     """
     if hasattr(builder, "_node_defaults"):
         builder._node_defaults = type(builder._node_defaults)()
-    nodes = builder.compile(checkpointer=graph.checkpointer).nodes
-    return graph.copy({"nodes": nodes, "builder": builder})
+    made = copy.copy(graph)  # its own ``copy`` leaves out what ``compile`` has added
+    made.nodes = builder.compile(checkpointer=graph.checkpointer).nodes
+    made.builder = builder
+    return made
+
+
+def with_config(graph: Any, config: RunnableConfig) -> Any:
+    """Return a compiled graph with more configuration, and all else that ``compile`` gave it."""
+    made = copy.copy(graph)
+    made.config = merge_configs(graph.config, config)
+    return made
 
 
 @contextmanager

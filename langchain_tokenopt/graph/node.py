@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ensure_config, merge_configs
+from langchain_core.runnables.config import ensure_config
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.pregel import Pregel
 from langgraph.types import Command
@@ -25,6 +25,7 @@ from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_r
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.graph.host_compat import (
     function_of,
+    looking_like,
     surrounding_config,
     with_functions,
 )
@@ -178,8 +179,9 @@ class _Execution:
             if self.watch.agent is None:
                 yield
                 return
-            payer: RunnableConfig = {"metadata": {AGENT: self.agent}}
-            config = merge_configs(kwargs.get("config") or ensure_config(), payer)
+            config: RunnableConfig = kwargs.get("config") or ensure_config()
+            named = {**(config.get("metadata") or {}), AGENT: self.agent}
+            config = {**config, "metadata": named}
             if "config" in kwargs:
                 kwargs["config"] = config
             with surrounding_config(config):
@@ -253,15 +255,17 @@ def _with_update(returned: Any, key: str, value: Any) -> Any:
 
 
 def watched(runnable: Any, watch: NodeWatch) -> Any:
-    """Return what a node of a graph runs, under *watch*."""
+    """Return what a node of a graph runs, under *watch*.
+
+    LangGraph draws a node, and looks for graphs inside of it, by what its runnable is: so it stays
+    all that it was.
+    """
+    before, node = watch_of(runnable), runnable
     if isinstance(runnable, _WatchedRunnable):
-        return _WatchedRunnable(runnable.bound, watch.joined_to(runnable.watch))
-
-    def wrap(function: Any) -> Any:
-        node, before = getattr(function, "__budgeted__", (function, None))
-        return _watched_function(node, watch.joined_to(before))
-
-    return with_functions(runnable, wrap) or _WatchedRunnable(runnable, watch)
+        node = runnable.bound
+    elif before is not None:
+        node = with_functions(runnable, lambda function: function.__budgeted__[0])
+    return looking_like(node, _WatchedRunnable(node, watch.joined_to(before)))
 
 
 def watch_of(runnable: Any) -> NodeWatch | None:
@@ -274,6 +278,10 @@ def watch_of(runnable: Any) -> NodeWatch | None:
 
 class _WatchedRunnable(Runnable[Any, Any]):
     """A runnable as a node under a plan."""
+
+    # Whatever its class does otherwise: only these two are called.
+    stream, astream = Runnable.stream, Runnable.astream
+    transform, atransform = Runnable.transform, Runnable.atransform
 
     def __init__(self, bound: Runnable[Any, Any], watch: NodeWatch) -> None:
         self.bound = bound
@@ -361,6 +369,8 @@ def _like(node: Any, wrapper: Callable[..., Any], watch: NodeWatch) -> Callable[
     """Make *wrapper* look like *node*."""
     if inspect.isroutine(node):
         functools.update_wrapper(wrapper, node)
+        # LangGraph looks for graphs in what stands directly behind a decorator.
+        wrapper.__wrapped__ = getattr(node, "__wrapped__", node)  # type: ignore[attr-defined]
     elif isinstance(node, functools.partial):
         functools.update_wrapper(wrapper, node.func)
         wrapper.__signature__ = inspect.signature(node)  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ anywhere; a node that has no edge at all and does not say by its annotation that
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,13 +53,14 @@ class GraphEdges:
     def of(cls, builder: StateGraph[Any, Any, Any, Any]) -> GraphEdges:
         """Read a graph's edges."""
         specs = builder.nodes
-        certain: dict[str, set[str]] = {name: set() for name in (*specs, START)}
+        certain: defaultdict[str, set[str]] = defaultdict(set)  # LangGraph refuses unknown names
+        certain.update({name: set() for name in (*specs, START)})
         for start, end in builder.edges:
             certain[start].add(end)
         for starts, end in builder.waiting_edges:
             for start in starts:
                 certain[start].add(end)
-        possible = {name: set(ends) for name, ends in certain.items()}
+        possible = defaultdict(set, {name: set(ends) for name, ends in certain.items()})
         for start, branches in builder.branches.items():
             for branch in branches.values():
                 possible[start] |= set(branch.ends.values()) if branch.ends else {*specs, END}

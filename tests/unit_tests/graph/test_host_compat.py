@@ -15,6 +15,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
+from langgraph.pregel._utils import find_subgraph_pregel
 from langgraph.types import CachePolicy, RetryPolicy
 
 from langchain_tokenopt.graph import host_compat
@@ -156,9 +157,26 @@ async def test_the_function_of_a_node_can_be_replaced(node: Any) -> None:
     assert {"log": ["here"]} == await runnable.ainvoke({}), "the original graph was changed"
 
 
-def test_a_lambda_is_no_function_of_langgraphs() -> None:
-    """It is watched as a runnable."""
-    assert host_compat.with_functions(RunnableLambda(leave), lambda function: function) is None
+def test_a_wrapper_is_taken_for_what_it_wraps() -> None:
+    """Where LangGraph looks for graphs, and in what it draws."""
+    graph = chain(a=leave).compile(name="inner")
+
+    @functools.wraps(leave)
+    def ask(state: State) -> Any:
+        return graph.invoke(state)
+
+    class Wrapper(RunnableLambda):  # type: ignore[type-arg]
+        def __init__(self) -> None:
+            self.mine = True
+
+    held = [chain(a=ask).nodes["a"].runnable, RunnableLambda(ask), RunnableLambda(leave) | graph]
+    for runnable in held:
+        made = host_compat.looking_like(runnable, Wrapper())
+
+        assert made.mine
+        assert find_subgraph_pregel(runnable) is find_subgraph_pregel(made)
+        assert type(runnable).__name__ == type(made).__name__
+    assert find_subgraph_pregel(held[-1]) is graph
 
 
 def test_cached_nodes_are_known() -> None:
