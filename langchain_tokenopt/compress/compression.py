@@ -13,7 +13,7 @@ from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPro
 from langchain_tokenopt.compress.content_types import DocumentsContent, Reader, TextContent
 from langchain_tokenopt.compress.conversation import MessagesContent
 from langchain_tokenopt.compress.fitting import Target, fitted, shortened, unchanged
-from langchain_tokenopt.compress.message_texts import with_texts_replaced
+from langchain_tokenopt.compress.message_texts import as_messages, as_written, with_texts_replaced
 from langchain_tokenopt.compress.plan_cache import PlanCache
 from langchain_tokenopt.compress.result import (
     FITS,
@@ -68,6 +68,8 @@ class Job:
                 return self._messages(MessagesContent(content, self.reader, self.known))
             if all(isinstance(item, Document) for item in content):
                 return fitted(DocumentsContent(content, self.reader), self.target, self.plans)
+            if (written := as_messages(content)) is not None:
+                return self._inside(content, written, lambda made: as_written(made, content))
         return CompressionResult(content, 0, 0, reason=UNKNOWN_TYPE if content else FITS)
 
     def _inside(self, outer: Any, inner: Any, wrap: Callable[[Any], Any]) -> CompressionResult[Any]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.compress.content_types import Layout, Reader, set_tokens
 from langchain_tokenopt.compress.message_texts import (
@@ -22,7 +22,10 @@ from langchain_tokenopt.compress.message_texts import (
     with_texts,
     without_texts,
 )
+from langchain_tokenopt.compress.passage_units import SHORT_OUTSIDE
+from langchain_tokenopt.compress.prompt_lines import SHORT, typical
 from langchain_tokenopt.compress.prompt_parts import (
+    is_material,
     quoted_material,
     read_message,
     read_result,
@@ -32,6 +35,7 @@ from langchain_tokenopt.compress.question import (
     LONGEST_QUESTION,
     SHORT_PARAGRAPH,
     asked_in,
+    asks,
     asks_something,
     is_about,
 )
@@ -48,8 +52,9 @@ LONGEST_WHOLE_TURN = 600
 """Characters. An earlier turn up to this length is kept or dropped whole."""
 
 
-Competing = Literal["earlier turns", "earlier calls", "all calls"]
-"""What may go: turns before the current one, calls before the last one, results of the last one."""
+Competing = Literal["earlier turns", "earlier calls", "all calls", "rules"]
+"""What may go: turns before the current one, calls before the last one, results of the last one,
+and in the end the rules that were set in earlier turns."""
 
 
 @dataclass(slots=True)
@@ -63,6 +68,8 @@ class _Conversation:
     """Tool calls with their answers, of earlier turns: kept or dropped together."""
     running: list[list[int]] = field(default_factory=list)
     """Tool calls of the current turn that compete: dropped with their answers, or shortened."""
+    keeps_rules: bool = True
+    """Whether turns that only tell how to answer stay."""
     last_results: frozenset[int] = frozenset()
     """Tool messages of the current turn that stay, but may be shortened."""
 
@@ -86,7 +93,8 @@ def _conversation(messages: Sequence[BaseMessage], competing: Competing) -> _Con
     if competing != "earlier turns":
         found.running = calls[:-1]
         found.fixed.difference_update(*found.running)
-    if competing == "all calls" and calls:
+    found.keeps_rules = competing != "rules"
+    if competing in ("all calls", "rules") and calls:
         found.last_results = frozenset(calls[-1][1:])
     return found
 
@@ -162,8 +170,8 @@ class MessagesContent:
     def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units; where what must be kept exceeds *limit*, more of them compete."""
         layouts = (
-            self._layout(_conversation(self.content, competing))
-            for competing in ("earlier turns", "earlier calls", "all calls")
+            self._layout(_conversation(self.content, competing), limit)
+            for competing in get_args(Competing)
         )
         layout = next(layouts)
         while limit is not None and _required_tokens(layout) > limit:
@@ -173,9 +181,12 @@ class MessagesContent:
             layout = other
         return layout
 
-    def _layout(self, plan: _Conversation) -> Layout:
+    def _layout(self, plan: _Conversation, limit: int | None) -> Layout:
         layout = Layout([], [], may_be_empty=False)
         layout.prior = "recency" if len(self.content) - len(plan.fixed) > 3 else "none"
+        earlier = self.content[: max(0, plan.last_human)] if plan.keeps_rules else []
+        rules = _rules(earlier, limit)
+        plan.fixed -= _system_passages(self.content)
         self._plan = plan
         self._slots = []
         grouped = {index: group[0] for group in plan.groups for index in group}
@@ -192,10 +203,13 @@ class MessagesContent:
             elif index in running:
                 self._running_message(layout, index, running[index])
             else:
-                asks = isinstance(message, HumanMessage)
-                self._earlier_turn(layout, index, head=-1 if asks else human)
-                if asks:
+                answers = isinstance(message, AIMessage)
+                self._earlier_turn(layout, index, head=human if answers else -1)
+                if isinstance(message, HumanMessage):
                     human = first
+                if index in rules:
+                    for unit in layout.units[first:]:
+                        unit.required = True
             layout.last = (
                 range(first, len(layout.units)) if isinstance(message, HumanMessage) else ()
             )
@@ -241,13 +255,12 @@ class MessagesContent:
         selectable = isinstance(message, ToolMessage) and (
             self._reader.tool_results == "select" or index in self._plan.last_results
         )
-        asking = _asking_block([text for _, text, _ in self._texts[index]])
+        asking, own = _asking_block([text for _, text, _ in self._texts[index]])
         for number, (slot, text, tokenized) in enumerate(self._texts[index]):
             first = len(layout.units)
-            if index == self._plan.last_human:
-                is_asking = asking is None or number == asking
-                parts = read_message(text, self._reader.patterns, keep_short=is_asking)
-                layout.question = (is_asking and parts.question) or layout.question
+            if index == self._plan.last_human and number not in own:
+                parts = read_message(text, self._reader.patterns, keep_short=number == asking)
+                layout.question = (number == asking and parts.question) or layout.question
                 units = parts.units
             elif isinstance(message, SystemMessage) and (material := quoted_material(text)):
                 units = material
@@ -385,19 +398,70 @@ class MessagesContent:
         return "\n".join(text for i, m in enumerate(content) for _, text in slots_of(m, i))
 
 
-def _asking_block(texts: Sequence[str]) -> int | None:
-    """Return which of several text blocks asks: the last short one that does, or else a short one.
+def _asking_block(texts: Sequence[str]) -> tuple[int, range]:
+    """Return which of several text blocks asks, and which before the others are as short.
 
-    Returns:
-        ``None`` where there is only one, or all are long.
+    The last short one with a question mark asks, or else the shorter one of the first and the last.
     """
+    middle = typical([len(text) for text in texts])
     short = [at for at, text in enumerate(texts) if len(text) <= SHORT_PARAGRAPH]
-    asking = [at for at in short if asks_something(texts[at])]
-    if len(texts) == 1 or not short:
-        return None
-    if asking:
-        return asking[-1]
-    return next((at for at in (len(texts) - 1, 0) if at in short), None)
+    asking = [at for at in short if asks(texts[at])]
+    tasks = [at for at in short if len(texts[at]) <= SHORT * middle]
+    edges = [at for at in (len(texts) - 1, 0) if at in tasks] or tasks or short
+    found = asking[-1] if asking else min(edges, key=lambda at: len(texts[at]), default=0)
+    own = 0
+    while own in tasks and own != found:
+        own += 1
+    return found, range(own)
+
+
+def _rules(earlier: Sequence[BaseMessage], limit: int | None) -> frozenset[int]:
+    """Return which earlier messages of the user only tell how to answer.
+
+    Such a one is short, asks nothing, and nothing is said to it: the reply is a word or two, or
+    there is none. Of many only the first ones are told from small talk.
+    """
+    room = SHORT_OUTSIDE if limit is None else min(SHORT_OUTSIDE, limit)
+    found = set()
+    for index, message in enumerate(earlier):
+        reply = earlier[index + 1] if index + 1 < len(earlier) else None
+        is_short = len(message.text) <= SHORT_PARAGRAPH and not asks(message.text)
+        if not (isinstance(message, HumanMessage) and is_short):
+            continue
+        if isinstance(reply, AIMessage) and (
+            len(reply.text) > LONGEST_NOD or reply.tool_calls or asks(reply.text)
+        ):
+            continue
+        room -= len(message.text) + _FRAME
+        if room < 0:
+            break
+        found.add(index)
+    return frozenset(found)
+
+
+_FRAME = 20
+"""Characters that the frame of a message counts for."""
+LONGEST_NOD = 60
+"""Characters of a reply that says no more than that a message was read."""
+
+
+def _system_passages(messages: Sequence[BaseMessage]) -> frozenset[int]:
+    """Return which system messages are passages, where each passage has a message of its own."""
+    systems = [at for at, message in enumerate(messages) if isinstance(message, SystemMessage)]
+    middle = typical([len(messages[at].text) for at in systems])
+    long = [at for at in systems if len(messages[at].text) > SHORT * middle]
+    openings = [messages[at].text[:_OPENING] for at in long]
+    told = [messages[at].text for at in systems if at not in long]
+    if len(long) < _FEWEST_MESSAGES or not is_material(
+        "\n".join([*told, *openings]), [messages[at].text for at in long]
+    ):
+        return frozenset()
+    return frozenset(long)
+
+
+_FEWEST_MESSAGES = 3
+_OPENING = 40
+"""Characters in which a message may say that it is a document."""
 
 
 def _shifted(units: list[Unit]) -> list[Unit]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import BaseMessage, ToolMessage, convert_to_messages
 
 __all__ = [
-    "LEFT_OUT", "Slot", "is_empty", "slots_of", "with_texts", "with_texts_replaced",
-    "without_texts",
+    "LEFT_OUT", "Slot", "as_messages", "as_written", "is_empty", "slots_of", "with_texts",
+    "with_texts_replaced", "without_texts",
 ]  # fmt: skip
 
 LEFT_OUT = "[left out]"
@@ -25,6 +25,45 @@ class Slot:
     message: int
     block: int | None
     """Index of the content block; ``None`` for string content."""
+
+
+def as_messages(content: Sequence[Any]) -> list[BaseMessage] | None:
+    """Return what LangChain takes for messages as such: roles and texts as dicts or tuples, texts.
+
+    Returns:
+        ``None`` where one of them is none.
+    """
+    made = []
+    for index, item in enumerate(content):
+        if isinstance(item, BaseMessage):
+            made.append(item)
+            continue
+        try:
+            (message,) = convert_to_messages([item])
+        except (ValueError, TypeError, NotImplementedError):
+            return None
+        made.append(message.model_copy(update={"id": f"{_WRITTEN_AT}{index}"}))
+    return made
+
+
+_WRITTEN_AT = "written at "
+
+
+def as_written(messages: Sequence[BaseMessage], content: Sequence[Any]) -> list[Any]:
+    """Return *messages* in the forms that those of *content* have of which they were made."""
+    made: list[Any] = []
+    for message in messages:
+        if message.id is None or not message.id.startswith(_WRITTEN_AT):
+            made.append(message)
+            continue
+        item = content[int(message.id.removeprefix(_WRITTEN_AT))]
+        if isinstance(item, str):
+            made.append(message.content)
+        elif isinstance(item, dict):
+            made.append({**item, "content": message.content})
+        else:
+            made.append(type(item)([item[0], message.content]))
+    return made
 
 
 def slots_of(message: BaseMessage, index: int) -> list[tuple[Slot, str]]:

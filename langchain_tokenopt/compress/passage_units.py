@@ -17,6 +17,7 @@ from langchain_tokenopt.compress.question import asked_in, asks, is_about
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
+from langchain_tokenopt.compress.single_pages import Page
 from langchain_tokenopt.compress.unit import add_units
 from langchain_tokenopt.compress.units import Unit, units_of
 from langchain_tokenopt.compress.whole_records import (
@@ -27,7 +28,15 @@ from langchain_tokenopt.compress.whole_records import (
     whole_records,
 )
 
-__all__ = ["SHORT_OUTSIDE", "PromptParts", "passage_parts", "require_matches", "require_outside"]
+__all__ = [
+    "SHORT_OUTSIDE",
+    "PromptParts",
+    "attach_headings",
+    "page_parts",
+    "passage_parts",
+    "require_matches",
+    "require_outside",
+]
 
 SHORT_OUTSIDE = 2_000
 """Characters outside of passages that are kept whole; of more, only what is obligatory."""
@@ -79,6 +88,52 @@ def passage_parts(
     require_outside(text, units, outside, patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+def page_parts(
+    text: str, segments: Sequence[Segment], page: Page, patterns: Sequence[re.Pattern[str]]
+) -> PromptParts:
+    """Make units of a page, each section and block of it ranked on its own, and of what asks."""
+    units: list[Unit] = []
+    page_record = Record(page.start, page.start, page.end, page.end)
+    (whole,) = whole_records(text, [page_record], [s for s in segments if s.kind != "prose"])
+    outside = _add_outside(text, segments, units, 0, whole.start)
+    inside = units_of(text, _clipped(text, segments, whole.start, whole.end, opens=False))
+    _rank_apart(inside)
+    add_units(units, inside)
+    outside += _add_outside(text, segments, units, whole.end, len(text))
+    bind_marks(text, units)
+    around = [text[: whole.start], text[whole.end :]]
+    if page.is_guessed:
+        question: str | None = " ".join(part.strip() for part in around)
+    else:
+        question = asked_in(around, leads=True, material=text[whole.start : whole.end])
+    require_outside(text, units, outside, patterns)
+    require_matches(text, units, patterns)
+    return PromptParts(units, question)
+
+
+_BLOCKS = frozenset({"code", "json", "diff", "table"})
+
+
+def _rank_apart(units: list[Unit]) -> None:
+    """Headings lead what stands under them; a block is no part of what is around it."""
+    attach_headings(units)
+    for at, unit in enumerate(units):
+        if unit.kind in _BLOCKS:
+            goes_on = at > 0 and units[at - 1].kind == unit.kind
+            unit.passage = units[at - 1].passage if goes_on else len(units) + at
+
+
+def attach_headings(units: list[Unit]) -> None:
+    """Make each heading the head of what follows it; a passage per heading."""
+    head, passage = -1, 0
+    for at, unit in enumerate(units):
+        if unit.kind == "heading":
+            head, passage = at, passage + 1
+        elif unit.head < 0:
+            unit.head = head
+        unit.passage = passage
 
 
 def _asked_in_data(
@@ -163,14 +218,17 @@ def _opening(text: str, segments: Sequence[Segment], start: int, end: int) -> in
 _CLOSER = re.compile(r"[\s\])}]*[\])}]")
 
 
-def _clipped(text: str, segments: Sequence[Segment], start: int, end: int) -> list[Segment]:
-    """Return the parts of *segments* between *start* and *end*."""
+def _clipped(
+    text: str, segments: Sequence[Segment], start: int, end: int, *, opens: bool = True
+) -> list[Segment]:
+    """Return the parts of *segments* between *start* and *end*; rows of running text as that."""
     made = []
     for segment in segments[bisect_right(segments, start, key=lambda s: s.end) :]:
         if segment.start >= end:
             break
         first, last = max(start, segment.start), min(end, segment.end)
-        if segment.kind in _OF_LINES and is_prose_block(text, Segment(segment.kind, first, last)):
+        is_prose = segment.kind in _OF_LINES and opens
+        if is_prose and is_prose_block(text, Segment(segment.kind, first, last)):
             made.append(Segment("prose", first, last))
         elif segment.start == first and segment.end == last:
             made.append(segment)

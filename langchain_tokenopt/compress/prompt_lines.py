@@ -59,7 +59,7 @@ class Line:
     marks: list[Mark]
 
 
-_RULE: Final = re.compile(r"[-=*_~#+•—–]{3,}|(?:[-*_•] ){2,}[-*_•]|<hr ?/?>", re.IGNORECASE)
+_RULE: Final = re.compile(r"[-=*_~#+•—–]{3,}|(?:[-*_•] ){2,}[-*_•]|<hr ?/?>|\f", re.IGNORECASE)
 _FENCE: Final = re.compile(r"(?:`{3,}|~{3,})[\w+-]*|\"{3}|'{3}")
 _TAG: Final = re.compile(r"<(?P<name>[A-Za-z][\w:.-]{0,60})(?:\s[^<>]{0,500})?/?>")
 _ONLY_TAGS: Final = re.compile(r"(?:</?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,500})?/?>\s*)+")
@@ -107,18 +107,43 @@ def lines_of(text: str, segments: Sequence[Segment]) -> list[Line]:
         newline = text.find("\n", position)
         is_block = start == position
         end = stop if is_block else newline + 1 if newline >= 0 else len(text)
-        stripped = text[position:end].strip()
-        if stripped:
-            first = stripped.split("\n", 1)[0] if is_block else stripped
-            marks = [] if is_block else list(_marks_of(first))
-            lines.append(Line(position, end, first, paragraph, marks))
+        if is_block:
+            first = text[position:end].strip().split("\n", 1)[0]
+            lines.append(Line(position, end, first, paragraph, []))
         else:
-            paragraph += 1
+            for cut in (*_cuts_within(text, position, end), end):
+                stripped = text[position:cut].strip(_SPACES)
+                if stripped:
+                    marks = list(_marks_of(stripped))
+                    lines.append(Line(position, cut, stripped, paragraph, marks))
+                else:
+                    paragraph += 1
+                position = cut
         position = end
     for title, rule in pairwise(lines):
         if is_rule(rule) and rule.paragraph == title.paragraph and is_title(title):
             title.marks.append(Mark("heading", rule.text[0] * 3, len(title.text)))
     return lines
+
+
+_SPACES: Final = " \t\r\n\v"
+_INLINE_MARK: Final = re.compile(
+    r"(?<=[.!?。！？:：)\]\"”»']) (?=(?:[\[(【]\d{1,4}[\])】]|\d{1,3}[.)]"
+    r"|[^\W\d_]{1,20} \d{1,4}[.:)]|[^\W\d_][\w-]{0,30}(?: [\w-]{1,20}){0,2}[:：])\s)"
+)
+"""Where within a line something begins as a line of its own would."""
+
+
+def _cuts_within(text: str, start: int, end: int) -> Sequence[int]:
+    """A form feed is a line of its own; where most of a text is on one line, so is each mark."""
+    cuts = set()
+    at = text.find("\f", start, end)
+    while at >= 0:
+        cuts |= {at, at + 1}
+        at = text.find("\f", at + 1, end)
+    if end - start > max(LONG_LINE, len(text) // 2):
+        cuts |= {found.end() for found in _INLINE_MARK.finditer(text, start, end)}
+    return sorted(cuts - {start, end})
 
 
 OPEN_KINDS: Final = frozenset({"prose", "heading", "label", "tag", "list", "turn"})
@@ -233,6 +258,19 @@ def is_title(line: Line) -> bool:
 def size_of(lines: Sequence[Line], group: range) -> int:
     """Return the characters from the first to the last line of *group*."""
     return lines[group[-1]].end - lines[group[0]].start if group else 0
+
+
+def heading_of(line: Line) -> str:
+    """Return the sign of a heading, or nothing."""
+    return next((mark.name for mark in line.marks if mark.kind == "heading"), "")
+
+
+def sections_of(lines: Sequence[Line]) -> list[range]:
+    """Cut at the headings of the highest level that comes back."""
+    levels = sorted(filter(None, map(heading_of, lines)), key=len)
+    level = next((name for name, other in pairwise(levels) if name == other), None)
+    ats = [at for at, line in enumerate(lines) if level and 0 < len(heading_of(line)) <= len(level)]
+    return [range(a, b) for a, b in pairwise(sorted({0, *ats, len(lines)}))]
 
 
 def behind_blanks(text: str, end: int) -> int:

@@ -21,7 +21,15 @@ from langchain_tokenopt.compress.plain_passages import (
     paragraphs,
     ruled_passages,
 )
-from langchain_tokenopt.compress.prompt_lines import LONG_LINE, Line, key_mark, lines_of
+from langchain_tokenopt.compress.prompt_lines import (
+    LONG_LINE,
+    SHORT,
+    Line,
+    heading_of,
+    key_mark,
+    lines_of,
+    sections_of,
+)
 from langchain_tokenopt.compress.question import is_asked
 from langchain_tokenopt.compress.quoted_records import SHORTEST_BODY, Record, quoted_records
 from langchain_tokenopt.compress.segments import Segment
@@ -69,31 +77,58 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
     if len(text) < 2 * SHORTEST_PASSAGE or _is_conversation(text, segments):
         return Structure()
     best, value = Structure(), _LEAST_VALUE
-    for strength, quoted, records in _proposals(text, segments):
+    lines = lines_of(text, segments)
+    for strength, quoted, records in _proposals(text, lines):
         found = strength * _explained(text, records)
         if found > value:
             best, value = Structure(records, quoted), found
     if best.quoted:
         best.is_long = _holds_sentences(text, best.records)
     else:
+        best.records = _in_main_section(lines, best.records)
         best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
-        best.records = _without_question(text, best.records)
+        best.records = _without_own(text, best.records)
     return best
 
 
-def _without_question(text: str, records: list[Record]) -> list[Record]:
-    """What alone asks and is short stands beside passages, though it is marked like them."""
+def _in_main_section(lines: Sequence[Line], records: list[Record]) -> list[Record]:
+    """Where most passages stand under one heading, what stands under others is none."""
+    total = sum(record.length for record in records)
+    for section in sections_of(lines):
+        start, end = lines[section[0]].start, lines[section[-1]].end
+        inside = [
+            r if r.start >= start else Record(r.body, r.body, r.tail, r.end)
+            for r in records
+            if start <= r.body < end
+        ]
+        if len(inside) >= FEWEST and sum(r.length for r in inside) > _MAINLY * total:
+            heading = lines[section[0]].end if heading_of(lines[section[0]]) else start
+            return [r for r in inside if r.tail > heading]
+    return records
+
+
+_MAINLY: Final = 0.6
+
+
+def _without_own(text: str, records: list[Record]) -> list[Record]:
+    """What is short and alone asks, or stands at an edge, is the caller's, though it has a mark."""
     if len(records) <= FEWEST:
         return records
-    typical = statistics.median(record.length for record in records)
+    middle = statistics.median(record.length for record in records)
+    first, last = 0, len(records)
+    while first < last and records[first].length <= SHORT * middle:
+        first += 1
+    while last > first and records[last - 1].length <= SHORT * middle:
+        last -= 1
+    kept = records[first:last]
     asking = [
         r
-        for r in records
-        if r.length <= typical / 2 and is_asked(text[r.start : r.body], text[r.body : r.tail])
+        for r in kept
+        if r.length <= middle / 2 and is_asked(text[r.start : r.body], text[r.body : r.tail])
     ]
-    at_edges = [r for r in asking if r in (records[0], records[-1])]
+    at_edges = [r for r in asking if r in (kept[0], kept[-1])]
     beside = asking if len(asking) == 1 else at_edges
-    return [r for r in records if r not in beside]
+    return [r for r in kept if r not in beside]
 
 
 def _apart(records: Sequence[Record]) -> list[Record]:
@@ -131,13 +166,10 @@ _FIELDS: Final = 3
 """So many labels that come back in one order are the fields of records, not people who talk."""
 
 
-def _proposals(
-    text: str, segments: Sequence[Segment]
-) -> Iterator[tuple[float, bool, list[Record]]]:
+def _proposals(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, bool, list[Record]]]:
     yield _QUOTED, True, quoted_records(text)
     for records in tagged_passages(text):
         yield _TAGGED, False, records
-    lines = lines_of(text, segments)
     yield _QUOTED, True, _rows(text, lines)
     for strength, records in marked_passages(text, lines):
         yield strength, False, records

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from langchain_tokenopt.compress.query_terms import EMPTY_WORDS
-from langchain_tokenopt.compress.segments import label_asks
-from langchain_tokenopt.compress.units import Unit, without_head
 
 __all__ = [
+    "LONGEST_CUE",
     "LONGEST_QUESTION",
     "SHORT_PARAGRAPH",
     "asked_in",
@@ -18,10 +17,6 @@ __all__ = [
     "asks_something",
     "is_about",
     "is_asked",
-    "is_cue",
-    "paragraph_begins",
-    "question_of",
-    "with_last_question",
 ]
 
 SHORT_PARAGRAPH: Final = 700
@@ -58,85 +53,8 @@ def is_asked(head: str, body: str) -> bool:
     return asks(body) or bool(_ASKING_LABEL.search(head))
 
 
-def is_cue(paragraph: str) -> bool:
-    r"""Say whether a last paragraph is to be continued: it ends in a colon, or in no sentence.
-
-    Example:
-        >>> is_cue("Key: a7\nValue:"), is_cue("The capital is"), is_cue("It rained.")
-        (True, True, False)
-    """
-    end = paragraph.rstrip()
-    return len(end) <= LONGEST_CUE and (end.endswith((":", "：")) or end[-1:].isalnum())
-
-
 LONGEST_CUE: Final = 300
 """Characters."""
-
-
-def question_of(text: str, units: list[Unit], outside: list[int]) -> str | None:
-    """What is asked: behind the last label that asks, else the last question, else all outside."""
-    asked: list[str] = []
-    for at in outside:
-        if units[at].kind == "label" and label_asks(text, units[at].start):
-            label = units[at].within(text).strip().rstrip(":： ").lower()
-            behind = _behind(text, units, outside, at)
-            if behind and label in _QUESTION_LABELS:
-                return behind
-            if behind:
-                asked.append(behind)
-    questions = [units[at].within(text).strip() for at in outside if asks(units[at].within(text))]
-    if questions:
-        return questions[-1]
-    if asked:
-        return asked[-1]
-    everything = " ".join(units[at].within(text).strip() for at in outside)
-    return everything[-LONGEST_QUESTION:] or None
-
-
-_QUESTION_LABELS = frozenset(
-    {"question", "user question", "query", "request", "frage", "pregunta", "问题"}
-)
-
-
-def _behind(text: str, units: list[Unit], outside: list[int], label: int) -> str:
-    """Return the text between a label and the next label or the end of what is outside."""
-    end, free = label + 1, set(outside)
-    while end < len(units) and units[end].kind not in ("label", "heading", "tag") and end in free:
-        end += 1
-    return text[units[label].end : units[end - 1].end].strip()
-
-
-def with_last_question(text: str, units: list[Unit], outside: list[int]) -> list[int]:
-    """Behind the last passage a question may follow without any label."""
-    last = len(units) - 1
-    if len(outside) == len(units) or last in outside:
-        return outside
-    first = paragraph_begins(text, units)[-1]
-    paragraph = text[units[first].start : units[last].end]
-    if first == 0 or not (
-        is_cue(paragraph) or (asks(paragraph) and len(paragraph) <= SHORT_PARAGRAPH)
-    ):
-        return outside
-    if any(unit.kind == "heading" for unit in units[first:]):
-        return outside
-    for at in range(first, last + 1):
-        without_head(units, at)
-    return [*outside, *range(first, last + 1)]
-
-
-def paragraph_begins(text: str, units: Sequence[Unit]) -> list[int]:
-    """Return the indexes of the units with which paragraphs begin."""
-    begins, ahead = [0], 0
-    blanks = [found.span() for found in _BLANK_LINE.finditer(text)]
-    for at, unit in enumerate(units[1:], 1):
-        while ahead < len(blanks) and blanks[ahead][1] < unit.start:
-            ahead += 1
-        if ahead < len(blanks) and blanks[ahead][0] < unit.start:
-            begins.append(at)
-    return begins
-
-
-_BLANK_LINE: Final = re.compile(r"\n[ \t\r]*\n\s*")
 
 
 # --- around passages -----------------------------------------------------------------------------

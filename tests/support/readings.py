@@ -67,8 +67,8 @@ class Field:
 
 ENGLISH = Field(
     "The lighthouse of {name} stands on a cliff above the bay. It was first lit in {year} by a "
-    "keeper from the village. Its lamp is seen from {n} miles away on clear nights. Boats must pass "
-    "it on the east side. A small shop sells maps and postcards in summer.",
+    "keeper from the village. Its lamp is seen from {n} miles away on clear nights. Boats must "
+    "pass it on the east side. A small shop sells maps and postcards in summer.",
     "It was first lit in {year}",
     "When was the lighthouse of {name} first lit?",
     "State the year in which the lighthouse of {name} was first lit.",
@@ -128,9 +128,9 @@ RUSSIAN = Field(
     "Пиши кратко, без вводных слов и имён.",
 )
 POLISH = Field(
-    "Browar {name} działa w piwnicach dawnego klasztoru. Założono go w {year} roku za zgodą biskupa. "
-    "Co tydzień warzy się tam {n} beczek piwa. Goście muszą zostawić płaszcze w sieni. Zimą "
-    "odbywają się tu koncerty muzyki dawnej.",
+    "Browar {name} działa w piwnicach dawnego klasztoru. Założono go w {year} roku za zgodą "
+    "biskupa. Co tydzień warzy się tam {n} beczek piwa. Goście muszą zostawić płaszcze w sieni. "
+    "Zimą odbywają się tu koncerty muzyki dawnej.",
     "Założono go w {year} roku",
     "Kiedy założono browar {name}?",
     "Podaj rok, w którym założono browar {name}.",
@@ -146,9 +146,9 @@ TURKISH = Field(
     "Tek cümle kur ve sıfat kullanma.",
 )
 PORTUGUESE = Field(
-    "A adega de {name} fica numa encosta virada a sul. Foi aberta em {year} por um antigo marinheiro. "
-    "Guarda hoje {n} pipas de vinho tinto. Os grupos têm de telefonar na véspera. No outono há ali "
-    "uma festa com dança e castanhas.",
+    "A adega de {name} fica numa encosta virada a sul. Foi aberta em {year} por um antigo "
+    "marinheiro. Guarda hoje {n} pipas de vinho tinto. Os grupos têm de telefonar na "
+    "véspera. No outono há ali uma festa com dança e castanhas.",
     "Foi aberta em {year}",
     "Quando foi aberta a adega de {name}?",
     "Indica o ano em que foi aberta a adega de {name}.",
@@ -156,8 +156,8 @@ PORTUGUESE = Field(
 )
 ITALIAN = Field(
     "Il teatro di {name} sorge accanto al vecchio mercato. Fu inaugurato nel {year} con un'opera "
-    "buffa. La sala ha {n} palchi e un soffitto dipinto. Gli spettatori devono lasciare gli ombrelli "
-    "all'ingresso. D'estate le prove si tengono nel cortile.",
+    "buffa. La sala ha {n} palchi e un soffitto dipinto. Gli spettatori devono lasciare gli "
+    "ombrelli all'ingresso. D'estate le prove si tengono nel cortile.",
     "Fu inaugurato nel {year}",
     "Quando fu inaugurato il teatro di {name}?",
     "Indica l'anno in cui fu inaugurato il teatro di {name}.",
@@ -173,8 +173,9 @@ JAPANESE = Field(
     "一文で答え、名前は書かないこと。",
 )
 KOREAN = Field(
-    "{name} 서점은 시장 골목 끝에 있습니다. 이 서점은 {year}년에 두 형제가 열었습니다. 지금은 {n}천 권의 "
-    "책을 갖추고 있습니다. 손님은 가방을 맡겨야 합니다. 가을에는 마당에서 시 낭독회가 열립니다.",
+    "{name} 서점은 시장 골목 끝에 있습니다. 이 서점은 {year}년에 두 형제가 열었습니다. 지금은 "
+    "{n}천 권의 책을 갖추고 있습니다. 손님은 가방을 맡겨야 합니다. "
+    "가을에는 마당에서 시 낭독회가 열립니다.",
     "{year}년에 두 형제가 열었습니다",
     "{name} 서점은 언제 열었습니까?",
     "{name} 서점을 연 해를 적으세요.",
@@ -235,8 +236,9 @@ def own_rules() -> dict[str, Reading]:
             g.keeps(g.task, g.rule, g2),
         ),
         "rules under a heading like those of passages, Italian": Reading(
-            f"## Vincoli\n{i.rule}\n{i2}\n\n{spread(i.passages, '## Scheda {name}' + chr(10) + '{text}')}"
-            f"\n\n{i.filled(i.ask)}",
+            f"## Vincoli\n{i.rule}\n{i2}\n\n"
+            + spread(i.passages, "## Scheda {name}\n{text}")
+            + f"\n\n{i.filled(i.ask)}",
             i.keeps(i.ask, i.rule, i2),
         ),
         "rules in an earlier turn, French": Reading(
@@ -388,7 +390,8 @@ def mails() -> dict[str, Reading]:
         "mail with a piped table, French": Reading(
             "Combien coûte le lot Heath d'après ce courriel ?\n\n"
             "De : Agnès Roux <agnes@exemple.fr>\nÀ : Paul Petit\nObjet : nos prix\n\n"
-            f"Bonjour Paul,\n\n{f.passages[0]} {f.passages[1]}\n\n| Lot | Pièces | Prix |\n|---|---|---|\n"
+            f"Bonjour Paul,\n\n{f.passages[0]} {f.passages[1]}\n\n"
+            "| Lot | Pièces | Prix |\n|---|---|---|\n"
             + "\n".join(rows)
             + f"\n\n{f.passages[2]}\n\nBien à toi,\nAgnès",
             ["Combien coûte le lot Heath", "| Heath | 25 | 55 € |", "| Lot | Pièces | Prix |"],
@@ -578,7 +581,8 @@ def transcripts() -> dict[str, Reading]:
     )
     return {
         "agent's steps, English": Reading(
-            f"You have one tool: lookup. {e.rule}\n\nQuestion: {e.filled(e.ask)}\n{steps}\nThought:",
+            f"You have one tool: lookup. {e.rule}\n\nQuestion: {e.filled(e.ask)}\n{steps}\n"
+            "Thought:",
             e.keeps(e.ask, e.rule),
         ),
         "agent's steps, Portuguese": Reading(

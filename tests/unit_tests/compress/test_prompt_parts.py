@@ -33,17 +33,17 @@ def test_a_question_behind_the_last_passage_needs_no_label(question):
 
 @pytest.mark.parametrize(
     "ending",
-    ["Rain is wet.", f"{'x' * 700}?", "## Colder\nIs ice cold?"],
-    ids=["no question", "too long", "a heading"],
+    ["Rain is wet. Fog is damp. Hail is hard. It falls in May.", f"{'x' * 700}. {'x' * 700}?"],
+    ids=["as long as the others", "too long"],
 )
 def test_other_last_paragraphs_are_passages(ending):
-    """A statement, a long text and a section of its own are quoted."""
-    assert "" == outside(PASSAGES + ending)
+    """A paragraph as long as the others and a long text are quoted."""
+    assert ending[:20] not in outside(PASSAGES + ending)
 
 
-def test_passages_alone_ask_nothing():
-    """One paragraph that is announced is all passage, also when it ends in a question."""
-    assert "" == outside("Context: Tea is hot.\nIs ice cold?")
+def test_a_section_of_its_own_that_asks_is_the_question():
+    """A question may stand under a heading."""
+    assert "## Colder\nIs ice cold?" == outside(f"{PASSAGES}## Colder\nIs ice cold?")
 
 
 def test_an_unlabelled_question_decides_what_is_kept():
