@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Protocol
 
 from langchain_core.documents import Document
@@ -15,7 +16,8 @@ from langchain_tokenopt.compress.prompt_parts import read_material, read_message
 from langchain_tokenopt.compress.relevance import Prior
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
-from langchain_tokenopt.compress.units import Unit
+from langchain_tokenopt.compress.unit_selection import Run
+from langchain_tokenopt.compress.units import Unit, prose_cuts
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter
 
@@ -77,8 +79,8 @@ class ContentType(Protocol):
         """Return the content with only the kept units."""
         ...
 
-    def measure(self, content: Any) -> int:
-        """Count a content of this type."""
+    def measure(self, content: Any, runs: Sequence[Run] = ()) -> int:
+        """Count a content of this type, of which *runs* stood together before."""
         ...
 
     def text(self, content: Any) -> str:
@@ -161,9 +163,9 @@ class TextContent:
         """Put the kept units together."""
         return render(self.content, layout.units, kept)
 
-    def measure(self, content: str) -> int:
+    def measure(self, content: str, runs: Sequence[Run] = ()) -> int:
         """Count it as it will be sent."""
-        return self._reader.count(content)
+        return self._tokenized.count_made(content, [run[1:] for run in runs])
 
     def text(self, content: str) -> str:
         """Return all of its text."""
@@ -233,16 +235,21 @@ class DocumentsContent:
         """Cut it into units."""
         texts: list[str] = []
         units: list[Unit] = []
-        ends: list[int] = []
-        base = 0
+        patterns = self._reader.patterns
         for source, (title, document) in enumerate(zip(self._titles, self.content, strict=True)):
             body = document.page_content
             texts.append(title + body)
-            read = read_passage(body, self._reader.patterns).units
             first, shift = len(units), len(title)
             if title:
                 units.append(Unit(0, shift, "heading", source))
-                ends.append(base + shift)
+            cuts = prose_cuts(body) if body and not patterns else None
+            if cuts is not None:
+                head, start = first if title else -1, shift
+                for cut in cuts:
+                    units.append(Unit(start, cut + shift, "prose", source, 0, head))
+                    start = cut + shift
+                continue
+            read = read_passage(body, patterns).units
             for unit in read:
                 unit.source = source
                 unit.start += shift
@@ -251,9 +258,10 @@ class DocumentsContent:
                 unit.head = (
                     unit.head + first + bool(title) if unit.head >= 0 else first if title else -1
                 )
-                ends.append(base + unit.end)
             units += read
-            base += len(texts[-1]) + len(GLUE)
+        sizes = [len(text) + len(GLUE) for text in texts]
+        self._bases = [0, *accumulate(sizes)]
+        ends = [self._bases[unit.source] + unit.end for unit in units]
         if ends:
             ends[-1] = len(self._joined)
         set_tokens(units, self._tokenized.between(ends))
@@ -279,9 +287,13 @@ class DocumentsContent:
                 made.append(document.model_copy(update={"page_content": text[shift:]}))
         return made
 
-    def measure(self, content: Sequence[Document]) -> int:
+    def measure(self, content: Sequence[Document], runs: Sequence[Run] = ()) -> int:
         """Count it as it will be sent."""
-        return self._reader.count(join_documents(content))
+        bases = self._bases
+        return self._tokenized.count_made(
+            join_documents(content),
+            [(bases[source] + start, bases[source] + end) for source, start, end in runs],
+        )
 
     def text(self, content: Sequence[Document]) -> str:
         """Return all of its text."""

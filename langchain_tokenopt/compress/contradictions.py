@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+from heapq import nlargest
 from typing import Final
 
 from langchain_tokenopt.compress.identifiers import identifiers
@@ -31,9 +33,9 @@ _CORRECTS: Final = re.compile(
     r"|no longer|not any ?more|instead|scrap that|in the end|changed? (?:that|it|to)|now"
     r"|superseded by|replaced by|revised|amended|berichtig\w+|korrektur|korrigiert|nicht mehr"
     r"|stattdessen|jetzt|nunmehr|correcci[oó]n|corregid[oa]|ya no|ahora|en cambio|actualizad[oa])\b"
-    r"|更正|勘误|不再|改为|现在",
-    re.IGNORECASE,
+    r"|更正|勘误|不再|改为|现在"
 )
+"""Here as below: in lower case."""
 
 _MONTHS: Final = {
     name: number
@@ -47,12 +49,12 @@ _MONTH: Final = rf"(?P<{{0}}>(?:{'|'.join(_MONTHS)})[a-zé]*)\.?"
 _DATE: Final = re.compile(
     r"(?P<y1>\d{4})-(?P<m1>\d\d)(?:-(?P<d1>\d\d))?"
     r"|(?P<d2>\d\d?)\.(?P<m2>\d\d?)\.(?P<y2>\d{4})"
-    rf"|\b(?P<d3>\d\d?)(?:st|nd|rd|th|\.)?(?: de)? {_MONTH.format('m3')}"
+    rf"|\b(?:(?P<d3>\d\d?)(?:st|nd|rd|th|\.)?(?: de)? {_MONTH.format('m3')}"
     r"(?:,?(?: de)? (?P<y3>\d{4}))?"
-    rf"|\b{_MONTH.format('m4')} (?P<d4>\d\d?)(?:st|nd|rd|th)?\b(?:,? (?P<y4>\d{{4}}))?"
-    rf"|\b{_MONTH.format('m5')} (?P<y5>\d{{4}})"
-    r"|\b(?P<y6>(?:19|20)\d\d)\b",
-    re.IGNORECASE,
+    r"|(?P<y6>(?:19|20)\d\d)\b"
+    rf"|(?=[{''.join(sorted({name[0] for name in _MONTHS}))}])"
+    rf"(?:{_MONTH.format('m4')} (?P<d4>\d\d?)(?:st|nd|rd|th)?\b(?:,? (?P<y4>\d{{4}}))?"
+    rf"|{_MONTH.format('m5')} (?P<y5>\d{{4}})))"
 )
 _DIGIT: Final = re.compile(r"\d")
 Date = tuple[int, int, int]
@@ -65,7 +67,7 @@ def date_of(text: str) -> Date | None:
         >>> date_of("Letter of 9 September 2024"), date_of("as of Mar 4"), date_of("Prices 2023")
         ((2024, 9, 9), (0, 3, 4), (2023, 0, 0))
     """
-    found = _DATE.search(text) if _DIGIT.search(text) else None
+    found = _DATE.search(lowered(text)) if _DIGIT.search(text) else None
     if found is None:
         return None
     parts = {name[0]: value for name, value in found.groupdict().items() if value}
@@ -82,12 +84,12 @@ def prefer_what_holds(
     A query that names a date asks for what held then, one that names an identifier for that one
     thing: nothing is changed. Nor is it among rows and records, which are all alike.
     """
-    if query is None or any(identifiers(query)) or date_of(query):
+    asked = _asked_roots(query) if query is not None else frozenset()
+    if not asked:
         return
     statements = [at for at, unit in enumerate(units) if unit.kind in _STATES and likely[at] > 0]
-    statements.sort(key=likely.__getitem__, reverse=True)
-    told = {at: units[at].within(texts[units[at].source]) for at in statements[:_MOST]}
-    asked = {root(word) for word in query_words(query)}
+    statements = nlargest(_MOST, statements, key=likely.__getitem__)
+    told = {at: lowered(units[at].within(texts[units[at].source])) for at in statements}
     told = _asked_alike(told, [word[: max(4, len(word) - 1)] for word in asked])
     if len(told) < 2:
         return
@@ -113,12 +115,19 @@ def prefer_what_holds(
                 _put_first(units, likely, at, old)
 
 
+@lru_cache(maxsize=256)
+def _asked_roots(query: str) -> frozenset[str]:
+    """Return the roots of what is asked; none where a date or an identifier says which one."""
+    if any(identifiers(query)) or date_of(query):
+        return frozenset()
+    return frozenset(map(root, query_words(query)))
+
+
 def _asked_alike(told: dict[int, str], beginnings: Sequence[str]) -> dict[int, str]:
     """Return the texts with most of the words that are asked for, told by how those begin."""
     named = {}
     for at, text in told.items():
-        said = lowered(text)
-        named[at] = sum([beginning in said for beginning in beginnings])
+        named[at] = sum([beginning in text for beginning in beginnings])
     most = max(named.values(), default=0)
     return {at: text for at, text in told.items() if 0 < named[at] == most}
 
@@ -137,7 +146,7 @@ def _later(one: Date | None, other: Date | None) -> bool:
     return one > other
 
 
-def _same_thing(one: set[str], other: set[str], asked: set[str], corrects: bool) -> bool:
+def _same_thing(one: set[str], other: set[str], asked: frozenset[str], corrects: bool) -> bool:
     """Say whether two units state one thing, and one that is asked for."""
     shared = one & other
     if not shared & asked:

@@ -41,7 +41,7 @@ from langchain_tokenopt.compress.question import (
 )
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
-from langchain_tokenopt.compress.unit_selection import required_only
+from langchain_tokenopt.compress.unit_selection import Run, required_only
 from langchain_tokenopt.compress.units import Unit
 from langchain_tokenopt.core.messages import atomic_groups
 from langchain_tokenopt.counting.tokens import TokenCount
@@ -389,7 +389,7 @@ class MessagesContent:
             return made.model_copy(update={"content": LEFT_OUT})
         return made
 
-    def measure(self, content: Sequence[BaseMessage]) -> int:
+    def measure(self, content: Sequence[BaseMessage], runs: Sequence[Run] = ()) -> int:
         """Count it as it will be sent."""
         return self._reader.count_messages(content).tokens
 

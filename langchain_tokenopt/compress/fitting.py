@@ -26,7 +26,13 @@ from langchain_tokenopt.compress.result import (
     dropped_spans,
 )
 from langchain_tokenopt.compress.text_tokens import vocabulary_of
-from langchain_tokenopt.compress.unit_selection import Choice, cut_best, fill, required_only
+from langchain_tokenopt.compress.unit_selection import (
+    Choice,
+    cut_best,
+    fill,
+    required_only,
+    runs_of,
+)
 from langchain_tokenopt.compress.units import Unit
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
@@ -183,7 +189,7 @@ class _Fit:
         return self._last[1]
 
     def _measure(self, kept: list[bool]) -> int:
-        return self._content.measure(self.assembled(kept))
+        return self._content.measure(self.assembled(kept), runs_of(self.layout.units, kept))
 
     def _filled(self, likely: list[float], note: str | None = None) -> KeptUnits | None:
         layout = self.layout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from langchain_tokenopt.compress.json_encoding import Count, encode_json
@@ -70,13 +71,19 @@ def duplicate_units(texts: Sequence[str], units: Sequence[Unit]) -> list[int]:
     Near-duplicate passages are so reduced to the sentences in which they differ. Nothing is lost:
     the first occurrence stays. Under another title or header the same words say something else.
     """
+    said = [texts[unit.source][unit.start : unit.end].strip() for unit in units]
+    times = Counter(said)
+    if len(times) == len(units):
+        return []
     seen: dict[str, list[int]] = {}
     found = []
     heads: dict[int, str] = {}
     for at, unit in enumerate(units):
-        if unit.end - unit.start < SHORTEST_DUPLICATE or unit.frame or unit.kind in _NO_STATEMENT:
+        if times[said[at]] < 2 or unit.end - unit.start < SHORTEST_DUPLICATE:
             continue
-        before = seen.setdefault(unit.within(texts[unit.source]).strip(), [])
+        if unit.frame or unit.kind in _NO_STATEMENT:
+            continue
+        before = seen.setdefault(said[at], [])
         under = _under(texts, units, at, heads) if before else ""
         if any(_under(texts, units, other, heads) == under for other in before):
             if not unit.required:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
-from langchain_tokenopt.compress.unit import Unit, frames_of
+from langchain_tokenopt.compress.unit import Unit
 from langchain_tokenopt.text.words import lowered
 
 __all__ = ["Block", "RankedText", "blocks_of"]
@@ -50,17 +51,13 @@ class RankedText:
             position += len(text) + 1
         self.lowered = lowered("\n".join(texts))
         self.starts = [bases[unit.source] + unit.start for unit in units]
-        self._frames = frames_of(units)
+        self._marks = {at for at, u in enumerate(units) if u.frame or u.kind == "tag"}
         self.average_chars = sum(u.end - u.start for u in units) / len(units) + 1
 
     def inside(self, block: Block) -> list[int]:
         """Return the units of a block that can hold an answer: neither title nor mark."""
-        ats = range(block.first, block.end)
-        return [
-            at
-            for at in ats
-            if at != block.title and at not in self._frames and self.units[at].kind != "tag"
-        ]
+        marks, title = self._marks, block.title
+        return [at for at in range(block.first, block.end) if at != title and at not in marks]
 
     def of_block(self, block: Block) -> str:
         """Return the text of a block as it was written."""
@@ -71,24 +68,16 @@ class RankedText:
 def blocks_of(units: Sequence[Unit]) -> list[Block]:
     """Return the blocks that *units* form, in order."""
     blocks: list[Block] = []
-    first = 0
-    while first < len(units):
-        source, passage = units[first].source, units[first].passage
-        chars, has_records = 0, False
-        for end in range(first, len(units)):
-            unit = units[end]
-            if unit.passage != passage or unit.source != source:
-                break
-            chars += unit.end - unit.start
-            has_records = has_records or unit.kind in RECORDS
-        else:
-            end = len(units)
-        title = next((at for at in (first, end - 1) if _is_title(units[at])), None)
-        if chars <= 2 * LONGEST_WINDOW and not has_records:
+    pairs = enumerate(pairwise(units), 1)
+    cuts = [at for at, (a, b) in pairs if a.passage != b.passage or a.source != b.source]
+    for first, end in pairwise([0, *cuts, len(units)]):
+        inside = units[first:end]
+        chars = sum([unit.end - unit.start for unit in inside])
+        title = first if _is_title(inside[0]) else end - 1 if _is_title(inside[-1]) else None
+        if chars <= 2 * LONGEST_WINDOW and RECORDS.isdisjoint([unit.kind for unit in inside]):
             blocks.append(Block(first, end, title, chars))
         else:
             blocks += _windows(units, first, end, title)
-        first = end
     return blocks
 
 

@@ -26,7 +26,7 @@ from langchain_tokenopt.compress.records import (
 from langchain_tokenopt.compress.tables import table_end
 from langchain_tokenopt.compress.unit import Kind
 
-__all__ = ["LABEL", "Kind", "Segment", "label_asks", "segments_of"]
+__all__ = ["LABEL", "Kind", "Segment", "is_prose", "label_asks", "segments_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,16 @@ def segments_of(text: str) -> list[Segment]:
     """
     if not text:
         return []
-    if "\n" not in text and not _MAY_BE_MORE.match(text) and not may_hold_json(text):
+    if is_prose(text):
         return [Segment("prose", 0, len(text))]
     if begins_as_code(text) and parsed_python(text) is not None:
         return [Segment("code", 0, len(text))]
     return _merged(_Lines(text).classified())
+
+
+def is_prose(text: str) -> bool:
+    """Say quickly of most single paragraphs that they are nothing but prose."""
+    return "\n" not in text and not _MAY_BE_MORE.match(text) and not may_hold_json(text)
 
 
 _MAY_BE_MORE = re.compile(r"\s*(?:[<#|\-*+\[{`~]|\w{1,20} ?[(:=]|(?:import|from|def|class)\b)")

@@ -53,27 +53,25 @@ class TermHits:
 
     def _find(self, terms: Sequence[Term]) -> None:
         starts, of_unit, of_block = self._text.starts, self.of_unit, self.of_block
-        block_of: list[int | None] = [None] * len(of_unit)
-        for number, block in enumerate(self._blocks):
-            block_of[block.first : block.end] = [number] * (block.end - block.first)
+        block_of = [-1] * len(of_unit)
+        for place, block in enumerate(self._blocks):
+            block_of[block.first : block.end] = [place] * (block.end - block.first)
         before: set[int] = set()
         for number, term in enumerate(terms):
-            ends: set[int] = set()
+            found = list(_occurrences(self._text.lowered, term))
             is_pair, is_telling = term.kind == "pair", term.kind == "exact" and term.is_telling
-            for position, after, value in _occurrences(self._text.lowered, term):
+            for position, _, value in found:
                 at = bisect_right(starts, position) - 1
-                place, hits = block_of[at], of_unit[at]
-                if place is None:  # of no passage, so nothing that is ranked
+                place = block_of[at]
+                if place < 0:  # of no passage, so nothing that is ranked
                     continue
-                hits[number] = hits.get(number, 0.0) + value
-                hits = of_block[place]
-                hits[number] = hits.get(number, 0.0) + value
-                ends.add(after)
+                for hits in (of_unit[at], of_block[place]):
+                    hits[number] = hits[number] + value if number in hits else value
                 if is_telling and value == 1.0:
                     self.exact.add(at)
                 if position - 1 in before or (is_pair and position + 1 in before):
                     self.phrases[place] += 1
-            before = ends
+            before = {after for _, after, _ in found}
 
     def weight(self, hits: Mapping[int, float]) -> float:
         """Return what the terms in *hits* weigh, however often each was found."""

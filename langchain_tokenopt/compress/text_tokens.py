@@ -26,9 +26,9 @@ def vocabulary_of(counter: TokenCounter) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
     """Return how many bytes each token of the vocabulary stands for."""
-    lengths = np.zeros(encoding.max_token_value + 1, dtype=np.int64)
+    lengths = np.zeros(encoding.max_token_value + 1, dtype=np.int32)
     for value in encoding.token_byte_values():
         lengths[encoding.encode_single_token(value)] = len(value)
     return lengths
@@ -47,17 +47,56 @@ class Tokenized:
         self._text = text
         self._counter = counter
         self._pieces: np.ndarray[Any, np.dtype[np.uint32]] | None = None
-        self._ends: np.ndarray[Any, np.dtype[np.int64]] | None = None
+        self._ends: np.ndarray[Any, np.dtype[np.int32]] | None = None
         self._encoding = encoding = vocabulary_of(counter)
         if encoding is None or (len(text) > _LONGEST_SAFE and _LONG_BLANK.search(text)):
             count = counter.count(text)
             self.tokens, self.exact = count.tokens, count.exact
             return
         self._pieces = pieces = _encoded(encoding, text)
-        if counter.count("a").exact:
-            self.tokens, self.exact = len(pieces), True
-        else:
-            self.tokens, self.exact = counter.count(text).tokens, False
+        self.exact = counter.count("a").exact
+        self.tokens = self._counted(len(pieces), text)
+
+    def _counted(self, pieces: int, text: str) -> int:
+        """Return what the counter makes of so many pieces of *text*."""
+        if self.exact:
+            return pieces
+        of_pieces = getattr(self._counter, "of_pieces", None)
+        return int((of_pieces(pieces) if of_pieces else self._counter.count(text)).tokens)
+
+    def _bounds(self, ends: Sequence[int]) -> list[int]:
+        """Return how many pieces end at or before each of *ends*."""
+        if self._ends is None:
+            self._ends = np.add.accumulate(_token_bytes(self._encoding)[self._pieces])
+        offsets = ends if self._text.isascii() else _byte_offsets(self._text, ends)
+        return cast("list[int]", self._ends.searchsorted(offsets, side="right").tolist())
+
+    def count_made(self, made: str, runs: Sequence[tuple[int, int]]) -> int:
+        """Count a text that was made of *runs* of this one, reading only what is new or at a seam.
+
+        Vocabularies of OpenAI begin a new piece at a space between a mark and a letter, whatever
+        stands before: what lies between two such spaces has the pieces that it had here.
+        """
+        if self._pieces is None or not self._encoding.name.startswith(PARTED_BY_SPACES):
+            return self._counter.count(made).tokens
+        text, position, rest, known = self._text, 0, [], []
+        for start, end in runs:
+            if end - start < _SHORTEST_RUN:
+                continue
+            first, last = _SPACE.search(text, start + 1, end), text.rfind(" ", start, end - 1)
+            while last > start and not _SPACE.match(text, last):
+                last = text.rfind(" ", start, last)
+            if first is None or last - first.start() < _SHORTEST_RUN:
+                continue
+            at = made.find(text[first.start() - 1 : last + 2], position) + 1
+            if at > 0:
+                rest.append(made[position:at])
+                position = at + last - first.start()
+                known += (first.start(), last)
+        rest.append(made[position:])
+        bounds = self._bounds(known)
+        pieces = sum(bounds[1::2]) - sum(bounds[::2]) + len(_encoded(self._encoding, "".join(rest)))
+        return self._counted(pieces, made)
 
     def between(self, ends: Sequence[int]) -> list[int]:
         """Return the tokens of each stretch of the text, given where each ends.
@@ -75,14 +114,11 @@ class Tokenized:
             starts = [0, *ends[:-1]]
             count = self._counter.count
             return [count(self._text[a:b]).tokens for a, b in zip(starts, ends, strict=True)]
-        if self._ends is None:
-            self._ends = _token_bytes(self._encoding).take(self._pieces).cumsum()
-        offsets = ends if self._text.isascii() else _byte_offsets(self._text, ends)
-        bounds = self._ends.searchsorted(offsets, side="right").tolist()
+        bounds = self._bounds(ends)
         counts = [bound - before for before, bound in zip([0, *bounds], bounds, strict=False)]
-        if self.exact or not len(self._ends):
+        if self.exact or not len(self._pieces):
             return counts
-        scale = self.tokens / len(self._ends)
+        scale = self.tokens / len(self._pieces)
         return [math.ceil(count * scale) for count in counts]
 
 
@@ -96,13 +132,15 @@ def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]]:
 
 
 _LONGEST_SAFE = 50_000
+PARTED_BY_SPACES = ("o200k", "cl100k", "p50k", "r50k", "gpt2")
+_SPACE = re.compile(r"(?<=\S) (?=[^\W\d_])")
+_SHORTEST_RUN = 60
+"""Characters; to count fewer again is less work than to find them."""
 
 
-def _byte_offsets(text: str, ends: Sequence[int]) -> list[int]:
-    """Turn character offsets into offsets in UTF-8."""
-    offsets, start, offset = [], 0, 0
-    for end in ends:
-        offset += len(text[start:end].encode("utf-8", "surrogatepass"))
-        offsets.append(offset)
-        start = end
-    return offsets
+def _byte_offsets(text: str, ends: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Turn character offsets into offsets in UTF-8: one more for each byte that begins none."""
+    written = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.int8)
+    goes_on = (written < -64).nonzero()[0]  # 0b10xxxxxx
+    before = goes_on - np.arange(len(goes_on))
+    return np.asarray(ends) + before.searchsorted(ends, side="right")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from langchain_tokenopt.compress.protect import verbatim_spans
 from langchain_tokenopt.compress.units import Unit
 
-__all__ = ["Choice", "Filled", "choose", "cut_best", "fill", "required_only"]
+__all__ = ["Choice", "Filled", "Run", "choose", "cut_best", "fill", "required_only", "runs_of"]
 
 _LENGTH_POWER = 0.5
 """A unit's likelihood is divided by this power of its tokens: between taking the likeliest first
@@ -101,6 +101,24 @@ def choose(units: Sequence[Unit], likely: Sequence[float], allowance: int) -> Ch
             choice.keep(at)
             left -= price
     return choice
+
+
+Run = tuple[int, int, int]
+"""A stretch of a source that is kept as it is: the source, where it begins and where it ends."""
+
+
+def runs_of(units: Sequence[Unit], kept: Sequence[bool]) -> list[Run]:
+    """Return the stretches that the kept units form."""
+    runs: list[Run] = []
+    source = start = end = -1
+    for unit, keep in zip(units, kept, strict=True):
+        if not keep:
+            continue
+        if unit.start != end or unit.source != source:
+            runs.append((source, start, end))
+            source, start = unit.source, unit.start
+        end = unit.end
+    return [*runs[1:], (source, start, end)] if source >= 0 else []
 
 
 # --- proving -------------------------------------------------------------------------------------

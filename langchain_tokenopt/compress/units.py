@@ -18,12 +18,17 @@ from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.markup import markup_units
 from langchain_tokenopt.compress.outlines import outline_units
 from langchain_tokenopt.compress.records import record_units
-from langchain_tokenopt.compress.segments import LABEL, Segment, segments_of
+from langchain_tokenopt.compress.segments import LABEL, Segment, is_prose, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.tables import table_units
 from langchain_tokenopt.compress.unit import Unit, without_head
 
-__all__ = ["Unit", "open_fences", "units_of", "without_head"]
+__all__ = ["Unit", "open_fences", "prose_cuts", "units_of", "without_head"]
+
+
+def prose_cuts(text: str) -> Sequence[int] | None:
+    """Return where the units of a passage end that is nothing but prose, as most are."""
+    return sentence_cuts(text, 0, len(text)) if is_prose(text) and "</" not in text else None
 
 
 def units_of(text: str, segments: Sequence[Segment] | None = None, depth: int = 0) -> list[Unit]:

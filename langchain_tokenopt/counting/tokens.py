@@ -152,8 +152,11 @@ class _FamilyCounter:
         return self.nearest.encode
 
     def count(self, text: str) -> TokenCount:
-        tokens = self.nearest.count(text).tokens
-        return TokenCount(math.ceil(tokens * self._calibration.factor), exact=False)
+        return self.of_pieces(self.nearest.count(text).tokens)
+
+    def of_pieces(self, pieces: int) -> TokenCount:
+        """Estimate a text from its tokens in the nearest vocabulary."""
+        return TokenCount(math.ceil(pieces * self._calibration.factor), exact=False)
 
 
 def counter_for(model: ModelLike) -> TokenCounter:

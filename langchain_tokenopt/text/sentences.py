@@ -262,7 +262,10 @@ def _abbreviates(text: str, start: int, dot: int) -> bool:
     """Say whether the full stop at *dot* ends an abbreviation, initial, ordinal or section."""
     before = text[max(start, dot - _LONGEST) : dot]
     word = before[before.rfind(" ") + 1 :]
-    if not _may_have_stop(word):
+    if len(word) > _LONGEST_UNKNOWN and word.isalpha():
+        if word.lower() not in _KNOWN:
+            return False
+    elif not _may_have_stop(word):
         return False
     words = before.rpartition("\n")[2].split()
     if not words:
@@ -280,6 +283,11 @@ def _abbreviates(text: str, start: int, dot: int) -> bool:
     if len(word) == 1 and last.lower() in _LETTERED:
         return False
     return is_abbreviation(word)
+
+
+_KNOWN: Final = _ABBREVIATIONS | _BEFORE_NUMBERS
+_LONGEST_UNKNOWN: Final = 4
+"""Letters; longer abbreviations are known ones."""
 
 
 @lru_cache(maxsize=16_384)
