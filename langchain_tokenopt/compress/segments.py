@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
 from langchain_tokenopt.compress.blocks import blocks_of
@@ -76,9 +77,18 @@ def segments_of(text: str) -> list[Segment]:
         return []
     if is_prose(text):
         return [Segment("prose", 0, len(text))]
+    return list(_segments_of(text) if len(text) <= _LONGEST_KNOWN else _segmented(text))
+
+
+def _segmented(text: str) -> list[Segment]:
     if begins_as_code(text) and parsed_python(text) is not None:
         return [Segment("code", 0, len(text))]
     return _merged(_Lines(text).classified())
+
+
+_LONGEST_KNOWN = 1_000_000
+_segments_of = lru_cache(maxsize=4)(_segmented)
+"""One text is read by several readers, each right after the other."""
 
 
 def is_prose(text: str) -> bool:

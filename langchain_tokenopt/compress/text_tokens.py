@@ -79,7 +79,9 @@ class Tokenized:
         """
         if self._pieces is None or not self._encoding.name.startswith(PARTED_BY_SPACES):
             return self._counter.count(made).tokens
-        text, position, rest, known = self._text, 0, [], []
+        text, position = self._text, 0
+        rest: list[str] = []
+        known: list[int] = []
         for start, end in runs:
             if end - start < _SHORTEST_RUN:
                 continue
