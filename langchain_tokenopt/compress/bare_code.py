@@ -136,7 +136,8 @@ _REMARK: Final = re.compile(r"\s(?://|#|--)\s.*$|\s/\*.*\*/$")
 def _bare(line: str) -> str:
     """Return a line without the remark behind its code."""
     line = line.rstrip()
-    return _REMARK.sub("", line).rstrip() if len(line) < _LONGEST_LINE else line
+    may_end = len(line) < _LONGEST_LINE and any([mark in line for mark in ("//", "#", "--", "/*")])
+    return _REMARK.sub("", line).rstrip() if may_end else line
 
 
 _LONGEST_LINE: Final = 1_000

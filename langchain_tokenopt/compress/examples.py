@@ -95,16 +95,18 @@ def is_pair(names: Iterable[str]) -> bool:
 
 
 _NAMES: Final = [(ask.lower(), answer.lower()) for ask, answer in _PAIRS]
-_QUOTED_KEY: Final = re.compile(r"\"(\w{1,20})\"\s*:|^(?:- | {2})(\w{1,20}):(?=\s)", re.MULTILINE)
+_QUOTED_KEY: Final = re.compile(r"\"(\w{1,20})\"\s*:")
+_INDENTED_KEY: Final = re.compile(r"\n(?:- | {2})(\w{1,20}):(?=\s)")
 _HEADER: Final = re.compile(r"^\|([^|\n]{1,30})\|([^|\n]{1,30})\|[ \t]*\n\|[ \t]*:?-", re.MULTILINE)
 
 
 def holds_pairs(text: str) -> bool:
     """Say whether data in *text* is made of inputs with their outputs."""
-    counts = Counter(a or b for a, b in _QUOTED_KEY.findall(text))
+    counts = Counter(_QUOTED_KEY.findall(text) + _INDENTED_KEY.findall(f"\n{text}"))
     if is_pair([key for key, count in counts.items() if count >= _FEWEST]):
         return True
-    return any(is_pair((a.strip(), b.strip())) for a, b in _HEADER.findall(text))
+    headers = _HEADER.findall(text) if "|" in text else []
+    return any(is_pair((a.strip(), b.strip())) for a, b in headers)
 
 
 # --- labels of the prompt's own ------------------------------------------------------------------
@@ -125,7 +127,9 @@ def _cycles(text: str) -> list[Example]:
     open_label = _ANY_LABEL.match(text, last)
     if open_label is None or open_label.end() < text_end:
         return []
-    marks = _outside_fences(text, list(_ANY_LABEL.finditer(text)))
+    starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
+    found_at = [mark for start in starts if (mark := _ANY_LABEL.match(text, start))]
+    marks = _outside_fences(text, found_at)
     counts = Counter(mark["name"].lower() for mark in marks)
     own = open_label["name"].lower()
     marks = [

@@ -82,15 +82,14 @@ def data_end(lines: Sequence[str], row: int) -> int:
     line = lines[row]
     if len(line) > _LONGEST_LINE:
         return row
+    is_setting = _SECTION.match(line) is not None or _SETTING.match(line) is not None
+    if not (is_setting or _KEY.match(line) or _DOCUMENT.match(line)):
+        return row
     if line[0] not in " \t[" and not any(
         other[0] in _DEEPER for other in lines[row + 1 : row + _UNDECIDED]
     ):
         return row  # nothing is deeper
-    if _SECTION.match(line) or _SETTING.match(line):
-        return _settings_end(lines, row)
-    if _KEY.match(line) or _DOCUMENT.match(line) or (_ENTRY.match(line) and _KEY.match(line)):
-        return _yaml_end(lines, row)
-    return row
+    return _settings_end(lines, row) if is_setting else _yaml_end(lines, row)
 
 
 def _settings_end(lines: Sequence[str], row: int) -> int:

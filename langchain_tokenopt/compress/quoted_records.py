@@ -39,10 +39,9 @@ _LONGEST_FRAME: Final = 1_500
 """Characters that may stand between two passages."""
 
 _STRING: Final = re.compile(
-    r"(?:^|[:=,\[({|;\t])[ \t]*+"
+    r"[\n:=,\[({|;\t][ \t]*+"  # one class of characters, by which the scanner skips all else
     r"(?:\"(?P<double>(?:[^\"\\\n]|\\.|\"\")*+)\"|'(?P<single>(?:[^'\\\n]|\\.)*+)')"
-    r"(?=[ \t]*+(?:[,}\])|;\n\t]|\r\n|\Z))",
-    re.MULTILINE,
+    r"(?=[ \t]*+(?:[,}\])|;\n\t]|\r\n|\Z))"
 )
 _FRAME: Final = re.compile(
     r"\"(?:[^\"\\\n]|\\.)*+\"|(?<!\w)'(?:[^'\\\n]|\\.)*+'|(?P<open>[\[({])|(?P<close>[\])}])|(?P<line>\n)"
@@ -63,8 +62,9 @@ def quoted_records(text: str) -> list[Record]:
     if '"' not in text and "'" not in text:
         return []
     bodies = []
-    for match in _STRING.finditer(text):
+    for match in _STRING.finditer(f"\n{text}"):
         start, end = match.span("double" if match["double"] is not None else "single")
+        start, end = start - 1, end - 1
         if end - start >= SHORTEST_BODY and text.find(" ", start, end) >= 0:
             bodies.append((start, end))
     runs: list[list[tuple[int, int]]] = []

@@ -32,6 +32,8 @@ _STAMP: Final = re.compile(
     r"|(?<!\w)[A-Z]\d{4}(?= \d\d:\d\d:\d\d))"
 )
 """A date, a time of day, or the seconds since 1970 or since the start of a machine."""
+_PART_OF_STAMP: Final = re.compile(r"\d(?:[-/.:年]\w|\d{7})")
+"""Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
 _REACH: Final = 60
 """Characters at the beginning of a line in which its time stands."""
 _COLOUR: Final = re.compile(r"\x1b\[[\d;]*m")
@@ -103,7 +105,7 @@ def _mark(line: str) -> str | None:
         return None
     body = _COLOUR.sub("", line[:200]) if "\x1b" in line[:200] else line
     item = _ITEM.match(body)
-    stamp = _STAMP.search(body, 0, _REACH)
+    stamp = _STAMP.search(body, 0, _REACH) if _PART_OF_STAMP.search(body, 0, _REACH) else None
     if stamp is not None and (item is None or item["list"]) and (mark := _timed(body, stamp)):
         return mark
     if item:
@@ -112,10 +114,10 @@ def _mark(line: str) -> str | None:
         return "level"
     if found := _OPENING.match(body):
         return found.lastgroup
-    if (found := _KEY.match(body)) and not _SHAPE.match(body):
+    shape = _SHAPE.match(body)
+    if not shape and body.find(":", 0, _REACH) > 0 and (found := _KEY.match(body)):
         return f"{found['key'].lower()}:"
-    found = _SHAPE.match(body)
-    return f"{_SHAPED}{_WORD.sub('w', _DIGITS.sub('0', found.group()))}" if found else None
+    return f"{_SHAPED}{_WORD.sub('w', _DIGITS.sub('0', shape.group()))}" if shape else None
 
 
 def _timed(body: str, stamp: re.Match[str]) -> str | None:
@@ -184,13 +186,11 @@ class RecordFinder:
 
     def is_head(self, row: int) -> bool:
         """Say whether the line belongs above the records that begin right behind it."""
-        at = row
-        while at < min(row + _LONGEST_HEAD, len(self._lines)):
+        for at in range(row, min(row + _LONGEST_HEAD, len(self._lines))):
             if self._marks[at] == _TIMED:
                 return at > row and len(self.starts(at)) >= _FEWEST_GAPS
             if not _HEAD.match(self._lines[at]):
-                return False
-            at += 1
+                break
         return False
 
     def end(self, row: int) -> int:
@@ -364,7 +364,7 @@ def _is_log(lines: Sequence[str]) -> bool:
 
 
 def _speaker(line: str) -> str | None:
-    found = TURN.match(line)
+    found = TURN.match(line) if ":" in line or "：" in line or "<" in line else None
     if found is None:
         return None
     who = found["who"] or found["nick"]

@@ -59,6 +59,10 @@ LABEL = re.compile(
     r" ?[:：]",
     re.IGNORECASE,
 )
+_HEADING_OR_LABEL = re.compile(f"{_HEADING.pattern}|{LABEL.pattern}", re.IGNORECASE)
+_SIGN = re.compile(r"[#\d:：]")
+_REACH = 40
+"""Characters within which a heading or label has such a sign."""
 _TAG = re.compile(r"</?[A-Za-z][\w:-]{0,40}(?: [^<>\n]{0,200})?/?>[ \t]*$")
 _DIFF = re.compile(r"diff --git |@@ -\d|--- [ab/]|\+\+\+ [ab/]|Index: ")
 
@@ -207,7 +211,8 @@ class _Lines:
             return "tag", row + 1
         if _DIFF.match(line):
             return "diff", self._diff_end(row)
-        if first != "#" and _HEADING.match(line):
+        has_sign = _SIGN.search(line, 0, _REACH) is not None
+        if has_sign and first != "#" and _HEADING.match(line):
             return "heading", row + 1
         if (end := cues_end(self.lines, row)) > row:
             return "log", end
@@ -222,9 +227,9 @@ class _Lines:
                 return kind, end
         if (end := self.records.end(row)) > row:
             return "log", end
-        if _HEADING.match(line):
+        if has_sign and _HEADING.match(line):
             return "heading", row + 1
-        if LABEL.match(line):
+        if has_sign and LABEL.match(line):
             return "label", row + 1
         if ITEM.match(line) and not self._is_turn(line):
             return "list", item_end(self.lines, row)
@@ -303,8 +308,7 @@ def _is_other(line: str) -> bool:
     first = line.lstrip()[:1]
     return (
         first in "`~#|<"
-        or _HEADING.match(line) is not None
-        or LABEL.match(line) is not None
+        or (_SIGN.search(line, 0, _REACH) is not None and _HEADING_OR_LABEL.match(line) is not None)
         or ITEM.match(line) is not None
     )
 
