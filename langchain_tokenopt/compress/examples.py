@@ -74,13 +74,25 @@ def find_examples(text: str) -> list[Example]:
         >>> [text[e.start : e.end] for e in find_examples(text)]
         ['Input: fine\nOutput: good\n\n', 'Input: bad\nOutput: poor\n\n']
     """
-    best = max(_cycles(text), _of_elements(text), key=len)
-    for asks, answers in _PAIRS:
-        if text.count(asks) > _FEWEST - 1 and text.count(answers) >= _FEWEST:
-            found = _pairs(text, asks, answers)
+    starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
+    best = max(_cycles(text, starts), _of_elements(text), key=len)
+    begins = "\n".join([text[start : start + _LONGEST_LABEL] for start in starts]).lower()
+    for asks, answers in _NAMES:
+        if begins.count(asks) >= _FEWEST and begins.count(answers) >= _FEWEST:
+            found = _pairs(text, starts, asks, answers)
             if len(found) > len(best):
                 best = found
     return best if len(best) >= _FEWEST else []
+
+
+_LONGEST_LABEL: Final = 60
+"""Characters, with the blanks before it."""
+
+
+def _at_lines(pattern: re.Pattern[str], text: str, starts: Sequence[int]) -> list[re.Match[str]]:
+    """Return the matches that begin a line and do not stand in a fence."""
+    marks = [mark for start in starts if (mark := pattern.match(text, start))]
+    return _outside_fences(text, marks) if marks else marks
 
 
 def is_pair(names: Iterable[str]) -> bool:
@@ -112,7 +124,7 @@ def holds_pairs(text: str) -> bool:
 # --- labels of the prompt's own ------------------------------------------------------------------
 
 _ANY_LABEL: Final = re.compile(
-    r"^[ \t]*(?:(?P<head>#{1,6} +|\*\*|__)|[-*] +)?(?P<name>[^\W\d_](?:[^\W_]| (?=\w)){0,30}?)"
+    r"[ \t]*(?:(?P<head>#{1,6} +|\*\*|__)|[-*] +)?(?P<name>[^\W\d_](?:[^\W_]| (?=\w)){0,30}?)"
     r"(?: ?#?\d{1,3})?"
     r"(?:(?:\*\*|__)? ?[:：](?:\*\*|__)?|(?(head)(?=[ \t*_]*$)|(?!)))[ \t]*",
     re.MULTILINE,
@@ -120,16 +132,14 @@ _ANY_LABEL: Final = re.compile(
 _LONGEST_CYCLE: Final = 6
 
 
-def _cycles(text: str) -> list[Example]:
+def _cycles(text: str, starts: Sequence[int]) -> list[Example]:
     """Return what has the same labels as the end of the text, whose last label is to be filled."""
     text_end = len(text.rstrip())
     last = text.rfind("\n", 0, text_end) + 1
     open_label = _ANY_LABEL.match(text, last)
     if open_label is None or open_label.end() < text_end:
         return []
-    starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
-    found_at = [mark for start in starts if (mark := _ANY_LABEL.match(text, start))]
-    marks = _outside_fences(text, found_at)
+    marks = _at_lines(_ANY_LABEL, text, starts)
     counts = Counter(mark["name"].lower() for mark in marks)
     own = open_label["name"].lower()
     marks = [
@@ -234,13 +244,13 @@ def _element(text: str, start: int, end: int, output: str) -> Example:
 # --- known pairs of labels -----------------------------------------------------------------------
 
 
-def _pairs(text: str, asks: str, answers: str) -> list[Example]:
+def _pairs(text: str, starts: Sequence[int], asks: str, answers: str) -> list[Example]:
     mark = re.compile(
-        rf"^[ \t]*(?:\*\*)?(?:(?P<asks>{asks})"
+        rf"[ \t]*(?:\*\*)?(?:(?P<asks>{asks})"
         rf"|{answers})(?: ?\d{{1,3}})?(?:\*\*)? ?[:：](?:\*\*)?[ \t]*",
-        re.MULTILINE | re.IGNORECASE,
+        re.IGNORECASE,
     )
-    marks = _outside_fences(text, list(mark.finditer(text)))
+    marks = _at_lines(mark, text, starts)
     pairs = [
         (at, first, second)
         for at, (first, second) in enumerate(itertools.pairwise(marks))
@@ -273,7 +283,8 @@ _FENCE = re.compile(r"(?:^[ \t]*|(?<=[:：>*])[ \t]*)(?:`{3,}|~{3,})", re.MULTIL
 
 def _outside_fences(text: str, marks: list[re.Match[str]]) -> list[re.Match[str]]:
     """Leave out what looks like a label but stands in a fence."""
-    fences = [match.start() for match in _FENCE.finditer(text)]
+    has_fences = "```" in text or "~~~" in text
+    fences = [match.start() for match in _FENCE.finditer(text)] if has_fences else []
     return [m for m in marks if bisect_left(fences, m.start()) % 2 == 0] if fences else marks
 
 
