@@ -7,7 +7,7 @@ of its earlier calls compete too; where that is not enough, so do those of its l
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -41,10 +41,10 @@ from langchain_tokenopt.compress.question import (
 )
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
-from langchain_tokenopt.compress.unit_selection import Run, required_only
+from langchain_tokenopt.compress.unit_selection import Run, required_only, runs_of
 from langchain_tokenopt.compress.units import Unit
 from langchain_tokenopt.core.messages import atomic_groups
-from langchain_tokenopt.counting.tokens import TokenCount
+from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter
 
 __all__ = ["MessagesContent"]
 
@@ -99,6 +99,18 @@ def _conversation(messages: Sequence[BaseMessage], competing: Competing) -> _Con
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A counter that has counted some texts already."""
+
+    counter: TokenCounter
+    counts: Mapping[str, TokenCount]
+
+    def count(self, text: str) -> TokenCount:
+        """Count a text."""
+        return self.counts.get(text) or self.counter.count(text)
+
+
 class MessagesContent:
     """A conversation: the system message and the current turn stay, earlier turns compete."""
 
@@ -108,6 +120,10 @@ class MessagesContent:
         self.content = content if isinstance(content, list) else list(content)
         self._reader = reader
         self._slots: list[Slot] = []
+        self._tokenized: list[Tokenized | None] = []
+        """The tokens of the text in each slot."""
+        self._counts: dict[str, TokenCount] = {}
+        """The tokens of texts that were made of those."""
         self._plan = _Conversation(-1)
         self._leaders: dict[int, int] = {}
         """The unit of each tool call that its results need, by the index of its message."""
@@ -188,7 +204,7 @@ class MessagesContent:
         rules = _rules(earlier, limit)
         plan.fixed -= _system_passages(self.content)
         self._plan = plan
-        self._slots = []
+        self._slots, self._tokenized = [], []
         grouped = {index: group[0] for group in plan.groups for index in group}
         running = {index: group for group in plan.running for index in group}
         self._leaders = {}
@@ -240,6 +256,7 @@ class MessagesContent:
         source, first = len(layout.texts), len(layout.units)
         layout.texts.append(text)
         self._slots.append(slot)
+        self._tokenized.append(tokenized)
         if tokenized is not None and len(units) == 1 and units[0].end == len(text):
             units[0].tokens = tokenized.tokens
         elif tokenized is not None:
@@ -380,10 +397,13 @@ class MessagesContent:
         for source in sources:
             ats = units_of[source]
             if not all(kept[at] for at in ats):
-                units = [layout.units[at] for at in ats]
-                texts[self._slots[source].block] = render(
-                    layout.texts[source], units, [kept[at] for at in ats], layout.units
-                )
+                units, mine = [layout.units[at] for at in ats], [kept[at] for at in ats]
+                made_of = render(layout.texts[source], units, mine, layout.units)
+                texts[self._slots[source].block] = made_of
+                if (tokenized := self._tokenized[source]) is not None:
+                    runs = [run[1:] for run in runs_of(units, mine)]
+                    tokens = tokenized.count_made(made_of, runs)
+                    self._counts[made_of] = TokenCount(tokens, tokenized.exact)
         made = with_texts(message, texts)
         if isinstance(made, ToolMessage) and not made.content:
             return made.model_copy(update={"content": LEFT_OUT})
@@ -391,7 +411,8 @@ class MessagesContent:
 
     def measure(self, content: Sequence[BaseMessage], runs: Sequence[Run] = ()) -> int:
         """Count it as it will be sent."""
-        return self._reader.count_messages(content).tokens
+        counter = _Known(self._reader.counter, self._counts)
+        return replace(self._reader, counter=counter).count_messages(content).tokens
 
     def text(self, content: Sequence[BaseMessage]) -> str:
         """Return all of its text."""

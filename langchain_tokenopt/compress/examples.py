@@ -76,7 +76,7 @@ def find_examples(text: str) -> list[Example]:
     """
     starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
     best = max(_cycles(text, starts), _of_elements(text), key=len)
-    begins = "\n".join([text[start : start + _LONGEST_LABEL] for start in starts]).lower()
+    begins = "\n".join([text[start : start + _BEGINNING] for start in starts]).lower()
     for asks, answers in _NAMES:
         if begins.count(asks) >= _FEWEST and begins.count(answers) >= _FEWEST:
             found = _pairs(text, starts, asks, answers)
@@ -85,8 +85,8 @@ def find_examples(text: str) -> list[Example]:
     return best if len(best) >= _FEWEST else []
 
 
-_LONGEST_LABEL: Final = 60
-"""Characters, with the blanks before it."""
+_BEGINNING: Final = 60
+"""Characters of a line in which a label stands."""
 
 
 def _at_lines(pattern: re.Pattern[str], text: str, starts: Sequence[int]) -> list[re.Match[str]]:

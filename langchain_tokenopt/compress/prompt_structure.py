@@ -7,6 +7,7 @@ most even pieces, is taken. No label is known by name here.
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
@@ -187,8 +188,9 @@ def _explained(text: str, records: Sequence[Record]) -> float:
     if len(records) < FEWEST:
         return 0.0
     lengths = [record.length for record in records]
-    mean = statistics.fmean(lengths)
-    uneven = statistics.pstdev(lengths) / mean if mean else 9.0
+    mean = sum(lengths) / len(lengths)
+    variance = sum([length * length for length in lengths]) / len(lengths) - mean * mean
+    uneven = math.sqrt(max(0.0, variance)) / mean if mean else 9.0
     covered = sum(min(r.end - r.start, r.length + _LONGEST_HEAD) for r in records) / len(text)
     sure = 1 - 0.5 / len(records)
     return sure * covered * min(1.0, mean / (2 * SHORTEST_PASSAGE)) / (1 + 0.5 * uneven)

@@ -61,7 +61,7 @@ LONGEST_CUE: Final = 300
 
 _LABELLED: Final = re.compile(
     r"(?:<(?P<tag>[A-Za-z][\w:.-]{0,40})[^<>\n]{0,200}>\s*(?P<inside>[^<>]{1,2000})</)"
-    r"|(?P<key>\W{0,4}[^\W\d_][^:：\n]{0,60})[:：][ \t*]*(?P<value>[^\n]*)"
+    r"|(?P<key>\W{0,4}[^\W\d_][^:：\n]{0,60}+)[:：][ \t*]*(?P<value>[^\n]*)"
     r"|(?P<heading>#{1,6} [^\n]{1,60})\n\s*(?P<below>[^\n#]+)",
 )
 _ASKING_LABEL: Final = re.compile(
@@ -85,7 +85,7 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
     """
     before = stretches[0] if stretches and leads else ""
     after = "\n".join(stretches[1:] if leads else stretches)
-    told = _words_of(material)
+    told = _Words(material)
     best: str | None = None
     most = -1.0
     for candidate in _candidates(before, after):
@@ -105,11 +105,22 @@ def is_about(question: str | None, material: str) -> bool:
         >>> is_about("Who won?", "Ann won."), is_about("Be brief.", "Ann won.")
         (True, False)
     """
-    return question is not None and _shared(question, _words_of(material))[0] >= _MOSTLY
+    return question is not None and _shared(question, _Words(material))[0] >= _MOSTLY
 
 
-def _words_of(material: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(material[:_ENOUGH_MATERIAL].lower()))
+class _Words:
+    """The words of passages; few are ever asked for."""
+
+    def __init__(self, material: str) -> None:
+        self._text = f" {material[:_ENOUGH_MATERIAL].lower()} "
+
+    def has(self, word: str) -> bool:
+        """Say whether *word* stands there as a whole."""
+        text, at = self._text, -1
+        while word and (at := text.find(word, at + 1)) > 0:
+            if not (_WORD.match(text[at - 1]) or _WORD.match(text[at + len(word)])):
+                return True
+        return False
 
 
 _ENOUGH_MATERIAL: Final = 200_000
@@ -118,15 +129,15 @@ _MOSTLY: Final = 0.5
 """Share of its telling words that a question about passages has in common with them."""
 
 
-def _shared(asked: str, told: frozenset[str]) -> tuple[float, int]:
+def _shared(asked: str, told: _Words) -> tuple[float, int]:
     """Return the share of the telling words of *asked* that the passages have, and how many."""
     words = {word.lower() for word in _WORD.findall(asked)} - EMPTY_WORDS - _REQUESTS
     words -= _AROUND_REQUESTS
-    shared = sum(word in told or word.rstrip("s") in told for word in words)
+    shared = sum(told.has(word) or told.has(word.rstrip("s")) for word in words)
     return shared / len(words) if words else 0.0, shared
 
 
-def _with_sentences_before(candidate: str, asked: str, text: str, told: frozenset[str]) -> str:
+def _with_sentences_before(candidate: str, asked: str, text: str, told: _Words) -> str:
     """A question may refer to the sentences before it on its line: "It rains. Why is that?"."""
     at = text.rfind(candidate)
     line = text[text.rfind("\n", 0, max(at, 0)) + 1 : max(at, 0)]
