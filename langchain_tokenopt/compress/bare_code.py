@@ -130,13 +130,14 @@ def _starts(lines: Sequence[str], row: int) -> bool:
     return _NAMES_BLOCK.match(line) is not None and after[:1] in ("\t", " ")
 
 
+_REMARKS: Final = ("//", "#", "--", "/*")
 _REMARK: Final = re.compile(r"\s(?://|#|--)\s.*$|\s/\*.*\*/$")
 
 
 def _bare(line: str) -> str:
     """Return a line without the remark behind its code."""
     line = line.rstrip()
-    may_end = len(line) < _LONGEST_LINE and any([mark in line for mark in ("//", "#", "--", "/*")])
+    may_end = len(line) < _LONGEST_LINE and any(mark in line for mark in _REMARKS)
     return _REMARK.sub("", line).rstrip() if may_end else line
 
 
