@@ -237,8 +237,14 @@ class BudgetCall(StageCall):
         return "".join(self.request.run.received[self._received_before :])
 
     def _learn(self, usage: Usage) -> None:
-        model, paid = self.request.facts.model_name, self._paid
-        input_margin_of(model).learn(counted=paid.counted, reported=usage.input_tokens)
+        facts, paid = self.request.facts, self._paid
+        model = facts.model_name
+        input_margin_of(model).learn(
+            counted=paid.counted,
+            reported=usage.input_tokens,
+            messages=len(self.request.messages),
+            tools=facts.tool_json_surplus,
+        )
         paid.run.forecaster.observe(
             paid.agent,
             usage.output_tokens,

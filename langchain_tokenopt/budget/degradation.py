@@ -24,6 +24,7 @@ from langchain_tokenopt.budget.request_budget import (
     MARKUP_TOKENS,
     TOKENS_PER_WORD,
     RequestBudget,
+    counted_within,
     request_budget,
 )
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room
@@ -270,7 +271,7 @@ class Degradation:
             goal = min(goal, self._run.plan.max_input_tokens_per_call)
         # What the provider may count on top, and tools and schemas, are not for the messages.
         others = needs.counted_input - candidate.request.facts.message_tokens.tokens
-        allowed = math.floor(goal * needs.counted_input / max(1, needs.input)) - others
+        allowed = counted_within(candidate.request, goal) - others
         if allowed < 1:
             return candidate
         return candidate.after(self._tools.shorten(candidate.request, allowed), Step.PROMPT)

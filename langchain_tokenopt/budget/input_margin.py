@@ -1,7 +1,10 @@
 """How much more a provider counts than we do: a bound on it, learned from what it reports.
 
 ``counting.calibration`` learns the mean, which makes counts right; a reservation needs what a count
-will hardly exceed.
+will hardly exceed. Providers differ from a count by a rate (another vocabulary), by something
+around each message, and by how they write tools; a report does not say which. So two explanations
+are kept that both cover everything that was reported, one with as high a rate as can be and one
+with as much around messages and tools as can be, and the larger of their predictions counts.
 """
 
 from __future__ import annotations
@@ -9,63 +12,139 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["InputMargin", "input_margin_of"]
 
-_GUESSED_MARGIN: Final = 1.1
+_GUESSED_RATE: Final = 0.1
 """Margin on counts that are estimates, until the provider has reported its own."""
 _REMEMBERED: Final = 64
-_SMALL: Final = 200
-"""Below so many tokens a difference is a frame, which adds; above, a rate, which multiplies."""
+_MOST_PER_MESSAGE: Final = 8.0
+"""Most tokens around a message that are not another vocabulary's."""
+_MOST_PER_TOOL_TOKEN: Final = 2.0
+_TELLING: Final = 60
+"""Tokens of a prompt from which on a difference may be a rate."""
+_LONG: Final = 200
+"""Tokens from which on it surely is one, where messages and tools do not explain it."""
+_NOT_OURS: Final = 2.0
+"""A report of more than so many times the count is about input that the provider has added, such as
+what its search has found: no count of ours could have known."""
+_NOT_OURS_TOKENS: Final = 200
+
+
+class _Report(NamedTuple):
+    counted: int
+    excess: int
+    messages: int
+    tools: int
+
+
+class _Excess(NamedTuple):
+    """One explanation of what a provider counts on top."""
+
+    rate: float = 0.0
+    per_message: float = 0.0
+    per_tool_token: float = 1.0
+    constant: float = 0.0
+
+    def added(self, messages: int, tools: int) -> float:
+        return self.constant + self.per_message * messages + self.per_tool_token * tools
+
+    def missing(self, report: _Report) -> float:
+        """Return what it does not explain of a report."""
+        explained = self.rate * report.counted + self.added(report.messages, report.tools)
+        return report.excess - explained
+
+    def covering(self, reports: deque[_Report]) -> _Excess:
+        """Return it with a constant that covers every report."""
+        return self._replace(constant=max(0.0, *map(self.missing, reports)))
 
 
 class InputMargin:
     """How much more one model's provider counts than we do.
 
-    The factor is the mean of the latest ratios plus three standard deviations, and no less than the
-    largest of them or 1: what was seen once is covered the next time.
+    What was seen once is covered the next time. Until anything was seen, tools count as the JSON
+    that they are.
 
     Example:
         >>> margin = InputMargin()
         >>> margin.applied(1_000)
         1000
         >>> margin.learn(counted=1_000, reported=1_080)
-        >>> margin.applied(1_000)
-        1080
+        >>> margin.applied(1_000), margin.applied(2_000)
+        (1080, 2160)
+        >>> margin.within(1_080)
+        1000
     """
 
     def __init__(self) -> None:
-        self._ratios: deque[float] = deque(maxlen=_REMEMBERED)
-        self._frames: deque[int] = deque(maxlen=_REMEMBERED)
-        self._factor: float | None = None
-        self._frame = 0
+        self._reports: deque[_Report] = deque(maxlen=_REMEMBERED)
+        self._explanations: tuple[_Excess, ...] = ()
         self._lock = threading.RLock()
 
-    def learn(self, *, counted: int, reported: int) -> None:
-        """Take note of one call's input, as we and as the provider counted it."""
-        if counted <= 0 or reported <= 0:
+    def learn(self, *, counted: int, reported: int, messages: int = 1, tools: int = 0) -> None:
+        """Take note of one call's input, as we and as the provider counted it.
+
+        Args:
+            counted: Tokens as we count them.
+            reported: Tokens as the provider does.
+            messages: How many messages these are.
+            tools: Tokens that its tools have as JSON beyond our count of them.
+        """
+        if counted <= 0 or not 0 < reported <= _NOT_OURS * counted + tools + _NOT_OURS_TOKENS:
             return
         with self._lock:
-            if counted < _SMALL:
-                self._frames.append(reported - counted)
-                self._frame = max(self._frames)
-            else:
-                self._ratios.append(reported / counted)
-                self._factor = _bound(list(self._ratios))
+            excess = max(0, reported - counted)
+            self._reports.append(_Report(counted, excess, max(1, messages), tools))
+            self._explanations = _steepest(self._reports), _flattest(self._reports)
 
-    def applied(self, counted: int, *, exact: bool = True) -> int:
+    def applied(
+        self, counted: int, *, messages: int = 1, tools: int = 0, exact: bool = True
+    ) -> int:
         """Return a count that the provider's will hardly exceed."""
-        factor = self._factor
-        if factor is None:
-            factor = 1.0 if exact else _GUESSED_MARGIN
-        return max(counted, math.ceil(counted * factor - 1e-9), counted + self._frame)
+        return max(
+            math.ceil(counted * (1 + excess.rate) + excess.added(messages, tools) - 1e-6)
+            for excess in self._excesses(exact)
+        )
+
+    def within(self, tokens: int, *, messages: int = 1, tools: int = 0, exact: bool = True) -> int:
+        """Return the largest count with which the provider's will hardly exceed *tokens*."""
+        return min(
+            math.floor((tokens - excess.added(messages, tools)) / (1 + excess.rate) + 1e-6)
+            for excess in self._excesses(exact)
+        )
+
+    def _excesses(self, exact: bool) -> tuple[_Excess, ...]:
+        return self._explanations or (_Excess(0.0 if exact else _GUESSED_RATE),)
 
 
-def _bound(ratios: list[float]) -> float:
-    mean = sum(ratios) / len(ratios)
-    spread = math.dist(ratios, [mean] * len(ratios)) / math.sqrt(len(ratios))
-    return max(1.0, mean + 3 * spread, *ratios)
+def _steepest(reports: deque[_Report]) -> _Excess:
+    """Explain as much as can be by a rate that no report contradicts, the rest as it may be."""
+    rates = [r.excess / r.counted for r in reports if r.counted >= _TELLING]
+    excess = _Excess(min(rates, default=0.0), 0.0, 0.0)
+    plain = (excess.missing(r) / r.messages for r in reports if not r.tools)
+    excess = excess._replace(per_message=min(max(*plain, 0.0, 0.0), _MOST_PER_MESSAGE))
+    tools = [excess.missing(r) / r.tools for r in reports if r.tools]
+    most = max(0.0, *tools) if tools else 1.0
+    return excess._replace(per_tool_token=min(most, _MOST_PER_TOOL_TOKEN)).covering(reports)
+
+
+def _flattest(reports: deque[_Report]) -> _Excess:
+    """Explain as much as can be by what stands around messages, then by tools, then by a rate.
+
+    The rate is the mean of what they leave of longer prompts plus three standard deviations, and no
+    less than the largest of it.
+    """
+    around = min(_MOST_PER_MESSAGE, *(r.excess / r.messages for r in reports))
+    excess = _Excess(0.0, around, 0.0)
+    tools = min((excess.missing(r) / r.tools for r in reports if r.tools), default=1.0)
+    excess = excess._replace(per_tool_token=min(tools, _MOST_PER_TOOL_TOKEN))
+    rates = [max(0.0, excess.missing(r)) / r.counted for r in reports if r.counted >= _LONG]
+    if rates:
+        mean = sum(rates) / len(rates)
+        spread = math.dist(rates, [mean] * len(rates)) / math.sqrt(len(rates))
+        excess = excess._replace(rate=max(mean + 3 * spread, *rates))
+    return excess.covering(reports)
 
 
 _margins: dict[str, InputMargin] = {}

@@ -8,7 +8,7 @@ taken to be like the others.
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
 
-__all__ = ["Coming", "Outlook"]
+__all__ = ["Coming", "Outlook", "note_graph", "noted_graph"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -47,6 +47,8 @@ class _Seen:
     calls: int = 0
     latest: Demand = NO_DEMAND
     """Of its latest request."""
+    shortest: int = 0
+    """What a short answer to the shortest of its requests needs."""
     open: int = 0
     """Executions of its nodes that are under way."""
     silent: int = 0
@@ -63,6 +65,26 @@ class _Request:
 
     agent: str
     demand: Demand
+    loops: bool
+    """Whether it may call tools and come back: its last answer is kept back by itself."""
+
+
+_GRAPHS: Final[OrderedDict[str, Coming]] = OrderedDict()
+"""Who can come in the latest graph under a plan, by the plan's fingerprint."""
+_KEPT_GRAPHS: Final = 1_000
+
+
+def note_graph(plan: str, coming: Coming) -> None:
+    """Take note of who can come in a graph, before any run of it."""
+    _GRAPHS[plan] = coming
+    _GRAPHS.move_to_end(plan)
+    while len(_GRAPHS) > _KEPT_GRAPHS:
+        _GRAPHS.popitem(last=False)
+
+
+def noted_graph(plan: str) -> Coming | None:
+    """Return who can come in the latest graph under a plan."""
+    return _GRAPHS.get(plan)
 
 
 def _alone(method: _Method) -> _Method:
@@ -81,9 +103,13 @@ class Outlook:
 
     Args:
         weights: Of the agents that the plan names.
+        prior: Says who can come before any node of a graph was seen.
     """
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, weights: Mapping[str, float], prior: Callable[[], Coming | None] = lambda: None
+    ) -> None:
+        self._prior = prior
         self._weights = dict(weights)
         mean = sum(weights.values()) / len(weights) if weights else 1.0
         self._weight = mean
@@ -100,6 +126,9 @@ class Outlook:
     @_alone
     def foresee(self, where: Hashable, coming: Coming) -> None:
         """Take note of who can come in a graph, as a step of it begins."""
+        if where is not None:
+            self._coming.pop(None, None)
+            self._now.pop(None, None)
         self._coming[where] = coming
         self._now[where] = Counter(coming.now)
 
@@ -133,7 +162,7 @@ class Outlook:
         """
         likely = needs.input + max(self._answer(), needs.least_output)
         demand = Demand(needs.shortest, max(likely, needs.shortest))
-        request = self._asked(agent, demand)
+        request = self._asked(agent, demand, loops=needs.last_answer > 0)
         try:
             yield partial(self._demands, request)
         finally:
@@ -141,15 +170,18 @@ class Outlook:
                 self._asking.remove(request)
 
     @_alone
-    def _asked(self, agent: str, demand: Demand) -> _Request:
+    def _asked(self, agent: str, demand: Demand, *, loops: bool) -> _Request:
+        if not self._coming and (prior := self._prior()) is not None:
+            self.foresee(None, prior)
         seen = self._seen[agent]
         seen.calls += 1
         seen.silent = max(0, seen.silent - 1)
         seen.is_quiet = False
         seen.owed = NO_DEMAND
         seen.latest = demand
+        seen.shortest = min(seen.shortest or demand.least, demand.least)
         self._came(agent)
-        request = _Request(agent, demand)
+        request = _Request(agent, demand, loops)
         self._asking.append(request)
         return request
 
@@ -172,13 +204,15 @@ class Outlook:
         agent = request.agent
         known = [seen.latest for seen in self._seen.values() if seen.calls]
         mean = sum(demand.likely for demand in known) / len(known)
-        least = min(demand.least for demand in known)
+        least = min(seen.shortest for seen in self._seen.values() if seen.calls)
         typical = Demand(least, max(least, round(_UNSEEN * mean)))
         coming = {name: self._demand(name, typical) for name in self._names()}
         for other in self._asking:
             if other is not request:
                 coming[other.agent] = coming.get(other.agent, NO_DEMAND) + other.demand
         later = coming.pop(agent, NO_DEMAND)
+        if request.loops:
+            later = Demand(later.least, min(later.likely, later.least))
         others = {name: demand for name, demand in coming.items() if demand.likely}
         weights = {name: self._weights.get(name, self._weight) for name in (agent, *others)}
         return Demands(request.demand, later, others, weights, bool(self._coming))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from langchain_tokenopt.budget.input_margin import input_margin_of
+from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
 from langchain_tokenopt.budget.minimal_answer import least_object_tokens
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["RequestBudget", "request_budget"]
+__all__ = ["RequestBudget", "counted_within", "request_budget", "sent_tokens"]
 
 UNBOUNDED_ANSWER: Final = 4_096
 """Most that is held for an answer when nobody has set a limit."""
@@ -26,9 +26,9 @@ KNOWN_ANSWERS: Final = 30
 """Answers of an agent from which on their lengths, rather than the plan's words, are trusted."""
 _TASK_TOKENS: Final = 96
 """What a prompt says beside its system message and its documents: a question, a role, rules."""
-_CALL_TOKENS: Final = 64
+_CALL_TOKENS: Final = 48
 """A call of a tool, and the line which says that there are no tools any more."""
-_RESULT_TOKENS: Final = 64
+_RESULT_TOKENS: Final = 32
 """What is kept of a tool's result, which is shortened where it is longer."""
 _LIMIT_LINE_TOKENS: Final = 24
 """Most that the line takes which asks for a length, in any language that it is asked in."""
@@ -51,8 +51,8 @@ class RequestBudget:
     is_known: bool
     """Whether the answer will hardly exceed ``least_output``; else nobody knows its length."""
     shortest: int = 0
-    """Input and output of the shortest request like it that would still be answered: without its
-    documents, in a paragraph. An estimate."""
+    """Input and output of the shortest request like it that would still be answered: without
+    documents and free tools, in a paragraph. An estimate."""
     last_answer: int = 0
     """What must be left after this call so that the model can answer, should it call tools now."""
 
@@ -74,12 +74,11 @@ def request_budget(
         words: The word limit that will be asked for.
     """
     facts = request.facts
-    counted = facts.input_tokens
-    tokens = counted.tokens
+    tokens = facts.input_tokens.tokens
     tokens += (_LIMIT_LINE_TOKENS * (words is not None)) + (
         _REMAINING_LINE_TOKENS * plan.show_remaining
     )
-    sent = input_margin_of(facts.model_name).applied(tokens, exact=counted.exact)
+    sent = sent_tokens(request, tokens)
     limits = (facts.output_cap, plan.max_output_tokens_per_call)
     ceiling = min((limit for limit in limits if limit is not None), default=UNBOUNDED_ANSWER)
     expected = _expected(request, forecaster, agent, words)
@@ -94,12 +93,35 @@ def request_budget(
         least * times,
         most * times,
         expected is not None,
-        min(
-            sent + least,
-            _frame_tokens(request) + (least if facts.answer_form.is_structured else LEAST_ANSWER),
-        ),
+        _shortest(request, sent, least),
         _last_answer(request, sent),
     )
+
+
+def _shortest(request: ModelRequest, sent: int, least: int) -> int:
+    facts, frame = request.facts, _frame_tokens(request)
+    if facts.answer_form.is_structured:
+        return min(sent, frame) + least
+    return min(sent, frame - facts.tool_tokens.tokens) + min(least, LEAST_ANSWER)
+
+
+def sent_tokens(request: ModelRequest, counted: int) -> int:
+    """Return what the provider may count of a request that we count as *counted* tokens."""
+    margin, about = _margin_of(request)
+    return margin.applied(counted, **about)
+
+
+def counted_within(request: ModelRequest, tokens: int) -> int:
+    """Return the largest count of *request* with which the provider's will not exceed *tokens*."""
+    margin, about = _margin_of(request)
+    return margin.within(tokens, **about)
+
+
+def _margin_of(request: ModelRequest) -> tuple[InputMargin, dict[str, Any]]:
+    """Return what is known of the model's counts, and what of a request they depend on."""
+    facts = request.facts
+    about = {"messages": len(request.messages), "tools": facts.tool_json_surplus}
+    return input_margin_of(facts.model_name), {**about, "exact": facts.input_tokens.exact}
 
 
 def _frame_tokens(request: ModelRequest) -> int:

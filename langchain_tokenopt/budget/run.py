@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -32,7 +32,7 @@ from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.levels import NOBODY, Owners
 from langchain_tokenopt.budget.money import Prices
-from langchain_tokenopt.budget.outlook import Outlook
+from langchain_tokenopt.budget.outlook import Outlook, noted_graph
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.room import Demands, Room
@@ -115,7 +115,7 @@ class BudgetRun:
         """Agents that this run has finished: once is enough, with a store each time is a write."""
         strategy = strategy_for(plan.strategy, self.forecaster)
         claims = plan.claims()
-        self.outlook = Outlook(strategy.weights(claims))
+        self.outlook = Outlook(strategy.weights(claims), partial(noted_graph, plan.fingerprint))
         """Who is still to come, and what they will need."""
         self._promised = {claim.agent: max(claim.tokens or 0, claim.floor) for claim in claims}
         """What is set apart for each agent. The rest is divided at each call."""

@@ -14,11 +14,11 @@ from langchain_tokenopt.budget.alerts import CALLER_LOOP
 from langchain_tokenopt.budget.budget_call import DEGRADED, BudgetCall, Payment, WatchingCall
 from langchain_tokenopt.budget.degradation import Degradation, Granted, Step
 from langchain_tokenopt.budget.holds import Denial, Hold
-from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.minimal_answer import minimal_answer
 from langchain_tokenopt.budget.money import PricedCall, terms_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import BudgetStoreError
+from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
@@ -158,9 +158,8 @@ class BudgetStage:
             request = request.override(messages=append_to_last_user(request.messages, line))
         counted, sent = granted.needs.counted_input, granted.needs.input
         if request.messages is not candidate.request.messages:
-            counts = request.facts.input_tokens
-            counted = counts.tokens
-            sent = input_margin_of(request.facts.model_name).applied(counted, exact=counts.exact)
+            counted = request.facts.input_tokens.tokens
+            sent = sent_tokens(request, counted)
         times = request.facts.generations
         lowest = max(1, (hold.tokens - sent) // times)
         bounded = request.with_output_cap(lowest)

@@ -26,6 +26,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Send
 
+from langchain_tokenopt.budget.outlook import note_graph
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.graph.host_compat import agent_name_of, compiled_like, with_config
@@ -85,6 +86,7 @@ graph has: news.
     agents = _agents_of(workflow, plan)
     plan.check_agents(agent for names in agents.values() for agent in names)
     reachability = Reachability(GraphEdges.of(builder), agents)
+    note_graph(plan.fingerprint, reachability.coming_first())
     return cast("Graph", _copied(workflow, plan, agents, reachability))
 
 

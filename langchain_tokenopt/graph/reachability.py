@@ -152,7 +152,7 @@ class Reachability:
                 run.finish_idle(sorted(self._everybody - coming))
                 if step is not before:
                     times = before.sent if before is not None else {}
-                    run.outlook.foresee(where, self._foreseen(step, name, times))
+                    run.outlook.foresee(where, self._foreseen(step.expected, times))
         return step
 
     def node_returned(self, name: str, step: GraphStep, returned: Any) -> None:
@@ -196,14 +196,18 @@ class Reachability:
         possible = _reached_from(step.expected | self._edges.deferred, self._possible)
         return {agent for node in possible for agent in self._agents.get(node, ())}
 
-    def _foreseen(self, step: GraphStep, name: str, sent: Mapping[str, int]) -> Coming:
+    def coming_first(self) -> Coming:
+        """Say who comes when the graph begins, and after that."""
+        return self._foreseen(self._possible[START], {})
+
+    def _foreseen(self, expected: Names | None, sent: Mapping[str, int]) -> Coming:
         """Say who comes in a step, and after it."""
-        if step.expected is None:
+        if expected is None:
             return Coming({}, maybe=self._everybody)
-        here = step.expected - {START, END} or {name}
+        here = expected - {START, END}
         after = _ends_of(here, self._possible)
         later = _reached_from(after | (self._edges.deferred - here), self._possible)
-        sure = {node for node in later if self._is_certain(node, step.expected)}
+        sure = {node for node in later if self._is_certain(node, here)}
         return Coming(
             Counter({a: max(1, sent.get(node, 1)) for node in here for a in self._payers(node)}),
             {agent for node in sure for agent in self._payers(node)},

@@ -154,6 +154,14 @@ class RequestFacts:
         return count_tools(self.tools, self.model_name) if self.tools else NO_TOKENS
 
     @_fact("model", "kwargs")
+    def tool_json_surplus(self) -> int:
+        """Tokens of the tools as JSON beyond :attr:`tool_tokens`: some providers count these."""
+        if not self.tools:
+            return 0
+        text = json.dumps([*self.tools], default=str)
+        return max(0, self.counter.count(text).tokens - self.tool_tokens.tokens)
+
+    @_fact("model", "kwargs")
     def schema_tokens(self) -> TokenCount:
         """Tokens of the schema that the answer must follow, where no tool carries it."""
         form = self.answer_form

@@ -22,7 +22,7 @@ def test_what_was_seen_once_is_covered(seen: list[tuple[int, float]], data: st.D
     assert int(counted * factor) <= margin.applied(counted)
 
 
-@given(st.integers(1, 199), st.integers(0, 60))
+@given(st.integers(1, 59), st.integers(0, 60))
 def test_small_differences_are_frames(counted: int, frame: int) -> None:
     """A difference on a short prompt is added to longer ones, not multiplied."""
     margin = InputMargin()
@@ -38,3 +38,78 @@ def test_the_margin_grows_with_the_spread() -> None:
         margin.learn(counted=1_000, reported=reported)
 
     assert round(10_000 * (1.05 + 3 * 0.05)) == margin.applied(10_000)
+
+
+providers = st.builds(
+    dict,
+    rate=st.floats(0, 0.5),
+    per_message=st.integers(0, 8),
+    per_tool_token=st.floats(0, 2),
+)
+requests = st.tuples(st.integers(20, 9_000), st.integers(1, 30), st.sampled_from([0, 0, 40, 200]))
+
+
+def billed(provider: dict[str, float], request: tuple[int, int, int]) -> int:
+    """Return what a provider counts."""
+    counted, messages, tools = request
+    added = provider["per_message"] * messages + provider["per_tool_token"] * tools
+    return int(counted * (1 + provider["rate"]) + added)
+
+
+@given(providers, st.lists(requests, min_size=1, max_size=12))
+def test_what_one_provider_has_reported_is_covered_however_it_counts(
+    provider: dict[str, float], seen: list[tuple[int, int, int]]
+) -> None:
+    """By a rate, around messages, in tools, or all of these: no report is exceeded again."""
+    margin = InputMargin()
+    for counted, messages, tools in seen:
+        reported = billed(provider, (counted, messages, tools))
+        margin.learn(counted=counted, reported=reported, messages=messages, tools=tools)
+
+    for counted, messages, tools in seen:
+        reported = billed(provider, (counted, messages, tools))
+        if reported <= 2 * counted + tools + 200:
+            assert reported <= margin.applied(counted, messages=messages, tools=tools) + 1
+
+
+@given(st.integers(60, 2_000), st.integers(2, 8), st.integers(0, 8))
+def test_the_next_call_of_a_loop_is_covered(counted: int, messages: int, per_message: int) -> None:
+    """A prompt that grows by messages of its like grows no faster than what was seen of it."""
+    margin = InputMargin()
+    margin.learn(counted=counted, reported=counted + per_message * messages, messages=messages)
+
+    later = 3 * counted + per_message * 3 * messages
+    assert later <= margin.applied(3 * counted, messages=3 * messages)
+
+
+@given(providers, requests, st.integers(0, 20_000))
+def test_what_fits_is_what_is_allowed(
+    provider: dict[str, float], request: tuple[int, int, int], room: int
+) -> None:
+    """The largest count within a room is one whose bound is within it, and no larger one's is."""
+    margin = InputMargin()
+    counted, messages, tools = request
+    reported = billed(provider, request)
+    margin.learn(counted=counted, reported=reported, messages=messages, tools=tools)
+    allowed = margin.within(room, messages=messages, tools=tools)
+
+    if allowed >= 0:
+        assert margin.applied(allowed, messages=messages, tools=tools) <= room
+        assert margin.applied(allowed + 1, messages=messages, tools=tools) >= room
+
+
+def test_input_that_the_provider_has_added_is_not_held_for_ever() -> None:
+    """What a search of its own has found says nothing of the next call."""
+    margin = InputMargin()
+    margin.learn(counted=100, reported=9_000)
+
+    assert 100 == margin.applied(100)
+
+
+def test_tools_count_as_json_until_the_provider_has_said_otherwise() -> None:
+    """The first call is on the safe side."""
+    margin = InputMargin()
+    assert 150 == margin.applied(100, tools=50)
+
+    margin.learn(counted=100, reported=110, tools=50)
+    assert 110 == margin.applied(100, tools=50)
