@@ -103,12 +103,17 @@ class Outlook:
 
     Args:
         weights: Of the agents that the plan names.
+        promised: Their shares and floors: what their users expect them to need.
         prior: Says who can come before any node of a graph was seen.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], prior: Callable[[], Coming | None] = lambda: None
+        self,
+        weights: Mapping[str, float],
+        promised: Mapping[str, int],
+        prior: Callable[[], Coming | None] = lambda: None,
     ) -> None:
+        self._promised = promised
         self._prior = prior
         self._weights = dict(weights)
         mean = sum(weights.values()) / len(weights) if weights else 1.0
@@ -233,6 +238,10 @@ class Outlook:
             return NO_DEMAND
         one = seen.latest if seen.calls else typical
         surely = sum(now[name] for now in self._now.values())
+        promised = self._promised.get(name)
+        if promised and not seen.calls:  # who comes at the same time is taken to be alike
+            likely = max(promised, typical.likely if surely else typical.least)
+            one = Demand(typical.least, likely)
         surely += sum(name in coming.surely for coming in self._coming.values())
         maybe = any(name in coming.maybe for coming in self._coming.values())
         if not self._coming:

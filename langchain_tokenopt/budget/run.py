@@ -115,10 +115,11 @@ class BudgetRun:
         """Agents that this run has finished: once is enough, with a store each time is a write."""
         strategy = strategy_for(plan.strategy, self.forecaster)
         claims = plan.claims()
-        self.outlook = Outlook(strategy.weights(claims), partial(noted_graph, plan.fingerprint))
-        """Who is still to come, and what they will need."""
         self._promised = {claim.agent: max(claim.tokens or 0, claim.floor) for claim in claims}
         """What is set apart for each agent. The rest is divided at each call."""
+        graph = partial(noted_graph, plan.fingerprint)
+        self.outlook = Outlook(strategy.weights(claims), self._promised, graph)
+        """Who is still to come, and what they will need."""
         self.account = self._open_account(path, alert_of(alert), on_store_error, clock)
         promised = [replace(claim, tokens=self._promised[claim.agent]) for claim in claims]
         self.account.allocate(promised, strategy, buffer=plan.buffer)

@@ -76,15 +76,15 @@ def _granted_to_two_at_once(budget, monkeypatch, *, seconds):
     So long at most: with a lock the other one never comes.
     """
     meeting = threading.Barrier(2)
-    look = leases.room_for
+    look = leases.granted
 
-    def look_and_wait(totals, account):
-        room = look(totals, account)
+    def look_and_wait(*asked):
+        room = look(*asked)
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait(seconds)
         return room
 
-    monkeypatch.setattr(leases, "room_for", look_and_wait)
+    monkeypatch.setattr(leases, "granted", look_and_wait)
     granted = []
     threads = [
         threading.Thread(target=lambda: granted.append(bool(budget.reserve("a", 800, 0))))
