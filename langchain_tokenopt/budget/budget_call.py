@@ -15,6 +15,7 @@ from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall
+from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.tools import BudgetTools
@@ -198,6 +199,9 @@ class BudgetCall(StageCall):
 
     def _settle_counted(self, counted: Usage) -> None:
         """Charge a whole answer that its provider has said nothing about."""
+        facts = self.request.facts
+        input_margin_of(facts.model_name).note_unreported()
+        counted = replace(counted, input_tokens=sent_tokens(self.request, self._paid.counted))
         self._paid.run.account.settle(
             self._paid.hold,
             self._with_thinking(counted),

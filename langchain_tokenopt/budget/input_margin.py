@@ -18,6 +18,8 @@ __all__ = ["InputMargin", "input_margin_of"]
 
 _GUESSED_RATE: Final = 0.1
 """Margin on counts that are estimates, until the provider has reported its own."""
+_GUESSED_PER_MESSAGE: Final = 4.0
+"""The same around each message, for providers that do not report."""
 _REMEMBERED: Final = 64
 _MOST_PER_MESSAGE: Final = 8.0
 """Most tokens around a message that are not another vocabulary's."""
@@ -80,6 +82,7 @@ class InputMargin:
     def __init__(self) -> None:
         self._reports: deque[_Report] = deque(maxlen=_REMEMBERED)
         self._explanations: tuple[_Excess, ...] = ()
+        self._is_silent = False
         self._lock = threading.RLock()
 
     def learn(self, *, counted: int, reported: int, messages: int = 1, tools: int = 0) -> None:
@@ -98,6 +101,10 @@ class InputMargin:
             self._reports.append(_Report(counted, excess, max(1, messages), tools))
             self._explanations = _steepest(self._reports), _flattest(self._reports)
 
+    def note_unreported(self) -> None:
+        """Take note that a call's input was not reported: then nobody will say what is on top."""
+        self._is_silent = True
+
     def applied(
         self, counted: int, *, messages: int = 1, tools: int = 0, exact: bool = True
     ) -> int:
@@ -115,7 +122,10 @@ class InputMargin:
         )
 
     def _excesses(self, exact: bool) -> tuple[_Excess, ...]:
-        return self._explanations or (_Excess(0.0 if exact else _GUESSED_RATE),)
+        if self._explanations:
+            return self._explanations
+        around = _GUESSED_PER_MESSAGE if self._is_silent else 0.0
+        return (_Excess(0.0 if exact else _GUESSED_RATE, around),)
 
 
 def _steepest(reports: deque[_Report]) -> _Excess:

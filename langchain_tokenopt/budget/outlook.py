@@ -24,6 +24,8 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _UNSEEN: Final = 0.7
 """What an agent that was not seen yet needs, of what the others have needed on average."""
+_AGAIN: Final = 0.5
+"""What is kept for an agent that may come again, of what it has needed."""
 _TYPICAL_ANSWER: Final = 120
 """Tokens of an answer, until this run has seen some."""
 
@@ -247,7 +249,8 @@ class Outlook:
         if not self._coming:
             surely = int(not seen.calls)
         # Who can come, and has come before, may only be passed by.
-        doubtful = maybe * (one.least if seen.calls else one.likely)
+        again = max(one.least, round(_AGAIN * one.likely))
+        doubtful = maybe * (again if seen.calls else one.likely)
         return Demand(
             surely * one.least + seen.owed.least,
             surely * one.likely + doubtful + seen.owed.likely,
