@@ -25,7 +25,8 @@ from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall, PriceTerms, price_terms
 from langchain_tokenopt.budget.refusals import refused_call
-from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS
+from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS, RequestBudget
+from langchain_tokenopt.budget.room import NO_DEMAND
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
@@ -103,6 +104,8 @@ class _Call:
     own_run: ModelRun
     caller: ModelRun | None
     """The run of the model that makes this call, if one does."""
+    messages: int
+    """How many it sends."""
     received: list[Any] = field(default_factory=list)
     """Pieces of the answer: messages or texts."""
 
@@ -190,17 +193,23 @@ class CallbackGuard(ModelStartHandler):
         run.note_unstaged(agent, model or "a model without a name")
         run.refuse_if_exceeded(owners)
         counted = _input_of(start)
-        sent = input_margin_of(model).applied(counted.tokens, exact=counted.exact)
-        most, least = self._answer_of(agent, start)
-        priced = None if run.prices is None else run.prices.of(_terms(start))
-        hold = run.account.reserve(
-            agent,
-            sent,
-            most,
-            min_output_tokens=least,
-            cost_nano_usd=_bound(priced, sent),
-            owners=owners,
+        messages = len(start.messages or "1")
+        sent = input_margin_of(model).applied(
+            counted.tokens, messages=messages, exact=counted.exact
         )
+        most, least = self._answer_of(agent, start)
+        needs = RequestBudget(counted.tokens, sent, least, most, False, sent + least)
+        priced = None if run.prices is None else run.prices.of(_terms(start))
+        with run.outlook.asking(agent, needs, start.run_id) as demands:
+            hold = run.account.reserve(
+                agent,
+                sent,
+                most,
+                min_output_tokens=least,
+                cost_nano_usd=_bound(priced, sent),
+                owners=owners,
+                demands=demands(),
+            )
         if not isinstance(hold, Hold):
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
         self._calls[start.run_id.int] = _Call(
@@ -214,6 +223,7 @@ class CallbackGuard(ModelStartHandler):
             sys.exception(),
             begin_reserved(start.run_id.int, partial(run.account.release, hold)),
             caller,
+            messages,
         )
 
     def _answer_of(self, agent: str, start: CallStart) -> tuple[int, int]:
@@ -279,9 +289,12 @@ class CallbackGuard(ModelStartHandler):
         if reading.source == "estimated":
             account.settle(call.hold, usage, outcome="counted", cost_nano_usd=call.bound())
         else:
-            input_margin_of(call.model).learn(counted=call.counted, reported=usage.input_tokens)
+            input_margin_of(call.model).learn(
+                counted=call.counted, reported=usage.input_tokens, messages=call.messages
+            )
             self._settle(call, usage, answer)
         self._run.forecaster.observe(call.agent, usage.output_tokens, model=call.model)
+        self._run.outlook.answered(call.agent, usage.output_tokens, NO_DEMAND)
 
     def _settle(self, call: _Call, usage: Usage, answer: CallAnswer) -> None:
         """Charge what the provider says that it bills."""

@@ -128,7 +128,9 @@ class Degradation:
         Returns:
             What was granted, or the denial of the smallest candidate.
         """
-        with self._run.outlook.asking(self._agent, self.needs(self.first)) as self._demands:
+        request, outlook = self.first.request, self._run.outlook
+        needs = self.needs(self.first)
+        with outlook.asking(self._agent, needs, request.run.run_id) as self._demands:
             return self._first_affordable()
 
     def _first_affordable(self) -> Granted | Denial:

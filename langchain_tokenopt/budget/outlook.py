@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
+from langchain_tokenopt.budget.tools import TakesTimeError
 
 __all__ = ["Coming", "Outlook", "note_graph", "noted_graph"]
 
@@ -124,7 +126,7 @@ class Outlook:
         self._coming: dict[Hashable, Coming] = {}
         self._now: dict[Hashable, Counter[str]] = {}
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
-        self._asking: list[_Request] = []
+        self._asking: dict[UUID, _Request] = {}
         self._outputs: list[int] = []
         self._lock = threading.RLock()
 
@@ -157,40 +159,46 @@ class Outlook:
             self._came(agent)
 
     @contextmanager
-    def asking(self, agent: str, needs: RequestBudget) -> Iterator[Callable[[], Demands]]:
+    def asking(
+        self, agent: str, needs: RequestBudget, run_id: UUID
+    ) -> Iterator[Callable[[], Demands]]:
         """While a request is made to fit: it counts for the others, and is told what else comes.
 
         Args:
             agent: Who asks.
             needs: What the request needs as it is.
+            run_id: Of the request: one that is asked again, in a thread, has never gone.
 
         Yields:
             What returns the demands beside it, at any time.
         """
         likely = needs.input + max(self._answer(), needs.least_output)
         demand = Demand(needs.shortest, max(likely, needs.shortest))
-        request = self._asked(agent, demand, loops=needs.last_answer > 0)
+        with self._lock:
+            request = self._asking.get(run_id)
+            if request is None:
+                request = self._asking[run_id] = _Request(agent, demand, needs.last_answer > 0)
+                self._asked(request)
         try:
             yield partial(self._demands, request)
-        finally:
-            with self._lock:
-                self._asking.remove(request)
+        except TakesTimeError:
+            raise
+        except BaseException:
+            self._asking.pop(run_id, None)
+            raise
+        self._asking.pop(run_id, None)
 
-    @_alone
-    def _asked(self, agent: str, demand: Demand, *, loops: bool) -> _Request:
+    def _asked(self, request: _Request) -> None:
         if not self._coming and (prior := self._prior()) is not None:
             self.foresee(None, prior)
-        seen = self._seen[agent]
+        seen, demand = self._seen[request.agent], request.demand
         seen.calls += 1
         seen.silent = max(0, seen.silent - 1)
         seen.is_quiet = False
         seen.owed = NO_DEMAND
         seen.latest = demand
         seen.shortest = min(seen.shortest or demand.least, demand.least)
-        self._came(agent)
-        request = _Request(agent, demand, loops)
-        self._asking.append(request)
-        return request
+        self._came(request.agent)
 
     @_alone
     def answered(self, agent: str, output_tokens: int, owed: Demand) -> None:
@@ -214,7 +222,7 @@ class Outlook:
         least = min(seen.shortest for seen in self._seen.values() if seen.calls)
         typical = Demand(least, max(least, round(_UNSEEN * mean)))
         coming = {name: self._demand(name, typical) for name in self._names()}
-        for other in self._asking:
+        for other in list(self._asking.values()):
             if other is not request:
                 coming[other.agent] = coming.get(other.agent, NO_DEMAND) + other.demand
         later = coming.pop(agent, NO_DEMAND)

@@ -20,7 +20,7 @@ from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
-from langchain_tokenopt.budget.tools import BudgetTools
+from langchain_tokenopt.budget.tools import BudgetTools, TakesTimeError
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.core.model_runs import reserved_run
@@ -81,7 +81,7 @@ class BudgetStage:
         if not self.blocking:
             try:
                 return self._open(request, None if self.tools is None else _QuickTools(self.tools))
-            except _TakesTimeError:
+            except TakesTimeError:
                 pass
         CALLER_LOOP.set(asyncio.get_running_loop())
         opening = asyncio.ensure_future(run_in_executor(None, self.open, request))
@@ -223,10 +223,6 @@ def _give_up(opening: asyncio.Future[StageCall | None]) -> None:
         call.failed(TokenOptError("it was given up before it was sent"))
 
 
-class _TakesTimeError(Exception):
-    """Shortening is needed, and an event loop would have to wait for it."""
-
-
 @dataclass(frozen=True)
 class _QuickTools:
     """A budget's tools, without what takes time."""
@@ -234,11 +230,11 @@ class _QuickTools:
     tools: BudgetTools
 
     def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
-        raise _TakesTimeError
+        raise TakesTimeError
 
     def shorten_tool_results(self, request: ModelRequest) -> ModelRequest:
         if any(isinstance(message, ToolMessage) for message in request.messages):
-            raise _TakesTimeError
+            raise TakesTimeError
         return request
 
     def word_limit(self, words: int, max_tokens: int) -> Stage:

@@ -11,7 +11,11 @@ from typing import Protocol
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Stage
 
-__all__ = ["BudgetTools"]
+__all__ = ["BudgetTools", "TakesTimeError"]
+
+
+class TakesTimeError(Exception):
+    """Shortening is needed, and an event loop would have to wait: the same is asked in a thread."""
 
 
 class BudgetTools(Protocol):

@@ -159,7 +159,7 @@ def test_the_count_is_corrected_by_what_the_provider_reports() -> None:
     for counted in (1_000, 2_000, 3_000):
         margin.learn(counted=counted, reported=round(counted * 1.08))
 
-    assert 5_400 == margin.applied(5_000)
+    assert 5_400 <= margin.applied(5_000) <= 5_450
 
 
 # What is sent
