@@ -26,6 +26,8 @@ _HINT: Final = re.compile(
     r"|\{%|\[/|#(?:region|if)|<details|> ?\[!)",
     re.IGNORECASE | re.MULTILINE,
 )
+ATTRIBUTES: Final = r"(?:\s(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|[^<>\"'/]++|/(?!>))*+)?"
+"""Of a tag; between quotation marks the sign that ends it may stand."""
 _MARK: Final = re.compile(
     r"^[ \t]*(?:(?P<fence>`{3,}|~{3,})[^\n]*"
     r"|(?P<before>[^\w\s<]{1,6}[ \t]?|(?=\w{3,5}:))(?:(?P<opens_named>begin|start)|end|stop)"
@@ -37,11 +39,10 @@ _MARK: Final = re.compile(
     r"|(?P<bracket>\\\[|\\\]|\{\||\|\})[ \t\r]*"
     r"|(?P<comment><!--)(?!.*-->)|(?!.*<!--).*?(?P<behind>-->)[ \t\r]*$"
     r"|(?P<quotation>> ?\[!\w+\])"
-    r"|<(?P<shut>/?)(?P<tag>[a-z][\w:-]*)(?:\s[^<>\n]*)?(?<!/)>[ \t\r]*$)"
-    r"|</(?P<last>[a-z][\w:-]*)>[ \t\r]*$",
+    r")|<(?P<shut>/?)(?P<tag>[a-z][\w:.-]*)" + ATTRIBUTES + r">",
     re.MULTILINE | re.IGNORECASE,
 )
-"""Marks at the beginning of a line, and tags that end one."""
+"""Marks at the beginning of a line, and tags anywhere."""
 
 
 def _name_of(match: re.Match[str]) -> tuple[bool | None, str]:
@@ -68,7 +69,7 @@ def _name_of(match: re.Match[str]) -> tuple[bool | None, str]:
         return match["bracket"] in ("\\[", "{|"), match["bracket"].strip("[]{}")
     if kind in ("comment", "behind"):
         return kind == "comment", "<!--"
-    return not (match["shut"] or match["last"]), f"<{(match['tag'] or match['last']).lower()}"
+    return not match["shut"], f"<{match['tag'].lower()}"
 
 
 class _Opened:
@@ -133,8 +134,8 @@ def blocks_of(text: str, starts: Sequence[int]) -> dict[int, int]:
         if match["quotation"]:
             found[row] = _quotation_end(text, starts, row)
         at = opened.follow(match, row)
-        is_tag = match["tag"] or match["last"]
-        if at is not None and not match["fence"] and (not is_tag or is_tag.lower() == _FOLDS):
+        is_one = not match["fence"] and (match["tag"] or _FOLDS).lower() == _FOLDS
+        if at is not None and at < row and is_one:
             found[at] = row + 1
     return found
 
@@ -205,44 +206,68 @@ def bind_marks(text: str, units: list[Unit]) -> None:
     if not ("```" in text or "~~~" in text or "</" in text or _HINT.search(text)):
         return
     pairs = _pairs(text, units)
-    closing = {last: first for first, last in pairs.items() if _is_mark(text, units[last])}
-    around: list[tuple[int, int]] = []
+    last_of: dict[int, int] = {}
+    for first, last in pairs:
+        last_of[first] = max(last, last_of.get(first, last))
+    closing = {last: first for first, last in pairs if _is_mark(text, units[last])}
+    around: list[int] = []
     for at, unit in enumerate(units):
-        while around and around[-1][1] <= at:
+        while around and last_of[around[-1]] <= at:
             around.pop()
         if unit.bound in closing and unit.bound < at:
             unit.bound = -1
         if unit.head in closing and unit.head < at:
             unit.head = units[closing[unit.head]].head  # what closes is no title
-        if around and unit.bound < 0 and unit.head in (-1, units[around[-1][0]].head):
-            unit.head = around[-1][0]
-        if at in pairs:
-            around.append((at, pairs[at]))
-    for first, last in pairs.items():
-        if units[last].bound < 0:
-            units[last].bound = first
-        for at in (first, last):
-            units[at].frame |= _is_mark(text, units[at])
+        if around and unit.bound < 0 and unit.head in (-1, units[around[-1]].head):
+            unit.head = around[-1]
+        if at in last_of:
+            around.append(at)
+    _bind(units, pairs)
+    for at in {at for pair in pairs for at in pair}:
+        units[at].frame |= _is_mark(text, units[at])
+
+
+def _bind(units: list[Unit], pairs: Sequence[tuple[int, int]]) -> None:
+    """Bind the units of pairs that share one, and whatever is bound to them, to the first."""
+    above = list(range(len(units)))
+
+    def first_of(at: int) -> int:
+        while above[at] != at:
+            above[at] = above[above[at]]
+            at = above[at]
+        return at
+
+    bound = [(unit.bound, at) for at, unit in enumerate(units) if unit.bound >= 0]
+    for one, other in (*pairs, *bound):
+        low, high = sorted((first_of(one), first_of(other)))
+        above[high] = low
+    for at in {at for pair in (*pairs, *bound) for at in pair}:
+        if first_of(at) != at:
+            units[at].bound = first_of(at)
 
 
 def _is_mark(text: str, unit: Unit) -> bool:
     line = unit.within(text).strip()
-    return "\n" not in line and _MARK.match(line) is not None
+    return (
+        "\n" not in line
+        and (mark := _MARK.match(line)) is not None
+        and (not mark["tag"] or mark.end() == len(line))
+    )
 
 
-def _pairs(text: str, units: Sequence[Unit]) -> dict[int, int]:
+def _pairs(text: str, units: Sequence[Unit]) -> list[tuple[int, int]]:
     """Return the units in which something opens that closes in a later one, with that one."""
-    found: dict[int, int] = {}
+    found = []
     opened = _Opened()
     for at, unit in enumerate(units):
         for mark in _MARK.finditer(unit.within(text)):
             first = opened.follow(mark, at)
             if first is not None and first != at:
-                found[first] = at
+                found.append((first, at))
     return found
 
 
-_CLOSER: Final = re.compile(r"[^\n]*\n\s*(?=\S)")
+_LINE: Final = re.compile(r"([^\n]*)\n\s*(?=\S)")
 
 
 def part_marks(text: str, units: list[Unit]) -> dict[int, int]:
@@ -250,8 +275,11 @@ def part_marks(text: str, units: list[Unit]) -> dict[int, int]:
     cuts: dict[int, int] = {}
     for at, unit in enumerate(units):
         if unit.kind in ("heading", "tag") and (mark := _MARK.match(unit.within(text))):
-            line = _CLOSER.match(text, unit.start, unit.end)
-            if line and mark.end() + unit.start <= line.end() and _name_of(mark)[0] is not True:
+            line = _LINE.match(text, unit.start, unit.end)
+            own = line and (
+                not mark["tag"] or not text[unit.start + mark.end() : line.end(1)].strip()
+            )
+            if line and own and _name_of(mark)[0] is not True:
                 cuts[at] = line.end()
     moved, number = {-1: -1}, 0
     for at in range(len(units)):

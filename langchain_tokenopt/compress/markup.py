@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from langchain_tokenopt.compress.blocks import ATTRIBUTES
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.unit import Kind, Unit
 
@@ -17,7 +18,7 @@ LONGEST_WHOLE_ELEMENT: Final = 400
 _DEEPEST: Final = 12
 _TAG: Final = re.compile(
     r"<!--[\s\S]*?(?:-->|\Z)|<!\[CDATA\[[\s\S]*?(?:\]\]>|\Z)"
-    r"|<(?P<close>/?)(?P<name>[A-Za-z_][\w:.-]{0,60})(?P<rest>(?:\s[^<>]{0,2000}?)?)(?P<own>/?)>"
+    r"|<(?P<close>/?)(?P<name>[A-Za-z_][\w:.-]{0,60})(?P<rest>" + ATTRIBUTES + r")(?P<own>/?)>"
 )
 _VOID: Final = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr")
