@@ -72,8 +72,11 @@ def code_end(lines: Sequence[str], row: int) -> int:
         3
     """
     first = _behind_comments(lines, row)
-    if first < 0 or not _starts(lines, first):
+    if first < 0:
         return row
+    whole = _statement_end(lines, first) or _bracket_end(lines, first)
+    if whole or not _starts(lines, first):
+        return whole or row
     quote, end, filled = "", row, row + 1
     while end < len(lines):
         line = lines[end]
@@ -87,6 +90,66 @@ def code_end(lines: Sequence[str], row: int) -> int:
         if line.strip():
             filled = end
     return len(lines) if end == len(lines) else max(filled, first + 1)
+
+
+_STATEMENT_BEGINS: Final = re.compile(
+    r"(?:INSERT INTO|REPLACE INTO|CREATE (?:\w+ )?(?:TABLE|INDEX|VIEW)|ALTER TABLE|UPDATE"
+    r"|DELETE FROM|DROP TABLE|SELECT|WITH \w+ AS)\b",
+    re.IGNORECASE,
+)
+_SQL: Final = re.compile(r"'|;|--")
+_LONGEST_STATEMENT: Final = 2_000
+"""Lines."""
+
+
+def _statement_end(lines: Sequence[str], row: int) -> int:
+    """Return the row after a statement of SQL; its texts may hold what ends others. 0 if none."""
+    if not _STATEMENT_BEGINS.match(lines[row]):
+        return 0
+    quoted = False
+    for end in range(row, min(len(lines), row + _LONGEST_STATEMENT)):
+        line, at = lines[end], 0
+        while found := (_QUOTE if quoted else _SQL).search(line, at):
+            at = found.end()
+            if found.group() == ";":
+                alone = not line[at:].strip() or line[at:].lstrip().startswith("--")
+                return end + 1 if alone else 0
+            if found.group() == "--":
+                break
+            quoted = not quoted
+    return 0
+
+
+_QUOTE: Final = re.compile("'")
+_BRACKETS: Final = re.compile(r"\"(?:\\.|[^\"\\\n])*+\"|[(\[{]|[)\]}]")
+_FIELD: Final = re.compile(r"[\w.@$-]+ *[=:]")
+
+
+def _bracket_end(lines: Sequence[str], row: int) -> int:
+    """Return the row after a bracket that opens at the end of a line and closes below; 0 if none.
+
+    What is between is indented or a field: a record of BibTeX, a rule, a block of settings.
+    """
+    line = lines[row].rstrip()
+    if line[-1:] not in ("{", "(", "[", ",") or line[:1] in "{[" or not set("{([") & set(line):
+        return 0
+    base, depth = _indent(lines[row]), 0
+    for end in range(row, min(len(lines), row + _LONGEST_STATEMENT)):
+        line = lines[end]
+        is_closer = line.lstrip()[:1] in tuple(")]}")
+        for found in _BRACKETS.finditer(line):
+            depth += (found.group() in "([{") - (found.group() in ")]}")
+        if depth <= 0:
+            closes = is_closer or line.rstrip().endswith(("}", "},"))
+            return end + 1 if end > row and closes else 0
+        deeper = _indent(line) > base or is_closer or _FIELD.match(line.lstrip())
+        if end > row and line.strip() and not deeper:
+            return 0
+    return 0
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
 
 
 _BEGINS_DATA: Final = re.compile(

@@ -176,6 +176,14 @@ _LEXERS: Final = tuple(
     for comments in _COMMENTS
     for quotes in _QUOTES
 )
+_SQL_LEXER: Final = re.compile(
+    r"--[^\n]*|/\*[\s\S]*?(?:\*/|\Z)|'(?:''|[^'])*+'|\"[^\"]*+\"|[(){}\[\]]"
+)
+_SQL: Final = re.compile(
+    r"\s*(?:--[^\n]*\s*)*(?:(?:INSERT|REPLACE) INTO|CREATE \w+|DROP \w+|ALTER \w+|UPDATE"
+    r"|DELETE FROM)\b",
+    re.IGNORECASE,
+)
 _PAIRS: Final = {")": "(", "]": "[", "}": "{"}
 
 
@@ -184,7 +192,7 @@ def _depths(code: str) -> list[tuple[int, int, int]] | None:
 
     ``None`` if its brackets do not match, however its strings and comments are read.
     """
-    for lexer in _LEXERS:
+    for lexer in (_SQL_LEXER,) if _SQL.match(code) else _LEXERS:
         found = _depths_by(lexer, code)
         if found is not None:
             return found
@@ -273,6 +281,8 @@ def _add_blocks(
     for begin, finish in pairwise(cuts):
         members = None
         if depth == 0 and finish - begin > LONGEST_WHOLE_CODE:
+            if _add_rows(code, begin, finish, tokens, shift, units, head):
+                continue
             members = _members(code, begin, finish, tokens)
         if members is None:
             pieces = [begin, *_statement_cuts(code, begin, finish, depth, tokens), finish]
@@ -283,6 +293,31 @@ def _add_blocks(
         units.append(Unit(begin + shift, first + shift, "code", head=head, frame=True))
         _add_blocks(code, first, last, 1, tokens, shift, units, opening)
         units.append(Unit(last + shift, finish + shift, "code", bound=opening, frame=True))
+
+
+_VALUES: Final = re.compile(r"\s*(?:INSERT|REPLACE) INTO\b[^;']*?\bVALUES\s*", re.IGNORECASE)
+_ROW_END: Final = re.compile(r"\s*,\s*(?=\()")
+
+
+def _add_rows(
+    code: str, begin: int, finish: int, tokens: list[tuple[int, int, int]], shift: int,
+    units: list[Unit], head: int,
+) -> bool:  # fmt: skip
+    """Add one statement of SQL that inserts rows, with each row as a unit."""
+    opening = _VALUES.match(code, begin, finish)
+    if opening is None:
+        return False
+    inside = tokens[bisect_left(tokens, (opening.end(),)) : bisect_left(tokens, (finish,))]
+    ends = [token[1] for token in inside if token[2] == 0 and code[token[0]] == ")"]
+    cuts = [(end, found.end()) for end in ends if (found := _ROW_END.match(code, end, finish))]
+    if not cuts or code[ends[-1] : finish].strip() not in ("", ";"):
+        return False
+    at = len(units)
+    units.append(Unit(begin + shift, opening.end() + shift, "code", head=head, frame=True))
+    for a, b in pairwise([opening.end(), *(cut for _, cut in cuts), ends[-1]]):
+        units.append(Unit(a + shift, b + shift, "code", head=at))
+    units.append(Unit(ends[-1] + shift, finish + shift, "code", bound=at, frame=True))
+    return True
 
 
 _REMARK: Final = re.compile(r"[ \t]*(?://|/\*|\*|--[ \t]|#+(?:[ \t]|\r?\n))")

@@ -21,7 +21,7 @@ _KEY: Final = re.compile(
     r"(?:[ \t]|\r?\n|$)"
 )
 _SETTING: Final = re.compile(r"[ \t]*(?:export )?[\w.$\"'-]+[ \t]*=(?!=)")
-_SECTION: Final = re.compile(r"\[{1,2}[\w.\-:/ \"'@]+\]{1,2}[ \t]*(?:[#;].*)?$")
+_SECTION: Final = re.compile(r"\[{1,2}[\w.\-:/ \"'@*{},!?|$+]+\]{1,2}[ \t]*(?:[#;].*)?\r?$")
 _ENTRY: Final = re.compile(r"[ \t]*-(?:[ \t]|\r?\n|$)")
 _COMMENT: Final = re.compile(r"[ \t]*[#;]")
 _DOCUMENT: Final = re.compile(r"(?:---|\.\.\.)[ \t]*$")

@@ -44,7 +44,11 @@ _PAIRS: Final = re.compile(r"\w=\S")
 _LEVEL: Final = re.compile(
     r"\[?(?:DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|TRACE|CRITICAL)\b[\]: |]"
 )
-_KEY: Final = re.compile(r"(?P<key>[^\W\d_][\w /.-]{0,30}(?:\[\d+\])?) ?:(?:[ \t]|\r?\n|$)")
+_KEY: Final = re.compile(
+    r"(?P<key>[^\W\d_][\w /.-]{0,30}(?:\[\d+\])?) ?:(?:[ \t]|\r?\n|$)"
+    r"|(?P<tag>[A-Z][A-Z0-9]{1,3} *)- "
+)
+"""A name before a colon, or as in lists of literature."""
 _OPENING: Final = re.compile(
     r"(?P<bracket>\[(?!\d{1,4}\])[^\]\n]{1,60}\]|\((?!\d{1,4}\)|[a-z]\))[^)\n]{1,60}\)"
     r"|\{\w+\})[ :;]"
@@ -115,9 +119,10 @@ def _mark(line: str) -> str | None:
     if found := _OPENING.match(body):
         return found.lastgroup
     shape = _SHAPE.match(body)
-    if not shape and body.find(":", 0, _REACH) > 0 and (found := _KEY.match(body)):
-        return f"{found['key'].lower()}:"
-    return f"{_SHAPED}{_WORD.sub('w', _DIGITS.sub('0', shape.group()))}" if shape else None
+    if shape:
+        return f"{_SHAPED}{_WORD.sub('w', _DIGITS.sub('0', shape.group()))}"
+    may_be_key = body.find(":", 0, _REACH) > 0 or body.find("- ", 0, _LONGEST_TAG) > 0
+    return f"{key}:" if may_be_key and (key := _key(body)) else None
 
 
 def _timed(body: str, stamp: re.Match[str]) -> str | None:
@@ -137,6 +142,7 @@ def _timed(body: str, stamp: re.Match[str]) -> str | None:
     return f"@-{before}" if is_day else f"@{before}"
 
 
+_LONGEST_TAG: Final = 8
 _MOST_NAMES: Final = 5
 _LEVELS: Final = frozenset(
     ("debug", "info", "notice", "warn", "warning", "error", "fatal", "trace", "critical", "fehler")
@@ -293,14 +299,20 @@ _MOST: Final = 0.8
 def _have_fields(lines: Sequence[str], rows: Sequence[int]) -> bool:
     """Say whether a name before a colon opens records: fields come next, then text or a gap."""
     keys: Counter[tuple[str, ...]] = Counter()
-    closed = 0
+    before: Counter[str] = Counter()
     for row in rows:
-        found = [_KEY.match(line) for line in lines[row + 1 : row + _FEWEST_FIELDS]]
-        keys[tuple(key["key"].lower() if key else "" for key in found)] += 1
-        closed += row == 0 or not _KEY.match(lines[row - 1])
+        keys[tuple(_key(line) for line in lines[row + 1 : row + _FEWEST_FIELDS])] += 1
+        before[_key(lines[row - 1]) if row else ""] += 1
     ((common, count),) = keys.most_common(1)
+    ((last, ends),) = before.most_common(1)
+    closed = before[""] + (ends if last and last != _key(lines[rows[0]]) else 0)
     least = _MOST * len(rows)
     return min(count, closed) >= least and len({"", *common}) == _FEWEST_FIELDS
+
+
+def _key(line: str) -> str:
+    found = _KEY.match(line)
+    return (found["key"] or found["tag"]).lower() if found else ""
 
 
 _FEWEST_FIELDS: Final = 3

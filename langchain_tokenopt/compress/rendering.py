@@ -10,6 +10,8 @@ from langchain_tokenopt.compress.unit import Unit
 __all__ = ["render"]
 
 _MARGIN = re.compile(r"[ \t>]*")
+_ENDS_STATEMENT = re.compile(r";?\s*\Z")
+"""What closes rows of SQL: the last one that is kept must not be followed by a comma."""
 _BLANK_LINE = re.compile(r"\n[ \t]*\r?\n")
 
 
@@ -36,6 +38,9 @@ def render(
         if not keep or unit.end <= unit.start:
             continue
         if unit.start == end:
+            pieces.append(unit.within(text))
+        elif unit.frame and unit.bound >= 0 and _ENDS_STATEMENT.match(text, unit.start, unit.end):
+            pieces[-1] = pieces[-1].rstrip().removesuffix(",")
             pieces.append(unit.within(text))
         elif _is_inside_json(text, units if among is None else among, unit):
             if unit.frame and unit.bound >= 0 and unit.within(text).lstrip()[:1] in ("]", "}"):

@@ -65,6 +65,7 @@ _REACH = 40
 """Characters within which a heading or label has such a sign."""
 _TAG = re.compile(r"</?[A-Za-z][\w:-]{0,40}(?: [^<>\n]{0,200})?/?>[ \t]*$")
 _DIFF = re.compile(r"diff --git |@@ -\d|--- [ab/]|\+\+\+ [ab/]|Index: ")
+_HUNK = re.compile(r"@@ -\d+(?:,(?P<old>\d+))? \+\d+(?:,(?P<new>\d+))? @@")
 
 
 def segments_of(text: str) -> list[Segment]:
@@ -209,7 +210,7 @@ class _Lines:
             self.patience -= read
         if first == "<" and _TAG.match(body.rstrip()):
             return "tag", row + 1
-        if _DIFF.match(line):
+        if _DIFF.match(line) or self._names_files(row):
             return "diff", self._diff_end(row)
         has_sign = _SIGN.search(line, 0, _REACH) is not None
         if has_sign and first != "#" and _HEADING.match(line):
@@ -273,21 +274,38 @@ class _Lines:
                 return end + 1
         return len(self.lines)
 
+    def _names_files(self, row: int) -> bool:
+        after = self.lines[row + 1] if row + 1 < len(self.lines) else ""
+        return self.lines[row].startswith("--- ") and after.startswith("+++ ")
+
     def _diff_end(self, row: int) -> int:
         """A hunk, or the lines that name the files."""
-        in_hunk = self.lines[row].startswith("@@")
+        if hunk := _HUNK.match(self.lines[row]):
+            return self._hunk_end(row, int(hunk["old"] or 1), int(hunk["new"] or 1))
         end = row + 1
-        while end < len(self.lines):
+        while end < len(self.lines) and not self.lines[end].startswith(("@@", "diff --git")):
             line = self.lines[end]
-            if line.startswith("@@") or line.startswith("diff --git"):
-                break
-            if in_hunk and line[0] not in " +-\\\r\n":
-                break
-            if not in_hunk and not (
+            if not (
                 _DIFF.match(line)
+                or self._names_files(end)
+                or self._names_files(end - 1)
                 or line.startswith(("index ", "new ", "deleted ", "similarity ", "rename "))
             ):
                 break
+            end += 1
+        return end
+
+    def _hunk_end(self, row: int, old: int, new: int) -> int:
+        """As many lines of either side as the first line says."""
+        end = row + 1
+        while end < len(self.lines) and (old > 0 or new > 0):
+            first = self.lines[end][0]
+            if first not in " +-\\\r\n":
+                break
+            old -= first in " -\r\n"
+            new -= first in " +\r\n"
+            end += 1
+        while end < len(self.lines) and self.lines[end][0] == "\\":
             end += 1
         return end
 
