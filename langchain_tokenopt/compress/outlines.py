@@ -12,13 +12,23 @@ from typing import Final
 from langchain_tokenopt.compress.examples import is_pair
 from langchain_tokenopt.compress.sentence_cuts import LONGEST_SENTENCE, sentence_cuts
 from langchain_tokenopt.compress.unit import Kind, Unit
+from langchain_tokenopt.compress.yaml_units import holds_yaml, yaml_units
 
-__all__ = ["ITEM", "data_end", "item_end", "lines_end", "outline_units"]
+__all__ = [
+    "ITEM",
+    "data_end",
+    "is_yaml",
+    "item_end",
+    "lines_end",
+    "may_be_yaml",
+    "outline_units",
+    "yaml_end",
+]
 
 ITEM: Final = re.compile(r"[ \t]*(?:[-*+•‣]|\d{1,3}[.)]|\(?[a-z]{1,3}[.)]|\(\d{1,3}\))[ \t]+\S")
 _KEY: Final = re.compile(
     r"[ \t]*(?:- +)*(?:[\w.$/@-]+(?:[ ][\w.$/@-]+){0,3}|\"[^\"\n]+\"|'[^'\n]+')[ \t]*:"
-    r"(?:[ \t]|\r?\n|$)"
+    r"(?:[ \t]|\r?\n|$)|[?:] \S"
 )
 _SETTING: Final = re.compile(r"[ \t]*(?:export )?[\w.$\"'-]+[ \t]*=(?!=)")
 _SECTION: Final = re.compile(r"\[{1,2}[\w.\-:/ \"'@*{},!?|$+]+\]{1,2}[ \t]*(?:[#;].*)?\r?$")
@@ -92,6 +102,34 @@ def data_end(lines: Sequence[str], row: int) -> int:
     return _settings_end(lines, row) if is_setting else _yaml_end(lines, row)
 
 
+_ONLY_DATA: Final = re.compile(
+    r"\s*(?:#[^\n]*\n\s*|---[ \t\r]*\n|%[^\n]*\n)*"
+    r"(?:[\w.$/@\"'-][^\n:{}]{0,60}:(?:\s|$)|- +[\w\"'-]+:\s|\? )"
+)
+_FLUSH: Final = re.compile(r"^[^\s#\-\]}?:%](?![^\n]*:(?:\s|$))[^\n]*$", re.MULTILINE)
+
+
+def is_yaml(text: str) -> bool:
+    """Say whether all of a text is YAML in which keys or entries hold others."""
+    return (
+        _ONLY_DATA.match(text) is not None
+        and "\n " in text
+        and (_FLUSH.search(text) is None or "\n---" in text)
+        and holds_yaml(text)
+    )
+
+
+def may_be_yaml(line: str) -> bool:
+    """Say whether a line may be the first of YAML."""
+    return line[0] not in " \t" and bool(_KEY.match(line) or _DOCUMENT.match(line))
+
+
+def yaml_end(lines: Sequence[str], row: int) -> int:
+    """Return the row after the YAML in which keys hold others that begins at *row*, else *row*."""
+    end = _yaml_end(lines, row)
+    return end if end > row and holds_yaml("".join(lines[row:end])) else row
+
+
 def _settings_end(lines: Sequence[str], row: int) -> int:
     """Sections in brackets, settings with an equals sign, and lines that go on with them."""
     end, settings, sections, depth, quote = row, 0, 0, 0, ""
@@ -124,7 +162,9 @@ def _yaml_end(lines: Sequence[str], row: int) -> int:
         if not line.strip():
             after = _behind_blanks(lines, end)
             if after == len(lines) or not (
-                _indent(lines[after]) > base or _is_plain_key(lines[after])
+                _indent(lines[after]) > base
+                or _is_plain_key(lines[after])
+                or _DOCUMENT.match(lines[after])
             ):
                 break
             end = after
@@ -222,11 +262,13 @@ def outline_units(text: str, start: int, end: int, kind: Kind, units: list[Unit]
     r"""Add a unit per item or entry, each with the one that it stands under as its head.
 
     Example:
-        >>> text, units = "a:\n  b: 1\n  c: 2\n", []
+        >>> text, units = "[a]\nb = 1\nc = 2\n", []
         >>> outline_units(text, 0, len(text), "data", units)
         >>> [(text[unit.start : unit.end], unit.head) for unit in units]
-        [('a:\n', -1), ('  b: 1\n', 0), ('  c: 2\n', 0)]
+        [('[a]\n', -1), ('b = 1\n', 0), ('c = 2\n', 0)]
     """
+    if kind == "data" and yaml_units(text, start, end, units):
+        return
     part = text[start:end]
     if kind == "data" and _ALIAS.search(part):
         units.append(Unit(start, end, kind))

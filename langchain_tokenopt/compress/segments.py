@@ -16,7 +16,15 @@ from langchain_tokenopt.compress.blocks import blocks_of
 from langchain_tokenopt.compress.code_units import parsed_python
 from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
 from langchain_tokenopt.compress.markup import MOST_LINES, markup_end
-from langchain_tokenopt.compress.outlines import ITEM, data_end, item_end, lines_end
+from langchain_tokenopt.compress.outlines import (
+    ITEM,
+    data_end,
+    is_yaml,
+    item_end,
+    lines_end,
+    may_be_yaml,
+    yaml_end,
+)
 from langchain_tokenopt.compress.records import (
     TURN,
     RecordFinder,
@@ -88,6 +96,8 @@ def segments_of(text: str) -> list[Segment]:
 def _segmented(text: str) -> list[Segment]:
     if begins_as_code(text) and parsed_python(text) is not None:
         return [Segment("code", 0, len(text))]
+    if is_yaml(text):
+        return [Segment("data", 0, len(text))]
     return _merged(_Lines(text).classified())
 
 
@@ -135,6 +145,8 @@ class _Lines:
         self.json = JsonFinder(text)
         self.patience = 4 * len(self.lines) + MOST_LINES
         """Lines that may still be read in vain for the end of an element."""
+        self.tries = 50
+        """Lines at which YAML may still be looked for."""
         self.wrapped_until = 0
         """Rows of a paragraph that is known to be running text."""
         self.openings = [match.start() for match in JSON_BEGINS.finditer(text)]
@@ -217,6 +229,8 @@ class _Lines:
             return "heading", row + 1
         if (end := cues_end(self.lines, row)) > row:
             return "log", end
+        if (end := self._yaml_end(row)) > row:
+            return "data", end
         if self._begins_records(row) and (end := self.records.end(row)) > row:
             is_speech = self._is_turn(line) and self.records.holds_speech(row)
             return "turn" if is_speech else "log", end
@@ -243,6 +257,12 @@ class _Lines:
             return "list", end
         self.wrapped_until = end
         return "prose", row + 1
+
+    def _yaml_end(self, row: int) -> int:
+        if self.tries <= 0 or not may_be_yaml(self.lines[row]):
+            return row
+        self.tries -= 1
+        return yaml_end(self.lines, row)
 
     def _next_block(self, row: int) -> int:
         at = bisect_left(self.openers, row)
