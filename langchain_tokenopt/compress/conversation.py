@@ -22,8 +22,7 @@ from langchain_tokenopt.compress.message_texts import (
     with_texts,
     without_texts,
 )
-from langchain_tokenopt.compress.passage_units import SHORT_OUTSIDE
-from langchain_tokenopt.compress.prompt_lines import SHORT, typical
+from langchain_tokenopt.compress.prompt_lines import LONG_LINE, SHORT, typical
 from langchain_tokenopt.compress.prompt_parts import (
     is_material,
     quoted_material,
@@ -33,6 +32,7 @@ from langchain_tokenopt.compress.prompt_parts import (
 from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.question import (
     LONGEST_QUESTION,
+    SHORT_OUTSIDE,
     SHORT_PARAGRAPH,
     asked_in,
     asks,
@@ -62,6 +62,10 @@ class _Conversation:
     """The parts of a message list that are treated differently."""
 
     last_human: int
+    asking: int
+    """The message of the user that asks: the last one, or another of those at the end."""
+    first_human: int
+    """Where the messages at the end begin that nothing answers."""
     fixed: set[int] = field(default_factory=set)
     """Messages that stay: system messages, and the current turn."""
     groups: list[list[int]] = field(default_factory=list)
@@ -76,7 +80,11 @@ class _Conversation:
 
 def _conversation(messages: Sequence[BaseMessage], competing: Competing) -> _Conversation:
     last = max((i for i, m in enumerate(messages) if isinstance(m, HumanMessage)), default=-1)
-    found = _Conversation(last)
+    first = last
+    while first > 0 and isinstance(messages[first - 1], HumanMessage):
+        first -= 1
+    found = _Conversation(last, _asking_message(messages, first, last), first)
+    found.fixed.add(found.asking)
     calls = []
     for group in atomic_groups(messages):
         current = last < 0 or max(group) >= last
@@ -124,7 +132,7 @@ class MessagesContent:
         """The tokens of the text in each slot."""
         self._counts: dict[str, TokenCount] = {}
         """The tokens of texts that were made of those."""
-        self._plan = _Conversation(-1)
+        self._plan = _Conversation(-1, -1, -1)
         self._leaders: dict[int, int] = {}
         """The unit of each tool call that its results need, by the index of its message."""
         self._overheads: dict[Hashable, int] = {}
@@ -199,9 +207,9 @@ class MessagesContent:
 
     def _layout(self, plan: _Conversation, limit: int | None) -> Layout:
         layout = Layout([], [], may_be_empty=False)
-        layout.prior = "recency" if len(self.content) - len(plan.fixed) > 3 else "none"
-        earlier = self.content[: max(0, plan.last_human)] if plan.keeps_rules else []
-        rules = _rules(earlier, limit)
+        earlier = sum(index not in plan.fixed for index in range(max(0, plan.first_human)))
+        layout.prior = "recency" if earlier > _FEW_TURNS else "none"
+        rules = _rules(self.content, plan, limit) if plan.keeps_rules else frozenset()
         plan.fixed -= _system_passages(self.content)
         self._plan = plan
         self._slots, self._tokenized = [], []
@@ -229,7 +237,8 @@ class MessagesContent:
             layout.last = (
                 range(first, len(layout.units)) if isinstance(message, HumanMessage) else ()
             )
-        if not asks_something(layout.question) and plan.last_human >= 0:
+        is_last = plan.asking == plan.last_human >= 0
+        if is_last and not asks_something(layout.question):
             self._ask_elsewhere(layout)
         used = sum(u.tokens + u.overhead for u in layout.units)
         layout.fixed_tokens = self.tokens - used
@@ -273,9 +282,11 @@ class MessagesContent:
             self._reader.tool_results == "select" or index in self._plan.last_results
         )
         asking, own = _asking_block([text for _, text, _ in self._texts[index]])
+        if index != self._plan.asking:
+            asking, own = -1, range(0)
         for number, (slot, text, tokenized) in enumerate(self._texts[index]):
             first = len(layout.units)
-            if index == self._plan.last_human and number not in own:
+            if index in (self._plan.last_human, self._plan.asking) and number not in own:
                 parts = read_message(text, self._reader.patterns, keep_short=number == asking)
                 layout.question = (number == asking and parts.question) or layout.question
                 units = parts.units
@@ -419,47 +430,66 @@ class MessagesContent:
         return "\n".join(text for i, m in enumerate(content) for _, text in slots_of(m, i))
 
 
+def _asking_message(messages: Sequence[BaseMessage], first: int, last: int) -> int:
+    """Return which message of a run of the user's asks: others may be documents."""
+    texts = [message.text for message in messages[first : last + 1]]
+    are_short = typical([len(text) for text in texts]) < LONG_LINE
+    return last if first >= last or are_short else first + _asking_block(texts)[0]
+
+
 def _asking_block(texts: Sequence[str]) -> tuple[int, range]:
     """Return which of several text blocks asks, and which before the others are as short.
 
-    The last short one with a question mark asks, or else the shorter one of the first and the last.
+    The last short one with a question mark asks, or else the last one, or the first, that is short
+    beside the others.
     """
     middle = typical([len(text) for text in texts])
     short = [at for at, text in enumerate(texts) if len(text) <= SHORT_PARAGRAPH]
     asking = [at for at in short if asks(texts[at])]
-    tasks = [at for at in short if len(texts[at]) <= SHORT * middle]
-    edges = [at for at in (len(texts) - 1, 0) if at in tasks] or tasks or short
-    found = asking[-1] if asking else min(edges, key=lambda at: len(texts[at]), default=0)
+    tasks = [at for at in short if len(texts[at]) <= SHORT_TASK * middle]
+    last, first = len(texts) - 1, 0
+    likely = [at for at in (last, first) if at in tasks] or tasks[-1:]
+    if len(likely) > 1 and 2 * len(texts[first]) < len(texts[last]):
+        likely.reverse()
+    likely += [at for at in (last, first) if at in short]
+    found = [*asking[-1:], *likely, last][0]
     own = 0
     while own in tasks and own != found:
         own += 1
     return found, range(own)
 
 
-def _rules(earlier: Sequence[BaseMessage], limit: int | None) -> frozenset[int]:
+def _rules(
+    messages: Sequence[BaseMessage], plan: _Conversation, limit: int | None
+) -> frozenset[int]:
     """Return which earlier messages of the user only tell how to answer.
 
-    Such a one is short, asks nothing, and nothing is said to it: the reply is a word or two, or
-    there is none. Of many only the first ones are told from small talk.
+    Such a one is short and asks nothing, and the reply is a word or two; or there is none, and the
+    messages behind it are longer. Of many only the first ones are told from small talk.
     """
     room = SHORT_OUTSIDE if limit is None else min(SHORT_OUTSIDE, limit)
+    run = messages[max(0, plan.first_human) : plan.last_human + 1]
+    longest = SHORT_TASK * typical([len(message.text) for message in run])
     found = set()
-    for index, message in enumerate(earlier):
-        reply = earlier[index + 1] if index + 1 < len(earlier) else None
-        is_short = len(message.text) <= SHORT_PARAGRAPH and not asks(message.text)
-        if not (isinstance(message, HumanMessage) and is_short):
+    for index in range(max(0, plan.last_human)):
+        message, reply = messages[index], messages[index + 1]
+        if not isinstance(message, HumanMessage) or asks(message.text):
             continue
-        if isinstance(reply, AIMessage) and (
-            len(reply.text) > LONGEST_NOD or reply.tool_calls or asks(reply.text)
-        ):
-            continue
-        room -= len(message.text) + _FRAME
-        if room < 0:
-            break
-        found.add(index)
+        if index >= plan.first_human:
+            sets_rules = len(message.text) <= longest
+        else:
+            is_nod = len(reply.text) <= LONGEST_NOD and not asks(reply.text)
+            sets_rules = is_nod and not getattr(reply, "tool_calls", None)
+        if sets_rules and len(message.text) <= SHORT_PARAGRAPH:
+            room -= len(message.text) + _FRAME
+            if room < 0:
+                break
+            found.add(index)
     return frozenset(found)
 
 
+SHORT_TASK = 0.5
+"""Share of a typical text up to which one beside it is a task rather than a document."""
 _FRAME = 20
 """Characters that the frame of a message counts for."""
 LONGEST_NOD = 60
@@ -494,6 +524,8 @@ def _shifted(units: list[Unit]) -> list[Unit]:
 
 
 _STUB_TOKENS = 4
+_FEW_TURNS = 3
+"""Messages among which the latest is not likelier than the others."""
 
 
 def _required_tokens(layout: Layout) -> int:

@@ -13,7 +13,7 @@ from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.prompt_lines import is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
-from langchain_tokenopt.compress.question import asked_in, asks, is_about
+from langchain_tokenopt.compress.question import SHORT_OUTSIDE, asked_in, asks, is_about
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
@@ -37,9 +37,6 @@ __all__ = [
     "require_matches",
     "require_outside",
 ]
-
-SHORT_OUTSIDE = 2_000
-"""Characters outside of passages that are kept whole; of more, only what is obligatory."""
 
 
 @dataclass(slots=True)

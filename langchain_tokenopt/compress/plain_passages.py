@@ -172,15 +172,22 @@ def paragraphs(text: str, lines: Sequence[Line]) -> list[Record]:
         for part in _without_frames(lines, group, middle, has_long and at in edges)
     ]
     groups = _with_titles(lines, groups, middle)
+    titled = sum(_is_titled(lines, group) for group in groups) > 0.6 * len(groups)
+
+    def is_frame(group: range) -> bool:
+        is_alike = titled and _is_titled(lines, group)
+        return _is_frame(lines, group, middle, TINY if is_alike else SHORT)
+
     first, last = 0, len(groups)
-    while first < last and _is_frame(lines, groups[first], middle):
+    while first < last and is_frame(groups[first]):
         first += 1
-    while last > first and _is_frame(lines, groups[last - 1], middle):
+    while last > first and is_frame(groups[last - 1]):
         last -= 1
     if last - first < FEWEST:
         return []
     made = [plain_record(text, lines, group) for group in groups[first:last]]
-    made[0] = _behind_label(text, made[0])
+    if not any(_LABEL.match(text, record.start) for record in made[1:]):
+        made[0] = _behind_label(text, made[0])
     return made
 
 
@@ -251,10 +258,18 @@ def _with_titles(lines: Sequence[Line], groups: list[range], middle: int) -> lis
     return made
 
 
-def _is_frame(lines: Sequence[Line], group: range, middle: int) -> bool:
+TINY: Final = 0.15
+"""The same as :data:`SHORT` of what looks like the passages otherwise."""
+
+
+def _is_titled(lines: Sequence[Line], group: range) -> bool:
+    return len(group) > 1 and is_title(lines[group[0]]) and not ends_with_colon(lines[group[0]])
+
+
+def _is_frame(lines: Sequence[Line], group: range, middle: int, short: float) -> bool:
     """Whether a paragraph at the edge is no passage: short, a mark, or it tells what to do."""
     size, last = size_of(lines, group), lines[group[-1]]
-    if size < SHORT * middle or is_frame_line(last):
+    if size < short * middle or is_frame_line(last):
         return True
     asks = last.text.endswith((":", "：", "?", "？", "؟")) or instructs(lines[group[0]])
     return size < 0.7 * middle and asks

@@ -210,7 +210,7 @@ _NO_MATERIAL = re.compile(r"tools?\b|function|example|schema|beispiel|ejemplo", 
 _ANNOUNCED_WITHIN = 400
 """Characters before the first passage in which the instructions speak of it."""
 _FEWEST_PASSAGES = 2
-_SHORTEST_MATERIAL = 150
+_SHORTEST_MATERIAL = 100
 _ADDRESSES = re.compile(
     r"\b(?:you (?:are|must|should|will|can|may)|your (?:task|answer|job|role)|the user|do not"
     r"|don['’]t|never|du (?:bist|musst)|der nutzer|debes|el usuario)\b|你",

@@ -77,18 +77,21 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
     """
     if len(text) < 2 * SHORTEST_PASSAGE or _is_conversation(text, segments):
         return Structure()
-    best, value = Structure(), _LEAST_VALUE
+    best, value, short = Structure(), _LEAST_VALUE, SHORT
     lines = lines_of(text, segments)
     for strength, quoted, records in _proposals(text, lines):
         found = strength * _explained(text, records)
         if found > value:
             best, value = Structure(records, quoted), found
+            short = 0 if strength == _PLAIN else SHORT  # edges have been told apart
     if best.quoted:
         best.is_long = _holds_sentences(text, best.records)
     else:
         best.records = _in_main_section(lines, best.records)
         best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
-        best.records = _without_own(text, best.records)
+        best.records = _without_own(text, best.records, short)
+        if _is_one_page(best.records):
+            return Structure()
     return best
 
 
@@ -111,15 +114,25 @@ def _in_main_section(lines: Sequence[Line], records: list[Record]) -> list[Recor
 _MAINLY: Final = 0.6
 
 
-def _without_own(text: str, records: list[Record]) -> list[Record]:
+def _is_one_page(records: Sequence[Record]) -> bool:
+    """Whether one of a few is most of them all: a page among what is said about it."""
+    lengths = sorted(record.length for record in records)
+    return len(lengths) <= _FEW_SECTIONS and lengths[-1:] > [_MOSTLY * sum(lengths)]
+
+
+_FEW_SECTIONS: Final = 5
+_MOSTLY: Final = 0.75
+
+
+def _without_own(text: str, records: list[Record], short: float) -> list[Record]:
     """What is short and alone asks, or stands at an edge, is the caller's, though it has a mark."""
     if len(records) <= FEWEST:
         return records
     middle = statistics.median(record.length for record in records)
     first, last = 0, len(records)
-    while first < last and records[first].length <= SHORT * middle:
+    while first < last and records[first].length <= short * middle:
         first += 1
-    while last > first and records[last - 1].length <= SHORT * middle:
+    while last > first and records[last - 1].length <= short * middle:
         last -= 1
     kept = records[first:last]
     asking = [

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from langchain_tokenopt.compress.query_terms import EMPTY_WORDS
+from langchain_tokenopt.text.sentences import sentence_ends
 
 __all__ = [
     "LONGEST_CUE",
     "LONGEST_QUESTION",
+    "SHORT_OUTSIDE",
     "SHORT_PARAGRAPH",
     "asked_in",
     "asks",
@@ -21,6 +24,8 @@ __all__ = [
 
 SHORT_PARAGRAPH: Final = 700
 """Characters up to which a paragraph may be a question or an instruction."""
+SHORT_OUTSIDE: Final = 2_000
+"""Characters outside of passages that are kept whole; of more, only what is obligatory."""
 LONGEST_QUESTION: Final = 2_000
 """Characters; of a longer task without a question mark, the end says what to do."""
 
@@ -92,7 +97,7 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
         asked = _without_request(candidate)
         share, words = _shared(asked, told)
         if share >= _MOSTLY and words > 1:
-            return _with_sentences_before(candidate, asked, before + after, told)
+            return _with_sentences_before(candidate, asked, f"{before}\n{after}", told)
         if asked and share > most:  # one word is no sign: "Answer in one sentence."
             best, most = asked, share
     return best
@@ -141,10 +146,11 @@ def _with_sentences_before(candidate: str, asked: str, text: str, told: _Words) 
     """A question may refer to the sentences before it on its line: "It rains. Why is that?"."""
     at = text.rfind(candidate)
     line = text[text.rfind("\n", 0, max(at, 0)) + 1 : max(at, 0)]
-    sentences = [s.strip() for s in _SENTENCE.findall(line)]
     kept: list[str] = []
-    for sentence in reversed(sentences):
-        if _shared(_without_request(sentence), told)[0] < _MOSTLY or _labelled(sentence):
+    for sentence in reversed(_sentences(line)):
+        if sentence.endswith((":", "：")) or _labelled(sentence):
+            break
+        if _shared(_without_request(sentence), told)[0] < _MOSTLY:
             break
         kept.insert(0, sentence)
     return " ".join([*kept, asked])[-LONGEST_QUESTION:]
@@ -159,8 +165,8 @@ def _candidates(before: str, after: str) -> Iterator[str]:
     lines = [line.strip() for part in (after, before) for line in reversed(part.split("\n"))]
     for line in lines:
         if asks(line):
-            values = [value for _, value in _labelled(line)]
-            yield _last_sentence(values[-1] if values and values[-1] else line)
+            sentence = _sentences(line)[-1]
+            yield next((value for _, value in reversed(_labelled(sentence))), sentence)
     for line in lines:
         for found in _WITHIN.finditer(line):
             yield found.group().strip()
@@ -174,11 +180,16 @@ def _candidates(before: str, after: str) -> Iterator[str]:
         ]
         values = [value for _, value in _labelled(part)]
         for text in (*reversed(loose), *reversed(values)):
-            yield from reversed([found.strip() for found in _SENTENCE.findall(text)])
+            yield from reversed(_sentences(text))
         yield " ".join(loose)[-LONGEST_QUESTION:]
 
 
-_SENTENCE: Final = re.compile(r"(?:[^.!?。！？]|[.!?](?=\S))+[.!?。！？]*")
+def _sentences(text: str) -> list[str]:
+    edges = [0, *sentence_ends(text, small_letters=True)]
+    pieces = [text[start:end].strip() for start, end in pairwise(edges)]
+    return [piece for piece in pieces if piece]
+
+
 _QUOTED: Final = re.compile(
     r"(?:question|query|request|search|asked|frage|pregunta)[^\n\"“„«‘'`]{0,20}"
     r"[\"“„«‘'`](?P<asked>[^\n\"”“»’`]{8,400}?)[\"”“»’'`](?=\W|$)",
@@ -252,8 +263,3 @@ def _labelled(part: str) -> list[tuple[str, str]]:
         if any(map(str.isalnum, value)):
             found.append((key, value))
     return found
-
-
-def _last_sentence(line: str) -> str:
-    cut = max(line.rfind(mark, 0, -1) for mark in (". ", "! ", "? ", "。", "！", "？"))
-    return line[cut + 1 :].strip()

@@ -26,7 +26,13 @@ from langchain_tokenopt.compress.prompt_lines import (
     size_of,
     typical,
 )
-from langchain_tokenopt.compress.question import LONGEST_CUE, SHORT_PARAGRAPH, asks, is_asked
+from langchain_tokenopt.compress.question import (
+    LONGEST_CUE,
+    SHORT_OUTSIDE,
+    SHORT_PARAGRAPH,
+    asks,
+    is_asked,
+)
 from langchain_tokenopt.compress.segments import label_asks
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 
@@ -76,11 +82,15 @@ def page_of(text: str, lines: Sequence[Line]) -> Page:
     start, end = opening.start, behind_blanks(text, lines[kept[-1]].end)
     if (key := key_mark(opening)) is not None and len(opening.text) - key.end >= _LABELLED:
         start += text[opening.start : opening.end].index(opening.text) + key.end
+    if len(text) - (end - start) > max(end - start, SHORT_OUTSIDE):
+        return Page(0, len(text))
     if any(map(str.isalnum, "".join(line.text for line in around if not ends_with_colon(line)))):
         return Page(start, end, is_announced)
     return _without_edge_sentences(text, Page(start, end, is_announced))
 
 
+_LONGEST_MARK: Final = 80
+"""Characters."""
 _LABELLED: Final = 60
 """Characters behind a label on its line from which the label is none of the text's own."""
 
@@ -90,7 +100,7 @@ def _labels(line: Line) -> bool:
 
 
 def _is_mark(line: Line) -> bool:
-    return line.end - line.start < LONG_LINE and is_frame_line(line)
+    return line.end - line.start <= _LONGEST_MARK and is_frame_line(line)
 
 
 def _blocks(lines: Sequence[Line], among: range) -> list[range]:

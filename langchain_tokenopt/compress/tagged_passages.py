@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from langchain_tokenopt.compress.quoted_records import Record
+from langchain_tokenopt.compress.quoted_records import SHORTEST_BODY, Record
 
 __all__ = ["tagged_passages"]
 
 FEWEST: Final = 2
 _TAG: Final = re.compile(
-    r"<(?P<close>/?)(?P<name>[A-Za-z][\w:.-]{0,60})(?:\s[^<>]{0,2000})?(?P<empty>/?)>"
+    r"<(?P<close>/?)(?P<name>[^\W\d_][\w:.-]{0,60})"
+    r"(?P<attributes>\s(?:[^<>\"'/]|\"[^\"<>]*+\"|'[^'<>]*+'|['/](?!>))*+)?(?P<empty>/?)>"
 )
+_ATTRIBUTE: Final = re.compile(r"=\s*(?:\"(?P<double>[^\"]*+)\"|'(?P<single>[^']*+)')")
+_CDATA: Final = re.compile(r"\s*<!\[CDATA\[\s*")
 _LINE_END: Final = re.compile(r"[ \t]*\r?\n?")
 
 
@@ -31,7 +34,7 @@ class _Element:
 
 def tagged_passages(text: str) -> Iterator[list[Record]]:
     """Propose the elements of each name that comes back."""
-    if text.count("</") < FEWEST:
+    if text.count("</") + text.count("/>") < FEWEST:
         return
     opened: dict[str, list[tuple[int, int]]] = {}
     elements: dict[str, list[_Element]] = {}
@@ -40,6 +43,9 @@ def tagged_passages(text: str) -> Iterator[list[Record]]:
         name = found["name"].lower()
         tags.append(found.span())
         if found["empty"]:
+            if len(found["attributes"] or "") >= SHORTEST_BODY:
+                element = _Element(found.start(), found.end(), found.end(), found.end())
+                elements.setdefault(name, []).append(element)
             continue
         if not found["close"]:
             opened.setdefault(name, []).append(found.span())
@@ -71,9 +77,23 @@ def _record(text: str, tags: Sequence[tuple[int, int]], element: _Element) -> Re
     edges.append(element.close)
     stretches = [(edges[i], edges[i + 1]) for i in range(0, len(edges), 2)]
     longest = max(b - a for a, b in stretches)
+    attributes = _longest_attribute(text, element) if longest < SHORTEST_BODY else None
     long = [(a, b) for a, b in stretches if b - a >= max(1, longest / 4)]
     body, tail = (long[0][0], long[-1][1]) if long else (element.inside, element.close)
+    if attributes is not None and attributes[1] - attributes[0] > longest:
+        body, tail = attributes
+    if cdata := _CDATA.match(text, body, tail):
+        body, closing = cdata.end(), text.rfind("]]>", cdata.end(), tail)
+        tail = closing if closing >= 0 else tail
     while body < tail and text[body] in "\r\n":
         body += 1
     found = _LINE_END.match(text, element.end)
     return Record(element.start, body, tail, found.end() if found else element.end)
+
+
+def _longest_attribute(text: str, element: _Element) -> tuple[int, int] | None:
+    spans = [
+        found.span("double" if found["double"] is not None else "single")
+        for found in _ATTRIBUTE.finditer(text, element.start, element.inside)
+    ]
+    return max(spans, key=lambda span: span[1] - span[0], default=None)
