@@ -49,7 +49,9 @@ class StageCall:
     """One call's way through one stage. The base class lets everything pass.
 
     Override :meth:`chunk` to see the answer while it is written: the socket then streams the model
-    even for ``invoke``, so that :class:`StopStream` saves what was not yet written. Override only
+    even for ``invoke``, so that :class:`StopStream` saves what was not yet written; unless
+    :attr:`may_stop` says that it will not be stopped, or the model's class does with a whole answer
+    what it does not do with a stream. Override only
     :meth:`close` to see the whole answer at the end.
 
     Calls that return several generations (``n > 1``) skip :meth:`chunk`.
@@ -58,6 +60,9 @@ class StageCall:
         request: What goes on to the next stage.
         answer: When given, the trip ends here: no later stage is opened, no model is asked.
     """
+
+    may_stop = True
+    """Whether :meth:`chunk` may raise ``StopStream``; else ``invoke`` need not stream."""
 
     def __init__(self, request: ModelRequest, answer: Answer | None = None) -> None:
         self.request = request

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration
 
-from langchain_tokenopt.budget.degradation import Candidate
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
@@ -18,6 +17,8 @@ from langchain_tokenopt.budget.money import PricedCall
 from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
+from langchain_tokenopt.budget.rungs import Candidate, Step
+from langchain_tokenopt.budget.structured_answer import asked_schema, completed, learn_length
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.model_runs import (
     ModelRun,
@@ -26,6 +27,7 @@ from langchain_tokenopt.core.model_runs import (
     reserved_run,
 )
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.request.finish_reasons import is_whole, says_cap_reached
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import StageCall
 from langchain_tokenopt.tracking.failed_calls import is_given_up
@@ -48,6 +50,9 @@ _RUNNING: Final = 0.8
 the latest pieces may not be in it yet."""
 
 
+_REPORT: Final = 200
+"""Characters from which on an answer is worth a shorter version for those who read it."""
+_WHAT_IS_SAID: Final = ("content", "tool_calls", "invalid_tool_calls")
 _NO_COUNT: Final = OwnCount(lambda: 0, lambda text: 0)
 """To see what was reported, and nothing else."""
 
@@ -85,6 +90,7 @@ class BudgetCall(StageCall):
         candidate: The words that were asked for, and what was done to make it fit.
         limit: The word limit's part in the call, if it has any.
         tools: The budget's, to count words as the limit does.
+        cap: The cap on the answer that the budget has set, if any.
     """
 
     def __init__(
@@ -94,11 +100,14 @@ class BudgetCall(StageCall):
         candidate: Candidate,
         limit: StageCall | None = None,
         tools: BudgetTools | None = None,
+        cap: int | None = None,
     ) -> None:
         super().__init__(request)
+        self._cap = cap
         self._paid = payment
         self._candidate = candidate
         self._limit = limit
+        self.may_stop = limit is not None and limit.may_stop
         self._tools = tools
         self._received_before = len(request.run.received)
         self._caller = reserved_run(request.run.caller)
@@ -131,10 +140,53 @@ class BudgetCall(StageCall):
             else:
                 self._settle(reading.usage, names_of(back))
                 self._learn(reading.usage)
+        was_cut = self._cap is not None and _is_cut(answer)
         if self._limit is not None:
             closed = self._limit.close(answer)
             answer = closed if isinstance(closed, Answer) else answer
-        return self._marked(answer)
+        elif was_cut:
+            answer = self._made_whole(answer)
+        steps = [step.name for step in self._candidate.steps]
+        if was_cut:
+            steps.append(Step.COMPLETED if self._limit is None else Step.CUT)
+            self._note(steps[-1])
+        elif self.request.facts.answer_form.is_structured and not self.request.run.stopped:
+            self._learn_object(answer)
+        self._remember(answer)
+        return self._marked(answer, steps)
+
+    def _note(self, step: str) -> None:
+        paid, detail = self._paid, f"{step} (max_tokens {self._cap:,})"
+        paid.run.note_degraded(paid.agent, step, paid.hold, self.request.run.run_id, detail)
+
+    def _made_whole(self, answer: Answer) -> Answer:
+        """Complete an object, or a call of a tool, that the budget's cap has cut off."""
+        form, message = self.request.facts.answer_form, answer.message
+        if form.is_structured:
+            whole = completed(self.request, message, "[cut off by the budget]")
+        elif message.invalid_tool_calls:
+            text = message.text or "[No answer: the call of a tool did not fit into the budget.]"
+            whole = AIMessage(text, tool_calls=message.tool_calls)
+        else:
+            return answer
+        if whole is None:
+            return answer
+        changes = {name: getattr(whole, name) for name in _WHAT_IS_SAID}
+        changes["additional_kwargs"] = {**message.additional_kwargs, **whole.additional_kwargs}
+        said = ChatGeneration(message=message.model_copy(update=changes))
+        result = answer.result.model_copy(update={"generations": [said]})
+        return answer.override(result=result, storable=False)
+
+    def _learn_object(self, answer: Answer) -> None:
+        usage = answer.message.usage_metadata
+        if usage and is_whole(answer.result.generations):
+            learn_length(asked_schema(self.request), usage["output_tokens"])
+
+    def _remember(self, answer: Answer) -> None:
+        """Keep what an agent says at length: others may read it."""
+        text = answer.message.text
+        if len(text) >= _REPORT and not self.request.facts.answer_form.is_structured:
+            self._paid.run.answers.append(text)
 
     def failed(self, error: BaseException) -> None:
         """Charge what was used by a call that brought no answer; free what was never sent."""
@@ -254,26 +306,34 @@ class BudgetCall(StageCall):
             usage.output_tokens,
             model=model,
             input_tokens=usage.input_tokens,
-            max_words=self._candidate.words,
+            max_words=self._candidate.length,
             run_id=self.request.run.run_id,
         )
 
-    def _marked(self, answer: Answer) -> Answer:
+    def _marked(self, answer: Answer, steps: list[str]) -> Answer:
         """Count the words that are shown, and mark what was degraded."""
-        words = self._candidate.words
+        words = self._candidate.length
         if words is not None and self._tools is not None and not answer.message.tool_calls:
             shown = self._tools.count_words(answer.message.text)
             self._paid.run.note_words(self._paid.agent, kept=shown <= words)
-        if not self._candidate.steps:
+        if not steps:
             return answer
         generations: list[Any] = []
         for generation in answer.result.generations:
-            metadata = {**generation.message.response_metadata, DEGRADED: [*self._candidate.steps]}
+            metadata = {**generation.message.response_metadata, DEGRADED: steps}
             message = generation.message.model_copy(update={"response_metadata": metadata})
             info = generation.generation_info
             generations.append(ChatGeneration(message=message, generation_info=info))
         result = answer.result.model_copy(update={"generations": generations})
         return answer.override(result=result, storable=False)
+
+
+def _is_cut(answer: Answer) -> bool:
+    """Whether the cap on its tokens has ended an answer."""
+    message = answer.message
+    said = [message.response_metadata]
+    said += [each.generation_info or {} for each in answer.result.generations]
+    return any(map(says_cap_reached, said))
 
 
 class WatchingCall(BudgetCall):

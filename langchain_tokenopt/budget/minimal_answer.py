@@ -12,17 +12,24 @@ from typing import Any, Final
 
 from langchain_core.messages import AIMessage
 
+from langchain_tokenopt.request.form_tools import form_among
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["least_object_tokens", "minimal_answer"]
+__all__ = [
+    "NESTING",
+    "UnfillableError",
+    "asked_object",
+    "minimal_answer",
+    "minimal_value",
+    "object_message",
+    "resolved",
+]
 
-_FIELD_TOKENS: Final = 40
-"""Room for one field of structured output: its name, its quotes, a short value."""
-_NESTING: Final = 16
+NESTING: Final = 16
 """How deep objects within objects are followed; a schema may refer to itself without an end."""
 
 
-class _UnfillableError(Exception):
+class UnfillableError(Exception):
     """No value can be made up for a schema."""
 
 
@@ -30,54 +37,59 @@ def minimal_answer(request: ModelRequest, text: str) -> AIMessage:
     """Return a message of the right type for *request* that says *text*.
 
     Where a schema was asked for, it holds the smallest object that the schema allows, with *text*
-    in its free texts; where no such object can be made up, the text alone. It calls no tool unless
-    one was forced.
+    in its free texts. It calls no tool unless one was forced.
+
+    Raises:
+        UnfillableError: The caller would read an object that cannot be made up, or a call of one of
+            several tools: to call one that nobody has chosen could do anything.
     """
     form = request.facts.answer_form
-    if not form.is_structured or (form.must_call_tool and form.tool is None):
+    if not form.is_structured:
         return AIMessage(text)
+    schema, tool = asked_object(request)
+    return object_message(request, minimal_value(schema, schema, text, 0), tool)
+
+
+def asked_object(
+    request: ModelRequest, name: str | None = None
+) -> tuple[Mapping[str, Any], str | None]:
+    """Return the schema of the object that the caller will read, and the tool that brings it.
+
+    Args:
+        request: What was asked.
+        name: The tool that the model has chosen.
+
+    Raises:
+        UnfillableError: Some tool must be called, and none of them is known to be a form.
+    """
+    form = request.facts.answer_form
+    if not form.must_call_tool or form.tool is not None:
+        return form.schema or {"type": "object"}, form.tool
+    found = form_among(request.facts.tools, name)
+    if found is None:
+        raise UnfillableError("one of several tools must be called, and each may do anything")
+    return found[1], found[0]
+
+
+def object_message(request: ModelRequest, values: Any, tool: str | None) -> AIMessage:
+    """Return the message in which the caller of *request* finds *values*.
+
+    Raises:
+        UnfillableError: They are none of the caller's class.
+    """
+    form = request.facts.answer_form
     try:
-        values = _minimal(form.schema or {"type": "object"}, form.schema or {}, text, 0)
         parsed = values if form.type is None else form.type.model_validate(values)
-    except (_UnfillableError, ValueError):  # pydantic's ValidationError is a ValueError
-        return AIMessage(text)
-    if form.tool is not None:
-        call = {"name": form.tool, "args": values, "id": f"call_{request.run.run_id.hex[:12]}"}
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise UnfillableError(str(error)) from error
+    if tool is not None:
+        call = {"name": tool, "args": values, "id": f"call_{request.run.run_id.hex[:12]}"}
         return AIMessage("", tool_calls=[{"type": "tool_call", **call}])
     # langchain-openai reads the object from there, and not from the text.
     return AIMessage(json.dumps(values), additional_kwargs={"parsed": parsed})
 
 
-def least_object_tokens(schema: Mapping[str, Any] | None) -> int:
-    """Return the output below which an object of *schema* would be cut off and be of no use.
-
-    Example:
-        >>> least_object_tokens({"type": "object", "properties": {"a": {}, "b": {}}})
-        80
-    """
-    return _FIELD_TOKENS * _fields(schema or {}, schema or {}, 0)
-
-
-def _fields(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> int:
-    """Count the fields that an object must have, nested ones included."""
-    try:
-        schema = _resolved(schema, root)
-    except _UnfillableError:
-        return 1
-    if depth > _NESTING // 2:
-        return 1
-    properties: Mapping[str, Any] = schema.get("properties") or {}
-    required = schema.get("required", properties)
-    inner = sum(
-        _fields(properties[name], root, depth + 1) for name in required if name in properties
-    )
-    items = schema.get("items")
-    if isinstance(items, Mapping):
-        inner += max(1, schema.get("minItems", 1)) * _fields(items, root, depth + 1)
-    return max(1, inner)
-
-
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     """Follow references within *root*."""
     for _ in range(8):
         reference = schema.get("$ref")
@@ -87,7 +99,7 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
         for part in reference.lstrip("#/").split("/"):
             found = found.get(part) if isinstance(found, Mapping) else None
         if not isinstance(found, Mapping):
-            raise _UnfillableError(reference)
+            raise UnfillableError(reference)
         schema = found
     return schema
 
@@ -106,11 +118,11 @@ _BY_FORMAT: Final = {
 }
 
 
-def _minimal(schema: Mapping[str, Any], root: Mapping[str, Any], text: str, depth: int) -> Any:
+def minimal_value(schema: Mapping[str, Any], root: Mapping[str, Any], text: str, depth: int) -> Any:
     """Return the smallest value that *schema* allows."""
-    if depth > _NESTING:
-        raise _UnfillableError("the schema refers to itself without an end")
-    schema = _resolved(schema, root)
+    if depth > NESTING:
+        raise UnfillableError("the schema refers to itself without an end")
+    schema = resolved(schema, root)
     if "const" in schema:
         return schema["const"]
     if schema.get("enum"):
@@ -122,21 +134,23 @@ def _minimal(schema: Mapping[str, Any], root: Mapping[str, Any], text: str, dept
         return _first_fillable(choices, root, text, depth)
     if schema.get("allOf"):
         merged = {
-            key: value for part in schema["allOf"] for key, value in _resolved(part, root).items()
+            key: value for part in schema["allOf"] for key, value in resolved(part, root).items()
         }
-        return _minimal(merged, root, text, depth + 1)
+        return minimal_value(merged, root, text, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, Sequence) and not isinstance(kind, str):
         kind = "null" if "null" in kind else kind[0]
     if kind == "object":
         properties = schema.get("properties") or {}
         return {
-            name: _minimal(properties.get(name, {}), root, text, depth + 1)
+            name: minimal_value(properties.get(name, {}), root, text, depth + 1)
             for name in schema.get("required", ())
         }
     if kind == "array":
         items = schema.get("items") or {}
-        return [_minimal(items, root, text, depth + 1) for _ in range(schema.get("minItems", 0))]
+        return [
+            minimal_value(items, root, text, depth + 1) for _ in range(schema.get("minItems", 0))
+        ]
     if kind in ("integer", "number"):
         return _least_number(schema, whole=kind == "integer")
     return {"boolean": False, "null": None}[kind] if kind != "string" else _text(schema, text)
@@ -154,10 +168,10 @@ def _first_fillable(
         return None
     for choice in choices:
         try:
-            return _minimal(choice, root, text, depth + 1)
-        except _UnfillableError:
+            return minimal_value(choice, root, text, depth + 1)
+        except UnfillableError:
             continue
-    raise _UnfillableError("anyOf")
+    raise UnfillableError("anyOf")
 
 
 def _least_number(schema: Mapping[str, Any], *, whole: bool) -> int | float:
@@ -171,17 +185,17 @@ def _least_number(schema: Mapping[str, Any], *, whole: bool) -> int | float:
     if step:
         value = math.ceil(value / step) * step
     if (high is not None and value > high) or (low is not None and value < low):
-        raise _UnfillableError("number")
+        raise UnfillableError("number")
     return math.ceil(value) if whole else value
 
 
 def _text(schema: Mapping[str, Any], text: str) -> str:
     if "pattern" in schema:
-        raise _UnfillableError("pattern")
+        raise UnfillableError("pattern")
     form = schema.get("format")
     if form is not None:
         if form not in _BY_FORMAT:
-            raise _UnfillableError(form)
+            raise UnfillableError(form)
         return _BY_FORMAT[form]
     made = text[: schema.get("maxLength", len(text))]
     return made.ljust(schema.get("minLength", 0), ".")

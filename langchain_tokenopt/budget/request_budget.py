@@ -7,23 +7,30 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
-from langchain_tokenopt.budget.minimal_answer import least_object_tokens
 from langchain_tokenopt.budget.plan_settings import PlanSettings
+from langchain_tokenopt.budget.structured_answer import asked_schema, known_lengths, object_size
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = ["RequestBudget", "counted_within", "request_budget", "sent_tokens"]
 
 UNBOUNDED_ANSWER: Final = 4_096
-"""Most that is held for an answer when nobody has set a limit."""
-LEAST_ANSWER: Final = 64
-"""An answer shorter than that is of no use: about two sentences."""
+"""What hardly any answer exceeds when nobody has set a limit."""
+USUAL_ANSWER: Final = 400
+"""What most answers of unknown length do not exceed: 250 words."""
+SHORT_ANSWER: Final = 80
+"""A paragraph, of some 50 words: an answer shorter than that is of no use."""
+SHORT_TEXT: Final = 12
+USUAL_TEXT: Final = 40
+"""One free text in an object, in tokens: a short sentence; two of them."""
 TOKENS_PER_WORD: Final = 1.6
 """Prose takes 1.35 tokens a word in English (``limits/words.py``); with names, figures and markup
 up to this. The model is stopped by words; this only decides what is held."""
-MARKUP_TOKENS: Final = 48
+MARKUP_TOKENS: Final = 16
 KNOWN_ANSWERS: Final = 30
 """Answers of an agent from which on their lengths, rather than the plan's words, are trusted."""
+KNOWN_OBJECTS: Final = 3
+"""The same for objects of one schema, which differ less."""
 _TASK_TOKENS: Final = 96
 """What a prompt says beside its system message and its documents: a question, a role, rules."""
 _CALL_TOKENS: Final = 48
@@ -46,10 +53,12 @@ class RequestBudget:
     """Its input as the provider may count it."""
     least_output: int
     """Output below which it is not worth sending."""
+    usual_output: int
+    """What its answer will hardly exceed; of unknown length, what most answers do not exceed."""
     most_output: int
-    """Output that it will be capped at when there is plenty."""
+    """What no answer exceeds, so far as anybody knows."""
     is_known: bool
-    """Whether the answer will hardly exceed ``least_output``; else nobody knows its length."""
+    """Whether the answer will hardly exceed ``usual_output``; else nobody knows its length."""
     shortest: int = 0
     """Input and output of the shortest request like it that would still be answered: without
     documents and free tools, in a paragraph. An estimate."""
@@ -63,6 +72,7 @@ def request_budget(
     forecaster: UsageForecaster,
     agent: str,
     words: int | None = None,
+    tokens_per_word: float = TOKENS_PER_WORD,
 ) -> RequestBudget:
     """Measure a request.
 
@@ -72,27 +82,31 @@ def request_budget(
         forecaster: Knows how long the agent's answers are.
         agent: Who asks.
         words: The word limit that will be asked for.
+        tokens_per_word: What a word takes, in the language of the answer.
     """
     facts = request.facts
-    tokens = facts.input_tokens.tokens
-    tokens += (_LIMIT_LINE_TOKENS * (words is not None)) + (
-        _REMAINING_LINE_TOKENS * plan.show_remaining
-    )
+    # The line that asks for a length may still be needed.
+    tokens = facts.input_tokens.tokens + _LIMIT_LINE_TOKENS
+    tokens += _REMAINING_LINE_TOKENS * plan.show_remaining
     sent = sent_tokens(request, tokens)
     limits = (facts.output_cap, plan.max_output_tokens_per_call)
     ceiling = min((limit for limit in limits if limit is not None), default=UNBOUNDED_ANSWER)
-    expected = _expected(request, forecaster, agent, words)
-    least = min(ceiling, LEAST_ANSWER if expected is None else expected)
-    if facts.thinking_tokens:
-        least = min(ceiling, least + facts.thinking_tokens)
-    most = max(least, ceiling)
+    if facts.answer_form.is_structured:
+        least, usual, is_known = _object_lengths(request, words, tokens_per_word)
+    else:
+        known = _expected(request, forecaster, agent, words, tokens_per_word)
+        usual, is_known = known or USUAL_ANSWER, known is not None
+        least = min(usual, SHORT_ANSWER)
+    thinking = facts.thinking_tokens or 0
+    least, usual = (min(ceiling, length + thinking) for length in (least, usual))
     times = facts.generations
     return RequestBudget(
         tokens,
         sent,
         least * times,
-        most * times,
-        expected is not None,
+        usual * times,
+        max(usual, ceiling) * times,
+        is_known,
         _shortest(request, sent, least),
         _last_answer(request, sent),
     )
@@ -102,7 +116,7 @@ def _shortest(request: ModelRequest, sent: int, least: int) -> int:
     facts, frame = request.facts, _frame_tokens(request)
     if facts.answer_form.is_structured:
         return min(sent, frame) + least
-    return min(sent, frame - facts.tool_tokens.tokens) + min(least, LEAST_ANSWER)
+    return min(sent, frame - facts.tool_tokens.tokens) + min(least, SHORT_ANSWER)
 
 
 def sent_tokens(request: ModelRequest, counted: int) -> int:
@@ -147,17 +161,35 @@ def _last_answer(request: ModelRequest, sent: int) -> int:
         result = min(mean, _RESULT_TOKENS)
     frame = _frame_tokens(request)
     read = max(0, sent - frame) // 2  # it may be shortened
-    return frame - facts.tool_tokens.tokens + read + _CALL_TOKENS + result + LEAST_ANSWER
+    return frame - facts.tool_tokens.tokens + read + _CALL_TOKENS + result + SHORT_ANSWER
+
+
+def _object_lengths(
+    request: ModelRequest, words: int | None, tokens_per_word: float
+) -> tuple[int, int, bool]:
+    """Return the least and the usual length of an object, and whether objects of it are known."""
+    schema = asked_schema(request)
+    frame, texts = object_size(schema)
+    least = max(SHORT_ANSWER, frame + SHORT_TEXT * texts)
+    usual = max(least, frame + USUAL_TEXT * texts)
+    known = known_lengths(schema)
+    is_known = len(known) >= KNOWN_OBJECTS
+    if is_known:
+        least, usual = max(least, min(known)), max(least, *known)
+    if words is not None:
+        usual = max(least, min(usual, frame + math.ceil(words * tokens_per_word)))
+    return least, usual, is_known
 
 
 def _expected(
-    request: ModelRequest, forecaster: UsageForecaster, agent: str, words: int | None
+    request: ModelRequest,
+    forecaster: UsageForecaster,
+    agent: str,
+    words: int | None,
+    tokens_per_word: float,
 ) -> int | None:
     """Return the output tokens that the answer will hardly exceed; ``None``: nobody knows."""
-    form = request.facts.answer_form
-    if form.is_structured:
-        return least_object_tokens(form.schema) + round((words or 0) * TOKENS_PER_WORD)
-    by_words = None if words is None else math.ceil(words * TOKENS_PER_WORD) + MARKUP_TOKENS
+    by_words = None if words is None else math.ceil(words * tokens_per_word) + MARKUP_TOKENS
     if forecaster.observations(agent, limited=words is not None) < KNOWN_ANSWERS:
         return by_words
     known = forecaster.quantile(0.99, agent, model=request.facts.model_name, max_words=words)

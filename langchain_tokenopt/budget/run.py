@@ -53,6 +53,7 @@ __all__ = ["BudgetRun", "NoBudgetRunError", "current_run"]
 
 _KEPT_OWNERS: Final = 100
 """Users and the like of one run whose limits its report shows."""
+_KEPT_ANSWERS: Final = 200
 _KEPT_ACCOUNTS: Final = 1_000
 """Accounts of threads that stay in memory for runs that are resumed without a store."""
 
@@ -92,6 +93,8 @@ class BudgetRun:
         self.forecaster = forecaster or UsageForecaster()
         self.graph_positions: dict[Any, Any] = {}
         """Where the graphs of this run stand; for the socket that knows their edges."""
+        self.answers: deque[str] = deque(maxlen=_KEPT_ANSWERS)
+        """What its agents have said at length: it may stand in the prompts of others."""
         self._stage = stage
         self._guard = guard(self)
         self._sinks = checked_sinks(sinks)
@@ -293,8 +296,10 @@ class BudgetRun:
 
     # What is noted of a call
 
-    def note_degraded(self, agent: str, step: str, hold: Hold | None, run_id: UUID | None) -> None:
-        """Note one step of a degradation, and tell the sinks."""
+    def note_degraded(
+        self, agent: str, step: str, hold: Hold | None, run_id: UUID | None, detail: str = ""
+    ) -> None:
+        """Note one step of a degradation, and tell the sinks what it did."""
         self._notes.add(agent, lambda notes: notes.degraded.update((step,)))
         try:
             report = self.account.report()
@@ -310,7 +315,8 @@ class BudgetRun:
                 spent_tokens=spent,
                 held_tokens=held,
                 limit_tokens=limit,
-                detail=step if hold is None else f"{step}; {hold.tokens:,} tokens held",
+                detail=(detail or step)
+                + ("" if hold is None else f"; {hold.tokens:,} tokens held"),
                 run=self.account.run,
                 run_id=run_id,
                 thread_id=self.thread_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 from langchain_core.messages import ToolMessage
@@ -12,25 +12,30 @@ from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.budget.alerts import CALLER_LOOP
 from langchain_tokenopt.budget.budget_call import DEGRADED, BudgetCall, Payment, WatchingCall
-from langchain_tokenopt.budget.degradation import Degradation, Granted, Step
+from langchain_tokenopt.budget.degradation import Degradation, Granted
 from langchain_tokenopt.budget.holds import Denial, Hold
-from langchain_tokenopt.budget.minimal_answer import minimal_answer
+from langchain_tokenopt.budget.minimal_answer import UnfillableError, minimal_answer
 from langchain_tokenopt.budget.money import PricedCall, terms_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import BudgetStoreError
+from langchain_tokenopt.budget.refusals import refused_call
 from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
+from langchain_tokenopt.budget.rungs import Step, asked_words
 from langchain_tokenopt.budget.tools import BudgetTools, TakesTimeError
-from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.core.model_runs import reserved_run
+from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
-from langchain_tokenopt.stage import Phase, Stage, StageCall
+from langchain_tokenopt.stage import Phase, StageCall
 
 __all__ = ["BudgetStage"]
 
 NAME: Final = "BudgetPlan"
 """The name under which a call says that its budget acted."""
+TELLING: Final = 2_048
+"""Tokens of an answer of unknown length from which on the model is not told of its cap."""
 
 
 class BudgetStage:
@@ -112,8 +117,8 @@ class BudgetStage:
             return self._refused(request, run, agent, found)
         try:
             for step in found.candidate.steps:
-                run.note_degraded(agent, step, found.hold, request.run.run_id)
-            return self._granted(found, run, agent)
+                run.note_degraded(agent, step.name, found.hold, request.run.run_id, str(step))
+            return self._granted(found, run, agent, degradation)
         except BaseException:
             run.account.release(found.hold)
             raise
@@ -136,47 +141,88 @@ class BudgetStage:
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
         run.note_degraded(agent, Step.FINAL, None, request.run.run_id)
-        message = minimal_answer(request, f"[No answer: {denial.sentence()}]")
-        message.response_metadata = {DEGRADED: [Step.FINAL]}
         request.run.refused = True
         request.run.stages.append(NAME)
+        try:
+            message = minimal_answer(request, f"[No answer: {denial.sentence()}]")
+        except UnfillableError:  # the caller could not read a text either
+            error = denial.error()
+            raise (
+                refused_call(error) if isinstance(error, BudgetExceededError) else error
+            ) from None
+        message.response_metadata = {DEGRADED: [Step.FINAL]}
         return StageCall(request, Answer.of(message, storable=False))
 
-    def _granted(self, granted: Granted, run: BudgetRun, agent: str) -> StageCall:
-        """Bound the answer by what is held, and send it."""
+    def _granted(
+        self, granted: Granted, run: BudgetRun, agent: str, degradation: Degradation
+    ) -> StageCall:
+        """Bound the answer by what is held where need be, say so, and send it."""
         candidate, hold = granted.candidate, granted.hold
-        request, limit = candidate.request, None
+        request, times = candidate.request, candidate.request.facts.generations
         request.run.stages.append(NAME)
-        if candidate.words is not None and self.tools is not None:
-            limit = self.tools.word_limit(candidate.words, hold.max_output_tokens).open(request)
-            request = request if limit is None else limit.request
+        _note_saving(degradation.first.request, request, agent)
         if self.plan.show_remaining and hold.recorded:
             left = max(0, run.account.available(agent, run.owners_of(request.facts.attribution)))
             line = (
                 f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
             )
             request = request.override(messages=append_to_last_user(request.messages, line))
-        counted, sent = granted.needs.counted_input, granted.needs.input
-        if request.messages is not candidate.request.messages:
-            counted = request.facts.input_tokens.tokens
-            sent = sent_tokens(request, counted)
-        times = request.facts.generations
-        lowest = max(1, (hold.tokens - sent) // times)
-        bounded = request.with_output_cap(lowest)
-        cap = request.facts.output_cap if bounded is request else lowest
-        most = hold.tokens if cap is None else min(hold.tokens, sent + cap * times)
-        payment = Payment(
-            run,
-            agent,
-            hold,
-            counted,
-            sent,
-            most,
-            _priced(run, bounded),
-            granted.needs.last_answer,
-        )
+        words = self._words_to_ask(granted, degradation)
+        if words is not None and self.tools is not None:
+            request = self.tools.ask_for(request, words)
+        counted = request.facts.input_tokens.tokens
+        sent = sent_tokens(request, counted)
+        room = min(hold.max_output_tokens, hold.tokens - sent)
+        cap = max(1, room // times) if granted.is_capped else None
+        bounded = request if cap is None else request.with_output_cap(cap)
+        if bounded is request:  # it needs none, has a lower one, or cannot be given one
+            cap = None
+        limit = None
+        if self.tools is not None:
+            limit = self.tools.word_limit(bounded, candidate.limit and candidate.length, cap)
+            bounded = bounded if limit is None else limit.request
+        lowest = bounded.facts.output_cap
+        most = hold.tokens if lowest is None else min(hold.tokens, sent + lowest * times)
+        priced, owed = _priced(run, bounded), granted.needs.last_answer
+        payment = Payment(run, agent, hold, counted, sent, most, priced, owed)
         call = WatchingCall if limit is not None or request.streaming else BudgetCall
-        return call(bounded, payment, candidate, limit, self.tools)
+        return call(bounded, payment, candidate, limit, self.tools, cap)
+
+    def _words_to_ask(self, granted: Granted, degradation: Degradation) -> int | None:
+        """Return the length that the model is told, so that no cap cuts its answer.
+
+        Of unknown length, it may be longer than what is told: half of what there is, so that
+        something is left for another turn.
+        """
+        candidate, needs, hold = granted.candidate, granted.needs, granted.hold
+        told = candidate.length
+        if not granted.is_capped:
+            return told
+        output = max(0, hold.max_output_tokens)
+        if told is None:
+            if needs.is_known or output >= TELLING * candidate.request.facts.generations:
+                return None
+            if not granted.is_foreseen:
+                output = min(output, max(needs.usual_output, output // 2))
+        words = asked_words(candidate, degradation.climb, output)
+        return words if told is None else min(told, words)
+
+
+def _note_saving(before: ModelRequest, after: ModelRequest, agent: str) -> None:
+    """Record what a shorter prompt saves."""
+    facts, tokens = before.facts, before.facts.message_tokens.tokens
+    if after.messages is before.messages or after.facts.message_tokens.tokens >= tokens:
+        return
+    before.run.savings.append(
+        Saving(
+            stage=NAME,
+            tokens_before=tokens,
+            tokens_after=after.facts.message_tokens.tokens,
+            run_id=before.run.run_id,
+            agent=agent,
+            model=facts.model_name,
+        )
+    )
 
 
 def _priced(run: BudgetRun, request: ModelRequest) -> PricedCall | None:
@@ -189,14 +235,15 @@ def _observed(
     """Note what would have been done, and count what the call uses as it is."""
     request = degradation.first.request
     unchanged = Degradation(request, run, agent, None)
-    needs = unchanged.needs(unchanged.first)
+    needs = unchanged.climb.needs(unchanged.first)
     if isinstance(found, Denial):
         run.note_degraded(agent, f"would have {Step.FINAL}", None, request.run.run_id)
         hold = run.account.admit(agent, needs.input, needs.most_output, degradation.owners)
     else:
         hold = found.hold
         for step in found.candidate.steps:
-            run.note_degraded(agent, f"would have {step}", hold, request.run.run_id)
+            name = f"would have {step.name}"
+            run.note_degraded(agent, name, hold, request.run.run_id, f"would have {step}")
     most = needs.input + needs.most_output
     priced = _priced(run, request)
     payment = Payment(run, agent, hold, needs.counted_input, needs.input, most, priced)
@@ -209,7 +256,7 @@ def _without_store(
 ) -> Granted | Denial:
     """Let the call through as it is, or refuse it: as ``on_store_error`` says."""
     candidate = degradation.first
-    needs = degradation.needs(candidate)
+    needs = degradation.climb.needs(candidate)
     answer = run.account.without_store(
         error, agent, needs.input, needs.most_output, degradation.owners
     )
@@ -223,22 +270,22 @@ def _give_up(opening: asyncio.Future[StageCall | None]) -> None:
         call.failed(TokenOptError("it was given up before it was sent"))
 
 
-@dataclass(frozen=True)
 class _QuickTools:
     """A budget's tools, without what takes time."""
 
-    tools: BudgetTools
+    def __init__(self, tools: BudgetTools) -> None:
+        self.word_limit, self.ask_for = tools.word_limit, tools.ask_for
+        self.tokens_per_word, self.count_words = tools.tokens_per_word, tools.count_words
 
     def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
         raise TakesTimeError
 
-    def shorten_tool_results(self, request: ModelRequest) -> ModelRequest:
+    def shorten_tool_results(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
         if any(isinstance(message, ToolMessage) for message in request.messages):
             raise TakesTimeError
         return request
 
-    def word_limit(self, words: int, max_tokens: int) -> Stage:
-        return self.tools.word_limit(words, max_tokens)
-
-    def count_words(self, text: str) -> int:
-        return self.tools.count_words(text)
+    def hand_over(
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int
+    ) -> ModelRequest:
+        raise TakesTimeError

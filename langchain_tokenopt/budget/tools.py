@@ -6,10 +6,11 @@ an implementation of :class:`BudgetTools`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from langchain_tokenopt.request.model_request import ModelRequest
-from langchain_tokenopt.stage import Stage
+from langchain_tokenopt.stage import StageCall
 
 __all__ = ["BudgetTools", "TakesTimeError"]
 
@@ -19,18 +20,39 @@ class TakesTimeError(Exception):
 
 
 class BudgetTools(Protocol):
-    """Ways to shorten a prompt and an answer."""
+    """Ways to shorten a prompt and an answer.
+
+    Those that shorten a prompt return a request whose messages have *max_tokens* where that can be,
+    else fewer than before or the very same request. System messages, instructions and questions
+    stay.
+    """
 
     def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
-        """Return *request* with messages of *max_tokens* where that can be; never longer."""
+        """Shorten documents and tool results, by what the question needs."""
         ...
 
-    def shorten_tool_results(self, request: ModelRequest) -> ModelRequest:
-        """Return *request* with older tool results shortened; the latest stay."""
+    def shorten_tool_results(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
+        """Shorten older tool results; the latest stay."""
         ...
 
-    def word_limit(self, words: int, max_tokens: int) -> Stage:
-        """Return a stage that keeps answers within *words* and *max_tokens*."""
+    def hand_over(
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int
+    ) -> ModelRequest:
+        """Shorten *reports* where they stand in the prompt, for all who read them alike."""
+        ...
+
+    def word_limit(
+        self, request: ModelRequest, words: int | None, cap: int | None
+    ) -> StageCall | None:
+        """Keep the answer within *words*; end it at a whole sentence where *cap* tokens cut it."""
+        ...
+
+    def ask_for(self, request: ModelRequest, words: int) -> ModelRequest:
+        """Ask for *words* in the last line of the prompt, in its language."""
+        ...
+
+    def tokens_per_word(self, request: ModelRequest) -> float:
+        """Return what a word takes in the language of the prompt, on the safe side."""
         ...
 
     def count_words(self, text: str) -> int:

@@ -1,36 +1,46 @@
-"""The tools of a budget at a model: the compressor and the word limit.
+"""The tools of a budget at a model: the compressor, handing over, and the word limit.
 
 Stages do not import each other. A budget has to shorten prompts and answers all the same, so the
-socket, which may know both, makes the budget's stage with these.
+socket, which may know them all, makes the budget's stage with these.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.chat_model.caller_frame import frame_of, holds_all
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
-from langchain_tokenopt.core.messages import last_user_text, with_text
-from langchain_tokenopt.core.records import Saving
+from langchain_tokenopt.core.messages import (
+    append_to_last_user,
+    last_user_text,
+    text_of,
+    with_text,
+)
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import StageCall
 from langchain_tokenopt.text.words import count_words
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.compress import PromptCompressor
+    from langchain_tokenopt.compress import Handover, PromptCompressor
     from langchain_tokenopt.limits import WordLimit
 
 __all__ = ["TOOLS", "budget_stage", "with_tools"]
 
-_RESULT_KEEP: Final = 0.3
-"""Part of an old tool result that is kept: the level ``"maximum"``."""
 _SHORT_RESULT: Final = 100
 """Tool results of fewer tokens are left alone."""
+_HANDED_OVER: Final = (0.7, 0.5, 0.35, 0.25, 0.15)
+"""Parts of a report that are handed over. They are few, so that all readers get the same bytes."""
+_SHORTEST_REPORT: Final = 24
+_ON_THE_SAFE_SIDE: Final = 1.2
+"""Tokens of a word with names and figures, to one of prose."""
 
 
 class _Tools:
@@ -38,57 +48,122 @@ class _Tools:
 
     @cached_property
     def _compressor(self) -> PromptCompressor:
-        from langchain_tokenopt.compress import PromptCompressor
+        return _compressor_for(())
 
-        # The target is given with each call.
-        return PromptCompressor(max_tokens=1, tool_results="select", on_infeasible="drop_lowest")
+    # Prompts
 
     def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
-        """Return *request* with messages of *max_tokens* where that can be; never longer."""
-        model = request.facts.model_name
-        try:
-            result = self._compressor.compress(
-                list(request.messages), max_tokens=max_tokens, model=model
-            )
-        except BudgetInfeasibleError:  # what must stay is more than that; later steps will do
-            return request
-        if result.saved_tokens <= 0:
-            return request
-        return _changed(request, result.content, result.tokens_before, result.tokens_after)
+        """Shorten documents and tool results to *max_tokens*, or as far as that goes.
 
-    def shorten_tool_results(self, request: ModelRequest) -> ModelRequest:
-        """Return *request* with older tool results shortened; the latest stay as they are."""
-        last = _begin_of_last_results(request.messages)
-        query = last_user_text(request.messages)
+        System messages are not given to the compressor, and what frames the material is protected;
+        where it is lost all the same, the prompt stays as it is.
+        """
+        model, messages = request.facts.model_name, request.messages
+        others = [m for m in messages if not isinstance(m, SystemMessage)]
+        before = request.facts.message_tokens.tokens
+        allowed = max_tokens - (before - count_messages(others, model=model).tokens)
+        frame = frame_of(others)
+        compressor = _compressor_for(tuple(frame))
+        try:
+            made = compressor.compress(others, max_tokens=max(1, allowed), model=model).content
+        except BudgetInfeasibleError as error:
+            try:
+                least = error.required_tokens
+                made = compressor.compress(others, max_tokens=least, model=model).content
+            except BudgetInfeasibleError:
+                return request
+        if not holds_all(frame, made) or not all(
+            text_of(m).strip() for m in made if m.type != "ai"
+        ):
+            return request
+        rest = iter(made)
+        if len(made) == len(others):
+            made = [m if isinstance(m, SystemMessage) else next(rest) for m in messages]
+        else:  # turns are gone, and system messages stand in front of them
+            made = [*(m for m in messages if isinstance(m, SystemMessage)), *made]
+        return _changed(request, made)
+
+    def shorten_tool_results(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
+        """Shorten older tool results, all by the same part; the latest stay as they are."""
+        count, last = request.facts.counter.count, _begin_of_last_results(request.messages)
+        sizes = {
+            index: count(message.text).tokens
+            for index, message in enumerate(request.messages[:last])
+            if isinstance(message, ToolMessage)
+        }
+        long = {index: tokens for index, tokens in sizes.items() if tokens > _SHORT_RESULT}
+        whole = sum(long.values())
+        excess = request.facts.message_tokens.tokens - max_tokens
+        if not long or excess <= 0:
+            return request
+        keep, query = max(0.0, 1 - excess / whole), last_user_text(request.messages)
         made = [
-            self._shorter(message, query, request)
-            if index < last and isinstance(message, ToolMessage)
+            self._shorter(message, query, max(_SHORTEST_REPORT, int(long[index] * keep)), request)
+            if index in long
             else message
             for index, message in enumerate(request.messages)
         ]
-        if all(new is old for new, old in zip(made, request.messages, strict=True)):
-            return request
-        before = request.facts.message_tokens.tokens
-        after = count_messages(made, model=request.facts.model_name).tokens
-        return request if after >= before else _changed(request, made, before, after)
+        return _changed(request, made)
 
     def _shorter(
-        self, message: ToolMessage, query: str | None, request: ModelRequest
-    ) -> ToolMessage:
-        tokens = request.facts.counter.count(message.text).tokens
-        if tokens <= _SHORT_RESULT:
-            return message
-        target, model = round(tokens * _RESULT_KEEP), request.facts.model_name
+        self, message: BaseMessage, query: str | None, target: int, request: ModelRequest
+    ) -> BaseMessage:
         try:
-            result = self._compressor.compress(message.text, query, target, model=model)
+            result = self._compressor.compress(
+                message.text, query, target, model=request.facts.model_name
+            )
         except BudgetInfeasibleError:
             return message
-        return with_text(message, result.content) if result.saved_tokens > 0 else message
+        is_shorter = result.saved_tokens > 0 and result.content.strip()
+        return with_text(message, result.content) if is_shorter else message
+
+    def hand_over(
+        self, request: ModelRequest, reports: Sequence[str], max_tokens: int
+    ) -> ModelRequest:
+        """Shorten *reports* where they stand in the prompt, for all who read them alike."""
+        everything = "\n".join(text_of(m) for m in request.messages)
+        found = sorted({r for r in reports if r in everything}, key=len, reverse=True)
+        made = request
+        for keep in _HANDED_OVER if found else ():
+            shorter = {report: _handed_over(report, keep) for report in found}
+            made = _changed(request, [_replaced(m, shorter) for m in request.messages])
+            if made.facts.message_tokens.tokens <= max_tokens:
+                break
+        return made
+
+    # Answers
+
+    def word_limit(
+        self, request: ModelRequest, words: int | None, cap: int | None
+    ) -> StageCall | None:
+        """Keep the answer within *words*, and end it at a whole sentence where *cap* cuts it."""
+        from langchain_tokenopt.limits.stage_call import LimitCall
+
+        if words is None and cap is None:
+            return None
+        call = _word_limit(words, cap if words is None else None).open(request)
+        if isinstance(call, LimitCall):
+            call.cap = cap if call.cap is None else call.cap
+            call.may_stop = call.may_stop and words is not None
+        return call
 
     @staticmethod
-    def word_limit(words: int, max_tokens: int) -> WordLimit:
-        """Return a stage that keeps answers within *words* and *max_tokens*."""
-        return _word_limit(words, max_tokens if max_tokens >= words else None)
+    def ask_for(request: ModelRequest, words: int) -> ModelRequest:
+        """Ask for *words* in the last line of the prompt, in its language."""
+        from langchain_tokenopt.limits.request_line import language_asked_in, request_line
+
+        language = language_asked_in(last_user_text(request.messages) or "")
+        line = request_line(language, words=words, sentences=None)
+        return request.override(messages=append_to_last_user(request.messages, line))
+
+    @staticmethod
+    def tokens_per_word(request: ModelRequest) -> float:
+        """Return what a word takes in the language of the prompt, on the safe side."""
+        from langchain_tokenopt.limits.request_line import language_asked_in, languages
+
+        language = language_asked_in(last_user_text(request.messages) or "")
+        known = languages.get(language) or languages["en"]
+        return known.prose_tokens_per_word * _ON_THE_SAFE_SIDE
 
     @staticmethod
     def count_words(text: str) -> int:
@@ -97,10 +172,51 @@ class _Tools:
 
 
 @lru_cache(maxsize=256)
-def _word_limit(words: int, max_tokens: int | None) -> WordLimit:
+def _compressor_for(frame: tuple[str, ...]) -> PromptCompressor:
+    from langchain_tokenopt.compress import PromptCompressor
+
+    # The compressor may take a label before a colon for a unit of its own.
+    parts = dict.fromkeys(part for line in frame for part in (line, *_LABELS.split(line)))
+    protect = [re.escape(part.strip()) for part in parts if len(part.strip()) > 1]
+    return PromptCompressor(max_tokens=1, tool_results="select", protect=protect)
+
+
+_LABELS: Final = re.compile(r"(?<=[:：])")
+
+
+@lru_cache(maxsize=1_024)
+def _handed_over(report: str, keep: float) -> str:
+    from langchain_tokenopt.compress.options import DEFAULT_MODEL
+    from langchain_tokenopt.counting.tokens import steady_counter_of_name
+
+    tokens = steady_counter_of_name(str(DEFAULT_MODEL)).count(report).tokens
+    try:
+        return _handover(max(_SHORTEST_REPORT, int(tokens * keep))).invoke(report)
+    except BudgetInfeasibleError:
+        return report
+
+
+@lru_cache(maxsize=256)
+def _handover(max_tokens: int) -> Handover:
+    from langchain_tokenopt.compress import Handover
+
+    return Handover(max_tokens, remember=0)
+
+
+def _replaced(message: BaseMessage, shorter: dict[str, str]) -> BaseMessage:
+    if isinstance(message, SystemMessage) or not isinstance(message.content, str):
+        return message
+    text = message.content
+    for report, short in shorter.items():
+        text = text.replace(report, short)
+    return message if text == message.content else with_text(message, text)
+
+
+@lru_cache(maxsize=256)
+def _word_limit(words: int | None, max_tokens: int | None) -> WordLimit:
     from langchain_tokenopt.limits import WordLimit
 
-    return WordLimit(words, max_tokens=max_tokens)
+    return WordLimit(words, max_tokens=max_tokens, ask=False)
 
 
 def _begin_of_last_results(messages: Sequence[BaseMessage]) -> int:
@@ -113,23 +229,14 @@ def _begin_of_last_results(messages: Sequence[BaseMessage]) -> int:
     return index
 
 
-def _changed(
-    request: ModelRequest, messages: Sequence[BaseMessage], before: int, after: int
-) -> ModelRequest:
-    request.run.savings.append(
-        Saving(
-            stage="BudgetPlan",
-            tokens_before=before,
-            tokens_after=after,
-            run_id=request.run.run_id,
-            agent=request.facts.attribution.agent,
-            model=request.facts.model_name,
-        )
-    )
-    return request.override(messages=list(messages))
+def _changed(request: ModelRequest, messages: Sequence[BaseMessage]) -> ModelRequest:
+    """Return the request with *messages*, if they are fewer tokens."""
+    made = request.override(messages=list(messages))
+    shorter = made.facts.message_tokens.tokens < request.facts.message_tokens.tokens
+    return made if shorter else request
 
 
-TOOLS: Final = _Tools()
+TOOLS: Final[Any] = _Tools()
 """Of every budget that is plugged in at a model."""
 
 

@@ -124,7 +124,7 @@ class StageChain:
     def wants_stream(self) -> bool:
         """Whether to stream the model although the caller does not: a stage may stop it."""
         return (
-            bool(self._watching)
+            any(call.may_stop for _, call in self._watching)
             and not self.request.observe
             and self.request.facts.generations == 1
         )
@@ -214,10 +214,12 @@ class StageChain:
         (generation,) = result.generations
         if not isinstance(generation.message, AIMessage):  # some hosts answer with other messages
             return answer
-        piece = as_chunk(generation.message)
-        shown = self.feed(
-            ChatGenerationChunk(message=piece, generation_info=generation.generation_info)
-        )
+        said = generation.generation_info or {}
+        # LangChain itself adds this to the message later: stages are to see why the answer ended.
+        metadata = {**said, **generation.message.response_metadata}
+        message = generation.message.model_copy(update={"response_metadata": metadata})
+        piece = as_chunk(message)
+        shown = self.feed(ChatGenerationChunk(message=piece, generation_info=said or None))
         shown += self.rest()
         if self.request.observe or (len(shown) == 1 and shown[0].message is piece):
             return answer

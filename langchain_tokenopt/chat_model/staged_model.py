@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, wraps
 from typing import Any, Final, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -26,6 +26,7 @@ from langchain_tokenopt.chat_model.staged_call import (
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.chat_model.sync_calls import generate, stream
 from langchain_tokenopt.core.host_compat import NATIVE_EVENT_STREAMS, PYDANTIC_STATE
+from langchain_tokenopt.request.form_tools import note_forms
 from langchain_tokenopt.stage import Stage
 
 __all__ = ["staged_model", "staged_view"]
@@ -91,6 +92,8 @@ def _body(base: type[BaseChatModel]) -> dict[str, Any]:
         for name, method in optional.items()
         if getattr(base, name) is not getattr(BaseChatModel, name)
     }
+    if base.bind_tools is not BaseChatModel.bind_tools:
+        body["bind_tools"] = _noting_forms(base)
     for name in NATIVE_EVENT_STREAMS:
         if getattr(base, name, None) is not None:
             body[name] = None  # LangChain then builds its events from _stream, through the stages
@@ -183,6 +186,21 @@ def _model_copy(
 
 def _with_own(seam: Seam, changes: Mapping[str, Any]) -> Seam:
     return replace(seam, own=replace(seam.own, **changes))
+
+
+# --- tools
+
+
+def _noting_forms(base: type[BaseChatModel]) -> Callable[..., Any]:
+    """Return a ``bind_tools`` that remembers which tools are forms; hosts read its signature."""
+
+    @wraps(base.bind_tools)
+    def bind_tools(self: BaseChatModel, tools: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        bound = base.bind_tools(self, tools, *args, **kwargs)
+        note_forms(tools, getattr(bound, "kwargs", {}).get("tools"))
+        return bound
+
+    return bind_tools
 
 
 # --- fields that a call's configuration sets

@@ -18,10 +18,10 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from langchain_tokenopt.budget.budget_call import DEGRADED
-from langchain_tokenopt.budget.degradation import Step
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
+from langchain_tokenopt.budget.rungs import Step
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.graph.host_compat import (
     function_of,

@@ -61,8 +61,8 @@ class LimitCall(StageCall):
         self._agent = request.facts.attribution.agent
         self._before = before
         self._is_asked = request.messages is not before.messages
-        self._cap = cap
-        self._may_stop = not request.facts.answer_form.may_call_tools
+        self.cap = cap
+        self.may_stop = not request.facts.answer_form.may_call_tools
         self._excerpt = rule.excerpt(request.facts.counter)
         self._shown = MessageExcerpt(self._excerpt)
         self._received_before = len(request.run.received)
@@ -84,7 +84,7 @@ class LimitCall(StageCall):
         shown = self._marked(shown) if last else shown
         if shown is not None:
             yield shown
-        can_stop = self._may_stop and not self._shown.calls_tools and not last
+        can_stop = self.may_stop and not self._shown.calls_tools and not last
         if can_stop and self._shown.text.is_full:
             self._stopped = True
             raise StopStream
@@ -206,12 +206,12 @@ class LimitCall(StageCall):
 
         Streams tell why they ended only after their last piece, so what came is counted too.
         """
-        if self._cap is None:
+        if self.cap is None:
             return False
         if self._cap_reached:
             return True
         counted = self.request.facts.counter.count(self._received())
-        return counted.tokens >= (self._cap if counted.exact else 0.9 * self._cap)
+        return counted.tokens >= (self.cap if counted.exact else 0.9 * self.cap)
 
 
 class ObservedCall(StageCall):

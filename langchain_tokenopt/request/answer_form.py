@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from langchain_tokenopt.request.form_tools import name_and_schema
 from langchain_tokenopt.request.settings import Settings
 
 __all__ = ["TEXT", "AnswerForm", "answer_form"]
@@ -121,7 +122,7 @@ def _of_tools(settings: Settings | Mapping[str, Any], tools: Sequence[Any]) -> A
     functions = tools or settings.get("functions") or ()
     if kind in _FREE:
         return TOOLS if functions and kind != "none" else TEXT
-    schemas = dict(map(_named_schema, functions))
+    schemas = dict(map(name_and_schema, functions))
     name, alone = _chosen(choice, schemas), len(schemas) == 1
     if name in schemas:
         schema = schemas[name]
@@ -138,11 +139,3 @@ def _chosen(choice: Any, schemas: Mapping[str | None, Any]) -> str | None:
     if name is None and len(schemas) == 1:
         return next(iter(schemas))
     return name
-
-
-def _named_schema(tool: Any) -> tuple[str | None, Mapping[str, Any]]:
-    """Return a tool's name and schema, as OpenAI or as Anthropic writes it."""
-    if not isinstance(tool, Mapping):
-        return None, {}
-    inner = tool.get("function") or tool
-    return inner.get("name"), inner.get("parameters") or inner.get("input_schema") or {}

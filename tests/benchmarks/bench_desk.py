@@ -46,9 +46,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_tokenopt.budget.degradation import Step
 from langchain_tokenopt.budget.plan import BudgetPlan, desk_plan
 from langchain_tokenopt.budget.run_report import BudgetRunReport
+from langchain_tokenopt.budget.rungs import Step
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.examples.trading_desk import (
     AGENTS,

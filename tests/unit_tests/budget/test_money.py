@@ -219,7 +219,7 @@ def test_a_shorter_answer_is_asked_for_before_a_refusal(model_server: ModelServe
                 caps.append(model_server.requests[-1].body["max_completion_tokens"])
         report = run.report().account
 
-    assert 290 < caps[0] < 300
+    assert 290 < caps[0] < 320
     assert sorted(caps, reverse=True) == caps
     assert len(caps) == 4
     assert min(caps) >= 64

@@ -47,7 +47,7 @@ def test_watching_changes_nothing(model_server: ModelServer) -> None:
     assert model_server.requests[0].body == model_server.requests[1].body
     assert expected.content == answer.content
     assert DEGRADED not in answer.response_metadata
-    assert {"would have shortened the prompt": 1} == line.degraded
+    assert {"would have shortened the documents": 1} == line.degraded
     assert line.account.spent_tokens > 2_000
 
 
@@ -68,8 +68,7 @@ def test_nothing_is_refused(on_exceed: Any) -> None:
     account = run.report().account
 
     assert (1_500, False) == (account.spent_tokens, account.stopped)
-    # The first would only have been shortened.
-    assert (3 if on_exceed == "raise" else 2) == account.agents["default"].denied_calls
+    assert 3 == account.agents["default"].denied_calls
     assert 1_400 <= account.surplus_tokens <= 1_500
     assert {"denied", "degraded", "alert"} == {event.kind for event in heard}
 

@@ -1,0 +1,396 @@
+"""The rungs of the ladder on which a call is made smaller, in the order of what they cost.
+
+A rung is data: a name, whether it applies, and what it makes of a call that is to fit into a number
+of tokens. None of them touches a system message, an instruction or a question. Each does no more
+than is needed; what the gentle rungs leave over, later ones of the same kind take.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+from langchain_tokenopt.budget.plan_settings import PlanSettings
+from langchain_tokenopt.budget.request_budget import (
+    MARKUP_TOKENS,
+    SHORT_ANSWER,
+    TOKENS_PER_WORD,
+    USUAL_ANSWER,
+    RequestBudget,
+    counted_within,
+    request_budget,
+)
+from langchain_tokenopt.budget.structured_answer import asked_schema, object_size
+from langchain_tokenopt.budget.tools import BudgetTools
+from langchain_tokenopt.core.messages import append_to_last_user
+from langchain_tokenopt.forecast import UsageForecaster
+from langchain_tokenopt.request.model_request import ModelRequest
+
+__all__ = ["LADDER", "Candidate", "Climb", "Rung", "Step", "StepTaken", "asked_words"]
+
+_HALF: Final = 0.5
+"""Part of the words that is left while anything else can go: too small a limit is overrun further
+than a larger one (arXiv 2412.18547, "token elasticity")."""
+_MOST: Final = 0.6
+"""The same where nobody has set a limit, as long as documents are whole."""
+_PROMPT: Final = 2.0
+"""Length of a prompt, in answers, that its documents are left while the answer can be shorter."""
+_ANSWER_NOW: Final = "Answer now with what you have; no tools can be called any more."
+
+
+class Step:
+    """Names of the steps, in events, reports and ``response_metadata``."""
+
+    TOOL_RESULTS: Final = "shortened old tool results"
+    TURNS: Final = "left out old turns"
+    REPORTS: Final = "handed over shorter reports"
+    PROMPT: Final = "shortened the documents"
+    WORDS: Final = "asked for fewer words"
+    TIER: Final = "asked for the standard service tier"
+    CHEAPER: Final = "asked a cheaper model"
+    NO_TOOLS: Final = "took away the tools"
+    SHORT: Final = "asked for a short answer"
+    CUT: Final = "ended a cut answer at a whole sentence"
+    COMPLETED: Final = "completed an object that was cut off"
+    FINAL: Final = "answered in the model's place"
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """One step, and what it did."""
+
+    name: str
+    before: int
+    """Tokens of the call, input and output, before it."""
+    after: int
+    lost: str = ""
+    """What the model does not see, or say, any more."""
+
+    def __str__(self) -> str:
+        """Say it in words.
+
+        Example:
+            >>> str(StepTaken("asked for fewer words", 900, 700, "100 of 200 words"))
+            'asked for fewer words; 900 to 700 tokens; lost 100 of 200 words'
+        """
+        if self.before == self.after and not self.lost:
+            return self.name
+        lost = f"; lost {self.lost}" if self.lost else ""
+        return f"{self.name}; {self.before:,} to {self.after:,} tokens{lost}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A request as it may be sent."""
+
+    request: ModelRequest
+    limit: int | None = None
+    """The plan's limit in words."""
+    words: int | None = None
+    """Words that are asked for, where they are fewer than the plan's limit, or it has none."""
+    steps: tuple[StepTaken, ...] = ()
+    """What was done to it so far."""
+    whole: ModelRequest | None = None
+    """The request with all of its documents, where they were shortened: to be shortened anew, since
+    what was cut once reads worse."""
+
+    def has_taken(self, name: str) -> bool:
+        """Whether a step of this name was taken."""
+        return any(step.name == name for step in self.steps)
+
+    @property
+    def length(self) -> int | None:
+        """The words that the answer may have; ``None``: nobody has said."""
+        return self.limit if self.words is None else self.words
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """What all rungs need to know."""
+
+    plan: PlanSettings
+    forecaster: UsageForecaster
+    agent: str
+    tools: BudgetTools | None
+    reports: Sequence[str] = ()
+    """Earlier answers of the run, which may stand in the prompt."""
+
+    def needs(self, at: Candidate) -> RequestBudget:
+        """Return what a candidate needs."""
+        return request_budget(
+            at.request, self.plan, self.forecaster, self.agent, at.length, self.per_word(at)
+        )
+
+    def per_word(self, at: Candidate) -> float:
+        """Return what a word of the answer takes."""
+        return TOKENS_PER_WORD if self.tools is None else self.tools.tokens_per_word(at.request)
+
+    def fits(self, at: Candidate, room: int) -> bool:
+        """Whether a candidate fits into *room* tokens."""
+        needs, most = self.needs(at), self.plan.max_input_tokens_per_call
+        whole = needs.input + needs.usual_output + needs.last_answer
+        return whole <= room and (most is None or needs.input <= most)
+
+    def for_messages(self, at: Candidate, room: int) -> int:
+        """Return the tokens that a candidate's messages may have, as we count them."""
+        needs = self.needs(at)
+        goal = room - needs.usual_output - needs.last_answer
+        if self.plan.max_input_tokens_per_call is not None:
+            goal = min(goal, self.plan.max_input_tokens_per_call)
+        # What the provider may count on top, and tools and schemas, are not for the messages.
+        others = needs.counted_input - at.request.facts.message_tokens.tokens
+        return counted_within(at.request, goal) - others
+
+    def taken(self, at: Candidate, made: Candidate, name: str, lost: str = "") -> Candidate:
+        """Return *made* with the step that led to it from *at*."""
+        before, after = self.needs(at), self.needs(made)
+        sizes = [needs.counted_input + needs.usual_output for needs in (before, after)]
+        steps, first = [*at.steps], sizes[0]
+        earlier = next((step for step in steps if step.name == name), None)
+        if earlier is not None:
+            steps.remove(earlier)
+            first = earlier.before
+        return replace(made, steps=(*steps, StepTaken(name, first, sizes[1], lost)))
+
+
+class Rung(Protocol):
+    """One way to make a call smaller."""
+
+    @property
+    def name(self) -> str:
+        """Under which name it is recorded."""
+        ...
+
+    def applies(self, at: Candidate, climb: Climb) -> bool:
+        """Whether there is anything to gain."""
+        ...
+
+    def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        """Return a smaller candidate, for *room* tokens if that can be; else *at* itself."""
+        ...
+
+
+# --- the prompt
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """Shortens the messages by one of the budget's tools."""
+
+    name: str
+    lost: str
+    shorten: Callable[[Climb, ModelRequest, int], ModelRequest]
+
+    def applies(self, at: Candidate, climb: Climb) -> bool:
+        return climb.tools is not None
+
+    def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        return self.shortened(at, climb, at.request, max(1, climb.for_messages(at, room)))
+
+    def shortened(self, at: Candidate, climb: Climb, source: ModelRequest, goal: int) -> Candidate:
+        """Shorten the messages of *source* to *goal* tokens, if those of *at* are more."""
+        if goal >= at.request.facts.message_tokens.tokens:
+            return at
+        request = self.shorten(climb, source, goal)
+        if request is source:
+            return at
+        lost = source.facts.message_tokens.tokens - request.facts.message_tokens.tokens
+        made = replace(at, request=request)
+        return climb.taken(at, made, self.name, f"{lost:,} tokens of {self.lost}")
+
+
+@dataclass(frozen=True)
+class _Documents(_Prompt):
+    """Shortens documents by what the question needs, from their full texts each time."""
+
+    keep: float | None = None
+    """Of a prompt it leaves so many times the length of the answer; ``None``: what the call can
+    have."""
+    wholly: bool = False
+    """Only if the call then fits; else the documents are left to later rungs."""
+
+    def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        goal, source = climb.for_messages(at, room), at.whole or at.request
+        if self.keep is not None:
+            goal = max(goal, round(self.keep * climb.needs(at).usual_output))
+        made = self.shortened(at, climb, source, max(1, goal))
+        if made is at or (self.wholly and not climb.fits(made, room)):
+            return at
+        return replace(made, whole=source)
+
+
+def _old_results(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
+    assert climb.tools is not None
+    return climb.tools.shorten_tool_results(request, goal)
+
+
+def _reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
+    assert climb.tools is not None
+    return climb.tools.hand_over(request, climb.reports, goal) if climb.reports else request
+
+
+def _documents(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
+    assert climb.tools is not None
+    return climb.tools.shorten(request, goal)
+
+
+def _old_turns(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
+    """Leave out answered turns, oldest first; the first message may say what it is all about."""
+    messages = request.messages
+    made = request
+    for begin, end in _answered_turns(messages):
+        kept = [*messages[: _first_turn(messages)], *messages[end:]]
+        if begin < end:
+            made = request.override(messages=kept)
+        if made.facts.message_tokens.tokens <= goal:
+            break
+    return made
+
+
+def _first_turn(messages: Sequence[BaseMessage]) -> int:
+    """Return where the conversation begins: behind the system messages and the first user's."""
+    at = 0
+    while at < len(messages) and isinstance(messages[at], SystemMessage):
+        at += 1
+    return min(at + 1, len(messages))
+
+
+def _answered_turns(messages: Sequence[BaseMessage]) -> list[tuple[int, int]]:
+    """Return where turns begin and end that the model has answered, the latest not among them."""
+    begin, turns = _first_turn(messages), []
+    last = max((n for n, m in enumerate(messages) if isinstance(m, HumanMessage)), default=0)
+    for at, message in enumerate(messages[:last]):
+        if at >= begin and isinstance(message, AIMessage) and not message.tool_calls:
+            turns.append((begin, at + 1))
+            begin = at + 1
+    return turns
+
+
+# --- the answer
+
+
+def asked_words(at: Candidate, climb: Climb, output: int) -> int:
+    """Return the words to ask for, so that the answer has no more than *output* tokens."""
+    frame = MARKUP_TOKENS
+    if at.request.facts.answer_form.is_structured:
+        frame = object_size(asked_schema(at.request))[0]
+    return max(1, math.floor((output / at.request.facts.generations - frame) / climb.per_word(at)))
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Asks for as many words as there is room for, but not under a floor."""
+
+    name: str
+    keep: float | None
+    """Part of the words that it leaves; ``None``: a paragraph will do."""
+    unlimited: bool = False
+    """Only where nobody has said how long the answer is: most are not as long as is held."""
+
+    def applies(self, at: Candidate, climb: Climb) -> bool:
+        return climb.tools is not None and not (self.unlimited and climb.needs(at).is_known)
+
+    def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        needs, times = climb.needs(at), at.request.facts.generations
+        if self.keep is None:
+            least, usual = needs.least_output, needs.usual_output
+            least += MARKUP_TOKENS * times
+        else:
+            least, usual = max(needs.least_output, round(self.keep * needs.usual_output)), 0
+        output = max(least, room - needs.input - needs.last_answer)
+        if output >= (usual or needs.usual_output):
+            return at
+        words, before = asked_words(at, climb, output), at.length
+        if before is None:
+            before = asked_words(at, climb, needs.usual_output)
+        if words >= before:
+            return at
+        made = replace(at, words=words)
+        return climb.taken(at, made, self.name, f"{before - words:,} of {before:,} words")
+
+
+# --- the model and its tools
+
+
+@dataclass(frozen=True)
+class _Cheaper:
+    """Asks the plan's cheaper model: of the same class, so that tools and schemas stay."""
+
+    name: str = Step.CHEAPER
+
+    def applies(self, at: Candidate, climb: Climb) -> bool:
+        cheaper = climb.plan.cheaper_model
+        return cheaper is not None and cheaper != at.request.facts.model_name
+
+    def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        assert climb.plan.cheaper_model is not None
+        model = _renamed(at.request.model, climb.plan.cheaper_model)
+        if model is None:
+            return at
+        made = replace(at, request=at.request.override(model=model))
+        return climb.taken(at, made, self.name)
+
+
+def _renamed(model: BaseChatModel, name: str) -> BaseChatModel | None:
+    for attribute in ("model_name", "model"):
+        if attribute in type(model).model_fields:
+            return model.model_copy(update={attribute: name})
+    return None
+
+
+@dataclass(frozen=True)
+class _NoTools:
+    """Takes the tools away, and tells the model so."""
+
+    name: str = Step.NO_TOOLS
+
+    def applies(self, at: Candidate, climb: Climb) -> bool:
+        facts = at.request.facts
+        return bool(facts.tools) and not facts.answer_form.is_structured
+
+    def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        whole = None if at.whole is None else _without_tools(at.whole)
+        made = replace(at, request=_without_tools(at.request), whole=whole)
+        return climb.taken(at, made, self.name, f"{len(at.request.facts.tools)} tools")
+
+
+def _without_tools(request: ModelRequest) -> ModelRequest:
+    messages = append_to_last_user(request.messages, _ANSWER_NOW)
+    if request.facts.provider == "anthropic" and _has_called(request):
+        # Anthropic refuses past tool calls in a request that does not name the tools.
+        kwargs = {**request.kwargs, "tool_choice": {"type": "none"}}
+        return request.override(kwargs=kwargs, messages=messages)
+    kept = {
+        key: value
+        for key, value in request.kwargs.items()
+        if key not in ("tools", "tool_choice", "parallel_tool_calls", "functions")
+    }
+    return request.override(kwargs=kept, messages=messages)
+
+
+def _has_called(request: ModelRequest) -> bool:
+    return any(isinstance(m, AIMessage) and m.tool_calls for m in request.messages)
+
+
+LADDER: Final[tuple[Rung, ...]] = (
+    _Prompt(Step.TOOL_RESULTS, "old tool results", _old_results),
+    _Prompt(Step.TURNS, "old turns", _old_turns),
+    _Prompt(Step.REPORTS, "reports", _reports),
+    _Words(Step.WORDS, _MOST, unlimited=True),
+    _Documents(Step.PROMPT, "documents", _documents, keep=_PROMPT),
+    _Words(Step.WORDS, _HALF),
+    _Cheaper(),
+    _Documents(Step.PROMPT, "documents", _documents, wholly=True),
+    _NoTools(),
+    _Documents(Step.PROMPT, "documents", _documents, wholly=True),
+    _Words(Step.SHORT, None),
+    _Documents(Step.PROMPT, "documents", _documents),
+)
+"""All rungs, from the first that is tried to the last before a call is refused."""
+
+assert SHORT_ANSWER < USUAL_ANSWER

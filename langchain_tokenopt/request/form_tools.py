@@ -1,0 +1,73 @@
+"""Tools that are forms: schemas to be filled in and read, behind which there is nothing to do.
+
+A request names its tools in the provider's format, which does not say what is behind them. Where
+they are bound one can still see: a class, or a tool without a function, as ``create_agent`` makes
+them of a response format. Of several tools one of which must be called, only a form can be filled
+in by somebody else than the model; a call of any other could do anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from typing import Any, Final
+
+from langchain_core.tools import BaseTool
+
+__all__ = ["form_among", "name_and_schema", "note_forms"]
+
+_REMEMBERED: Final = 1_024
+_known: OrderedDict[str, None] = OrderedDict()
+_lock = Lock()
+
+
+def note_forms(given: Sequence[Any], bound: Any) -> None:
+    """Remember which tools are forms.
+
+    Args:
+        given: What ``bind_tools`` was given.
+        bound: What it made of them, in the same order.
+    """
+    if not isinstance(bound, Sequence) or len(bound) != len(given):
+        return
+    keys = [_key(shown) for tool, shown in zip(given, bound, strict=True) if _is_form(tool)]
+    with _lock:
+        for key in keys:
+            _known[key] = None
+            _known.move_to_end(key)
+        while len(_known) > _REMEMBERED:
+            _known.popitem(last=False)
+
+
+def form_among(
+    tools: Iterable[Any], name: str | None = None
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return name and schema of the first form among a request's tools, or of the one of *name*."""
+    for tool in tools:
+        found, schema = name_and_schema(tool)
+        if found is not None and name in (None, found) and _key(tool) in _known:
+            return found, schema
+    return None
+
+
+def name_and_schema(tool: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """Return a tool's name and schema, as OpenAI or as Anthropic writes it."""
+    if not isinstance(tool, Mapping):
+        return None, {}
+    inner = tool.get("function") or tool
+    return inner.get("name"), inner.get("parameters") or inner.get("input_schema") or {}
+
+
+def _is_form(tool: Any) -> bool:
+    if isinstance(tool, type):
+        return True
+    has_function = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
+    return isinstance(tool, BaseTool) and hasattr(tool, "func") and not has_function
+
+
+def _key(tool: Any) -> str:
+    text = json.dumps(tool, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
