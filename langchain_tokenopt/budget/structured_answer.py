@@ -147,7 +147,7 @@ def _is_open(written: Any) -> bool:
     """Whether the last value may not be whole: a text without its end, a number."""
     if not isinstance(written, str):  # pieces that were read as far as they came
         return True
-    return len(_QUOTES.findall(written)) % 2 == 1 or written.rstrip()[-1:].isalnum()
+    return len(_QUOTES.findall(written)) % 2 == 1 or written.rstrip()[-1:] not in set('"}]{[,:')
 
 
 _QUOTES: Final = re.compile(r'(?<!\\)"')
