@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import ValidationError
 
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert
 from langchain_tokenopt.budget.callback_guard import CallbackGuard
+from langchain_tokenopt.budget.graph_shape import shape_of
 from langchain_tokenopt.budget.levels import BudgetLimit, unknown_zone_in
 from langchain_tokenopt.budget.plan_files import explain, read_values
+from langchain_tokenopt.budget.plan_proposal import needs_of, proposal
 from langchain_tokenopt.budget.plan_settings import AgentBudget, PlanSettings
+from langchain_tokenopt.budget.plan_words import plan_in_words
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, UnknownTimeZoneError
-from langchain_tokenopt.core.records import UsageSink
+from langchain_tokenopt.core.records import CallRecord, UsageSink
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
 
@@ -119,6 +122,73 @@ class BudgetPlan(PlanSettings):
         )
 
     @classmethod
+    def for_graph(
+        cls,
+        graph: Any,
+        *,
+        total_tokens: int,
+        history: Iterable[CallRecord] | CallHistory = (),
+        agents: Mapping[str, AgentBudget | Mapping[str, Any]] | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Propose a plan for *graph*: a share, a floor and a number of words for each agent.
+
+        Shares follow what agents have used before (the 90th percentile), where *history* knows
+        them; else where they stand in the graph: who reads how many others, who stands in a loop.
+        An eighth belongs to nobody. Read :meth:`explain` before you rely on it.
+
+        Args:
+            graph: Of LangGraph, compiled or not; ``create_agent`` and the like make such.
+            total_tokens: Tokens that one run may spend.
+            history: A ``Ledger``, or records of calls of earlier runs.
+            agents: What you know of them already; only the rest is proposed. Words count as those
+                of an answer that nothing has shortened.
+            settings: Other settings of the plan.
+
+        Raises:
+            TypeError: *graph* is none.
+            ValueError: It has no nodes that could ask a model, or a setting makes no sense.
+
+        Example:
+            >>> from langchain_tokenopt.examples.trading_desk import build_desk, sample_documents
+            >>> from langchain_tokenopt.testing import ExtractiveChatModel
+            >>> desk = build_desk(ExtractiveChatModel(), sample_documents())
+            >>> plan = BudgetPlan.for_graph(desk, total_tokens=40_000)
+            >>> sum(plan.shares().values()), plan.buffer, len(plan.agents)
+            (35000, 5000, 11)
+        """
+        given = {name: AgentBudget.model_validate(own) for name, own in (agents or {}).items()}
+        asked = {name: own.words for name, own in given.items() if own.words is not None}
+        needs = needs_of(shape_of(graph), _calls_of(history), asked)
+        proposed = proposal(needs, total_tokens)
+        for name, own in given.items():
+            proposed["agents"].setdefault(name, {}).update(own.model_dump(exclude_unset=True))
+        return cls(**{**proposed, **settings})
+
+    def explain(self, graph: Any, *, history: Iterable[CallRecord] | CallHistory = ()) -> str:
+        """Say in words what each agent of *graph* gets, what it needs, and who may starve.
+
+        Args:
+            graph: As for :meth:`for_graph`.
+            history: As for :meth:`for_graph`.
+
+        Raises:
+            TypeError: *graph* is none.
+            ValueError: It has no nodes that could ask a model.
+
+        Example:
+            >>> from langgraph.graph import START, MessagesState, StateGraph
+            >>> graph = StateGraph(MessagesState).add_node("news", lambda state: None)
+            >>> plan = BudgetPlan(total_tokens=1_000, agents={"news": {"words": 100}})
+            >>> print(plan.explain(graph.add_edge(START, "news")))
+            plan: 1,000 tokens for a run; 1,000 are shared out among 1 agents, 0 belong to nobody.
+            news: 1,000 tokens (100%), answers in 100 words. It needs about 335 for one call, and \
+whatever documents it is given.
+            Who may starve: nobody, as far as the graph shows.
+        """
+        return plan_in_words(self, shape_of(graph), _calls_of(history))
+
+    @classmethod
     def from_file(cls, path: str | Path) -> Self:
         """Read a plan from a ``.toml`` or ``.json`` file.
 
@@ -145,11 +215,24 @@ class BudgetPlan(PlanSettings):
             raise
 
 
+@runtime_checkable
+class CallHistory(Protocol):
+    """What keeps records of calls: a ``Ledger``."""
+
+    def calls(self) -> Iterable[CallRecord]:
+        """Return them."""
+        ...
+
+
+def _calls_of(history: Iterable[CallRecord] | CallHistory) -> Iterable[CallRecord]:
+    return history.calls() if isinstance(history, CallHistory) else history
+
+
 def desk_plan() -> BudgetPlan:
     """Return the plan of the trading desk, from the file that is shipped to be copied.
 
     Example:
         >>> sum(desk_plan().shares().values()), desk_plan().buffer
-        (30000, 10000)
+        (35000, 5000)
     """
     return BudgetPlan.from_file(EXAMPLE)

@@ -15,6 +15,7 @@ from langchain_tokenopt.cli import (
     limits,
     prices,
     spend,
+    suggest,
     text,
 )
 from langchain_tokenopt.cli.app import app, main
@@ -30,7 +31,6 @@ for command in (
     spend.effectiveness,
     compare.compare,
     limits.limits,
-    budget.budget,
     prices.prices,
     export.export,
     doctor.doctor,
@@ -38,4 +38,5 @@ for command in (
     text.count,
 ):
     app.command()(command)
+app.command(cls=suggest.OrSuggest)(budget.budget)
 app.add_typer(cache.app, name="cache")

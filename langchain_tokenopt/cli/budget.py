@@ -33,7 +33,8 @@ def budget(
     """Show what every budget in a store has spent and holds, and one run agent by agent.
 
     Budgets of users, organizations, threads and windows of time stand beside those of runs, with
-    the time at which there is a new total.
+    the time at which there is a new total. To have a plan proposed for a graph, see
+    "tokenopt budget suggest --help".
 
     Example: tokenopt budget budgets.db --run thread-17
     """

@@ -9,7 +9,8 @@ import pytest
 from langchain_tokenopt.budget import AgentBudget, BudgetPlan, TokenBudget
 from langchain_tokenopt.budget.plan import EXAMPLE, desk_plan
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
-from langchain_tokenopt.examples.trading_desk import AGENTS
+from langchain_tokenopt.examples.trading_desk import AGENTS, build_desk, sample_documents
+from langchain_tokenopt.testing import ExtractiveChatModel
 
 VALUES = {
     "total_tokens": 1_000,
@@ -53,26 +54,21 @@ def test_the_same_plan_from_every_source(tmp_path):
     assert plan == BudgetPlan.from_file(str(tmp_path / "plan.toml"))
 
 
-def test_the_desk_is_shipped_with_its_split():
-    """40,000 tokens; the eleven agents by their names in the graph; 10,000 belong to nobody."""
+def test_the_desk_is_shipped_with_what_is_proposed_for_it():
+    """40,000 tokens; the eleven agents with the words that their prompts ask for, rounded."""
     plan = desk_plan()
+    desk = build_desk(ExtractiveChatModel(), sample_documents())
+    words = {name: {"words": agent.max_words} for name, agent in AGENTS.items()}
+    proposed = BudgetPlan.for_graph(desk, total_tokens=plan.total_tokens, agents=words)
 
     assert set(AGENTS) == set(plan.agents)
-    assert (40_000, 10_000) == (plan.total_tokens, plan.buffer)
-    assert {
-        "market_analyst": 3_000,
-        "news_analyst": 2_500,
-        "social_analyst": 2_000,
-        "fundamentals_analyst": 3_500,
-        "risk_manager": 2_500,
-        "research_manager": 4_000,
-        "trader": 1_500,
-        "summary": 2_000,
-        "bull_debater": 3_000,
-        "bear_debater": 3_000,
-        "neutral_debater": 3_000,
-    } == plan.shares()
-    plan.check_agents(AGENTS)
+    assert proposed.buffer == plan.buffer
+    for name, limits in proposed.agents.items():
+        own = plan.agents[name]
+        assert (limits.words, limits.priority) == (own.words, own.priority)
+        assert limits.tokens == pytest.approx(own.tokens, abs=60)
+        assert limits.floor == pytest.approx(own.floor, abs=60)
+    assert plan.explain(desk).endswith("Who may starve: nobody, as far as the graph shows.")
     assert EXAMPLE.is_file()
 
 

@@ -1,0 +1,118 @@
+"""The command that proposes a plan for a graph."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+from typer.main import get_command
+
+from langchain_tokenopt.cli.app import CommandError, say
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.budget import BudgetPlan
+
+__all__ = ["OrSuggest", "suggest"]
+
+
+def suggest(
+    graph: Annotated[
+        str,
+        typer.Argument(help="Where it is: module:name or file.py:name, a graph or what makes one."),
+    ],
+    total: Annotated[int, typer.Option(help="Tokens that one run may spend.")],
+    ledger: Annotated[
+        Path | None, typer.Option(help="A ledger of earlier runs, to go by what they used.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the plan here instead, to a .toml file.")
+    ] = None,
+) -> None:
+    """Propose a plan for a graph, as TOML, and say who gets what, who may starve, and why.
+
+    It goes by the graph's shape and, with a ledger, by what its agents have used before.
+
+    Read the file with BudgetPlan.from_file.
+
+    Example: tokenopt budget suggest my_app:graph --total 40000 --ledger usage.db > plan.toml
+    """
+    from contextlib import ExitStack
+
+    from langchain_tokenopt.budget import BudgetPlan
+    from langchain_tokenopt.ledger import Ledger
+
+    loaded = _loaded(graph)
+    with ExitStack() as stack:
+        history: Any = ()
+        if ledger is not None:
+            history = [*stack.enter_context(Ledger(ledger, read_only=True)).calls()]
+        try:
+            plan = BudgetPlan.for_graph(loaded, total_tokens=total, history=history)
+            words = plan.explain(loaded, history=history)
+        except (TypeError, ValueError) as error:
+            raise CommandError(f"{graph}: {error}") from error
+    text = "".join(f"# {line}\n" for line in words.splitlines()) + "\n" + _toml(plan)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    output.write_text(text, encoding="utf-8")
+    say(f"{output}: a plan for {len(plan.agents):,} agents. {words.splitlines()[-1]}")
+
+
+def _loaded(where: str) -> Any:
+    """Return the graph of which *where* says the module and the name."""
+    module, _, name = where.rpartition(":")
+    if not module or not name:
+        raise CommandError(f"{where!r}: say where the graph is as module:name or file.py:name.")
+    sys.path.insert(0, "")
+    try:
+        found: Any = _from_file(Path(module)) if module.endswith(".py") else import_module(module)
+    except ImportError as error:
+        raise CommandError(f"{where}: cannot be imported: {error}") from error
+    finally:
+        sys.path.remove("")
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise CommandError(f"{where}: {module} has no {part!r}.")
+        found = getattr(found, part)
+    is_graph = hasattr(found, "get_graph") or hasattr(found, "compile")
+    return found() if callable(found) and not is_graph else found
+
+
+def _from_file(path: Path) -> Any:
+    spec = util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise CommandError(f"there is no file {path}.")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _toml(plan: BudgetPlan) -> str:
+    """Return a plan that was proposed, as TOML: names in quotation marks are strings of JSON."""
+    lines = [f"total_tokens = {plan.total_tokens}", f"buffer = {plan.buffer}", "", "[agents]"]
+    for name, limits in plan.agents.items():
+        values = ", ".join(
+            f"{key} = {value}" for key, value in limits.model_dump(exclude_unset=True).items()
+        )
+        lines.append(f"{json.dumps(name)} = {{ {values} }}")
+    return "\n".join(lines) + "\n"
+
+
+class OrSuggest(TyperCommand):
+    """The command ``budget``, which goes on to ``suggest`` where that is its first word."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Begin the one or the other."""
+        if args[:1] != ["suggest"]:
+            return super().make_context(info_name, args, parent, **extra)
+        app = typer.Typer(add_completion=False)
+        app.command("suggest")(suggest)
+        return get_command(app).make_context("budget suggest", args[1:], parent, **extra)
