@@ -167,9 +167,7 @@ def test_any_graph_and_any_total(seed: int, total: int) -> None:
 # History
 
 
-def call(
-    agent_: str, input_tokens: int, output_tokens: int, run: str, **options: Any
-) -> CallRecord:
+def call(agent_: str, sent: int, answered: int, run: str, **options: Any) -> CallRecord:
     return CallRecord(
         run_id=UUID(int=random.getrandbits(64)),
         model="m",
