@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, wraps
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from langchain_tokenopt.budget.request_budget import RequestBudget
@@ -26,6 +26,9 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _UNSEEN: Final = 0.7
 """What an agent that was not seen yet needs, of what the others have needed on average."""
+_DOCUMENTS: Final = 0.2
+"""What one that reads the others' answers has to read besides, of what these have needed."""
+_MOST_REPORTS: Final = 12
 _AGAIN: Final = 0.5
 """What is kept for an agent that may come again, of what it has needed."""
 _TYPICAL_ANSWER: Final = 120
@@ -34,14 +37,14 @@ _TYPICAL_ANSWER: Final = 120
 
 @dataclass(frozen=True)
 class Coming:
-    """Who can still come in a graph, by agent."""
+    """How often who can still come in a graph, by agent."""
 
     now: Mapping[str, int]
-    """How often each comes in the step that begins."""
-    surely: Collection[str] = ()
-    """Who comes after that whatever branches decide."""
-    maybe: Collection[str] = ()
-    """Who comes after that, or not."""
+    """In the step that begins."""
+    surely: Mapping[str, int] = field(default_factory=dict)
+    """After that, whatever branches decide."""
+    maybe: Mapping[str, int] = field(default_factory=dict)
+    """After that, or not."""
 
 
 @dataclass
@@ -61,6 +64,16 @@ class _Seen:
     """Its nodes have run without calling anybody."""
     owed: Demand = NO_DEMAND
     """What is kept for the answer after the tools that it has called."""
+
+
+class _Typical(NamedTuple):
+    """What is to be expected of agents that were not seen."""
+
+    least: int
+    likely: int
+    """Of one that is like those that were."""
+    reading: int
+    """Of one that comes after them, and reads what they have written."""
 
 
 @dataclass(eq=False)
@@ -216,11 +229,7 @@ class Outlook:
 
     @_alone
     def _demands(self, request: _Request) -> Demands:
-        agent = request.agent
-        known = [seen.latest for seen in self._seen.values() if seen.calls]
-        mean = sum(demand.likely for demand in known) / len(known)
-        least = min(seen.shortest for seen in self._seen.values() if seen.calls)
-        typical = Demand(least, max(least, round(_UNSEEN * mean)))
+        agent, typical = request.agent, self._typical()
         coming = {name: self._demand(name, typical) for name in self._names()}
         for other in list(self._asking.values()):
             if other is not request:
@@ -230,7 +239,21 @@ class Outlook:
             later = Demand(later.least, min(later.likely, later.least))
         others = {name: demand for name, demand in coming.items() if demand.likely}
         weights = {name: self._weights.get(name, self._weight) for name in (agent, *others)}
-        return Demands(request.demand, later, others, weights, bool(self._coming))
+        return Demands(
+            request.demand, later, others, weights, bool(self._coming), self._beside(request)
+        )
+
+    def _beside(self, request: _Request) -> int:
+        """Return how many other calls may be under way together with this one."""
+        now = sum(times for counts in self._now.values() for times in counts.values())
+        return (
+            now
+            + len(self._asking)
+            - 1
+            + sum(
+                seen.owed.likely > 0 for name, seen in self._seen.items() if name != request.agent
+            )
+        )
 
     def _names(self) -> set[str]:
         """Return everybody who may still come."""
@@ -242,27 +265,36 @@ class Outlook:
             names |= {*coming.surely, *coming.maybe}
         return names
 
-    def _demand(self, name: str, typical: Demand) -> Demand:
+    def _typical(self) -> _Typical:
+        """Return what is to be expected of agents that were not seen."""
+        known = [seen for seen in self._seen.values() if seen.calls]
+        mean = sum(seen.latest.likely for seen in known) / len(known)
+        least = min(seen.shortest for seen in known)
+        reports = sum(seen.calls for seen in known)
+        reports += sum(times for now in self._now.values() for times in now.values())
+        reading = least + min(reports, _MOST_REPORTS) * self._answer() + _DOCUMENTS * mean
+        return _Typical(least, max(least, round(_UNSEEN * mean)), max(least, round(reading)))
+
+    def _demand(self, name: str, typical: _Typical) -> Demand:
+        """Return what an agent still needs."""
         seen = self._seen[name]
         if seen.is_quiet:
             return NO_DEMAND
-        one = seen.latest if seen.calls else typical
-        surely = sum(now[name] for now in self._now.values())
-        promised = self._promised.get(name)
-        if promised and not seen.calls:  # who comes at the same time is taken to be alike
-            likely = max(promised, typical.likely if surely else typical.least)
-            one = Demand(typical.least, likely)
-        surely += sum(name in coming.surely for coming in self._coming.values())
-        maybe = any(name in coming.maybe for coming in self._coming.values())
+        now = sum(counts[name] for counts in self._now.values())
+        surely = sum(coming.surely.get(name, 0) for coming in self._coming.values())
+        maybe = sum(coming.maybe.get(name, 0) for coming in self._coming.values())
         if not self._coming:
             surely = int(not seen.calls)
-        # Who can come, and has come before, may only be passed by.
-        again = max(one.least, round(_AGAIN * one.likely))
-        doubtful = maybe * (again if seen.calls else one.likely)
-        return Demand(
-            surely * one.least + seen.owed.least,
-            surely * one.likely + doubtful + seen.owed.likely,
-        )
+        if seen.calls:  # who can come, and has come before, may only be passed by
+            one, later = seen.latest, seen.latest.likely
+            again = max(one.least, round(_AGAIN * one.likely))
+        else:  # who comes at the same time is taken to be alike
+            one = Demand(typical.least, typical.likely)
+            later = self._promised.get(name) or typical.reading
+            later = max(later, typical.least)
+            again = max(self._promised.get(name, 0), typical.likely)
+        likely = now * one.likely + surely * later + (again if maybe else 0)
+        return Demand((now + surely) * one.least, likely) + seen.owed
 
     def _answer(self) -> int:
         """Return the tokens of an answer, by those of this run."""

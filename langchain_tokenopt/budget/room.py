@@ -63,6 +63,8 @@ class Demands:
     """What agents weigh where not everybody's need can be met; others weigh 1."""
     foreseen: bool = False
     """Whether a graph says who is to come; else another call may follow at any time."""
+    beside: int = 0
+    """How many other calls may be under way together with this one."""
 
 
 NO_DEMANDS: Final = Demands()
@@ -166,6 +168,9 @@ class Room:
     """What it should do with: it leaves the others their likely need."""
     available: int
     """What would be granted: it leaves the others their shares, and a short answer each."""
+    hold: int
+    """What it should hold at most while nobody knows how long the answer is: calls that may be
+    under way at the same time can hold as much beyond their likely need."""
     used_ratio: float
     """Spent and held of the total, by all; of several accounts, that of the fullest."""
     left_nano_usd: int | None = None
@@ -205,9 +210,12 @@ def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
     lefts = [max(outer.totals.left, 0) for outer in around]
     most = min([found.most, *lefts])
     moneys = [left for each in changes if (left := each.totals.left_nano) is not None]
+    fair = min(found.fair, most)
+    spare = max(fair - demands.own.likely, 0)
     return Room(
-        min(found.fair, most),
+        fair,
         most,
+        fair - spare + spare // (1 + demands.beside),
         max(
             (own.totals.spent + own.totals.held) / own.totals.total_tokens,
             *(outer.totals.used_ratio for outer in around),

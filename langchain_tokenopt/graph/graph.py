@@ -29,7 +29,12 @@ from langgraph.types import Send
 from langchain_tokenopt.budget.outlook import note_graph
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.run import current_run
-from langchain_tokenopt.graph.host_compat import agent_name_of, compiled_like, with_config
+from langchain_tokenopt.graph.host_compat import (
+    agent_name_of,
+    compiled_like,
+    is_helper,
+    with_config,
+)
 from langchain_tokenopt.graph.node import AGENT, NodeWatch, watch_of, watched
 from langchain_tokenopt.graph.reachability import GraphEdges, Reachability
 from langchain_tokenopt.graph.state import mirror_key
@@ -85,7 +90,8 @@ graph has: news.
         raise ValueError("the graph has no nodes, so there is nobody to budget: add_node() first.")
     agents = _agents_of(workflow, plan)
     plan.check_agents(agent for names in agents.values() for agent in names)
-    reachability = Reachability(GraphEdges.of(builder), agents)
+    own_calls = {name: _own_calls(spec.runnable, plan) for name, spec in builder.nodes.items()}
+    reachability = Reachability(GraphEdges.of(builder), agents, own_calls)
     note_graph(plan.fingerprint, reachability.coming_first())
     return cast("Graph", _copied(workflow, plan, agents, reachability))
 
@@ -121,6 +127,18 @@ def _inner_agents(runnable: Any, plan: BudgetPlan) -> tuple[str, ...]:
         return ()
     inside = _agents_of(runnable, plan)
     return tuple(agent for names in inside.values() for agent in names if agent in plan.agents)
+
+
+def _own_calls(runnable: Any, plan: BudgetPlan) -> int:
+    """Return how many calls of a node, or of nodes inside it, it pays for itself."""
+    if not isinstance(runnable, CompiledStateGraph):
+        return 1
+    inside = _agents_of(runnable, plan)
+    return sum(
+        _own_calls(spec.runnable, plan)
+        for name, spec in runnable.builder.nodes.items()
+        if not (plan.agents.keys() & inside.get(name, ()) or is_helper(name, spec.runnable))
+    )
 
 
 def _payers(nodes: Mapping[str, Any], agents: Agents) -> dict[str, Sequence[str]]:

@@ -32,6 +32,7 @@ __all__ = [
     "function_of",
     "hashed_node_key",
     "is_cached",
+    "is_helper",
     "looking_like",
     "step_of",
     "surrounding_config",
@@ -66,6 +67,12 @@ def agent_name_of(graph: Any) -> str | None:
 def hashed_node_key(key: str) -> str:
     """Return the key under which LangGraph asks a cache for what a policy has called *key*."""
     return xxh3_128_hexdigest(key.encode())
+
+
+def is_helper(name: str, runnable: Any) -> bool:
+    """Whether a node runs tools or a hook of ``create_agent``, and so asks no model by itself."""
+    kinds = {kind.__name__ for kind in type(runnable).__mro__}
+    return "ToolNode" in kinds or name.rpartition(".")[2].startswith(("before_", "after_"))
 
 
 def contains_graph(runnable: Any) -> bool:

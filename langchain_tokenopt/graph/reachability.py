@@ -111,12 +111,19 @@ class Reachability:
     Args:
         edges: Of the graph.
         agents: Who pays for each node.
+        own_calls: How many of a node's inner nodes the node itself pays for, where it is a graph.
     """
 
-    def __init__(self, edges: GraphEdges, agents: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        edges: GraphEdges,
+        agents: Mapping[str, Sequence[str]],
+        own_calls: Mapping[str, int] | None = None,
+    ) -> None:
         self._edges = edges
         self._possible = dict(edges.possible)
         self._agents = agents
+        self._own_calls = own_calls or {}
         self._everybody = {agent for names in agents.values() for agent in names}
         self._lock = threading.RLock()
 
@@ -203,19 +210,27 @@ class Reachability:
     def _foreseen(self, expected: Names | None, sent: Mapping[str, int]) -> Coming:
         """Say who comes in a step, and after it."""
         if expected is None:
-            return Coming({}, maybe=self._everybody)
+            return Coming({}, maybe=dict.fromkeys(self._everybody, 1))
         here = expected - {START, END}
         after = _ends_of(here, self._possible)
         later = _reached_from(after | (self._edges.deferred - here), self._possible)
         sure = {node for node in later if self._is_certain(node, here)}
+        now = Counter({node: max(1, sent.get(node, 1)) for node in here})
         return Coming(
-            Counter({a: max(1, sent.get(node, 1)) for node in here for a in self._payers(node)}),
-            {agent for node in sure for agent in self._payers(node)},
-            {agent for node in later - sure for agent in self._payers(node)},
+            self._calls_in(now),
+            self._calls_in(Counter(sure)),
+            self._calls_in(Counter(later - sure)),
         )
 
-    def _payers(self, node: str) -> Sequence[str]:
-        return self._agents.get(node, ())
+    def _calls_in(self, nodes: Mapping[str, int]) -> Counter[str]:
+        """Return how often each agent calls in these nodes: each once, as far as one can see."""
+        calls: Counter[str] = Counter()
+        for node, times in nodes.items():
+            own, *inner = self._agents.get(node) or (None,)
+            calls.update(dict.fromkeys(inner, times))
+            if own is not None:
+                calls[own] += times * self._own_calls.get(node, 1)
+        return +calls
 
     def _is_certain(self, node: str, here: Names) -> bool:
         """Whether from somewhere here all ways to an end lead through a node that comes later."""
