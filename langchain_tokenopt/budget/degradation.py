@@ -27,6 +27,8 @@ __all__ = ["Degradation", "Granted"]
 _CHEAPER: Final = tuple(rung for rung in LADDER if rung.name == Step.CHEAPER)
 
 
+_A_LITTLE_MORE: Final = 1.3
+"""What a short answer is tried with where its estimate did not do, before all there is."""
 _UNSURE: Final = 5
 """One token of so many that a schema has may be counted otherwise by the provider."""
 
@@ -84,8 +86,9 @@ class Degradation:
         room = self._run.room_of(self._agent, self._demands(), self.owners)
         if self._run.plan.on_exceed == "raise":
             return self._granted(self.first, room, room.available) or self._smallest(self.first)
-        candidate = self.first
-        for tokens in dict.fromkeys((room.own, room.available)):
+        candidate, shortest = self.first, self.climb.needs(self.first).shortest
+        short = min(room.available, max(room.own, round(_A_LITTLE_MORE * shortest)))
+        for tokens in dict.fromkeys((room.own, short, room.available)):
             candidate = self.first
             rungs: tuple[Rung | None, ...] = (None, *LADDER)
             if room.used_ratio >= self._run.plan.soft_limit:
@@ -105,7 +108,8 @@ class Degradation:
         needs = self.climb.needs(candidate)
         is_capped = not self._is_ample(candidate, needs, room)
         # A model that is stopped by a limit may have written up to its cap.
-        generous = tokens // 4 if needs.is_known else tokens - needs.last_answer
+        unknown = tokens if tokens > room.own or not is_capped else room.hold
+        generous = tokens // 4 if needs.is_known else unknown - needs.last_answer
         most = max(needs.usual_output, min(needs.most_output, generous - needs.input))
         if candidate.request.facts.answer_form.is_structured:  # cut off, it is of no use
             counted = candidate.request.facts

@@ -26,7 +26,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _UNSEEN: Final = 0.7
 """What an agent that was not seen yet needs, of what the others have needed on average."""
-_DOCUMENTS: Final = 0.2
+_DOCUMENTS: Final = 0.05
 """What one that reads the others' answers has to read besides, of what these have needed."""
 _MOST_REPORTS: Final = 12
 _AGAIN: Final = 0.5
@@ -231,16 +231,25 @@ class Outlook:
     def _demands(self, request: _Request) -> Demands:
         agent, typical = request.agent, self._typical()
         coming = {name: self._demand(name, typical) for name in self._names()}
+        before, is_before = 0, True
         for other in list(self._asking.values()):
+            is_before &= other is not request
             if other is not request:
                 coming[other.agent] = coming.get(other.agent, NO_DEMAND) + other.demand
+                before += other.demand.least * (is_before and other.agent == agent)
         later = coming.pop(agent, NO_DEMAND)
         if request.loops:
             later = Demand(later.least, min(later.likely, later.least))
         others = {name: demand for name, demand in coming.items() if demand.likely}
         weights = {name: self._weights.get(name, self._weight) for name in (agent, *others)}
         return Demands(
-            request.demand, later, others, weights, bool(self._coming), self._beside(request)
+            request.demand,
+            later,
+            others,
+            weights,
+            foreseen=bool(self._coming),
+            before=before,
+            beside=self._beside(request),
         )
 
     def _beside(self, request: _Request) -> int:

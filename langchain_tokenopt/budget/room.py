@@ -63,6 +63,8 @@ class Demands:
     """What agents weigh where not everybody's need can be met; others weigh 1."""
     foreseen: bool = False
     """Whether a graph says who is to come; else another call may follow at any time."""
+    before: int = 0
+    """What is for calls of the same agent that have asked before, and have no answer yet."""
     beside: int = 0
     """How many other calls may be under way together with this one."""
 
@@ -82,14 +84,18 @@ class MayHave(NamedTuple):
     """What a call may have, in tokens."""
 
     fair: int
-    """What leaves the others their likely need."""
+    """What leaves the others their likely need; but a short answer before that."""
     most: int
     """What leaves the others their shares, and a short answer to each call; never less than what
-    the agent has of its own."""
+    the agent has of its own, as far as no other call of it has asked before."""
 
 
 def may_have(
-    left: int, own: Stake, others: Sequence[Stake] = (), later: Demand = NO_DEMAND
+    left: int,
+    own: Stake,
+    others: Sequence[Stake] = (),
+    later: Demand = NO_DEMAND,
+    before: int = 0,
 ) -> MayHave:
     """Return what a call may have.
 
@@ -101,6 +107,7 @@ def may_have(
         own: Of the agent that calls: the rest of its share, and the need of this call.
         others: Of the agents that are still to come.
         later: What the agent's own calls after this one need.
+        before: What is for calls of the agent that have asked before this one, of its own share.
 
     Example:
         >>> writer = Stake(0, Demand(100, 600))
@@ -109,7 +116,7 @@ def may_have(
         >>> may_have(600, Stake(0, Demand(100, 5_000)), [writer, writer])
         MayHave(fair=200, most=400)
         >>> may_have(240, Stake(0, Demand(100, 5_000)), [writer, writer])
-        MayHave(fair=40, most=80)
+        MayHave(fair=80, most=80)
     """
     room = max(left - sum(other.share for other in others), 0)
     share = min(own.share, room)
@@ -123,8 +130,9 @@ def may_have(
     if pool > needed:
         floor = min(wanted, pool - needed)
         fair = _level(pool, (floor, own.weight), bounds, [other.weight for other in others])
-    now = max(_now(share + most, own.demand.least, later.least), share)
-    return MayHave(min(_now(share + fair, own.demand.likely, later.likely), now), now)
+    now = max(_now(share + most, own.demand.least, later.least), share - before)
+    likely = _now(share + fair, own.demand.likely, later.likely)
+    return MayHave(min(max(likely, own.demand.least), now), now)
 
 
 def _bounds(stake: Stake) -> tuple[int, int]:
@@ -196,7 +204,7 @@ def granted(change: Change, agent: str, demands: Demands) -> MayHave:
             stakes.append(Stake(other.claim - other.used, demand, weight))
     stakes += [Stake(0, demand, demands.weights.get(name, 1.0)) for name, demand in waiting.items()]
     own = Stake(account.claim - account.used, demands.own, demands.weights.get(agent, 1.0))
-    found = may_have(totals.left, own, stakes, demands.later)
+    found = may_have(totals.left, own, stakes, demands.later, demands.before)
     if account.cap is None:
         return found
     rest = max(account.cap - account.used, 0)
