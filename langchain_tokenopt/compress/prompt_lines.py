@@ -136,12 +136,15 @@ _INLINE_MARK: Final = re.compile(
 
 def _cuts_within(text: str, start: int, end: int) -> Sequence[int]:
     """A form feed is a line of its own; where most of a text is on one line, so is each mark."""
-    cuts = set()
     at = text.find("\f", start, end)
+    is_long = end - start > max(LONG_LINE, len(text) // 2)
+    if at < 0 and not is_long:
+        return ()
+    cuts = set()
     while at >= 0:
         cuts |= {at, at + 1}
         at = text.find("\f", at + 1, end)
-    if end - start > max(LONG_LINE, len(text) // 2):
+    if is_long:
         cuts |= {found.end() for found in _INLINE_MARK.finditer(text, start, end)}
     return sorted(cuts - {start, end})
 

@@ -192,6 +192,8 @@ class RecordFinder:
 
     def is_head(self, row: int) -> bool:
         """Say whether the line belongs above the records that begin right behind it."""
+        if not self._rows[_TIMED]:
+            return False
         for at in range(row, min(row + _LONGEST_HEAD, len(self._lines))):
             if self._marks[at] == _TIMED:
                 return at > row and len(self.starts(at)) >= _FEWEST_GAPS

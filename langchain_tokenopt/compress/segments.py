@@ -156,8 +156,8 @@ class _Lines:
         while row < len(self.lines):
             kind, end = self._classify(row)
             start, stop = self.starts[row], self.starts[end]
-            may_hold = kind in _MAY_HOLD_JSON and not self._begins_records(row)
-            if may_hold and self.openings and (found := self._json_in(start, stop)):
+            found = self._json_in(start, stop) if kind in _MAY_HOLD_JSON else None
+            if found and not self._begins_records(row):
                 begin, close = found
                 if self.text[start:begin].strip():
                     yield Segment(kind, start, begin)
