@@ -7,7 +7,7 @@ replaced is never kept without it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from heapq import nlargest
 from typing import Final
@@ -20,11 +20,13 @@ from langchain_tokenopt.text.words import lowered
 
 __all__ = ["prefer_what_holds"]
 
-_STATES: Final = frozenset({"prose", "turn", "list"})
+_STATES: Final = frozenset({"prose", "turn", "list", "log"})
 _MOST: Final = 12
 """Units that are compared: the likeliest."""
 _SAME: Final = 0.5
-"""Share of the words of the shorter one from which two units state the same thing."""
+"""Share of the words of the longer one from which two units state the same thing."""
+_SAME_CORRECTED: Final = 0.4
+"""The same of the shorter one where the other says itself that it corrects."""
 _FIRST: Final = 1.05
 """What holds is worth so much more than what it replaces."""
 
@@ -37,24 +39,36 @@ _CORRECTS: Final = re.compile(
 )
 """Here as below: in lower case."""
 
+_PAST: Final = re.compile(
+    r"\b(?:original\w*|initial\w*|first|former(?:ly)?|previous(?:ly)?|before|earlier|used to"
+    r"|ursprünglich\w*|zuerst|früher\w*|vorher\w*|bisher\w*|antes"
+    r"|anterior\w*|primer[oa]?|inicial\w*|avant|auparavant|précédent\w*|prima|precedent\w*"
+    r"|раньше|прежде|сначала)\b|原来|以前|最初|之前"
+)
+"""Asks for what no longer holds."""
+
 _MONTHS: Final = {
     name: number
     for number, names in enumerate(
-        ("jan ene", "feb", "mar mär", "apr abr", "may mai", "jun", "jul", "aug ago", "sep",
-         "oct okt", "nov", "dec dez dic"), 1,
+        ("jan ene gen янв", "feb fév fev фев", "mar mär maa мар", "apr abr avr апр",
+         "may mai mei mag май мая", "jun juin giu июн", "jul juil lug июл", "aug ago aoû авг",
+         "sep set сен", "oct okt ott out окт", "nov ноя", "dec dez dic déc дек"), 1,
     )
     for name in names.split()
 }  # fmt: skip
-_MONTH: Final = rf"(?P<{{0}}>(?:{'|'.join(_MONTHS)})[a-zé]*)\.?"
+"""How months begin in English, German, Spanish, French, Italian, Portuguese, Dutch, Russian."""
+_MONTH: Final = (
+    rf"(?P<{{0}}>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})[^\W\d_]{{{{0,8}}}}\.?"
+)
 _DATE: Final = re.compile(
-    r"(?P<y1>\d{4})-(?P<m1>\d\d)(?:-(?P<d1>\d\d))?"
-    r"|(?P<d2>\d\d?)\.(?P<m2>\d\d?)\.(?P<y2>\d{4})"
-    rf"|\b(?:(?P<d3>\d\d?)(?:st|nd|rd|th|\.)?(?: de)? {_MONTH.format('m3')}"
+    r"(?<!\d)(?P<y1>\d{4})[-/年_.](?P<m1>\d\d?)(?:[-/月_.](?P<d1>\d\d?))?(?!\d)"
+    r"|(?<!\d)(?P<d2>\d\d?)\.(?P<m2>\d\d?)\.(?P<y2>\d{4})"
+    rf"|\b(?:(?P<d3>\d\d?)(?:st|nd|rd|th|er|\.|º)?(?: de)? {_MONTH.format('m3')}"
     r"(?:,?(?: de)? (?P<y3>\d{4}))?"
-    r"|(?P<y6>(?:19|20)\d\d)\b"
+    r"|(?P<y6>(?:19|20)\d\d)(?![\d.,]\d)"
     rf"|(?=[{''.join(sorted({name[0] for name in _MONTHS}))}])"
-    rf"(?:{_MONTH.format('m4')} (?P<d4>\d\d?)(?:st|nd|rd|th)?\b(?:,? (?P<y4>\d{{4}}))?"
-    rf"|{_MONTH.format('m5')} (?P<y5>\d{{4}})))"
+    rf"{_MONTH.format('m4')} (?:(?P<d4>\d\d?)(?:st|nd|rd|th)?\b(?:,? (?P<y4>\d{{4}}))?"
+    r"|(?:de )?(?P<y5>\d{4})))"
 )
 _DIGIT: Final = re.compile(r"\d")
 Date = tuple[int, int, int]
@@ -72,78 +86,97 @@ def date_of(text: str) -> Date | None:
         return None
     parts = {name[0]: value for name, value in found.groupdict().items() if value}
     month = parts.get("m", "0")
-    number = int(month) if month.isdigit() else _MONTHS[month[:3].lower()]
+    number = int(month) if month.isdigit() else _MONTHS[month]
     return int(parts.get("y", 0)), number, int(parts.get("d", 0))
 
 
 def prefer_what_holds(
-    texts: Sequence[str], units: Sequence[Unit], likely: list[float], query: str | None
+    texts: Sequence[str],
+    units: Sequence[Unit],
+    likely: list[float],
+    named: Mapping[int, int],
+    query: str | None,
 ) -> None:
     """Put what is newer, or corrects, before what it replaces; *likely* and heads are changed.
 
-    A query that names a date asks for what held then, one that names an identifier for that one
-    thing: nothing is changed. Nor is it among rows and records, which are all alike.
+    Compared are the units in which most of what is asked for is *named*. A query that names a
+    date asks for what held then: the newest of what is not newer than that.
+    One that names an identifier asks for that one thing: nothing is changed.
     """
-    asked = _asked_roots(query) if query is not None else frozenset()
+    asked, then = _asked(query) if query is not None else (frozenset(), None)
     if not asked:
         return
-    statements = [at for at, unit in enumerate(units) if unit.kind in _STATES and likely[at] > 0]
-    statements = nlargest(_MOST, statements, key=likely.__getitem__)
-    told = {at: lowered(units[at].within(texts[units[at].source])) for at in statements}
-    told = _asked_alike(told, [word[: max(4, len(word) - 1)] for word in asked])
-    if len(told) < 2:
+    statements = [at for at in named if units[at].kind in _STATES and likely[at] > 0]
+    most = max([named[at] for at in statements], default=0)
+    alike = nlargest(_MOST, [at for at in statements if named[at] == most], likely.__getitem__)
+    if len(alike) < 2 or not most:
         return
-    corrects = {at for at, text in told.items() if _CORRECTS.search(text)}
-    dates = {at: date for at, text in told.items() if (date := _dated(texts, units, at, text))}
+    told = {at: lowered(units[at].within(texts[units[at].source])) for at in alike}
+    corrects = {at for at, text in told.items() if then is None and _CORRECTS.search(text)}
+    dates = {at: date for at in told if (date := _dated(texts, units, at))}
     if not corrects and len(set(dates.values())) < 2:
         return
     words = {
         at: {root(w) for w in query_words(text) if w.isalpha() and w[:3] not in _MONTHS}
         for at, text in told.items()
     }
-    for at in sorted(told, key=lambda at: (at in corrects, dates.get(at, (0, 0, 0)))):
+
+    def rank(at: int) -> tuple[bool, bool, Date]:
+        date = dates.get(at, (0, 0, 0))
+        return at in corrects, then is None or _not_after(date, then), date
+
+    for at in sorted(told, key=rank):
         for old in told:
             if old == at or not _same_thing(words[at], words[old], asked, at in corrects):
                 continue
+            comparable = _comparable(dates.get(at), dates.get(old))
             if at in corrects and old not in corrects:
-                holds = not _later(dates.get(old), dates.get(at))
+                holds = not comparable or dates[old] <= dates[at]
             else:
-                holds = (at in corrects) == (old in corrects) and _later(
-                    dates.get(at), dates.get(old)
-                )
+                holds = comparable and rank(at) > rank(old)
             if holds:
                 _put_first(units, likely, at, old)
 
 
+def _not_after(date: Date, then: Date) -> bool:
+    """Say whether *date* is at most *then*, as far as that is said."""
+    return tuple(one if other else 0 for one, other in zip(date, then, strict=True)) <= then
+
+
 @lru_cache(maxsize=256)
-def _asked_roots(query: str) -> frozenset[str]:
-    """Return the roots of what is asked; none where a date or an identifier says which one."""
-    if any(identifiers(query)) or date_of(query):
-        return frozenset()
-    return frozenset(map(root, query_words(query)))
+def _asked(query: str) -> tuple[frozenset[str], Date | None]:
+    """Return the roots of what is asked, none where an identifier says which one; and the date."""
+    then = date_of(query)
+    rest = _DATE.sub(" ", lowered(query), count=1) if then else lowered(query)
+    if any(identifiers(rest)) or _PAST.search(rest):
+        return frozenset(), then
+    return frozenset(map(root, query_words(rest))), then
 
 
-def _asked_alike(told: dict[int, str], beginnings: Sequence[str]) -> dict[int, str]:
-    """Return the texts with most of the words that are asked for, told by how those begin."""
-    named = {}
-    for at, text in told.items():
-        named[at] = sum([beginning in text for beginning in beginnings])
-    most = max(named.values(), default=0)
-    return {at: text for at, text in told.items() if 0 < named[at] == most}
+def _dated(texts: Sequence[str], units: Sequence[Unit], at: int) -> Date | None:
+    """Return the date of a unit, of its title, or of a line above it that bears one."""
+    unit = units[at]
+    above = range(at - 1, max(-1, at - _FARTHEST), -1)
+    for other in (at, *above, *([unit.head] if unit.head >= 0 else [])):
+        if units[other].source != unit.source:
+            continue
+        text = units[other].within(texts[unit.source])
+        is_line = text.endswith("\n") and len(text) <= _LONGEST_DATE_LINE
+        bears = is_line or other in (at, unit.head) or units[other].kind == "heading"
+        if bears and (date := date_of(text)):
+            return date
+    return None
 
 
-def _dated(texts: Sequence[str], units: Sequence[Unit], at: int, text: str) -> Date | None:
-    """Return the date of a unit, or that of its title."""
-    head = units[at].head
-    title = units[head] if head >= 0 else None
-    return date_of(text) or (date_of(title.within(texts[title.source])) if title else None)
+_FARTHEST: Final = 40
+"""Units below a line that bears a date to which that may apply."""
+_LONGEST_DATE_LINE: Final = 80
+"""Characters."""
 
 
-def _later(one: Date | None, other: Date | None) -> bool:
-    """Say whether *one* is later; dates with and without a year cannot be compared."""
-    if one is None or other is None or bool(one[0]) != bool(other[0]):
-        return False
-    return one > other
+def _comparable(one: Date | None, other: Date | None) -> bool:
+    """Say whether dates can be compared: those with and without a year cannot."""
+    return one is not None and other is not None and bool(one[0]) == bool(other[0])
 
 
 def _same_thing(one: set[str], other: set[str], asked: frozenset[str], corrects: bool) -> bool:
@@ -152,8 +185,8 @@ def _same_thing(one: set[str], other: set[str], asked: frozenset[str], corrects:
     if not shared & asked:
         return False
     if corrects:
-        return other & asked <= one
-    return len(shared) >= _SAME * min(len(one), len(other)) and one & asked == other & asked
+        return other & asked <= one and len(shared) >= _SAME_CORRECTED * min(len(one), len(other))
+    return len(shared) >= _SAME * max(len(one), len(other)) and one & asked == other & asked
 
 
 def _put_first(units: Sequence[Unit], likely: list[float], holds: int, replaced: int) -> None:

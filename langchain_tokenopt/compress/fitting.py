@@ -223,13 +223,15 @@ class _Fit:
             prior=layout.prior,
             rarity=rarity_for(target.model),
             rerank=target.reranker,
-        ).units
+        )
         likely = [0.0] * len(layout.units)
-        for at, chance in zip(ranked, found, strict=True):
+        for at, chance in zip(ranked, found.units, strict=True):
             likely[at] = chance
         for at in duplicate_units(layout.texts, layout.units):
             likely[at] = 0.0
-        prefer_what_holds(layout.texts, layout.units, likely, target.query or layout.question)
+        named = dict(zip(ranked, found.named, strict=True))
+        query = target.query or layout.question
+        prefer_what_holds(layout.texts, layout.units, likely, named, query)
         _lift_labels(layout, likely)
         return likely
 

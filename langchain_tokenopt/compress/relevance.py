@@ -103,6 +103,8 @@ class Relevance:
     """For each unit, how likely it holds what is asked for. Those that may go sum to 1."""
     blocks: list[tuple[int, int]]
     """Ranges of units that were ranked together, best first."""
+    named: list[int]
+    """For each unit, how many of the words that are asked for it has."""
 
 
 def relevance(
@@ -133,7 +135,7 @@ def relevance(
         ' The bridge was built in 1931.'
     """
     if not units:
-        return Relevance([], [])
+        return Relevance([], [], [])
     text, blocks = RankedText(texts, units), blocks_of(units)
     terms = query_terms(query, rarity) if query is not None else []
     if query is None or not terms:
@@ -153,7 +155,7 @@ def relevance(
         likely = [
             (1 - alone) * there + alone * itself for there, itself in zip(likely, own, strict=True)
         ]
-    return Relevance(likely, _best_first(blocks, scores))
+    return Relevance(likely, _best_first(blocks, scores), list(map(len, hits.of_unit)))
 
 
 def _best_first(blocks: Sequence[Block], scores: Sequence[float]) -> list[tuple[int, int]]:
@@ -424,7 +426,7 @@ def _by_centrality(text: RankedText, blocks: Sequence[Block], prior: Prior) -> R
         shares = _softmax([central[at] + _OPENS / (1 + n) for n, at in enumerate(inside)])
         for at, share in zip(inside, shares, strict=True):
             likely[at] = chance * share
-    return Relevance(likely, _best_first(blocks, scores))
+    return Relevance(likely, _best_first(blocks, scores), [0] * len(likely))
 
 
 def _centrality(text: RankedText) -> list[float]:

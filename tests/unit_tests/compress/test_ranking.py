@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from langchain_core.documents import Document
 
-from langchain_tokenopt.compress import PromptCompressor
+from langchain_tokenopt.compress import PromptCompressor, join_documents
 from langchain_tokenopt.compress.identifiers import closeness, identifiers, written_forms
 
 FIRST = ("Ama", "Ben", "Chloe", "Dmitri", "Elif", "Farid")
@@ -120,6 +121,67 @@ def test_of_contradicting_statements_the_outdated_one_never_stands_alone(stateme
     for budget in range(12, 60, 4):
         left = PromptCompressor(budget, query="How many cars does the ferry take?").compress(text)
         assert "40 cars" not in left.content or "36 cars" in left.content, budget
+
+
+def letters(written: str, statements: list[tuple[str, str]]) -> str | list[Document]:
+    """Dated statements between calm ones, in one of several layouts."""
+    calm = "Gulls sit on the rail. A horn sounds at noon. The crew wears blue. "
+    if written == "documents":
+        return [Document(f"{date}\n\n{calm}{said} {calm}") for date, said in statements]
+    if written == "titles":
+        return [Document(calm + said, metadata={"title": date}) for date, said in statements]
+    form = {
+        "headings": "## {date}\n\n{calm}{said} {calm}\n\n",
+        "letters": "{date}\n{calm}{said} {calm}\n\n",
+        "headers": "Date: {date}\nFrom: the office\n\n{calm}{said} {calm}\n\n---\n\n",
+        "files": "===== log_{date}.txt =====\n\n{calm}{said} {calm}\n\n",
+        "items": "- {date}: {calm}\n- {date}: {said}\n- {date}: {calm}\n",
+        "lines": "[{date}] {calm}\n[{date}] {said}\n[{date}] {calm}\n",
+        "sentences": "{calm}{date}: {said} {calm}",
+    }[written]
+    return "".join(form.format(date=d, said=said, calm=calm) for d, said in statements)
+
+
+FORMS = ("documents", "titles", "headings", "letters", "headers", "files", "items", "lines")
+DATES = {
+    "iso": ("2021-03-04", "2024-02-17", "2022-11-30"),
+    "english": ("4 March 2021", "February 17, 2024", "30 Nov 2022"),
+    "french": ("4 mars 2021", "17 février 2024", "30 novembre 2022"),
+    "russian": ("4 марта 2021 года", "17 февраля 2024 года", "30 ноября 2022 года"),
+    "chinese": ("2021年3月4日", "2024年2月17日", "2022年11月30日"),
+}
+
+
+@pytest.mark.parametrize("written", [*FORMS, "sentences"])
+@pytest.mark.parametrize("dates", DATES.values(), ids=DATES.keys())
+@pytest.mark.parametrize(
+    ("question", "right"),
+    [
+        ("How many cars does the ferry take now?", "36 cars"),
+        ("How many cars does the ferry take?", "36 cars"),
+        ("How many cars did the ferry take on 1 January 2023?", "52 cars"),
+    ],
+)
+def test_the_statement_is_kept_that_holds_when_it_is_asked_for(written, dates, question, right):
+    """The newest, or the newest that is not newer than the date that is asked for."""
+    said = [f"The ferry takes {count} cars." for count in (40, 36, 52)]
+    content = letters(written, list(zip(dates, said, strict=True)))
+
+    left = PromptCompressor(60, model="cl100k_base").compress(content, question).content
+
+    assert right in (left if isinstance(left, str) else join_documents(left))
+
+
+def test_what_held_before_is_kept_where_that_is_asked_for():
+    """Nothing is put first then."""
+    text = letters(
+        "headings",
+        [("2021-03-04", "The fee was 5 EUR at first."), ("2024-02-17", "The fee is 9 EUR.")],
+    )
+
+    left = PromptCompressor(40, query="What was the fee at first?").compress(text)
+
+    assert "5 EUR" in left.content
 
 
 @pytest.mark.parametrize("limit", [60, 120, 200])
