@@ -17,6 +17,7 @@ from langchain_tokenopt.budget.money import PricedCall
 from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
+from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Candidate, Step
 from langchain_tokenopt.budget.structured_answer import asked_schema, completed, learn_length
 from langchain_tokenopt.budget.tools import BudgetTools
@@ -156,8 +157,8 @@ class BudgetCall(StageCall):
         return self._marked(answer, steps)
 
     def _note(self, step: str) -> None:
-        paid, detail = self._paid, f"{step} (max_tokens {self._cap:,})"
-        paid.run.note_degraded(paid.agent, step, paid.hold, self.request.run.run_id, detail)
+        paid, taken = self._paid, StepTaken(step, lost=f"what max_tokens {self._cap:,} cut off")
+        paid.run.note_degraded(paid.agent, taken, paid.hold, self.request.run.run_id)
 
     def _made_whole(self, answer: Answer) -> Answer:
         """Complete an object, or a call of a tool, that the budget's cap has cut off."""

@@ -36,7 +36,7 @@ from langchain_tokenopt.budget.outlook import Outlook, noted_graph
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.room import Demands, Room
-from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes
+from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
@@ -297,10 +297,10 @@ class BudgetRun:
     # What is noted of a call
 
     def note_degraded(
-        self, agent: str, step: str, hold: Hold | None, run_id: UUID | None, detail: str = ""
+        self, agent: str, step: StepTaken, hold: Hold | None = None, run_id: UUID | None = None
     ) -> None:
         """Note one step of a degradation, and tell the sinks what it did."""
-        self._notes.add(agent, lambda notes: notes.degraded.update((step,)))
+        self._notes.add(agent, lambda notes: notes.add_step(step))
         try:
             report = self.account.report()
             self._figures = report.spent_tokens, report.held_tokens, report.total_tokens
@@ -315,8 +315,7 @@ class BudgetRun:
                 spent_tokens=spent,
                 held_tokens=held,
                 limit_tokens=limit,
-                detail=(detail or step)
-                + ("" if hold is None else f"; {hold.tokens:,} tokens held"),
+                detail=f"{step}" if hold is None else f"{step}; {hold.tokens:,} tokens held",
                 run=self.account.run,
                 run_id=run_id,
                 thread_id=self.thread_id,
@@ -428,11 +427,12 @@ class BudgetRun:
         notes = self._notes.of(account.agent)
         return AgentRunReport(
             account=account,
-            degraded=dict(notes.degraded),
+            steps=tuple(notes.steps.values()),
             words_asked=self.plan.limits_of(account.agent).words,
             limited_answers=notes.limited,
             kept_answers=notes.kept,
             unstaged_models=tuple(sorted(notes.unstaged)),
+            failed_calls=notes.failed,
         )
 
     # Events

@@ -3,18 +3,84 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["AgentNotes", "RunNotes"]
+__all__ = ["AgentNotes", "RunNotes", "StepNotes", "StepTaken"]
+
+_KEPT_LOSSES = 20
+"""Of one step, how many of its losses are kept in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """One step, and what it did."""
+
+    name: str
+    before: int = 0
+    """Tokens of the call, input and output, before it."""
+    after: int = 0
+    lost: str = ""
+    """What the model does not see, or say, any more."""
+
+    def __str__(self) -> str:
+        """Say it in words.
+
+        Example:
+            >>> print(StepTaken("asked for fewer words", 900, 700, "100 of 200 words"))
+            asked for fewer words; 900 to 700 tokens; lost 100 of 200 words
+        """
+        if self.before == self.after and not self.lost:
+            return self.name
+        lost = f"; lost {self.lost}" if self.lost else ""
+        return f"{self.name}; {self.before:,} to {self.after:,} tokens{lost}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepNotes:
+    """What one step has done to the calls of one agent, taken together."""
+
+    name: str
+    times: int = 0
+    tokens_before: int = 0
+    """Tokens of the calls, input and output, before it."""
+    tokens_after: int = 0
+    lost: tuple[str, ...] = ()
+    """What models did not see or say any more, call by call."""
+
+    def again(self, step: StepTaken) -> StepNotes:
+        """Return the notes with one more call."""
+        return StepNotes(
+            self.name,
+            self.times + 1,
+            self.tokens_before + step.before,
+            self.tokens_after + step.after,
+            (*self.lost, step.lost)[:_KEPT_LOSSES] if step.lost else self.lost,
+        )
+
+    def __str__(self) -> str:
+        """Say it in words.
+
+        Example:
+            >>> notes = StepNotes("asked for fewer words")
+            >>> print(notes.again(StepTaken("asked for fewer words", 900, 700, "100 of 200 words")))
+            asked for fewer words once: 900 to 700 tokens; lost 100 of 200 words
+        """
+        times = {1: "once", 2: "twice"}.get(self.times, f"{self.times:,} times")
+        saved = self.tokens_before != self.tokens_after
+        sizes = f": {self.tokens_before:,} to {self.tokens_after:,} tokens" if saved else ""
+        more = " and more" if len(self.lost) == _KEPT_LOSSES else ""
+        lost = f"; lost {', '.join(self.lost)}{more}" if self.lost else ""
+        return f"{self.name} {times}{sizes}{lost}"
 
 
 @dataclass(slots=True)
 class AgentNotes:
     """What was noted of one agent."""
 
-    degraded: Counter[str] = field(default_factory=Counter)
+    steps: dict[str, StepNotes] = field(default_factory=dict)
+    """What was done to its calls, by the names of the steps."""
     limited: int = 0
     """Answers under a word limit."""
     kept: int = 0
@@ -22,6 +88,10 @@ class AgentNotes:
     unstaged: set[str] = field(default_factory=set)
     failed: int = 0
     """Calls that brought no answer."""
+
+    def add_step(self, step: StepTaken) -> None:
+        """Count a step that was taken."""
+        self.steps[step.name] = self.steps.get(step.name, StepNotes(step.name)).again(step)
 
 
 class RunNotes:

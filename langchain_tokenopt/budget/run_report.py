@@ -1,11 +1,13 @@
-"""What became of a run and its agents, at one instant."""
+"""What became of a run and its agents, at one instant: as data, and as a story."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
+from langchain_tokenopt.budget.run_notes import StepNotes
 
 __all__ = ["AgentRunReport", "BudgetRunReport"]
 
@@ -16,8 +18,8 @@ class AgentRunReport:
 
     account: AgentReport
     """Allocated, spent, held, returned, denied."""
-    degraded: Mapping[str, int]
-    """How often each step of the degradation was taken, by its name."""
+    steps: tuple[StepNotes, ...]
+    """What was done to its calls to make them fit, in the order in which it was first done."""
     words_asked: int | None
     """The plan's word limit; ``None``: it has none."""
     limited_answers: int
@@ -26,16 +28,23 @@ class AgentRunReport:
     """Of those, how many were shown within it."""
     unstaged_models: tuple[str, ...]
     """Models that this agent called without a stage: charged, but never shortened."""
+    failed_calls: int = 0
+    """Calls that brought no answer."""
 
     @property
     def agent(self) -> str:
         """The agent's name."""
         return self.account.agent
 
+    @property
+    def degraded(self) -> dict[str, int]:
+        """How often each step was taken, by its name."""
+        return {step.name: step.times for step in self.steps}
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetRunReport:
-    """A run at one instant."""
+    """A run at one instant; as text it is a story, :meth:`as_dict` gives all of it as data."""
 
     thread_id: str | None
     account: BudgetReport
@@ -54,49 +63,128 @@ class BudgetRunReport:
             name: line.unstaged_models for name, line in self.agents.items() if line.unstaged_models
         }
 
+    @property
+    def denied_calls(self) -> int:
+        """Calls that were refused, or answered in the model's place."""
+        return sum(line.account.denied_calls for line in self.agents.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as what JSON can hold, times in ISO 8601.
+
+        Example:
+            >>> from langchain_tokenopt import BudgetPlan
+            >>> with BudgetPlan(total_tokens=1_000).run() as run:
+            ...     report = run.report().as_dict()
+            >>> report["account"]["total_tokens"], report["agents"], report["denied_calls"]
+            (1000, {}, 0)
+        """
+        return {
+            "thread_id": self.thread_id,
+            "user": self.user,
+            "account": _account(self.account),
+            "agents": {name: asdict(line) for name, line in self.agents.items()},
+            "failed_calls": self.failed_calls,
+            "denied_calls": self.denied_calls,
+            "limits": [_account(limit) for limit in self.limits],
+        }
+
     def __str__(self) -> str:
-        """Show a line for every agent."""
-        head = ("agent", "allocated", "spent", "held", "returned", "denied", "degraded", "words")
-        rows = [head, *(_cells(line) for line in self.agents.values())]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column in (0, 6) else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
+        """Tell who got what, what was shortened and lost, who was denied, and what is left."""
+        parts = [
+            [self._spent()],
+            _table(self.agents),
+            [*self._shortened()],
+            [*self._denied()],
+            [*self._left()],
         ]
-        whole = self.account
-        lines.append(
-            f"{whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
-            f"{whole.held_tokens:,} held, {whole.pool_tokens:,} in the pool"
+        return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+    def _spent(self) -> str:
+        whole, called = self.account, [a for a in self.agents.values() if a.account.calls]
+        calls = sum(line.account.calls for line in called)
+        name = f"{whole.budget}, {self.thread_id!r}" if self.thread_id else whole.budget
+        return (
+            f"{name}: {whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
+            f"{whole.held_tokens:,} held; {_count(calls, 'call')} of "
+            f"{_count(len(called), 'agent')}."
         )
+
+    def _shortened(self) -> Iterator[str]:
+        shortened = [line for line in self.agents.values() if line.steps]
+        if not shortened:
+            yield "Nothing was shortened."
+            return
+        yield "What was shortened:"
+        for line in shortened:
+            yield from (f"  {line.agent} {step}" for step in line.steps)
+
+    def _denied(self) -> Iterator[str]:
+        denied = [line for line in self.agents.values() if line.account.denied_calls]
+        if not denied:
+            yield "Nobody was denied a call."
+        for line in denied:
+            yield f"{line.agent} was denied {_count(line.account.denied_calls, 'call')}."
+        for agent, models in self.unstaged_models.items():
+            yield f"{agent} called {', '.join(models)} without a stage: charged, never shortened"
+        if self.failed_calls:
+            yield f"{_count(self.failed_calls, 'call')} brought no answer."
+
+    def _left(self) -> Iterator[str]:
+        whole = self.account
+        if whole.limits_tokens:
+            others = whole.left_tokens - whole.pool_tokens
+            part = f", {others:,} to agents that may still call" if others > 0 else ""
+            yield (
+                f"{whole.left_tokens:,} tokens are left: {whole.pool_tokens:,} in the pool, for "
+                f"whoever needs them{part}."
+            )
         if whole.total_nano_usd is not None:
-            lines.append(whole.money())
-        lines += [limit.sentence() for limit in self.limits]
+            yield whole.money()
+        yield from (limit.sentence() for limit in self.limits)
         if whole.possible_surplus_tokens:
-            lines.append(
+            yield (
                 f"up to {whole.possible_surplus_tokens:,} more, if providers wrote on when answers "
                 f"had been cut off"
             )
-        lines += [
-            f"{agent} called {', '.join(models)} without a stage: charged, never shortened"
-            for agent, models in self.unstaged_models.items()
-        ]
-        return "\n".join(lines)
+
+
+def _account(report: BudgetReport) -> dict[str, Any]:
+    times = {
+        name: None if at is None else at.isoformat()
+        for name, at in (("starts_at", report.starts_at), ("resets_at", report.resets_at))
+    }
+    values = asdict(report)
+    del values["agents"]  # those of the run say more
+    return {**values, **times, "left_tokens": report.left_tokens}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _table(agents: Mapping[str, AgentRunReport]) -> list[str]:
+    """Return a line for each agent."""
+    head = ("agent", "allocated", "spent", "held", "returned", "calls", "denied", "words")
+    rows = [head, *map(_cells, agents.values())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (rows if agents else ())
+    ]
 
 
 def _cells(line: AgentRunReport) -> tuple[str, ...]:
     account = line.account
-    degraded = ", ".join(f"{name} {count}" for name, count in line.degraded.items())
     words = "" if line.words_asked is None else f"{line.kept_answers}/{line.limited_answers}"
-    return (
-        line.agent,
-        f"{account.allocated_tokens:,}",
-        f"{account.spent_tokens:,}",
-        f"{account.held_tokens:,}",
-        f"{account.returned_tokens:,}",
-        f"{account.denied_calls:,}",
-        degraded,
-        words,
+    figures = (
+        account.allocated_tokens,
+        account.spent_tokens,
+        account.held_tokens,
+        account.returned_tokens,
+        account.calls,
+        account.denied_calls,
     )
+    return (line.agent, *(f"{figure:,}" for figure in figures), words)

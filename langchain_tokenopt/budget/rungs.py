@@ -25,13 +25,14 @@ from langchain_tokenopt.budget.request_budget import (
     counted_within,
     request_budget,
 )
+from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.structured_answer import asked_schema, object_size
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["LADDER", "Candidate", "Climb", "Rung", "Step", "StepTaken", "asked_words"]
+__all__ = ["LADDER", "Candidate", "Climb", "Rung", "Step", "asked_words"]
 
 _HALF: Final = 0.5
 """Part of the words that is left while anything else can go: too small a limit is overrun further
@@ -58,30 +59,6 @@ class Step:
     CUT: Final = "ended a cut answer at a whole sentence"
     COMPLETED: Final = "completed an object that was cut off"
     FINAL: Final = "answered in the model's place"
-
-
-@dataclass(frozen=True, slots=True)
-class StepTaken:
-    """One step, and what it did."""
-
-    name: str
-    before: int
-    """Tokens of the call, input and output, before it."""
-    after: int
-    lost: str = ""
-    """What the model does not see, or say, any more."""
-
-    def __str__(self) -> str:
-        """Say it in words.
-
-        Example:
-            >>> str(StepTaken("asked for fewer words", 900, 700, "100 of 200 words"))
-            'asked for fewer words; 900 to 700 tokens; lost 100 of 200 words'
-        """
-        if self.before == self.after and not self.lost:
-            return self.name
-        lost = f"; lost {self.lost}" if self.lost else ""
-        return f"{self.name}; {self.before:,} to {self.after:,} tokens{lost}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from langchain_core.messages import ToolMessage
@@ -21,6 +22,7 @@ from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.refusals import refused_call
 from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
+from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step, asked_words
 from langchain_tokenopt.budget.tools import BudgetTools, TakesTimeError
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
@@ -117,7 +119,7 @@ class BudgetStage:
             return self._refused(request, run, agent, found)
         try:
             for step in found.candidate.steps:
-                run.note_degraded(agent, step.name, found.hold, request.run.run_id, str(step))
+                run.note_degraded(agent, step, found.hold, request.run.run_id)
             return self._granted(found, run, agent, degradation)
         except BaseException:
             run.account.release(found.hold)
@@ -140,7 +142,7 @@ class BudgetStage:
         """Answer in the model's place, or raise."""
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
-        run.note_degraded(agent, Step.FINAL, None, request.run.run_id)
+        run.note_degraded(agent, StepTaken(Step.FINAL), None, request.run.run_id)
         request.run.refused = True
         request.run.stages.append(NAME)
         try:
@@ -237,13 +239,14 @@ def _observed(
     unchanged = Degradation(request, run, agent, None)
     needs = unchanged.climb.needs(unchanged.first)
     if isinstance(found, Denial):
-        run.note_degraded(agent, f"would have {Step.FINAL}", None, request.run.run_id)
+        step = StepTaken(f"would have {Step.FINAL}")
+        run.note_degraded(agent, step, None, request.run.run_id)
         hold = run.account.admit(agent, needs.input, needs.most_output, degradation.owners)
     else:
         hold = found.hold
         for step in found.candidate.steps:
-            name = f"would have {step.name}"
-            run.note_degraded(agent, name, hold, request.run.run_id, f"would have {step}")
+            step = replace(step, name=f"would have {step.name}")
+            run.note_degraded(agent, step, hold, request.run.run_id)
     most = needs.input + needs.most_output
     priced = _priced(run, request)
     payment = Payment(run, agent, hold, needs.counted_input, needs.input, most, priced)

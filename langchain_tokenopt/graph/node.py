@@ -21,6 +21,7 @@ from langchain_tokenopt.budget.budget_call import DEGRADED
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
+from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.graph.host_compat import (
@@ -199,7 +200,7 @@ class _Execution:
         has_messages = isinstance(state, Mapping) and "messages" in state
         if not has_messages and not hasattr(state, "messages"):
             raise refusal
-        self.run.note_degraded(self.agent, Step.FINAL, None, None)
+        self.run.note_degraded(self.agent, StepTaken(Step.FINAL))
         marked = {DEGRADED: [Step.FINAL]}
         return {"messages": [AIMessage(refusal.message, response_metadata=marked)]}
 

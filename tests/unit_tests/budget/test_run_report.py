@@ -1,0 +1,120 @@
+"""The report of a run: a story for people, and the same as data."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget.run_notes import StepNotes, StepTaken
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.usage import Usage
+from tests.support.fakes import FakeAnswer, fake_chat
+
+DOCUMENTS = " ".join(
+    f"Bridge number {n} was painted by {n + 7} people in {1700 + n}." for n in range(400)
+)
+
+RUNS = count()
+"""Each run has a model of its own, of which nothing has been learned."""
+
+
+def asked(model: Any, agent: str, text: str = "Hi", system: str = "Be brief.") -> None:
+    messages = [SystemMessage(system), HumanMessage(f"{text}\n\nWhen was bridge 7 painted?")]
+    model.invoke(messages, config={"metadata": {"tokenopt_agent": agent}})
+
+
+@pytest.fixture
+def report() -> Any:
+    """Return the report of a run in which everything happens once."""
+    plan = BudgetPlan(
+        total_tokens=4_000,
+        name="desk",
+        agents={"reader": {"tokens": 1_000, "words": 40}, "calm": {"tokens": 200}},
+    )
+    answers = [FakeAnswer("Yes.", Usage(20, 4)), FakeAnswer("In 1707.", Usage(500, 6))]
+    model = optimize(fake_chat(answers=answers, model=f"staged-{next(RUNS)}"), plan)
+    with plan.run("monday", user="ann") as run:
+        asked(model, "calm")
+        asked(model, "reader", DOCUMENTS)
+        asked(fake_chat(answers=[FakeAnswer("x", Usage(30, 9))], model="their-own"), "stranger")
+        asked(model, "late", system="word " * 9_000)
+        return run.report()
+
+
+def test_it_is_told_as_a_story(report: Any) -> None:
+    """Who got what, what was shortened and lost, who was denied, what is left."""
+    story = str(report)
+    head, table, shortened, denied, left = story.split("\n\n")
+    whole, step = report.account, report.agents["reader"].steps[0]
+
+    assert f"desk, 'monday': {whole.spent_tokens:,} of 4,000 tokens spent, 0 held" in head
+    assert ["agent", "allocated", "spent", "held", "returned", "calls", "denied", "words"] == (
+        table.splitlines()[0].split()
+    )
+    assert "What was shortened:" in shortened
+    assert f"  reader {step.name} once: {step.tokens_before:,} to {step.tokens_after:,} tokens" in (
+        shortened
+    )
+    assert "; lost " in shortened
+    assert "late was denied 1 call." in denied
+    assert "stranger called their-own without a stage: charged, never shortened" in denied
+    assert left.startswith(f"{whole.left_tokens:,} tokens are left")
+
+
+def test_a_quiet_run_is_a_short_story() -> None:
+    """Nothing is said of what did not happen."""
+    plan = BudgetPlan(total_tokens=1_000, name="desk")
+    with plan.run() as run:
+        empty = str(run.report())
+
+    assert empty.splitlines() == [
+        "desk: 0 of 1,000 tokens spent, 0 held; 0 calls of 0 agents.",
+        "",
+        "Nothing was shortened.",
+        "",
+        "Nobody was denied a call.",
+        "",
+        "1,000 tokens are left: 1,000 in the pool, for whoever needs them.",
+    ]
+
+
+def test_it_is_data_too(report: Any) -> None:
+    """All of it, as JSON can hold it."""
+    data = json.loads(json.dumps(report.as_dict()))
+
+    assert ("monday", "ann", 1) == (data["thread_id"], data["user"], data["denied_calls"])
+    assert report.account.spent_tokens == data["account"]["spent_tokens"]
+    assert list(report.agents) == list(data["agents"])
+    step = data["agents"]["reader"]["steps"][0]
+    assert step["tokens_before"] > step["tokens_after"] > 0
+    assert step["lost"]
+
+
+def test_parts_add_up(report: Any) -> None:
+    """Agents and what is left are the total."""
+    spent = sum(line.account.spent_tokens for line in report.agents.values())
+
+    assert report.account.spent_tokens == spent
+    assert report.account.total_tokens == spent + report.account.left_tokens
+    assert sum(line.account.calls for line in report.agents.values()) >= 3
+
+
+def test_steps_are_summed_up() -> None:
+    """However often they were taken; of their losses the first are kept."""
+    notes = StepNotes("asked for fewer words")
+    for number in range(100):
+        notes = notes.again(StepTaken(notes.name, 100, 90, f"{number} words"))
+
+    assert (100, 10_000, 9_000, 20) == (
+        notes.times,
+        notes.tokens_before,
+        notes.tokens_after,
+        len(notes.lost),
+    )
+    assert str(notes).startswith("asked for fewer words 100 times: 10,000 to 9,000 tokens")
+    assert str(notes).endswith(" and more")
