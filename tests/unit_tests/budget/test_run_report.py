@@ -20,7 +20,7 @@ DOCUMENTS = " ".join(
 )
 
 RUNS = count()
-"""Each run has a model of its own, of which nothing has been learned."""
+"""Each run has a model of its own, of which nothing has been learned, and a thread."""
 
 
 def asked(model: Any, agent: str, text: str = "Hi", system: str = "Be brief.") -> None:
@@ -38,7 +38,7 @@ def report() -> Any:
     )
     answers = [FakeAnswer("Yes.", Usage(20, 4)), FakeAnswer("In 1707.", Usage(500, 6))]
     model = optimize(fake_chat(answers=answers, model=f"staged-{next(RUNS)}"), plan)
-    with plan.run("monday", user="ann") as run:
+    with plan.run(f"monday-{next(RUNS)}", user="ann") as run:
         asked(model, "calm")
         asked(model, "reader", DOCUMENTS)
         asked(fake_chat(answers=[FakeAnswer("x", Usage(30, 9))], model="their-own"), "stranger")
@@ -52,7 +52,9 @@ def test_it_is_told_as_a_story(report: Any) -> None:
     head, table, shortened, denied, left = story.split("\n\n")
     whole, step = report.account, report.agents["reader"].steps[0]
 
-    assert f"desk, 'monday': {whole.spent_tokens:,} of 4,000 tokens spent, 0 held" in head
+    assert (
+        f"desk, '{report.thread_id}': {whole.spent_tokens:,} of 4,000 tokens spent, 0 held" in head
+    )
     assert ["agent", "allocated", "spent", "held", "returned", "calls", "denied", "words"] == (
         table.splitlines()[0].split()
     )
@@ -87,7 +89,7 @@ def test_it_is_data_too(report: Any) -> None:
     """All of it, as JSON can hold it."""
     data = json.loads(json.dumps(report.as_dict()))
 
-    assert ("monday", "ann", 1) == (data["thread_id"], data["user"], data["denied_calls"])
+    assert (report.thread_id, "ann", 1) == (data["thread_id"], data["user"], data["denied_calls"])
     assert report.account.spent_tokens == data["account"]["spent_tokens"]
     assert list(report.agents) == list(data["agents"])
     step = data["agents"]["reader"]["steps"][0]
