@@ -118,6 +118,8 @@ def _records(
     text: str, lines: Sequence[Line], ats: Sequence[int], key: tuple[MarkKind, str]
 ) -> list[Record]:
     """Cut the text at lines that begin a passage; find the title and the text of each."""
+    if len(ats) > FEWEST and ats[-1] == len(lines) - 1 and _is_bare(lines[ats[-1]]):
+        lines, ats = lines[:-1], ats[:-1]  # what is to be continued is none
     spans = [range(one, other) for one, other in pairwise(ats)]
     sizes = sorted(size_of(lines, span) for span in spans)
     middle = sizes[len(sizes) // 2]
@@ -136,6 +138,13 @@ def _records(
         record = plain_record(text, lines, group) if extra else _record(text, lines, group, names)
         made.append(record)
     return made
+
+
+def _is_bare(line: Line) -> bool:
+    """Whether a line is nothing but a label or a number."""
+    return ends_with_colon(line) or any(
+        mark.end == len(line.text) and mark.kind != "shape" for mark in line.marks
+    )
 
 
 def _end_paragraphs(lines: Sequence[Line], ats: Sequence[int]) -> bool:

@@ -13,7 +13,13 @@ from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.prompt_lines import is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
-from langchain_tokenopt.compress.question import SHORT_OUTSIDE, asked_in, asks, is_about
+from langchain_tokenopt.compress.question import (
+    SHORT_OUTSIDE,
+    SHORT_PARAGRAPH,
+    asked_in,
+    asks,
+    is_about,
+)
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
@@ -82,6 +88,8 @@ def passage_parts(
     question = asked_in([text[a:b] for a, b in stretches], leads, material)
     if value is not None and not is_about(question, material):
         question = _asked_in_data(text, value, structure.records, units, material) or question
+        if not any(text[a:b].strip() for a, b in stretches):
+            _require_fields(units)
     require_outside(text, units, outside, patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
@@ -152,6 +160,13 @@ def _is_fragment(text: str, segment: Segment, records: Sequence[Record]) -> bool
     if not all(text.startswith("<", record.start) for record in records):
         return False
     return sum(segment.start <= r.start and r.end <= segment.end for r in records) < 2
+
+
+def _require_fields(units: Sequence[Unit]) -> None:
+    """Where a prompt is nothing but data, short fields beside the passages instruct."""
+    for unit in units:
+        is_short = unit.end - unit.start <= SHORT_PARAGRAPH
+        unit.required |= unit.passage < 0 and is_short and not unit.frame
 
 
 _NEXT_FIELD = re.compile(r'"\s*,\s*"')

@@ -33,6 +33,8 @@ __all__ = [
 SHORTEST_PASSAGE: Final = 60
 """Characters; pieces that are shorter on average are lines of one passage."""
 FEWEST: Final = 2
+MOST_TITLES: Final = 3
+"""Lines above the text of a passage; more are rows."""
 
 
 def plain_record(text: str, lines: Sequence[Line], group: range) -> Record:
@@ -53,17 +55,17 @@ def plain_record(text: str, lines: Sequence[Line], group: range) -> Record:
 
 def with_inner_title(lines: Sequence[Line], group: range, record: Record) -> Record:
     """Count to head and tail: a short first line, and the fences around a text."""
-    body, tail = record.body, record.tail
+    body, tail, titles = record.body, record.tail, 0
     for at in group[:-1]:
         if lines[at].start != body:
             continue
         rest = lines[at + 1].start
-        if is_frame_line(lines[at]) or (
-            is_title(lines[at]) and len(lines[at].text) < 0.5 * (tail - rest)
-        ):
-            body = rest
-        else:
-            break
+        if not is_frame_line(lines[at]):
+            is_long = len(lines[at].text) >= 0.5 * (tail - rest)
+            if titles == MOST_TITLES or is_long or not is_title(lines[at]):
+                break
+            titles += 1
+        body = rest
     for at in reversed(group):
         if lines[at].start <= body or lines[at].start >= tail or not is_frame_line(lines[at]):
             break
@@ -171,7 +173,7 @@ def paragraphs(text: str, lines: Sequence[Line]) -> list[Record]:
         for at, group in enumerate(groups)
         for part in _without_frames(lines, group, middle, has_long and at in edges)
     ]
-    groups = _with_titles(lines, groups, middle)
+    groups = _with_titles(lines, _even(lines, groups), middle)
     titled = sum(_is_titled(lines, group) for group in groups) > 0.6 * len(groups)
 
     def is_frame(group: range) -> bool:
@@ -234,6 +236,16 @@ def _without_frames(
     if first < group.stop:
         parts.append(range(first, group.stop))
     return parts
+
+
+def _even(lines: Sequence[Line], groups: list[range]) -> list[range]:
+    """Where paragraphs have a title each, what stands on more lines above the first is none."""
+    (usual, count), *_ = Counter(map(len, groups)).most_common(1)
+    first = groups[0]
+    begin = first.stop - usual
+    if not (1 < usual < len(first) and count > 0.6 * len(groups) and is_title(lines[begin])):
+        return groups
+    return [range(first.start, begin), range(begin, first.stop), *groups[1:]]
 
 
 def _with_titles(lines: Sequence[Line], groups: list[range], middle: int) -> list[range]:

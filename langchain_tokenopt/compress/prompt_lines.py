@@ -115,6 +115,7 @@ def lines_of(text: str, segments: Sequence[Segment]) -> list[Line]:
                 stripped = text[position:cut].strip(_SPACES)
                 if stripped:
                     marks = list(_marks_of(stripped))
+                    paragraph += stripped[0] == "#" and any(m.kind == "heading" for m in marks)
                     lines.append(Line(position, cut, stripped, paragraph, marks))
                 else:
                     paragraph += 1

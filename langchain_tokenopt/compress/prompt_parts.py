@@ -120,7 +120,7 @@ def read_message(
     opened = open_fences(text, segments)
     structure = Structure() if holds_pairs(text) else structure_of(text, opened)
     shown = sum(example.end - example.start for example in examples)
-    if structure.records and sum(r.length for r in structure.records) > 2 * shown:
+    if _outweigh(text, structure, shown):
         return passage_parts(text, opened, structure, patterns, cut_data=cut_data)
     if examples:
         return _example_parts(text, examples, patterns)
@@ -135,6 +135,18 @@ def read_message(
     if not (keep_short or page.is_announced or any(map(asks, around))):
         page = Page(0, len(text))  # something else asks
     return page_parts(text, segments, page, patterns)
+
+
+def _outweigh(text: str, structure: Structure, shown: int) -> bool:
+    """Whether passages are what is quoted, rather than few-shot examples of so many characters.
+
+    An agent's steps look like examples, but what they are taken for is asked before the first.
+    """
+    if not structure.records:
+        return False
+    size = sum(record.length for record in structure.records)
+    before = text[: structure.records[0].start].splitlines()
+    return size > 2 * shown or (2 * size > shown and structure.is_prose and any(map(asks, before)))
 
 
 def _example_parts(

@@ -117,7 +117,7 @@ _MAINLY: Final = 0.6
 def _is_one_page(records: Sequence[Record]) -> bool:
     """Whether one of a few is most of them all: a page among what is said about it."""
     lengths = sorted(record.length for record in records)
-    return len(lengths) <= _FEW_SECTIONS and lengths[-1:] > [_MOSTLY * sum(lengths)]
+    return len(lengths) <= _FEW_SECTIONS and lengths[-1:] > [int(_MOSTLY * sum(lengths))]
 
 
 _FEW_SECTIONS: Final = 5

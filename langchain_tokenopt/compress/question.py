@@ -98,8 +98,8 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
         share, words = _shared(asked, told)
         if share >= _MOSTLY and words > 1:
             return _with_sentences_before(candidate, asked, f"{before}\n{after}", told)
-        if asked and share > most:  # one word is no sign: "Answer in one sentence."
-            best, most = asked, share
+        if asked and share + asks(candidate) > most:  # one word is no sign: "Answer in one line."
+            best, most = asked, share + asks(candidate)
     return best
 
 
@@ -166,7 +166,7 @@ def _candidates(before: str, after: str) -> Iterator[str]:
     for line in lines:
         if asks(line):
             sentence = _sentences(line)[-1]
-            yield next((value for _, value in reversed(_labelled(sentence))), sentence)
+            yield next(reversed(_told_behind_labels(sentence)), sentence)
     for line in lines:
         for found in _WITHIN.finditer(line):
             yield found.group().strip()
@@ -178,10 +178,21 @@ def _candidates(before: str, after: str) -> Iterator[str]:
             and line[0] not in "<`"
             and not _LABELLED.match(line)
         ]
-        values = [value for _, value in _labelled(part)]
+        values = _told_behind_labels(part)
         for text in (*reversed(loose), *reversed(values)):
             yield from reversed(_sentences(text))
         yield " ".join(loose)[-LONGEST_QUESTION:]
+
+
+def _told_behind_labels(part: str) -> list[str]:
+    return [
+        value if value.count(" ") >= _FEWEST_SPACES else f"{key} {value}"
+        for key, value in _labelled(part)
+    ]
+
+
+_FEWEST_SPACES: Final = 2
+"""Of what is shorter the label is part: "Oslo: how much?"."""
 
 
 def _sentences(text: str) -> list[str]:
