@@ -176,8 +176,12 @@ def paragraphs(text: str, lines: Sequence[Line]) -> list[Record]:
     groups = _with_titles(lines, _even(lines, groups), middle)
     titled = sum(_is_titled(lines, group) for group in groups) > 0.6 * len(groups)
 
+    on_one = sum(len(group) == 1 for group in groups) > 0.6 * len(groups)
+
     def is_frame(group: range) -> bool:
         is_alike = titled and _is_titled(lines, group)
+        if on_one and len(group) > 1:  # what others are on one line is none of these
+            return all(len(lines[at].text) <= SHORT * middle for at in group)
         return _is_frame(lines, group, middle, TINY if is_alike else SHORT)
 
     first, last = 0, len(groups)

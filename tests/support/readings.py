@@ -29,7 +29,7 @@ class Reading:
     """The answer, the question or task, the rules."""
     share: float = 0.35
     loses: Sequence[str] = ()
-    """What no question needs, though it may look like an instruction."""
+    """What no question needs, though it may look like an instruction: it is there twice at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def task_near_material() -> dict[str, Reading]:
         ),
         "task on the line below, Korean": Reading(f"{k.page}\n{k.filled(k.task)}", k.keeps(k.task)),
         "task ends the paragraph, Japanese": Reading(
-            "".join(j.passages) + j.filled(j.task), j.keeps(j.task)
+            "".join(j.passages) + j.filled(j.task), j.keeps(j.task), share=0.6
         ),
     }
 
@@ -337,6 +337,7 @@ def several_blocks() -> dict[str, Reading]:
         "picture, question, document, Italian": Reading(
             [HumanMessage([IMAGE, text_block(i.filled(i.ask)), text_block(i.page)])],
             i.keeps(i.ask),
+            share=0.65,  # the picture is most of it, and stays
         ),
     }
 
