@@ -218,7 +218,7 @@ def test_a_prompt_to_be_continued_is_a_question(text, question, answer):
     """What ends in a colon or in no sentence asks for what comes next."""
     made = PromptCompressor(150, model="cl100k_base").invoke(text)
 
-    assert question == read_message(text).question
+    assert str(read_message(text).question).endswith(question)
     assert answer in made
     assert made.endswith(text[-20:])
 
