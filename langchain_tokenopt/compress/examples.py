@@ -9,6 +9,7 @@ is an element with an input and an output in it, or an input and the output righ
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 from bisect import bisect_left
 from collections import Counter
@@ -75,13 +76,12 @@ def find_examples(text: str) -> list[Example]:
         ['Input: fine\nOutput: good\n\n', 'Input: bad\nOutput: poor\n\n']
     """
     starts = [0, *(newline.end() for newline in re.finditer("\n", text))]
-    best = max(_cycles(text, starts), _of_elements(text), key=len)
+    found = [_cycles(text, starts), _of_elements(text), _on_one_line(text), _with_sign(text)]
+    best = max(found, key=len)
     begins = "\n".join([text[start : start + _BEGINNING] for start in starts]).lower()
     for asks, answers in _NAMES:
         if begins.count(asks) >= _FEWEST and begins.count(answers) >= _FEWEST:
-            found = _pairs(text, starts, asks, answers)
-            if len(found) > len(best):
-                best = found
+            best = max(best, _pairs(text, starts, asks, answers), key=len)
     return best if len(best) >= _FEWEST else []
 
 
@@ -179,6 +179,96 @@ def _names(marks: Sequence[re.Match[str]]) -> list[str]:
 
 def _paragraphs(text: str, start: int, end: int) -> int:
     return len(_BLANK_LINE.findall(text[start:end].rstrip())) + 1
+
+
+# --- labels and signs within lines ----------------------------------------------------------------
+
+_OPEN_LABEL: Final = re.compile(r"(?:(?<=\s)|^)(?:[^\s:：]{1,20} ){0,2}[^\s:：]{1,20} ?[:：]\Z")
+_LABEL_WORD: Final = re.compile(r"[^\s:：]{1,20} ?[:：]")
+_FEWEST_INLINE: Final = 3
+
+
+def _on_one_line(text: str) -> list[Example]:
+    """Return inputs and outputs in the last line, under labels of which the last one is open."""
+    end = len(text.rstrip())
+    start = text.rfind("\n", 0, end) + 1
+    line = text[start:end]
+    found = _OPEN_LABEL.search(line, max(0, len(line) - 70))
+    if found is None:
+        return []
+    answer = _longest(line, found.group(), len(line))
+    if line.count(answer) < _FEWEST_INLINE:
+        return []
+    answers = [match.start() for match in re.finditer(re.escape(answer), line)]
+    asks = [_LABEL_WORD.search(line, at + len(answer)) for at in answers[:-1]]
+    if not all(asks):
+        return []
+    first = asks[0].group() if asks[0] else ""
+    if any(ask is None or ask.group() != first for ask in asks):
+        return []
+    head = _longest(line, line[: asks[0].end() if asks[0] else 0], answers[1])
+    begins = [match.start() for match in re.finditer(re.escape(head), line)]
+    if len(begins) != len(answers) or any(map(operator.gt, begins, answers)):
+        return []
+    return [
+        Example(start + a, start + b, _label(line[at + len(answer) : b].strip()))
+        for (a, b), at in zip(itertools.pairwise(begins), answers, strict=False)
+    ]
+
+
+def _longest(line: str, words: str, end: int) -> str:
+    """Return as many of the last *words* as come back as often as the last one."""
+    parts = words.split(" ")
+    at = len(parts) - (2 if parts[-1] in (":", "：") else 1)
+    label = " ".join(parts[at:])
+    while at > 0 and len(parts) - at < 4:
+        longer = " ".join(parts[at - 1 :])
+        if line.count(longer) < max(_FEWEST_INLINE - 1, line.count(label)):
+            break
+        label, at = longer, at - 1
+    return label
+
+
+_SIGN: Final = re.compile(r"(?<=\S)([ \t]*(?:->|=>|→|⇒|➜|::|\|\||=))[ \t]*\Z")
+_SEPARATORS: Final = ("; ", ", ", " | ", "\t", ";", ",")
+
+
+def _with_sign(text: str) -> list[Example]:
+    """Return lines, or parts of the last line, with the sign in them behind which the text ends."""
+    end = len(text.rstrip())
+    found = _SIGN.search(text[:end], max(0, end - 10))
+    if found is None:
+        return []
+    sign = found.group(1).strip()
+    start = text.rfind("\n", 0, end) + 1
+    if text.count(sign, start, end) == 1:
+        begins = [start]
+        while begins[0] > 0 and _is_pair(line := text[_above(text, begins[0]) : begins[0]], sign):
+            begins.insert(0, begins[0] - len(line))
+    else:
+        begins = _parts_with(text, start, end, sign)
+    return [
+        Example(a, b, _label(text[a:b].split(sign, 1)[1].strip(" ;,|\r\n\t")))
+        for a, b in itertools.pairwise(begins)
+    ]
+
+
+def _above(text: str, at: int) -> int:
+    return text.rfind("\n", 0, at - 1) + 1
+
+
+def _is_pair(part: str, sign: str) -> bool:
+    return part.count(sign) == 1 and all(side.strip() for side in part.split(sign))
+
+
+def _parts_with(text: str, start: int, end: int, sign: str) -> list[int]:
+    """Return where parts of a line begin that each hold the sign once."""
+    for separator in _SEPARATORS:
+        parts = text[start:end].split(separator)
+        if len(parts) > _FEWEST and all(_is_pair(part, sign) for part in parts[:-1]):
+            sizes = [len(part) + len(separator) for part in parts[:-1]]
+            return [start, *(start + at for at in itertools.accumulate(sizes))]
+    return []
 
 
 # --- elements ------------------------------------------------------------------------------------

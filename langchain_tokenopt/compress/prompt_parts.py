@@ -61,9 +61,14 @@ def read_material(
     It may be a prompt all the same; where neither its first line nor its last asks, it is none.
     """
     lines = text.strip().splitlines() or [""]
-    if any(asks(line) or label_asks(line, 0) for line in (lines[0], lines[-1])):
+    is_open = lines[-1].rstrip()[-1:] in _OPEN_ENDS and find_examples(text)
+    if is_open or any(asks(line) or label_asks(line, 0) for line in (lines[0], lines[-1])):
         return read_message(text, patterns, keep_short=False, cut_data=cut_data)
     return read_result(text, patterns, cut_data=cut_data)
+
+
+_OPEN_ENDS = frozenset(":：>→⇒➜=|")
+"""Signs behind which the last of several examples is to be filled in."""
 
 
 def read_result(
