@@ -309,7 +309,7 @@ def _add_record(
     else:
         add_units(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
     if head >= 0:
-        _attach_to_head(units, head)
+        _attach_to_head(text, units, head)
     if record.end > record.tail:
         kind: Kind = (
             "heading" if has_title_behind(text, record) else "json" if structure.quoted else "tag"
@@ -332,14 +332,17 @@ def _quoted_cuts(text: str, record: Record) -> list[int]:
     return [end for end in ends if end == record.tail or text[end - 1] != "\\"]
 
 
-def _attach_to_head(units: list[Unit], head: int) -> None:
+def _attach_to_head(text: str, units: list[Unit], head: int) -> None:
     inner = head
     for at in range(head + 1, len(units)):
         unit = units[at]
+        begins_letter = unit.kind == "heading" and "\n" in unit.within(text).strip()
         if unit.kind == "heading":
             unit.kind = "prose"
         if unit.head < 0 and unit.bound < 0:
-            unit.head = inner
+            unit.head = head if begins_letter else inner
+        if begins_letter:
+            inner = at
 
 
 SHORTEST_CUT = 400

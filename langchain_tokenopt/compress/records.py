@@ -16,7 +16,15 @@ from typing import Final
 
 from langchain_tokenopt.compress.unit import Kind, Unit
 
-__all__ = ["TURN", "RecordFinder", "cues_end", "is_transcript", "record_units", "turn_end"]
+__all__ = [
+    "TURN",
+    "RecordFinder",
+    "cues_end",
+    "is_transcript",
+    "letter_head_end",
+    "record_units",
+    "turn_end",
+]
 
 _CLOCK: Final = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\b\.?)?"
 _DATE: Final = (
@@ -445,6 +453,38 @@ def _cue_starts(lines: Sequence[str]) -> list[int]:
         elif _ASIDE.match(line) and not above:
             found.append(row)
     return sorted(set(found))
+
+
+# --- letters -------------------------------------------------------------------------------------
+
+_ENVELOPE: Final = re.compile(r"From \S+ .*\d{4}\s*$|>? ?-{3,}[^-\n]{3,60}-{3,}\s*$")
+_HEADER: Final = re.compile(
+    r"(?:> ?)?\*{0,2}(?P<name>From|To|Cc|Bcc|Subject|Date|Sent|Reply-To|Von|An|Betreff|Datum"
+    r"|Gesendet|De|À|Objet|Envoyé|Para|Asunto|Fecha|Enviado|[A-Z][A-Za-z]*(?:-[A-Za-z]+)+)"
+    r":\*{0,2}[ \t]"
+)
+
+
+def letter_head_end(lines: Sequence[str], row: int) -> int:
+    r"""Return the row after the header of a letter and the blank line below it, else *row*.
+
+    Example:
+        >>> letter_head_end(["From: a@b.c\n", "To: d@e.f\n", "Subject: Tea\n", "\n", "Hi.\n"], 0)
+        4
+    """
+    end = row + 1 if _ENVELOPE.match(lines[row]) else row
+    names = []
+    while end < len(lines) and end - row < _LONGEST_RECORD:
+        found = _HEADER.match(lines[end])
+        if found:
+            names.append(found["name"])
+        elif not names or lines[end][0] not in " \t" or not lines[end].strip():
+            break
+        end += 1
+    known = [name for name in names if "-" not in name]
+    if len(set(known)) < _FEWEST_FIELDS or end >= len(lines) or lines[end].strip(" \t\r\n>"):
+        return row
+    return end + 1
 
 
 # --- units ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from langchain_tokenopt.compress.records import (
     RecordFinder,
     cues_end,
     is_transcript,
+    letter_head_end,
     turn_end,
 )
 from langchain_tokenopt.compress.tables import table_end
@@ -227,6 +228,8 @@ class _Lines:
         has_sign = _SIGN.search(line, 0, _REACH) is not None
         if has_sign and first != "#" and _HEADING.match(line):
             return "heading", row + 1
+        if (end := letter_head_end(self.lines, row)) > row:
+            return "heading", end
         if (end := cues_end(self.lines, row)) > row:
             return "log", end
         if (end := self._yaml_end(row)) > row:

@@ -230,7 +230,8 @@ LONGEST_TITLE = 140
 
 def _heading_end(text: str, segment: Segment) -> int:
     """Return where a heading ends when text follows it on the same line."""
-    if segment.end - segment.start <= LONGEST_TITLE and text[segment.start] == "#":
+    is_title = segment.end - segment.start <= LONGEST_TITLE and text[segment.start] == "#"
+    if is_title or text[segment.start : segment.end].strip().count("\n"):
         return segment.end
     found = _NUMBERED.match(text, segment.start, segment.end)
     if found is None:

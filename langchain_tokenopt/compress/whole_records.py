@@ -43,7 +43,11 @@ def whole_records(
         segments: Those in which edges are not free.
         cuts_strings: Whether the texts are strings of data, which may be cut within a record.
     """
-    structured = [s for s in segments if s.kind in _WHOLE | _BY_UNIT | _BY_ITEM]
+    structured = [
+        s for s in segments
+        if s.kind in _WHOLE | _BY_UNIT | _BY_ITEM
+        or (s.kind == "heading" and text[s.start : s.end].strip().count("\n"))
+    ]  # fmt: skip
     if not structured:
         return list(records)
     edges = _Edges(text, structured)
@@ -84,7 +88,7 @@ class _Edges:
     def _is_whole(self, segment: Segment) -> bool:
         if segment.kind == "data":  # elements of markup stand within others
             return self._text[segment.start : segment.end].lstrip()[:1] == "<"
-        return segment.kind in _WHOLE
+        return segment.kind in _WHOLE or segment.kind == "heading"
 
     def _around(self, at: int) -> Segment | None:
         """Return the segment that *at* stands inside of, neither at its begin nor end."""
@@ -122,6 +126,8 @@ class _Edges:
             return at
         if segment.kind in _BY_ITEM:
             return at if self._is_in_item(at) else segment.start
+        if segment.kind == "heading":  # of a letter
+            return segment.end
         if self._is_whole(segment):
             return segment.start
         return self._units[bisect_right(self._units, at) - 1]
