@@ -23,7 +23,7 @@ LONGEST_WHOLE_BLOCK: Final = 400
 
 _HINT: Final = re.compile(
     r"^[ \t]*(?:[^\w\s<]{1,6}[ \t]?(?:begin|start)|begin:|:\w+:[ \t\r]*$|:::|\$\$|\\\[|<!--|\{\|"
-    r"|\{%|\[/|#(?:region|if)|<details|> ?\[!)",
+    r"|\{%|\[/|#(?:region|if)|<details|> ?\[!|\.\. [\w-]+::)",
     re.IGNORECASE | re.MULTILINE,
 )
 ATTRIBUTES: Final = r"(?:\s(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|[^<>\"'/]++|/(?!>))*+)?"
@@ -38,7 +38,7 @@ _MARK: Final = re.compile(
     r"|(?P<same>\$\$)[ \t\r]*$"
     r"|(?P<bracket>\\\[|\\\]|\{\||\|\})[ \t\r]*"
     r"|(?P<comment><!--)(?!.*-->)|(?!.*<!--).*?(?P<behind>-->)[ \t\r]*$"
-    r"|(?P<quotation>> ?\[!\w+\])"
+    r"|(?P<unclosed>> ?\[!\w+\]|\.\. [\w-]+::)"
     r")|<(?P<shut>/?)(?P<tag>[a-z][\w:.-]*)" + ATTRIBUTES + r">",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -86,7 +86,7 @@ class _Opened:
             if self._fence and not mark.startswith(self._fence):
                 return None
             self._fence = "" if self._fence else mark
-        elif self._fence or match["quotation"]:
+        elif self._fence or match["unclosed"]:
             return None
         opens, name = _name_of(match)
         if opens is None:
@@ -131,8 +131,8 @@ def blocks_of(text: str, starts: Sequence[int]) -> dict[int, int]:
         row = rows.get(text.rfind("\n", 0, match.start()) + 1)
         if row is None:
             continue  # a separator that only some take for the end of a line
-        if match["quotation"]:
-            found[row] = _quotation_end(text, starts, row)
+        if match["unclosed"]:
+            found[row] = _unclosed_end(text, starts, row)
         at = opened.follow(match, row)
         is_one = not match["fence"] and (match["tag"] or _FOLDS).lower() == _FOLDS
         if at is not None and at < row and is_one:
@@ -140,11 +140,18 @@ def blocks_of(text: str, starts: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def _quotation_end(text: str, starts: Sequence[int], row: int) -> int:
-    end = row + 1
-    while end + 1 < len(starts) and text[starts[end] : starts[end + 1]].lstrip()[:1] == ">":
+def _unclosed_end(text: str, starts: Sequence[int], row: int) -> int:
+    """Return the row after a quotation, or after what is indented below a directive."""
+    end = filled = row + 1
+    is_quotation = text[starts[row] : starts[end]].lstrip()[:1] == ">"
+    while end + 1 < len(starts):
+        line = text[starts[end] : starts[end + 1]]
+        is_inside = line.lstrip()[:1] == ">" if is_quotation else line[0] in " \t"
+        if (line.strip() and not is_inside) or (is_quotation and not line.strip()):
+            break
         end += 1
-    return end
+        filled = end if line.strip() else filled
+    return filled
 
 
 # --- units ---------------------------------------------------------------------------------------
@@ -165,8 +172,8 @@ def enclosed_units(
     """
     inside = start + _OPENING.match(text[start:end]).end()  # type: ignore[union-attr]
     close = text.rfind("\n", start, start + len(text[start:end].rstrip())) + 1
-    if text[close:end].lstrip()[:1] == ">":
-        close = end  # a quotation ends without a mark
+    if _UNCLOSED.match(text, start):
+        close = end
     is_long = end - start > LONGEST_WHOLE_BLOCK and start < inside < close
     inner = cut(text[inside:close]) if is_long else []
     if not inner:
@@ -179,8 +186,9 @@ def enclosed_units(
         units.append(Unit(close, end, kind, bound=opening, frame=True))
 
 
-_OPENING: Final = re.compile(r"[^\n]*\n(?:[ \t]*<summary\b[^\n]*\n)?")
-"""The first line, with the title below it that some elements have."""
+_UNCLOSED: Final = re.compile(r"[ \t]*(?:>|\.\. )")
+_OPENING: Final = re.compile(r"[^\n]*\n(?:[ \t]*<summary\b[^\n]*\n|(?:[ \t]+:[\w-]+:[^\n]*\n)+)?")
+"""The first line, with the title or options below it that some have."""
 _CODE_MARKS: Final = re.compile(r"[{}();=<>\[\]\\|&$]")
 _FEWEST_WORDS: Final = 5
 
@@ -275,6 +283,8 @@ def part_marks(text: str, units: list[Unit]) -> dict[int, int]:
     cuts: dict[int, int] = {}
     for at, unit in enumerate(units):
         if unit.kind in ("heading", "tag") and (mark := _MARK.match(unit.within(text))):
+            if mark["unclosed"]:
+                continue
             line = _LINE.match(text, unit.start, unit.end)
             own = line and (
                 not mark["tag"] or not text[unit.start + mark.end() : line.end(1)].strip()

@@ -21,6 +21,7 @@ from langchain_tokenopt.compress.question import (
     is_about,
 )
 from langchain_tokenopt.compress.quoted_records import Record
+from langchain_tokenopt.compress.records import holds_cues
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.single_pages import Page
@@ -184,7 +185,7 @@ def _add_passages(
         s
         for s in segments
         if s.kind not in free
-        and (s.kind == "block" or not is_prose_block(text, s))
+        and not _is_running_text(text, s)
         and not (s.kind == "data" and _is_fragment(text, s, records))
     ]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
@@ -228,6 +229,14 @@ def _opening(text: str, segments: Sequence[Segment], start: int, end: int) -> in
 
 
 _CLOSER = re.compile(r"[\s\])}]*[\])}]")
+
+
+def _is_running_text(text: str, segment: Segment) -> bool:
+    return (
+        segment.kind != "block"
+        and is_prose_block(text, segment)
+        and not holds_cues(text, segment.start, segment.end)
+    )
 
 
 def _clipped(

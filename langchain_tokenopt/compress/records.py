@@ -20,6 +20,7 @@ __all__ = [
     "TURN",
     "RecordFinder",
     "cues_end",
+    "holds_cues",
     "is_transcript",
     "letter_head_end",
     "record_units",
@@ -429,6 +430,11 @@ def cues_end(lines: Sequence[str], row: int) -> int:
         while at < len(lines) and not lines[at].strip():
             at += 1
     return end if cues else row
+
+
+def holds_cues(text: str, start: int, end: int) -> bool:
+    """Say whether records are subtitles: a time from and until, then what is said."""
+    return any(_CUE.match(line) for line in text[start : min(end, start + 2_000)].splitlines()[:20])
 
 
 def _begins_cue(lines: Sequence[str], row: int) -> bool:

@@ -43,11 +43,7 @@ def whole_records(
         segments: Those in which edges are not free.
         cuts_strings: Whether the texts are strings of data, which may be cut within a record.
     """
-    structured = [
-        s for s in segments
-        if s.kind in _WHOLE | _BY_UNIT | _BY_ITEM
-        or (s.kind == "heading" and text[s.start : s.end].strip().count("\n"))
-    ]  # fmt: skip
+    structured = _structured(text, segments)
     if not structured:
         return list(records)
     edges = _Edges(text, structured)
@@ -67,6 +63,20 @@ def whole_records(
         tail = min(max(edges.tail(record.tail, end), body), end)
         made.append(Record(start, body, tail, end))
     return made
+
+
+def _structured(text: str, segments: Sequence[Segment]) -> list[Segment]:
+    """Return the segments in which edges are not free; a file and its changes are one."""
+    found: list[Segment] = []
+    for segment in segments:
+        last = found[-1] if found else None
+        if segment.kind == "diff" and last and (last.kind, last.end) == ("diff", segment.start):
+            found[-1] = Segment("diff", last.start, segment.end)
+        elif segment.kind in _WHOLE | _BY_UNIT | _BY_ITEM or (
+            segment.kind == "heading" and "\n" in text[segment.start : segment.end].strip()
+        ):
+            found.append(segment)
+    return found
 
 
 class _Edges:

@@ -295,7 +295,7 @@ def _subtitles(w: Writer) -> Records:
     numbered = form == "srt" or rng.random() < 0.4
     said = (
         lambda n: w.sentence(), lambda n: f"- {w.sentence('en')}\n- Yes, {w.noun()}.",
-        lambda n: f"{n}", lambda n: f"{w.number()}\n{w.noun()}", lambda n: f"♪ {w.noun()} ♪",
+        lambda n: f"{n + 1_000}", lambda n: f"{w.number() + 500}\n{w.noun()}", lambda n: f"♪ {w.noun()} ♪",
         lambda n: f"<v {rng.choice(NAMES)}>{w.sentence()}", lambda n: f"<i>{w.noun()} and\n{w.noun()}</i>",
         lambda n: f"[{w.noun()} rings]", lambda n: f"{rng.choice(NAMES).upper()}: {w.sentence('en')}",
         lambda n: f"At 12:30 the {w.noun()},\nthen at 13:45:10 the {w.noun()}.", lambda n: f"{{\\an8}}{w.sentence('en')}",
