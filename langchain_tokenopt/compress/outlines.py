@@ -133,8 +133,8 @@ def yaml_end(lines: Sequence[str], row: int) -> int:
 def _settings_end(lines: Sequence[str], row: int) -> int:
     """Sections in brackets, settings with an equals sign, and lines that go on with them."""
     end, settings, sections, depth, quote = row, 0, 0, 0, ""
-    filled = row
-    while end < len(lines) and (sections or end - row < _UNDECIDED):
+    filled, continued, goes_on = row, 0, False
+    while end < len(lines) and (sections or continued or end - row < _UNDECIDED):
         line = lines[end]
         if quote or depth > 0:
             pass
@@ -145,12 +145,15 @@ def _settings_end(lines: Sequence[str], row: int) -> int:
             sections += 1
         elif _SETTING.match(line) or (sections and _KEY.match(line)):
             settings += 1
-        elif not (line[0] in " \t" and settings):
+        elif not (settings and (line[0] in " \t" or goes_on)):
             break
         depth, quote = _open_after(line, depth, quote)
+        goes_on = line.rstrip().endswith("\\")
+        continued += goes_on
         end += 1
         filled = end
-    return filled if sections and settings and settings + sections >= 3 else row
+    is_data = sections or continued
+    return filled if is_data and settings and settings + sections >= 3 else row
 
 
 def _yaml_end(lines: Sequence[str], row: int) -> int:
@@ -343,6 +346,8 @@ def _entry_ends(lines: Sequence[str]) -> list[int]:
                 depth, quote = 0, ""
             while end < len(lines) and (depth > 0 or quote):
                 depth, quote = _open_after(lines[end], depth, quote)
+                end += 1
+            while end < len(lines) and lines[end - 1].rstrip().endswith("\\"):
                 end += 1
             end = _with_continuations(lines, row, end)
             if _ENTRY.match(line):

@@ -130,12 +130,12 @@ def read_message(
     if examples:
         return _example_parts(text, examples, patterns)
     page = page_of(text, lines_of(text, segments))
-    may_stay = keep_short and len(text) <= SHORT_MESSAGE and not page.is_announced
-    if may_stay and not any(segment.kind in ("json", "log") for segment in segments):
+    if keep_short and len(text) <= SHORT_MESSAGE and not page.is_announced:
         units = units_of(text, segments)
-        for unit in units:
-            unit.required = True
-        return PromptParts(units, text.strip() or None)
+        if not _is_material(units):
+            for unit in units:
+                unit.required = True
+            return PromptParts(units, text.strip() or None)
     around = (text[: page.start], text[page.end :])
     if not (keep_short or page.is_announced or any(map(asks, around))):
         page = Page(0, len(text))  # something else asks
@@ -152,6 +152,17 @@ def _outweigh(text: str, structure: Structure, shown: int) -> bool:
     size = sum(record.length for record in structure.records)
     before = text[: structure.records[0].start].splitlines()
     return size > 2 * shown or (2 * size > shown and structure.is_prose and any(map(asks, before)))
+
+
+_MANY_ROWS = 10
+
+
+def _is_material(units: Sequence[Unit]) -> bool:
+    """Data, records, and so many names or rows are material, however short they are."""
+    kinds = [unit.kind for unit in units]
+    return (
+        "json" in kinds or "log" in kinds or kinds.count("table") + kinds.count("list") > _MANY_ROWS
+    )
 
 
 def _example_parts(

@@ -225,7 +225,8 @@ class RecordFinder:
             return row
         last, stop = starts[-1], self._stop(starts[-1])
         others = [self._lines[one + 1 : other] for one, other in pairwise(starts)]
-        if len(others) >= _FEWEST_GAPS and not self._is_last_word(last + 1, stop, others):
+        are_many = len(others) >= _FEWEST_GAPS or str(self._marks[last]).endswith(":")
+        if are_many and not self._is_last_word(last + 1, stop, others):
             return max(last + 1, stop - self._blanks_before(stop))
         after, traced = last + 1, False
         while after < stop:

@@ -52,7 +52,7 @@ def table_end(lines: Sequence[str], row: int) -> int:
             end += 1
         return end if end > row + 1 or line.count("|") > 1 else row
     for mark in "\t|;,":
-        if mark in line and mark in lines[row + 1]:
+        if mark in line and (mark in lines[row + 1] or (mark == "|" and _is_rule(lines[row + 1]))):
             end = _delimited_end(lines, row, mark)
             if end > row:
                 return end
@@ -63,6 +63,10 @@ def table_end(lines: Sequence[str], row: int) -> int:
 
 _FEWEST_ALIGNED: Final = 3
 _BORDERS: Final = frozenset("+=┌├└╔╠╚")
+
+
+def _is_rule(line: str) -> bool:
+    return "--" in line and _RULE.match(line) is not None
 
 
 def _grid_end(lines: Sequence[str], row: int) -> int:
