@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,8 @@ that Jha et al. 2024 (arXiv 2407.08892) found best."""
 
 LONGEST_TURNS = 1_000
 """The same of turns of a conversation, which say less in as many characters."""
+
+_HUMP: Final = re.compile(r"[A-Z](?:(?<=[a-z].)|(?<=[A-Z].)(?=[a-z]))")
 
 RECORDS: Final = frozenset({"table", "list", "log", "json", "data", "code", "diff"})
 """Kinds of units that say what they say without their neighbours."""
@@ -49,7 +52,10 @@ class RankedText:
         for text in texts:
             bases.append(position)
             position += len(text) + 1
-        self.lowered = lowered("\n".join(texts))
+        whole = "\n".join(texts)
+        self.lowered = lowered(whole)
+        self.humps = frozenset([hump.start() for hump in _HUMP.finditer(whole)])
+        """Where a word begins within a name, as in ``forceTheme``."""
         self.starts = [bases[unit.source] + unit.start for unit in units]
         self._marks = {at for at, u in enumerate(units) if u.frame or u.kind == "tag"}
         self.average_chars = sum(u.end - u.start for u in units) / len(units) + 1

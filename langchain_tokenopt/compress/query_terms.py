@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from os.path import commonprefix
 from typing import Final, Literal, Protocol
 
 from langchain_tokenopt.compress.identifiers import identifiers, written_forms
@@ -146,7 +147,7 @@ def _add_words(terms: dict[str, Term], text: str, rarity: Rarity) -> None:
         if is_cjk(word):
             terms[word_root] = Term(word, word_root, (word,), 1.0, "pair")
         else:
-            needle = word_root[: max(4, len(word_root) - 1)]
+            needle = commonprefix([word, word_root[: max(4, len(word_root) - 1)]])
             terms[word_root] = Term(word, word_root, (needle,), rarity(word) ** 2)
 
 

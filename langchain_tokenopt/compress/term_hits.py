@@ -58,7 +58,7 @@ class TermHits:
             block_of[block.first : block.end] = [place] * (block.end - block.first)
         before: set[int] = set()
         for number, term in enumerate(terms):
-            found = list(_occurrences(self._text.lowered, term))
+            found = list(_occurrences(self._text, term))
             is_pair, is_telling = term.kind == "pair", term.kind == "exact" and term.is_telling
             for position, _, value in found:
                 at = bisect_right(starts, position) - 1
@@ -123,8 +123,12 @@ def _sum(left: Hits, right: Hits) -> Hits:
     return both
 
 
-def _occurrences(lowered: str, term: Term) -> Iterator[tuple[int, int, float]]:
-    """Yield position, end and value of every word that is the term or related to it."""
+def _occurrences(text: RankedText, term: Term) -> Iterator[tuple[int, int, float]]:
+    """Yield position, end and value of every word that is the term or related to it.
+
+    Of names such as ``forceTheme`` each part is a word, too.
+    """
+    lowered, humps = text.lowered, text.humps
     find, is_word, is_pair = lowered.find, term.kind == "word", term.kind == "pair"
     word_end, seen = _WORD_END.search, term.seen
     for needle in term.needles:
@@ -133,11 +137,15 @@ def _occurrences(lowered: str, term: Term) -> Iterator[tuple[int, int, float]]:
         while position >= 0:
             after = position + size
             if is_word:
-                if not position or not lowered[position - 1].isalnum():
+                if not position or not lowered[position - 1].isalnum() or position in humps:
                     end = word_end(lowered, after)
                     after = end.start() if end else len(lowered)
                     found = lowered[position:after]
                     value = seen[found] if found in seen else term.value(found)
+                    if humps and not value:
+                        parted = next((at for at in range(position + 1, after) if at in humps), 0)
+                        value = term.value(lowered[position:parted]) if parted else 0.0
+                        after = parted if value else position + size
                     if value:
                         yield position, after, value
             elif value := 1.0 if is_pair else closeness(lowered, position, after):

@@ -13,6 +13,7 @@ letters always stay, which hurts other languages little.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -50,10 +51,27 @@ def root(word: str) -> str:
     Example:
         >>> [root(word) for word in ("discovery", "discovered", "discoveries", "2000")]
         ['discover', 'discover', 'discover', '2000']
+        >>> root("colours") == root("color"), root("normalising") == root("normalize")
+        (True, True)
     """
     if len(word) <= _SHORTEST or word.isdigit():
         return word
-    return _undoubled(_without(_singular(word), _DERIVATIONS))
+    return _undoubled(_without(_singular(_respelled(word)), _DERIVATIONS))
+
+
+_SPELLINGS: Final = (
+    (re.compile(r"(?<=..)our(?=s?$|ed$|ing$|al$|able$|ite$|hood$|less$|ful$)"), "or"),
+    (re.compile(r"(?<=...[iy])s(?=e[sdr]?$|ing$|ation)"), "z"),
+    (re.compile(r"(?<=..)tre(?=s?$)"), "ter"),
+    (re.compile(r"(?<=..en)c(?=es?$)"), "s"),
+)
+
+
+def _respelled(word: str) -> str:
+    """Write British words as Americans do: "colour", "normalise", "centre", "licence"."""
+    for british, american in _SPELLINGS:
+        word = british.sub(american, word)
+    return word
 
 
 def _singular(word: str) -> str:
