@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from os.path import commonprefix
 from typing import Final, Literal, Protocol
 
 from langchain_tokenopt.compress.identifiers import identifiers, written_forms
@@ -91,11 +90,13 @@ class Term:
         longest = max(len(found), len(self.root))
         if len(found) < 4 or len(self.root) < 4 or not found.isalpha():
             return 0.0
-        common = next(
-            (i for i, (a, b) in enumerate(zip(found, self.root, strict=False)) if a != b),
-            min(len(found), len(self.root)),
-        )
-        return _RELATED if common >= 0.6 * longest else 0.0
+        return _RELATED if _alike(found, self.root) >= 0.6 * longest else 0.0
+
+
+def _alike(one: str, other: str) -> int:
+    """Return with how many characters both begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def query_words(query: str) -> list[str]:
@@ -147,7 +148,7 @@ def _add_words(terms: dict[str, Term], text: str, rarity: Rarity) -> None:
         if is_cjk(word):
             terms[word_root] = Term(word, word_root, (word,), 1.0, "pair")
         else:
-            needle = commonprefix([word, word_root[: max(4, len(word_root) - 1)]])
+            needle = word_root[: min(max(4, len(word_root) - 1), _alike(word, word_root))]
             terms[word_root] = Term(word, word_root, (needle,), rarity(word) ** 2)
 
 

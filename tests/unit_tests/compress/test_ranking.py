@@ -172,6 +172,28 @@ def test_the_statement_is_kept_that_holds_when_it_is_asked_for(written, dates, q
     assert right in (left if isinstance(left, str) else join_documents(left))
 
 
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("Which step shrinks the cargo?", "shrinkCargo"),
+        ("Which step weighs a crate?", "CrateWeigher"),
+        ("Which step reads the HTTP header?", "readHTTPHeader"),
+        ("Which step paints the colour?", "paint_color"),
+        ("Which step normalises the weight?", "weightNormalizer"),
+        ("Which step finds the centre?", "findCenter"),
+    ],
+)
+def test_parts_of_names_and_other_spellings_are_found(question, name):
+    """A name is made of words; British and American spellings are one word."""
+    others = ("loadTruck", "printLabel", "callDriver", "closeHatch", "lockDoor", "sendMail")
+    lines = [f"The step {other} runs in {at} seconds." for at, other in enumerate(others * 2, 20)]
+    text = "\n\n".join([*lines[:7], f"The step {name} runs in 93 seconds.", *lines[7:]])
+
+    left = PromptCompressor(16, model="cl100k_base", query=question).compress(text)
+
+    assert name in left.content
+
+
 def test_what_held_before_is_kept_where_that_is_asked_for():
     """Nothing is put first then."""
     text = letters(
