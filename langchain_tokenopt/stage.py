@@ -21,12 +21,22 @@ from langchain_core.messages import AIMessageChunk
 
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 
-__all__ = ["AMBIENT", "Again", "PassThrough", "Phase", "Stage", "StageCall", "is_disabled"]
+__all__ = [
+    "AMBIENT",
+    "Again",
+    "PassThrough",
+    "Phase",
+    "Stage",
+    "StageCall",
+    "StageGroup",
+    "is_disabled",
+]
 
 
 class Phase(IntEnum):
     """Where a stage stands between the caller and the model; the lowest opens first."""
 
+    PROOF = 5
     CACHE = 10
     TOOLS = 20
     CONTEXT = 30
@@ -127,6 +137,16 @@ class Stage(Protocol):
 
     def open(self, request: ModelRequest) -> StageCall | None:
         """Begin a trip, or return ``None``: nothing to do for this request."""
+        ...
+
+
+@runtime_checkable
+class StageGroup(Protocol):
+    """Several stages that belong together; ``optimize`` takes the group in their place."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages, in any order."""
         ...
 
 

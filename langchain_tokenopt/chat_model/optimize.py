@@ -21,9 +21,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.chat_model.staged_model import staged_model
-from langchain_tokenopt.chat_model.stages import as_stage
+from langchain_tokenopt.chat_model.stages import as_stages
 from langchain_tokenopt.core.host_compat import is_configurable_model
-from langchain_tokenopt.stage import Stage
+from langchain_tokenopt.stage import Stage, StageGroup
 
 __all__ = ["Level", "optimize", "stages_of"]
 
@@ -36,7 +36,7 @@ Level = Literal["none", "balanced", "aggressive", "maximum"]
 
 def optimize(
     model: Model,
-    *stages: Stage | BudgetPlan | BaseCache,
+    *stages: Stage | StageGroup | BudgetPlan | BaseCache,
     level: Level | None = None,
     observe: bool = False,
 ) -> Model:
@@ -49,9 +49,9 @@ def optimize(
     Args:
         model: A chat model, a binding of one (``model.bind(...)``, ``with_config``, ``with_retry``)
             or an ``init_chat_model`` model with configurable fields.
-        stages: Stages, a ``BudgetPlan``, or any LangChain ``BaseCache``, which then also serves
-            streams. Without a cache here, the model's own or the global one is asked, by
-            LangChain's rules; it serves streams, too, but not of a model that only observes.
+        stages: Stages, groups of them, a ``BudgetPlan``, or any LangChain ``BaseCache``, which then
+            also serves streams. Without a cache here, the model's own or the global one is asked,
+            by LangChain's rules; it serves streams, too, but not of a model that only observes.
         level: A preset instead of, or besides, stages of your own: see :func:`stages_of`.
         observe: Change nothing; record what each stage would have saved.
 
@@ -66,7 +66,7 @@ def optimize(
         >>> [model.invoke("How many?").content for _ in range(2)]
         ['one', 'one']
     """
-    added = tuple(as_stage(stage) for stage in (*stages, *stages_of(level or "none")))
+    added = as_stages((*stages, *stages_of(level or "none")))
     staged: Model = _staged(model, added, observe)
     return staged
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from langchain_core.caches import BaseCache
@@ -11,9 +11,9 @@ from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.chat_model.budget_tools import budget_stage, with_tools
 from langchain_tokenopt.chat_model.host_cache import HostCache
-from langchain_tokenopt.stage import AMBIENT, Phase, Stage
+from langchain_tokenopt.stage import AMBIENT, Phase, Stage, StageGroup
 
-__all__ = ["as_stage", "name_of_stage", "refuse_contradictions", "with_ambient_stages"]
+__all__ = ["as_stage", "as_stages", "name_of_stage", "refuse_contradictions", "with_ambient_stages"]
 
 
 _ALONE = (Phase.CACHE, Phase.ROUTE, Phase.BUDGET)
@@ -38,6 +38,16 @@ def as_stage(stage: object) -> Stage:
         f"{stage!r} is no stage: it needs phase, blocking, fingerprint and open(request), "
         f"or it must be a LangChain BaseCache."
     )
+
+
+def as_stages(given: Iterable[object]) -> tuple[Stage, ...]:
+    """Return what was given as stages, the members of groups in the place of the group.
+
+    Raises:
+        TypeError: One is no stage, see :func:`as_stage`.
+    """
+    members = (one.stages if isinstance(one, StageGroup) else (one,) for one in given)
+    return tuple(as_stage(stage) for stages in members for stage in stages)
 
 
 def refuse_contradictions(stages: Sequence[Stage]) -> None:
@@ -66,7 +76,7 @@ def with_ambient_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         return stages
     added = [
         stage
-        for stage in map(as_stage, ambient)
+        for stage in as_stages(ambient)
         if not any(
             type(own) is type(stage) or (own.phase == stage.phase and stage.phase in _ALONE)
             for own in stages

@@ -3,6 +3,7 @@
 from langchain_tokenopt.evaluate.cases import Case, CaseFileError
 from langchain_tokenopt.evaluate.compare import Progress, UnpricedModelError, acompare, compare
 from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgeResult, Verdict
+from langchain_tokenopt.evaluate.guard import GuardReport, QualityGuard
 from langchain_tokenopt.evaluate.judges import (
     AgreementJudge,
     AnswerJudge,
@@ -32,6 +33,7 @@ __all__ = [
     "ContainsReference",
     "EvaluatorJudge",
     "ExactMatch",
+    "GuardReport",
     "Interval",
     "JsonEqual",
     "Judge",
@@ -41,6 +43,7 @@ __all__ = [
     "NormalizedMatch",
     "NumbersKept",
     "Progress",
+    "QualityGuard",
     "RunAnswer",
     "Scores",
     "Similarity",

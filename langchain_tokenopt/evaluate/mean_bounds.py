@@ -68,13 +68,14 @@ class MeanBounds:
         self._is_fresh = True
         self.count = 0
 
-    def add(self, value: float, highest: float | None = None) -> None:
+    def add(self, value: float, highest: float | None = None, *, times: int = 1) -> None:
         """Take in a number.
 
         Args:
             value: The number.
             highest: Given where the number is not known: it lies between *value* and this. Each
                 bound then counts what speaks against it.
+            times: How often it came.
 
         Raises:
             ValueError: It lies outside of the range.
@@ -84,9 +85,9 @@ class MeanBounds:
             raise ValueError(
                 f"Only numbers from {self.least:g} to {self.most:g} can be added; got {value!r}."
             )
-        self._below[(value - self.least) / self._width] += 1
-        self._above[(self.most - highest) / self._width] += 1
-        self.count += 1
+        self._below[(value - self.least) / self._width] += times
+        self._above[(self.most - highest) / self._width] += times
+        self.count += times
         self._is_fresh = False
 
     @property

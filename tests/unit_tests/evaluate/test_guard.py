@@ -1,0 +1,346 @@
+"""The quality guard: it falls back when answers get worse, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.globals import set_llm_cache
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.graph import END, START, StateGraph
+
+from langchain_tokenopt import TokenOptWarning, WordLimit, optimize, track_usage
+from langchain_tokenopt.evaluate import ExactMatch, GuardReport, QualityGuard
+from langchain_tokenopt.evaluate.guard_state import GuardState, Key
+from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.stage import Phase, StageCall
+from tests.support.fakes import FakeAnswer, fake_chat
+
+PLAIN, BAD = "Ada won in 1952.", "Bob won in 1999."
+
+
+class Spoiler:
+    """A stage that answers wrongly while ``is_bad``."""
+
+    phase, blocking, fingerprint = Phase.LIMIT, False, "spoiler"
+
+    def __init__(self, is_bad: bool = True) -> None:
+        self.is_bad = is_bad
+        self.opened = 0
+
+    def open(self, request: ModelRequest) -> StageCall:
+        self.opened += 1
+        return _Spoiled(request, self.is_bad)
+
+
+class _Spoiled(StageCall):
+    def __init__(self, request: ModelRequest, is_bad: bool) -> None:
+        super().__init__(request)
+        self._is_bad = is_bad
+
+    def close(self, answer: Answer) -> Answer:
+        if not self._is_bad:
+            return answer
+        generation = ChatGeneration(message=AIMessage(BAD))
+        return answer.override(result=ChatResult(generations=[generation]))
+
+
+def model() -> Any:
+    return fake_chat("_agenerate", "_stream", "_astream", answers=[FakeAnswer(PLAIN)] * 2_000)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., QualityGuard]]:
+    made: list[QualityGuard] = []
+
+    def guard(stages: Any, **options: Any) -> QualityGuard:
+        options = {"share": 1.0, "max_extra": 100.0, "judges": ExactMatch(), **options}
+        made.append(QualityGuard(stages, **options))
+        return made[-1]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TokenOptWarning)
+        yield guard
+    for one in made:
+        one.close()
+
+
+def ask(staged: Any, guard: QualityGuard, times: int, **config: Any) -> list[str]:
+    said = []
+    for _ in range(times):
+        said.append(staged.invoke("Who won?", **config).content)
+        guard.wait(10)
+    return said
+
+
+def test_it_falls_back_when_answers_are_worse(make: Callable[..., QualityGuard]) -> None:
+    heard: list[GuardReport] = []
+    guard = make(Spoiler(), on_change=heard.append)
+    said = ask(optimize(model(), guard), guard, 20)
+    assert said[0] == BAD
+    assert said[-1] == PLAIN
+    assert said.index(PLAIN) < 12
+    assert [report.is_off for report in heard] == [True]
+
+
+def test_equal_answers_never_make_it_fall(make: Callable[..., QualityGuard]) -> None:
+    stage = Spoiler(is_bad=False)
+    guard = make(stage)
+    assert set(ask(optimize(model(), guard), guard, 60)) == {PLAIN}
+    assert stage.opened == 60
+    (report,) = guard.report()
+    assert (report.level, report.judges["exact match"].trials) == (0, 60)
+
+
+def test_it_warns(make: Callable[..., QualityGuard]) -> None:
+    guard = make(Spoiler())
+    with pytest.warns(TokenOptWarning, match="got worse"):
+        ask(optimize(model(), guard), guard, 20)
+
+
+def test_it_only_warns_where_it_is_told_to(make: Callable[..., QualityGuard]) -> None:
+    heard: list[GuardReport] = []
+    guard = make(Spoiler(), on_worse="warn", on_change=heard.append)
+    assert set(ask(optimize(model(), guard), guard, 20)) == {BAD}
+    assert heard
+    assert not any(report.is_off for report in heard)
+
+
+def test_it_tries_the_gentler_level_first(make: Callable[..., QualityGuard]) -> None:
+    gentle = Spoiler(is_bad=False)
+    guard = make(Spoiler(), gentler=[gentle])
+    said = ask(optimize(model(), guard), guard, 30)
+    assert said[-1] == PLAIN
+    assert gentle.opened > 10
+    assert guard.report()[0].level == 1
+
+
+def test_each_agent_has_its_own_evidence(make: Callable[..., QualityGuard]) -> None:
+    guard = make(Spoiler())
+    staged = optimize(model(), guard)
+    ask(staged, guard, 20, config={"metadata": {"tokenopt_agent": "news"}})
+    first = ask(staged, guard, 1, config={"metadata": {"tokenopt_agent": "sport"}})
+    assert first == [BAD]
+    assert {report.agent: report.level for report in guard.report()} == {"news": 1, "sport": 0}
+
+
+def test_after_a_time_it_tries_again(make: Callable[..., QualityGuard]) -> None:
+    stage = Spoiler()
+    guard = make(stage, retry_seconds=100.0)
+    now = [1_000.0]
+    guard._state._now = lambda: now[0]
+    staged = optimize(model(), guard)
+    assert ask(staged, guard, 20)[-1] == PLAIN
+    now[0] += 99
+    assert ask(staged, guard, 1) == [PLAIN]
+    now[0] += 2
+    assert ask(staged, guard, 1) == [BAD]
+    stage.is_bad = False
+    assert ask(staged, guard, 30)[-1] == PLAIN
+    assert guard.report()[0].level == 0
+
+
+def test_the_caller_never_sees_a_trial(make: Callable[..., QualityGuard]) -> None:
+    guard = make(Spoiler(is_bad=False))
+    with track_usage() as usage:
+        ask(optimize(model(), guard), guard, 5)
+    assert usage.totals().calls == 5
+
+
+def test_sinks_see_what_trials_cost(make: Callable[..., QualityGuard]) -> None:
+    class Heard:
+        calls = 0
+
+        def record(self, event: object) -> None:
+            self.calls += 1
+
+    heard = Heard()
+    guard = make(Spoiler(is_bad=False), sinks=[heard])
+    ask(optimize(model(), guard), guard, 5)
+    assert heard.calls == 10  # each trial asks the plain model twice
+
+
+def test_trials_take_no_more_than_they_may(make: Callable[..., QualityGuard]) -> None:
+    """A trial takes twice what its request took; it starts while less than that is spent."""
+    guard = make(Spoiler(is_bad=False), max_extra=0.1)
+    ask(optimize(model(), guard), guard, 100)
+    (report,) = guard.report()
+    assert 5 <= report.judges["exact match"].trials <= 6
+    assert guard.left_out == 100 - report.judges["exact match"].trials
+
+
+def test_observing_changes_no_answer(make: Callable[..., QualityGuard]) -> None:
+    stage = Spoiler()
+    guard = make(stage, mode="observe")
+    assert set(ask(optimize(model(), guard), guard, 5)) == {PLAIN}
+    assert stage.opened == 5
+    assert guard.report()[0].judges["exact match"].difference == -1
+
+
+def test_a_split_gives_the_same_user_the_same_side(make: Callable[..., QualityGuard]) -> None:
+    guard = make(Spoiler(), mode="split")
+    staged = optimize(model(), guard)
+    said = {
+        user: set(ask(staged, guard, 3, config={"metadata": {"user_id": user}}))
+        for user in map(str, range(20))
+    }
+    assert all(len(answers) == 1 for answers in said.values())
+    assert {next(iter(answers)) for answers in said.values()} == {PLAIN, BAD}
+
+
+def test_off_is_off(make: Callable[..., QualityGuard]) -> None:
+    stage = Spoiler()
+    guard = make(stage, mode="off")
+    assert ask(optimize(model(), guard), guard, 3) == [PLAIN] * 3
+    assert stage.opened == 0
+
+
+def test_async_and_streams(make: Callable[..., QualityGuard]) -> None:
+    guard = make(WordLimit(2))
+    staged = optimize(model(), guard)
+
+    async def both() -> list[str]:
+        said = [(await staged.ainvoke("Who won?")).text]
+        said.append("".join([chunk.text async for chunk in staged.astream("Who won?")]))
+        return said
+
+    assert asyncio.run(both()) == ["Ada won…"] * 2
+    assert "".join(chunk.text for chunk in staged.stream("Who won?")) == "Ada won…"
+    guard.wait(10)
+    assert guard.report()[0].judges["exact match"].trials == 3
+
+
+def test_nodes_are_agents(make: Callable[..., QualityGuard]) -> None:
+    guard = make(Spoiler(is_bad=False))
+    staged = optimize(model(), guard)
+    graph = StateGraph(dict)
+    graph.add_node("news", lambda state: {"said": staged.invoke("Who won?").text})
+    graph.add_edge(START, "news")
+    graph.add_edge("news", END)
+    graph.compile().invoke({})
+    guard.wait(10)
+    assert [report.agent for report in guard.report()] == ["news"]
+
+
+def test_a_cache_further_out_does_not_serve_what_was_found_bad(
+    make: Callable[..., QualityGuard],
+) -> None:
+    guard = make(Spoiler())
+    staged = optimize(model(), guard)
+    set_llm_cache(InMemoryCache())
+    try:
+        for number in range(20):
+            staged.invoke(f"Who won race {number}?")
+            guard.wait(10)
+        assert staged.invoke("Who won race 0?").text == PLAIN
+    finally:
+        set_llm_cache(None)
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_judge_that_raises_neither_breaks_a_call_nor_makes_it_fall(
+    make: Callable[..., QualityGuard],
+) -> None:
+    def broken(case: object, answer: object) -> float:
+        raise RuntimeError("no")
+
+    guard = make(Spoiler(), judges=broken)
+    assert set(ask(optimize(model(), guard), guard, 30)) == {BAD}
+    assert guard.report()[0].level == 0
+
+
+def test_a_model_that_fails_its_trial_makes_nothing_fall(
+    make: Callable[..., QualityGuard],
+) -> None:
+    answers = [FakeAnswer(PLAIN), FakeAnswer(error=TimeoutError("no")), FakeAnswer(PLAIN)] * 10
+    guard = make(Spoiler(is_bad=False))
+    staged = optimize(fake_chat(answers=answers), guard)
+    assert set(ask(staged, guard, 10)) == {PLAIN}
+    assert guard.report()[0].level == 0
+
+
+def test_a_call_that_fails_leaves_nothing_behind(make: Callable[..., QualityGuard]) -> None:
+    guard = make(Spoiler())
+    staged = optimize(fake_chat(answers=[FakeAnswer(error=TimeoutError("no"))]), guard)
+    with pytest.raises(TimeoutError):
+        staged.invoke("Who won?")
+    assert guard._running == {}
+    assert guard.report() == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"share": 0},
+        {"share": 2},
+        {"mode": "on"},
+        {"on_worse": "panic"},
+        {"margin": 0},
+        {"confidence": 1},
+        {"judges": []},
+    ],
+)
+def test_arguments_that_cannot_be_used_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"got|at least one"):
+        QualityGuard(Spoiler(), **options)
+
+
+def test_only_stages_can_be_guarded() -> None:
+    with pytest.raises(TypeError, match="is no stage"):
+        QualityGuard(object())
+    with pytest.raises(ValueError, match="needs a stage"):
+        QualityGuard([])
+
+
+# --- one file for many processes -----------------------------------------------------------------
+
+
+def _add(path: Path, times: int) -> None:
+    state = _state(path)
+    for _ in range(times):
+        state.add(Key("news", "text"), 0, {"exact match": (0.0, 0.0)})
+    state.close()
+
+
+def _state(path: Path) -> GuardState:
+    return GuardState(
+        path, ["exact match"], margin=0.02, confidence=0.95, levels=2, retry_seconds=60
+    )
+
+
+def test_processes_share_evidence(tmp_path: Path) -> None:
+    path = tmp_path / "guard.db"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_add, args=(path, 20)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    state = _state(path)
+    ((_, judges),) = state.evidence().values()
+    assert judges["exact match"].trials == 80
+    state.close()
+
+
+def test_a_fall_is_seen_by_others(tmp_path: Path) -> None:
+    one, other = _state(tmp_path / "guard.db"), _state(tmp_path / "guard.db")
+    key = Key("news", "text")
+    clock = [0.0]
+    one._now = other._now = lambda: clock[0]
+    assert other.standing(key).level == 0
+    while one.standing(key).level == 0:
+        one.add(key, 0, {"exact match": (-1.0, -1.0)})
+    clock[0] += 2
+    assert other.standing(key).level == 1
+    assert other.add(key, 0, {"exact match": (-1.0, -1.0)}) is None  # of an epoch that is over
+    one.close()
+    other.close()
