@@ -1,4 +1,10 @@
-"""What a quality guard has found, by agent and kind of request; one file for many processes."""
+"""What a quality guard has found, by agent and kind of request; one file for many processes.
+
+Answers may turn bad after a long good time, which must not hide it. So trials are kept in blocks,
+and the test is a weighted sum of tests that begin with each block: whoever bets on every beginning
+with a part of his stake cannot win either while answers are not worse (the mixture of e-processes
+of J. Shin, A. Ramdas and A. Rinaldo, "E-detectors", arXiv:2203.03532).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +26,10 @@ __all__ = ["Evidence", "GuardState", "Key", "Standing"]
 _GRID = 1_000
 """Differences are kept on this grid, so that a file does not grow with the number of trials."""
 _REFRESH_SECONDS = 1.0
+_BLOCK = 25
+"""Trials in a block."""
+_BLOCKS = 40
+"""Blocks that are kept apart; older ones become one."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS standing (
     agent TEXT NOT NULL, kind TEXT NOT NULL, level INTEGER NOT NULL, epoch INTEGER NOT NULL,
@@ -26,10 +37,14 @@ CREATE TABLE IF NOT EXISTS standing (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS evidence (
     agent TEXT NOT NULL, kind TEXT NOT NULL, epoch INTEGER NOT NULL, judge TEXT NOT NULL,
-    low INTEGER NOT NULL, high INTEGER NOT NULL, times INTEGER NOT NULL,
-    PRIMARY KEY (agent, kind, epoch, judge, low, high)
+    block INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, times INTEGER NOT NULL,
+    PRIMARY KEY (agent, kind, epoch, judge, block, low, high)
 ) WITHOUT ROWID;
 """
+
+
+_Place = tuple[str, str, int, str]
+"""Agent, kind, epoch, judge."""
 
 
 class Key(NamedTuple):
@@ -132,16 +147,11 @@ class GuardState:
             standing = _read_standing(connection, key)
             if standing.epoch != epoch:
                 return None
-            for judge, (low, high) in differences.items():
-                ends = math.floor(low * _GRID), math.ceil(high * _GRID)
-                connection.execute(
-                    "INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, 1) "
-                    "ON CONFLICT DO UPDATE SET times = times + 1",
-                    (*key, epoch, judge, *ends),
-                )
-            bounds = self._bounds(connection, key, epoch)
-            is_worse = any(found.is_below(-self._margin) for found in bounds.values())
-            if not is_worse or standing.level == self._last_level:
+            is_worse = [
+                self._take(connection, (*key, epoch, judge), ends)
+                for judge, ends in differences.items()
+            ]
+            if not any(is_worse) or standing.level == self._last_level:
                 return None
             fallen = self._move(connection, key, standing, standing.level + falls)
         self._remember(key, fallen)
@@ -187,35 +197,76 @@ class GuardState:
         connection.execute("DELETE FROM evidence WHERE agent = ? AND kind = ?", key)
         return made
 
-    def _bounds(
-        self, connection: sqlite3.Connection, key: Key, epoch: int
-    ) -> dict[str, MeanBounds]:
-        found = {
-            judge: MeanBounds(
-                -1, 1, error_below=self._error / 2, error_above=self._error / len(self._judges)
-            )
-            for judge in self._judges
-        }
-        for judge, low, high, times in _read_evidence(connection, key, epoch):
-            if judge in found:
-                found[judge].add(low / _GRID, high / _GRID, times=times)
-        return found
+    def _take(
+        self, connection: sqlite3.Connection, place: _Place, ends: tuple[float, float]
+    ) -> bool:
+        """Keep what a judge has said of a trial; say whether answers are worse by now."""
+        rows = _read_evidence(connection, place)
+        block = sum(row.times for row in rows) // _BLOCK
+        added = _Row(block, math.floor(ends[0] * _GRID), math.ceil(ends[1] * _GRID), 1)
+        _write(connection, place, added)
+        _merge_older(connection, place, block - _BLOCKS, rows)
+        log_sum = -math.inf
+        bounds = self._no_bounds()
+        newest_first = sorted((*rows, added), key=lambda row: -row.block)
+        for start, members in groupby(newest_first, key=lambda row: row.block):
+            for row in members:
+                bounds.add(row.low / _GRID, row.high / _GRID, times=row.times)
+            weight = 1 / ((start + 1) * (start + 2))
+            won = math.log(weight) + bounds.evidence_below(-self._margin)
+            log_sum = max(log_sum, won) + math.log1p(math.exp(-abs(log_sum - won)))
+        return log_sum >= math.log(len(self._judges) / self._error)
+
+    def _no_bounds(self) -> MeanBounds:
+        return MeanBounds(
+            -1, 1, error_below=self._error / 2, error_above=self._error / len(self._judges)
+        )
 
     def _evidence(
         self, connection: sqlite3.Connection, key: Key, epoch: int
     ) -> dict[str, Evidence]:
-        rows = _read_evidence(connection, key, epoch)
-        return {
-            judge: Evidence(bounds.count, _middle(rows, judge), bounds.lower, bounds.upper)
-            for judge, bounds in self._bounds(connection, key, epoch).items()
-            if bounds.count
-        }
+        found = {}
+        for judge in self._judges:
+            rows = _read_evidence(connection, (*key, epoch, judge))
+            if not rows:
+                continue
+            bounds = self._no_bounds()
+            for row in rows:
+                bounds.add(row.low / _GRID, row.high / _GRID, times=row.times)
+            middle = sum((row.low + row.high) / 2 * row.times for row in rows) / _GRID
+            found[judge] = Evidence(bounds.count, middle / bounds.count, bounds.lower, bounds.upper)
+        return found
 
 
-def _middle(rows: Sequence[tuple[str, int, int, int]], judge: str) -> float:
-    own = [row for row in rows if row[0] == judge]
-    total = sum(times for *_, times in own)
-    return sum((low + high) / 2 * times for _, low, high, times in own) / total / _GRID
+class _Row(NamedTuple):
+    """So many trials of a block had this difference, in thousandths."""
+
+    block: int
+    low: int
+    high: int
+    times: int
+
+
+def _write(connection: sqlite3.Connection, place: _Place, row: _Row) -> None:
+    connection.execute(
+        "INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET times = times + excluded.times",
+        (*place, *row),
+    )
+
+
+def _merge_older(
+    connection: sqlite3.Connection, place: _Place, first: int, rows: Sequence[_Row]
+) -> None:
+    """Make one block of all before *first*."""
+    for row in rows:
+        if 0 < row.block < first:
+            _write(connection, place, row._replace(block=0))
+            connection.execute(
+                "DELETE FROM evidence WHERE agent = ? AND kind = ? AND epoch = ? AND judge = ? "
+                "AND block = ? AND low = ? AND high = ?",
+                (*place, row.block, row.low, row.high),
+            )
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -230,10 +281,10 @@ def _read_standing(connection: sqlite3.Connection, key: Key) -> Standing:
     return Standing(*row) if row else Standing()
 
 
-def _read_evidence(
-    connection: sqlite3.Connection, key: Key, epoch: int
-) -> list[tuple[str, int, int, int]]:
-    return connection.execute(
-        "SELECT judge, low, high, times FROM evidence WHERE agent = ? AND kind = ? AND epoch = ?",
-        (*key, epoch),
-    ).fetchall()
+def _read_evidence(connection: sqlite3.Connection, place: _Place) -> list[_Row]:
+    found = connection.execute(
+        "SELECT block, low, high, times FROM evidence "
+        "WHERE agent = ? AND kind = ? AND epoch = ? AND judge = ?",
+        place,
+    )
+    return [_Row(*row) for row in found]

@@ -104,18 +104,24 @@ class MeanBounds:
 
     def is_above(self, mean: float) -> bool:
         """Say whether the mean is above *mean*: what ``lower >= mean`` says, at less work."""
-        return self._refutes(self._below, (mean - self.least) / self._width, self._errors[0])
+        won = self._won(self._below, (mean - self.least) / self._width)
+        return won >= math.log(1 / self._errors[0])
 
     def is_below(self, mean: float) -> bool:
         """Say whether the mean is below *mean*."""
-        return self._refutes(self._above, (self.most - mean) / self._width, self._errors[1])
+        return self.evidence_below(mean) >= math.log(1 / self._errors[1])
 
-    def _refutes(self, counts: Mapping[float, int], mean: float, error: float) -> bool:
+    def evidence_below(self, mean: float) -> float:
+        """Return the log of what the bets have won that the mean is below *mean*.
+
+        If it is not, the chance that it ever reaches ``log(1 / error)`` is at most *error*.
+        """
+        return self._won(self._above, (self.most - mean) / self._width)
+
+    def _won(self, counts: Mapping[float, int], mean: float) -> float:
         if not self.count or not 0 < mean < 1:
-            return False
-        values, times = _arrays(counts)
-        is_winning = float(values @ times / times.sum()) > mean
-        return is_winning and _log_wealth(values, times, mean) >= math.log(1 / error)
+            return 0.0
+        return _log_wealth(*_arrays(counts), mean)
 
     def _update(self) -> None:
         if self._is_fresh:
