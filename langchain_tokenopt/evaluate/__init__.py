@@ -1,6 +1,6 @@
 """Prove on your own requests that answers did not get worse, and see what is saved."""
 
-from langchain_tokenopt.evaluate.cases import Case, CaseFileError
+from langchain_tokenopt.evaluate.cases import Case, CaseFileError, read_cases
 from langchain_tokenopt.evaluate.compare import Progress, UnpricedModelError, acompare, compare
 from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgeResult, Verdict
 from langchain_tokenopt.evaluate.guard import GuardReport, QualityGuard
@@ -22,6 +22,7 @@ from langchain_tokenopt.evaluate.judges import (
     UnjudgedError,
 )
 from langchain_tokenopt.evaluate.model_judge import EvaluatorJudge, ModelJudge
+from langchain_tokenopt.evaluate.recorder import CaseRecorder, record_cases
 from langchain_tokenopt.evaluate.run_answer import RunAnswer
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "AnswerJudge",
     "Case",
     "CaseFileError",
+    "CaseRecorder",
     "Comparison",
     "ContainsReference",
     "EvaluatorJudge",
@@ -55,4 +57,6 @@ __all__ = [
     "Verdict",
     "acompare",
     "compare",
+    "read_cases",
+    "record_cases",
 ]
