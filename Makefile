@@ -10,7 +10,7 @@ DEMO := openai,vocabularies
 EVERYTHING := all,providers,dev
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget
+.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -126,6 +126,9 @@ bench-real-model: setup ## Ask a small language model shortened prompts: make be
 	.venv-real-model/bin/pip install -q --no-deps -r tests/benchmarks/requirements-real-model.txt
 	$(BIN)/python -m tests.benchmarks.bench_real_model --data $(DATA) \
 		--model .venv-real-model/bin/python $(if $(QUESTIONS),--questions $(QUESTIONS))
+
+bench-evaluate: setup ## Simulate comparisons and the quality guard: make bench-evaluate [RUNS=1000]
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_evaluate $(if $(RUNS),--runs $(RUNS))
 
 bench-cache: setup ## Measure the semantic cache: make bench-cache DATA=folder
 	$(PYTHON) -m venv .venv-rivals-cache

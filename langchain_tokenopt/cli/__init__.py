@@ -17,6 +17,7 @@ from langchain_tokenopt.cli import (
     spend,
     suggest,
     text,
+    validate,
 )
 from langchain_tokenopt.cli.app import app, main
 
@@ -30,6 +31,7 @@ for command in (
     spend.report,
     spend.effectiveness,
     compare.compare,
+    validate.validate,
     limits.limits,
     prices.prices,
     export.export,

@@ -16,7 +16,7 @@ from langchain_tokenopt.cli.tables import JsonOption, write_json
 if TYPE_CHECKING:
     from langchain_tokenopt.evaluate import Judge, Progress
 
-__all__ = ["compare"]
+__all__ = ["compare", "imported"]
 
 _JUDGES: Final = {
     "exact": "ExactMatch",
@@ -105,7 +105,7 @@ def compare(
 def _read(what: str) -> dict[str, Any]:
     """Return the sides and settings that a file or an object names."""
     if not what.endswith(".toml"):
-        return {"pair": _object(what)}
+        return {"pair": imported(what)}
     try:
         given = tomllib.loads(Path(what).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -117,7 +117,7 @@ def _read(what: str) -> dict[str, Any]:
 
 def _side(given: dict[str, Any], name: str) -> Any:
     if name in given:
-        return _object(str(given[name]))
+        return imported(str(given[name]))
     pair = given.get("pair")
     if pair is None:
         raise CommandError(f'the file names no {name}: add {name} = "MODULE:OBJECT".')
@@ -136,10 +136,10 @@ def _judge(name: str) -> Judge | Any:
         return getattr(evaluate, _JUDGES[name])()
     if ":" not in name:
         raise CommandError(f"no judge {name!r}; known: {', '.join(_JUDGES)}, or MODULE:OBJECT.")
-    return _object(name)
+    return imported(name)
 
 
-def _object(name: str) -> Any:
+def imported(name: str) -> Any:
     """Import what ``module:object`` names, from here or from what is installed."""
     module, colon, attribute = name.partition(":")
     if not colon or not attribute:

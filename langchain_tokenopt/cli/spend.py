@@ -260,6 +260,9 @@ def report(
     ledger: LedgerOption = DEFAULT_LEDGER,
     since: SinceOption = None,
     until: UntilOption = None,
+    ab: Annotated[
+        bool, typer.Option("--ab", help="Compare the halves of a QualityGuard(mode='split').")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a period on one page: totals, savings, largest consumers, and what to do.
@@ -269,6 +272,13 @@ def report(
     from langchain_tokenopt.cli.advice import Facts, recommendations
 
     period = Period.of(since, until, hours)
+    if ab:
+        from langchain_tokenopt.cli.split import print_halves
+
+        with opened_ledger(ledger) as opened:
+            calls = opened.calls(since=period.since, until=period.until)
+            print_halves(calls, as_json=as_json)
+        return
     with opened_ledger(ledger) as opened:
         facts = Facts.of(opened, period.since, period.until)
         refuse_empty(opened, period, facts.totals.calls or facts.effects)

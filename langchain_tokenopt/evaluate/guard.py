@@ -45,9 +45,11 @@ from langchain_tokenopt.stage import Phase, Stage, StageCall
 from langchain_tokenopt.tracking.callbacks import track_usage
 from langchain_tokenopt.tracking.provider_usage import usage_of
 
-__all__ = ["GuardReport", "QualityGuard"]
+__all__ = ["HALVES", "GuardReport", "QualityGuard"]
 
 Mode = Literal["guarded", "observe", "split", "off"]
+HALVES = ("plain half", "guarded half")
+"""Stand among a call's stages in the mode ``"split"``: which half of the users it belongs to."""
 _AT_ONCE = 2
 _WAITING = 32
 """Trials that may wait; further ones are left out, and counted."""
@@ -206,6 +208,8 @@ class QualityGuard:
         key = Key(request.facts.attribution.agent, request.facts.answer_form.kind)
         standing = self._state.standing(key)
         level = len(self._levels) if self._is_plain(request) else standing.level
+        if self.mode == "split":
+            request.run.stages.append(HALVES[level < len(self._levels)])
         with self._lock:
             self._running[request.run.run_id.int] = level
         return _GuardedCall(self, request, key, standing, self._is_drawn(standing))

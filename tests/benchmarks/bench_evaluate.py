@@ -236,7 +236,7 @@ def main() -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the table of the README."""
+    """Return the tables of the README."""
     lines = [
         f"| {MOST_CASES:,} cases at most, margin {100 * MARGIN:g} points | wrong verdicts | "
         "unclear | cases, median |",
@@ -248,7 +248,39 @@ def table(found: dict[str, Any]) -> str:
             f"{row['cases, median']:g} |"
             for name, row in methods.items()
         ]
+    lines += [
+        "",
+        "A guard over 20,000 requests, 5 % of them tried, whose stages turn bad half-way:",
+        "",
+        "| | fell back wrongly | fell back after it | requests until then, median |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {name} | {row['fell back wrongly %']} % | {_percent(row, 'fell back after')} | "
+        f"{row['requests until then, median'] or ''} |"
+        for name, row in found["guard"].items()
+    ]
+    if found["judges"]:
+        lines += [
+            "",
+            f"What judges accept of {found['judges']['pairs']} pairs of answers in 11 languages, "
+            "written by somebody who had not read them: what cannot be seen without reading is "
+            "not seen. Take references, a model as judge, or a function of your own.",
+            "",
+            "| judge | same in other words | something lost or changed | contradicting |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| {name} | " + " | ".join(row.values()) + " |"
+            for name, row in found["judges"].items()
+            if name != "pairs"
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _percent(row: dict[str, Any], name: str) -> str:
+    (value,) = (value for key, value in row.items() if key.startswith(name))
+    return "" if value is None else f"{value} %"
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ LAYERS = [
     {"evaluate"},
     {"testing"},
     {"examples"},
+    {"validate"},
     {"cli"},
 ]
 """Rooms, lowest first. A room may import from lower layers, never from its own or a higher one."""

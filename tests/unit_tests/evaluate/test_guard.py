@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph import END, START, StateGraph
+from typer.testing import CliRunner
 
-from langchain_tokenopt import TokenOptWarning, WordLimit, optimize, track_usage
+from langchain_tokenopt import Ledger, TokenOptWarning, WordLimit, optimize, track_usage
+from langchain_tokenopt.cli import app
 from langchain_tokenopt.evaluate import ExactMatch, GuardReport, QualityGuard
 from langchain_tokenopt.evaluate.guard_state import GuardState, Key
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
@@ -344,3 +347,32 @@ def test_a_fall_is_seen_by_others(tmp_path: Path) -> None:
     assert other.add(key, 0, {"exact match": (-1.0, -1.0)}) is None  # of an epoch that is over
     one.close()
     other.close()
+
+
+def test_the_halves_of_a_split_can_be_compared(
+    make: Callable[..., QualityGuard], tmp_path: Path
+) -> None:
+    guard = make(WordLimit(2), mode="split")
+    staged = optimize(model(), guard)
+    with Ledger(tmp_path / "ledger.db") as ledger, track_usage(sinks=[ledger]):
+        for user in range(30):
+            staged.invoke("Who won?", config={"metadata": {"user_id": str(user)}})
+    done = CliRunner().invoke(
+        app, ["report", "--ab", "--json", "--ledger", str(tmp_path / "ledger.db")]
+    )
+    found = json.loads(done.stdout)
+    assert sum(found["calls"].values()) == 30
+    assert min(found["calls"].values()) > 5
+    output = found["means"]["output tokens"]
+    assert output["high"] < 0
+    assert output["plain"] > output["staged"]
+    shown = CliRunner().invoke(app, ["report", "--ab", "--ledger", str(tmp_path / "ledger.db")])
+    assert "guarded half" in shown.stdout
+
+
+def test_without_halves_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger, track_usage(sinks=[ledger]):
+        model().invoke("Who won?")
+    done = CliRunner().invoke(app, ["report", "--ab", "--ledger", str(tmp_path / "ledger.db")])
+    assert done.exit_code == 1
+    assert "mode=" in done.stderr
