@@ -38,6 +38,7 @@ from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.room import Demands, Room
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
+from langchain_tokenopt.budget.stray_calls import left_outside
 from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
@@ -45,6 +46,7 @@ from langchain_tokenopt.core.final_errors import take_budget_errors_as_final
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
 from langchain_tokenopt.core.staged_runs import GUARD, TRACKER, register_hooks
+from langchain_tokenopt.core.threads import CARRIED, watch_threads
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.stage import AMBIENT, Stage
@@ -190,7 +192,11 @@ class BudgetRun:
         self.account.__enter__()
         self._tracker = TRACKER.get()
         stages = (*AMBIENT.get(), self._stage)
-        self._block = ContextBlock({_RUN: self, GUARD: self._guard, AMBIENT: stages})
+        watch_threads()
+        carried = CARRIED.get() or left_outside(self.plan.name)
+        self._block = ContextBlock(
+            {_RUN: self, GUARD: self._guard, AMBIENT: stages, CARRIED: carried}
+        )
         self._block.__enter__()
         return self
 

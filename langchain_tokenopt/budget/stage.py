@@ -24,6 +24,7 @@ from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step, asked_words
+from langchain_tokenopt.budget.stray_calls import why_outside
 from langchain_tokenopt.budget.tools import BudgetTools, TakesTimeError
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.messages import append_to_last_user
@@ -130,7 +131,7 @@ class BudgetStage:
         message = (
             f"A model under the plan {self.plan.name!r} was called for {agent!r} outside of "
             f"its run{elsewhere}. Call it inside 'with plan.run():', or, in a thread that you "
-            f"start yourself, with contextvars.copy_context().run(...)."
+            f"start yourself, with contextvars.copy_context().run(...).{why_outside()}"
         )
         if not request.observe:
             raise NoBudgetRunError(message)

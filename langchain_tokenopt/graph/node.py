@@ -23,6 +23,7 @@ from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step
+from langchain_tokenopt.budget.stray_calls import why_outside
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.graph.host_compat import (
     function_of,
@@ -106,7 +107,7 @@ def running(plan: BudgetPlan, name: str) -> BudgetRun:
     if run is None or not (run.plan is plan or run.plan == plan):
         raise NoBudgetRunError(
             f"{name!r} is under the plan {plan.name!r}, which is not running here. Call the graph "
-            f"inside 'with plan.run(thread_id=...):'."
+            f"inside 'with plan.run(thread_id=...):'.{why_outside()}"
         )
     return run
 
