@@ -56,6 +56,8 @@ __all__ = ["BudgetRun", "NoBudgetRunError", "current_run"]
 _KEPT_OWNERS: Final = 100
 """Users and the like of one run whose limits its report shows."""
 _KEPT_ANSWERS: Final = 200
+_MOST_STEPS_WITHOUT_MODEL: Final = 10
+"""More than the rounds of a debate, and far below LangGraph's limits of steps."""
 _KEPT_ACCOUNTS: Final = 1_000
 """Accounts of threads that stay in memory for runs that are resumed without a store."""
 
@@ -107,6 +109,8 @@ class BudgetRun:
         """What was raised, by the account that refused."""
         self._owners_seen: dict[Owners, None] = {}
         """On whose account calls went, the latest of many."""
+        self._answered_for: dict[str, tuple[int, frozenset[tuple[Any, ...]]]] = {}
+        """Calls of the run, and the steps in which an agent was answered for since then."""
         self._nameless: set[str] = set()
         """Who was warned of: that calls do not say whose they are."""
         self._tracker: Any = None
@@ -328,6 +332,39 @@ class BudgetRun:
                 at=datetime.now(UTC),
             )
         )
+
+    def end_loop(self, agent: str, metadata: Mapping[str, Any], refusal: TokenOptError) -> None:
+        """Take note that *agent* is answered in the model's place; raise where that would not end.
+
+        A graph that goes on until a model says so, and is told the same for ever, ends only at the
+        limit of its steps, which may be thousands away.
+
+        Args:
+            agent: Who is answered.
+            metadata: Of the call's run.
+            refusal: Why no model is asked.
+
+        Raises:
+            BudgetExceededError: It was answered so in ten steps of a graph, and nobody in the run
+                had an answer of a model in between.
+        """
+        step = metadata.get("langgraph_step")
+        if step is None or not isinstance(refusal, BudgetExceededError):
+            return  # no graph, so whoever calls can count; or a store that may be back
+        calls = sum(line.calls for line in self.account.report().agents.values())
+        place = step, attribution_of(metadata).node
+        before, places = self._answered_for.get(agent, (calls, frozenset()))
+        places = places | {place} if before == calls else frozenset({place})
+        self._answered_for[agent] = calls, places
+        if len(places) >= _MOST_STEPS_WITHOUT_MODEL:
+            raise BudgetExceededError(
+                account=refusal.account,
+                needed_tokens=refusal.needed_tokens,
+                left_tokens=refusal.left_tokens,
+                limit_tokens=refusal.limit_tokens,
+                because=f"{refusal} This was the answer in {len(places)} steps of a graph, and no "
+                f"model had another in between: it would go on for ever.",
+            )
 
     def note_words(self, agent: str, *, kept: bool) -> None:
         """Count an answer under a word limit."""

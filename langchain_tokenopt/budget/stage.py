@@ -146,6 +146,7 @@ class BudgetStage:
         run.note_degraded(agent, StepTaken(Step.FINAL), None, request.run.run_id)
         request.run.refused = True
         request.run.stages.append(NAME)
+        run.end_loop(agent, request.run.metadata, denial.error())
         try:
             message = minimal_answer(request, f"[No answer: {denial.sentence()}]")
         except UnfillableError:  # the caller could not read a text either

@@ -197,11 +197,13 @@ class _Execution:
 
         Raises:
             RefusedCall: The state has no messages to put the answer in.
+            BudgetExceededError: The graph would go on for ever.
         """
         has_messages = isinstance(state, Mapping) and "messages" in state
         if not has_messages and not hasattr(state, "messages"):
             raise refusal
         self.run.note_degraded(self.agent, StepTaken(Step.FINAL))
+        self.run.end_loop(self.agent, ensure_config().get("metadata") or {}, refusal)
         marked = {DEGRADED: [Step.FINAL]}
         return {"messages": [AIMessage(refusal.message, response_metadata=marked)]}
 
