@@ -19,12 +19,12 @@ from langchain_tokenopt.chat_model.streams import (
     announced_with,
     as_chunks,
     as_one_chunk,
+    may_stream,
     refuses_streams,
     streaming_model,
     takes_parameter,
     with_mark,
 )
-from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.request.model_request import Answer
 
 __all__ = ["agenerate", "astream"]
@@ -90,7 +90,7 @@ async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | 
     request = chain.request
     if chain.answer is not None:
         return chain.whole(chain.answer.result)
-    if chain.wants_stream and would_stream(request.model, request.kwargs, async_api=True):
+    if chain.wants_stream and may_stream(request, async_api=True):
         source = _apieces(chain, None)
         try:
             async for chunk in source:

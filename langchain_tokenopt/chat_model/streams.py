@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Callable
 from functools import cache
-from inspect import signature
+from inspect import isroutine, signature
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
@@ -15,15 +16,58 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from langchain_tokenopt.chat_model.stage_chain import StageChain
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.core.messages import as_chunk
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 
-__all__ = ["as_one_chunk", "refuses_streams", "streaming_model", "takes_parameter"]
+__all__ = ["as_one_chunk", "may_stream", "refuses_streams", "streaming_model", "takes_parameter"]
 
 
 _REFUSALS: Final = frozenset({400, 404, 405, 406, 415, 422, 501})
 """Statuses that say that a request cannot be served in this form. Not those that say that it may
 not be served, or not now: asking again at once would make that worse."""
+
+
+def may_stream(request: ModelRequest, *, async_api: bool) -> bool:
+    """Whether a call that nobody streams may be: the answer must be what it would have been."""
+    is_same = _streams_what_it_says(type(request.model))
+    return is_same and would_stream(request.model, request.kwargs, async_api=async_api)
+
+
+@cache
+def _streams_what_it_says(model: type[BaseChatModel]) -> bool:
+    """Whether a class does with a stream what it does with a whole answer.
+
+    Whoever wrote its stream knows. What a class below adds may be for whole answers alone, such as
+    a ``_create_chat_result`` that keeps the reasoning: only what is surely not is let pass.
+    """
+    for cls in model.__mro__:
+        own = vars(cls)
+        if "_stream" in own or "_astream" in own:
+            return True
+        methods = {name for name, member in own.items() if isroutine(member)}
+        if any(not _DUNDER.fullmatch(name) for name in methods - _NOT_OF_ANSWERS):
+            return False
+    return True
+
+
+_NOT_OF_ANSWERS: Final = frozenset(
+    {
+        *(
+            "model_post_init",
+            "invoke",
+            "ainvoke",
+            "batch",
+            "abatch",
+            "bind_tools",
+            "with_structured_output",
+        ),
+        *("get_lc_namespace", "is_lc_serializable", "get_num_tokens", "get_token_ids"),
+        *("get_num_tokens_from_messages", "_get_ls_params", "_get_request_payload"),
+    }
+)
+"""Methods of a class that have no part in what becomes of an answer."""
+_DUNDER: Final = re.compile(r"__\w+__")
 
 
 def refuses_streams(error: Exception, chain: StageChain) -> bool:

@@ -18,12 +18,12 @@ from langchain_tokenopt.chat_model.streams import (
     announced_with,
     as_chunks,
     as_one_chunk,
+    may_stream,
     refuses_streams,
     streaming_model,
     takes_parameter,
     with_mark,
 )
-from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.request.model_request import Answer
 
 __all__ = ["generate", "stream"]
@@ -87,7 +87,7 @@ def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Ans
     request = chain.request
     if chain.answer is not None:
         return chain.whole(chain.answer.result)
-    if chain.wants_stream and would_stream(request.model, request.kwargs, async_api=False):
+    if chain.wants_stream and may_stream(request, async_api=False):
         source = _pieces(chain, None)
         try:
             for chunk in source:
