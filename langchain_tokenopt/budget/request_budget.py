@@ -16,8 +16,8 @@ __all__ = ["RequestBudget", "counted_within", "request_budget", "sent_tokens"]
 
 UNBOUNDED_ANSWER: Final = 4_096
 """What hardly any answer exceeds when nobody has set a limit."""
-USUAL_ANSWER: Final = 400
-"""What most answers of unknown length do not exceed: 250 words."""
+USUAL_ANSWER: Final = 240
+"""What most answers of unknown length do not exceed: 150 words."""
 SHORT_ANSWER: Final = 80
 """A paragraph, of some 50 words: an answer shorter than that is of no use."""
 SHORT_TEXT: Final = 12

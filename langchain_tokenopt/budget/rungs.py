@@ -37,8 +37,6 @@ __all__ = ["LADDER", "Candidate", "Climb", "Rung", "Step", "asked_words"]
 _HALF: Final = 0.5
 """Part of the words that is left while anything else can go: too small a limit is overrun further
 than a larger one (arXiv 2412.18547, "token elasticity")."""
-_MOST: Final = 0.6
-"""The same where nobody has set a limit, as long as documents are whole."""
 _PROMPT: Final = 2.0
 """Length of a prompt, in answers, that its documents are left while the answer can be shorter."""
 _ANSWER_NOW: Final = "Answer now with what you have; no tools can be called any more."
@@ -266,11 +264,9 @@ class _Words:
     name: str
     keep: float | None
     """Part of the words that it leaves; ``None``: a paragraph will do."""
-    unlimited: bool = False
-    """Only where nobody has said how long the answer is: most are not as long as is held."""
 
     def applies(self, at: Candidate, climb: Climb) -> bool:
-        return climb.tools is not None and not (self.unlimited and climb.needs(at).is_known)
+        return climb.tools is not None
 
     def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
         needs, times = climb.needs(at), at.request.facts.generations
@@ -358,7 +354,6 @@ LADDER: Final[tuple[Rung, ...]] = (
     _Prompt(Step.TOOL_RESULTS, "old tool results", _old_results),
     _Prompt(Step.TURNS, "old turns", _old_turns),
     _Prompt(Step.REPORTS, "reports", _reports),
-    _Words(Step.WORDS, _MOST, unlimited=True),
     _Documents(Step.PROMPT, "documents", _documents, keep=_PROMPT),
     _Words(Step.WORDS, _HALF),
     _Cheaper(),

@@ -24,19 +24,21 @@ from langchain_tokenopt.core.messages import (
     with_text,
 )
 from langchain_tokenopt.counting.request_tokens import count_messages
+from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import StageCall
+from langchain_tokenopt.text.sentences import sentences_of
 from langchain_tokenopt.text.words import count_words
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.compress import Handover, PromptCompressor
+    from langchain_tokenopt.compress import PromptCompressor
     from langchain_tokenopt.limits import WordLimit
 
 __all__ = ["TOOLS", "budget_stage", "with_tools"]
 
 _SHORT_RESULT: Final = 100
 """Tool results of fewer tokens are left alone."""
-_HANDED_OVER: Final = (0.7, 0.5, 0.35, 0.25, 0.15)
+_HANDED_OVER: Final = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of a report that are handed over. They are few, so that all readers get the same bytes."""
 _SHORTEST_REPORT: Final = 24
 _ON_THE_SAFE_SIDE: Final = 1.2
@@ -123,9 +125,9 @@ class _Tools:
         """Shorten *reports* where they stand in the prompt, for all who read them alike."""
         everything = "\n".join(text_of(m) for m in request.messages)
         found = sorted({r for r in reports if r in everything}, key=len, reverse=True)
-        made = request
+        made, question = request, "\n".join(frame_of(request.messages))
         for keep in _HANDED_OVER if found else ():
-            shorter = {report: _handed_over(report, keep) for report in found}
+            shorter = {report: _handed_over(report, question, keep) for report in found}
             made = _changed(request, [_replaced(m, shorter) for m in request.messages])
             if made.facts.message_tokens.tokens <= max_tokens:
                 break
@@ -181,26 +183,29 @@ def _compressor_for(frame: tuple[str, ...]) -> PromptCompressor:
     return PromptCompressor(max_tokens=1, tool_results="select", protect=protect)
 
 
+_BLANK: Final = re.compile(r"\n\s*\n")
+_REPORT_TOKENS: Final = steady_counter_of_name("o200k_base")
 _LABELS: Final = re.compile(r"(?<=[:：])")
 
 
 @lru_cache(maxsize=1_024)
-def _handed_over(report: str, keep: float) -> str:
-    from langchain_tokenopt.compress.options import DEFAULT_MODEL
-    from langchain_tokenopt.counting.tokens import steady_counter_of_name
-
-    tokens = steady_counter_of_name(str(DEFAULT_MODEL)).count(report).tokens
-    try:
-        return _handover(max(_SHORTEST_REPORT, int(tokens * keep))).invoke(report)
-    except BudgetInfeasibleError:
-        return report
-
-
-@lru_cache(maxsize=256)
-def _handover(max_tokens: int) -> Handover:
+def _handed_over(report: str, question: str, keep: float) -> str:
+    """Return the part of a report that concludes, decides and counts, or bears on *question*."""
     from langchain_tokenopt.compress import Handover
 
-    return Handover(max_tokens, remember=0)
+    tokens = max(_SHORTEST_REPORT, int(_REPORT_TOKENS.count(report).tokens * keep))
+    try:
+        concludes = Handover(tokens, remember=0).invoke(report)
+        answers = _compressor_for(()).compress(report, question or None, tokens).content
+    except BudgetInfeasibleError:
+        return report
+    kept = f"{concludes}\n{answers}"
+    lines = []
+    for line in report.splitlines():
+        rest = " ".join(s for s in sentences_of(line) if s in kept)
+        if rest or not line.strip():
+            lines.append(rest if rest != line.strip() else line)
+    return _BLANK.sub("\n\n", "\n".join(lines)).strip()
 
 
 def _replaced(message: BaseMessage, shorter: dict[str, str]) -> BaseMessage:
