@@ -79,19 +79,19 @@ def _framing(text: str, *, is_last: bool) -> Iterator[str]:
     parts = [part for part in _PARAGRAPHS.split(text.strip()) if part.strip()]
     if not parts:
         return
-    if len(text) <= 2 * _SHORT and not _HEADING.search(text) and not any(map(_announces, parts)):
+    if _size(text) <= 2 * _SHORT and not _HEADING.search(text) and not any(map(_announces, parts)):
         yield text
         return
     first, last = parts[0], parts[-1]
     if not _announces(first):
-        yield first if len(first) <= 2 * _SHORT else _edges(first)
+        yield first if _size(first) <= 2 * _SHORT else _edges(first)
     if not is_last or len(parts) == 1:
         return
     headings = [found.start() for found in _HEADING.finditer(text)]
     section = text[headings[-1] :] if headings else last
-    if len(section) <= _SHORT and (_ASKS.search(section) or not _ASKS.search(first)):
+    if _size(section) <= _SHORT and (_ASKS.search(section) or not _ASKS.search(first)):
         yield section
-    elif len(last) <= _SHORT and (_ASKS.search(last) or not _ASKS.search(first)):
+    elif _size(last) <= _SHORT and (_ASKS.search(last) or not _ASKS.search(first)):
         yield last
 
 
@@ -99,6 +99,11 @@ def _without_tags(text: str) -> tuple[str, bool]:
     """Return the text without what stands in tags, and whether that was any material."""
     quoted = [len(found["body"]) >= _QUOTES for found in _TAGGED.finditer(text)]
     return (_TAGGED.sub("\n", text), True) if any(quoted) else (text, False)
+
+
+def _size(text: str) -> int:
+    """Return the length of a text, in letters of an alphabet: others say more with one."""
+    return len(text) + 2 * sum(letter > "\u2e80" for letter in text)
 
 
 def _announces(paragraph: str) -> bool:
