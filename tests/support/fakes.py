@@ -218,7 +218,8 @@ def fake_chat(
 
 @cache
 def _build(methods: frozenset[Method]) -> type[FakeChat]:
-    parts = tuple(_PARTS[method] for method in _PARTS if method in methods)
+    # Streams first: whoever overrides an answer in one piece only is not streamed.
+    parts = tuple(_PARTS[method] for method in reversed(_PARTS) if method in methods)
     return type("FakeChat", (*parts, FakeChat), {"__module__": __name__})
 
 
