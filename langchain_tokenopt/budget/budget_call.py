@@ -145,12 +145,11 @@ class BudgetCall(StageCall):
         if self._limit is not None:
             closed = self._limit.close(answer)
             answer = closed if isinstance(closed, Answer) else answer
-        elif was_cut:
-            answer = self._made_whole(answer)
         steps = [step.name for step in self._candidate.steps]
         if was_cut:
-            steps.append(Step.COMPLETED if self._limit is None else Step.CUT)
-            self._note(steps[-1])
+            answer, step = self._made_whole(answer)
+            steps.append(step)
+            self._note(step)
         elif self.request.facts.answer_form.is_structured and not self.request.run.stopped:
             self._learn_object(answer)
         self._remember(answer)
@@ -160,23 +159,24 @@ class BudgetCall(StageCall):
         paid, taken = self._paid, StepTaken(step, lost=f"what max_tokens {self._cap:,} cut off")
         paid.run.note_degraded(paid.agent, taken, paid.hold, self.request.run.run_id)
 
-    def _made_whole(self, answer: Answer) -> Answer:
-        """Complete an object, or a call of a tool, that the budget's cap has cut off."""
+    def _made_whole(self, answer: Answer) -> tuple[Answer, str]:
+        """Mend what the budget's cap has cut off, as far as the limit has not; say how."""
         form, message = self.request.facts.answer_form, answer.message
+        whole, step = None, Step.CUT
         if form.is_structured:
+            step = Step.COMPLETED
             whole = completed(self.request, message, "[cut off by the budget]")
         elif message.invalid_tool_calls:
+            step = Step.NO_CALL
             text = message.text or "[No answer: the call of a tool did not fit into the budget.]"
             whole = AIMessage(text, tool_calls=message.tool_calls)
-        else:
-            return answer
         if whole is None:
-            return answer
+            return answer, step
         changes = {name: getattr(whole, name) for name in _WHAT_IS_SAID}
         changes["additional_kwargs"] = {**message.additional_kwargs, **whole.additional_kwargs}
         said = ChatGeneration(message=message.model_copy(update=changes))
         result = answer.result.model_copy(update={"generations": [said]})
-        return answer.override(result=result, storable=False)
+        return answer.override(result=result, storable=False), step
 
     def _learn_object(self, answer: Answer) -> None:
         usage = answer.message.usage_metadata

@@ -56,6 +56,7 @@ class Step:
     SHORT: Final = "asked for a short answer"
     CUT: Final = "ended a cut answer at a whole sentence"
     COMPLETED: Final = "completed an object that was cut off"
+    NO_CALL: Final = "left out a call of a tool that was cut off"
     FINAL: Final = "answered in the model's place"
 
 

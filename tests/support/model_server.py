@@ -386,23 +386,37 @@ def _turn(id: str, wire: Wire, request: Request, reply: Reply) -> Turn:
     kept = text if limit is None else _first_tokens(text, limit)
     words = re.findall(r"\s*\S+\s*$|\s*\S+", kept)
     generations = wire.generations(request.body)
+    calls, is_cut = _as_far_as(reply.tool_calls, limit)
     counted = Usage(
         input_tokens=_input_tokens(request),
         output_tokens=count_tokens(kept) * generations
-        + sum(count_tokens(call.name + call.json) for call in reply.tool_calls),
+        + sum(count_tokens(call.name + call.json) for call in calls),
     )
     finish: Literal["stop", "length", "tool_calls"] = "tool_calls" if reply.tool_calls else "stop"
     return Turn(
         id=id,
         model=(reply.model or request.model) if reply.names_model else None,
         choices=[words] * generations,
-        tool_calls=reply.tool_calls,
+        tool_calls=calls,
         billed=reply.usage if isinstance(reply.usage, Usage) else counted,
         reports=reply.usage is not None,
-        finish="length" if kept != text else finish,
+        finish="length" if kept != text or is_cut else finish,
         cumulative=reply.cumulative_usage,
         service_tier=reply.service_tier,
     )
+
+
+def _as_far_as(calls: Sequence[ToolCall], limit: int | None) -> tuple[Sequence[ToolCall], bool]:
+    """Cut the last of the calls that fit into *limit* tokens."""
+    made: list[ToolCall] = []
+    for call in calls:
+        needed = count_tokens(call.name + call.json)
+        if limit is not None and needed > limit:
+            room = max(0, limit - count_tokens(call.name))
+            return [*made, replace(call, cut=_first_tokens(call.json, room))], True
+        made.append(call)
+        limit = None if limit is None else limit - needed
+    return made, False
 
 
 def _obedient(wire: Wire, request: Request, reply: Reply) -> Reply:

@@ -29,11 +29,13 @@ class ToolCall:
     name: str
     args: Mapping[str, Any]
     id: str = "call_0"
+    cut: str | None = None
+    """The arguments as far as a cap let them come; only OpenAI's format can be cut."""
 
     @property
     def json(self) -> str:
         """The arguments as text."""
-        return json.dumps(dict(self.args))
+        return json.dumps(dict(self.args)) if self.cut is None else self.cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
