@@ -21,6 +21,8 @@ from langchain_tokenopt.text.words import lowered
 __all__ = ["prefer_what_holds"]
 
 _STATES: Final = frozenset({"prose", "turn", "list", "log"})
+_LONGEST: Final = 300
+"""Characters; a longer speech states many things."""
 _MOST: Final = 12
 """Units that are compared: the likeliest."""
 _SAME: Final = 0.5
@@ -106,7 +108,7 @@ def prefer_what_holds(
     asked, then = _asked(query) if query is not None else (frozenset(), None)
     if not asked:
         return
-    statements = [at for at in named if units[at].kind in _STATES and likely[at] > 0]
+    statements = [at for at in named if likely[at] > 0 and _states(units[at])]
     most = max([named[at] for at in statements], default=0)
     alike = nlargest(_MOST, [at for at in statements if named[at] == most], likely.__getitem__)
     if len(alike) < 2 or not most:
@@ -136,6 +138,10 @@ def prefer_what_holds(
                 holds = comparable and rank(at) > rank(old)
             if holds:
                 _put_first(units, likely, at, old)
+
+
+def _states(unit: Unit) -> bool:
+    return unit.kind in _STATES and unit.end - unit.start <= _LONGEST
 
 
 def _not_after(date: Date, then: Date) -> bool:

@@ -317,9 +317,12 @@ def _have_fields(lines: Sequence[str], rows: Sequence[int]) -> bool:
         before[_key(lines[row - 1]) if row else ""] += 1
     ((common, count),) = keys.most_common(1)
     ((last, ends),) = before.most_common(1)
-    closed = before[""] + (ends if last and last != _key(lines[rows[0]]) else 0)
+    own = _key(lines[rows[0]])
+    closed = before[""] + (ends if last and last != own else 0)
     least = _MOST * len(rows)
-    return min(count, closed) >= least and len({"", *common}) == _FEWEST_FIELDS
+    # Who speaks again behind one other line takes turns; a record begins behind all of its fields.
+    fields = {"", *common} - {own}
+    return min(count, closed) >= least and len(fields) == _FEWEST_FIELDS
 
 
 def _key(line: str) -> str:

@@ -9,6 +9,7 @@ from langchain_core.documents import Document
 
 from langchain_tokenopt.compress import PromptCompressor, join_documents
 from langchain_tokenopt.compress.identifiers import closeness, identifiers, written_forms
+from langchain_tokenopt.compress.segments import segments_of
 
 FIRST = ("Ama", "Ben", "Chloe", "Dmitri", "Elif", "Farid")
 LAST = ("Boateng", "Carter", "Dubois", "Orlov", "Kaya", "Aziz", "Moreno", "Ito", "Okafor", "Park")
@@ -170,6 +171,14 @@ def test_the_statement_is_kept_that_holds_when_it_is_asked_for(written, dates, q
     left = PromptCompressor(60, model="cl100k_base").compress(content, question).content
 
     assert right in (left if isinstance(left, str) else join_documents(left))
+
+
+def test_people_who_take_turns_are_no_records():
+    """Somebody speaks again behind one answer; a record begins behind all of its fields."""
+    said = "Jo Lund: How is that?\nAda Ray: It is fine, I should say.\n" * 9
+    text = f"Mo Fay: Good morning, all.\n{said}Mo Fay: Thank you.\nEd Poe: Bye.\nMo Fay: Bye.\n"
+
+    assert {"turn"} == {segment.kind for segment in segments_of(text)}
 
 
 @pytest.mark.parametrize(
