@@ -2,8 +2,9 @@
 
 What an agent needs is taken from what it has used before, where there is a history; else from the
 graph: a prompt of its own and the answers of those before it, as often as it is likely to call.
-Where a total does not reach, answers are asked for in fewer words; that makes the prompts of all
-shorter that read them.
+Where a total does not reach, shares are reckoned as if all answered in fewer words, which makes the
+prompts of all shorter that read them. The words themselves are proposed as they would be with
+plenty: a run asks for fewer by itself, and only where it must.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ TOKENS_PER_WORD: Final = 1.35
 """Of English prose (``limits/words.py``)."""
 PROMPT_TOKENS: Final = 200
 """What a prompt has beside the answers of others: a system message, a role, a question, rules."""
-MATERIAL_TOKENS: Final = 2_000
+MATERIAL_TOKENS: Final = 3_000
 """What is added to the prompt of an agent that reads no others, or that comes again: documents, or
 results of tools, of which the graph says nothing."""
-MATERIAL_PART: Final = 0.3
+MATERIAL_PART: Final = 0.4
 """Part of a total that all of that may take where tokens are scarce."""
 BUFFER: Final = 0.125
 """Part of the total that belongs to nobody, for surprises."""
@@ -131,7 +132,7 @@ def proposal(needs: Mapping[str, AgentNeed], total_tokens: int) -> dict[str, Any
     agents: dict[str, Any] = {}
     for name, need in needs.items():
         floor = int(part * least[name])
-        agents[name] = {"tokens": shares[name], "floor": floor, "words": words[name]}
+        agents[name] = {"tokens": shares[name], "floor": floor, "words": need.words}
         if need.shape.is_last and need.shape.is_sure:
             agents[name]["priority"] = 2.0  # what it says is what the run was for
     return {"total_tokens": total_tokens, "buffer": buffer, "agents": agents}
