@@ -29,7 +29,15 @@ _JUDGES: Final = {
     "tools": "ToolCallsEqual",
     "similarity": "Similarity",
 }
-_KEYS: Final = ("baseline", "candidate", "cases", "judges", "margin", "confidence", "store")
+_KEYS: Final[dict[str, Any]] = {
+    "baseline": str,
+    "candidate": str,
+    "cases": str,
+    "judges": list,
+    "margin": float,
+    "confidence": float,
+    "store": str,
+}
 
 
 def compare(
@@ -72,6 +80,8 @@ def compare(
     path = cases or given.get("cases")
     if path is None:
         raise CommandError("no cases: give --cases FILE, with one case a line as JSON.")
+    if html is not None and not html.parent.is_dir():
+        raise CommandError(f"{html.parent} is no directory: {html} cannot be written.")
     console = words_console()
 
     def show(progress: Progress) -> None:
@@ -110,8 +120,11 @@ def _read(what: str) -> dict[str, Any]:
         given = tomllib.loads(Path(what).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise CommandError(f"{what} is no TOML: {error}.") from error
-    if unknown := sorted(given.keys() - set(_KEYS)):
+    if unknown := sorted(given.keys() - _KEYS.keys()):
         raise CommandError(f"{what}: unknown keys {', '.join(unknown)}; known: {', '.join(_KEYS)}.")
+    for name, value in given.items():
+        if not isinstance(value, _KEYS[name]):
+            raise CommandError(f"{what}: {name} cannot be {value!r}.")
     return given
 
 
@@ -134,7 +147,7 @@ def _judge(name: str) -> Judge | Any:
 
     if name in _JUDGES:
         return getattr(evaluate, _JUDGES[name])()
-    if ":" not in name:
+    if ":" not in str(name):
         raise CommandError(f"no judge {name!r}; known: {', '.join(_JUDGES)}, or MODULE:OBJECT.")
     return imported(name)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,14 @@ __all__ = ["print_halves"]
 
 _Z = 1.96
 """Of a 95 % interval of the normal distribution."""
+_COST = "cost in USD"
+_AMOUNTS: Mapping[str, Callable[[CallRecord], float]] = {
+    "tokens": lambda call: call.spent_tokens,
+    "output tokens": lambda call: 0 if call.cached else call.usage.output_tokens,
+    _COST: lambda call: (call.cost_nano_usd or 0) / 1e9,
+    "seconds": lambda call: call.duration_seconds,
+    "failed": lambda call: float(call.status == "failed"),
+}
 
 
 def print_halves(calls: Iterable[CallRecord], *, as_json: bool) -> None:
@@ -36,17 +43,11 @@ def print_halves(calls: Iterable[CallRecord], *, as_json: bool) -> None:
             f"fewer than two calls of the half {few[0]!r} here. Halves are made by "
             f'QualityGuard(stages, mode="split").'
         )
-    amounts: Mapping[str, Callable[[CallRecord], float]] = {
-        "tokens": lambda call: call.spent_tokens,
-        "output tokens": lambda call: 0 if call.cached else call.usage.output_tokens,
-        "cost in USD": lambda call: (call.cost_nano_usd or 0) / 1e9,
-        "seconds": lambda call: call.duration_seconds,
-        "failed": lambda call: float(call.status == "failed"),
-    }
     plain, staged = (halves[half] for half in HALVES)
     rows = {
-        name: _differing(list(map(amount, plain)), list(map(amount, staged)))
-        for name, amount in amounts.items()
+        name: _differing([_by_owner(half, amount) for half in (plain, staged)])
+        for name, amount in _AMOUNTS.items()
+        if name != _COST or not any(call.cost_nano_usd is None for call in (*plain, *staged))
     }
     if as_json:
         counts = {half: len(found) for half, found in halves.items()}
@@ -55,26 +56,50 @@ def print_halves(calls: Iterable[CallRecord], *, as_json: bool) -> None:
     print_table(
         ("a call", *(f"{half} ({len(found):,})" for half, found in halves.items()), "difference"),
         [
-            (name, _cell(name, row["plain"]), _cell(name, row["staged"]),
-             f"{_cell(name, row['difference'])} ({_cell(name, row['low'])} to "
-             f"{_cell(name, row['high'])})")
+            (
+                name,
+                _cell(name, row["plain"]),
+                _cell(name, row["staged"]),
+                f"{_cell(name, row['difference'])} ({_cell(name, row['low'])} to "
+                f"{_cell(name, row['high'])})",
+            )
             for name, row in rows.items()
         ],
-    )  # fmt: skip
-
-
-def _differing(plain: Sequence[float], staged: Sequence[float]) -> dict[str, Any]:
-    """Return both means and their difference with Welch's interval."""
-    difference = statistics.fmean(staged) - statistics.fmean(plain)
-    half = _Z * math.sqrt(
-        statistics.variance(plain) / len(plain) + statistics.variance(staged) / len(staged)
     )
+
+
+def _by_owner(
+    calls: Sequence[CallRecord], amount: Callable[[CallRecord], float]
+) -> list[tuple[float, int]]:
+    """Return the sum and the number of calls of every user or thread: these were split."""
+    sums: dict[str, tuple[float, int]] = {}
+    for call in calls:
+        made_by = call.attribution
+        owner = made_by.user or made_by.thread_id or str(call.run_id)
+        total, count = sums.get(owner, (0.0, 0))
+        sums[owner] = total + amount(call), count + 1
+    return list(sums.values())
+
+
+def _differing(halves: Sequence[Sequence[tuple[float, int]]]) -> dict[str, Any]:
+    """Return both means a call, and their difference with an interval for whole users.
+
+    The variance of a ratio of sums over clusters (Cochran, Sampling Techniques, 1977, 6.4).
+    """
+    means, variances = [], []
+    for half in halves:
+        calls = sum(count for _, count in half)
+        mean = sum(total for total, _ in half) / calls
+        off = sum((total - mean * count) ** 2 for total, count in half)
+        means.append(mean)
+        variances.append(off * len(half) / max(1, len(half) - 1) / calls**2)
+    difference, half_width = means[1] - means[0], _Z * math.sqrt(sum(variances))
     return {
-        "plain": statistics.fmean(plain),
-        "staged": statistics.fmean(staged),
+        "plain": means[0],
+        "staged": means[1],
         "difference": difference,
-        "low": difference - half,
-        "high": difference + half,
+        "low": difference - half_width,
+        "high": difference + half_width,
     }
 
 
@@ -83,4 +108,4 @@ def _cell(name: str, value: float) -> str:
         return f"-{format_seconds(-value)}" if value < 0 else format_seconds(value)
     if name == "failed":
         return f"{value:.1%}"
-    return f"{value:,.6f}" if name == "cost in USD" else f"{value:,.1f}"
+    return f"{value:,.6f}" if name == _COST else f"{value:,.1f}"

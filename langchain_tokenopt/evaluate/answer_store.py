@@ -35,21 +35,23 @@ class AnswerStore:
         self._path = None if path is None else Path(path)
         self._lock = threading.Lock()
         self._known: dict[str, RunAnswer] = {}
+        self._is_torn = False
         if self._path is not None and self._path.is_file():
             self._read(self._path)
 
     def _read(self, path: Path) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        self._is_torn = not text.endswith("\n")
+        for number, line in enumerate(filter(None, text.split("\n")), 1):
             try:
                 kept = json.loads(line)
                 self._known[kept["key"]] = RunAnswer.from_dict(kept["answer"])
             except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines):
-                    return  # the line that an interrupted run was writing
-                raise AnswerStoreError(
-                    f"Line {number} of {path} is no kept answer. Give store= a file of its own."
-                ) from error
+                if number == 1 and not self._is_torn:
+                    raise AnswerStoreError(
+                        f"{path} holds no kept answers. Give store= a file of its own."
+                    ) from error
+                # else a line that a killed run was writing: it is asked again
 
     def get(self, side: str, case: Case) -> RunAnswer | None:
         """Return what *side* has answered to *case*, if that is kept."""
@@ -60,8 +62,10 @@ class AnswerStore:
         if self._path is None or answer.error:
             return
         key = _key(side, case)
-        line = json.dumps({"key": key, "answer": answer.to_dict()}, ensure_ascii=False) + "\n"
+        line = json.dumps({"key": key, "answer": answer.to_dict()}) + "\n"
         with self._lock:
+            if self._is_torn:
+                line, self._is_torn = f"\n{line}", False
             self._known[key] = answer
             opened = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(opened, "a", encoding="utf-8") as file:

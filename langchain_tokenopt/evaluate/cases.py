@@ -71,7 +71,10 @@ def _named(cases: Iterable[Case]) -> Iterator[Case]:
     times: Counter[str] = Counter()
     for case in cases:
         text = input_text(case.input)
-        name = case.id or hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        name = (
+            case.id
+            or hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        )
         if inputs.setdefault(name, text) != text:
             raise ValueError(f"Two cases with different inputs have the id {name!r}.")
         times[name] += 1
@@ -85,18 +88,21 @@ def read_cases(path: str | Path) -> list[Case]:
         CaseFileError: A line of the file is no case.
         OSError: The file cannot be read.
     """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise CaseFileError(f"{path} is no UTF-8: {error}.") from error
     found = []
-    with Path(path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                found.append(_case(json.loads(line)))
-            except (ValueError, KeyError, TypeError) as error:
-                raise CaseFileError(
-                    f"Line {number} of {path} is no case: {error}. Each line is a JSON object "
-                    f'with "input" and, where it is known, "reference".'
-                ) from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(_case(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CaseFileError(
+                f"Line {number} of {path} is no case: {error}. Each line is a JSON object "
+                f'with "input" and, where it is known, "reference".'
+            ) from error
     return found
 
 
@@ -111,12 +117,14 @@ def _case(value: Any) -> Case:
             _reference(value.get("outputs")),
             str(value.get("id") or ""),
         )
-    if isinstance(value, Mapping) and "input" in value and value.keys() <= _FIELDS:
+    if isinstance(value, Mapping) and "input" in value and _is_case(value):
         return Case(_input(value["input"]), value.get("reference"), str(value.get("id") or ""))
     return Case(_input(value))
 
 
-_FIELDS = {"input", "reference", "id", "metadata"}
+def _is_case(value: Mapping[str, Any]) -> bool:
+    """Tell a case from the input of a chain that has a key ``input``."""
+    return value.keys() <= {"input", "id", "metadata"} or "reference" in value
 
 
 def _only(inputs: Any) -> Any:
@@ -134,6 +142,8 @@ def _input(value: Any) -> Any:
     """Make messages again of what :func:`input_json` has written."""
     if isinstance(value, list) and value and all(_is_message(item) for item in value):
         return messages_from_dict(value)
+    if _is_message(value):
+        return messages_from_dict([value])[0]
     if isinstance(value, Mapping):
         return {key: _input(item) for key, item in value.items()}
     return value
@@ -148,7 +158,7 @@ def input_json(value: Any) -> Any:
     if isinstance(value, list | tuple) and value and all(isinstance(m, BaseMessage) for m in value):
         return messages_to_dict(list(value))
     if isinstance(value, BaseMessage):
-        return messages_to_dict([value])
+        return messages_to_dict([value])[0]
     if isinstance(value, Mapping):
         return {str(key): input_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

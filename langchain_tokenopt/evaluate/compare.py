@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import operator
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from langchain_core.messages import BaseMessageChunk
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ContextThreadPoolExecutor, run_in_executor
 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.evaluate.answer_store import AnswerStore
-from langchain_tokenopt.evaluate.cases import Case, cases_of
+from langchain_tokenopt.evaluate.cases import Case, cases_of, input_text
 from langchain_tokenopt.evaluate.comparison import (
     Comparison,
     JudgeTally,
@@ -31,13 +34,11 @@ from langchain_tokenopt.evaluate.comparison import (
 from langchain_tokenopt.evaluate.judges import (
     Judge,
     JudgedTrial,
-    Scores,
     Trial,
-    UnjudgedError,
     judges_of,
-    score,
+    scores_of,
 )
-from langchain_tokenopt.evaluate.run_answer import RunAnswer, answer_of
+from langchain_tokenopt.evaluate.run_answer import NoAnswerError, RunAnswer, answer_of
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.tracking.callbacks import track_usage
 
@@ -83,7 +84,7 @@ class _Settings:
             raise ValueError(f"margin must be a share between 0 and 1; got {self.margin!r}.")
         if not 0.5 <= self.confidence < 1:
             raise ValueError(f"confidence must be from 0.5 to 1; got {self.confidence!r}.")
-        if self.max_usd is not None and self.max_usd <= 0:
+        if self.max_usd is not None and not self.max_usd > 0:
             raise ValueError(f"max_usd must be above 0; got {self.max_usd!r}.")
         check_whole("max_concurrency", self.max_concurrency)
 
@@ -120,11 +121,12 @@ def compare(
         margin: How much lower the mean score may be and still count as not worse, as a share.
         confidence: Chance that no verdict is wrong.
         max_cases: Ask no more than this.
-        max_usd: Start no case that may cost more than is left of it, judges included. Every model
-            must have a known price then.
+        max_usd: Start no case when less is left of it than the dearest case before has cost, judges
+            included. The first case is asked alone. Every model must have a known price then.
         repeat_baseline: Let the baseline answer twice. Without it any difference counts.
         store: A file in which answers are kept, as they are: a later run with the same file asks
-            only what is missing. Another baseline or candidate needs another file.
+            and pays only what is missing. Another baseline or candidate, or a changed one, needs
+            another file.
         max_concurrency: Cases under way at once.
         rate_card: Prices; by default the known ones.
         on_progress: Called after every case.
@@ -161,7 +163,7 @@ def compare(
         under_way: deque[Future[JudgedTrial]] = deque()
         for case in state.cases_to_start(under_way):
             under_way.append(pool.submit(asking.ask, case))
-            while len(under_way) == max_concurrency and not state.is_over:
+            while len(under_way) >= state.at_once:
                 state.take(under_way.popleft().result())
         while under_way:
             state.take(under_way.popleft().result())
@@ -201,7 +203,7 @@ async def acompare(
     under_way: deque[asyncio.Task[JudgedTrial]] = deque()
     for case in state.cases_to_start(under_way):
         under_way.append(asyncio.create_task(asking.aask(case)))
-        while len(under_way) == max_concurrency and not state.is_over:
+        while len(under_way) >= state.at_once:
             state.take(await under_way.popleft())
     while under_way:
         state.take(await under_way.popleft())
@@ -238,6 +240,7 @@ class _ComparisonState:
             for judge in judges
         ]
         self._verdicts: dict[str, Verdict] = {tally.name: "unclear" for tally in self._tallies}
+        self._inputs: Counter[str] = Counter()
         self._trials: list[JudgedTrial] = []
         self._dearest = 0
         self.spent_nano_usd = 0
@@ -246,11 +249,15 @@ class _ComparisonState:
 
     @property
     def verdict(self) -> Verdict:
-        return verdict_of_all(self._verdicts.values())
+        return verdict_of_all(
+            self._verdicts[tally.name] for tally in self._tallies if tally.saw_something
+        )
 
     @property
-    def is_over(self) -> bool:
-        return bool(self._stopped)
+    def at_once(self) -> int:
+        """How many cases may be under way; the first is asked alone where money is limited."""
+        is_first = self.settings.max_usd is not None and not self._trials
+        return 1 if is_first else self.settings.max_concurrency
 
     def cases_to_start(self, under_way: Sized) -> Iterator[Case]:
         """Yield the next case as long as one may be started.
@@ -265,7 +272,7 @@ class _ComparisonState:
                 self._stopped = (
                     f"max_usd={self.settings.max_usd:g} leaves nothing for another case."
                 )
-            if self.is_over:
+            if self._stopped:
                 return
             yield case
 
@@ -278,18 +285,15 @@ class _ComparisonState:
                 f"{self._unpriced_calls:,} calls have no known price, so max_usd={limit:g} cannot "
                 f"be kept. Give their prices (rate_card=, or TOKENOPT_PRICES), or max_cases."
             )
-        if not self._trials and under_way:
-            return False  # nothing is known of what a case costs
         return self.spent_nano_usd + (under_way + 1) * self._dearest > limit * 1e9
 
     def take(self, judged: JudgedTrial) -> None:
         """Take in a case; cases come in the order in which they were started."""
         self._trials.append(judged)
-        answers = _answers_of(judged.trial)
-        cost = judged.judging_nano_usd + sum(answer.cost_nano_usd for answer in answers)
-        self.spent_nano_usd += cost
-        self._dearest = max(self._dearest, cost)
-        self._unpriced_calls += sum(answer.unpriced_calls for answer in answers)
+        self._inputs[input_text(judged.trial.case.input)] += 1
+        self.spent_nano_usd += judged.spent_nano_usd
+        self._dearest = max(self._dearest, judged.spent_nano_usd)
+        self._unpriced_calls += judged.unpriced_calls
         for tally in self._tallies:
             tally.add(judged)
             if self._verdicts[tally.name] == "unclear":
@@ -343,23 +347,31 @@ class _ComparisonState:
         return "The differences are too near to the margin for so few cases: give more."
 
     def _notes(self) -> Iterator[str]:
-        answers = [answer for judged in self._trials for answer in _answers_of(judged.trial)]
-        failed = [judged.trial for judged in self._trials if judged.trial.candidate.error]
+        trials = [judged.trial for judged in self._trials]
+        answers = [answer for trial in trials for answer in _answers_of(trial)]
+        failed = [trial for trial in trials if trial.candidate.error]
         if failed:
             yield (
                 f"{len(failed):,} runs of the candidate failed, and count as wrong answers; "
                 f"the first: {failed[0].candidate.error}"
             )
-        if not self.settings.repeat_baseline:
-            yield "The baseline did not answer twice, so every difference counts."
-        repeats = [judged.trial.repeat for judged in self._trials]
+        if repeated := sum(self._inputs.values()) - len(self._inputs):
+            yield f"{repeated:,} cases repeat another one's input, and count as if they did not."
+        if kept := sum(judged.kept_answers for judged in self._trials):
+            yield (
+                f"{kept:,} answers came from the store. If either side has changed since, give "
+                f"store= another file."
+            )
+        repeats = [trial.repeat for trial in trials]
+        if not self.settings.repeat_baseline or any(r is not None and r.error for r in repeats):
+            yield "The baseline did not answer twice everywhere; there, every difference counts."
         if any(repeat is not None and repeat.cached_calls for repeat in repeats):
             yield (
                 "Some of the baseline's second answers came from a response cache: how far two "
                 "plain answers differ cannot be seen. Compare without set_llm_cache(...)."
             )
-        if unpriced := sum(answer.unpriced_calls for answer in answers):
-            yield f"{unpriced:,} calls have no known price: costs are too low."
+        if self._unpriced_calls:
+            yield f"{self._unpriced_calls:,} calls have no known price: costs are too low."
         if not any(answer.calls for answer in answers):
             yield "No model call was seen, so nothing can be said about tokens."
 
@@ -406,35 +418,47 @@ class _Asking:
         answers = {name: await self._aanswer(name, side, case) for name, side in self._sides}
         return await run_in_executor(None, self._judge, case, answers)
 
-    def _answer(self, name: str, side: Target, case: Case) -> RunAnswer:
+    def _answer(self, name: str, side: Target, case: Case) -> _Given:
         if (kept := self._kept.get(name, case)) is not None:
-            return kept
+            return _Given(kept, is_kept=True)
         with _Timed(self._rates) as timed:
-            timed.output = (
+            timed.output = _whole(
                 side.invoke(case.input) if isinstance(side, Runnable) else side(case.input)
             )
         self._kept.keep(name, case, timed.answer)
-        return timed.answer
+        return _Given(timed.answer)
 
-    async def _aanswer(self, name: str, side: Target, case: Case) -> RunAnswer:
+    async def _aanswer(self, name: str, side: Target, case: Case) -> _Given:
         if (kept := self._kept.get(name, case)) is not None:
-            return kept
+            return _Given(kept, is_kept=True)
         with _Timed(self._rates) as timed:
-            timed.output = await _ainvoke(side, case.input)
+            timed.output = await _awhole(await _ainvoke(side, case.input))
         self._kept.keep(name, case, timed.answer)
-        return timed.answer
+        return _Given(timed.answer)
 
-    def _judge(self, case: Case, answers: dict[str, RunAnswer]) -> JudgedTrial:
+    def _judge(self, case: Case, given: dict[str, _Given]) -> JudgedTrial:
+        answers = {name: one.answer for name, one in given.items()}
         trial = Trial(case, answers[_BASELINE], answers[_CANDIDATE], answers.get(_REPEAT))
-        scores: dict[str, Scores] = {}
-        unjudged: dict[str, str] = {}
-        with track_usage(rate_card=self._rates) as spent:
-            for judge in self._judges:
-                try:
-                    scores[judge.name] = score(judge, trial)
-                except UnjudgedError as error:
-                    unjudged[judge.name] = str(error)
-        return JudgedTrial(trial, scores, unjudged, spent.totals().cost_nano_usd)
+        with track_usage(rate_card=self._rates) as judging:
+            scores, unjudged = scores_of(self._judges, trial)
+        paid = [one.answer for one in given.values() if not one.is_kept]
+        spent = judging.totals()
+        return JudgedTrial(
+            trial,
+            scores,
+            unjudged,
+            spent.cost_nano_usd + sum(answer.cost_nano_usd for answer in paid),
+            spent.unpriced_calls + sum(answer.unpriced_calls for answer in paid),
+            len(given) - len(paid),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An answer, and whether it was there before."""
+
+    answer: RunAnswer
+    is_kept: bool = False
 
 
 async def _ainvoke(side: Target, input_: Any) -> Any:
@@ -443,6 +467,27 @@ async def _ainvoke(side: Target, input_: Any) -> Any:
     if inspect.iscoroutinefunction(side):
         return await side(input_)
     return await run_in_executor(None, side, input_)
+
+
+def _whole(output: Any) -> Any:
+    """Return what a run has returned: awaited, or put together of its pieces."""
+    if inspect.isawaitable(output) or inspect.isasyncgen(output):
+        return asyncio.run(_awhole(output))
+    return _joined(list(output)) if inspect.isgenerator(output) else output
+
+
+async def _awhole(output: Any) -> Any:
+    if inspect.isawaitable(output):
+        return await output
+    if inspect.isasyncgen(output):
+        return _joined([piece async for piece in output])
+    return _joined(list(output)) if inspect.isgenerator(output) else output
+
+
+def _joined(pieces: list[Any]) -> Any:
+    if pieces and all(isinstance(piece, str | BaseMessageChunk) for piece in pieces):
+        return functools.reduce(operator.add, pieces)
+    return pieces
 
 
 class _Timed:
@@ -465,7 +510,13 @@ class _Timed:
         self._tracking.__exit__(None, None, None)
         if error is not None and not isinstance(error, Exception):
             return False  # an interrupt ends the comparison
-        self.answer = answer_of(self.output if error is None else "", self._usage.totals(), seconds)
+        totals = self._usage.totals()
+        if error is None:
+            try:
+                self.answer = answer_of(self.output, totals, seconds)
+            except (NoAnswerError, RecursionError) as unread:
+                error = unread
         if error is not None:
+            self.answer = answer_of("", totals, seconds)
             self.answer = replace(self.answer, error=f"{type(error).__name__}: {error}")
         return True

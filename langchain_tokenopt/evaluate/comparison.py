@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class Comparison:
     """
 
     verdict: Verdict
-    """``"worse"`` if any judge is sure of it, ``"not worse"`` if all are, else ``"unclear"``."""
+    """``"worse"`` if any judge is sure of it, ``"not worse"`` if all are that have seen anything in
+    any case, else ``"unclear"``."""
     reason: str
     """Why it ended here, in a sentence."""
     judges: tuple[JudgeResult, ...]
@@ -82,7 +84,7 @@ class Comparison:
     margin: float
     confidence: float
     spent_nano_usd: int
-    """What all runs and the judges cost, in billionths of a US dollar, kept answers included."""
+    """What runs and judges cost now, in billionths of a US dollar; kept answers cost nothing."""
     unpriced_calls: int
     notes: tuple[str, ...]
     """What the figures do not show here."""
@@ -137,7 +139,7 @@ class Comparison:
             OSError: It cannot be written.
         """
         page = page_of(self.to_dict(), self.worst_trials)
-        Path(path).write_text(page, encoding="utf-8")
+        Path(path).write_text(page, encoding="utf-8", errors="replace")
 
     def __str__(self) -> str:
         percent = f"{self.confidence:.0%}"
@@ -202,16 +204,24 @@ class JudgeTally:
         self._bounds = MeanBounds(-1, 1, error_below=error / 2, error_above=error / (2 * judges))
         self._scores: list[Scores] = []
         self._unjudged: Counter[str] = Counter()
+        self._saw_something = False
 
     def add(self, judged: JudgedTrial) -> None:
         """Take in a case."""
         scores = judged.scores.get(self.name)
         if scores is None:
             self._unjudged[judged.unjudged[self.name]] += 1
+            self._saw_something = True
             self._bounds.add(-1.0, 1.0)
         else:
+            self._saw_something |= not scores.is_blank
             self._scores.append(scores)
             self._bounds.add(scores.difference)
+
+    @property
+    def saw_something(self) -> bool:
+        """Whether the judge has seen anything in any case, or has failed in one."""
+        return self._saw_something
 
     @property
     def verdict(self) -> Verdict:
@@ -247,10 +257,16 @@ def cases_needed(margin: float, error: float) -> int:
         >>> cases_needed(0.05, 0.05)
         98
     """
-    bounds = MeanBounds(-1, 1, error_below=error / 2, error_above=error / 2)
-    while not bounds.is_above(-margin):
-        bounds.add(0.0)
-    return bounds.count
+
+    def suffice(cases: int) -> bool:
+        bounds = MeanBounds(-1, 1, error_below=error / 2, error_above=error / 2)
+        bounds.add(0.0, times=cases)
+        return bounds.is_above(-margin)
+
+    most = 1
+    while not suffice(most):
+        most *= 2
+    return bisect_left(range(most), True, key=suffice) if most > 1 else 1
 
 
 def saved_share(

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
+import hashlib
+import math
+import os
 import random
+import sqlite3
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +30,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.chat_model.stages import as_stages
 from langchain_tokenopt.core.argument_checks import check_choice, check_fraction
-from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink, UsageTotals
 from langchain_tokenopt.core.sinks import checked_sinks
 from langchain_tokenopt.evaluate.cases import Case
@@ -35,9 +41,8 @@ from langchain_tokenopt.evaluate.judges import (
     NumbersKept,
     ToolCallsEqual,
     Trial,
-    UnjudgedError,
     judges_of,
-    score,
+    scores_of,
 )
 from langchain_tokenopt.evaluate.run_answer import RunAnswer, answer_of
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
@@ -45,7 +50,7 @@ from langchain_tokenopt.stage import Phase, Stage, StageCall
 from langchain_tokenopt.tracking.callbacks import track_usage
 from langchain_tokenopt.tracking.provider_usage import usage_of
 
-__all__ = ["HALVES", "GuardReport", "QualityGuard"]
+__all__ = ["HALVES", "GuardFileError", "GuardReport", "QualityGuard"]
 
 Mode = Literal["guarded", "observe", "split", "off"]
 HALVES = ("plain half", "guarded half")
@@ -53,6 +58,8 @@ HALVES = ("plain half", "guarded half")
 _AT_ONCE = 2
 _WAITING = 32
 """Trials that may wait; further ones are left out, and counted."""
+_IDLE_SECONDS = 10.0
+"""After which a thread without work ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,7 @@ class QualityGuard:
     Raises:
         ValueError: An argument cannot be used.
         TypeError: What is guarded is no stage.
+        GuardFileError: The file cannot be used.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -142,6 +150,9 @@ class QualityGuard:
             raise ValueError(f"margin must be a share between 0 and 1; got {margin!r}.")
         if not 0.5 <= confidence < 1:
             raise ValueError(f"confidence must be from 0.5 to 1; got {confidence!r}.")
+        for name, value in (("max_extra", max_extra), ("retry_seconds", retry_seconds)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0; got {value!r}.")
         self.mode, self._share, self._max_extra = mode, share, max_extra
         self._on_worse, self._on_change = on_worse, on_change
         self._repeat, self._sinks = repeat_baseline, checked_sinks(sinks)
@@ -155,15 +166,16 @@ class QualityGuard:
             confidence=confidence,
             levels=len(self._levels) + 1,
             retry_seconds=retry_seconds,
+            guarded=self._name_of_guarded(margin, confidence),
         )
+        self._check_file()
         self._guarded = tuple(
             _guarded(stage, level, self) for level, own in enumerate(self._levels) for stage in own
         )
         self._running: dict[int, int] = {}
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._trials: set[Future[None]] = set()
+        self._trials = _Trials()
         self._tokens = 0
         self._trial_tokens = 0
         self.left_out = 0
@@ -187,17 +199,25 @@ class QualityGuard:
 
     def wait(self, timeout_seconds: float | None = None) -> None:
         """Wait for the trials under way."""
-        with self._lock:
-            trials = list(self._trials)
-        wait(trials, timeout_seconds)
+        self._trials.wait(timeout_seconds)
 
     def close(self) -> None:
         """Give up the trials that wait, and close the file."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._trials.close()
         self._state.close()
+
+    def _name_of_guarded(self, *settings: float) -> str:
+        stages = [[stage.fingerprint for stage in level] for level in self._levels]
+        said = repr((stages, [judge.name for judge in self._judges], settings))
+        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+    def _check_file(self) -> None:
+        try:
+            self._state.standing(Key("", ""))
+        except (sqlite3.Error, OSError) as error:
+            raise GuardFileError(
+                f"The file of the quality guard cannot be used: {error}."
+            ) from error
 
     # One request
 
@@ -206,13 +226,21 @@ class QualityGuard:
         if self.mode == "off" or request.observe:
             return None
         key = Key(request.facts.attribution.agent, request.facts.answer_form.kind)
-        standing = self._state.standing(key)
+        standing = self._standing(key)
         level = len(self._levels) if self._is_plain(request) else standing.level
         if self.mode == "split":
             request.run.stages.append(HALVES[level < len(self._levels)])
         with self._lock:
             self._running[request.run.run_id.int] = level
         return _GuardedCall(self, request, key, standing, self._is_drawn(standing))
+
+    def _standing(self, key: Key) -> Standing:
+        """Ask the file; where it cannot be read, the call goes on with what was known last."""
+        try:
+            return self._state.standing(key)
+        except (sqlite3.Error, OSError) as error:
+            self._warn(f"The file of the quality guard cannot be read: {error}.")
+            return self._state.last_known(key)
 
     def _is_plain(self, request: ModelRequest) -> bool:
         if self.mode == "observe":
@@ -245,39 +273,47 @@ class QualityGuard:
     # Trials
 
     def start_trial(
-        self, request: ModelRequest, key: Key, standing: Standing, shown: RunAnswer
+        self,
+        request: ModelRequest,
+        key: Key,
+        standing: Standing,
+        shown: RunAnswer,
+        tokens: int,
     ) -> None:
         """Ask the other way in the background, where there is room and money for it."""
+        expected = (1 + self._repeat) * tokens
         with self._lock:
-            if len(self._trials) >= _WAITING or self._trial_tokens > self._max_extra * self._tokens:
+            has_room = self._trial_tokens + expected <= self._max_extra * self._tokens
+            if has_room:
+                self._trial_tokens += expected
+        # Trials are no part of the caller's run: neither his trackers nor his accounts pay.
+        run = functools.partial(contextvars.Context().run, self._try, request, key, standing, shown)
+        if not has_room or not self._trials.start(functools.partial(self._settle, run, expected)):
+            with self._lock:
                 self.left_out += 1
-                return
-            self._pool = self._pool or ThreadPoolExecutor(_AT_ONCE, "tokenopt-guard")
-            # Trials are no part of the caller's run: neither his trackers nor his accounts pay.
-            work = contextvars.Context().run
-            trial = self._pool.submit(work, self._try, request, key, standing, shown)
-            self._trials.add(trial)
-        trial.add_done_callback(self._forget_trial)
+                self._trial_tokens -= expected * has_room
 
-    def _forget_trial(self, trial: Future[None]) -> None:
+    def _settle(self, run: Callable[[], int], expected: int) -> None:
+        """Count what a trial has taken in the place of what it was expected to take."""
+        took = run()
         with self._lock:
-            self._trials.discard(trial)
+            self._trial_tokens += took - expected
 
-    def _try(self, request: ModelRequest, key: Key, standing: Standing, shown: RunAnswer) -> None:
-        try:
-            trial = self._answers(request, key, standing, shown)
-            differences = {judge.name: _difference(judge, trial) for judge in self._judges}
-            falls = self._on_worse == "fall_back"
-            fallen = self._state.add(key, standing.epoch, differences, falls=falls)
-        except Exception as error:  # noqa: BLE001  nobody waits for a trial: it may not go unseen
-            warnings.warn(
-                f"A trial of the quality guard failed: {type(error).__name__}: {error}",
-                TokenOptWarning,
-                stacklevel=2,
-            )
-            return
+    def _try(self, request: ModelRequest, key: Key, standing: Standing, shown: RunAnswer) -> int:
+        """Ask, judge and take in; return the tokens that it took."""
+        fallen = None
+        with track_usage(self._sinks) as usage:
+            try:
+                trial = self._answers(request, key, standing, shown)
+                scores, _ = scores_of(self._judges, trial)
+                differences = {name: (s.difference, s.difference) for name, s in scores.items()}
+                falls = self._on_worse == "fall_back"
+                fallen = self._state.add(key, standing.epoch, differences, falls=falls)
+            except Exception as error:  # noqa: BLE001  nobody waits for a trial: say it
+                self._warn(f"A trial of the quality guard failed: {type(error).__name__}: {error}")
         if fallen is not None:
             self._tell(key, fallen)
+        return usage.totals().total_tokens
 
     def _answers(
         self, request: ModelRequest, key: Key, standing: Standing, shown: RunAnswer
@@ -295,30 +331,31 @@ class QualityGuard:
             run_name="quality guard",
             metadata={**request.run.metadata, "tokenopt_agent": key.agent},
         )
-        with track_usage(self._sinks) as usage:
-            try:
-                said = _invoked(model, request, config)
-            except Exception as error:  # noqa: BLE001  whatever a model raises is no answer
-                return RunAnswer(error=f"{type(error).__name__}: {error}")
-            finally:
-                with self._lock:
-                    self._trial_tokens += usage.totals().total_tokens
+        try:
+            said = _invoked(model, request, config)
+        except Exception as error:  # noqa: BLE001  whatever a model raises is no answer
+            return RunAnswer(error=f"{type(error).__name__}: {error}")
         return answer_of(said, UsageTotals(), 0.0)
 
     def _tell(self, key: Key, fallen: Standing) -> None:
         found = self._report(key, fallen, {})
-        if self._on_change is not None:
-            self._on_change(found)
         where = "is off" if found.is_off else f"is at level {found.level}"
-        warnings.warn(
+        self._warn(
             f"Answers of {key.agent!r} ({key.kind}) got worse: what the quality guard guards "
-            f"{where} for them now.",
-            TokenOptWarning,
-            stacklevel=2,
+            f"{where} for them now."
         )
+        if self._on_change is None:
+            return
+        try:
+            self._on_change(found)
+        except Exception as error:  # noqa: BLE001  of the user's: it must not stop the guard
+            self._warn(f"on_change of the quality guard failed: {type(error).__name__}: {error}")
+
+    def _warn(self, said: str) -> None:
+        warnings.warn(said, TokenOptWarning, stacklevel=3)
 
     def _report(self, key: Key, standing: Standing, judges: dict[str, Evidence]) -> GuardReport:
-        is_off = standing.level == len(self._levels)
+        is_off = standing.level >= len(self._levels)
         return GuardReport(key.agent, key.kind, standing.level, is_off, standing.until, judges)
 
     @property
@@ -339,15 +376,6 @@ def _level(given: Any) -> tuple[Stage, ...]:
     return found
 
 
-def _difference(judge: Judge, trial: Trial) -> tuple[float, float]:
-    """Return from where to where the difference of the scores lies."""
-    try:
-        found = score(judge, trial).difference
-    except UnjudgedError:
-        return -1.0, 1.0
-    return found, found
-
-
 def _invoked(model: Any, request: ModelRequest, config: RunnableConfig) -> AIMessage:
     try:
         said: AIMessage = model.invoke(
@@ -358,6 +386,69 @@ def _invoked(model: Any, request: ModelRequest, config: RunnableConfig) -> AIMes
             model.ainvoke(request.messages, config, stop=request.stop, **request.kwargs)
         )
     return said
+
+
+class GuardFileError(TokenOptError, ValueError):
+    """The file of a guard cannot be opened, or is no such file."""
+
+
+class _Trials:
+    """Work in the background, on threads that do not keep a process from ending.
+
+    A child of a fork has neither the threads nor the work.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._changed = threading.Condition()
+        self._queue: deque[Callable[[], None]] = deque()
+        self._threads = self._busy = 0
+
+    def start(self, work: Callable[[], None]) -> bool:
+        """Have *work* done some time; ``False`` where too much waits."""
+        if self._process != os.getpid():
+            self._begin()
+        with self._changed:
+            if len(self._queue) >= _WAITING:
+                return False
+            self._queue.append(work)
+            if self._threads < _AT_ONCE:
+                self._threads += 1
+                threading.Thread(target=self._work, name="tokenopt-guard", daemon=True).start()
+            self._changed.notify_all()
+            return True
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._queue, _IDLE_SECONDS):
+                    self._threads -= 1
+                    return
+                work = self._queue.popleft()
+                self._busy += 1
+            try:
+                with suppress(Warning):  # where warnings are errors: nobody could catch them
+                    work()
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
+
+    def wait(self, timeout_seconds: float | None = None) -> None:
+        """Wait until nothing is under way."""
+        if self._process == os.getpid():
+            with self._changed:
+                self._changed.wait_for(lambda: not self._queue and not self._busy, timeout_seconds)
+
+    def close(self) -> None:
+        """Give up what waits, and wait for what has begun."""
+        if self._process == os.getpid():
+            with self._changed:
+                self._queue.clear()
+            self.wait()
 
 
 class _Entry:
@@ -393,10 +484,11 @@ class _GuardedCall(StageCall):
 
     def close(self, answer: Answer) -> Answer:
         self._guard.end(self.request)
-        self._guard.count(usage_of(answer, self.request).total_tokens)
+        tokens = usage_of(answer, self.request).total_tokens
+        self._guard.count(tokens)
         if self._is_drawn:
             shown = answer_of(answer.message, UsageTotals(), 0.0)
-            self._guard.start_trial(self.request, self._key, self._standing, shown)
+            self._guard.start_trial(self.request, self._key, self._standing, shown, tokens)
         return answer
 
     def failed(self, error: BaseException) -> None:
@@ -432,6 +524,9 @@ class _GuardedStage:
 
     def _acts(self, request: ModelRequest) -> bool:
         return self._guard.level_of(request) == self._level
+
+
+_Entry.__name__ = "QualityGuard"  # what messages and records call it
 
 
 def _guarded(stage: Stage, level: int, guard: QualityGuard) -> Stage:

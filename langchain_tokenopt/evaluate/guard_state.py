@@ -26,25 +26,28 @@ __all__ = ["Evidence", "GuardState", "Key", "Standing"]
 _GRID = 1_000
 """Differences are kept on this grid, so that a file does not grow with the number of trials."""
 _REFRESH_SECONDS = 1.0
+_PATIENCE_SECONDS = 0.05
+"""A request waits no longer for the file; trials do."""
 _BLOCK = 25
 """Trials in a block."""
 _BLOCKS = 40
 """Blocks that are kept apart; older ones become one."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS standing (
-    agent TEXT NOT NULL, kind TEXT NOT NULL, level INTEGER NOT NULL, epoch INTEGER NOT NULL,
-    until REAL, PRIMARY KEY (agent, kind)
+    guarded TEXT NOT NULL, agent TEXT NOT NULL, kind TEXT NOT NULL,
+    level INTEGER NOT NULL, epoch INTEGER NOT NULL, until REAL, PRIMARY KEY (guarded, agent, kind)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS evidence (
-    agent TEXT NOT NULL, kind TEXT NOT NULL, epoch INTEGER NOT NULL, judge TEXT NOT NULL,
-    block INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL, times INTEGER NOT NULL,
-    PRIMARY KEY (agent, kind, epoch, judge, block, low, high)
+    guarded TEXT NOT NULL, agent TEXT NOT NULL, kind TEXT NOT NULL,
+    epoch INTEGER NOT NULL, judge TEXT NOT NULL, block INTEGER NOT NULL,
+    low INTEGER NOT NULL, high INTEGER NOT NULL, times INTEGER NOT NULL,
+    PRIMARY KEY (guarded, agent, kind, epoch, judge, block, low, high)
 ) WITHOUT ROWID;
 """
 
 
-_Place = tuple[str, str, int, str]
-"""Agent, kind, epoch, judge."""
+_Place = tuple[str, str, str, int, str]
+"""What is guarded, agent, kind, epoch, judge."""
 
 
 class Key(NamedTuple):
@@ -85,6 +88,7 @@ class GuardState:
         confidence: Of each epoch's verdict.
         levels: How many levels there are; the last one is "off".
         retry_seconds: After which time a level is tried again.
+        guarded: Names what is guarded, and by whom it is judged: other stages begin anew.
         now: The clock, in seconds since 1970.
     """
 
@@ -97,10 +101,11 @@ class GuardState:
         confidence: float,
         levels: int,
         retry_seconds: float,
+        guarded: str = "",
         now: Callable[[], float] = time.time,
     ) -> None:
         self._file = SqliteFile(None if path is None else Path(path), _prepare)
-        self._judges = tuple(judges)
+        self._judges, self._guarded = tuple(judges), guarded
         self._margin, self._error = margin, 1 - confidence
         self._last_level = levels - 1
         self._retry_seconds, self._now = retry_seconds, now
@@ -117,12 +122,25 @@ class GuardState:
         is_due = known.until is not None and now >= known.until
         if now - read_at < _REFRESH_SECONDS and not is_due:
             return known
-        with self._file.transaction() as connection:
-            found = _read_standing(connection, key)
-            if found.until is not None and now >= found.until:
-                found = self._move(connection, key, found, max(0, found.level - 1))
+        with self._file.lock:
+            found = self._read_standing(self._file.connection(_PATIENCE_SECONDS), key)
+        if found.until is not None and now >= found.until:
+            found = self._raise(key, now)
         self._remember(key, found)
         return found
+
+    def last_known(self, key: Key) -> Standing:
+        """Return where an agent's requests stood when the file could be read last."""
+        with self._lock:
+            return self._known.get(key, (0.0, Standing()))[1]
+
+    def _raise(self, key: Key, now: float) -> Standing:
+        """Try the level before again, unless another process has just done so."""
+        with self._file.transaction(_PATIENCE_SECONDS) as connection:
+            found = self._read_standing(connection, key)
+            if found.until is not None and now >= found.until:
+                found = self._move(connection, key, found, max(0, found.level - 1))
+            return found
 
     def add(
         self,
@@ -144,11 +162,11 @@ class GuardState:
             The new standing, where this trial has shown that answers are worse.
         """
         with self._file.transaction() as connection:
-            standing = _read_standing(connection, key)
+            standing = self._read_standing(connection, key)
             if standing.epoch != epoch:
                 return None
             is_worse = [
-                self._take(connection, (*key, epoch, judge), ends)
+                self._take(connection, (self._guarded, *key, epoch, judge), ends)
                 for judge, ends in differences.items()
             ]
             if not any(is_worse) or standing.level == self._last_level:
@@ -160,18 +178,20 @@ class GuardState:
     def reset(self, key: Key) -> None:
         """Go back to what was asked for, with fresh evidence."""
         with self._file.transaction() as connection:
-            found = self._move(connection, key, _read_standing(connection, key), 0)
+            found = self._move(connection, key, self._read_standing(connection, key), 0)
         self._remember(key, found)
 
     def evidence(self) -> dict[Key, tuple[Standing, dict[str, Evidence]]]:
         """Return everything that is known, by agent and kind."""
         with self._file.transaction() as connection:
             keys = connection.execute(
-                "SELECT agent, kind FROM standing UNION SELECT agent, kind FROM evidence"
+                "SELECT agent, kind FROM standing WHERE guarded = ? "
+                "UNION SELECT agent, kind FROM evidence WHERE guarded = ?",
+                (self._guarded, self._guarded),
             ).fetchall()
             found = {}
             for key in (Key(*row) for row in keys):
-                standing = _read_standing(connection, key)
+                standing = self._read_standing(connection, key)
                 found[key] = (standing, self._evidence(connection, key, standing.epoch))
         return found
 
@@ -185,16 +205,26 @@ class GuardState:
             self.changes += standing.epoch - known.epoch
             self._known[key] = (self._now(), standing)
 
+    def _read_standing(self, connection: sqlite3.Connection, key: Key) -> Standing:
+        row = connection.execute(
+            "SELECT level, epoch, until FROM standing WHERE guarded = ? AND agent = ? AND kind = ?",
+            (self._guarded, *key),
+        ).fetchone()
+        return Standing(*row) if row else Standing()
+
     def _move(
         self, connection: sqlite3.Connection, key: Key, before: Standing, level: int
     ) -> Standing:
         until = self._now() + self._retry_seconds if level else None
         made = Standing(level, before.epoch + 1, until)
         connection.execute(
-            "INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?, ?)",
-            (*key, made.level, made.epoch, made.until),
+            "INSERT OR REPLACE INTO standing VALUES (?, ?, ?, ?, ?, ?)",
+            (self._guarded, *key, made.level, made.epoch, made.until),
         )
-        connection.execute("DELETE FROM evidence WHERE agent = ? AND kind = ?", key)
+        connection.execute(
+            "DELETE FROM evidence WHERE guarded = ? AND agent = ? AND kind = ?",
+            (self._guarded, *key),
+        )
         return made
 
     def _take(
@@ -227,7 +257,7 @@ class GuardState:
     ) -> dict[str, Evidence]:
         found = {}
         for judge in self._judges:
-            rows = _read_evidence(connection, (*key, epoch, judge))
+            rows = _read_evidence(connection, (self._guarded, *key, epoch, judge))
             if not rows:
                 continue
             bounds = self._no_bounds()
@@ -249,7 +279,7 @@ class _Row(NamedTuple):
 
 def _write(connection: sqlite3.Connection, place: _Place, row: _Row) -> None:
     connection.execute(
-        "INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+        "INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT DO UPDATE SET times = times + excluded.times",
         (*place, *row),
     )
@@ -263,8 +293,8 @@ def _merge_older(
         if 0 < row.block < first:
             _write(connection, place, row._replace(block=0))
             connection.execute(
-                "DELETE FROM evidence WHERE agent = ? AND kind = ? AND epoch = ? AND judge = ? "
-                "AND block = ? AND low = ? AND high = ?",
+                "DELETE FROM evidence WHERE guarded = ? AND agent = ? AND kind = ? AND epoch = ? "
+                "AND judge = ? AND block = ? AND low = ? AND high = ?",
                 (*place, row.block, row.low, row.high),
             )
 
@@ -274,17 +304,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def _read_standing(connection: sqlite3.Connection, key: Key) -> Standing:
-    row = connection.execute(
-        "SELECT level, epoch, until FROM standing WHERE agent = ? AND kind = ?", key
-    ).fetchone()
-    return Standing(*row) if row else Standing()
-
-
 def _read_evidence(connection: sqlite3.Connection, place: _Place) -> list[_Row]:
     found = connection.execute(
         "SELECT block, low, high, times FROM evidence "
-        "WHERE agent = ? AND kind = ? AND epoch = ? AND judge = ?",
+        "WHERE guarded = ? AND agent = ? AND kind = ? AND epoch = ? AND judge = ?",
         place,
     )
     return [_Row(*row) for row in found]

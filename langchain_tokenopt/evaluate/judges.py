@@ -13,8 +13,8 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_tokenopt.evaluate.cases import Case
@@ -34,6 +34,7 @@ __all__ = [
     "JudgedTrial",
     "NamesKept",
     "NormalizedMatch",
+    "NothingToSeeError",
     "NumbersKept",
     "Scores",
     "Similarity",
@@ -43,6 +44,7 @@ __all__ = [
     "UnjudgedError",
     "judges_of",
     "score",
+    "scores_of",
 ]
 
 
@@ -63,6 +65,8 @@ class Scores:
 
     baseline: float
     candidate: float
+    is_blank: bool = field(default=False, repr=False)
+    """The case holds nothing that the judge could see."""
 
     @property
     def difference(self) -> float:
@@ -78,7 +82,11 @@ class JudgedTrial:
     scores: dict[str, Scores]
     unjudged: dict[str, str]
     """Why a judge has said nothing, by its name."""
-    judging_nano_usd: int = 0
+    spent_nano_usd: int = 0
+    """What asking and judging cost now; kept answers cost nothing again."""
+    unpriced_calls: int = 0
+    kept_answers: int = 0
+    """Answers that came from the store."""
 
     @property
     def worst(self) -> float:
@@ -88,6 +96,13 @@ class JudgedTrial:
 
 class UnjudgedError(Exception):
     """A judge cannot say anything about a case; the message says why."""
+
+
+class NothingToSeeError(UnjudgedError):
+    """A case holds nothing that the judge could see, so nothing that could be lost of it.
+
+    It counts as no difference if another judge sees something in the case, else as not judged.
+    """
 
 
 class Judge(ABC):
@@ -117,6 +132,29 @@ class Judge(ABC):
         """
 
 
+def scores_of(judges: Sequence[Judge], trial: Trial) -> tuple[dict[str, Scores], dict[str, str]]:
+    """Have all judges score a case.
+
+    Returns:
+        The scores by judge, and why the others have said nothing.
+    """
+    scores: dict[str, Scores] = {}
+    unjudged: dict[str, str] = {}
+    saw_nothing = []
+    for judge in judges:
+        try:
+            scores[judge.name] = score(judge, trial)
+        except UnjudgedError as error:
+            unjudged[judge.name] = str(error)
+            if isinstance(error, NothingToSeeError):
+                saw_nothing.append(judge.name)
+    if scores:  # somebody has seen something: what is not there is no difference
+        for name in saw_nothing:
+            scores[name] = Scores(1.0, 1.0, is_blank=True)
+            del unjudged[name]
+    return scores, unjudged
+
+
 def score(judge: Judge, trial: Trial) -> Scores:
     """Have a judge score a case; answers that are none are judged here, for all judges alike.
 
@@ -125,7 +163,7 @@ def score(judge: Judge, trial: Trial) -> Scores:
     """
     if trial.baseline.error:
         raise UnjudgedError(f"the baseline failed: {trial.baseline.error}")
-    if trial.candidate.error:
+    if trial.candidate.error or (_is_empty(trial.candidate) and not _is_empty(trial.baseline)):
         return Scores(1.0, 0.0)
     try:
         found = judge.scores(trial)
@@ -140,6 +178,10 @@ def score(judge: Judge, trial: Trial) -> Scores:
     if not sound:
         raise UnjudgedError(f"a score must be from 0 to 1; got {found}")
     return Scores(float(found.baseline), float(found.candidate))
+
+
+def _is_empty(answer: RunAnswer) -> bool:
+    return not answer.text.strip() and not answer.tool_calls
 
 
 class AnswerJudge(Judge):
@@ -213,8 +255,8 @@ class NumbersKept(AgreementJudge):
     misses = "words; numbers that were added; which number belongs to what"
 
     def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
-        """Return the share that is kept; 1 where the baseline has no number."""
-        return _kept(_numbers(plain.text), _numbers(answer.text))
+        """Return the share that is kept."""
+        return _kept("number", _numbers(plain.text), _numbers(answer.text))
 
 
 class NamesKept(AgreementJudge):
@@ -225,11 +267,9 @@ class NamesKept(AgreementJudge):
     misses = "languages without capitals; what is said about the names"
 
     def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
-        """Return the share that is kept; 1 where the baseline has no name."""
-        said = set(_words(answer.text))
-        return _kept(
-            _names(plain.text), Counter(name for name in _names(plain.text) if name in said)
-        )
+        """Return the share that is kept."""
+        wanted, said = _names(plain.text), set(_words(answer.text))
+        return _kept("name", wanted, Counter(name for name in wanted if name in said))
 
 
 class TokenF1(AnswerJudge):
@@ -246,8 +286,12 @@ class TokenF1(AnswerJudge):
         return 2 * shared / (one.total() + other.total()) if shared else float(one == other)
 
 
+_WHOLE = r"(?<![\w#+])(?<!\d[.,])(?<![\s(\[=:][-\u2212])(?<!^[-\u2212]){}(?![\w#+]|[.,]\d)"
+"""Where it stands, no word or number goes on, and no sign turns it round."""
+
+
 class ContainsReference(AnswerJudge):
-    """The right answer stands in the answer, as whole words."""
+    """The right answer stands in the answer; case and blanks do not count."""
 
     name = "contains the reference"
     sees = "whether the right answer is there"
@@ -255,11 +299,11 @@ class ContainsReference(AnswerJudge):
 
     def quality(self, answer: RunAnswer, reference: Any, case: Case) -> float:
         """Return 1 if it is there, else 0."""
-        wanted, said = _words(_text(reference)), _words(answer.text)
-        if not wanted:
-            raise UnjudgedError("the reference has no words")
-        places = range(len(said) - len(wanted) + 1)
-        return float(any(said[at : at + len(wanted)] == wanted for at in places))
+        right = " ".join(_text(reference).casefold().split()).strip(" .")
+        if not right:
+            raise UnjudgedError("the reference is empty")
+        said = " ".join(answer.text.casefold().split())
+        return float(re.search(_WHOLE.format(re.escape(right)), said) is not None)
 
 
 class JsonEqual(AgreementJudge):
@@ -283,14 +327,16 @@ class JsonEqual(AgreementJudge):
 
 
 class ToolCallsEqual(AgreementJudge):
-    """The same tools are called with the same arguments."""
+    """The same tools are called with the same arguments, in the whole run of an agent."""
 
     name = "equal tool calls"
     sees = "another tool, another argument, a call more or less"
-    misses = "text; arguments in other words for the same"
+    misses = "text; order; arguments in other words for the same; calls that no message holds"
 
     def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
         """Return 1 for equal calls in any order, else 0."""
+        if not answer.tool_calls and not plain.tool_calls:
+            raise NothingToSeeError("no tools are called")
         return float(_calls(answer) == _calls(plain))
 
 
@@ -383,7 +429,7 @@ def judges_of(
         found: list[Judge] = [ContainsReference()] if known else [NumbersKept(), NamesKept()]
         return [*found, ToolCallsEqual()]
     given = judges if isinstance(judges, Sequence) else [judges]
-    found = [judge if isinstance(judge, Judge) else _own(judge) for judge in given]
+    found = list(_named(judge if isinstance(judge, Judge) else _own(judge) for judge in given))
     if not found:
         raise ValueError("judges must hold at least one judge; leave it out for the default ones.")
     twice = [name for name, times in Counter(j.name for j in found).items() if times > 1]
@@ -392,24 +438,37 @@ def judges_of(
     return found
 
 
+def _named(judges: Iterable[Judge]) -> Iterator[Judge]:
+    """Give functions of one name, such as two lambdas, a number."""
+    times: Counter[str] = Counter()
+    for judge in judges:
+        if isinstance(judge, _OwnScore | _OwnComparison):
+            times[judge.name] += 1
+            if times[judge.name] > 1:
+                judge.name = f"{judge.name} {times[judge.name]}"
+        yield judge
+
+
 def _own(function: Any) -> Judge:
-    if not callable(function):
-        raise ValueError(f"A judge is a Judge or a function; got {function!r}.")
-    if _takes(function, 3):
+    if isinstance(function, type) or not callable(function):
+        raise ValueError(
+            f"A judge is a Judge, such as ExactMatch(), or a function; got {function!r}."
+        )
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(f"A judge cannot be asynchronous: {function!r}. It runs in a thread.")
+    needed = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) == 3:
         return _OwnComparison(function)
-    if _takes(function, 2):
+    if len(needed) == 2:
         return _OwnScore(function)
     raise ValueError(
         f"A judge takes (case, answer) or (case, baseline, candidate); {function!r} does not."
     )
-
-
-def _takes(function: Callable[..., Any], arguments: int) -> bool:
-    try:
-        inspect.signature(function).bind(*range(arguments))
-    except TypeError:
-        return False
-    return True
 
 
 # --- what of an answer is compared ---------------------------------------------------------------
@@ -425,7 +484,8 @@ def _text(reference: Any) -> str:
 
 def _numbers(text: str) -> Counter[Any]:
     words = re.findall(r"\d[\d.,]*\d|\d|[^\W\d_]+|[^\w\s]", lowered(text))
-    return Counter(quantities(words))
+    below_zero = re.findall(r"(?<![^\s(\[=:])[-\u2212]\d[\d.,]*", text)
+    return Counter(quantities(words)) + Counter(("below zero", n.strip(".,")) for n in below_zero)
 
 
 def _names(text: str) -> Counter[str]:
@@ -433,9 +493,11 @@ def _names(text: str) -> Counter[str]:
     return Counter(found.lower() for found in re.findall(r"(?<=[\w,;] )[^\W\d_a-z]\w+", text))
 
 
-def _kept(wanted: Counter[Any], made: Counter[Any]) -> float:
+def _kept(thing: str, wanted: Counter[Any], made: Counter[Any]) -> float:
     """Return the share of different things that are still there."""
-    return len(wanted.keys() & made.keys()) / len(wanted) if wanted else 1.0
+    if not wanted:
+        raise NothingToSeeError(f"the baseline's answer has no {thing}")
+    return len(wanted.keys() & made.keys()) / len(wanted)
 
 
 def _calls(answer: RunAnswer) -> Counter[str]:

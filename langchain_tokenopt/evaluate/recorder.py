@@ -26,6 +26,10 @@ __all__ = ["CaseRecorder", "record_cases"]
 _RECORDER: ContextVar[CaseRecorder | None] = ContextVar("tokenopt_case_recorder", default=None)
 
 
+_NOT_YET = {"input": ""}
+"""What LangChain says at the start of a stream (``Runnable._transform_stream_with_config``)."""
+
+
 class CaseRecorder(InlineHandler):
     """Writes the input of outermost runs into a file, one case a line.
 
@@ -41,6 +45,7 @@ class CaseRecorder(InlineHandler):
 
     Raises:
         ValueError: *share* is no fraction.
+        FileNotFoundError: The file cannot be there.
     """
 
     def __init__(
@@ -52,8 +57,12 @@ class CaseRecorder(InlineHandler):
         seed: int | None = None,
     ) -> None:
         self._path, self._share, self._redact = Path(path), check_fraction("share", share), redact
+        if not self._path.parent.is_dir():
+            raise FileNotFoundError(f"{self._path.parent} is no directory: {self._path} cannot be.")
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
+        self._streamed: set[UUID] = set()
+        """Chains that are read as streams: LangChain knows their input at the end."""
         self.recorded = 0
         self.left_out = 0
         """Inputs that *redact* refused, or that cannot be written as JSON."""
@@ -68,8 +77,24 @@ class CaseRecorder(InlineHandler):
         **kwargs: Any,
     ) -> None:
         """Record the input of an outermost chain or graph."""
-        if parent_run_id is None:
+        if parent_run_id is not None:
+            return
+        if inputs == _NOT_YET:
+            self._streamed.add(run_id)
+        else:
             self._record(run_id, inputs)
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Record the input of a chain that was read as a stream."""
+        if run_id in self._streamed:
+            self._streamed.discard(run_id)
+            self._record(run_id, kwargs.get("inputs", self))
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Leave out a stream that failed: its input is not known."""
+        if run_id in self._streamed:
+            self._streamed.discard(run_id)
+            self.left_out += 1
 
     def on_chat_model_start(
         self,
@@ -83,6 +108,19 @@ class CaseRecorder(InlineHandler):
         """Record what a model was asked that stands in no chain."""
         if parent_run_id is None:
             self._record(run_id, messages[0])
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record what a completion model was asked that stands in no chain."""
+        if parent_run_id is None:
+            self._record(run_id, prompts[0])
 
     def _record(self, run_id: UUID, given: Any) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.core.records import UsageTotals
 
-__all__ = ["RunAnswer", "answer_of"]
+__all__ = ["NoAnswerError", "RunAnswer", "answer_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,11 @@ def answer_of(output: Any, totals: UsageTotals, seconds: float) -> RunAnswer:
     """Read the output of a run.
 
     A message counts with its text and tool calls; a state or a list of messages with its last
-    answer; a state with ``structured_response`` and everything else as data.
+    answer's text and all tool calls; a state with ``structured_response`` and everything else as
+    data.
+
+    Raises:
+        NoAnswerError: There is none, or it could not be parsed.
 
     Example:
         >>> answer_of(AIMessage("Ada won."), UsageTotals(), 0.1).text
@@ -91,7 +95,13 @@ class _Said:
     tool_calls: tuple[tuple[str, Any], ...] = field(default=())
 
 
+class NoAnswerError(Exception):
+    """A run has ended without an answer."""
+
+
 def _said(output: Any) -> _Said:
+    if output is None:
+        raise NoAnswerError("it returned None")
     if isinstance(output, str):
         return _Said(output)
     if isinstance(output, BaseMessage):
@@ -110,14 +120,17 @@ def _of_message(message: BaseMessage) -> _Said:
 
 
 def _of_messages(messages: Sequence[Any]) -> _Said:
-    answers = [m for m in messages if isinstance(m, AIMessage)]
-    return _of_message(answers[-1] if answers else messages[-1])
+    answers = [_of_message(m) for m in messages if isinstance(m, AIMessage)]
+    last = answers[-1] if answers else _of_message(messages[-1])
+    return _Said(last.text, tool_calls=tuple(c for said in answers for c in said.tool_calls))
 
 
 def _of_mapping(output: Mapping[Any, Any]) -> _Said:
     if output.get("structured_response") is not None:
         return _of_data(output["structured_response"])
     if output.keys() == {"raw", "parsed", "parsing_error"}:  # with_structured_output(include_raw=)
+        if output["parsing_error"] is not None:
+            raise NoAnswerError(f"the answer could not be parsed: {output['parsing_error']}")
         return _of_data(output["parsed"])
     messages = output.get("messages")
     if isinstance(messages, Sequence) and messages and isinstance(messages[-1], BaseMessage):
@@ -137,10 +150,10 @@ def plain(value: Any) -> Any:
         >>> plain({1: ("a", b"b")})
         {'1': ['a', "b'b'"]}
     """
-    if isinstance(value, BaseModel):
-        return plain(value.model_dump())
     if isinstance(value, BaseMessage):
         return text_of(value)
+    if isinstance(value, BaseModel):
+        return plain(value.model_dump())
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

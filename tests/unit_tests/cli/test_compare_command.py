@@ -84,6 +84,22 @@ def test_what_cannot_be_used_is_one_line(folder: Path, args: tuple[str, ...], me
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("line", ['cases = ["q"]', 'judges = "numbers"', "margin = true"])
+def test_values_that_cannot_be_are_named(folder: Path, line: str) -> None:
+    (folder / "compare.toml").write_text(
+        f'baseline = "race:plain"\ncandidate = "race:plain"\n{line}\n'
+    )
+    done = run("compare.toml")
+    assert done.exit_code == 1
+    assert "cannot be" in done.stderr
+
+
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_asked(folder: Path) -> None:
+    done = run("race:pair", "--cases", "cases.jsonl", "--html", "nowhere/page.html")
+    assert done.exit_code == 1
+    assert "nowhere" in done.stderr
+
+
 def test_keys_that_nobody_knows_are_named(folder: Path) -> None:
     (folder / "compare.toml").write_text('baselin = "race:plain"\n')
     done = run("compare.toml")

@@ -19,12 +19,19 @@ from langchain_tokenopt.evaluate import (
     Case,
     CaseFileError,
     Comparison,
+    ContainsReference,
     ExactMatch,
+    JsonEqual,
+    ModelJudge,
+    NumbersKept,
+    RunAnswer,
     TokenF1,
+    ToolCallsEqual,
     UnpricedModelError,
     acompare,
     compare,
 )
+from langchain_tokenopt.evaluate.answer_store import AnswerStoreError
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.testing import ExtractiveChatModel
 
@@ -275,7 +282,8 @@ def test_nothing_is_asked_twice_with_a_store(tmp_path: Path, sync: bool) -> None
     assert len(asked) == 36
     other = run(CASES[:12], counted, counted, sync=sync, **options)
     assert len(asked) == 36
-    assert one.to_dict() == other.to_dict()
+    assert other.notes[0].startswith("36 answers came from the store")
+    assert {**one.to_dict(), "notes": ""} == {**other.to_dict(), "notes": ""}
     assert (tmp_path / "answers.jsonl").stat().st_mode & 0o077 == 0
 
 
@@ -324,3 +332,202 @@ def test_progress_is_told_after_every_case() -> None:
     )
     assert [progress.cases for progress in heard] == [1, 2, 3, 4, 5, 6]
     assert {progress.cases_given for progress in heard} == {6}
+
+
+# --- no silent pass ------------------------------------------------------------------------------
+
+
+def test_answers_in_which_no_judge_sees_anything_are_unclear() -> None:
+    found = compare(
+        [f"Is it safe {n}?" for n in range(200)],
+        lambda _: "yes, it is safe to drink",
+        lambda _: "no, it is deadly",
+        margin=0.05,
+    )
+    assert found.verdict == "unclear"
+    assert "can say nothing" in found.reason
+
+
+def test_an_empty_answer_is_worse() -> None:
+    found = compare(CASES, answering(1.0), lambda _: "", margin=0.05, judges=ExactMatch())
+    assert found.verdict == "worse"
+
+
+def test_a_judge_with_an_option_still_scores_one_answer() -> None:
+    def judge(case: Case, answer: Any, tolerance: float = 0.1) -> bool:
+        return "4" in answer.text
+
+    found = compare(CASES, lambda _: "4", lambda _: "no idea", judges=judge, margin=0.05)
+    assert found.verdict == "worse"
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_what_is_awaited_or_comes_in_pieces_is_whole(sync: bool) -> None:
+    async def awaited(given: Any) -> str:
+        return "It is 42"
+
+    def pieces(given: Any) -> Any:
+        yield "It is "
+        yield "42"
+
+    async def async_pieces(given: Any) -> Any:
+        yield "It is "
+        yield "42"
+
+    for side in (awaited, pieces, async_pieces, lambda given: awaited(given)):
+        found = run(["a", "b"], awaited, side, judges=ExactMatch(), sync=sync)
+        assert {judged.trial.candidate.text for judged in found.trials} == {"It is 42"}
+
+
+def test_tool_calls_of_a_whole_run_are_compared() -> None:
+    def agent(name: str) -> Callable[[Any], Any]:
+        call = {"name": "delete", "args": {"name": name}, "id": "1", "type": "tool_call"}
+        messages = [HumanMessage("Go."), AIMessage("", tool_calls=[call]), AIMessage("Done.")]
+        return lambda _: {"messages": messages}
+
+    cases = [str(n) for n in range(200)]
+    found = compare(cases, agent("Bob"), agent("Alice"), judges=ToolCallsEqual(), margin=0.1)
+    assert found.verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, {"raw": AIMessage("{"), "parsed": None, "parsing_error": ValueError("{")}]
+)
+def test_no_answer_is_no_good_answer(nothing: Any) -> None:
+    found = compare(CASES, lambda _: nothing, lambda _: nothing, margin=0.05)
+    assert found.verdict == "unclear"
+    found = compare(CASES, answering(1.0), lambda _: nothing, margin=0.05)
+    assert found.verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "holds"),
+    [
+        ("-4", "The answer is 4.", False),
+        ("4", "The answer is -4.", False),
+        ("4", "The answer is 4.", True),
+        ("4", "It is 4.5 m", False),
+        ("234", "1,234 people", False),
+        ("C++", "Use C#.", False),
+        ("C", "Use C++.", False),
+        ("C++", "It is C++.", True),
+        ("ada", "ADA  won", True),
+        ("New York", "in new\nyork.", True),
+        ("ada", "Adam", False),
+        ("20", "10-20 days", True),
+    ],
+)
+def test_a_reference_is_contained_whole(reference: str, text: str, holds: bool) -> None:
+    assert ContainsReference().quality(RunAnswer(text), reference, Case("")) == float(holds)
+
+
+def test_a_sign_that_is_lost_is_a_number_that_is_lost() -> None:
+    assert NumbersKept().agreement(RunAnswer("It is 4"), RunAnswer("It is -4")) < 1
+    assert NumbersKept().agreement(RunAnswer("It is -4"), RunAnswer("It is -4")) == 1
+
+
+def test_repeated_inputs_and_kept_answers_are_said(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"judges": ExactMatch(), "store": tmp_path / "answers.jsonl"}
+    found = compare(["q"] * 5, lambda _: "x", lambda _: "x", **options)
+    assert any("4 cases repeat" in note for note in found.notes)
+    again = compare(["q"] * 5, lambda _: "x", lambda _: "garbage", **options)
+    assert any("came from the store" in note for note in again.notes)
+
+
+def test_messages_inside_of_data_count_with_their_text() -> None:
+    found = compare(
+        ["a", "b"],
+        lambda _: {"one": AIMessage("42 EUR", id="1")},
+        lambda _: {"one": AIMessage("42 EUR", id="2")},
+        judges=JsonEqual(),
+    )
+    assert found.judges[0].candidate == 1.0
+
+
+def test_a_run_that_the_money_has_stopped_goes_on_with_the_store(tmp_path: Path) -> None:
+    priced = model("gpt-4o-mini")
+    cases = [f"Who won in {n}?" for n in range(30)]
+    each = compare(cases[:1], priced, priced).spent_nano_usd
+    options: dict[str, Any] = {"store": tmp_path / "a.jsonl", "max_usd": 5.5 * each / 1e9}
+    counts = [compare(cases, priced, priced, **options).cases for _ in range(3)]
+    assert counts == [5, 10, 15]
+
+
+def test_the_first_case_is_asked_alone_where_money_is_limited() -> None:
+    priced = model("gpt-4o-mini")
+    cases = [f"Who won in {n}?" for n in range(30)]
+    each = compare(cases[:1], priced, priced).spent_nano_usd
+    assert compare(cases, priced, priced, max_usd=0.01 * each / 1e9).cases == 1
+
+
+def test_calls_of_judges_need_prices_too() -> None:
+    priced, unknown = model("gpt-4o-mini"), model("nobody-knows-this-model")
+    with pytest.raises(UnpricedModelError):
+        compare(
+            [f"Who won in {n}?" for n in range(30)],
+            priced,
+            priced,
+            judges=ModelJudge(unknown),
+            max_usd=1.0,
+        )
+
+
+def test_a_store_that_was_torn_twice_is_still_read(tmp_path: Path) -> None:
+    store = tmp_path / "answers.jsonl"
+    for _ in range(3):
+        found = compare(CASES[:5], answering(1.0), answering(1.0), store=store)
+        assert found.cases == 5
+        text = store.read_text()
+        store.write_text(text[:-30])
+
+
+def test_a_file_of_something_else_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("My notes.\nMore.\n")
+    with pytest.raises(AnswerStoreError, match="holds no kept answers"):
+        compare(CASES[:5], answering(1.0), answering(1.0), store=tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("text", ["a\u2028b", "a\x85b", "half \ud800 a sign", "\x00"])
+def test_strange_signs_are_kept(tmp_path: Path, text: str) -> None:
+    options: dict[str, Any] = {"judges": ExactMatch(), "store": tmp_path / "answers.jsonl"}
+    for _ in range(2):
+        found = compare([text, "b"], lambda _: text, lambda _: text, **options)
+        assert found.judges[0].candidate == 1.0
+    found.to_html(tmp_path / "page.html")
+
+
+def test_data_in_a_circle_are_no_answer() -> None:
+    circle: dict[str, Any] = {}
+    circle["self"] = circle
+    found = compare(["a"], lambda _: circle, lambda _: circle)
+    assert "RecursionError" in found.trials[0].trial.baseline.error
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_cases_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "cases.jsonl"
+    path.write_text('{"input": "Wer hat gewönnen?"}\n', encoding=encoding)
+    if encoding == "utf-16":
+        with pytest.raises(CaseFileError, match="UTF-8"):
+            compare(path, answering(1.0), answering(1.0))
+    else:
+        assert compare(path, lambda _: "x", lambda _: "x").cases == 1
+
+
+def test_other_keys_beside_a_reference_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    path.write_text('{"input": "q", "reference": "x", "category": "easy"}\n')
+    (judged,) = compare(path, lambda _: "x", lambda _: "x").trials
+    assert (judged.trial.case.input, judged.trial.case.reference) == ("q", "x")
+
+
+@pytest.mark.parametrize("judge", [ExactMatch, lambda *answers: 1.0])
+def test_judges_that_cannot_be_meant_are_refused(judge: Any) -> None:
+    with pytest.raises(ValueError, match="judge"):
+        compare(CASES, answering(1.0), answering(1.0), judges=judge)
+
+
+def test_functions_of_one_name_are_numbered() -> None:
+    judges = [lambda case, answer: 1.0, lambda case, answer: 1.0]
+    found = compare(CASES[:3], answering(1.0), answering(1.0), judges=judges)
+    assert [judge.name for judge in found.judges] == ["<lambda>", "<lambda> 2"]
