@@ -17,7 +17,6 @@ from langchain_tokenopt.compress.prompt_lines import (
     MarkKind,
     behind_blanks,
     ends_with_colon,
-    instructs,
     is_frame_line,
     is_title,
     key_mark,
@@ -66,7 +65,7 @@ def marked_passages(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, l
     for key in sorted(best, key=lambda key: (found[key][0], -strengths[key])):
         ats = tuple(found[key])
         if ats not in tried and not any(_is_inside(ats, other) for other in tried):
-            yield strengths[key], _records(text, lines, _titles_above(lines, ats), key)
+            yield strengths[key], _records(text, lines, _titles_above(lines, ats))
             tried.add(ats)
 
 
@@ -114,16 +113,14 @@ def _letter(number: str) -> int:
     return ord(number) - ord("A") + 1
 
 
-def _records(
-    text: str, lines: Sequence[Line], ats: Sequence[int], key: tuple[MarkKind, str]
-) -> list[Record]:
+def _records(text: str, lines: Sequence[Line], ats: Sequence[int]) -> list[Record]:
     """Cut the text at lines that begin a passage; find the title and the text of each."""
     if len(ats) > FEWEST and ats[-1] == len(lines) - 1 and _is_bare(lines[ats[-1]]):
         lines, ats = lines[:-1], ats[:-1]  # what is to be continued is none
     spans = [range(one, other) for one, other in pairwise(ats)]
     sizes = sorted(size_of(lines, span) for span in spans)
     middle = sizes[len(sizes) // 2]
-    end = _end_of_last(lines, spans, ats[-1], middle, key)
+    end = _end_of_last(lines, spans, ats[-1], middle)
     groups = [*spans, range(ats[-1], end)]
     if size_of(lines, groups[-1]) < SHORT * middle or _end_paragraphs(lines, ats):
         behind = _marked_behind(text, lines, ats, middle)
@@ -182,7 +179,6 @@ def _end_of_last(
     spans: Sequence[range],
     last: int,
     middle: int,
-    key: tuple[MarkKind, str],
 ) -> int:
     """The last passage has no successor: it ends where others of its shape would."""
     most_gap = max(lines[s[-1]].paragraph - lines[s[0]].paragraph for s in spans)
@@ -202,36 +198,11 @@ def _end_of_last(
             or frames < 0
             or (at - last >= most_lines and most_lines <= 4)
             or (other is not None and other.name not in known)
-            or _is_higher(line, key)
             or (is_new and is_complete and gap >= most_gap > 0)
-            or (is_new and is_complete and _closes(lines, at))
         ):
             break
         at += 1
     return at
-
-
-def _is_higher(line: Line, key: tuple[MarkKind, str]) -> bool:
-    """Whether a heading is of a higher level than those that mark passages."""
-    if key[0] != "heading":
-        return False
-    return any(mark.kind == "heading" and len(mark.name) < len(key[1]) for mark in line.marks)
-
-
-_LONGEST_CLOSING: Final = 400
-
-
-def _closes(lines: Sequence[Line], at: int) -> bool:
-    """Whether the last paragraph of a text asks or tells something."""
-    group = range(at, len(lines))
-    if lines[-1].paragraph != lines[at].paragraph or size_of(lines, group) > _LONGEST_CLOSING:
-        return False
-    closing = lines[-1]
-    return (
-        closing.text.endswith(("?", "？", "؟", ":", "："))
-        or instructs(lines[at])
-        or (len(group) == 1 and is_title(closing))
-    )
 
 
 def _marked_behind(

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import pairwise
 
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
+from langchain_tokenopt.compress.plain_passages import Page
 from langchain_tokenopt.compress.prompt_lines import is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
@@ -24,7 +25,6 @@ from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.records import holds_cues
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
-from langchain_tokenopt.compress.single_pages import Page
 from langchain_tokenopt.compress.unit import add_units
 from langchain_tokenopt.compress.units import Unit, units_of
 from langchain_tokenopt.compress.whole_records import (

@@ -20,12 +20,12 @@ from langchain_tokenopt.compress.passage_units import (
     require_matches,
     require_outside,
 )
+from langchain_tokenopt.compress.plain_passages import Page, page_of
 from langchain_tokenopt.compress.prompt_lines import lines_of
 from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
 from langchain_tokenopt.compress.question import asked_in, asks
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Segment, label_asks, segments_of
-from langchain_tokenopt.compress.single_pages import Page, page_of
 from langchain_tokenopt.compress.units import Unit, open_fences, units_of, without_head
 
 __all__ = [

@@ -32,10 +32,14 @@ from langchain_tokenopt.compress.prompt_lines import (
     sections_of,
 )
 from langchain_tokenopt.compress.question import is_asked
-from langchain_tokenopt.compress.quoted_records import SHORTEST_BODY, Record, quoted_records
+from langchain_tokenopt.compress.quoted_records import (
+    SHORTEST_BODY,
+    Record,
+    quoted_records,
+    tagged_passages,
+)
 from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
-from langchain_tokenopt.compress.tagged_passages import tagged_passages
 
 __all__ = ["Structure", "structure_of"]
 
