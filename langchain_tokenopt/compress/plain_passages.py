@@ -387,10 +387,16 @@ def _blocks(lines: Sequence[Line], among: range) -> list[range]:
             or _is_alone(line)
             or ends_with_colon(above)
             or _labels(line)
+            or (at == among.stop - 1 and _is_open(line))
         ):
             made.append(range(first, at))
             first = at
     return [*made, range(first, among.stop)]
+
+
+def _is_open(line: Line) -> bool:
+    """Whether a line ends in a sign that something must follow."""
+    return line.text.endswith((":", "：", "=", "→", "->", "=>"))
 
 
 def _is_alone(line: Line) -> bool:
@@ -449,7 +455,7 @@ def _is_sure(text: str, lines: Sequence[Line], group: range) -> bool:
         return is_asked(opening.text, closing.text)
     return (
         label_asks(text, opening.start)
-        or (ends_with_colon(closing) and size <= LONGEST_CUE)
+        or (_is_open(closing) and size <= LONGEST_CUE)
         or asks(closing.text)
     )
 

@@ -68,8 +68,8 @@ class PromptCompressor(Runnable[Any, Any]):
     if it says that it quotes some. Where the current turn alone is too long, the results of an
     agent's earlier tool calls go first. What already fits is returned as the same object.
 
-    Type in, type out: ``str``, prompt value, message, list of messages, list of documents, or a
-    state dict, of which *key* is shortened.
+    Type in, type out: ``str``, prompt value, message, list of messages (or of what LangChain takes
+    for them: dicts, tuples), list of documents, or a state dict, of which *key* is shortened.
 
     Exactly one of *max_tokens*, *keep* and *level* is given. With *max_tokens* the whole content is
     fitted, old turns included. With *keep* or *level* each user message is shortened by its own

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
+from langchain_tokenopt.compress.examples import is_pair
 from langchain_tokenopt.compress.segments import Segment
 
 __all__ = [
@@ -133,10 +135,14 @@ _INLINE_MARK: Final = re.compile(
     r"|[^\W\d_]{1,20} \d{1,4}[.:)]|[^\W\d_][\w-]{0,30}(?: [\w-]{1,20}){0,2}[:：])\s)"
 )
 """Where within a line something begins as a line of its own would."""
+_INLINE_LABEL: Final = re.compile(r"(?<![^\s])([^\W\d_]+)[:：](?=\s|$)")
 
 
 def _cuts_within(text: str, start: int, end: int) -> Sequence[int]:
-    """A form feed is a line of its own; where most of a text is on one line, so is each mark."""
+    """A form feed is a line of its own; where most of a text is on one line, so is each mark.
+
+    Few-shot examples on one line stay on it.
+    """
     at = text.find("\f", start, end)
     is_long = end - start > max(LONG_LINE, len(text) // 2)
     if at < 0 and not is_long:
@@ -145,7 +151,8 @@ def _cuts_within(text: str, start: int, end: int) -> Sequence[int]:
     while at >= 0:
         cuts |= {at, at + 1}
         at = text.find("\f", at + 1, end)
-    if is_long:
+    labels = Counter(_INLINE_LABEL.findall(text, start, end)) if is_long else {}
+    if is_long and not is_pair([name for name, count in labels.items() if count > 1]):
         cuts |= {found.end() for found in _INLINE_MARK.finditer(text, start, end)}
     return sorted(cuts - {start, end})
 
