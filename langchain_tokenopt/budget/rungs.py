@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from langchain_core.language_models import BaseChatModel
@@ -18,9 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.request_budget import (
     MARKUP_TOKENS,
-    SHORT_ANSWER,
     TOKENS_PER_WORD,
-    USUAL_ANSWER,
     RequestBudget,
     counted_within,
     request_budget,
@@ -95,12 +93,25 @@ class Climb:
     tools: BudgetTools | None
     reports: Sequence[str] = ()
     """Earlier answers of the run, which may stand in the prompt."""
+    _known: dict[tuple[int, int | None], tuple[ModelRequest, RequestBudget]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def given_tools(self) -> BudgetTools:
+        """The tools, for rungs that only apply where there are any."""
+        assert self.tools is not None
+        return self.tools
 
     def needs(self, at: Candidate) -> RequestBudget:
-        """Return what a candidate needs."""
-        return request_budget(
-            at.request, self.plan, self.forecaster, self.agent, at.length, self.per_word(at)
-        )
+        """Return what a candidate needs; every rung asks."""
+        key = id(at.request), at.length
+        if key not in self._known:
+            found = request_budget(
+                at.request, self.plan, self.forecaster, self.agent, at.length, self.per_word(at)
+            )
+            self._known[key] = at.request, found  # kept, so that no other has its id
+        return self._known[key][1]
 
     def per_word(self, at: Candidate) -> float:
         """Return what a word of the answer takes."""
@@ -201,18 +212,15 @@ class _Documents(_Prompt):
 
 
 def _old_results(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
-    assert climb.tools is not None
-    return climb.tools.shorten_tool_results(request, goal)
+    return climb.given_tools.shorten_tool_results(request, goal)
 
 
 def _reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
-    assert climb.tools is not None
-    return climb.tools.hand_over(request, climb.reports, goal) if climb.reports else request
+    return climb.given_tools.hand_over(request, climb.reports, goal) if climb.reports else request
 
 
 def _documents(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
-    assert climb.tools is not None
-    return climb.tools.shorten(request, goal)
+    return climb.given_tools.shorten(request, goal)
 
 
 def _old_turns(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
@@ -365,5 +373,3 @@ LADDER: Final[tuple[Rung, ...]] = (
     _Documents(Step.PROMPT, "documents", _documents),
 )
 """All rungs, from the first that is tried to the last before a call is refused."""
-
-assert SHORT_ANSWER < USUAL_ANSWER
