@@ -707,7 +707,9 @@ def test_several_generations_are_each_trimmed():
 
 
 class _Blocks(_Capped):
-    """Answers in content blocks, as Anthropic does."""
+    """Answers in content blocks, as Anthropic does; its stream is its own."""
+
+    _stream = _Capped._stream
 
     def _chunks(self, answer):
         from langchain_core.outputs import ChatGenerationChunk
