@@ -61,7 +61,8 @@ class Degradation:
     ) -> None:
         self._run = run
         self._agent = agent
-        self.climb = Climb(run.plan, run.forecaster, agent, tools, tuple(run.answers))
+        usual = run.outlook.usual_answer(agent)
+        self.climb = Climb(run.plan, run.forecaster, agent, tools, usual, tuple(run.answers))
         self.owners = run.owners_of(request.facts.attribution)
         """On whose account the call goes."""
         self._demands: Callable[[], Demands] = lambda: NO_DEMANDS

@@ -26,6 +26,11 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _UNSEEN: Final = 0.7
 """What an agent that was not seen yet needs, of what the others have needed on average."""
+_FEW: Final = 3
+"""Answers from which on those of others say something of an agent's own."""
+_LATEST: Final = 20
+_LONGER: Final = 1.3
+"""How much longer the next answer may be than the longest so far."""
 _DOCUMENTS: Final = 0.05
 """What one that reads the others' answers has to read besides, of what these have needed."""
 _MOST_REPORTS: Final = 12
@@ -62,6 +67,8 @@ class _Seen:
     """Of those, how many have not called yet."""
     is_quiet: bool = False
     """Its nodes have run without calling anybody."""
+    longest: int = 0
+    """Output of its longest answer."""
     owed: Demand = NO_DEMAND
     """What is kept for the answer after the tools that it has called."""
 
@@ -216,8 +223,21 @@ class Outlook:
     @_alone
     def answered(self, agent: str, output_tokens: int, owed: Demand) -> None:
         """Take note of an answer, and of what the agent still needs because it has called tools."""
-        self._outputs.append(output_tokens)
-        self._seen[agent].owed = owed
+        seen = self._seen[agent]
+        seen.owed = owed
+        if not owed.likely:  # an answer, and no call of tools
+            self._outputs.append(output_tokens)
+            seen.longest = max(seen.longest, output_tokens)
+
+    def usual_answer(self, agent: str) -> int | None:
+        """Return what an answer of *agent* hardly exceeds, by the few that this run has seen.
+
+        By its own, if it has given any; ``None``: nobody knows.
+        """
+        longest = self._seen[agent].longest if agent in self._seen else 0
+        if not longest and len(self._outputs) >= _FEW:
+            longest = max(self._outputs[-_LATEST:])
+        return round(_LONGER * longest) or None
 
     def _came(self, agent: str) -> None:
         for now in self._now.values():
@@ -309,5 +329,5 @@ class Outlook:
         """Return the tokens of an answer, by those of this run."""
         if not self._outputs:
             return _TYPICAL_ANSWER
-        latest = self._outputs[-20:]
+        latest = self._outputs[-_LATEST:]
         return sum(latest) // len(latest)

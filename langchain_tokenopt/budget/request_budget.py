@@ -73,6 +73,7 @@ def request_budget(
     agent: str,
     words: int | None = None,
     tokens_per_word: float = TOKENS_PER_WORD,
+    usual_answer: int | None = None,
 ) -> RequestBudget:
     """Measure a request.
 
@@ -83,6 +84,7 @@ def request_budget(
         agent: Who asks.
         words: The word limit that will be asked for.
         tokens_per_word: What a word takes, in the language of the answer.
+        usual_answer: What an answer hardly exceeds by the few that were seen.
     """
     facts = request.facts
     # The line that asks for a length may still be needed.
@@ -95,7 +97,8 @@ def request_budget(
         least, usual, is_known = _object_lengths(request, words, tokens_per_word)
     else:
         known = _expected(request, forecaster, agent, words, tokens_per_word)
-        usual, is_known = known or USUAL_ANSWER, known is not None
+        guess = max(SHORT_ANSWER, min(usual_answer or USUAL_ANSWER, USUAL_ANSWER))
+        usual, is_known = known or guess, known is not None
         least = min(usual, SHORT_ANSWER)
     thinking = facts.thinking_tokens or 0
     least, usual = (min(ceiling, length + thinking) for length in (least, usual))

@@ -91,6 +91,8 @@ class Climb:
     forecaster: UsageForecaster
     agent: str
     tools: BudgetTools | None
+    usual_answer: int | None = None
+    """What its answers hardly exceed, by the few that this run has seen."""
     reports: Sequence[str] = ()
     """Earlier answers of the run, which may stand in the prompt."""
     _known: dict[tuple[int, int | None], tuple[ModelRequest, RequestBudget]] = field(
@@ -108,7 +110,13 @@ class Climb:
         key = id(at.request), at.length
         if key not in self._known:
             found = request_budget(
-                at.request, self.plan, self.forecaster, self.agent, at.length, self.per_word(at)
+                at.request,
+                self.plan,
+                self.forecaster,
+                self.agent,
+                at.length,
+                self.per_word(at),
+                self.usual_answer,
             )
             self._known[key] = at.request, found  # kept, so that no other has its id
         return self._known[key][1]
