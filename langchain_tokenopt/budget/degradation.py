@@ -18,7 +18,7 @@ from langchain_tokenopt.budget.money import terms_of, with_standard_tier
 from langchain_tokenopt.budget.request_budget import UNBOUNDED_ANSWER, RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room
 from langchain_tokenopt.budget.run import BudgetRun
-from langchain_tokenopt.budget.rungs import LADDER, Candidate, Climb, Rung, Step
+from langchain_tokenopt.budget.rungs import LADDER, NO_TOOLS, Candidate, Climb, Rung, Step
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.request.model_request import ModelRequest
 
@@ -87,10 +87,13 @@ class Degradation:
         room = self._run.room_of(self._agent, self._demands(), self.owners)
         if self._run.plan.on_exceed == "raise":
             return self._granted(self.first, room, room.available) or self._smallest(self.first)
-        candidate, shortest = self.first, self.climb.needs(self.first).shortest
-        short = min(room.available, max(room.own, round(_A_LITTLE_MORE * shortest)))
-        for tokens in dict.fromkeys((room.own, short, room.available)):
-            candidate = self.first
+        first = candidate = self._within_a_turn(room)
+        short = round(_A_LITTLE_MORE * self.climb.needs(first).shortest)
+        halfway = (room.own + room.available) // 2
+        for tokens in sorted({room.own, halfway, room.available, short}):
+            if not room.own <= tokens <= room.available:
+                continue
+            candidate = first
             rungs: tuple[Rung | None, ...] = (None, *LADDER)
             if room.used_ratio >= self._run.plan.soft_limit:
                 rungs = (*_CHEAPER, *rungs)
@@ -101,6 +104,22 @@ class Degradation:
                 if granted is not None:
                     return granted
         return self._smallest(candidate)
+
+    def _within_a_turn(self, room: Room) -> Candidate:
+        """Return the request, without tools where there is no room for a turn and the answer.
+
+        What the tools have found so far is worth more than another turn that reads less of it.
+        """
+        first = self.first
+        if any(m.type == "tool" for m in first.request.messages) and not self.climb.fits(
+            first, room.own
+        ):
+            return (
+                NO_TOOLS.shrink(first, self.climb, 0)
+                if NO_TOOLS.applies(first, self.climb)
+                else first
+            )
+        return first
 
     def _granted(self, candidate: Candidate, room: Room, tokens: int) -> Granted | None:
         """Reserve for a candidate, if it fits into *tokens* and the account has them."""

@@ -34,7 +34,7 @@ _LONGER: Final = 1.3
 _DOCUMENTS: Final = 0.05
 """What one that reads the others' answers has to read besides, of what these have needed."""
 _MOST_REPORTS: Final = 12
-_AGAIN: Final = 0.5
+_AGAIN: Final = 0.7
 """What is kept for an agent that may come again, of what it has needed."""
 _TYPICAL_ANSWER: Final = 120
 """Tokens of an answer, until this run has seen some."""
@@ -50,6 +50,8 @@ class Coming:
     """After that, whatever branches decide."""
     maybe: Mapping[str, int] = field(default_factory=dict)
     """After that, or not."""
+    sent_by: Mapping[str, str] = field(default_factory=dict)
+    """By whom, of agents that come only when they are sent for, and once as a rule."""
 
 
 @dataclass
@@ -317,6 +319,9 @@ class Outlook:
         if seen.calls:  # who can come, and has come before, may only be passed by
             one, later = seen.latest, seen.latest.likely
             again = max(one.least, round(_AGAIN * one.likely))
+            if any(name in coming.sent_by for coming in self._coming.values()):
+                again = 0
+            again = max(again, one.likely * self._still_sent_for(name))
         else:  # who comes at the same time is taken to be alike
             one = Demand(typical.least, typical.likely)
             later = self._promised.get(name) or typical.reading
@@ -324,6 +329,14 @@ class Outlook:
             again = max(self._promised.get(name, 0), typical.likely)
         likely = now * one.likely + surely * later + (again if maybe else 0)
         return Demand((now + surely) * one.least, likely) + seen.owed
+
+    def _still_sent_for(self, name: str) -> int:
+        """Return how many agents have not come yet that *name* sends for."""
+        return sum(
+            by == name and not self._seen[sent].calls
+            for coming in self._coming.values()
+            for sent, by in coming.sent_by.items()
+        )
 
     def _answer(self) -> int:
         """Return the tokens of an answer, by those of this run."""

@@ -34,7 +34,7 @@ KNOWN_OBJECTS: Final = 3
 _TASK_TOKENS: Final = 96
 """What a prompt says beside its system message and its documents: a question, a role, rules."""
 _CALL_TOKENS: Final = 48
-"""A call of a tool, and the line which says that there are no tools any more."""
+"""A call of a tool, which is written once and read once."""
 _RESULT_TOKENS: Final = 32
 """What is kept of a tool's result, which is shortened where it is longer."""
 _LIMIT_LINE_TOKENS: Final = 24
@@ -63,7 +63,13 @@ class RequestBudget:
     """Input and output of the shortest request like it that would still be answered: without
     documents and free tools, in a paragraph. An estimate."""
     last_answer: int = 0
-    """What must be left after this call so that the model can answer, should it call tools now."""
+    """What must be left after this call's input so that the model can answer, should it call tools
+    now: for that call, and for the shortest request that has its results."""
+
+    @property
+    def to_the_end(self) -> int:
+        """What must be left after the input for an answer, be it now or after a round of tools."""
+        return max(self.usual_output, self.last_answer)
 
 
 def request_budget(
@@ -164,7 +170,7 @@ def _last_answer(request: ModelRequest, sent: int) -> int:
         result = min(mean, _RESULT_TOKENS)
     frame = _frame_tokens(request)
     read = max(0, sent - frame) // 2  # it may be shortened
-    return frame - facts.tool_tokens.tokens + read + _CALL_TOKENS + result + SHORT_ANSWER
+    return frame - facts.tool_tokens.tokens + read + 2 * _CALL_TOKENS + result + SHORT_ANSWER
 
 
 def _object_lengths(

@@ -30,7 +30,7 @@ from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["LADDER", "Candidate", "Climb", "Rung", "Step", "asked_words"]
+__all__ = ["LADDER", "NO_TOOLS", "Candidate", "Climb", "Rung", "Step", "asked_words"]
 
 _HALF: Final = 0.5
 """Part of the words that is left while anything else can go: too small a limit is overrun further
@@ -128,13 +128,13 @@ class Climb:
     def fits(self, at: Candidate, room: int) -> bool:
         """Whether a candidate fits into *room* tokens."""
         needs, most = self.needs(at), self.plan.max_input_tokens_per_call
-        whole = needs.input + needs.usual_output + needs.last_answer
+        whole = needs.input + needs.to_the_end
         return whole <= room and (most is None or needs.input <= most)
 
     def for_messages(self, at: Candidate, room: int) -> int:
         """Return the tokens that a candidate's messages may have, as we count them."""
         needs = self.needs(at)
-        goal = room - needs.usual_output - needs.last_answer
+        goal = room - needs.to_the_end
         if self.plan.max_input_tokens_per_call is not None:
             goal = min(goal, self.plan.max_input_tokens_per_call)
         # What the provider may count on top, and tools and schemas, are not for the messages.
@@ -367,6 +367,8 @@ def _has_called(request: ModelRequest) -> bool:
     return any(isinstance(m, AIMessage) and m.tool_calls for m in request.messages)
 
 
+NO_TOOLS: Final = _NoTools()
+
 LADDER: Final[tuple[Rung, ...]] = (
     _Prompt(Step.TOOL_RESULTS, "old tool results", _old_results),
     _Prompt(Step.TURNS, "old turns", _old_turns),
@@ -375,7 +377,7 @@ LADDER: Final[tuple[Rung, ...]] = (
     _Words(Step.WORDS, _HALF),
     _Cheaper(),
     _Documents(Step.PROMPT, "documents", _documents, wholly=True),
-    _NoTools(),
+    NO_TOOLS,
     _Documents(Step.PROMPT, "documents", _documents, wholly=True),
     _Words(Step.SHORT, None),
     _Documents(Step.PROMPT, "documents", _documents),

@@ -222,6 +222,26 @@ class Reachability:
             self._calls_in(Counter(later - sure)),
         )
 
+    def _sent_by(self, nodes: Iterable[str]) -> dict[str, str]:
+        """Return who sends for each agent that comes back only through one that chooses among many.
+
+        As a supervisor's workers do, and speakers in a debate do not.
+        """
+        found = {}
+        for node in nodes:
+            ways = self._possible.get(node, frozenset()) - {END}
+            for hub in ways - {node}:
+                sent = self._possible.get(hub, frozenset()) - {hub, END}
+                without = {name: ends - {hub} for name, ends in self._possible.items()}
+                if (
+                    node in sent
+                    and len(sent) > 1
+                    and node not in _reached_from(ways - {hub}, without)
+                ):
+                    for agent in self._agents.get(node, ()):
+                        found[agent] = self._agents[hub][0]
+        return found
+
     def _calls_in(self, nodes: Mapping[str, int]) -> Counter[str]:
         """Return how often each agent calls in these nodes: each once, as far as one can see."""
         calls: Counter[str] = Counter()
