@@ -69,6 +69,8 @@ class _Seen:
     """Of those, how many have not called yet."""
     is_quiet: bool = False
     """Its nodes have run without calling anybody."""
+    loops: bool = False
+    """Whether its latest request may call tools."""
     longest: int = 0
     """Output of its longest answer."""
     owed: Demand = NO_DEMAND
@@ -215,6 +217,7 @@ class Outlook:
             self.foresee(None, prior)
         seen, demand = self._seen[request.agent], request.demand
         seen.calls += 1
+        seen.loops = request.loops
         seen.silent = max(0, seen.silent - 1)
         seen.is_quiet = False
         seen.owed = NO_DEMAND
@@ -300,7 +303,7 @@ class Outlook:
         """Return what is to be expected of agents that were not seen."""
         known = [seen for seen in self._seen.values() if seen.calls]
         mean = sum(seen.latest.likely for seen in known) / len(known)
-        least = min(seen.shortest for seen in known)
+        least = sum(seen.shortest for seen in known) // len(known)
         reports = sum(seen.calls for seen in known)
         reports += sum(times for now in self._now.values() for times in now.values())
         reading = least + min(reports, _MOST_REPORTS) * self._answer() + _DOCUMENTS * mean
@@ -316,19 +319,30 @@ class Outlook:
         maybe = sum(coming.maybe.get(name, 0) for coming in self._coming.values())
         if not self._coming:
             surely = int(not seen.calls)
-        if seen.calls:  # who can come, and has come before, may only be passed by
+        hub = self._hub_of(name)
+        if not seen.calls and hub is not None and self._seen[hub].loops:
+            return seen.owed  # a node that runs the tools
+        if seen.calls:
             one, later = seen.latest, seen.latest.likely
-            again = max(one.least, round(_AGAIN * one.likely))
-            if any(name in coming.sent_by for coming in self._coming.values()):
-                again = 0
+            again = round(_AGAIN * one.likely) if hub is None else 0
             again = max(again, one.likely * self._still_sent_for(name))
+            if seen.loops:  # what it still needs is owed to it
+                again = 0
         else:  # who comes at the same time is taken to be alike
             one = Demand(typical.least, typical.likely)
             later = self._promised.get(name) or typical.reading
             later = max(later, typical.least)
             again = max(self._promised.get(name, 0), typical.likely)
-        likely = now * one.likely + surely * later + (again if maybe else 0)
-        return Demand((now + surely) * one.least, likely) + seen.owed
+        again = max(again, one.least) if maybe and again else 0
+        least = (now + surely) * one.least
+        if again and (hub is None or self._seen[hub].calls):
+            least += one.least // (2 if seen.calls else 1)
+        return Demand(least, now * one.likely + surely * later + again) + seen.owed
+
+    def _hub_of(self, name: str) -> str | None:
+        """Return who sends for an agent that comes only then; ``None``: nobody."""
+        hubs = (coming.sent_by.get(name) for coming in self._coming.values())
+        return next((hub for hub in hubs if hub is not None), None)
 
     def _still_sent_for(self, name: str) -> int:
         """Return how many agents have not come yet that *name* sends for."""

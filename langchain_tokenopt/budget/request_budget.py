@@ -168,7 +168,7 @@ def _last_answer(request: ModelRequest, sent: int) -> int:
     if results and whole:
         mean = facts.message_tokens.tokens * sum(results) // (whole * len(results))
         result = min(mean, _RESULT_TOKENS)
-    frame = _frame_tokens(request)
+    frame = _frame_tokens(request) + _LIMIT_LINE_TOKENS
     read = max(0, sent - frame) // 2  # it may be shortened
     return frame - facts.tool_tokens.tokens + read + 2 * _CALL_TOKENS + result + SHORT_ANSWER
 

@@ -220,6 +220,7 @@ class Reachability:
             self._calls_in(now),
             self._calls_in(Counter(sure)),
             self._calls_in(Counter(later - sure)),
+            self._sent_by({*here, *later} - sure),
         )
 
     def _sent_by(self, nodes: Iterable[str]) -> dict[str, str]:
