@@ -108,18 +108,16 @@ class Degradation:
     def _within_a_turn(self, room: Room) -> Candidate:
         """Return the request, without tools where there is no room for a turn and the answer.
 
-        What the tools have found so far is worth more than another turn that reads less of it.
+        What the tools have found so far is worth more than another turn that reads less of it; but
+        old results may be shortened.
         """
-        first = self.first
-        if any(m.type == "tool" for m in first.request.messages) and not self.climb.fits(
-            first, room.own
-        ):
-            return (
-                NO_TOOLS.shrink(first, self.climb, 0)
-                if NO_TOOLS.applies(first, self.climb)
-                else first
-            )
-        return first
+        first, climb = self.first, self.climb
+        has_results = any(m.type == "tool" for m in first.request.messages)
+        if not has_results or not NO_TOOLS.applies(first, climb) or climb.fits(first, room.own):
+            return first
+        gentle, *_ = LADDER
+        shorter = gentle.shrink(first, climb, room.own) if gentle.applies(first, climb) else first
+        return first if climb.fits(shorter, room.own) else NO_TOOLS.shrink(first, climb, 0)
 
     def _granted(self, candidate: Candidate, room: Room, tokens: int) -> Granted | None:
         """Reserve for a candidate, if it fits into *tokens* and the account has them."""

@@ -236,6 +236,7 @@ class Reachability:
                 without = {name: ends - {hub} for name, ends in self._possible.items()}
                 if (
                     node in sent
+                    and hub in self._agents
                     and len(sent) > 1
                     and node not in _reached_from(ways - {hub}, without)
                 ):
