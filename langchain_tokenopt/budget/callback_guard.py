@@ -198,7 +198,7 @@ class CallbackGuard(ModelStartHandler):
             counted.tokens, messages=messages, exact=counted.exact
         )
         most, least = self._answer_of(agent, start)
-        needs = RequestBudget(counted.tokens, sent, least, least, most, False, sent + least)
+        needs = RequestBudget(counted.tokens, sent, least, least, most, False)  # as it is, or not
         priced = None if run.prices is None else run.prices.of(_terms(start))
         with run.outlook.asking(agent, needs, start.run_id) as demands:
             hold = run.account.reserve(

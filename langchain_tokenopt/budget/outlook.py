@@ -303,7 +303,8 @@ class Outlook:
         """Return what is to be expected of agents that were not seen."""
         known = [seen for seen in self._seen.values() if seen.calls]
         mean = sum(seen.latest.likely for seen in known) / len(known)
-        least = sum(seen.shortest for seen in known) // len(known)
+        short = [seen.shortest for seen in known if seen.shortest]  # others cannot be short
+        least = sum(short) // len(short) if short else 0
         reports = sum(seen.calls for seen in known)
         reports += sum(times for now in self._now.values() for times in now.values())
         reading = least + min(reports, _MOST_REPORTS) * self._answer() + _DOCUMENTS * mean
