@@ -109,8 +109,8 @@ class BudgetRun:
         """What was raised, by the account that refused."""
         self._owners_seen: dict[Owners, None] = {}
         """On whose account calls went, the latest of many."""
-        self._answered_for: dict[str, tuple[int, frozenset[tuple[Any, ...]]]] = {}
-        """Calls of the run, and the steps in which an agent was answered for since then."""
+        self._answered_for: dict[str, _AnsweredFor] = {}
+        """Agents that were answered in the model's place."""
         self._nameless: set[str] = set()
         """Who was warned of: that calls do not say whose they are."""
         self._tracker: Any = None
@@ -348,23 +348,41 @@ class BudgetRun:
             BudgetExceededError: It was answered so in ten steps of a graph, and nobody in the run
                 had an answer of a model in between.
         """
-        step = metadata.get("langgraph_step")
-        if step is None or not isinstance(refusal, BudgetExceededError):
+        place = _place_of(metadata)
+        if place is None or not isinstance(refusal, BudgetExceededError):
             return  # no graph, so whoever calls can count; or a store that may be back
         calls = sum(line.calls for line in self.account.report().agents.values())
-        place = step, attribution_of(metadata).node
-        before, places = self._answered_for.get(agent, (calls, frozenset()))
-        places = places | {place} if before == calls else frozenset({place})
-        self._answered_for[agent] = calls, places
-        if len(places) >= _MOST_STEPS_WITHOUT_MODEL:
-            raise BudgetExceededError(
-                account=refusal.account,
-                needed_tokens=refusal.needed_tokens,
-                left_tokens=refusal.left_tokens,
-                limit_tokens=refusal.limit_tokens,
-                because=f"{refusal} This was the answer in {len(places)} steps of a graph, and no "
-                f"model had another in between: it would go on for ever.",
+        before = self._answered_for.get(agent)
+        places = before.places if before is not None and before.calls == calls else frozenset()
+        answered = self._answered_for[agent] = _AnsweredFor(calls, places | {place}, refusal)
+        if len(answered.places) >= _MOST_STEPS_WITHOUT_MODEL:
+            raise _with_reason(
+                refusal,
+                f"This was the answer in {len(answered.places)} steps of a graph, and no model had "
+                f"another in between: it would go on for ever.",
             )
+
+    def refuse_instead(self, error: BaseException, metadata: Mapping[str, Any]) -> None:
+        """Raise a refusal instead of what a node raises that was answered in the model's place.
+
+        Its code expects what a model would have said: words of a list, JSON, a field that is
+        filled. What it raises says nothing of the budget, which is the reason.
+
+        Args:
+            error: What it has raised, while it is being handled.
+            metadata: Of the node's run.
+
+        Raises:
+            BudgetExceededError: It was answered so in this step.
+        """
+        if not isinstance(error, Exception) or isinstance(error, TokenOptError):
+            return
+        place = _place_of(metadata)
+        for answered in list(self._answered_for.values()):
+            if place in answered.places:
+                name = type(error).__name__
+                reason = f"The graph could not go on with that: {name}: {error}"
+                raise _with_reason(answered.refusal, reason) from error
 
     def note_words(self, agent: str, *, kept: bool) -> None:
         """Count an answer under a word limit."""
@@ -485,6 +503,32 @@ class BudgetRun:
         notify(self._sinks, event)
         if isinstance(event, BudgetEvent):
             _write_to_graph(event)
+
+
+@dataclass(frozen=True, slots=True)
+class _AnsweredFor:
+    """That an agent was answered in the model's place."""
+
+    calls: int
+    """Calls of the run until then."""
+    places: frozenset[tuple[Any, ...]]
+    """Steps and nodes of graphs in which it was, since the latest of those calls."""
+    refusal: BudgetExceededError
+
+
+def _place_of(metadata: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    step = metadata.get("langgraph_step")
+    return None if step is None else (step, attribution_of(metadata).node)
+
+
+def _with_reason(refusal: BudgetExceededError, reason: str) -> BudgetExceededError:
+    return BudgetExceededError(
+        account=refusal.account,
+        needed_tokens=refusal.needed_tokens,
+        left_tokens=refusal.left_tokens,
+        limit_tokens=refusal.limit_tokens,
+        because=f"{refusal} {reason}",
+    )
 
 
 class _Relay:

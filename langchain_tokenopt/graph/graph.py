@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -218,15 +219,28 @@ class _WatchedBranch(Runnable[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Decide."""
-        decided = self.bound.invoke(input, config, **kwargs)
+        with self._explained(config):
+            decided = self.bound.invoke(input, config, **kwargs)
         self._note(decided, config)
         return decided
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Decide."""
-        decided = await self.bound.ainvoke(input, config, **kwargs)
+        with self._explained(config):
+            decided = await self.bound.ainvoke(input, config, **kwargs)
         self._note(decided, config)
         return decided
+
+    @contextmanager
+    def _explained(self, config: RunnableConfig | None) -> Iterator[None]:
+        """Say so where it cannot decide because no model has said anything."""
+        try:
+            yield
+        except Exception as error:
+            run = current_run()
+            if run is not None:
+                run.refuse_instead(error, (config or {}).get("metadata") or {})
+            raise
 
     def _note(self, decided: Any, config: RunnableConfig | None) -> None:
         run = current_run()

@@ -190,6 +190,8 @@ class _Execution:
                 yield
         except BaseException as error:
             self._failed(error)
+            if not isinstance(error, GraphBubbleUp):
+                self.run.refuse_instead(error, ensure_config().get("metadata") or {})
             raise
 
     def instead_of(self, refusal: RefusedCall, state: Any) -> Any:

@@ -113,3 +113,48 @@ def test_an_answer_in_between_is_progress() -> None:
         done = budget_graph(graph, plan).compile().invoke({"log": []}, {"recursion_limit": 99})
 
     assert 15 < len(done["log"])
+
+
+def reads_a_list(text: str) -> Any:
+    return text.split(", ")[3]
+
+
+def reads_a_word(text: str) -> Any:
+    return {"yes": 1, "no": 0}[text]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("where", ["node", "branch"])
+@pytest.mark.parametrize("reads", [reads_a_list, reads_a_word])
+def test_code_that_cannot_read_a_made_up_answer_is_no_riddle(
+    reads: Any, where: str, is_async: bool
+) -> None:
+    """The budget is the reason; what the code has raised stands behind it."""
+    plan = BudgetPlan(total_tokens=100)
+    model = optimize(fake_chat("_agenerate"), plan)
+
+    def node(state: Any) -> Any:
+        said = model.invoke([("system", LONG), "Hi"]).text
+        return {"log": [reads(said) if where == "node" else said]}
+
+    graph = StateGraph(State).add_node("a", node).add_edge(START, "a")
+    graph.add_conditional_edges("a", lambda s: reads(s["log"][-1]) and END, ["a", END])
+    with plan.run(), pytest.raises(BudgetExceededError, match="could not go on") as told:
+        asked(budget_graph(graph, plan).compile(), {"log": []}, is_async=is_async)
+
+    assert isinstance(told.value.__cause__, IndexError | KeyError)
+    assert "needs " in str(told.value)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    """Where a model has answered, and where nobody was asked."""
+    plan = BudgetPlan(total_tokens=10_000)
+    model = optimize(fake_chat(), plan)
+    for asks in (True, False):
+
+        def node(state: Any, asks: bool = asks) -> Any:
+            return model.invoke("Hi").text[1_000] if asks else 1 / 0
+
+        graph = StateGraph(State).add_node("a", node).add_edge(START, "a")
+        with plan.run(), pytest.raises((ZeroDivisionError, IndexError)):
+            budget_graph(graph, plan).compile().invoke({"log": []})
