@@ -339,6 +339,8 @@ def page_of(text: str, lines: Sequence[Line]) -> Page:
         return Page(0, len(text))
     groups = sections_of(lines)
     first, last = _trimmed(text, lines, groups) if len(groups) > 2 else (0, len(groups))
+    if first >= last:
+        first, last = 0, len(groups)
     kept = range(groups[first].start, groups[last - 1].stop)
     blocks = _blocks(lines, kept)
     first, last = _trimmed(text, lines, blocks)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain_core.messages import BaseMessage, convert_to_messages
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
 from langchain_tokenopt.compress import PromptCompressor
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from tests.support.readings import CASES
 
 MODEL = "gpt-4o"
@@ -53,3 +56,43 @@ async def test_answer_question_and_rules_stay(name):
     assert shape_of(case.prompt) == shape_of(result.content)
     assert result.content == shorten.invoke(case.prompt)
     assert result.content == await shorten.ainvoke(case.prompt)
+
+
+LINES = st.sampled_from(
+    [
+        "# a",
+        "## b c",
+        "\f",
+        "---",
+        "<a>",
+        "</a>",
+        "<a b='c'/>",
+        "<![CDATA[",
+        "```",
+        "",
+        "",
+        "Q: is it?",
+        "Note:",
+        "- x",
+        "[1] tea",
+        "x =",
+        "It rains. It snows. " * 9,
+        "| a | b |",
+        '{"a": "b"}',
+        "> c",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(LINES, min_size=1, max_size=30), st.integers(5, 60), st.booleans())
+def test_marks_in_any_order_are_within_the_budget_or_refused(lines, limit, as_blocks):
+    """Marks that are missing, doubled or alone break no reading."""
+    shorten = PromptCompressor(limit, model=MODEL, remember=0)
+    text = "\n".join(lines)
+    try:
+        result = shorten.compress([HumanMessage([*lines])] if as_blocks else text)
+    except BudgetInfeasibleError:
+        return
+
+    assert result.tokens_after <= limit or result.reason
