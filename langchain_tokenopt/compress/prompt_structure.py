@@ -134,9 +134,10 @@ def _without_own(text: str, records: list[Record], short: float) -> list[Record]
         return records
     middle = statistics.median(record.length for record in records)
     first, last = 0, len(records)
-    while first < last and records[first].length <= short * middle:
+    is_short = [r.length <= short * middle and not _is_titled(text, r) for r in records]
+    while first < last and is_short[first]:
         first += 1
-    while last > first and records[last - 1].length <= short * middle:
+    while last > first and is_short[last - 1]:
         last -= 1
     kept = records[first:last]
     asking = [
@@ -147,6 +148,15 @@ def _without_own(text: str, records: list[Record], short: float) -> list[Record]
     at_edges = [r for r in asking if r in (kept[0], kept[-1])]
     beside = asking if len(asking) == 1 else at_edges
     return [r for r in kept if r not in beside]
+
+
+def _is_titled(text: str, record: Record) -> bool:
+    """Whether the head of a passage has a title, not only a number or a word."""
+    return len(_WORD.findall(text, record.start, record.body)) >= _FEWEST_IN_TITLES
+
+
+_WORD: Final = re.compile(r"[^\W\d_]+")
+_FEWEST_IN_TITLES: Final = 4
 
 
 def _apart(records: Sequence[Record]) -> list[Record]:

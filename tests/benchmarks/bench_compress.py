@@ -673,11 +673,12 @@ def growth(questions: list[Question]) -> dict[str, Any]:
         for name, content in (("documents", documents), ("one page", text)):
             for divisor in (2, 10):
                 ratios = []
-                for _ in range(5):
+                for number in range(5):  # each time another page: nothing of it is known
+                    page = f"{content}\n{number}" if isinstance(content, str) else content
                     compressor = PromptCompressor(total // divisor, model=MODEL, remember=0)
                     encode(text)
                     start = time.thread_time_ns()
-                    compressor.compress(content, questions[0]["question"])
+                    compressor.compress(page, questions[0]["question"])
                     middle = time.thread_time_ns()
                     encode(text)
                     ratios.append((middle - start) / (time.thread_time_ns() - middle))

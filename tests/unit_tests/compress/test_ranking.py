@@ -9,6 +9,7 @@ from langchain_core.documents import Document
 
 from langchain_tokenopt.compress import PromptCompressor, join_documents
 from langchain_tokenopt.compress.identifiers import closeness, identifiers, written_forms
+from langchain_tokenopt.compress.prompt_parts import read_message
 from langchain_tokenopt.compress.segments import segments_of
 
 FIRST = ("Ama", "Ben", "Chloe", "Dmitri", "Elif", "Farid")
@@ -171,6 +172,20 @@ def test_the_statement_is_kept_that_holds_when_it_is_asked_for(written, dates, q
     left = PromptCompressor(60, model="cl100k_base").compress(content, question).content
 
     assert right in (left if isinstance(left, str) else join_documents(left))
+
+
+def test_a_short_passage_at_the_end_is_a_passage_where_it_has_a_title():
+    """It goes like the others; only the instruction and the question stay."""
+    long = "Gulls sit on the rail. A horn sounds at noon. The crew wears blue. " * 6
+    passages = [f"Document [{n}](Title: The ferry of year {n}) {long}" for n in range(1, 9)]
+    passages.append("Document [9](Title: Notes on the weather) Fog came early.")
+    text = "Answer from these.\n\n" + "\n".join(passages) + "\n\nQuestion: when is the horn of 4?"
+
+    stays = "".join(unit.within(text) for unit in read_message(text).units if unit.required)
+
+    assert "weather" not in stays
+    assert "Answer from these." in stays
+    assert "when is the horn of 4?" in stays
 
 
 def test_people_who_take_turns_are_no_records():
