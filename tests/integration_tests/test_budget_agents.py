@@ -405,6 +405,36 @@ def test_a_small_budget_still_delivers(
 # What a compiled graph keeps
 
 
+def searching(request: Request) -> Reply:
+    """Search four times, one after the other, then answer."""
+    done = results_in(request)
+    if "lookup" in names_of(request) and done < 4:
+        return Reply(tool_calls=[ToolCall("lookup", {"word": f"part {done}"})])
+    return Reply(text=f"The answer from {done} results. " + PROSE)
+
+
+def test_an_agent_that_searches_answers_under_every_total(model_server: ModelServer) -> None:
+    """From one search and one answer on; and a greater total means no fewer searches."""
+    model_server.answer = searching
+    agent(model_server.chat_openai()).invoke(ASKED)
+    bills = [bill.total_tokens for bill in model_server.billed]
+    least, whole = bills[0] + bills[1], sum(bills)
+    searches = []
+    for total in range(least, whole + 900, (whole + 900 - least) // 39):
+        plan = BudgetPlan(total_tokens=total)
+        with plan.run() as run:
+            graph = agent(optimize(model_server.chat_openai(), plan), name="reader")
+            messages = budget_graph(graph, plan).invoke(ASKED)["messages"]
+        searches.append(sum(message.type == "tool" for message in messages))
+
+        assert "The answer from" in messages[-1].content, total
+        assert run.report().account.spent_tokens <= total
+
+    assert 40 <= len(searches)
+    assert sorted(searches) == searches
+    assert (True, 4) == (searches[0] <= 1, searches[-1])
+
+
 def test_a_compiled_graph_keeps_how_it_was_compiled(model_server: ModelServer) -> None:
     """Checkpointer, store, interrupts, name and config are those of the original."""
     from langgraph.store.memory import InMemoryStore

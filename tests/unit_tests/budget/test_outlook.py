@@ -1,0 +1,97 @@
+"""Who is still to come in a run, and what they will need."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from langchain_tokenopt.budget.outlook import Coming, Outlook
+from langchain_tokenopt.budget.request_budget import RequestBudget
+from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
+from langchain_tokenopt.budget.tools import TakesTimeError
+
+SMALL = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150)
+LOOPING = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150, last_answer=300)
+
+
+def demands_of(outlook: Outlook, agent: str, needs: RequestBudget = SMALL) -> Demands:
+    """Ask once, and answer at once."""
+    with outlook.asking(agent, needs, uuid4()) as demands:
+        return demands()
+
+
+def test_without_a_graph_everybody_in_the_plan_comes_once() -> None:
+    """Who has come is expected no more; nobody knows who else may."""
+    outlook = Outlook({"news": 1.0, "judge": 2.0}, {})
+    first, second = demands_of(outlook, "news"), demands_of(outlook, "judge")
+
+    assert (["judge"], []) == ([*first.others], [*second.others])
+    assert not first.foreseen
+    assert 2.0 == first.weights["judge"]
+
+
+def test_calls_that_ask_together_know_of_each_other() -> None:
+    """The first of an agent's is served first from its share."""
+    outlook = Outlook({}, {})
+    with outlook.asking("a", SMALL, uuid4()) as one, outlook.asking("a", SMALL, uuid4()) as two:
+        assert 150 == one().later.least == two().later.least
+        assert (0, 150) == (one().before, two().before)
+
+
+def test_a_request_that_is_asked_again_in_a_thread_is_one() -> None:
+    """In between it counts for the others."""
+    outlook, run_id = Outlook({}, {}), uuid4()
+    with pytest.raises(TakesTimeError), outlook.asking("a", SMALL, run_id):
+        raise TakesTimeError
+    assert 150 == demands_of(outlook, "b").others["a"].least
+
+    with outlook.asking("a", SMALL, run_id):
+        pass
+    assert "a" not in demands_of(outlook, "b").others
+
+
+def test_after_a_round_of_tools_the_last_answer_is_owed() -> None:
+    """Until the agent asks again."""
+    outlook = Outlook({}, {})
+    demands_of(outlook, "reader", LOOPING)
+    outlook.answered("reader", 20, Demand(300, 300))
+    assert Demand(300, 300) == demands_of(outlook, "writer").others["reader"]
+
+    demands_of(outlook, "reader", LOOPING)
+    outlook.answered("reader", 90, NO_DEMAND)
+    assert "reader" not in demands_of(outlook, "writer").others
+
+
+def test_nodes_that_call_nobody_need_nothing() -> None:
+    """Once that was seen."""
+    outlook = Outlook({}, {})
+    outlook.foresee("graph", Coming({"writer": 1, "helper": 2}))
+    assert "helper" in demands_of(outlook, "writer").others
+
+    outlook.begin("helper")
+    outlook.end("helper")
+    assert "helper" not in demands_of(outlook, "writer").others
+
+
+def test_workers_that_a_supervisor_sends_for_come_once() -> None:
+    """And the supervisor as often as there are workers that have not come."""
+    outlook = Outlook({}, {})
+    maybe = dict.fromkeys(("chief", "a", "b"), 1)
+    outlook.foresee("graph", Coming({"chief": 1}, {}, maybe, {"a": "chief", "b": "chief"}))
+    assert {"a", "b"} == {*demands_of(outlook, "chief").others}
+
+    after = demands_of(outlook, "a")
+    assert {"chief", "b"} == {*after.others}
+    assert 0 == after.later.likely
+
+
+def test_an_answer_is_guessed_from_the_few_that_were_seen() -> None:
+    """From an agent's own first."""
+    outlook = Outlook({}, {})
+    assert outlook.usual_answer("a") is None
+    for agent, tokens in (("a", 100), ("b", 200), ("c", 50)):
+        demands_of(outlook, agent)
+        outlook.answered(agent, tokens, NO_DEMAND)
+
+    assert (130, 260) == (outlook.usual_answer("a"), outlook.usual_answer("d"))
