@@ -34,7 +34,7 @@ _SETTING: Final = re.compile(r"[ \t]*(?:export )?[\w.$\"'-]+[ \t]*=(?!=)")
 _SECTION: Final = re.compile(r"\[{1,2}[\w.\-:/ \"'@*{},!?|$+]+\]{1,2}[ \t]*(?:[#;].*)?\r?$")
 _ENTRY: Final = re.compile(r"[ \t]*-(?:[ \t]|\r?\n|$)")
 _COMMENT: Final = re.compile(r"[ \t]*[#;]")
-_DOCUMENT: Final = re.compile(r"(?:---|\.\.\.)[ \t]*$")
+_DOCUMENT: Final = re.compile(r"(?:---|\.\.\.)[ \t\r]*$")
 _BLOCK: Final = re.compile(r"[|>][+-]?\d?[+-]?[ \t]*(?:#.*)?$")
 _ALIAS: Final = re.compile(r"(?:^|[\s:\[,])[*&][A-Za-z]\w*(?=[\s,\]]|$)")
 _LONGEST_LINE: Final = 2_000

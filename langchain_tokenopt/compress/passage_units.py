@@ -232,8 +232,10 @@ _CLOSER = re.compile(r"[\s\])}]*[\])}]")
 
 
 def _is_running_text(text: str, segment: Segment) -> bool:
+    is_fence = text[segment.start : segment.end].lstrip()[:3] in ("```", "~~~")
     return (
         segment.kind != "block"
+        and (segment.kind != "code" or is_fence)
         and is_prose_block(text, segment)
         and not holds_cues(text, segment.start, segment.end)
     )
@@ -249,7 +251,7 @@ def _clipped(
             break
         first, last = max(start, segment.start), min(end, segment.end)
         is_prose = segment.kind in _OF_LINES and opens
-        if is_prose and is_prose_block(text, Segment(segment.kind, first, last)):
+        if is_prose and _is_running_text(text, Segment(segment.kind, first, last)):
             made.append(Segment("prose", first, last))
         elif segment.start == first and segment.end == last:
             made.append(segment)
