@@ -268,7 +268,9 @@ def _pairs(text: str, units: Sequence[Unit]) -> list[tuple[int, int]]:
     found = []
     opened = _Opened()
     for at, unit in enumerate(units):
-        for mark in _MARK.finditer(unit.within(text)):
+        if unit.kind == "json":
+            continue  # its strings may hold anything
+        for mark in _MARK.finditer(text, unit.start, unit.end):
             first = opened.follow(mark, at)
             if first is not None and first != at:
                 found.append((first, at))
@@ -282,13 +284,11 @@ def part_marks(text: str, units: list[Unit]) -> dict[int, int]:
     """Let a line that closes stand apart from the title behind it; return where each unit went."""
     cuts: dict[int, int] = {}
     for at, unit in enumerate(units):
-        if unit.kind in ("heading", "tag") and (mark := _MARK.match(unit.within(text))):
+        if unit.kind in ("heading", "tag") and (mark := _MARK.match(text, unit.start, unit.end)):
             if mark["unclosed"]:
                 continue
             line = _LINE.match(text, unit.start, unit.end)
-            own = line and (
-                not mark["tag"] or not text[unit.start + mark.end() : line.end(1)].strip()
-            )
+            own = line and (not mark["tag"] or not text[mark.end() : line.end(1)].strip())
             if line and own and _name_of(mark)[0] is not True:
                 cuts[at] = line.end()
     moved, number = {-1: -1}, 0

@@ -125,7 +125,7 @@ def read_message(
     opened = open_fences(text, segments)
     structure = Structure() if holds_pairs(text) else structure_of(text, opened)
     shown = sum(example.end - example.start for example in examples)
-    if _outweigh(text, structure, shown):
+    if _outweigh(text, structure, examples, shown):
         return passage_parts(text, opened, structure, patterns, cut_data=cut_data)
     if examples:
         return _example_parts(text, examples, patterns)
@@ -142,7 +142,7 @@ def read_message(
     return page_parts(text, segments, page, patterns)
 
 
-def _outweigh(text: str, structure: Structure, shown: int) -> bool:
+def _outweigh(text: str, structure: Structure, examples: Sequence[Example], shown: int) -> bool:
     """Whether passages are what is quoted, rather than few-shot examples of so many characters.
 
     An agent's steps look like examples, but what they are taken for is asked before the first.
@@ -150,7 +150,8 @@ def _outweigh(text: str, structure: Structure, shown: int) -> bool:
     if not structure.records:
         return False
     size = sum(record.length for record in structure.records)
-    before = text[: structure.records[0].start].splitlines()
+    first = min([structure.records[0].start, *(example.start for example in examples[:1])])
+    before = text[:first].splitlines()
     return size > 2 * shown or (2 * size > shown and structure.is_prose and any(map(asks, before)))
 
 

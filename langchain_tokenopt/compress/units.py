@@ -148,7 +148,9 @@ def _fenced_segments(text: str) -> list[Segment] | None:
     if kinds <= _OF_RECORDS or "block" in kinds:
         return segments
     if kinds <= _OF_TEXT and parsed_python(text) is None and is_running_text(text):
-        return [Segment("prose", 0, len(text))]
+        titles = [text[s.start : s.end].strip() for s in segments if s.kind == "heading"]
+        has_letters = any("\n" in title for title in titles)
+        return segments if has_letters else [Segment("prose", 0, len(text))]
     return None
 
 
@@ -184,7 +186,9 @@ def _opened(text: str, segment: Segment) -> tuple[int, int]:
     """Return what a fence encloses unless that is code, or a block that is most of the text."""
     start, end = segment.start, segment.end
     if segment.kind == "code" and (fenced := _FENCED.match(text[start:end])):
-        if fenced.group(3).strip() and _fenced_segments(fenced.group(3)) is not None:
+        inner = fenced.group(3)
+        is_one = "```" not in inner and "~~~" not in inner
+        if is_one and inner.strip() and _fenced_segments(inner) is not None:
             return start + fenced.end(1), start + fenced.start(4)
     elif segment.kind == "block" and end - start > _MOSTLY * len(text):
         lines = text[start:end].splitlines(keepends=True)
