@@ -264,6 +264,8 @@ class _Lines:
     def _yaml_end(self, row: int) -> int:
         if self.tries <= 0 or not may_be_yaml(self.lines[row]):
             return row
+        if self.openings and self._announces_json(row):
+            return row
         self.tries -= 1
         return yaml_end(self.lines, row)
 

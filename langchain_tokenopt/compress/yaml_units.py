@@ -53,7 +53,9 @@ def holds_yaml(text: str) -> bool:
     for node in parsed_yaml(text) or ():
         values = [v for _, v in node.value] if isinstance(node, yaml.MappingNode) else node.value
         names = [k.value for k, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        is_deep = any(isinstance(value, yaml.CollectionNode) for value in values)
+        is_deep = any(
+            isinstance(value, yaml.CollectionNode) and not value.flow_style for value in values
+        )
         if not is_deep or len(names) != len({str(name) for name in names}):
             return False
     return parsed_yaml(text) is not None

@@ -144,7 +144,7 @@ def main() -> None:
         print(f"| {kind} | " + " | ".join(str(column[name]) for name in COLUMNS) + " |")
     print("| all | " + " | ".join(str(total[name]) for name in COLUMNS) + " |")
     name = "" if options.documents == "mixed" else f"_{options.documents}"
-    if options.cases >= (2_000 if name else 20_000):
+    if options.cases >= 5_000:
         rows = {kind: {n: column[n] for n in COLUMNS} for kind, column in sorted(table.items())}
         write_result(
             f"compress_wholeness{name}",
