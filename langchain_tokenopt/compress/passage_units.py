@@ -103,6 +103,12 @@ def page_parts(
     units: list[Unit] = []
     page_record = Record(page.start, page.start, page.end, page.end)
     (whole,) = whole_records(text, [page_record], [s for s in segments if s.kind != "prose"])
+    for s in segments:  # rows outside would lose their header
+        if s.kind in ("table", "data") and (
+            s.start < whole.start < s.end or s.start < whole.end < s.end
+        ):
+            start, end = min(s.start, whole.start), max(s.end, whole.end)
+            whole = Record(start, start, end, end)
     outside = _add_outside(text, segments, units, 0, whole.start)
     inside = units_of(text, _clipped(text, segments, whole.start, whole.end, opens=False))
     _rank_apart(inside)
@@ -137,7 +143,9 @@ def attach_headings(units: list[Unit]) -> None:
     for at, unit in enumerate(units):
         if unit.kind == "heading":
             head, passage = at, passage + 1
-        elif unit.head < 0:
+        elif head >= 0 and 0 <= unit.bound == units[head].head:
+            head = units[unit.bound].head  # what it stands in closes
+        elif unit.head < 0 or (head >= 0 and unit.bound < 0 and unit.head == units[head].head):
             unit.head = head
         unit.passage = passage
 

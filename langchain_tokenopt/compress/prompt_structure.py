@@ -31,7 +31,7 @@ from langchain_tokenopt.compress.prompt_lines import (
     lines_of,
     sections_of,
 )
-from langchain_tokenopt.compress.question import is_asked
+from langchain_tokenopt.compress.question import asks, is_asked
 from langchain_tokenopt.compress.quoted_records import (
     SHORTEST_BODY,
     Record,
@@ -81,6 +81,8 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
     """
     if len(text) < 2 * SHORTEST_PASSAGE or _is_conversation(text, segments):
         return Structure()
+    if len(letters := _letters(text, segments)) >= FEWEST:
+        return Structure(letters)
     best, value, short = Structure(), _LEAST_VALUE, SHORT
     lines = lines_of(text, segments)
     for strength, quoted, records in _proposals(text, lines):
@@ -174,6 +176,24 @@ def _holds_sentences(text: str, records: Sequence[Record]) -> bool:
     if middle.length < _LONG_TEXT:
         return False
     return len(sentence_cuts(text, middle.body, middle.tail)) > 1
+
+
+def _letters(text: str, segments: Sequence[Segment]) -> list[Record]:
+    """Return letters: each from its header on, the last one up to what closes it or asks."""
+    heads = [s for s in segments if s.kind == "heading" and "\n" in text[s.start : s.end].strip()]
+    if not heads:
+        return []
+    end = heads[-1].end
+    for segment in segments:
+        if segment.start >= end:
+            if segment.kind in ("code", "tag", "label"):
+                break
+            end = segment.end
+    last = text.rfind("\n\n", heads[-1].end, len(text[:end].rstrip()))
+    if last >= 0 and asks(text[last:end].strip()):
+        end = last + 2
+    ends = [*(head.start for head in heads[1:]), end]
+    return [Record(h.start, h.end, e, e) for h, e in zip(heads, ends, strict=True)]
 
 
 _MANY_TURNS: Final = 50
