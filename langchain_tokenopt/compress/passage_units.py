@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from itertools import pairwise
 
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.plain_passages import Page
-from langchain_tokenopt.compress.prompt_lines import is_prose_block
+from langchain_tokenopt.compress.prompt_lines import LONG_LINE, is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
 from langchain_tokenopt.compress.question import (
@@ -241,6 +242,10 @@ _CLOSER = re.compile(r"[\s\])}]*[\])}]")
 
 def _is_running_text(text: str, segment: Segment) -> bool:
     is_fence = text[segment.start : segment.end].lstrip()[:3] in ("```", "~~~")
+    if segment.kind == "log":  # one long line among others does not make them text
+        sizes = [len(line) for line in text[segment.start : segment.end].split("\n") if line]
+        if sizes and statistics.median(sizes) < LONG_LINE:
+            return False
     return (
         segment.kind != "block"
         and (segment.kind != "code" or is_fence)

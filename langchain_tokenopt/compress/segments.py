@@ -195,7 +195,8 @@ class _Lines:
             if end is None:
                 continue
             alone = not self.text[start:begin].strip() and not self.text[end:stop].strip()
-            if alone or end - begin > LONGEST_INLINE or "\n" in self.text[begin:end]:
+            is_long = end - begin > LONGEST_INLINE or _SENTENCES.search(self.text, begin, end)
+            if alone or is_long or "\n" in self.text[begin:end]:
                 return begin, end
         return None
 
@@ -343,7 +344,8 @@ _BLOCKS: tuple[tuple[Kind, Callable[[Sequence[str], int], int]], ...] = (
 """What is recognised by several lines, in the order in which it is asked for."""
 _MAY_HOLD_JSON = frozenset({"prose", "heading", "label", "list", "turn", "tag"})
 LONGEST_INLINE = 400
-"""Characters. Shorter JSON within a line is part of its sentence."""
+"""Characters. Shorter JSON within a line is part of its sentence, unless it holds several."""
+_SENTENCES = re.compile(r"[.!?]\s|[。！？।؟]")
 
 
 def _is_other(line: str) -> bool:
