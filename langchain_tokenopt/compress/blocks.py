@@ -22,14 +22,14 @@ LONGEST_WHOLE_BLOCK: Final = 400
 # --- recognition ---------------------------------------------------------------------------------
 
 _HINT: Final = re.compile(
-    r"^[ \t]*(?:[^\w\s<]{1,6}[ \t]?(?:begin|start)|begin:|:\w+:[ \t\r]*$|:::|\$\$|\\\[|<!--|\{\|"
+    r"^[ \t]*+(?:[^\w\s<]{1,6}[ \t]?(?:begin|start)|begin:|:\w+:[ \t\r]*$|:::|\$\$|\\\[|<!--|\{\|"
     r"|\{%|\[/|#(?:region|if)|<details|> ?\[!|\.\. [\w-]+::)",
     re.IGNORECASE | re.MULTILINE,
 )
 ATTRIBUTES: Final = r"(?:\s(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|[^<>\"'/]++|/(?!>))*+)?"
 """Of a tag; between quotation marks the sign that ends it may stand."""
 _MARK: Final = re.compile(
-    r"^[ \t]*(?:(?P<fence>`{3,}|~{3,})[^\n]*"
+    r"^[ \t]*+(?:(?P<fence>`{3,}|~{3,})[^\n]*"
     r"|(?P<before>[^\w\s<]{1,6}[ \t]?|(?=\w{3,5}:))(?:(?P<opens_named>begin|start)|end|stop)"
     r"(?P<mark>[^\w\n]{1,3}|_)(?P<name>\w[\w*-]*)"
     r"|(?P<template>\{%-?[ \t]*|\{\{[ \t]*[#/]|\[|#)(?P<close>end_?|/)?(?P<what>[a-z]\w*)"
