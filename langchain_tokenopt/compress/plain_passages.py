@@ -343,9 +343,11 @@ def page_of(text: str, lines: Sequence[Line]) -> Page:
         first, last = 0, len(groups)
     kept = range(groups[first].start, groups[last - 1].stop)
     blocks = _blocks(lines, kept)
+    if not blocks:  # nothing but marks
+        return Page(0, len(text))
     first, last = _trimmed(text, lines, blocks)
     first, last = _announced(lines, blocks, first, last)
-    if first >= last:
+    if first >= min(last, len(blocks)):
         return Page(0, len(text))
     kept = range(blocks[first].start, blocks[last - 1].stop)
     around = [*lines[: kept.start], *lines[kept.stop :]]
