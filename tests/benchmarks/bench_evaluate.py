@@ -43,6 +43,7 @@ from langchain_tokenopt.evaluate.mean_bounds import MeanBounds
 from tests.benchmarks.results import RESULTS, write_result
 
 MARGIN, CONFIDENCE, MOST_CASES = 0.05, 0.95, 1_500
+REQUESTS = 20_000
 DISAGREE = 0.10
 """Share of cases in which both sides differ, one way or the other."""
 TRUTHS = {"no difference": 0.0, "worse by the margin": -MARGIN, "worse by twice that": -2 * MARGIN}
@@ -124,7 +125,7 @@ def comparisons(runs: int) -> dict[str, Any]:
     return found
 
 
-def guard(runs: int, requests: int = 20_000, share: float = 0.05) -> dict[str, Any]:
+def guard(runs: int, requests: int = REQUESTS, share: float = 0.05) -> dict[str, Any]:
     """Let answers turn bad half-way, or never; count requests until the fall back."""
     found: dict[str, Any] = {}
     for name, bad in (("never turns bad", 0.0), ("30 % bad", 0.3), ("all bad", 1.0)):
@@ -252,12 +253,13 @@ def table(found: dict[str, Any]) -> str:
         "",
         "A guard over 20,000 requests, 5 % of them tried, whose stages turn bad half-way:",
         "",
-        "| | fell back wrongly | fell back after it | requests until then, median |",
-        "| --- | --- | --- | --- |",
+        "| | fell back wrongly | fell back after it | requests until then, median "
+        "| of the bad answers, served |",
+        "| --- | --- | --- | --- | --- |",
     ]
     lines += [
         f"| {name} | {row['fell back wrongly %']} % | {_percent(row, 'fell back after')} | "
-        f"{row['requests until then, median'] or ''} |"
+        f"{row['requests until then, median'] or ''} | {_served(row)} |"
         for name, row in found["guard"].items()
     ]
     if found["judges"]:
@@ -276,6 +278,12 @@ def table(found: dict[str, Any]) -> str:
             if name != "pairs"
         ]
     return "\n".join(lines) + "\n"
+
+
+def _served(row: dict[str, Any]) -> str:
+    """Return the share of the bad answers that were given before the guard fell back."""
+    until = row["requests until then, median"]
+    return "" if until is None else f"{100 * until / (REQUESTS / 2):.1f} %"
 
 
 def _percent(row: dict[str, Any], name: str) -> str:
