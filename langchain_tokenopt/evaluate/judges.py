@@ -12,10 +12,10 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from langchain_tokenopt.evaluate.cases import Case
 from langchain_tokenopt.evaluate.run_answer import RunAnswer
@@ -255,8 +255,18 @@ class NumbersKept(AgreementJudge):
     misses = "words; numbers that were added; which number belongs to what"
 
     def agreement(self, answer: RunAnswer, plain: RunAnswer) -> float:
-        """Return the share that is kept."""
-        return _kept("number", _numbers(plain.text), _numbers(answer.text))
+        """Return the share that is kept; a unit counts where both answers name one."""
+        units: dict[str, set[str]] = defaultdict(set)
+        for value, unit in _numbers(answer.text):
+            units[value].add(unit)
+        wanted = _numbers(plain.text)
+        kept = Counter(
+            (value, unit)
+            for value, unit in wanted
+            if unit in units[value]
+            or (unit != _SIGN and units[value] and "" in {unit, *units[value]})
+        )
+        return _kept("number", wanted, kept)
 
 
 class NamesKept(AgreementJudge):
@@ -482,10 +492,27 @@ def _text(reference: Any) -> str:
     return reference if isinstance(reference, str) else json.dumps(reference, ensure_ascii=False)
 
 
+_FORMS: Final = (
+    (re.compile(r"\b(\d{1,2})[./](\d{1,2})[./](\d{4})\b"), r"\1 \2 \3"),  # 31.03.2026
+    (re.compile(r"(?<=\d)[ \u00a0\u202f.,'](?=\d{3}(?!\d))"), ""),  # 1,200 and 384 400
+    (re.compile(r"(?<=\d),(?=\d)"), "."),  # 0,65
+    (re.compile(r"(\d\.\d*?)0+(?!\d)"), r"\1"),  # 12.50
+    (re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)"), ""),  # 03
+)
+"""Forms in which the same number is written, and what becomes of them."""
+
+
+_SIGN: Final = "below zero"
+"""Stands as the unit of a number with a minus before it, besides the number without."""
+
+
 def _numbers(text: str) -> Counter[Any]:
-    words = re.findall(r"\d[\d.,]*\d|\d|[^\W\d_]+|[^\w\s]", lowered(text))
-    below_zero = re.findall(r"(?<![^\s(\[=:])[-\u2212]\d[\d.,]*", text)
-    return Counter(quantities(words)) + Counter(("below zero", n.strip(".,")) for n in below_zero)
+    said = lowered(text)
+    for form, same in _FORMS:
+        said = form.sub(same, said)
+    words = re.findall(r"\d[\d.]*\d|\d|[^\W\d_]+|[^\w\s]", said)
+    below_zero = re.findall(r"(?<![^\s(\[=:])[-\u2212]\d[\d.]*", said)
+    return Counter(quantities(words)) + Counter((n.strip("."), _SIGN) for n in below_zero)
 
 
 def _names(text: str) -> Counter[str]:
