@@ -341,6 +341,8 @@ def page_of(text: str, lines: Sequence[Line]) -> Page:
     first, last = _trimmed(text, lines, groups) if len(groups) > 2 else (0, len(groups))
     if first >= last:
         first, last = 0, len(groups)
+    if first >= min(last, len(groups)):
+        return Page(0, len(text))
     kept = range(groups[first].start, groups[last - 1].stop)
     blocks = _blocks(lines, kept)
     if not blocks:  # nothing but marks
