@@ -226,6 +226,8 @@ def bind_marks(text: str, units: list[Unit]) -> None:
             unit.bound = -1
         if unit.head in closing and unit.head < at:
             unit.head = units[closing[unit.head]].head  # what closes is no title
+        elif last_of.get(unit.head, at) < at and _is_mark(text, units[unit.head]):
+            unit.head = units[unit.head].head  # what has closed is none, either
         if around and unit.bound < 0 and unit.head in (-1, units[around[-1]].head):
             unit.head = around[-1]
         if at in last_of:

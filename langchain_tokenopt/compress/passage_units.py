@@ -323,6 +323,8 @@ def _add_record(
         head = first
         has_title = text[record.start : record.body].strip(RULES)
         units.append(Unit(record.start, record.body, "heading" if has_title else "tag"))
+        # what opens a string says nothing without it, however much stands before it
+        units[head].frame = structure.quoted and record.body - record.start > _LONGEST_TITLE
     is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
     if structure.quoted:
         cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
@@ -342,6 +344,9 @@ def _add_record(
         units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
     for unit in units[first:]:
         unit.passage = number
+
+
+_LONGEST_TITLE = 200
 
 
 def _no_cuts(record: Record) -> list[int]:
