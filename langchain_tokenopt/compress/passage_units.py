@@ -407,12 +407,25 @@ def require_outside(
     outside: list[int],
     patterns: Sequence[re.Pattern[str]],
 ) -> None:
-    """Mark what must be kept: all of a short outside, the obligatory part of a long one."""
+    """Mark what must be kept: all of an outside that is short beside the bulk, or what obliges."""
     size = sum(units[at].end - units[at].start for at in outside)
+    bulk = len(text) - size
+    longest: dict[int, int] = {}
+    """How long the run of data is that a unit stands in."""
+    first = 0
+    for number, at in enumerate(outside):
+        kind = units[at].kind
+        if number + 1 < len(outside):
+            after = units[outside[number + 1]]
+            if outside[number + 1] == at + 1 and after.kind == kind:
+                continue
+        length = units[at].end - units[outside[first]].start
+        longest |= dict.fromkeys(outside[first : number + 1], length)
+        first = number + 1
     quotes = {
         at
         for at in outside
-        if units[at].kind in ("code", "json", "data", "table", "log", "diff")
+        if longest[at] > min(bulk, _LONGEST_QUOTES.get(units[at].kind, len(text)))
         and not _FENCE_MARK.fullmatch(units[at].within(text))
     }
     frames = _frames_around(units)
@@ -422,7 +435,7 @@ def require_outside(
             at not in quotes
             and at not in frames
             and (
-                size <= SHORT_OUTSIDE
+                size <= max(SHORT_OUTSIDE, bulk // 2)
                 or is_required(piece, patterns)
                 or asks(piece)
                 or units[at].kind == "label"
@@ -430,3 +443,10 @@ def require_outside(
         ):
             units[at].required = True
         units[at].passage = -1
+
+
+_LONGEST_QUOTES = {
+    **dict.fromkeys(("code", "json", "data", "table", "diff"), SHORT_PARAGRAPH),
+    "log": SHORT_OUTSIDE,
+}
+"""Characters up to which data outside of the bulk is the caller's own, as a form to answer in."""

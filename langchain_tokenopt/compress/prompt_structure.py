@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,12 +20,14 @@ from typing import Final
 from langchain_tokenopt.compress.marked_passages import marked_passages
 from langchain_tokenopt.compress.plain_passages import (
     SHORTEST_PASSAGE,
+    TINY,
     fenced_passages,
     paragraphs,
     ruled_passages,
 )
 from langchain_tokenopt.compress.prompt_lines import (
     LONG_LINE,
+    OPEN_KINDS,
     SHORT,
     Line,
     heading_of,
@@ -96,7 +100,8 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         best.records = _in_main_section(lines, best.records)
         best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
         best.records = _without_own(text, best.records, short)
-        if _is_one_page(best.records):
+        best.records = _alike(text, segments, lines, best.records, is_plain=not short)
+        if _is_one_page(best.records) or _is_beside_bulk(lines, best.records):
             return Structure()
     return best
 
@@ -128,6 +133,65 @@ def _is_one_page(records: Sequence[Record]) -> bool:
 
 _FEW_SECTIONS: Final = 5
 _MOSTLY: Final = 0.75
+
+
+def _is_beside_bulk(lines: Sequence[Line], records: Sequence[Record]) -> bool:
+    """Whether lines that come back are a list of the caller's, beside a longer paragraph."""
+    total = sum(record.length for record in records)
+    if not records or total >= LONG_LINE * len(records):
+        return False
+    sizes: Counter[int] = Counter()
+    for line in lines:
+        if line.start >= records[-1].end or line.end <= records[0].start:
+            sizes[line.paragraph] += line.end - line.start
+    longest = max(record.length for record in records)
+    return max([longest - (total - longest), *(size - total for size in sizes.values())]) > 0
+
+
+def _alike(
+    text: str,
+    segments: Sequence[Segment],
+    lines: Sequence[Line],
+    records: list[Record],
+    *,
+    is_plain: bool,
+) -> list[Record]:
+    """Leave to the caller what is unlike the passages: a line more, prose among data, or tiny."""
+    if len(records) < FEWEST:
+        return records
+    if is_plain:
+        records = _of_tables(segments, records)
+        longest = TINY * statistics.median(record.length for record in records)
+        tiny = [r for r in records if r.length <= longest]
+        if 3 * len(tiny) <= len(records) - (len(tiny) > 1):
+            records = [r for r in records if r not in tiny]
+    starts = [line.start for line in lines]
+    counts = [bisect_left(starts, r.tail) - bisect_left(starts, r.body) for r in records]
+    last, most = records[-1], max(counts[:-1], default=0)
+    if counts[-1] > most > 0 and records[-1].end == records[-1].tail:
+        cut = starts[bisect_left(starts, last.body) + most]
+        if last.tail - cut <= SHORT * statistics.median(record.length for record in records):
+            records = [*records[:-1], Record(last.start, last.body, cut, cut)]
+    return records
+
+
+def _of_tables(segments: Sequence[Segment], records: list[Record]) -> list[Record]:
+    """Where most paragraphs are code or data, running text before and behind them is none."""
+    blocks = [s for s in segments if s.kind not in OPEN_KINDS]
+
+    def inside(record: Record) -> Record | None:
+        for s in blocks:
+            if s.start < record.tail and record.body < s.end:
+                start = max(s.start, record.start)
+                return Record(start, max(start, record.body), record.tail, record.end)
+        return None
+
+    found = [inside(record) for record in records]
+    ats = [at for at, record in enumerate(found) if record is not None]
+    if len(ats) < max(FEWEST, _MAINLY * len(records)):
+        return records
+    kept = range(ats[0], ats[-1] + 1)
+    return [found[at] or records[at] for at in kept]
 
 
 def _without_own(text: str, records: list[Record], short: float) -> list[Record]:
