@@ -103,7 +103,7 @@ def page_parts(
     """Make units of a page, each section and block of it ranked on its own, and of what asks."""
     units: list[Unit] = []
     page_record = Record(page.start, page.start, page.end, page.end)
-    (whole,) = whole_records(text, [page_record], [s for s in segments if s.kind != "prose"])
+    (whole,) = whole_records(text, [page_record], _held_whole(segments))
     for s in segments:  # rows outside would lose their header
         if s.kind in ("table", "data") and (
             s.start < whole.start < s.end or s.start < whole.end < s.end
@@ -124,6 +124,11 @@ def page_parts(
     require_outside(text, units, outside, patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+_CUT_BY_LINES = frozenset({"prose", "list", "turn", "log"})
+def _held_whole(segments: Sequence[Segment]) -> list[Segment]:
+    return [s for s in segments if s.kind not in _CUT_BY_LINES]
 
 
 _BLOCKS = frozenset({"code", "json", "diff", "table"})

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Final
 
 from langchain_tokenopt.compress.prompt_lines import (
@@ -385,6 +385,7 @@ def _is_mark(line: Line) -> bool:
 def _blocks(lines: Sequence[Line], among: range) -> list[range]:
     """Cut at blank lines, and around lines that stand for themselves."""
     first, made = among.start, []
+    runs = _runs(lines, among)
     for at in among[1:]:
         above, line = lines[at - 1], lines[at]
         if (
@@ -392,7 +393,8 @@ def _blocks(lines: Sequence[Line], among: range) -> list[range]:
             or _is_alone(above)
             or _is_alone(line)
             or ends_with_colon(above)
-            or _labels(line)
+            or (at in runs) != (at - 1 in runs)
+            or (at not in runs and _labels(line))
             or (at == among.stop - 1 and _is_open(line))
         ):
             made.append(range(first, at))
@@ -403,6 +405,30 @@ def _blocks(lines: Sequence[Line], among: range) -> list[range]:
 def _is_open(line: Line) -> bool:
     """Whether a line ends in a sign that something must follow."""
     return line.text.endswith((":", "：", "=", "→", "->", "=>"))
+
+
+def _runs(lines: Sequence[Line], among: range) -> frozenset[int]:
+    """Return the lines that begin alike, with a sign or a label, as most of their paragraph."""
+    found: set[int] = set()
+    for _, group in groupby(among, key=lambda at: lines[at].paragraph):
+        ats = list(group)
+        kinds = [_beginning(lines[at]) for at in ats]
+        kind, count = Counter(kinds).most_common(1)[0]
+        if kind and count >= max(_FEWEST_OF_RUN, _MOST_OF_RUN * len(ats)):
+            alike = [at for at, other in zip(ats, kinds, strict=True) if other == kind]
+            found |= set(range(alike[0], alike[-1] + 1))
+    return frozenset(found)
+
+
+_FEWEST_OF_RUN: Final = 4
+_MOST_OF_RUN: Final = 0.7
+
+
+def _beginning(line: Line) -> str:
+    """Return what lines of one run have in common: their first sign, a number, or a label."""
+    if not line.text[0].isalnum():
+        return line.text[0]
+    return next((mark.kind for mark in line.marks if mark.kind in ("number", "key")), "")
 
 
 def _is_alone(line: Line) -> bool:
@@ -441,13 +467,28 @@ def _announced(
 ) -> tuple[int, int]:
     """Where the longest block has a label, what is shorter stands outside of it."""
     kept = range(first, last)
-    longest = max(kept, key=lambda at: size_of(lines, blocks[at]), default=first)
-    if len(kept) < 2 or not _labels(lines[blocks[longest][0]]):
+    sizes = [size_of(lines, block) for block in blocks]
+    longest = max(kept, key=sizes.__getitem__, default=first)
+    if len(kept) < 2:
         return first, last
-    size = size_of(lines, blocks[longest])
-    if sum(size_of(lines, blocks[at]) for at in kept[: longest - first]) <= size:
+    size, opening = sizes[longest], blocks[longest][0]
+    before, behind = sum(sizes[first:longest]), sum(sizes[longest + 1 : last])
+    if _labels(lines[opening]) and before <= size:
         first = longest
+    above = lines[opening - 1] if opening else None
+    if above is None or before + behind > size:
+        return first, last
+    is_set_apart = ends_with_colon(above) or is_frame_line(above)
+    if is_set_apart or (heading_of(above) and _is_unlike(lines, blocks[longest], blocks[first:last])):
+        return longest, longest + 1
     return first, last
+
+
+def _is_unlike(lines: Sequence[Line], block: range, among: Sequence[range]) -> bool:
+    """Whether a block is the only one that has long lines."""
+    return [other for other in among if any(len(lines[at].text) >= LONG_LINE for at in other)] == [
+        block
+    ]
 
 
 def _is_sure(text: str, lines: Sequence[Line], group: range) -> bool:

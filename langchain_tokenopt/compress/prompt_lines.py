@@ -262,7 +262,7 @@ def is_title(line: Line) -> bool:
     """Say whether a line may be a title: short, and no sentence."""
     text = line.text
     is_sentence = text.endswith((".", "!", "。", "！", ",", ";")) and text.count(" ") > 3
-    is_block = line.end - line.start > 2 * LONGEST_TITLE
+    is_block = line.end - line.start > min(2 * LONGEST_TITLE, 3 * len(text) + _LONGEST_SHAPE)
     return not (is_block or is_sentence or len(text) > LONGEST_TITLE or is_frame_line(line))
 
 

@@ -30,12 +30,13 @@ from langchain_tokenopt.compress.prompt_lines import (
     OPEN_KINDS,
     SHORT,
     Line,
+    ends_with_colon,
     heading_of,
     key_mark,
     lines_of,
     sections_of,
 )
-from langchain_tokenopt.compress.question import asks, is_asked
+from langchain_tokenopt.compress.question import SHORT_PARAGRAPH, asks, is_asked
 from langchain_tokenopt.compress.quoted_records import (
     SHORTEST_BODY,
     Record,
@@ -101,7 +102,7 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
         best.records = _without_own(text, best.records, short)
         best.records = _alike(text, segments, lines, best.records, is_plain=not short)
-        if _is_one_page(best.records) or _is_beside_bulk(lines, best.records):
+        if _is_one_page(text, best.records) or _is_beside_bulk(lines, best.records):
             return Structure()
     return best
 
@@ -125,10 +126,22 @@ def _in_main_section(lines: Sequence[Line], records: list[Record]) -> list[Recor
 _MAINLY: Final = 0.6
 
 
-def _is_one_page(records: Sequence[Record]) -> bool:
-    """Whether one of a few is most of them all: a page among what is said about it."""
-    lengths = sorted(record.length for record in records)
-    return len(lengths) <= _FEW_SECTIONS and lengths[-1:] > [int(_MOSTLY * sum(lengths))]
+def _is_one_page(text: str, records: Sequence[Record]) -> bool:
+    """Whether one of a few is most of them all: a page among what is said about it.
+
+    Among lists it is less that is most: running text has long lines.
+    """
+    if not 0 < len(records) <= _FEW_SECTIONS:
+        return False
+    longest = max(records, key=lambda record: record.length)
+    others = [text[r.body : r.tail] for r in records if r is not longest]
+    is_other = not any(_has_long(other) for other in others)
+    share = 0.5 if is_other and _has_long(text[longest.body : longest.tail]) else _MOSTLY
+    return longest.length > int(share * sum(record.length for record in records))
+
+
+def _has_long(text: str) -> bool:
+    return max(map(len, text.split("\n"))) >= LONG_LINE
 
 
 _FEW_SECTIONS: Final = 5
@@ -145,7 +158,8 @@ def _is_beside_bulk(lines: Sequence[Line], records: Sequence[Record]) -> bool:
         if line.start >= records[-1].end or line.end <= records[0].start:
             sizes[line.paragraph] += line.end - line.start
     longest = max(record.length for record in records)
-    return max([longest - (total - longest), *(size - total for size in sizes.values())]) > 0
+    beside = max([0, *(size for size in sizes.values() if size > SHORT_PARAGRAPH)])
+    return longest > total - longest or beside > total
 
 
 def _alike(
@@ -166,12 +180,16 @@ def _alike(
         if 3 * len(tiny) <= len(records) - (len(tiny) > 1):
             records = [r for r in records if r not in tiny]
     starts = [line.start for line in lines]
-    counts = [bisect_left(starts, r.tail) - bisect_left(starts, r.body) for r in records]
-    last, most = records[-1], max(counts[:-1], default=0)
-    if counts[-1] > most > 0 and records[-1].end == records[-1].tail:
-        cut = starts[bisect_left(starts, last.body) + most]
-        if last.tail - cut <= SHORT * statistics.median(record.length for record in records):
-            records = [*records[:-1], Record(last.start, last.body, cut, cut)]
+    counts = [bisect_left(starts, r.end) - bisect_left(starts, r.start) for r in records]
+    first, last, most = records[0], records[-1], max(counts[1:-1], default=counts[0])
+    at = bisect_left(starts, first.body)
+    if counts[0] > most and first.start == first.body and ends_with_colon(lines[at]):
+        records = [Record(starts[at + 1], starts[at + 1], first.tail, first.end), *records[1:]]
+    if counts[-1] > most > 0:
+        cut = starts[bisect_left(starts, last.start) + most]
+        middle = statistics.median(record.length for record in records)
+        if last.body < cut and last.end - cut <= (LONG_LINE if most == 1 else SHORT * middle):
+            records = [*records[:-1], Record(last.start, last.body, min(last.tail, cut), cut)]
     return records
 
 
