@@ -127,6 +127,8 @@ def page_parts(
 
 
 _CUT_BY_LINES = frozenset({"prose", "list", "turn", "log"})
+
+
 def _held_whole(segments: Sequence[Segment]) -> list[Segment]:
     return [s for s in segments if s.kind not in _CUT_BY_LINES]
 
@@ -430,7 +432,8 @@ def require_outside(
     quotes = {
         at
         for at in outside
-        if longest[at] > min(bulk, _LONGEST_QUOTES.get(units[at].kind, len(text)))
+        if (most := _LONGEST_QUOTES.get(units[at].kind)) is not None
+        and longest[at] > min(bulk, most)
         and not _FENCE_MARK.fullmatch(units[at].within(text))
     }
     frames = _frames_around(units)

@@ -479,7 +479,9 @@ def _announced(
     if above is None or before + behind > size:
         return first, last
     is_set_apart = ends_with_colon(above) or is_frame_line(above)
-    if is_set_apart or (heading_of(above) and _is_unlike(lines, blocks[longest], blocks[first:last])):
+    if is_set_apart or (
+        heading_of(above) and _is_unlike(lines, blocks[longest], blocks[first:last])
+    ):
         return longest, longest + 1
     return first, last
 

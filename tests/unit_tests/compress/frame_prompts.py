@@ -1,4 +1,4 @@
-"""Prompts whose frame, what the caller says, must stay whole: other fields, languages, templates."""
+"""Prompts whose frame, what the caller says, stays: other fields, languages and templates."""
 
 from __future__ import annotations
 
@@ -146,50 +146,81 @@ def _template_prompts() -> Iterator[FramePrompt]:
     q = {field: values[4] for field, values in _FIELDS.items()}
     docs = {field: "\n\n".join(_many(field)) for field in _FIELDS}
     yield _prompt(
-        "map", "port", "The following is a set of documents:\n", [docs["port"]],
+        "map",
+        "port",
+        "The following is a set of documents:\n",
+        [docs["port"]],
         "\nBased on this list of docs, please identify the main themes\nHelpful Answer:",
         asked=False,
     )
     yield _prompt(
-        "reduce", "clinic", "The following is set of summaries:\n", [docs["clinic"]],
+        "reduce",
+        "clinic",
+        "The following is set of summaries:\n",
+        [docs["clinic"]],
         "\nTake these and distill it into a final, consolidated summary of the main themes.\n"
-        "Helpful Answer:", asked=False,
-    )
-    yield _prompt(
-        "refine", "port",
-        "Produce a final summary.\nExisting summary up to this point:\n"
-        "Ships wait for the tide.\n------------\n",
-        [_one("port")], "\n------------\nGiven the new context, refine the original summary.",
+        "Helpful Answer:",
         asked=False,
     )
     yield _prompt(
-        "stuff", "port",
-        "Use the following pieces of context to answer the question at the end. If you don't know "
-        "the answer, just say that you don't know, don't try to make up an answer.\n\n",
-        [_one("port")], f"\n\nQuestion: {q['port']}\nHelpful Answer:",
+        "refine",
+        "port",
+        "Produce a final summary.\nExisting summary up to this point:\n"
+        "Ships wait for the tide.\n------------\n",
+        [_one("port")],
+        "\n------------\nGiven the new context, refine the original summary.",
+        asked=False,
     )
     yield _prompt(
-        "summary", "küche", "Write a concise summary of the following:\n\n\"", [_one("küche")],
-        "\"\n\nCONCISE SUMMARY:", asked=False,
+        "stuff",
+        "port",
+        "Use the following pieces of context to answer the question at the end. If you don't know "
+        "the answer, just say that you don't know, don't try to make up an answer.\n\n",
+        [_one("port")],
+        f"\n\nQuestion: {q['port']}\nHelpful Answer:",
+    )
+    yield _prompt(
+        "summary",
+        "küche",
+        'Write a concise summary of the following:\n\n"',
+        [_one("küche")],
+        '"\n\nCONCISE SUMMARY:',
+        asked=False,
     )
     sources = "\n\n".join(f"Content: {t}\nSource: {at}-pl" for at, t in enumerate(_many("clinic")))
     yield _prompt(
-        "stuff with sources", "clinic",
+        "stuff with sources",
+        "clinic",
         "Given the following extracted parts of a long document and a question, create a final "
         'answer with references ("SOURCES").\nIf you don\'t know the answer, just say that you '
         'don\'t know.\nALWAYS return a "SOURCES" part in your answer.\n\n'
         f"QUESTION: {q['clinic']}\n=========\n",
-        [sources], "\n=========\nFINAL ANSWER:",
+        [sources],
+        "\n=========\nFINAL ANSWER:",
     )
     tables = "\n\n".join(
         f"CREATE TABLE {name} (\n  id INTEGER NOT NULL,\n  {name}_label TEXT,\n  owner_{at} "
         f"VARCHAR(40),\n  amount_{at} NUMERIC(10, 2),\n  created_{at} DATE,\n  PRIMARY KEY (id)\n)"
         for at, name in enumerate(
-            "berths tides crews cargo winches pilots lamps cranes fees moorings radios buoys".split()
+            [
+                "berths",
+                "tides",
+                "crews",
+                "cargo",
+                "winches",
+                "pilots",
+                "lamps",
+                "cranes",
+                "fees",
+                "moorings",
+                "radios",
+                "buoys",
+            ]
         )
     )
     yield _prompt(
-        "sql", "port",
+        "sql",
+        "port",
         "You are a SQLite expert. Given an input question, first create a syntactically correct "
         "SQLite query to run, then look at the results and return the answer.\n"
         "Unless the user asks for a specific number of examples, query for at most 5 results using "
@@ -200,7 +231,9 @@ def _template_prompts() -> Iterator[FramePrompt]:
         "Use the following format:\n\nQuestion: Question here\nSQLQuery: SQL Query to run\n"
         "SQLResult: Result of the SQLQuery\nAnswer: Final answer here\n\n"
         "Only use the following tables:\n",
-        [tables], "\n\nQuestion: How many cranes are there?", asked=False,
+        [tables],
+        "\n\nQuestion: How many cranes are there?",
+        asked=False,
     )
     react = (
         "Use the following format:\n\nQuestion: the input question you must answer\n"
@@ -216,48 +249,82 @@ def _template_prompts() -> Iterator[FramePrompt]:
         for at, text in enumerate(_many("clinic", 10))
     )
     yield _prompt(
-        "react", "clinic", "Answer the following questions as best you can. You have access to the "
-        "following tools:\n\nsearch: finds pages of a chart\nsum: adds numbers\n\n" + react
-        + f"Question: {q['clinic']}\n", [steps], "\nThought:",
+        "react",
+        "clinic",
+        "Answer the following questions as best you can. You have access to the "
+        "following tools:\n\nsearch: finds pages of a chart\nsum: adds numbers\n\n"
+        + react
+        + f"Question: {q['clinic']}\n",
+        [steps],
+        "\nThought:",
     )
     many_tools = "\n".join(
         f"{name}_{verb}: {verb}s a {name} of the harbour by its number and tells what became of it"
-        for name in "berth tide crew cargo winch pilot".split() for verb in "find count move".split()
+        for name in ["berth", "tide", "crew", "cargo", "winch", "pilot"]
+        for verb in ["find", "count", "move"]
     )
     yield _prompt(
-        "react tools", "port", "Answer the following questions as best you can. You have access to "
-        "the following tools:\n\n", [many_tools], "\n\n" + react
-        + f"Question: {q['port']}\nThought:", asked=False,
+        "react tools",
+        "port",
+        "Answer the following questions as best you can. You have access to "
+        "the following tools:\n\n",
+        [many_tools],
+        "\n\n" + react + f"Question: {q['port']}\nThought:",
+        asked=False,
     )
     shots = "\n".join(
         f"Question: Who was older, captain {a} or captain {b}?\nAre follow up questions needed "
         f"here: Yes.\nFollow up: How old was captain {a}?\nIntermediate answer: {n}.\n"
         f"So the final answer is: captain {a}\n"
-        for n, (a, b) in enumerate(zip("Ahab Bligh Cook Drake Evans".split(),
-                                       "Flint Gray Hook Ives Jones".split(), strict=True), 60)
+        for n, (a, b) in enumerate(
+            zip(
+                ["Ahab", "Bligh", "Cook", "Drake", "Evans"],
+                ["Flint", "Gray", "Hook", "Ives", "Jones"],
+                strict=True,
+            ),
+            60,
+        )
     )
     yield _prompt(
-        "self-ask", "port", "", [shots], "\nQuestion: Who was older, Nelson or Raleigh?\n"
-        "Are follow up questions needed here:", asked=False,
+        "self-ask",
+        "port",
+        "",
+        [shots],
+        "\nQuestion: Who was older, Nelson or Raleigh?\nAre follow up questions needed here:",
+        asked=False,
     )
-    routes = "\n".join(f"desk {at}: Good for questions about {t.split(' took ')[0].lower()} and the "
-                       "papers that go with it" for at, t in enumerate(_sentences("port", 24, 1)))
+    routes = "\n".join(
+        f"desk {at}: Good for questions about {t.split(' took ')[0].lower()} and the "
+        "papers that go with it"
+        for at, t in enumerate(_sentences("port", 24, 1))
+    )
     yield _prompt(
-        "router", "port", "Given a raw text input to a language model select the model prompt best "
+        "router",
+        "port",
+        "Given a raw text input to a language model select the model prompt best "
         "suited for the input.\nReturn a markdown code snippet with a JSON object.\n"
-        "REMEMBER: \"destination\" MUST be one of the candidates.\n\n<< CANDIDATE PROMPTS >>\n",
-        [routes], "\n\n<< INPUT >>\nWho pays for berth 9?\n\n<< OUTPUT >>", asked=False,
-    )
-    yield _prompt(
-        "extraction", "huerto", "Extract and save the relevant entities mentioned in the following "
-        "passage together with their properties.\n\nOnly extract the properties mentioned.\n"
-        "If a property is not required, leave it out.\n\nPassage:\n", [_one("huerto")], "",
+        'REMEMBER: "destination" MUST be one of the candidates.\n\n<< CANDIDATE PROMPTS >>\n',
+        [routes],
+        "\n\n<< INPUT >>\nWho pays for berth 9?\n\n<< OUTPUT >>",
         asked=False,
     )
     yield _prompt(
-        "rag chat", "huerto", "You are an assistant for question-answering tasks. Use three "
+        "extraction",
+        "huerto",
+        "Extract and save the relevant entities mentioned in the following "
+        "passage together with their properties.\n\nOnly extract the properties mentioned.\n"
+        "If a property is not required, leave it out.\n\nPassage:\n",
+        [_one("huerto")],
+        "",
+        asked=False,
+    )
+    yield _prompt(
+        "rag chat",
+        "huerto",
+        "You are an assistant for question-answering tasks. Use three "
         f"sentences maximum and keep the answer concise.\nQuestion: {q['huerto']} \nContext: ",
-        [_one("huerto")], " \nAnswer:",
+        [_one("huerto")],
+        " \nAnswer:",
     )
 
 
@@ -273,28 +340,52 @@ def _other_prompts() -> Iterator[FramePrompt]:
         yield _prompt(f"closing {field}", field, [_one(field)], f"\n{tail}", asked=False)
     table = "| berth | ship |\n|---|---|\n| 4 | Halcyon |\n| 9 | Petrel |"
     yield _prompt(
-        "table in filler", "port", "Answer from the notes.\n\n", [_one("port", 20)],
-        "", [f"\n\n{table}\n\n"], [_one("port", 20, 90)], f"\n\n{q['port']}",
-    )
-    yield _prompt(
-        "letters", "clinic", "Answer each:\n" f"a) {q['clinic']}\n" "b) Which drug was it?\n"
-        "c) When did the gums bleed?\n\nChart:\n", [_one("clinic")], "",
-    )
-    yield _prompt(
-        "tags", "huerto", "<reglas>\n1. Sin rodeos.\n2. En cifras.\n3. De usted.\n</reglas>\n"
-        "<cuaderno>\n", [_one("huerto")], f"\n</cuaderno>\n<pregunta>{q['huerto']}</pregunta>",
-    )
-    yield _prompt(
-        "role", "küche", "# Rolle\nDu hilfst in der Küche.\n\n# Regeln\n1. Duze.\n2. Kurz.\n"
-        "3. In Gramm.\n4. Ohne Marken.\n\n# Wissen\n", [_one("küche")], f"\n\n# Frage\n{q['küche']}",
-    )
-    yield _prompt(
-        "numbered docs", "port", "Rules:\n1. Reply in verse.\n2. Name the berth.\n3. No dates.\n\n"
-        "Documents:\n", ["\n".join(f"[{at}] {t}" for at, t in enumerate(_many("port"), 1))],
+        "table in filler",
+        "port",
+        "Answer from the notes.\n\n",
+        [_one("port", 20)],
+        "",
+        [f"\n\n{table}\n\n"],
+        [_one("port", 20, 90)],
         f"\n\n{q['port']}",
     )
     yield _prompt(
-        "plain", "clinic", "You help a ward.\n\nBe kind.\n\nBe brief.\n\n", [_one("clinic")],
+        "letters",
+        "clinic",
+        "Answer each:\n"
+        f"a) {q['clinic']}\n"
+        "b) Which drug was it?\n"
+        "c) When did the gums bleed?\n\nChart:\n",
+        [_one("clinic")],
+        "",
+    )
+    yield _prompt(
+        "tags",
+        "huerto",
+        "<reglas>\n1. Sin rodeos.\n2. En cifras.\n3. De usted.\n</reglas>\n<cuaderno>\n",
+        [_one("huerto")],
+        f"\n</cuaderno>\n<pregunta>{q['huerto']}</pregunta>",
+    )
+    yield _prompt(
+        "role",
+        "küche",
+        "# Rolle\nDu hilfst in der Küche.\n\n# Regeln\n1. Duze.\n2. Kurz.\n"
+        "3. In Gramm.\n4. Ohne Marken.\n\n# Wissen\n",
+        [_one("küche")],
+        f"\n\n# Frage\n{q['küche']}",
+    )
+    yield _prompt(
+        "numbered docs",
+        "port",
+        "Rules:\n1. Reply in verse.\n2. Name the berth.\n3. No dates.\n\nDocuments:\n",
+        ["\n".join(f"[{at}] {t}" for at, t in enumerate(_many("port"), 1))],
+        f"\n\n{q['port']}",
+    )
+    yield _prompt(
+        "plain",
+        "clinic",
+        "You help a ward.\n\nBe kind.\n\nBe brief.\n\n",
+        [_one("clinic")],
         f"\n\n{q['clinic']}\n\nAnswer in Welsh.",
     )
 
