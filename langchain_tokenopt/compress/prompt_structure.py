@@ -176,7 +176,13 @@ def _alike(
     if is_plain:
         records = _of_tables(segments, records)
         longest = TINY * statistics.median(record.length for record in records)
-        tiny = [r for r in records if r.length <= longest]
+        tiny = [
+            r
+            for r in records
+            if r.length <= longest
+            and r.body == r.start  # without a title
+            and text[r.start : r.end].rstrip(" \t").endswith("\n\n")
+        ]
         if 3 * len(tiny) <= len(records) - (len(tiny) > 1):
             records = [r for r in records if r not in tiny]
     starts = [line.start for line in lines]
