@@ -404,6 +404,7 @@ _FENCE_MARK = re.compile(r"\s*(?:`{3,}|~{3,})[^\n]*\s*")
 def _frames_around(units: Sequence[Unit]) -> set[int]:
     """Return the frames that stay with what they hold, so that alone they say nothing."""
     heads = {unit.head for unit in units}
+    heads.discard(-1)
     closed = {unit.bound for unit in units if unit.bound in heads and unit.frame}
     return {at for at, u in enumerate(units) if at in closed or (u.frame and u.bound in closed)}
 

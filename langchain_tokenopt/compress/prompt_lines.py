@@ -262,8 +262,12 @@ def is_title(line: Line) -> bool:
     """Say whether a line may be a title: short, and no sentence."""
     text = line.text
     is_sentence = text.endswith((".", "!", "。", "！", ",", ";")) and text.count(" ") > 3
-    is_block = line.end - line.start > min(2 * LONGEST_TITLE, 3 * len(text) + _LONGEST_SHAPE)
+    is_block = line.end - line.start > len(text) + _LONGEST_MARGIN
     return not (is_block or is_sentence or len(text) > LONGEST_TITLE or is_frame_line(line))
+
+
+_LONGEST_MARGIN: Final = 40
+"""Characters of white space around a line; a block of several lines counts as one."""
 
 
 def size_of(lines: Sequence[Line], group: range) -> int:
