@@ -103,7 +103,7 @@ def page_parts(
     """Make units of a page, each section and block of it ranked on its own, and of what asks."""
     units: list[Unit] = []
     page_record = Record(page.start, page.start, page.end, page.end)
-    (whole,) = whole_records(text, [page_record], _held_whole(segments))
+    (whole,) = whole_records(text, [page_record], _held_whole(segments, page))
     for s in segments:  # rows outside would lose their header
         if s.kind in ("table", "data") and (
             s.start < whole.start < s.end or s.start < whole.end < s.end
@@ -126,11 +126,13 @@ def page_parts(
     return PromptParts(units, question)
 
 
-_CUT_BY_LINES = frozenset({"prose", "list", "turn", "log"})
+_CUT_BY_LINES = frozenset({"prose", "list", "turn"})
 
 
-def _held_whole(segments: Sequence[Segment]) -> list[Segment]:
-    return [s for s in segments if s.kind not in _CUT_BY_LINES]
+def _held_whole(segments: Sequence[Segment], page: Page) -> list[Segment]:
+    """Return what a page holds as a whole; a page that ends with a line may end in a list."""
+    free = {"prose"} if page.is_guessed else _CUT_BY_LINES
+    return [s for s in segments if s.kind not in free]
 
 
 _BLOCKS = frozenset({"code", "json", "diff", "table"})
@@ -404,9 +406,9 @@ _FENCE_MARK = re.compile(r"\s*(?:`{3,}|~{3,})[^\n]*\s*")
 def _frames_around(units: Sequence[Unit]) -> set[int]:
     """Return the frames that stay with what they hold, so that alone they say nothing."""
     heads = {unit.head for unit in units}
-    heads.discard(-1)
     closed = {unit.bound for unit in units if unit.bound in heads and unit.frame}
-    return {at for at, u in enumerate(units) if at in closed or (u.frame and u.bound in closed)}
+    found = {at for at, u in enumerate(units) if at in closed or (u.frame and u.bound in closed)}
+    return {at for at in found if units[at].kind != "turn"}
 
 
 def require_outside(

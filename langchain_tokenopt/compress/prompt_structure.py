@@ -191,12 +191,19 @@ def _alike(
     at = bisect_left(starts, first.body)
     if counts[0] > most and first.start == first.body and ends_with_colon(lines[at]):
         records = [Record(starts[at + 1], starts[at + 1], first.tail, first.end), *records[1:]]
-    if counts[-1] > most > 0:
+    if (
+        counts[-1] > most > 0
+        and lines[bisect_left(starts, last.start) + most - 1].text[-1] in _ENDS
+    ):
         cut = starts[bisect_left(starts, last.start) + most]
         middle = statistics.median(record.length for record in records)
         if last.body < cut and last.end - cut <= (LONG_LINE if most == 1 else SHORT * middle):
             records = [*records[:-1], Record(last.start, last.body, min(last.tail, cut), cut)]
     return records
+
+
+_ENDS: Final = '.!?。！？؟…।"”»)]'
+"""Signs of which one ends a line that the next does not go on with."""
 
 
 def _of_tables(segments: Sequence[Segment], records: list[Record]) -> list[Record]:
