@@ -290,7 +290,7 @@ class MessagesContent:
                 parts = read_message(text, self._reader.patterns, keep_short=number == asking)
                 layout.question = (number == asking and parts.question) or layout.question
                 units = parts.units
-            elif isinstance(message, SystemMessage) and (material := quoted_material(text)):
+            elif isinstance(message, SystemMessage) and (material := self._quoted(text)):
                 units = material
             elif selectable:
                 units = read_result(text, self._reader.patterns).units
@@ -301,6 +301,10 @@ class MessagesContent:
                 layout.essential += [
                     at for at in range(first, len(layout.units)) if layout.units[at].required
                 ]
+
+    def _quoted(self, text: str) -> list[Unit] | None:
+        asking = self._plan.asking
+        return quoted_material(text, self.content[asking].text if asking >= 0 else "")
 
     def _running_message(self, layout: Layout, index: int, group: Sequence[int]) -> None:
         """A call of the current turn, or a result of it that may be shortened."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 
 from langchain_tokenopt.compress.blocks import bind_marks
 from langchain_tokenopt.compress.examples import Example, find_examples, holds_pairs
@@ -21,11 +22,12 @@ from langchain_tokenopt.compress.passage_units import (
     require_outside,
 )
 from langchain_tokenopt.compress.plain_passages import Page, page_of
-from langchain_tokenopt.compress.prompt_lines import lines_of
+from langchain_tokenopt.compress.prompt_lines import LONG_LINE, lines_of
 from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
-from langchain_tokenopt.compress.question import asked_in, asks
+from langchain_tokenopt.compress.question import asked_in, asks, is_about
 from langchain_tokenopt.compress.quoted_records import Record
 from langchain_tokenopt.compress.segments import Segment, label_asks, segments_of
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 from langchain_tokenopt.compress.units import Unit, open_fences, units_of, without_head
 
 __all__ = [
@@ -208,24 +210,75 @@ _MATERIAL = re.compile(
 )
 
 
-def quoted_material(text: str) -> list[Unit] | None:
-    """Return the units of a system message that quotes passages for the question to come.
+def quoted_material(text: str, asked: str = "") -> list[Unit] | None:
+    """Return the units of a system message that quotes what the question to come is about.
+
+    Args:
+        text: The message.
+        asked: The message of the user that asks.
 
     Returns:
-        ``None`` unless the instructions say that they do and the passages instruct nobody: all of
-        it then stays.
+        ``None`` unless the passages, or the one page that is most of it, instruct nobody and are
+        announced: all of it then stays.
     """
     segments = open_fences(text, segments_of(text))
     structure = structure_of(text, segments)
-    records = structure.records
-    if len(records) < _FEWEST_PASSAGES:
+    units, records = None, structure.records
+    if len(records) >= _FEWEST_PASSAGES:
+        around = _around(text, records[0].start, records[-1].end)
+        bodies = [text[r.body : r.tail] for r in records]
+        if around and (is_material(around, bodies) or _is_asked_about(text, records, asked)):
+            units = passage_parts(text, segments, structure, ()).units
+    if units is None and (page := _quoted_page(text, segments, asked)):
+        units = page_parts(text, segments, page, ()).units
+    for unit in units or ():
+        unit.required |= unit.passage < 0 and not unit.frame
+    return units
+
+
+def _is_asked_about(text: str, records: Sequence[Record], asked: str) -> bool:
+    """Whether passages that something announces are most of a message, and are asked about."""
+    body = text[records[0].start : records[-1].end]
+    above = text[: records[0].body].rstrip().rpartition("\n")[2]
+    is_announced = above[:1] in "#<" or above[-1:] in ":："
+    return (
+        bool(above and is_announced)
+        and 2 * len(body) > len(text)
+        and statistics.median(record.length for record in records) >= LONG_LINE
+        and is_about(asked, body)
+        and _instructs_nobody(text, records[0].start, records[-1].end)
+    )
+
+
+def _instructs_nobody(text: str, start: int, end: int) -> bool:
+    edges = [start, *sentence_cuts(text, start, end)]
+    told = [bool(_ADDRESSES.search(text, a, b)) for a, b in pairwise(edges)]
+    return sum(told) <= _FEW_ADDRESSED * len(told)
+
+
+def _around(text: str, start: int, end: int) -> str:
+    """Return what may announce material between two offsets; nothing where that is none."""
+    before = text[max(0, start - _ANNOUNCED_WITHIN) : start]
+    after = text[end : end + _ANNOUNCED_WITHIN]
+    return "" if _NO_MATERIAL.search(before[-100:]) else f"{before}\n{after}"
+
+
+def _quoted_page(text: str, segments: Sequence[Segment], asked: str) -> Page | None:
+    """Return the page that is most of a system message, and that it or a question speaks of."""
+    page = page_of(text, lines_of(text, segments))
+    body = text[page.start : page.end]
+    around = _around(text, page.start, page.end)
+    if not (page.is_announced and around and 2 * len(body) > len(text) > LONG_LINE):
         return None
-    before = text[max(0, records[0].start - _ANNOUNCED_WITHIN) : records[0].start]
-    after = text[records[-1].end :][:_ANNOUNCED_WITHIN]
-    bodies = [text[r.body : r.tail] for r in records]
-    if _NO_MATERIAL.search(before[-100:]) or not is_material(f"{before}\n{after}", bodies):
+    if len(body.split("\n", 1)[0]) < LONG_LINE:
+        return None  # a list may be one of rules
+    if not (_MATERIAL.search(around) or is_about(asked, body)):
         return None
-    return passage_parts(text, segments, structure, ()).units
+    return page if _instructs_nobody(text, page.start, page.end) else None
+
+
+_FEW_ADDRESSED = 0.1
+"""Share of the sentences of a page that may speak to whoever answers, as a quoted rule does."""
 
 
 def is_material(around: str, bodies: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ import statistics
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -185,6 +185,9 @@ def _alike(
         ]
         if 3 * len(tiny) <= len(records) - (len(tiny) > 1):
             records = [r for r in records if r not in tiny]
+    if all((record.start == record.body) == (at > 0) for at, record in enumerate(records)):
+        # The heading of all of them stands above the first.
+        records = [replace(records[0], start=records[0].body), *records[1:]]
     starts = [line.start for line in lines]
     counts = [bisect_left(starts, r.end) - bisect_left(starts, r.start) for r in records]
     first, last, most = records[0], records[-1], max(counts[1:-1], default=counts[0])

@@ -393,3 +393,20 @@ def _other_prompts() -> Iterator[FramePrompt]:
 FRAME_PROMPTS: Final = (
     *_rule_prompts(), *_middle_prompts(), *_template_prompts(), *_other_prompts(),
 )  # fmt: skip
+
+
+def system_prompts() -> Iterator[FramePrompt]:
+    """System messages that set rules, and then hold what the question is about."""
+    heads = ["# Knowledge base", "Chart:", "<wissen>", "## Cuaderno", "# Log", "## FAQ", "Wissen:"]
+    heads += ["# Lo que sabes"]
+    for at, head in enumerate(heads):
+        field = list(_FIELDS)[at % 4]
+        bulk = _one(field) if at % 2 == at // 4 % 2 else "\n\n".join(_many(field))
+        rules = "\n".join(_marked(_RULES[field], ["- ", "1.", ""][at % 3]))
+        end = f"\n</{head[1:-1]}>" if head.startswith("<") else ""
+        yield _prompt(f"system {head}", field, f"{rules}\n\n{head}\n", [bulk], end)
+
+
+def question_of(prompt: FramePrompt) -> str:
+    """Return what is asked about the field of a prompt."""
+    return next(field[4] for field in _FIELDS.values() if field[3] == prompt.needle)
