@@ -11,7 +11,7 @@ Data:    tests/support/mixed_documents.py writes them from a seed: prose in twel
 Rule:    each is shortened as a string, message, conversation or documents, to a random budget or
          level. Parsers of the formats, which know nothing of the compressor, say what is broken;
          a tokenizer says what is over budget.
-Output:  results/compress_wholeness.json, and a table on stdout.
+Output:  results/compress_wholeness[_SET].json from 5,000 cases on, and a table on stdout.
 """
 
 from __future__ import annotations
