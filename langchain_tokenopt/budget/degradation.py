@@ -140,9 +140,13 @@ class Degradation:
         return Granted(affordable, needs, answer, is_capped, room.foreseen)
 
     def _is_ample(self, candidate: Candidate, needs: RequestBudget, room: Room) -> bool:
-        """Whether there is no need for a cap: the longest answers fit into what all have left."""
+        """Whether there is no need for a cap: the longest answers fit into what all have left.
+
+        An answer with a word limit has a cap in any case; the nearer it is to what is held, the
+        less can a provider write on when the answer is stopped.
+        """
         plan, facts = self._run.plan, candidate.request.facts
-        if candidate.steps or plan.max_output_tokens_per_call is not None or plan.in_money:
+        if candidate.steps or candidate.length or plan.max_output_tokens_per_call or plan.in_money:
             return False
         left = (1 - room.used_ratio) * plan.total_tokens
         return left - needs.input >= UNBOUNDED_ANSWER * facts.generations
