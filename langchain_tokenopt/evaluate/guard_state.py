@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from langchain_tokenopt.evaluate.mean_bounds import MeanBounds
-from langchain_tokenopt.storage.sqlite import SqliteFile
+from langchain_tokenopt.storage.sqlite import SqliteFile, connect_to_read
 
-__all__ = ["Evidence", "GuardState", "Key", "Standing"]
+__all__ = ["Evidence", "Found", "GuardState", "Key", "Standing", "found_in"]
 
 _GRID = 1_000
 """Differences are kept on this grid, so that a file does not grow with the number of trials."""
@@ -311,3 +311,39 @@ def _read_evidence(connection: sqlite3.Connection, place: _Place) -> list[_Row]:
         place,
     )
     return [_Row(*row) for row in found]
+
+
+class Found(NamedTuple):
+    """What a file says of one agent's requests of one kind, by judge."""
+
+    agent: str
+    kind: str
+    level: int
+    until: float | None
+    judge: str | None
+    trials: int
+    difference: float | None
+    """The mean so far, from -1 to 1; where it lies, ``report()`` of the guard says."""
+
+
+def found_in(path: Path) -> list[Found]:
+    """Read the file of a guard, whatever it guards.
+
+    Raises:
+        sqlite3.Error: It is no such file.
+    """
+    connection = connect_to_read(path)
+    try:
+        rows = connection.execute(
+            "SELECT e.agent, e.kind, coalesce(s.level, 0), s.until, e.judge, sum(e.times), "
+            f"sum((e.low + e.high) / 2.0 * e.times) / sum(e.times) / {_GRID} "
+            "FROM evidence e LEFT JOIN standing s "
+            "ON (s.guarded, s.agent, s.kind) = (e.guarded, e.agent, e.kind) "
+            "GROUP BY e.guarded, e.agent, e.kind, e.judge "
+            "UNION ALL SELECT agent, kind, level, until, NULL, 0, NULL FROM standing s "
+            "WHERE NOT EXISTS (SELECT 1 FROM evidence e "
+            "WHERE (s.guarded, s.agent, s.kind) = (e.guarded, e.agent, e.kind)) ORDER BY 1, 2, 5"
+        ).fetchall()
+    finally:
+        connection.close()
+    return [Found(*row) for row in rows]

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, trim_messages
 
 from langchain_tokenopt.compress import PromptCompressor
 from tests.benchmarks.bench_compress import Question, documents_of, load, plain_bm25, tokens_of
@@ -77,8 +77,21 @@ def by_bm25(question: Question, budget: int) -> str:
     return prompt_of(question, plain_bm25(question, documents_of(question), budget))
 
 
+def by_trim_messages(question: Question, budget: int) -> str:
+    """Keep what LangChain's ``trim_messages`` keeps of passages in messages of their own."""
+    passages = [HumanMessage(passage["text"]) for passage in question["ctxs"]]
+    kept = trim_messages(
+        passages,
+        max_tokens=budget,
+        strategy="last",
+        token_counter=lambda messages: sum(tokens_of(str(m.content)) for m in messages),
+    )
+    return prompt_of(question, "\n\n".join(str(message.content) for message in kept))
+
+
 METHODS: dict[str, Callable[[Question, int], str]] = {
     "head of the context": by_head,
+    "trim_messages": by_trim_messages,
     "plain BM25 sentences": by_bm25,
     "PromptCompressor": by_compressor,
 }

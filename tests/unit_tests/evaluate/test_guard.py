@@ -479,3 +479,26 @@ def test_without_halves_there_is_nothing_to_compare(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", "--ab", "--ledger", str(tmp_path / "ledger.db")])
     assert done.exit_code == 1
     assert "mode=" in done.stderr
+
+
+def test_the_command_shows_what_a_file_holds(
+    make: Callable[..., QualityGuard], tmp_path: Path
+) -> None:
+    path = tmp_path / "guard.db"
+    guard = make(Spoiler(), path=path)
+    staged = optimize(model(), guard)
+    ask(staged, guard, 20, config={"metadata": {"tokenopt_agent": "news"}})
+    ask(staged, guard, 2, config={"metadata": {"tokenopt_agent": "sport"}})
+    done = CliRunner().invoke(app, ["guard", str(path), "--json"])
+    rows = {row["agent"]: row for row in json.loads(done.stdout)}
+    assert (rows["news"]["level"], rows["news"]["trials"]) == (1, 0)
+    assert (rows["sport"]["level"], rows["sport"]["difference"]) == (0, -1.0)
+    assert "sport" in CliRunner().invoke(app, ["guard", str(path)]).stdout
+
+
+@pytest.mark.parametrize("name", ["missing.db", "notes.txt"])
+def test_the_command_says_what_is_no_file_of_a_guard(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.txt").write_text("My notes. " * 100)
+    done = CliRunner().invoke(app, ["guard", str(tmp_path / name)])
+    assert done.exit_code == 1
+    assert len(done.stderr.strip().splitlines()) == 1
