@@ -280,7 +280,15 @@ class QualityGuard:
         shown: RunAnswer,
         tokens: int,
     ) -> None:
-        """Ask the other way in the background, where there is room and money for it."""
+        """Ask the other way in the background, where there is room and money for it.
+
+        Args:
+            request: As the caller made it.
+            key: Whose it is.
+            standing: At which level it was answered.
+            shown: The answer that the caller was given.
+            tokens: What it is expected to take once without the stages.
+        """
         expected = (1 + self._repeat) * tokens
         with self._lock:
             has_room = self._trial_tokens + expected <= self._max_extra * self._tokens
@@ -484,11 +492,12 @@ class _GuardedCall(StageCall):
 
     def close(self, answer: Answer) -> Answer:
         self._guard.end(self.request)
-        tokens = usage_of(answer, self.request).total_tokens
-        self._guard.count(tokens)
+        usage = usage_of(answer, self.request)
+        self._guard.count(usage.total_tokens)
         if self._is_drawn:
             shown = answer_of(answer.message, UsageTotals(), 0.0)
-            self._guard.start_trial(self.request, self._key, self._standing, shown, tokens)
+            plain = self.request.facts.input_tokens.tokens + usage.output_tokens
+            self._guard.start_trial(self.request, self._key, self._standing, shown, plain)
         return answer
 
     def failed(self, error: BaseException) -> None:
