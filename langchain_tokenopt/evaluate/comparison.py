@@ -56,6 +56,8 @@ class JudgeResult:
     """The baseline's mean score. Of a judge of agreement: its agreement with itself."""
     candidate: float | None
     judged: int
+    saw: int
+    """Cases of those in which it could see anything; the others count as no difference."""
     unjudged: dict[str, int]
     """Cases about which nothing can be said, by reason."""
     sees: str
@@ -118,6 +120,7 @@ class Comparison:
                     "baseline": judge.baseline,
                     "candidate": judge.candidate,
                     "judged": judge.judged,
+                    "saw": judge.saw,
                     "unjudged": judge.unjudged,
                     "sees": judge.sees,
                     "misses": judge.misses,
@@ -146,10 +149,14 @@ class Comparison:
         lines = [f"Verdict: {self.verdict}. {self.reason}", ""]
         for judge in self.judges:
             found = judge.difference
+            if not judge.saw and not judge.unjudged:
+                lines.append(f"  {judge.name}: nothing to see in {judge.judged:,} cases")
+                continue
             lines.append(
                 f"  {judge.name}: {judge.verdict}; {100 * found.value:+.1f} points "
                 f"({100 * found.low:+.1f} to {100 * found.high:+.1f}, {percent}), "
                 f"{_points(judge.baseline)} -> {_points(judge.candidate)}, n = {judge.judged:,}"
+                + (f", something to see in {judge.saw:,}" if judge.saw < judge.judged else "")
             )
             lines += [f"    {n:,} not judged: {why}" for why, n in judge.unjudged.items()]
         lines.append("")
@@ -240,6 +247,7 @@ class JudgeTally:
             _mean([scores.baseline for scores in self._scores]),
             _mean([scores.candidate for scores in self._scores]),
             judged=len(self._scores),
+            saw=sum(not scores.is_blank for scores in self._scores),
             unjudged=dict(self._unjudged.most_common()),
             sees=self._sees,
             misses=self._misses,

@@ -105,7 +105,7 @@ def _picture(rows: Sequence[tuple[str, Mapping[str, float], str]], *, mark: floa
 
 
 def _judges(judges: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield "<table><tr><th>Judge</th><th>Verdict</th><th>Difference</th><th>n</th>"
+    yield "<table><tr><th>Judge</th><th>Verdict</th><th>Difference</th><th>n</th><th>Saw</th>"
     yield "<th>Sees</th><th>Misses</th></tr>"
     for judge in judges:
         unjudged = "".join(
@@ -115,6 +115,7 @@ def _judges(judges: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield (
             f"<tr><td>{escape(judge['name'])}{unjudged}</td><td>{judge['verdict']}</td>"
             f'<td>{_points(judge["difference"])}</td><td class="n">{judge["judged"]:,}</td>'
+            f'<td class="n">{judge["saw"]:,}</td>'
             f"<td>{escape(judge['sees'])}</td><td>{escape(judge['misses'])}</td></tr>"
         )
     yield "</table>"

@@ -531,3 +531,9 @@ def test_functions_of_one_name_are_numbered() -> None:
     judges = [lambda case, answer: 1.0, lambda case, answer: 1.0]
     found = compare(CASES[:3], answering(1.0), answering(1.0), judges=judges)
     assert [judge.name for judge in found.judges] == ["<lambda>", "<lambda> 2"]
+
+
+def test_a_judge_that_has_nothing_to_see_says_so() -> None:
+    found = compare(CASES[:5], answering(1.0), answering(1.0))
+    assert [judge.saw for judge in found.judges] == [5, 0]
+    assert "equal tool calls: nothing to see in 5 cases" in str(found)
