@@ -205,6 +205,7 @@ def _add_passages(
         if s.kind not in free
         and not _is_running_text(text, s)
         and not (s.kind == "data" and _is_fragment(text, s, records))
+        and not (s.kind == "log" and sum(s.start < r.start < s.end for r in records) > 1)
     ]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1

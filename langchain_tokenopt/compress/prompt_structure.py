@@ -101,6 +101,7 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         best.records = _in_main_section(lines, best.records)
         best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
         best.records = _without_own(text, best.records, short)
+        best.records = _in_main_run(text, best.records)
         best.records = _alike(text, segments, lines, best.records, is_plain=not short)
         if _is_one_page(text, best.records) or _is_beside_bulk(lines, best.records):
             return Structure()
@@ -162,6 +163,19 @@ def _is_beside_bulk(lines: Sequence[Line], records: Sequence[Record]) -> bool:
     return longest > total - longest or beside > total
 
 
+def _in_main_run(text: str, records: list[Record]) -> list[Record]:
+    """Where something announces a long run of passages behind short ones, those are none."""
+    gaps = [text[a.end : b.start].strip() for a, b in pairwise(records)]
+    ats = [at for at, gap in enumerate(gaps, 1) if gap[:1] == "#" or gap[-1:] in (":", "：")]
+    runs = [records[a:b] for a, b in pairwise([0, *ats, len(records)])]
+    sizes = [sum(record.length for record in run) for run in runs]
+    longest = max(sizes, default=0)
+    if len(runs) > _FEW_SECTIONS or 2 * longest < sum(sizes):
+        return records
+    short = min(SHORT_PARAGRAPH, SHORT * longest)
+    return [record for run, size in zip(runs, sizes, strict=True) if size > short for record in run]
+
+
 def _alike(
     text: str,
     segments: Sequence[Segment],
@@ -175,11 +189,11 @@ def _alike(
         return records
     if is_plain:
         records = _of_tables(segments, records)
-        longest = TINY * statistics.median(record.length for record in records)
+        middle = statistics.median(record.length for record in records)
         tiny = [
             r
             for r in records
-            if r.length <= longest
+            if r.length <= (SHORT * middle if _ASKS.search(text, r.body, r.tail) else TINY * middle)
             and r.body == r.start  # without a title
             and text[r.start : r.end].rstrip(" \t").endswith("\n\n")
         ]
@@ -205,6 +219,7 @@ def _alike(
     return records
 
 
+_ASKS: Final = re.compile(r"[?？؟]")
 _ENDS: Final = '.!?。！？؟…।"”»)]'
 """Signs of which one ends a line that the next does not go on with."""
 
