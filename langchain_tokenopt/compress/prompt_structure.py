@@ -163,8 +163,21 @@ def _is_beside_bulk(lines: Sequence[Line], records: Sequence[Record]) -> bool:
     return longest > total - longest or beside > total
 
 
+_ANNOUNCES: Final = re.compile(r"(?<=\n\n)[^\n]{1,80}[:：]\s*\Z")
+"""A last paragraph that announces what follows. The end of the search is the end of the text."""
+
+
 def _in_main_run(text: str, records: list[Record]) -> list[Record]:
     """Where something announces a long run of passages behind short ones, those are none."""
+    announced = [
+        found.start() if (found := _ANNOUNCES.search(text, r.body + 1, r.end)) else r.end
+        for r in records[:-1]
+    ]
+    if sum(cut < r.end for cut, r in zip(announced, records, strict=False)) == 1:
+        records = [
+            Record(r.start, r.body, min(r.tail, cut), cut)
+            for r, cut in zip(records, [*announced, records[-1].end], strict=True)
+        ]
     gaps = [text[a.end : b.start].strip() for a, b in pairwise(records)]
     ats = [at for at, gap in enumerate(gaps, 1) if gap[:1] == "#" or gap[-1:] in (":", "：")]
     runs = [records[a:b] for a, b in pairwise([0, *ats, len(records)])]
