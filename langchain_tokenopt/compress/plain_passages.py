@@ -44,8 +44,8 @@ from langchain_tokenopt.compress.segments import label_asks
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 
 __all__ = [
-    "SHORTEST_PASSAGE", "Page", "fenced_passages", "last_passage", "page_of", "paragraphs",
-    "plain_record", "ruled_passages", "with_inner_title",
+    "SHORTEST_PASSAGE", "Page", "fenced_passages", "is_one_list", "last_passage", "page_of",
+    "paragraphs", "plain_record", "ruled_passages", "with_inner_title",
 ]  # fmt: skip
 
 SHORTEST_PASSAGE: Final = 60
@@ -420,6 +420,18 @@ def _runs(lines: Sequence[Line], among: range) -> frozenset[int]:
     return frozenset(found)
 
 
+def is_one_list(lines: Sequence[Line]) -> bool:
+    """Whether most lines of a text are the items of one list, each with the same sign."""
+    run = _runs(lines, range(len(lines)))
+    items = [
+        lines[at] for at in run if not (lines[at].text[0].isalnum() or lines[at].text[0] in _OPENS)
+    ]
+    paragraphs = Counter(line.paragraph for line in items)
+    return max(paragraphs.values(), default=0) >= _MOST_OF_RUN * len(lines)
+
+
+_OPENS: Final = "<|{[(\"'`#"
+"""Signs with which data and markup begin rather than an item."""
 _FEWEST_OF_RUN: Final = 4
 _MOST_OF_RUN: Final = 0.7
 

@@ -22,6 +22,7 @@ from langchain_tokenopt.compress.plain_passages import (
     SHORTEST_PASSAGE,
     TINY,
     fenced_passages,
+    is_one_list,
     paragraphs,
     ruled_passages,
 )
@@ -103,6 +104,8 @@ def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
         best.records = _without_own(text, best.records, short)
         best.records = _in_main_run(text, best.records)
         best.records = _alike(text, segments, lines, best.records, is_plain=not short)
+        if 2 * len(best.records) < len(lines) and is_one_list(lines):
+            return Structure()
         if _is_one_page(text, best.records) or _is_beside_bulk(lines, best.records):
             return Structure()
     return best

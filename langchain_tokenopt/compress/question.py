@@ -91,6 +91,10 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
     before = stretches[0] if stretches and leads else ""
     after = "\n".join(stretches[1:] if leads else stretches)
     told = _Words(material)
+    for part in (before, after):
+        several = _listed_questions(part)
+        if several and _shared(several, told)[0] >= _MOSTLY:
+            return several
     best: str | None = None
     most = -1.0
     for candidate in _candidates(before, after):
@@ -100,7 +104,24 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
             return _with_sentences_before(candidate, asked, f"{before}\n{after}", told)
         if asked and share + asks(candidate) > most:  # one word is no sign: "Answer in one line."
             best, most = asked, share + asks(candidate)
-    return best
+    return best if best is None or asks(best) else _on_its_line(best, f"{before}\n{after}")
+
+
+_LISTED: Final = re.compile(r"\s*(?:[-*•]|\(?\w{1,3}[.)])\s+(?P<asked>\S.*)")
+
+
+def _listed_questions(part: str) -> str | None:
+    """Return the items of a list of questions, as one."""
+    found = [_LISTED.fullmatch(line) for line in part.split("\n") if asks(line)]
+    listed = [item["asked"].strip() for item in found if item]
+    return " ".join(listed)[-LONGEST_QUESTION:] if len(listed) > 1 else None
+
+
+def _on_its_line(asked: str, text: str) -> str:
+    """Of an order that is not clearly about the passages all that its line says is looked for."""
+    line = next((line for line in text.split("\n") if asked in line), asked)
+    is_labelled = _LABELLED.match(line) is not None
+    return asked if is_labelled or len(line) > LONGEST_CUE else _without_request(line.strip())
 
 
 def is_about(question: str | None, material: str) -> bool:

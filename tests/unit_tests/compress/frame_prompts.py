@@ -390,8 +390,56 @@ def _other_prompts() -> Iterator[FramePrompt]:
     )
 
 
+def _later_prompts() -> Iterator[FramePrompt]:
+    """Written after the rule, and first run then."""
+    q = {field: values[4] for field, values in _FIELDS.items()}
+    rules = {
+        (field, style): "\n".join(_marked(_RULES[field], style))
+        for field in _FIELDS
+        for style in ("- ", "1.", "1)", "")
+    }
+    half = _many("clinic")
+    yield _prompt(
+        "middle of many", "clinic", ["\n\n".join(half[:6])],
+        f"\n\nFrage: {q['clinic']} One word.\n\n", ["\n\n".join(half[6:])],
+    )  # fmt: skip
+    yield _prompt(
+        "both ends", "port", f"Rules:\n{rules['port', '1)']}\n\n", ["\n\n".join(_many("port"))],
+        "\n\nChecklist before you answer:\n1) Is it UTC?\n2) Is it short?\n3) Is it signed?\n\n"
+        + q["port"],
+    )  # fmt: skip
+    yield _prompt(
+        "json form", "huerto",
+        'Contesta en JSON:\n{"causa": "...", "fecha": "..."}\n\nCuaderno:\n',
+        [_one("huerto")], f"\n\n{q['huerto']}",
+    )  # fmt: skip
+    yield _prompt(
+        "bold heads", "clinic", f"**Rules**\n{rules['clinic', '1.']}\n\n**Chart**\n",
+        [_one("clinic")], f"\n\n**Question**\n{q['clinic']}",
+    )  # fmt: skip
+    yield _prompt(
+        "capitals", "port", f"INSTRUCTIONS\n{rules['port', '']}\n\nDOCUMENT\n",
+        ["\n\n".join(_many("port"))], f"\n\nQUESTION\n{q['port']}",
+    )  # fmt: skip
+    yield _prompt(
+        "list and list", "huerto", f"Reglas:\n{rules['huerto', '- ']}\n\nNotas:\n",
+        ["\n".join(f"- {line}" for line in _sentences("huerto", 40))], f"\n\n{q['huerto']}",
+    )  # fmt: skip
+    yield _prompt(
+        "quoted", "küche", 'Übersetze ins Dänische. Behalte die Anrede bei.\n\n"""\n',
+        [_one("küche")], '\n"""\n\nGib nur die Übersetzung aus.', asked=False,
+    )  # fmt: skip
+    yield _prompt(
+        "fields", "küche", "Rolle: Koch\nTon: knapp\nFormat: JSON\n\n", [_one("küche")],
+        f"\n\nAufgabe: {q['küche']}\nSprache: Deutsch",
+    )  # fmt: skip
+    stars = "\n".join(f"⭐{'⭐' * (at % 3)} {s}" for at, s in enumerate(_sentences("port", 40)))
+    yield _prompt("stars", "port", "Reviews:\n", [stars], f"\n{q['port']}")
+
+
 FRAME_PROMPTS: Final = (
-    *_rule_prompts(), *_middle_prompts(), *_template_prompts(), *_other_prompts(),
+    *_rule_prompts(), *_middle_prompts(), *_template_prompts(),
+    *_other_prompts(), *_later_prompts(),
 )  # fmt: skip
 
 

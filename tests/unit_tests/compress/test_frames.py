@@ -69,3 +69,37 @@ def test_a_system_message_that_only_instructs_is_refused(policy: str) -> None:
     messages = [SystemMessage(policy), HumanMessage("Which berth does the ferry go to?")]
     with pytest.raises(BudgetInfeasibleError):
         PromptCompressor(max_tokens=200, model="gpt-4o").invoke(messages)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "Write a two-line note saying when the regatta is. Keep it under 40 words.",
+        "Sag in einer Zeile, when the regatta is. Keine Namen.",
+    ],
+)
+def test_an_order_of_two_sentences_asks_with_both(order: str) -> None:
+    """The last one alone would look for words of the order."""
+    small = ["ok", "brb", "haha yes", "let me check the boat"]
+    lines = [f"[09:{at:02d}] Tom: {small[at % 4]}" for at in range(50)]
+    lines.insert(30, "[09:30] Priya: we moved the regatta to Thursday because of the storm")
+    text = "\n".join(lines) + f"\n\n{order}"
+    left = PromptCompressor(max_tokens=180, model="gpt-4o").compress(text).content
+
+    assert order in left
+    assert "Thursday" in left
+
+
+@pytest.mark.parametrize("mark", ["a) b) c)", "1. 2. 3.", "- - -", "(i) (ii) (iii)"])
+def test_each_of_several_questions_is_looked_for(mark: str) -> None:
+    """One list asks for three facts."""
+    asked = ["Who owns the lift?", "Who owns the crane?", "Which day is the fair?"]
+    filler = " ".join(
+        f"The shed {at} was painted after {at * 7} hours of rain." for at in range(25)
+    )
+    facts = ["The lift belongs to Ada.", "The crane belongs to Bo.", "The fair is on Monday."]
+    listed = "\n".join(f"{sign} {line}" for sign, line in zip(mark.split(), asked, strict=True))
+    text = listed + "\n\n" + "".join(f"{filler} {fact} " for fact in facts) + filler
+    left = PromptCompressor(max_tokens=250, model="gpt-4o").compress(text).content
+
+    assert [line for line in [*asked, *facts] if line not in left] == []
