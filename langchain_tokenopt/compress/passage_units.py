@@ -16,6 +16,7 @@ from langchain_tokenopt.compress.prompt_lines import LONG_LINE, is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
 from langchain_tokenopt.compress.question import (
+    LONGEST_CUE,
     SHORT_OUTSIDE,
     SHORT_PARAGRAPH,
     asked_in,
@@ -437,7 +438,7 @@ def require_outside(
         at
         for at in outside
         if (most := _LONGEST_QUOTES.get(units[at].kind)) is not None
-        and longest[at] > min(bulk, most)
+        and longest[at] > min(bulk if units[at].kind == "log" else bulk // 3, most)
         and not _FENCE_MARK.fullmatch(units[at].within(text))
     }
     frames = _frames_around(units)
@@ -458,7 +459,8 @@ def require_outside(
 
 
 _LONGEST_QUOTES = {
-    **dict.fromkeys(("code", "json", "data", "table", "diff"), SHORT_PARAGRAPH),
+    "code": 0,
+    **dict.fromkeys(("json", "data", "table", "diff"), LONGEST_CUE),
     "log": SHORT_OUTSIDE,
 }
 """Characters up to which data outside of the bulk is the caller's own, as a form to answer in."""
