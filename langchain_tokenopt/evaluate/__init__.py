@@ -1,8 +1,9 @@
 """Prove on your own requests that answers did not get worse, and see what is saved."""
 
 from langchain_tokenopt.evaluate.cases import Case, CaseFileError, read_cases
-from langchain_tokenopt.evaluate.compare import Progress, UnpricedModelError, acompare, compare
+from langchain_tokenopt.evaluate.compare import acompare, compare
 from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgeResult, Verdict
+from langchain_tokenopt.evaluate.comparison_state import Progress, UnpricedModelError
 from langchain_tokenopt.evaluate.guard import GuardReport, QualityGuard
 from langchain_tokenopt.evaluate.judges import (
     AgreementJudge,

@@ -8,29 +8,24 @@ import inspect
 import operator
 import random
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from langchain_core.messages import BaseMessageChunk
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ContextThreadPoolExecutor, run_in_executor
 
 from langchain_tokenopt.core.argument_checks import check_whole
-from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.evaluate.answer_store import AnswerStore
-from langchain_tokenopt.evaluate.cases import Case, cases_of, input_text
+from langchain_tokenopt.evaluate.cases import Case, cases_of
 from langchain_tokenopt.evaluate.comparison import (
     Comparison,
-    JudgeTally,
-    Verdict,
-    cases_needed,
-    saved_share,
-    verdict_of_all,
 )
+from langchain_tokenopt.evaluate.comparison_state import ComparisonState, Progress, Settings
 from langchain_tokenopt.evaluate.judges import (
     Judge,
     JudgedTrial,
@@ -42,51 +37,10 @@ from langchain_tokenopt.evaluate.run_answer import NoAnswerError, RunAnswer, ans
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.tracking.callbacks import track_usage
 
-__all__ = ["Progress", "UnpricedModelError", "acompare", "compare"]
+__all__ = ["acompare", "compare"]
 
 Target = Runnable[Any, Any] | Callable[[Any], Any]
 _BASELINE, _REPEAT, _CANDIDATE = "baseline", "baseline again", "candidate"
-_AMOUNTS: Final[dict[str, Callable[[RunAnswer], float]]] = {
-    "tokens": lambda answer: answer.total_tokens,
-    "input tokens": lambda answer: answer.input_tokens,
-    "output tokens": lambda answer: answer.output_tokens,
-    "cost": lambda answer: answer.cost_nano_usd,
-    "seconds": lambda answer: answer.seconds,
-    "calls": lambda answer: answer.calls,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a comparison is."""
-
-    cases: int
-    cases_given: int
-    verdict: Verdict
-    """What is sure by now."""
-    spent_nano_usd: int
-    expected_nano_usd: int
-    """What all cases will have cost, if the others are like those before."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    margin: float
-    confidence: float
-    max_usd: float | None
-    repeat_baseline: bool
-    max_concurrency: int
-    rate_card: RateCard | None
-    on_progress: Callable[[Progress], None] | None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.margin < 1:
-            raise ValueError(f"margin must be a share between 0 and 1; got {self.margin!r}.")
-        if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence must be from 0.5 to 1; got {self.confidence!r}.")
-        if self.max_usd is not None and not self.max_usd > 0:
-            raise ValueError(f"max_usd must be above 0; got {self.max_usd!r}.")
-        check_whole("max_concurrency", self.max_concurrency)
 
 
 def compare(
@@ -147,7 +101,7 @@ def compare(
         >>> found.verdict, found.cases < 150
         ('not worse', True)
     """
-    settings = _Settings(
+    settings = Settings(
         margin=margin,
         confidence=confidence,
         max_usd=max_usd,
@@ -157,7 +111,7 @@ def compare(
         on_progress=on_progress,
     )
     drawn = _drawn(cases_of(cases), max_cases, seed)
-    state = _ComparisonState(drawn, judges_of(judges, drawn), settings)
+    state = ComparisonState(drawn, judges_of(judges, drawn), settings)
     asking = _Asking(baseline, candidate, state, AnswerStore(store))
     with ContextThreadPoolExecutor(max_concurrency) as pool:
         under_way: deque[Future[JudgedTrial]] = deque()
@@ -188,7 +142,7 @@ async def acompare(
     seed: int = 0,
 ) -> Comparison:
     """Like :func:`compare`, with ``ainvoke``; judges run in threads."""
-    settings = _Settings(
+    settings = Settings(
         margin=margin,
         confidence=confidence,
         max_usd=max_usd,
@@ -198,7 +152,7 @@ async def acompare(
         on_progress=on_progress,
     )
     drawn = _drawn(cases_of(cases), max_cases, seed)
-    state = _ComparisonState(drawn, judges_of(judges, drawn), settings)
+    state = ComparisonState(drawn, judges_of(judges, drawn), settings)
     asking = _Asking(baseline, candidate, state, AnswerStore(store))
     under_way: deque[asyncio.Task[JudgedTrial]] = deque()
     for case in state.cases_to_start(under_way):
@@ -216,174 +170,6 @@ def _drawn(cases: Sequence[Case], max_cases: int | None, seed: int) -> list[Case
     return random.Random(seed).sample(cases, len(cases))[:max_cases]
 
 
-class _ComparisonState:
-    """Where a comparison stands: which cases come next, what is sure, when it ends.
-
-    Args:
-        cases: In the order in which they are asked.
-        judges: Who judges.
-        settings: Of the comparison.
-    """
-
-    def __init__(self, cases: Sequence[Case], judges: Sequence[Judge], settings: _Settings) -> None:
-        self.cases, self.judges, self.settings = cases, judges, settings
-        self._error = 1 - settings.confidence
-        self._tallies = [
-            JudgeTally(
-                judge.name,
-                judge.sees,
-                judge.misses,
-                margin=settings.margin,
-                error=self._error,
-                judges=len(judges),
-            )
-            for judge in judges
-        ]
-        self._verdicts: dict[str, Verdict] = {tally.name: "unclear" for tally in self._tallies}
-        self._inputs: Counter[str] = Counter()
-        self._trials: list[JudgedTrial] = []
-        self._dearest = 0
-        self.spent_nano_usd = 0
-        self._unpriced_calls = 0
-        self._stopped = ""
-
-    @property
-    def verdict(self) -> Verdict:
-        return verdict_of_all(
-            self._verdicts[tally.name] for tally in self._tallies if tally.saw_something
-        )
-
-    @property
-    def at_once(self) -> int:
-        """How many cases may be under way; the first is asked alone where money is limited."""
-        is_first = self.settings.max_usd is not None and not self._trials
-        return 1 if is_first else self.settings.max_concurrency
-
-    def cases_to_start(self, under_way: Sized) -> Iterator[Case]:
-        """Yield the next case as long as one may be started.
-
-        Args:
-            under_way: The cases that were started and have not been taken.
-        """
-        for case in self.cases:
-            if self.verdict != "unclear":
-                self._stopped = "It was clear then."
-            elif self._may_cost_too_much(len(under_way)):
-                self._stopped = (
-                    f"max_usd={self.settings.max_usd:g} leaves nothing for another case."
-                )
-            if self._stopped:
-                return
-            yield case
-
-    def _may_cost_too_much(self, under_way: int) -> bool:
-        limit = self.settings.max_usd
-        if limit is None:
-            return False
-        if self._unpriced_calls:
-            raise UnpricedModelError(
-                f"{self._unpriced_calls:,} calls have no known price, so max_usd={limit:g} cannot "
-                f"be kept. Give their prices (rate_card=, or TOKENOPT_PRICES), or max_cases."
-            )
-        return self.spent_nano_usd + (under_way + 1) * self._dearest > limit * 1e9
-
-    def take(self, judged: JudgedTrial) -> None:
-        """Take in a case; cases come in the order in which they were started."""
-        self._trials.append(judged)
-        self._inputs[input_text(judged.trial.case.input)] += 1
-        self.spent_nano_usd += judged.spent_nano_usd
-        self._dearest = max(self._dearest, judged.spent_nano_usd)
-        self._unpriced_calls += judged.unpriced_calls
-        for tally in self._tallies:
-            tally.add(judged)
-            if self._verdicts[tally.name] == "unclear":
-                self._verdicts[tally.name] = tally.verdict
-        if (hear := self.settings.on_progress) is not None:
-            hear(self._progress())
-
-    def _progress(self) -> Progress:
-        done = len(self._trials)
-        expected = self.spent_nano_usd * len(self.cases) // done
-        return Progress(done, len(self.cases), self.verdict, self.spent_nano_usd, expected)
-
-    def result(self) -> Comparison:
-        """Return what was found."""
-        done, confidence = len(self._trials), self.settings.confidence
-        saved = {
-            name: saved_share(self._trials, amount, confidence) for name, amount in _AMOUNTS.items()
-        }
-        return Comparison(
-            self.verdict,
-            f"{self._stopped or 'All cases were asked.'} {self._why()}".strip(),
-            tuple(tally.result(self._verdicts[tally.name]) for tally in self._tallies),
-            {name: interval for name, interval in saved.items() if interval is not None},
-            cases=done,
-            cases_given=len(self.cases),
-            margin=self.settings.margin,
-            confidence=confidence,
-            spent_nano_usd=self.spent_nano_usd,
-            unpriced_calls=self._unpriced_calls,
-            notes=tuple(self._notes()),
-            trials=tuple(self._trials),
-        )
-
-    def _why(self) -> str:
-        """Say what is missing, where the verdict is unclear."""
-        if self.verdict != "unclear":
-            return ""
-        done = len(self._trials)
-        needed = cases_needed(self.settings.margin, self._error)
-        unjudged = sum(bool(judged.unjudged) for judged in self._trials)
-        if unjudged:
-            return (
-                f"About {unjudged:,} of {done:,} cases some judge can say nothing, which counts "
-                f"against both verdicts."
-            )
-        if done < needed:
-            return (
-                f"{done:,} cases cannot show it: even without any difference {needed:,} are needed "
-                f"for margin={self.settings.margin:g}. Give more cases, or a wider margin."
-            )
-        return "The differences are too near to the margin for so few cases: give more."
-
-    def _notes(self) -> Iterator[str]:
-        trials = [judged.trial for judged in self._trials]
-        answers = [answer for trial in trials for answer in _answers_of(trial)]
-        failed = [trial for trial in trials if trial.candidate.error]
-        if failed:
-            yield (
-                f"{len(failed):,} runs of the candidate failed, and count as wrong answers; "
-                f"the first: {failed[0].candidate.error}"
-            )
-        if repeated := sum(self._inputs.values()) - len(self._inputs):
-            yield f"{repeated:,} cases repeat another one's input, and count as if they did not."
-        if kept := sum(judged.kept_answers for judged in self._trials):
-            yield (
-                f"{kept:,} answers came from the store. If either side has changed since, give "
-                f"store= another file."
-            )
-        repeats = [trial.repeat for trial in trials]
-        if not self.settings.repeat_baseline or any(r is not None and r.error for r in repeats):
-            yield "The baseline did not answer twice everywhere; there, every difference counts."
-        if any(repeat is not None and repeat.cached_calls for repeat in repeats):
-            yield (
-                "Some of the baseline's second answers came from a response cache: how far two "
-                "plain answers differ cannot be seen. Compare without set_llm_cache(...)."
-            )
-        if self._unpriced_calls:
-            yield f"{self._unpriced_calls:,} calls have no known price: costs are too low."
-        if not any(answer.calls for answer in answers):
-            yield "No model call was seen, so nothing can be said about tokens."
-
-
-def _answers_of(trial: Trial) -> list[RunAnswer]:
-    return [a for a in (trial.baseline, trial.repeat, trial.candidate) if a is not None]
-
-
-class UnpricedModelError(TokenOptError, ValueError):
-    """A limit of money was given, and a model's price is not known."""
-
-
 class _Asking:
     """Has both sides answer a case, and has the answers judged.
 
@@ -395,7 +181,7 @@ class _Asking:
     """
 
     def __init__(
-        self, baseline: Target, candidate: Target, state: _ComparisonState, kept: AnswerStore
+        self, baseline: Target, candidate: Target, state: ComparisonState, kept: AnswerStore
     ) -> None:
         for name, side in (("baseline", baseline), ("candidate", candidate)):
             if not isinstance(side, Runnable) and not callable(side):

@@ -12,14 +12,11 @@ import contextvars
 import functools
 import hashlib
 import math
-import os
 import random
 import sqlite3
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +30,7 @@ from langchain_tokenopt.core.argument_checks import check_choice, check_fraction
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink, UsageTotals
 from langchain_tokenopt.core.sinks import checked_sinks
+from langchain_tokenopt.evaluate.background_work import BackgroundWork
 from langchain_tokenopt.evaluate.cases import Case
 from langchain_tokenopt.evaluate.guard_state import Evidence, GuardState, Key, Standing
 from langchain_tokenopt.evaluate.judges import (
@@ -55,11 +53,6 @@ __all__ = ["HALVES", "GuardFileError", "GuardReport", "QualityGuard"]
 Mode = Literal["guarded", "observe", "split", "off"]
 HALVES = ("plain half", "guarded half")
 """Stand among a call's stages in the mode ``"split"``: which half of the users it belongs to."""
-_AT_ONCE = 2
-_WAITING = 32
-"""Trials that may wait; further ones are left out, and counted."""
-_IDLE_SECONDS = 10.0
-"""After which a thread without work ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +168,7 @@ class QualityGuard:
         self._running: dict[int, int] = {}
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
-        self._trials = _Trials()
+        self._trials = BackgroundWork()
         self._tokens = 0
         self._trial_tokens = 0
         self.left_out = 0
@@ -398,65 +391,6 @@ def _invoked(model: Any, request: ModelRequest, config: RunnableConfig) -> AIMes
 
 class GuardFileError(TokenOptError, ValueError):
     """The file of a guard cannot be opened, or is no such file."""
-
-
-class _Trials:
-    """Work in the background, on threads that do not keep a process from ending.
-
-    A child of a fork has neither the threads nor the work.
-    """
-
-    def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._changed = threading.Condition()
-        self._queue: deque[Callable[[], None]] = deque()
-        self._threads = self._busy = 0
-
-    def start(self, work: Callable[[], None]) -> bool:
-        """Have *work* done some time; ``False`` where too much waits."""
-        if self._process != os.getpid():
-            self._begin()
-        with self._changed:
-            if len(self._queue) >= _WAITING:
-                return False
-            self._queue.append(work)
-            if self._threads < _AT_ONCE:
-                self._threads += 1
-                threading.Thread(target=self._work, name="tokenopt-guard", daemon=True).start()
-            self._changed.notify_all()
-            return True
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                if not self._changed.wait_for(lambda: self._queue, _IDLE_SECONDS):
-                    self._threads -= 1
-                    return
-                work = self._queue.popleft()
-                self._busy += 1
-            try:
-                with suppress(Warning):  # where warnings are errors: nobody could catch them
-                    work()
-            finally:
-                with self._changed:
-                    self._busy -= 1
-                    self._changed.notify_all()
-
-    def wait(self, timeout_seconds: float | None = None) -> None:
-        """Wait until nothing is under way."""
-        if self._process == os.getpid():
-            with self._changed:
-                self._changed.wait_for(lambda: not self._queue and not self._busy, timeout_seconds)
-
-    def close(self) -> None:
-        """Give up what waits, and wait for what has begun."""
-        if self._process == os.getpid():
-            with self._changed:
-                self._queue.clear()
-            self.wait()
 
 
 class _Entry:

@@ -7,7 +7,9 @@ Data:    questions of nq20_surrogate_dev, each with the passage that holds the a
 Model:   SmolLM2-135M-Instruct (real_model.py), greedy.
 Limit:   answers of up to 64 tokens, without a limit and with WordLimit(15): right answers (an
          accepted answer stands in it), words and tokens.
-Cache:   each question is asked, then again in another writing (polite words, case, punctuation).
+Cache:   each question is asked without its passage, then again in another writing (polite words,
+         case, punctuation). With the passage none is served: text that stands for itself is
+         compared exactly.
          The served answer is as good as a fresh one if both are right or both are wrong.
 Desk:    the eleven agents without a budget, and with one of half the tokens: tokens, and reports
          that a model wrote.
@@ -83,8 +85,8 @@ def cache(model: SmallChatModel, questions: list[Question]) -> dict[str, Any]:
         cached = optimize(model, kept)
         for number, question in enumerate(questions):
             text = question["question"]
-            other = asked(question, REWORDED[number % len(REWORDED)](text))
-            cached.invoke(asked(question, text))
+            other = REWORDED[number % len(REWORDED)](text)
+            cached.invoke(text)
             with track_usage() as usage:
                 answer = cached.invoke(other).text
             if not usage.totals().cached_calls:
