@@ -386,25 +386,35 @@ def test_a_forked_child_makes_its_own_trials(make: Callable[..., QualityGuard]) 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_waiting_trials_do_not_keep_a_process_from_ending() -> None:
-    code = (
-        "import time\n"
-        "from langchain_core.runnables import RunnableLambda\n"
-        "from langchain_tokenopt import WordLimit, optimize\n"
-        "from langchain_tokenopt.evaluate import QualityGuard\n"
-        "from tests.support.fakes import fake_chat\n"
-        "model = optimize(fake_chat(delay_seconds=0.0), "
-        "QualityGuard(WordLimit(2), share=1.0, max_extra=99.0))\n"
-        "model.invoke('a')\n"
-        "time.sleep(0.2)\n"
-        "import tests.support.fakes as fakes\n"
-        "model.delay_seconds = 30.0\n"
-        "print('done', flush=True)\n"
-    )
+SLOW = """
+import time
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_tokenopt import WordLimit, optimize
+from langchain_tokenopt.evaluate import QualityGuard
+
+class Slow(BaseChatModel):
+    _llm_type = "slow"
+    calls: list = []
+    def _generate(self, *args, **kwargs):
+        self.calls.append(1)
+        if len(self.calls) > 1:
+            print("trial", flush=True)
+            time.sleep(90)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("Ada won."))])
+
+guard = QualityGuard(WordLimit(9), share=1.0, max_extra=99.0)
+optimize(Slow(), guard).invoke("Who won?")
+time.sleep(1)
+"""
+
+
+def test_a_trial_under_way_does_not_keep_a_process_from_ending() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SLOW], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("trial\n", 0), done.stderr
 
 
 # --- one file for many processes -----------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
@@ -83,3 +84,41 @@ def test_outside_of_the_block_nothing_is_recorded(tmp_path: Path) -> None:
         pass
     RunnableLambda(lambda text: text).invoke("Who won?")
     assert not (tmp_path / "cases.jsonl").exists()
+
+
+def test_a_streamed_chain_is_recorded_with_its_input(tmp_path: Path) -> None:
+    chain = ChatPromptTemplate.from_template("{question}") | fake_chat("_stream")
+    seen: list[Any] = []
+
+    def redact(given: Any) -> Any:
+        seen.append(given)
+        return given
+
+    async def read() -> None:
+        async for _ in chain.astream({"question": "Who lost?"}):
+            pass
+
+    with record_cases(tmp_path / "cases.jsonl", redact=redact):
+        list(chain.stream({"question": "Who won?"}))
+        asyncio.run(read())
+    wanted = [{"question": "Who won?"}, {"question": "Who lost?"}]
+    assert [case.input for case in read_cases(tmp_path / "cases.jsonl")] == wanted
+    assert seen == wanted
+
+
+def test_a_message_under_a_key_comes_back_as_one(tmp_path: Path) -> None:
+    with record_cases(tmp_path / "cases.jsonl"):
+        RunnableLambda(lambda given: "x").invoke({"message": HumanMessage("Who won?")})
+    (case,) = read_cases(tmp_path / "cases.jsonl")
+    assert case.input["message"].content == "Who won?"
+
+
+def test_a_completion_model_is_recorded(tmp_path: Path) -> None:
+    with record_cases(tmp_path / "cases.jsonl"):
+        FakeListLLM(responses=["Ada"]).invoke("Who won?")
+    assert [case.input for case in read_cases(tmp_path / "cases.jsonl")] == ["Who won?"]
+
+
+def test_a_folder_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        CaseRecorder(tmp_path / "missing" / "cases.jsonl")
