@@ -6,6 +6,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -512,3 +513,30 @@ def test_the_command_says_what_is_no_file_of_a_guard(tmp_path: Path, name: str) 
     done = CliRunner().invoke(app, ["guard", str(tmp_path / name)])
     assert done.exit_code == 1
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_wrong_falls_are_as_rare_as_promised_however_long_it_goes() -> None:
+    """At the margin; of 20 runs with a chance of 20 % each, 10 or more come once in 400 times."""
+    key, fallen = Key("news", "text"), 0
+    for seed in range(20):
+        drawn = random.Random(seed)
+        state = GuardState(None, ["judge"], margin=0.3, confidence=0.8, levels=2, retry_seconds=1e9)
+        for _ in range(250):
+            difference = -float(drawn.random() < 0.3)
+            if state.add(key, 0, {"judge": (difference, difference)}) is not None:
+                fallen += 1
+                break
+        state.close()
+    assert fallen < 10
+
+
+def test_a_long_good_time_does_not_hide_a_bad_one() -> None:
+    key = Key("news", "text")
+    state = GuardState(None, ["judge"], margin=0.1, confidence=0.9, levels=2, retry_seconds=1e9)
+    for _ in range(1_500):
+        assert state.add(key, 0, {"judge": (0.0, 0.0)}) is None
+    bad = 0
+    while state.add(key, 0, {"judge": (-1.0, -1.0)}) is None:
+        bad += 1
+    assert bad < 40
+    state.close()
