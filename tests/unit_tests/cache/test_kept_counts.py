@@ -36,9 +36,9 @@ USED = """
     import os, signal, sys, time
     from langchain_core.outputs import Generation
     from langchain_tokenopt import SemanticCache
-    from langchain_tokenopt.cache import counting
+    from langchain_tokenopt.cache import CacheSettings, counting
 
-    cache = SemanticCache(sys.argv[1], semantic=False)
+    cache = SemanticCache(sys.argv[1], semantic=False, settings=CacheSettings(audit_share=0.0))
     cache.update("Where is it?", "llm", [Generation(text="It lies in the drawer over there.")])
     for question in ("Where is it?", "Where is it?", "where is it", "And now?"):
         cache.lookup(question, "llm")
