@@ -396,8 +396,10 @@ from langchain_tokenopt import WordLimit, optimize
 from langchain_tokenopt.evaluate import QualityGuard
 
 class Slow(BaseChatModel):
-    _llm_type = "slow"
     calls: list = []
+    @property
+    def _llm_type(self):
+        return "slow"
     def _generate(self, *args, **kwargs):
         self.calls.append(1)
         if len(self.calls) > 1:
