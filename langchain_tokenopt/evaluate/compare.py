@@ -110,8 +110,7 @@ def compare(
         rate_card=rate_card,
         on_progress=on_progress,
     )
-    drawn = _drawn(cases_of(cases), max_cases, seed)
-    state = ComparisonState(drawn, judges_of(judges, drawn), settings)
+    state = _state(cases, judges, settings, max_cases, seed)
     asking = _Asking(baseline, candidate, state, AnswerStore(store))
     with ContextThreadPoolExecutor(max_concurrency) as pool:
         under_way: deque[Future[JudgedTrial]] = deque()
@@ -151,8 +150,7 @@ async def acompare(
         rate_card=rate_card,
         on_progress=on_progress,
     )
-    drawn = _drawn(cases_of(cases), max_cases, seed)
-    state = ComparisonState(drawn, judges_of(judges, drawn), settings)
+    state = _state(cases, judges, settings, max_cases, seed)
     asking = _Asking(baseline, candidate, state, AnswerStore(store))
     under_way: deque[asyncio.Task[JudgedTrial]] = deque()
     for case in state.cases_to_start(under_way):
@@ -164,10 +162,19 @@ async def acompare(
     return state.result()
 
 
-def _drawn(cases: Sequence[Case], max_cases: int | None, seed: int) -> list[Case]:
+def _state(
+    cases: Iterable[Any] | str | Path,
+    judges: Judge | Callable[..., Any] | Sequence[Judge | Callable[..., Any]] | None,
+    settings: Settings,
+    max_cases: int | None,
+    seed: int,
+) -> ComparisonState:
+    """Draw the cases, and say who judges them."""
     if max_cases is not None:
         check_whole("max_cases", max_cases)
-    return random.Random(seed).sample(cases, len(cases))[:max_cases]
+    given = cases_of(cases)
+    drawn = random.Random(seed).sample(given, len(given))[:max_cases]
+    return ComparisonState(drawn, judges_of(judges, drawn), settings)
 
 
 class _Asking:
