@@ -212,6 +212,8 @@ class JudgeTally:
         self._scores: list[Scores] = []
         self._unjudged: Counter[str] = Counter()
         self._saw_something = False
+        self._could_fall = False
+        """Whether the baseline has ever scored: below nothing nobody can fall."""
 
     def add(self, judged: JudgedTrial) -> None:
         """Take in a case."""
@@ -222,6 +224,7 @@ class JudgeTally:
             self._bounds.add(-1.0, 1.0)
         else:
             self._saw_something |= not scores.is_blank
+            self._could_fall |= scores.baseline > 0
             self._scores.append(scores)
             self._bounds.add(scores.difference)
 
@@ -231,9 +234,14 @@ class JudgeTally:
         return self._saw_something
 
     @property
+    def could_fall(self) -> bool:
+        """Whether the baseline has scored in any case."""
+        return self._could_fall
+
+    @property
     def verdict(self) -> Verdict:
         """What is sure by now."""
-        if self._bounds.is_above(-self._margin):
+        if self._could_fall and self._bounds.is_above(-self._margin):
             return "not worse"
         return "worse" if self._bounds.is_below(-self._margin) else "unclear"
 

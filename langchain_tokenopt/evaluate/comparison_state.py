@@ -196,6 +196,14 @@ class ComparisonState:
         done = len(self._trials)
         needed = cases_needed(self.settings.margin, self._error)
         unjudged = sum(bool(judged.unjudged) for judged in self._trials)
+        never = [
+            tally.name for tally in self._tallies if tally.saw_something and not tally.could_fall
+        ]
+        if done and never and not unjudged:
+            return (
+                f"By {never[0]!r} the baseline is never right, so nothing could get worse: look at "
+                f"the references, or take another judge."
+            )
         if unjudged:
             return (
                 f"About {unjudged:,} of {done:,} cases some judge can say nothing, which counts "

@@ -11,6 +11,7 @@ import inspect
 import json
 import math
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from langchain_tokenopt.evaluate.cases import Case
 from langchain_tokenopt.evaluate.run_answer import RunAnswer
 from langchain_tokenopt.text.numbers import quantities
-from langchain_tokenopt.text.words import WORD, lowered, terms_of
+from langchain_tokenopt.text.words import WORD, is_cjk, lowered, terms_of
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -192,7 +193,7 @@ class AnswerJudge(Judge):
     def scores(self, trial: Trial) -> Scores:
         """Score the answers; two plain answers count with their mean."""
         if self.needs_reference and not trial.case.references:
-            raise UnjudgedError("the case has no reference")
+            raise NothingToSeeError("the case has no reference")
         plain = [self._best(answer, trial.case) for answer in _plain_answers(trial)]
         return Scores(sum(plain) / len(plain), self._best(trial.candidate, trial.case))
 
@@ -296,12 +297,14 @@ class TokenF1(AnswerJudge):
         return 2 * shared / (one.total() + other.total()) if shared else float(one == other)
 
 
-_WHOLE = r"(?<![\w#+])(?<!\d[.,])(?<![\s(\[=:][-\u2212])(?<!^[-\u2212]){}(?![\w#+]|[.,]\d)"
-"""Where it stands, no word or number goes on, and no sign turns it round."""
+_BEFORE: Final = r"(?<![\w#+])(?<!\d[.,])(?<![\s(\[=:][-\u2212])(?<!^[-\u2212])"
+_AFTER: Final = r"(?![\w#+]|[.,]\d)"
+"""Around a reference no word or number goes on, and no sign turns it round. Chinese and Japanese
+words stand side by side."""
 
 
 class ContainsReference(AnswerJudge):
-    """The right answer stands in the answer; case and blanks do not count."""
+    """The right answer stands in the answer; case, blanks and forms of signs do not count."""
 
     name = "contains the reference"
     sees = "whether the right answer is there"
@@ -309,11 +312,15 @@ class ContainsReference(AnswerJudge):
 
     def quality(self, answer: RunAnswer, reference: Any, case: Case) -> float:
         """Return 1 if it is there, else 0."""
-        right = " ".join(_text(reference).casefold().split()).strip(" .")
+        if not isinstance(reference, str) and (made := _json(answer)) is not None:
+            return float(made[0] == reference)
+        right = _folded(_text(reference)).strip(" .")
         if not right:
             raise UnjudgedError("the reference is empty")
-        said = " ".join(answer.text.casefold().split())
-        return float(re.search(_WHOLE.format(re.escape(right)), said) is not None)
+        said = _folded(answer.text)
+        before = "" if is_cjk(right[0]) else _BEFORE
+        after = "" if is_cjk(right[-1]) else _AFTER
+        return float(re.search(f"{before}{re.escape(right)}{after}", said) is not None)
 
 
 class JsonEqual(AgreementJudge):
@@ -435,8 +442,10 @@ def judges_of(
         ['contains the reference', 'equal tool calls']
     """
     if judges is None:
-        known = all(case.references for case in cases)
-        found: list[Judge] = [ContainsReference()] if known else [NumbersKept(), NamesKept()]
+        known = [bool(case.references) for case in cases]
+        found: list[Judge] = [ContainsReference()] if any(known) else []
+        if not known or not all(known):
+            found += [NumbersKept(), NamesKept()]
         return [*found, ToolCallsEqual()]
     given = judges if isinstance(judges, Sequence) else [judges]
     found = list(_named(judge if isinstance(judge, Judge) else _own(judge) for judge in given))
@@ -486,6 +495,16 @@ def _own(function: Any) -> Judge:
 
 def _words(text: str) -> list[str]:
     return WORD.findall(lowered(text))
+
+
+_QUOTES: Final = re.compile("[\u00ab\u00bb\u2018-\u201f\u2039\u203a'\"]")
+
+
+def _folded(text: str) -> str:
+    """Write a text in one form: of letters, digits of all scripts, quotation marks and blanks."""
+    said = unicodedata.normalize("NFKC", text).casefold()
+    said = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in said)
+    return " ".join(_QUOTES.sub("'", said).split())
 
 
 def _text(reference: Any) -> str:

@@ -537,3 +537,36 @@ def test_a_judge_that_has_nothing_to_see_says_so() -> None:
     found = compare(CASES[:5], answering(1.0), answering(1.0))
     assert [judge.saw for judge in found.judges] == [5, 0]
     assert "equal tool calls: nothing to see in 5 cases" in str(found)
+
+
+def test_below_a_baseline_that_is_never_right_nobody_can_fall() -> None:
+    cases = [Case(f"Question {n}", reference="nobody says this") for n in range(100)]
+    found = compare(cases, lambda _: "yes", lambda _: "no", margin=0.1)
+    assert found.verdict == "unclear"
+    assert "never right" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [
+        ("1250", "\u0661\u0662\u0665\u0660"),
+        ("2024年", "２０２４年に"),
+        ("北京", "答案是北京市。"),
+        ('"Faust"', "„Faust“"),
+        ("Müller", "Mu\u0308ller won"),
+        ({"a": 1}, '{"a": 1}'),
+        (False, "false"),
+    ],
+)
+def test_a_reference_is_found_in_other_forms(reference: Any, text: str) -> None:
+    assert ContainsReference().quality(RunAnswer(text), reference, Case("")) == 1
+
+
+def test_data_that_differ_from_the_reference_are_wrong() -> None:
+    assert ContainsReference().quality(RunAnswer('{"a": 2}'), {"a": 1}, Case("")) == 0
+
+
+def test_references_of_some_cases_count() -> None:
+    cases = [Case(f"{n}?", "paris" if n % 4 else None) for n in range(120)]
+    found = compare(cases, lambda _: "it is Paris 3", lambda _: "it is Rome 3", margin=0.1)
+    assert found.verdict == "worse"
