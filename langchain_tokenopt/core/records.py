@@ -16,7 +16,9 @@ __all__ = [
     "COUNTS",
     "BudgetEvent",
     "CallRecord",
+    "OfferedTool",
     "Saving",
+    "ToolChoice",
     "ToolResult",
     "UsageEvent",
     "UsageSink",
@@ -105,6 +107,52 @@ class ToolResult:
     """Its share of what the input cost; ``None`` when the model has no known price."""
 
 
+@dataclass(frozen=True, slots=True)
+class OfferedTool:
+    """One tool that a request has shown to the model."""
+
+    tool: str
+    tokens: int
+    """What its schema weighed in the request; counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """Which tools one call was shown, and which of them it asked for.
+
+    Names and counts only: never what was asked, searched for or passed to a tool.
+    """
+
+    offered: tuple[OfferedTool, ...]
+    """What the model was shown in the end, in order."""
+    left_out: int
+    """How many tools it was not shown."""
+    tokens_before: int
+    """Tokens of the schemas of all tools."""
+    tokens_after: int
+    """Tokens of those that were shown, that of ``find_more_tools`` among them."""
+    called: tuple[str, ...] = ()
+    """Tools that the answer calls, once each."""
+    missed: tuple[str, ...] = ()
+    """Tools that the model called although it was not shown them."""
+    found: tuple[str, ...] = ()
+    """Tools that were added because the model searched for more."""
+    searches: int = 0
+    """How often it searched."""
+    observed: bool = False
+    """True when the stage only watched: all tools were shown, and these would have been."""
+    run_id: UUID | None = None
+    agent: str = "default"
+    model: str | None = None
+    at: datetime | None = None
+    id: UUID = field(default_factory=uuid4)
+
+    @property
+    def saved_tokens(self) -> int:
+        """Tokens of schemas that were not sent."""
+        return self.tokens_before - self.tokens_after
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
     """One model call, as billed.
@@ -148,6 +196,8 @@ class CallRecord:
     """Which rate card priced it."""
     tool_results: tuple[ToolResult, ...] = ()
     """What results of tools, from earlier calls, were sent along with this one."""
+    tool_choice: ToolChoice | None = None
+    """Which tools it was shown, where a stage has chosen among them."""
 
     @property
     def agent(self) -> str:
@@ -166,7 +216,7 @@ class CallRecord:
         return avoided + sum(s.saved_tokens for s in self.savings if not s.observed)
 
 
-UsageEvent = CallRecord | Saving | BudgetEvent
+UsageEvent = CallRecord | Saving | BudgetEvent | ToolChoice
 
 
 @runtime_checkable

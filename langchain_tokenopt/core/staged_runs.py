@@ -13,7 +13,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
-from langchain_tokenopt.core.records import Saving
+from langchain_tokenopt.core.records import Saving, ToolChoice
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = [
@@ -64,6 +64,8 @@ class StagedRun:
     stages: list[str] = field(default_factory=list)
     """Names of the stages that acted, in order."""
     savings: list[Saving] = field(default_factory=list)
+    tool_choice: ToolChoice | None = None
+    """Which tools the model was shown, where a stage has chosen among them."""
     answered_by: str | None = None
     """Name of the cache or stage that answered instead of the model."""
     saved_usage: Usage | None = None

@@ -23,7 +23,14 @@ from langchain_tokenopt.core.dimensions import (
     Filters,
     Grouping,
 )
-from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent, UsageTotals
+from langchain_tokenopt.core.records import (
+    BudgetEvent,
+    CallRecord,
+    Saving,
+    ToolChoice,
+    UsageEvent,
+    UsageTotals,
+)
 from langchain_tokenopt.ledger import rollups
 from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.ledger.queries import (
@@ -135,6 +142,8 @@ class Ledger:
             TypeError: *event* is no usage event.
             LedgerError: The ledger was opened with ``read_only=True``.
         """
+        if isinstance(event, ToolChoice):  # not kept yet
+            return
         if not isinstance(event, _EVENTS):
             raise TypeError(f"a ledger records CallRecord, Saving or BudgetEvent; got {event!r}.")
         if self._database.read_only:

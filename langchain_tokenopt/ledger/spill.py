@@ -19,7 +19,15 @@ from typing import Any
 from uuid import UUID
 
 from langchain_tokenopt.core.attribution import Attribution
-from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, ToolResult, UsageEvent
+from langchain_tokenopt.core.records import (
+    BudgetEvent,
+    CallRecord,
+    OfferedTool,
+    Saving,
+    ToolChoice,
+    ToolResult,
+    UsageEvent,
+)
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = ["from_line", "read", "to_line", "waiting", "write"]
@@ -100,8 +108,18 @@ def _call(fields: dict[str, Any]) -> CallRecord:
         "unpriced": tuple(fields.get("unpriced", ())),
         "tool_results": tuple(ToolResult(**r) for r in fields.get("tool_results", ())),
         "savings": tuple(Saving(**_with_types(saving)) for saving in fields["savings"]),
+        "tool_choice": _choice(fields.get("tool_choice")),
     }
     return CallRecord(**fields)
+
+
+def _choice(fields: dict[str, Any] | None) -> ToolChoice | None:
+    if fields is None:
+        return None
+    fields = _with_types(fields)
+    fields |= {name: tuple(fields[name]) for name in ("called", "missed", "found")}
+    fields["offered"] = tuple(OfferedTool(**tool) for tool in fields["offered"])
+    return ToolChoice(**fields)
 
 
 _EVENTS: dict[str, Callable[[dict[str, Any]], UsageEvent]] = {

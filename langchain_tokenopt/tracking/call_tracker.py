@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.model_runs import ModelRun
-from langchain_tokenopt.core.records import CallRecord, Saving, Status
+from langchain_tokenopt.core.records import CallRecord, Saving, Status, ToolChoice
 from langchain_tokenopt.core.staged_runs import StagedRun, published_run
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.core.usage_numbers import ABSURD_TOKENS
@@ -320,6 +320,7 @@ class CallInFlight:
         provider, model, usage = self._provider, self._model, reading.usage
         stages: tuple[str, ...] = ()
         savings: tuple[Saving, ...] = ()
+        choice: ToolChoice | None = None
         staged = self._staged
         if staged is not None:
             model = staged.sent_model or model
@@ -343,6 +344,7 @@ class CallInFlight:
             savings = self._priced_savings(
                 staged, run_id, price.rates, attribution.agent, model, started_at
             )
+            choice = _completed(staged.tool_choice, run_id, attribution.agent, model, started_at)
         return CallRecord(
             run_id=run_id,
             model=model,
@@ -364,6 +366,7 @@ class CallInFlight:
             service_tier=self._names.service_tier,
             stages=stages,
             savings=savings,
+            tool_choice=choice,
             flaws=reading.flaws,
             unpriced=() if self._cached else price.unpriced,
             rates_version=None if price.rates is None else rate_card.version,
@@ -421,6 +424,21 @@ class CallInFlight:
             )
             for saving in staged.savings
         )
+
+
+def _completed(
+    choice: ToolChoice | None, run_id: UUID, agent: str, model: str | None, at: datetime
+) -> ToolChoice | None:
+    """Complete what a stage has chosen with what only the end of the call knows."""
+    if choice is None:
+        return None
+    return replace(
+        choice,
+        run_id=choice.run_id or run_id,
+        agent=agent,
+        model=choice.model or model,
+        at=choice.at or at,
+    )
 
 
 _UNNAMED = AnswerNames()

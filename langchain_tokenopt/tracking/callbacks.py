@@ -319,7 +319,8 @@ class TokenUsageCallbackHandler(ModelStartHandler):
                 self._forget(len(self._records) - self.max_records)
         if self.sinks:
             for record in fresh:
-                notify(self.sinks, record, *record.savings)
+                chosen = () if record.tool_choice is None else (record.tool_choice,)
+                notify(self.sinks, record, *record.savings, *chosen)
 
     def _record_of(self, call: CallInFlight) -> CallRecord:
         try:

@@ -29,6 +29,7 @@ LAYERS = [
     {"storage", "embeddings", "forecast"},
     {"tracking"},
     {"budget", "cache", "compress", "ledger", "limits"},
+    {"tools"},
     {"chat_model"},
     {"graph"},
     {"scope"},
