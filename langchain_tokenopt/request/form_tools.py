@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from langchain_core.tools import BaseTool
 
+from langchain_tokenopt.core.tool_schemas import declared_functions
+
 __all__ = ["form_among", "name_and_schema", "note_forms"]
 
 _REMEMBERED: Final = 1_024
@@ -54,11 +56,9 @@ def form_among(
 
 
 def name_and_schema(tool: Any) -> tuple[str | None, Mapping[str, Any]]:
-    """Return a tool's name and schema, as OpenAI or as Anthropic writes it."""
-    if not isinstance(tool, Mapping):
-        return None, {}
-    inner = tool.get("function") or tool
-    return inner.get("name"), inner.get("parameters") or inner.get("input_schema") or {}
+    """Return a tool's name and the schema of its arguments, in any provider's format."""
+    found = declared_functions(tool)
+    return (found[0].name, found[0].parameters) if found else (None, {})
 
 
 def _is_form(tool: Any) -> bool:

@@ -1,0 +1,1 @@
+"""Tools: which of them a request needs, and what they may spend."""
