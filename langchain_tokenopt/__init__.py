@@ -74,6 +74,10 @@ if TYPE_CHECKING:
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
     from langchain_tokenopt.scope import stage_all, token_scope
     from langchain_tokenopt.stage import Phase, Stage, StageCall
+    from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
+    from langchain_tokenopt.tools.scoped_tools import scoped_tools
+    from langchain_tokenopt.tools.tool_limits import ToolLimitExceededError, ToolLimits
+    from langchain_tokenopt.tools.tool_set import ToolSet
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
 _MODULE_OF = {
@@ -91,6 +95,7 @@ _MODULE_OF = {
     "BudgetRunReport": "budget",
     "BudgetState": "graph",
     "BudgetStoreError": "budget",
+    "BudgetedTool": "tools.budgeted_tool",
     "CacheFileError": "cache",
     "CacheSettings": "cache",
     "CacheStats": "cache",
@@ -123,6 +128,9 @@ _MODULE_OF = {
     "TokenOptError": "core.errors",
     "TokenOptWarning": "core.errors",
     "TokenUsageCallbackHandler": "tracking.callbacks",
+    "ToolLimitExceededError": "tools.tool_limits",
+    "ToolLimits": "tools.tool_limits",
+    "ToolSet": "tools.tool_set",
     "StageCall": "stage",
     "UnknownTimeZoneError": "core.errors",
     "Usage": "core.usage",
@@ -141,6 +149,7 @@ _MODULE_OF = {
     "node_cache": "graph",
     "optimize": "chat_model",
     "optimize_text": "compress",
+    "scoped_tools": "tools.scoped_tools",
     "stage_all": "scope",
     "token_scope": "scope",
     "track_usage": "tracking.callbacks",
@@ -161,6 +170,7 @@ __all__ = [
     "BudgetRunReport",
     "BudgetState",
     "BudgetStoreError",
+    "BudgetedTool",
     "CacheFileError",
     "CacheSettings",
     "CacheStats",
@@ -194,6 +204,9 @@ __all__ = [
     "TokenOptError",
     "TokenOptWarning",
     "TokenUsageCallbackHandler",
+    "ToolLimitExceededError",
+    "ToolLimits",
+    "ToolSet",
     "UnknownTimeZoneError",
     "Usage",
     "UsageForecaster",
@@ -211,6 +224,7 @@ __all__ = [
     "node_cache",
     "optimize",
     "optimize_text",
+    "scoped_tools",
     "stage_all",
     "token_scope",
     "track_usage",

@@ -8,6 +8,7 @@ from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast
 
+from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.chat_model.every_model import EVERY_MODEL, watch_every_model
 from langchain_tokenopt.chat_model.optimize import Level, stages_of
 from langchain_tokenopt.chat_model.stages import as_stage, refuse_contradictions
@@ -17,7 +18,8 @@ from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.staged_runs import UNSTAGED, register_hooks
 from langchain_tokenopt.core.threads import CARRIED, along, watch_threads
 from langchain_tokenopt.stage import AMBIENT, Stage
-from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
+from langchain_tokenopt.tools.token_scope import TokenScope
+from langchain_tokenopt.tracking.callbacks import track_usage
 from langchain_tokenopt.tracking.direct_requests import watch_direct_requests
 from langchain_tokenopt.tracking.unstaged_calls import UnstagedCalls
 
@@ -25,53 +27,11 @@ if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
 
     from langchain_tokenopt.budget.plan import BudgetPlan
-    from langchain_tokenopt.budget.run import BudgetRun
 
 __all__ = ["TokenScope", "stage_all", "token_scope"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class TokenScope:
-    """What :func:`token_scope` gives.
-
-    Attributes:
-        usage: Every call below, as ``track_usage`` records it.
-        run: The run of the plan, if one was given.
-    """
-
-    def __init__(
-        self,
-        usage: TokenUsageCallbackHandler,
-        run: BudgetRun | None,
-        unstaged: UnstagedCalls,
-        shortens: Sequence[str],
-    ) -> None:
-        self.usage = usage
-        self.run = run
-        self._unstaged = unstaged
-        self._shortens = shortens
-
-    def uncovered(self) -> list[str]:
-        """Say, a sentence each, what this scope could not do so far.
-
-        Models that nobody staged are tracked, and charged to the plan; to shorten what they are
-        sent, or to answer in their place, put :func:`stage_all` around.
-        """
-        if not self._shortens:
-            return []
-        return [
-            f"{model}, called by {agent!r}, has no stages, so {' and '.join(self._shortens)} did "
-            f"not apply to it: {_MEND[is_chat]}"
-            for model, agent, is_chat in self._unstaged.models
-        ]
-
-
-_MEND: Final = {
-    True: "put optimize(model) around it, or stage_all() around everything.",
-    False: "it is a text model, which only LangChain's chat models can replace.",
-}
 
 
 @contextmanager
@@ -84,6 +44,7 @@ def token_scope(
     cache: BaseCache | Stage | None = None,
     sinks: Sequence[UsageSink] = (),
     thread_id: str | None = None,
+    tags: Sequence[str] = (),
 ) -> Iterator[TokenScope]:
     """Set tracking, level, budget and cache for every model call below, sync and async.
 
@@ -108,6 +69,7 @@ def token_scope(
         cache: Asked before every staged model.
         sinks: Told about every call, saving and budget event.
         thread_id: For the plan's run.
+        tags: Of every call of the tools that are made for the scope.
 
     Raises:
         ValueError: If *cache* cannot keep users apart, and a user or an organization is given.
@@ -137,7 +99,17 @@ def token_scope(
             )
         given = (("the level", level), ("the cache", cache), ("shortening", plan))
         shortens = [name for name, value in given if value not in (None, "none")]
-        yield TokenScope(usage, run, unstaged, shortens)
+        yield TokenScope(
+            usage,
+            run or current_run(),
+            unstaged,
+            shortens,
+            user=user,
+            organization=organization,
+            thread_id=thread_id,
+            level=level,
+            tags=tags,
+        )
 
 
 def _separate(

@@ -10,7 +10,13 @@ from langchain_tokenopt.budget.account_changes import AccountSettings, Change
 from langchain_tokenopt.budget.account_lock import AccountLock
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.leases import advance
-from langchain_tokenopt.budget.levels import NOBODY, AccountLevel, Opening, Owners
+from langchain_tokenopt.budget.levels import (
+    NOBODY,
+    AccountLevel,
+    BudgetLimit,
+    Opening,
+    Owners,
+)
 from langchain_tokenopt.budget.memory_accounts import SHARED_LOCK
 from langchain_tokenopt.budget.records import AccountTransaction
 from langchain_tokenopt.core.records import UsageSink
@@ -49,6 +55,8 @@ class ExclusiveAccount:
         """Divides each new account of the run among agents."""
         self.default_owners: Callable[[], Owners] = lambda: NOBODY
         """On whose account changes go that are no calls."""
+        self._tools: dict[str, AccountLevel] = {}
+        """Totals of tools, within that of the run, by their names."""
         self._sinks = checked_sinks(sinks)
         self._clock = clock
         if store.shared or len(levels) == 1:
@@ -68,9 +76,19 @@ class ExclusiveAccount:
             now: By default what the clock says.
         """
         now = self._clock() if now is None else now
-        if len(self.levels) == 1:
-            return [self.levels[0].opening(owners, now)]
-        return [level.opening(owners, now) for level in self.levels]
+        levels = self.levels
+        if owners.tools:
+            levels = (*levels, *map(self._level_of_tool, owners.tools))
+        elif len(levels) == 1:
+            return [levels[0].opening(owners, now)]
+        return [level.opening(owners, now) for level in levels]
+
+    def _level_of_tool(self, limit: BudgetLimit) -> AccountLevel:
+        name = limit.name or ""
+        if name not in self._tools:
+            made = AccountLevel.of(limit, name=name, run=self.levels[0].run)
+            self._tools.setdefault(name, made)
+        return self._tools[name]
 
     def change(self, make: Callable[[Change, *_Args], _T], *args: *_Args) -> _T:
         """Make a change at the account of the run, alone with it.
@@ -111,7 +129,9 @@ class ExclusiveAccount:
         if hold.recorded:
             openings = [Opening(key) for key in keys]
         else:  # the first that an account hears of it
-            openings = [Opening(key, level) for key, level in zip(keys, self.levels, strict=True)]
+            tools = [self._tools[key.budget] for key in keys[len(self.levels) :]]
+            levels = (*self.levels, *tools)
+            openings = [Opening(key, level) for key, level in zip(keys, levels, strict=True)]
         return self._change(openings, self._clock(), make, hold, *args)
 
     def _change(

@@ -8,6 +8,7 @@ under another key; a call is paid from all of them, or it is not sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
@@ -34,6 +35,7 @@ from langchain_tokenopt.core.errors import UnknownTimeZoneError
 
 __all__ = [
     "NOBODY",
+    "TOOL_LIMITS",
     "AccountLevel",
     "BudgetLimit",
     "LimitSettings",
@@ -124,7 +126,14 @@ class Owners(NamedTuple):
     user: str | None = None
     organization: str | None = None
     thread: str | None = None
+    tools: tuple[BudgetLimit, ...] = ()
+    """Limits of the tools inside which the call is made, the outermost first; each has a name."""
 
+
+TOOL_LIMITS: ContextVar[tuple[BudgetLimit, ...]] = ContextVar(
+    "langchain_tokenopt_tool_limits", default=()
+)
+"""Limits of the tools inside which models are called here."""
 
 NOBODY: Final = Owners()
 _NEVER: Final = Span(0, 0)

@@ -30,11 +30,12 @@ from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
 from langchain_tokenopt.budget.allocation import strategy_for
 from langchain_tokenopt.budget.holds import Denial, Hold
-from langchain_tokenopt.budget.levels import NOBODY, Owners
+from langchain_tokenopt.budget.levels import NOBODY, TOOL_LIMITS, Owners
 from langchain_tokenopt.budget.money import Prices
 from langchain_tokenopt.budget.outlook import Outlook, noted_graph
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
+from langchain_tokenopt.budget.refusals import refused_call
 from langchain_tokenopt.budget.room import Demands, Room
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
@@ -191,18 +192,23 @@ class BudgetRun:
                 f"have two accounts for the same calls. Leave the inner plan.run() out, or give "
                 f"its agents a share of the outer plan."
             )
-        register_hooks()
-        take_budget_errors_as_final()
         self.account.__enter__()
         self._tracker = TRACKER.get()
-        stages = (*AMBIENT.get(), self._stage)
-        watch_threads()
-        carried = CARRIED.get() or left_outside(self.plan.name)
-        self._block = ContextBlock(
-            {_RUN: self, GUARD: self._guard, AMBIENT: stages, CARRIED: carried}
-        )
+        self._block = self.inside()
         self._block.__enter__()
         return self
+
+    def inside(self) -> ContextBlock:
+        """Return a block whose calls belong to this run, wherever the run was begun.
+
+        For who works for the run in other threads and tasks, and begins and ends nothing.
+        """
+        register_hooks()
+        take_budget_errors_as_final()
+        watch_threads()
+        stages = (*AMBIENT.get(), self._stage)
+        carried = CARRIED.get() or left_outside(self.plan.name)
+        return ContextBlock({_RUN: self, GUARD: self._guard, AMBIENT: stages, CARRIED: carried})
 
     def __exit__(
         self,
@@ -221,11 +227,14 @@ class BudgetRun:
         """Return on whose account a call goes, where the plan has limits per user or the like.
 
         What the call's own metadata says counts first, then ``track_usage`` and ``token_scope``
-        inside of the run, then ``plan.run``, then those around it.
+        inside of the run, then ``plan.run``, then those around it. Inside of tools with a limit of
+        their own it goes on those, too.
         """
-        if not self.plan.limits:
+        tools = TOOL_LIMITS.get()
+        if not self.plan.limits and not tools:
             return NOBODY
-        owners = self._owners(made_by)
+        owners = self._owners(made_by) if self.plan.limits else NOBODY
+        owners = owners._replace(tools=tools)
         if owners not in self._owners_seen:
             latest = [*self._owners_seen][1 - _KEPT_OWNERS :]
             self._owners_seen = dict.fromkeys((*latest, owners))
@@ -286,10 +295,13 @@ class BudgetRun:
     def exceed(self, denial: Denial) -> TokenOptError:
         """Refuse *denial*'s call and every later one of that account; return what to raise.
 
-        A store that cannot be reached refuses this call only: it may be back for the next.
+        A store that cannot be reached refuses this call only: it may be back for the next. The
+        limit of a tool ends that tool's call, which says so to the model.
         """
         error = denial.error()
         if isinstance(error, BudgetExceededError):
+            if denial.budget in [limit.name for limit in TOOL_LIMITS.get()]:
+                return refused_call(error)
             self._refusals[denial.account] = error
             if denial.account in (None, self.account.accounts()[0]):
                 self.account.stop()
@@ -476,12 +488,13 @@ class BudgetRun:
 
     def _limits(self) -> list[BudgetReport]:
         """Report on the accounts around this run's; those of all its users, if it has several."""
-        if not self.plan.limits:
+        if not self.plan.limits and not self._owners_seen:
             return []
-        found: dict[tuple[int, str], BudgetReport] = {}
+        found: dict[tuple[int, str, str], BudgetReport] = {}
         for owners in self._owners_seen or [self.owners()]:
             for level, report in enumerate(self.account.reports(owners)):
-                found.setdefault((level, report.owner), report)
+                level = min(level, 1 + len(self.plan.limits))  # tools stand in any order
+                found.setdefault((level, report.owner, report.budget), report)
         return [found[place] for place in sorted(found) if place[0]]
 
     def _report_on(self, account: AgentReport) -> AgentRunReport:

@@ -10,6 +10,7 @@ __all__ = [
     "Attribution",
     "agent_names_in",
     "attribution_of",
+    "metadata_saying",
     "name_from",
     "owner_label",
     "owner_labels",
@@ -81,6 +82,19 @@ def attribution_of(
         purpose=get("lc_source"),
         organization=None if organization is None else name_from(organization),
     )
+
+
+def metadata_saying(
+    agent: str | None = None, user: str | None = None, organization: str | None = None
+) -> dict[str, str]:
+    """Return metadata from which :func:`attribution_of` reads these.
+
+    Example:
+        >>> attribution_of(metadata_saying("news", "ann")).user
+        'ann'
+    """
+    said = {"tokenopt_agent": agent, "user_id": user, "organization_id": organization}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def name_from(value: object) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Self
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 
-__all__ = ["ContextBlock"]
+__all__ = ["ContextBlock", "block_here"]
 
 _IN_ANOTHER: Final = (
     "A block of langchain_tokenopt (track_usage, token_scope, plan.run, cache.scope) was left in "
@@ -47,10 +48,13 @@ class ContextBlock:
         'nobody'
     """
 
-    __slots__ = ("_around", "_is_over", "_replaced", "_values")
+    __slots__ = ("_around", "_is_over", "_repeats", "_replaced", "_values")
 
-    def __init__(self, values: Mapping[ContextVar[Any], Any]) -> None:
+    def __init__(
+        self, values: Mapping[ContextVar[Any], Any], repeats: ContextBlock | None = None
+    ) -> None:
         self._values = values
+        self._repeats = repeats
         self._replaced: Mapping[ContextVar[Any], Any] = {}
         self._around: ContextBlock | None = None
         self._is_over = False
@@ -67,6 +71,20 @@ class ContextBlock:
     def is_innermost(self) -> bool:
         """Whether what holds here is what this block has set."""
         return _INNERMOST.get() is self
+
+    def again(self) -> AbstractContextManager[object]:
+        """Return a block that sets what this one and those around it have set, in any context.
+
+        Where this block holds already, it sets nothing: blocks inside of it go on.
+        """
+        if _stands_around(self, _INNERMOST.get()):
+            return nullcontext()
+        values: dict[ContextVar[Any], Any] = {}
+        block: ContextBlock | None = self
+        while block is not None:
+            values = {**block._values, **values}
+            block = block._around
+        return ContextBlock(values, repeats=self)
 
     def __exit__(
         self,
@@ -96,6 +114,11 @@ def _unwind(block: ContextBlock | None) -> None:
 
 
 def _stands_around(block: ContextBlock, inner: ContextBlock | None) -> bool:
-    while inner is not None and inner is not block:
+    while inner is not None and block not in (inner, inner._repeats):
         inner = inner._around
-    return inner is block
+    return inner is not None
+
+
+def block_here() -> ContextBlock | None:
+    """Return the innermost block that holds here."""
+    return _INNERMOST.get()

@@ -20,8 +20,10 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
+from langchain_core.tools import base as core_tools
 
 __all__ = [
+    "DIRECTLY_INJECTED",
     "NATIVE_EVENT_STREAMS",
     "PYDANTIC_STATE",
     "InlineHandler",
@@ -48,6 +50,11 @@ PYDANTIC_STATE: Final = (
 
 NATIVE_EVENT_STREAMS: Final = ("_stream_chat_model_events", "_astream_chat_model_events")
 """Methods by which a model makes LangChain's event protocol itself, beside ``_stream``."""
+
+
+DIRECTLY_INJECTED: Final[type] = getattr(core_tools, "_DirectlyInjectedToolArg", object)
+"""Arguments of tools whose type derives from it are hidden from the model, as ``ToolRuntime`` is;
+without it they need ``Annotated[..., InjectedToolArg]``."""
 
 
 def would_stream(model: BaseChatModel, kwargs: Mapping[str, Any], *, async_api: bool) -> bool:

@@ -1,0 +1,415 @@
+"""A tool with an account: for one user and run, within limits, and otherwise what it was.
+
+``BudgetedTool.wrap`` makes a copy of the tool whose class is a subclass of the tool's own, made at
+run time, as ``optimize`` does with models. It overrides ``run`` and ``arun`` only, through which
+every call goes; what LangChain reads of a tool, and what it does with a result, stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from dataclasses import replace
+from functools import cache, cached_property
+from typing import Any, Final, cast
+
+from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs, run_in_executor
+from langchain_core.tools import BaseTool, ToolException
+from pydantic import PrivateAttr
+
+from langchain_tokenopt.budget.levels import TOOL_LIMITS, BudgetLimit
+from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.records import NO_TOKEN_LIMIT
+from langchain_tokenopt.budget.refusals import RefusedCall
+from langchain_tokenopt.budget.run import BudgetRun, current_run
+from langchain_tokenopt.core.attribution import metadata_saying
+from langchain_tokenopt.core.context_blocks import ContextBlock
+from langchain_tokenopt.tools.result_limit import ResultLoader, shortened_result
+from langchain_tokenopt.tools.token_scope import TokenScope, asked_by
+from langchain_tokenopt.tools.tool_limits import (
+    Refusal,
+    ToolAccount,
+    ToolCallUse,
+    ToolLimits,
+    ToolReport,
+)
+from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
+
+__all__ = ["BudgetedTool"]
+
+_IN_A_THREAD: Final = 20_000
+"""Characters of a result from which async calls shorten it in a thread."""
+
+
+class BudgetedTool:
+    """A tool that is called for one user and run, within limits; see :meth:`wrap`."""
+
+    _tokenopt_seam: _ToolSeam
+
+    @staticmethod
+    def wrap(
+        tool: BaseTool,
+        limits: ToolLimits | None = None,
+        *,
+        scope: TokenScope | None = None,
+        loader: ResultLoader | None = None,
+    ) -> BaseTool:
+        """Return a copy of *tool* that keeps to *limits*; the original is untouched.
+
+        The copy is an instance of the tool's own class and of ``BudgetedTool``. Models that are
+        called inside are an agent of their own, under the tool's name; they are counted by the
+        scope's tracker, paid by its plan, and belong to its user, wherever the tool is called.
+
+        What a limit refuses is answered with a message of status ``"error"`` that the model can
+        read. Too long a call is cancelled where it is async; a sync one goes on in a thread of its
+        own, since Python cannot stop a thread, and its result is dropped.
+
+        Args:
+            tool: Any tool. A budgeted one gets another account, and keeps the limits it has.
+            limits: What it may use; ``None``: nothing is limited, all is counted.
+            scope: For whom it is; ``None``: for whoever calls it.
+            loader: Shortens results that are too long; by default ``PromptCompressor``.
+
+        Example:
+            >>> from langchain_core.tools import tool
+            >>> @tool
+            ... def look_up(word: str) -> str:
+            ...     "Look a word up."
+            ...     return f"{word}: a noun."
+            >>> limited = BudgetedTool.wrap(look_up, ToolLimits(max_calls=1))
+            >>> limited.invoke({"word": "tea"}), limited.invoke({"word": "ice"})
+            ('tea: a noun.', '[look_up was not called: it may be called 1 times in this run, and \
+was called 1 times. Go on with what you have, or use another tool.]')
+            >>> isinstance(limited, BudgetedTool), limited.report().refused_calls
+            (True, 1)
+        """
+        earlier = tool._tokenopt_seam if isinstance(tool, BudgetedTool) else None
+        if limits is None:
+            limits = ToolLimits() if earlier is None else earlier.account.limits
+        base: Any = type(tool) if earlier is None else type(tool).__bases__[1]
+        made: BaseTool = base.model_copy(tool)
+        object.__setattr__(made, "__class__", _budgeted_class(base))
+        seam = _ToolSeam(tool, limits, scope, loader)
+        private = {**(made.__pydantic_private__ or {}), "_tokenopt_seam": seam}
+        object.__setattr__(made, "__pydantic_private__", private)
+        return made
+
+    def report(self) -> ToolReport:
+        """Return what it has used so far."""
+        return self._tokenopt_seam.report()
+
+    def run(
+        self,
+        tool_input: Any,
+        verbose: bool | None = None,
+        start_color: str | None = "green",
+        color: str | None = "green",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the tool within its limits."""
+        seam = self._tokenopt_seam
+        with seam.call(tool_input, {**kwargs, "callbacks": callbacks}) as call:
+            if call.refusal is None:
+                run = super().run  # type: ignore[misc]
+                try:
+                    result = _within(
+                        call.seconds,
+                        lambda: run(call.input, verbose, start_color, color, **call.kwargs),
+                    )
+                    return call.close(result)
+                except (RefusedCall, _TimeIsOverError) as error:
+                    call.stop(error)
+            return call.refused(self)
+
+    async def arun(
+        self,
+        tool_input: Any,
+        verbose: bool | None = None,
+        start_color: str | None = "green",
+        color: str | None = "green",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the tool within its limits."""
+        seam = self._tokenopt_seam
+        with seam.call(tool_input, {**kwargs, "callbacks": callbacks}) as call:
+            if call.refusal is None:
+                arun = super().arun  # type: ignore[misc]
+                clock = asyncio.timeout(call.seconds)
+                try:
+                    async with clock:
+                        result = await arun(call.input, verbose, start_color, color, **call.kwargs)
+                    if clock.expired():  # it has gone on for all that
+                        raise _TimeIsOverError
+                    if len(str(result)) > _IN_A_THREAD:
+                        return await run_in_executor(None, call.close, result)
+                    return call.close(result)
+                except (RefusedCall, _TimeIsOverError) as error:
+                    call.stop(error)
+                except TimeoutError as error:
+                    if not clock.expired():
+                        raise
+                    call.stop(error)
+            return await call.arefused(self)
+
+
+class _TimeIsOverError(Exception):
+    """A call has taken longer than it may."""
+
+
+def _within(seconds: float | None, work: Callable[[], Any]) -> Any:
+    """Do *work* here, or, if it may take only so long, in a thread that nobody waits for after."""
+    if seconds is None:
+        return work()
+    future: Future[Any] = Future()
+
+    def working() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  it is the caller's
+            future.set_exception(error)
+
+    context = copy_context()
+    threading.Thread(target=context.run, args=(working,), daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if future.done():  # the tool's own
+            raise
+        raise _TimeIsOverError from None
+
+
+@cache
+def _budgeted_class(base: type[BaseTool]) -> type[BaseTool]:
+    """Return the subclass of *base* that keeps to limits, one per class."""
+    body = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "__annotations__": {"_tokenopt_seam": Any},
+        "_tokenopt_seam": PrivateAttr(default=None),
+        "__reduce__": _reduce,
+    }
+    metaclass: Any = type(base)
+    return cast("type[BaseTool]", metaclass(base.__name__, (BudgetedTool, base), body))
+
+
+def _reduce(self: Any) -> tuple[Any, ...]:
+    """Copying protocols cannot look up a class made at run time; a scope stays in its process."""
+    seam = self._tokenopt_seam
+    return _wrapped, (seam.tool, seam.account.limits, seam.loader)
+
+
+def _wrapped(tool: BaseTool, limits: ToolLimits, loader: ResultLoader | None) -> BaseTool:
+    return BudgetedTool.wrap(tool, limits, loader=loader)
+
+
+class _ToolSeam:
+    """What a budgeted tool knows besides what it was."""
+
+    def __init__(
+        self,
+        tool: BaseTool,
+        limits: ToolLimits,
+        scope: TokenScope | None,
+        loader: ResultLoader | None,
+    ) -> None:
+        self.tool = tool
+        self.account = ToolAccount(tool.name, limits)
+        self.scope = scope
+        self.loader = loader
+        self._usage = TokenUsageCallbackHandler(max_records=0)
+        self._own: dict[str, Any] = {
+            "callbacks": [self._usage],
+            "metadata": metadata_saying(
+                tool.name,
+                user=None if scope is None else scope.user,
+                organization=None if scope is None else scope.organization,
+            ),
+            "tags": [] if scope is None else list(scope.tags),
+        }
+        self._injected = self._values_of_scope()
+        self._limit: tuple[BudgetLimit, ...] = ()
+        if limits.max_model_tokens is not None:
+            name = f"the tool {tool.name}"
+            limit = BudgetLimit(total_tokens=limits.max_model_tokens, per="run", name=name)
+            self._limit = (limit,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _ToolSeam:
+        """Return this seam: a copy of a tool has the account of the original."""
+        return self
+
+    def report(self) -> ToolReport:
+        return replace(self.account.report(), model_tokens=self._usage.totals().total_tokens)
+
+    def _values_of_scope(self) -> dict[str, Any]:
+        """Return the arguments that the tool is given by its scope."""
+        asked: dict[str, Callable[[TokenScope], Any]] = {}
+        for name in ("_run", "_arun", "func", "coroutine"):
+            function = getattr(self.tool, name, None)
+            if function is not None:
+                asked |= asked_by(function, self.tool.name)
+        if asked and self.scope is None:
+            raise TypeError(
+                f"{self.tool.name} asks for what a scope has ({', '.join(asked)}): give it one "
+                f"with scoped_tools(tools, scope) or ToolSet(...).for_user(scope)."
+            )
+        return {argument: get(self.scope) for argument, get in asked.items() if self.scope}
+
+    @cached_property
+    def _own_run(self) -> BudgetRun:
+        """The run that pays where no plan does."""
+        return BudgetPlan(total_tokens=NO_TOKEN_LIMIT, name=self.tool.name).run()
+
+    @contextmanager
+    def call(self, tool_input: Any, kwargs: dict[str, Any]) -> Iterator[_Call]:
+        """Begin a call, in its scope; end it with the block."""
+        with ExitStack() as stack:
+            if self.scope is not None:
+                stack.enter_context(self.scope.inside())
+            run = current_run()
+            if self._limit and run is None:
+                stack.enter_context(self._own_run.inside())
+            use = self.account.begin(None if run is None else run.account)
+            call = _Call(self, use, self._with_scope(tool_input), self._with_own(kwargs))
+            if isinstance(use, Refusal):
+                yield call
+                return
+            if self._limit:
+                values = {TOOL_LIMITS: (*TOOL_LIMITS.get(), *self._limit)}
+                stack.enter_context(ContextBlock(values))
+            try:
+                yield call
+            except BaseException as error:
+                is_paused = _is_interrupt(error)
+                use.end(failed=not is_paused, uncounted=is_paused)
+                raise
+            use.end()
+
+    def _with_scope(self, tool_input: Any) -> Any:
+        if not self._injected or not isinstance(tool_input, dict):
+            return tool_input
+        return {**tool_input, **self._injected}
+
+    def _with_own(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Add handlers, metadata and tags, for the tool and all that is called inside."""
+        given = {key: kwargs[key] for key in self._own if kwargs.get(key)}
+        own: Any = merge_configs(cast("RunnableConfig", given), cast("RunnableConfig", self._own))
+        config = {**(kwargs.get("config") or {}), **own}
+        return {**kwargs, **{key: own[key] for key in self._own}, "config": config}
+
+
+class _Call:
+    """One call of a budgeted tool."""
+
+    def __init__(
+        self, seam: _ToolSeam, use: ToolCallUse | Refusal, tool_input: Any, kwargs: dict[str, Any]
+    ) -> None:
+        self._seam = seam
+        self._use = use
+        self.input = tool_input
+        self.kwargs = kwargs
+        self.refusal: Refusal | RefusedCall | None = use if isinstance(use, Refusal) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it may take."""
+        return self._use.seconds if isinstance(self._use, ToolCallUse) else None
+
+    def close(self, result: Any) -> Any:
+        """Return the result, as long as it may be."""
+        assert isinstance(self._use, ToolCallUse)
+        return shortened_result(result, self._use, self._query(), self._seam.loader)
+
+    def _query(self) -> str | None:
+        """Return what the model has asked the tool for."""
+        given = self.input
+        if isinstance(given, dict):
+            shown = {k: v for k, v in given.items() if k not in self._seam._injected}
+            given = " ".join(value for value in shown.values() if isinstance(value, str))
+        return given.strip() or None if isinstance(given, str) else None
+
+    def stop(self, error: Exception) -> None:
+        """Take note that the call ends without a result."""
+        assert isinstance(self._use, ToolCallUse)
+        if isinstance(error, RefusedCall):
+            self._seam.account.refuse()
+            self.refusal = error
+        else:
+            self.refusal = self._use.given_up()
+
+    def refused(self, tool: Any) -> Any:
+        """Say why there is no result."""
+        stand_in = self._stand_in(tool)
+        if stand_in is None:
+            return self._message(tool)
+        return stand_in.run(self._filtered(tool), **self.kwargs)
+
+    async def arefused(self, tool: Any) -> Any:
+        """Say why there is no result."""
+        stand_in = self._stand_in(tool)
+        if stand_in is None:
+            return self._message(tool)
+        return await stand_in.arun(self._filtered(tool), **self.kwargs)
+
+    def _error(self) -> Exception:
+        assert self.refusal is not None
+        return self.refusal.error() if isinstance(self.refusal, Refusal) else self.refusal
+
+    def _message(self, tool: Any) -> Any:
+        """Return what a call gives of which handlers have heard already."""
+        if self._seam.account.limits.on_exceed == "raise":
+            raise self._error()
+        text = getattr(self.refusal, "message", None) or str(self.refusal)
+        call_id = self.kwargs.get("tool_call_id")
+        if call_id is None:
+            return text
+        return ToolMessage(text, tool_call_id=call_id, name=tool.name, status="error")
+
+    def _stand_in(self, tool: Any) -> BaseTool | None:
+        """Return a tool that refuses in its place, for a call that has not begun."""
+        if isinstance(self._use, ToolCallUse):
+            return None
+        error: Exception = ToolException(str(self.refusal))
+        if self._seam.account.limits.on_exceed == "raise":
+            error = self._error()
+        shown = {key: getattr(tool, key) for key in ("callbacks", "tags", "metadata")}
+        return _Refusing(
+            name=tool.name, description=tool.description, handle_tool_error=True, **shown
+        ).with_error(error)
+
+    def _filtered(self, tool: Any) -> Any:
+        """Return the input as handlers may see it."""
+        if not isinstance(self.input, dict):
+            return self.input
+        return tool._filter_injected_args(self.input)
+
+
+class _Refusing(BaseTool):
+    """Raises an error where another tool would have been called: handlers hear of one call."""
+
+    _error: Exception = PrivateAttr(default_factory=ToolException)
+
+    def with_error(self, error: Exception) -> _Refusing:
+        self._error = error
+        return self
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        raise self._error
+
+    async def _arun(self, *args: Any, **kwargs: Any) -> Any:
+        raise self._error
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether a graph goes on later where it has stopped here."""
+    errors = sys.modules.get("langgraph.errors")
+    return errors is not None and isinstance(error, errors.GraphBubbleUp)
