@@ -167,7 +167,7 @@ def test_models_and_classes_see_the_same_tool(made: BaseTool, given: Any) -> Non
 def _outcome(call: Callable[[], Any]) -> Any:
     try:
         result = call()
-    except Exception as error:  # noqa: BLE001  it is compared
+    except Exception as error:
         return type(error), str(error)
     return result
 
