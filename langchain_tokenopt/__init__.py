@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         BudgetEvent,
         CallRecord,
         Saving,
+        ToolChoice,
         UsageSink,
         UsageTotals,
     )
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.stage import Phase, Stage, StageCall
     from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
     from langchain_tokenopt.tools.scoped_tools import scoped_tools
+    from langchain_tokenopt.tools.selector import ToolSelector
     from langchain_tokenopt.tools.tool_limits import ToolLimitExceededError, ToolLimits
     from langchain_tokenopt.tools.tool_set import ToolSet
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
@@ -131,6 +133,8 @@ _MODULE_OF = {
     "ToolLimitExceededError": "tools.tool_limits",
     "ToolLimits": "tools.tool_limits",
     "ToolSet": "tools.tool_set",
+    "ToolChoice": "core.records",
+    "ToolSelector": "tools.selector",
     "StageCall": "stage",
     "UnknownTimeZoneError": "core.errors",
     "Usage": "core.usage",
@@ -204,8 +208,10 @@ __all__ = [
     "TokenOptError",
     "TokenOptWarning",
     "TokenUsageCallbackHandler",
+    "ToolChoice",
     "ToolLimitExceededError",
     "ToolLimits",
+    "ToolSelector",
     "ToolSet",
     "UnknownTimeZoneError",
     "Usage",

@@ -49,10 +49,15 @@ class Phase(IntEnum):
 class Again:
     """Returned by :meth:`StageCall.close`: ask the model once more, with this request.
 
-    Only possible while nothing has been shown: a stream whose chunks have gone out is not repeated.
+    Of a stream some of which has been shown that is only possible when the next answer continues
+    it. How often a call may be repeated has an end.
     """
 
     request: ModelRequest
+    continues: bool = False
+    """Whether the next answer may follow what was shown of this one."""
+    otherwise: Answer | None = None
+    """The answer that stands where the model cannot be asked again; by default this one."""
 
 
 class StageCall:

@@ -69,6 +69,8 @@ class StageChain:
         self._level = -1
         self._held_info: dict[str, Any] = {}
         self._repeats = 0
+        self._shown_in_time = 0
+        """How many pieces were shown before the end of the answer."""
 
     def __enter__(self) -> StageChain:
         return self
@@ -156,6 +158,7 @@ class StageChain:
     def rest(self) -> list[ChatGenerationChunk]:
         """Return what the stages held back, at the end of the answer."""
         pieces: list[AIMessageChunk] = []
+        self._shown_in_time = len(self.shown)
         while self._level >= 0:
             level, self._level = self._level, self._level - 1
             pieces += self._push(list(self._watching[level][1].finish()), level - 1)
@@ -279,19 +282,27 @@ class StageChain:
             outcome: Answer | Again = yield blocking, partial(call.close, answer), None
             if not isinstance(outcome, Again):
                 answer = answer if self.request.observe else outcome
-            elif repeatable and not self.request.observe and self._repeats < MAX_REPEATS:
+            elif self.request.observe:
+                pass
+            elif (repeatable or outcome.continues) and self._repeats < MAX_REPEATS:
                 self._open.append((position, call))
-                self._repeat_from(position, outcome.request, answer)
+                self._repeat_from(position, outcome.request, answer, keeps_shown=not repeatable)
                 return None
+            else:
+                answer = outcome.otherwise or answer
         return answer
 
-    def _repeat_from(self, position: int, request: ModelRequest, answer: Answer) -> None:
+    def _repeat_from(
+        self, position: int, request: ModelRequest, answer: Answer, *, keeps_shown: bool
+    ) -> None:
         """Charge this attempt, and make ready to open the stages behind *position* once more."""
-        self.run.earlier = (self.run.earlier or Usage()) + usage_of(answer, self.request)
+        used = usage_of(answer, self.request, self.run.pieces, self.run.received)
+        self.run.earlier = (self.run.earlier or Usage()) + used
         self.run.received.clear()
         self.run.pieces.clear()
         self.run.stopped = self.stopped = self.has_arrived = False
         self.request, self.answer = request, None
-        self.shown, self._held_info = [], {}
+        self.shown = self.shown[: self._shown_in_time] if keeps_shown else []
+        self._held_info = {}
         self._next = position + 1
         self._repeats += 1

@@ -131,4 +131,5 @@ def begin(
 
 def _fingerprint(stages: tuple[Stage, ...]) -> str:
     """Name the stages that change what a cache further out would keep; only caches ask."""
-    return "|".join(stage.fingerprint for stage in stages if stage.phase != Phase.CACHE)
+    named = (stage.fingerprint for stage in stages if stage.phase != Phase.CACHE)
+    return "|".join(name for name in named if name)

@@ -147,12 +147,27 @@ def read_failure(
     return UsageReading(Usage(), "unbilled")
 
 
-def usage_of(answer: Answer, request: ModelRequest) -> Usage:
-    """Return what *answer* to *request* has used."""
+def usage_of(
+    answer: Answer,
+    request: ModelRequest,
+    pieces: Sequence[BaseMessage] = (),
+    received: Sequence[str] = (),
+) -> Usage:
+    """Return what *answer* to *request* has used.
+
+    Args:
+        answer: As it is shown.
+        request: As it was sent.
+        pieces: Those of the model's own pieces that report usage, where stages have seen them.
+        received: What the model wrote, where stages have seen it.
+    """
     facts = request.facts
     own = OwnCount(lambda: facts.input_tokens.tokens, lambda text: facts.counter.count(text).tokens)
-    result = answer.result
-    return read_answer(CallAnswer(result.generations, result.llm_output), own).usage
+    generations: Sequence[Generation] = answer.result.generations
+    if pieces:
+        generations = [ChatGeneration(message=pieces[0])]
+    found = CallAnswer(generations, answer.result.llm_output, pieces, "".join(received))
+    return read_answer(found, own).usage
 
 
 def _completed(

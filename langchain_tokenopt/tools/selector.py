@@ -1,0 +1,375 @@
+"""The stage that shows a model the few tools that a request needs."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, Literal, TypeVar
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables.config import run_in_executor
+
+from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import UsageSink
+from langchain_tokenopt.core.sinks import checked_sinks
+from langchain_tokenopt.core.staged_runs import TRACKER
+from langchain_tokenopt.embeddings import (
+    EmbedderUnavailableError,
+    LocalEmbeddings,
+    embedder_fingerprint,
+)
+from langchain_tokenopt.embeddings.minilm import offline_folder
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Phase, StageCall
+from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, Selected, choose
+from langchain_tokenopt.tools.find_more import find_more_tool, free_name
+from langchain_tokenopt.tools.learned_tools import LearnedTools
+from langchain_tokenopt.tools.ranking import Ranked, ToolRanking
+from langchain_tokenopt.tools.selection_call import (
+    STAGE,
+    ObservedSelection,
+    Selection,
+    SelectionCall,
+)
+from langchain_tokenopt.tools.selection_history import (
+    Ceiling,
+    answered_calls,
+    question_at,
+    shown_names,
+)
+from langchain_tokenopt.tools.selection_tools import RequestTools, named_in_choice, tools_of
+from langchain_tokenopt.tools.tool_reading import ToolCard, read_tools, split_tool
+
+__all__ = ["ToolSelector"]
+
+_KEPT: Final = 30
+"""Tools that a conversation keeps showing, where no number is set: twice what a turn may need."""
+_FOUND: Final = (5, 15)
+"""Tools that the first and the second search of a call add; the third adds all there are."""
+_REMEMBERED: Final = 8_192
+_MOST_GROUPS: Final = 20
+
+Value = TypeVar("Value")
+
+
+class ToolSelector:
+    """Show the model the few tools that a request needs, in any chain, graph or agent.
+
+    It reads the tools from the request itself, in every provider's format, wherever and however
+    long ago they were bound. Without asking a model it ranks them by what the user asks, and sends
+    on those that may be needed; with few tools it does nothing. Always sent are the provider's own
+    tools, forms for structured output, what ``tool_choice`` names, and tools whose calls wait for
+    an answer.
+
+    The model cannot get stuck: where tools were left out it is given one more,
+    ``find_more_tools(query)``. When it calls that, the model is asked again with what was found,
+    inside of the same call; the application sees neither the search nor its result. A tool that was
+    left out and is called all the same is called, if the arguments fit; else it is added, and the
+    model asked again. Both calls are counted and budgeted. A third search adds all tools.
+
+    Within a turn tools are only added, behind the others, so that the provider's prompt cache keeps
+    what it has; a new turn keeps them, too, as far as there is room. Which were shown stands on
+    each answer (``response_metadata["tokenopt_tools"]``): a conversation goes on with the same
+    tools in another process, from a checkpoint, and whatever was learned meanwhile.
+
+    If it fails, all tools are sent.
+
+    Args:
+        max_tools: Tools that a conversation shows at most, those that always are and those that the
+            model has searched for or called not counted. By default as many as the scores suggest.
+        max_tokens: The same in tokens of their schemas; those of *always_include* count.
+        always_include: Names of tools that are always shown.
+        embeddings: Compares by meaning. By default the local model, where the extras ``local`` and
+            ``offline`` are installed, so that nothing is downloaded; ``False``: words alone decide.
+        learn: Whether calls that have succeeded teach which tools are meant. What one user's or
+            tenant's calls teach (``user_id``, ``tenant_id`` in the metadata, or the user of a
+            ``token_scope``) is used for nobody else.
+        store: A file in which that is kept; by default it is forgotten with the process.
+        slim: Whether what is shown has shorter schemas: first sentences, no examples.
+        find_more: Whether the model may search for tools that were left out.
+        sinks: Receive each saving and each :class:`~langchain_tokenopt.ToolChoice`.
+
+    Raises:
+        ValueError: If *max_tools* or *max_tokens* is below 1.
+
+    Example:
+        >>> selector = ToolSelector(max_tools=1, embeddings=False)
+        >>> tools = [{"name": name, "input_schema": {}} for name in ("send_mail", "get_weather")]
+        >>> [tool.card.name for tool in selector.select("What is the weather in Oslo?", tools)]
+        ['get_weather']
+    """
+
+    phase = Phase.TOOLS
+    blocking = True
+
+    def __init__(
+        self,
+        *,
+        max_tools: int | None = None,
+        max_tokens: int | None = None,
+        always_include: Iterable[str] = (),
+        embeddings: Embeddings | Literal[False] | None = None,
+        learn: bool = True,
+        store: str | Path | None = None,
+        slim: bool = False,
+        find_more: bool = True,
+        sinks: Sequence[UsageSink] = (),
+    ) -> None:
+        if isinstance(always_include, str):
+            raise TypeError(f"always_include must be names of tools; got {always_include!r}.")
+        self.max_tools = None if max_tools is None else check_whole("max_tools", max_tools, least=1)
+        self.max_tokens = (
+            None if max_tokens is None else check_whole("max_tokens", max_tokens, least=1)
+        )
+        self.always_include = frozenset(always_include)
+        self.slim = slim
+        self.find_more = find_more
+        self.sinks = checked_sinks(sinks)
+        self._embeddings = _local() if embeddings is None else embeddings or None
+        self._learned = LearnedTools(store) if learn else None
+        self._ranking = ToolRanking(self._embeddings, self._learned)
+        self._choices = _Memo()
+        self._learnt = _Memo()
+        self._more = _Memo()
+        self._has_warned = False
+
+    # Questions
+
+    def select(self, query: str, tools: Iterable[Any]) -> list[Selected]:
+        """Return the tools that a request needs, best first, with scores and reasons.
+
+        Args:
+            query: What is asked.
+            tools: What ``bind_tools`` takes, or schemas in any provider's format. What runs at the
+                provider is not among what is returned.
+        """
+        return self._chosen(self.explain(query, tools), self.always_include)
+
+    def explain(self, query: str, tools: Iterable[Any]) -> list[Ranked]:
+        """Return all tools with their scores and reasons, best first."""
+        return self._ranking.rank(query, _cards(tools), _namespace(None))
+
+    def classify(self, query: str, tools: Iterable[Any]) -> list[tuple[str, float]]:
+        """Return which kinds of request it may be, by the tools' own groups, likeliest first."""
+        return self._ranking.classify(query, _cards(tools), _namespace(None))
+
+    def forget(
+        self, *, user: str | None = None, organization: str | None = None, tool: str | None = None
+    ) -> None:
+        """Forget what calls have taught: all of it, or that of one user, organization or tool.
+
+        Args:
+            user: Whose calls.
+            organization: Whose calls; with *user*, that user's in this organization.
+            tool: The name of a tool.
+        """
+        self._choices.clear()
+        if self._learned is not None:
+            everybody = user is None and organization is None
+            self._learned.forget(None if everybody else _name_of(user, organization), tool)
+
+    # Stage
+
+    @property
+    def fingerprint(self) -> str:
+        """Every setting that changes answers; none where the model can get at every tool."""
+        if self.find_more and not self.slim:
+            return ""
+        embedder = None if self._embeddings is None else embedder_fingerprint(self._embeddings)
+        always = sorted(self.always_include)
+        settings = [self.max_tools, self.max_tokens, always, embedder, self.slim, self.find_more]
+        return f"{STAGE}{json.dumps(settings)}"
+
+    async def aopen(self, request: ModelRequest) -> StageCall | None:
+        """As :meth:`open`, which reads and ranks in a thread."""
+        if not any(request.kwargs.get(key) for key in ("tools", "functions", "toolConfig")):
+            return None
+        return await run_in_executor(None, self.open, request)
+
+    def open(self, request: ModelRequest) -> StageCall | None:
+        """Choose among the tools of a request."""
+        return self._shielded(lambda: self._open(request))
+
+    def _open(self, request: ModelRequest) -> StageCall | None:
+        tools = tools_of(request.kwargs)
+        if tools is None or self._is_few(tools):
+            return None
+        namespace = _namespace(request)
+        if self._learned is not None:
+            self._learn(request, tools, namespace)
+        fixed = tools.fixed(request.kwargs, self.always_include)
+        shown = shown_names(
+            request.messages,
+            tools,
+            fixed,
+            lambda at: self._needed(request, tools, fixed, namespace, at),
+            Ceiling(self.max_tools or _KEPT, self.max_tokens or float("inf")),
+        )
+        named = named_in_choice(request.kwargs) & tools.by_name.keys() - {*fixed, *shown}
+        shown += sorted(named, key=lambda name: tools.by_name[name])
+        name = free_name(tools.by_name)
+        more = self._more_tool(tools, name)
+        if self.find_more and more is None:
+            return None
+        selection = Selection(request, tools, fixed, shown, name, more, self.slim)
+        if not selection.hidden:
+            return None
+        if request.observe:
+            return ObservedSelection(selection, self.sinks)
+        call = SelectionCall(selection, self._search(selection, namespace), self.sinks)
+        request.run.stages.append(STAGE)
+        return call
+
+    def _is_few(self, tools: RequestTools) -> bool:
+        """Whether all tools may be shown."""
+        count = len(tools.by_name)
+        if self.max_tools is None and self.max_tokens is None:
+            return count <= FEW_TOOLS or tools.tokens <= FEW_TOKENS
+        always = len(self.always_include & tools.by_name.keys())
+        is_small = self.max_tokens is None or tools.tokens <= self.max_tokens
+        return is_small and (self.max_tools is None or count - always <= self.max_tools)
+
+    def _needed(
+        self,
+        request: ModelRequest,
+        tools: RequestTools,
+        fixed: Sequence[str],
+        namespace: str,
+        at: int,
+    ) -> Sequence[str]:
+        """Return the names of the tools that a turn needs, in the order of the application.
+
+        A turn of an application that keeps no marks is asked about with each of its calls: the
+        choice that it began with is kept, though something was learned since.
+        """
+        query = question_at(request.messages, at)
+        if not query.strip():
+            return [*tools.by_name]
+        cards = [card for card in tools.cards if card is not None]
+        key = (namespace, query, request.messages[at].id, tuple(card.key for card in cards))
+        begins = at in (-1, len(request.messages) - 1)
+        known: Sequence[str] | None = None if begins else self._choices.get(key)
+        if known is None:
+            ranked = self._ranking.rank(query, cards, namespace)
+            chosen = {one.card.name for one in self._chosen(ranked, [*self.always_include, *fixed])}
+            known = [name for name in tools.by_name if name in chosen]
+            self._choices.put(key, known)
+        return known
+
+    def _chosen(self, ranked: Sequence[Ranked], always: Iterable[str]) -> list[Selected]:
+        return choose(
+            ranked,
+            max_tools=self.max_tools,
+            max_tokens=self.max_tokens,
+            always_include=frozenset(always),
+        )
+
+    def _more_tool(self, tools: RequestTools, name: str) -> Any:
+        """Return the tool for searching, one object for all requests with the same tools."""
+        key = tools.digest, tools.place, type(tools.tools[0])
+        more = self._more.get(key)
+        if more is None:
+            cards = [card for card in tools.cards if card is not None]
+            like = next(t for t, card in zip(tools.tools, tools.cards, strict=True) if card)
+            groups = sorted({card.group for card in cards if card.group})
+            more = find_more_tool(name, like, groups[:_MOST_GROUPS])
+            self._more.put(key, more)
+        return more
+
+    def _search(self, selection: Selection, namespace: str) -> Callable[..., Sequence[str]]:
+        """Return what finds more tools for one call."""
+        cards = [card for card in selection.tools.cards if card is not None]
+
+        def search(query: str, hidden: Sequence[str], searches: int) -> Sequence[str]:
+            if searches > len(_FOUND):
+                return hidden
+            ranked = self._shielded(lambda: self._ranking.rank(query, cards, namespace))
+            if ranked is None:
+                return hidden
+            among = {*hidden}
+            names = [one.card.name for one in ranked if one.card.name in among]
+            return names[: _FOUND[searches - 1]]
+
+        return search
+
+    def _learn(self, request: ModelRequest, tools: RequestTools, namespace: str) -> None:
+        """Learn from what the tools have just answered, once, however often it is sent."""
+        turn, called = answered_calls(request.messages)
+        query = question_at(request.messages, turn) if called else ""
+        thread, cards = request.facts.attribution.thread_id, [c for c in tools.cards if c]
+        fresh = []
+        for call_id, name in called.items():
+            key = (namespace, thread, request.messages[turn].id, query, call_id, name)
+            if name in tools.by_name and self._learnt.get(key) is None:
+                self._learnt.put(key, True)
+                fresh.append(name)
+        if fresh and query.strip():
+            self._ranking.learn(query, cards, fresh, namespace)
+
+    def _shielded(self, work: Callable[[], Value]) -> Value | None:
+        """Return what *work* does; ``None`` where it fails, which is said once."""
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001  foreign schemas and embedders: no call may break
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"ToolSelector failed ({type(error).__name__}: {error}); all tools are sent. "
+                    f"This is not mentioned again.",
+                    TokenOptWarning,
+                    stacklevel=2,
+                )
+            return None
+
+
+class _Memo:
+    """The latest values by key, for many threads."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Any) -> Any:
+        return self._values.get(key)
+
+    def put(self, key: Any, value: Any) -> None:
+        with self._lock:
+            self._values[key] = value
+            if len(self._values) > _REMEMBERED:
+                self._values.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+
+
+def _local() -> Embeddings | None:
+    """Return the local embedder, where nothing has to be downloaded for it."""
+    try:
+        return LocalEmbeddings() if offline_folder() is not None else None
+    except EmbedderUnavailableError:
+        return None
+
+
+def _cards(tools: Iterable[Any]) -> list[ToolCard]:
+    given = [part for tool in tools for part in split_tool(tool)]
+    return [card for card in read_tools(given) if card is not None]
+
+
+def _namespace(request: ModelRequest | None) -> str:
+    """Name those whose calls teach each other: one user of one organization, or nobody."""
+    tracker = TRACKER.get()
+    user, organization = getattr(tracker, "user", None), getattr(tracker, "organization", None)
+    if request is not None:
+        made_by = request.facts.attribution
+        user, organization = made_by.user or user, made_by.organization or organization
+    return _name_of(user, organization)
+
+
+def _name_of(user: str | None, organization: str | None) -> str:
+    return json.dumps([organization, user]) if user or organization else ""
