@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from langchain_tokenopt.tools.ranking import Ranked
 from langchain_tokenopt.tools.tool_reading import ToolCard
@@ -29,6 +29,18 @@ class Selected:
     score: float
     reason: str
     position: int
+    tool: Any = None
+    """The tool itself, as it was given."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.card.name
+
+    @property
+    def tokens(self) -> int:
+        """What its schema adds to a request."""
+        return self.card.tokens
 
 
 def choose(

@@ -14,12 +14,14 @@ once there is more than a ceiling.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
+from langchain_tokenopt.compress.question import SHORT_PARAGRAPH, asks
 from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.tools.selection_tools import RequestTools
 from langchain_tokenopt.tools.tool_text import roots_of
@@ -147,7 +149,7 @@ def question_at(messages: Sequence[BaseMessage], at: int) -> str:
     """
     if at < 0:  # an application that asks in its system message
         return "\n".join(text_of(m) for m in messages if isinstance(m, SystemMessage))
-    asked = text_of(messages[at])
+    asked = _request_in(text_of(messages[at]))
     if len(set(roots_of(asked[:_SAID_BEFORE]))) >= _FOLLOW_UP or len(asked) > _SAID_BEFORE:
         return asked
     before = range(at - 1, -1, -1)
@@ -156,6 +158,26 @@ def question_at(messages: Sequence[BaseMessage], at: int) -> str:
     earlier = "" if asked_before is None else text_of(messages[asked_before])
     parts = [part for part in (earlier, said[-_SAID_BEFORE:], asked) if part.strip()]
     return "\n".join(parts) or question_at(messages, -1)
+
+
+def _request_in(text: str) -> str:
+    """Return what a message says around the long paragraphs, lists and files that it quotes."""
+    if len(text) <= SHORT_PARAGRAPH:
+        return text
+    paragraphs = [part.strip() for part in _PARAGRAPHS.split(text) if part.strip()]
+    short = [part for part in paragraphs if len(part) <= SHORT_PARAGRAPH]
+    said = "\n".join(short)
+    if len(set(roots_of(said[:_SAID_BEFORE]))) < _TELLING:
+        said = text
+    if len(said) <= 2 * _SAID_BEFORE:
+        return said
+    questions = "\n".join(part for part in short if asks(part))[:_SAID_BEFORE]
+    return "\n".join((said[:_SAID_BEFORE], questions, said[-_SAID_BEFORE:]))
+
+
+_PARAGRAPHS: Final = re.compile(r"\n\s*\n")
+_TELLING: Final = 2
+"""Telling words that a request has at least."""
 
 
 def answered_calls(messages: Sequence[BaseMessage]) -> tuple[int, dict[str, str]]:

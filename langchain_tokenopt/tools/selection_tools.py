@@ -36,6 +36,8 @@ class RequestTools:
     tools: Sequence[Any]
     cards: Sequence[ToolCard | None]
     """``None`` for what runs at the provider, or cannot be read: it is always shown."""
+    lists: Sequence[int | None]
+    """Which of the request's tools each was declared by, where that declared several."""
 
     @cached_property
     def by_name(self) -> dict[str, list[int]]:
@@ -45,6 +47,12 @@ class RequestTools:
             for name in () if card is None else card.names or (card.name,):
                 found.setdefault(name, []).append(at)
         return found
+
+    @property
+    def others(self) -> list[str]:
+        """Names of those that are always shown, where they have one."""
+        named = (t.get("name") for t in self.tools if isinstance(t, Mapping))
+        return [name for name in named if isinstance(name, str)]
 
     @cached_property
     def digest(self) -> str:
@@ -91,11 +99,11 @@ class RequestTools:
         ends = [self.tools[at] for at in range(len(self.tools)) if self._ends(at)]
         front += sorted(set(first))
         places = dict.fromkeys(front) | dict.fromkeys(behind)
-        written = [(at, self._written(at, slimmed)) for at in places]
-        tools = [tool for at, tool in written[: len(front)]]
-        tools += [] if more is None else [more]
-        tools += [tool for at, tool in written[len(front) :]]
-        return self._placed(kwargs, [*_joined(self._with_breakpoint(tools)), *ends])
+        written = [(self.lists[at], self._written(at, slimmed)) for at in places]
+        if more is not None:
+            several = next((of for of in self.lists if of is not None), None)
+            written.insert(len(front), (several, more))
+        return self._placed(kwargs, [*self._with_breakpoint(_joined(written)), *ends])
 
     def _ends(self, at: int) -> bool:
         """Whether it is Bedrock's mark behind the tools up to which a prompt is kept."""
@@ -126,10 +134,21 @@ def tools_of(kwargs: Mapping[str, Any]) -> RequestTools | None:
         for key in place:
             given = given.get(key) if isinstance(given, Mapping) else None
         if isinstance(given, Sequence) and not isinstance(given, str) and given:
-            tools = [part for tool in given for part in split_tool(tool)]
-            cards = read_tools(tools)
-            return RequestTools(place, tools, cards) if any(cards) else None
+            split = [(at, split_tool(tool)) for at, tool in enumerate(given)]
+            tools = [part for _, parts in split for part in parts]
+            lists = [at if len(parts) > 1 else None for at, parts in split for _ in parts]
+            cards = [None if _is_free(tool) else card for tool, card in _read(tools)]
+            return RequestTools(place, tools, cards, lists) if any(cards) else None
     return None
+
+
+def _read(tools: Sequence[Any]) -> Iterator[tuple[Any, ToolCard | None]]:
+    return zip(tools, read_tools(tools), strict=True)
+
+
+def _is_free(tool: Any) -> bool:
+    """Whether it takes a free text: there is nothing to tell it by but its own grammar."""
+    return isinstance(tool, Mapping) and tool.get("type") == "custom"
 
 
 def named_in_choice(kwargs: Mapping[str, Any]) -> set[str]:
@@ -165,17 +184,17 @@ def _is_tools(value: Any) -> bool:
     )
 
 
-def _joined(tools: Iterable[Any]) -> list[Any]:
-    """Put Gemini's functions into one list again: it takes no several."""
+def _joined(tools: Iterable[tuple[int | None, Any]]) -> list[Any]:
+    """Put functions that Gemini was given in one list into one again: it takes no several."""
     joined: list[Any] = []
-    lists: dict[str, dict[str, Any]] = {}
-    for tool in tools:
+    lists: dict[tuple[int, str], dict[str, Any]] = {}
+    for of, tool in tools:
         key = next((k for k in DECLARATIONS if isinstance(tool, Mapping) and k in tool), None)
-        if key is None or len(tool) > 1:
+        if of is None or key is None:
             joined.append(tool)
-        elif key in lists:
-            lists[key][key] += tool[key]
+        elif (of, key) in lists:
+            lists[of, key][key] += tool[key]
         else:
-            lists[key] = {key: [*tool[key]]}
-            joined.append(lists[key])
+            lists[of, key] = {key: [*tool[key]]}
+            joined.append(lists[of, key])
     return joined

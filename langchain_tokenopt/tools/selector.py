@@ -6,6 +6,8 @@ import json
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Literal, TypeVar
@@ -53,6 +55,8 @@ _FOUND: Final = (5, 15)
 """Tools that the first and the second search of a call add; the third adds all there are."""
 _REMEMBERED: Final = 8_192
 _MOST_GROUPS: Final = 20
+_NO_NAME: Final = "\0"
+"""What no model calls."""
 
 Value = TypeVar("Value")
 
@@ -100,7 +104,7 @@ class ToolSelector:
     Example:
         >>> selector = ToolSelector(max_tools=1, embeddings=False)
         >>> tools = [{"name": name, "input_schema": {}} for name in ("send_mail", "get_weather")]
-        >>> [tool.card.name for tool in selector.select("What is the weather in Oslo?", tools)]
+        >>> [tool.name for tool in selector.select("What is the weather in Oslo?", tools)]
         ['get_weather']
     """
 
@@ -148,15 +152,21 @@ class ToolSelector:
             tools: What ``bind_tools`` takes, or schemas in any provider's format. What runs at the
                 provider is not among what is returned.
         """
-        return self._chosen(self.explain(query, tools), self.always_include)
+        readable = _readable(tools)
+        chosen = self._chosen(self._ranked(query, readable), self.always_include)
+        return [replace(one, tool=readable[one.position][0]) for one in chosen]
 
     def explain(self, query: str, tools: Iterable[Any]) -> list[Ranked]:
         """Return all tools with their scores and reasons, best first."""
-        return self._ranking.rank(query, _cards(tools), _namespace(None))
+        return self._ranked(query, _readable(tools))
+
+    def _ranked(self, query: str, tools: Sequence[tuple[Any, ToolCard]]) -> list[Ranked]:
+        return self._ranking.rank(query, [card for _, card in tools], _namespace(None))
 
     def classify(self, query: str, tools: Iterable[Any]) -> list[tuple[str, float]]:
         """Return which kinds of request it may be, by the tools' own groups, likeliest first."""
-        return self._ranking.classify(query, _cards(tools), _namespace(None))
+        cards = [card for _, card in _readable(tools)]
+        return self._ranking.classify(query, cards, _namespace(None))
 
     def forget(
         self, *, user: str | None = None, organization: str | None = None, tool: str | None = None
@@ -212,10 +222,12 @@ class ToolSelector:
         )
         named = named_in_choice(request.kwargs) & tools.by_name.keys() - {*fixed, *shown}
         shown += sorted(named, key=lambda name: tools.by_name[name])
-        name = free_name(tools.by_name)
-        more = self._more_tool(tools, name)
-        if self.find_more and more is None:
-            return None
+        name, more = _NO_NAME, None
+        if self.find_more:
+            name = free_name([*tools.by_name, *tools.others])
+            more = self._more_tool(tools, name)
+            if more is None:  # a format in which nothing can be added to the tools
+                return None
         selection = Selection(request, tools, fixed, shown, name, more, self.slim)
         if not selection.hidden:
             return None
@@ -348,6 +360,7 @@ class _Memo:
             self._values.clear()
 
 
+@cache
 def _local() -> Embeddings | None:
     """Return the local embedder, where nothing has to be downloaded for it."""
     try:
@@ -356,9 +369,11 @@ def _local() -> Embeddings | None:
         return None
 
 
-def _cards(tools: Iterable[Any]) -> list[ToolCard]:
+def _readable(tools: Iterable[Any]) -> list[tuple[Any, ToolCard]]:
+    """Return those tools that the application runs, with what they say of themselves."""
     given = [part for tool in tools for part in split_tool(tool)]
-    return [card for card in read_tools(given) if card is not None]
+    found = zip(given, read_tools(given), strict=True)
+    return [(tool, card) for tool, card in found if card is not None]
 
 
 def _namespace(request: ModelRequest | None) -> str:
