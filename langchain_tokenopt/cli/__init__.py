@@ -18,6 +18,7 @@ from langchain_tokenopt.cli import (
     spend,
     suggest,
     text,
+    tools,
     validate,
 )
 from langchain_tokenopt.cli.app import app, main
@@ -31,6 +32,7 @@ for command in (
     spend.runs,
     spend.report,
     spend.effectiveness,
+    tools.tools,
     compare.compare,
     validate.validate,
     guard.guard,

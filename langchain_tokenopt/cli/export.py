@@ -29,7 +29,7 @@ from langchain_tokenopt.pricing.money import exact_usd
 if TYPE_CHECKING:
     from langchain_tokenopt.core.records import CallRecord
 
-__all__ = ["export"]
+__all__ = ["export", "write_csv"]
 
 
 class Format(StrEnum):
@@ -56,7 +56,7 @@ def export(
         first = next(calls, None)
         refuse_empty(opened, period, first is not None)
         assert first is not None
-        write = _write_json if as_json or form is Format.json else _write_csv
+        write = _write_json if as_json or form is Format.json else write_csv
         write(_row(first), map(_row, calls))
 
 
@@ -68,7 +68,8 @@ def _write_json(first: dict[str, Any], others: Iterable[dict[str, Any]]) -> None
     sys.stdout.write("]\n")
 
 
-def _write_csv(first: dict[str, Any], others: Iterable[dict[str, Any]]) -> None:
+def write_csv(first: dict[str, Any], others: Iterable[dict[str, Any]]) -> None:
+    """Write rows under a line of headings."""
     writer = csv.DictWriter(sys.stdout, fieldnames=list(first), lineterminator="\n")
     writer.writeheader()
     writer.writerow(_as_cells(first))

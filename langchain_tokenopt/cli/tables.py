@@ -79,7 +79,10 @@ def print_table(
     table = Table(
         *(
             Column(
-                name, width=width, justify="left" if word else "right", no_wrap=not (word and at)
+                name if len(name) <= width else name.replace(" ", "\n"),
+                width=width,
+                justify="left" if word else "right",
+                no_wrap=not (word and at),
             )
             for at, (name, word, width) in enumerate(zip(columns, of_words, widths, strict=True))
         ),

@@ -5,5 +5,6 @@ from __future__ import annotations
 from langchain_tokenopt.ledger.database import LedgerError
 from langchain_tokenopt.ledger.ledger import Ledger
 from langchain_tokenopt.ledger.queries import Effect, RunTotals
+from langchain_tokenopt.ledger.tool_questions import ToolFigures
 
-__all__ = ["Effect", "Ledger", "LedgerError", "RunTotals"]
+__all__ = ["Effect", "Ledger", "LedgerError", "RunTotals", "ToolFigures"]

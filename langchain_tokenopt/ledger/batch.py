@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from langchain_tokenopt.core.records import CallRecord, Saving, UsageEvent
+from langchain_tokenopt.core.records import CallRecord, Saving, ToolChoice, UsageEvent
 from langchain_tokenopt.ledger import rows
 from langchain_tokenopt.ledger.rows import OWN_RUN, Origin
 from langchain_tokenopt.ledger.schema import (
@@ -18,6 +18,7 @@ from langchain_tokenopt.ledger.schema import (
     names,
     origins,
     savings,
+    tool_choices,
 )
 
 __all__ = ["UNSTORABLE", "Batch", "KnownIds"]
@@ -60,6 +61,7 @@ class Batch:
         self._known = known
         self._calls: list[tuple[list[Any], Origin, list[str | None], list[Any]]] = []
         self._savings: list[tuple[list[Any], str, Origin, list[str | None], bytes | None]] = []
+        self._choices: list[tuple[list[Any], Origin, list[str | None], bytes | None]] = []
         self._budget_events: list[list[Any]] = []
         self._saving_ids: set[bytes] = set()
 
@@ -77,6 +79,8 @@ class Batch:
             self._add_call(event)
         elif isinstance(event, Saving):
             self._add_saving(event, at)
+        elif isinstance(event, ToolChoice):
+            self._add_choice(event, at)
         else:
             happened = rows.microseconds(event.at) if event.at else at
             self._budget_events.append(rows.budget_row(event, happened))
@@ -93,11 +97,22 @@ class Batch:
         self._calls.append((numbers, origin, called, last))
         for saving in call.savings:
             self._append_saving(saving, numbers[1], origin, called, numbers[0])
+        if call.tool_choice is not None:
+            choice = rows.choice_numbers(call.tool_choice, numbers[1])
+            self._choices.append((choice, origin, called, numbers[0]))
+
+    def _add_choice(self, choice: ToolChoice, at: int) -> None:
+        started_at = max(0, rows.microseconds(choice.at)) if choice.at else at
+        call = None if choice.run_id is None else choice.run_id.bytes
+        origin = rows.origin_alone(choice)
+        hash(origin)
+        numbers = rows.choice_numbers(choice, started_at)
+        self._choices.append((numbers, origin, [None] * 3, call))
 
     def _add_saving(self, saving: Saving, at: int) -> None:
         started_at = max(0, rows.microseconds(saving.at)) if saving.at else at
         call = None if saving.run_id is None else saving.run_id.bytes
-        origin = rows.saving_origin(saving)
+        origin = rows.origin_alone(saving)
         hash((origin, saving.stage))
         self._append_saving(saving, started_at, origin, [None] * 3, call)
 
@@ -139,6 +154,14 @@ class Batch:
                 for numbers, stage, origin, called, call in self._savings
             ],
         )
+        _insert(
+            connection,
+            tool_choices,
+            [
+                (*numbers, number[origin], *(name[part] for part in called), call)
+                for numbers, origin, called, call in self._choices
+            ],
+        )
         _insert(connection, budget_events, self._budget_events)
 
     def _number_names(self, connection: Connection, last: int) -> list[Any]:
@@ -146,6 +169,7 @@ class Batch:
         used = chain(
             chain.from_iterable(called for _, _, called, _ in self._calls),
             chain.from_iterable((stage, *called) for _, stage, _, called, _ in self._savings),
+            chain.from_iterable(called for _, _, called, _ in self._choices),
         )
         fresh_names = dict.fromkeys(text for text in used if text not in known)
         keys = {text: rows.key_of(rows.clean(text)) for text in fresh_names}
@@ -161,7 +185,11 @@ class Batch:
 
     def _number_origins(self, connection: Connection, last: int) -> list[Any]:
         known = self._known.origins
-        used = chain((row[1] for row in self._calls), (row[2] for row in self._savings))
+        used = chain(
+            (row[1] for row in self._calls),
+            (row[2] for row in self._savings),
+            (row[1] for row in self._choices),
+        )
         fresh_origins = dict.fromkeys(origin for origin in used if origin not in known)
         cleaned = {origin: tuple(map(rows.clean, origin)) for origin in fresh_origins}
         digests = {origin: rows.digest_of(stored_as) for origin, stored_as in cleaned.items()}

@@ -40,9 +40,10 @@ from langchain_tokenopt.ledger.queries import (
     Window,
 )
 from langchain_tokenopt.ledger.rows import hidden, without_user
+from langchain_tokenopt.ledger.tool_questions import ToolFigures, tool_figures
 from langchain_tokenopt.ledger.writer import Writer
 
-_EVENTS = (CallRecord, Saving, BudgetEvent)
+_EVENTS = (CallRecord, Saving, BudgetEvent, ToolChoice)
 _UNREADABLE = (AssertionError, LookupError, TypeError, ValueError, OverflowError, AttributeError)
 """What reading values raises that are of another kind than those the ledger writes."""
 
@@ -142,10 +143,9 @@ class Ledger:
             TypeError: *event* is no usage event.
             LedgerError: The ledger was opened with ``read_only=True``.
         """
-        if isinstance(event, ToolChoice):  # not kept yet
-            return
         if not isinstance(event, _EVENTS):
-            raise TypeError(f"a ledger records CallRecord, Saving or BudgetEvent; got {event!r}.")
+            names = ", ".join(kind.__name__ for kind in _EVENTS)
+            raise TypeError(f"a ledger records events ({names}); got {event!r}.")
         if self._database.read_only:
             raise LedgerError(f"the ledger {self.location} was opened with read_only=True.")
         if self._user_key is not None:
@@ -341,6 +341,34 @@ class Ledger:
         """Return what each optimizer saved and what it spent itself, largest net saving first."""
         with self._queries(since, until, filters) as queries:
             return queries.effects()
+
+    def tools(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> list[ToolFigures]:
+        """Return what each tool cost and what it was used for, the costliest first.
+
+        Args:
+            since: See :meth:`totals`.
+            until: See :meth:`totals`.
+            **filters: See :meth:`totals`; of the calls whose requests showed the tools.
+
+        Example:
+            >>> from tempfile import mkdtemp
+            >>> from langchain_tokenopt.core.records import OfferedTool, ToolChoice
+            >>> with Ledger(mkdtemp() + "/tokenopt.db") as ledger:
+            ...     ledger.record(ToolChoice(
+            ...         offered=(OfferedTool("search", 120), OfferedTool("refund", 900)),
+            ...         called=("search",), left_out=0, tokens_before=1_020, tokens_after=1_020,
+            ...     ))
+            ...     [(tool.tool, tool.schema_tokens, tool.called) for tool in ledger.tools()]
+            [('refund', 900, 0), ('search', 120, 1)]
+        """
+        with self._queries(since, until, filters) as queries:
+            return tool_figures(queries)
 
     # Care
 

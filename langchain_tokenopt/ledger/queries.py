@@ -34,7 +34,14 @@ from langchain_tokenopt.core.dimensions import (
     Grouping,
     give_to_tools,
 )
-from langchain_tokenopt.core.records import COUNTS, BudgetEvent, CallRecord, Saving, UsageTotals
+from langchain_tokenopt.core.records import (
+    COUNTS,
+    BudgetEvent,
+    CallRecord,
+    Saving,
+    ToolChoice,
+    UsageTotals,
+)
 from langchain_tokenopt.ledger import rollups, rows
 from langchain_tokenopt.ledger.rows import HOUR_US, OWN_RUN
 from langchain_tokenopt.ledger.schema import (
@@ -47,6 +54,7 @@ from langchain_tokenopt.ledger.schema import (
     origins,
     saving_hours,
     savings,
+    tool_choices,
 )
 
 _PAGE = 500
@@ -182,6 +190,12 @@ class Queries:
             caller = self._origin[origin]["tool"] or UNATTRIBUTED
             give_to_tools(totals, caller, rows.tool_results(text))
 
+    def grouped(self, table: Table, column: str, *sums: Any) -> Iterator[Sequence[Any]]:
+        """Yield the different texts of a column, with how many rows have each, and sums."""
+        query = select(table.c[column], func.count(), *sums).where(*self._conditions(table))
+        query = query.group_by(table.c[column])
+        yield from self._connection.execute(query, execution_options=_PAGED)
+
     def percentiles(self, shares: Sequence[float]) -> dict[str, list[float | None]]:
         """Return nearest-rank percentiles of how long billed, successful calls took."""
         measured = {}
@@ -284,12 +298,13 @@ class Queries:
             yield from self._records(page)
 
     def _records(self, page: Sequence[RowMapping]) -> Iterator[CallRecord]:
-        saved = self._savings_of(page)
+        saved, chosen = self._savings_of(page), self._choices_of(page)
         numbers = {row[column] for row in page for column in MANY_VALUED if row[column]}
         name = self._names(numbers)
         for row in page:
             record = rows.call_record(row, self._origin[row["origin"]], name)
-            yield _with_savings(record, saved.get(bytes(row["id"])))
+            key = bytes(row["id"])
+            yield _with_parts(record, saved.get(key), chosen.get(key))
 
     def _savings_of(self, page: Sequence[RowMapping]) -> dict[bytes, list[Saving]]:
         """Return the savings that came with these calls: they bear the same time."""
@@ -303,6 +318,18 @@ class Queries:
             assert saving.run_id is not None
             found[saving.run_id.bytes].append(saving)
         return found
+
+    def _choices_of(self, page: Sequence[RowMapping]) -> dict[bytes, ToolChoice]:
+        """Return which tools these calls were shown."""
+        times = [row["started_at"] for row in page]
+        query = select(tool_choices).where(
+            tool_choices.c.started_at.between(min(times), max(times)),
+            tool_choices.c.call.in_([row["id"] for row in page]),
+        )
+        return {
+            bytes(row["call"]): rows.tool_choice(row, self._origin[row["origin"]])
+            for row in self._connection.execute(query).mappings()
+        }
 
     def savings(self) -> Iterator[Saving]:
         """Read savings in order of time."""
@@ -479,7 +506,7 @@ class Queries:
         number = self._connection.scalar(select(names.c.id).where(names.c.key == key))
         known = column == (-1 if number is None else number)
         if name == "run" and len(key) == 16:  # perhaps a call that is a run of its own
-            own = calls.c.id if table is calls else savings.c.call
+            own = calls.c.id if table is calls else table.c.call
             return known | ((column == OWN_RUN) & (own == key))
         return known
 
@@ -584,5 +611,9 @@ def _effect(stage: str, observed: int, counts: Iterable[Any]) -> Effect:
     )
 
 
-def _with_savings(call: CallRecord, saved: Sequence[Saving] | None) -> CallRecord:
-    return replace(call, savings=tuple(saved)) if saved else call
+def _with_parts(
+    call: CallRecord, saved: Sequence[Saving] | None, chosen: ToolChoice | None
+) -> CallRecord:
+    if not saved and chosen is None:
+        return call
+    return replace(call, savings=tuple(saved or ()), tool_choice=chosen)

@@ -25,9 +25,11 @@ from langchain_tokenopt.core.dimensions import STAGE_SEPARATOR
 from langchain_tokenopt.core.records import (
     BudgetEvent,
     CallRecord,
+    OfferedTool,
     Saving,
     Source,
     Status,
+    ToolChoice,
     ToolResult,
     UsageEvent,
 )
@@ -142,9 +144,9 @@ def origin_of(call: CallRecord) -> Origin:
     )
 
 
-def saving_origin(saving: Saving) -> Origin:
-    """Return the origin of a saving whose call is not at hand."""
-    return (saving.agent, "", "", "", saving.model or "", *[""] * (len(ORIGIN_FIELDS) - 5))
+def origin_alone(event: Saving | ToolChoice) -> Origin:
+    """Return the origin of a saving, or of a choice of tools, whose call is not at hand."""
+    return (event.agent, "", "", "", event.model or "", *[""] * (len(ORIGIN_FIELDS) - 5))
 
 
 def digest_of(origin: Origin) -> bytes:
@@ -230,6 +232,36 @@ def saving_numbers(saving: Saving, started_at: int) -> list[Any]:
     ]
 
 
+def choice_numbers(choice: ToolChoice, started_at: int) -> list[Any]:
+    """Return the columns from ``id`` to ``tools``."""
+    return [
+        choice.id.bytes,
+        started_at,
+        int(choice.observed),
+        *map(
+            _within,
+            (choice.left_out, choice.tokens_before, choice.tokens_after, choice.searches),
+        ),
+        json.dumps(
+            [
+                [[clean(tool.tool), _within(tool.tokens)] for tool in choice.offered],
+                *(list(map(clean, getattr(choice, name))) for name in _NAMED_TOOLS),
+            ],
+            separators=(",", ":"),
+        ),
+    ]
+
+
+_NAMED_TOOLS = ("called", "missed", "found")
+
+
+def tools_in(text: str) -> dict[str, Any]:
+    """Return which tools a column says were offered, called, missed and found."""
+    offered, *named = json.loads(text)
+    tools = {"offered": tuple(OfferedTool(tool, tokens) for tool, tokens in offered)}
+    return tools | dict(zip(_NAMED_TOOLS, map(tuple, named), strict=True))
+
+
 def budget_row(happened: BudgetEvent, at: int) -> list[Any]:
     """Return a whole row of ``budget_events``."""
     return [
@@ -310,6 +342,23 @@ def saving_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int,
         spent_tokens=row["spent_tokens"],
         saved_nano_usd=row["saved_nano_usd"],
         exact=bool(row["exact"]),
+        observed=bool(row["observed"]),
+        run_id=None if row["call"] is None else UUID(bytes=bytes(row["call"])),
+        agent=origin["agent"],
+        model=origin["model"] or None,
+        at=moment_of(row["started_at"]),
+        id=UUID(bytes=bytes(row["id"])),
+    )
+
+
+def tool_choice(row: RowMapping, origin: Mapping[str, str]) -> ToolChoice:
+    """Make the choice of a row."""
+    return ToolChoice(
+        **tools_in(row["tools"]),
+        left_out=row["left_out"],
+        tokens_before=row["tokens_before"],
+        tokens_after=row["tokens_after"],
+        searches=row["searches"],
         observed=bool(row["observed"]),
         run_id=None if row["call"] is None else UUID(bytes=bytes(row["call"])),
         agent=origin["agent"],

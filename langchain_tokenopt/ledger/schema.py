@@ -136,6 +136,27 @@ budget_events = Table(
     Index("budget_events_at", "at"),
 )
 
+tool_choices = Table(
+    "tool_choices",
+    metadata,
+    Column("seq", _KEY, primary_key=True, autoincrement=True),
+    Column("id", LargeBinary, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("observed", SmallInteger, nullable=False),
+    _count("left_out"),
+    _count("tokens_before"),
+    _count("tokens_after"),
+    _count("searches"),
+    Column("tools", Text, nullable=False),
+    Column("origin", BigInteger, nullable=False),
+    Column("user", BigInteger),
+    Column("thread", BigInteger, key="thread_id"),
+    Column("run", BigInteger),
+    Column("call", LargeBinary),
+    Index("tool_choices_id", "id", unique=True),
+    Index("tool_choices_started_at", "started_at"),
+)
+
 SAVING_COUNTS = (
     "savings",
     "inexact",
@@ -206,12 +227,18 @@ def _tool_results(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE calls ADD COLUMN tool_results TEXT"))
 
 
+def _tool_choices(connection: Connection) -> None:
+    """Version 6: which tools calls were shown. New ledgers have the table since version 1."""
+    tool_choices.create(connection, checkfirst=True)
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     _first_tables,
     _organizations,
     _unpriced_parts,
     _sources,
     _tool_results,
+    _tool_choices,
 ]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 

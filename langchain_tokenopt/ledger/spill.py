@@ -108,15 +108,12 @@ def _call(fields: dict[str, Any]) -> CallRecord:
         "unpriced": tuple(fields.get("unpriced", ())),
         "tool_results": tuple(ToolResult(**r) for r in fields.get("tool_results", ())),
         "savings": tuple(Saving(**_with_types(saving)) for saving in fields["savings"]),
-        "tool_choice": _choice(fields.get("tool_choice")),
+        "tool_choice": fields.get("tool_choice") and _choice(_with_types(fields["tool_choice"])),
     }
     return CallRecord(**fields)
 
 
-def _choice(fields: dict[str, Any] | None) -> ToolChoice | None:
-    if fields is None:
-        return None
-    fields = _with_types(fields)
+def _choice(fields: dict[str, Any]) -> ToolChoice:
     fields |= {name: tuple(fields[name]) for name in ("called", "missed", "found")}
     fields["offered"] = tuple(OfferedTool(**tool) for tool in fields["offered"])
     return ToolChoice(**fields)
@@ -126,6 +123,7 @@ _EVENTS: dict[str, Callable[[dict[str, Any]], UsageEvent]] = {
     "CallRecord": _call,
     "Saving": lambda fields: Saving(**fields),
     "BudgetEvent": lambda fields: BudgetEvent(**fields),
+    "ToolChoice": _choice,
 }
 
 

@@ -141,6 +141,9 @@ def connect_to_read(path: Path, *, wait_seconds: float = 5.0) -> sqlite3.Connect
         except sqlite3.OperationalError as error:
             connection.close()
             refused = error
+        except UnicodeDecodeError as error:  # SQLite's message quotes what is damaged
+            connection.close()
+            raise sqlite3.DatabaseError("database disk image is malformed") from error
         except BaseException:
             connection.close()
             raise

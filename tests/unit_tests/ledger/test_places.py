@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.records import ToolChoice
 from langchain_tokenopt.core.usage import TOKEN_COUNTS, Usage
 from langchain_tokenopt.ledger import Ledger, LedgerError, schema
 from tests.support.ledger_records import record
@@ -144,7 +145,7 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
 
     monkeypatch.setattr(schema, "MIGRATIONS", [*schema.MIGRATIONS, add_a_column])
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    with pytest.raises(LedgerError, match=r"has the old schema version 5.*Open it once"):
+    with pytest.raises(LedgerError, match=r"has the old schema version 6.*Open it once"):
         Ledger(path, read_only=True)
     for _ in range(2):
         with Ledger(path) as ledger:
@@ -153,7 +154,7 @@ def test_an_old_ledger_is_brought_up_to_date(path, monkeypatch):
         versions = [row[0] for row in other.execute("SELECT version FROM ledger_schema")]
     other.close()
 
-    assert [1, 2, 3, 4, 5, 6] == versions
+    assert [1, 2, 3, 4, 5, 6, 7] == versions
 
 
 def test_a_ledger_of_the_first_version_learns_of_organizations_and_media(path):
@@ -165,18 +166,22 @@ def test_a_ledger_of_the_first_version_learns_of_organizations_and_media(path):
         added = TOKEN_COUNTS[TOKEN_COUNTS.index("input_image_tokens") :]
         for column in (*added, "unpriced", "source", "tool_results"):
             old.execute(f"ALTER TABLE calls DROP COLUMN {column}")
+        old.execute("DROP TABLE tool_choices")
         old.execute("DELETE FROM ledger_schema WHERE version > 1")
     old.close()
     with Ledger(path) as ledger:
         ledger.record(record())
         drawn = Usage(1_000, 1_500, output_image_tokens=1_290)
         acme = Attribution(organization="acme")
-        ledger.record(record(attribution=acme, usage=drawn, unpriced=("output image",)))
+        shown = ToolChoice(offered=(), left_out=2, tokens_before=90, tokens_after=0)
+        painted = {"usage": drawn, "unpriced": ("output image",), "tool_choice": shown}
+        ledger.record(record(attribution=acme, **painted))
         ledger.flush()
         calls = {name: totals.calls for name, totals in ledger.by("organization").items()}
 
         assert {"(none)": 2, "acme": 1} == calls
         assert 1 == ledger.totals(organization="acme").calls
+        assert [2] == [c.tool_choice.left_out for c in ledger.calls() if c.tool_choice]
         assert 1 == ledger.totals().unpriced_calls
         assert [((), 0)] * 2 + [(("output image",), 1_290)] == sorted(
             (call.unpriced, call.usage.output_image_tokens) for call in ledger.calls()

@@ -1,0 +1,170 @@
+"""``tokenopt tools``: what each tool costs, whether anybody needs it, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from langchain_tokenopt.cli.advice import Recommendation
+from langchain_tokenopt.cli.app import CommandError, printable
+from langchain_tokenopt.cli.export import write_csv
+from langchain_tokenopt.cli.period import (
+    DEFAULT_LEDGER,
+    LedgerOption,
+    Period,
+    SinceOption,
+    UntilOption,
+    opened_ledger,
+    refuse_empty,
+)
+from langchain_tokenopt.cli.tables import JsonOption, LimitOption, count, print_table, write_json
+from langchain_tokenopt.pricing.money import exact_usd, format_usd
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.core.dimensions import Filters
+    from langchain_tokenopt.ledger import ToolFigures
+
+__all__ = ["tools"]
+
+ENOUGH_REQUESTS = 20
+"""Below this many requests, that a tool was not used is chance."""
+HEAVY_RESULTS = 0.5
+"""From this share of all tokens of results on, one tool is worth a limit."""
+
+
+def tools(
+    limit: LimitOption = 20,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only this agent's calls.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only this user's calls.")] = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="All tools, as comma-separated values.")
+    ] = False,
+) -> None:
+    """Show what each tool's schema and results cost, and how often it was called or missed.
+
+    Example: tokenopt tools --since 7d
+    """
+    period = Period.of(since, until)
+    filters: Filters = {}
+    if agent is not None:
+        filters["agent"] = agent
+    if user is not None:
+        filters["user"] = user
+    with opened_ledger(ledger) as opened:
+        figures = opened.tools(since=period.since, until=period.until, **filters)
+        if not figures:
+            refuse_empty(opened, period, opened.totals(since=period.since, until=period.until).calls)
+            whose = "".join(f" of the {name} {value!r}" for name, value in filters.items())
+            raise CommandError(f"no call{whose} {period} was shown a tool, or had results of one.")
+    advice = list(_advice(figures))
+    if as_csv:
+        first, *others = map(_row, figures)
+        write_csv(first, others)
+    elif as_json:
+        lines = [{"figure": line.figure, "advice": line.advice} for line in advice]
+        write_json({"tools": list(map(_row, figures)), "recommendations": lines})
+    else:
+        _print(figures[:limit], others=len(figures) - limit)
+        for line in advice:
+            typer.echo(printable(f"- {line.figure} {line.advice}"))
+
+
+def _row(tool: ToolFigures) -> dict[str, Any]:
+    return {
+        "tool": tool.tool,
+        "offered": tool.offered,
+        "schema_tokens": tool.schema_tokens,
+        "called": tool.called,
+        "called_ratio": tool.called_ratio,
+        "missed": tool.missed,
+        "searched": tool.searched,
+        "never_used": tool.is_unused,
+        "result_tokens": tool.result_tokens,
+        "result_cost_usd": exact_usd(_cost(tool)),
+    }
+
+
+def _cost(tool: ToolFigures) -> int | None:
+    """Return what its results cost; ``None`` where none has a price."""
+    none_priced = tool.unpriced_results and not tool.result_cost_nano_usd
+    return None if none_priced else tool.result_cost_nano_usd
+
+
+def _print(figures: Sequence[ToolFigures], others: int) -> None:
+    headings = ("offered", "schema tokens", "called", "of offered", "missed", "searched for")
+    print_table(
+        ("tool", *headings, "result tokens", "cost"),
+        (
+            (
+                tool.tool,
+                count(tool.offered),
+                count(tool.schema_tokens),
+                count(tool.called),
+                _ratio(tool),
+                count(tool.missed),
+                count(tool.searched),
+                count(tool.result_tokens),
+                format_usd(_cost(tool)) if tool.result_tokens else "-",
+            )
+            for tool in figures
+        ),
+    )
+    if others > 0:
+        typer.echo(f"{others:,} more; see them with -n {len(figures) + others}.", err=True)
+
+
+def _ratio(tool: ToolFigures) -> str:
+    if tool.is_unused:
+        return "never"
+    return "-" if tool.called_ratio is None else f"{tool.called_ratio:.1%}"
+
+
+# What the figures call for
+
+
+def _advice(figures: Sequence[ToolFigures]) -> Iterator[Recommendation]:
+    unused = [tool for tool in figures if tool.is_unused and tool.offered >= ENOUGH_REQUESTS]
+    if unused:
+        tokens = sum(tool.schema_tokens for tool in unused)
+        whole = max(1, sum(tool.schema_tokens for tool in figures))
+        yield Recommendation(
+            f"{_tools(len(unused))} never used and cost {tokens:,} tokens of schemas "
+            f"({tokens / whole:.0%} of all): {_listed(unused)}.",
+            "Leave them out, or show the model only what a request needs: "
+            "optimize(model, ToolSelector()).",
+        )
+    missed = sorted((t for t in figures if t.missed), key=lambda t: (-t.missed, t.tool))
+    if missed:
+        times = sum(tool.missed for tool in missed)
+        names = ", ".join(repr(tool.tool) for tool in missed[:_NAMED])
+        yield Recommendation(
+            f"Tools that were left out were called {times:,} times: {_listed(missed)}.",
+            f"Always show them: ToolSelector(always_include=[{names}]).",
+        )
+    whole = sum(tool.result_tokens for tool in figures)
+    for tool in figures:
+        if tool.result_tokens > HEAVY_RESULTS * whole and tool.called >= ENOUGH_REQUESTS:
+            yield Recommendation(
+                f"Results of {tool.tool} are {tool.result_tokens / whole:.0%} of all that results "
+                f"weigh in later prompts ({tool.result_tokens:,} tokens).",
+                "Limit them: scoped_tools(tools, limits=ToolLimits(max_result_tokens_per_call=...))"
+                ".",
+            )
+
+
+_NAMED = 20
+
+
+def _tools(number: int) -> str:
+    return "1 tool was" if number == 1 else f"{number:,} tools were"
+
+
+def _listed(found: Sequence[ToolFigures]) -> str:
+    names = ", ".join(tool.tool for tool in found[:_NAMED])
+    return names + (f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else "")
