@@ -59,7 +59,9 @@ def tools(
     with opened_ledger(ledger) as opened:
         figures = opened.tools(since=period.since, until=period.until, **filters)
         if not figures:
-            refuse_empty(opened, period, opened.totals(since=period.since, until=period.until).calls)
+            refuse_empty(
+                opened, period, opened.totals(since=period.since, until=period.until).calls
+            )
             whose = "".join(f" of the {name} {value!r}" for name, value in filters.items())
             raise CommandError(f"no call{whose} {period} was shown a tool, or had results of one.")
     advice = list(_advice(figures))

@@ -227,7 +227,7 @@ def test_a_forgotten_ledger_writes_what_waits(path):
 
 def test_only_events_are_taken(ledger):
     """A wrong argument is refused where the mistake is made."""
-    with pytest.raises(TypeError, match="records events .*; got 'hello'"):
+    with pytest.raises(TypeError, match=r"records events .*; got 'hello'"):
         ledger.record("hello")
 
 
