@@ -182,7 +182,7 @@ class CallFilter:
         self._names: dict[Any, str] = {}
         self._arguments: set[Any] = set()
         self._last_key: Any = None
-        self._ids: set[str] = set()
+        self._ids: set[Any] = set()
         self._holds = False
         self.held: list[AIMessageChunk] = []
         self.stands = False
@@ -241,7 +241,7 @@ _TEXTS: Final = frozenset({"text", "output_text", "thinking", "redacted_thinking
 
 
 def _without(
-    chunk: AIMessageChunk, name: str, keys: Collection[Any], ids: Collection[str]
+    chunk: AIMessageChunk, name: str, keys: Collection[Any], ids: set[Any]
 ) -> AIMessageChunk | None:
     """Return a piece without some calls; ``None`` where nothing is left of it."""
 
@@ -250,9 +250,11 @@ def _without(
             return False
         function = call.get("function")
         named = function if isinstance(function, Mapping) else call
-        given = {call.get("id"), call.get("call_id")} & set(ids)
-        index = call.get("index")
-        return bool(given) or named.get("name") == name or (index is not None and index in keys)
+        if call.get("index") is not None:
+            return call["index"] in keys
+        return named.get("name") == name or not ids.isdisjoint(
+            (call.get("id"), call.get("call_id"))
+        )
 
     calls = [call for call in chunk.tool_call_chunks if not is_taken(call)]
     content: Any = chunk.content
@@ -268,5 +270,6 @@ def _without(
     fields = {key: value for key, value in chunk.__dict__.items() if key not in derived}
     fields |= {"content": content, "additional_kwargs": beside, "tool_call_chunks": calls}
     made = AIMessageChunk(**fields)
-    says = made.content or calls or beside or made.usage_metadata or made.response_metadata
-    return made if says or chunk.chunk_position == "last" else None
+    says = made.content or calls or beside or made.usage_metadata
+    tells = says or made.response_metadata.keys() - {"model_provider"}
+    return made if tells or chunk.chunk_position == "last" else None

@@ -107,6 +107,8 @@ def split_tool(tool: Any) -> list[Any]:
 
 _known: OrderedDict[int, tuple[Any, Any, ToolCard | None]] = OrderedDict()
 """By identity; the tool is held, so that nothing else can get its number."""
+_cards: OrderedDict[tuple[str, str], ToolCard] = OrderedDict()
+"""By what they say: agents make the schemas of their tools anew for each call."""
 _lock = Lock()
 
 
@@ -156,8 +158,23 @@ def _read(tool: Any) -> ToolCard | None:
     if not functions:
         return None
     first = functions[0]
-    parameters = tuple(found for each in functions for found in _parameters_of(each.parameters))
     group, words = _parted(first.name)
+    same = _key(functions), group or _module_of(tool)
+    card = _cards.get(same)
+    if card is None:
+        card = _made(functions, words, *same)
+        with _lock:
+            _cards[same] = card
+            while len(_cards) > _REMEMBERED:
+                _cards.popitem(last=False)
+    return card
+
+
+def _made(
+    functions: Sequence[FunctionSchema], words: tuple[str, ...], key: str, group: str
+) -> ToolCard:
+    first = functions[0]
+    parameters = tuple(found for each in functions for found in _parameters_of(each.parameters))
     for other in functions[1:]:
         words += _parted(other.name)[1]
     return ToolCard(
@@ -165,8 +182,8 @@ def _read(tool: Any) -> ToolCard | None:
         words=words,
         description="\n".join(each.description for each in functions if each.description),
         parameters=parameters[:_MOST_PARAMETERS],
-        group=group or _module_of(tool),
-        key=_key(functions),
+        group=group,
+        key=key,
         tokens=sum(map(_tokens_of, functions)),
         names=tuple(each.name for each in functions),
     )

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import reduce
 from itertools import pairwise
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import (
+    AIMessage,
+    HumanMessage,
+    ToolMessage,
+    message_chunk_to_message,
+)
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.utils.function_calling import convert_to_openai_function
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
+from pydantic import BaseModel
 
-from langchain_tokenopt import ToolSelector, optimize, track_usage
+from langchain_tokenopt import (
+    BudgetPlan,
+    TokenOptWarning,
+    ToolSelector,
+    optimize,
+    stage_all,
+    track_usage,
+)
+from langchain_tokenopt.tools.tool_reading import read_tools
 from tests.support.forty_tools import FORTY, shown_in
 from tests.support.model_server import ModelServer, Reply, ToolCall
 
@@ -111,3 +137,328 @@ def test_the_beginning_of_the_tools_keeps_its_bytes_over_a_loop(model_server, pr
 def _functions(body):
     tools = body["tools"]
     return json.dumps(tools[0].get("functionDeclarations", tools))
+
+
+# --- what agents are made of
+
+
+class Weather(BaseModel):
+    """The weather of a place."""
+
+    place: str
+    rains: bool
+
+
+def helpful(wanted, arguments, final="Done."):
+    """Return a provider whose model searches until it is shown *wanted*, calls it, and is done."""
+
+    def answer(request):
+        body = request.body
+        messages = json.dumps(body.get("messages") or body.get("contents"))
+        shown = shown_in(body)
+        if f"{wanted.replace('_', ' ')} Oslo" in messages:  # the tool's result
+            return Reply(text=final) if isinstance(final, str) else final(shown)
+        call = ToolCall(wanted, arguments) if wanted in shown else SEARCH
+        return Reply(text="", tool_calls=[call])
+
+    return answer
+
+
+def called_in(messages):
+    return [c["name"] for m in messages if isinstance(m, AIMessage) for c in m.tool_calls]
+
+
+@pytest.mark.parametrize("staged", [True, False], ids=["optimize", "stage_all"])
+@pytest.mark.parametrize("provider", ["chat_openai", "chat_anthropic"])
+def test_the_form_of_an_answer_stays(model_server, provider, staged):
+    """``ToolStrategy`` binds a form beside the tools, and has the model call one of them."""
+
+    def answer_in_form(shown):
+        assert "Weather" in shown
+        return Reply(text="", tool_calls=[ToolCall("Weather", {"place": "Oslo", "rains": True})])
+
+    model_server.answer = helpful("find_weather", {"what": "Oslo"}, answer_in_form)
+    model = getattr(model_server, provider)()
+    if staged:
+        model = optimize(model, selector())
+    agent = create_agent(model, FORTY, response_format=ToolStrategy(Weather))
+    with nullcontext() if staged else stage_all(selector()):
+        end = agent.invoke(asked())
+    assert end["structured_response"] == Weather(place="Oslo", rains=True)
+    assert all("Weather" in shown_in(request.body) for request in model_server.requests)
+    assert "find_more_tools" not in called_in(end["messages"])
+
+
+def test_a_schema_of_the_provider_goes_on_with_the_chosen_tools(model_server):
+    """``ProviderStrategy`` puts the schema beside the tools."""
+    final = Weather(place="Oslo", rains=False).model_dump_json()
+    model_server.answer = helpful("find_weather", {"what": "Oslo"}, final)
+    model = optimize(model_server.chat_openai(model="gpt-4.1"), selector())
+    agent = create_agent(model, FORTY, response_format=ProviderStrategy(Weather))
+    end = agent.invoke(asked())
+    assert end["structured_response"] == Weather(place="Oslo", rains=False)
+    assert all(len(shown_in(request.body)) <= 10 for request in model_server.requests)
+
+
+def test_a_conversation_goes_on_elsewhere_with_the_tools_it_had(model_server):
+    """A checkpoint, an interrupt, and a selector elsewhere that has learned other things."""
+    model_server.answer = helpful("find_weather", {"what": "Oslo"})
+    saver = InMemorySaver()
+    config = {"configurable": {"thread_id": "t"}}
+    first = create_agent(
+        optimize(model_server.chat_anthropic(), selector()),
+        FORTY,
+        checkpointer=saver,
+        interrupt_before=["tools"],
+    )
+    first.invoke(asked(), config)
+    other = selector()
+    cards = read_tools(FORTY)
+    for name in ("share_music", "create_photo", "find_flight", "update_mail"):
+        for _ in range(5):
+            other._ranking.learn("Delete the invoice 17", cards, [name])
+    second = create_agent(optimize(model_server.chat_anthropic(), other), FORTY, checkpointer=saver)
+    end = second.invoke(None, config)
+    sent = [_functions(request.body) for request in model_server.requests]
+    assert len(sent) == 3
+    assert sent[2] == sent[1]
+    assert end["messages"][-1].text == "Done."
+    second.invoke(asked("Remove the invoice 18 as well"), config)
+    assert _functions(model_server.requests[3].body) == sent[2]
+
+
+def test_a_history_without_marks_gives_the_same_tools(model_server):
+    """An application that keeps plain texts: what the turn needs, and what was called, is there."""
+    model = optimize(model_server.chat_openai(), selector()).bind_tools(FORTY)
+    model.invoke("Delete the invoice 17")
+    call = {"name": "find_photo", "args": {"what": "x"}, "id": "c"}
+    said = [
+        HumanMessage("Delete the invoice 17"),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage("found", tool_call_id="c"),
+    ]
+    model.invoke(said)
+    again = optimize(model_server.chat_openai(), selector()).bind_tools(FORTY)
+    again.invoke(said)
+    first, second, third = [shown_in(request.body) for request in model_server.requests]
+    assert second == third == [*first, "find_photo"]
+
+
+def test_a_new_subject_takes_the_place_of_the_old_one(model_server):
+    """A turn that needs other tools gets them; a number that was set is kept."""
+    agent = create_agent(
+        optimize(model_server.chat_openai(), selector()), FORTY, checkpointer=InMemorySaver()
+    )
+    config = {"configurable": {"thread_id": "t"}}
+    for text in ("Delete the invoice 17", "Find a flight to Rome", "Share the photo of the cat"):
+        agent.invoke(asked(text), config)
+    for request, wanted in zip(
+        model_server.requests, ("delete_invoice", "find_flight", "share_photo"), strict=True
+    ):
+        shown = shown_in(request.body)
+        assert wanted in shown
+        assert len(shown) <= 5
+
+
+def test_a_graph_whose_model_was_bound_long_ago(model_server):
+    """A ``ToolNode`` graph in which nothing knows of the selector."""
+    model_server.answer = helpful("find_weather", {"what": "Oslo"})
+    bound = model_server.chat_openai().bind_tools(FORTY)
+    graph = StateGraph(MessagesState)
+    graph.add_node("model", lambda state: {"messages": [bound.invoke(state["messages"])]})
+    graph.add_node("tools", ToolNode(FORTY))
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", tools_condition)
+    graph.add_edge("tools", "model")
+    with stage_all(selector()):
+        end = graph.compile().invoke(asked())
+    assert called_in(end["messages"]) == ["find_weather"]
+    assert end["messages"][-1].text == "Done."
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_search_beside_a_call_does_not_reach_the_caller(model_server, provider):
+    """The call goes out; the tools that were found are there when its result comes back."""
+    calls = [SEARCH, ToolCall("find_invoice", {"what": "Oslo"}, "call_1"), SEARCH]
+    model_server.script(Reply(text="Both.", tool_calls=calls), "Done.")
+    model = optimize(getattr(model_server, provider)(), selector()).bind_tools(FORTY)
+    whole = None
+    for chunk in model.stream("Delete the invoice 17"):
+        assert "find_more_tools" not in repr(chunk)
+        whole = chunk if whole is None else whole + chunk
+    assert [(c["name"], c["args"]) for c in whole.tool_calls] == [
+        ("find_invoice", {"what": "Oslo"})
+    ]
+    assert whole.text == "Both."
+    said = [HumanMessage("Delete the invoice 17"), message_chunk_to_message(whole)]
+    model.invoke([*said, ToolMessage("found", tool_call_id=whole.tool_calls[0]["id"])])
+    first, second = [shown_in(request.body) for request in model_server.requests]
+    assert second[: len(first)] == first
+    assert "find_weather" in second
+
+
+@pytest.mark.parametrize("how", ["invoke", "stream"])
+def test_a_model_that_searches_for_ever_is_shown_everything_and_ends(model_server, how):
+    """Its text is what the caller gets."""
+    model_server.answer = lambda request: Reply(text="Hm.", tool_calls=[SEARCH])
+    model = optimize(model_server.chat_openai(), selector()).bind_tools(FORTY)
+    if how == "invoke":
+        answer = model.invoke("Delete the invoice 17")
+    else:
+        answer = reduce(operator.add, model.stream("Delete the invoice 17"))
+    assert answer.text.startswith("Hm.")
+    assert not answer.tool_calls
+    assert len(model_server.requests) == 6
+    assert len(shown_in(model_server.requests[-1].body)) == len(FORTY)
+
+
+def test_a_tool_that_was_left_out_may_be_called_if_the_arguments_fit(model_server):
+    """Else the model is asked again with the tool's schema before it."""
+    model = optimize(model_server.chat_openai(), selector()).bind_tools(FORTY)
+    model_server.script(Reply(text="", tool_calls=[FORECAST]))
+    assert model.invoke("Delete the invoice 17").tool_calls[0]["args"] == {"what": "Oslo"}
+    model_server.script(
+        Reply(text="", tool_calls=[ToolCall("find_weather", {"city": "Oslo"})]),
+        Reply(text="", tool_calls=[FORECAST]),
+    )
+    assert model.invoke("Delete the invoice 17").tool_calls[0]["args"] == {"what": "Oslo"}
+    assert len(model_server.requests) == 3
+    assert "find_weather" in shown_in(model_server.requests[-1].body)
+
+
+def test_several_generations_are_searched_for_together(model_server):
+    """With ``n`` above 1 answers come whole."""
+    model_server.script(Reply(text="", tool_calls=[SEARCH]), Reply(text="", tool_calls=[FORECAST]))
+    model = optimize(model_server.chat_openai(n=2), selector()).bind_tools(FORTY)
+    answer = model.invoke("Delete the invoice 17")
+    assert [call["name"] for call in answer.tool_calls] == ["find_weather"]
+
+
+def test_events_of_a_stream_do_not_tell_of_a_search(model_server):
+    """``astream_events`` shows the text at once and the call that stands."""
+
+    async def events():
+        model_server.script(
+            Reply(text="Let me look.", tool_calls=[SEARCH]), Reply(text="", tool_calls=[FORECAST])
+        )
+        model = optimize(model_server.chat_anthropic(), selector()).bind_tools(FORTY)
+        return [event async for event in model.astream_events("Delete it", version="v2")]
+
+    found = asyncio.run(events())
+    texts = [e["data"]["chunk"].text for e in found if e["event"] == "on_chat_model_stream"]
+    assert "".join(texts) == "Let me look."
+    end = found[-1]["data"]["output"]
+    assert [call["name"] for call in end.tool_calls] == ["find_weather"]
+    said = [e["data"].get("chunk") or e["data"].get("output") for e in found]
+    assert "find_more_tools" not in repr(said)
+
+
+# --- with everything else
+
+
+def test_a_budget_pays_for_both_calls(model_server):
+    """What was spent is what the provider has billed; the reserve counts the tools that go out."""
+    model_server.answer = helpful("find_weather", {"what": "Oslo"})
+    plan = BudgetPlan(total_tokens=100_000)
+    agent = create_agent(optimize(model_server.chat_anthropic(), plan, selector()), FORTY)
+    with plan.run() as run:
+        agent.invoke(asked())
+    billed = sum(each.total_tokens for each in model_server.billed)
+    assert run.report().account.spent_tokens == billed
+
+
+def test_a_cache_further_out_keeps_what_was_answered_in_the_end(model_server):
+    """Under the same key as without a selector."""
+    model_server.script(Reply(text="", tool_calls=[SEARCH]), "It rains.")
+    cache = InMemoryCache()
+    model = optimize(model_server.chat_openai(), cache, selector()).bind_tools(FORTY)
+    plain = optimize(model_server.chat_openai(), cache).bind_tools(FORTY)
+    answers = [each.invoke("Delete it").text for each in (model, model, plain)]
+    assert answers == ["It rains."] * 3
+    assert len(model_server.requests) == 2
+
+
+def test_observing_sends_everything_and_says_what_would_be_saved(model_server):
+    """And which call would have been missed."""
+    model_server.script(Reply(text="", tool_calls=[FORECAST]))
+    model = optimize(model_server.chat_openai(), selector(), observe=True).bind_tools(FORTY)
+    with track_usage() as usage:
+        model.invoke("Delete the invoice 17")
+    (record,) = usage.records
+    assert len(shown_in(model_server.requests[0].body)) == 40
+    assert record.tool_choice.observed
+    assert record.tool_choice.missed == ("find_weather",)
+    assert record.savings[0].saved_tokens > 1_500
+    assert record.saved_tokens == 0
+
+
+def test_disabled_it_does_nothing(model_server, monkeypatch):
+    """``TOKENOPT_DISABLE=1``."""
+    monkeypatch.setenv("TOKENOPT_DISABLE", "1")
+    optimize(model_server.chat_openai(), selector()).bind_tools(FORTY).invoke("Delete it")
+    assert len(shown_in(model_server.requests[0].body)) == 40
+
+
+def test_a_selector_that_fails_sends_everything(model_server, monkeypatch):
+    """With one warning, however often."""
+    chosen = selector()
+    monkeypatch.setattr(chosen._ranking, "rank", lambda *_: 1 / 0)
+    model = optimize(model_server.chat_openai(), chosen).bind_tools(FORTY)
+    with pytest.warns(TokenOptWarning, match="all tools are sent") as warned:
+        model.invoke("Delete it")
+        model.invoke("Delete it")
+    assert len(warned) == 1
+    assert [len(shown_in(request.body)) for request in model_server.requests] == [40, 40]
+
+
+class Office(BaseChatModel):
+    """Searches until it is shown the wanted tool, calls it, and says what its owner is called."""
+
+    @property
+    def _llm_type(self):
+        return "office"
+
+    def bind_tools(self, tools, **kwargs):
+        return self.bind(tools=tools, **kwargs)
+
+    def _generate(self, messages, stop=None, run_manager=None, *, tools, **kwargs):
+        owners = {tool["owner"] for tool in tools if "owner" in tool}
+        wanted = next((tool["name"] for tool in tools if tool["name"] == "find_weather"), None)
+        if isinstance(messages[-1], ToolMessage) and wanted:
+            said = AIMessage(f"{owners}")
+        elif wanted:
+            said = AIMessage("", tool_calls=[{"name": wanted, "args": {"what": "x"}, "id": "w"}])
+        else:
+            search = {"name": "find_more_tools", "args": {"query": "weather"}, "id": "s"}
+            said = AIMessage("", tool_calls=[search])
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+
+def test_three_hundred_users_at_once_keep_their_own_tools():
+    """One model and one selector for all, in threads and in tasks; each user has other tools."""
+    plain = [convert_to_openai_function(tool) for tool in FORTY]
+    staged = optimize(Office(), selector())
+
+    def turn(n):
+        """Return the model with the tools of a user, and how it is called."""
+        owned = [{**tool, "input_schema": tool["parameters"], "owner": n} for tool in plain]
+        return staged.bind_tools(owned), {"metadata": {"user_id": f"u{n}"}}
+
+    def second(answer):
+        return [HumanMessage("Delete it"), answer, ToolMessage("rain", tool_call_id="w")]
+
+    def in_thread(n):
+        model, config = turn(n)
+        return model.invoke(second(model.invoke("Delete it", config)), config).text
+
+    async def in_task(n):
+        model, config = turn(n)
+        answer = await model.ainvoke("Delete it", config)
+        return (await model.ainvoke(second(answer), config)).text
+
+    async def all_tasks():
+        return await asyncio.gather(*map(in_task, range(150, 300)))
+
+    with ThreadPoolExecutor(16) as pool:
+        said = [*pool.map(in_thread, range(150)), *asyncio.run(all_tasks())]
+    assert said == [f"{{{n}}}" for n in range(300)]
