@@ -125,8 +125,11 @@ class Writer:
                 self._drain(self.max_wait_seconds)
 
     def settle(self) -> None:
-        """Write what is waiting, if that can be done now: answers should include it."""
-        if self._pending or self._files:
+        """Write what is waiting, if that can be done now: answers should include it.
+
+        Also what another thread has taken and not yet committed.
+        """
+        if self._pending or self._files or self._writing:
             self._try_drain(self._patience())
 
     def close(self) -> None:

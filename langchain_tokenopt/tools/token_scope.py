@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import NoneType, UnionType
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.compress.options import Level
@@ -143,7 +143,7 @@ def _getter(attribute: str, who: str, *, needed: bool) -> Callable[[TokenScope],
 def _parts_of(hint: Any) -> Iterable[Any]:
     """Return the types of which an annotation is made, but not the arguments of generic ones."""
     yield hint
-    if not isinstance(get_origin(hint), type) or get_origin(hint) is UnionType:
+    if get_origin(hint) in (Annotated, Union, UnionType):
         for part in get_args(hint):
             yield from _parts_of(part)
 

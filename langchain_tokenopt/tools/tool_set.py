@@ -132,9 +132,9 @@ def _maker_of_class(cls: Any) -> Maker:
         for kind in reversed(cls.__mro__)
         if kind.__module__.partition(".")[0] not in ("langchain_core", "pydantic", "builtins")
         for name, value in vars(kind).items()
-        if isinstance(value, _MUTABLE) and not name.startswith(("__", "model_"))
+        if isinstance(value, _MUTABLE) and not name.startswith(("__", "_abc_", "model_"))
     }
-    shared = {n: v for n, v in shared.items() if not n.startswith("_abc_")}
+    prototypes: dict[str, StructuredTool] = {}
 
     def make(scope: TokenScope) -> list[BaseTool]:
         made = cls(**{argument: get(scope) for argument, get in asked.items()})
@@ -143,22 +143,26 @@ def _maker_of_class(cls: Any) -> Maker:
                 vars(made)[name] = deepcopy(value)
         if isinstance(made, BaseToolkit):
             return list(made.get_tools())
-        return [made if isinstance(made, BaseTool) else _of_callable(made)]
+        return [made if isinstance(made, BaseTool) else _of_callable(made, prototypes)]
 
     return make
 
 
-def _of_callable(made: Any) -> BaseTool:
-    call: Any = getattr(made, "__call__", None)  # noqa: B004  the method, to be read
-    if call is None or not callable(made):
+def _of_callable(made: Any, prototypes: dict[str, StructuredTool]) -> BaseTool:
+    """Return the tool that is an object's call; what the model sees of it is made once."""
+    kind = type(made)
+    if not callable(made):
         raise TypeError(
-            f"{type(made).__name__} is no tool: derive it from BaseTool, or give it a method "
-            f"__call__ with a docstring."
+            f"{kind.__name__} is no tool: derive it from BaseTool, or give it a method __call__ "
+            f"with a docstring."
         )
-    name = getattr(made, "name", None) or _snake(type(made).__name__)
-    doc = inspect.getdoc(call) if call.__doc__ else inspect.getdoc(type(made))
-    functions = {"coroutine" if inspect.iscoroutinefunction(call) else "func": call}
-    return StructuredTool.from_function(**functions, name=name, description=doc)
+    name = getattr(made, "name", None) or _snake(kind.__name__)
+    call: Any = made.__call__
+    function = {"coroutine" if inspect.iscoroutinefunction(call) else "func": call}
+    if name not in prototypes:
+        doc = inspect.getdoc(call) if kind.__call__.__doc__ else inspect.getdoc(kind)
+        prototypes[name] = StructuredTool.from_function(**function, name=name, description=doc)
+    return prototypes[name].model_copy(update=function)
 
 
 def _snake(name: str) -> str:

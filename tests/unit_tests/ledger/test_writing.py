@@ -19,6 +19,7 @@ from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageSink, UsageTotals
 from langchain_tokenopt.ledger import Ledger, LedgerError
+from langchain_tokenopt.ledger.writer import Writer
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.ledger_records import START, desk_calls, record
 
@@ -223,6 +224,27 @@ def test_a_forgotten_ledger_writes_what_waits(path):
     with Ledger(path, read_only=True) as again:
         assert 100 == again.totals().calls
     assert writer.closed
+
+
+def test_an_answer_waits_for_what_is_being_written(ledger, monkeypatch):
+    """What the background thread has taken and not yet committed was recorded before, too."""
+    found, insert = [], Writer._insert
+
+    def inserting(writer, queued, wait_seconds):
+        asking = threading.Thread(target=lambda: found.append(ledger.totals().calls))
+        asking.start()
+        asking.join(0.2)  # it waits for us; were it not to, it would be done by then
+        threads.append(asking)
+        return insert(writer, queued, wait_seconds)
+
+    threads = []
+    monkeypatch.setattr(Writer, "_insert", inserting)
+    ledger.record(record())
+    ledger.flush()
+    for thread in threads:
+        thread.join()
+
+    assert [1] == found
 
 
 def test_only_events_are_taken(ledger):
