@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from langchain_tokenopt.pricing.money import format_usd
 
 if TYPE_CHECKING:
+    from langchain_tokenopt.core.dimensions import Filters
     from langchain_tokenopt.core.records import UsageTotals
     from langchain_tokenopt.ledger import Effect, Ledger
 
@@ -28,15 +29,21 @@ class Facts:
     effects: Sequence[Effect]
 
     @classmethod
-    def of(cls, ledger: Ledger, since: datetime | None, until: datetime | None) -> Self:
+    def of(
+        cls,
+        ledger: Ledger,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> Self:
         """Ask *ledger* about a period."""
         return cls(
-            totals=ledger.totals(since=since, until=until),
-            unfinished=ledger.unfinished(since=since, until=until),
-            by_agent=ledger.by("agent", since=since, until=until),
-            by_model=ledger.by("model", since=since, until=until),
-            by_tool=ledger.by("tool", since=since, until=until),
-            effects=ledger.effects(since=since, until=until),
+            totals=ledger.totals(since=since, until=until, **filters),
+            unfinished=ledger.unfinished(since=since, until=until, **filters),
+            by_agent=ledger.by("agent", since=since, until=until, **filters),
+            by_model=ledger.by("model", since=since, until=until, **filters),
+            by_tool=ledger.by("tool", since=since, until=until, **filters),
+            effects=ledger.effects(since=since, until=until, **filters),
         )
 
 

@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from langchain_tokenopt.cli.app import CommandError
-from langchain_tokenopt.cli.period import (
-    DEFAULT_LEDGER,
-    LedgerOption,
-    Period,
-    SinceOption,
-    UntilOption,
-    opened_ledger,
-)
-from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
+from langchain_tokenopt.cli.question import Question, asks
+from langchain_tokenopt.cli.tables import print_table, write_json
 
 if TYPE_CHECKING:
     from langchain_tokenopt.limits import Compliance
@@ -24,29 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["limits"]
 
 
-def limits(
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@asks()
+def limits(asked: Question) -> None:
     """Show per agent how many answers kept to their word limit and how many had to be stopped.
 
     Example: tokenopt limits --since 7d
     """
     from langchain_tokenopt.limits.compliance import compliance_of
 
-    period = Period.of(since, until)
-    with opened_ledger(ledger) as opened:
-        kept = compliance_of(opened.calls(since=period.since, until=period.until))
-        if not kept:
+    with asked.opened() as opened:
+        kept = compliance_of(opened.calls(**asked.where))
+        if not kept and not asked.as_json:
             raise CommandError(
                 f"no answers under a word limit in {opened.location}. Put one around the model: "
                 f"optimize(model, WordLimit(150)), with "
                 f"TokenUsageCallbackHandler(sinks=[Ledger(...)])."
             )
     rows = sorted(kept.items(), key=lambda row: (-row[1].answers, row[0]))
-    if as_json:
+    if asked.as_json:
         write_json(
             [
                 {"agent": agent, "obeyed_ratio": kept.obeyed_ratio, **asdict(kept)}

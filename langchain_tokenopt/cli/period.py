@@ -26,7 +26,6 @@ __all__ = [
     "local",
     "opened_ledger",
     "parse_moment",
-    "refuse_empty",
 ]
 
 DEFAULT_LEDGER = "tokenopt.db"
@@ -152,24 +151,3 @@ def opened_ledger(location: str, *, read_only: bool = True) -> Iterator[Ledger]:
         ) from error
     with ledger:
         yield ledger
-
-
-def refuse_empty(ledger: Ledger, period: Period, found: object) -> None:
-    """End the command when nothing was recorded in the period, and say where there is something.
-
-    Raises:
-        CommandError: *found* is empty.
-    """
-    if found:
-        return
-    span = ledger.span()
-    if span is None:
-        raise CommandError(
-            f"the ledger {ledger.location} is empty. Record into it: "
-            f"TokenUsageCallbackHandler(sinks=[Ledger({ledger.location!r})])."
-        )
-    first, last = span
-    raise CommandError(
-        f"no calls {period} in {ledger.location}; it has calls from {local(first)} to "
-        f"{local(last)}. Try --since {first.astimezone():%Y-%m-%d}."
-    )

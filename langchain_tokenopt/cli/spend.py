@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, printable
-from langchain_tokenopt.cli.period import (
-    DEFAULT_LEDGER,
-    HoursOption,
-    LedgerOption,
-    Period,
-    SinceOption,
-    UntilOption,
-    local,
-    opened_ledger,
-    refuse_empty,
-)
+from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.question import Question, asks
 from langchain_tokenopt.cli.tables import (
-    JsonOption,
-    LimitOption,
     count,
     format_seconds,
     known_cost,
@@ -30,14 +19,28 @@ from langchain_tokenopt.cli.tables import (
     totals_as_json,
     write_json,
 )
-from langchain_tokenopt.core.dimensions import PERIODS, Grouping
+from langchain_tokenopt.core.dimensions import GROUPINGS, PERIODS, Grouping
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
     from langchain_tokenopt.core.records import UsageTotals
     from langchain_tokenopt.ledger import Effect
 
-__all__ = ["effectiveness", "report", "runs", "stats", "top"]
+__all__ = [
+    "by_cost",
+    "daily",
+    "effect_as_json",
+    "effectiveness",
+    "monthly",
+    "print_effects",
+    "print_stats",
+    "rows_as_json",
+    "stats",
+    "top",
+    "weekly",
+]
+
+_Groups = Mapping[tuple[str, ...], "UsageTotals"]
 
 
 _STATS = {
@@ -63,27 +66,23 @@ _DURATIONS = {
 }
 
 
-def stats(
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@asks()
+def stats(asked: Question) -> None:
     """Show the totals of a period: calls, tokens, cost, savings, how long calls took.
 
-    Example: tokenopt stats --since 7d
+    Example: tokenopt stats --since 7d --user ada
     """
-    period = Period.of(since, until)
-    with opened_ledger(ledger) as opened:
-        totals = opened.totals(since=period.since, until=period.until, percentiles=True)
-        refuse_empty(opened, period, totals.calls or totals.saved_tokens)
-    if as_json:
+    with asked.opened() as opened:
+        totals = opened.totals(**asked.where, percentiles=True)
+        asked.refuse_empty(opened, totals.calls or totals.saved_tokens)
+    if asked.as_json:
         write_json(totals_as_json(totals) | {name: getattr(totals, name) for name in _DURATIONS})
     else:
-        _print_stats(totals, _STATS | _DURATIONS)
+        print_stats(totals, _STATS | _DURATIONS)
 
 
-def _print_stats(totals: UsageTotals, labels: Mapping[str, str]) -> None:
+def print_stats(totals: UsageTotals, labels: Mapping[str, str] = _STATS) -> None:
+    """Print totals, one figure a line."""
     rows = []
     for name, label in labels.items():
         value = known_cost(totals) if name == "cost_nano_usd" else getattr(totals, name)
@@ -95,45 +94,88 @@ def _print_stats(totals: UsageTotals, labels: Mapping[str, str]) -> None:
     print_table(("", "total"), rows)
 
 
+By = StrEnum("By", [(name, name) for name in GROUPINGS])  # type: ignore[misc]  # one list
+"""The choices of ``--by``."""
+
+_LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        "--limit",
+        min=1,
+        help="Rows to show: by default 10, but every hour, day, week or month.",
+        show_default=False,
+    ),
+]
+
+
+@asks()
 def top(
-    limit: Annotated[
-        int | None,
+    asked: Question,
+    limit: _LimitOption = None,
+    by: Annotated[
+        list[By] | None,
         typer.Option(
-            "-n",
-            "--limit",
-            min=1,
-            help="Rows to show: by default 10, but every hour, day or month.",
+            "--by",
+            help="What a row stands for; agent, if not given. Several: --by user --by agent.",
             show_default=False,
         ),
     ] = None,
-    by: Annotated[Grouping, typer.Option("--by", help="What a row stands for.")] = "agent",
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    as_json: JsonOption = False,
 ) -> None:
-    """Show what agents, tools, models, users or days cost: the largest first, days in their order.
+    """Show what agents, tools, models, users or weeks cost: the largest first, weeks in order.
 
-    Example: tokenopt top -n 5 --by tool --since 24h
+    Example: tokenopt top -n 5 --by user --by agent --since 24h
     """
-    period = Period.of(since, until)
-    with opened_ledger(ledger) as opened:
-        groups = opened.by(by, since=period.since, until=period.until, tz=None)
-        refuse_empty(opened, period, groups)
-    if by in PERIODS:
+    chosen = dict.fromkeys(map(str, by)) if by else ["agent"]
+    _show_groups(asked, [name for each in chosen for name in GROUPINGS if name == each], limit)
+
+
+@asks()
+def daily(asked: Question, limit: _LimitOption = None) -> None:
+    """Show what every day cost.
+
+    Example: tokenopt daily --since 7d --agent news
+    """
+    _show_groups(asked, ["day"], limit)
+
+
+@asks()
+def weekly(asked: Question, limit: _LimitOption = None) -> None:
+    """Show what every week cost, from Monday to Sunday.
+
+    Example: tokenopt weekly --user ada
+    """
+    _show_groups(asked, ["week"], limit)
+
+
+@asks()
+def monthly(asked: Question, limit: _LimitOption = None) -> None:
+    """Show what every month cost.
+
+    Example: tokenopt monthly --model gpt-4o
+    """
+    _show_groups(asked, ["month"], limit)
+
+
+def _show_groups(asked: Question, dimensions: Sequence[Grouping], limit: int | None) -> None:
+    with asked.opened() as opened:
+        found = opened.by(*dimensions, **asked.where, tz=None)
+        asked.refuse_empty(opened, found)
+    groups: _Groups = {(name,) if isinstance(name, str) else name: t for name, t in found.items()}
+    if not set(dimensions).isdisjoint(PERIODS):
         limit = limit or len(groups)
         earlier, latest = list(groups.items())[:-limit], list(groups.items())[-limit:]
         groups = dict(latest + earlier)
     else:
         limit = limit or 10
-        groups = _by_cost(groups)
-    if as_json:
-        write_json(_rows(by, groups)[:limit])
+        groups = by_cost(groups)
+    if asked.as_json:
+        write_json(rows_as_json(dimensions, groups)[:limit])
     else:
-        print_usage(by, groups, limit=limit)
+        print_usage(dimensions, groups, limit=limit)
 
 
-def _by_cost(groups: Mapping[str, UsageTotals]) -> dict[str, UsageTotals]:
+def by_cost(groups: _Groups) -> dict[tuple[str, ...], UsageTotals]:
     """Put what cost most first; what has no price, by its tokens."""
     return dict(
         sorted(
@@ -143,77 +185,39 @@ def _by_cost(groups: Mapping[str, UsageTotals]) -> dict[str, UsageTotals]:
     )
 
 
-def _rows(key: str, groups: Mapping[str, UsageTotals]) -> list[dict[str, Any]]:
-    return [{key: name} | totals_as_json(totals) for name, totals in groups.items()]
+def rows_as_json(keys: Sequence[str], groups: _Groups) -> list[dict[str, Any]]:
+    """Return a row per group: its name, its totals, its shares of all tokens and of all costs."""
+    tokens = sum(totals.total_tokens for totals in groups.values())
+    cost = sum(totals.cost_nano_usd for totals in groups.values())
+    return [
+        dict(zip(keys, name, strict=True))
+        | totals_as_json(totals)
+        | {
+            "tokens_share": round(totals.total_tokens / tokens, 6) if tokens else None,
+            "cost_share": round(totals.cost_nano_usd / cost, 6) if cost else None,
+        }
+        for name, totals in groups.items()
+    ]
 
 
-def runs(
-    limit: LimitOption = 20,
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the latest runs, newest first, each with what it cost.
-
-    Example: tokenopt runs -n 5
-    """
-    period = Period.of(since, until)
-    with opened_ledger(ledger) as opened:
-        found = opened.runs(since=period.since, until=period.until, limit=limit)
-        refuse_empty(opened, period, found)
-    if as_json:
-        write_json(
-            [
-                {
-                    "run": run.run,
-                    "started_at": run.started_at.isoformat(),
-                    "seconds": (run.ended_at - run.started_at).total_seconds(),
-                }
-                | totals_as_json(run.totals)
-                for run in found
-            ]
-        )
-        return
-    rows = (
-        (
-            run.run,
-            local(run.started_at)[5:],
-            format_seconds((run.ended_at - run.started_at).total_seconds()),
-            f"{run.totals.calls:,}",
-            count(run.totals.total_tokens),
-            format_usd(known_cost(run.totals)),
-        )
-        for run in found
-    )
-    print_table(("run", "started", "took", "calls", "tokens", "cost"), rows)
-
-
-def effectiveness(
-    hours: HoursOption = 24,
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@asks(hours=24)
+def effectiveness(asked: Question) -> None:
     """Show for each optimizer what it saved, what it spent itself, and what remains.
 
     Example: tokenopt effectiveness --hours 168
     """
-    period = Period.of(since, until, hours)
-    with opened_ledger(ledger) as opened:
-        effects = opened.effects(since=period.since, until=period.until)
-        if not effects:
-            totals = opened.totals(since=period.since, until=period.until)
-            refuse_empty(opened, period, totals.calls)
+    with asked.opened() as opened:
+        effects = opened.effects(**asked.where)
+        if not effects and not asked.as_json:
+            asked.refuse_empty(opened, opened.totals(**asked.where).calls)
             raise CommandError(
-                f"no optimizer acted {period}. Put one around your model: "
+                f"no optimizer acted {asked.period}. Put one around your model: "
                 f"optimize(model, PromptCompressor(...))."
             )
-    if as_json:
-        write_json([_effect_as_json(effect) for effect in effects])
+    if asked.as_json:
+        write_json([effect_as_json(effect) for effect in effects])
     else:
-        _print_effects(effects)
+        print_effects(effects)
 
 
 def _saved_money(effect: Effect) -> int | None:
@@ -221,7 +225,8 @@ def _saved_money(effect: Effect) -> int | None:
     return None if effect.uses == effect.unpriced_uses else effect.saved_nano_usd
 
 
-def _effect_as_json(effect: Effect) -> dict[str, Any]:
+def effect_as_json(effect: Effect) -> dict[str, Any]:
+    """Return what an optimizer brought, for machines."""
     return {
         "optimizer": effect.stage,
         "uses": effect.uses,
@@ -237,7 +242,8 @@ def _effect_as_json(effect: Effect) -> dict[str, Any]:
     }
 
 
-def _print_effects(effects: Sequence[Effect]) -> None:
+def print_effects(effects: Sequence[Effect]) -> None:
+    """Print a row per optimizer."""
     rows = (
         (
             effect.stage + (" (only watched)" if effect.observed else ""),
@@ -253,63 +259,3 @@ def _print_effects(effects: Sequence[Effect]) -> None:
     )
     figures = ("uses", "tokens before", "after", "saved", "spent itself", "net saved", "money")
     print_table(("optimizer", *figures), rows)
-
-
-def report(
-    hours: HoursOption = 24,
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    ab: Annotated[
-        bool, typer.Option("--ab", help="Compare the halves of a QualityGuard(mode='split').")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show a period on one page: totals, savings, largest consumers, and what to do.
-
-    Example: tokenopt report --hours 24
-    """
-    from langchain_tokenopt.cli.advice import Facts, recommendations
-
-    period = Period.of(since, until, hours)
-    if ab:
-        from langchain_tokenopt.cli.split import print_halves
-
-        with opened_ledger(ledger) as opened:
-            calls = opened.calls(since=period.since, until=period.until)
-            print_halves(calls, as_json=as_json)
-        return
-    with opened_ledger(ledger) as opened:
-        facts = Facts.of(opened, period.since, period.until)
-        refuse_empty(opened, period, facts.totals.calls or facts.effects)
-    advice = recommendations(facts)
-    groups = {"agent": facts.by_agent, "model": facts.by_model, "tool": facts.by_tool}
-    groups = {key: _by_cost(totals) for key, totals in groups.items()}
-    if as_json:
-        write_json(
-            {
-                "since": period.since and period.since.isoformat(),
-                "until": period.until and period.until.isoformat(),
-                "totals": totals_as_json(facts.totals),
-                "savings": [_effect_as_json(effect) for effect in facts.effects],
-                **{f"{key}s": _rows(key, totals) for key, totals in groups.items()},
-                "recommendations": [
-                    {"figure": line.figure, "advice": line.advice} for line in advice
-                ],
-            }
-        )
-        return
-    typer.echo(f"Calls {period}\n")
-    _print_stats(facts.totals, _STATS)
-    if facts.effects:
-        typer.echo("\nSavings by stage\n")
-        _print_effects(facts.effects)
-    for key, totals in groups.items():
-        if totals.keys() - {"(none)"}:
-            typer.echo(f"\n{key.title()}s\n")
-            print_usage(key, totals, limit=5)
-    typer.echo("\nRecommendations\n")
-    for line in advice:
-        typer.echo(printable(f"- {line.figure} {line.advice}"))
-    if not advice:
-        typer.echo("None: no figure of this period calls for one.")

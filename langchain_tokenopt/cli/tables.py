@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 __all__ = [
+    "ID_CHARACTERS",
     "JsonOption",
     "LimitOption",
     "cost_cell",
@@ -23,6 +24,7 @@ __all__ = [
     "known_cost",
     "print_table",
     "print_usage",
+    "share",
     "totals_as_json",
     "write_json",
 ]
@@ -54,50 +56,45 @@ def print_table(
     *,
     words: Collection[str] = (),
     total: Sequence[str] | None = None,
+    ids: bool = False,
 ) -> None:
     """Print a result table on stdout; in a pipe or a file no cell is cut to fit a terminal.
+
+    In a terminal, names give way and figures never do: headings break into lines, words fold, names
+    are cut. Where the figures alone are too wide, every row becomes a block of its own.
 
     Args:
         columns: The headings. All columns but the first are of figures, on the right.
         rows: The cells.
         words: Columns that are of words, too, on the left.
         total: Cells of the last row, set apart.
+        ids: The first column is of ids: a terminal shows how they begin.
     """
     from rich.console import Console
-    from rich.table import Column, Table
 
     console = Console(highlight=False, markup=False, emoji=False)
+    room = max(_NARROWEST, console.width) if console.is_terminal else None
     cells = [[printable(cell) for cell in row] for row in rows]
     of_words = [not at or name in words for at, name in enumerate(columns)]
-    widths = _widths(
-        columns,
-        [*cells, total] if total else cells,
-        of_words,
-        console.width if console.is_terminal else None,
-    )
-    console.width = max(console.width, sum(widths) + len(widths))
-    table = Table(
-        *(
-            Column(
-                name if len(name) <= width else name.replace(" ", "\n"),
-                width=width,
-                justify="left" if word else "right",
-                no_wrap=not (word and at),
-            )
-            for at, (name, word, width) in enumerate(zip(columns, of_words, widths, strict=True))
-        ),
-        box=None,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for row in cells:
-        table.add_row(*row)
-    if total is not None:
-        table.add_row(*total, style="bold")
-    console.print(table)
+    if ids and room is not None:
+        cells = [[cell[:ID_CHARACTERS], *others] for cell, *others in cells]
+    every = [*cells, [printable(cell) for cell in total]] if total else cells
+    widths = _widths(columns, every, of_words, room)
+    if room is None or sum(widths) + len(widths) - 1 <= room:
+        blocks = [_row(columns, widths, of_words, fold=True)]
+        blocks += [_row(row, widths, of_words) for row in every]
+    else:
+        blocks = [_block(columns, row, of_words, room) for row in every]
+    for number, block in enumerate(blocks, start=1):
+        style = "bold" if total is not None and number == len(blocks) else None
+        for line in block:
+            console.print(line.rstrip(), style=style, soft_wrap=True)
 
 
+ID_CHARACTERS = 13
+"""Of LangChain's run ids: the time to the millisecond."""
 _SHORTEST_NAME = 8
+_NARROWEST = 20
 
 
 def _widths(
@@ -106,10 +103,11 @@ def _widths(
     of_words: Sequence[bool],
     room: int | None,
 ) -> list[int]:
-    """Return a width for every column. In a narrow terminal names give way, figures never do."""
+    """Return a width for every column, as narrow as it must be and can be."""
     from rich.cells import cell_len
 
     longest = [max(map(cell_len, cells), default=0) for cells in zip(*rows, strict=True)]
+    longest = longest or [0] * len(columns)
     widths = [max(wide, len(name)) for wide, name in zip(longest, columns, strict=True)]
     if room is None or sum(widths) + len(widths) - 1 <= room:
         return widths
@@ -122,6 +120,71 @@ def _widths(
             break
         widths[at] -= 1
     return widths
+
+
+def _row(
+    cells: Sequence[str], widths: Sequence[int], of_words: Sequence[bool], *, fold: bool = False
+) -> Iterator[str]:
+    """Yield the lines of one row: a name is cut, words that follow it are folded.
+
+    Args:
+        cells: What stands in it.
+        widths: Of the columns.
+        of_words: Which columns are on the left.
+        fold: True to fold all cells: those of the heading.
+    """
+    from rich.cells import cell_len
+
+    folded = [
+        _folded(cell, width) if fold or (of_words[at] and at) else [_cut(cell, width)]
+        for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    height = max(map(len, folded))
+    for number in range(height):
+        parts = []
+        for lines, width, of_word in zip(folded, widths, of_words, strict=True):
+            # Headings stand at the foot, words at the top.
+            at = number - (height - len(lines)) if fold else number
+            part = lines[at] if 0 <= at < len(lines) else ""
+            blank = " " * (width - cell_len(part))
+            parts.append(part + blank if of_word else blank + part)
+        yield " ".join(parts)
+
+
+def _block(
+    columns: Sequence[str], cells: Sequence[str], of_words: Sequence[bool], room: int
+) -> Iterator[str]:
+    """Yield one row as lines of "heading figure", under its name."""
+    from rich.cells import cell_len
+
+    yield _cut(cells[0], room) or " "
+    line = ""
+    for name, cell, of_word in list(zip(columns, cells, of_words, strict=True))[1:]:
+        if not cell:
+            continue
+        pair = f"{name} {cell}"
+        if cell_len(pair) > room - 2:
+            pair = f"{name} {_cut(cell, max(1, room - 3 - len(name)))}" if of_word else pair
+        if line and cell_len(line) + 2 + cell_len(pair) > room:
+            yield line
+            line = ""
+        line = f"{line}, {pair}" if line else f"  {pair}"
+    if line:
+        yield line
+
+
+def _folded(text: str, width: int) -> list[str]:
+    from rich.console import Console
+    from rich.text import Text
+
+    lines = Text(text).wrap(Console(width=max(width, 1)), max(width, 1), overflow="fold")
+    return [line.plain.rstrip() for line in lines] or [""]
+
+
+def _cut(text: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)) + "…"
 
 
 def count(number: int) -> str:
@@ -138,8 +201,8 @@ def format_seconds(seconds: float | None) -> str:
     """Write a duration; "-" where none was measured.
 
     Example:
-        >>> format_seconds(0.0421), format_seconds(3.26), format_seconds(185), format_seconds(None)
-        ('42 ms', '3.3 s', '3 min 5 s', '-')
+        >>> [format_seconds(seconds) for seconds in (0.0421, 3.26, 185, 12_690, None)]
+        ['42 ms', '3.3 s', '3 min 5 s', '3 h 31 min', '-']
     """
     if seconds is None:
         return "-"
@@ -148,7 +211,9 @@ def format_seconds(seconds: float | None) -> str:
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
 # What a group of calls comes to
@@ -187,17 +252,30 @@ def totals_as_json(totals: UsageTotals) -> dict[str, Any]:
     return found
 
 
-def print_usage(key: str, groups: Mapping[str, UsageTotals], *, limit: int | None = None) -> None:
-    """Print a row per group, one for those beyond *limit*, and what all of them come to."""
+def print_usage(
+    keys: Sequence[str],
+    groups: Mapping[tuple[str, ...], UsageTotals],
+    *,
+    limit: int | None = None,
+) -> None:
+    """Print a row per group, one for those beyond *limit*, and what all of them come to.
+
+    Args:
+        keys: What the parts of a group's name are: agent, user, day...
+        groups: Sums by name.
+        limit: How many rows.
+    """
     whole = sum(groups.values(), UsageTotals())
-    rows = [(name, *_usage_cells(totals, whole)) for name, totals in groups.items()][:limit]
+    rows = [(*name, *_usage_cells(totals, whole)) for name, totals in groups.items()][:limit]
+    blank = [""] * (len(keys) - 1)
     if others := len(groups) - len(rows):
         rest = sum(list(groups.values())[limit:], UsageTotals())
-        rows.append((f"{others:,} other{'s' * (others > 1)}", *_usage_cells(rest, whole)))
+        rows.append((f"{others:,} other{'s' * (others > 1)}", *blank, *_usage_cells(rest, whole)))
     print_table(
-        (key, "calls", "input tokens", "cached", "output tokens", "cost", "saved", "share"),
+        (*keys, *_USAGE),
         rows,
-        total=("total", *_usage_cells(whole, whole)),
+        words=keys,
+        total=("total", *blank, *_usage_cells(whole, whole)),
     )
     if whole.unpriced_calls:
         typer.echo(
@@ -207,13 +285,29 @@ def print_usage(key: str, groups: Mapping[str, UsageTotals], *, limit: int | Non
         )
 
 
+_USAGE = (
+    "calls", "input tokens", "cached", "output tokens", "of tokens", "cost", "of cost", "saved",
+)  # fmt: skip
+
+
 def _usage_cells(totals: UsageTotals, whole: UsageTotals) -> list[str]:
     return [
         count(totals.calls),
         count(totals.input_tokens),
         count(totals.cache_read_tokens),
         count(totals.output_tokens),
+        share(totals.total_tokens, whole.total_tokens),
         cost_cell(totals),
+        share(totals.cost_nano_usd, whole.cost_nano_usd),
         format_usd(totals.saved_nano_usd),
-        f"{totals.total_tokens / max(1, whole.total_tokens):.1%}",
     ]
+
+
+def share(part: int, whole: int) -> str:
+    """Write a part of a whole in percent; "-" of nothing.
+
+    Example:
+        >>> share(1, 8), share(0, 0)
+        ('12.5%', '-')
+    """
+    return f"{part / whole:.1%}" if whole else "-"

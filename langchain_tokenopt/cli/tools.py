@@ -10,20 +10,11 @@ import typer
 from langchain_tokenopt.cli.advice import Recommendation
 from langchain_tokenopt.cli.app import CommandError, printable
 from langchain_tokenopt.cli.export import write_csv
-from langchain_tokenopt.cli.period import (
-    DEFAULT_LEDGER,
-    LedgerOption,
-    Period,
-    SinceOption,
-    UntilOption,
-    opened_ledger,
-    refuse_empty,
-)
-from langchain_tokenopt.cli.tables import JsonOption, LimitOption, count, print_table, write_json
+from langchain_tokenopt.cli.question import Question, asks
+from langchain_tokenopt.cli.tables import LimitOption, count, print_table, write_json
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.core.dimensions import Filters
     from langchain_tokenopt.ledger import ToolFigures
 
 __all__ = ["tools"]
@@ -34,14 +25,10 @@ HEAVY_RESULTS = 0.5
 """From this share of all tokens of results on, one tool is worth a limit."""
 
 
+@asks()
 def tools(
+    asked: Question,
     limit: LimitOption = 20,
-    agent: Annotated[str | None, typer.Option("--agent", help="Only this agent's calls.")] = None,
-    user: Annotated[str | None, typer.Option("--user", help="Only this user's calls.")] = None,
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    as_json: JsonOption = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="All tools, as comma-separated values.")
     ] = False,
@@ -50,25 +37,19 @@ def tools(
 
     Example: tokenopt tools --since 7d
     """
-    period = Period.of(since, until)
-    filters: Filters = {}
-    if agent is not None:
-        filters["agent"] = agent
-    if user is not None:
-        filters["user"] = user
-    with opened_ledger(ledger) as opened:
-        figures = opened.tools(since=period.since, until=period.until, **filters)
-        if not figures:
-            refuse_empty(
-                opened, period, opened.totals(since=period.since, until=period.until).calls
+    with asked.opened() as opened:
+        figures = opened.tools(**asked.where)
+        if not figures and not asked.as_json:
+            asked.refuse_empty(opened, opened.totals(**asked.where).calls)
+            whose = "".join(f" of the {name} {value!r}" for name, value in asked.filters.items())
+            raise CommandError(
+                f"no call{whose} {asked.period} was shown a tool, or had results of one."
             )
-            whose = "".join(f" of the {name} {value!r}" for name, value in filters.items())
-            raise CommandError(f"no call{whose} {period} was shown a tool, or had results of one.")
     advice = list(_advice(figures))
     if as_csv:
         first, *others = map(_row, figures)
         write_csv(first, others)
-    elif as_json:
+    elif asked.as_json:
         lines = [{"figure": line.figure, "advice": line.advice} for line in advice]
         write_json({"tools": list(map(_row, figures)), "recommendations": lines})
     else:

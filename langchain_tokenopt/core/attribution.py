@@ -32,6 +32,8 @@ class Attribution:
     """LangChain's ``lc_source``: which middleware made the call for its own ends."""
     organization: str | None = None
     """The user's organization, or tenant."""
+    tag: str | None = None
+    """A label of the application's own, such as the feature that it was for."""
 
 
 NOBODY: Final = Attribution()
@@ -54,7 +56,8 @@ def attribution_of(
     the ``create_agent`` agent (``lc_agent_name``), the outermost LangGraph node, *fallback_agent*,
     ``"default"``.
     ``langgraph_node`` alone is no agent: inside agents it reads "model" or "tools". The user is
-    ``user_id``, the organization ``organization_id``, ``org_id`` or ``tenant_id``.
+    ``user_id``, the organization ``organization_id``, ``org_id`` or ``tenant_id``. A label of your
+    own is ``tokenopt_tag``: the feature, the customer, the experiment.
 
     Example:
         >>> made_by = attribution_of({"langgraph_checkpoint_ns": "docs:4f1a|model:77b0"})
@@ -70,6 +73,7 @@ def attribution_of(
     explicit, own = agent_names_in(metadata)
     agent = agent or explicit or own or outermost or fallback_agent
     user, thread_id = get("user_id", fallback_user), get("thread_id")
+    tag = get("tokenopt_tag")
     organization = fallback_organization
     for key in _ORGANIZATION_KEYS:
         organization = get(key, organization)
@@ -81,6 +85,7 @@ def attribution_of(
         thread_id=None if thread_id is None else name_from(thread_id),
         purpose=get("lc_source"),
         organization=None if organization is None else name_from(organization),
+        tag=None if tag is None else name_from(tag),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
-from typing import Final, Literal, TypedDict, get_args
+from typing import Final, Literal, TypedDict, TypeVar, get_args
 
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.records import CallRecord, ToolResult, UsageTotals
@@ -42,13 +42,14 @@ Dimension = Literal[
     "rates_version",
     "stages",
     "organization",
+    "tag",
     "user",
     "thread_id",
     "run",
 ]
 """A property that calls are grouped or filtered by. New ones are added before ``"user"``."""
 
-Period = Literal["hour", "day", "month"]
+Period = Literal["hour", "day", "week", "month"]
 
 Per = Literal["run", "thread", "user", "organization", "plan"]
 """Who shares a budget; ``"plan"``: all whom it is for."""
@@ -83,6 +84,7 @@ class Filters(TypedDict, total=False):
     rates_version: str
     stages: str
     organization: str
+    tag: str
     user: str
     thread_id: str
     run: str
@@ -104,7 +106,8 @@ def value_of(dimension: Dimension) -> Callable[[CallRecord], str | None]:
         Traceback (most recent call last):
         ...
         ValueError: cannot group by 'colour'; choose one of agent, node, tool, purpose, model, \
-provider, response_model, service_tier, rates_version, stages, organization, user, thread_id, run.
+provider, response_model, service_tier, rates_version, stages, organization, tag, user, thread_id, \
+run.
     """
     if dimension not in DIMENSIONS:
         raise ValueError(f"cannot group by {dimension!r}; choose one of {', '.join(DIMENSIONS)}.")
@@ -128,17 +131,31 @@ def totals_by(records: Iterable[CallRecord], dimension: Dimension) -> dict[str, 
         for key, group in groups.items():
             for record in group:
                 if not record.cached:
-                    give_to_tools(totals, key, record.tool_results)
+                    give_to_tools(totals, key, record.tool_results, str)
     return totals
 
 
+_Key = TypeVar("_Key")
+
+
 def give_to_tools(
-    totals: dict[str, UsageTotals], caller: str, results: Iterable[ToolResult]
+    totals: dict[_Key, UsageTotals],
+    caller: _Key,
+    results: Iterable[ToolResult],
+    key_of: Callable[[str], _Key],
 ) -> None:
-    """Move what results of tools cost from where the call was made to the tools, in place."""
+    """Move what results of tools cost from where the call was made to the tools, in place.
+
+    Args:
+        totals: Sums by tool, or by several dimensions of which one is the tool.
+        caller: Key of the call.
+        results: What it read.
+        key_of: The same key, for another tool.
+    """
     for result in results:
         cost = result.cost_nano_usd or 0
         given = UsageTotals(input_tokens=-result.tokens, cost_nano_usd=-cost)
         taken = UsageTotals(input_tokens=result.tokens, cost_nano_usd=cost)
+        tool = key_of(result.tool)
         totals[caller] = totals[caller].with_counts_of(given)
-        totals[result.tool] = totals.get(result.tool, UsageTotals()).with_counts_of(taken)
+        totals[tool] = totals.get(tool, UsageTotals()).with_counts_of(taken)

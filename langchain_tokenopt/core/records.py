@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 from uuid import UUID, uuid4
 
 from langchain_tokenopt.core.attribution import NOBODY, Attribution
+from langchain_tokenopt.core.money import usd
 from langchain_tokenopt.core.usage import Usage
 
 __all__ = [
@@ -57,6 +59,11 @@ class Saving:
     def saved_tokens(self) -> int:
         """Tokens before, minus after, minus what the stage spent."""
         return self.tokens_before - self.tokens_after - self.spent_tokens
+
+    @property
+    def saved_usd(self) -> Decimal | None:
+        """Money saved in US dollars; ``None`` where no price is known."""
+        return None if self.saved_nano_usd is None else usd(self.saved_nano_usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +212,11 @@ class CallRecord:
         return self.attribution.agent
 
     @property
+    def cost_usd(self) -> Decimal | None:
+        """What it cost in US dollars; ``None`` when the model has no known price."""
+        return None if self.cost_nano_usd is None else usd(self.cost_nano_usd)
+
+    @property
     def spent_tokens(self) -> int:
         """Input plus output tokens that were really billed."""
         return 0 if self.cached else self.usage.total_tokens
@@ -261,6 +273,21 @@ class UsageTotals:
     def total_tokens(self) -> int:
         """Billed input plus output tokens."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What the calls with a known price cost, in US dollars, exactly.
+
+        Example:
+            >>> UsageTotals(cost_nano_usd=2_500_000).cost_usd
+            Decimal('0.002500000')
+        """
+        return usd(self.cost_nano_usd)
+
+    @property
+    def saved_usd(self) -> Decimal:
+        """What cache hits and stages avoided, in US dollars, where a price is known."""
+        return usd(self.saved_nano_usd)
 
     @property
     def billed_calls(self) -> int:

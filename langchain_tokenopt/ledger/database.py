@@ -157,7 +157,7 @@ class Database:
             if self.path is not None:
                 self._identity = _identity_of(self.path)
                 self._files += 1
-        except (DBAPIError, sqlite3.Error, OSError) as error:
+        except (DBAPIError, sqlite3.Error, OSError, UnicodeError) as error:
             raise self.explained(error) from error
 
     def _bring_up_to_date(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, Unpack
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,6 +42,9 @@ from langchain_tokenopt.ledger.queries import (
 from langchain_tokenopt.ledger.rows import hidden, without_user
 from langchain_tokenopt.ledger.tool_questions import ToolFigures, tool_figures
 from langchain_tokenopt.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    import pandas
 
 _EVENTS = (CallRecord, Saving, BudgetEvent, ToolChoice)
 _UNREADABLE = (AssertionError, LookupError, TypeError, ValueError, OverflowError, AttributeError)
@@ -238,6 +241,7 @@ class Ledger:
             first_chunk_p95_seconds=took["first_chunk_us"][1],
         )
 
+    @overload
     def by(
         self,
         dimension: Grouping,
@@ -246,27 +250,51 @@ class Ledger:
         until: datetime | None = None,
         tz: tzinfo | None = UTC,
         **filters: Unpack[Filters],
-    ) -> dict[str, UsageTotals]:
-        """Sum per agent, tool, model, node, user, run..., largest spender first, or per period.
+    ) -> dict[str, UsageTotals]: ...
+
+    @overload
+    def by(
+        self,
+        dimension: Grouping,
+        *more: Grouping,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tz: tzinfo | None = UTC,
+        **filters: Unpack[Filters],
+    ) -> dict[tuple[str, ...], UsageTotals]: ...
+
+    def by(
+        self,
+        dimension: Grouping,
+        *more: Grouping,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tz: tzinfo | None = UTC,
+        **filters: Unpack[Filters],
+    ) -> dict[str, UsageTotals] | dict[tuple[str, ...], UsageTotals]:
+        """Sum per agent, tool, model, node, user, run, tag..., most tokens first, or per period.
 
         Calls without a value stand under ``"(none)"``, so the parts add up to :meth:`totals`.
 
         Args:
-            dimension: Also ``"hour"``, ``"day"`` and ``"month"``, which come oldest first.
+            dimension: Also ``"hour"``, ``"day"``, ``"week"`` (2026-W47) and ``"month"``, which come
+                oldest first.
+            *more: Further dimensions: ``by("user", "agent")`` has a sum for each pair that occurs,
+                under the key ``("ada", "news")``.
             since: See :meth:`totals`.
             until: See :meth:`totals`.
-            tz: Whose hours, days and months; ``None`` is the machine's own time.
+            tz: Whose hours, days, weeks and months; ``None`` is the machine's own time.
             **filters: See :meth:`totals`.
 
         Raises:
             ValueError: There is no such dimension.
         """
-        if dimension not in GROUPINGS:
-            raise ValueError(
-                f"cannot group by {dimension!r}; choose one of {', '.join(GROUPINGS)}."
-            )
+        for each in (dimension, *more):
+            if each not in GROUPINGS:
+                raise ValueError(f"cannot group by {each!r}; choose one of {', '.join(GROUPINGS)}.")
         with self._queries(since, until, filters) as queries:
-            return queries.by(dimension, tz)
+            found = queries.by((dimension, *more), tz)
+        return found if more else {value: totals for (value,), totals in found.items()}
 
     def calls(
         self,
@@ -279,6 +307,59 @@ class Ledger:
         """Read the calls themselves, in order of time, with the savings that came with them."""
         with self._queries(since, until, filters) as queries:
             yield from queries.calls(newest_first=newest_first)
+
+    def last_call(self) -> int:
+        """Return the number of the call that was recorded last; 0 before the first."""
+        with self._queries() as queries:
+            return queries.last_call()
+
+    def calls_after(
+        self,
+        number: int,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 1_000,
+        **filters: Unpack[Filters],
+    ) -> tuple[int, list[CallRecord]]:
+        """Read the calls that were recorded after the call with a *number*, in that order.
+
+        Returns:
+            The number to go on from, and at most *limit* calls.
+
+        Example:
+            >>> from tempfile import mkdtemp
+            >>> with Ledger(mkdtemp() + "/tokenopt.db") as ledger:
+            ...     ledger.calls_after(ledger.last_call())
+            (0, [])
+        """
+        check_whole("limit", limit)
+        with self._queries(since, until, filters) as queries:
+            return queries.calls_after(number, limit)
+
+    def run_ids(self, beginning: str) -> list[str]:
+        """Return the run called *beginning*, or those of which the id begins so: at most ten."""
+        with self._queries() as queries:
+            return queries.run_ids(beginning)
+
+    def to_pandas(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> pandas.DataFrame:
+        """Return the calls as a table, one row each, in order of time.
+
+        Columns are those of ``tokenopt export``; ``started_at`` is a time in UTC, money (also in
+        ``cost_nano_usd``, exactly) a number, and absent where no price is known.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from langchain_tokenopt.ledger.flat_rows import data_frame
+
+        return data_frame(self.calls(since=since, until=until, **filters))
 
     def savings(
         self,
@@ -430,6 +511,12 @@ class Ledger:
 
 
 def _refuse_unknown(filters: Filters) -> None:
+    for name, value in filters.items():
+        if not isinstance(value, str):
+            raise TypeError(
+                f'{name}={value!r} is no name; filter by one: {name}="ada". For several, ask for '
+                f"by({name!r})."
+            )
     unknown = sorted(filters.keys() - set(DIMENSIONS))
     if unknown:
         raise TypeError(f"cannot filter by {unknown[0]!r}; choose from {', '.join(DIMENSIONS)}.")

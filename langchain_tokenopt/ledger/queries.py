@@ -7,9 +7,11 @@ to the microsecond, and a question about a year reads a few thousand sums.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +36,7 @@ from langchain_tokenopt.core.dimensions import (
     Grouping,
     give_to_tools,
 )
+from langchain_tokenopt.core.money import usd
 from langchain_tokenopt.core.records import (
     COUNTS,
     BudgetEvent,
@@ -83,6 +86,11 @@ class Effect:
     """True when the stage only watched: this would have been saved."""
 
     @property
+    def saved_usd(self) -> Decimal:
+        """Money saved, in US dollars."""
+        return usd(self.saved_nano_usd)
+
+    @property
     def gross_saved_tokens(self) -> int:
         """Tokens before minus after."""
         return self.tokens_before - self.tokens_after
@@ -101,6 +109,10 @@ class RunTotals:
     started_at: datetime
     ended_at: datetime
     totals: UsageTotals
+    agents: tuple[str, ...] = ()
+    """Who made its calls, in the order in which they began."""
+    user: str | None = None
+    thread_id: str | None = None
 
 
 class Window:
@@ -147,12 +159,12 @@ class Queries:
 
     def totals(self) -> UsageTotals:
         """Sum over all calls."""
-        return _totals(self._sums("all")[()])
+        return _totals(self._sums()[()])
 
     def unfinished(self) -> UsageTotals:
         """Sum over the calls that brought no whole answer."""
         among: dict[Table, ColumnElement[bool]] = {calls: calls.c.status != 0, savings: false()}
-        return _totals(self._row_sums("all", among=among)[()])
+        return _totals(self._row_sums(among=among)[()])
 
     def span(self) -> tuple[datetime, datetime] | None:
         """Return when the first and the last call began."""
@@ -162,33 +174,100 @@ class Queries:
         last = self._connection.scalar(select(func.max(started)))
         return None if first is None else (rows.moment_of(first), rows.moment_of(last))
 
-    def by(self, dimension: Grouping, zone: tzinfo | None) -> dict[str, UsageTotals]:
-        """Sum per value of a dimension."""
-        if dimension in PERIODS:
-            return self._by_period(dimension, zone)
-        if dimension in MANY_VALUED:
-            sums = self._sums(dimension)
-            name_of = self._personal_names(sums)
-        else:
-            sums = self._sums("origin")
-            name_of = {(number,): origin[dimension] for number, origin in self._origin.items()}
+    def by(
+        self, dimensions: Sequence[Grouping], zone: tzinfo | None
+    ) -> dict[tuple[str, ...], UsageTotals]:
+        """Sum per combination of values: periods in their order, then the largest spender first."""
+        groups = tuple(
+            dict.fromkeys(
+                d if d in MANY_VALUED else "origin" for d in dimensions if d not in PERIODS
+            )
+        )
+        pieces = list(self._pieces(groups, [d for d in dimensions if d in PERIODS], zone))
+        values = self._namer(dimensions, groups, (key for _, key, _ in pieces), zone)
         grouped = _no_sums()
-        for key, counts in sums.items():
-            _add(grouped[name_of.get(key) or UNATTRIBUTED], counts)
+        for begin, key, counts in pieces:
+            if any(counts):
+                _add(grouped[values(begin, key)], counts)
         totals = {name: _totals(counts) for name, counts in grouped.items()}
-        if dimension == "tool":
-            self._give_to_tools(totals)
-        return dict(sorted(totals.items(), key=_largest_first))
+        if "tool" in dimensions:
+            self._give_to_tools(totals, dimensions.index("tool"), groups, values)
+        times = [place for place, d in enumerate(dimensions) if d in PERIODS]
 
-    def _give_to_tools(self, totals: dict[str, UsageTotals]) -> None:
+        def order(item: tuple[tuple[str, ...], UsageTotals]) -> tuple[Any, ...]:
+            return ([item[0][place] for place in times], *_largest_first(item))
+
+        return dict(sorted(totals.items(), key=order))
+
+    def _pieces(
+        self, groups: tuple[str, ...], periods: Sequence[str], zone: tzinfo | None
+    ) -> Iterator[tuple[int, _Key, list[int]]]:
+        """Yield sums by group, each of a time that lies within one of all *periods*."""
+        if not periods:
+            for key, counts in self._sums(groups).items():
+                yield 0, key, counts
+            return
+        split = set()
+        for (hour, *key), counts in self._sums(("hour", *groups)).items():
+            start = hour * HOUR_US
+            ends = [
+                [_period_name(period, at, zone) for period in periods]
+                for at in (start, start + HOUR_US - 1)
+            ]
+            if ends[0] == ends[1]:
+                yield start, tuple(key), counts
+            else:
+                split.add(start)
+        # A boundary falls into these hours: zones such as India's are half an hour off.
+        quarter = HOUR_US // 4
+        for begin in (start + n * quarter for start in sorted(split) for n in range(4)):
+            part = max(self._window.start, begin), min(self._window.end, begin + quarter)
+            if part[0] < part[1]:
+                for row_key, counts in self._row_sums(groups, part).items():
+                    yield begin, row_key, counts
+
+    def _namer(
+        self,
+        dimensions: Sequence[Grouping],
+        groups: Sequence[str],
+        keys: Iterable[_Key],
+        zone: tzinfo | None,
+    ) -> Callable[[int, _Key], tuple[str, ...]]:
+        """Return the function from a time and the key of a group to its values."""
+        columns = _places(groups)
+        distinct = set(keys)
+        names = {
+            group: self._personal_names({key[place] for key in distinct})
+            for group, place in columns.items()
+            if group != "origin"
+        }
+
+        def value(dimension: Grouping, at: int, key: _Key) -> str | None:
+            if dimension in PERIODS:
+                return _period_name(dimension, at, zone)
+            if dimension in MANY_VALUED:
+                return names[dimension].get(key[columns[dimension]])
+            return self._origin[key[columns["origin"]][0]][dimension]
+
+        return lambda at, key: tuple(value(d, at, key) or UNATTRIBUTED for d in dimensions)
+
+    def _give_to_tools(
+        self,
+        totals: dict[tuple[str, ...], UsageTotals],
+        place: int,
+        groups: Sequence[str],
+        values: Callable[[int, _Key], tuple[str, ...]],
+    ) -> None:
         """Move what results of tools weighed from where the calls were made to the tools."""
         column = calls.c.tool_results
-        query = select(calls.c.origin, column).where(
+        keys = [key for group in groups for key in _keys((group,), calls)]
+        query = select(column, calls.c.started_at, *keys).where(
             column.is_not(None), calls.c.cached == 0, *self._conditions(calls)
         )
-        for origin, text in self._connection.execute(query, execution_options=_PAGED):
-            caller = self._origin[origin]["tool"] or UNATTRIBUTED
-            give_to_tools(totals, caller, rows.tool_results(text))
+        for text, at, *key in self._connection.execute(query, execution_options=_PAGED):
+            caller = values(at, _key(key))
+            results = rows.tool_results(text)
+            give_to_tools(totals, caller, results, partial(_with_tool, caller, place))
 
     def grouped(self, table: Table, column: str, *sums: Any) -> Iterator[Sequence[Any]]:
         """Yield the different texts of a column, with how many rows have each, and sums."""
@@ -297,6 +376,37 @@ class Queries:
         for page in result.mappings().partitions(_PAGE):
             yield from self._records(page)
 
+    def last_call(self) -> int:
+        """Return the number of the row that was inserted last."""
+        return self._connection.scalar(select(func.max(calls.c.seq))) or 0
+
+    def calls_after(self, number: int, limit: int) -> tuple[int, list[CallRecord]]:
+        """Read calls in the order in which they were inserted."""
+        query = select(calls).where(calls.c.seq > number, *self._conditions(calls))
+        page = list(self._connection.execute(query.order_by(calls.c.seq).limit(limit)).mappings())
+        all_read = len(page) < limit  # also those that were not asked for
+        number = max(number, self.last_call()) if all_read else page[-1]["seq"]
+        return number, list(self._records(page)) if page else []
+
+    def run_ids(self, beginning: str) -> list[str]:
+        """Return the runs with this name, or with an id that begins so."""
+        key = rows.key_of(rows.clean(beginning))
+        number = self._connection.scalar(select(names.c.id).where(names.c.key == key))
+        digits = beginning.replace("-", "").lower()
+        if not digits or len(digits) > 32 or not set(digits) <= set("0123456789abcdef"):
+            ends = key, key
+        else:
+            ends = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
+        named = select(names.c.key).where(
+            ((names.c.id == number) if number else false())
+            | (names.c.key.between(*ends) & (func.length(names.c.key) == 16)),
+            select(calls.c.seq).where(calls.c.run == names.c.id).exists(),
+        )
+        own = select(calls.c.id).where(calls.c.run == OWN_RUN, calls.c.id.between(*ends))
+        found = [rows.name_of(bytes(key)) for key in self._connection.scalars(named.limit(10))]
+        found += [str(UUID(bytes=bytes(key))) for key in self._connection.scalars(own.limit(10))]
+        return [beginning] if beginning in found else sorted(found)[:10]
+
     def _records(self, page: Sequence[RowMapping]) -> Iterator[CallRecord]:
         saved, chosen = self._savings_of(page), self._choices_of(page)
         numbers = {row[column] for row in page for column in MANY_VALUED if row[column]}
@@ -356,8 +466,8 @@ class Queries:
         """Return the runs that were active last, newest first."""
         keys = self._latest_runs(limit)
         among = {table: _among_runs(table, keys) for table in (calls, savings)}
-        sums = self._row_sums("run", among=among)
-        group = _keys("run", calls)
+        sums = self._row_sums(("run",), among=among)
+        group = _keys(("run",), calls)
         started, ended = calls.c.started_at, calls.c.started_at + calls.c.duration_us
         query = (
             select(*group, func.min(started), func.max(ended))
@@ -366,20 +476,43 @@ class Queries:
         )
         times = {_key(row[:-2]): row[-2:] for row in self._connection.execute(query)}
         name_of = self._personal_names(sums)
+        made_by = self._made_by(keys)
         return [
             RunTotals(
                 name_of[key],
                 started_at=rows.moment_of(times[key][0]),
                 ended_at=rows.moment_of(times[key][1]),
                 totals=_totals(sums[key]),
+                **made_by[key],
             )
             for key in keys
         ]
 
+    def _made_by(self, keys: Sequence[_Key]) -> dict[_Key, dict[str, Any]]:
+        """Return the agents of runs, and for whom they ran."""
+        columns = [calls.c.origin, calls.c.user, calls.c.thread_id, *_keys(("run",), calls)]
+        query = (
+            select(*columns)
+            .where(_among_runs(calls, keys), *self._conditions(calls))
+            .group_by(*columns)
+            .order_by(func.min(calls.c.started_at), func.min(calls.c.seq))
+        )
+        found = [(row[:3], _key(row[3:])) for row in self._connection.execute(query)]
+        name = self._names({number for (_, *owner), _ in found for number in owner if number})
+        made: dict[_Key, dict[str, Any]] = {}
+        for (origin, user, thread), key in found:
+            run = made.setdefault(key, {"agents": (), "user": None, "thread_id": None})
+            agent = self._origin[origin]["agent"]
+            if agent not in run["agents"]:
+                run["agents"] += (agent,)
+            run["user"] = run["user"] or name.get(user)
+            run["thread_id"] = run["thread_id"] or name.get(thread)
+        return made
+
     def _latest_runs(self, limit: int) -> list[_Key]:
         """Walk back in time until enough runs have been met."""
         query = (
-            select(*_keys("run", calls))
+            select(*_keys(("run",), calls))
             .where(
                 calls.c.run.is_not(None),
                 *self._conditions(calls),
@@ -396,22 +529,22 @@ class Queries:
 
     # How sums are put together
 
-    def _sums(self, group: str) -> _Sums:
-        """Return counts by group: a personal dimension, "origin", "hour" or "all"."""
+    def _sums(self, groups: tuple[str, ...] = ()) -> _Sums:
+        """Return counts by personal dimensions, "origin" and "hour"; in all without any."""
         sums = _no_sums()
         hours, edges = self._window.split()
-        if group in MANY_VALUED or self._needs_rows:
+        if self._needs_rows or not set(groups).isdisjoint(MANY_VALUED):
             edges = [(self._window.start, self._window.end)]
         else:
-            self._add_hours(sums, group, hours)
+            self._add_hours(sums, groups, hours)
         for part in edges:
-            for key, counts in self._row_sums(group, part).items():
+            for key, counts in self._row_sums(groups, part).items():
                 _add(sums[key], counts)
         return sums
 
-    def _add_hours(self, sums: _Sums, group: str, hours: tuple[int, int]) -> None:
+    def _add_hours(self, sums: _Sums, groups: Sequence[str], hours: tuple[int, int]) -> None:
         for table in (call_hours, saving_hours):
-            keys = [] if group == "all" else [table.c[group]]
+            keys = [table.c[group] for group in groups]
             query = select(*keys, *rollups.hour_sums(table)).group_by(*keys)
             query = query.where(*self._hour_conditions(table, hours))
             if table is saving_hours:
@@ -421,13 +554,13 @@ class Queries:
 
     def _row_sums(
         self,
-        group: str,
+        groups: Sequence[str] = (),
         part: tuple[int, int] | None = None,
         among: Mapping[Table, ColumnElement[bool]] | None = None,
     ) -> _Sums:
         sums = _no_sums()
         for table, sums_of in ((calls, rollups.call_sums()), (savings, rollups.saving_sums())):
-            keys = _keys(group, table)
+            keys = _keys(groups, table)
             query = select(*keys, *sums_of).group_by(*keys)
             query = query.where(*self._conditions(table, part))
             if table is savings:
@@ -437,26 +570,6 @@ class Queries:
             for row in self._connection.execute(query):
                 _add(sums[_key(row[: len(keys)])], _as_call_counts(table, row[len(keys) :]))
         return sums
-
-    def _by_period(self, period: str, zone: tzinfo | None) -> dict[str, UsageTotals]:
-        """Sum per hour, day or month of a time zone, oldest first."""
-        grouped = _no_sums()
-        for (hour,), counts in self._sums("hour").items():
-            start, stop = hour * HOUR_US, (hour + 1) * HOUR_US
-            first = _period_name(period, start, zone)
-            if first == _period_name(period, stop - 1, zone):
-                _add(grouped[first], counts)
-                continue
-            # A boundary falls into this hour: zones such as India's are half an hour off.
-            quarter = HOUR_US // 4
-            for begin in range(start, stop, quarter):
-                part = max(self._window.start, begin), min(self._window.end, begin + quarter)
-                if part[0] < part[1]:
-                    _add(
-                        grouped[_period_name(period, begin, zone)],
-                        self._row_sums("all", part)[()],
-                    )
-        return {name: _totals(grouped[name]) for name in sorted(grouped) if any(grouped[name])}
 
     # How rows are chosen
 
@@ -534,16 +647,29 @@ _Key = tuple[Any, ...]
 _Sums = defaultdict[Any, list[int]]
 
 
-def _keys(group: str, table: Table) -> list[ColumnElement[Any]]:
+def _keys(groups: Sequence[str], table: Table) -> list[ColumnElement[Any]]:
     """Return the columns of *table* that tell groups apart."""
-    if group == "all":
-        return []
-    if group == "hour":
-        return [rollups.hour_of(table)]
-    if group == "run":  # of the runs that are single calls, each is a group of its own
-        own = calls.c.id if table is calls else savings.c.call
-        return [table.c.run, case((table.c.run == OWN_RUN, own))]
-    return [table.c[group]]
+    found: list[ColumnElement[Any]] = []
+    for group in groups:
+        found.append(rollups.hour_of(table) if group == "hour" else table.c[group])
+        if group == "run":  # of the runs that are single calls, each is a group of its own
+            own = calls.c.id if table is calls else savings.c.call
+            found.append(case((table.c.run == OWN_RUN, own)))
+    return found
+
+
+def _places(groups: Sequence[str]) -> dict[str, slice]:
+    """Return where the columns of each group stand in a key."""
+    places, at = {}, 0
+    for group in groups:
+        width = 2 if group == "run" else 1
+        places[group] = slice(at, at + width)
+        at += width
+    return places
+
+
+def _with_tool(key: tuple[str, ...], place: int, tool: str) -> tuple[str, ...]:
+    return (*key[:place], tool, *key[place + 1 :])
 
 
 def _key(row: Iterable[Any]) -> _Key:
@@ -584,7 +710,7 @@ def _totals(counts: Iterable[int]) -> UsageTotals:
     return UsageTotals(**dict(zip(COUNTS, counts, strict=True)))
 
 
-def _largest_first(item: tuple[str, UsageTotals]) -> tuple[int, int, str]:
+def _largest_first(item: tuple[tuple[str, ...], UsageTotals]) -> tuple[Any, ...]:
     name, totals = item
     return (-totals.total_tokens, -totals.calls, name)
 
@@ -593,7 +719,11 @@ def _period_name(period: str, at: int, zone: tzinfo | None) -> str:
     moment = rows.moment_of(at).astimezone(zone)
     if period == "hour":
         return moment.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
-    return moment.strftime("%Y-%m-%d" if period == "day" else "%Y-%m")
+    return moment.strftime(_PERIOD_FORMATS[period])
+
+
+_PERIOD_FORMATS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+"""Weeks are those of ISO 8601: they begin on Monday, and sort as text."""
 
 
 def _effect(stage: str, observed: int, counts: Iterable[Any]) -> Effect:

@@ -62,10 +62,18 @@ Origin = tuple[str, ...]
 def microseconds(moment: datetime) -> int:
     """Return microseconds since 1970; a time without a zone is taken as UTC.
 
+    Raises:
+        TypeError: *moment* is no time.
+
     Example:
         >>> microseconds(datetime(1970, 1, 1, 1))
         3600000000
     """
+    if not isinstance(moment, datetime):
+        raise TypeError(
+            f"a time is a datetime, got {moment!r}. Write datetime(2026, 11, 20), or "
+            f"datetime.now(UTC) - timedelta(days=7)."
+        )
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // _MICROSECOND
@@ -141,6 +149,7 @@ def origin_of(call: CallRecord) -> Origin:
         call.rates_version or "",
         STAGE_SEPARATOR.join(call.stages) if call.stages else "",
         made_by.organization or "",
+        made_by.tag or "",
     )
 
 
@@ -150,8 +159,11 @@ def origin_alone(event: Saving | ToolChoice) -> Origin:
 
 
 def digest_of(origin: Origin) -> bytes:
-    """Return 16 bytes that stand for *origin*; without an organization those of version 1."""
-    stored = origin if origin[-1] else origin[:-1]
+    """Return 16 bytes that stand for *origin*.
+
+    Without a tag, or an organization either, they are those of the versions that had none.
+    """
+    stored = origin if origin[-1] else origin[:-1] if origin[-2] else origin[:-2]
     return hashlib.blake2b(json.dumps(stored).encode(), digest_size=16).digest()
 
 
@@ -318,6 +330,7 @@ def call_record(row: RowMapping, origin: Mapping[str, str], name: Mapping[int, s
             thread_id=name.get(row["thread_id"]),
             purpose=origin["purpose"] or None,
             organization=origin["organization"] or None,
+            tag=origin["tag"] or None,
         ),
         run=str(run_id) if run == OWN_RUN else name.get(run),
         saved_nano_usd=row["saved_nano_usd"],

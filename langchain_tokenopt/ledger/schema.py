@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -157,6 +158,20 @@ tool_choices = Table(
     Index("tool_choices_started_at", "started_at"),
 )
 
+kpi_snapshots = Table(
+    "kpi_snapshots",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("span_hours", BigInteger, primary_key=True, autoincrement=False),
+    Column("kpi", Text, primary_key=True),
+    Column("value", Double),
+    Column("numerator", Double),
+    Column("denominator", Double),
+    _count("n"),
+    _count("n_excluded"),
+)
+"""Figures as they were: of the hours before one hour. None of users, agents or models."""
+
 SAVING_COUNTS = (
     "savings",
     "inexact",
@@ -232,6 +247,13 @@ def _tool_choices(connection: Connection) -> None:
     tool_choices.create(connection, checkfirst=True)
 
 
+def _tags_and_snapshots(connection: Connection) -> None:
+    """Version 7: a tag of the application's own; figures as they were."""
+    if "tag" not in {column["name"] for column in inspect(connection).get_columns("origins")}:
+        connection.execute(text("ALTER TABLE origins ADD COLUMN tag TEXT NOT NULL DEFAULT ''"))
+    kpi_snapshots.create(connection, checkfirst=True)
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     _first_tables,
     _organizations,
@@ -239,6 +261,7 @@ MIGRATIONS: list[Callable[[Connection], None]] = [
     _sources,
     _tool_results,
     _tool_choices,
+    _tags_and_snapshots,
 ]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 

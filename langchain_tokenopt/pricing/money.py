@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from langchain_tokenopt.core.money import usd
+
 __all__ = [
     "HALF_NANO_USD",
     "PER_MILLION",
@@ -30,16 +32,6 @@ HALF_NANO_USD = UNITS_PER_NANO_USD // 2
 
 
 PER_MILLION = UNITS_PER_USD // 10**6
-
-
-def usd(nano_usd: int) -> Decimal:
-    """Return *nano_usd* billionths of a dollar as dollars, exactly.
-
-    Example:
-        >>> usd(12_300_000)
-        Decimal('0.012300000')
-    """
-    return Decimal(f"{nano_usd}e-9")
 
 
 def exact_usd(nano_usd: int | None) -> str | None:

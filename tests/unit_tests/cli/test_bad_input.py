@@ -18,9 +18,13 @@ from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.ledger import Ledger
 from tests.support.ledger_records import record
 
-LEDGER_COMMANDS = ["stats", "top", "runs", "report", "effectiveness", "export", "limits"]
+LEDGER_COMMANDS = [
+    "stats", "top", "weekly", "runs", "report", "effectiveness", "export", "limits",
+]  # fmt: skip
 READERS: dict[str, Callable[[str], list[str]]] = {
     **{name: lambda path, name=name: [name, "--ledger", path] for name in LEDGER_COMMANDS},
+    "run": lambda path: ["run", "x", "--ledger", path],
+    "live": lambda path: ["live", "--seconds", "0", "--ledger", path],
     "doctor": lambda path: ["doctor", "--ledger", path],
     "budget": lambda path: ["budget", path],
     "cache stats": lambda path: ["cache", "stats", "--cache", path],

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from langchain_tokenopt.core.attribution import Attribution
-from langchain_tokenopt.core.dimensions import GROUPINGS
-from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageTotals
+from langchain_tokenopt.core.dimensions import GROUPINGS, value_of
+from langchain_tokenopt.core.records import BudgetEvent, Saving, ToolResult, UsageTotals
 from langchain_tokenopt.ledger import Ledger
 from tests.support.ledger_records import START, desk_calls, record
 
@@ -335,3 +337,127 @@ def test_attribution_without_agent_is_default(ledger):
     ledger.flush()
 
     assert ["default"] == list(ledger.by("agent"))
+
+
+_PAIRS = [
+    ("user", "agent"),
+    ("week", "user"),
+    ("agent", "day"),
+    ("tool", "model"),
+    ("run", "tool"),
+    ("hour", "day", "agent"),
+    ("thread_id", "run", "user", "model"),
+]
+
+
+def _value(dimension, call, zone):
+    local = call.started_at.astimezone(zone)
+    year, week, _ = local.isocalendar()
+    periods = {
+        "hour": local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes"),
+        "day": local.date().isoformat(),
+        "week": f"{year}-W{week:02}",
+        "month": local.strftime("%Y-%m"),
+    }
+    if dimension in periods:
+        return periods[dimension]
+    return value_of(dimension)(call) or "(none)"
+
+
+@pytest.mark.parametrize(
+    "zone", [UTC, ZoneInfo("Asia/Kolkata"), ZoneInfo("America/New_York")], ids=str
+)
+@pytest.mark.parametrize("dimensions", [*_PAIRS, ("week",)], ids="+".join)
+@pytest.mark.parametrize(("since", "until"), _PERIODS.values(), ids=_PERIODS)
+def test_several_dimensions_are_what_adding_up_says(desk, dimensions, zone, since, until):
+    """Every combination that occurs has its sum, and they come in order."""
+    wanted = {}
+    for call in _within(since, until):
+        wanted.setdefault(tuple(_value(d, call, zone) for d in dimensions), []).append(call)
+    found = desk.by(*dimensions, since=since, until=until, tz=zone)
+    if len(dimensions) == 1:
+        found = {(name,): totals for name, totals in found.items()}
+
+    assert {key: _sums(calls) for key, calls in wanted.items()} == found
+    if dimensions[0] in ("week", "hour"):
+        assert sorted(found) == list(found) or dimensions[1:]
+        assert sorted(key[0] for key in found) == [key[0] for key in found]
+
+
+def test_several_dimensions_have_what_tools_weighed(tmp_path):
+    """By user and tool, a tool has what its results weighed for this user."""
+    with Ledger(tmp_path / "x.db") as ledger:
+        for user, tokens in (("ada", 100), ("bob", 7)):
+            ledger.record(
+                record(
+                    attribution=Attribution(user=user),
+                    tool_results=(ToolResult("search", tokens, 1_000),),
+                )
+            )
+        found = ledger.by("user", "tool")
+
+        assert 100 == found["ada", "search"].input_tokens
+        assert 900 == found["ada", "(none)"].input_tokens
+        assert 7 == found["bob", "search"].input_tokens
+        assert ledger.totals().cost_nano_usd == sum(t.cost_nano_usd for t in found.values())
+
+
+def test_money_is_in_dollars_too(desk):
+    """Exactly, as decimals; unknown is None."""
+    totals = desk.totals()
+
+    assert Decimal(totals.cost_nano_usd) == totals.cost_usd * 10**9
+    assert Decimal(totals.saved_nano_usd) == totals.saved_usd * 10**9
+    assert record(cost_nano_usd=None).cost_usd is None
+    assert Decimal("0.0045") == record().cost_usd
+    assert sum(effect.saved_usd for effect in desk.effects()) == totals.saved_usd
+
+
+@pytest.mark.parametrize("wrong", [["ada"], None, 7])
+def test_a_filter_that_is_no_name_is_refused(desk, wrong):
+    """No silent zero."""
+    with pytest.raises(TypeError, match="is no name; filter by one"):
+        desk.totals(user=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["7d", 3, "2026-11-01"])
+def test_a_time_that_is_none_is_refused(desk, wrong):
+    """The error shows what a time is."""
+    with pytest.raises(TypeError, match="a time is a datetime"):
+        desk.totals(since=wrong)
+
+
+def test_calls_come_after_a_number_each_once(tmp_path):
+    """In the order of recording, also when they began earlier; filters do not stop the number."""
+    with Ledger(tmp_path / "x.db") as ledger:
+        ledger.record(record())
+        at = ledger.last_call()
+        late = [record(started_at=START + timedelta(hours=h)) for h in (3, 1, 2)]
+        for call in late:
+            ledger.record(call)
+        number, first = ledger.calls_after(at, limit=2)
+        end, rest = ledger.calls_after(number, limit=2)
+
+        assert late == [*first, *rest]
+        assert (end, []) == ledger.calls_after(at, agent="nobody")
+        assert (end, []) == ledger.calls_after(end)
+
+
+def test_a_table_of_pandas_has_every_call(desk):
+    """One row a call, typed."""
+    pandas = pytest.importorskip("pandas")
+    table = desk.to_pandas()
+
+    assert len(CALLS) == len(table)
+    assert [str(call.run_id) for call in CALLS] == list(table["run_id"])
+    assert sum(c.cost_nano_usd for c in CALLS) == table["cost_nano_usd"].sum()
+    assert str(table["started_at"].dtype).startswith("datetime64[")
+    assert pandas.api.types.is_float_dtype(table["cost_usd"])
+    assert desk.to_pandas(agent="nobody").empty
+
+
+def test_without_pandas_the_error_says_how_to_get_it(desk, monkeypatch):
+    """The name of the extra."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r'pip install "langchain-tokenopt\[pandas\]"'):
+        desk.to_pandas()
