@@ -239,7 +239,7 @@ def test_every_command_filters(written, command, name):
     saving = Saving(stage="Cut", tokens_before=9, tokens_after=5)
     made_by = Attribution("news", user="ada", tag="checkout")
     path = written(
-        record(attribution=made_by, model="small", usage=Usage(7, 3), savings=(saving,)),
+        record(attribution=made_by, model="small", run="r", usage=Usage(7, 3), savings=(saving,)),
         record(attribution=Attribution("other"), model="large", usage=Usage(50_000, 1)),
     )
     value = {"agent": "news", "user": "ada", "tag": "checkout", "model": "small"}[name]
