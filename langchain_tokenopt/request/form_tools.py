@@ -19,10 +19,11 @@ from langchain_core.tools import BaseTool
 
 from langchain_tokenopt.core.tool_schemas import declared_functions
 
-__all__ = ["form_among", "name_and_schema", "note_forms"]
+__all__ = ["form_among", "form_names", "name_and_schema", "note_forms"]
 
 _REMEMBERED: Final = 1_024
-_known: OrderedDict[str, None] = OrderedDict()
+_known: OrderedDict[str, str | None] = OrderedDict()
+"""Names of forms by the hash of what requests show of them."""
 _lock = Lock()
 
 
@@ -35,10 +36,11 @@ def note_forms(given: Sequence[Any], bound: Any) -> None:
     """
     if not isinstance(bound, Sequence) or len(bound) != len(given):
         return
-    keys = [_key(shown) for tool, shown in zip(given, bound, strict=True) if _is_form(tool)]
+    forms = [shown for tool, shown in zip(given, bound, strict=True) if _is_form(tool)]
+    names = {_key(shown): name_and_schema(shown)[0] for shown in forms}
     with _lock:
-        for key in keys:
-            _known[key] = None
+        for key, name in names.items():
+            _known[key] = name
             _known.move_to_end(key)
         while len(_known) > _REMEMBERED:
             _known.popitem(last=False)
@@ -53,6 +55,12 @@ def form_among(
         if found is not None and name in (None, found) and _key(tool) in _known:
             return found, schema
     return None
+
+
+def form_names() -> set[str | None]:
+    """Return the names of all forms that are known, to see at once that a tool is none of them."""
+    with _lock:
+        return set(_known.values())
 
 
 def name_and_schema(tool: Any) -> tuple[str | None, Mapping[str, Any]]:

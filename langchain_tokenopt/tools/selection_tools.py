@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from threading import Lock
 from typing import Any, Final
 
 from langchain_tokenopt.core.tool_schemas import DECLARATIONS
-from langchain_tokenopt.request.form_tools import form_among
+from langchain_tokenopt.request.form_tools import form_among, form_names
 from langchain_tokenopt.tools.slim import slim
 from langchain_tokenopt.tools.tool_reading import ToolCard, read_tools, split_tool
 
@@ -27,6 +28,47 @@ _BREAKPOINT: Final = "cache_control"
 """Anthropic's mark on the last tool up to which a prompt is kept."""
 
 
+class ToolNames:
+    """What can be known of a set of tools from their cards alone; worked out once for a set.
+
+    Args:
+        cards: Of the tools, in order.
+    """
+
+    def __init__(self, cards: Sequence[ToolCard | None]) -> None:
+        self.cards = cards
+        self.places: dict[str, list[int]] = {}
+        for at, card in enumerate(cards):
+            for name in () if card is None else card.names or (card.name,):
+                self.places.setdefault(name, []).append(at)
+        text = json.dumps(sorted(self.places))
+        self.digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        self.readable = [card for card in cards if card is not None]
+        self.keys = tuple(card.key for card in self.readable)
+        self.tokens = sum(card.tokens for card in self.readable)
+
+
+_SETS: Final = 64
+_names: OrderedDict[tuple[int, ...], ToolNames] = OrderedDict()
+"""By the numbers of the cards, which are held here, so that nothing else gets them."""
+_lock = Lock()
+
+
+def _names_of(cards: Sequence[ToolCard | None]) -> ToolNames:
+    key = tuple(map(id, cards))
+    with _lock:
+        found = _names.get(key)
+        if found is not None:
+            _names.move_to_end(key)
+            return found
+    made = ToolNames(cards)
+    with _lock:
+        _names[key] = made
+        while len(_names) > _SETS:
+            _names.popitem(last=False)
+    return made
+
+
 @dataclass(frozen=True)
 class RequestTools:
     """The tools of one request, each declaring one function where its format allows that."""
@@ -36,34 +78,31 @@ class RequestTools:
     tools: Sequence[Any]
     cards: Sequence[ToolCard | None]
     """``None`` for what runs at the provider, or cannot be read: it is always shown."""
-    lists: Sequence[int | None]
-    """Which of the request's tools each was declared by, where that declared several."""
+    lists: Mapping[int, int]
+    """Which of the request's tools some were declared by, where that declared several."""
+    names: ToolNames
 
-    @cached_property
-    def by_name(self) -> dict[str, list[int]]:
+    @property
+    def by_name(self) -> Mapping[str, list[int]]:
         """Where the tools of each name stand; several of one name are shown together."""
-        found: dict[str, list[int]] = {}
-        for at, card in enumerate(self.cards):
-            for name in () if card is None else card.names or (card.name,):
-                found.setdefault(name, []).append(at)
-        return found
+        return self.names.places
+
+    @property
+    def digest(self) -> str:
+        """Name the set, whatever the descriptions say today."""
+        return self.names.digest
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all schemas that can be read."""
+        return self.names.tokens
 
     @property
     def others(self) -> list[str]:
         """Names of those that are always shown, where they have one."""
-        named = (t.get("name") for t in self.tools if isinstance(t, Mapping))
+        unread = (self.tools[at] for at, card in enumerate(self.cards) if card is None)
+        named = (tool.get("name") for tool in unread if isinstance(tool, Mapping))
         return [name for name in named if isinstance(name, str)]
-
-    @cached_property
-    def digest(self) -> str:
-        """Name the set, whatever the descriptions say today."""
-        text = json.dumps(sorted(self.by_name))
-        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-
-    @cached_property
-    def tokens(self) -> int:
-        """Tokens of all schemas that can be read."""
-        return sum(card.tokens for card in self.cards if card is not None)
 
     def fixed(self, kwargs: Mapping[str, Any], always: Collection[str]) -> list[str]:
         """Return the names that are shown whatever is asked: forms to be filled in, and *always*.
@@ -71,13 +110,17 @@ class RequestTools:
         A form that was bound where nobody could see what it is stands last, as agents put it, in a
         request that must call a tool.
         """
-        last = len(self.tools) - 1 if named_in_choice(kwargs) & _MUST_CALL else None
-        found = []
-        for name, places in self.by_name.items():
-            is_form = any(at == last or form_among([self.tools[at]]) for at in places)
-            if is_form or name in always:
-                found.append(name)
-        return found
+        stays = {*always, *self._forms()} & self.by_name.keys()
+        last = self.cards[-1]
+        if last is not None and named_in_choice(kwargs) & _MUST_CALL:
+            stays.add(last.name)
+        return sorted(stays, key=lambda name: self.by_name[name])
+
+    def _forms(self) -> list[str]:
+        """Return the names of those that are known to be forms."""
+        suspects = [name for name in form_names() if name is not None and name in self.by_name]
+        shown = {name: [self.tools[at] for at in self.by_name[name]] for name in suspects}
+        return [name for name, tools in shown.items() if form_among(tools, name)]
 
     def rewritten(
         self,
@@ -93,21 +136,17 @@ class RequestTools:
         In front stands what never changes: the provider's own tools, *fixed*, and *more*. So what
         is added later stands behind all that was there, and the beginning keeps its bytes.
         """
-        first = [at for name in fixed for at in self.by_name.get(name, ())]
+        unread = [at for at, card in enumerate(self.cards) if card is None]
+        ends = [at for at in unread if _has(self.tools[at], "cachePoint")]  # Bedrock's mark
+        first = {at for name in fixed for at in self.by_name.get(name, ())}
+        front = [*(at for at in unread if at not in ends), *sorted(first)]
         behind = [at for name in shown for at in self.by_name.get(name, ())]
-        front = [at for at, card in enumerate(self.cards) if card is None and not self._ends(at)]
-        ends = [self.tools[at] for at in range(len(self.tools)) if self._ends(at)]
-        front += sorted(set(first))
         places = dict.fromkeys(front) | dict.fromkeys(behind)
-        written = [(self.lists[at], self._written(at, slimmed)) for at in places]
+        written = [(self.lists.get(at), self._written(at, slimmed)) for at in places]
         if more is not None:
-            several = next((of for of in self.lists if of is not None), None)
-            written.insert(len(front), (several, more))
-        return self._placed(kwargs, [*self._with_breakpoint(_joined(written)), *ends])
-
-    def _ends(self, at: int) -> bool:
-        """Whether it is Bedrock's mark behind the tools up to which a prompt is kept."""
-        return isinstance(self.tools[at], Mapping) and "cachePoint" in self.tools[at]
+            written.insert(len(front), (next(iter(self.lists.values()), None), more))
+        tools = self._with_breakpoint(_joined(written))
+        return self._placed(kwargs, [*tools, *(self.tools[at] for at in ends)])
 
     def _written(self, at: int, slimmed: bool) -> Any:
         tool = self.tools[at]
@@ -115,10 +154,8 @@ class RequestTools:
 
     def _with_breakpoint(self, tools: list[Any]) -> list[Any]:
         """Let the last tool have Anthropic's mark, if the one that had it is left out."""
-        marks = [
-            t[_BREAKPOINT] for t in self.tools if isinstance(t, Mapping) and t.get(_BREAKPOINT)
-        ]
-        if not marks or any(isinstance(t, Mapping) and t.get(_BREAKPOINT) for t in tools):
+        marks = [tool[_BREAKPOINT] for tool in self.tools if _has(tool, _BREAKPOINT)]
+        if not marks or any(_has(tool, _BREAKPOINT) for tool in tools):
             return tools
         return [*tools[:-1], {**tools[-1], _BREAKPOINT: marks[-1]}]
 
@@ -134,21 +171,33 @@ def tools_of(kwargs: Mapping[str, Any]) -> RequestTools | None:
         for key in place:
             given = given.get(key) if isinstance(given, Mapping) else None
         if isinstance(given, Sequence) and not isinstance(given, str) and given:
-            split = [(at, split_tool(tool)) for at, tool in enumerate(given)]
-            tools = [part for _, parts in split for part in parts]
-            lists = [at if len(parts) > 1 else None for at, parts in split for _ in parts]
-            cards = [None if _is_free(tool) else card for tool, card in _read(tools)]
-            return RequestTools(place, tools, cards, lists) if any(cards) else None
+            tools, lists = _single(given)
+            read = zip(tools, read_tools(tools), strict=True)
+            cards = [None if _is_free(tool) else card for tool, card in read]
+            names = _names_of(cards)
+            return RequestTools(place, tools, cards, lists, names) if names.readable else None
     return None
 
 
-def _read(tools: Sequence[Any]) -> Iterator[tuple[Any, ToolCard | None]]:
-    return zip(tools, read_tools(tools), strict=True)
+def _single(given: Sequence[Any]) -> tuple[list[Any], dict[int, int]]:
+    """Return tools that declare one function each, and which lists some of them were in."""
+    tools: list[Any] = []
+    lists: dict[int, int] = {}
+    for at, tool in enumerate(given):
+        parts = split_tool(tool) if any(_has(tool, key) for key in DECLARATIONS) else [tool]
+        if len(parts) > 1:
+            lists |= dict.fromkeys(range(len(tools), len(tools) + len(parts)), at)
+        tools += parts
+    return tools, lists
 
 
 def _is_free(tool: Any) -> bool:
     """Whether it takes a free text: there is nothing to tell it by but its own grammar."""
-    return isinstance(tool, Mapping) and tool.get("type") == "custom"
+    return _has(tool, "type") and tool["type"] == "custom"
+
+
+def _has(tool: Any, key: str) -> bool:
+    return (type(tool) is dict or isinstance(tool, Mapping)) and key in tool
 
 
 def named_in_choice(kwargs: Mapping[str, Any]) -> set[str]:
@@ -170,18 +219,16 @@ def _words_in(said: Any) -> Iterator[str]:
         yield "any"
     elif isinstance(said, Mapping):
         for key, value in said.items():
-            if key != _PLACES[-1][-1] or not _is_tools(value):
+            if key != "tools" or not _are_tools(value):
                 yield from _words_in(value)
     elif isinstance(said, Sequence):
         for part in said:
             yield from _words_in(part)
 
 
-def _is_tools(value: Any) -> bool:
+def _are_tools(value: Any) -> bool:
     """Whether this is Bedrock's list of the tools themselves, beside the choice."""
-    return isinstance(value, Sequence) and any(
-        isinstance(tool, Mapping) and "toolSpec" in tool for tool in value
-    )
+    return isinstance(value, Sequence) and any(_has(tool, "toolSpec") for tool in value)
 
 
 def _joined(tools: Iterable[tuple[int | None, Any]]) -> list[Any]:
@@ -189,7 +236,7 @@ def _joined(tools: Iterable[tuple[int | None, Any]]) -> list[Any]:
     joined: list[Any] = []
     lists: dict[tuple[int, str], dict[str, Any]] = {}
     for of, tool in tools:
-        key = next((k for k in DECLARATIONS if isinstance(tool, Mapping) and k in tool), None)
+        key = next((key for key in DECLARATIONS if _has(tool, key)), None)
         if of is None or key is None:
             joined.append(tool)
         elif (of, key) in lists:

@@ -262,12 +262,11 @@ class ToolSelector:
         query = question_at(request.messages, at)
         if not query.strip():
             return [*tools.by_name]
-        cards = [card for card in tools.cards if card is not None]
-        key = (namespace, query, request.messages[at].id, tuple(card.key for card in cards))
+        key = (namespace, query, request.messages[at].id, tools.names.keys)
         begins = at in (-1, len(request.messages) - 1)
         known: Sequence[str] | None = None if begins else self._choices.get(key)
         if known is None:
-            ranked = self._ranking.rank(query, cards, namespace)
+            ranked = self._ranking.rank(query, tools.names.readable, namespace)
             chosen = {one.card.name for one in self._chosen(ranked, [*self.always_include, *fixed])}
             known = [name for name in tools.by_name if name in chosen]
             self._choices.put(key, known)
@@ -286,16 +285,15 @@ class ToolSelector:
         key = tools.digest, tools.place, type(tools.tools[0])
         more = self._more.get(key)
         if more is None:
-            cards = [card for card in tools.cards if card is not None]
             like = next(t for t, card in zip(tools.tools, tools.cards, strict=True) if card)
-            groups = sorted({card.group for card in cards if card.group})
+            groups = sorted({card.group for card in tools.names.readable if card.group})
             more = find_more_tool(name, like, groups[:_MOST_GROUPS])
             self._more.put(key, more)
         return more
 
     def _search(self, selection: Selection, namespace: str) -> Callable[..., Sequence[str]]:
         """Return what finds more tools for one call."""
-        cards = [card for card in selection.tools.cards if card is not None]
+        cards = selection.tools.names.readable
 
         def search(query: str, hidden: Sequence[str], searches: int) -> Sequence[str]:
             if searches > len(_FOUND):
@@ -313,7 +311,7 @@ class ToolSelector:
         """Learn from what the tools have just answered, once, however often it is sent."""
         turn, called = answered_calls(request.messages)
         query = question_at(request.messages, turn) if called else ""
-        thread, cards = request.facts.attribution.thread_id, [c for c in tools.cards if c]
+        thread = request.facts.attribution.thread_id
         fresh = []
         for call_id, name in called.items():
             key = (namespace, thread, request.messages[turn].id, query, call_id, name)
@@ -321,7 +319,7 @@ class ToolSelector:
                 self._learnt.put(key, True)
                 fresh.append(name)
         if fresh and query.strip():
-            self._ranking.learn(query, cards, fresh, namespace)
+            self._ranking.learn(query, tools.names.readable, fresh, namespace)
 
     def _shielded(self, work: Callable[[], Value]) -> Value | None:
         """Return what *work* does; ``None`` where it fails, which is said once."""
