@@ -36,6 +36,7 @@ from langchain_tokenopt.budget import leases
 from langchain_tokenopt.budget import shares as shares_of
 from langchain_tokenopt.budget.account_changes import AccountSettings, Change
 from langchain_tokenopt.budget.account_reports import BudgetReport, report_of
+from langchain_tokenopt.budget.account_stores import open_store
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
 from langchain_tokenopt.budget.arithmetic import Outcome, flaws, room_for
@@ -45,7 +46,7 @@ from langchain_tokenopt.budget.levels import (
     NOBODY,
     AccountLevel,
     BudgetLimit,
-    Opening,
+    Expects,
     Owners,
     check_levels,
 )
@@ -54,18 +55,15 @@ from langchain_tokenopt.budget.records import (
     LEASE_SECONDS,
     AccountKey,
     AccountTotals,
-    AccountTransaction,
     BudgetStoreError,
 )
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room, room_of
-from langchain_tokenopt.budget.sqlite_accounts import SqliteAccountStore
 from langchain_tokenopt.budget.windows import Window, zone_of
 from langchain_tokenopt.core.argument_checks import check_choice, check_whole
 from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.storage.protocols import AccountStore
 
 __all__ = ["TokenBudget"]
 
@@ -85,7 +83,8 @@ class TokenBudget:
     Args:
         total_tokens: What may be spent, input and output together.
         total_usd: What may be spent in US dollars, besides; then every reservation needs a price.
-        path: A file, or a URL ``sqlite:///file``, that several processes share.
+        path: A file (or a URL ``sqlite:///file``) that several processes share, or a database that
+            several machines share: ``postgresql://user@host/database``.
         name: Name of the budget.
         run: Which run of it; each run has an account of its own.
         alert: Tells when the budget runs low: a ``BudgetAlert``, or a function of the event.
@@ -107,9 +106,10 @@ class TokenBudget:
             the same name and scope in this process.
         part: ``"user"``, ``"organization"`` or ``"thread"``: each that calls has the total for
             itself; otherwise all share it.
-        clock: Seconds, with windows or a path those since 1970; by default the time of day, or a
-            monotonic clock where neither is given. Jumps can end a lease early, but never overdraw
-            an account, and a window that comes again has what it had left.
+        clock: Seconds, with windows or a path those since 1970; by default the time of day (that of
+            the server, where there is one), or a monotonic clock where neither is given. Jumps can
+            end a lease early, but never overdraw an account, and a window that comes again has what
+            it had left.
 
     Raises:
         ValueError: A total is not above 0, or the stored account has other totals.
@@ -169,20 +169,19 @@ class TokenBudget:
         own = AccountLevel(name, "run", totals, window, zone, run, part=part)
         around = [AccountLevel.of(limit, name=name, run=run, scope=scope) for limit in limits]
         check_levels([own, *around])
-        store: AccountStore[Opening, AccountTransaction] = (
-            MemoryAccountStore() if path is None else SqliteAccountStore(path, name)
-        )
+        store = MemoryAccountStore() if path is None else open_store(path, name)
         settings = AccountSettings(lease_seconds, alert_of(alert) or BudgetAlert())
         tells_time = path is not None or any(level.window != "run" for level in (own, *around))
-        clock = clock or (time.time if tells_time else time.monotonic)
+        if clock is None:
+            clock = getattr(store, "clock", time.time if tells_time else time.monotonic)
         self._account = ExclusiveAccount(store, (own, *around), settings, sinks, clock)
         if path is not None:
-            self._check_stored(totals, path)
+            self._check_stored(totals)
 
-    def _check_stored(self, totals: AccountTotals, path: str | Path) -> None:
+    def _check_stored(self, totals: AccountTotals) -> None:
         """Open the store for the first time, and compare what it has with what was asked for."""
         try:
-            self._account.change(_check_totals, totals, path)
+            self._account.change(_check_totals, totals, self._account.store)
         except BudgetStoreError as error:
             if self._on_store_error == "closed":
                 raise
@@ -271,6 +270,7 @@ class TokenBudget:
                 cost_nano_usd,
                 demands,
                 tentative,
+                expects=Expects(agent, run_id=key),
             )
         except BudgetStoreError as error:
             return self.without_store(error, agent, input_tokens, max_output_tokens, owners)
@@ -641,10 +641,10 @@ def _flaws(changes: Sequence[Change]) -> list[str]:
     ]
 
 
-def _check_totals(change: Change, wanted: AccountTotals, path: str | Path) -> None:
+def _check_totals(change: Change, wanted: AccountTotals, store: object) -> None:
     has, asked = change.totals.described(), wanted.described()
     if has != asked:
         raise ValueError(
-            f"{change.key} (run {change.key.owner!r}) in {path} has {has}, but {asked} were asked "
+            f"{change.key} (run {change.key.owner!r}) in {store} has {has}, but {asked} were asked "
             f"for. Use the same totals, or another name or run."
         )

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from langchain_tokenopt.budget.account_changes import Change
+from langchain_tokenopt.budget.account_stores import open_accounts
 from langchain_tokenopt.budget.alerts import THRESHOLDS
 from langchain_tokenopt.budget.arithmetic import move, room_for
 from langchain_tokenopt.budget.records import (
@@ -18,7 +19,6 @@ from langchain_tokenopt.budget.records import (
     AccountTransaction,
     AgentAccount,
 )
-from langchain_tokenopt.budget.sqlite_accounts import open_accounts
 from langchain_tokenopt.budget.windows import Window
 from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.pricing.money import format_usd
@@ -146,7 +146,7 @@ class BudgetReport:
 
 
 def reports_in(path: str | Path) -> list[BudgetReport]:
-    """Return a report of every account in a file, by name and owner; the file is only read.
+    """Return a report of every account in a file or database, by name and owner; it is only read.
 
     What is held in a window that is over is lost: it counts as spent.
 

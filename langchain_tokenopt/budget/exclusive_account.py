@@ -12,8 +12,10 @@ from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.leases import advance
 from langchain_tokenopt.budget.levels import (
     NOBODY,
+    NOTHING,
     AccountLevel,
     BudgetLimit,
+    Expects,
     Opening,
     Owners,
 )
@@ -68,14 +70,13 @@ class ExclusiveAccount:
         if store.shared:
             weakref.finalize(self, store.close)
 
-    def openings(self, owners: Owners, now: float | None = None) -> list[Opening]:
+    def openings(self, owners: Owners) -> list[Opening]:
         """Return the accounts that a call is paid from; first that of the run.
 
         Args:
             owners: On whose account the call goes.
-            now: By default what the clock says.
         """
-        now = self._clock() if now is None else now
+        now = self._clock()
         levels = self.levels
         if owners.tools:
             levels = (*levels, *map(self._level_of_tool, owners.tools))
@@ -99,20 +100,31 @@ class ExclusiveAccount:
             BudgetStoreError: The store cannot be reached, or this very thread is in the middle of
                 another change.
         """
-        now = self._clock()
-        opening = self.levels[0].opening(self.default_owners(), now)
-        return self._change((opening,), now, _of_the_first, make, *args)
+        opening = self.levels[0].opening(self.default_owners(), self._clock())
+        return self._change((opening,), _of_the_first, make, *args)
 
     def change_all(
-        self, owners: Owners, make: Callable[[Sequence[Change], *_Args], _T], *args: *_Args
+        self,
+        owners: Owners,
+        make: Callable[[Sequence[Change], *_Args], _T],
+        *args: *_Args,
+        expects: Expects = NOTHING,
     ) -> _T:
         """Make a change at all accounts that a call is paid from.
+
+        Args:
+            owners: On whose account it goes.
+            make: Is given the accounts, and *args*.
+            *args: What else it is given.
+            expects: What it will look for.
 
         Raises:
             BudgetStoreError: As :meth:`change`.
         """
-        now = self._clock()
-        return self._change(self.openings(owners, now), now, make, *args)
+        openings = self.openings(owners)
+        if self.store.shared:
+            openings = [opening._replace(expects=expects) for opening in openings]
+        return self._change(openings, make, *args)
 
     def change_held(
         self,
@@ -126,18 +138,18 @@ class ExclusiveAccount:
             BudgetStoreError: As :meth:`change`.
         """
         keys = hold.accounts or [opening.key for opening in self.openings(NOBODY)]
+        expects = Expects(hold.agent, hold.id)
         if hold.recorded:
-            openings = [Opening(key) for key in keys]
+            openings = [Opening(key, None, expects) for key in keys]
         else:  # the first that an account hears of it
             tools = [self._tools[key.budget] for key in keys[len(self.levels) :]]
-            levels = (*self.levels, *tools)
-            openings = [Opening(key, level) for key, level in zip(keys, levels, strict=True)]
-        return self._change(openings, self._clock(), make, hold, *args)
+            levels = zip(keys, (*self.levels, *tools), strict=True)
+            openings = [Opening(key, level, expects) for key, level in levels]
+        return self._change(openings, make, hold, *args)
 
     def _change(
         self,
         openings: Sequence[Opening],
-        now: float,
         make: Callable[[Sequence[Change], *_Args], _T],
         *args: *_Args,
     ) -> _T:
@@ -145,7 +157,8 @@ class ExclusiveAccount:
             with self._lock:
                 try:
                     with self.store.transaction(openings) as transactions:
-                        changes = self._begun(transactions, now)
+                        # Asked now: who has waited for the accounts must not set them back.
+                        changes = self._begun(transactions, self._clock())
                         result = make(changes, *args)
                 finally:
                     if not self._keep_open:

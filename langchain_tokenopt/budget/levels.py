@@ -35,9 +35,11 @@ from langchain_tokenopt.core.errors import UnknownTimeZoneError
 
 __all__ = [
     "NOBODY",
+    "NOTHING",
     "TOOL_LIMITS",
     "AccountLevel",
     "BudgetLimit",
+    "Expects",
     "LimitSettings",
     "Opening",
     "Owners",
@@ -209,12 +211,25 @@ class AccountLevel:
             totals.total_nano_usd = self.totals.total_nano_usd
 
 
+class Expects(NamedTuple):
+    """What a change will look for: a store that is far away brings it along."""
+
+    agent: str | None = None
+    lease: str | None = None
+    run_id: str | None = None
+    """Whose lease, if it holds one."""
+
+
+NOTHING: Final = Expects()
+
+
 class Opening(NamedTuple):
     """An account to be opened."""
 
     key: AccountKey
     level: AccountLevel | None = None
     """What to make a new one of; ``None``: none is made."""
+    expects: Expects = NOTHING
 
     def at(self, moment: float) -> Opening:
         """Return the same account in the window at *moment*."""

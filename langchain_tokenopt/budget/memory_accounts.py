@@ -79,7 +79,7 @@ class _Accounts:
 
     def open(self, opening: Opening) -> MemoryAccount | None:
         """Return an account; where there is none, a new one, if one is to be made."""
-        key, level = opening
+        key, level = opening.key, opening.level
         account = self._latest
         if account is None or account.key is not key:  # the hash of a key takes time
             account = self._accounts.get(key)

@@ -68,6 +68,7 @@ class BudgetPlan(PlanSettings):
         user: str | None = None,
         organization: str | None = None,
         path: str | Path | None = None,
+        store: str | None = None,
         sinks: Iterable[UsageSink] = (),
         alert: BudgetAlert | AlertCallback | None = None,
         forecaster: UsageForecaster | None = None,
@@ -82,19 +83,23 @@ class BudgetPlan(PlanSettings):
 
         Args:
             thread_id: A run of the same thread goes on with what is left: in this process, if the
-                plan is the same; with *path*, anywhere. Without one every run begins anew.
+                plan is the same; with *path* or *store*, anywhere. Without one every run begins
+                anew.
             user: Whose run it is, unless a call's metadata has another ``user_id``.
             organization: Whose user that is, unless a call's metadata says so.
             path: A file, or ``sqlite:///file``, that several processes share.
+            store: A database that several machines share: ``postgresql://user@host/database``.
             sinks: Receive refusals, degraded calls, moved tokens and alerts, as ``BudgetEvent``.
             alert: Told when the budget runs low: a ``BudgetAlert``, or a function of the event.
             forecaster: Knows how long answers are, from earlier runs. Give the same one each time.
             rate_card: Prices, where the plan has a total in dollars.
             on_store_error: ``"closed"`` refuses calls while the store cannot be reached, ``"open"``
                 lets them pass; both warn.
-            clock: Seconds since 1970, for tests of windows; by default the time of day.
+            clock: Seconds since 1970, for tests of windows; by default the time of day, that of the
+                server where there is one.
 
         Raises:
+            ValueError: There is a *path* and a *store*, or one names something else.
             NoBudgetRunError: On entering, inside of another run.
             BudgetStoreError: The store cannot be opened.
 
@@ -105,6 +110,8 @@ class BudgetPlan(PlanSettings):
             >>> 0 < run.report().account.spent_tokens < 100
             True
         """
+        if path is not None and store is not None:
+            raise ValueError(f"accounts are kept in one place: path={str(path)!r}, or store=.")
         return BudgetRun(
             self,
             stage=BudgetStage(self),
@@ -112,7 +119,7 @@ class BudgetPlan(PlanSettings):
             thread_id=thread_id,
             user=user,
             organization=organization,
-            path=path,
+            path=path if store is None else store,
             sinks=sinks,
             alert=alert,
             forecaster=forecaster,

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
+from langchain_tokenopt.budget.account_columns import (
+    AGENT,
+    KEY,
+    LEASE,
+    PLACE,
+    TOTALS,
+    columns,
+    values_of_agent,
+    values_of_lease,
+    values_of_totals,
+)
 from langchain_tokenopt.budget.levels import Opening
 from langchain_tokenopt.budget.records import (
     AccountKey,
@@ -47,36 +56,22 @@ _SETTINGS: Final = Settings(page_bytes=1024, checkpoint_pages=8_000)
 of changes come together before they are moved into the file; SQLite's default would be one change
 in a hundred that waits for the disk."""
 
-_KEY = ["name", "per", "owner", "part", "window", "starts", "ends", "timezone"]
-_PLACE = _KEY[:6]
-"""What tells an account from all others."""
-_TOTALS = [field.name for field in fields(AccountTotals)]
-_AGENT = [field.name for field in fields(AgentAccount)]
-_LEASE = [field.name for field in fields(Lease)]
-_values_of_totals: Callable[[AccountTotals], tuple[Any, ...]] = attrgetter(*_TOTALS)
-_values_of_agent: Callable[[AgentAccount], tuple[Any, ...]] = attrgetter(*_AGENT)
-_values_of_lease: Callable[[Lease], tuple[Any, ...]] = attrgetter(*_LEASE)
-
-
-def _columns(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
-
 
 def _assignments(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}" = ?' for name in names)
 
 
 def _insert(table: str, names: list[str], *, verb: str = "INSERT") -> str:
-    return f"{verb} INTO {table} ({_columns(names)}) VALUES (?{', ?' * (len(names) - 1)})"
+    return f"{verb} INTO {table} ({columns(names)}) VALUES (?{', ?' * (len(names) - 1)})"
 
 
 _TABLES: Final = (
-    f"CREATE TABLE account (id INTEGER PRIMARY KEY, {_columns(_KEY)}, {_columns(_TOTALS)}, "
-    f"UNIQUE ({_columns(_PLACE)}))",
+    f"CREATE TABLE account (id INTEGER PRIMARY KEY, {columns(KEY)}, {columns(TOTALS)}, "
+    f"UNIQUE ({columns(PLACE)}))",
     "CREATE INDEX account_end ON account (window, ends) WHERE ends IS NOT NULL",
-    f"CREATE TABLE agent (account INTEGER NOT NULL, {_columns(_AGENT)}, "
+    f"CREATE TABLE agent (account INTEGER NOT NULL, {columns(AGENT)}, "
     f"PRIMARY KEY (account, agent)) WITHOUT ROWID",
-    f"CREATE TABLE lease (account INTEGER NOT NULL, {_columns(_LEASE)}, "
+    f"CREATE TABLE lease (account INTEGER NOT NULL, {columns(LEASE)}, "
     f"PRIMARY KEY (account, id)) WITHOUT ROWID",
     "CREATE TABLE forgotten (name, window, until INTEGER NOT NULL, PRIMARY KEY (name, window)) "
     "WITHOUT ROWID",
@@ -85,20 +80,20 @@ _TABLES: Final = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 _READ = (
-    f"SELECT id, {_columns(_TOTALS)} FROM account "
-    f"WHERE {' AND '.join(f'{name} = ?' for name in _PLACE)}"
+    f"SELECT id, {columns(TOTALS)} FROM account "
+    f"WHERE {' AND '.join(f'{name} = ?' for name in PLACE)}"
 )
-_READ_ALL = f"SELECT id, {_columns([*_KEY, *_TOTALS])} FROM account ORDER BY {_columns(_PLACE)}"
-_ADD = _insert("account", [*_KEY, *_TOTALS])
-_WRITE = f"UPDATE account SET {_assignments(_TOTALS)} WHERE id = ?"
-_READ_AGENT = f"SELECT {_columns(_AGENT)} FROM agent WHERE account = ? AND agent = ?"
-_READ_AGENTS = f"SELECT {_columns(_AGENT)} FROM agent WHERE account = ? ORDER BY agent"
-_ADD_AGENT = _insert("agent", ["account", *_AGENT])
-_WRITE_AGENT = f"UPDATE agent SET {_assignments(_AGENT)} WHERE account = ? AND agent = ?"
-_READ_LEASES = f"SELECT {_columns(_LEASE)} FROM lease WHERE account = ?"
+_READ_ALL = f"SELECT id, {columns([*KEY, *TOTALS])} FROM account ORDER BY {columns(PLACE)}"
+_ADD = _insert("account", [*KEY, *TOTALS])
+_WRITE = f"UPDATE account SET {_assignments(TOTALS)} WHERE id = ?"
+_READ_AGENT = f"SELECT {columns(AGENT)} FROM agent WHERE account = ? AND agent = ?"
+_READ_AGENTS = f"SELECT {columns(AGENT)} FROM agent WHERE account = ? ORDER BY agent"
+_ADD_AGENT = _insert("agent", ["account", *AGENT])
+_WRITE_AGENT = f"UPDATE agent SET {_assignments(AGENT)} WHERE account = ? AND agent = ?"
+_READ_LEASES = f"SELECT {columns(LEASE)} FROM lease WHERE account = ?"
 _READ_LEASE = f"{_READ_LEASES} AND id = ?"
 _READ_LEASE_OF_RUN = f"{_READ_LEASES} AND run_id = ? AND charged IS NULL"
-_SAVE_LEASE = _insert("lease", ["account", *_LEASE], verb="INSERT OR REPLACE")
+_SAVE_LEASE = _insert("lease", ["account", *LEASE], verb="INSERT OR REPLACE")
 _DELETE_LEASE = "DELETE FROM lease WHERE account = ? AND id = ?"
 _READ_FORGOTTEN = "SELECT until FROM forgotten WHERE name = ? AND window = ?"
 _FORGET_UNTIL = (
@@ -177,8 +172,8 @@ class SqliteAccountStore:
 
     def _opened(self, connection: sqlite3.Connection, opening: Opening) -> _Transaction | None:
         """Return an account; a new one where there has never been one and one is to be made."""
-        key, level = opening
-        row: tuple[Any, ...] | None = connection.execute(_READ, key[: len(_PLACE)]).fetchone()
+        key, level = opening.key, opening.level
+        row: tuple[Any, ...] | None = connection.execute(_READ, key[: len(PLACE)]).fetchone()
         if row is not None:
             account, *values = row
             opened = _Transaction(connection, account, key, values)
@@ -191,13 +186,13 @@ class SqliteAccountStore:
             kept = connection.execute(_READ_FORGOTTEN, (key.budget, key.window)).fetchone()
             if kept is not None and key.ends <= kept[0]:  # the clock was set back
                 return self._opened(connection, opening.at(kept[0]))
-        if key[: len(_PLACE)] in self._known:
+        if key[: len(PLACE)] in self._known:
             raise BudgetStoreError(
                 f"{self} no longer has {key} ({key.owner!r}): somebody has removed it. "
                 f"Open a new TokenBudget to begin again."
             )
-        values = [*_values_of_totals(level.totals)]
-        added = connection.execute(_ADD, (*key[: len(_KEY)], *values))
+        values = [*values_of_totals(level.totals)]
+        added = connection.execute(_ADD, (*key[: len(KEY)], *values))
         assert added.lastrowid is not None
         if key.ends is not None:
             _forget(connection, key.window, key.starts - KEPT_SECONDS[key.window])
@@ -205,7 +200,7 @@ class SqliteAccountStore:
 
     def _remember(self, account: _Transaction) -> None:
         """Remember that an account exists; of many, the latest."""
-        self._known[account.key[: len(_PLACE)]] = None
+        self._known[account.key[: len(PLACE)]] = None
         if len(self._known) > _KNOWN:
             self._known.pop(next(iter(self._known)), None)
 
@@ -272,7 +267,7 @@ class _Transaction:
 
     def save(self, lease: Lease) -> None:
         """Write a lease."""
-        self._connection.execute(_SAVE_LEASE, (self._account, *_values_of_lease(lease)))
+        self._connection.execute(_SAVE_LEASE, (self._account, *values_of_lease(lease)))
 
     def delete(self, lease: Lease) -> None:
         """Forget a lease."""
@@ -280,11 +275,11 @@ class _Transaction:
 
     def write(self) -> None:
         """Write the totals and the agents that were changed."""
-        values = _values_of_totals(self.totals)
+        values = values_of_totals(self.totals)
         if values != self._totals_read:
             self._connection.execute(_WRITE, (*values, self._account))
         for name, account in self._agents.items():
-            values, before = _values_of_agent(account), self._agents_read[name]
+            values, before = values_of_agent(account), self._agents_read[name]
             if before is None:
                 self._connection.execute(_ADD_AGENT, (self._account, *values))
             elif values != before:
@@ -342,8 +337,8 @@ def file_of(path: str | Path) -> Path:
         return Path(path)
     if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
         raise ValueError(
-            f"the path of a budget's store is a file or sqlite:///file, got {path!r}. Only a "
-            f"ledger can be kept in a database behind a server."
+            f"the path of a budget's store is a file, sqlite:///file or "
+            f"postgresql://user@host/database, got {scheme}://."
         )
     return Path(rest[1:])
 
@@ -364,7 +359,7 @@ def open_accounts(path: str | Path) -> Iterator[AccountTransaction]:
             _refuse_other_files(connection, file)
             for row in connection.execute(_READ_ALL).fetchall():
                 account, *values = row
-                key, totals = values[: len(_KEY)], values[len(_KEY) :]
+                key, totals = values[: len(KEY)], values[len(KEY) :]
                 yield _Transaction(connection, account, AccountKey(*key), totals)
     except sqlite3.Error as error:
         raise BudgetStoreError(f"{file} cannot be read as a store of budgets: {error}.") from error

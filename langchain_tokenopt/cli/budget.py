@@ -19,7 +19,7 @@ __all__ = ["budget"]
 
 
 def budget(
-    store: Annotated[str, typer.Argument(help="The file that plan.run(path=...) writes.")],
+    store: Annotated[str, typer.Argument(help="The file, or URL of the database, of plan.run.")],
     name: Annotated[str | None, typer.Option(help="Only the budgets of this name.")] = None,
     run: Annotated[
         str | None, typer.Option(help="Only this run (its thread); also shows its agents.")

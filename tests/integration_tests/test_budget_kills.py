@@ -66,8 +66,8 @@ class Runs:
 
 
 @contextmanager
-def _runs(server: ModelServer, folder: Path, mode: str) -> Iterator[Runs]:
-    store = str(folder / "budget.db")
+def _runs(server: ModelServer, folder: Path, mode: str, store: str | None = None) -> Iterator[Runs]:
+    store = store or str(folder / "budget.db")
     command = [sys.executable, "-m", "tests.support.budget_kills", server.url, store]
     with subprocess.Popen(
         [*command, str(folder / "checkpoints"), mode],
@@ -84,8 +84,22 @@ def _runs(server: ModelServer, folder: Path, mode: str) -> Iterator[Runs]:
 @pytest.mark.parametrize("mode", ["plain", "async", "stream", "mirror"])
 def test_killed_at_every_step_in_turn(model_server: ModelServer, tmp_path: Path, mode: str) -> None:
     """Twenty times in one run: never below the bill, and above it only by calls cut in flight."""
+    _kill_at_every_step(model_server, tmp_path, mode)
+
+
+@pytest.mark.parametrize("mode", ["plain", "async"])
+def test_killed_at_every_step_on_a_server(
+    model_server: ModelServer, tmp_path: Path, postgres_url: str, mode: str
+) -> None:
+    """The same where the account is in a database."""
+    _kill_at_every_step(model_server, tmp_path, mode, postgres_url)
+
+
+def _kill_at_every_step(
+    model_server: ModelServer, folder: Path, mode: str, store: str | None = None
+) -> None:
     beyond = 0
-    with _runs(model_server, tmp_path, mode) as runs:
+    with _runs(model_server, folder, mode, store) as runs:
         for name in NODES:
             for phase in PHASES:
                 status = runs.until(f"{name} {phase}")

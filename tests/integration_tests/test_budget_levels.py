@@ -36,10 +36,12 @@ in_memory = pytest.mark.filterwarnings("ignore:the limits of the plan:UserWarnin
 
 @needs_fork
 @forks
+@pytest.mark.parametrize("stored", ["file", "server"])
 @pytest.mark.parametrize("seed", [1, 3, 8])
-def test_processes_never_overdraw_any_level(tmp_path, seed):
-    """On one file, over midnight; some are killed between the call and its settlement."""
-    course = fork_levels(seed, tmp_path, processes=4)
+def test_processes_never_overdraw_any_level(tmp_path, request, seed, stored):
+    """In one store, over midnight; some are killed between the call and its settlement."""
+    store = request.getfixturevalue("postgres_url") if stored == "server" else None
+    course = fork_levels(seed, tmp_path, store, processes=4)
 
     assert [] == course.findings
     assert ({}, {}) == (course.overshot(), course.below_the_bill())

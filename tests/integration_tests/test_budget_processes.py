@@ -52,9 +52,19 @@ def test_random_courses_of_processes_never_overdraw(tmp_path, seed):
     _is_kept(fork_processes(draw_schedule(seed, callers=4), tmp_path))
 
 
-def test_processes_of_their_own_share_a_budget_by_its_file(tmp_path):
+@needs_fork
+@threads_and_forks
+@pytest.mark.parametrize("seed", range(3))
+def test_random_courses_of_processes_never_overdraw_on_a_server(tmp_path, postgres_url, seed):
+    """In a database, too."""
+    _is_kept(fork_processes(draw_schedule(seed, callers=4), tmp_path, postgres_url))
+
+
+@pytest.mark.parametrize("stored", ["file", "server"])
+def test_processes_of_their_own_share_a_budget_by_its_store(tmp_path, request, stored):
     """Neither forked nor told of each other."""
-    course = run_processes(draw_schedule(3, callers=3), tmp_path)
+    store = request.getfixturevalue("postgres_url") if stored == "server" else None
+    course = run_processes(draw_schedule(3, callers=3), tmp_path, store)
 
     _is_kept(course)
     assert course.report.spent_tokens > 0

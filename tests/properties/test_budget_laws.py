@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.records import BudgetEvent
 from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_oracle import OracleAgent, SlowBudget
+from tests.support.postgres_server import shared_server
 
 # Division
 
@@ -159,18 +161,24 @@ class AccountMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
         self.clock = _Clock()
         self.events: list[BudgetEvent] = []
-        path = Path(self.folder.name) / "budgets.db"
+        store, run = self.new_store()
         self.budgets = [
-            TokenBudget(TOTAL, lease_seconds=LEASE, clock=self.clock, path=file, sinks=[self])
-            for file in (None, path, path)
+            TokenBudget(
+                TOTAL, lease_seconds=LEASE, clock=self.clock, path=path, run=run, sinks=[self]
+            )
+            for path in (None, store, store)
         ]
         """The last two are one account, opened twice."""
         self.oracle = SlowBudget(TOTAL, LEASE)
         self.numbers = itertools.count()
         self.granted: dict[int, list] = {}
+
+    def new_store(self) -> tuple[Path | str, str]:
+        """Where an account is kept that nobody has used, and of which run it is."""
+        self.folder = tempfile.TemporaryDirectory()
+        return Path(self.folder.name) / "budgets.db", ""
 
     def record(self, event: BudgetEvent) -> None:
         self.events.append(event)
@@ -294,6 +302,33 @@ class AccountMachine(RuleBasedStateMachine):
 TestAccounts = AccountMachine.TestCase
 TestAccounts.settings = settings(
     max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+class ServerMachine(AccountMachine):
+    """The same on a server."""
+
+    runs = itertools.count()
+
+    def new_store(self) -> tuple[Path | str, str]:
+        return _database(), str(next(self.runs))
+
+    def teardown(self) -> None:
+        for budget in self.budgets:
+            budget.close()
+
+
+@functools.cache
+def _database() -> str:
+    return shared_server().new_database()
+
+
+TestAccountsOnAServer = ServerMachine.TestCase
+TestAccountsOnAServer.settings = settings(
+    max_examples=12,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -57,7 +57,7 @@ class Time:
 
 
 def levelled(
-    path: Path | None,
+    path: Path | str | None,
     run: str,
     totals: tuple[int, int, int],
     clock: Callable[[], float],
@@ -167,12 +167,15 @@ def _place(report: BudgetReport) -> Place:
     return Place(report.per, report.owner, day)
 
 
-def fork_levels(seed: int, folder: Path, *, processes: int = 8) -> LevelsCourse:
+def fork_levels(
+    seed: int, folder: Path, store: str | None = None, *, processes: int = 8
+) -> LevelsCourse:
     """Let processes call at the same time, some of which kill themselves; return what came of it.
 
     Args:
         seed: Decides how much each level may spend, and who calls when.
         folder: Where the accounts and the bills are kept.
+        store: An empty database, for the accounts.
         processes: How many.
     """
     chance, unit = random.Random(seed), 400
@@ -182,7 +185,7 @@ def fork_levels(seed: int, folder: Path, *, processes: int = 8) -> LevelsCourse:
         int(whole / 6 * chance.uniform(0.1, 1.2)),
         int(whole / 2 * chance.uniform(0.1, 1.2)),
     )
-    path = folder / f"levels-{seed}.db"
+    path = store or folder / f"levels-{seed}.db"
     levelled(path, "0", totals, Time(MIDNIGHT)).close()
     children = []
     for process in range(processes):
@@ -203,7 +206,7 @@ def fork_levels(seed: int, folder: Path, *, processes: int = 8) -> LevelsCourse:
 
 
 def _work(
-    seed: int, process: int, path: Path, totals: tuple[int, int, int], unit: int, bill: Path
+    seed: int, process: int, path: Path | str, totals: tuple[int, int, int], unit: int, bill: Path
 ) -> None:
     clock, run = Time(MIDNIGHT), str(process)
     budget = levelled(path, run, totals, clock)
@@ -226,7 +229,7 @@ def _work(
     os._exit(0)
 
 
-def _outcome(path: Path, totals: tuple[int, int, int], bills: list[Path]) -> LevelsCourse:
+def _outcome(path: Path | str, totals: tuple[int, int, int], bills: list[Path]) -> LevelsCourse:
     billed: Counter[Place] = Counter()
     denied: list[tuple[int, list[Place]]] = []
     lines = [line.split() for bill in bills for line in bill.read_text().splitlines()]

@@ -189,9 +189,11 @@ def run_tasks(schedule: Schedule, make: Callable[..., TokenBudget] = TokenBudget
     return _course(schedule, budget, clock, provider.billed, provider.surplus)
 
 
-def run_processes(schedule: Schedule, folder: Path, *, overcounts: bool = False) -> Course:
-    """Let every caller be a process on one file; lost calls kill theirs with SIGKILL."""
-    path = folder / f"budget-{schedule.seed}.db"
+def run_processes(
+    schedule: Schedule, folder: Path, store: str | None = None, *, overcounts: bool = False
+) -> Course:
+    """Let every caller be a process on one store; lost calls kill theirs with SIGKILL."""
+    path = store or folder / f"budget-{schedule.seed}.db"
     clock = _Time()
     clock.now = time.time()
     budget = TokenBudget(schedule.total_tokens, path=path, clock=clock)
@@ -237,11 +239,12 @@ def _outcome(schedule: Schedule, budget: TokenBudget, bills: list[Path], ends: l
     )
 
 
-def fork_processes(schedule: Schedule, folder: Path) -> Course:
+def fork_processes(schedule: Schedule, folder: Path, store: str | None = None) -> Course:
     """As :func:`run_processes`, with forked processes: for thousands of courses."""
     clock = _Time()
-    path = folder / f"budget-{schedule.seed}.db"
-    budget = TokenBudget(schedule.total_tokens, path=path, clock=clock)
+    path = store or folder / f"budget-{schedule.seed}.db"
+    run = str(schedule.seed)
+    budget = TokenBudget(schedule.total_tokens, path=path, run=run, clock=clock)
     bills = [folder / f"bill-{schedule.seed}-{n}" for n in range(len(schedule.callers))]
     children = []
     for caller, calls in enumerate(schedule.callers):

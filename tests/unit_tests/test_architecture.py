@@ -47,6 +47,7 @@ ONE_DOOR = {
     "sentence_transformers": {"embeddings"},
     "torch": {"embeddings"},
     "sqlalchemy": {"storage", "ledger", "cache", "budget", "cli"},
+    "psycopg": {"storage"},
     "genai_prices": {"pricing", "core"},
     "tiktoken": {"counting", "core"},
     "typer": {"cli"},

@@ -121,7 +121,7 @@ def test_a_total_must_be_a_positive_number_of_tokens(total):
         {"total_usd": "much"},
         {"total_usd": float("nan")},
         {"cancellation_charge": "nothing"},
-        {"path": "postgresql://host/db"},
+        {"path": "mysql://"},
     ],
     ids=str,
 )

@@ -281,11 +281,12 @@ def test_looking_at_a_store_changes_nothing(path):
     assert [path] == list(path.parent.iterdir())
 
 
-@pytest.mark.parametrize("url", ["postgresql://h/d", "sqlite://x", "sqlite:///"])
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite://x", "sqlite:///"])
 def test_other_urls_are_refused(url):
-    """The message says what is possible."""
-    with pytest.raises(ValueError, match="a file or sqlite:///file, got"):
-        sqlite_accounts.file_of(url)
+    """The message says what is possible, and no password."""
+    with pytest.raises(ValueError, match="a file, sqlite:///file or postgresql://") as refused:
+        TokenBudget(1_000, path=url)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

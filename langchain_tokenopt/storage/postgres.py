@@ -1,0 +1,377 @@
+"""PostgreSQL as this package uses it: connections that are shared, and no wait without an end.
+
+Every process keeps a few connections per database, for whoever needs one. Limits of time are set
+inside of each transaction, so that a pooler in between (PgBouncer) may give every transaction
+another connection. A server that has been stopped, or a network that swallows everything, is given
+up on this side.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import select
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+__all__ = ["PostgresError", "PostgresPool", "Session", "is_postgres", "pool_of"]
+
+LEAST_VERSION: Final = 13
+"""PostgreSQL before it is years out of support."""
+POOL_SIZE: Final = 4
+"""Connections per process and database. Accounts that all share are changed by one at a time, so
+more would wait inside of the server."""
+CONNECT_SECONDS: Final = 5
+"""How long to wait for a connection; ``?connect_timeout=`` in the URL says otherwise."""
+LOCK_SECONDS: Final = 10.0
+"""How long to wait for others who have locked the same rows."""
+SILENT_SECONDS: Final = 15.0
+"""How long to wait for an answer of any kind."""
+_STOPPED_SECONDS: Final = 5.0
+"""After which the server undoes a transaction whose process stands still, for others wait."""
+_IDLE_SECONDS: Final = 60.0
+"""How long an unused connection is kept. What lies between may forget one that is silent."""
+_RETRY_SECONDS: Final = 1.0
+"""How long, at least, a server that was not reached is not asked again: a call asks more than
+once, and must not wait each time."""
+
+_SETTINGS: Final = (
+    f"SELECT set_config('lock_timeout', '{LOCK_SECONDS:.0f}s', true), "
+    f"set_config('statement_timeout', '{LOCK_SECONDS + 2:.0f}s', true), "
+    f"set_config('idle_in_transaction_session_timeout', '{_STOPPED_SECONDS:.0f}s', true), "
+    f"set_config('synchronous_commit', 'off', true)"
+)
+_FLUSH: Final = "SELECT pg_logical_emit_message(true, 'tokenopt', '')"
+"""A transaction of nothing but a record in the write-ahead log: waits until it is on the disk, and
+with it all that was written before (https://www.postgresql.org/docs/current/wal-async-commit.html:
+"transactions ... become durable in the order of commit"; read 2026-11-29)."""
+
+T = TypeVar("T")
+
+
+class PostgresError(OSError):
+    """A server cannot be used; the message says why and what to do, without any password."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+def is_postgres(path: object) -> bool:
+    """Say whether *path* is the URL of a PostgreSQL database.
+
+    Example:
+        >>> is_postgres("postgresql://ann@db.example/budgets"), is_postgres("budgets.db")
+        (True, False)
+    """
+    return isinstance(path, str) and re.match(r"postgres(ql)?(\+\w+)?://", path) is not None
+
+
+# Connections
+
+
+class _Connection(psycopg.Connection[Any]):
+    """Gives up on a server that does not answer; psycopg alone would wait for ever."""
+
+    used_at = 0.0
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
+        """Do as psycopg does, for as long as a wait may take."""
+        return super().wait(_ending(gen, time.monotonic() + SILENT_SECONDS), *args, **kwargs)
+
+
+def _ending(gen: Generator[Any, Any, T], deadline: float) -> Generator[Any, Any, T]:
+    """Pass on what *gen* wants and is told; raise when it is late. It is asked all the time."""
+    ready = None
+    while True:
+        try:
+            wanted = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        ready = yield wanted
+        if not ready and time.monotonic() > deadline:
+            raise psycopg.OperationalError(f"no answer within {SILENT_SECONDS:.0f} seconds")
+
+
+class Session:
+    """A connection for a moment, and transactions in it, a round trip for each half.
+
+    Example: see ``langchain_tokenopt.budget.postgres_accounts``.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def begin(self, *statements: tuple[str, tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
+        """Begin a transaction with *statements*; return the rows of each.
+
+        Each sees what others have committed before it, also while an earlier one waited for a lock.
+        """
+        begin = ("BEGIN ISOLATION LEVEL READ COMMITTED", ()), (_SETTINGS, ())
+        return self.run_all(*begin, *statements)[len(begin) :]
+
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Execute a statement; return its rows."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def run_all(self, *statements: tuple[str, tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
+        """Execute statements in one round trip; return the rows of each."""
+        # One message with all of them. (In psycopg's pipelines the server never notices that a
+        # transaction stands still: the message that ends them stops its watch.)
+        cursor = psycopg.ClientCursor(self._connection)
+        values = [value for _, values in statements for value in values]
+        cursor.execute("; ".join(text for text, _ in statements), values)
+        found = []
+        while True:
+            found.append(cursor.fetchall() if cursor.description else [])
+            if not cursor.nextset():
+                return found
+
+    def roll_back(self) -> None:
+        """Undo the transaction."""
+        self._connection.rollback()
+
+    def commit(self, *statements: tuple[str, tuple[Any, ...]], durable: bool = True) -> None:
+        """End the transaction with *statements*; return when all of it is on the disk.
+
+        Locks are given back before that: who comes next need not wait for the disk, and cannot
+        become durable earlier than what it has seen.
+
+        Args:
+            *statements: What is written, each with its values.
+            durable: Else it is on the disk a moment later, and a crash of the server may undo it.
+        """
+        self.run_all(*statements, ("COMMIT", ()), *([(_FLUSH, ())] if durable else []))
+
+
+class PostgresPool:
+    """The connections of this process to a database; made by :func:`pool_of`.
+
+    Args:
+        url: ``postgresql://user@host:port/database``, and whatever else libpq knows.
+
+    Raises:
+        ValueError: It is no such URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._parameters = _parameters(url)
+        self.label = _label(self._parameters)
+        """Where it is, without the password."""
+        self._changed = threading.Condition()  # re-entrant: a finalizer may run within it
+        self._idle: list[_Connection] = []
+        self._count = 0
+        """Connections that are in use, or being made."""
+        self._failed: tuple[float, PostgresError] | None = None
+        """Until when no connection is tried, and why."""
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Lend a connection. What has been begun and not committed is undone at the end.
+
+        Raises:
+            PostgresError: There is none to be had, or the server refuses something.
+        """
+        connection = self._take()
+        try:
+            yield Session(connection)
+        except psycopg.Error as error:
+            if isinstance(error, psycopg.OperationalError):
+                connection.close()
+            raise self.explained(error) from error
+        finally:
+            self._give_back(connection)
+
+    def explained(self, error: psycopg.Error) -> PostgresError:
+        """Return the one sentence that says what went wrong here and what to do."""
+        cause = " ".join(str(error).split()) or type(error).__name__
+        state = error.sqlstate
+        for pattern, remedy in _REMEDIES:
+            if re.search(pattern, f"{state} {cause}", re.IGNORECASE):
+                return PostgresError(f"{self.label} {remedy} ({cause})", state)
+        return PostgresError(f"{self.label} cannot be used: {cause}", state)
+
+    def close(self) -> None:
+        """Close what is not in use."""
+        with self._changed:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take(self) -> _Connection:
+        deadline = time.monotonic() + LOCK_SECONDS
+        with self._changed:
+            while self._count >= POOL_SIZE:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    raise PostgresError(
+                        f"{self.label} is busy: all {POOL_SIZE} connections of this process have "
+                        f"been in use for {LOCK_SECONDS:.0f} seconds. Try again later."
+                    )
+            self._count += 1
+            while self._idle:
+                connection = self._idle.pop()
+                if time.monotonic() - connection.used_at < _IDLE_SECONDS and _is_quiet(connection):
+                    return connection
+                connection.close()
+        try:
+            return self._connect()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _connect(self) -> _Connection:
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise self._failed[1]
+        began = time.monotonic()
+        try:
+            connection = _Connection.connect(**self._parameters, autocommit=True)
+        except psycopg.Error as error:
+            refused = self.explained(error)
+            now = time.monotonic()
+            self._failed = now + max(_RETRY_SECONDS, now - began), refused
+            raise refused from error
+        self._failed = None
+        version = connection.info.server_version // 10_000
+        if version < LEAST_VERSION:
+            connection.close()
+            raise PostgresError(
+                f"{self.label} is PostgreSQL {version}; {LEAST_VERSION} is needed at least. "
+                f"Upgrade the server."
+            )
+        return connection
+
+    def _give_back(self, connection: _Connection) -> None:
+        if not connection.closed and connection.info.transaction_status:
+            with suppress(psycopg.Error):
+                connection.rollback()
+        if not connection.closed and connection.info.transaction_status:
+            connection.close()
+        connection.used_at = time.monotonic()
+        with self._changed:
+            if not connection.closed:
+                self._idle.append(connection)
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify()
+
+
+def _is_quiet(connection: _Connection) -> bool:
+    """Say whether the server has not said anything unasked, such as that it goes away."""
+    if connection.closed:
+        return False
+    if not hasattr(select, "poll"):
+        return not select.select([connection.fileno()], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    """Return what libpq connects with."""
+    if not is_postgres(url):
+        raise ValueError(f"a PostgreSQL database is postgresql://user@host/database, got {url!r}.")
+    given = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+    try:
+        if urlsplit(given).netloc.count("@") > 1:
+            raise ValueError
+        parameters: dict[str, Any] = conninfo_to_dict(given)
+    except (ValueError, psycopg.Error):
+        raise ValueError(
+            "the URL of the database cannot be read. Write postgresql://user:password@host:5432/"
+            "database, and special characters of the password by urllib.parse.quote(password, '')."
+        ) from None  # its text would tell the password
+    return {"connect_timeout": CONNECT_SECONDS, "application_name": "tokenopt"} | parameters
+
+
+def _label(parameters: dict[str, Any]) -> str:
+    host, port = parameters.get("host", ""), parameters.get("port")
+    if str(host).startswith("/"):
+        host = f"[{host}]"
+    where = f"{host}:{port}" if port else host
+    user = f"{parameters['user']}@" if "user" in parameters else ""
+    return f"postgresql://{user}{where}/{parameters.get('dbname', '')}"
+
+
+_REMEDIES: Final = (
+    (
+        r"28P01|28000|password authentication failed|no password supplied|no pg_hba",
+        "refuses this user or password. Check both, in the URL or in PGPASSWORD",
+    ),
+    (
+        r"3D000|database \S+ does not exist",
+        "has no such database. Create it first (createdb), or name another",
+    ),
+    (
+        r"42501|permission denied|must be owner",
+        "does not allow this user to do that. Let its owner run "
+        "GRANT CREATE, USAGE ON SCHEMA public TO the user, or open it once as its owner",
+    ),
+    (
+        r"25006|read-only",
+        "can only be read. Name the primary server, or add ?target_session_attrs=read-write",
+    ),
+    (
+        r"53300|too many clients|remaining connection slots|too many connections",
+        "has no connection left. Raise max_connections, or put a pooler such as PgBouncer before",
+    ),
+    (r"55P03|57014|40P01", "has been kept busy by others for too long. Try again"),
+    (r"53100|No space left", "has no room left. Free some disk space there"),
+    (
+        r"57P0|25P03|starting up|shutting down|refused|resolve|translate host|timeout|timed out|"
+        r"no answer|No such file|unreachable|terminating|closed the connection|"
+        r"connection (is|to server|failed|socket|not)",
+        "cannot be reached. Check that the server runs, and the host and port of the URL",
+    ),
+)
+"""Patterns of SQLSTATE and message, and what to do."""
+
+_pools: dict[str, PostgresPool] = {}
+_pools_lock = threading.RLock()
+_inherited: list[object] = []
+"""Connections of the parent, never closed here: that would end them for the parent."""
+
+
+def pool_of(url: str) -> PostgresPool:
+    """Return the connections of this process to a database.
+
+    Raises:
+        ValueError: It is no URL of one.
+    """
+    with _pools_lock:
+        pool = _pools.get(url)
+        if pool is None:
+            pool = _pools[url] = PostgresPool(url)
+        return pool
+
+
+@atexit.register
+def close_all() -> None:
+    """Close all connections that are not in use."""
+    with _pools_lock:
+        for pool in _pools.values():
+            pool.close()
+
+
+def _begin_anew_in_child() -> None:
+    global _pools_lock
+    _pools_lock = threading.RLock()
+    for pool in _pools.values():
+        _inherited.extend(pool._idle)
+        pool._idle, pool._count, pool._failed = [], 0, None
+        pool._changed = threading.Condition()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
