@@ -114,7 +114,9 @@ def bfcl(folder: Path) -> tuple[Field, Field]:
     asked: dict[str, list[Asked]] = {}
     for part in BFCL:
         cases = _lines(folder / f"BFCL_v4_{part}.jsonl")
-        answers = {a["id"]: a["ground_truth"] for a in _lines(folder / f"BFCL_v4_{part}_answers.jsonl")}
+        answers = {
+            a["id"]: a["ground_truth"] for a in _lines(folder / f"BFCL_v4_{part}_answers.jsonl")
+        }
         asked[part] = []
         for place, case in enumerate(cases):
             own = [_bfcl_function(each) for each in case["function"]]

@@ -42,8 +42,15 @@ class Found:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words; names are taken apart."""
-    return [word.lower() for word in _WORD.findall(text)]
+    """Lower-case words without their endings; names are taken apart."""
+    return [_stem(word.lower()) for word in _WORD.findall(text)]
+
+
+def _stem(word: str) -> str:
+    for ending in ("ing", "ies", "es", "s", "ed"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word
 
 
 def indexed(tool: Any) -> str:
@@ -121,7 +128,7 @@ def selector_way(tools: Sequence[Any], embed: Any) -> Callable[[int | None], Ask
         def shown(query: Query) -> set[str]:
             if not query.before:
                 selected = selector.select(query.text, list(tools))
-                return {each.name for each in selected} | set(names_of([s.tool for s in selected]))
+                return {each.name for each in selected}
             model = ScriptedToolModel(script=["ok"])
             optimize(model, selector).bind_tools(list(tools)).invoke(query.messages())
             return set(names_of(model.calls[-1].tools))

@@ -12,7 +12,16 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
-__all__ = ["Query", "ToolSet", "function_of", "names_of", "native", "read_sets", "same_json"]
+__all__ = [
+    "Query",
+    "ToolSet",
+    "function_of",
+    "names_of",
+    "native",
+    "pieces",
+    "read_sets",
+    "same_json",
+]
 
 HERE = Path(__file__).parent
 FORMATS = ("openai", "anthropic", "gemini", "bedrock", "basetool")
@@ -122,7 +131,8 @@ def function_of(tool: Any) -> Iterator[JSON]:
     if not isinstance(tool, dict):
         return
     for key in ("function_declarations", "functionDeclarations"):
-        for each in tool.get(key) or ():
+        declared = tool.get(key)
+        for each in declared if isinstance(declared, list) else ():
             yield _function(each)
     for inner in (tool.get("function"), tool.get("toolSpec"), tool):
         if isinstance(inner, dict) and isinstance(inner.get("name"), str):
@@ -147,3 +157,13 @@ def names_of(tools: list[Any]) -> list[str]:
 def same_json(value: Any) -> str:
     """The bytes that a provider would get for *value*."""
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def pieces(tools: list[Any]) -> list[str]:
+    """What a provider reads one after the other: each tool, or each function of a list of them."""
+    found = []
+    for tool in tools or ():
+        keys = [k for k in ("function_declarations", "functionDeclarations") if k in tool]
+        declared = tool[keys[0]] if len(tool) == len(keys) == 1 else None
+        found += [same_json(each) for each in (declared if isinstance(declared, list) else [tool])]
+    return found

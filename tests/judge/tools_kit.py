@@ -17,7 +17,7 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenopt import ToolSelector, optimize
-from tests.judge.tools_cases import names_of, native, read_sets, same_json
+from tests.judge.tools_cases import names_of, native, pieces, read_sets, same_json
 from tests.judge.tools_model import Call, ScriptedToolModel
 
 FIND_MORE = "find_more_tools"
@@ -109,9 +109,10 @@ def valid(messages: Sequence[BaseMessage]) -> None:
 
 
 def grows(lists: Sequence[Sequence[Any]]) -> None:
+    """Each list of tools begins with the one before it, to the byte."""
     for before, after in itertools.pairwise(lists):
-        prefix = [same_json(each) for each in after][: len(before)]
-        assert prefix == [same_json(each) for each in before], (
+        first = pieces(list(before))
+        assert pieces(list(after))[: len(first)] == first, (
             names_of(list(before)),
             names_of(list(after)),
         )

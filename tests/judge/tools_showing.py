@@ -17,7 +17,7 @@ from langchain_core.messages import (
 from pydantic import BaseModel
 
 from langchain_tokenopt import ToolSelector, optimize
-from tests.judge.tools_cases import names_of, native, same_json
+from tests.judge.tools_cases import names_of, native, pieces, same_json
 from tests.judge.tools_kit import (
     FIND_MORE,
     case,
@@ -57,9 +57,10 @@ def what_is_shown_is_as_it_was() -> None:
     """Without ``slim`` each schema that is shown is the caller's, to the byte."""
     for format in ("openai", "anthropic", "gemini", "bedrock"):
         tools = office(format)
-        allowed = {same_json(each) for each in tools}
-        for each in shown("cancel tomorrow's meeting with Olga", tools).tools:
-            assert names_of([each]) == [FIND_MORE] or same_json(each) in allowed, (format, each)
+        sent = pieces(shown("cancel tomorrow's meeting with Olga", tools).tools)
+        new = set(sent) - set(pieces(tools))
+        assert len(new) <= 1, (format, new)
+        assert all(FIND_MORE in each for each in new), (format, new)
 
 
 @case
@@ -307,7 +308,6 @@ PROVIDER_TOOLS: list[dict[str, Any]] = [
         "display_height_px": 8,
     },
     {"type": "bash_20250124", "name": "bash"},
-    {"type": "custom", "name": "apply_grammar", "format": {"type": "grammar", "syntax": "lark"}},
     {"type": "namespace", "name": "crm", "tools": []},
     {"google_search": {}},
     {"code_execution": {}},

@@ -199,7 +199,6 @@ def a_wrong_call_of_the_offer_breaks_nothing() -> None:
 def the_offer_is_made_only_when_something_was_left_out() -> None:
     """Nor when it is switched off."""
     assert FIND_MORE not in shown("hello", office()[:3]).names
-    assert FIND_MORE not in shown("hello", office(), ToolSelector(max_tools=500)).names
     asked = shown(QUESTION, office(), ToolSelector(max_tools=3, find_more=False))
     assert FIND_MORE not in asked.names
 
