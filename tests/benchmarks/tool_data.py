@@ -1,11 +1,11 @@
 """The public tool data that ``bench_tools`` measures with, and what is done to it.
 
-MetaTool: 199 plug-ins with one line each; a query needs one of them. BFCL: functions with schemas; a
-query of ``multiple`` needs one, of ``parallel_multiple`` several. Sources and licences: README of the
-data folder; nothing of it is kept here.
+MetaTool: 199 plug-ins with one line each; a query needs one of them. BFCL: functions with schemas;
+a query of ``multiple`` needs one, of ``parallel_multiple`` several. Sources and licences stand in
+the README of the data folder; nothing of it is kept here.
 
-Halves: what is fitted anywhere may see MetaTool queries whose tool has an even place among the sorted
-names, and BFCL queries with an even place. ``judged`` are the others; the pool is always whole.
+Halves: what is fitted anywhere may see MetaTool queries whose tool has an even place among the
+sorted names, and BFCL queries with an even place. ``judged`` are the others; the pool is whole.
 """
 
 from __future__ import annotations

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from langchain_tokenopt import LocalEmbeddings, ToolSelector, optimize
+from langchain_tokenopt import LocalEmbeddings, optimize
 from tests.benchmarks.tool_data import Asked, Field, key_of, name_of
 from tests.judge.tools import Bm25, indexed
 from tests.judge.tools_model import ScriptedToolModel
 
-__all__ = ["Remembered", "plain_ways", "recall", "selector_way", "taught", "wilson"]
+__all__ = ["Remembered", "plain_ways", "recall", "selector_way", "spread", "taught", "wilson"]
 
 DEPTHS = (1, 5, 10)
 RRF = 60
@@ -104,11 +103,14 @@ def plain_ways(tools: Sequence[dict[str, Any]], embed: Embeddings) -> dict[str, 
 
 
 def selector_way(selector: Any, tools: Sequence[dict[str, Any]]) -> Way:
-    """What ``select`` shows, the highest scores first."""
+    """The order of all tools, by ``explain``."""
+    keys = [key_of(tool) for tool in tools]
+    names = [name_of(tool) for tool in tools]
 
     def way(query: str) -> list[str]:
-        selected = selector.select(query, list(tools))
-        return [key_of(each.tool) for each in sorted(selected, key=lambda s: -s.score)]
+        ranked = selector.explain(query, tools)[: max(DEPTHS)]
+        assert all(names[each.position] == each.card.name for each in ranked)
+        return [keys[each.position] for each in ranked]
 
     return way
 
@@ -132,7 +134,7 @@ def used(query: str, name: str) -> list[BaseMessage]:
 
 
 def learned_vectors(field: Field, embed: Embeddings, uses: int) -> Way:
-    """The published rival: 0.3 of the description and 0.7 of the mean of past queries (Tool2Vec)."""
+    """The published rival: 0.3 x the description + 0.7 x the mean of past queries (Tool2Vec)."""
     keys = [key_of(tool) for tool in field.tools]
     said = [f"{name_of(tool)}: {tool['function']['description']}" for tool in field.tools]
     vectors = np.array(embed.embed_documents(said))
@@ -148,18 +150,6 @@ def learned_vectors(field: Field, embed: Embeddings, uses: int) -> Way:
         return [keys[place] for place in order[: max(DEPTHS)]]
 
     return way
-
-
-def new_selector(embed: Embeddings | None, store: Path | None = None, **settings: Any) -> Any:
-    """A selector that shows ten tools, learns when it has a store, and offers nothing more."""
-    return ToolSelector(
-        max_tools=max(DEPTHS),
-        embeddings=embed,
-        learn=store is not None,
-        store=None if store is None else str(store),
-        find_more=False,
-        **settings,
-    )
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def own_choice(case: ToolSet, embed: Any) -> Choice:
     tools = case.tools()
     count = counter_for("cl100k_base").count
     sizes = {
-        name: count(same_json(function)) // 1
+        name: count(same_json(function)).tokens
         for tool in tools
         for function in function_of(tool)
         for name in [function["name"]]
