@@ -10,7 +10,7 @@ DEMO := openai,vocabularies
 EVERYTHING := all,providers,dev
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real
+.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -147,3 +147,9 @@ bench-budget: setup ## Measure budgets: overshoot, times, other guards, the desk
 	.venv-rivals-budget/bin/pip install -q -r tests/benchmarks/requirements-rivals-budget.txt
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_budget --rivals .venv-rivals-budget/bin/python
 	$(BIN)/python -m tests.benchmarks.bench_desk
+
+bench-tools: setup ## Measure tool selection beside others: make bench-tools DATA=folder [QUERIES=2000]
+	$(PYTHON) -m venv .venv-rivals-tools
+	.venv-rivals-tools/bin/pip install -q -r tests/benchmarks/requirements-rivals-tools.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_tools --data $(DATA) \
+		--rivals .venv-rivals-tools/bin/python $(if $(QUERIES),--queries $(QUERIES))

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -191,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rivals", help="a Python with requirements-rivals-tools.txt")
-    parser.add_argument("--queries", type=int, default=4_000, help="of MetaTool that are scored")
+    parser.add_argument("--queries", type=int, default=2_000, help="of MetaTool that are scored")
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--errands", type=int, default=60)
     parser.add_argument("--users", type=int, default=300)
@@ -202,8 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one, several = bfcl(options.data)
     parts: dict[str, Callable[[], Any]] = {
         "times": lambda: times([one, plugins]),
-        "bfcl_multiple": lambda: cold(one, embed),
-        "bfcl_parallel_multiple": lambda: cold(several, embed),
+        "bfcl": lambda: cold(one, embed),
+        "bfcl_several": lambda: cold(several, embed),
         "bfcl_saved": lambda: saved(one, embed),
         "metatool": lambda: cold(plugins, embed),
         "metatool_used": lambda: used(plugins, embed),
@@ -219,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         began = time.perf_counter()
         figures[name] = part()
-        print(f"{name} ({time.perf_counter() - began:.0f} s): {figures[name]}", flush=True)
+        print(f"{name} ({time.perf_counter() - began:.0f} s)", flush=True)
+        print(json.dumps(figures[name] if options.only else "", indent=1), flush=True)
     if not options.only:
         print(write_result("tools", COMMAND, figures, "langchain", "torch"))
 

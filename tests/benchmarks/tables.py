@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.results import RESULTS
+from tests.benchmarks.tool_tables import tool_tables
 
 README = Path(__file__).parents[2] / "README.md"
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -189,6 +190,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "budget_account": _budget_account,
     "budget_money": _budget_money,
     "budget_levels": _budget_levels,
+    "tools": tool_tables,
 }
 
 

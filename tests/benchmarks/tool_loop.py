@@ -112,7 +112,9 @@ def cost_of(messages: Sequence[BaseMessage], asked: Sequence[Call], count: Count
 
 
 def summed(costs: Sequence[Cost]) -> dict[str, Any]:
-    """Means over errands, and shares."""
+    """Means over errands, and sums over their steps."""
+    if not costs:
+        return {}
     n, steps = len(costs), sum(each.steps for each in costs)
     return {
         "errands": n,

@@ -68,7 +68,7 @@ def recall(way: Way, queries: Sequence[Asked], names: Mapping[str, str]) -> dict
     found: dict[str, Any] = {}
     for k in DEPTHS:
         found[f"@{k}"] = share([set(a.gold) <= set(order[:k]) for a, order in orders])
-    for k in DEPTHS[:2]:
+    for k in DEPTHS if len(set(names.values())) < len(names) else ():
         hits = [
             {names[key] for key in a.gold} <= {names[key] for key in order[:k]}
             for a, order in orders
