@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import random
 import time
@@ -117,32 +118,35 @@ def _saved(
 
 def times(fields: Sequence[Field], n: int = 2_000, asked: int = 200) -> dict[str, Any]:
     """Milliseconds of ``select`` among *n* tools, without and with embedding the query."""
-    tools = [tool for field in fields for tool in field.tools]
-    unique = list({name_of(tool): tool for tool in tools}.values())
-    for copy in range(1, 4):
-        unique += [
-            function(
-                f"{name_of(tool)}_v{copy + 1}",
-                f"{tool['function']['description']} Version {copy + 1}.",
-                tool["function"]["parameters"],
-            )
-            for tool in tools[: max(0, n - len(unique))]
-        ]
-    unique = list({name_of(tool): tool for tool in unique}.values())[:n]
+    tools = [tool["function"] for field in fields for tool in field.tools]
+    unique = {each["name"]: function(**_versioned(each, 1)) for each in tools}
+    for version, each in itertools.product(itertools.count(2), tools):
+        if len(unique) >= n:
+            break
+        made = _versioned(each, version)
+        unique.setdefault(made["name"], function(**made))
+    chosen = list(unique.values())[:n]
     rng = random.Random(0)
     queries = rng.sample(sorted({q.text for field in fields for q in field.queries}), asked)
     local = LocalEmbeddings()
-    found: dict[str, Any] = {"tools": len(unique), "embedding": _times(local.embed_query, queries)}
+    found: dict[str, Any] = {"tools": len(chosen), "embedding": _times(local.embed_query, queries)}
     for title, embeddings in (("without embeddings", False), ("with embeddings", local)):
         selector = ToolSelector(embeddings=embeddings, learn=False)
         began = time.perf_counter()
-        selector.select("Which tool is the first one?", unique)
+        selector.select("Which tool is the first one?", chosen)
         first = time.perf_counter() - began
         found[title] = {
-            **_times(lambda query, s=selector: s.select(query, unique), queries),
+            **_times(lambda query, s=selector: s.select(query, chosen), queries),
             "first_call_seconds": round(first, 2),
         }
     return found
+
+
+def _versioned(tool: dict[str, Any], version: int) -> dict[str, Any]:
+    name, text = tool["name"], tool["description"]
+    if version > 1:
+        name, text = f"{name}_v{version}", f"{text} Version {version}."
+    return {"name": name, "text": text, "parameters": tool["parameters"]}
 
 
 def _times(work: Callable[[str], Any], queries: Sequence[str]) -> dict[str, Any]:

@@ -28,6 +28,9 @@ def _recall(figures: Figures) -> str:
     meta, one, several = figures["metatool"], figures["bfcl"], figures["bfcl_several"]
     n = _judged(meta, "ToolSelector")["@1"]["n"]
     rows = [(f"MetaTool, {n} queries to 199 plug-ins", _each(meta, "@{}"))]
+    if "bigtool_metatool" in figures:
+        found = _cells(figures["bigtool_metatool"]["judged"], "@{}")
+        rows.append(("... by the store of langgraph-bigtool", ["", "", found, "", ""]))
     for uses, found in figures["metatool_used"].items():
         ours, learned = (_cells(_judged(found, way), "@{}") for way in ("ToolSelector", LEARNED))
         title = f"... after {uses} real call{'s' * (uses != '1')} of each"
@@ -39,7 +42,8 @@ def _recall(figures: Figures) -> str:
         ("... that need several, all of them", _each(several, "same_name@{}")),
     ]
     head = ["recall @1 / @5 / @10", *COLUMNS.values()]
-    return _table(head, [[title, *cells] for title, cells in rows])
+    table = _table(head, [[title, *cells] for title, cells in rows])
+    return f"{table}\n\n(*) vectors of {LEARNED.replace('+', 'and')} of the same calls."
 
 
 def _judged(found: Figures, way: str) -> Any:
