@@ -18,7 +18,7 @@ from langchain_tokenopt.budget.money import terms_of, with_standard_tier
 from langchain_tokenopt.budget.request_budget import UNBOUNDED_ANSWER, RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room
 from langchain_tokenopt.budget.run import BudgetRun
-from langchain_tokenopt.budget.rungs import LADDER, NO_TOOLS, Candidate, Climb, Rung, Step
+from langchain_tokenopt.budget.rungs import BRIEF, LADDER, NO_TOOLS, Candidate, Climb, Rung, Step
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.request.model_request import ModelRequest
 
@@ -29,6 +29,8 @@ _CHEAPER: Final = tuple(rung for rung in LADDER if rung.name == Step.CHEAPER)
 
 _A_LITTLE_MORE: Final = 1.3
 """What a short answer is tried with where its estimate did not do, before all there is."""
+_TRIES: Final = 4
+"""How often a call is made to fit anew because others have taken what it was to have."""
 _UNSURE: Final = 5
 """One token of so many that a schema has may be counted otherwise by the provider."""
 
@@ -72,6 +74,12 @@ class Degradation:
         self.first = Candidate(request, words if is_free else None)
         """The request as it is."""
 
+    def likely(self) -> dict[str, int]:
+        """Return what everybody who may still come will probably need, this agent included."""
+        demands = self._demands()
+        found = {name: demand.likely for name, demand in demands.others.items()}
+        return {**found, self._agent: demands.later.likely}
+
     def first_affordable(self) -> Granted | Denial:
         """Find the first candidate that the budget grants, and reserve for it.
 
@@ -84,9 +92,21 @@ class Degradation:
             return self._first_affordable()
 
     def _first_affordable(self) -> Granted | Denial:
-        room = self._run.room_of(self._agent, self._demands(), self.owners)
+        room = self._room()
         if self._run.plan.on_exceed == "raise":
             return self._granted(self.first, room, room.available) or self._smallest(self.first)
+        for _ in range(_TRIES):
+            found = self._climbed(room)
+            before, room = room, self._room()
+            if isinstance(found, Granted) or room.available >= before.available:
+                break  # else others have taken of it, and what was made to fit does not any more
+        return found if isinstance(found, Granted) else self._smallest(found)
+
+    def _room(self) -> Room:
+        return self._run.room_of(self._agent, self._demands(), self.owners)
+
+    def _climbed(self, room: Room) -> Granted | Candidate:
+        """Return what was granted, or the smallest candidate if nothing was."""
         first = candidate = self._within_a_turn(room)
         short = round(_A_LITTLE_MORE * self.climb.needs(first).shortest)
         halfway = (room.own + room.available) // 2
@@ -103,7 +123,9 @@ class Degradation:
                 granted = self._granted(candidate, room, tokens)
                 if granted is not None:
                     return granted
-        return self._smallest(candidate)
+        if BRIEF.applies(candidate, self.climb):
+            candidate = BRIEF.shrink(candidate, self.climb, room.available)
+        return candidate
 
     def _within_a_turn(self, room: Room) -> Candidate:
         """Return the request, without tools where there is no room for a turn and the answer.

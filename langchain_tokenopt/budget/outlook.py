@@ -305,7 +305,7 @@ class Outlook:
         mean = sum(seen.latest.likely for seen in known) / len(known)
         short = [seen.shortest for seen in known if seen.shortest]  # others cannot be short
         least = sum(short) // len(short) if short else 0
-        reports = sum(seen.calls for seen in known)
+        reports = len(self._outputs) + len(self._asking)
         reports += sum(times for now in self._now.values() for times in now.values())
         reading = least + min(reports, _MOST_REPORTS) * self._answer() + _DOCUMENTS * mean
         return _Typical(least, max(least, round(_UNSEEN * mean)), max(least, round(reading)))

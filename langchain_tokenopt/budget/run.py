@@ -12,6 +12,7 @@ import warnings
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from langchain_tokenopt.budget.outlook import Outlook, noted_graph
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.refusals import refused_call
+from langchain_tokenopt.budget.reserves import Shortage, shortage_of
 from langchain_tokenopt.budget.room import Demands, Room
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
@@ -106,6 +108,8 @@ class BudgetRun:
         self._prices = Prices(rate_card)
         self._notes = RunNotes()
         self._figures = 0, 0, plan.total_tokens
+        self._shortage: Shortage | None = None
+        """The latest time that a call was made smaller."""
         self._refusals: dict[AccountKey | None, BudgetExceededError] = {}
         """What was raised, by the account that refused."""
         self._owners_seen: dict[Owners, None] = {}
@@ -345,6 +349,11 @@ class BudgetRun:
             )
         )
 
+    def note_shortage(self, agent: str, likely: Mapping[str, int]) -> None:
+        """Note that a call was made smaller, or refused, and for whom the rest is kept."""
+        with suppress(BudgetStoreError):  # the account has warned
+            self._shortage = shortage_of(agent, self.account.report(), likely)
+
     def end_loop(self, agent: str, metadata: Mapping[str, Any], refusal: TokenOptError) -> None:
         """Take note that *agent* is answered in the model's place; raise where that would not end.
 
@@ -484,6 +493,8 @@ class BudgetRun:
             self._notes.failed_calls,
             self.user,
             tuple(self._limits()),
+            None if self._shortage is None else self._shortage.agent,
+            () if self._shortage is None else self._shortage.reserves(account),
         )
 
     def _limits(self) -> list[BudgetReport]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
+from langchain_tokenopt.budget.reserves import Reserve, told
 from langchain_tokenopt.budget.run_notes import StepNotes
 
 __all__ = ["AgentRunReport", "BudgetRunReport"]
@@ -55,6 +56,10 @@ class BudgetRunReport:
     """Whose run it is, as ``plan.run(user=...)`` said."""
     limits: tuple[BudgetReport, ...] = ()
     """The accounts around the run's, such as its user's day; from the inside outwards."""
+    last_shortened: str | None = None
+    """Whose call was the last that was made smaller, or refused; ``None``: nobody's was."""
+    reserves: tuple[Reserve, ...] = ()
+    """What was kept then, for whom, and used since: it explains what is left."""
 
     @property
     def unstaged_models(self) -> dict[str, tuple[str, ...]]:
@@ -86,6 +91,8 @@ class BudgetRunReport:
             "failed_calls": self.failed_calls,
             "denied_calls": self.denied_calls,
             "limits": [_account(limit) for limit in self.limits],
+            "last_shortened": self.last_shortened,
+            "reserves": [asdict(reserve) for reserve in self.reserves],
         }
 
     def __str__(self) -> str:
@@ -138,6 +145,8 @@ class BudgetRunReport:
                 f"{whole.left_tokens:,} tokens are left: {whole.pool_tokens:,} in the pool, for "
                 f"whoever needs them{part}."
             )
+            if self.last_shortened is not None and whole.left_tokens:
+                yield from told(self.last_shortened, self.reserves)
         if whole.total_nano_usd is not None:
             yield whole.money()
         yield from (limit.sentence() for limit in self.limits)

@@ -30,13 +30,15 @@ from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["LADDER", "NO_TOOLS", "Candidate", "Climb", "Rung", "Step", "asked_words"]
+__all__ = ["BRIEF", "LADDER", "NO_TOOLS", "Candidate", "Climb", "Rung", "Step", "asked_words"]
 
 _HALF: Final = 0.5
 """Part of the words that is left while anything else can go: too small a limit is overrun further
 than a larger one (arXiv 2412.18547, "token elasticity")."""
 _PROMPT: Final = 2.0
 """Length of a prompt, in answers, that its documents are left while the answer can be shorter."""
+_BRIEF: Final = 48
+"""Tokens of the shortest answer that still says something: two sentences."""
 _ANSWER_NOW: Final = "Answer now with what you have; no tools can be called any more."
 
 
@@ -302,6 +304,30 @@ class _Words:
             return at
         made = replace(at, words=words)
         return climb.taken(at, made, self.name, f"{before - words:,} of {before:,} words")
+
+
+@dataclass(frozen=True)
+class _Brief:
+    """Asks for two sentences, where nothing else is left but to answer in the model's place."""
+
+    name: str = Step.SHORT
+
+    def applies(self, at: Candidate, climb: Climb) -> bool:
+        return climb.tools is not None and not at.request.facts.answer_form.is_structured
+
+    def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
+        needs, least = climb.needs(at), _BRIEF * at.request.facts.generations
+        output = room - needs.input - needs.last_answer
+        thinks = bool(at.request.facts.thinking_tokens)
+        if thinks or not least <= output < needs.least_output:
+            return at
+        before = at.length or asked_words(at, climb, needs.usual_output)
+        words = min(before, asked_words(at, climb, output))
+        made = replace(at, words=words)
+        return climb.taken(at, made, self.name, f"{before - words:,} of {before:,} words")
+
+
+BRIEF: Final = _Brief()
 
 
 # --- the model and its tools

@@ -117,10 +117,12 @@ class BudgetStage:
         if request.observe:
             return _observed(degradation, run, agent, found)
         if isinstance(found, Denial):
-            return self._refused(request, run, agent, found)
+            return self._refused(request, degradation, run, agent, found)
         try:
             for step in found.candidate.steps:
                 run.note_degraded(agent, step, found.hold, request.run.run_id)
+            if found.candidate.steps:
+                run.note_shortage(agent, degradation.likely())
             return self._granted(found, run, agent, degradation)
         except BaseException:
             run.account.release(found.hold)
@@ -138,12 +140,18 @@ class BudgetStage:
         warnings.warn(f"{message} It was not counted.", TokenOptWarning, stacklevel=2)
 
     def _refused(
-        self, request: ModelRequest, run: BudgetRun, agent: str, denial: Denial
+        self,
+        request: ModelRequest,
+        degradation: Degradation,
+        run: BudgetRun,
+        agent: str,
+        denial: Denial,
     ) -> StageCall:
         """Answer in the model's place, or raise."""
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
         run.note_degraded(agent, StepTaken(Step.FINAL), None, request.run.run_id)
+        run.note_shortage(agent, degradation.likely())
         request.run.refused = True
         request.run.stages.append(NAME)
         run.end_loop(agent, request.run.metadata, denial.error())

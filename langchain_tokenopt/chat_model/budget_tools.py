@@ -41,6 +41,7 @@ _SHORT_RESULT: Final = 100
 _HANDED_OVER: Final = (0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.1)
 """Parts of a report that are handed over. They are few, so that all readers get the same bytes."""
 _SHORTEST_REPORT: Final = 24
+_TRIES: Final = 5
 _ON_THE_SAFE_SIDE: Final = 1.2
 """Tokens of a word with names and figures, to one of prose."""
 
@@ -65,15 +66,9 @@ class _Tools:
         before = request.facts.message_tokens.tokens
         allowed = max_tokens - (before - count_messages(others, model=model).tokens)
         frame = frame_of(others)
-        compressor = _compressor_for(tuple(frame))
-        try:
-            made = compressor.compress(others, max_tokens=max(1, allowed), model=model).content
-        except BudgetInfeasibleError as error:
-            try:
-                least = error.required_tokens
-                made = compressor.compress(others, max_tokens=least, model=model).content
-            except BudgetInfeasibleError:
-                return request
+        made = _compressed(others, max(1, allowed), tuple(frame), model)
+        if made is None:
+            return request
         if not holds_all(frame, made) or not all(
             text_of(m).strip() for m in made if m.type != "ai"
         ):
@@ -181,6 +176,23 @@ def _compressor_for(frame: tuple[str, ...]) -> PromptCompressor:
     parts = dict.fromkeys(part for line in frame for part in (line, *_LABELS.split(line)))
     protect = [re.escape(part.strip()) for part in parts if len(part.strip()) > 1]
     return PromptCompressor(max_tokens=1, tool_results="select", protect=protect)
+
+
+def _compressed(
+    messages: Sequence[BaseMessage], tokens: int, frame: tuple[str, ...], model: str
+) -> list[BaseMessage] | None:
+    """Compress to *tokens*, or as near as can be; ``None``: it cannot be compressed.
+
+    What must be kept is not known in advance: with more room other passages are kept, and with them
+    what announces them.
+    """
+    compressor = _compressor_for(frame)
+    for _ in range(_TRIES):
+        try:
+            return list(compressor.compress(messages, max_tokens=tokens, model=model).content)
+        except BudgetInfeasibleError as error:
+            tokens = max(error.required_tokens, tokens + 1)
+    return None
 
 
 _BLANK: Final = re.compile(r"\n\s*\n")

@@ -279,9 +279,9 @@ def test_fewer_words_are_asked_for_but_not_too_few(model_server: ModelServer) ->
 
 
 def test_a_short_answer_comes_before_none(model_server: ModelServer) -> None:
-    """Where half of the words do not fit either, a paragraph is asked for; then nothing more."""
+    """Where half of the words do not fit, a paragraph is asked for; two sentences; then nothing."""
     model_server.answer = lambda request: Reply(text=PROSE * 40)
-    for total, asked in ((220, 1), (90, 0)):
+    for total, asked in ((220, 1), (90, 1), (60, 0)):
         model_server.requests.clear()
         plan = BudgetPlan(total_tokens=total, agents={"default": {"words": 400}})
         with plan.run() as run:
@@ -292,6 +292,27 @@ def test_a_short_answer_comes_before_none(model_server: ModelServer) -> None:
         assert asked == degraded.get("asked for a short answer", 0)
         assert 1 - asked == degraded.get("answered in the model's place", 0)
         assert answer.text.endswith("it." if asked else "]")
+
+
+def test_a_call_is_made_to_fit_anew_when_others_were_faster(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the room and the reservation another agent takes half of it."""
+    plan = BudgetPlan(total_tokens=2_000)
+    with plan.run() as run:
+        reserve, taken = run.account.reserve, []
+
+        def beaten(agent: str, *args: Any, **options: Any) -> Any:
+            if not taken:
+                taken.append(reserve("faster", 1_000, 500))
+            return reserve(agent, *args, **options)
+
+        monkeypatch.setattr(run.account, "reserve", beaten)
+        answer = optimize(model_server.chat_openai(), plan).invoke(LONG)
+
+    assert not answer.text.startswith("[No answer")
+    assert len(model_server.requests) == 1
+    assert run.report().account.spent_tokens <= 500
 
 
 def test_alerts_are_told_once_on_the_way_up(model_server: ModelServer) -> None:

@@ -10,6 +10,9 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget.account import TokenBudget
+from langchain_tokenopt.budget.holds import Hold
+from langchain_tokenopt.budget.reserves import Reserve, shortage_of, told
 from langchain_tokenopt.budget.run_notes import StepNotes, StepTaken
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.usage import Usage
@@ -104,6 +107,37 @@ def test_parts_add_up(report: Any) -> None:
     assert report.account.spent_tokens == spent
     assert report.account.total_tokens == spent + report.account.left_tokens
     assert sum(line.account.calls for line in report.agents.values()) >= 3
+
+
+def test_what_is_left_is_what_was_kept_and_not_used(report: Any) -> None:
+    """Since the last call that was made smaller, agent by agent; the story says so."""
+    left = sum(reserve.left_tokens for reserve in report.reserves)
+
+    assert report.account.left_tokens == left
+    assert report.last_shortened == "late"
+    assert "The last call that was made smaller was late's;" in str(report)
+
+
+def test_it_says_for_whom_tokens_were_kept() -> None:
+    """Those under way hold theirs, the rest is divided by what is likely to come."""
+    budget = TokenBudget(total_tokens=1_000)
+    hold = budget.reserve("now", 100, 100)
+    assert isinstance(hold, Hold)
+    shortage = shortage_of("now", budget.report(), {"now": 0, "next": 300, "never": 100})
+    budget.settle(hold, Usage(100, 40))
+    later = budget.reserve("next", 200, 100)
+    assert isinstance(later, Hold)
+    budget.settle(later, Usage(200, 50))
+    reserves = shortage.reserves(budget.report())
+
+    assert reserves == (
+        Reserve("now", 200, 140),
+        Reserve("next", 600, 250),
+        Reserve("never", 200, 0),
+    )
+    assert "next used 250 of 600, never used 0 of 200, now used 140 of 200." in "".join(
+        told("now", reserves)
+    )
 
 
 def test_steps_are_summed_up() -> None:
