@@ -113,6 +113,7 @@ def with_package(
         outcome = observed(app, log, total, lambda: drive(app, graph, single=single))
         report = run.report()
     outcome.spent_said = report.account.spent_tokens
+    outcome.reserved = {r.agent: (r.kept_tokens, r.used_tokens) for r in report.reserves}
     outcome.denied_said = sum(a.account.denied_calls for a in report.agents.values())
     for event in events:
         if isinstance(event, BudgetEvent) and event.kind in ("degraded", "denied"):

@@ -149,6 +149,8 @@ class Outcome:
     denied_said: int | None = None
     compared: bool = False
     """Run with one worker, to be compared with another total."""
+    reserved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """What the report says was kept and used since a call was last made smaller, by agent."""
 
     @property
     def end(self) -> str:
