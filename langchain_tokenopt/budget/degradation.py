@@ -91,6 +91,12 @@ class Degradation:
         with outlook.asking(self._agent, needs, request.run.run_id) as self._demands:
             return self._first_affordable()
 
+    def again(self, outdated: Granted) -> Granted | Denial:
+        """Find another one: a provider has said meanwhile that it counts more than was thought."""
+        self._run.account.release(outdated.hold)
+        self.climb.forget()
+        return self.first_affordable()
+
     def _first_affordable(self) -> Granted | Denial:
         room = self._room()
         if self._run.plan.on_exceed == "raise":

@@ -266,7 +266,11 @@ class Outlook:
         if request.loops:
             later = Demand(later.least, min(later.likely, later.least))
         others = {name: demand for name, demand in coming.items() if demand.likely}
-        weights = {name: self._weights.get(name, self._weight) for name in (agent, *others)}
+        asking = Counter(other.agent for other in list(self._asking.values()))
+        weights = {
+            name: self._weights.get(name, self._weight) * max(1, self._times(name) + asking[name])
+            for name in (agent, *others)
+        }
         return Demands(
             request.demand,
             later,
@@ -339,6 +343,13 @@ class Outlook:
         if again and (hub is None or self._seen[hub].calls):
             least += one.least // (2 if seen.calls else 1)
         return Demand(least, now * one.likely + surely * later + again) + seen.owed
+
+    def _times(self, name: str) -> int:
+        """Return how many calls of an agent are to be expected: each counts for itself."""
+        now = sum(counts[name] for counts in self._now.values())
+        surely = sum(coming.surely.get(name, 0) for coming in self._coming.values())
+        maybe = any(coming.maybe.get(name, 0) for coming in self._coming.values())
+        return now + surely + maybe
 
     def _hub_of(self, name: str) -> str | None:
         """Return who sends for an agent that comes only then; ``None``: nobody."""

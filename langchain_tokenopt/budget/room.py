@@ -60,7 +60,8 @@ class Demands:
     others: Mapping[str, Demand] = field(default_factory=dict)
     """Of every other agent that is still to come."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """What agents weigh where not everybody's need can be met; others weigh 1."""
+    """What agents weigh where not everybody's need can be met, with the number of calls that they
+    are to make; others weigh 1."""
     foreseen: bool = False
     """Whether a graph says who is to come; else another call may follow at any time."""
     before: int = 0
@@ -129,7 +130,8 @@ def may_have(
     fair = part
     if pool > needed:
         floor = min(wanted, pool - needed)
-        fair = _level(pool, (floor, own.weight), bounds, [other.weight for other in others])
+        level = _level(pool, (floor, own.weight), bounds, [other.weight for other in others])
+        fair = max(level, min(part, wanted))
     now = max(_now(share + most, own.demand.least, later.least), share - before)
     likely = _now(share + fair, own.demand.likely, later.likely)
     return MayHave(min(max(likely, own.demand.least), now), now)

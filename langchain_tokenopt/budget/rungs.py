@@ -123,6 +123,10 @@ class Climb:
             self._known[key] = at.request, found  # kept, so that no other has its id
         return self._known[key][1]
 
+    def forget(self) -> None:
+        """Measure all candidates anew."""
+        self._known.clear()
+
     def per_word(self, at: Candidate) -> float:
         """Return what a word of the answer takes."""
         return TOKENS_PER_WORD if self.tools is None else self.tools.tokens_per_word(at.request)

@@ -35,6 +35,8 @@ from langchain_tokenopt.stage import Phase, StageCall
 
 __all__ = ["BudgetStage"]
 
+_TRIES: Final = 3
+"""How often a call is measured while its provider is found to count more and more."""
 NAME: Final = "BudgetPlan"
 """The name under which a call says that its budget acted."""
 TELLING: Final = 2_048
@@ -116,17 +118,19 @@ class BudgetStage:
             found = _without_store(degradation, run, agent, error)
         if request.observe:
             return _observed(degradation, run, agent, found)
-        if isinstance(found, Denial):
-            return self._refused(request, degradation, run, agent, found)
-        try:
-            for step in found.candidate.steps:
-                run.note_degraded(agent, step, found.hold, request.run.run_id)
-            if found.candidate.steps:
-                run.note_shortage(agent, degradation.likely())
-            return self._granted(found, run, agent, degradation)
-        except BaseException:
-            run.account.release(found.hold)
-            raise
+        for tries in range(_TRIES, 0, -1):
+            if isinstance(found, Denial):
+                break
+            try:
+                call = self._granted(found, run, agent, degradation, is_last=tries == 1)
+            except BaseException:
+                run.account.release(found.hold)
+                raise
+            if call is not None:
+                return call
+            found = degradation.again(found)
+        assert isinstance(found, Denial)
+        return self._refused(request, degradation, run, agent, found)
 
     def _refuse_outside(self, request: ModelRequest, run: BudgetRun | None, agent: str) -> None:
         elsewhere = "" if run is None else f" (the run here is of {run.plan.name!r})"
@@ -166,13 +170,22 @@ class BudgetStage:
         return StageCall(request, Answer.of(message, storable=False))
 
     def _granted(
-        self, granted: Granted, run: BudgetRun, agent: str, degradation: Degradation
-    ) -> StageCall:
-        """Bound the answer by what is held where need be, say so, and send it."""
+        self,
+        granted: Granted,
+        run: BudgetRun,
+        agent: str,
+        degradation: Degradation,
+        *,
+        is_last: bool,
+    ) -> StageCall | None:
+        """Bound the answer by what is held where need be, say so, and send it.
+
+        Returns:
+            ``None`` where a provider has said meanwhile that it counts more than was thought, so
+            that no answer would fit into what is held; unless *is_last*.
+        """
         candidate, hold = granted.candidate, granted.hold
         request, times = candidate.request, candidate.request.facts.generations
-        request.run.stages.append(NAME)
-        _note_saving(degradation.first.request, request, agent)
         if self.plan.show_remaining and hold.recorded:
             left = max(0, run.account.available(agent, run.owners_of(request.facts.attribution)))
             line = (
@@ -185,6 +198,15 @@ class BudgetStage:
         counted = request.facts.input_tokens.tokens
         sent = sent_tokens(request, counted)
         room = min(hold.max_output_tokens, hold.tokens - sent)
+        least = min(granted.needs.least_output, hold.max_output_tokens)
+        if hold.recorded and room < least and sent > granted.needs.input and not is_last:
+            return None
+        request.run.stages.append(NAME)
+        _note_saving(degradation.first.request, request, agent)
+        for step in candidate.steps:
+            run.note_degraded(agent, step, hold, request.run.run_id)
+        if candidate.steps:
+            run.note_shortage(agent, degradation.likely())
         cap = max(1, room // times) if granted.is_capped else None
         bounded = request if cap is None else request.with_output_cap(cap)
         if bounded is request:  # it needs none, has a lower one, or cannot be given one

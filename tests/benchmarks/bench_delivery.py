@@ -1,8 +1,10 @@
 """Whether every agent still says something real: graphs, the desk, loops of tools, others' agents.
 
 Run:     python -m tests.benchmarks.bench_delivery [--graphs 500] [--seeds 20] [--totals 40]
-         [--applications PYTHON] [--only PART ...] [--name delivery_today]
-Graphs:  the judge of delivery (``tests/judge/delivery.py``), both halves.
+         [--halves build] [--applications PYTHON] [--only PART ...] [--name delivery]
+Graphs:  the judge of delivery (``tests/judge/delivery.py``), its halves that are named; calls that
+         are made sync and async apart. The seeds from 200 on are of nobody's building.
+         What is left is counted by ``delivery_unspent.py``.
 Desk:    the desk of the examples with the plan that is shipped, at 40,000, 30,000 and 25,000 tokens
          (its shares scaled) and one to three rounds of debate. For every seed twelve facts with a
          weight are planted in the sample documents, in words of the question or in none of them.
@@ -28,8 +30,9 @@ import subprocess
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from langchain_core.documents import Document
@@ -39,13 +42,22 @@ from langgraph.graph import END, START, StateGraph
 from langchain_tokenopt import BudgetPlan, budget_graph, optimize
 from langchain_tokenopt.examples import trading_desk
 from langchain_tokenopt.examples.trading_desk import AGENTS, ANALYSTS, DEBATERS, QUESTION
+from tests.benchmarks.delivery_unspent import unspent
 from tests.benchmarks.results import RESULTS, write_result
-from tests.judge.delivery import application, figures, judged, observed
+from tests.judge.delivery import (
+    Verdict,
+    application,
+    figures,
+    judged,
+    observed,
+    plain,
+    with_package,
+)
 from tests.judge.delivery_apps import Agent, App, Fact, Language, text_of, tokens_of
 from tests.judge.delivery_build import HARBOUR, several
 from tests.judge.delivery_checks import Judge, Outcome, PlanShape
 from tests.judge.delivery_kit import Kit
-from tests.judge.delivery_model import Attempt, Log, Script
+from tests.judge.delivery_model import Attempt, Log, Script, model_name
 from tests.judge.delivery_nodes import Workshop
 
 COMMAND = "python -m tests.benchmarks.bench_delivery"
@@ -466,9 +478,36 @@ def client() -> dict[str, Any]:
 # --- all -----------------------------------------------------------------------------------------
 
 
-def graphs(half: str, count: int) -> dict[str, Any]:
-    """Return the judge's figures on one half."""
-    return figures([judged(application(half, seed)) for seed in range(count)])
+def graphs(half: str, count: int) -> Iterator[dict[str, Any]]:
+    """Yield the judge's figures on one half, now and then; sync and async calls apart."""
+    verdicts: dict[str, list[Verdict]] = {"sync": [], "async": []}
+    left: Counter[str] = Counter()
+    for seed in range(count):
+        app = application(half, seed)
+        base = plain(app, None, None, model_name(app, 0), True)
+        runs: list[Outcome] = []
+
+        def noted(*asked: Any, runs: list[Outcome] = runs) -> Outcome:
+            runs.append(with_package(*asked))
+            return runs[-1]
+
+        verdict = judged(app, noted)
+        verdicts["async" if app.mode.startswith("a") else "sync"].append(verdict)
+        much = {where for where, fault in verdict.faults if fault.kind == "unspent"}
+        for run in runs:
+            if f"{run.total:,}" in much:
+                found = unspent(base, run)
+                left["runs"] += 1
+                left["avoidable with foreknowledge"] += found.is_avoidable
+                left["not explained by the report"] += not found.is_explained
+        if seed % _WRITTEN == _WRITTEN - 1 or seed == count - 1:
+            halves = {mode: figures(found) for mode, found in verdicts.items() if found}
+            everything = figures([v for found in verdicts.values() for v in found])
+            yield {**everything, "more than 5 % left": dict(left), "by calls": halves}
+
+
+_WRITTEN = 50
+"""After so many graphs the figures so far are written."""
 
 
 PARTS = ("desk", "agent", "client", "others", "graphs")
@@ -485,17 +524,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--applications", metavar="PYTHON", help="of an environment with requirements-delivery.txt"
     )
+    parser.add_argument("--halves", nargs="*", choices=("build", "judge"), default=["build"])
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--name", default="delivery_today")
+    parser.add_argument("--name", default="delivery")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     found: dict[str, Any] = {}
     if set(options.only) < set(PARTS) and (RESULTS / f"{options.name}.json").exists():
         found = json.loads((RESULTS / f"{options.name}.json").read_text("utf-8"))["figures"]
     start = time.process_time()
+    sizes = f"--graphs {options.graphs} --seeds {options.seeds} --totals {options.totals}"
+    said = f"{COMMAND} {sizes} --applications PYTHON"
+
+    def write() -> Path:
+        return write_result(options.name, said, found, "langchain", "bpe-openai")
+
     for part in options.only:
         if part == "graphs":
-            found["graphs"] = {half: graphs(half, options.graphs) for half in ("build", "judge")}
+            for half in options.halves:
+                for so_far in graphs(half, options.graphs):
+                    found.setdefault("graphs", {})[half] = so_far
+                    write()
         elif part == "desk":
             found["desk"] = desk(options.seeds)
         elif part == "agent":
@@ -508,9 +557,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             told = subprocess.run(command, capture_output=True, text=True, check=True)
             found["applications"] = json.loads(told.stdout)
         print(part, f"{time.process_time() - start:.0f} CPU s", flush=True)
-        sizes = f"--graphs {options.graphs} --seeds {options.seeds} --totals {options.totals}"
-        said = f"{COMMAND} {sizes} --applications PYTHON"
-        path = write_result(options.name, said, found, "langchain", "bpe-openai")
+        path = write()
     print(path.read_text(encoding="utf-8"))
 
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, Field
 
 from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
 from langchain_tokenopt.budget.budget_call import DEGRADED
-from langchain_tokenopt.budget.input_margin import InputMargin
+from langchain_tokenopt.budget.holds import Hold
+from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
 from langchain_tokenopt.budget.run import NoBudgetRunError
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.chat_model.budget_tools import TOOLS
@@ -313,6 +314,32 @@ def test_a_call_is_made_to_fit_anew_when_others_were_faster(
     assert not answer.text.startswith("[No answer")
     assert len(model_server.requests) == 1
     assert run.report().account.spent_tokens <= 500
+
+
+def test_a_call_is_measured_anew_when_its_provider_counts_more_than_was_thought(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another call is answered, and reported, while this one is being made to fit."""
+    plan = BudgetPlan(total_tokens=700)
+    text = " ".join(f"Bridge {n} of {n + 7} was painted in {1700 + n}." for n in range(200))
+    model = fake_chat(answers=[FakeAnswer("It was red.", Usage(400, 4))], model="counts-more")
+    with plan.run() as run:
+        reserve, holds = run.account.reserve, []
+
+        def learning(*args: Any, **options: Any) -> Any:
+            found = reserve(*args, **options)
+            if not holds:
+                input_margin_of("counts-more").learn(counted=600, reported=900)
+            holds.append((args[1], found))
+            return found
+
+        monkeypatch.setattr(run.account, "reserve", learning)
+        optimize(model, plan).invoke(f"{text}\n\nQuestion: When was bridge 7 painted?")
+
+    granted = [(sent, hold) for sent, hold in holds if isinstance(hold, Hold)]
+    assert len(granted) == 2
+    assert granted[-1][1].max_output_tokens >= 80
+    assert run.report().account.held_tokens == 0
 
 
 def test_alerts_are_told_once_on_the_way_up(model_server: ModelServer) -> None:
