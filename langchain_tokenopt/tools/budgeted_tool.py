@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, Final, cast
 
 from langchain_core.messages import ToolMessage
@@ -182,8 +182,8 @@ def _within(seconds: float | None, work: Callable[[], Any]) -> Any:
     try:
         return future.result(seconds)
     except TimeoutError:
-        if future.done():  # the tool's own
-            raise
+        if future.done():  # at the last moment, or it was the tool's own
+            return future.result()
         raise _TimeIsOverError from None
 
 
@@ -227,6 +227,8 @@ class _ToolSeam:
         self.scope = scope
         self.loader = loader
         self._usage = TokenUsageCallbackHandler(max_records=0)
+        self._own_run: BudgetRun | None = None
+        self._lock = threading.Lock()
         self._own: dict[str, Any] = {
             "callbacks": [self._usage],
             "metadata": metadata_saying(
@@ -264,10 +266,13 @@ class _ToolSeam:
             )
         return {argument: get(self.scope) for argument, get in asked.items() if self.scope}
 
-    @cached_property
-    def _own_run(self) -> BudgetRun:
-        """The run that pays where no plan does."""
-        return BudgetPlan(total_tokens=NO_TOKEN_LIMIT, name=self.tool.name).run()
+    def _payer(self) -> BudgetRun:
+        """Return the run that pays where no plan does."""
+        with self._lock:
+            if self._own_run is None:
+                plan = BudgetPlan(total_tokens=NO_TOKEN_LIMIT, name=self.tool.name)
+                self._own_run = plan.run()
+            return self._own_run
 
     @contextmanager
     def call(self, tool_input: Any, kwargs: dict[str, Any]) -> Iterator[_Call]:
@@ -277,7 +282,7 @@ class _ToolSeam:
                 stack.enter_context(self.scope.inside())
             run = current_run()
             if self._limit and run is None:
-                stack.enter_context(self._own_run.inside())
+                stack.enter_context(self._payer().inside())
             use = self.account.begin(None if run is None else run.account)
             call = _Call(self, use, self._with_scope(tool_input), self._with_own(kwargs))
             if isinstance(use, Refusal):
@@ -289,8 +294,10 @@ class _ToolSeam:
             try:
                 yield call
             except BaseException as error:
-                is_paused = _is_interrupt(error)
-                use.end(failed=not is_paused, uncounted=is_paused)
+                use.end(
+                    failed=not _is_one(error, "GraphBubbleUp"),
+                    uncounted=_is_one(error, "GraphInterrupt"),
+                )
                 raise
             use.end()
 
@@ -387,10 +394,10 @@ class _Call:
         ).with_error(error)
 
     def _filtered(self, tool: Any) -> Any:
-        """Return the input as handlers may see it."""
+        """Return the input as handlers may see it: without what is injected."""
         if not isinstance(self.input, dict):
             return self.input
-        return tool._filter_injected_args(self.input)
+        return {name: value for name, value in self.input.items() if name in tool.args}
 
 
 class _Refusing(BaseTool):
@@ -409,7 +416,7 @@ class _Refusing(BaseTool):
         raise self._error
 
 
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether a graph goes on later where it has stopped here."""
+def _is_one(error: BaseException, kind: str) -> bool:
+    """Whether an error is LangGraph's way to stop, or to go elsewhere."""
     errors = sys.modules.get("langgraph.errors")
-    return errors is not None and isinstance(error, errors.GraphBubbleUp)
+    return errors is not None and isinstance(error, getattr(errors, kind))

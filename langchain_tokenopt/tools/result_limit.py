@@ -24,6 +24,8 @@ _MODEL: Final = "gpt-4o"
 _COUNTER: Final = steady_counter_of_name("o200k_base")
 LEAST_RESULT: Final = 64
 """Tokens below which nothing of a result could be read beside the line that says so."""
+LEAST_BLOCK: Final = 4
+"""Tokens that each block of text keeps."""
 LEAST_ERROR: Final = 200
 """Tokens that an error message keeps, whatever the limit."""
 
@@ -70,7 +72,9 @@ def _beginning(text: str, max_tokens: int, *, is_json: bool) -> str:
 
     def framed(length: int) -> str:
         part = text[:length]
-        return json.dumps({"beginning": part}, ensure_ascii=False) if is_json else part
+        if is_json:
+            return json.dumps({"beginning": part}, ensure_ascii=False) if length else "{}"
+        return part or "\N{HORIZONTAL ELLIPSIS}"
 
     low, high = 0, min(len(text), 64 * max_tokens)
     while low < high:
@@ -171,7 +175,7 @@ class _Shortening:
         if isinstance(result, str) or _is_content(result):
             return self.content(result)
         tokens = _tokens(_plain(result))  # a value, for a program
-        self.use.settle(tokens, self.use.grant(tokens), tokens)
+        self.use.settle(tokens, tokens, self.use.grant(tokens) - tokens)
         return result
 
     def _command(self, command: Any) -> Any:
@@ -184,15 +188,15 @@ class _Shortening:
 
     def content(self, content: Any, *, is_error: bool = False) -> Any:
         before = _content_tokens(content)
-        granted = self.use.grant(before)
-        allowed = max(granted, min(before, LEAST_ERROR)) if is_error else granted
-        if before <= allowed:
-            self.use.settle(before, granted, before)
-            return content
-        if allowed < LEAST_RESULT:
-            return self.use.without_result(granted)
-        made = self._fitted(content, before, allowed)
-        self.use.settle(before, granted, _content_tokens(made))
+        granted = 0 if is_error else self.use.grant(before)  # errors are no results
+        allowed = self.use.longest_error(LEAST_ERROR) if is_error else granted
+        made = content
+        if before > allowed:
+            made = self._fitted(content, before, allowed) if allowed >= LEAST_RESULT else None
+            if made is None:
+                return self.use.without_result(granted)
+        after = before if made is content else _content_tokens(made)
+        self.use.settle(before, after, 0 if is_error else granted - after)
         return made
 
     def _fitted(self, content: Any, before: int, allowed: int) -> Any:
@@ -200,11 +204,13 @@ class _Shortening:
             return _shorter(content, allowed, self.query, self.loader)
         texts = [block if isinstance(block, str) else block.get("text") for block in content]
         sizes = [_tokens(text) if isinstance(text, str) else 0 for text in texts]
-        whole = sum(sizes)
-        room = max(allowed - (before - whole), 0)  # pictures and the like stay
+        whole, least = sum(sizes), LEAST_BLOCK * sum(size > 0 for size in sizes)
+        room = allowed - (before - whole) - least  # pictures and the like stay
+        if room < 0:
+            return None
         made = []
         for block, text, size in zip(content, texts, sizes, strict=True):
-            part = max(room * size // whole if whole else 0, LEAST_RESULT)
+            part = LEAST_BLOCK + room * size // max(whole, 1)
             if size <= part:
                 made.append(block)
                 continue

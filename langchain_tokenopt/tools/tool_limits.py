@@ -46,8 +46,8 @@ class ToolLimits(BaseModel):
     max_seconds_per_call: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Seconds of each call."""
     on_exceed: Literal["message", "raise"] = "message"
-    """What a refused call gives: a message that the model can read, or
-    ``ToolLimitExceededError``."""
+    """What a refused call gives: a message that the model can read, or ``ToolLimitExceededError``
+    (and ``BudgetExceededError`` where a model inside was refused)."""
 
 
 class ToolLimitExceededError(BudgetExceededError):
@@ -283,10 +283,14 @@ class ToolCallUse:
             use.result_tokens += allowed
         return allowed
 
-    def settle(self, before: int, granted: int, after: int) -> None:
-        """Give back what a result did not need of what was granted."""
+    def longest_error(self, least: int) -> int:
+        """Return how many tokens an error may have: what a result may, but *least* at least."""
+        return max(self._account.limits.max_result_tokens_per_call or NO_TOKEN_LIMIT, least)
+
+    def settle(self, before: int, after: int, unused: int = 0) -> None:
+        """Note how long a result was and is, and give back what it did not need."""
         with self._account._lock:
-            self._use.result_tokens += after - granted
+            self._use.result_tokens -= unused
             self._account._counts.result_tokens_before += before
             self._account._counts.result_tokens_after += after
 

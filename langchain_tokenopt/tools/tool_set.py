@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from types import FunctionType
 from typing import Any, Final
 
@@ -98,10 +98,19 @@ def _maker_of(given: Any) -> Maker:
     )
 
 
+def _own(value: Any) -> Any:
+    """Return a list, dict or set for one user alone; what cannot be copied stays in it."""
+    if not isinstance(value, _MUTABLE):
+        return value
+    try:
+        return deepcopy(value)
+    except TypeError:  # a lock, a connection
+        return copy(value)
+
+
 def _of_functions(prototype: StructuredTool) -> BaseTool:
     own = {name: _fresh(getattr(prototype, name)) for name in ("func", "coroutine")}
-    for name in ("metadata", "tags", "extras"):
-        own[name] = deepcopy(getattr(prototype, name, None))
+    own |= {name: _own(getattr(prototype, name, None)) for name in ("metadata", "tags", "extras")}
     return prototype.model_copy(update=own)
 
 
@@ -113,10 +122,11 @@ def _fresh(function: Any) -> Any:
         function.__code__,
         function.__globals__,
         function.__name__,
-        deepcopy(function.__defaults__),
+        function.__defaults__ and tuple(map(_own, function.__defaults__)),
         function.__closure__,
     )
-    made.__kwdefaults__ = deepcopy(function.__kwdefaults__)
+    of_keywords = function.__kwdefaults__
+    made.__kwdefaults__ = of_keywords and {name: _own(v) for name, v in of_keywords.items()}
     made.__dict__.update(function.__dict__)
     for name in ("__doc__", "__annotations__", "__qualname__", "__module__"):
         setattr(made, name, getattr(function, name))
@@ -140,7 +150,7 @@ def _maker_of_class(cls: Any) -> Maker:
         made = cls(**{argument: get(scope) for argument, get in asked.items()})
         for name, value in shared.items():
             if vars(made).get(name) is None:
-                vars(made)[name] = deepcopy(value)
+                vars(made)[name] = _own(value)
         if isinstance(made, BaseToolkit):
             return list(made.get_tools())
         return [made if isinstance(made, BaseTool) else _of_callable(made, prototypes)]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
+from langchain_core.tools import StructuredTool
 from langchain_openai import ChatOpenAI
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -106,6 +107,24 @@ def test_a_pydantic_model_holds_nothing_else():
     assert set(host_compat.PYDANTIC_STATE) - {"__dict__"} == {
         slot for slot in BaseModel.__slots__ if slot != "__dict__"
     }, "pydantic keeps more state in a model: see chat_model/staged_call.py"
+
+
+def test_arguments_of_a_directly_injected_type_are_hidden_from_the_model():
+    """As those of LangGraph's ``ToolRuntime``."""
+
+    class Injected(host_compat.DIRECTLY_INJECTED):  # type: ignore[name-defined, misc]
+        pass
+
+    def look_up(word: str, given: Injected) -> str:
+        """Look a word up."""
+        return word
+
+    look_up.__annotations__["given"] = Injected  # a class of this test is no name of the module
+    made = StructuredTool.from_function(look_up)
+    assert host_compat.DIRECTLY_INJECTED is not object
+    assert ["word"] == list(made.args), (
+        "langchain-core shows such arguments to the model: see core/host_compat.py"
+    )
 
 
 def test_init_chat_model_makes_a_configurable_model():

@@ -119,6 +119,24 @@ def test_classes_and_functions_are_made_for_each_user() -> None:
     assert {} == Notebook.of_class
 
 
+class Fields(BaseTool):
+    """A tool class whose fields say what it needs."""
+
+    name: str = "fields"
+    description: str = "Say for whom it is."
+    scope: TokenScope
+    run_of_plan: BudgetRun | None = None
+
+    def _run(self) -> str:
+        return f"{self.scope.user} {self.run_of_plan is self.scope.run is not None}"
+
+
+def test_fields_of_a_class_are_filled_in() -> None:
+    """A class without a constructor of its own says by its fields what it needs."""
+    with token_scope(user="ann", plan=PLAN) as scope:
+        assert "ann True" == ToolSet(Fields).for_user(scope)[0].invoke({})
+
+
 def test_default_values_of_functions_are_copied() -> None:
     """A list that stands in a function's head is not everybody's."""
 

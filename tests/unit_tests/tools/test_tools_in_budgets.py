@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import pytest
 from langchain.agents import create_agent
 from langchain.tools import ToolRuntime
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, InjectedToolArg, StructuredTool, tool
@@ -235,6 +236,28 @@ def test_a_stored_run_knows_the_tools_limit(tmp_path: Path) -> None:
 # What a tool asks for
 
 
+def test_handlers_hear_whose_call_it_is() -> None:
+    """Tags and metadata of the scope are those of the tool's run, and of those below it."""
+    heard = []
+
+    class Handler(BaseCallbackHandler):
+        def on_tool_start(self, serialized: Any, input_str: str, **kwargs: Any) -> None:
+            heard.append((kwargs["tags"], kwargs["metadata"]))
+
+        def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
+            heard.append((kwargs["tags"], kwargs["metadata"]))
+
+    with token_scope(user="ann", organization="acme", tags=["desk"]) as scope:
+        (made,) = scoped_tools([researching(model())], scope)
+    config: Any = {"callbacks": [Handler()], "tags": ["own"], "metadata": {"user_id": "bob"}}
+    made.invoke({"question": "x"}, config)
+
+    for tags, metadata in heard:
+        assert {"own", "desk"} <= set(tags)
+        assert ("ann", "acme") == (metadata["user_id"], metadata["organization_id"])
+    assert 2 == len(heard)
+
+
 def test_a_tool_is_given_what_it_asks_for(tmp_path: Path) -> None:
     """Scope, run and tracker by their types; the model sees none of them."""
 
@@ -257,6 +280,9 @@ def test_a_tool_is_given_what_it_asks_for(tmp_path: Path) -> None:
         done = create_agent(asked, tools).invoke({"messages": [HumanMessage("x")]})
 
     assert "tea ann balanced True call_0" == done["messages"][2].content
+    assert ("desk",) == scope.tags
+    with pytest.raises(AttributeError, match="a scope does not change"):
+        scope.user = "bob"
     assert ["question"] == list(tools[0].args)
 
 
