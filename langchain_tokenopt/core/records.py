@@ -204,7 +204,7 @@ class CallRecord:
     tool_results: tuple[ToolResult, ...] = ()
     """What results of tools, from earlier calls, were sent along with this one."""
     tool_choice: ToolChoice | None = None
-    """Which tools it was shown, where a stage has chosen among them."""
+    """Which tools it was shown: what a stage has chosen, or all; ``None``: it had none."""
 
     @property
     def agent(self) -> str:

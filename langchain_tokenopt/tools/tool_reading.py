@@ -12,7 +12,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from langchain_tokenopt.core.tool_schemas import (
     FunctionSchema,
     declared_functions,
 )
-from langchain_tokenopt.counting.request_tokens import count_tools
+from langchain_tokenopt.counting.tool_tokens import tokens_of_function
 
 __all__ = ["Parameter", "ToolCard", "name_words", "read_tool", "read_tools", "split_tool"]
 
@@ -184,7 +183,7 @@ def _made(
         parameters=parameters[:_MOST_PARAMETERS],
         group=group,
         key=key,
-        tokens=sum(map(_tokens_of, functions)),
+        tokens=sum(map(tokens_of_function, functions)),
         names=tuple(each.name for each in functions),
     )
 
@@ -288,29 +287,3 @@ def _key(functions: Sequence[FunctionSchema]) -> str:
     content = [[each.name, each.description, each.parameters] for each in functions]
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-
-
-def _tokens_of(function: FunctionSchema) -> int:
-    """Return what one more such tool adds to a request that has some."""
-    return max(1, _counted(function) - _frame_tokens())
-
-
-def _counted(function: FunctionSchema) -> int:
-    return count_tools([_as_openai(function)]).tokens
-
-
-def _as_openai(function: FunctionSchema) -> dict[str, Any]:
-    inner = {
-        "name": function.name,
-        "description": function.description,
-        "parameters": function.parameters,
-    }
-    return {"type": "function", "function": inner}
-
-
-@lru_cache(maxsize=1)
-def _frame_tokens() -> int:
-    """Return what a list of tools takes, however many there are."""
-    tool = _as_openai(FunctionSchema("a", "", {}))
-    one, two = count_tools([tool]).tokens, count_tools([tool, tool]).tokens
-    return 2 * one - two

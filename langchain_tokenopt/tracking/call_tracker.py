@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from time import perf_counter, time
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.model_runs import ModelRun
-from langchain_tokenopt.core.records import CallRecord, Saving, Status, ToolChoice
+from langchain_tokenopt.core.records import CallRecord, OfferedTool, Saving, Status, ToolChoice
 from langchain_tokenopt.core.staged_runs import StagedRun, published_run
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.core.usage_numbers import ABSURD_TOKENS
@@ -40,6 +41,7 @@ from langchain_tokenopt.tracking.provider_usage import (
     read_answer,
     read_failure,
 )
+from langchain_tokenopt.tracking.tool_offers import called_in, offered_in
 from langchain_tokenopt.tracking.tool_results import ResultTokens, shares_of, tokens_of_results
 
 __all__ = ["CallInFlight"]
@@ -59,6 +61,7 @@ class CallInFlight:
         "_answer",
         "_batch_size",
         "_cached",
+        "_called",
         "_deltas",
         "_duration",
         "_first_chunk_at",
@@ -66,6 +69,7 @@ class CallInFlight:
         "_messages",
         "_metadata",
         "_names",
+        "_offered",
         "_params",
         "_pieces",
         "_prompt",
@@ -97,6 +101,8 @@ class CallInFlight:
         self._answer: BaseMessage | None = None
         self._names = _UNNAMED
         self._tool_results: ResultTokens = ()
+        self._offered: tuple[OfferedTool, ...] = ()
+        self._called: tuple[str, ...] = ()
         self._handled = sys.exception()
         self._first_chunk_at: float | None = None
         self._staged = published_run(start.run_id)
@@ -139,6 +145,8 @@ class CallInFlight:
         if self._staged is not None and self._staged.refused:  # answered in the model's place
             self.settle_refused()
             return
+        if self._offered:
+            self._called = called_in(chain.from_iterable(response.generations))
         answer = _answer_with_usage(response)
         if answer is None or self._pieces is not None:
             self._read(response)
@@ -199,6 +207,9 @@ class CallInFlight:
             self._staged = published_run(self.key)
         with suppress(Exception):  # foreign messages; the call is counted whatever they hold
             self._tool_results = tokens_of_results(self._sent_messages or (), self._model or "")
+        with suppress(Exception):  # foreign schemas
+            if self._staged is None or self._staged.tool_choice is None:
+                self._offered = offered_in(self._sent_tools)
 
     def _come_back(self, response: LLMResult | None) -> CallAnswer:
         """Return what came back, and take note of who has answered."""
@@ -234,12 +245,17 @@ class CallInFlight:
 
     def _count_request(self) -> int:
         """Count the request as it was sent."""
-        messages, tools = self._sent_messages, self._params.get("tools")
-        if self._staged is not None and self._staged.sent is not None:
-            tools = self._staged.sent_kwargs.get("tools")
+        messages = self._sent_messages
         if messages is None:
             return self._count(self._prompt)
-        return count_messages(messages, tools, self._model or "").tokens
+        return count_messages(messages, self._sent_tools, self._model or "").tokens
+
+    @property
+    def _sent_tools(self) -> Any:
+        """The tools as they were sent."""
+        if self._staged is not None and self._staged.sent is not None:
+            return self._staged.sent_kwargs.get("tools")
+        return self._params.get("tools")
 
     @property
     def _sent_messages(self) -> list[BaseMessage] | None:
@@ -344,7 +360,9 @@ class CallInFlight:
             savings = self._priced_savings(
                 staged, run_id, price.rates, attribution.agent, model, started_at
             )
-            choice = _completed(staged.tool_choice, run_id, attribution.agent, model, started_at)
+            choice = staged.tool_choice
+        if choice is None and self._offered and not self._cached:
+            choice = self._shown(run_id)
         return CallRecord(
             run_id=run_id,
             model=model,
@@ -366,13 +384,25 @@ class CallInFlight:
             service_tier=self._names.service_tier,
             stages=stages,
             savings=savings,
-            tool_choice=choice,
+            tool_choice=_completed(choice, run_id, attribution.agent, model, started_at),
             flaws=reading.flaws,
             unpriced=() if self._cached else price.unpriced,
             rates_version=None if price.rates is None else rate_card.version,
             tool_results=()
             if self._cached or reading.source == "unbilled"
             else shares_of(self._tool_results, usage, price.rates),
+        )
+
+    def _shown(self, run_id: UUID) -> ToolChoice:
+        """Return what a request has shown among whose tools no stage has chosen: all of them."""
+        tokens = sum(tool.tokens for tool in self._offered)
+        return ToolChoice(
+            offered=self._offered,
+            left_out=0,
+            tokens_before=tokens,
+            tokens_after=tokens,
+            called=self._called,
+            id=run_id,  # several trackers may hear of the call
         )
 
     @property

@@ -319,8 +319,9 @@ class TokenUsageCallbackHandler(ModelStartHandler):
                 self._forget(len(self._records) - self.max_records)
         if self.sinks:
             for record in fresh:
-                chosen = () if record.tool_choice is None else (record.tool_choice,)
-                notify(self.sinks, record, *record.savings, *chosen)
+                choice = record.tool_choice
+                by_stage = () if choice is None or choice.id == record.run_id else (choice,)
+                notify(self.sinks, record, *record.savings, *by_stage)
 
     def _record_of(self, call: CallInFlight) -> CallRecord:
         try:
