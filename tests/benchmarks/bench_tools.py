@@ -120,7 +120,7 @@ def times(fields: Sequence[Field], n: int = 2_000, asked: int = 200) -> dict[str
     """Milliseconds of ``select`` among *n* tools, without and with embedding the query."""
     tools = [tool["function"] for field in fields for tool in field.tools]
     unique = {each["name"]: function(**_versioned(each, 1)) for each in tools}
-    for version, each in itertools.product(itertools.count(2), tools):
+    for version, each in ((v, tool) for v in itertools.count(2) for tool in tools):
         if len(unique) >= n:
             break
         made = _versioned(each, version)
