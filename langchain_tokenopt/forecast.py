@@ -17,6 +17,7 @@ import math
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -63,6 +64,11 @@ class Forecast:
     """Answers that it was learned from; 0 when only the word limit is known."""
 
 
+_ENOUGH_RUNS: Final = 3
+"""Runs from which on the calls of an agent are known; until then the next may have any number."""
+_KEPT_RUNS: Final = 20
+
+
 class UsageForecaster:
     """Learns how long answers are and says how long the next one will be.
 
@@ -96,9 +102,30 @@ class UsageForecaster:
         self._new: deque[_Observation] = deque()
         """Answers to learn from. The garbage collector may end a call on a thread that is reading
         here: it then only adds one, which takes no lock."""
+        self._calls: dict[str, deque[int]] = {}
         self._lock = threading.Lock()
 
     # Learning
+
+    def observe_calls(self, calls: Mapping[str, int]) -> None:
+        """Learn from one run how often each agent has called.
+
+        Example:
+            >>> forecaster = UsageForecaster()
+            >>> for rounds in (2, 3, 2):
+            ...     forecaster.observe_calls({"debater": rounds})
+            >>> forecaster.most_calls("debater"), forecaster.most_calls("nobody")
+            (3, None)
+        """
+        with self._lock:
+            for agent, times in calls.items():
+                self._calls.setdefault(agent, deque(maxlen=_KEPT_RUNS)).append(times)
+
+    def most_calls(self, agent: str) -> int | None:
+        """Return how often an agent has called in a run at most; ``None``: too few are known."""
+        with self._lock:
+            known = self._calls.get(agent, ())
+            return max(known) if len(known) >= _ENOUGH_RUNS else None
 
     def record(self, event: UsageEvent) -> None:
         """Learn from a finished call (``UsageSink``). Cached and failed ones teach nothing."""

@@ -133,6 +133,7 @@ class Outlook:
         weights: Of the agents that the plan names.
         promised: Their shares and floors: what their users expect them to need.
         prior: Says who can come before any node of a graph was seen.
+        most_calls: Says how often an agent has called in earlier runs, at most.
     """
 
     def __init__(
@@ -140,9 +141,11 @@ class Outlook:
         weights: Mapping[str, float],
         promised: Mapping[str, int],
         prior: Callable[[], Coming | None] = lambda: None,
+        most_calls: Callable[[str], int | None] = lambda agent: None,
     ) -> None:
         self._promised = promised
         self._prior = prior
+        self._most_calls = most_calls
         self._weights = dict(weights)
         mean = sum(weights.values()) / len(weights) if weights else 1.0
         self._weight = mean
@@ -244,6 +247,11 @@ class Outlook:
             longest = max(self._outputs[-_LATEST:])
         return round(_LONGER * longest) or None
 
+    @_alone
+    def calls(self) -> dict[str, int]:
+        """Return how often everybody has called so far."""
+        return {name: seen.calls for name, seen in self._seen.items() if seen.calls}
+
     def _came(self, agent: str) -> None:
         for now in self._now.values():
             if now[agent] > 0:
@@ -338,6 +346,9 @@ class Outlook:
             later = self._promised.get(name) or typical.reading
             later = max(later, typical.least)
             again = max(self._promised.get(name, 0), typical.likely)
+        most = self._most_calls(name)
+        if most is not None and seen.calls + now + surely >= most:
+            again = 0
         again = max(again, one.least) if maybe and again else 0
         least = (now + surely) * one.least
         if again and (hub is None or self._seen[hub].calls):

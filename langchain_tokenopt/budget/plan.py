@@ -91,7 +91,8 @@ class BudgetPlan(PlanSettings):
             store: A database that several machines share: ``postgresql://user@host/database``.
             sinks: Receive refusals, degraded calls, moved tokens and alerts, as ``BudgetEvent``.
             alert: Told when the budget runs low: a ``BudgetAlert``, or a function of the event.
-            forecaster: Knows how long answers are, from earlier runs. Give the same one each time.
+            forecaster: Knows from earlier runs how long answers are and how often agents call. Give
+                the same one each time.
             rate_card: Prices, where the plan has a total in dollars.
             on_store_error: ``"closed"`` refuses calls while the store cannot be reached, ``"open"``
                 lets them pass; both warn.

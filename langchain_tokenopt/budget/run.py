@@ -132,7 +132,9 @@ class BudgetRun:
         self._promised = {claim.agent: max(claim.tokens or 0, claim.floor) for claim in claims}
         """What is set apart for each agent. The rest is divided at each call."""
         graph = partial(noted_graph, plan.fingerprint)
-        self.outlook = Outlook(strategy.weights(claims), self._promised, graph)
+        self.outlook = Outlook(
+            strategy.weights(claims), self._promised, graph, self.forecaster.most_calls
+        )
         """Who is still to come, and what they will need."""
         self.account = self._open_account(path, alert_of(alert), on_store_error, clock)
         promised = [replace(claim, tokens=self._promised[claim.agent]) for claim in claims]
@@ -220,6 +222,8 @@ class BudgetRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None:
+            self.forecaster.observe_calls(self.outlook.calls())
         try:
             self.account.__exit__(kind, error, trace)
         finally:

@@ -86,6 +86,19 @@ def test_workers_that_a_supervisor_sends_for_come_once() -> None:
     assert 0 == after.later.likely
 
 
+def test_nobody_is_expected_more_often_than_in_earlier_runs() -> None:
+    """Of a loop whose number of rounds is known, the last call leaves nothing to another round."""
+    graph = Coming({"debater": 1}, {"judge": 1}, {"debater": 1})
+    for most, later in ((None, True), (3, True), (2, False)):
+        outlook = Outlook({}, {}, most_calls=lambda agent, most=most: most)
+        for _ in range(2):
+            outlook.foresee("graph", graph)
+            found = demands_of(outlook, "debater")
+
+        assert later == (found.later.likely > 0)
+        assert "judge" in found.others
+
+
 def test_an_answer_is_guessed_from_the_few_that_were_seen() -> None:
     """From an agent's own first."""
     outlook = Outlook({}, {})

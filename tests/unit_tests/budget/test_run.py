@@ -342,6 +342,59 @@ def test_a_call_is_measured_anew_when_its_provider_counts_more_than_was_thought(
     assert run.report().account.held_tokens == 0
 
 
+def test_how_often_agents_call_is_learned_from_run_to_run() -> None:
+    """By the forecaster that all runs are given; runs that were broken off say nothing."""
+    plan, forecaster = BudgetPlan(total_tokens=100_000), UsageForecaster()
+    model = optimize(fake_chat(answers=[FakeAnswer("Yes.", Usage(20, 4))]), plan)
+    for rounds in (1, 3, 2):
+        with plan.run(forecaster=forecaster):
+            for _ in range(rounds):
+                model.invoke("Well?")
+
+    def broken_off() -> None:
+        with plan.run(forecaster=forecaster):
+            for _ in range(9):
+                model.invoke("Well?")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        broken_off()
+    assert forecaster.most_calls("default") == 3
+
+
+def test_objects_of_a_schema_are_given_room_by_those_before(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three long ones, and the fourth is held what the longest took; the first had a guess."""
+
+    class Essay(BaseModel):
+        """An essay."""
+
+        body: str = Field(description="All of it")
+
+    held: list[int] = []
+    model_server.answer = lambda request: Reply(
+        tool_calls=[ToolCall("Essay", {"body": PROSE * 12})]
+    )
+    plan = BudgetPlan(total_tokens=100_000)
+    with plan.run() as run:
+        reserve = run.account.reserve
+
+        def noting(agent: str, sent: int, most: int, **options: Any) -> Any:
+            held.append(options["min_output_tokens"])
+            return reserve(agent, sent, most, **options)
+
+        monkeypatch.setattr(run.account, "reserve", noting)
+        chain = optimize(model_server.chat_openai(), plan).with_structured_output(
+            Essay, method="function_calling"
+        )
+        for _ in range(4):
+            chain.invoke("Write it")
+
+    longest = max(bill.output_tokens for bill in model_server.billed)
+    assert held[0] < longest <= held[-1]
+
+
 def test_alerts_are_told_once_on_the_way_up(model_server: ModelServer) -> None:
     """A run that uses up its budget tells of each threshold once, to callback and sink."""
     heard: list[str] = []
