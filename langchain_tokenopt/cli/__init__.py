@@ -38,6 +38,7 @@ for command in (
     runs.run,
     runs.live,
     report.report,
+    report.kpi,
     spend.effectiveness,
     tools.tools,
     compare.compare,

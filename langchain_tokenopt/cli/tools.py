@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.advice import Recommendation
 from langchain_tokenopt.cli.app import CommandError, printable
 from langchain_tokenopt.cli.export import write_csv
 from langchain_tokenopt.cli.question import Question, asks
@@ -16,6 +15,7 @@ from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
     from langchain_tokenopt.ledger import ToolFigures
+    from langchain_tokenopt.report import Recommendation
 
 __all__ = ["tools"]
 
@@ -112,6 +112,8 @@ def _ratio(tool: ToolFigures) -> str:
 
 
 def _advice(figures: Sequence[ToolFigures]) -> Iterator[Recommendation]:
+    from langchain_tokenopt.report import Recommendation
+
     unused = [tool for tool in figures if tool.is_unused and tool.offered >= ENOUGH_REQUESTS]
     if unused:
         tokens = sum(tool.schema_tokens for tool in unused)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from langchain_tokenopt.ledger.database import LedgerError
 from langchain_tokenopt.ledger.ledger import Ledger
+from langchain_tokenopt.ledger.period_figures import PeriodFigures
 from langchain_tokenopt.ledger.queries import Effect, RunTotals
+from langchain_tokenopt.ledger.snapshots import KpiSnapshot
 from langchain_tokenopt.ledger.tool_questions import ToolFigures
 
-__all__ = ["Effect", "Ledger", "LedgerError", "RunTotals", "ToolFigures"]
+__all__ = [
+    "Effect",
+    "KpiSnapshot",
+    "Ledger",
+    "LedgerError",
+    "PeriodFigures",
+    "RunTotals",
+    "ToolFigures",
+]

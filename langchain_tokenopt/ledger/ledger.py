@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
@@ -31,8 +31,9 @@ from langchain_tokenopt.core.records import (
     UsageEvent,
     UsageTotals,
 )
-from langchain_tokenopt.ledger import rollups
+from langchain_tokenopt.ledger import rollups, snapshots
 from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.ledger.period_figures import PeriodFigures, period_figures
 from langchain_tokenopt.ledger.queries import (
     Effect,
     Queries,
@@ -40,6 +41,7 @@ from langchain_tokenopt.ledger.queries import (
     Window,
 )
 from langchain_tokenopt.ledger.rows import hidden, without_user
+from langchain_tokenopt.ledger.snapshots import KpiSnapshot
 from langchain_tokenopt.ledger.tool_questions import ToolFigures, tool_figures
 from langchain_tokenopt.ledger.writer import Writer
 
@@ -422,6 +424,38 @@ class Ledger:
         """Return what each optimizer saved and what it spent itself, largest net saving first."""
         with self._queries(since, until, filters) as queries:
             return queries.effects()
+
+    def figures(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
+    ) -> PeriodFigures:
+        """Return what key figures are made of beside :meth:`totals`. Reads all rows of it."""
+        with self._queries(since, until, filters) as queries:
+            return period_figures(queries)
+
+    def keep_snapshot(self, figures: Iterable[KpiSnapshot]) -> None:
+        """Keep figures as they are; of one hour, span and name the latest.
+
+        Raises:
+            LedgerError: The ledger cannot be written.
+        """
+        with (
+            self._explained(),
+            self._database.connect_to_write() as connection,
+            self._database.writing(connection),
+        ):
+            snapshots.keep(connection, figures)
+
+    def snapshots(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[KpiSnapshot]:
+        """Return the figures that were kept, oldest first."""
+        window = Window(since, until)
+        with self._reading() as connection:
+            return snapshots.kept(connection, window.start, window.end)
 
     def tools(
         self,

@@ -269,6 +269,17 @@ class Queries:
             results = rows.tool_results(text)
             give_to_tools(totals, caller, results, partial(_with_tool, caller, place))
 
+    def selected(
+        self,
+        table: Table,
+        *columns: ColumnElement[Any],
+        where: Sequence[ColumnElement[bool]] = (),
+        group_by: Sequence[ColumnElement[Any]] = (),
+    ) -> list[tuple[Any, ...]]:
+        """Ask about the rows of a table that the question is about."""
+        query = select(*columns).where(*self._conditions(table), *where).group_by(*group_by)
+        return [tuple(row) for row in self._connection.execute(query)]
+
     def grouped(self, table: Table, column: str, *sums: Any) -> Iterator[Sequence[Any]]:
         """Yield the different texts of a column, with how many rows have each, and sums."""
         query = select(table.c[column], func.count(), *sums).where(*self._conditions(table))
@@ -656,6 +667,11 @@ def _keys(groups: Sequence[str], table: Table) -> list[ColumnElement[Any]]:
             own = calls.c.id if table is calls else savings.c.call
             found.append(case((table.c.run == OWN_RUN, own)))
     return found
+
+
+def run_keys() -> list[ColumnElement[Any]]:
+    """Return the columns of a call that tell runs apart."""
+    return _keys(("run",), calls)
 
 
 def _places(groups: Sequence[str]) -> dict[str, slice]:

@@ -34,6 +34,8 @@ LAYERS = [
     {"graph"},
     {"scope"},
     {"evaluate"},
+    {"report"},
+    {"dashboard"},
     {"testing"},
     {"examples"},
     {"validate"},
@@ -51,6 +53,9 @@ ONE_DOOR = {
     "genai_prices": {"pricing", "core"},
     "tiktoken": {"counting", "core"},
     "typer": {"cli"},
+    "plotly": {"report", "dashboard"},
+    "starlette": {"dashboard"},
+    "uvicorn": {"dashboard", "cli"},
     "rich": {"cli"},
 }
 """Which rooms may import a heavy package."""

@@ -21,7 +21,6 @@ import pytest
 from typer.testing import CliRunner
 
 from langchain_tokenopt.cli import app
-from langchain_tokenopt.cli.advice import Facts, recommendations
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.period import parse_moment
 from langchain_tokenopt.core.attribution import Attribution
@@ -29,6 +28,7 @@ from langchain_tokenopt.core.dimensions import GROUPINGS
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
+from langchain_tokenopt.report import Facts, recommendations
 from tests.support.ledger_records import START, desk_calls, record
 
 LISTS = {
@@ -42,7 +42,8 @@ LISTS = {
     ("effectiveness",): "optimizer",
 }
 _READERS = [
-    "stats", "top", "daily", "weekly", "monthly", "runs", "report", "effectiveness", "export",
+    "stats", "top", "daily", "weekly", "monthly", "runs", "report", "kpi", "effectiveness",
+    "export",
 ]  # fmt: skip
 SINCE = "2026-11-01"
 CALLS = list(desk_calls(300, days=3))
@@ -240,15 +241,15 @@ def test_every_command_filters(written, command, name):
     made_by = Attribution("news", user="ada", tag="checkout")
     path = written(
         record(attribution=made_by, model="small", run="r", usage=Usage(7, 3), savings=(saving,)),
-        record(attribution=Attribution("other"), model="large", usage=Usage(50_000, 1)),
+        record(attribution=Attribution("other"), model="large", usage=Usage(77_777, 1)),
     )
     value = {"agent": "news", "user": "ada", "tag": "checkout", "model": "small"}[name]
     asked = [command, f"--{name}", value, "--since", SINCE, "--ledger", path]
     stdout = run(*asked, "--json").stdout
 
     assert json.loads(stdout)
-    assert "50000" not in stdout
-    assert "50,000" not in run(*asked).stdout
+    assert "77777" not in stdout
+    assert "77,777" not in run(*asked).stdout
     assert f"with {name} 'nobody'" in failure(command, f"--{name}", "nobody", "--ledger", path)
 
 
@@ -258,9 +259,8 @@ def test_an_empty_answer_for_machines_is_an_answer(written, command):
     result = run(command, "--ledger", written(), "--json")
 
     assert 0 == result.exit_code
-    assert not [*filter(None, [json.loads(result.stdout)])] or isinstance(
-        json.loads(result.stdout), dict
-    )
+    found = json.loads(result.stdout)
+    assert [] == found or isinstance(found, dict) or {0} == {row["n"] for row in found}
 
 
 def test_money_and_tokens_have_a_share_each(written):
@@ -353,6 +353,51 @@ def test_a_report_is_one_page(desk):
     ]
 
     assert sorted(places) == places
+
+
+def test_a_report_is_a_page_too(desk, tmp_path):
+    """One file, that says what the command says; nothing on stdout."""
+    result = run("report", "--ledger", desk, "--since", SINCE, "--html", tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+
+    assert "" == result.stdout
+    assert "r.html" in result.stderr
+    assert "default-src 'none'" in page
+    assert "300 calls" in page
+
+
+def test_a_page_that_cannot_be_written_is_one_line(desk, tmp_path):
+    """The file is named."""
+    where = tmp_path / "none" / "r.html"
+    assert "r.html" in failure("report", "--ledger", desk, "--since", SINCE, "--html", where)
+
+
+def test_recommendations_name_their_saving_and_their_command(written):
+    """What it would have saved, and how it is done."""
+    events = [record(usage=Usage(9_000, 1_000), attribution=Attribution("news"))] * 1
+    path = written(*(replace(events[0], run_id=record().run_id) for _ in range(20)))
+    found = rows("report", "--ledger", path, "--since", SINCE)["recommendations"]
+
+    assert all(line["command"] for line in found)
+    assert any(Decimal(line["saved_usd"] or 0) > 0 for line in found)
+    cost = 20 * Decimal("0.0045")
+    assert all(Decimal(line["saved_usd"] or 0) < cost for line in found)
+    assert "Expected saving: about $" in run("report", "--ledger", path, "--since", SINCE).stdout
+
+
+def test_key_figures_are_sixteen_and_kept_on_demand(written):
+    """With targets and the period before; --keep leaves them in the ledger."""
+    path = written(record(), record(status="failed"))
+    asked = ["kpi", "--since", "2026-11-02", "--until", "2026-11-02", "--ledger", path]
+    found = {row["name"]: row for row in rows(*asked, "--keep")}
+
+    assert 16 == len(found)
+    assert ("bad", 0.5) == (found["waste"]["state"], found["waste"]["value"])
+    assert 17 == len(run(*asked).stdout.splitlines())
+    with Ledger(path, read_only=True) as ledger:
+        kept = {each.kpi: each for each in ledger.snapshots()}
+    assert (0.5, 24) == (kept["waste"].value, kept["waste"].span_hours)
+    assert "goes with no filter" in failure(*asked, "--keep", "--user", "ada")
 
 
 def _advice(path: Path) -> str:

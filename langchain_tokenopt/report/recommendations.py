@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Self, Unpack
 
+from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import format_usd
+from langchain_tokenopt.report.facts import Facts
 
-if TYPE_CHECKING:
-    from langchain_tokenopt.core.dimensions import Filters
-    from langchain_tokenopt.core.records import UsageTotals
-    from langchain_tokenopt.ledger import Effect, Ledger
-
-__all__ = ["Facts", "Recommendation", "recommendations"]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a ledger says about a period."""
-
-    totals: UsageTotals
-    unfinished: UsageTotals
-    by_agent: Mapping[str, UsageTotals]
-    by_model: Mapping[str, UsageTotals]
-    by_tool: Mapping[str, UsageTotals]
-    effects: Sequence[Effect]
-
-    @classmethod
-    def of(
-        cls,
-        ledger: Ledger,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        **filters: Unpack[Filters],
-    ) -> Self:
-        """Ask *ledger* about a period."""
-        return cls(
-            totals=ledger.totals(since=since, until=until, **filters),
-            unfinished=ledger.unfinished(since=since, until=until, **filters),
-            by_agent=ledger.by("agent", since=since, until=until, **filters),
-            by_model=ledger.by("model", since=since, until=until, **filters),
-            by_tool=ledger.by("tool", since=since, until=until, **filters),
-            effects=ledger.effects(since=since, until=until, **filters),
-        )
+__all__ = ["Recommendation", "recommendations"]
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A figure, and what it calls for."""
+    """A figure, what it calls for, what that would save, and how it is done."""
 
     figure: str
     advice: str
+    command: str = ""
+    """What does it, or shows it: a command of this package, or a line of Python."""
+    saved_nano_usd: int | None = None
+    """What it would have saved in the period; ``None``: no money, or not known."""
 
 
 # Where a figure begins to call for something. Judgement, not measurement: they are set so that a
@@ -101,6 +70,7 @@ def _report_usage(facts: Facts) -> Iterator[Recommendation]:
         yield Recommendation(
             f"The tokens of {totals.estimated_calls:,} calls ({share:.0%}) had to be estimated.",
             "Let the model report them: stream_usage=True, and read streams to their end.",
+            "ChatOpenAI(..., stream_usage=True)",
         )
 
 
@@ -113,6 +83,8 @@ def _stop_failing(facts: Facts) -> Iterator[Recommendation]:
             f"{format_usd(spent.cost_nano_usd)}) went into {spent.calls:,} calls that failed or "
             f"were abandoned.",
             "Look at them first: tokenopt export --format csv, column status.",
+            "tokenopt export --format csv",
+            spent.cost_nano_usd or None,
         )
 
 
@@ -123,6 +95,8 @@ def _drop_costly_stages(facts: Facts) -> Iterator[Recommendation]:
                 f"{effect.stage} spent {-effect.net_saved_tokens:,} tokens more than it saved, "
                 f"over {effect.uses:,} uses.",
                 "Take it out, or give it only the long prompts.",
+                "tokenopt effectiveness",
+                max(0, -effect.saved_nano_usd) or None,
             )
 
 
@@ -133,6 +107,8 @@ def _use_watching_stages(facts: Facts) -> Iterator[Recommendation]:
                 f"{effect.stage} only watches and would have saved {effect.net_saved_tokens:,} "
                 f"tokens ({format_usd(effect.saved_nano_usd)}).",
                 "Let it act: optimize(..., observe=False).",
+                "optimize(model, ..., observe=False)",
+                effect.saved_nano_usd or None,
             )
 
 
@@ -141,11 +117,12 @@ def _shorten_prompts(facts: Facts) -> Iterator[Recommendation]:
     whole = facts.totals.total_tokens
     if facts.totals.billed_calls < ENOUGH_CALLS:
         return
-    named, taken, read = [], 0, 0
+    named, taken, read, cost = [], 0, 0, 0
     for agent, totals in sorted(facts.by_agent.items(), key=lambda item: -item[1].total_tokens):
         named.append(agent)
         taken += totals.total_tokens
         read += totals.input_tokens
+        cost += _input_cost(totals)
         if 2 * taken >= whole:
             break
     if len(named) <= FEW_AGENTS and _share(read, taken) >= INPUT_SHARE:
@@ -154,6 +131,8 @@ def _shorten_prompts(facts: Facts) -> Iterator[Recommendation]:
             f"{_share(taken, whole):.0%} of all tokens, and {_share(read, taken):.0%} of that is "
             f"input.",
             "Shorten the prompts: PromptCompressor, or ContextCompressor for a long history.",
+            "optimize(model, PromptCompressor(keep=0.5))",
+            cost // 2 or None,
         )
 
 
@@ -164,6 +143,8 @@ def _shorten_answers(facts: Facts) -> Iterator[Recommendation]:
             yield Recommendation(
                 f"{agent} writes {mean:,.0f} tokens per answer.",
                 "If somebody else only reads its conclusion, set a WordLimit.",
+                "optimize(model, WordLimit(200))",
+                (totals.cost_nano_usd - _input_cost(totals)) // 2 or None,
             )
 
 
@@ -181,13 +162,27 @@ def _keep_prefixes(facts: Facts) -> Iterator[Recommendation]:
                 f"{cached:.0%} of them.",
                 "Put what never changes first and keep it byte for byte; cached input costs a "
                 "fraction.",
+                "tokenopt top --by day --by agent",
+                _input_cost(totals) // 4 or None,
             )
+
+
+def _raise_budgets(facts: Facts) -> Iterator[Recommendation]:
+    denied = facts.figures.refused_calls
+    full = [state for state in facts.budgets if state.denied]
+    if denied and full:
+        yield Recommendation(
+            f"{denied:,} calls were refused by budgets ({_listed([s.budget for s in full[:3]])}).",
+            "Give them more, or let them shorten earlier.",
+            "tokenopt budget budgets.db",
+        )
 
 
 _RULES: tuple[Callable[[Facts], Iterator[Recommendation]], ...] = (
     _price_unknown_models,
     _report_usage,
     _stop_failing,
+    _raise_budgets,
     _drop_costly_stages,
     _use_watching_stages,
     _shorten_prompts,
@@ -199,6 +194,17 @@ _RULES: tuple[Callable[[Facts], Iterator[Recommendation]], ...] = (
 def _listed(names: Sequence[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
+
+
+_OUTPUT_PRICE = 4
+"""Output costs four to five times as much as input with most models (checked 2026-11-21), so that
+a cost can be parted where only the sum is kept."""
+
+
+def _input_cost(totals: UsageTotals) -> int:
+    """Return about how much of a cost is for input."""
+    weighed = totals.input_tokens + _OUTPUT_PRICE * totals.output_tokens
+    return totals.cost_nano_usd * totals.input_tokens // weighed if weighed else 0
 
 
 def _share(part: int, whole: int) -> float:

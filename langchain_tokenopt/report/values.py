@@ -1,0 +1,40 @@
+"""How key figures are written for people."""
+
+from __future__ import annotations
+
+from langchain_tokenopt.pricing.money import format_usd
+from langchain_tokenopt.report.kpis import Kpi, Unit
+
+__all__ = ["format_change", "format_kpi", "format_value"]
+
+
+def format_value(value: float | None, unit: Unit) -> str:
+    """Write a value; "-" where nothing was measured.
+
+    Example:
+        >>> format_value(0.1234, "ratio"), format_value(1.5, "times"), format_value(None, "usd")
+        ('12.3%', '1.50x', '-')
+    """
+    if value is None:
+        return "-"
+    if unit == "usd":
+        return format_usd(round(value * 1e9))
+    if unit == "ratio":
+        return f"{value:.1%}"
+    return f"{value:,.2f}{'x' if unit == 'times' else ' s'}"
+
+
+def format_kpi(kpi: Kpi) -> str:
+    """Write the value of a key figure."""
+    return format_value(kpi.value, kpi.unit)
+
+
+def format_change(now: Kpi, before: Kpi | None) -> str:
+    """Write how a figure has changed: shares in points, all else in percent; "" if unknown."""
+    if before is None or now.value is None or before.value is None:
+        return ""
+    if now.unit == "ratio":
+        return f"{100 * (now.value - before.value):+.1f} pt"
+    if not before.value:
+        return ""
+    return f"{(now.value - before.value) / abs(before.value):+,.1%}"
