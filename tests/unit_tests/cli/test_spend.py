@@ -241,15 +241,15 @@ def test_every_command_filters(written, command, name):
     made_by = Attribution("news", user="ada", tag="checkout")
     path = written(
         record(attribution=made_by, model="small", run="r", usage=Usage(7, 3), savings=(saving,)),
-        record(attribution=Attribution("other"), model="large", usage=Usage(77_777, 1)),
+        record(attribution=Attribution("other"), model="large", usage=Usage(83_519, 1)),
     )
     value = {"agent": "news", "user": "ada", "tag": "checkout", "model": "small"}[name]
     asked = [command, f"--{name}", value, "--since", SINCE, "--ledger", path]
     stdout = run(*asked, "--json").stdout
 
     assert json.loads(stdout)
-    assert "77777" not in stdout
-    assert "77,777" not in run(*asked).stdout
+    assert "83519" not in stdout
+    assert "83,519" not in run(*asked).stdout
     assert f"with {name} 'nobody'" in failure(command, f"--{name}", "nobody", "--ledger", path)
 
 
