@@ -10,7 +10,7 @@ DEMO := openai,vocabularies
 EVERYTHING := all,providers,dev
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools
+.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -153,3 +153,6 @@ bench-tools: setup ## Measure tool selection beside others: make bench-tools DAT
 	.venv-rivals-tools/bin/pip install -q -r tests/benchmarks/requirements-rivals-tools.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_tools --data $(DATA) \
 		--rivals .venv-rivals-tools/bin/python $(if $(QUERIES),--queries $(QUERIES))
+
+bench-scale: setup ## Measure accounts in PostgreSQL: 8 processes, kills, beside SQLite: make bench-scale [N=1000000]
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.bench_scale $(if $(N),--reservations $(N))
