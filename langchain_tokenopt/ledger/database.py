@@ -8,8 +8,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
@@ -64,9 +67,17 @@ class Database:
 
     # Connections
 
-    def connect_to_write(self) -> Connection:
-        """Return a connection for :meth:`writing`; the caller closes it."""
-        return self.engine.connect()
+    def connect_to_write(self, silent_seconds: float | None = None) -> Connection:
+        """Return a connection for :meth:`writing`; the caller closes it.
+
+        Args:
+            silent_seconds: How long to wait for any answer of a server; by default for ever.
+        """
+        connection = self.engine.connect()
+        if not self.is_sqlite:
+            raw: Any = connection.connection.dbapi_connection
+            raw.silent_seconds = silent_seconds
+        return connection
 
     def connect_to_read(self) -> Connection:
         """Return a connection whose transactions see one state of the database."""
@@ -119,12 +130,15 @@ class Database:
         """Make an engine whose connections begin their own transactions."""
         if self.path is None:
             try:
-                return create_engine(
+                postgres = import_module("langchain_tokenopt.storage.postgres")
+                engine = create_engine(
                     self._url,
                     poolclass=NullPool,
                     hide_parameters=True,
                     connect_args={"connect_timeout": max(2, math.ceil(self.wait_seconds))},
                 )
+                event.listen(engine, "do_connect", partial(_connect, postgres.PatientConnection))
+                return engine
             except ModuleNotFoundError as error:
                 raise LedgerError(
                     f"the ledger {self.label} needs the Python package {error.name!r}. "
@@ -249,7 +263,10 @@ _REMEDIES = (
         "is held by another process. Try again when that one has finished",
     ),
     (r"disk I/O error", "could not be written to disk. Check its space and limits"),
-    (r"connect|refused|resolve", "cannot be reached. Check that the server runs and the URL"),
+    (
+        r"connect|refused|resolve|no answer",
+        "cannot be reached. Check that the server runs and the URL",
+    ),
 )
 
 
@@ -293,6 +310,10 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
         return sqlite.identity_of(path)
     except OSError:
         return None
+
+
+def _connect(kind: Any, dialect: object, record: object, args: Any, kwargs: Any) -> Any:
+    return kind.connect(*args, **kwargs)
 
 
 def _begin(connection: Connection) -> None:

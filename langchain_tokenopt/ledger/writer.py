@@ -47,6 +47,9 @@ BATCH_EVENTS = 1_000
 GATHER_SECONDS = 0.05
 """How long the background thread lets events come together before it writes them."""
 
+ANSWER_SECONDS = 10.0
+"""How long a server may take for a batch, once nobody else holds the ledger."""
+
 RETRY_SECONDS = (0.05, 0.2, 1.0)
 """How long it waits after the first, second... failure in a row."""
 
@@ -329,7 +332,9 @@ class Writer:
                 f"Events go to the one that is there now; what was in the other one is not in it.",
             )
         if self._connection is None:
-            self._connection = self.database.connect_to_write()
+            self._connection = self.database.connect_to_write(
+                self.max_wait_seconds + ANSWER_SECONDS
+            )
         return self._connection
 
     def _disconnect(self) -> None:

@@ -22,7 +22,14 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-__all__ = ["PostgresError", "PostgresPool", "Session", "is_postgres", "pool_of"]
+__all__ = [
+    "PatientConnection",
+    "PostgresError",
+    "PostgresPool",
+    "Session",
+    "is_postgres",
+    "pool_of",
+]
 
 LEAST_VERSION: Final = 13
 """PostgreSQL before it is years out of support."""
@@ -78,19 +85,31 @@ def is_postgres(path: object) -> bool:
 # Connections
 
 
-class _Connection(psycopg.Connection[Any]):
+class PatientConnection(psycopg.Connection[Any]):
     """Gives up on a server that does not answer; psycopg alone would wait for ever."""
 
     used_at = 0.0
+    silent_seconds: float | None = None
+    """How long to wait for an answer; ``None``: for ever."""
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """Do as psycopg does, for as long as a wait may take."""
-        return super().wait(_ending(gen, time.monotonic() + SILENT_SECONDS), *args, **kwargs)
+        if self.silent_seconds is not None:
+            gen = _ending(gen, self.silent_seconds)
+        try:
+            return super().wait(gen, *args, **kwargs)
+        except _SilentServerError:
+            self.close()  # an answer that comes later would be taken for that of another question
+            raise
 
 
-def _ending(gen: Generator[Any, Any, T], deadline: float) -> Generator[Any, Any, T]:
+class _SilentServerError(psycopg.OperationalError):
+    """A server has not answered."""
+
+
+def _ending(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
     """Pass on what *gen* wants and is told; raise when it is late. It is asked all the time."""
-    ready = None
+    ready, deadline = None, time.monotonic() + seconds
     while True:
         try:
             wanted = gen.send(ready)
@@ -99,7 +118,7 @@ def _ending(gen: Generator[Any, Any, T], deadline: float) -> Generator[Any, Any,
             return result
         ready = yield wanted
         if not ready and time.monotonic() > deadline:
-            raise psycopg.OperationalError(f"no answer within {SILENT_SECONDS:.0f} seconds")
+            raise _SilentServerError(f"no answer within {seconds:.0f} seconds")
 
 
 class Session:
@@ -108,7 +127,7 @@ class Session:
     Example: see ``langchain_tokenopt.budget.postgres_accounts``.
     """
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: PatientConnection) -> None:
         self._connection = connection
 
     def begin(self, *statements: tuple[str, tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
@@ -168,7 +187,7 @@ class PostgresPool:
         self.label = _label(self._parameters)
         """Where it is, without the password."""
         self._changed = threading.Condition()  # re-entrant: a finalizer may run within it
-        self._idle: list[_Connection] = []
+        self._idle: list[PatientConnection] = []
         self._count = 0
         """Connections that are in use, or being made."""
         self._failed: tuple[float, PostgresError] | None = None
@@ -207,7 +226,7 @@ class PostgresPool:
         for connection in idle:
             connection.close()
 
-    def _take(self) -> _Connection:
+    def _take(self) -> PatientConnection:
         deadline = time.monotonic() + LOCK_SECONDS
         with self._changed:
             while self._count >= POOL_SIZE:
@@ -228,18 +247,19 @@ class PostgresPool:
             self._leave()
             raise
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> PatientConnection:
         if self._failed is not None and time.monotonic() < self._failed[0]:
             raise self._failed[1]
         began = time.monotonic()
         try:
-            connection = _Connection.connect(**self._parameters, autocommit=True)
+            connection = PatientConnection.connect(**self._parameters, autocommit=True)
         except psycopg.Error as error:
             refused = self.explained(error)
             now = time.monotonic()
             self._failed = now + max(_RETRY_SECONDS, now - began), refused
             raise refused from error
         self._failed = None
+        connection.silent_seconds = SILENT_SECONDS
         version = connection.info.server_version // 10_000
         if version < LEAST_VERSION:
             connection.close()
@@ -249,7 +269,7 @@ class PostgresPool:
             )
         return connection
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: PatientConnection) -> None:
         if not connection.closed and connection.info.transaction_status:
             with suppress(psycopg.Error):
                 connection.rollback()
@@ -267,7 +287,7 @@ class PostgresPool:
             self._changed.notify()
 
 
-def _is_quiet(connection: _Connection) -> bool:
+def _is_quiet(connection: PatientConnection) -> bool:
     """Say whether the server has not said anything unasked, such as that it goes away."""
     if connection.closed:
         return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import socket
 import threading
 import time
 import warnings
@@ -29,7 +28,7 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.storage import postgres
 from langchain_tokenopt.testing import ExtractiveChatModel
-from tests.support.postgres_server import PostgresServer, shared_server
+from tests.support.postgres_server import PostgresServer, SilentWire, database_of, shared_server
 
 LEVELS = [
     BudgetLimit(total_tokens=10_000, per="user", window="day"),
@@ -50,10 +49,6 @@ def impatient(monkeypatch):
     monkeypatch.setattr(postgres, "SILENT_SECONDS", 2.0)
     settings = postgres._SETTINGS.replace("'10s'", "'1s'").replace("'12s'", "'2s'")
     monkeypatch.setattr(postgres, "_SETTINGS", settings)
-
-
-def _name_of(url):
-    return url.partition("?")[0].rpartition("/")[2]
 
 
 # As anywhere
@@ -253,60 +248,17 @@ def test_connections_that_have_been_ended_are_replaced(server, postgres_url):
     budget = TokenBudget(1_000, path=postgres_url)
     server.execute(
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        f"WHERE datname = '{_name_of(postgres_url)}' AND pid <> pg_backend_pid()"
+        f"WHERE datname = '{database_of(postgres_url)}' AND pid <> pg_backend_pid()"
     )
     time.sleep(0.1)
 
     assert budget.reserve("a", 1, 0)
 
 
-class _Silent:
-    """Lets the first bytes through, or none, and then swallows everything."""
-
-    def __init__(self, port=None):
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
-        self._server_port = port
-        self.silent = port is None
-        self._sockets = [self._listening]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listening.accept()
-            except OSError:
-                return
-            self._sockets.append(client)
-            if self._server_port is not None:
-                server = socket.create_connection(("127.0.0.1", self._server_port))
-                self._sockets.append(server)
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
-
-    def _pass_on(self, one, other):
-        while True:
-            try:
-                read = one.recv(65_536)
-                if not read:
-                    return
-                if not self.silent:
-                    other.sendall(read)
-            except OSError:
-                return
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for each in self._sockets:
-            each.close()
-
-
 def test_a_server_that_falls_silent_is_given_up(server, postgres_url, impatient, monkeypatch):
     """In the middle of a connection: refused within the time that is set, and then at once."""
-    with _Silent(server.port) as wire:
-        url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{_name_of(postgres_url)}"
+    with SilentWire(server.port) as wire:
+        url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(postgres_url)}"
         budget = TokenBudget(1_000, path=f"{url}?connect_timeout=2")
         wire.silent = True
         began = time.monotonic()
@@ -370,7 +322,7 @@ def test_urls_that_cannot_be_read(url):
 
 def test_a_connection_that_hangs():
     """Ends when its time is over."""
-    with _Silent() as wire:
+    with SilentWire() as wire:
         began = time.monotonic()
         url = f"postgresql://u:secret@127.0.0.1:{wire.port}/d?connect_timeout=2"
         with pytest.raises(BudgetStoreError, match="cannot be reached"):
@@ -395,7 +347,7 @@ def test_no_rights(server, postgres_url):
     """Who may not make tables is told what to allow; where there are tables, no more is needed."""
     server.execute("DROP ROLE IF EXISTS guest")
     server.execute("CREATE ROLE guest LOGIN")
-    as_guest = server.url(_name_of(postgres_url), user="guest", password=None)
+    as_guest = server.url(database_of(postgres_url), user="guest", password=None)
     with pytest.raises(BudgetStoreError, match=r"does not allow this user .* GRANT CREATE"):
         TokenBudget(1_000, path=as_guest)
     TokenBudget(1_000, path=postgres_url)
@@ -403,7 +355,7 @@ def test_no_rights(server, postgres_url):
         TokenBudget(1_000, path=as_guest)
     server.execute(
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest",
-        _name_of(postgres_url),
+        database_of(postgres_url),
     )
     assert TokenBudget(1_000, path=as_guest).reserve("a", 1_000, 0)
 
@@ -419,7 +371,7 @@ def test_an_old_server(postgres_url, monkeypatch):
 def test_a_server_that_can_only_be_read(server, postgres_url):
     """A standby, for instance."""
     TokenBudget(1_000, path=postgres_url)
-    name = _name_of(postgres_url)
+    name = database_of(postgres_url)
     server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     postgres.close_all()
     with pytest.raises(BudgetStoreError, match=r"can only be read\. Name the primary"):
@@ -429,7 +381,7 @@ def test_a_server_that_can_only_be_read(server, postgres_url):
 def test_two_releases_at_once(server, postgres_url):
     """An older one that is at work refuses as soon as a newer one has changed the tables."""
     budget = TokenBudget(1_000, path=postgres_url)
-    server.execute("INSERT INTO budget_schema VALUES (99)", _name_of(postgres_url))
+    server.execute("INSERT INTO budget_schema VALUES (99)", database_of(postgres_url))
     with pytest.warns(TokenOptWarning, match="version 99 .* Upgrade it"):
         assert "store" == budget.reserve("a", 1, 0).reason
     for look in (lambda: TokenBudget(1_000, path=postgres_url), lambda: reports_in(postgres_url)):
@@ -452,18 +404,18 @@ def test_looking_makes_nothing(server, postgres_url):
     with pytest.raises(BudgetStoreError, match="there are no budgets at"):
         reports_in(postgres_url)
     assert [] == server.execute(
-        "SELECT 1 FROM pg_tables WHERE schemaname = 'public'", _name_of(postgres_url)
+        "SELECT 1 FROM pg_tables WHERE schemaname = 'public'", database_of(postgres_url)
     )
 
 
 def test_an_account_that_was_removed_is_no_blank_one(server, postgres_url):
     """Somebody has deleted its rows, or all tables."""
     budget = TokenBudget(1_000, path=postgres_url)
-    server.execute("DELETE FROM budget_accounts", _name_of(postgres_url))
+    server.execute("DELETE FROM budget_accounts", database_of(postgres_url))
     with pytest.raises(BudgetStoreError, match="no longer has the budget 'default'"):
         budget.report()
     budget = TokenBudget(1_000, path=postgres_url)
-    server.execute("DROP TABLE budget_accounts", _name_of(postgres_url))
+    server.execute("DROP TABLE budget_accounts", database_of(postgres_url))
     with pytest.raises(BudgetStoreError, match='"budget_accounts" does not exist'):
         budget.report()
 
@@ -516,7 +468,7 @@ def test_tables_have_a_column_for_all_that_is_kept(server, postgres_url):
         server.execute(
             "SELECT table_name, array_agg(column_name::text) FROM information_schema.columns "
             "WHERE table_schema = 'public' GROUP BY 1",
-            _name_of(postgres_url),
+            database_of(postgres_url),
         )
     )
     wanted = postgres_accounts

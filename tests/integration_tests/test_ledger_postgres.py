@@ -1,12 +1,7 @@
-"""The same ledger on PostgreSQL.
-
-Runs where ``TOKENOPT_TEST_POSTGRES`` is the URL of a database that may be emptied, and psycopg is
-installed.
-"""
+"""The same ledger on PostgreSQL, on a server of the tests' own."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,23 +12,23 @@ from sqlalchemy import text
 
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.dimensions import GROUPINGS
+from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageTotals
-from langchain_tokenopt.ledger import Ledger, LedgerError
-from langchain_tokenopt.ledger.schema import metadata
+from langchain_tokenopt.ledger import Ledger, LedgerError, writer
 from tests.support.ledger_records import START, desk_calls, record
-
-URL = os.environ.get("TOKENOPT_TEST_POSTGRES", "")
-
-pytestmark = pytest.mark.skipif(not URL, reason="TOKENOPT_TEST_POSTGRES is not set")
+from tests.support.postgres_server import (
+    PostgresServer,
+    SilentWire,
+    database_of,
+    shared_server,
+)
 
 CALLS = list(desk_calls(600, days=3))
 
 
 @pytest.fixture
-def ledger() -> Iterator[Ledger]:
-    with Ledger(URL) as opened, opened._database.engine.begin() as connection:
-        metadata.drop_all(connection)
-    with Ledger(URL) as fresh:
+def ledger(postgres_url: str) -> Iterator[Ledger]:
+    with Ledger(postgres_url) as fresh:
         yield fresh
 
 
@@ -80,11 +75,11 @@ def test_events_told_twice_are_one(ledger):
     assert [] == ledger.check()
 
 
-def test_several_writers_at_once(ledger):
+def test_several_writers_at_once(ledger, postgres_url):
     """Writers wait for each other; nothing is lost, doubled or deadlocked."""
 
     def write(part: int) -> None:
-        with Ledger(URL) as own:
+        with Ledger(postgres_url) as own:
             for call in CALLS[part::4]:
                 own.record(call)
                 if call.usage.input_tokens % 7 == 0:
@@ -115,29 +110,30 @@ def test_sums_can_be_rebuilt(ledger):
     assert before == ledger.totals()
 
 
-def test_a_newer_schema_is_refused(ledger):
+def test_a_newer_schema_is_refused(ledger, postgres_url):
     """As on SQLite."""
     with ledger._database.engine.begin() as connection:
         connection.execute(text("INSERT INTO ledger_schema VALUES (99, 0, '9.9')"))
     with pytest.raises(LedgerError, match="written by a newer"):
-        Ledger(URL)
+        Ledger(postgres_url)
     with ledger._database.engine.begin() as connection:
         connection.execute(text("DELETE FROM ledger_schema WHERE version = 99"))
 
 
-def test_a_database_without_a_ledger_can_not_be_read():
+def test_a_database_without_a_ledger_can_not_be_read(postgres_url):
     """Reading creates nothing."""
-    with Ledger(URL) as opened, opened._database.engine.begin() as connection:
-        metadata.drop_all(connection)
     with pytest.raises(LedgerError, match="not a token ledger"):
-        Ledger(URL, read_only=True)
+        Ledger(postgres_url, read_only=True)
 
 
-def test_a_locked_ledger_is_waited_for_as_long_as_was_said(ledger):
+def test_a_locked_ledger_is_waited_for_as_long_as_was_said(ledger, postgres_url):
     """Another writer that does not end holds up nobody for longer, and nothing is lost."""
     ledger.record(CALLS[0])
     ledger.flush()
-    with ledger._database.connect_to_write() as other, Ledger(URL, max_wait_seconds=0.3) as own:
+    with (
+        ledger._database.connect_to_write() as other,
+        Ledger(postgres_url, max_wait_seconds=0.3) as own,
+    ):
         with ledger._database.writing(other):
             own.record(CALLS[1])
             started = time.monotonic()
@@ -147,3 +143,37 @@ def test_a_locked_ledger_is_waited_for_as_long_as_was_said(ledger):
         own.flush()
 
         assert CALLS[:2] == list(own.calls())
+
+
+def test_a_server_that_is_away_loses_nothing():
+    """Events wait, and are written when it is back."""
+    with PostgresServer() as server, Ledger(server.new_database(), max_wait_seconds=1) as ledger:
+        ledger.record(CALLS[0])
+        ledger.flush()
+        server.stop(crash=True)
+        for call in CALLS[1:40]:
+            ledger.record(call)
+        with pytest.raises(LedgerError, match="cannot be reached"):
+            ledger.flush()
+        server.start()
+        ledger.flush()
+
+        assert CALLS[:40] == list(ledger.calls())
+        assert [] == ledger.check()
+
+
+def test_a_server_that_falls_silent_is_given_up(monkeypatch, postgres_url):
+    """Nobody waits for it for ever, and what it did not take is kept."""
+    monkeypatch.setattr(writer, "ANSWER_SECONDS", 1.0)
+    with SilentWire(shared_server().port) as wire:
+        url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(postgres_url)}"
+        with Ledger(url, max_wait_seconds=0.5, durability="full") as ledger:
+            ledger.record(CALLS[0])
+            wire.silent = True
+            began = time.monotonic()
+            with pytest.warns(TokenOptWarning, match="no answer within 2 seconds"):
+                ledger.record(CALLS[1])
+            assert time.monotonic() - began < 8
+            wire.silent = False
+            ledger.flush()
+            assert CALLS[:2] == list(ledger.calls())

