@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
     from langchain_tokenopt.tools.scoped_tools import scoped_tools
     from langchain_tokenopt.tools.selector import ToolSelector
+    from langchain_tokenopt.tools.token_scope import TokenScope
     from langchain_tokenopt.tools.tool_limits import ToolLimitExceededError, ToolLimits
     from langchain_tokenopt.tools.tool_set import ToolSet
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
@@ -129,6 +130,7 @@ _MODULE_OF = {
     "TokenCounter": "counting.tokens",
     "TokenOptError": "core.errors",
     "TokenOptWarning": "core.errors",
+    "TokenScope": "tools.token_scope",
     "TokenUsageCallbackHandler": "tracking.callbacks",
     "ToolLimitExceededError": "tools.tool_limits",
     "ToolLimits": "tools.tool_limits",
@@ -207,6 +209,7 @@ __all__ = [
     "TokenCounter",
     "TokenOptError",
     "TokenOptWarning",
+    "TokenScope",
     "TokenUsageCallbackHandler",
     "ToolChoice",
     "ToolLimitExceededError",
