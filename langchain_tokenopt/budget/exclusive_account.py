@@ -86,10 +86,12 @@ class ExclusiveAccount:
 
     def _level_of_tool(self, limit: BudgetLimit) -> AccountLevel:
         name = limit.name or ""
-        if name not in self._tools:
-            made = AccountLevel.of(limit, name=name, run=self.levels[0].run)
-            self._tools.setdefault(name, made)
-        return self._tools[name]
+        level = self._tools.get(name)
+        if level is None or level.totals.total_tokens != limit.total_tokens:
+            level = AccountLevel.of(limit, name=name, run=self.levels[0].run)
+            level.is_adjusted = True
+            self._tools[name] = level
+        return level
 
     def change(self, make: Callable[[Change, *_Args], _T], *args: *_Args) -> _T:
         """Make a change at the account of the run, alone with it.

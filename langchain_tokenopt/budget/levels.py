@@ -156,6 +156,8 @@ class AccountLevel:
     scope: str = ""
     part: Per | None = None
     """Who has the total for itself, where several are paid from one run."""
+    is_adjusted: bool = False
+    """Whether a run that goes on has the total that is asked for now: as of a tool's limit."""
     _span: Span = field(default=_NEVER, init=False)
     """The window that was asked for last."""
     _latest: Opening | None = field(default=None, init=False)
@@ -206,7 +208,7 @@ class AccountLevel:
 
     def renew(self, totals: AccountTotals) -> None:
         """Let an account that is renewed, or shared, have the totals that are asked for now."""
-        if self.per != "run" or self.window != "run":
+        if self.is_adjusted or self.per != "run" or self.window != "run":
             totals.total_tokens = self.totals.total_tokens
             totals.total_nano_usd = self.totals.total_nano_usd
 
