@@ -1,24 +1,395 @@
-"""What calls that really happened teach about tools."""
+"""What calls that really happened teach about tools.
+
+Of each tool, in each namespace, one row is kept: a fading sum of the vectors of the requests that
+led to a call of it, and fading counts of their words. No request can be read from it: a vector is a
+mean of requests, and a word is only kept as one of 16,384 buckets, in each of which many words lie,
+by a hash with a secret of the file; numbers, which tell one person from another, are left out.
+
+A file that is locked, damaged or somebody else's breaks no call: what cannot be kept there is kept
+in memory, and a warning says so once.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+import sqlite3
+import warnings
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["LearnedTools"]
+import numpy as np
+
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.storage.sqlite import FileReplacedError, SqliteFile, is_locked
+from langchain_tokenopt.tools.tool_reading import ToolCard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["LearnedTools", "Observation", "Uses"]
+
+MOST_TOOLS: Final = 2_000
+"""Per namespace; the tools that were used longest ago leave first."""
+MOST_NAMESPACES: Final = 1_000
+MOST_ROWS: Final = 100_000
+"""Of all namespaces together: some 200 MB."""
+MOST_WORDS: Final = 256
+"""Per tool; the rarest leave first."""
+_BUCKETS: Final = 16_384
+_FADING: Final = 0.98
+"""What is left of earlier uses of a tool with each new one: 50 uses count at most."""
+_CHANGED: Final = 0.3
+"""What is left when a tool says something else under the same name."""
+_WAITING: Final = 256
+"""Observations that are kept while the file is locked."""
+_BOUNDED_EVERY: Final = 64
+"""Observations after which the bounds are looked at: they are exceeded by no more than that."""
+_LOADED: Final = 64
+"""Namespaces that are held in memory."""
+_PATIENCE_SECONDS: Final = 0.2
+_APPLICATION_ID: Final = 0x746F6B6C  # "tokl"
+_FORMAT: Final = 1
+_TABLES: Final = (
+    "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE used (namespace BLOB NOT NULL, tool TEXT NOT NULL, schema TEXT NOT NULL, "
+    "embedder TEXT NOT NULL, uses REAL NOT NULL, vector BLOB NOT NULL, words BLOB NOT NULL, "
+    "at INTEGER NOT NULL, PRIMARY KEY (namespace, tool))",
+    "CREATE INDEX used_at ON used (at)",
+    "CREATE TABLE weight (namespace BLOB NOT NULL, features TEXT NOT NULL, moved BLOB NOT NULL, "
+    "at INTEGER NOT NULL, PRIMARY KEY (namespace, features))",
+)
+_ROW: Final = "tool, schema, embedder, uses, vector, words, at"
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What is known of the uses of one tool."""
+
+    schema: str
+    """Key of the card that it had."""
+    embedder: str
+    """Which embedder made the vector; empty without one."""
+    count: float
+    """How many uses count, faded."""
+    vector: NDArray[np.float32]
+    """The faded sum of the requests' unit vectors; empty without an embedder."""
+    words: NDArray[np.void]
+    """Faded counts (``times``) of the requests' words, by ``bucket``."""
+
+    def weight_for(self, card: ToolCard) -> float:
+        """Return the share of this that still holds of a tool."""
+        return 1.0 if card.key == self.schema else _CHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One request that led to calls which succeeded."""
+
+    namespace: str
+    called: Sequence[ToolCard]
+    words: Sequence[str]
+    embedder: str = ""
+    vector: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    features: str = ""
+    """Names the weights that the request has moved; empty where it moved none."""
+    step: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """By how much."""
 
 
 class LearnedTools:
-    """Uses of tools, by namespace.
+    """Uses of tools, by namespace; bounded, shared by threads and processes, deletable.
 
     Args:
         path: A file that processes share; ``None`` keeps everything in memory.
+
+    Example:
+        >>> from langchain_tokenopt.tools.tool_reading import read_tool
+        >>> learned = LearnedTools()
+        >>> learned.record(Observation("ann", [read_tool({"name": "mail"})], ["letter"]))
+        >>> {tool: uses.count for tool, uses in learned.uses("ann").items()}
+        {'mail': 1.0}
+        >>> learned.forget("ann")
+        >>> learned.uses("ann")
+        {}
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self._path = path
+        self._name = "memory" if path is None else str(path)
+        self._file = SqliteFile(None if path is None else Path(path), self._prepare)
+        self._secret = b""
+        self._waiting: deque[Observation] = deque(maxlen=_WAITING)
+        self._known: OrderedDict[bytes, _Namespace] = OrderedDict()
+        self._recorded = 0
+        self._has_warned = False
+
+    def record(self, observation: Observation) -> None:
+        """Learn from one request."""
+        with self._file.lock:
+            self._waiting.append(observation)
+            try:
+                with self._file.transaction(_PATIENCE_SECONDS) as database:
+                    for waiting in self._waiting:
+                        self._write(database, waiting)
+                    if self._recorded % _BOUNDED_EVERY == 0:
+                        _drop_oldest(database)
+                self._recorded += 1
+                self._waiting.clear()
+            except (sqlite3.Error, OSError) as error:
+                self._give_up(error)
+
+    def uses(self, namespace: str) -> Mapping[str, Uses]:
+        """Return what is known in a namespace, by the tools' names."""
+        return self._namespace(namespace).uses
+
+    def moved(self, namespace: str, features: str, size: int) -> NDArray[np.float64] | None:
+        """Return by how much uses have moved the *size* weights of *features*."""
+        found = self._namespace(namespace).moved.get(features)
+        return found if found is not None and len(found) == size else None
+
+    def buckets(self, words: Iterable[str]) -> list[int]:
+        """Return the buckets that words fall into; numbers fall into none."""
+        if not self._secret:
+            try:
+                self._file.connection(_PATIENCE_SECONDS)
+            except (sqlite3.Error, OSError) as error:
+                self._give_up(error)
+        return [self._bucket(word) for word in words if not any(map(str.isdigit, word))]
 
     def forget(self, namespace: str | None = None, tool: str | None = None) -> None:
-        """Forget what was learned, of one namespace or tool where one is named."""
+        """Forget what was learned: everything, or that of a namespace, a tool, or both.
+
+        Weights that uses have moved are forgotten with their namespace, and with any tool.
+
+        Raises:
+            sqlite3.Error: The file stays locked or cannot be written: nothing is forgotten.
+            OSError: The file was removed or replaced.
+        """
+        key = None if namespace is None else self._key(namespace)
+        with self._file.lock:
+            waiting = [
+                one
+                for one in self._waiting
+                if (namespace is not None and one.namespace != namespace)
+                or (tool is not None and tool not in [card.name for card in one.called])
+            ]
+            with self._file.transaction() as database:
+                database.execute(
+                    "DELETE FROM used WHERE (?1 IS NULL OR namespace = ?1) "
+                    "AND (?2 IS NULL OR tool = ?2)",
+                    (key, tool),
+                )
+                database.execute("DELETE FROM weight WHERE ?1 IS NULL OR namespace = ?1", (key,))
+                database.execute(
+                    "INSERT INTO setting VALUES ('forgotten', '1') ON CONFLICT (name) "
+                    "DO UPDATE SET value = CAST(value AS INTEGER) + 1"
+                )
+            self._waiting = deque(waiting, maxlen=_WAITING)
+            self._known.clear()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; the next use opens it again."""
+        self._file.close()
+
+    # Reading
+
+    def _namespace(self, namespace: str) -> _Namespace:
+        """Return what is known of a namespace, changes by other processes included."""
+        key = self._key(namespace)
+        with self._file.lock:
+            known = self._known.get(key) or _Namespace()
+            try:
+                self._refresh(self._file.connection(_PATIENCE_SECONDS), key, known)
+            except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+                self._give_up(error)
+            self._known[key] = known
+            self._known.move_to_end(key)
+            while len(self._known) > _LOADED:
+                self._known.popitem(last=False)
+            return known
+
+    def _refresh(self, database: sqlite3.Connection, key: bytes, known: _Namespace) -> None:
+        (version,) = database.execute("PRAGMA data_version").fetchone()
+        if known.version == (self._file.openings, version):
+            return
+        forgotten = database.execute(
+            "SELECT value FROM setting WHERE name = 'forgotten'"
+        ).fetchone()
+        if known.forgotten != forgotten:
+            known.clear(forgotten)
+        rows = database.execute(
+            f"SELECT {_ROW} FROM used WHERE namespace = ? AND at > ? ORDER BY at", (key, known.at)
+        ).fetchall()
+        known.uses = {**known.uses, **{name: _uses(row) for name, *row in rows}}
+        known.at = rows[-1][-1] if rows else known.at
+        weights = database.execute("SELECT features, moved FROM weight WHERE namespace = ?", (key,))
+        known.moved = {name: np.frombuffer(moved) for name, moved in weights.fetchall()}
+        known.version = (self._file.openings, version)
+
+    # Writing
+
+    def _write(self, database: sqlite3.Connection, seen: Observation) -> None:
+        key = self._key(seen.namespace)
+        (last,) = database.execute("SELECT coalesce(max(at), 0) FROM used").fetchone()
+        known = self._known.get(key)
+        buckets = self.buckets(seen.words)
+        for at, card in enumerate(dict.fromkeys(seen.called), last + 1):
+            row = database.execute(
+                f"SELECT {_ROW} FROM used WHERE namespace = ? AND tool = ?", (key, card.name)
+            ).fetchone()
+            uses = _added(None if row is None else _uses(row[1:]), card, seen, buckets)
+            database.execute(
+                "INSERT OR REPLACE INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (key, card.name, uses.schema, uses.embedder, uses.count,
+                 uses.vector.astype("<f2").tobytes(), uses.words.tobytes(), at),
+            )  # fmt: skip
+            if known is not None:
+                known.uses = {**known.uses, card.name: uses}
+        if seen.features:
+            moved = self._move(database, key, seen, last + 1)
+            if known is not None:
+                known.moved[seen.features] = moved
+
+    def _move(
+        self, database: sqlite3.Connection, key: bytes, seen: Observation, at: int
+    ) -> NDArray[np.float64]:
+        row = database.execute(
+            "SELECT moved FROM weight WHERE namespace = ? AND features = ?", (key, seen.features)
+        ).fetchone()
+        before = np.zeros_like(seen.step) if row is None else np.frombuffer(row[0])
+        if len(before) != len(seen.step):
+            before = np.zeros_like(seen.step)
+        moved = np.clip(_FADING_STEP * before + seen.step, -_FARTHEST, _FARTHEST)
+        database.execute(
+            "INSERT OR REPLACE INTO weight VALUES (?, ?, ?, ?)",
+            (key, seen.features, moved.tobytes(), at),
+        )
+        return moved
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Make the tables of an empty file.
+
+        Raises:
+            sqlite3.DatabaseError: It is another program's, or another version's.
+        """
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        (owner,) = database.execute("PRAGMA application_id").fetchone()
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if not names:
+            for statement in _TABLES:
+                database.execute(statement)
+            database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            database.execute(f"PRAGMA user_version = {_FORMAT}")
+            database.execute("INSERT INTO setting VALUES ('secret', ?)", (secrets.token_hex(16),))
+        elif (owner, version) != (_APPLICATION_ID, _FORMAT):
+            raise sqlite3.DatabaseError("it was not made by this version of ToolSelector")
+        row = database.execute("SELECT value FROM setting WHERE name = 'secret'").fetchone()
+        self._secret = bytes.fromhex(row[0])
+
+    def _give_up(self, error: Exception) -> None:
+        """Go on in memory, but for a file that is only locked just now."""
+        if isinstance(error, FileReplacedError):  # to delete the file is to forget
+            self._file.forget()
+            self._known.clear()
+            return
+        locked = is_locked(error)
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"What tools are used for cannot be kept in {self._name} ({error}). "
+                f"{'It is tried again' if locked else 'It is kept in memory'}; choose another "
+                f"path, or delete the file.",
+                TokenOptWarning,
+                stacklevel=2,
+            )
+        if not locked:
+            self._file.close()
+            self._file = SqliteFile(None, self._prepare)
+            self._known.clear()
+
+    def _key(self, namespace: str) -> bytes:
+        text = namespace.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=12, person=b"tool uses").digest()
+
+    def _bucket(self, word: str) -> int:
+        text = word.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(text, digest_size=4, key=self._secret).digest()
+        return int.from_bytes(digest, "big") % _BUCKETS
+
+
+_FADING_STEP: Final = 0.995
+"""What is left of an earlier move of the weights with each new one: they are drawn to the prior."""
+_FARTHEST: Final = 3.0
+"""How far uses may move a weight."""
+
+
+class _Namespace:
+    """What is known of one namespace, and up to when."""
+
+    def __init__(self) -> None:
+        self.uses: dict[str, Uses] = {}
+        self.moved: dict[str, NDArray[np.float64]] = {}
+        self.at = 0
+        self.version = (0, 0)
+        self.forgotten: tuple[str] | None = None
+
+    def clear(self, forgotten: tuple[str] | None) -> None:
+        self.uses, self.moved, self.at, self.forgotten = {}, {}, 0, forgotten
+
+
+def _drop_oldest(database: sqlite3.Connection) -> None:
+    """Keep to the bounds: the tools and namespaces that were used longest ago leave."""
+    database.execute(
+        "DELETE FROM used WHERE rowid IN (SELECT id FROM (SELECT rowid AS id, row_number() OVER "
+        "(PARTITION BY namespace ORDER BY at DESC) AS place FROM used) WHERE place > ?)",
+        (MOST_TOOLS,),
+    )
+    database.execute(
+        "DELETE FROM used WHERE namespace NOT IN (SELECT namespace FROM used GROUP BY namespace "
+        "ORDER BY max(at) DESC LIMIT ?)",
+        (MOST_NAMESPACES,),
+    )
+    database.execute(
+        "DELETE FROM used WHERE at <= (SELECT at FROM used ORDER BY at DESC LIMIT 1 OFFSET ?)",
+        (MOST_ROWS,),
+    )
+    database.execute("DELETE FROM weight WHERE namespace NOT IN (SELECT namespace FROM used)")
+
+
+_WORD: Final = np.dtype([("bucket", "<u2"), ("times", "<f4")])
+
+
+def _added(before: Uses | None, card: ToolCard, seen: Observation, buckets: list[int]) -> Uses:
+    """Return what is known of a tool after one more use."""
+    left = 0.0 if before is None else _FADING * before.weight_for(card)
+    vector, words, count = seen.vector, dict.fromkeys(buckets, 1.0), 1.0
+    if before is not None:
+        count += left * before.count
+        if before.embedder == seen.embedder and len(before.vector) == len(vector):
+            vector = vector + np.float32(left) * before.vector
+        for bucket, times in before.words.tolist():
+            words[bucket] = words.get(bucket, 0.0) + left * times
+    kept = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:MOST_WORDS]
+    return Uses(card.key, seen.embedder, count, vector, np.array(kept, _WORD))
+
+
+def _uses(row: Sequence[object]) -> Uses:
+    """Read a row.
+
+    Raises:
+        ValueError: It holds what this package does not write.
+    """
+    schema, embedder, count, vector, words, _ = row
+    if not (
+        isinstance(schema, str)
+        and isinstance(embedder, str)
+        and isinstance(count, float)
+        and isinstance(vector, bytes)
+        and isinstance(words, bytes)
+    ):
+        raise ValueError("a row holds values of other types than were written")
+    vectors = np.frombuffer(vector, "<f2").astype(np.float32)
+    return Uses(schema, embedder, count, vectors, np.frombuffer(words, _WORD))

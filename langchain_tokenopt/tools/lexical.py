@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from langchain_tokenopt.tools.tool_reading import ToolCard
+from langchain_tokenopt.tools.tool_reading import ToolCard, name_words
 from langchain_tokenopt.tools.tool_text import meanings_of, pieces_of, roots_of
 
 if TYPE_CHECKING:
@@ -25,11 +25,26 @@ __all__ = ["LEXICAL_FEATURES", "LexicalIndex"]
 
 _SATURATION: Final = 1.2
 _LENGTH: Final = 0.75
+_LONGEST_FIELD: Final = 4_000
+"""Characters of one field that are read: some descriptions are manuals."""
 
 LEXICAL_FEATURES: Final = (
-    "name", "description", "parameters", "values", "name_covered", "description_covered",
-    "name_meaning", "description_meaning", "name_pieces", "all_pieces", "exact_name",
-)  # fmt: skip
+    "name",
+    "description",
+    "parameters",
+    "values",
+    "name_covered",
+    "description_covered",
+    "meaning",
+    "name_pieces",
+    "all_pieces",
+    "exact_name",
+)
+"""What is known of a tool for a request, each from 0 to about 1:
+the share of the request's words in its name, description, parameters (names and descriptions) and
+values (enums, constants, examples); the share of its name and description in the request; the share
+of the request's synonyms; the share of its name's letters in the request, and of the request's in
+name and description; whether the request writes its name as code does."""
 
 
 class LexicalIndex:
@@ -47,29 +62,23 @@ class LexicalIndex:
     """
 
     def __init__(self, cards: Sequence[ToolCard]) -> None:
-        names = [" ".join(card.words) for card in cards]
-        texts = [f"{name} {card.group}" for name, card in zip(names, cards, strict=True)]
-        parameters = [
-            " ".join(f"{' '.join(_spaced(p.name))} {p.description}" for p in card.parameters)
-            for card in cards
-        ]
-        values = [
-            " ".join(text for p in card.parameters for text in (*p.values, *p.examples))
-            for card in cards
-        ]
-        descriptions = [card.description for card in cards]
-        self._name = _Field(map(roots_of, texts))
+        names = [" ".join((*card.words, card.group)) for card in cards]
+        descriptions = [card.description[:_LONGEST_FIELD] for card in cards]
+        self._name = _Field(map(roots_of, names))
         self._description = _Field(map(roots_of, descriptions))
-        self._parameters = _Field(map(roots_of, parameters))
-        self._values = _Field(map(roots_of, values))
-        self._name_meaning = _Field(map(meanings_of, texts))
-        self._description_meaning = _Field(map(meanings_of, descriptions))
-        self._name_pieces = _Field(list(pieces_of([*card.words])) for card in cards)
-        self._all_pieces = _Field(
-            list(pieces_of([*card.words, *roots_of(card.description)])) for card in cards
+        self._parameters = _Field(roots_of(_parameter_text(card)) for card in cards)
+        self._values = _Field(roots_of(_value_text(card)) for card in cards)
+        self._meaning = _Field(
+            meanings_of(f"{name} {text}") for name, text in zip(names, descriptions, strict=True)
         )
-        self._fields = (self._name, self._description, self._parameters, self._values)
-        self._rarity = _rarities(self._fields, len(cards))
+        self._name_pieces = _Field(list(pieces_of(card.words)) for card in cards)
+        self._all_pieces = _Field(
+            list(pieces_of([*card.words, *roots_of(text)]))
+            for card, text in zip(cards, descriptions, strict=True)
+        )
+        self._rarity = _rarities(
+            (self._name, self._description, self._parameters, self._values), len(cards)
+        )
         self._exact: dict[str, list[int]] = {}
         for at, card in enumerate(cards):
             for name in card.names:
@@ -78,46 +87,55 @@ class LexicalIndex:
 
     def features(self, query: str) -> NDArray[np.float64]:
         """Return one row of :data:`LEXICAL_FEATURES` for each tool."""
-        roots = self._weighed(roots_of(query))
+        words = dict.fromkeys(roots_of(query))
+        roots = self.rarities(words)
         meanings = dict.fromkeys(meanings_of(query), 1.0)
-        words = [*dict.fromkeys(roots_of(query))]
         pieces = dict.fromkeys(pieces_of(words), 1.0)
-        columns = [field.shares(roots) for field in self._fields]
-        columns += [self._name.covered(roots), self._description.covered(roots)]
-        columns += [
-            self._name_meaning.shares(meanings),
-            self._description_meaning.shares(meanings),
-        ]
-        columns += [self._name_pieces.covered(pieces), self._all_pieces.shares(pieces)]
-        columns.append(self._exact_names(query))
-        return np.stack(columns, axis=1)
+        return np.stack(
+            (
+                self._name.shares(roots),
+                self._description.shares(roots),
+                self._parameters.shares(roots),
+                self._values.shares(roots),
+                self._name.covered(roots),
+                self._description.covered(roots),
+                self._meaning.shares(meanings),
+                self._name_pieces.covered(pieces),
+                self._all_pieces.shares(pieces),
+                self._named(query),
+            ),
+            axis=1,
+        )
 
-    def _weighed(self, terms: Iterable[str]) -> dict[str, float]:
+    def rarities(self, terms: Iterable[str]) -> dict[str, float]:
+        """Return how rare each of *terms* is among these tools, 0 to 1."""
         return {term: self._rarity.get(term, 1.0) for term in terms}
 
-    def _exact_names(self, query: str) -> NDArray[np.float64]:
+    def _named(self, query: str) -> NDArray[np.float64]:
         """Say whose name stands in the request as it is written in code."""
         found = np.zeros(self._size)
-        low = query.lower()
-        for word in set(low.replace("`", " ").replace("(", " ").split()):
+        for word in set(query.lower().replace("`", " ").replace("(", " ").split()):
             for at in self._exact.get(word.strip(".,;:!?\"')"), ()):
                 found[at] = 1.0
         return found
 
 
-def _spaced(name: str) -> list[str]:
-    from langchain_tokenopt.tools.tool_reading import name_words
+def _parameter_text(card: ToolCard) -> str:
+    parts = (f"{' '.join(name_words(p.name))} {p.description}" for p in card.parameters)
+    return "\n".join(parts)[:_LONGEST_FIELD]
 
-    return list(name_words(name))
+
+def _value_text(card: ToolCard) -> str:
+    parts = (text for p in card.parameters for text in (*p.values, *p.examples))
+    return " ".join(parts)[:_LONGEST_FIELD]
 
 
 class _Field:
-    """One field of all tools: which term stands where, how much it counts there."""
+    """One field of all tools: which term stands where, and how much it counts there."""
 
     def __init__(self, documents: Iterable[list[str]]) -> None:
         counts = [Counter(document) for document in documents]
         lengths = np.array([sum(count.values()) for count in counts], dtype=np.float64)
-        self.size = len(counts)
         mean = lengths[lengths > 0].mean() if (lengths > 0).any() else 1.0
         norms = _SATURATION * (1 - _LENGTH + _LENGTH * lengths / mean)
         self._kinds = np.maximum(1.0, np.array([len(count) for count in counts], dtype=np.float64))
@@ -131,18 +149,18 @@ class _Field:
             term: (np.array(where), np.array(worth)) for term, (where, worth) in places.items()
         }
 
-    def shares(self, terms: dict[str, float]) -> NDArray[np.float64]:
+    def shares(self, terms: Mapping[str, float]) -> NDArray[np.float64]:
         """Return which share of the worth of *terms* each tool has."""
-        scores = np.zeros(self.size)
+        scores = np.zeros(len(self._kinds))
         for term, worth in terms.items():
             found = self.places.get(term)
             if found is not None:
                 scores[found[0]] += worth * found[1]
         return scores / max(1.0, sum(terms.values()))
 
-    def covered(self, terms: dict[str, float]) -> NDArray[np.float64]:
+    def covered(self, terms: Iterable[str]) -> NDArray[np.float64]:
         """Return which share of each tool's own terms is among *terms*."""
-        scores = np.zeros(self.size)
+        scores = np.zeros(len(self._kinds))
         for term in terms:
             found = self.places.get(term)
             if found is not None:
@@ -151,13 +169,12 @@ class _Field:
 
 
 def _rarities(fields: Sequence[_Field], size: int) -> dict[str, float]:
-    """Return how rare each term is among the tools, from 0 to 1."""
-    most = math.log1p(size)
     found: dict[str, set[int]] = {}
     for field in fields:
         for term, (where, _) in field.places.items():
             found.setdefault(term, set()).update(where.tolist())
+    most = math.log1p(max(1, size))
     return {
-        term: math.log1p((size - len(where) + 0.5) / (len(where) + 0.5)) / max(most, 1e-9)
+        term: math.log1p((size - len(where) + 0.5) / (len(where) + 0.5)) / most
         for term, where in found.items()
     }

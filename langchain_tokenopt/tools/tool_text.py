@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -72,7 +72,7 @@ def meanings_of(text: str) -> list[str]:
     return [meaning for word in _words(text) for meaning in _meanings(word)]
 
 
-def pieces_of(words: list[str]) -> Iterator[str]:
+def pieces_of(words: Iterable[str]) -> Iterator[str]:
     """Yield the overlapping pieces of three letters of each word, its ends marked.
 
     Example:

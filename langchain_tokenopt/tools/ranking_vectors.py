@@ -1,0 +1,139 @@
+"""What a set of tools means: one vector for each tool, and one for each thing that it offers."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+
+from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
+from langchain_tokenopt.embeddings import embedder_fingerprint, foreign_scripts
+from langchain_tokenopt.text.sentences import sentences_of
+from langchain_tokenopt.tools.tool_reading import ToolCard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MEANING_FEATURES", "ToolEmbedder", "ToolVectors"]
+
+MEANING_FEATURES: Final = ("tool", "offer")
+"""Cosine of the request to name and description, moved towards earlier uses; and to what is nearest
+of the things that the description lists."""
+
+_MOST_OFFERS: Final = 7
+"""Sentences and parts of lists that are read of a description."""
+_OFFERS_IN_ALL: Final = 4_000
+"""Of a set; larger sets are compared by whole descriptions, or the first request would wait."""
+_KEPT: Final = 20_000
+"""Vectors that are kept, in case a tool appears in another set."""
+_LONGEST: Final = 1_500
+"""Characters of a description that are embedded: more than a small model's window."""
+_SECONDS: Final = 10.0
+_ITEMS: Final = re.compile(r"[,;:–—()/&]|\band\b|\bor\b")
+
+
+class ToolEmbedder:
+    """Embeds requests and tools, or says that it cannot.
+
+    Args:
+        embeddings: What embeds; it may be slow, fail, or return nonsense.
+    """
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self.fingerprint = embedder_fingerprint(embeddings)
+        self._embedder = GuardedEmbedder(embeddings, _SECONDS)
+        self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def request(self, query: str, parts: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return the vectors of a request and of its parts; ``None`` where they cannot be had."""
+        try:
+            if foreign_scripts(query) and not self._embedder.reads(query[:300]):
+                return None
+            first = self._embedder.vector(query)
+            return np.stack([first, *self._embedder.vectors([*parts])])
+        except (EmbeddingFailedError, ValueError):
+            return None
+
+    def tools(self, cards: Sequence[ToolCard]) -> ToolVectors | None:
+        """Return the vectors of a set of tools; ``None`` where they cannot be had."""
+        texts = [_text_of(card) for card in cards]
+        offers = [_offers_of(card) for card in cards]
+        if sum(map(len, offers)) > _OFFERS_IN_ALL:
+            offers = [[] for _ in cards]
+        try:
+            whole = self._vectors(texts)
+            parts = self._vectors([offer for listed in offers for offer in listed])
+        except (EmbeddingFailedError, ValueError):
+            return None
+        owners = np.repeat(np.arange(len(cards)), [len(listed) for listed in offers])
+        return ToolVectors(whole, parts, owners)
+
+    def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        with self._lock:
+            known = {text: self._kept[text] for text in texts if text in self._kept}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        known |= dict(zip(missing, self._embedder.vectors(missing), strict=True))
+        with self._lock:
+            self._kept.update(known)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return np.stack([known[text] for text in texts]) if texts else np.zeros((0, 0), np.float32)
+
+
+class ToolVectors:
+    """The vectors of a set of tools.
+
+    Args:
+        whole: One unit vector for each tool.
+        offers: One for each thing that a tool offers.
+        owners: Which tool offers it; in order.
+    """
+
+    def __init__(
+        self, whole: NDArray[np.float32], offers: NDArray[np.float32], owners: NDArray[np.intp]
+    ) -> None:
+        self.whole = whole
+        self._offers = offers
+        self._owners = owners
+        self._starts = (
+            np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]]) if len(owners) else owners
+        )
+
+    def features(
+        self, request: NDArray[np.float32], moved: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
+        """Return one row of :data:`MEANING_FEATURES` for each tool.
+
+        Args:
+            request: The vectors of a request and its parts; the nearest counts.
+            moved: Vectors of the tools after earlier uses, where there were any.
+        """
+        tool = self.whole @ request.T
+        offer = tool.copy()
+        if len(self._owners):
+            best = np.maximum.reduceat(self._offers @ request.T, self._starts, axis=0)
+            owners = self._owners[self._starts]
+            offer[owners] = np.maximum(offer[owners], best)
+        if moved is not None:
+            tool = moved @ request.T
+        return np.stack((tool.max(axis=1), offer.max(axis=1)), axis=1).astype(np.float64)
+
+
+def _text_of(card: ToolCard) -> str:
+    name = " ".join((*([card.group.replace("_", " ")] if card.group else []), *card.words))
+    return f"{name}: {card.description}"[:_LONGEST] if card.description else name or card.name
+
+
+def _offers_of(card: ToolCard) -> list[str]:
+    """Return the sentences and the parts of lists of a description that has several."""
+    found: list[str] = []
+    for sentence in sentences_of(card.description[:_LONGEST]):
+        items = [item.strip() for item in _ITEMS.split(sentence) if len(item.strip()) > 2]
+        found += [sentence, *(items if len(items) > 1 else [])]
+    return found[:_MOST_OFFERS] if len(found) > 1 else []
