@@ -30,13 +30,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["DECLARATIONS", "FunctionSchema", "declared_functions"]
+__all__ = ["DECLARATIONS", "PARAMETERS", "FunctionSchema", "declared_functions"]
 
 DECLARATIONS: Final = ("function_declarations", "functionDeclarations")
 """Keys under which Gemini has a list of functions; only there one tool holds several."""
-_PARAMETERS: Final = (
+PARAMETERS: Final = (
     "parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema",
 )  # fmt: skip
+"""Keys under which a tool has the schema of its arguments."""
 _OWN_TYPES: Final = (None, "function", "custom")
 """What ``type`` says of a tool that the application runs; others run at the provider."""
 
@@ -70,7 +71,7 @@ def declared_functions(tool: Any) -> list[FunctionSchema]:
 
 def _one(tool: Mapping[str, Any]) -> list[FunctionSchema]:
     inner = next((tool[k] for k in ("function", "toolSpec", "custom") if _is_map(tool, k)), tool)
-    parameters = next((inner[key] for key in _PARAMETERS if _is_map(inner, key)), None)
+    parameters = next((inner[key] for key in PARAMETERS if _is_map(inner, key)), None)
     name = inner.get("name")
     if name is None and isinstance(inner.get("title"), str):
         name = inner["title"]
@@ -79,7 +80,9 @@ def _one(tool: Mapping[str, Any]) -> list[FunctionSchema]:
         return []
     if not isinstance(name, str) or not name:
         return []
-    if parameters is not None and _is_map(parameters, "json"):  # Bedrock wraps the schema
+    if (
+        parameters is not None and [*parameters] == ["json"] and _is_map(parameters, "json")
+    ):  # Bedrock
         parameters = parameters["json"]
     description = inner.get("description")
     return [

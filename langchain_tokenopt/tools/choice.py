@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from langchain_tokenopt.tools.ranking import Ranked
 from langchain_tokenopt.tools.tool_reading import ToolCard
 
-__all__ = ["Selected", "choose"]
+__all__ = ["FEW_TOKENS", "FEW_TOOLS", "Selected", "choose"]
 
 FEW_TOOLS: Final = 8
 """Up to so many tools nothing is done, unless they have to fit somewhere."""
 FEW_TOKENS: Final = 1_000
-"""Nor where all schemas together are no more than this."""
-_MISSED: Final = 0.01
-"""The probability that the tool which is needed is left out."""
-_MOST: Final = 15
-"""Tools that are enough for any request that does not set a number of its own."""
+"""Nor where all schemas together are no more than this: to select could save less than the tool
+costs that searches for the others."""
+_MISSED: Final = 0.03
+"""Needed tools that are expected among those left out."""
+_LEAST: Final = 5
+"""Tools that are shown though fewer seem to be enough: schemas are short beside a second call."""
+_MOST: Final = 24
+"""Tools that are shown though more could be needed: the model may search for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Selected:
     score: float
     reason: str
     position: int
+    """Where it stood among the tools that were given."""
     tool: Any = None
     """The tool itself, as it was given."""
 
@@ -52,31 +57,87 @@ def choose(
 ) -> list[Selected]:
     """Return the tools to show, best first.
 
+    Without *max_tools* as many as it takes until what is left out is expected to hold next to
+    nothing that is needed. Of tools that say nearly the same at most every second place is taken,
+    so that they do not leave the others out; a reason says which ones that were.
+
     Args:
-        ranked: All tools, from :meth:`ToolRanking.rank`.
+        ranked: All tools, from :meth:`~langchain_tokenopt.tools.ranking.ToolRanking.rank`.
         max_tools: How many at most, those of *always_include* not counted.
         max_tokens: What their schemas may take together, those of *always_include* included.
         always_include: Names of tools that are shown whatever they are needed for.
+
+    Example:
+        >>> from langchain_tokenopt.tools.ranking import ToolRanking
+        >>> from langchain_tokenopt.tools.tool_reading import read_tool
+        >>> cards = [read_tool({"name": n}) for n in ("send_mail", "get_weather", "add")]
+        >>> found = choose(ToolRanking().rank("Weather in Oslo?", cards), max_tools=1)
+        >>> [(one.card.name, one.reason) for one in found]
+        [('get_weather', 'words: weather')]
     """
-    found = [_selected(each) for each in ranked]
-    if max_tools is None and max_tokens is None:
-        total = sum(each.card.tokens for each in ranked)
-        if len(ranked) <= FEW_TOOLS or total <= FEW_TOKENS:
-            return found
-    kept = [one for one in found if one.card.name in always_include]
+    is_free = max_tools is None and max_tokens is None
+    tokens = sum(one.card.tokens for one in ranked)
+    if is_free and (len(ranked) <= FEW_TOOLS or tokens <= FEW_TOKENS):
+        return [_selected(one) for one in ranked]
+    always = set(always_include)
+    kept = [one for one in ranked if not always.isdisjoint(one.card.names)]
+    fixed = {one.position for one in kept}
     room = float("inf") if max_tokens is None else max_tokens - sum(o.card.tokens for o in kept)
-    most = _MOST if max_tools is None else max_tools
-    others = [one for one in found if one.card.name not in always_include]
-    total_score, seen = sum(one.score for one in others), 0.0
-    for one in others:
-        if most <= 0 or (total_score and seen >= (1 - _MISSED) * total_score):
+    others = [one for one in ranked if one.position not in fixed]
+    most = (_MOST if max_tools is None else max_tools) + len(kept)
+    missed = sum(one.score for one in others)
+    for one in _without_crowds(others):
+        if len(kept) >= most:
             break
-        seen += one.score
+        if max_tools is None and missed <= _MISSED and len(kept) - len(fixed) >= _LEAST:
+            break
         if one.card.tokens <= room:
             kept.append(one)
             room -= one.card.tokens
-            most -= 1
-    return sorted(kept, key=lambda one: (-one.score, one.position))
+            missed -= one.score
+    return _told(kept, ranked)
+
+
+def _without_crowds(ranked: Sequence[Ranked]) -> Iterator[Ranked]:
+    """Yield all tools in an order in which no group has more than every second place so far.
+
+    Who asks for one tool more gets the same ones and one more.
+    """
+    waiting: deque[Ranked] = deque()
+    taken: Counter[int] = Counter()
+    count = 0
+
+    def has_place(one: Ranked) -> bool:
+        return 2 * taken[one.group] <= count
+
+    for one in ranked:
+        waiting.append(one)
+        while (found := next(filter(has_place, waiting), None)) is not None:
+            waiting.remove(found)
+            taken[found.group] += 1
+            count += 1
+            yield found
+    yield from waiting
+
+
+def _told(kept: Sequence[Ranked], ranked: Sequence[Ranked]) -> list[Selected]:
+    """Say of which tools others that are nearly the same were left out."""
+    shown = {one.position for one in kept}
+    hidden: dict[int, list[str]] = {}
+    for one in ranked:
+        if one.position not in shown:
+            hidden.setdefault(one.group, []).append(one.card.name)
+    best_first = sorted(kept, key=lambda one: (-one.score, one.position))
+    found = []
+    for one in best_first:
+        alike = hidden.get(one.group, [])
+        selected = _selected(one)
+        if alike:
+            more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+            names = ", ".join(alike[:3]) + more
+            selected = replace(selected, reason=f"{selected.reason}; nearly the same: {names}")
+        found.append(selected)
+    return found
 
 
 def _selected(ranked: Ranked) -> Selected:

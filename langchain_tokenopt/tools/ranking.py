@@ -18,7 +18,7 @@ from langchain_tokenopt.tools.lexical import LexicalIndex
 from langchain_tokenopt.tools.ranking_vectors import ToolEmbedder, ToolVectors
 from langchain_tokenopt.tools.tool_groups import groups_of
 from langchain_tokenopt.tools.tool_reading import ToolCard
-from langchain_tokenopt.tools.tool_text import parts_of, roots_of, shortened
+from langchain_tokenopt.tools.tool_text import parts_of, roots_of, shortened, words_by_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -315,10 +315,11 @@ class _Evidence:
             told.append("named in the request")
         own = {*roots_of(f"{' '.join(card.words)} {card.group} {card.description}")}
         own |= {root for p in card.parameters for root in roots_of(f"{p.name} {p.description}")}
-        asked = self.tools.lexical.rarities(dict.fromkeys(roots_of(self.query)))
-        shared = sorted((term for term in asked if term in own), key=lambda term: -asked[term])
+        written = words_by_root(self.query)
+        rarity = self.tools.lexical.rarities(written)
+        shared = sorted((term for term in written if term in own), key=lambda term: -rarity[term])
         if shared:
-            told.append(f"words: {', '.join(shared[:_TOLD_WORDS])}")
+            told.append(f"words: {', '.join(written[term] for term in shared[:_TOLD_WORDS])}")
         elif value["meaning"] > 0:
             told.append("synonyms")
         nearest = max(value.get("tool", 0.0), value.get("offer", 0.0))

@@ -14,7 +14,7 @@ from langchain_tokenopt.text.stopwords import STOP_WORDS
 from langchain_tokenopt.text.words import is_cjk, terms_of
 from langchain_tokenopt.tools.synonyms import MEANINGS
 
-__all__ = ["LONGEST_QUERY", "meanings_of", "parts_of", "pieces_of", "roots_of", "shortened"]
+__all__ = ["LONGEST_QUERY", "meanings_of", "parts_of", "pieces_of", "roots_of", "shortened", "words_by_root"]
 
 LONGEST_QUERY: Final = 4_000
 """Characters of a request that are read. Of a longer one, which is mostly a file, its beginning and
@@ -60,6 +60,16 @@ def roots_of(text: str) -> list[str]:
         ['cancel', 'meet', 'creat', 'issu']
     """
     return [_root(word) for word in _words(text)]
+
+
+def words_by_root(text: str) -> dict[str, str]:
+    """Return the words of a text as they are written, by their roots.
+
+    Example:
+        >>> words_by_root("Cancel my meetings")
+        {'cancel': 'cancel', 'meet': 'meetings'}
+    """
+    return {_root(word): word for word in _words(text)}
 
 
 def meanings_of(text: str) -> list[str]:

@@ -123,7 +123,9 @@ def judged_sets(path: Path) -> Iterator[tuple[list[ToolCard], list[tuple[str, li
         if "tools" in row:
             named = [tool for tool in row["tools"] if "name" in tool]
             cards = [
-                read_tool({"name": t["name"], "description": t["text"], "parameters": t["parameters"]})
+                read_tool(
+                    {"name": t["name"], "description": t["text"], "parameters": t["parameters"]}
+                )
                 for t in named
             ]
             sets[row["set"]] = [card for card in cards if card is not None], []
@@ -132,7 +134,9 @@ def judged_sets(path: Path) -> Iterator[tuple[list[ToolCard], list[tuple[str, li
             at = {card.name: place for place, card in enumerate(cards)}
             needs = [[need] if isinstance(need, str) else need for need in row["gold"]]
             before = [said for who, said in row.get("before", ()) if who == "user"]
-            requests.append(("\n".join([*before, row["query"]]), [[at[n] for n in need] for need in needs]))
+            requests.append(
+                ("\n".join([*before, row["query"]]), [[at[n] for n in need] for need in needs])
+            )
     yield from sets.values()
 
 
@@ -164,7 +168,6 @@ def problems(data: Path, judge: Path, embedder: Embeddings | None) -> list[Probl
             rest = queries[at][QUERIES:]
             for query in chance.sample(rest, min(len(rest), chance.randint(0, MOST_USES))):
                 ranking.learn(query, pool, [cards[at].name], "fit")
-        learned.forget_weights()
         for place, at in enumerate(even):
             for query in queries[at][seed:QUERIES:2]:
                 found.append(_problem("metatool used", ranking, pool, query, [[place]], "fit"))
@@ -201,20 +204,28 @@ def fit_weights(rows: Sequence[Problem], size: int) -> np.ndarray:
         return total, gradient
 
     start = np.full(size, 0.5)
-    fitted = minimize(loss, start, jac=True, bounds=[(0, None)] * size, method="L-BFGS-B", options={"maxiter": 60})
+    fitted = minimize(
+        loss, start, jac=True, bounds=[(0, None)] * size, method="L-BFGS-B", options={"maxiter": 60}
+    )
     return np.asarray(fitted.x)
 
 
 def fit_probabilities(rows: Sequence[Problem], weights: np.ndarray) -> np.ndarray:
     """Fit intercept, weight of the score and of its logarithmic share, none of them negative."""
     xs, ys, ws = [], [], []
-    cold = [row for row in rows if row.source != "metatool used" and row.features.shape[1] == len(weights)]
+    cold = [
+        row
+        for row in rows
+        if row.source != "metatool used" and row.features.shape[1] == len(weights)
+    ]
     kinds = [row.source.partition(" ")[0] for row in cold]
     for row, kind in zip(cold, kinds, strict=True):
         scores = row.features @ weights
         needed = np.zeros(len(scores))
         needed[[at for needs in row.gold for at in needs]] = 1.0
-        xs.append(np.stack([np.ones_like(scores), scores, np.log(shares_of(scores) + 1e-12)], axis=1))
+        xs.append(
+            np.stack([np.ones_like(scores), scores, np.log(shares_of(scores) + 1e-12)], axis=1)
+        )
         ys.append(needed)
         ws.append(np.full(len(scores), 1.0 / kinds.count(kind)))
     x, y, w = np.vstack(xs), np.concatenate(ys), np.concatenate(ws)
@@ -225,7 +236,9 @@ def fit_probabilities(rows: Sequence[Problem], weights: np.ndarray) -> np.ndarra
         return float(value), x.T @ (w * (p - y))
 
     bounds = [(None, None), (0.02, None), (0.0, None)]
-    return np.asarray(minimize(loss, np.array([0.0, 0.1, 1.0]), jac=True, bounds=bounds, method="L-BFGS-B").x)
+    return np.asarray(
+        minimize(loss, np.array([0.0, 0.1, 1.0]), jac=True, bounds=bounds, method="L-BFGS-B").x
+    )
 
 
 def main() -> None:
@@ -246,9 +259,15 @@ def main() -> None:
         weights = fit_weights(rows, len(features))
         calibration = fit_probabilities(rows, weights)
         content[name] = {
-            "rows": {source: sum(r.source == source for r in rows) for source in sorted({r.source for r in rows})},
+            "rows": {
+                source: sum(r.source == source for r in rows)
+                for source in sorted({r.source for r in rows})
+            },
             "weights": {f: round(float(w), 3) for f, w in zip(features, weights, strict=True)},
-            "calibration": {k: round(float(c), 4) for k, c in zip(("intercept", "score", "share"), calibration, strict=True)},
+            "calibration": {
+                k: round(float(c), 4)
+                for k, c in zip(("intercept", "score", "share"), calibration, strict=True)
+            },
         }
         print(json.dumps(content[name], indent=1))
     out = Path(langchain_tokenopt.tools.__file__).with_name("prior.json")
