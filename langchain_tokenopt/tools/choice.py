@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -80,7 +80,7 @@ def choose(
     if is_free and (len(ranked) <= FEW_TOOLS or tokens <= FEW_TOKENS):
         return [_selected(one) for one in ranked]
     always = set(always_include)
-    kept = [one for one in ranked if not always.isdisjoint(one.card.names)]
+    kept = [one for one in ranked if always and not always.isdisjoint(one.card.names)]
     fixed = {one.position for one in kept}
     room = float("inf") if max_tokens is None else max_tokens - sum(o.card.tokens for o in kept)
     others = [one for one in ranked if one.position not in fixed]
@@ -103,17 +103,17 @@ def _without_crowds(ranked: Sequence[Ranked]) -> Iterator[Ranked]:
 
     Who asks for one tool more gets the same ones and one more.
     """
-    waiting: deque[Ranked] = deque()
+    waiting: list[Ranked] = []
     taken: Counter[int] = Counter()
     count = 0
-
-    def has_place(one: Ranked) -> bool:
-        return 2 * taken[one.group] <= count
-
     for one in ranked:
         waiting.append(one)
-        while (found := next(filter(has_place, waiting), None)) is not None:
-            waiting.remove(found)
+        while True:
+            free = (at for at, each in enumerate(waiting) if 2 * taken[each.group] <= count)
+            at = next(free, None)
+            if at is None:
+                break
+            found = waiting.pop(at)
             taken[found.group] += 1
             count += 1
             yield found
@@ -122,10 +122,10 @@ def _without_crowds(ranked: Sequence[Ranked]) -> Iterator[Ranked]:
 
 def _told(kept: Sequence[Ranked], ranked: Sequence[Ranked]) -> list[Selected]:
     """Say of which tools others that are nearly the same were left out."""
-    shown = {one.position for one in kept}
+    shown, groups = {one.position for one in kept}, {one.group for one in kept}
     hidden: dict[int, list[str]] = {}
     for one in ranked:
-        if one.position not in shown:
+        if one.group in groups and one.position not in shown:
             hidden.setdefault(one.group, []).append(one.card.name)
     best_first = sorted(kept, key=lambda one: (-one.score, one.position))
     found = []

@@ -29,7 +29,6 @@ _LONGEST_FIELD: Final = 4_000
 """Characters of one field that are read: some descriptions are manuals."""
 
 LEXICAL_FEATURES: Final = (
-    "name",
     "description",
     "parameters",
     "values",
@@ -41,10 +40,10 @@ LEXICAL_FEATURES: Final = (
     "exact_name",
 )
 """What is known of a tool for a request, each from 0 to about 1:
-the share of the request's words in its name, description, parameters (names and descriptions) and
-values (enums, constants, examples); the share of its name and description in the request; the share
-of the request's synonyms; the share of its name's letters in the request, and of the request's in
-name and description; whether the request writes its name as code does."""
+the share of the request's words in its description, parameters (names and descriptions) and values
+(enums, constants, examples); the share of its name and description in the request; the share of the
+request's synonyms; the share of its name's letters in the request, and of the request's in name and
+description; whether the request writes its name as code does."""
 
 
 class LexicalIndex:
@@ -57,8 +56,8 @@ class LexicalIndex:
         >>> from langchain_tokenopt.tools.tool_reading import read_tool
         >>> index = LexicalIndex([read_tool({"name": n}) for n in ("send_mail", "get_weather")])
         >>> scores = index.features("What is the weather in Oslo?")
-        >>> scores.shape == (2, len(LEXICAL_FEATURES)), bool(scores[1, 0] > scores[0, 0])
-        (True, True)
+        >>> dict(zip(LEXICAL_FEATURES, scores[1].tolist()))["name_covered"]
+        0.5
     """
 
     def __init__(self, cards: Sequence[ToolCard]) -> None:
@@ -88,12 +87,11 @@ class LexicalIndex:
     def features(self, query: str) -> NDArray[np.float64]:
         """Return one row of :data:`LEXICAL_FEATURES` for each tool."""
         words = dict.fromkeys(roots_of(query))
-        roots = self.rarities(words)
+        roots = {word: self._rarity.get(word, 1.0) for word in words}
         meanings = dict.fromkeys(meanings_of(query), 1.0)
         pieces = dict.fromkeys(pieces_of(words), 1.0)
         return np.stack(
             (
-                self._name.shares(roots),
                 self._description.shares(roots),
                 self._parameters.shares(roots),
                 self._values.shares(roots),
@@ -107,9 +105,11 @@ class LexicalIndex:
             axis=1,
         )
 
-    def rarities(self, terms: Iterable[str]) -> dict[str, float]:
-        """Return how rare each of *terms* is among these tools, 0 to 1."""
-        return {term: self._rarity.get(term, 1.0) for term in terms}
+    def shared(self, terms: Iterable[str], at: int) -> list[str]:
+        """Return which of *terms* a tool has, those that tell most first."""
+        fields = (self._name, self._description, self._parameters)
+        own = [term for term in terms if any(field.has(term, at) for field in fields)]
+        return sorted(own, key=lambda term: -self._rarity.get(term, 1.0))
 
     def _named(self, query: str) -> NDArray[np.float64]:
         """Say whose name stands in the request as it is written in code."""
@@ -148,6 +148,14 @@ class _Field:
         self.places = {
             term: (np.array(where), np.array(worth)) for term, (where, worth) in places.items()
         }
+
+    def has(self, term: str, at: int) -> bool:
+        """Say whether a tool has a term."""
+        found = self.places.get(term)
+        if found is None:
+            return False
+        place = int(np.searchsorted(found[0], at))
+        return place < len(found[0]) and int(found[0][place]) == at
 
     def shares(self, terms: Mapping[str, float]) -> NDArray[np.float64]:
         """Return which share of the worth of *terms* each tool has."""

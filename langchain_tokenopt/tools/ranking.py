@@ -32,6 +32,8 @@ _SETS: Final = 32
 _DESCRIPTION_USES: Final = 1.0
 """How many uses the description counts for, when both say what a tool is for. Between 0.5 and 2 it
 made no difference on the half of MetaTool that weights are fitted on."""
+_PART: Final = 0.9
+"""What a part of a request counts for, beside the whole: it lacks what the other parts say."""
 _TOLD_WORDS: Final = 4
 _CLEAR: Final = 0.35
 """Cosine from which a reason says that the meaning is alike."""
@@ -52,7 +54,7 @@ class Ranked(NamedTuple):
     @property
     def reason(self) -> str:
         """Say which words, meaning or uses speak for it."""
-        return self.evidence.reason(self.card, self.position)
+        return self.evidence.reason(self.position)
 
 
 class ToolRanking:
@@ -167,10 +169,12 @@ class ToolRanking:
         parts = parts_of(query)
         request, vectors = self._vectors(query, parts, tools)
         uses = tools.uses_in(namespace, self._learned, vectors, self._embedder)
-        columns = [tools.lexical.features(text) for text in (query, *parts)]
+        columns = [tools.lexical.features(query)]
+        columns += [_PART * tools.lexical.features(part) for part in parts]
         features = [np.max(columns, axis=0), self._used(query, tools, uses)[:, None]]
         if vectors is not None and request is not None:
-            features.append(vectors.features(request, uses.moved))
+            weighed = request * np.array([1.0, *[_PART] * (len(request) - 1)], np.float32)[:, None]
+            features.append(vectors.features(weighed, uses.moved))
         fusion = fusion_for(meaning=vectors is not None)
         found = np.hstack(features)
         weights, moved = fusion.weights, None
@@ -307,17 +311,14 @@ class _Evidence:
     request: NDArray[np.float32] | None
     uses: _SetUses
 
-    def reason(self, card: ToolCard, at: int) -> str:
+    def reason(self, at: int) -> str:
         """Say in words what speaks for a tool."""
         value = dict(zip(self.fusion.features, self.features[at].tolist(), strict=True))
         told = []
         if value["exact_name"]:
             told.append("named in the request")
-        own = {*roots_of(f"{' '.join(card.words)} {card.group} {card.description}")}
-        own |= {root for p in card.parameters for root in roots_of(f"{p.name} {p.description}")}
         written = words_by_root(self.query)
-        rarity = self.tools.lexical.rarities(written)
-        shared = sorted((term for term in written if term in own), key=lambda term: -rarity[term])
+        shared = self.tools.lexical.shared(written, at)
         if shared:
             told.append(f"words: {', '.join(written[term] for term in shared[:_TOLD_WORDS])}")
         elif value["meaning"] > 0:

@@ -122,6 +122,7 @@ class ToolVectors:
             offer[owners] = np.maximum(offer[owners], best)
         if moved is not None:
             tool = moved @ request.T
+            offer = np.maximum(offer, tool)  # what a tool was used for is what it offers
         return np.stack((tool.max(axis=1), offer.max(axis=1)), axis=1).astype(np.float64)
 
 

@@ -14,12 +14,23 @@ from langchain_tokenopt.text.stopwords import STOP_WORDS
 from langchain_tokenopt.text.words import is_cjk, terms_of
 from langchain_tokenopt.tools.synonyms import MEANINGS
 
-__all__ = ["LONGEST_QUERY", "meanings_of", "parts_of", "pieces_of", "roots_of", "shortened", "words_by_root"]
+__all__ = [
+    "LONGEST_QUERY",
+    "meanings_of",
+    "parts_of",
+    "pieces_of",
+    "roots_of",
+    "shortened",
+    "words_by_root",
+]
 
 LONGEST_QUERY: Final = 4_000
 """Characters of a request that are read. Of a longer one, which is mostly a file, its beginning and
 its end: what is wanted stands before or behind what it is wanted for."""
 _MOST_PARTS: Final = 6
+_CLAUSES: Final = re.compile(
+    r"[,;:]\s|[，、；：]|\s(?:and|then|also|und|dann|y|luego|et|puis|e|poi|depois|en|dan)\s(?:then\s|also\s)?"
+)
 _CAMEL: Final = re.compile(r"(?<=[a-zà-ÿ\d])(?=[A-Z])")
 _PIECE: Final = 3
 
@@ -33,23 +44,23 @@ def shortened(query: str) -> str:
 
 
 def parts_of(query: str) -> list[str]:
-    """Return the sentences of a request that asks for several things; else nothing.
+    """Return the sentences and clauses of a request that may ask for several things.
 
     Example:
-        >>> parts_of("Book a flight to Rome. Then mail the ticket to Ann.")
-        ['Book a flight to Rome.', 'Then mail the ticket to Ann.']
+        >>> parts_of("Book a flight to Rome and mail the ticket to Ann.")
+        ['Book a flight to Rome', 'mail the ticket to Ann.']
         >>> parts_of("Book a flight to Rome.")
         []
     """
-    found = [
-        part.strip()
-        for line in query.splitlines()
-        for part in sentences_of(line)
-        if len(roots_of(part)) > 1
-    ]
-    if len(found) < 2:
-        return []
-    return found if len(found) <= _MOST_PARTS else found[:3] + found[-3:]
+    found: list[str] = []
+    for line in query.splitlines():
+        for sentence in sentences_of(line):
+            clauses = [clause for part in _CLAUSES.split(sentence) if (clause := part.strip())]
+            found += [sentence, *(clauses if len(clauses) > 1 else [])]
+    telling = [part for part in dict.fromkeys(found) if len(set(roots_of(part))) > 1]
+    parts = [part for part in telling if part != query.strip()]
+    half = _MOST_PARTS // 2
+    return parts if len(parts) <= _MOST_PARTS else parts[:half] + parts[-half:]
 
 
 def roots_of(text: str) -> list[str]:

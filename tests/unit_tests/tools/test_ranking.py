@@ -1,0 +1,254 @@
+"""Which tools come first, how probable they are, and how many are shown."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.embeddings import Embeddings
+
+from langchain_tokenopt.tools.choice import FEW_TOOLS, choose
+from langchain_tokenopt.tools.ranking import ToolRanking
+from langchain_tokenopt.tools.tool_reading import ToolCard, read_tool
+
+
+def card(name: str, description: str = "", **properties: Any) -> ToolCard:
+    found = read_tool(
+        {
+            "name": name,
+            "description": description,
+            "parameters": {"type": "object", "properties": properties},
+        }
+    )
+    assert found is not None
+    return found
+
+
+OFFICE = [
+    card("send_email", "Send a message to somebody.", to={"type": "string"}),
+    card("create_event", "Put an appointment into the calendar."),
+    card("delete_event", "Take an appointment out of the calendar."),
+    card("getWeather", "Current weather of a city.", unit={"enum": ["celsius", "fahrenheit"]}),
+    card("convert_currency", "Exchange rates between currencies."),
+    card("translate_text", "Put a text into another language."),
+    card("search_flights", "Find flights between airports."),
+    card("list_invoices", "Bills that are still open.", status={"examples": ["overdue"]}),
+    card("query_db", ""),
+    card("天气查询", "查询城市的天气预报"),
+]
+
+
+def best(query: str, cards: list[ToolCard] = OFFICE) -> str:
+    return ToolRanking().rank(query, cards)[0].card.name
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("What's the weather in Oslo?", "getWeather"),
+        ("run query_db for me", "query_db"),
+        ("cancel my meeting tomorrow", "delete_event"),
+        ("Lösche den Termin am Montag", "delete_event"),
+        ("Crea una cita con Ana", "create_event"),
+        ("is it 20 degrees Celsius there?", "getWeather"),
+        ("anything overdue?", "list_invoices"),
+        ("serch flihgts to Rome", "search_flights"),
+        ("北京今天的天气", "天气查询"),
+        ("EXCHANGE 100 DOLLARS", "convert_currency"),
+    ],
+)
+def test_words_find_the_tool(query, name):
+    """Fields, synonyms, other languages, enums, examples, names as in code, slips of the pen."""
+    assert best(query) == name
+
+
+def test_nothing_to_rank():
+    """No tools, no words, marks only."""
+    assert ToolRanking().rank("weather", []) == []
+    for query in ("", "?!", "\ud800", "the of and"):
+        assert [one.position for one in ToolRanking().rank(query, OFFICE)] == [*range(len(OFFICE))]
+
+
+def test_a_request_that_is_a_file_is_read_at_both_ends():
+    """What is wanted stands before or behind what it is wanted for."""
+    file = "line of a log that says nothing\n" * 20_000
+    assert best(f"Translate this text:\n{file}") == "translate_text"
+    assert best(f"{file}\nTranslate the text above.") == "translate_text"
+
+
+words = st.sampled_from(
+    ["weather", "event", "send", "flight", "city", "天气", "create", "and.", "the"]
+)
+queries = st.lists(words, max_size=8).map(" ".join)
+
+
+@given(queries, st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_scores_do_not_depend_on_the_order(query, chance):
+    """The same tools in another order get the same scores; ties keep the order that is given."""
+    shuffled = OFFICE[:]
+    chance.shuffle(shuffled)
+    one, other = ToolRanking().rank(query, OFFICE), ToolRanking().rank(query, shuffled)
+    assert {r.card.name: r.score for r in one} == pytest.approx(
+        {r.card.name: r.score for r in other}, rel=1e-9
+    )
+    assert all(0.0 <= r.score <= 1.0 for r in one)
+    assert [r.score for r in one] == sorted((r.score for r in one), reverse=True)
+    for above, below in pairwise(other):
+        if above.score == below.score:
+            assert above.position < below.position
+
+
+def test_ranking_is_deterministic():
+    """Another instance, which has seen other requests, says the same to the digit."""
+    used = ToolRanking()
+    used.rank("send a mail", OFFICE)
+    query = "weather and flights"
+    assert [r[:4] for r in used.rank(query, OFFICE)] == [
+        r[:4] for r in ToolRanking().rank(query, OFFICE)
+    ]
+
+
+class Axes(Embeddings):
+    """Texts about the same thing have the same vector; says how often it was asked."""
+
+    things = (
+        ("weather", "rain", "umbrella"),
+        ("letter", "email", "note"),
+        ("flight", "fly", "plane"),
+    )
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.fails = False
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        self.calls += 1
+        if self.fails:
+            raise ConnectionError("no network")
+        return [self._vector(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+    def _vector(self, text: str) -> list[float]:
+        found = [float(sum(w in text.lower() for w in thing)) for thing in self.things]
+        return [*found, 0.3]
+
+
+def test_meaning_finds_what_words_do_not():
+    """No word is shared."""
+    ranking = ToolRanking(Axes())
+    assert ranking.rank("Do I need an umbrella?", OFFICE)[0].card.name == "getWeather"
+    reasons = [r.reason for r in ranking.rank("Do I need an umbrella?", OFFICE)]
+    assert reasons[0].startswith("meaning 1.0")
+    assert reasons[-1] == "nothing speaks for it"
+
+
+def test_an_embedder_that_fails_leaves_words():
+    """The request goes on, and meaning is back when the embedder is."""
+    embedder = Axes()
+    embedder.fails = True
+    ranking = ToolRanking(embedder)
+    words_alone = [r[:3] for r in ToolRanking().rank("weather in Oslo", OFFICE)]
+    assert [r[:3] for r in ranking.rank("weather in Oslo", OFFICE)] == words_alone
+    embedder.fails = False
+    assert ranking.rank("Do I need an umbrella?", OFFICE)[0].card.name == "getWeather"
+
+
+def test_tools_are_embedded_once():
+    """A set of tools that was seen costs one vector a request."""
+    embedder = Axes()
+    ranking = ToolRanking(embedder)
+    ranking.rank("weather in Oslo", OFFICE)
+    before = embedder.calls
+    ranking.rank("flights to Oslo", OFFICE)
+    assert embedder.calls - before == 1
+
+
+VERBS, THINGS = ("create", "delete", "find", "send"), ("order", "parcel", "bill", "gift", "user")
+MANY = [
+    card(f"{verb}_{thing}", f"{verb.title()} a {thing} of store {n} by {m} steps.")
+    for n, verb in enumerate(VERBS)
+    for m, thing in enumerate(THINGS)
+]
+
+
+@given(queries | st.sampled_from(["delete the parcel", "find a gift and send it"]))
+@settings(max_examples=30, deadline=None)
+def test_bigger_choices_contain_smaller_ones(query):
+    """More places never take a tool away."""
+    ranked = ToolRanking().rank(query, MANY + OFFICE)
+    smaller: set[str] = set()
+    for most in range(1, 12):
+        chosen = choose(ranked, max_tools=most)
+        names = {one.card.name for one in chosen}
+        assert len(chosen) == most
+        assert smaller <= names
+        smaller = names
+
+
+@given(st.integers(0, 900), st.sampled_from(["delete the parcel", "weather"]))
+@settings(max_examples=30, deadline=None)
+def test_no_choice_takes_more_tokens_than_there_are(room, query):
+    """What is always shown counts, too; a tool that does not fit makes room for one that does."""
+    chosen = choose(ToolRanking().rank(query, MANY), max_tokens=room, always_include={"send_gift"})
+    tokens = sum(one.card.tokens for one in chosen)
+    assert "send_gift" in {one.card.name for one in chosen}
+    assert tokens <= max(room, next(c.tokens for c in MANY if c.name == "send_gift"))
+
+
+def test_few_tools_stay():
+    """Where there is little to save, nothing is left out, unless it is asked for."""
+    few = ToolRanking().rank("weather", OFFICE[:FEW_TOOLS])
+    assert len(choose(few)) == FEW_TOOLS
+    assert len(choose(few, max_tools=2)) == 2
+
+
+def test_how_many_depends_on_the_evidence():
+    """A clear request gets few tools of a large set, an unclear one more."""
+    cards = [
+        card(f"tool_{n}", f"Does number {n} of {random.Random(n).random()}.") for n in range(60)
+    ]
+    cards += [card("get_weather", "Current weather, forecast and temperature of a city " * 3)]
+    clear = choose(ToolRanking().rank("get_weather: current weather and temperature", cards))
+    unclear = choose(ToolRanking().rank("do that thing", cards))
+    assert clear[0].card.name == "get_weather"
+    assert len(clear) < len(unclear) < len(cards)
+
+
+def test_duplicates_do_not_take_all_places():
+    """Ten servers offer one tool: half of the places are for others, and the reason says so."""
+    same = [card(f"server{n}__search_flights", "Find flights between airports.") for n in range(10)]
+    ranked = ToolRanking().rank("find flights", [*same, *OFFICE])
+    chosen = choose(ranked, max_tools=6)
+    alike = [one for one in chosen if one.card.name.startswith("server")]
+    assert len(alike) <= 3
+    assert "nearly the same: server" in chosen[0].reason
+    pair = ToolRanking().rank("find flights", [*same[:2], *OFFICE[:6]])
+    assert {one.card.name for one in choose(pair, max_tools=3)} >= {c.name for c in same[:2]}
+
+
+def test_kinds_of_requests_are_the_tools_groups():
+    """Servers first; else the words that names share; probabilities of the whole group."""
+    named = [card("github__create_issue"), card("github__merge"), card("slack__post_message")]
+    kinds = ToolRanking().classify("create an issue", named)
+    assert [kind for kind, _ in kinds] == ["github", "slack"]
+    kinds = ToolRanking().classify("delete the parcel", MANY)
+    assert kinds[0][0] == "parcel"
+    assert {kind for kind, _ in kinds} == {"order", "parcel", "bill", "gift", "user"}
+    assert all(0 <= chance <= 1 for _, chance in kinds)
+
+
+def test_ten_thousand_tools_and_equal_names():
+    """Nothing is lost: every tool is ranked once."""
+    cards = [card(f"tool_{n % 5_000}", f"Handles case {n}.") for n in range(10_000)]
+    ranked = ToolRanking().rank("case 77", cards)
+    assert sorted(r.position for r in ranked) == [*range(10_000)]
+    assert ranked[0].card.description == "Handles case 77."
+    assert np.isfinite([r.score for r in ranked]).all()
