@@ -138,6 +138,7 @@ class SelectionCall(StageCall):
         self._shown_id: str | None = None
         self._shown_metadata: set[str] = set()
         self._shown_blocks = 0
+        self._thinking: list[Any] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -193,6 +194,10 @@ class SelectionCall(StageCall):
         if self._continued & piece.response_metadata.keys():
             said = piece.response_metadata.items()
             changes["response_metadata"] = {k: v for k, v in said if k not in self._continued}
+        if self._thinking:
+            text = piece.content
+            blocks = [{"type": "text", "text": text}] if isinstance(text, str) and text else text
+            changes["content"], self._thinking = [*self._thinking, *(blocks or ())], []
         if piece.usage_metadata and piece.chunk_position != "last":
             self._usage = add_usage(self._usage, piece.usage_metadata)
             changes["usage_metadata"] = None
@@ -296,6 +301,8 @@ class SelectionCall(StageCall):
 
     def _again(self, answer: Answer) -> Again:
         message, chosen = self._message, self._selection
+        if not chosen.request.streaming:
+            self._thinking += _thinking_in(message)
         chosen.missed += chosen.add(call["name"] for call in message.tool_calls)
         found = self._find(message)
         if found:
@@ -320,6 +327,21 @@ def _without_search(answer: Answer, message: AIMessage) -> Answer:
         return answer.override(storable=False)
     said = {"response_metadata": message.response_metadata, "id": message.id}
     return Answer.of(AIMessage(message.text, **said), storable=False)
+
+
+_THOUGHTS: Final = ("thinking", "redacted_thinking", "reasoning_content")
+
+
+def _thinking_in(message: AIMessage) -> list[Any]:
+    """Return what Anthropic wants to get back in front of the calls that the model has thought of.
+
+    After the result of a search it does not think again, and an answer that calls tools without a
+    thought before them is refused when it comes back.
+    https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking (read 2026-11-29)
+    """
+    blocks = message.content if isinstance(message.content, list) else ()
+    thoughts = (b for b in blocks if isinstance(b, dict) and b.get("type") in _THOUGHTS)
+    return [{key: value for key, value in b.items() if key != "index"} for b in thoughts]
 
 
 def _moved(part: Any, offset: int) -> Any:

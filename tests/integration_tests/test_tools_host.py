@@ -22,7 +22,10 @@ from langchain_core.messages import (
     message_chunk_to_message,
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.utils.function_calling import convert_to_openai_function
+from langchain_core.utils.function_calling import (
+    convert_to_openai_function,
+    convert_to_openai_tool,
+)
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
@@ -32,6 +35,7 @@ from langchain_tokenopt import (
     BudgetPlan,
     TokenOptWarning,
     ToolSelector,
+    WordLimit,
     optimize,
     stage_all,
     track_usage,
@@ -351,6 +355,48 @@ def test_events_of_a_stream_do_not_tell_of_a_search(model_server):
     assert [call["name"] for call in end.tool_calls] == ["find_weather"]
     said = [e["data"].get("chunk") or e["data"].get("output") for e in found]
     assert "find_more_tools" not in repr(said)
+
+
+class Thinking(BaseChatModel):
+    """Thinks, searches, and calls without thinking again, as Anthropic's models do."""
+
+    @property
+    def _llm_type(self):
+        return "thinking"
+
+    def bind_tools(self, tools, **kwargs):
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        thought = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+        if isinstance(messages[-1], ToolMessage):
+            assert messages[-2].content[0] == thought
+            name, args, before = "find_weather", {"what": "Oslo"}, []
+        else:
+            name, args, before = "find_more_tools", {"query": "weather"}, [thought]
+        block = {"type": "tool_use", "id": name, "name": name, "input": args}
+        call = {"name": name, "args": args, "id": name}
+        said = AIMessage([*before, block], tool_calls=[call])
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+
+def test_a_thought_before_a_search_stands_before_the_call_that_follows():
+    """Else the provider refuses the conversation when it comes back."""
+    answer = optimize(Thinking(), selector()).bind_tools(FORTY).invoke("Delete it")
+    assert [block["type"] for block in answer.content] == ["thinking", "tool_use"]
+    assert [call["name"] for call in answer.tool_calls] == ["find_weather"]
+    assert "find_more_tools" not in repr(answer)
+
+
+def test_a_limit_on_words_counts_what_is_shown(model_server):
+    """Stages inside see each attempt, those outside the answer that stands."""
+    model_server.script(
+        Reply(text="Let me look.", tool_calls=[SEARCH]), Reply(text="One two three. Four five six.")
+    )
+    model = optimize(model_server.chat_openai(), WordLimit(3), selector()).bind_tools(FORTY)
+    said = "".join(chunk.text for chunk in model.stream("Delete it"))
+    assert said.startswith("Let me look")
+    assert said.endswith("One two three.")
 
 
 # --- with everything else

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt import ToolSelector
@@ -210,6 +212,32 @@ def test_calls_that_wait_for_an_answer_stay():
 def test_a_request_without_a_question_is_read_as_a_whole():
     """An application that asks in its system message."""
     assert shown([SystemMessage("Use them.")], "bd") == "bd"
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abcdefgh", min_size=1, max_size=3),
+                  st.lists(st.text("abcdefgh", min_size=1, max_size=1), max_size=4)),
+        min_size=1, max_size=8,
+    ),
+    st.booleans(),
+)  # fmt: skip
+def test_a_turn_only_grows_whatever_is_asked_and_called(turns, marks):
+    """In its order; with marks and without; and the same history gives the same set."""
+    said = []
+    for needs, calls in turns:
+        said.append(HumanMessage(needs))
+        before = shown(said, "")
+        assert set(needs) <= set(before)
+        for n, name in enumerate(calls):
+            said += [calling(name, marked=before if marks else None), result(name)]
+            after = shown(said, "")
+            assert after.startswith(before)
+            assert name in after
+            before = after
+            said[-2].id = said[-1].id = str(n)
+        said.append(AIMessage("x", response_metadata=mark(TOOLS, before) if marks else {}))
+        assert shown(said, "") == before
 
 
 # --- questions
