@@ -14,6 +14,7 @@ from langchain_tokenopt.cli import (
     export,
     guard,
     limits,
+    migrate,
     prices,
     report,
     runs,
@@ -48,6 +49,7 @@ for command in (
     prices.prices,
     export.export,
     doctor.doctor,
+    migrate.migrate,
     text.compress,
     text.count,
 ):

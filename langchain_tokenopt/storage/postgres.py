@@ -212,7 +212,8 @@ class PostgresPool:
 
     def explained(self, error: psycopg.Error) -> PostgresError:
         """Return the one sentence that says what went wrong here and what to do."""
-        cause = " ".join(str(error).split()) or type(error).__name__
+        cause = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+        cause = cause.rstrip(".")
         state = error.sqlstate
         for pattern, remedy in _REMEDIES:
             if re.search(pattern, f"{state} {cause}", re.IGNORECASE):

@@ -1,0 +1,72 @@
+"""The command that moves budgets and ledgers between files and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from langchain_tokenopt.cli.app import CommandError
+
+__all__ = ["migrate"]
+
+
+class Kind(StrEnum):
+    """What can be moved."""
+
+    budgets = "budgets"
+    ledger = "ledger"
+
+
+def migrate(
+    source: Annotated[str, typer.Argument(help="A file, or postgresql://user@host/database.")],
+    target: Annotated[str, typer.Argument(help="Where it goes: the same kinds.")],
+    only: Annotated[Kind | None, typer.Option(help="Move only these, of both.")] = None,
+) -> None:
+    """Copy budgets, or a ledger, from a file into PostgreSQL or back; compare all sums.
+
+    What was interrupted goes on when it is done again. The source stays as it is. Stop what writes
+    there first.
+
+    Example: tokenopt migrate budgets.db postgresql://me@db.example/tokens
+    """
+    from langchain_tokenopt.budget.account_migration import copy_accounts
+    from langchain_tokenopt.ledger.migration import copy_ledger
+
+    copy: dict[Kind, Callable[[str, str], dict[str, int]]]
+    copy = {Kind.budgets: copy_accounts, Kind.ledger: copy_ledger}
+    try:
+        kinds = [only] if only else _kinds_in(source)
+        if len(kinds) > 1 and "://" not in target:
+            raise CommandError(
+                "the source has budgets and a ledger, and each needs a file of its own. Add --only "
+                "budgets or --only ledger."
+            )
+        for kind in kinds:
+            sums = copy[kind](source, target)
+            figures = ", ".join(f"{number:,} {name}" for name, number in sums.items() if number)
+            typer.echo(f"{kind}: {figures or 'nothing'}; the same in both.")
+    except ValueError as error:  # a URL of another kind of database
+        raise CommandError(str(error)) from error
+
+
+def _kinds_in(source: str) -> list[Kind]:
+    from langchain_tokenopt.budget import BudgetStoreError, reports_in
+    from langchain_tokenopt.ledger import Ledger, LedgerError
+
+    found, refusals = [], []
+    try:
+        reports_in(source)
+        found.append(Kind.budgets)
+    except BudgetStoreError as error:
+        refusals.append(str(error))
+    try:
+        Ledger(source, read_only=True).close()
+        found.append(Kind.ledger)
+    except LedgerError as error:
+        refusals.append(str(error))
+    if not found:
+        raise CommandError(" ".join(refusals))
+    return found

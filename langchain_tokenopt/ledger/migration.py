@@ -1,0 +1,129 @@
+"""A ledger from one database into another: a file into PostgreSQL, or back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, Integer, Row, Table, func, select, text
+from sqlalchemy.exc import DBAPIError
+
+from langchain_tokenopt.ledger import rollups
+from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.ledger.schema import ledger_schema, metadata
+
+__all__ = ["copy_ledger"]
+
+BATCH_ROWS: Final = 5_000
+
+_TABLES: Final = [table for table in metadata.sorted_tables if table is not ledger_schema]
+
+
+def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
+    """Copy all rows of a ledger; what was interrupted goes on where it ended.
+
+    *source* is read as it is at one moment.
+
+    Returns:
+        Rows per table, the same in both.
+
+    Raises:
+        LedgerError: One of them cannot be used, or *target* has rows that *source* has not; these
+            stay, and nothing is added.
+    """
+    old, new = Database(source, read_only=True), Database(target)
+    try:
+        with old.connect_to_read() as reading, new.connect_to_write() as writing, reading.begin():
+            with new.writing(writing):
+                last = {
+                    table.name: _last_in_both(table, number, reading, writing, new)
+                    for table in _TABLES
+                    if (number := _number_of(table)) is not None
+                }
+            for table in _TABLES:
+                if table.name in last:
+                    _copy_behind(table, last[table.name], reading, writing, new)
+            with new.writing(writing):
+                for table in _TABLES:
+                    if table.name not in last:
+                        _replace(table, reading, writing)
+                found = {table.name: _sums(table, writing) for table in _TABLES}
+                if found != {table.name: _sums(table, reading) for table in _TABLES}:
+                    raise LedgerError(_different(new))
+                wrong = rollups.differences(writing)
+                if wrong:
+                    raise LedgerError(f"{new.label} does not add up: {wrong[0]}.")
+            return {name: sums[0] for name, sums in found.items()}
+    except (DBAPIError, sqlite3.Error, OSError) as error:
+        raise new.explained(error) from error
+
+
+def _number_of(table: Table) -> Column[int] | None:
+    """Return the column that numbers the rows, where one does."""
+    key = list(table.primary_key.columns)
+    return key[0] if len(key) == 1 and isinstance(key[0].type, Integer) else None
+
+
+def _last_in_both(
+    table: Table, number: Column[int], reading: Connection, writing: Connection, new: Database
+) -> int | None:
+    """Return the last row that the target has; it and all before it are those of the source.
+
+    Raises:
+        LedgerError: They are others.
+    """
+    last: int | None = writing.scalar(select(func.max(number)))
+    if last is not None:
+        query = select(table).where(number <= last).order_by(number)
+        pairs = zip_longest(reading.execute(query), writing.execute(query))
+        if any(
+            before is None or after is None or tuple(before) != tuple(after)
+            for before, after in pairs
+        ):
+            raise LedgerError(_different(new))
+    return last
+
+
+def _copy_behind(
+    table: Table, last: int | None, reading: Connection, writing: Connection, new: Database
+) -> None:
+    """Copy the rows behind *last*, some thousand at a time."""
+    number = _number_of(table)
+    assert number is not None
+    while True:
+        query = select(table).order_by(number).limit(BATCH_ROWS)
+        found = reading.execute(query if last is None else query.where(number > last)).all()
+        if not found:
+            break
+        with new.writing(writing):
+            writing.execute(table.insert(), _as_values(table, found))
+            last = found[-1][list(table.columns).index(number)]
+            if number.name == "seq" and not new.is_sqlite:
+                set_next = text("SELECT setval(pg_get_serial_sequence(:name, 'seq'), :last)")
+                writing.execute(set_next, {"name": table.name, "last": last})
+
+
+def _replace(table: Table, reading: Connection, writing: Connection) -> None:
+    """Copy all of what follows from other rows."""
+    writing.execute(table.delete())
+    for rows in reading.execute(select(table)).partitions(BATCH_ROWS):
+        writing.execute(table.insert(), _as_values(table, rows))
+
+
+def _as_values(table: Table, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    names = table.columns.keys()
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _sums(table: Table, connection: Connection) -> list[int]:
+    """Return how many rows there are, and the sum of every column of numbers."""
+    numbers = [column for column in table.columns if isinstance(column.type, Integer)]
+    query: Any = select(func.count(), *(func.sum(column) for column in numbers)).select_from(table)
+    return [int(value or 0) for value in connection.execute(query).one()]
+
+
+def _different(new: Database) -> str:
+    return f"{new.label} has other records than the source. Copy into an empty ledger."

@@ -1,0 +1,165 @@
+"""Budgets and ledgers move between files and PostgreSQL, whole."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from typer.testing import CliRunner
+
+from langchain_tokenopt.budget import BudgetLimit, BudgetStoreError, Owners, TokenBudget, reports_in
+from langchain_tokenopt.budget.account_migration import copy_accounts
+from langchain_tokenopt.cli import app
+from langchain_tokenopt.core.records import BudgetEvent, Saving
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.ledger import Ledger, LedgerError, migration
+from tests.support.ledger_records import desk_calls, record
+
+LEVELS = [
+    BudgetLimit(total_tokens=9_000, total_usd=5, per="user", window="day"),
+    BudgetLimit(total_tokens=9_000, per="organization", window="month"),
+]
+
+
+@pytest.fixture
+def budgets(tmp_path):
+    """A file with two runs, of which one holds something."""
+    path = tmp_path / "budgets.db"
+    for run in ("one", "two\0"):
+        budget = TokenBudget(5_000, path=path, run=run, within=LEVELS)
+        owners = Owners("ann", "acme")
+        for agent in ("writer", "réader"):
+            hold = budget.reserve(agent, 100, 50, cost_nano_usd=7, run_id=agent, owners=owners)
+            budget.settle(hold, Usage(100, 20))
+        held = budget.reserve("writer", 300, 0, cost_nano_usd=9, run_id="open", owners=owners)
+        budget.close()
+    return path, held
+
+
+def test_budgets_go_to_a_server_and_back(budgets, postgres_url, tmp_path):
+    """Totals, agents and leases; what is held there can be settled here."""
+    path, held = budgets
+    sums = copy_accounts(path, postgres_url)
+    assert (4, 8, 6) == (sums["accounts"], sums["agents"], sums["leases"])
+    assert sums == copy_accounts(path, postgres_url)
+    assert reports_in(path) == reports_in(postgres_url)
+    assert sums == copy_accounts(postgres_url, tmp_path / "back.db")
+    assert reports_in(path) == reports_in(tmp_path / "back.db")
+
+    moved = TokenBudget(5_000, path=postgres_url, run="two\0", within=LEVELS)
+    assert 250 == moved.settle(held, Usage(200, 50)).charged_tokens
+    assert [] == moved.check(Owners("ann", "acme"))
+
+
+def test_budgets_that_are_in_use_are_not_overwritten(budgets, postgres_url):
+    """Who has begun to spend there keeps what was spent."""
+    path, _ = budgets
+    copy_accounts(path, postgres_url)
+    moved = TokenBudget(5_000, path=postgres_url, run="one")
+    moved.settle(moved.reserve("writer", 10, 0), Usage(10, 0))
+    before = reports_in(postgres_url)
+
+    with pytest.raises(BudgetStoreError, match="has other figures for the budget 'default'"):
+        copy_accounts(path, postgres_url)
+    assert before == reports_in(postgres_url)
+
+
+def _fill(path):
+    with Ledger(path) as ledger:
+        for call in desk_calls(300, days=2):
+            ledger.record(call)
+        ledger.record(record(savings=(Saving(stage="s", tokens_before=9, tokens_after=4),)))
+        ledger.record(
+            BudgetEvent(
+                kind="alert", budget="b", agent="a", spent_tokens=1, held_tokens=2, limit_tokens=3
+            )
+        )
+
+
+def _answers(ledger):
+    return (
+        list(ledger.calls()),
+        ledger.totals(),
+        ledger.by("agent"),
+        list(ledger.savings()),
+        ledger.budget_events(),
+        ledger.check(),
+    )
+
+
+def test_a_ledger_goes_to_a_server_and_back(postgres_url, tmp_path):
+    """It answers the same, and goes on with numbers of its own."""
+    _fill(tmp_path / "usage.db")
+    migration.copy_ledger(tmp_path / "usage.db", postgres_url)
+    migration.copy_ledger(postgres_url, tmp_path / "back.db")
+
+    with Ledger(tmp_path / "usage.db") as one, Ledger(tmp_path / "back.db") as other:
+        assert _answers(one) == _answers(other)
+    with Ledger(postgres_url) as moved:
+        with Ledger(tmp_path / "usage.db") as one:
+            assert _answers(one) == _answers(moved)
+        before = moved.totals().calls
+        moved.record(record())
+        moved.flush()
+        assert (before + 1, []) == (moved.totals().calls, moved.check())
+
+
+def test_what_was_interrupted_goes_on(postgres_url, tmp_path, monkeypatch):
+    """In the middle of a table, and then to the end; a third time there is nothing to do."""
+    _fill(tmp_path / "usage.db")
+    monkeypatch.setattr(migration, "BATCH_ROWS", 50)
+    left = iter(range(4))
+    insert = type(migration._TABLES[0]).insert
+
+    def fail_later(table):
+        if next(left, None) is None:
+            raise sqlite3.OperationalError("disk I/O error")
+        return insert(table)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(migration._TABLES[0]), "insert", fail_later)
+        with pytest.raises(LedgerError, match="could not be written to disk"):
+            migration.copy_ledger(tmp_path / "usage.db", postgres_url)
+    first = migration.copy_ledger(tmp_path / "usage.db", postgres_url)
+    assert first == migration.copy_ledger(tmp_path / "usage.db", postgres_url)
+    assert 301 == first["calls"]
+
+
+def test_a_ledger_of_something_else_is_not_mixed_in(postgres_url, tmp_path):
+    """What is there stays."""
+    _fill(tmp_path / "usage.db")
+    with Ledger(postgres_url) as other:
+        other.record(record())
+        other.flush()
+        before = _answers(other)
+        with pytest.raises(LedgerError, match="Copy into an empty ledger"):
+            migration.copy_ledger(tmp_path / "usage.db", postgres_url)
+        assert before == _answers(other)
+
+
+def test_the_command_says_what_it_has_moved(budgets, postgres_url, tmp_path):
+    """It finds out what the source is; a file takes one of both."""
+    path, _ = budgets
+    _fill(tmp_path / "usage.db")
+    run = CliRunner().invoke
+    moved = run(app, ["migrate", str(path), postgres_url])
+    assert moved.exit_code == 0, moved.output
+    assert "budgets: 4 accounts, 8 agents, 6 leases, 480 spent tokens" in moved.output.replace(
+        "1,440", "480"
+    )
+    moved = run(app, ["migrate", str(tmp_path / "usage.db"), postgres_url])
+    assert "301 calls" in moved.output
+    assert "secret" not in moved.output
+    both = run(app, ["migrate", postgres_url, str(tmp_path / "out.db")])
+    assert 1 == both.exit_code
+    assert "--only" in both.stderr
+    moved = run(app, ["migrate", postgres_url, str(tmp_path / "out.db"), "--only", "budgets"])
+    assert reports_in(path) == reports_in(tmp_path / "out.db")
+
+
+@pytest.mark.parametrize("source", ["nowhere.db", "mysql://u:secret@h/d"])
+def test_a_source_that_is_none(source, tmp_path, postgres_url):
+    """One line, without a password."""
+    result = CliRunner().invoke(app, ["migrate", source, postgres_url])
+    assert 1 == result.exit_code
+    assert "secret" not in result.output
