@@ -396,6 +396,25 @@ async def test_a_slow_async_call_is_cancelled() -> None:
     assert "look_up was given up: a call may take 0.01 s" in answer
 
 
+async def test_a_tool_that_does_not_let_itself_be_cancelled_is_late_all_the_same() -> None:
+    """What it returns after its time is dropped."""
+
+    @tool
+    async def look_up(query: str) -> str:
+        """Look something up."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "found after all"
+        return query
+
+    limited = BudgetedTool.wrap(look_up, ToolLimits(max_seconds_per_call=0.01))
+    answer = await limited.ainvoke({"query": "x"})
+
+    assert "was given up" in answer
+    assert (1, 1) == (limited.report().calls, limited.report().refused_calls)
+
+
 async def test_a_timeout_of_the_tools_own_is_an_error() -> None:
     """Only the limit's own end is told as one."""
 

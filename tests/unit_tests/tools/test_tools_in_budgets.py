@@ -292,6 +292,32 @@ def test_a_tool_is_given_what_it_asks_for(tmp_path: Path) -> None:
     assert ["question"] == list(tools[0].args)
 
 
+@both
+def test_handlers_of_a_refused_call_hear_of_one_call(in_async: bool) -> None:
+    """One start and one end, without what is injected; the end says why."""
+    heard: list[Any] = []
+
+    class Handler(BaseCallbackHandler):
+        def on_tool_start(self, serialized: Any, input_str: str, **kwargs: Any) -> None:
+            heard.append((serialized["name"], kwargs["inputs"]))
+
+        def on_tool_end(self, output: Any, **kwargs: Any) -> None:
+            heard.append(output.status)
+
+    @tool
+    def research(question: str, scope: TokenScope) -> str:
+        """Find something out."""
+        return question
+
+    with token_scope() as scope:
+        (made,) = scoped_tools([research], scope, limits=ToolLimits(max_calls=1))
+    made.invoke({"question": "x"})
+    made.callbacks = [Handler()]
+    use(made, in_async=in_async, question="y")
+
+    assert [("research", {"question": "y"}), "error"] == heard
+
+
 def test_asking_for_what_is_not_there_is_said_at_once() -> None:
     """When the tools are made, with the remedy."""
 
