@@ -140,10 +140,11 @@ def test_fields_of_a_class_are_filled_in() -> None:
 def test_default_values_of_functions_are_copied() -> None:
     """A list that stands in a function's head is not everybody's."""
 
-    def collect(word: str, scope: TokenScope, *, seen: Any = []) -> str:  # noqa: B006
+    def collect(word: str, scope: TokenScope, met: Any = [], *, seen: Any = {}) -> str:  # noqa: B006
         """Collect words."""
-        seen.append(word)
-        return " ".join(seen)
+        met.append(word)
+        seen[word] = len(seen)
+        return f"{met} {[*seen]}"
 
     tools = ToolSet(StructuredTool.from_function(collect, args_schema={
         "type": "object", "properties": {"word": {"type": "string"}}}))  # fmt: skip
@@ -152,7 +153,7 @@ def test_default_values_of_functions_are_copied() -> None:
         with token_scope(user=user) as scope:
             found.append(tools.for_user(scope)[0].invoke({"word": user}))
 
-    assert ["ann", "bob"] == found
+    assert ["['ann'] ['ann']", "['bob'] ['bob']"] == found
 
 
 def test_what_would_be_shared_is_refused() -> None:
