@@ -36,7 +36,8 @@ def parsed_yaml(text: str) -> list[yaml.Node] | None:
     if len(text) > _LONGEST:
         return None
     try:
-        found = list(yaml.compose_all(text, Loader=_LOADER))
+        # LibYAML takes no subclass of ``str``, as ``message.text`` is.
+        found = list(yaml.compose_all(str(text), Loader=_LOADER))
     except (yaml.YAMLError, RecursionError, ValueError):
         return None
     is_data = all(isinstance(node, yaml.CollectionNode) for node in found)

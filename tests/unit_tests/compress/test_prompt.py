@@ -397,6 +397,21 @@ def test_optimize_text_is_the_one_liner():
     assert counter_for("o200k_base").count(made).tokens <= 30
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "berths:\n" + "".join(f"  berth{n}: tug number {n}\n" for n in range(60)),
+        '{"berths": [' + ", ".join(f'"tug {n}"' for n in range(90)) + "]}",
+        "def tug(n):\n    return n\n\n\n" * 40,
+        "| berth | tug |\n|---|---|\n" + "".join(f"| {n} | tug {n} |\n" for n in range(60)),
+    ],
+    ids=["YAML", "JSON", "code", "table"],
+)
+def test_the_text_of_a_message_is_a_text(text):
+    """It is of a class of its own, which parsers written in C refuse."""
+    assert compressor(200).invoke(HumanMessage(text).text) == compressor(200).invoke(text)
+
+
 def test_savings_reach_the_sinks():
     """A sink hears of each saving once, with measured tokens."""
 
