@@ -33,7 +33,7 @@ from langchain_tokenopt.tools.ranking import ToolRanking
 from langchain_tokenopt.tools.tool_reading import ToolCard, read_tool
 
 RIDGE = 1e-3
-QUERIES = 8
+QUERIES = 12
 """Of each MetaTool tool."""
 MOST_USES = 10
 SETS = ("simple_python", "multiple", "parallel_multiple")
