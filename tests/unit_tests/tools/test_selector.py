@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt import ToolSelector
+from langchain_tokenopt.core.staged_runs import StagedRun
+from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.tools.selection_history import (
     Ceiling,
     answered_calls,
@@ -272,3 +277,41 @@ def test_calls_are_met_once_when_their_results_come():
     failed = ToolMessage("no", tool_call_id="b1", status="error")
     assert answered_calls([*said, result("a"), failed]) == (0, {"a0": "a"})
     assert answered_calls([*said, result("a"), AIMessage("x")])[1] == {}
+
+
+# --- learning
+
+
+def first_of(chosen, said, user):
+    """The tool that a user's request shows, of forty that say nothing of themselves."""
+    tools = [function(f"svc_{n:02d}") for n in range(40)]
+    run = StagedRun(run_id=uuid4(), metadata={"user_id": user})
+    model = FakeListChatModel(responses=["x"])
+    call = chosen.open(ModelRequest(model, said, None, {"tools": tools}, run))
+    return call.request.kwargs["tools"][1]["function"]["name"]
+
+
+def test_what_one_user_teaches_is_nobody_elses_and_can_be_forgotten():
+    """Calls that have succeeded, met in the next request of the conversation."""
+    chosen = selector(max_tools=1)
+    for n in range(3):
+        asked = HumanMessage(f"polish the brass lamp {n}")
+        first_of(chosen, [asked, calling("svc_31"), result("svc_31")], "ann")
+    question = [HumanMessage("polish my brass horn")]
+    assert first_of(chosen, question, "ann") == "svc_31"
+    assert first_of(chosen, question, "bob") != "svc_31"
+    chosen.forget(user="bob")
+    assert first_of(chosen, question, "ann") == "svc_31"
+    chosen.forget(user="ann")
+    assert first_of(chosen, question, "ann") != "svc_31"
+
+
+def test_a_call_is_learned_once_however_often_it_is_sent(monkeypatch):
+    """Retries and resends are no further uses."""
+    chosen, learned = selector(max_tools=1), []
+    monkeypatch.setattr(chosen._ranking, "learn", lambda *args: learned.append(args))
+    said = [HumanMessage("polish the lamp"), calling("svc_31"), result("svc_31")]
+    for _ in range(3):
+        first_of(chosen, said, "ann")
+    first_of(chosen, [*said, AIMessage("x"), HumanMessage("and now?")], "ann")
+    assert len(learned) == 1
