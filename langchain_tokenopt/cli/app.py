@@ -7,13 +7,14 @@ why; 2: wrong use; 130: interrupted.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from langchain_tokenopt.core.printable import STEERING_CHARACTERS, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,22 +116,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     warnings.formatwarning = lambda message, *_, **__: f"tokenopt: {message}\n"
     app()
-
-
-STEERING_CHARACTERS = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Controls, and what breaks lines or turns the direction of what follows."""
-
-
-def printable(text: str) -> str:
-    r"""Return *text* without what would steer a terminal, or cannot be written.
-
-    Example:
-        >>> printable("red \x1b[31m"), printable("\u202elive")
-        ('red \ufffd[31m', '\ufffdlive')
-    """
-    return STEERING_CHARACTERS.sub("\ufffd", text)
 
 
 def say(line: str) -> None:

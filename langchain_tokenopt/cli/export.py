@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import printable
 from langchain_tokenopt.cli.question import Question, asks
 from langchain_tokenopt.cli.tables import json_text
+from langchain_tokenopt.core.printable import disarmed
 
 __all__ = ["export", "write_csv"]
 
@@ -59,21 +59,6 @@ def write_csv(first: dict[str, Any], others: Iterable[dict[str, Any]]) -> None:
     """Write rows under a line of headings."""
     writer = csv.DictWriter(sys.stdout, fieldnames=list(first), lineterminator="\n")
     writer.writeheader()
-    writer.writerow(_as_cells(first))
+    writer.writerow(disarmed(first))
     for call in others:
-        writer.writerow(_as_cells(call))
-
-
-_FORMULA = ("=", "+", "-", "@")
-
-
-def _as_cells(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Disarm text that would steer a terminal or that a spreadsheet would run.
-
-    Source: https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    cells = {name: printable(v) if isinstance(v, str) else v for name, v in call.items()}
-    return {
-        name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-        for name, value in cells.items()
-    }
+        writer.writerow(disarmed(call))

@@ -45,10 +45,14 @@ class BudgetState:
     denied: int = 0
 
     @property
+    def used_tokens(self) -> int:
+        """Spent and held."""
+        return self.spent_tokens + self.held_tokens
+
+    @property
     def used_ratio(self) -> float:
         """Spent and held, of the limit."""
-        used = self.spent_tokens + self.held_tokens
-        return used / self.limit_tokens if self.limit_tokens else 0.0
+        return self.used_tokens / self.limit_tokens if self.limit_tokens else 0.0
 
 
 @dataclass(frozen=True, slots=True)
