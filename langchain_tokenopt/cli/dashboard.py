@@ -41,19 +41,21 @@ def dashboard(
 
     Example: tokenopt dashboard --ledger tokenopt.db
     """
+    local = host in _LOCAL
+    if not local and token is None:
+        token = secrets.token_urlsafe(24)
+    hosts = ("127.0.0.1", "localhost", "[::1]") if local else ()
     try:
         import uvicorn
 
         from langchain_tokenopt.dashboard import make_app
+
+        app = make_app(ledger, token=token, hosts=hosts)
     except ImportError as error:
         raise CommandError(
             f"the dashboard needs {error.name}. Install it: "
             f"pip install 'langchain-tokenopt[dashboard]'."
         ) from error
-    local = host in _LOCAL
-    if not local and token is None:
-        token = secrets.token_urlsafe(24)
-    app = make_app(ledger, token=token, hosts=("127.0.0.1", "localhost", "[::1]") if local else ())
     listening = _bound(host, port)
     where = f"[{host}]" if ":" in host else host
     address = f"http://{where}:{listening.getsockname()[1]}/"

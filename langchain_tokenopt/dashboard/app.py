@@ -13,6 +13,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -35,6 +37,7 @@ from langchain_tokenopt.dashboard.data import FILTERS, RANGES, data_of, period_o
 from langchain_tokenopt.dashboard.live import Feed
 from langchain_tokenopt.ledger import Ledger, LedgerError
 from langchain_tokenopt.ledger.flat_rows import flat_row
+from langchain_tokenopt.pricing.rate_card import default_rate_card
 
 __all__ = ["make_app"]
 
@@ -63,11 +66,15 @@ def make_app(
 ) -> Starlette:
     """Return the dashboard as an application for any ASGI server.
 
+    Raises:
+        ImportError: plotly, whose script the page shows charts with, is not installed.
+
     Args:
         ledger: File or URL of the ledger. It may come to be later.
         token: When given, whoever has no cookie with it must bring it: ``/?token=...``.
         hosts: Names under which it may be called, without the port; empty: any.
     """
+    _plotly()
     pages = _Pages(ledger)
     routes = [
         Route("/", pages.page),
@@ -134,6 +141,8 @@ class _Pages:
         self._feed = Feed(location)
         self._known: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
+        # Prices take a second to load: by the time somebody looks, they are there.
+        threading.Thread(target=default_rate_card().rates, args=("gpt-4o",), daemon=True).start()
         text = (_OWN / "templates" / "page.html").read_text(encoding="utf-8")
         self._template = jinja2.Environment(autoescape=True).from_string(text)
 
@@ -146,7 +155,7 @@ class _Pages:
         """Script and style: our own, and plotly's from its package."""
         name = request.path_params["name"]
         if name == "plotly.min.js":
-            where = files("plotly") / "package_data" / name
+            where = _plotly() / "package_data" / name
         elif name in ("dashboard.js", "dashboard.css"):
             where = _OWN / "static" / name
         else:
@@ -194,6 +203,17 @@ class _Pages:
             media_type="text/csv; charset=utf-8",
             headers={"content-disposition": 'attachment; filename="calls.csv"'},
         )
+
+
+def _plotly() -> Path:
+    """Return the folder of plotly, which need not be imported."""
+    found = find_spec("plotly")
+    if found is None or found.origin is None:
+        raise ImportError(
+            'the dashboard needs plotly. Install it: pip install "langchain-tokenopt[dashboard]".',
+            name="plotly",
+        )
+    return Path(found.origin).parent
 
 
 def _csv(location: str, since: Any, filters: Any) -> Iterator[str]:

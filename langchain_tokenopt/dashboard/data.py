@@ -124,11 +124,11 @@ def _spenders(groups: Mapping[str, UsageTotals]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "calls": f"{totals.calls:,}",
-            "tokens": f"{totals.total_tokens:,}",
-            "of tokens": f"{totals.total_tokens / max(1, tokens):.1%}",
             "cost": format_usd(totals.cost_nano_usd) + ("+" if totals.unpriced_calls else ""),
             "of cost": f"{totals.cost_nano_usd / max(1, cost):.1%}",
+            "tokens": f"{totals.total_tokens:,}",
+            "of tokens": f"{totals.total_tokens / max(1, tokens):.1%}",
+            "calls": f"{totals.calls:,}",
         }
         for name, totals in ranked[:_SHOWN]
     ]
