@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,8 @@ from langchain_tokenopt.ledger import Ledger, LedgerError
 
 __all__ = ["Feed"]
 
-EVERY_SECONDS = 0.25
+EVERY_SECONDS = 0.1
+"""A look at a file that has not changed costs two ``stat``."""
 _QUEUED = 20
 """Messages that wait for a slow viewer; of more, the oldest go."""
 _AT_ONCE = 100
@@ -57,18 +59,31 @@ class Feed:
 
     async def _look(self) -> None:
         seen: int | None = None
+        before: object = None
         while self._viewers:
-            try:
-                if seen is None:
-                    seen = await asyncio.to_thread(self._last)
-                number, message = await asyncio.to_thread(self._news, seen)
-            except LedgerError:  # missing, or being replaced: perhaps there is one later
-                seen = None
-            else:
-                seen = number
-                if message:
-                    self._tell(_event(number, message))
-            await asyncio.sleep(EVERY_SECONDS)
+            stamp = self._stamp()
+            if seen is None or stamp is None or stamp != before:
+                before = stamp
+                try:
+                    if seen is None:
+                        seen = await asyncio.to_thread(self._last)
+                    number, message = await asyncio.to_thread(self._news, seen)
+                except LedgerError:  # missing, or being replaced: perhaps there is one later
+                    seen = None
+                else:
+                    seen = number
+                    if message:
+                        self._tell(_event(number, message))
+            await asyncio.sleep(EVERY_SECONDS if stamp else 10 * EVERY_SECONDS)
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """Return what changes when the file or its log is written; ``None`` for a server."""
+        found: list[int] = []
+        for path in (self._location, f"{self._location}-wal"):
+            with suppress(OSError, ValueError):
+                stat = os.stat(path)
+                found += (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return tuple(found) or None
 
     def _tell(self, event: str) -> None:
         for queue in self._viewers:

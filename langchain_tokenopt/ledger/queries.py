@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -207,17 +207,18 @@ class Queries:
             for key, counts in self._sums(groups).items():
                 yield 0, key, counts
             return
-        split = set()
-        for (hour, *key), counts in self._sums(("hour", *groups)).items():
-            start = hour * HOUR_US
-            ends = [
-                [_period_name(period, at, zone) for period in periods]
-                for at in (start, start + HOUR_US - 1)
-            ]
-            if ends[0] == ends[1]:
-                yield start, tuple(key), counts
-            else:
-                split.add(start)
+        sums = self._sums(("hour", *groups))
+        split = {
+            start
+            for start in {hour * HOUR_US for hour, *_ in sums}
+            if any(
+                _period_name(period, start, zone) != _period_name(period, start + HOUR_US - 1, zone)
+                for period in periods
+            )
+        }
+        for (hour, *key), counts in sums.items():
+            if hour * HOUR_US not in split:
+                yield hour * HOUR_US, tuple(key), counts
         # A boundary falls into these hours: zones such as India's are half an hour off.
         quarter = HOUR_US // 4
         for begin in (start + n * quarter for start in sorted(split) for n in range(4)):
@@ -242,9 +243,13 @@ class Queries:
             if group != "origin"
         }
 
+        @cache
+        def period(dimension: str, at: int) -> str:
+            return _period_name(dimension, at, zone)
+
         def value(dimension: Grouping, at: int, key: _Key) -> str | None:
             if dimension in PERIODS:
-                return _period_name(dimension, at, zone)
+                return period(dimension, at)
             if dimension in MANY_VALUED:
                 return names[dimension].get(key[columns[dimension]])
             return self._origin[key[columns["origin"]][0]][dimension]
