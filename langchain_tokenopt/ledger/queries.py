@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import cache, partial
 from typing import Any
@@ -207,18 +207,21 @@ class Queries:
             for key, counts in self._sums(groups).items():
                 yield 0, key, counts
             return
-        sums = self._sums(("hour", *groups))
+        # Days of UTC are whole hours wherever they are: the database can add them up.
+        unit = "hour" if zone is not UTC or "hour" in periods else "day"
+        width = HOUR_US if unit == "hour" else 24 * HOUR_US
+        sums = self._sums((unit, *groups))
         split = {
             start
-            for start in {hour * HOUR_US for hour, *_ in sums}
+            for start in {number * width for number, *_ in sums}
             if any(
-                _period_name(period, start, zone) != _period_name(period, start + HOUR_US - 1, zone)
+                _period_name(period, start, zone) != _period_name(period, start + width - 1, zone)
                 for period in periods
             )
         }
-        for (hour, *key), counts in sums.items():
-            if hour * HOUR_US not in split:
-                yield hour * HOUR_US, tuple(key), counts
+        for (number, *key), counts in sums.items():
+            if number * width not in split:
+                yield number * width, tuple(key), counts
         # A boundary falls into these hours: zones such as India's are half an hour off.
         quarter = HOUR_US // 4
         for begin in (start + n * quarter for start in sorted(split) for n in range(4)):
@@ -560,7 +563,7 @@ class Queries:
 
     def _add_hours(self, sums: _Sums, groups: Sequence[str], hours: tuple[int, int]) -> None:
         for table in (call_hours, saving_hours):
-            keys = [table.c[group] for group in groups]
+            keys = [table.c.hour // 24 if group == "day" else table.c[group] for group in groups]
             query = select(*keys, *rollups.hour_sums(table)).group_by(*keys)
             query = query.where(*self._hour_conditions(table, hours))
             if table is saving_hours:
@@ -667,7 +670,10 @@ def _keys(groups: Sequence[str], table: Table) -> list[ColumnElement[Any]]:
     """Return the columns of *table* that tell groups apart."""
     found: list[ColumnElement[Any]] = []
     for group in groups:
-        found.append(rollups.hour_of(table) if group == "hour" else table.c[group])
+        if group in ("hour", "day"):
+            found.append(rollups.hour_of(table) // (1 if group == "hour" else 24))
+        else:
+            found.append(table.c[group])
         if group == "run":  # of the runs that are single calls, each is a group of its own
             own = calls.c.id if table is calls else savings.c.call
             found.append(case((table.c.run == OWN_RUN, own)))

@@ -365,7 +365,7 @@ def _value(dimension, call, zone):
 
 
 @pytest.mark.parametrize(
-    "zone", [UTC, ZoneInfo("Asia/Kolkata"), ZoneInfo("America/New_York")], ids=str
+    "zone", [UTC, *map(ZoneInfo, ("UTC", "Asia/Kolkata", "America/New_York"))], ids=repr
 )
 @pytest.mark.parametrize("dimensions", [*_PAIRS, ("week",)], ids="+".join)
 @pytest.mark.parametrize(("since", "until"), _PERIODS.values(), ids=_PERIODS)
