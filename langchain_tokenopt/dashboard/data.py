@@ -79,10 +79,13 @@ def data_of(ledger: Ledger, query: Mapping[str, str]) -> dict[str, Any]:
             "savings": savings_by_stage(ledger, **asked),
         },
         "spenders": {
-            "agent": _spenders(facts.by_agent),
-            "model": _spenders(facts.by_model),
-            "user": _spenders(ledger.by("user", **asked)),
-            "tag": _spenders(ledger.by("tag", **asked)),
+            name: _spenders(groups)
+            for name, groups in (
+                ("agent", facts.by_agent),
+                ("model", facts.by_model),
+                ("user", ledger.by("user", **asked)),
+                ("tag", ledger.by("tag", **asked)),
+            )
         },
         "budgets": [
             {
