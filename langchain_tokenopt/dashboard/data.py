@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from langchain_tokenopt.core.dimensions import Filters
+from langchain_tokenopt.core.dimensions import DIMENSIONS, Filters
 from langchain_tokenopt.core.records import CallRecord, UsageTotals
 from langchain_tokenopt.ledger import Ledger, LedgerError
 from langchain_tokenopt.pricing.money import format_usd
@@ -24,9 +25,7 @@ RANGES: Mapping[str, timedelta | None] = {
     "90d": timedelta(days=90),
     "all": None,
 }
-FILTERS = tuple(
-    name for name in Filters.__annotations__ if name in ["user", "agent", "model", "tag"]
-)
+FILTERS = tuple(name for name in DIMENSIONS if re.fullmatch("agent|model|tag|user", name))
 _SHOWN = 10
 
 
