@@ -147,6 +147,11 @@ bench-budget: setup ## Measure budgets: overshoot, times, other guards, the desk
 	.venv-rivals-budget/bin/pip install -q -r tests/benchmarks/requirements-rivals-budget.txt
 	$(BIN)/python -W ignore -m tests.benchmarks.bench_budget --rivals .venv-rivals-budget/bin/python
 	$(BIN)/python -m tests.benchmarks.bench_desk
+	$(PYTHON) -m venv .venv-delivery
+	.venv-delivery/bin/pip install -q -r tests/benchmarks/requirements-delivery.txt -e .
+	$(BIN)/python -m tests.benchmarks.bench_delivery --only agent client others graphs --graphs 2000 \
+		--applications .venv-delivery/bin/python
+	$(BIN)/python -m tests.benchmarks.bench_delivery --only desk --name delivery_desk
 
 bench-tools: setup ## Measure tool selection beside others: make bench-tools DATA=folder [QUERIES=2000]
 	$(PYTHON) -m venv .venv-rivals-tools

@@ -24,7 +24,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -35,11 +35,11 @@ from uuid import UUID
 from langchain_tokenopt.budget import leases
 from langchain_tokenopt.budget import shares as shares_of
 from langchain_tokenopt.budget.account_changes import AccountSettings, Change
-from langchain_tokenopt.budget.account_reports import BudgetReport, report_of
 from langchain_tokenopt.budget.account_stores import open_store
+from langchain_tokenopt.budget.account_view import AccountView
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
 from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
-from langchain_tokenopt.budget.arithmetic import Outcome, flaws, room_for
+from langchain_tokenopt.budget.arithmetic import Outcome
 from langchain_tokenopt.budget.exclusive_account import ExclusiveAccount
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.levels import (
@@ -53,11 +53,10 @@ from langchain_tokenopt.budget.levels import (
 from langchain_tokenopt.budget.memory_accounts import MemoryAccountStore
 from langchain_tokenopt.budget.records import (
     LEASE_SECONDS,
-    AccountKey,
     AccountTotals,
     BudgetStoreError,
 )
-from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room, room_of
+from langchain_tokenopt.budget.room import NO_DEMANDS, Demands
 from langchain_tokenopt.budget.windows import Window, zone_of
 from langchain_tokenopt.core.argument_checks import check_choice, check_whole
 from langchain_tokenopt.core.dimensions import Per
@@ -68,7 +67,7 @@ from langchain_tokenopt.core.usage import Usage
 __all__ = ["TokenBudget"]
 
 
-class TokenBudget:
+class TokenBudget(AccountView):
     """A number of tokens that any agents share and never exceed.
 
     Safe for threads and tasks; with a *path*, for processes and for runs that are resumed: whoever
@@ -486,66 +485,6 @@ class TokenBudget:
         """
         self._account.change(_stop)
 
-    # Looking
-
-    def available(self, agent: str, owners: Owners = NOBODY) -> int:
-        """Return how many tokens *agent* could reserve now: its own rest, and the pool.
-
-        Args:
-            agent: Who would.
-            owners: As for :meth:`reserve`.
-
-        Raises:
-            BudgetStoreError: The store cannot be reached.
-        """
-        return self._account.change_all(owners, _available, agent)
-
-    def room_of(self, agent: str, demands: Demands = NO_DEMANDS, owners: Owners = NOBODY) -> Room:
-        """Return how many tokens *agent* may use for its next call.
-
-        Args:
-            agent: Who calls.
-            demands: What calls that are still to come need.
-            owners: As for :meth:`reserve`.
-
-        Raises:
-            BudgetStoreError: The store cannot be reached.
-        """
-        return self._account.change_all(owners, room_of, agent, demands)
-
-    def report(self) -> BudgetReport:
-        """Return the account of this run as it stands at this instant.
-
-        Raises:
-            BudgetStoreError: The store cannot be reached.
-        """
-        return self._account.change(report_of)
-
-    def reports(self, owners: Owners = NOBODY) -> list[BudgetReport]:
-        """Return the accounts that a call would be paid from; first that of this run.
-
-        Args:
-            owners: As for :meth:`reserve`.
-
-        Raises:
-            BudgetStoreError: The store cannot be reached.
-        """
-        return self._account.change_all(
-            owners, lambda changes: [report_of(change) for change in changes]
-        )
-
-    def accounts(self, owners: Owners = NOBODY) -> tuple[AccountKey, ...]:
-        """Return which accounts a call would be paid from; first that of this run."""
-        return tuple(opening.key for opening in self._account.openings(owners))
-
-    def check(self, owners: Owners = NOBODY) -> list[str]:
-        """Return what does not add up in the accounts; empty when all is well.
-
-        Args:
-            owners: As for :meth:`reserve`.
-        """
-        return self._account.change_all(owners, _flaws)
-
     # For checkpoints
 
     def snapshot(self) -> dict[str, Any]:
@@ -625,20 +564,6 @@ class TokenBudget:
 
 def _stop(change: Change) -> None:
     change.totals.stopped = True
-
-
-def _available(changes: Sequence[Change], agent: str) -> int:
-    if changes[0].totals.stopped:
-        return 0
-    return min(room_for(change.totals, change.transaction.agent(agent)) for change in changes)
-
-
-def _flaws(changes: Sequence[Change]) -> list[str]:
-    return [
-        flaw
-        for change in changes
-        for flaw in flaws(change.totals, change.transaction.agents(), change.transaction.leases())
-    ]
 
 
 def _check_totals(change: Change, wanted: AccountTotals, store: object) -> None:

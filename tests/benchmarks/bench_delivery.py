@@ -534,7 +534,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = json.loads((RESULTS / f"{options.name}.json").read_text("utf-8"))["figures"]
     start = time.process_time()
     sizes = f"--graphs {options.graphs} --seeds {options.seeds} --totals {options.totals}"
-    said = f"{COMMAND} {sizes} --applications PYTHON"
+    parts = "" if set(options.only) == set(PARTS) else f" --only {' '.join(options.only)}"
+    said = f"{COMMAND}{parts} {sizes} --applications PYTHON"
 
     def write() -> Path:
         return write_result(options.name, said, found, "langchain", "bpe-openai")

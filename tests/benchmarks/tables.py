@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.delivery_tables import delivery_tables
 from tests.benchmarks.results import RESULTS
 from tests.benchmarks.tool_tables import tool_tables
 
@@ -190,6 +191,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "budget_account": _budget_account,
     "budget_money": _budget_money,
     "budget_levels": _budget_levels,
+    "delivery": delivery_tables,
     "tools": tool_tables,
 }
 
