@@ -11,9 +11,9 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from langchain_tokenopt import LocalEmbeddings, optimize
+from langchain_tokenopt import optimize
 from tests.benchmarks.tool_data import Asked, Field, key_of, name_of
-from tests.judge.tools import Bm25, indexed
+from tests.judge.tools import Bm25, Remembered, indexed
 from tests.judge.tools_model import ScriptedToolModel
 
 __all__ = ["Remembered", "plain_ways", "recall", "selector_way", "spread", "taught", "wilson"]
@@ -23,24 +23,6 @@ RRF = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009)."""
 Way = Callable[[str], list[str]]
 """From a query to keys of tools, best first."""
-
-
-class Remembered(Embeddings):
-    """MiniLM that embeds each text once, in batches: many ways ask for the same texts."""
-
-    def __init__(self) -> None:
-        self._inner = LocalEmbeddings()
-        self._known: dict[str, list[float]] = {}
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """One vector for each text."""
-        new = sorted({text for text in texts if text not in self._known}, key=len)
-        self._known |= dict(zip(new, self._inner.embed_documents(new), strict=True))
-        return [self._known[text] for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        """The vector of *text*."""
-        return self.embed_documents([text])[0]
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:

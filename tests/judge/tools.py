@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.embeddings import Embeddings
+
 from langchain_tokenopt import LocalEmbeddings, ToolSelector, counter_for, optimize
 from tests.judge import tools_behaviour
 from tests.judge.tools_cases import Query, ToolSet, function_of, names_of, read_sets, same_json
@@ -89,6 +91,24 @@ class Bm25:
         return idf * f * 2.2 / (f + 1.2 * long)
 
 
+class Remembered(Embeddings):
+    """MiniLM that embeds each text once, in batches: many ways ask for the same texts."""
+
+    def __init__(self) -> None:
+        self._inner = LocalEmbeddings()
+        self._known: dict[str, list[float]] = {}
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """One vector for each text."""
+        new = sorted({text for text in texts if text not in self._known}, key=len)
+        self._known |= dict(zip(new, self._inner.embed_documents(new), strict=True))
+        return [self._known[text] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of *text*."""
+        return self.embed_documents([text])[0]
+
+
 def dot(one: Sequence[float], other: Sequence[float]) -> float:
     """Cosine of unit vectors."""
     return sum(a * b for a, b in zip(one, other, strict=True))
@@ -123,7 +143,9 @@ def selector_way(tools: Sequence[Any], embed: Any) -> Callable[[int | None], Ask
     """The selector; a query with earlier turns is asked through the model."""
 
     def ways(k: int | None) -> Ask:
-        selector = ToolSelector(max_tools=k, embeddings=embed, learn=False, find_more=False)
+        selector = ToolSelector(
+            max_tools=k, embeddings=False if embed is None else embed, learn=False, find_more=False
+        )
 
         def shown(query: Query) -> set[str]:
             if not query.before:
@@ -217,6 +239,8 @@ def report(half: str, only: Sequence[str], embed: Any, show: bool) -> None:
     print(HEAD)
     for case in cases:
         tools = case.tools()
+        if embed is not None:
+            embed.embed_documents([query.text for query in case.queries])
         ways: dict[str, Any] = {"selector": selector_way(tools, embed), **plain_ways(tools, embed)}
         for way, ask in ways.items():
             found = judged(ask, case.queries)
@@ -260,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.behaviour is not None:
         return tools_behaviour.report(options.behaviour)
-    embed = None if options.no_embeddings else LocalEmbeddings()
+    embed = None if options.no_embeddings else Remembered()
     report(options.half, options.only, embed, options.show)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,9 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_tokenopt import ToolSelector
+from tests.judge import tools_kit
+from tests.judge.tools_behaviour import CASES, MODULES
 from tests.judge.tools_cases import FORMATS, ToolSet, names_of, native, read_sets
 from tests.judge.tools_model import ScriptedToolModel, call
 
@@ -92,3 +96,15 @@ def test_the_scripted_model_remembers_what_it_was_given():
     assert sum(pieces[1:], pieces[0]).tool_calls == whole.tool_calls
     assert [each.tools for each in model.calls] == [tools, tools]
     assert model.calls[0].options["tool_choice"] == "any"
+
+
+@pytest.mark.filterwarnings("ignore::langchain_tokenopt.TokenOptWarning")
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_the_selector_behaves(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Every behaviour case, by words alone: what must never break needs no embedder."""
+    for module in (tools_kit, *MODULES):
+        monkeypatch.setattr(
+            module, "ToolSelector", functools.partial(ToolSelector, embeddings=False)
+        )
+
+    CASES[name]()
