@@ -16,7 +16,7 @@ Saved:   the selector's own choice, no number given: schema tokens (cl100k_base)
 Loops:   agents with 200 tools that need two to four of them; the scripted model calls what it sees,
          else asks in up to three wordings. LLMToolSelectorMiddleware's model knows what is needed.
 Times:   warm, distinct queries, wall time and CPU time of the thread; the first call, too.
-Output:  results/tools.json
+Output:  results/tools.json; ``--only PART ...`` keeps the figures of the other parts
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 
 from langchain_tokenopt import LocalEmbeddings, ToolSelector
 from tests.benchmarks import tool_agents, tool_ways
-from tests.benchmarks.results import write_result
+from tests.benchmarks.results import RESULTS, write_result
 from tests.benchmarks.tool_agents import tokens
 from tests.benchmarks.tool_data import Asked, Field, bfcl, function, key_of, metatool, name_of
 from tests.benchmarks.tool_ways import Remembered, plain_ways, recall, selector_way, share, spread
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--errands", type=int, default=60)
     parser.add_argument("--users", type=int, default=300)
-    parser.add_argument("--only", nargs="+", default=[])
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART")
     options = parser.parse_args(arguments)
     embed = Remembered()
     plugins = metatool(options.data, options.queries)
@@ -218,16 +218,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     if options.rivals:
         parts["bigtool_metatool"] = lambda: bigtool_recall(plugins, embed, options.rivals)
-    figures: dict[str, Any] = {}
     for name, part in parts.items():
         if options.only and name not in options.only:
             continue
         began = time.perf_counter()
-        figures[name] = part()
-        print(f"{name} ({time.perf_counter() - began:.0f} s)", flush=True)
-        print(json.dumps(figures[name] if options.only else "", indent=1), flush=True)
-    if not options.only:
-        print(write_result("tools", COMMAND, figures, "langchain", "torch"))
+        found = {"seconds": 0.0, **part()}
+        found["seconds"] = round(time.perf_counter() - began)
+        print(write_result("tools", COMMAND, {**_known(), name: found}, "langchain", "torch"), name)
+
+
+def _known() -> dict[str, Any]:
+    path = RESULTS / "tools.json"
+    return json.loads(path.read_text(encoding="utf-8"))["figures"] if path.is_file() else {}
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ def _recall(figures: Figures) -> str:
         found = _cells(figures["bigtool_metatool"]["judged"], "@{}")
         rows.append(("... by the store of langgraph-bigtool", ["", "", found, "", ""]))
     for uses, found in figures["metatool_used"].items():
+        if uses == "seconds":
+            continue
         ours, learned = (_cells(_judged(found, way), "@{}") for way in ("ToolSelector", LEARNED))
         title = f"... after {uses} real call{'s' * (uses != '1')} of each"
         rows.append((title, [ours, "", f"{learned} (*)", "", ""]))
@@ -70,6 +72,7 @@ def _loops(loops: Figures) -> str:
             f"{cost['kept_prefix'] / cost['steps']:.0%}",
         ]
         for title, cost in loops.items()
+        if title != "seconds"
     ]
     head = ["an agent with 200 tools, means", "finished", "calls", "tokens of schemas"]
     head += ["calls to choose", "tokens to choose", "prefix of schemas kept"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
@@ -16,6 +18,7 @@ from langchain_tokenopt import ToolSelector
 from tests.judge import tools_kit
 from tests.judge.tools_behaviour import CASES, MODULES
 from tests.judge.tools_cases import FORMATS, ToolSet, names_of, native, read_sets
+from tests.judge.tools_kit import office
 from tests.judge.tools_model import ScriptedToolModel, call
 
 HALVES = ("build", "judge")
@@ -98,13 +101,60 @@ def test_the_scripted_model_remembers_what_it_was_given():
     assert model.calls[0].options["tool_choice"] == "any"
 
 
+@pytest.fixture
+def by_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Selectors of the cases compare no meanings."""
+    sparing = functools.partial(ToolSelector, embeddings=False)
+    for module in (tools_kit, *MODULES):
+        monkeypatch.setattr(module, "ToolSelector", sparing)
+
+
 @pytest.mark.filterwarnings("ignore::langchain_tokenopt.TokenOptWarning")
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_the_selector_behaves(name: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("by_words")
+def test_the_selector_behaves(name: str):
     """Every behaviour case, by words alone: what must never break needs no embedder."""
-    for module in (tools_kit, *MODULES):
-        monkeypatch.setattr(
-            module, "ToolSelector", functools.partial(ToolSelector, embeddings=False)
-        )
-
     CASES[name]()
+
+
+def without(*names: str) -> Callable[[list[Any]], list[Any]]:
+    """Tools other than those."""
+    return lambda tools: [each for each in tools if not {*names} & {*names_of([each])}]
+
+
+def without_nameless(tools: list[Any]) -> list[Any]:
+    return [each for each in tools if names_of([each])]
+
+
+def changed(tools: list[Any]) -> list[Any]:
+    return [{**each, "strict": True} for each in tools]
+
+
+@pytest.mark.parametrize(
+    ("fault", "case"),
+    [
+        (lambda tools: tools[::-1], "few_tools_are_left_alone"),
+        (lambda tools: tools[len(tools) % 3 :], "a_loop_only_grows_and_keeps_its_prefix"),
+        (without_nameless, "tools_of_the_provider_pass_untouched"),
+        (without("set_signature"), "a_forced_tool_stays"),
+        (without("set_signature"), "always_include_stays"),
+        (without("FinalPlan"), "the_answer_tool_of_an_agent_stays"),
+        (without("find_more_tools"), "a_model_that_asks_for_more_gets_it"),
+        (changed, "what_is_shown_is_as_it_was"),
+        (lambda tools: office(), "many_tools_become_few_and_the_needed_one_is_there"),
+    ],
+)
+@pytest.mark.usefixtures("by_words")
+def test_a_planted_fault_is_seen(
+    fault: Callable[[list[Any]], list[Any]], case: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever is wrong with what the model is given, a case of that name says so."""
+    answer = ScriptedToolModel._answer
+
+    def faulty(self: Any, messages: Any, options: dict[str, Any]) -> Any:
+        return answer(self, messages, {**options, "tools": fault(options.get("tools") or [])})
+
+    monkeypatch.setattr(ScriptedToolModel, "_answer", faulty)
+
+    with pytest.raises(AssertionError):
+        CASES[case]()
