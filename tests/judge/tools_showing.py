@@ -173,27 +173,34 @@ def what_a_result_asks_for_is_found() -> None:
     assert "book_room" in names or FIND_MORE in names, names
 
 
-@case
-def conversations_do_not_mix() -> None:
-    """Two conversations of one model in turn: each keeps its own prefix."""
+def _talks(*which: int) -> dict[int, list[list[Any]]]:
+    """The tools that each of two conversations of one model was shown, held in turn."""
     model = ScriptedToolModel(script=["ok"])
-    staged = optimize(model, ToolSelector()).bind_tools(office())
-    talks: list[list[BaseMessage]] = [
+    staged = optimize(model, ToolSelector(learn=False)).bind_tools(office())
+    names = ("unsubscribe_list", "list_jobs")
+    said: list[list[BaseMessage]] = [
         [HumanMessage("unsubscribe me from this newsletter")],
         [HumanMessage("which warehouse jobs failed tonight?")],
     ]
-    lists: list[list[list[Any]]] = [[], []]
+    lists: dict[int, list[list[Any]]] = {each: [] for each in which}
     for turn in range(4):
-        for which, (name, talk) in enumerate(
-            zip(("unsubscribe_list", "list_jobs"), talks, strict=True)
-        ):
-            staged.invoke(list(talk))
-            lists[which].append(model.calls[-1].tools)
-            talk += [call(name, id=f"t{turn}"), ToolMessage("done", tool_call_id=f"t{turn}")]
-    for each in lists:
-        grows(each)
-    assert "list_jobs" not in names_of(lists[0][-1])
-    assert "unsubscribe_list" not in names_of(lists[1][-1])
+        for each in which:
+            staged.invoke(list(said[each]))
+            lists[each].append(model.calls[-1].tools)
+            said[each] += [
+                call(names[each], id=f"t{turn}"),
+                ToolMessage("done", tool_call_id=f"t{turn}"),
+            ]
+    return lists
+
+
+@case
+def conversations_do_not_mix() -> None:
+    """Two conversations in turn: each is shown what it would be shown alone."""
+    together = _talks(0, 1)
+    for each in (0, 1):
+        grows(together[each])
+        same(together[each], _talks(each)[each])
 
 
 @case
