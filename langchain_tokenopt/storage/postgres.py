@@ -94,11 +94,12 @@ class PatientConnection(psycopg.Connection[Any]):
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """Do as psycopg does, for as long as a wait may take."""
-        if self.silent_seconds is not None:
-            gen = _ending(gen, self.silent_seconds)
-        try:
+        if self.silent_seconds is None:
             return super().wait(gen, *args, **kwargs)
-        except _SilentServerError:
+        ending = _ending(gen, self.silent_seconds)
+        try:  # what psycopg 3.2 has in C says nothing while nothing comes
+            return psycopg.waiting.wait_selector(ending, self.pgconn.socket, 0.1)
+        except (_SilentServerError, KeyboardInterrupt):
             self.close()  # an answer that comes later would be taken for that of another question
             raise
 
@@ -351,7 +352,7 @@ _REMEDIES: Final = (
     (r"53100|No space left", "has no room left. Free some disk space there"),
     (
         r"57P0|25P03|starting up|shutting down|refused|resolve|translate host|timeout|timed out|"
-        r"no answer|No such file|unreachable|terminating|closed the connection|"
+        r"not known|no answer|No such file|unreachable|terminating|closed the connection|"
         r"connection (is|to server|failed|socket|not)",
         "cannot be reached. Check that the server runs, and the host and port of the URL",
     ),
