@@ -153,7 +153,7 @@ bench-budget: setup ## Measure budgets: overshoot, times, other guards, the desk
 		--applications .venv-delivery/bin/python
 	$(BIN)/python -m tests.benchmarks.bench_delivery --only desk --name delivery_desk
 
-bench-tools: setup ## Measure tool selection beside others: make bench-tools DATA=folder [QUERIES=2000]
+bench-tools: setup ## Measure tool selection beside others: make bench-tools DATA=folder [QUERIES=1000]
 	$(PYTHON) -m venv .venv-rivals-tools
 	.venv-rivals-tools/bin/pip install -q -r tests/benchmarks/requirements-rivals-tools.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_tools --data $(DATA) \

@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rivals", help="a Python with requirements-rivals-tools.txt")
-    parser.add_argument("--queries", type=int, default=2_000, help="of MetaTool that are scored")
+    parser.add_argument("--queries", type=int, default=1_000, help="of MetaTool that are scored")
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--errands", type=int, default=60)
     parser.add_argument("--users", type=int, default=300)

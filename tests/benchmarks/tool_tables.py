@@ -87,7 +87,7 @@ def _rest(figures: Figures) -> str:
     rows = [
         [
             f"BFCL: tokens of schemas saved, as many tools as it chooses "
-            f"({saved['shown']['median']:.0f} in the median)",
+            f"({saved['shown']['median']:.1f} in the median)",
             f"{saved['tokens_saved']:.1%}",
         ],
         [
