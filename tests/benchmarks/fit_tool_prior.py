@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from langchain_core.embeddings import Embeddings
 from scipy.optimize import minimize
 
 import langchain_tokenopt.tools
-from langchain_tokenopt.embeddings import LocalEmbeddings
+from langchain_tokenopt.embeddings import LocalEmbeddings, foreign_scripts
 from langchain_tokenopt.tools.fusion import shares_of
 from langchain_tokenopt.tools.learned_tools import LearnedTools
 from langchain_tokenopt.tools.ranking import ToolRanking
@@ -39,34 +38,34 @@ MOST_USES = 10
 SETS = ("simple_python", "multiple", "parallel_multiple")
 
 
-class Recorded(Embeddings):
-    """The local embedder, which embeds each text once; *file* keeps vectors between runs."""
+class Recorded(LocalEmbeddings):
+    """The local embedder, which embeds each text once; *file* keeps vectors between runs.
+
+    It is the local one to whoever asks, so it has no time limit, and no request falls back to words
+    because the machine is busy.
+    """
 
     def __init__(self, file: Path | None) -> None:
+        super().__init__()
         self._file = file
-        self._local = LocalEmbeddings()
-        self.fingerprint = self._local.fingerprint
-        self._known: dict[str, list[float]] = {}
+        self._known: dict[str, np.ndarray] = {}
         if file is not None and file.exists():
             with np.load(file) as kept:
                 texts = json.loads(str(kept["texts"]))
-                self._known = dict(zip(texts, kept["vectors"].tolist(), strict=True))
+                self._known = dict(zip(texts, kept["vectors"], strict=True))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         missing = [text for text in dict.fromkeys(texts) if text not in self._known]
-        found = self._local.embed_documents(missing) if missing else []
-        self._known.update(zip(missing, found, strict=True))
-        return [self._known[text] for text in texts]
+        found = super().embed_documents(missing) if missing else []
+        self._known.update(zip(missing, np.array(found, np.float16), strict=True))
+        return [self._known[text].tolist() for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]
 
-    def reads(self, text: str) -> bool:
-        return self._local.reads(text)
-
     def save(self) -> None:
         if self._file is not None:
-            vectors = np.array([*self._known.values()], np.float16)
+            vectors = np.stack([*self._known.values()])
             np.savez(self._file, texts=np.array(json.dumps([*self._known])), vectors=vectors)
 
 
@@ -75,6 +74,9 @@ class Problem:
     """One request: the evidence for each tool, and the tools that are needed."""
 
     source: str
+    query: str
+    fusion: str
+    """``words`` also where the embedder does not read the request."""
     features: np.ndarray
     scores: np.ndarray
     gold: list[list[int]]
@@ -144,7 +146,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def problems(data: Path, judge: Path, embedder: Embeddings | None) -> list[Problem]:
+def problems(data: Path, judge: Path, embedder: LocalEmbeddings | None) -> list[Problem]:
     """Return all requests that weights are fitted on."""
     found = []
     ranking = ToolRanking(embedder)
@@ -171,7 +173,21 @@ def problems(data: Path, judge: Path, embedder: Embeddings | None) -> list[Probl
         for place, at in enumerate(even):
             for query in queries[at][seed:QUERIES:2]:
                 found.append(_problem("metatool used", ranking, pool, query, [[place]], "fit"))
-    return found
+    return found if embedder is None else _with_meaning(found, embedder)
+
+
+def _with_meaning(rows: Sequence[Problem], embedder: LocalEmbeddings) -> list[Problem]:
+    """Return the requests that the embedder reads.
+
+    Raises:
+        RuntimeError: If one of them was compared by words alone.
+    """
+    read = [r for r in rows if not foreign_scripts(r.query) or embedder.reads(r.query[:300])]
+    for row in read:
+        if row.fusion != "meaning":
+            raise RuntimeError(f"The embedder reads it, but it was left to words: {row.query!r}")
+    print(f"left out, in scripts that the embedder does not read: {len(rows) - len(read)}")
+    return read
 
 
 def _problem(
@@ -183,12 +199,12 @@ def _problem(
     namespace: str = "",
 ) -> Problem:
     evidence = ranking.rank(query, cards, namespace)[0].evidence
-    return Problem(source, evidence.features, evidence.scores, gold)
+    return Problem(source, query, evidence.fusion.name, evidence.features, evidence.scores, gold)
 
 
 def fit_weights(rows: Sequence[Problem], size: int) -> np.ndarray:
     """Fit the conditional logit; where one of several would do, they share the chance."""
-    rows = [row for row in rows if row.gold and row.features.shape[1] == size]
+    rows = [row for row in rows if row.gold]
     kinds = [row.source.partition(" ")[0] for row in rows]
     share = [1.0 / kinds.count(kind) for kind in kinds]
 
@@ -213,11 +229,7 @@ def fit_weights(rows: Sequence[Problem], size: int) -> np.ndarray:
 def fit_probabilities(rows: Sequence[Problem], weights: np.ndarray) -> np.ndarray:
     """Fit intercept, weight of the score and of its logarithmic share, none of them negative."""
     xs, ys, ws = [], [], []
-    cold = [
-        row
-        for row in rows
-        if row.source != "metatool used" and row.features.shape[1] == len(weights)
-    ]
+    cold = [row for row in rows if row.source != "metatool used"]
     kinds = [row.source.partition(" ")[0] for row in cold]
     for row, kind in zip(cold, kinds, strict=True):
         scores = row.features @ weights
