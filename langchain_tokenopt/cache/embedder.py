@@ -76,8 +76,8 @@ class GuardedEmbedder:
         self._meet()
         return self._embed(text)
 
-    def vectors(self, texts: list[str]) -> list[NDArray[np.float32]]:
-        """Return the unit vectors of *texts*; without a time limit, since it may be a bulk.
+    def vectors(self, texts: list[str], *, is_bulk: bool = True) -> list[NDArray[np.float32]]:
+        """Return the unit vectors of *texts*; without a time limit where they may be a bulk.
 
         They are compared with vectors of questions: an embedder that treats documents in another
         way embeds them one by one, as questions.
@@ -91,16 +91,19 @@ class GuardedEmbedder:
         self._meet()
         if not self._is_symmetric:
             return [self._embed(text) for text in texts]
-        return self._documents(texts)
+        return self._documents(texts, is_bulk=is_bulk)
 
     def forget(self) -> None:
         """Forget what is known of stored vectors: they are gone."""
         self._is_met, self._has_changed = self._is_known is None, False
 
-    def _documents(self, texts: list[str]) -> list[NDArray[np.float32]]:
+    def _documents(self, texts: list[str], *, is_bulk: bool = True) -> list[NDArray[np.float32]]:
         assert self.embeddings is not None
+        embed = self.embeddings.embed_documents
         try:
-            found = self.embeddings.embed_documents(texts)
+            found = embed(texts) if is_bulk else self._run(lambda: embed(texts))
+        except EmbeddingFailedError:
+            raise
         except Exception as error:
             raise EmbeddingFailedError(f"{type(error).__name__}: {error}") from error
         if len(found) != len(texts):

@@ -199,22 +199,29 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> Any:
 
 
 def _forward(model: _Model, ids: list[list[int]]) -> torch.Tensor:
-    """Embed token ids: the six layers, the mean over real tokens, unit length."""
+    """Embed token ids: the six layers, the mean over a text's tokens, unit length.
+
+    The tokens of all texts stand behind each other, so that nothing is multiplied for the sake of
+    equal lengths; only where tokens see each other has each text a row of its own.
+    """
     import torch
     from torch.nn.functional import gelu, layer_norm, normalize, scaled_dot_product_attention
 
     batch, longest = len(ids), max(map(len, ids))
-    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
     lengths = torch.tensor([len(row) for row in ids])
     real = torch.arange(longest) < lengths[:, None]
-    mask = None if bool(real.all()) else real[:, None, None, :]
+    row, place = real.nonzero(as_tuple=True)
+    mask = None if len(row) == batch * longest else real[:, None, None, :]
+    at = torch.zeros((batch, longest), dtype=torch.long)
+    at[row, place] = torch.arange(len(row))
     shape = (DIMENSION,)
-    x = layer_norm(model.words[padded] + model.positions[:longest], shape, *model.norm, _EPSILON)
+    words = torch.tensor([token for tokens in ids for token in tokens])
+    x = layer_norm(model.words[words] + model.positions[place], shape, *model.norm, _EPSILON)
     for layer in model.layers:
-        heads = layer.qkv(x).view(batch, longest, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        heads = layer.qkv(x)[at].view(batch, longest, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
         seen = scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=mask)
-        seen = seen.transpose(1, 2).reshape(batch, longest, DIMENSION)
+        seen = seen.transpose(1, 2).reshape(batch, longest, DIMENSION)[row, place]
         x = layer_norm(layer.attended(seen) + x, shape, *layer.norm, _EPSILON)
         x = layer_norm(layer.down(gelu(layer.up(x))) + x, shape, *layer.final_norm, _EPSILON)
-    x = (x * real[:, :, None]).sum(1) / lengths[:, None]
-    return normalize(x, dim=1)
+    sums = torch.zeros((batch, DIMENSION)).index_add_(0, row, x)
+    return normalize(sums / lengths[:, None], dim=1)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
-from langchain_tokenopt.tools.ranking import Ranked
+from langchain_tokenopt.tools.ranking import Ranked, Ranking
 from langchain_tokenopt.tools.tool_reading import ToolCard
 
-__all__ = ["FEW_TOKENS", "FEW_TOOLS", "Selected", "choose"]
+__all__ = ["FEW_TOKENS", "FEW_TOOLS", "Selected", "choose", "chosen_of"]
 
 FEW_TOOLS: Final = 8
 """Up to so many tools nothing is done, unless they have to fit somewhere."""
@@ -52,7 +52,7 @@ class Selected:
 
 
 def choose(
-    ranked: Sequence[Ranked],
+    ranked: Ranking,
     *,
     max_tools: int | None = None,
     max_tokens: int | None = None,
@@ -78,19 +78,30 @@ def choose(
         >>> [(one.card.name, one.reason) for one in found]
         [('get_weather', 'words: weather')]
     """
+    room = {"max_tools": max_tools, "max_tokens": max_tokens}
+    kept = chosen_of(ranked, **room, always_include=always_include)
+    shown = {one.position for one in kept}
+    return [_told(one, ranked, shown) for one in kept]
+
+
+def chosen_of(
+    ranked: Ranking,
+    *,
+    max_tools: int | None = None,
+    max_tokens: int | None = None,
+    always_include: Collection[str] = (),
+) -> list[Ranked]:
+    """Return what :func:`choose` does, without saying of which tools others were left out."""
     is_free = max_tools is None and max_tokens is None
-    tokens = sum(one.card.tokens for one in ranked)
-    if is_free and (len(ranked) <= FEW_TOOLS or tokens <= FEW_TOKENS):
-        return [_selected(one) for one in ranked]
-    always = set(always_include)
-    kept = [one for one in ranked if always and not always.isdisjoint(one.card.names)]
+    if is_free and (len(ranked) <= FEW_TOOLS or ranked.tokens <= FEW_TOKENS):
+        return [*ranked]
+    kept = ranked.named(always_include)
     fixed = {one.position for one in kept}
     room = float("inf") if max_tokens is None else max_tokens - sum(o.card.tokens for o in kept)
-    others = [one for one in ranked if one.position not in fixed]
     usual = max(_MOST, int(_MOST_SHARE * len(ranked)))
     most = (usual if max_tools is None else max_tools) + len(kept)
-    missed = sum(one.score for one in others)
-    for one in _without_crowds(others):
+    missed = ranked.expected - sum(one.score for one in kept)
+    for one in _without_crowds(one for one in ranked if one.position not in fixed):
         if len(kept) >= most:
             break
         if max_tools is None and missed <= _MISSED and len(kept) - len(fixed) >= _LEAST:
@@ -99,10 +110,10 @@ def choose(
             kept.append(one)
             room -= one.card.tokens
             missed -= one.score
-    return _told(kept, ranked)
+    return sorted(kept, key=lambda one: (-one.score, one.position))
 
 
-def _without_crowds(ranked: Sequence[Ranked]) -> Iterator[Ranked]:
+def _without_crowds(ranked: Iterable[Ranked]) -> Iterator[Ranked]:
     """Yield all tools in an order in which no group has more than every second place so far.
 
     Who asks for one tool more gets the same ones and one more.
@@ -124,25 +135,11 @@ def _without_crowds(ranked: Sequence[Ranked]) -> Iterator[Ranked]:
     yield from waiting
 
 
-def _told(kept: Sequence[Ranked], ranked: Sequence[Ranked]) -> list[Selected]:
+def _told(one: Ranked, ranked: Ranking, shown: Collection[int]) -> Selected:
     """Say of which tools others that are nearly the same were left out."""
-    shown, groups = {one.position for one in kept}, {one.group for one in kept}
-    hidden: dict[int, list[str]] = {}
-    for one in ranked:
-        if one.group in groups and one.position not in shown:
-            hidden.setdefault(one.group, []).append(one.card.name)
-    best_first = sorted(kept, key=lambda one: (-one.score, one.position))
-    found = []
-    for one in best_first:
-        alike = hidden.get(one.group, [])
-        selected = _selected(one)
-        if alike:
-            more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
-            names = ", ".join(alike[:3]) + more
-            selected = replace(selected, reason=f"{selected.reason}; nearly the same: {names}")
-        found.append(selected)
-    return found
-
-
-def _selected(ranked: Ranked) -> Selected:
-    return Selected(ranked.card, ranked.score, ranked.reason, ranked.position)
+    reason = one.reason
+    alike = ranked.alike(one, shown)
+    if alike:
+        more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+        reason = f"{reason}; nearly the same: {', '.join(alike[:3])}{more}"
+    return Selected(one.card, one.score, reason, one.position)

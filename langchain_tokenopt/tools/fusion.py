@@ -51,7 +51,7 @@ class Fusion:
 
 def shares_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probability of each tool if exactly one is needed."""
-    exponents = np.exp(scores - scores.max())
+    exponents = np.exp(scores - scores.max(initial=-np.inf))
     found: NDArray[np.float64] = exponents / exponents.sum()
     return found
 

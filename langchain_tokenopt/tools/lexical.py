@@ -105,11 +105,15 @@ class LexicalIndex:
             axis=1,
         )
 
-    def shared(self, terms: Iterable[str], at: int) -> list[str]:
-        """Return which of *terms* a tool has, those that tell most first."""
-        fields = (self._name, self._description, self._parameters)
-        own = [term for term in terms if any(field.has(term, at) for field in fields)]
-        return sorted(own, key=lambda term: -self._rarity.get(term, 1.0))
+    def holders(self, terms: Iterable[str]) -> tuple[list[str], NDArray[np.bool_]]:
+        """Return *terms*, those that tell most first, and by row which tools have each."""
+        best = sorted(terms, key=lambda term: -self._rarity.get(term, 1.0))
+        found = np.zeros((len(best), self._size), dtype=np.bool_)
+        for row, term in zip(found, best, strict=True):
+            for field in (self._name, self._description, self._parameters):
+                if term in field.places:
+                    row[field.places[term][0]] = True
+        return best, found
 
     def _named(self, query: str) -> NDArray[np.float64]:
         """Say whose name stands in the request as it is written in code."""
@@ -148,14 +152,6 @@ class _Field:
         self.places = {
             term: (np.array(where), np.array(worth)) for term, (where, worth) in places.items()
         }
-
-    def has(self, term: str, at: int) -> bool:
-        """Say whether a tool has a term."""
-        found = self.places.get(term)
-        if found is None:
-            return False
-        place = int(np.searchsorted(found[0], at))
-        return place < len(found[0]) and int(found[0][place]) == at
 
     def shares(self, terms: Mapping[str, float]) -> NDArray[np.float64]:
         """Return which share of the worth of *terms* each tool has."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Ranked", "ToolRanking"]
+__all__ = ["Ranked", "Ranking", "ToolRanking"]
 
 _SETS: Final = 32
 """Sets of tools whose words and vectors are kept."""
@@ -57,6 +58,68 @@ class Ranked(NamedTuple):
         return self.evidence.reason(self.position)
 
 
+class Ranking(Sequence[Ranked]):
+    """All tools of a set, best first; each is put together when it is looked at.
+
+    Args:
+        cards: The tools, in the order in which they were given.
+        evidence: What speaks for them.
+    """
+
+    def __init__(self, cards: Sequence[ToolCard], evidence: _Evidence) -> None:
+        self._cards = cards
+        self._evidence = evidence
+        self._chances = evidence.fusion.probabilities(evidence.scores)
+        self._order = np.argsort(-evidence.scores, kind="stable")
+
+    @property
+    def tokens(self) -> int:
+        """What all schemas take."""
+        return self._evidence.tools.tokens
+
+    @property
+    def expected(self) -> float:
+        """How many tools the request needs, as far as can be expected."""
+        return float(self._chances.sum())
+
+    def named(self, names: Collection[str]) -> list[Ranked]:
+        """Return the tools that declare one of *names*, best first."""
+        places = self._evidence.tools.places
+        found = {at for name in names for at in places.get(name, ())}
+        return [*map(self._at, self._sorted(found))]
+
+    def alike(self, one: Ranked, shown: Collection[int]) -> list[str]:
+        """Return the names of the tools of the same group that are not *shown*, best first."""
+        members = self._evidence.tools.members[one.group]
+        return [
+            self._cards[at].name for at in self._sorted(at for at in members if at not in shown)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def __iter__(self) -> Iterator[Ranked]:
+        return map(self._at, self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> Ranked: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Ranked]: ...
+    def __getitem__(self, index: int | slice) -> Ranked | list[Ranked]:
+        if isinstance(index, slice):
+            return [*map(self._at, self._order[index])]
+        return self._at(self._order[index])
+
+    def _at(self, place: SupportsIndex) -> Ranked:
+        at = place.__index__()
+        group = self._evidence.tools.duplicates[at]
+        return Ranked(self._cards[at], float(self._chances[at]), at, group, self._evidence)
+
+    def _sorted(self, places: Iterable[int]) -> list[int]:
+        scores = self._evidence.scores
+        return sorted(places, key=lambda at: (-scores[at], at))
+
+
 class ToolRanking:
     """Orders tools by the probability that a request needs them.
 
@@ -80,7 +143,7 @@ class ToolRanking:
         self._sets: OrderedDict[tuple[str, ...], _ToolSet] = OrderedDict()
         self._lock = threading.Lock()
 
-    def rank(self, query: str, cards: Sequence[ToolCard], namespace: str = "") -> list[Ranked]:
+    def rank(self, query: str, cards: Sequence[ToolCard], namespace: str = "") -> Ranking:
         """Return all *cards*, those that are needed most probably first; ties keep their order.
 
         Args:
@@ -88,14 +151,7 @@ class ToolRanking:
             cards: The tools.
             namespace: Whose uses count.
         """
-        if not cards:
-            return []
-        tools = self._set_of(cards)
-        evidence = self._evidence(query, tools, namespace)
-        scores = evidence.fusion.probabilities(evidence.scores)
-        order = np.argsort(-evidence.scores, kind="stable").tolist()
-        groups, chances = tools.duplicates, scores.tolist()
-        return [Ranked(cards[at], chances[at], at, groups[at], evidence) for at in order]
+        return Ranking(cards, self._evidence(query, self._set_of(cards), namespace))
 
     def learn(
         self, query: str, cards: Sequence[ToolCard], called: Sequence[str], namespace: str = ""
@@ -238,12 +294,23 @@ class _ToolSet:
     cards: list[ToolCard]
     lexical: LexicalIndex = field(init=False)
     duplicates: list[int] = field(init=False)
+    members: dict[int, list[int]] = field(init=False)
+    """Places of the tools of each number in *duplicates*."""
+    places: dict[str, list[int]] = field(init=False)
+    """Those of each name."""
+    tokens: int = field(init=False)
     vectors: ToolVectors | None = None
     _uses: OrderedDict[Any, _SetUses] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.lexical = LexicalIndex(self.cards)
         self.duplicates = duplicates_of(self.cards)
+        self.tokens = sum(card.tokens for card in self.cards)
+        self.members, self.places = {}, {}
+        for at, card in enumerate(self.cards):
+            self.members.setdefault(self.duplicates[at], []).append(at)
+            for name in card.names:
+                self.places.setdefault(name, []).append(at)
 
     def uses_in(
         self,
@@ -317,10 +384,10 @@ class _Evidence:
         told = []
         if value["exact_name"]:
             told.append("named in the request")
-        written = words_by_root(self.query)
-        shared = self.tools.lexical.shared(written, at)
+        words, holders = self._words
+        shared = np.flatnonzero(holders[:, at])[:_TOLD_WORDS].tolist()
         if shared:
-            told.append(f"words: {', '.join(written[term] for term in shared[:_TOLD_WORDS])}")
+            told.append(f"words: {', '.join(words[row] for row in shared)}")
         elif value["meaning"] > 0:
             told.append("synonyms")
         nearest = max(value.get("tool", 0.0), value.get("offer", 0.0))
@@ -330,3 +397,10 @@ class _Evidence:
         if count and (value[USED] > 0 or nearest >= _CLEAR):
             told.append(f"used {count:.0f} times" if count > 1.5 else "used before")
         return "; ".join(told) or "nothing speaks for it"
+
+    @cached_property
+    def _words(self) -> tuple[list[str], NDArray[np.bool_]]:
+        """The words of the request, those that tell most first, and which tools have each."""
+        written = words_by_root(self.query)
+        terms, holders = self.tools.lexical.holders(written)
+        return [written[term] for term in terms], holders

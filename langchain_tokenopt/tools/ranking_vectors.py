@@ -55,8 +55,7 @@ class ToolEmbedder:
         try:
             if foreign_scripts(query) and not self._embedder.reads(query[:300]):
                 return None
-            first = self._embedder.vector(query)
-            return np.stack([first, *self._embedder.vectors([*parts])])
+            return np.stack(self._embedder.vectors([query, *parts], is_bulk=False))
         except (EmbeddingFailedError, ValueError):
             return None
 

@@ -17,7 +17,8 @@ from typing import Any, Final
 from langchain_tokenopt.core.tool_schemas import DECLARATIONS
 from langchain_tokenopt.request.form_tools import form_among, form_names
 from langchain_tokenopt.tools.slim import slim
-from langchain_tokenopt.tools.tool_reading import ToolCard, read_tools, split_tool
+from langchain_tokenopt.tools.tool_lists import read_list
+from langchain_tokenopt.tools.tool_reading import ToolCard
 
 __all__ = ["RequestTools", "named_in_choice", "tools_of"]
 
@@ -171,29 +172,12 @@ def tools_of(kwargs: Mapping[str, Any]) -> RequestTools | None:
         for key in place:
             given = given.get(key) if isinstance(given, Mapping) else None
         if isinstance(given, Sequence) and not isinstance(given, str) and given:
-            tools, lists = _single(given)
-            read = zip(tools, read_tools(tools), strict=True)
-            cards = [None if _is_free(tool) else card for tool, card in read]
-            names = _names_of(cards)
-            return RequestTools(place, tools, cards, lists, names) if names.readable else None
+            found = read_list(given)
+            cards, names = found.schema_cards, _names_of(found.schema_cards)
+            if not names.readable:
+                return None
+            return RequestTools(place, found.tools, cards, found.lists, names)
     return None
-
-
-def _single(given: Sequence[Any]) -> tuple[list[Any], dict[int, int]]:
-    """Return tools that declare one function each, and which lists some of them were in."""
-    tools: list[Any] = []
-    lists: dict[int, int] = {}
-    for at, tool in enumerate(given):
-        parts = split_tool(tool) if any(_has(tool, key) for key in DECLARATIONS) else [tool]
-        if len(parts) > 1:
-            lists |= dict.fromkeys(range(len(tools), len(tools) + len(parts)), at)
-        tools += parts
-    return tools, lists
-
-
-def _is_free(tool: Any) -> bool:
-    """Whether it takes a free text: there is nothing to tell it by but its own grammar."""
-    return _has(tool, "type") and tool["type"] == "custom"
 
 
 def _has(tool: Any, key: str) -> bool:

@@ -28,7 +28,7 @@ from langchain_tokenopt.embeddings import (
 from langchain_tokenopt.embeddings.minilm import offline_folder
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
-from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, Selected, choose
+from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, Selected, choose, chosen_of
 from langchain_tokenopt.tools.find_more import find_more_tool, free_name
 from langchain_tokenopt.tools.learned_tools import LearnedTools
 from langchain_tokenopt.tools.ranking import Ranked, ToolRanking
@@ -45,7 +45,7 @@ from langchain_tokenopt.tools.selection_history import (
     shown_names,
 )
 from langchain_tokenopt.tools.selection_tools import RequestTools, named_in_choice, tools_of
-from langchain_tokenopt.tools.tool_reading import ToolCard, read_tools, split_tool
+from langchain_tokenopt.tools.tool_lists import read_list
 
 __all__ = ["ToolSelector"]
 
@@ -152,21 +152,18 @@ class ToolSelector:
             tools: What ``bind_tools`` takes, or schemas in any provider's format. What runs at the
                 provider is not among what is returned.
         """
-        readable = _readable(tools)
-        chosen = self._chosen(self._ranked(query, readable), self.always_include)
-        return [replace(one, tool=readable[one.position][0]) for one in chosen]
+        found = read_list(tools)
+        ranked = self._ranking.rank(query, found.readable_cards, _namespace(None))
+        chosen = choose(ranked, **self._room, always_include=self.always_include)
+        return [replace(one, tool=found.readable[one.position][0]) for one in chosen]
 
     def explain(self, query: str, tools: Iterable[Any]) -> list[Ranked]:
         """Return all tools with their scores and reasons, best first."""
-        return self._ranked(query, _readable(tools))
-
-    def _ranked(self, query: str, tools: Sequence[tuple[Any, ToolCard]]) -> list[Ranked]:
-        return self._ranking.rank(query, [card for _, card in tools], _namespace(None))
+        return [*self._ranking.rank(query, read_list(tools).readable_cards, _namespace(None))]
 
     def classify(self, query: str, tools: Iterable[Any]) -> list[tuple[str, float]]:
         """Return which kinds of request it may be, by the tools' own groups, likeliest first."""
-        cards = [card for _, card in _readable(tools)]
-        return self._ranking.classify(query, cards, _namespace(None))
+        return self._ranking.classify(query, read_list(tools).readable_cards, _namespace(None))
 
     def forget(
         self, *, user: str | None = None, organization: str | None = None, tool: str | None = None
@@ -267,18 +264,17 @@ class ToolSelector:
         known: Sequence[str] | None = None if begins else self._choices.get(key)
         if known is None:
             ranked = self._ranking.rank(query, tools.names.readable, namespace)
-            chosen = {one.card.name for one in self._chosen(ranked, [*self.always_include, *fixed])}
+            always = [*self.always_include, *fixed]
+            chosen = {
+                one.card.name for one in chosen_of(ranked, **self._room, always_include=always)
+            }
             known = [name for name in tools.by_name if name in chosen]
             self._choices.put(key, known)
         return known
 
-    def _chosen(self, ranked: Sequence[Ranked], always: Iterable[str]) -> list[Selected]:
-        return choose(
-            ranked,
-            max_tools=self.max_tools,
-            max_tokens=self.max_tokens,
-            always_include=frozenset(always),
-        )
+    @property
+    def _room(self) -> dict[str, int | None]:
+        return {"max_tools": self.max_tools, "max_tokens": self.max_tokens}
 
     def _more_tool(self, tools: RequestTools, name: str) -> Any:
         """Return the tool for searching, one object for all requests with the same tools."""
@@ -365,13 +361,6 @@ def _local() -> Embeddings | None:
         return LocalEmbeddings() if offline_folder() is not None else None
     except EmbedderUnavailableError:
         return None
-
-
-def _readable(tools: Iterable[Any]) -> list[tuple[Any, ToolCard]]:
-    """Return those tools that the application runs, with what they say of themselves."""
-    given = [part for tool in tools for part in split_tool(tool)]
-    found = zip(given, read_tools(given), strict=True)
-    return [(tool, card) for tool, card in found if card is not None]
 
 
 def _namespace(request: ModelRequest | None) -> str:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.embeddings import Embeddings
 
-from langchain_tokenopt.tools.choice import FEW_TOOLS, choose
-from langchain_tokenopt.tools.ranking import ToolRanking
+from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, choose
+from langchain_tokenopt.tools.ranking import Ranked, ToolRanking
 from langchain_tokenopt.tools.tool_reading import ToolCard, read_tool
 
 
@@ -69,7 +69,8 @@ def test_words_find_the_tool(query, name):
 
 def test_nothing_to_rank():
     """No tools, no words, marks only."""
-    assert ToolRanking().rank("weather", []) == []
+    assert [*ToolRanking().rank("weather", [])] == []
+    assert choose(ToolRanking().rank("weather", []), max_tools=3) == []
     for query in ("", "?!", "\ud800", "the of and"):
         assert [one.position for one in ToolRanking().rank(query, OFFICE)] == [*range(len(OFFICE))]
 
@@ -169,6 +170,8 @@ def test_tools_are_embedded_once():
     before = embedder.calls
     ranking.rank("flights to Oslo", OFFICE)
     assert embedder.calls - before == 1
+    ranking.rank("Find flights to Oslo, send an email to Ann and book a hotel there", OFFICE)
+    assert embedder.calls - before == 2
 
 
 VERBS, THINGS = ("create", "delete", "find", "send"), ("order", "parcel", "bill", "gift", "user")
@@ -201,6 +204,62 @@ def test_no_choice_takes_more_tokens_than_there_are(room, query):
     tokens = sum(one.card.tokens for one in chosen)
     assert "send_gift" in {one.card.name for one in chosen}
     assert tokens <= max(room, next(c.tokens for c in MANY if c.name == "send_gift"))
+
+
+def plain_choice(
+    ranked: list[Ranked], most: int | None, room: int | None, always: set[str]
+) -> list[tuple[str, str]]:
+    """Choose among tools that were all put together, one group's after every other one's."""
+    tokens = sum(one.card.tokens for one in ranked)
+    if most is None and room is None and (len(ranked) <= FEW_TOOLS or tokens <= FEW_TOKENS):
+        kept = ranked[:]
+    else:
+        kept = [one for one in ranked if not always.isdisjoint(one.card.names)]
+        fixed = len(kept)
+        others = [one for one in ranked if one not in kept]
+        free = (room or 10**9) - sum(one.card.tokens for one in kept)
+        limit = fixed + (max(24, int(0.04 * len(ranked))) if most is None else most)
+        taken: list[int] = []
+        while others and len(kept) < limit:
+            missed = sum(one.score for one in ranked if one not in kept)
+            if most is None and missed <= 0.01 and len(kept) - fixed >= 5:
+                break
+            fair = (one for one in others if 2 * taken.count(one.group) <= len(taken))
+            one = next(fair, others[0])
+            others.remove(one)
+            taken.append(one.group)
+            if one.card.tokens <= free:
+                kept.append(one)
+                free -= one.card.tokens
+    kept.sort(key=lambda one: (-one.score, one.position))
+    found = []
+    for one in kept:
+        alike = [o.card.name for o in ranked if o.group == one.group and o not in kept]
+        more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+        told = f"; nearly the same: {', '.join(alike[:3])}{more}" if alike else ""
+        found.append((one.card.name, one.reason + told))
+    return found
+
+
+TWINS = [card(f"store{n}__find_gift", "Find a gift of a store by steps.") for n in range(6)]
+
+
+@given(
+    queries | st.sampled_from(["delete the parcel", "find a gift", "send_gift find bill"]),
+    st.none() | st.integers(1, 40),
+    st.none() | st.integers(1, 900),
+    st.sets(st.sampled_from(["send_gift", "getWeather", "store3__find_gift", "none"])),
+    st.sampled_from([OFFICE, MANY + OFFICE, TWINS + MANY, MANY + TWINS + OFFICE]),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_put_together_late_is_what_all_would_be(query, most, room, always, cards):
+    """A ranking that makes each tool when it is asked for chooses as one that has made them all."""
+    ranked = ToolRanking().rank(query, cards)
+    chosen = choose(ranked, max_tools=most, max_tokens=room, always_include=always)
+    expected = plain_choice([*ranked], most, room, always)
+    assert [(one.name, one.reason) for one in chosen] == expected
+    assert ranked[2:5] == [*ranked][2:5]
+    assert ranked[-1] == [*ranked][-1]
 
 
 def test_few_tools_stay():

@@ -6,13 +6,14 @@ from typing import Any, TypedDict
 
 import pytest
 from google.genai import types as google_types
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.tools import StructuredTool, tool
 from langchain_core.utils.function_calling import convert_to_openai_function
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt.counting.request_tokens import count_tools
+from langchain_tokenopt.tools.tool_lists import read_list
 from langchain_tokenopt.tools.tool_reading import name_words, read_tool, read_tools, split_tool
 
 DESCRIPTION = "Create an issue."
@@ -173,6 +174,61 @@ def test_a_changed_tool_is_read_again():
     assert after is not None
     assert [p.name for p in after.parameters] == ["x", "y"]
     assert before.key != after.key
+
+
+def schema_of(form: str, at: int) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"x": {"type": "string"}, "y": {}}}
+    name, text = f"tool_{at}", f"Does {at}."
+    match form:
+        case "openai":
+            return {"type": "function", "function": {"name": name, "parameters": schema}}
+        case "anthropic":
+            return {"name": name, "description": text, "input_schema": schema}
+        case "bedrock":
+            return {"toolSpec": {"name": name, "inputSchema": {"json": schema}}}
+        case "empty":
+            return {"function": {}, "name": name, "parameters": {}, "input_schema": schema}
+        case "gemini":
+            return {"function_declarations": [{"name": name}, {"name": name + "_too"}]}
+        case _:
+            return {"name": name, "description": text, "parameters": None}
+
+
+def inner_dicts(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, list):
+        return [found for part in value for found in inner_dicts(part)]
+    if not isinstance(value, dict):
+        return []
+    return [value, *(found for part in value.values() for found in inner_dicts(part))]
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_list_that_was_read_notices_what_each_tool_would(data):
+    """Whatever is changed in place, a list says the same as its tools that are read one by one."""
+    forms = st.sampled_from(["openai", "anthropic", "bedrock", "empty", "gemini", "bare"])
+    tools = [schema_of(form, at) for at, form in enumerate(data.draw(st.lists(forms, min_size=1)))]
+    assert read_list(tools).cards == read_tools(read_list(tools).tools)
+    for _ in range(data.draw(st.integers(1, 3))):
+        where = data.draw(st.sampled_from(inner_dicts(tools)))
+        key = data.draw(st.sampled_from([*where, "name", "function", "parameters", "properties"]))
+        value = data.draw(st.sampled_from(["gone", "other", None, {}, {"properties": {"z": {}}}]))
+        if value == "gone":
+            where.pop(key, None)
+        else:
+            where[key] = {**value} if isinstance(value, dict) else value
+        single = [part for tool in tools for part in split_tool(tool)]
+        assert read_list(tools).cards == read_tools(single)
+
+
+def test_a_list_of_the_same_tools_is_read_once():
+    """Another list of the same tools is the same; a tool object may say something else later."""
+    tools = [StructuredTool.from_function(lambda x: x, name=n, description=n) for n in "abc"]
+    before = read_list(tools)
+    assert read_list(iter(tools)) is before
+    assert read_list(tools[::-1]).cards == before.cards[::-1]
+    tools[1].description = "Says more."
+    assert read_list(tools).cards[1].description == "Says more."
 
 
 def test_nested_parameters_and_references_are_read():
