@@ -82,13 +82,15 @@ class Denial:
         """
         if self.reason == "store":
             return BudgetStoreError(f"{self.sentence()} {self._remedy()}")
-        return BudgetExceededError(
+        error = BudgetExceededError(
             account=self.agent,
             needed_tokens=self.needed_tokens,
             left_tokens=self.available_tokens,
             limit_tokens=self.limit_tokens,
             because=f"{self.sentence()} {self._remedy()}",
         )
+        error.why = self.sentence()
+        return error
 
     def sentence(self) -> str:
         """Say why, with both numbers; of a total that is renewed also when.

@@ -59,6 +59,8 @@ call but has 1,200 of 2,500 left. Raise its share or the total of the plan, or s
     """
 
     is_retryable = False
+    why: str | None = None
+    """The reason alone, where it is known: what a model may read, who can raise no limit."""
 
     def __init__(
         self,

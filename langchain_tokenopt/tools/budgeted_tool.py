@@ -39,6 +39,8 @@ from langchain_tokenopt.tools.tool_limits import (
     ToolCallUse,
     ToolLimits,
     ToolReport,
+    checked_limits,
+    told,
 )
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 
@@ -77,6 +79,9 @@ class BudgetedTool:
             scope: For whom it is; ``None``: for whoever calls it.
             loader: Shortens results that are too long; by default ``PromptCompressor``.
 
+        Raises:
+            TypeError: *limits* are none, or the tool asks for what a scope has, and there is none.
+
         Example:
             >>> from langchain_core.tools import tool
             >>> @tool
@@ -91,6 +96,7 @@ was called 1 times. Go on with what you have, or use another tool.]')
             (True, 1)
         """
         earlier = tool._tokenopt_seam if isinstance(tool, BudgetedTool) else None
+        limits = checked_limits(limits)
         if limits is None:
             limits = ToolLimits() if earlier is None else earlier.account.limits
         base: Any = type(tool) if earlier is None else type(tool).__bases__[1]
@@ -302,9 +308,12 @@ class _ToolSeam:
             use.end()
 
     def _with_scope(self, tool_input: Any) -> Any:
-        if not self._injected or not isinstance(tool_input, dict):
+        if not self._injected:
             return tool_input
-        return {**tool_input, **self._injected}
+        if isinstance(tool_input, str):  # LangChain fills the first argument; so it is here
+            first = [name for name in self.tool.args if name not in self._injected][:1]
+            tool_input = dict.fromkeys(first, tool_input)
+        return {**tool_input, **self._injected} if isinstance(tool_input, dict) else tool_input
 
     def _with_own(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Add handlers, metadata and tags, for the tool and all that is called inside."""
@@ -375,7 +384,9 @@ class _Call:
         """Return what a call gives of which handlers have heard already."""
         if self._seam.account.limits.on_exceed == "raise":
             raise self._error()
-        text = getattr(self.refusal, "message", None) or str(self.refusal)
+        text = str(self.refusal)
+        if isinstance(self.refusal, RefusedCall):  # what a developer could do is for the error
+            text = told(f"No answer: {self.refusal.why or self.refusal}")
         call_id = self.kwargs.get("tool_call_id")
         if call_id is None:
             return text

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool, tool
 from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
 from langchain_tokenopt.tools.result_limit import ResultLoader
 from langchain_tokenopt.tools.token_scope import TokenScope
-from langchain_tokenopt.tools.tool_limits import ToolLimits, ToolReport
+from langchain_tokenopt.tools.tool_limits import ToolLimits, ToolReport, checked_limits
 
 __all__ = ["ScopedTools", "scoped_tools"]
 
@@ -44,7 +44,8 @@ def scoped_tools(
 
     Raises:
         TypeError: One is no tool, or asks for what a scope has, and there is none.
-        ValueError: *limits* names no tool.
+            *limits* are none.
+        ValueError: *limits* has a name that no tool has.
 
     Example:
         >>> from langchain_tokenopt import token_scope
@@ -62,14 +63,22 @@ def scoped_tools(
             made.append(each)
             continue
         made.append(each if isinstance(each, BaseTool) else tool(each))
-    by_name = limits if isinstance(limits, Mapping) else {}
     names = [each.name for each in made if isinstance(each, BaseTool)]
-    unknown = sorted(set(by_name) - set(names))
-    if unknown:
-        raise ValueError(f"limits are for {', '.join(unknown)}, and the tools are {names}.")
+    of_each = _limits_of_each(limits, names)
     for index, each in enumerate(made):
         if isinstance(each, BaseTool):
-            own = by_name.get(each.name) if by_name else limits
-            own = own if isinstance(own, ToolLimits) else None
-            made[index] = BudgetedTool.wrap(each, own, scope=scope, loader=loader)
+            made[index] = BudgetedTool.wrap(each, of_each[each.name], scope=scope, loader=loader)
     return made
+
+
+def _limits_of_each(limits: Any, names: list[str]) -> dict[str, ToolLimits | None]:
+    """Return the limits of every tool by its name."""
+    if not isinstance(limits, Mapping):
+        return dict.fromkeys(names, checked_limits(limits))
+    unknown = sorted(str(name) for name in limits if name not in names)
+    if unknown:
+        raise ValueError(
+            f"limits are for {', '.join(unknown)}, and the tools are {', '.join(names)}: give "
+            f"limits by the names of tools, or one ToolLimits(...) for all."
+        )
+    return {name: checked_limits(limits.get(name), f"limits of {name}") for name in names}

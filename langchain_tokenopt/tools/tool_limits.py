@@ -7,14 +7,22 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from langchain_tokenopt.budget.records import NO_TOKEN_LIMIT
 from langchain_tokenopt.core.errors import BudgetExceededError
 
-__all__ = ["Refusal", "ToolAccount", "ToolLimitExceededError", "ToolLimits", "ToolReport"]
+__all__ = [
+    "Refusal",
+    "ToolAccount",
+    "ToolLimitExceededError",
+    "ToolLimits",
+    "ToolReport",
+    "checked_limits",
+    "told",
+]
 
 
 class ToolLimits(BaseModel):
@@ -48,6 +56,20 @@ class ToolLimits(BaseModel):
     on_exceed: Literal["message", "raise"] = "message"
     """What a refused call gives: a message that the model can read, or ``ToolLimitExceededError``
     (and ``BudgetExceededError`` where a model inside was refused)."""
+
+
+def checked_limits(limits: Any, of: str = "limits") -> ToolLimits | None:
+    """Return *limits*, if that is what they are.
+
+    Raises:
+        TypeError: They are something else, and would limit nothing.
+    """
+    if limits is None or isinstance(limits, ToolLimits):
+        return limits
+    raise TypeError(
+        f"{of} must be ToolLimits, such as ToolLimits(max_calls=3), and not {limits!r}: "
+        f"give ToolLimits(...) for every tool, or {{'name of a tool': ToolLimits(...)}}."
+    )
 
 
 class ToolLimitExceededError(BudgetExceededError):
@@ -87,7 +109,7 @@ class Refusal:
     sentence: str
 
     def __str__(self) -> str:
-        return f"[{self.sentence} {_ADVICE}]"
+        return told(self.sentence)
 
     def error(self) -> ToolLimitExceededError:
         """Return it as an exception."""
@@ -101,7 +123,9 @@ class Refusal:
         )
 
 
-_ADVICE: Final = "Go on with what you have, or use another tool."
+def told(sentence: str) -> str:
+    """Return what a model reads of a refusal: why, and what it can do itself."""
+    return f"[{sentence} Go on with what you have, or use another tool.]"
 
 
 @dataclass(slots=True)
@@ -220,8 +244,6 @@ _SENTENCES: Final = {
     "called {used:,} times.",
     "max_result_tokens": "{tool} has no room for a result: its results may have {limit:,} tokens "
     "in this run, and have {used:,}.",
-    "max_model_tokens": "{tool} has no answer: the models inside may use {limit:,} tokens in this "
-    "run, and have used {used:,}.",
     "max_seconds": "{tool} has no time left: it may work {limit:,.3g} s in this run, and has "
     "worked {used:,.3g} s.",
     "max_seconds_per_call": "{tool} was given up: a call may take {limit:,.3g} s, and this one had "

@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, tool
 from langchain_tokenopt.tools.result_limit import ResultLoader
 from langchain_tokenopt.tools.scoped_tools import ScopedTools, scoped_tools
 from langchain_tokenopt.tools.token_scope import TokenScope, asked_by
-from langchain_tokenopt.tools.tool_limits import ToolLimits
+from langchain_tokenopt.tools.tool_limits import ToolLimits, checked_limits
 
 __all__ = ["ToolSet"]
 
@@ -41,7 +41,7 @@ class ToolSet:
 
     Raises:
         TypeError: One is neither a class nor a function, such as a tool that was made already and
-            may keep something.
+            may keep something; or *limits* are none.
 
     Example:
         >>> from langchain_tokenopt import token_scope
@@ -67,6 +67,8 @@ class ToolSet:
         loader: ResultLoader | None = None,
     ) -> None:
         self._makers = [_maker_of(each) for each in makers]
+        for each in limits.values() if isinstance(limits, Mapping) else [limits]:
+            checked_limits(each)
         self._limits = limits
         self._loader = loader
 

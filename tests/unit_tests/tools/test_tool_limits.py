@@ -24,6 +24,7 @@ from langchain_tokenopt import (
     TokenOptWarning,
     ToolLimitExceededError,
     ToolLimits,
+    ToolSet,
     counter_for,
     scoped_tools,
 )
@@ -138,6 +139,28 @@ def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     """When they are written, with the name of the field."""
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         ToolLimits(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, "none", {"max_calls": 1}, [ToolLimits()], ToolLimits])
+def test_limits_that_are_none_are_refused(wrong: Any) -> None:
+    """Wherever they are given, with what to give: nothing is silently unlimited."""
+
+    @tool
+    def look_up(query: str) -> str:
+        """Look something up."""
+        return query
+
+    for make in (
+        lambda: BudgetedTool.wrap(look_up, wrong),
+        lambda: scoped_tools([look_up], limits={"look_up": wrong}),
+        lambda: ToolSet(look_up, limits={"look_up": wrong}),
+    ):
+        with pytest.raises(TypeError, match=r"ToolLimits\(max_calls=3\)"):
+            make()
+    with pytest.raises((TypeError, ValueError), match=r"ToolLimits\("):
+        scoped_tools([look_up], limits=wrong)
+    with pytest.raises(ValueError, match="limits are for search, and the tools are look_up"):
+        scoped_tools([look_up], limits={"search": ToolLimits()})
 
 
 # Laws

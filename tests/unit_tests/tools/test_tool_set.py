@@ -247,3 +247,18 @@ def test_agents_of_several_users_keep_apart() -> None:
         return await asyncio.gather(*map(one, range(12)))
 
     assert [(n, f"For u{n}. ['?'] u{n} None !") for n in range(12)] == asyncio.run(all_at_once())
+
+
+@pytest.mark.parametrize("in_async", [False, True], ids=["sync", "async"])
+def test_a_text_is_the_first_argument(in_async: bool) -> None:
+    """As for any tool of LangChain: what the scope fills in is not counted."""
+
+    def look_up(scope: TokenScope, word: str, most: int = 3) -> str:
+        """Look a word up."""
+        return f"{word}, {most}, for {scope.user}"
+
+    with token_scope(user="ann") as scope:
+        (made,) = ToolSet(look_up).for_user(scope)
+    found = asyncio.run(made.ainvoke("tea")) if in_async else made.invoke("tea")
+
+    assert "tea, 3, for ann" == found
