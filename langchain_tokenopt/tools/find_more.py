@@ -11,7 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
+from langchain_core.messages.tool import ToolCallChunk
 
+from langchain_tokenopt.core.messages import as_message
 from langchain_tokenopt.core.tool_schemas import declared_functions
 
 __all__ = ["CallFilter", "answered", "find_more_tool", "fits", "free_name", "queries_in"]
@@ -92,33 +94,29 @@ def _query_of(args: Mapping[str, Any]) -> str:
     return " ".join(v if isinstance(v, str) else json.dumps(v, default=str) for v in args.values())
 
 
-def answered(
-    message: AIMessage, name: str, found: Mapping[str, Sequence[str]]
-) -> list[BaseMessage]:
+def answered(message: AIMessage, name: str, found: Sequence[Sequence[str]]) -> list[BaseMessage]:
     """Return the exchange that the model sees: its calls of *name* alone, and what was found.
 
     Args:
         message: What the model said.
         name: What the tool is called.
-        found: By the id of each call, names of the tools that were added.
+        found: For each call, names of the tools that were added.
     """
-    others = {call["id"] for call in message.tool_calls if call["name"] != name}
+    ids = [call["id"] for call in message.tool_calls]
+    is_plain = all(ids) and len({*ids}) == len(ids) and not message.invalid_tool_calls
     asked = message
-    if message.invalid_tool_calls or others or not all(call["id"] for call in message.tool_calls):
+    if not is_plain or any(call["name"] != name for call in message.tool_calls):
         calls = [
-            {"name": name, "args": {"query": query}, "id": call_id or f"call_{at}"}
+            {"name": name, "args": {"query": query}, "id": (is_plain and call_id) or f"call_{at}"}
             for at, (call_id, query) in enumerate(queries_in(message, name))
         ]
         asked = AIMessage(message.text, tool_calls=calls)
-    ids = [call["id"] or "" for call in asked.tool_calls]
     texts = [
         f"These tools can be called now: {', '.join(names)}." if names else _NOTHING
-        for names in found.values()
+        for names in found
     ]
-    return [
-        asked,
-        *(ToolMessage(t, tool_call_id=i, name=name) for t, i in zip(texts, ids, strict=False)),
-    ]
+    called = zip(texts, asked.tool_calls, strict=False)
+    return [asked, *(ToolMessage(t, tool_call_id=c["id"], name=name) for t, c in called)]
 
 
 _NOTHING: Final = "There are no other tools. Answer with those that are listed."
@@ -162,12 +160,44 @@ def _is_of(schema: Any, value: Any) -> bool:
 # --- calls in an answer
 
 
+class _Call:
+    """One call of an answer, as far as its pieces have come."""
+
+    def __init__(self, part: ToolCallChunk) -> None:
+        self.index = part["index"]
+        self.id, self.name, self.has_arguments = "", "", False
+        self.add(part)
+
+    def add(self, part: ToolCallChunk) -> None:
+        self.id = self.id or part["id"] or ""
+        self.name += part["name"] or ""
+        self.has_arguments = self.has_arguments or bool(part["args"])
+
+    def goes_on_with(self, part: ToolCallChunk, known: Collection[str]) -> bool:
+        """Whether a later piece can belong to this; another id or name is a call of its own.
+
+        A name comes before the arguments, and may come in pieces itself.
+        """
+        if part["id"] and self.id and part["id"] != self.id:
+            return False
+        if part["index"] != self.index and not (part["index"] is None and part["id"] == self.id):
+            return part["index"] is None and not part["id"] and not part["name"]
+        more = part["name"]
+        if not more:
+            return True
+        is_next = self.name in known and more in known
+        grown = self.name + more
+        return not self.has_arguments and (
+            not is_next or any(one.startswith(grown) for one in known)
+        )
+
+
 class CallFilter:
     """Takes calls out of an answer, piece by piece: those of *more*, which are not for the caller.
 
     Text passes at once, and so do calls of tools that were shown, from where their names are known.
-    What comes behind the first other call is held back until it is known what becomes of that. A
-    call is known by its index, where pieces have none by its id.
+    What comes behind the first other call is held back until it is known what becomes of that.
+    Ids and indexes alone do not tell calls apart: servers leave them out or repeat them.
 
     Args:
         more: The name whose calls are taken out.
@@ -178,58 +208,84 @@ class CallFilter:
     def __init__(self, more: str, hidden: Collection[str], known: Collection[str]) -> None:
         self._more = more
         self._hidden = hidden
-        self._longer = {*known, more}
-        self._names: dict[Any, str] = {}
-        self._arguments: set[Any] = set()
-        self._last_key: Any = None
-        self._ids: set[Any] = set()
+        self._known = {*known, more}
+        self._calls: list[_Call] = []
+        self._latest: _Call | None = None
+        self._seen: list[AIMessageChunk] = []
         self._holds = False
-        self.held: list[AIMessageChunk] = []
+        self._held: list[tuple[AIMessageChunk, list[_Call]]] = []
         self.stands = False
         """Whether the answer has a call that the caller is shown."""
 
     @property
+    def has_seen(self) -> bool:
+        """Whether there was any piece."""
+        return bool(self._seen)
+
+    @property
     def has_calls(self) -> bool:
         """Whether the answer calls anything."""
-        return bool(self._names)
+        return bool(self._calls)
+
+    @property
+    def message(self) -> AIMessage:
+        """What the model has said, as a whole."""
+        first, *others = self._seen
+        message = as_message(first + others if others else first)
+        assert isinstance(message, AIMessage)
+        return message
 
     def see(self, chunk: AIMessageChunk) -> list[AIMessageChunk]:
         """Return what may be shown now."""
-        is_clear = self._note(chunk)
-        kinds = {self._kind(name) for name in self._names.values()}
+        calls = self._note(chunk)
+        is_clear = chunk.chunk_position == "last" or all(map(self._is_whole, self._calls))
+        kinds = {self._kind(call.name) for call in self._calls}
         if "shown" in kinds and is_clear:
             self.stands = True
         self._holds = self._holds or bool(kinds - {"shown"}) or not is_clear
         if not self._holds:
             return [chunk]
-        self.held.append(chunk)
+        self._held.append((chunk, calls))
         return self.release() if self.stands and is_clear else []
 
     def release(self) -> list[AIMessageChunk]:
         """Return what was held back, without the calls that are not for the caller."""
-        held, self.held = self.held, []
-        keys = {key for key, name in self._names.items() if name == self._more}
-        if not keys:
-            return held
-        shown = (_without(chunk, self._more, keys, self._ids) for chunk in held)
+        held, self._held = self._held, []
+        taken = [call for call in self._calls if call.name == self._more]
+        if not taken:
+            return [chunk for chunk, _ in held]
+        others = [call for call in self._calls if call.name != self._more]
+        shown = (_without(chunk, calls, taken, others) for chunk, calls in held)
         return [chunk for chunk in shown if chunk is not None]
 
-    def _note(self, chunk: AIMessageChunk) -> bool:
-        """Take note of names; return whether all of them are whole."""
-        for call in chunk.tool_call_chunks:
-            key = call["index"] if call["index"] is not None else call["id"] or self._last_key
-            self._last_key = key
-            self._names[key] = self._names.get(key, "") + (call["name"] or "")
-            if call["args"]:
-                self._arguments.add(key)
-            if call["id"] and self._more.startswith(self._names[key]):
-                self._ids.add(call["id"])
-        return chunk.chunk_position == "last" or all(map(self._is_whole, self._names))
+    def release_text(self) -> list[AIMessageChunk]:
+        """Return the text alone of what was held back: all else of the answer does not stand."""
+        held, self._held = self._held, []
+        said = ((_texts_in(chunk.content), chunk.id) for chunk, _ in held)
+        return [AIMessageChunk(content=text, id=made_by) for text, made_by in said if text]
 
-    def _is_whole(self, key: Any) -> bool:
-        name = self._names[key]
-        grows = any(one != name and one.startswith(name) for one in self._longer)
-        return key in self._arguments or key != self._last_key or not grows
+    def _note(self, chunk: AIMessageChunk) -> list[_Call]:
+        """Take note of the calls in a piece, and return them."""
+        calls, earlier = [], self._calls[::-1]
+        for part in chunk.tool_call_chunks:
+            found = (call for call in earlier if call.goes_on_with(part, self._known))
+            call = next(found, None)
+            if call is None:
+                call = _Call(part)
+                self._calls.append(call)
+            else:
+                call.add(part)
+            calls.append(call)
+            self._latest = call
+        numbers = [self._calls.index(call) for call in calls]
+        parts = zip(chunk.tool_call_chunks, numbers, strict=True)
+        numbered: Any = [{**part, "index": number} for part, number in parts]
+        self._seen.append(chunk.model_copy(update={"tool_call_chunks": numbered}))
+        return calls
+
+    def _is_whole(self, call: _Call) -> bool:
+        grows = any(one != call.name and one.startswith(call.name) for one in self._known)
+        return call.has_arguments or call is not self._latest or not grows
 
     def _kind(self, name: str) -> str:
         if name == self._more:
@@ -237,26 +293,47 @@ class CallFilter:
         return "hidden" if name in self._hidden else "shown"
 
 
-_TEXTS: Final = frozenset({"text", "output_text", "thinking", "redacted_thinking", "reasoning"})
+_SAID: Final = frozenset({"text", "output_text"})
+_TEXTS: Final = frozenset({*_SAID, "thinking", "redacted_thinking", "reasoning"})
+
+
+def _texts_in(content: Any) -> Any:
+    if isinstance(content, str):
+        return content
+    kinds = ((b, b.get("type") if isinstance(b, Mapping) else "text") for b in content)
+    return [block for block, kind in kinds if kind in _SAID]
 
 
 def _without(
-    chunk: AIMessageChunk, name: str, keys: Collection[Any], ids: set[Any]
+    chunk: AIMessageChunk, calls: Sequence[_Call], taken: Sequence[_Call], others: Sequence[_Call]
 ) -> AIMessageChunk | None:
-    """Return a piece without some calls; ``None`` where nothing is left of it."""
+    """Return a piece without some calls; ``None`` where nothing is left of it.
+
+    Args:
+        chunk: The piece.
+        calls: To which call each of its pieces of calls belongs.
+        taken: All calls that are taken out.
+        others: All other calls.
+    """
+    name = taken[0].name
+    stay = {call.name for call in others}
+    indexes = {call.index for call in taken} - {call.index for call in others}
+    ids = {call.id for call in taken} - {call.id for call in others} - {""}
 
     def is_taken(call: Any) -> bool:
         if not isinstance(call, Mapping) or call.get("type") in _TEXTS:
             return False
         function = call.get("function")
-        named = function if isinstance(function, Mapping) else call
+        said = (function if isinstance(function, Mapping) else call).get("name")
+        if said == name or said in stay:
+            return bool(said == name)
         if call.get("index") is not None:
-            return call["index"] in keys
-        return named.get("name") == name or not ids.isdisjoint(
-            (call.get("id"), call.get("call_id"))
-        )
+            return call["index"] in indexes
+        return not ids.isdisjoint((call.get("id"), call.get("call_id")))
 
-    calls = [call for call in chunk.tool_call_chunks if not is_taken(call)]
+    parts = [
+        part for part, call in zip(chunk.tool_call_chunks, calls, strict=True) if call not in taken
+    ]
     content: Any = chunk.content
     if isinstance(content, list):
         content = [block for block in content if not is_taken(block)]
@@ -268,8 +345,8 @@ def _without(
     beside = {key: value for key, value in beside.items() if value != []}
     derived = ("type", "tool_calls", "invalid_tool_calls", "tool_call_chunks")
     fields = {key: value for key, value in chunk.__dict__.items() if key not in derived}
-    fields |= {"content": content, "additional_kwargs": beside, "tool_call_chunks": calls}
+    fields |= {"content": content, "additional_kwargs": beside, "tool_call_chunks": parts}
     made = AIMessageChunk(**fields)
-    says = made.content or calls or beside or made.usage_metadata
+    says = made.content or parts or beside or made.usage_metadata
     tells = says or made.response_metadata.keys() - {"model_provider"}
     return made if tells or chunk.chunk_position == "last" else None

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_tokenopt.core.messages import as_chunk, as_message
+from langchain_tokenopt.core.messages import as_chunk, as_message, text_of
 from langchain_tokenopt.core.records import OfferedTool, Saving, ToolChoice, UsageSink
 from langchain_tokenopt.core.sinks import notify
 from langchain_tokenopt.core.usage import Usage
@@ -138,14 +138,17 @@ class SelectionCall(StageCall):
         self._shown_id: str | None = None
         self._shown_metadata: set[str] = set()
         self._shown_blocks = 0
-        self._thinking: list[Any] = []
+        self._unseen: Any = ""
+        """What was said and thought in answers that did not stand, where nobody has seen it."""
+        self._text_before = ""
+        """The last piece of text in front of the answer, seen or not."""
         self._begin()
 
     def _begin(self) -> None:
         """Make ready for an answer, the first or a further one."""
         chosen = self._selection
         self._filter = CallFilter(chosen.more_name, chosen.hidden, chosen.tools.by_name)
-        self._received: list[AIMessageChunk] = []
+        self._put_before, self._is_behind_text = self._unseen, bool(self._text_before)
         self._usage: UsageMetadata | None = None
         self._offset = self._shown_blocks
         self._continued = frozenset(self._shown_metadata)
@@ -156,7 +159,6 @@ class SelectionCall(StageCall):
 
     def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
         """Show what is for the caller; hold back calls of tools that the model was not shown."""
-        self._received.append(chunk)
         pieces = self._filter.see(chunk)
         if chunk.chunk_position == "last" and not self._has_ended:
             return self._ended(pieces)
@@ -164,18 +166,24 @@ class SelectionCall(StageCall):
 
     def finish(self) -> Iterable[AIMessageChunk]:
         """Show what was held back, if the answer stands."""
-        return () if self._has_ended or not self._received else self._ended([])
+        if self._has_ended or not self._filter.has_seen:
+            return ()
+        pieces = self._ended([])
+        if not self._is_final and self._selection.request.streaming:  # it is too late for these
+            self._unseen = "".join(map(text_of, pieces))
+            self._text_before = self._unseen or self._text_before
+        return pieces
 
     def _ended(self, pieces: list[AIMessageChunk]) -> list[AIMessageChunk]:
         self._has_ended = True
-        message = self._message if self._filter.has_calls else AIMessage("")
+        message = self._filter.message if self._filter.has_calls else AIMessage("")
         self._is_final = self._filter.stands or not self._asks_for_more(message)
         if not self._is_final:
-            return [self._passed(piece) for piece in pieces]
+            return [self._passed(piece) for piece in (*pieces, *self._filter.release_text())]
         shown = [self._passed(piece) for piece in (*pieces, *self._filter.release())]
         self._note_missed(message)
         if not shown or shown[-1].chunk_position != "last":
-            shown.append(AIMessageChunk(content=""))
+            shown.append(self._passed(AIMessageChunk(content="")))
         last = shown.pop()
         changes: dict[str, Any] = {"response_metadata": self._marked(last)}
         if self._usage is not None:
@@ -194,10 +202,14 @@ class SelectionCall(StageCall):
         if self._continued & piece.response_metadata.keys():
             said = piece.response_metadata.items()
             changes["response_metadata"] = {k: v for k, v in said if k not in self._continued}
-        if self._thinking:
-            text = piece.content
-            blocks = [{"type": "text", "text": text}] if isinstance(text, str) and text else text
-            changes["content"], self._thinking = [*self._thinking, *(blocks or ())], []
+        if self._is_behind_text and text_of(piece):
+            self._is_behind_text = False
+            changes["content"] = _apart(self._text_before, piece.content)
+        if self._put_before:
+            content = changes.get("content", piece.content)
+            changes["content"], self._put_before = _joined(self._put_before, content), ""
+            if self._selection.request.streaming:
+                self._unseen = ""
         if piece.usage_metadata and piece.chunk_position != "last":
             self._usage = add_usage(self._usage, piece.usage_metadata)
             changes["usage_metadata"] = None
@@ -205,7 +217,8 @@ class SelectionCall(StageCall):
             calls = [_moved(call, self._offset) for call in piece.tool_call_chunks]
             changes["tool_call_chunks"] = calls
             if isinstance(piece.content, list):
-                changes["content"] = [_moved(block, self._offset) for block in piece.content]
+                content = changes.get("content", piece.content)
+                changes["content"] = [_moved(block, self._offset) for block in content]
         shown = piece.model_copy(update=changes) if changes else piece
         self._note_shown(shown)
         return shown
@@ -214,6 +227,7 @@ class SelectionCall(StageCall):
         if not self._selection.request.streaming:
             return  # nobody has seen it: the next answer begins anew
         self._shown_id = self._shown_id or shown.id
+        self._text_before = text_of(shown) or self._text_before
         self._shown_metadata.update(shown.response_metadata)
         for block in shown.content if isinstance(shown.content, list) else ():
             if isinstance(block, dict) and isinstance(index := block.get("index"), int):
@@ -223,7 +237,7 @@ class SelectionCall(StageCall):
 
     def close(self, answer: Answer) -> Answer | Again:
         """Ask again where the model has searched for tools; else take note of how it went."""
-        if not self._received and answer.result.generations:
+        if not self._filter.has_seen and answer.result.generations:
             answer = self._close_several(answer)
         if not self._is_final:
             return self._again(answer)
@@ -237,17 +251,15 @@ class SelectionCall(StageCall):
 
     def _close_several(self, answer: Answer) -> Answer:
         """Look at answers that did not come in pieces: several, or made by another stage."""
-        generations = []
+        generations, chosen = [], self._selection
+        asking: CallFilter | None = None
         for generation in answer.result.generations:
             message = generation.message
             if isinstance(message, AIMessage):
-                self._filter = CallFilter(
-                    self._selection.more_name, self._selection.hidden, self._selection.tools.by_name
-                )
-                piece = as_chunk(message)
-                shown = [*self._filter.see(piece), *self._filter.release()]
-                if not self._filter.stands and self._asks_for_more(message):
-                    self._received, self._is_final = [piece], False
+                calls = CallFilter(chosen.more_name, chosen.hidden, chosen.tools.by_name)
+                shown = [*calls.see(as_chunk(message)), *calls.release()]
+                if not calls.stands and self._asks_for_more(message):
+                    asking, self._is_final = calls, False
                 else:
                     self._note_missed(message)
                 last = shown[-1] if shown else AIMessageChunk(content="")
@@ -256,16 +268,9 @@ class SelectionCall(StageCall):
                     message=as_message(changed), generation_info=generation.generation_info
                 )
             generations.append(generation)
+        self._filter = asking or self._filter
         result = ChatResult(generations=generations, llm_output=answer.result.llm_output)
         return answer.override(result=result)
-
-    @property
-    def _message(self) -> AIMessage:
-        """What the model has said, as a whole."""
-        first, *others = self._received
-        message = as_message(first + others if others else first)
-        assert isinstance(message, AIMessage)
-        return message
 
     def _asks_for_more(self, message: AIMessage) -> bool:
         """Whether the model calls nothing that the application can be asked to do.
@@ -274,6 +279,8 @@ class SelectionCall(StageCall):
         """
         chosen = self._selection
         if queries_in(message, chosen.more_name):
+            if not chosen.hidden:  # everything was shown, and it knows
+                return False
             wanted = [call for call in message.tool_calls if call["name"] != chosen.more_name]
             return not any(map(self._can_be_called, wanted))
         hidden = {*chosen.hidden}
@@ -291,18 +298,23 @@ class SelectionCall(StageCall):
         chosen.missed += chosen.add(call["name"] for call in message.tool_calls)
         self._find(message)
 
-    def _find(self, message: AIMessage) -> dict[str, list[str]]:
-        chosen, found = self._selection, {}
-        for call_id, query in queries_in(message, chosen.more_name):
+    def _find(self, message: AIMessage) -> list[list[str]]:
+        """Add what each of the model's searches finds, and return that."""
+        chosen, found = self._selection, []
+        for _, query in queries_in(message, chosen.more_name):
             chosen.searches += 1
-            found[call_id] = chosen.add(self._search(query, chosen.hidden, chosen.searches))
-            chosen.found += found[call_id]
+            found.append(chosen.add(self._search(query, chosen.hidden, chosen.searches)))
+            chosen.found += found[-1]
         return found
 
     def _again(self, answer: Answer) -> Again:
-        message, chosen = self._message, self._selection
+        message, chosen = self._filter.message, self._selection
         if not chosen.request.streaming:
-            self._thinking += _thinking_in(message)
+            said = _said_in(message)
+            if text := text_of(message):
+                said = _apart(self._text_before, said) if self._text_before else said
+                self._text_before = text
+            self._unseen = _joined(self._unseen, said)
         chosen.missed += chosen.add(call["name"] for call in message.tool_calls)
         found = self._find(message)
         if found:
@@ -323,25 +335,55 @@ class SelectionCall(StageCall):
 
 def _without_search(answer: Answer, message: AIMessage) -> Answer:
     """Return the answer of a model that has only searched, for callers that get nothing better."""
-    if answer.message.text or not message.text:
-        return answer.override(storable=False)
-    said = {"response_metadata": message.response_metadata, "id": message.id}
-    return Answer.of(AIMessage(message.text, **said), storable=False)
+    said = answer.message
+    changes = {
+        "response_metadata": message.response_metadata | said.response_metadata,
+        "usage_metadata": said.usage_metadata or message.usage_metadata,
+        "id": said.id or message.id,
+    }
+    return Answer.of(said.model_copy(update=changes), storable=False)
 
 
 _THOUGHTS: Final = ("thinking", "redacted_thinking", "reasoning_content")
 
 
-def _thinking_in(message: AIMessage) -> list[Any]:
-    """Return what Anthropic wants to get back in front of the calls that the model has thought of.
+def _said_in(message: AIMessage) -> Any:
+    """Return what a message says and thinks, for the answer that stands: a text, or blocks.
 
-    After the result of a search it does not think again, and an answer that calls tools without a
-    thought before them is refused when it comes back.
+    Anthropic wants thoughts back in front of the calls that the model has thought of. After the
+    result of a search it does not think again, and an answer that calls tools without a thought
+    before them is refused when it comes back.
     https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking (read 2026-11-29)
     """
-    blocks = message.content if isinstance(message.content, list) else ()
-    thoughts = (b for b in blocks if isinstance(b, dict) and b.get("type") in _THOUGHTS)
-    return [{key: value for key, value in b.items() if key != "index"} for b in thoughts]
+    blocks = _blocks_of(message.content)
+    kinds = {block.get("type") for block in blocks}
+    if kinds.isdisjoint(_THOUGHTS):
+        return text_of(message)
+    kept = (block for block in blocks if block.get("type") in (*_THOUGHTS, "text", "output_text"))
+    return [{key: value for key, value in b.items() if key != "index"} for b in kept]
+
+
+def _blocks_of(content: Any) -> list[dict[str, Any]]:
+    parts = [content] if isinstance(content, str) else content
+    return [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts if p]
+
+
+def _joined(before: Any, content: Any) -> Any:
+    if isinstance(before, str) and isinstance(content, str):
+        return before + content
+    return [*_blocks_of(before), *_blocks_of(content)]
+
+
+def _apart(before: str, content: Any) -> Any:
+    """Return *content* with an empty line in front of its text, where none is between them."""
+    if isinstance(content, str):
+        return content if before[-1].isspace() or content[0].isspace() else f"\n\n{content}"
+    blocks = _blocks_of(content)
+    for at, block in enumerate(blocks):
+        if text := text_of(AIMessage([block])):
+            blocks[at] = {**block, "text": _apart(before, text)}
+            break
+    return blocks
 
 
 def _moved(part: Any, offset: int) -> Any:

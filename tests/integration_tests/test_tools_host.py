@@ -17,11 +17,12 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
     AIMessage,
+    AIMessageChunk,
     HumanMessage,
     ToolMessage,
     message_chunk_to_message,
 )
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.function_calling import (
     convert_to_openai_function,
     convert_to_openai_tool,
@@ -310,9 +311,9 @@ def test_a_model_that_searches_for_ever_is_shown_everything_and_ends(model_serve
         answer = model.invoke("Delete the invoice 17")
     else:
         answer = reduce(operator.add, model.stream("Delete the invoice 17"))
-    assert answer.text.startswith("Hm.")
+    assert answer.text == "\n\n".join(["Hm."] * 4)
     assert not answer.tool_calls
-    assert len(model_server.requests) == 6
+    assert len(model_server.requests) == 4
     assert len(shown_in(model_server.requests[-1].body)) == len(FORTY)
 
 
@@ -355,6 +356,119 @@ def test_events_of_a_stream_do_not_tell_of_a_search(model_server):
     assert [call["name"] for call in end.tool_calls] == ["find_weather"]
     said = [e["data"].get("chunk") or e["data"].get("output") for e in found]
     assert "find_more_tools" not in repr(said)
+
+
+class Scripted(BaseChatModel):
+    """Says one list of pieces after another; the last for ever."""
+
+    script: list
+    count: int = 0
+
+    @property
+    def _llm_type(self):
+        return "scripted"
+
+    def bind_tools(self, tools, **kwargs):
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    def _next(self):
+        self.count += 1
+        return self.script[min(self.count, len(self.script)) - 1]
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        usage = {"input_tokens": 70, "output_tokens": 7, "total_tokens": 77}
+        said = message_chunk_to_message(reduce(operator.add, self._next()))
+        said = said.model_copy(update={"usage_metadata": usage})
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        for piece in self._next():
+            yield ChatGenerationChunk(message=piece)
+
+
+def piece(name, args, call_id, index, text=""):
+    call = {"name": name, "args": args, "id": call_id, "index": index, "type": "tool_call_chunk"}
+    return AIMessageChunk(text, tool_call_chunks=[call])
+
+
+def in_pieces(calls, index_of):
+    """Pieces of calls as a server writes them that names some of them by no index."""
+    for at, (name, args, call_id) in enumerate(calls):
+        index, text = index_of(at), json.dumps(args)
+        if index is None:
+            yield piece(name, text, call_id, None)
+        else:
+            yield piece(name, "", call_id, index)
+            yield from (piece(None, part, None, index) for part in (text[:3], text[3:]))
+
+
+def answer_of(model, how):
+    model = optimize(model, selector()).bind_tools(FORTY)
+    if how == "invoke":
+        return model.invoke("Delete the invoice 17")
+    if how == "ainvoke":
+        return asyncio.run(model.ainvoke("Delete the invoice 17"))
+    if how == "stream":
+        return reduce(operator.add, model.stream("Delete the invoice 17"))
+
+    async def all_of():
+        return [chunk async for chunk in model.astream("Delete the invoice 17")]
+
+    return reduce(operator.add, asyncio.run(all_of()))
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("ids", [(None, None), ("", ""), (None, "b"), ("a", None), ("a", "a")])
+@pytest.mark.parametrize("first", ["find_more_tools", "delete_invoice"])
+def test_a_search_is_told_from_a_call_whatever_the_ids(how, ids, first):
+    """Servers leave ids out, leave them empty, or repeat one for all calls."""
+    names = [first, ({"find_more_tools", "delete_invoice"} - {first}).pop()]
+    args = {"find_more_tools": {"query": "rain"}, "delete_invoice": {"what": "17"}}
+    calls = [(name, args[name], i) for name, i in zip(names, ids, strict=True)]
+    orders = [lambda at: at, lambda at: None]
+    if how.endswith("stream"):
+        orders.append(lambda at: 0)  # of a server that counts anew with each call
+    for index_of in orders if how.endswith("stream") else orders[1:]:
+        answer = answer_of(Scripted(script=[[*in_pieces(calls, index_of)]]), how)
+        found = [(call["name"], call["args"]) for call in answer.tool_calls]
+        assert found == [("delete_invoice", {"what": "17"})]
+        assert "find_more_tools" not in repr(answer)
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("ids", [(None, None), ("", ""), ("a", "a"), ("a", "b")])
+def test_searches_of_equal_ids_are_all_answered(how, ids):
+    """Each gets an answer of its own, under an id of its own."""
+    queries = zip(("rain", "parcel"), ids, strict=True)
+    calls = [("find_more_tools", {"query": query}, i) for query, i in queries]
+    for index_of in (lambda at: at, lambda at: None):
+        script = [[*in_pieces(calls, index_of)], [AIMessageChunk("It rains.")]]
+        model = Scripted(script=script)
+        answer = answer_of(model, how)
+        assert answer.text == "It rains."
+        assert "find_more_tools" not in repr(answer)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_what_is_said_around_a_search_stays(how):
+    """An empty line apart from what follows; invoke gives the text that a stream shows."""
+    search = piece("find_more_tools", '{"query": "rain"}', "a", 0)
+    said = [AIMessageChunk("Let me look."), search, AIMessageChunk(" A moment.")]
+    answer = answer_of(
+        Scripted(script=[said, [AIMessageChunk("It "), AIMessageChunk("rains.")]]), how
+    )
+    assert answer.text == "Let me look. A moment.\n\nIt rains."
+    assert "find_more_tools" not in repr(answer)
+
+
+def test_the_usage_of_a_model_that_searches_for_ever_is_reported_not_estimated():
+    """Of each of its answers, the last one included; with everything shown it is asked once."""
+    script = [[piece("find_more_tools", '{"query": "rain"}', "a", 0)]]
+    with track_usage() as usage:
+        answer = answer_of(Scripted(script=script), "invoke")
+    assert answer.usage_metadata["input_tokens"] == 70
+    totals = usage.totals()
+    assert (totals.input_tokens, totals.output_tokens, totals.estimated_calls) == (280, 28, 0)
 
 
 class Thinking(BaseChatModel):
