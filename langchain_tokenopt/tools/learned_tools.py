@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from langchain_tokenopt.tools.tool_reading import ToolCard
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LearnedTools", "Observation", "Uses"]
+__all__ = ["ANY", "LearnedTools", "Observation", "Uses", "namespace_of"]
 
 MOST_TOOLS: Final = 2_000
 """Per namespace; the tools that were used longest ago leave first."""
@@ -52,7 +53,12 @@ _LOADED: Final = 64
 """Namespaces that are held in memory."""
 _PATIENCE_SECONDS: Final = 0.2
 _APPLICATION_ID: Final = 0x746F6B6C  # "tokl"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_KEY_BYTES: Final = 12
+_BETWEEN: Final = "/"
+"""Stands between the parts of a namespace."""
+ANY: Final = "*"
+"""Stands for any part, where something is forgotten."""
 _TABLES: Final = (
     "CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE used (namespace BLOB NOT NULL, tool TEXT NOT NULL, schema TEXT NOT NULL, "
@@ -162,27 +168,37 @@ class LearnedTools:
     def forget(self, namespace: str | None = None, tool: str | None = None) -> None:
         """Forget what was learned: everything, or that of a namespace, a tool, or both.
 
+        ``*`` stands for any part of a namespace of several: ``*/ann`` is what was learned of Ann in
+        every organization, ``acme/*`` that of all who belong to one.
+
         Weights that uses have moved are forgotten with their namespace, and with any tool.
 
         Raises:
             sqlite3.Error: The file stays locked or cannot be written: nothing is forgotten.
             OSError: The file was removed or replaced.
         """
-        key = None if namespace is None else self._key(namespace)
+        parts = [] if namespace is None else namespace.split(_BETWEEN)
+        where, values = ["TRUE"], []
+        for at, part in enumerate(parts):
+            if part != ANY:
+                where.append(f"substr(namespace, {_KEY_BYTES * at + 1}, {_KEY_BYTES}) = ?")
+                values.append(self._key(part))
+        if parts:
+            where.append(f"length(namespace) = {_KEY_BYTES * len(parts)}")
+        among = " AND ".join(where)
         with self._file.lock:
             waiting = [
                 one
                 for one in self._waiting
-                if (namespace is not None and one.namespace != namespace)
+                if (parts and not _is_among(one.namespace, parts))
                 or (tool is not None and tool not in [card.name for card in one.called])
             ]
             with self._file.transaction() as database:
+                database.execute(f"DELETE FROM weight WHERE {among}", values)
                 database.execute(
-                    "DELETE FROM used WHERE (?1 IS NULL OR namespace = ?1) "
-                    "AND (?2 IS NULL OR tool = ?2)",
-                    (key, tool),
+                    f"DELETE FROM used WHERE {among} AND tool = coalesce(?, tool)",
+                    [*values, tool],
                 )
-                database.execute("DELETE FROM weight WHERE ?1 IS NULL OR namespace = ?1", (key,))
                 database.execute(
                     "INSERT INTO setting VALUES ('forgotten', '1') ON CONFLICT (name) "
                     "DO UPDATE SET value = CAST(value AS INTEGER) + 1"
@@ -311,13 +327,34 @@ class LearnedTools:
             self._known.clear()
 
     def _key(self, namespace: str) -> bytes:
-        text = namespace.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, digest_size=12, person=b"tool uses").digest()
+        """Return the keys of its parts, so that what belongs to one of them is found."""
+        parts = namespace.encode("utf-8", "surrogatepass").split(_BETWEEN.encode())
+        hashed = (
+            hashlib.blake2b(part, digest_size=_KEY_BYTES, person=b"tool uses") for part in parts
+        )
+        return b"".join(part.digest() for part in hashed)
 
     def _bucket(self, word: str) -> int:
         text = word.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(text, digest_size=4, key=self._secret).digest()
         return int.from_bytes(digest, "big") % _BUCKETS
+
+
+def namespace_of(*parts: str | None) -> str:
+    """Return the namespace of an organization and its user, or of whatever else there is.
+
+    Example:
+        >>> namespace_of("acme", "ann"), namespace_of("a/b", None)
+        ('acme/ann', 'a%2Fb/')
+    """
+    return _BETWEEN.join(quote(part or "", safe="", errors="surrogatepass") for part in parts)
+
+
+def _is_among(namespace: str, parts: Sequence[str]) -> bool:
+    found = namespace.split(_BETWEEN)
+    return len(found) == len(parts) and all(
+        wanted in (ANY, part) for part, wanted in zip(found, parts, strict=True)
+    )
 
 
 _FADING_STEP: Final = 0.995

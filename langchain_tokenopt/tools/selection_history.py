@@ -8,14 +8,14 @@ texts, what each turn needs is worked out once more, and what was called stays.
 
 Providers keep the beginning of a prompt at a discount, and the tools stand first. So within a turn
 tools are only added, behind the others. A new turn keeps what was shown if it needs nothing else;
-if it does, the beginning is lost behind the tools anyway, and what is no longer needed is dropped
-once there is more than a ceiling.
+if it does, the beginning is lost behind the tools anyway, and what is no longer needed, and was not
+called, is dropped once there is more than a ceiling.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,9 +47,11 @@ class Ceiling:
     tools: int
     tokens: float
 
-    def holds(self, tools: RequestTools, names: Sequence[str]) -> bool:
-        """Whether these are no more."""
-        places = [at for name in names for at in tools.by_name[name]]
+    def holds(
+        self, tools: RequestTools, names: Collection[str], beside: Collection[str] = ()
+    ) -> bool:
+        """Whether these are no more; of what stands *beside* only the tokens count."""
+        places = [at for name in (*names, *beside) for at in tools.by_name[name]]
         tokens = sum(card.tokens for at in places if (card := tools.cards[at]) is not None)
         return len(names) <= self.tools and tokens <= self.tokens
 
@@ -78,10 +80,13 @@ def shown_names(
         if isinstance(message, HumanMessage):
             has_turn, wanted = True, [n for n in select(at) if n not in fixed]
             grown = _with(shown, wanted)
-            if len(grown) > len(shown) and not ceiling.holds(tools, grown):
-                grown = _afresh(messages[:at], tools, fixed, wanted, ceiling)
+            if len(grown) > len(shown):
+                called = _called_in(messages[:at], tools, fixed)
+                if not ceiling.holds(tools, {*grown} - {*called}):
+                    grown = _with(called, wanted)
             shown = grown
         elif isinstance(message, AIMessage):
+            shown = _with(_marked(message, tools, fixed), shown)
             shown = _with(shown, _called(message, tools, fixed))
     if not has_turn:
         shown = _with(shown, [name for name in select(-1) if name not in fixed])
@@ -101,21 +106,24 @@ def _beginning(messages: Sequence[BaseMessage], tools: RequestTools) -> tuple[in
     return (turns[skipped] if skipped else 0), []
 
 
-def _afresh(
-    messages: Sequence[BaseMessage],
-    tools: RequestTools,
-    fixed: Sequence[str],
-    wanted: Sequence[str],
-    ceiling: Ceiling,
+def _marked(message: AIMessage, tools: RequestTools, fixed: Sequence[str]) -> list[str]:
+    """Return what an answer says was shown, as far as it is still there.
+
+    An application may bind another tool between two requests, or one less.
+    """
+    marked = message.response_metadata.get(SHOWN)
+    names = marked.get("shown") if isinstance(marked, Mapping) else None
+    given = names if isinstance(names, list | tuple) else ()
+    return [n for n in given if isinstance(n, str) and n in tools.by_name and n not in fixed]
+
+
+def _called_in(
+    messages: Sequence[BaseMessage], tools: RequestTools, fixed: Sequence[str]
 ) -> list[str]:
-    """Return what a turn needs, and before it, as far as there is room, what was called lately."""
-    kept: list[str] = []
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            for name in _called(message, tools, fixed):
-                if name not in (*kept, *wanted) and ceiling.holds(tools, [*kept, name, *wanted]):
-                    kept.append(name)
-    return _with(sorted(kept, key=lambda name: tools.by_name[name]), wanted)
+    """Return what was called in a conversation, in the order of the application."""
+    answers = (message for message in messages if isinstance(message, AIMessage))
+    found = {name for message in answers for name in _called(message, tools, fixed)}
+    return sorted(found, key=lambda name: tools.by_name[name])
 
 
 def _called(message: AIMessage, tools: RequestTools, fixed: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,7 @@ from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
 from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, Selected, choose, chosen_of
 from langchain_tokenopt.tools.find_more import find_more_tool, free_name
-from langchain_tokenopt.tools.learned_tools import LearnedTools
+from langchain_tokenopt.tools.learned_tools import ANY, LearnedTools, namespace_of
 from langchain_tokenopt.tools.ranking import Ranked, ToolRanking
 from langchain_tokenopt.tools.selection_call import (
     STAGE,
@@ -142,6 +143,23 @@ class ToolSelector:
         self._more = _Memo()
         self._has_warned = False
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ToolSelector:
+        """Return a copy that learns, and forgets, together with this one."""
+        return copy(self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Say why it cannot be pickled, where copies share what it holds."""
+        raise TypeError(
+            "A ToolSelector cannot be pickled: it holds locks and what was learned. Make one in "
+            "each process; with the same store=PATH they learn together."
+        )
+
+    def __copy__(self) -> ToolSelector:
+        """Return another object with the same settings and the same store."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     # Questions
 
     def select(self, query: str, tools: Iterable[Any]) -> list[Selected]:
@@ -171,14 +189,17 @@ class ToolSelector:
         """Forget what calls have taught: all of it, or that of one user, organization or tool.
 
         Args:
-            user: Whose calls.
-            organization: Whose calls; with *user*, that user's in this organization.
+            user: Whose calls, in every organization.
+            organization: Whose calls, of all its users; with *user*, that user's in it.
             tool: The name of a tool.
         """
         self._choices.clear()
         if self._learned is not None:
-            everybody = user is None and organization is None
-            self._learned.forget(None if everybody else _name_of(user, organization), tool)
+            owner = None
+            if user or organization:
+                parts = (namespace_of(part) if part else ANY for part in (organization, user))
+                owner = "/".join(parts)
+            self._learned.forget(owner, tool)
 
     # Stage
 
@@ -258,7 +279,7 @@ class ToolSelector:
         """
         query = question_at(request.messages, at)
         if not query.strip():
-            return [*tools.by_name]
+            return self._without_question(tools, fixed)
         key = (namespace, query, request.messages[at].id, tools.names.keys)
         begins = at in (-1, len(request.messages) - 1)
         known: Sequence[str] | None = None if begins else self._choices.get(key)
@@ -271,6 +292,17 @@ class ToolSelector:
             known = [name for name in tools.by_name if name in chosen]
             self._choices.put(key, known)
         return known
+
+    def _without_question(self, tools: RequestTools, fixed: Sequence[str]) -> Sequence[str]:
+        """Return the names of all tools, or of the first ones where the model may search."""
+        if not self.find_more or (self.max_tools is None and self.max_tokens is None):
+            return [*tools.by_name]
+        ceiling = Ceiling(self.max_tools or len(tools.by_name), self.max_tokens or float("inf"))
+        found: list[str] = []
+        for name in tools.by_name:
+            if name not in fixed and ceiling.holds(tools, [*found, name], fixed):
+                found.append(name)
+        return found
 
     @property
     def _room(self) -> dict[str, int | None]:
@@ -374,4 +406,4 @@ def _namespace(request: ModelRequest | None) -> str:
 
 
 def _name_of(user: str | None, organization: str | None) -> str:
-    return json.dumps([organization, user]) if user or organization else ""
+    return namespace_of(organization, user) if user or organization else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from uuid import uuid4
 
 import pytest
@@ -177,13 +179,13 @@ def test_a_turn_grows_by_what_is_called():
 
 
 def test_a_new_turn_keeps_what_was_shown():
-    """Until there is too much: then what it needs, and what was called lately."""
+    """Until there is too much: then what it needs, and what was called."""
     said = [HumanMessage("ab"), AIMessage("x"), HumanMessage("bc")]
     assert shown(said, "") == "abc"
-    said += [calling("b"), result("b"), AIMessage("x"), HumanMessage("fg")]
-    assert shown(said, "") == "bfg"
+    said += [calling("b"), result("b"), AIMessage("x"), HumanMessage("fgh")]
+    assert shown(said, "") == "bfgh"
     said += [AIMessage("x"), HumanMessage("f")]
-    assert shown(said, "") == "bfg"
+    assert shown(said, "") == "bfgh"
 
 
 def test_what_was_shown_stands_on_the_answer():
@@ -194,11 +196,21 @@ def test_what_was_shown_stands_on_the_answer():
     assert shown([*said, HumanMessage("de")], "") == "hde"
 
 
-def test_a_mark_of_other_tools_is_none():
-    """Another agent's answer in this one's conversation."""
-    other = tools_of({"tools": [function("a"), function("z")]})
-    said = [HumanMessage("bc"), AIMessage("x", response_metadata=mark(other, ["a"]))]
-    assert shown([*said, HumanMessage("b")], "") == "bc"
+@pytest.mark.parametrize("bound", ["abcdefg", "abcdefghi", "ahz"])
+def test_what_was_shown_stays_though_other_tools_were_bound_since(bound):
+    """As far as it is still there; and what the turn needs of the new ones is added."""
+    before = tools_of({"tools": [function(name) for name in bound]})
+    marked = AIMessage("x", response_metadata=mark(before, [n for n in "hdi" if n in bound]))
+    kept = "".join(n for n in "hd" if n in bound)
+    assert shown([HumanMessage("bc"), marked], "") == kept + "bc"
+
+
+def test_called_tools_stay_beside_those_that_a_turn_may_show():
+    """Without any marks, as many as there were."""
+    said = []
+    for name in "abcdef":
+        said += [HumanMessage(name), calling(name), result(name), AIMessage("x")]
+    assert shown([*said, HumanMessage("gh")], "", Ceiling(2, float("inf"))) == "abcdefgh"
 
 
 @pytest.mark.parametrize("nonsense", [None, "ab", 7, {"of": TOOLS.digest, "shown": 7}, [{}]])
@@ -282,13 +294,19 @@ def test_calls_are_met_once_when_their_results_come():
 # --- learning
 
 
-def first_of(chosen, said, user):
-    """The tool that a user's request shows, of forty that say nothing of themselves."""
+def sent_of(chosen, said, **metadata):
+    """The tools that a request shows, of forty that say nothing of themselves."""
     tools = [function(f"svc_{n:02d}") for n in range(40)]
-    run = StagedRun(run_id=uuid4(), metadata={"user_id": user})
+    run = StagedRun(run_id=uuid4(), metadata=metadata)
     model = FakeListChatModel(responses=["x"])
     call = chosen.open(ModelRequest(model, said, None, {"tools": tools}, run))
-    return call.request.kwargs["tools"][1]["function"]["name"]
+    sent = tools if call is None else call.request.kwargs["tools"]
+    return [tool["function"]["name"] for tool in sent]
+
+
+def first_of(chosen, said, user, organization=None):
+    """The first tool, behind the search."""
+    return sent_of(chosen, said, user_id=user, tenant_id=organization)[1]
 
 
 def test_what_one_user_teaches_is_nobody_elses_and_can_be_forgotten():
@@ -304,6 +322,68 @@ def test_what_one_user_teaches_is_nobody_elses_and_can_be_forgotten():
     assert first_of(chosen, question, "ann") == "svc_31"
     chosen.forget(user="ann")
     assert first_of(chosen, question, "ann") != "svc_31"
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "left"),
+    [
+        ({"user": "ann"}, [("bob", "acme"), ("bob", "x/y")]),
+        ({"organization": "acme"}, [("ann", "x/y"), ("ann", None), ("bob", "x/y")]),
+        ({"user": "ann", "organization": "x/y"}, [("ann", "acme"), ("ann", None),
+                                                  ("bob", "acme"), ("bob", "x/y")]),
+        ({"user": "*"}, [("ann", "acme"), ("ann", "x/y"), ("ann", None),
+                         ("bob", "acme"), ("bob", "x/y")]),
+        ({}, []),
+    ],
+)  # fmt: skip
+def test_who_is_forgotten_is_forgotten_everywhere(tmp_path, forgotten, left):
+    """A user in every organization, an organization with all of its users; in the file, too."""
+    chosen = selector(max_tools=1, store=tmp_path / "uses.db")
+    owners = [("ann", "acme"), ("ann", "x/y"), ("ann", None), ("bob", "acme"), ("bob", "x/y")]
+    for n, (user, organization) in enumerate(3 * owners):
+        asked = HumanMessage(f"polish the brass lamp {n}")
+        first_of(chosen, [asked, calling("svc_31"), result("svc_31")], user, organization)
+    question = [HumanMessage("polish my brass horn")]
+    assert all(first_of(chosen, question, *owner) == "svc_31" for owner in owners)
+    chosen.forget(**forgotten)
+    again = selector(max_tools=1, store=tmp_path / "uses.db")
+    for each in (chosen, again):
+        assert [o for o in owners if first_of(each, question, *o) == "svc_31"] == left
+
+
+NOTHING_ASKED = [
+    [HumanMessage("")],
+    [HumanMessage([{"type": "image_url", "image_url": {"url": "http://x/y.png"}}])],
+    [AIMessage("Hello.")],
+    [ToolMessage("x", tool_call_id="9")],
+    [SystemMessage(" ")],
+]
+
+
+@pytest.mark.parametrize("said", NOTHING_ASKED)
+def test_a_limit_holds_though_nothing_is_asked(said):
+    """Where the model can search; else all are shown."""
+    assert len(sent_of(selector(max_tools=5), said)) == 6
+    tokens = tools_of({"tools": [function(f"svc_{n:02d}") for n in range(4)]}).tokens
+    assert len(sent_of(selector(max_tokens=tokens), said)) == 5
+    assert len(sent_of(selector(), said)) == 40
+    assert len(sent_of(selector(max_tools=5, find_more=False), said)) == 40
+
+
+def test_a_copy_learns_with_the_original():
+    """As an agent copies what it is given; pickled, it says what to do."""
+    chosen = selector(max_tools=1)
+    copies = copy.copy(chosen), copy.deepcopy({"stages": [chosen]})["stages"][0]
+    for at, copied in enumerate(copies):
+        assert copied is not chosen
+        assert copied.max_tools == 1
+        for n in range(3):
+            asked = HumanMessage(f"polish the brass lamp {at}{n}")
+            first_of(copied, [asked, calling("svc_31"), result("svc_31")], "ann")
+        assert first_of(chosen, [HumanMessage("polish my brass horn")], "ann") == "svc_31"
+        chosen.forget()
+    with pytest.raises(TypeError, match="store=PATH"):
+        pickle.dumps(chosen)
 
 
 def test_a_call_is_learned_once_however_often_it_is_sent(monkeypatch):
