@@ -13,6 +13,7 @@ from langchain_core.messages import ToolMessage
 
 from langchain_tokenopt.compress.prompt_compressor import PromptCompressor
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
+from langchain_tokenopt.core.media import IMAGE_BLOCKS, MEDIA_BLOCKS
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from langchain_tokenopt.tools.tool_limits import Refusal, ToolCallUse
@@ -172,11 +173,9 @@ class _Shortening:
             isinstance(item, ToolMessage) or _is_command(item) for item in result
         ):
             return [self.of(item) for item in result]
-        if isinstance(result, str) or _is_content(result):
-            return self.content(result)
-        tokens = _tokens(_plain(result))  # a value, for a program
-        self.use.settle(tokens, tokens, self.use.grant(tokens) - tokens)
-        return result
+        is_content = isinstance(result, str) or _is_content(result)
+        made = self.content(result) if is_content else self._data(result)
+        return str(made) if isinstance(made, Refusal) else made
 
     def _command(self, command: Any) -> Any:
         update = command.update
@@ -187,17 +186,60 @@ class _Shortening:
         return replace(command, update={**update, "messages": made})
 
     def content(self, content: Any, *, is_error: bool = False) -> Any:
-        before = _content_tokens(content)
-        granted = 0 if is_error else self.use.grant(before)  # errors are no results
-        allowed = self.use.longest_error(LEAST_ERROR) if is_error else granted
+        before, kept = _content_tokens(content), _media_of(content)
+        media = _content_tokens(kept) if kept else 0
+        wanted = self.use.most(before, media, LEAST_RESULT)
+        granted = 0 if is_error else self.use.grant(wanted)  # errors are no results
+        allowed = granted
+        if is_error:
+            allowed = max(self.use.longest_error(LEAST_ERROR), media + LEAST_RESULT)
         made = content
         if before > allowed:
-            made = self._fitted(content, before, allowed) if allowed >= LEAST_RESULT else None
+            if allowed - media < (1 if media and granted == wanted else LEAST_RESULT):
+                return self._no_room(granted, wanted, before)
+            made = self._fitted(content, before, allowed)
             if made is None:
-                return self.use.without_result(granted)
+                made = self._in_one_text(content, kept, allowed - media)
         after = before if made is content else _content_tokens(made)
         self.use.settle(before, after, 0 if is_error else granted - after)
         return made
+
+    def _no_room(self, granted: int, wanted: int, needed: int) -> Refusal:
+        refusal = self.use.without_result(granted, wanted, needed)
+        if self.use.raises:
+            raise refusal.error()
+        return refusal
+
+    def _data(self, value: Any) -> Any:
+        """Return a value for a program, smaller where it must be, or else as a text."""
+        text = _plain(value)
+        before = _tokens(text)
+        wanted = self.use.most(before, 0, 0)
+        granted = self.use.grant(wanted)
+        made, after = value, before
+        if before > granted:
+            if granted < LEAST_RESULT:
+                return self._no_room(granted, wanted, before)
+            made = self._smaller(value, text, granted)
+            after = _tokens(made if isinstance(made, str) else _plain(made))
+        self.use.settle(before, after, granted - after)
+        return made
+
+    def _smaller(self, value: Any, text: str, allowed: int) -> Any:
+        if type(value) in (dict, list) and _parsed(text) == value:
+            for room in (allowed, allowed * 3 // 4, allowed // 2):  # spaces take tokens, too
+                made = _parsed(_shorter(text, room, self.query, self.loader))
+                if type(made) is type(value) and _tokens(_plain(made)) <= allowed:
+                    return made
+        return _shorter(text, allowed, self.query, self.loader)
+
+    def _in_one_text(self, blocks: list[Any], kept: list[Any], room: int) -> list[Any]:
+        """Return blocks that are too many, or have no texts, as one text beside the pictures."""
+        text = _plain([block for block in blocks if all(block is not each for each in kept)])
+        room -= _content_tokens([{"type": "text", "text": "a"}]) - 1
+        short = _shorter(text, max(1, room), self.query, self.loader)
+        is_plain = all(isinstance(block, str) for block in blocks)
+        return [short if is_plain else {"type": "text", "text": short}, *kept]
 
     def _fitted(self, content: Any, before: int, allowed: int) -> Any:
         if isinstance(content, str):
@@ -225,13 +267,17 @@ def shortened_result(
     """Return *result* as its limits allow it, in its own form; what fits is the same object.
 
     Texts are shortened, in content blocks and in messages of a ``Command`` as well; artifacts,
-    pictures, other blocks, and values that are no text stay. Errors keep 200 tokens at least.
+    pictures, audio, video and files stay. Of dicts and lists that JSON has, a smaller one is made;
+    of other values that are too long, a text. Errors keep 200 tokens at least.
 
     Args:
         result: What the tool has returned.
         use: The call, whose limits count.
         query: What the result must answer.
         loader: Shortens texts; by default the package's compressor.
+
+    Raises:
+        ToolLimitExceededError: There is no room, and ``on_exceed`` is ``"raise"``.
     """
     return _Shortening(use, query, loader or _DEFAULT).of(result)
 
@@ -240,12 +286,32 @@ def _is_command(result: Any) -> bool:
     return type(result).__name__ == "Command" and hasattr(result, "update")
 
 
+_BLOCKS: Final = IMAGE_BLOCKS | MEDIA_BLOCKS | {"text", "json", "search_result"}
+
+
 def _is_content(result: Any) -> bool:
     return (
         isinstance(result, list)
         and bool(result)
-        and all(isinstance(b, str) or (isinstance(b, dict) and "type" in b) for b in result)
+        and all(isinstance(b, str) or (isinstance(b, dict) and _type(b) in _BLOCKS) for b in result)
     )
+
+
+def _type(block: Any) -> str:
+    return str(block.get("type")) if isinstance(block, dict) else ""
+
+
+def _media_of(content: Any) -> list[Any]:
+    """Return the blocks that stay as they are: those that hold no text."""
+    if isinstance(content, str):
+        return []
+    return [
+        block
+        for block in content
+        if _type(block) in IMAGE_BLOCKS | MEDIA_BLOCKS
+        and not isinstance(block.get("text"), str)
+        and _type(block.get("source")) not in ("text", "content")
+    ]
 
 
 def _plain(result: Any) -> str:

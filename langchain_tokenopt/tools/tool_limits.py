@@ -46,7 +46,8 @@ class ToolLimits(BaseModel):
     max_result_tokens: PositiveInt | None = None
     """Tokens of all its results, as the model sees them."""
     max_result_tokens_per_call: PositiveInt | None = None
-    """Tokens of each result; a longer one is shortened, and says so."""
+    """Tokens of each result; a longer one is shortened, and says so. Pictures stay: texts have what
+    these leave, and 64 tokens at least."""
     max_model_tokens: PositiveInt | None = Field(default=None, le=NO_TOKEN_LIMIT)
     """Tokens of models that are called inside, reserved and settled as those of a plan are."""
     max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -107,6 +108,7 @@ class Refusal:
     used: float
     limit: float
     sentence: str
+    needed: float = 1
 
     def __str__(self) -> str:
         return told(self.sentence)
@@ -116,7 +118,7 @@ class Refusal:
         return ToolLimitExceededError(
             self.tool,
             self.what,
-            needed=1,
+            needed=self.needed,
             left=max(self.limit - self.used, 0),
             limit=self.limit,
             because=f"{self.sentence} Raise {self.what}, or ask for less.",
@@ -228,10 +230,12 @@ class ToolAccount:
         known = [seconds for seconds in left if seconds is not None]
         return ToolCallUse(self, use, now, min(known, default=None))
 
-    def refusal(self, what: str, used: float, limit: float) -> Refusal:
-        """Say that a limit is reached."""
+    def refusal(self, what: str, used: float, limit: float, needed: int | None = None) -> Refusal:
+        """Say that a limit is reached; of a result also how many tokens it has."""
         sentence = _SENTENCES[what].format(tool=self._tool, used=used, limit=limit)
-        return Refusal(self._tool, what, used, limit, sentence)
+        if needed is not None:
+            sentence += f" This one has {needed:,}, of which nothing could be read in so few."
+        return Refusal(self._tool, what, used, limit, sentence, needed or 1)
 
     def refuse(self) -> None:
         """Count a call that was stopped after it had begun."""
@@ -244,6 +248,8 @@ _SENTENCES: Final = {
     "called {used:,} times.",
     "max_result_tokens": "{tool} has no room for a result: its results may have {limit:,} tokens "
     "in this run, and have {used:,}.",
+    "max_result_tokens_per_call": "{tool} has no room for a result: each may have {limit:,} "
+    "tokens.",
     "max_seconds": "{tool} has no time left: it may work {limit:,.3g} s in this run, and has "
     "worked {used:,.3g} s.",
     "max_seconds_per_call": "{tool} was given up: a call may take {limit:,.3g} s, and this one had "
@@ -293,12 +299,28 @@ class ToolCallUse:
             return account.refusal("max_seconds_per_call", now - self._began, self.seconds or 0)
         return account.refusal("max_seconds", busy, limits.max_seconds)
 
+    @property
+    def raises(self) -> bool:
+        """Whether what is refused is an error."""
+        return self._account.limits.on_exceed == "raise"
+
+    def most(self, tokens: int, media: int, least: int) -> int:
+        """Return how many of so many tokens the result of one call may have.
+
+        Args:
+            tokens: Of the result.
+            media: Those of its pictures and the like, which stay.
+            least: What its texts have beside these at least, if each call may have as many.
+        """
+        limit = self._account.limits.max_result_tokens_per_call
+        if limit is None:
+            return tokens
+        return min(tokens, max(limit, media + min(limit, least)) if media else limit)
+
     def grant(self, tokens: int) -> int:
-        """Take up to so many tokens of results; return how many there are."""
+        """Take up to so many tokens of the run's results; return how many there are."""
         account, limits, use = self._account, self._account.limits, self._use
         allowed = tokens
-        if limits.max_result_tokens_per_call is not None:
-            allowed = min(allowed, limits.max_result_tokens_per_call)
         with account._lock:
             if limits.max_result_tokens is not None:
                 allowed = max(0, min(allowed, limits.max_result_tokens - use.result_tokens))
@@ -316,11 +338,22 @@ class ToolCallUse:
             self._account._counts.result_tokens_before += before
             self._account._counts.result_tokens_after += after
 
-    def without_result(self, granted: int) -> Refusal:
-        """Give back what was granted: there is no room for a result."""
-        account, limit = self._account, self._account.limits.max_result_tokens or 0
+    def without_result(self, granted: int, wanted: int, needed: int) -> Refusal:
+        """Give back what was granted: there is no room for a result.
+
+        Args:
+            granted: By the run.
+            wanted: What the call may have had.
+            needed: What the result has.
+        """
+        account, limits = self._account, self._account.limits
         with account._lock:
             self._use.result_tokens -= granted
             used = self._use.result_tokens
             account._counts.refused_calls += 1
-        return account.refusal("max_result_tokens", used, limit)
+            account._counts.result_tokens_before += needed
+        if granted < wanted or limits.max_result_tokens_per_call is None:
+            limit = limits.max_result_tokens or 0
+            return account.refusal("max_result_tokens", used, limit, needed)
+        limit = limits.max_result_tokens_per_call
+        return account.refusal("max_result_tokens_per_call", 0, limit, needed)

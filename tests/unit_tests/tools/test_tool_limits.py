@@ -340,6 +340,96 @@ def test_errors_stay_readable() -> None:
     assert 100 < tokens(message.content) <= 200
 
 
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4_000}}
+in_turn = pytest.mark.parametrize("in_async", [False, True], ids=["sync", "async"])
+
+
+def ask(made: BaseTool, *, in_async: bool) -> Any:
+    """Call a tool as a program does."""
+    given = {"query": "bridge 77"}
+    return asyncio.run(made.ainvoke(given)) if in_async else made.invoke(given)
+
+
+@in_turn
+@pytest.mark.parametrize("result", [PAGE, ROWS, {"rows": ROWS}, [PAGE, PAGE], ["tea"] * 9_000])
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("max_result_tokens_per_call", "each may have 20 tokens"),
+        ("max_result_tokens", "its results may have 20 tokens in this run, and have 0"),
+    ],
+)
+def test_a_result_without_room_is_a_text_or_an_error(
+    result: Any, what: str, said: str, in_async: bool
+) -> None:
+    """It names the limit that is reached, with true numbers, whatever has called the tool."""
+    limited, raising = (
+        returning(result, **{what: 20}, on_exceed=on_exceed) for on_exceed in ("message", "raise")
+    )
+    told = ask(limited, in_async=in_async)
+    needed = limited.report().result_tokens_before
+
+    assert isinstance(told, str)
+    assert said in told
+    assert f"This one has {needed:,}" in told
+    assert "error" == called(limited, query="x").status
+    assert (2, 0) == (limited.report().refused_calls, limited.report().result_tokens_after)
+    with pytest.raises(ToolLimitExceededError, match=f"Raise {what}, or ask for less") as raised:
+        ask(raising, in_async=in_async)
+    assert (what, 20, needed) == (
+        raised.value.what,
+        raised.value.limit_tokens,
+        raised.value.needed_tokens,
+    )
+
+
+@in_turn
+@pytest.mark.parametrize("limit", [70, 300, 2_000])
+@pytest.mark.parametrize(
+    "result",
+    [
+        ROWS,
+        {"rows": ROWS, "of": {"a": 1}},
+        list(range(9_000)),
+        ["tea"] * 9_000,
+        [{"type": "bridge", "painters": n} for n in range(900)],
+        tuple(range(9_000)),
+        dict.fromkeys(range(3000), "tea"),
+        b"tea" * 9_000,
+    ],
+    ids=["rows", "dict", "numbers", "texts", "rows with a type", "tuple", "no JSON", "bytes"],
+)
+def test_values_for_a_program_are_limited_too(result: Any, limit: int, in_async: bool) -> None:
+    """A smaller one of the same type, or a text of it; the report says what was returned."""
+    limited = returning(result, max_result_tokens_per_call=limit)
+    found = ask(limited, in_async=in_async)
+    report = limited.report()
+
+    assert report.result_tokens_after <= limit < report.result_tokens_before
+    if isinstance(found, str):
+        assert tokens(found) == report.result_tokens_after
+    else:
+        assert type(found) is type(result)
+    if isinstance(result, list | dict) and 0 not in result and limit >= 300:
+        assert type(found) is type(result)
+
+
+@in_turn
+def test_pictures_stay_and_texts_share_the_rest(in_async: bool) -> None:
+    """They are counted as models do, not by their base64, and never cost a text its place."""
+    limited = returning([{"type": "text", "text": PAGE}, PICTURE], max_result_tokens_per_call=300)
+    text, picture = ask(limited, in_async=in_async)
+    report = limited.report()
+
+    assert PICTURE == picture
+    assert tokens(text["text"]) <= 64
+    assert report.result_tokens_after < 1_000
+    alone = returning([PICTURE] * 3, max_result_tokens_per_call=300)
+    assert [PICTURE] * 3 == called(alone, query="x").content
+    full = returning([{"type": "text", "text": PAGE}, PICTURE], max_result_tokens=500)
+    assert "may have 500 tokens in this run, and have 0" in ask(full, in_async=in_async)
+
+
 def test_results_of_a_run_are_never_more_than_allowed() -> None:
     """Results side by side share what there is; later ones are told that nothing is left."""
     limited = returning(PAGE, max_result_tokens=1_000, max_result_tokens_per_call=300)
