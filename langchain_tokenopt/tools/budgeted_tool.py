@@ -1,8 +1,9 @@
 """A tool with an account: for one user and run, within limits, and otherwise what it was.
 
 ``BudgetedTool.wrap`` makes a copy of the tool whose class is a subclass of the tool's own, made at
-run time, as ``optimize`` does with models. It overrides ``run`` and ``arun`` only, through which
-every call goes; what LangChain reads of a tool, and what it does with a result, stays as it was.
+run time, as ``optimize`` does with models. It overrides ``run`` and ``arun``, through which every
+call goes, and ``invoke`` and ``ainvoke`` where a class has written its own; what LangChain reads of
+a tool, and what it does with a result, stays as it was.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
-from contextvars import copy_context
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import merge_configs, run_in_executor
+from langchain_core.runnables.config import (
+    ensure_config,
+    merge_configs,
+    run_in_executor,
+    var_child_runnable_config,
+)
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import PrivateAttr
 
@@ -121,19 +127,12 @@ was called 1 times. Go on with what you have, or use another tool.]')
         **kwargs: Any,
     ) -> Any:
         """Run the tool within its limits."""
-        seam = self._tokenopt_seam
-        with seam.call(tool_input, {**kwargs, "callbacks": callbacks}) as call:
-            if call.refusal is None:
-                run = super().run  # type: ignore[misc]
-                try:
-                    result = _within(
-                        call.seconds,
-                        lambda: run(call.input, verbose, start_color, color, **call.kwargs),
-                    )
-                    return call.close(result)
-                except (RefusedCall, _TimeIsOverError) as error:
-                    call.stop(error)
-            return call.refused(self)
+        run = super().run  # type: ignore[misc]
+        return _limited(
+            self,
+            self._tokenopt_seam.call(tool_input, {**kwargs, "callbacks": callbacks}),
+            lambda call: run(call.input, verbose, start_color, color, **call.kwargs),
+        )
 
     async def arun(
         self,
@@ -145,26 +144,91 @@ was called 1 times. Go on with what you have, or use another tool.]')
         **kwargs: Any,
     ) -> Any:
         """Run the tool within its limits."""
+        arun = super().arun  # type: ignore[misc]
+        return await _alimited(
+            self,
+            self._tokenopt_seam.call(tool_input, {**kwargs, "callbacks": callbacks}),
+            lambda call: arun(call.input, verbose, start_color, color, **call.kwargs),
+        )
+
+
+def _limited(tool: Any, begun: AbstractContextManager[_Call], work: Callable[[_Call], Any]) -> Any:
+    """Do *work* within the limits of a call."""
+    with begun as call:
+        if call.refusal is None:
+            try:
+                return call.close(_within(call.seconds, lambda: work(call)))
+            except (RefusedCall, _TimeIsOverError) as error:
+                call.stop(error)
+        return call.refused(tool)
+
+
+async def _alimited(
+    tool: Any, begun: AbstractContextManager[_Call], work: Callable[[_Call], Awaitable[Any]]
+) -> Any:
+    """Do *work* within the limits of a call."""
+    with begun as call:
+        if call.refusal is None:
+            clock = asyncio.timeout(call.seconds)
+            try:
+                async with clock:
+                    result = await work(call)
+                if clock.expired():  # it has gone on for all that
+                    raise _TimeIsOverError
+                if len(str(result)) > _IN_A_THREAD:
+                    return await run_in_executor(None, call.close, result)
+                return call.close(result)
+            except (RefusedCall, _TimeIsOverError) as error:
+                call.stop(error)
+            except TimeoutError as error:
+                if not clock.expired():
+                    raise
+                call.stop(error)
+        return await call.arefused(tool)
+
+
+_AROUND: Final[ContextVar[Any]] = ContextVar("tokenopt_tool_around", default=None)
+"""The seam of a tool whose own ``invoke`` is under way: what it runs is part of that call."""
+
+
+def _own_entries(base: Any) -> dict[str, Any]:
+    """Return, for a class that has written ``invoke`` or ``ainvoke`` itself, limited ones."""
+
+    def invoke(self: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
         seam = self._tokenopt_seam
-        with seam.call(tool_input, {**kwargs, "callbacks": callbacks}) as call:
-            if call.refusal is None:
-                arun = super().arun  # type: ignore[misc]
-                clock = asyncio.timeout(call.seconds)
-                try:
-                    async with clock:
-                        result = await arun(call.input, verbose, start_color, color, **call.kwargs)
-                    if clock.expired():  # it has gone on for all that
-                        raise _TimeIsOverError
-                    if len(str(result)) > _IN_A_THREAD:
-                        return await run_in_executor(None, call.close, result)
-                    return call.close(result)
-                except (RefusedCall, _TimeIsOverError) as error:
-                    call.stop(error)
-                except TimeoutError as error:
-                    if not clock.expired():
-                        raise
-                    call.stop(error)
-            return await call.arefused(self)
+        if _AROUND.get() is seam:
+            return base.invoke(self, input, config, **kwargs)
+        return _limited(
+            self,
+            seam.call(*_as_run(input, config), is_around=True),
+            lambda call: base.invoke(self, input, call.kwargs["config"], **kwargs),
+        )
+
+    async def ainvoke(self: Any, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        seam = self._tokenopt_seam
+        if _AROUND.get() is seam:
+            return await base.ainvoke(self, input, config, **kwargs)
+        return await _alimited(
+            self,
+            seam.call(*_as_run(input, config), is_around=True),
+            lambda call: base.ainvoke(self, input, call.kwargs["config"], **kwargs),
+        )
+
+    return {
+        entry.__name__: entry
+        for entry in (invoke, ainvoke)
+        if not getattr(base, entry.__name__).__module__.startswith("langchain_core.")
+    }
+
+
+def _as_run(given: Any, config: Any) -> tuple[Any, dict[str, Any]]:
+    """Return what ``run`` would be given for what ``invoke`` was."""
+    config = ensure_config(config)
+    is_call = isinstance(given, dict) and given.get("type") == "tool_call"
+    names = ("callbacks", "tags", "metadata", "run_name", "run_id")
+    kwargs = {name: config.get(name) for name in names}
+    kwargs |= {"config": config, "tool_call_id": given["id"] if is_call else None}
+    return (given["args"] if is_call else given), kwargs
 
 
 class _TimeIsOverError(Exception):
@@ -203,6 +267,7 @@ def _budgeted_class(base: type[BaseTool]) -> type[BaseTool]:
         "__annotations__": {"_tokenopt_seam": Any},
         "_tokenopt_seam": PrivateAttr(default=None),
         "__reduce__": _reduce,
+        **_own_entries(base),
     }
     metaclass: Any = type(base)
     return cast("type[BaseTool]", metaclass(base.__name__, (BudgetedTool, base), body))
@@ -281,8 +346,20 @@ class _ToolSeam:
             return self._own_run
 
     @contextmanager
-    def call(self, tool_input: Any, kwargs: dict[str, Any]) -> Iterator[_Call]:
-        """Begin a call, in its scope; end it with the block."""
+    def call(
+        self, tool_input: Any, kwargs: dict[str, Any], *, is_around: bool = False
+    ) -> Iterator[_Call]:
+        """Begin a call, in its scope; end it with the block.
+
+        Args:
+            tool_input: Of the tool.
+            kwargs: Of its ``run``.
+            is_around: Whether a run may follow that is part of this call.
+        """
+        if _AROUND.get() is self:
+            with ContextBlock({_AROUND: None}):
+                yield _Call(self, None, self._with_scope(tool_input), kwargs)
+            return
         with ExitStack() as stack:
             if self.scope is not None:
                 stack.enter_context(self.scope.inside())
@@ -294,6 +371,13 @@ class _ToolSeam:
             if isinstance(use, Refusal):
                 yield call
                 return
+            around: dict[ContextVar[Any], Any] = {_AROUND: self if is_around else None}
+            if is_around:  # also for a class that hands no config on
+                config = call.kwargs["config"]
+                of_one = ("run_id", "run_name")
+                children = {key: config[key] for key in config if key not in of_one}
+                around[var_child_runnable_config] = children
+            stack.enter_context(ContextBlock(around))
             if self._limit:
                 values = {TOOL_LIMITS: (*TOOL_LIMITS.get(), *self._limit)}
                 stack.enter_context(ContextBlock(values))
@@ -327,7 +411,11 @@ class _Call:
     """One call of a budgeted tool."""
 
     def __init__(
-        self, seam: _ToolSeam, use: ToolCallUse | Refusal, tool_input: Any, kwargs: dict[str, Any]
+        self,
+        seam: _ToolSeam,
+        use: ToolCallUse | Refusal | None,
+        tool_input: Any,
+        kwargs: dict[str, Any],
     ) -> None:
         self._seam = seam
         self._use = use
@@ -342,6 +430,8 @@ class _Call:
 
     def close(self, result: Any) -> Any:
         """Return the result, as long as it may be."""
+        if self._use is None:  # the call around it does that
+            return result
         assert isinstance(self._use, ToolCallUse)
         return shortened_result(result, self._use, self._query(), self._seam.loader)
 
@@ -355,6 +445,8 @@ class _Call:
 
     def stop(self, error: Exception) -> None:
         """Take note that the call ends without a result."""
+        if self._use is None:
+            raise error
         assert isinstance(self._use, ToolCallUse)
         if isinstance(error, RefusedCall):
             self._seam.account.refuse()

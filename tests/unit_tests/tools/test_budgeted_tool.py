@@ -35,6 +35,7 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt import BudgetedTool, ToolLimits, scoped_tools
+from langchain_tokenopt.core.usage import Usage
 from tests.support.fakes import FakeAnswer, fake_chat
 
 
@@ -257,6 +258,74 @@ def test_a_tool_writes_into_the_stream(seconds: float | None) -> None:
     assert [{"at": "work"}] == list(
         agent.stream({"messages": [HumanMessage("x")]}, stream_mode="custom")
     )
+
+
+class Around(BaseTool):
+    """A tool whose class has an ``invoke`` of its own, around LangChain's."""
+
+    name: str = "own"
+    description: str = "Looks up."
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"own {super().invoke(input, config, **kwargs)}"
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"own {await super().ainvoke(input, config, **kwargs)}"
+
+    def _run(self, word: str) -> str:
+        return f"{word} " * 2_000
+
+
+class Instead(Around):
+    """One that never comes to LangChain's, and asks a model without handing a config on."""
+
+    asked: Any = None
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"own {self.asked.invoke('Why?').text} " * 2_000
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"own {(await self.asked.ainvoke('Why?')).text} " * 2_000
+
+
+class OnlySync(StructuredTool):
+    """One of whose two only one is its own; the other comes to it."""
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return f"own {super().invoke(input, config, **kwargs)}"
+
+
+@pytest.mark.parametrize("in_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("kind", [Around, Instead, OnlySync])
+def test_an_invoke_of_ones_own_keeps_to_the_limits(kind: Any, in_async: bool) -> None:
+    """Whether it comes to LangChain's or not: a call counts once, and its result is limited."""
+    if kind is Instead:
+        asked = fake_chat("_agenerate", answers=[FakeAnswer("tea", Usage(90, 10))] * 9)
+        made: BaseTool = Instead(asked=asked)
+    elif kind is OnlySync:
+        made = OnlySync.from_function(lambda word: f"{word} " * 2_000, name="own", description="x")
+    else:
+        made = Around()
+    tools = scoped_tools([made], limits=ToolLimits(max_calls=2, max_result_tokens_per_call=90))
+    handler = Handler()
+
+    def one(given: Any) -> Any:
+        config: Any = {"callbacks": [handler]}
+        each = tools[0]
+        return asyncio.run(each.ainvoke(given, config)) if in_async else each.invoke(given, config)
+
+    found = [one({"word": "tea"}) for _ in range(3)]
+    refused = one({"type": "tool_call", "id": "7", "name": "own", "args": {"word": "tea"}})
+    report = tools.report()["own"]
+
+    assert isinstance(tools[0], kind)
+    assert all(each.startswith("own tea") for each in found[:2])
+    assert "may be called 2 times in this run" in found[2]
+    assert ("error", "7") == (refused.status, refused.tool_call_id)
+    assert (2, 2) == (report.calls, report.refused_calls)
+    assert report.result_tokens_after <= 180 < 4_000 <= report.result_tokens_before
+    assert (200 if kind is Instead else 0) == report.model_tokens
+    assert (2 if kind is Instead else 4) == [k for k, _ in handler.heard].count("start")
 
 
 def test_copies_have_the_same_account() -> None:
