@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.embeddings import Embeddings
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EmbeddingFailedError", "GuardedEmbedder"]
+__all__ = ["EmbeddingFailedError", "GuardedEmbedder", "TimeLimit"]
+
+Value = TypeVar("Value")
 
 
 class EmbeddingFailedError(TokenOptError):
@@ -45,12 +47,11 @@ class GuardedEmbedder:
         is_known: Callable[[NDArray[np.float32]], bool] | None = None,
     ) -> None:
         self.embeddings = embeddings
-        self._timeout = timeout
+        self._limit = TimeLimit(timeout)
         self._is_local = isinstance(embeddings, LocalEmbeddings)
         self._is_known = is_known
         self._is_met = is_known is None
         self._has_changed = False
-        self._hanging: threading.Event | None = None
         self._sight = _Sight(self.vector)
         self._is_symmetric: bool | None = True if self._is_local else None
 
@@ -138,6 +139,28 @@ class GuardedEmbedder:
                 return embed()
             except Exception as error:
                 raise EmbeddingFailedError(f"{type(error).__name__}: {error}") from error
+        return self._limit.run(embed)
+
+
+class TimeLimit:
+    """Runs what may hang in a thread of its own, which is left alone once it does.
+
+    Until it comes back, nothing else is tried.
+
+    Args:
+        seconds: How long it may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._hanging: threading.Event | None = None
+
+    def run(self, work: Callable[[], Value]) -> Value:
+        """Return what *work* does.
+
+        Raises:
+            EmbeddingFailedError: It failed, took too long, or an earlier one still does.
+        """
         if self._hanging is not None and not self._hanging.is_set():
             raise EmbeddingFailedError("still busy with a call that took too long")
         result: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
@@ -145,7 +168,7 @@ class GuardedEmbedder:
 
         def call() -> None:
             try:
-                result.put((True, embed()))
+                result.put((True, work()))
             except Exception as error:  # noqa: BLE001  the embedder is foreign code
                 result.put((False, error))
             finally:
@@ -153,13 +176,15 @@ class GuardedEmbedder:
 
         threading.Thread(target=call, name="tokenopt-embed", daemon=True).start()
         try:
-            succeeded, value = result.get(timeout=self._timeout)
+            succeeded, value = result.get(timeout=self._seconds)
         except queue.Empty:
             self._hanging = finished
-            raise EmbeddingFailedError(f"no vector after {self._timeout:g} s") from None
-        if not succeeded:
-            raise EmbeddingFailedError(f"{type(value).__name__}: {value}") from value
-        return value
+            raise EmbeddingFailedError(f"no vector after {self._seconds:g} s") from None
+        if succeeded:
+            return value  # type: ignore[no-any-return]
+        if isinstance(value, EmbeddingFailedError):
+            raise value
+        raise EmbeddingFailedError(f"{type(value).__name__}: {value}") from value
 
 
 class _Sight:

@@ -245,15 +245,11 @@ class ToolRanking:
         """Return the vectors of request and tools, or of neither."""
         if self._embedder is None:
             return None, None
-        request = self._embedder.request(query, parts)
-        if request is None:
+        found = self._embedder.vectors(query, parts, tools.cards, tools.vectors)
+        if found is None:
             return None, None
-        if tools.vectors is None:
-            tools.vectors = self._embedder.tools(tools.cards)
-        vectors = tools.vectors
-        if vectors is None or vectors.whole.shape[1] != request.shape[1]:
-            return None, None
-        return request, vectors
+        request, tools.vectors = found
+        return request, tools.vectors
 
     def _used(self, query: str, tools: _ToolSet, uses: _SetUses) -> NDArray[np.float64]:
         """Return which share of the worth of a request's words earlier requests had, by tool."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
-from langchain_tokenopt.embeddings import embedder_fingerprint, foreign_scripts
+from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder, TimeLimit
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint, foreign_scripts
 from langchain_tokenopt.text.sentences import sentences_of
 from langchain_tokenopt.tools.tool_reading import ToolCard
 
@@ -33,7 +35,10 @@ _KEPT: Final = 20_000
 """Vectors that are kept, in case a tool appears in another set."""
 _LONGEST: Final = 1_500
 """Characters of a description that are embedded: more than a small model's window."""
-_SECONDS: Final = 10.0
+_SECONDS: Final = 5.0
+"""That a request waits for a foreign embedder."""
+_SECONDS_EACH: Final = 10.0
+"""That one call of it may take where nobody waits any longer."""
 _ITEMS: Final = re.compile(r"[,;:–—()/&]|\band\b|\bor\b")
 
 
@@ -46,30 +51,68 @@ class ToolEmbedder:
 
     def __init__(self, embeddings: Embeddings) -> None:
         self.fingerprint = embedder_fingerprint(embeddings)
-        self._embedder = GuardedEmbedder(embeddings, _SECONDS)
+        self._embedder = GuardedEmbedder(embeddings, _SECONDS_EACH)
+        self._is_local = isinstance(embeddings, LocalEmbeddings)
+        self._limit = TimeLimit(_SECONDS)
+        self._has_warned = False
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def request(self, query: str, parts: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return the vectors of a request and of its parts; ``None`` where they cannot be had."""
-        try:
+    def vectors(
+        self, query: str, parts: Sequence[str], cards: Sequence[ToolCard], known: ToolVectors | None
+    ) -> tuple[NDArray[np.float32], ToolVectors] | None:
+        """Return the vectors of a request and its parts, and of a set of tools.
+
+        A foreign embedder has a few seconds for all of it. What it has not done by then it does
+        behind the request's back; until it has, there are none.
+
+        Args:
+            query: What is asked.
+            parts: The parts of it.
+            cards: The tools.
+            known: Their vectors, where there are some already.
+
+        Returns:
+            ``None`` where they cannot be had, which is said once, and for a script that the
+            embedder does not read.
+        """
+
+        def work() -> tuple[NDArray[np.float32], ToolVectors] | None:
             if foreign_scripts(query) and not self._embedder.reads(query[:300]):
                 return None
-            return np.stack(self._embedder.vectors([query, *parts], is_bulk=False))
-        except (EmbeddingFailedError, ValueError):
+            request = np.stack(self._embedder.vectors([query, *parts], is_bulk=False))
+            tools = known or self._tools(cards)
+            asked, offered = request.shape[1], tools.whole.shape[1]
+            if asked != offered:
+                raise EmbeddingFailedError(
+                    f"it gave {asked} numbers for a request and {offered} for a tool"
+                )
+            return request, tools
+
+        try:
+            return work() if self._is_local else self._limit.run(work)
+        except Exception as error:  # noqa: BLE001  the embedder is foreign code
+            self._warn(error)
             return None
 
-    def tools(self, cards: Sequence[ToolCard]) -> ToolVectors | None:
-        """Return the vectors of a set of tools; ``None`` where they cannot be had."""
+    def _warn(self, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            kind = "" if isinstance(error, EmbeddingFailedError) else f"{type(error).__name__}: "
+            warnings.warn(
+                f"The embedder of a ToolSelector failed ({kind}{error}); words alone decide until "
+                f"it works. This is not mentioned again.",
+                TokenOptWarning,
+                stacklevel=2,
+            )
+
+    def _tools(self, cards: Sequence[ToolCard]) -> ToolVectors:
         texts = [_text_of(card) for card in cards]
         offers = [_offers_of(card) for card in cards]
         if sum(map(len, offers)) > _OFFERS_IN_ALL:
             offers = [[] for _ in cards]
-        try:
-            whole = self._vectors(texts)
-            parts = self._vectors([offer for listed in offers for offer in listed])
-        except (EmbeddingFailedError, ValueError):
-            return None
+        whole = self._vectors(texts)
+        parts = self._vectors([offer for listed in offers for offer in listed])
         owners = np.repeat(np.arange(len(cards)), [len(listed) for listed in offers])
         return ToolVectors(whole, parts, owners)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.embeddings import Embeddings
 
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.tools import ranking_vectors
 from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, choose
 from langchain_tokenopt.tools.ranking import Ranked, ToolRanking
 from langchain_tokenopt.tools.tool_reading import ToolCard, read_tool
@@ -157,9 +161,73 @@ def test_an_embedder_that_fails_leaves_words():
     embedder.fails = True
     ranking = ToolRanking(embedder)
     words_alone = [r[:3] for r in ToolRanking().rank("weather in Oslo", OFFICE)]
-    assert [r[:3] for r in ranking.rank("weather in Oslo", OFFICE)] == words_alone
+    with pytest.warns(TokenOptWarning, match="ConnectionError: no network"):
+        assert [r[:3] for r in ranking.rank("weather in Oslo", OFFICE)] == words_alone
     embedder.fails = False
     assert ranking.rank("Do I need an umbrella?", OFFICE)[0].card.name == "getWeather"
+
+
+class Wrong(Axes):
+    """Returns something else than was agreed on, from some text on."""
+
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self.answer(super().embed_documents(texts))
+
+
+WRONG = {
+    "none": lambda found: None,
+    "nones": lambda found: [None for _ in found],
+    "not numbers": lambda found: [[float("nan")] * 4 for _ in found],
+    "ragged": lambda found: [[1.0, [2.0, 3.0]] for _ in found],
+    "one less": lambda found: found[1:],
+    "shorter for many": lambda found: [v[:3] if len(found) > 2 else v for v in found],
+    "of several lengths": lambda found: [v[: 4 - n % 2] for n, v in enumerate(found)],
+}
+
+
+@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG)
+def test_an_embedder_that_returns_nonsense_leaves_words_and_is_told_of_once(answer):
+    """With the reason; every request is ranked."""
+    ranking, words = ToolRanking(Wrong(answer)), ToolRanking()
+    queries = ("weather in Oslo", "Find flights to Oslo and send an email to Ann")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for query in 2 * queries:
+            assert [r[:3] for r in ranking.rank(query, OFFICE)] == [
+                r[:3] for r in words.rank(query, OFFICE)
+            ]
+    assert [str(each.message)[:38] for each in told] == ["The embedder of a ToolSelector failed "]
+
+
+def test_an_embedder_that_hangs_holds_up_one_request_for_a_moment(monkeypatch):
+    """All of its calls together; the others go on at once, until it comes back."""
+    monkeypatch.setattr(ranking_vectors, "_SECONDS", 0.05)
+    goes_on, entered = threading.Event(), []
+
+    class Hanging(Axes):
+        def embed_documents(self, texts):
+            entered.append(len(texts))
+            goes_on.wait(20)
+            return super().embed_documents(texts)
+
+    ranking, words = ToolRanking(Hanging()), ToolRanking()
+    query = "Do I need an umbrella?"
+    with pytest.warns(TokenOptWarning, match=r"no vector after 0\.05 s"):
+        first = ranking.rank(query, OFFICE)
+    again = [ranking.rank(query, OFFICE) for _ in range(3)]
+    assert len(entered) == 1
+    for found in (first, *again):
+        assert [r[:3] for r in found] == [r[:3] for r in words.rank(query, OFFICE)]
+    goes_on.set()
+    monkeypatch.setattr(ranking._embedder._limit, "_seconds", 20.0)
+    while not ranking._embedder._limit._hanging.is_set():
+        goes_on.wait(0.01)
+    assert ranking.rank(query, OFFICE)[0].card.name == "getWeather"
+    assert ranking.rank(query, OFFICE)[0].reason.startswith("meaning")
 
 
 def test_tools_are_embedded_once():
