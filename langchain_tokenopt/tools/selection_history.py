@@ -96,11 +96,9 @@ def shown_names(
 def _beginning(messages: Sequence[BaseMessage], tools: RequestTools) -> tuple[int, list[str]]:
     """Return from where to read, and what was shown up to there."""
     for at in range(len(messages) - 1, -1, -1):
-        marked = messages[at].response_metadata.get(SHOWN)
-        if isinstance(marked, Mapping) and marked.get("of") == tools.digest:
-            names = marked.get("shown")
-            if isinstance(names, Sequence):
-                return at, [n for n in dict.fromkeys(names) if n in tools.by_name]
+        of, names = _mark_of(messages[at])
+        if names is not None and of == tools.digest:
+            return at, [n for n in dict.fromkeys(names) if n in tools.by_name]
     turns = [at for at, message in enumerate(messages) if isinstance(message, HumanMessage)]
     skipped = max(0, len(turns) // _EPOCH - 1) * _EPOCH
     return (turns[skipped] if skipped else 0), []
@@ -111,10 +109,18 @@ def _marked(message: AIMessage, tools: RequestTools, fixed: Sequence[str]) -> li
 
     An application may bind another tool between two requests, or one less.
     """
+    return [n for n in _mark_of(message)[1] or () if n in tools.by_name and n not in fixed]
+
+
+def _mark_of(message: BaseMessage) -> tuple[Any, Sequence[str] | None]:
+    """Return of which tools an answer says what was shown; nothing where it cannot be read."""
     marked = message.response_metadata.get(SHOWN)
-    names = marked.get("shown") if isinstance(marked, Mapping) else None
-    given = names if isinstance(names, list | tuple) else ()
-    return [n for n in given if isinstance(n, str) and n in tools.by_name and n not in fixed]
+    if not isinstance(marked, Mapping):
+        return None, None
+    names = marked.get("shown")
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return None, None
+    return marked.get("of"), names
 
 
 def _called_in(

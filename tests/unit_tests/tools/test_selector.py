@@ -213,7 +213,11 @@ def test_called_tools_stay_beside_those_that_a_turn_may_show():
     assert shown([*said, HumanMessage("gh")], "", Ceiling(2, float("inf"))) == "abcdefgh"
 
 
-@pytest.mark.parametrize("nonsense", [None, "ab", 7, {"of": TOOLS.digest, "shown": 7}, [{}]])
+NONSENSE = [None, "ab", 7, [{}]]
+NONSENSE += [{"of": TOOLS.digest, "shown": shown} for shown in (7, "h", {"h": 1}, [{}], [["h"]])]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 def test_a_mark_that_cannot_be_read_is_none(nonsense):
     """Anybody may have written it."""
     said = [HumanMessage("ab"), AIMessage("x", response_metadata={"tokenopt_tools": nonsense})]
