@@ -84,6 +84,20 @@ def _beginning(text: str, max_tokens: int, *, is_json: bool) -> str:
     return framed(low)
 
 
+def _first_items(items: list[Any], allowed: int) -> list[Any]:
+    """Return as many of the first items as fit, and how many are left out; or none."""
+
+    def noted(count: int) -> list[Any]:
+        return [*items[:count], {"_left_out": f"{len(items) - count:,} of {len(items):,} items"}]
+
+    low, high = 0, min(len(items), allowed)
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = _tokens(_plain(noted(middle))) <= allowed
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return noted(low) if low else []
+
+
 def _parsed(text: str) -> Any:
     """Return the object or list that *text* is in JSON; ``None``: it is none."""
     if not text.lstrip().startswith(("{", "[")):
@@ -231,6 +245,8 @@ class _Shortening:
                 made = _parsed(_shorter(text, room, self.query, self.loader))
                 if type(made) is type(value) and _tokens(_plain(made)) <= allowed:
                     return made
+        if type(value) is list and (first := _first_items(value, allowed)):
+            return first
         return _shorter(text, allowed, self.query, self.loader)
 
     def _in_one_text(self, blocks: list[Any], kept: list[Any], room: int) -> list[Any]:
