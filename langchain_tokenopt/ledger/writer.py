@@ -28,6 +28,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -58,6 +59,10 @@ _EVENTS_PER_FILE = 250
 
 Queued = tuple[UsageEvent, int]
 """An event, and when it was put, in nanoseconds since 1970."""
+
+
+_COMMIT_SECONDS: Final = 0.25
+"""More than a commit takes, and less than what stops an event loop noticeably."""
 
 
 class Writer:
@@ -133,7 +138,7 @@ class Writer:
         Also what another thread has taken and not yet committed.
         """
         if self._pending or self._files or self._writing:
-            self._try_drain(self._patience())
+            self._try_drain(0.0 if self.trouble is not None else self._reader_seconds())
 
     def close(self) -> None:
         """Write what is waiting and stop. What cannot be written goes to files beside the ledger.
@@ -171,6 +176,11 @@ class Writer:
     def _patience(self) -> float:
         """Return how long the calling thread may wait for the database now."""
         return 0.0 if self.trouble is not None or _runs_event_loop() else self.max_wait_seconds
+
+    def _reader_seconds(self) -> float:
+        """Return how long an answer may wait; on an event loop for a commit that is under way."""
+        longest = self.max_wait_seconds
+        return min(_COMMIT_SECONDS, longest) if _runs_event_loop() else longest
 
     def _write_here(self) -> None:
         """Write in the caller's thread: nobody else does, or the queue is full."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sqlite3
 import threading
@@ -226,14 +227,18 @@ def test_a_forgotten_ledger_writes_what_waits(path):
     assert writer.closed
 
 
-def test_an_answer_waits_for_what_is_being_written(ledger, monkeypatch):
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_answer_waits_for_what_is_being_written(ledger, monkeypatch, is_async):
     """What the background thread has taken and not yet committed was recorded before, too."""
     found, insert = [], Writer._insert
 
+    async def ask():
+        found.append(ledger.totals().calls)
+
     def inserting(writer, queued, wait_seconds):
-        asking = threading.Thread(target=lambda: found.append(ledger.totals().calls))
+        asking = threading.Thread(target=lambda: asyncio.run(ask()) if is_async else _step(ask()))
         asking.start()
-        asking.join(0.2)  # it waits for us; were it not to, it would be done by then
+        asking.join(0.05)  # it waits for us; were it not to, it would be done by then
         threads.append(asking)
         return insert(writer, queued, wait_seconds)
 
@@ -245,6 +250,12 @@ def test_an_answer_waits_for_what_is_being_written(ledger, monkeypatch):
         thread.join()
 
     assert [1] == found
+
+
+def _step(coroutine):
+    """Run what never waits, without any event loop."""
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
 
 
 def test_only_events_are_taken(ledger):
