@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.embeddings import Embeddings
-
 from langchain_tokenopt import LocalEmbeddings, ToolSelector, counter_for, optimize
 from tests.judge import tools_behaviour
 from tests.judge.tools_cases import Query, ToolSet, function_of, names_of, read_sets, same_json
@@ -91,17 +89,22 @@ class Bm25:
         return idf * f * 2.2 / (f + 1.2 * long)
 
 
-class Remembered(Embeddings):
-    """MiniLM that embeds each text once, in batches: many ways ask for the same texts."""
+class Remembered(LocalEmbeddings):
+    """MiniLM that embeds each text once, in batches: many ways ask for the same texts.
+
+    It is the local embedder to whoever asks, which has no time limit: no query falls back to words
+    because the machine is busy.
+    """
 
     def __init__(self) -> None:
-        self._inner = LocalEmbeddings()
+        super().__init__()
         self._known: dict[str, list[float]] = {}
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector for each text."""
         new = sorted({text for text in texts if text not in self._known}, key=len)
-        self._known |= dict(zip(new, self._inner.embed_documents(new), strict=True))
+        if new:
+            self._known |= dict(zip(new, super().embed_documents(new), strict=True))
         return [self._known[text] for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
