@@ -60,7 +60,7 @@ def dashboard(
     where = f"[{host}]" if ":" in host else host
     address = f"http://{where}:{listening.getsockname()[1]}/"
     say(f"the dashboard is at {address}{f'?token={token}' if token else ''} (end with Ctrl-C)")
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, ws="none")
     uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -54,7 +54,9 @@ class Site:
             return PlainTextResponse(told)
 
         app = Starlette(routes=[Route("/answer", answer), Route("/alive", alive)])
-        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, log_config=None, lifespan="off", timeout_graceful_shutdown=2, ws="none"
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True

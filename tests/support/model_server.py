@@ -187,6 +187,7 @@ class ModelServer:
             lifespan="off",
             headers=[("connection", "close")],
             timeout_graceful_shutdown=1,
+            ws="none",
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
