@@ -300,6 +300,8 @@ class _ToolSeam:
         self._usage = TokenUsageCallbackHandler(max_records=0)
         self._own_run: BudgetRun | None = None
         self._lock = threading.Lock()
+        self._around: list[_Call] = []
+        """Calls of an own ``invoke`` that have not run the tool yet."""
         self._own: dict[str, Any] = {
             "callbacks": [self._usage],
             "metadata": metadata_saying(
@@ -356,7 +358,7 @@ class _ToolSeam:
             kwargs: Of its ``run``.
             is_around: Whether a run may follow that is part of this call.
         """
-        if _AROUND.get() is self:
+        if not is_around and self._is_begun():
             with ContextBlock({_AROUND: None}):
                 yield _Call(self, None, self._with_scope(tool_input), kwargs)
             return
@@ -378,6 +380,8 @@ class _ToolSeam:
                 children = {key: config[key] for key in config if key not in of_one}
                 around[var_child_runnable_config] = children
             stack.enter_context(ContextBlock(around))
+            if is_around:
+                stack.enter_context(self._running(call))
             if self._limit:
                 values = {TOOL_LIMITS: (*TOOL_LIMITS.get(), *self._limit)}
                 stack.enter_context(ContextBlock(values))
@@ -390,6 +394,22 @@ class _ToolSeam:
                 )
                 raise
             use.end()
+
+    @contextmanager
+    def _running(self, call: _Call) -> Iterator[None]:
+        """Let one run be part of *call*, in whichever thread; further ones count for themselves."""
+        with self._lock:
+            self._around.append(call)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._around = [one for one in self._around if one is not call]
+
+    def _is_begun(self) -> bool:
+        """Whether a run is part of a call that was counted already."""
+        with self._lock:
+            return bool(self._around and self._around.pop())
 
     def _with_scope(self, tool_input: Any) -> Any:
         if not self._injected:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import json
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import pytest
@@ -293,6 +295,43 @@ class OnlySync(StructuredTool):
 
     def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
         return f"own {super().invoke(input, config, **kwargs)}"
+
+
+class InThread(Around):
+    """One that hands its work to a thread, which knows nothing of the context."""
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(BaseTool.invoke, self, input, config, **kwargs).result(5)
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        work = functools.partial(BaseTool.invoke, self, input, config, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+class Repeated(Around):
+    """One that runs itself several times in a call."""
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        return [str(BaseTool.invoke(self, input, config, **kwargs)) for _ in range(5)][-1]
+
+
+def test_a_run_in_a_thread_is_part_of_its_call() -> None:
+    """It counts once, sync and async, though the thread has no context of the call."""
+    for in_async in (False, True):
+        own = BudgetedTool.wrap(InThread(), ToolLimits(max_calls=1))
+        found = asyncio.run(own.ainvoke("tea")) if in_async else own.invoke("tea")
+
+        assert found.startswith("tea tea")
+        assert (1, 0) == (own.report().calls, own.report().refused_calls)
+
+
+def test_runs_within_a_call_count_from_the_second_on() -> None:
+    """A class that runs itself again and again keeps to the limit of calls."""
+    own = BudgetedTool.wrap(Repeated(), ToolLimits(max_calls=2))
+
+    assert "may be called 2 times in this run" in own.invoke("tea")
+    assert (2, 3) == (own.report().calls, own.report().refused_calls)
 
 
 @pytest.mark.parametrize("in_async", [False, True], ids=["sync", "async"])
