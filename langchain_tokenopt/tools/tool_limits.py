@@ -39,7 +39,7 @@ class ToolLimits(BaseModel):
         3
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     max_calls: PositiveInt | None = None
     """Calls; counted when one begins, so that calls side by side are never too many."""

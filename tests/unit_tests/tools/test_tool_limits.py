@@ -585,3 +585,10 @@ def test_the_seconds_of_a_run_run_out() -> None:
     third.end()
     assert "has no time left" in str(account.begin(None))
     assert 14 == account.report().seconds
+
+
+@pytest.mark.parametrize("wrong", [{"max_calls": True}, {"max_calls": "3"}, {"max_seconds": True}])
+def test_a_limit_of_another_type_is_refused(wrong: Any) -> None:
+    """What looks like a number would be another limit than the one that was meant."""
+    with pytest.raises(ValueError, match="max_"):
+        ToolLimits(**wrong)
