@@ -5,6 +5,9 @@ Starting it must be quick: what is heavy is imported inside the commands.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from langchain_tokenopt.cli import (
     budget,
     cache,
@@ -29,32 +32,35 @@ from langchain_tokenopt.cli.app import app, main
 
 __all__ = ["app", "main"]
 
-for command in (
-    demo.demo,
-    spend.stats,
-    spend.top,
-    spend.daily,
-    spend.weekly,
-    spend.monthly,
-    runs.runs,
-    runs.run,
-    runs.live,
-    report.report,
-    report.kpi,
-    dashboard.dashboard,
-    spend.effectiveness,
-    tools.tools,
-    compare.compare,
-    validate.validate,
-    guard.guard,
-    limits.limits,
-    prices.prices,
-    export.export,
-    doctor.doctor,
-    migrate.migrate,
-    text.compress,
-    text.count,
-):
-    app.command()(command)
-app.command(cls=suggest.OrSuggest)(budget.budget)
-app.add_typer(cache.app, name="cache")
+_COMMANDS: Final[dict[str, list[Callable[..., None]]]] = {
+    "Begin": [demo.demo, doctor.doctor, validate.validate],
+    "What was spent": [
+        spend.stats,
+        spend.top,
+        spend.daily,
+        spend.weekly,
+        spend.monthly,
+        runs.runs,
+        runs.run,
+        runs.live,
+        export.export,
+    ],
+    "How it goes, and what to do": [
+        report.report,
+        report.kpi,
+        dashboard.dashboard,
+        spend.effectiveness,
+        tools.tools,
+        limits.limits,
+    ],
+    "Are answers as good as before": [compare.compare, guard.guard],
+    "Before a call": [prices.prices, text.count, text.compress],
+}
+_STORES: Final = "Budgets, caches, ledgers"
+
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.command(cls=suggest.OrSuggest, rich_help_panel=_STORES)(budget.budget)
+app.add_typer(cache.app, name="cache", rich_help_panel=_STORES)
+app.command(rich_help_panel=_STORES)(migrate.migrate)

@@ -24,6 +24,7 @@ __all__ = [
     "CommandError",
     "app",
     "main",
+    "named_file",
     "printable",
     "say",
     "words_console",
@@ -32,6 +33,25 @@ __all__ = [
 
 class CommandError(Exception):
     """A command cannot do what was asked; the message is the line that the user sees."""
+
+
+def named_file(kind: str, given: str | None, also: str | None) -> str:
+    """Return the file that a command reads: of its option, or given as its first word.
+
+    Args:
+        kind: What is in it, as its option is called.
+        given: By the option, or by the environment.
+        also: The first word.
+
+    Raises:
+        CommandError: Nobody has named one.
+    """
+    found = also if also is not None else given
+    if found is None:
+        raise CommandError(
+            f"name the file: --{kind} FILE, or TOKENOPT_{kind.upper()} for all time."
+        )
+    return found
 
 
 class _OneLineErrors(TyperGroup):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.app import CommandError, named_file
 from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
 from langchain_tokenopt.pricing.money import format_usd
 
@@ -19,7 +19,16 @@ __all__ = ["budget"]
 
 
 def budget(
-    store: Annotated[str, typer.Argument(help="The file, or URL of the database, of plan.run.")],
+    store: Annotated[str | None, typer.Argument(help="As --budgets.", hidden=True)] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            "--budgets",
+            envvar="TOKENOPT_BUDGETS",
+            help="The file, or URL of the database, of plan.run(path=...).",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Only the budgets of this name.")] = None,
     run: Annotated[
         str | None, typer.Option(help="Only this run (its thread); also shows its agents.")
@@ -34,12 +43,12 @@ def budget(
 
     Budgets of users, organizations, threads and windows of time stand beside those of runs, with
     the time at which there is a new total. To have a plan proposed for a graph, see
-    "tokenopt budget suggest --help".
+    "tokenopt budget suggest -h".
 
-    Example: tokenopt budget budgets.db --run thread-17
+    Example: tokenopt budget --budgets budgets.db --run thread-17
     """
     wanted = {"name": name, "run": run, "owner": owner}
-    reports = _reports(store, wanted)
+    reports = _reports(named_file("budgets", budgets, store), wanted)
     if as_json:
         write_json(
             [

@@ -20,12 +20,17 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Look into a file of cached answers, and clean it.")
 
-CacheOption = Annotated[Path, typer.Option("--cache", help="File of the cache.")]
+CacheOption = Annotated[
+    Path, typer.Option("--cache", envvar="TOKENOPT_CACHE", help="File of the cache.")
+]
 
 
 @app.command()
 def stats(cache: CacheOption, as_json: JsonOption = False) -> None:
-    """Show what the file holds, what it has saved, and what its evidence says."""
+    """Show what the file holds, what it has saved, and what its evidence says.
+
+    Example: tokenopt cache stats --cache answers.db
+    """
     with _opened(cache) as opened:
         found = opened.stats(lifetime=True)
         figures = {
@@ -61,7 +66,10 @@ def top(
     limit: LimitOption = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the stored questions that were served most often."""
+    """Show the stored questions that were served most often.
+
+    Example: tokenopt cache top -n 5 --cache answers.db
+    """
     with _opened(cache) as opened:
         entries = opened.top(limit)
     if as_json:
@@ -73,7 +81,10 @@ def top(
 
 @app.command()
 def check(cache: CacheOption, as_json: JsonOption = False) -> None:
-    """Read every entry and remove those that cannot be read."""
+    """Read every entry and remove those that cannot be read.
+
+    Example: tokenopt cache check --cache answers.db
+    """
     with _opened(cache) as opened:
         found = opened.check()
     if as_json:
@@ -92,7 +103,10 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete all answers and all evidence of the file."""
+    """Delete all answers and all evidence of the file.
+
+    Example: tokenopt cache clear --cache answers.db
+    """
     with _opened(cache) as opened:
         entries = opened.stats().entries
         if not yes:
@@ -110,7 +124,10 @@ def explain(
     cache: CacheOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a question would be answered from the file, and why."""
+    """Say whether a question would be answered from the file, and why.
+
+    Example: tokenopt cache explain "How do I enable 2FA?" --cache answers.db
+    """
     with _opened(cache, embeds=True) as opened:
         found = opened.explain(question)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.app import CommandError, named_file
 from langchain_tokenopt.cli.period import local
 from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
 
@@ -17,15 +17,25 @@ __all__ = ["guard"]
 
 
 def guard(
-    path: Annotated[Path, typer.Argument(help="The file of QualityGuard(path=...).")],
+    file: Annotated[str | None, typer.Argument(help="As --guard.", hidden=True)] = None,
+    guard: Annotated[
+        str | None,
+        typer.Option(
+            "--guard",
+            envvar="TOKENOPT_GUARD",
+            help="The file of QualityGuard(path=...).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show for every agent at which level a quality guard holds its stages, and what it has seen.
 
-    Example: tokenopt guard guard.db
+    Example: tokenopt guard --guard guard.db
     """
     from langchain_tokenopt.evaluate.guard_state import found_in
 
+    path = Path(named_file("guard", guard, file))
     if not path.is_file():
         raise CommandError(f"no file {path}: give the one of QualityGuard(path=...).")
     try:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.tables import JsonOption, write_json
 
 __all__ = ["migrate"]
 
@@ -24,6 +25,7 @@ def migrate(
     source: Annotated[str, typer.Argument(help="A file, or postgresql://user@host/database.")],
     target: Annotated[str, typer.Argument(help="Where it goes: the same kinds.")],
     only: Annotated[Kind | None, typer.Option(help="Move only these, of both.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy budgets, or a ledger, from a file into PostgreSQL or back; compare all sums.
 
@@ -44,12 +46,15 @@ def migrate(
                 "the source has budgets and a ledger, and each needs a file of its own. Add --only "
                 "budgets or --only ledger."
             )
-        for kind in kinds:
-            sums = copy[kind](source, target)
-            figures = ", ".join(f"{number:,} {name}" for name, number in sums.items() if number)
-            typer.echo(f"{kind}: {figures or 'nothing'}; the same in both.")
+        moved = {str(kind): copy[kind](source, target) for kind in kinds}
     except ValueError as error:  # a URL of another kind of database
         raise CommandError(str(error)) from error
+    if as_json:
+        write_json(moved)
+        return
+    for kind, sums in moved.items():
+        figures = ", ".join(f"{number:,} {name}" for name, number in sums.items() if number)
+        typer.echo(f"{kind}: {figures or 'nothing'}; the same in both.")
 
 
 def _kinds_in(source: str) -> list[Kind]:

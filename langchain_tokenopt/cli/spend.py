@@ -117,7 +117,9 @@ def top(
         list[By] | None,
         typer.Option(
             "--by",
-            help="What a row stands for; agent, if not given. Several: --by user --by agent.",
+            metavar="NAME",
+            help=f"What a row stands for: {', '.join(GROUPINGS)}. Agent, if not given; several: "
+            "--by user --by agent.",
             show_default=False,
         ),
     ] = None,

@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from typer.main import get_command
 
 from langchain_tokenopt.cli.app import CommandError, say
+from langchain_tokenopt.cli.tables import JsonOption, write_json
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget import BudgetPlan
@@ -32,6 +33,7 @@ def suggest(
     output: Annotated[
         Path | None, typer.Option(help="Write the plan here instead, to a .toml file.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Propose a plan for a graph, as TOML, and say who gets what, who may starve, and why.
 
@@ -56,6 +58,9 @@ def suggest(
             words = plan.explain(loaded, history=history)
         except (TypeError, ValueError) as error:
             raise CommandError(f"{graph}: {error}") from error
+    if as_json:
+        write_json({"plan": plan.model_dump(mode="json", exclude_unset=True), "words": words})
+        return
     text = "".join(f"# {line}\n" for line in words.splitlines()) + "\n" + _toml(plan)
     if output is None:
         typer.echo(text, nl=False)
@@ -113,6 +118,13 @@ class OrSuggest(TyperCommand):
         """Begin the one or the other."""
         if args[:1] != ["suggest"]:
             return super().make_context(info_name, args, parent, **extra)
-        app = typer.Typer(add_completion=False)
+        return self.suggest_command().make_context("budget suggest", args[1:], parent, **extra)
+
+    @staticmethod
+    def suggest_command() -> Any:
+        """Return the other command."""
+        app = typer.Typer(
+            add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+        )
         app.command("suggest")(suggest)
-        return get_command(app).make_context("budget suggest", args[1:], parent, **extra)
+        return get_command(app)

@@ -31,6 +31,8 @@ def compress(
     """Shorten a prompt or page to an exact number of tokens.
 
     The result goes to stdout; what was saved and lost, to stderr.
+
+    Example: tokenopt compress prompt.txt --max-tokens 300 --query "When does it end?"
     """
     from langchain_tokenopt.compress import PromptCompressor
 
@@ -66,7 +68,10 @@ def count(
     model: Annotated[str, _MODEL] = "o200k_base",
     as_json: JsonOption = False,
 ) -> None:
-    """Count the tokens of a text."""
+    """Count the tokens of a text.
+
+    Example: tokenopt count prompt.txt --model gpt-4o
+    """
     from langchain_tokenopt.counting.tokens import counter_for
 
     found = counter_for(model).count(_read(file))
