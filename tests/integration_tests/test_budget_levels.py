@@ -61,6 +61,7 @@ def _die_at(budget, statement):
     budget._account.store._file.connection().set_trace_callback(count)
 
 
+@pytest.mark.exhaustive
 @needs_fork
 @forks
 def test_a_call_is_paid_at_all_levels_or_at_none_wherever_it_is_killed(tmp_path):

@@ -25,6 +25,8 @@ from tests.support.budget_workers import (
     run_threads,
 )
 
+pytestmark = pytest.mark.exhaustive
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 threads_and_forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

@@ -12,6 +12,8 @@ import pytest
 from langchain_tokenopt.ledger import Ledger
 from tests.support.ledger_kills import ROOT, kill_writers
 
+pytestmark = pytest.mark.exhaustive
+
 _HEAD = """
 import sys
 from langchain_tokenopt.ledger import Ledger

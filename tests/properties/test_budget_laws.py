@@ -19,6 +19,8 @@ from langchain_tokenopt.core.usage import Usage
 from tests.support.budget_oracle import OracleAgent, SlowBudget
 from tests.support.postgres_server import shared_server
 
+pytestmark = pytest.mark.exhaustive
+
 # Division
 
 weights = st.one_of(

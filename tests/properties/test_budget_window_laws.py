@@ -14,12 +14,15 @@ from pathlib import Path
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from langchain_tokenopt.budget import BudgetLimit, Owners, TokenBudget
 from langchain_tokenopt.core.usage import Usage
+
+pytestmark = pytest.mark.exhaustive
 
 LEASE = 900.0
 RUN, USER, ORGANIZATION = 2_000, 3_000, 4_500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -18,6 +19,8 @@ from langchain_tokenopt.cache.guards import doubts_between, profile_of, vetoes_b
 from langchain_tokenopt.cache.key import question_of
 from langchain_tokenopt.cache.writing import same_words
 from tests.support.caches import make_cache
+
+pytestmark = pytest.mark.exhaustive
 
 TEXT = st.text(max_size=60)
 JSON = st.recursive(

@@ -29,6 +29,8 @@ from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCount, counter_for
 from langchain_tokenopt.text.sentences import quoted_spans
 
+pytestmark = pytest.mark.exhaustive
+
 LAW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 

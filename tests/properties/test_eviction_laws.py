@@ -11,6 +11,8 @@ from langchain_tokenopt.cache.adaptive_eviction import AdaptivePolicy
 from langchain_tokenopt.cache.eviction import policy_for
 from langchain_tokenopt.cache.eviction_policy import Use
 
+pytestmark = pytest.mark.exhaustive
+
 NAMES = ["adaptive", "lru", "lfu", "ttl", "cost", "fifo"]
 NUMBERS = st.integers(0, 30)
 TRACES = st.lists(NUMBERS, max_size=300)

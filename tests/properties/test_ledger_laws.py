@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 from uuid import UUID
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.rows import clean, key_of, name_of
 from langchain_tokenopt.ledger.spill import from_line, to_line
 from tests.support.ledger_records import START
+
+pytestmark = pytest.mark.exhaustive
 
 _counts = st.integers(-5, 10**7)
 _money = st.none() | st.integers(-5, 10**12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -15,6 +16,8 @@ from langchain_tokenopt.limits.markdown import Scanner
 from langchain_tokenopt.limits.request_line import language_asked_in, room_for
 from langchain_tokenopt.text.words import WordCounter, count_words
 from tests.support.answers import LANGUAGES, answer, pieces_of
+
+pytestmark = pytest.mark.exhaustive
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 

@@ -13,6 +13,8 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.pricing.rates import INPUT_KINDS, OUTPUT_KINDS, Rates
 from tests.support.money import Mix, MixResult, random_mix, run_mix
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:

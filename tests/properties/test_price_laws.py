@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from decimal import ROUND_HALF_UP, Decimal
 
 import genai_prices
+import pytest
 from genai_prices.types import ModelPrice, Tier, TieredPrices
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.pricing.money import format_usd, usd
 from langchain_tokenopt.pricing.rates import Rates
+
+pytestmark = pytest.mark.exhaustive
 
 dollars = st.decimals(0, 200, places=6)
 counts = st.integers(0, 3_000_000)

@@ -30,6 +30,8 @@ from langchain_tokenopt.counting.calibration import Calibration, reset_calibrati
 from langchain_tokenopt.counting.request_tokens import count_messages, image_tokens
 from langchain_tokenopt.counting.tokens import counter_for
 
+pytestmark = pytest.mark.exhaustive
+
 law = settings(deadline=None)
 """The first example may load a vocabulary."""
 

@@ -6,6 +6,8 @@ import pytest
 
 from tests.benchmarks.compress_wholeness import SETS, outcome
 
+pytestmark = pytest.mark.exhaustive
+
 CASES = 120
 """Of each set, of the thousands that ``tests/benchmarks/compress_wholeness.py`` runs."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from langchain_tokenopt.core.dimensions import DIMENSIONS
 from langchain_tokenopt.core.records import COUNTS
 from langchain_tokenopt.core.usage import TOKEN_COUNTS
+
+pytestmark = pytest.mark.exhaustive
 
 PACKAGE = Path(__file__).parents[2] / "langchain_tokenopt"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -73,9 +76,14 @@ def _name(path: Path) -> str:
 NAMES = {_name(path) for path in MODULES}
 
 
+@cache
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def _imports(path: Path) -> Iterator[str]:
     """Every imported module, also in functions and for type checkers."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -87,17 +95,18 @@ def _imports(path: Path) -> Iterator[str]:
                 yield module
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path):
+def test_imports_point_down():
     """No module imports from its own layer's other rooms or from a higher layer."""
-    room = _room(path)
-    if room == "__init__":
-        return
-    for module in _imports(path):
-        if module.startswith("langchain_tokenopt."):
-            other = module.split(".")[1]
-            if other != room:
-                assert LAYER_OF[other] < LAYER_OF[room], f"{room} must not import {module}"
+    upwards = [
+        f"{_name(path)} must not import {module}"
+        for path in MODULES
+        if (room := _room(path)) != "__init__"
+        for module in _imports(path)
+        if module.startswith("langchain_tokenopt.")
+        and (other := module.split(".")[1]) != room
+        and LAYER_OF[other] >= LAYER_OF[room]
+    ]
+    assert not upwards
 
 
 def test_no_module_imports_itself_through_others():
@@ -108,31 +117,33 @@ def test_no_module_imports_itself_through_others():
     assert not graph, f"in a circle, or between two: {sorted(graph)}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_packages_have_one_door(path):
+def test_heavy_packages_have_one_door():
     """Whoever wants an index, a ledger or a price asks the room that owns it."""
-    for module in _imports(path):
-        doors = ONE_DOOR.get(module.partition(".")[0])
-        assert doors is None or _room(path) in doors, f"{path.name} must not import {module}"
+    elsewhere = [
+        f"{_name(path)} must not import {module}"
+        for path in MODULES
+        for module in _imports(path)
+        if (doors := ONE_DOOR.get(module.partition(".")[0])) and _room(path) not in doors
+    ]
+    assert not elsewhere
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_are_opened_in_one_place(path):
+def test_files_are_opened_in_one_place():
     """Only ``storage`` connects to SQLite."""
-    called = {
-        ast.unparse(node.func)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
+    rooms = {
+        _room(path)
+        for path in MODULES
+        for node in _nodes(path)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "sqlite3.connect"
     }
-    if _room(path) != "storage":
-        assert "sqlite3.connect" not in called
+    assert rooms == {"storage"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nothing_is_unpickled(path):
+def test_nothing_is_unpickled():
     """No code from stored data."""
     forbidden = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
-    assert not forbidden & {module.partition(".")[0] for module in _imports(path)}
+    imported = {module.partition(".")[0] for path in MODULES for module in _imports(path)}
+    assert not forbidden & imported
 
 
 def test_every_room_is_in_the_drawing():
@@ -147,17 +158,20 @@ OTHER_MEANINGS = {"cli/spend.py", "cli/prices.py"}
 
 
 @pytest.mark.parametrize("names", [set(DIMENSIONS), COUNTED], ids=["dimensions", "counts"])
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_dimensions_and_counts_are_listed_once(path, names):
+def test_dimensions_and_counts_are_listed_once(names):
     """Usage totals, tables, sums, questions and commands are made from the lists in ``core``."""
-    if _room(path) == "core" or str(path.relative_to(PACKAGE)) in OTHER_MEANINGS:
-        return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Tuple | ast.List | ast.Set):
-            parts = node.elts
-        elif isinstance(node, ast.Dict):
-            parts = node.keys
-        else:
+    second = []
+    for path in MODULES:
+        if _room(path) == "core" or str(path.relative_to(PACKAGE)) in OTHER_MEANINGS:
             continue
-        listed = {part.value for part in parts if isinstance(part, ast.Constant)} & names
-        assert len(listed) < 3, f"line {node.lineno} lists {sorted(listed)}; use core's list"
+        for node in _nodes(path):
+            if isinstance(node, ast.Tuple | ast.List | ast.Set):
+                parts = node.elts
+            elif isinstance(node, ast.Dict):
+                parts = node.keys
+            else:
+                continue
+            listed = {part.value for part in parts if isinstance(part, ast.Constant)} & names
+            if len(listed) >= 3:
+                second.append(f"{_name(path)}:{node.lineno} lists {sorted(listed)}")
+    assert not second, "use core's list"

@@ -35,6 +35,8 @@ from tests.judge.delivery_kit import Kit
 from tests.judge.delivery_model import Attempt, Log, ScriptedModel
 from tests.judge.delivery_nodes import Workshop
 
+pytestmark = pytest.mark.exhaustive
+
 TAGS = (delivery_build.tagged,)
 NO_PLAN = PlanShape("none")
 

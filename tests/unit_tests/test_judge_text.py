@@ -11,6 +11,8 @@ import pytest
 from tests.judge import files
 from tests.judge.reports import faults
 
+pytestmark = pytest.mark.exhaustive
+
 FOLDER = Path(__file__).parents[1] / "judge"
 
 

@@ -21,6 +21,8 @@ from tests.judge.tools_cases import FORMATS, ToolSet, names_of, native, read_set
 from tests.judge.tools_kit import office
 from tests.judge.tools_model import ScriptedToolModel, call
 
+pytestmark = pytest.mark.exhaustive
+
 HALVES = ("build", "judge")
 KINDS = {"plain", "long", "typo", "follow", "negation", "exact", "sequence", "none"}
 EACH = [pytest.param(case, id=case.name) for half in HALVES for case in read_sets(half)]

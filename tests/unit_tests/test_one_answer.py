@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,10 @@ ELSEWHERE = {
 }
 
 
-def _lists_of_words() -> Iterator[tuple[str, int, set[str]]]:
-    """Every tuple, set, list or dict of string literals in the package."""
+@cache
+def _lists_of_words() -> list[tuple[str, int, set[str]]]:
+    """Return every tuple, set, list or dict of string literals in the package."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         where = path.relative_to(PACKAGE).as_posix()
         if any(where.startswith(prefix) for prefix in ELSEWHERE):
@@ -121,9 +123,11 @@ def _lists_of_words() -> Iterator[tuple[str, int, set[str]]]:
             else:
                 continue
             words = {p.value for p in parts if isinstance(p, ast.Constant)}
-            yield where, node.lineno, {word for word in words if isinstance(word, str)}
+            found.append((where, node.lineno, {word for word in words if isinstance(word, str)}))
+    return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("owner", OWNED)
 def test_lists_of_a_hosts_words_have_one_owner(owner):
     """A second list would sooner or later say something else."""

@@ -14,6 +14,8 @@ from langchain_tokenopt.budget.account_lock import AccountLock
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
 
+pytestmark = pytest.mark.exhaustive
+
 ROOT = Path(__file__).parents[3]
 
 ABANDONED = """

@@ -529,6 +529,7 @@ def _write_read_clear(path, seed, mistakes):
     mistakes.put((wrong, [str(w.message) for w in warned]))
 
 
+@pytest.mark.exhaustive
 def test_processes_that_write_read_and_clear_one_file(tmp_path):
     """No wrong answer, no warning, the cap holds, and the file is sound."""
     path = tmp_path / "c.db"

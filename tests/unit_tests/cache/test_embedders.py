@@ -245,6 +245,7 @@ def test_an_embedder_that_changes_under_its_name_is_noticed(tmp_path):
 # What is long
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("text", ["where is my card ", "где моя карта ", "x = {1: 'a'}\n"])
 def test_megabytes_are_not_cut_into_words(monkeypatch, text):
     """Five of them are kept and served exactly; nothing slower than reading them is done."""

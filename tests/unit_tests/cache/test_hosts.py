@@ -103,6 +103,7 @@ COLLECTED = """
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("where", ["flights", "index"])
 def test_a_left_stream_that_is_collected_inside_does_not_hang(where):
     """The collector closes it in the middle of the cache's own code, on the same thread."""
@@ -153,6 +154,7 @@ FORKS = """
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes as on POSIX")
 def test_forks_while_threads_are_busy(tmp_path):
     """No child hangs, each is answered, and the file stays sound."""

@@ -50,6 +50,7 @@ USED = """
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("end", ["left open", "killed"])
 def test_counts_survive_without_close(tmp_path, end):
     """In a process that ends, and but for the last seconds in one that is killed."""

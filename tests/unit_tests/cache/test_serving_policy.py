@@ -14,6 +14,8 @@ from langchain_tokenopt.cache.guards import profile_of
 from langchain_tokenopt.cache.probability import AnswerModel, design_matrix
 from langchain_tokenopt.cache.serving_policy import ServingPolicy
 
+pytestmark = pytest.mark.exhaustive
+
 
 def features(**values):
     return np.array([float(values.get(name, 0.0)) for name in FEATURES])

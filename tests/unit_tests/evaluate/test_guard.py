@@ -413,6 +413,7 @@ time.sleep(1)
 """
 
 
+@pytest.mark.exhaustive
 def test_a_trial_under_way_does_not_keep_a_process_from_ending() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SLOW], capture_output=True, text=True, timeout=60, check=False
@@ -436,6 +437,7 @@ def _state(path: Path) -> GuardState:
     )
 
 
+@pytest.mark.exhaustive
 def test_processes_share_evidence(tmp_path: Path) -> None:
     path = tmp_path / "guard.db"
     context = multiprocessing.get_context("spawn")

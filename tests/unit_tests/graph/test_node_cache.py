@@ -304,6 +304,7 @@ def test_what_is_saved_is_seen_by_trackers(tmp_path):
     assert 3_000 == nodes.cache.stats().saved_tokens
 
 
+@pytest.mark.exhaustive
 def test_other_processes_share_a_file(tmp_path):
     """A key is the same in every process, whatever the seed of its hashes."""
     code = """

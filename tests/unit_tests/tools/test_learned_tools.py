@@ -235,6 +235,7 @@ def _record_many(path: str, name: str) -> None:
     learned.close()
 
 
+@pytest.mark.exhaustive
 def test_processes_and_threads_lose_nothing(tmp_path):
     """Three processes and four threads record at once: every row is there."""
     path = str(tmp_path / "t.db")

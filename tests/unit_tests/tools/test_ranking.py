@@ -372,6 +372,7 @@ def test_kinds_of_requests_are_the_tools_groups():
     assert all(0 <= chance <= 1 for _, chance in kinds)
 
 
+@pytest.mark.exhaustive
 def test_ten_thousand_tools_and_equal_names():
     """Nothing is lost: every tool is ranked once."""
     cards = [card(f"tool_{n % 5_000}", f"Handles case {n}.") for n in range(10_000)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import ToolMessage
@@ -12,6 +13,8 @@ from langchain_core.messages import ToolMessage
 from langchain_tokenopt import ToolLimits, counter_for
 from langchain_tokenopt.tools.result_limit import shortened_result
 from langchain_tokenopt.tools.tool_limits import ToolAccount, ToolCallUse
+
+pytestmark = pytest.mark.exhaustive
 
 COUNT = counter_for("gpt-4o").count
 PICTURE = 772

@@ -203,6 +203,7 @@ def _mixed_up(number: int, scope: TokenScope, made: Any, said: str) -> list[str]
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["threads", "tasks"])
 def test_300_users_at_once_are_never_mixed_up(how: str) -> None:
     """Each has its tools, answers, notes, tokens and budget; 0 of them another's."""
