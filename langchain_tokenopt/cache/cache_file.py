@@ -32,12 +32,12 @@ __all__ = ["CacheFile", "Row"]
 
 _OVERHEAD: Final = 96
 """Bytes that a row takes besides question, vector and answers."""
-_SIZE: Final = (
+SIZE: Final = (
     f"length(answers) + coalesce(length(vector), 0) "
     f"+ coalesce(length(CAST(question AS BLOB)), 0) + {_OVERHEAD}"
 )
 _ROW_COLUMNS: Final = (
-    f"id, exact, scope, question, %s, agrees_with, tokens, created, expires, hits, {_SIZE}"
+    f"id, exact, scope, question, %s, agrees_with, tokens, created, expires, hits, {SIZE}"
 )
 _NEW_COLUMNS: Final = (
     "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
@@ -236,7 +236,7 @@ class CacheFile:
     def totals(self) -> tuple[int, int]:
         """Return the number of entries and the bytes they take."""
         entries, size = self._database.execute(
-            f"SELECT count(*), coalesce(sum({_SIZE}), 0) FROM entry"
+            f"SELECT count(*), coalesce(sum({SIZE}), 0) FROM entry"
         ).fetchone()
         return entries, size
 

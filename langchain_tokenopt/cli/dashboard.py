@@ -18,6 +18,21 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 def dashboard(
     ledger: LedgerOption = DEFAULT_LEDGER,
+    budgets: Annotated[
+        str | None,
+        typer.Option(help="Store of plan.run(path=...), to show all of its budgets."),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="File of a SemanticCache, to show its audits and the bound."),
+    ] = None,
+    guard: Annotated[
+        str | None, typer.Option(help="File of a QualityGuard, to show its verdicts.")
+    ] = None,
+    comparison: Annotated[
+        list[str] | None,
+        typer.Option(help="File that `compare --json` has written. May be repeated."),
+    ] = None,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65_535, help="Where it listens; 0: any free one.")
     ] = 8787,
@@ -50,7 +65,15 @@ def dashboard(
 
         from langchain_tokenopt.dashboard import make_app
 
-        app = make_app(ledger, token=token, hosts=hosts)
+        app = make_app(
+            ledger,
+            budgets=budgets,
+            cache=cache,
+            guard=guard,
+            comparisons=comparison or (),
+            token=token,
+            hosts=hosts,
+        )
     except ImportError as error:
         raise CommandError(
             f"the dashboard needs {error.name}. Install it: "

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-from langchain_tokenopt.dashboard.data import call_as_json
-from langchain_tokenopt.ledger import Ledger, LedgerError
+from langchain_tokenopt.core.printable import printable
+from langchain_tokenopt.core.records import CallRecord
+from langchain_tokenopt.dashboard.asked import FILTERS
+from langchain_tokenopt.dashboard.run_page import run_path
+from langchain_tokenopt.dashboard.view import Views
+from langchain_tokenopt.ledger import LedgerError
+from langchain_tokenopt.pricing.money import format_usd
+from langchain_tokenopt.report.run_tree import notes_of
 
 __all__ = ["Feed"]
 
-EVERY_SECONDS = 0.1
+EVERY_SECONDS = 0.04
 """A look at a file that has not changed costs two ``stat``."""
+_SERVER_SECONDS = 0.4
+"""A server is asked."""
 _QUEUED = 20
 """Messages that wait for a slow viewer; of more, the oldest go."""
 _AT_ONCE = 100
@@ -25,19 +32,20 @@ class Feed:
     """Looks for new calls while somebody watches.
 
     Args:
-        location: Of the ledger.
+        views: Of the ledger.
     """
 
-    def __init__(self, location: str) -> None:
-        self._location = location
+    def __init__(self, views: Views) -> None:
+        self._views = views
         self._viewers: set[asyncio.Queue[str]] = set()
         self._task: asyncio.Task[None] | None = None
 
-    async def events(self, after: int | None) -> AsyncIterator[str]:
+    async def events(self, after: int | None, latest: int = 0) -> AsyncIterator[str]:
         """Yield server-sent events: calls after one, from now on, each with the number it goes to.
 
         Args:
             after: Number of the call that the viewer has seen last; ``None``: begin with now.
+            latest: So many of the calls before now are sent to whoever begins.
         """
         queue: asyncio.Queue[str] = asyncio.Queue(_QUEUED)
         self._viewers.add(queue)
@@ -45,10 +53,11 @@ class Feed:
             self._task = asyncio.create_task(self._look())
         try:
             yield "retry: 1000\n\n"
-            if after is not None:
-                number, message = await asyncio.to_thread(self._news, after)
-                if message:
-                    yield _event(number, message)
+            if after is not None or latest:
+                with suppress(LedgerError):
+                    number, calls = await asyncio.to_thread(self._missed, after, latest)
+                    if calls:
+                        yield _event(number, calls)
             while True:
                 try:
                     yield await asyncio.wait_for(queue.get(), timeout=15)
@@ -59,31 +68,25 @@ class Feed:
 
     async def _look(self) -> None:
         seen: int | None = None
-        before: object = None
+        before: object = ()
         while self._viewers:
-            stamp = self._stamp()
+            stamp = self._views.stamp()
             if seen is None or stamp is None or stamp != before:
-                before = stamp
+                had, before = before, stamp
                 try:
                     if seen is None:
                         seen = await asyncio.to_thread(self._last)
-                    number, message = await asyncio.to_thread(self._news, seen)
+                    number, calls = await asyncio.to_thread(self._news, seen)
                 except LedgerError:  # missing, or being replaced: perhaps there is one later
+                    self._views.forget_ledger()
                     seen = None
                 else:
                     seen = number
-                    if message:
-                        self._tell(_event(number, message))
-            await asyncio.sleep(EVERY_SECONDS if stamp else 10 * EVERY_SECONDS)
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        """Return what changes when the file or its log is written; ``None`` for a server."""
-        found: list[int] = []
-        for path in (self._location, f"{self._location}-wal"):
-            with suppress(OSError, ValueError):
-                stat = os.stat(path)
-                found += (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        return tuple(found) or None
+                    if calls:
+                        self._tell(_event(number, calls))
+                    elif had and stamp:
+                        self._tell("event: figures\ndata: {}\n\n")
+            await asyncio.sleep(_SERVER_SECONDS if stamp is None else EVERY_SECONDS)
 
     def _tell(self, event: str) -> None:
         for queue in self._viewers:
@@ -93,17 +96,32 @@ class Feed:
             queue.put_nowait(event)
 
     def _last(self) -> int:
-        with Ledger(self._location, read_only=True) as ledger:
-            return ledger.last_call()
+        return self._views.ledger().last_call()
+
+    def _missed(self, after: int | None, latest: int) -> tuple[int, list[dict[str, Any]]]:
+        return self._news(max(0, self._last() - latest) if after is None else after)
 
     def _news(self, after: int) -> tuple[int, list[dict[str, Any]]]:
         """Return the newest calls after one, at most a hundred, and the last number."""
-        with Ledger(self._location, read_only=True) as ledger:
-            last = ledger.last_call()
-            if last <= after:
-                return max(after, last), []
-            number, calls = ledger.calls_after(max(after, last - _AT_ONCE), limit=_AT_ONCE + 1)
-            return number, [call_as_json(call) for call in calls]
+        ledger = self._views.ledger()
+        last = ledger.last_call()
+        if last <= after:
+            return last, []  # fewer: another ledger is there now
+        number, calls = ledger.calls_after(max(after, last - _AT_ONCE), limit=_AT_ONCE + 1)
+        return number, [_as_json(call) for call in calls]
+
+
+def _as_json(call: CallRecord) -> dict[str, Any]:
+    """Return a call as the list of latest calls shows it."""
+    return {
+        "at": call.started_at.isoformat(timespec="seconds"),
+        **{name: getattr(call.attribution, name, None) or "" for name in FILTERS},
+        "model": call.model or "",
+        "tokens": f"{call.spent_tokens:,}",
+        "cost": format_usd(call.cost_nano_usd),
+        "status": printable(", ".join(notes_of(call)) or "ok"),
+        "path": run_path(call.run) if call.run else "",
+    }
 
 
 def _event(number: int, message: list[dict[str, Any]]) -> str:

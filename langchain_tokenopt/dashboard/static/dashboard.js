@@ -1,200 +1,190 @@
-// Shows what /data says. Names are text: they enter the page as textContent, never as markup.
+// Fetches the parts of the page and keeps them fresh. Names are text: what the server sends has
+// them escaped, and what is made here has them as textContent.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
 const form = $("asked");
-const FILTERS = [...form.elements].map((e) => e.name).filter((n) => n && n !== "range");
+const parts = [...document.querySelectorAll("[data-part]")];
 let asking = null;
 let again = null;
 let took = 0;
+let seen = 0;
 
-function make(kind, text, attributes = {}) {
-  const element = document.createElement(kind);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}
+// The address
 
 function query() {
   const chosen = new URLSearchParams();
   for (const [name, value] of new FormData(form)) if (value) chosen.set(name, value);
-  return chosen.toString();
+  return chosen;
 }
 
-function fromAddress() {
-  const chosen = new URLSearchParams(location.search);
+function fill(asked) {
+  const dated = !asked.get("range") && (asked.get("since") || asked.get("until"));
   for (const element of form.elements) {
-    if (element.name && chosen.has(element.name)) element.value = chosen.get(element.name);
+    if (element.type === "radio") element.checked = !dated && element.value === (asked.get("range") || "24h");
+    else if (element.name) element.value = asked.get(element.name) || (element.name === "by" ? "agent" : "");
   }
-  if (!form.elements.range.value) form.elements.range.value = "24h";
+  $("dates").open = Boolean(dated) || $("dates").contains(document.activeElement);
 }
 
-async function show() {
+function go(asked) {
+  history.pushState(null, "", "/?" + asked);
+  fill(asked);
+  show(true);
+}
+
+// The parts
+
+async function show(wanted) {
   clearTimeout(again);
   again = null;
   if (asking) asking.abort();
   const mine = (asking = new AbortController());
   const asked = query();
   $("csv").href = "/calls.csv?" + asked;
+  if (seen && !wanted) asked.set("seen", seen);
   const begin = performance.now();
   try {
-    const answer = await fetch("/data?" + asked, { signal: mine.signal });
-    if (!answer.ok) throw new Error(await answer.text());
-    const data = await answer.json();
+    await Promise.all(parts.map((section) => load(section, asked, mine.signal, wanted)));
     took = performance.now() - begin;
-    draw(data);
+    $("trouble").hidden = true;
+    if (wanted && $("state")) $("said").textContent = $("state").textContent.trim();
   } catch (error) {
-    if (error.name !== "AbortError") $("state").textContent = "No answer: " + error.message;
+    if (error.name === "AbortError") return;
+    $("trouble").textContent = "The dashboard does not answer: is it still running? It is asked again every few seconds.";
+    $("trouble").hidden = false;
+    again = setTimeout(show, 3000);
   } finally {
     if (asking === mine) asking = null;
   }
 }
 
-function draw(data) {
-  $("ledger").textContent = data.ledger || "";
-  $("problem").hidden = !data.problem;
-  $("shown").hidden = Boolean(data.problem) || !data.calls;
-  if (data.problem) {
-    $("why").textContent = data.problem;
-    $("state").textContent = "Waiting for a ledger.";
-    return;
-  }
-  $("state").textContent = data.calls
-    ? `${data.calls.toLocaleString("en")} calls since ${data.since.replace("T", " ")}`
-    : `No calls with these filters in this period; the ledger begins ${data.first.replace("T", " ")}. Choose a longer period, or fewer filters.`;
-  if (!data.calls) return;
-  $("tiles").replaceChildren(...data.tiles.map(tile));
-  $("forecast").textContent = data.forecast || "";
-  for (const [dimension, rows] of Object.entries(data.spenders)) suggest(dimension, rows);
-  $("spenders").replaceChildren(...Object.entries(data.spenders).map(spenders));
-  $("budgets").replaceChildren(...data.budgets.map(gauge));
-  if (!data.budgets.length) {
-    $("budgets").append(make("li", "No budget has done anything in this period. Cap one: BudgetPlan(total_tokens=40_000).run(sinks=[ledger])", { class: "soft" }));
-  }
-  $("advice").replaceChildren(...data.advice.map(advice));
-  if (!data.advice.length) $("advice").append(make("li", "Nothing: no figure of this period calls for it."));
-  $("unsaved").hidden = data.figures.savings.data.length > 0;
-  for (const [name, figure] of Object.entries(data.figures)) plot(name, figure);
+async function load(section, asked, signal, wanted) {
+  if (wanted) section.setAttribute("aria-busy", "true");
+  const answer = await fetch("/part/" + section.dataset.part + "?" + asked, { signal });
+  if (!answer.ok) throw new Error(await answer.text());
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
+  adapt(section, fresh);
+  section.classList.remove("waiting");
+  section.removeAttribute("aria-busy");
 }
 
-function tile(kpi) {
-  const item = make("li", kpi.title, { class: kpi.state });
-  item.append(make("b", kpi.value));
-  const words = [kpi.change, "n " + kpi.n.toLocaleString("en")];
-  if (kpi.n_excluded) words.push(kpi.n_excluded.toLocaleString("en") + " left out");
-  if (kpi.state !== "none") words.push(kpi.state);
-  item.append(make("span", words.filter(Boolean).join(" · ")));
-  return item;
-}
-
-function suggest(dimension, rows) {
-  const list = $("names-" + dimension);
-  if (list) list.replaceChildren(...rows.map((row) => make("option", undefined, { value: row.name })));
-}
-
-function spenders([dimension, rows]) {
-  const card = make("div", undefined, { class: "card" });
-  card.append(make("h3", "By " + dimension));
-  const wide = make("div", undefined, { class: "wide", tabindex: "0", role: "region", "aria-label": "Spend by " + dimension });
-  const table = make("table");
-  const head = make("tr");
-  const columns = Object.keys(rows[0] || { name: "" });
-  for (const column of columns) head.append(make("th", column === "name" ? dimension : column, { scope: "col" }));
-  const body = make("tbody");
-  for (const row of rows) {
-    const line = make("tr");
-    for (const column of columns) {
-      const cell = make("td", column === "name" ? undefined : row[column]);
-      if (column === "name") cell.append(chooser(dimension, row.name));
-      line.append(cell);
+// Makes the children of one node like those of another, and leaves alone what is equal: focus,
+// open details and scrolled tables stay as they are.
+function adapt(old, fresh) {
+  const before = [...old.childNodes];
+  const after = [...fresh.childNodes];
+  after.forEach((node, n) => {
+    const known = before[n];
+    if (!known) old.append(node);
+    else if (known.nodeName !== node.nodeName) known.replaceWith(node);
+    else if (known.nodeType !== Node.ELEMENT_NODE) {
+      if (known.data !== node.data) known.data = node.data;
+    } else {
+      for (const { name } of [...known.attributes]) if (name !== "open" && !node.hasAttribute(name)) known.removeAttribute(name);
+      for (const { name, value } of node.attributes) if (known.getAttribute(name) !== value) known.setAttribute(name, value);
+      adapt(known, node);
     }
-    body.append(line);
-  }
-  const top = make("thead");
-  top.append(head);
-  table.append(top, body);
-  wide.append(table);
-  card.append(wide);
-  return card;
-}
-
-function chooser(dimension, name) {
-  const chosen = new URLSearchParams(query());
-  chosen.set(dimension, name);
-  const link = make("a", name, { href: "/?" + chosen, class: "name", title: "Only " + dimension + " " + name });
-  link.addEventListener("click", (event) => {
-    event.preventDefault();
-    form.elements[dimension].value = name;
-    choose();
   });
-  return link;
+  for (const node of before.slice(after.length)) node.remove();
 }
 
-function gauge(budget) {
-  const item = make("li", undefined, { class: "card" });
-  const name = budget.owner ? `${budget.budget} (${budget.owner})` : budget.budget;
-  item.append(make("span", name, { class: "name", title: name }));
-  item.append(make("meter", undefined, { min: 0, max: 1, low: 0.75, high: 0.95, optimum: 0, value: Math.min(1, budget.used), "aria-label": "Used of budget " + name }));
-  const words = [`${(100 * budget.used).toFixed(1)} %, ${budget.text}`];
-  if (budget.alerts) words.push(`${budget.alerts} alerts`);
-  if (budget.denied) words.push(`${budget.denied} calls refused`);
-  item.append(make("span", words.join(" · "), { class: "soft" }));
-  return item;
+if (form) {
+  form.addEventListener("submit", (event) => { event.preventDefault(); go(query()); });
+  form.addEventListener("change", (event) => {
+    if (event.target.type === "datetime-local") form.querySelectorAll("[name=range]").forEach((radio) => { radio.checked = false; });
+    if (event.target.type === "radio") form.querySelectorAll("[type=datetime-local]").forEach((time) => { time.value = ""; });
+    go(query());
+  });
+  $("clear").addEventListener("click", () => go(new URLSearchParams()));
+  addEventListener("popstate", () => { fill(new URLSearchParams(location.search)); show(true); });
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    const href = link && link.getAttribute("href");
+    if (!href || !href.startsWith("/?") || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    go(new URLSearchParams(href.slice(2)));
+  });
+  fill(new URLSearchParams(location.search));
+  show(true);
+  listen();
 }
-
-function advice(line) {
-  const item = make("li", line.text + (line.saves ? ` Expected saving: about ${line.saves}. ` : " "));
-  if (line.command) item.append(make("code", line.command));
-  return item;
-}
-
-function plot(name, figure) {
-  const place = $(name);
-  place.hidden = !figure.data.length;
-  if (place.hidden || typeof Plotly === "undefined") return;
-  const style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim();
-  const line = style.getPropertyValue("--line").trim();
-  const axis = { gridcolor: line, zerolinecolor: line, automargin: true };
-  const narrow = place.clientWidth < 500;
-  const horizontal = figure.data[0].orientation === "h";
-  Plotly.react(place, figure.data, {
-    ...figure.layout,
-    font: { color: ink, family: "system-ui, sans-serif", size: 12 },
-    title: { ...figure.layout.title, font: { size: 15 }, x: 0, xanchor: "left" },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 50, r: 10, t: 40, b: 40 },
-    xaxis: { ...axis, nticks: narrow ? 4 : undefined },
-    yaxis: { ...axis, tickprefix: horizontal ? "" : "$" },
-    showlegend: !horizontal, legend: narrow ? { orientation: "h", y: -0.3 } : {},
-  }, { responsive: true, displayModeBar: false });
-  place.setAttribute("role", "img");
-  place.setAttribute("aria-label", figure.layout.title.text + ": " + figure.data.map((trace) => trace.name || "").filter(Boolean).join(", "));
-}
-
-function choose() {
-  const asked = query();
-  history.pushState(null, "", "/?" + asked);
-  show();
-}
-
-form.addEventListener("submit", (event) => { event.preventDefault(); choose(); });
-form.elements.range.addEventListener("change", choose);
-addEventListener("popstate", () => { form.reset(); fromAddress(); show(); });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-addEventListener("load", () => { fromAddress(); show(); });
 
 // New calls: on screen at once; the figures follow as fast as they can be worked out.
-const news = new EventSource("/events");
-news.addEventListener("calls", (event) => {
-  const chosen = Object.fromEntries(FILTERS.map((name) => [name, form.elements[name].value]));
-  const calls = JSON.parse(event.data).filter((call) => FILTERS.every((name) => !chosen[name] || call[name] === chosen[name] || (chosen[name] === "(none)" && !call[name])));
-  for (const call of calls) {
-    const line = make("tr");
-    for (const part of [new Date(call.at).toLocaleTimeString(), call.agent, call.model, call.user, call.tokens, call.cost, call.status]) line.append(make("td", part));
-    $("calls").prepend(line);
-  }
-  while ($("calls").children.length > 50) $("calls").lastChild.remove();
-  if (calls.length) $("quiet").hidden = true;
-  if (!again && !asking) again = setTimeout(show, Math.max(500, 4 * took));
+
+function listen() {
+  const news = new EventSource("/events?latest=10");
+  const live = $("live");
+  const isLive = () => live.getAttribute("aria-pressed") === "true";
+  const refresh = () => { if (isLive() && !again && !asking) again = setTimeout(show, Math.max(500, 4 * took)); };
+  news.addEventListener("calls", (event) => {
+    const isFirst = !seen;
+    seen = Number(event.lastEventId);
+    if (!isLive()) return;
+    const chosen = query();
+    const isWanted = (call) => ["agent", "model", "tag", "user"].every((name) => {
+      const wanted = chosen.get(name);
+      return !wanted || call[name] === wanted || (wanted === "(none)" && !call[name]);
+    });
+    for (const call of JSON.parse(event.data).filter(isWanted)) $("calls").prepend(row(call));
+    while ($("calls").children.length > 50) $("calls").lastChild.remove();
+    $("quiet").hidden = $("calls").children.length > 0;
+    if (!isFirst || !$("state") || seen > Number($("state").dataset.last)) refresh();
+  });
+  news.addEventListener("figures", refresh);
+  news.addEventListener("open", () => live.classList.remove("lost"));
+  news.addEventListener("error", () => live.classList.add("lost"));
+  live.addEventListener("click", () => {
+    live.setAttribute("aria-pressed", String(!isLive()));
+    live.textContent = isLive() ? "Live" : "Paused";
+    if (isLive()) show();
+  });
+}
+
+function row(call) {
+  const line = document.createElement("tr");
+  const add = (kind, text, isFigure) => {
+    const cell = document.createElement("td");
+    const name = document.createElement(kind);
+    name.textContent = text;
+    name.title = text;
+    if (isFigure) cell.className = "num";
+    else name.className = "name";
+    cell.append(name);
+    line.append(cell);
+    return name;
+  };
+  const time = call.at.slice(11, 19);
+  if (call.path) add("a", time).href = call.path;
+  else add("span", time);
+  for (const text of [call.agent, call.model, call.user]) add("span", text);
+  for (const text of [call.tokens, call.cost]) add("span", text, true);
+  add("span", call.status);
+  return line;
+}
+
+// Light and dark, and words beside the pointer
+
+const theme = $("theme");
+theme.addEventListener("click", () => {
+  const root = document.documentElement;
+  const next = { "": "dark", dark: "light", light: "" }[root.dataset.theme || ""];
+  if (next) root.dataset.theme = next;
+  else delete root.dataset.theme;
+  document.cookie = `tokenopt_theme=${next}; path=/; max-age=31536000; samesite=strict`;
+  theme.textContent = "Theme: " + (next || "system");
 });
+
+const tip = $("tip");
+document.addEventListener("pointermove", (event) => {
+  const place = event.target.closest && event.target.closest("[data-tip]");
+  tip.hidden = !place;
+  if (!place) return;
+  tip.textContent = place.dataset.tip.replaceAll("␊", "\n");
+  const box = tip.getBoundingClientRect();
+  tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 4)) + "px";
+  tip.style.top = Math.max(4, Math.min(event.clientY + 14, innerHeight - box.height - 4)) + "px";
+});
+document.addEventListener("pointerleave", () => { tip.hidden = true; });
+const back = $("back");
+if (back && document.referrer.startsWith(location.origin + "/?")) back.href = document.referrer;

@@ -6,10 +6,10 @@ import asyncio
 import csv
 import io
 import json
+import re
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,21 +18,14 @@ from typer.testing import CliRunner
 
 from langchain_tokenopt.cli import app as command_line
 from langchain_tokenopt.core.attribution import Attribution
-from langchain_tokenopt.dashboard import app as application
-from langchain_tokenopt.dashboard import data, live, make_app
+from langchain_tokenopt.dashboard import live, make_app, view
+from langchain_tokenopt.dashboard.sources import Sources
+from langchain_tokenopt.dashboard.view import Views
 from langchain_tokenopt.ledger import Ledger
+from langchain_tokenopt.report.figures import cost_over_time
 from tests.support.ledger_records import record
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(autouse=True)
-def _plotly(monkeypatch, tmp_path):
-    """A stand-in for plotly's script where it is not installed."""
-    if find_spec("plotly") is None:
-        (tmp_path / "plotly" / "package_data").mkdir(parents=True)
-        (tmp_path / "plotly" / "package_data" / "plotly.min.js").write_text("/* plotly */")
-        monkeypatch.setattr(application, "_plotly", lambda: tmp_path / "plotly")
 
 
 @pytest.fixture
@@ -64,14 +57,16 @@ def test_the_page_loads_nothing_from_elsewhere(ledger):
     page = client.get("/")
     policy = page.headers["content-security-policy"]
 
-    assert "default-src 'none'; script-src 'self';" in policy
-    assert "unsafe-eval" not in policy
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
     assert "http" not in policy
     assert "://" not in page.text
+    assert " style=" not in page.text
     assert not [part for part in page.text.split("<script")[1:] if 'src="/static/' not in part]
-    for name in ("dashboard.js", "dashboard.css", "plotly.min.js"):
-        assert 200 == client.get(f"/static/{name}").status_code
-        assert "innerHTML" not in client.get("/static/dashboard.js").text
+    for address in re.findall(r'"(/static/[^"]+)"', page.text):
+        found = client.get(address)
+        assert (200, True) == (found.status_code, "immutable" in found.headers["cache-control"])
+        assert "innerHTML" not in found.text
     for name in ("app.py", "..%2Fapp.py", "../app.py", "%2Fetc%2Fpasswd"):
         assert 404 == client.get(f"/static/{name}").status_code
 
@@ -93,7 +88,8 @@ def test_figures_are_those_of_the_ledger(ledger):
 
 def test_names_are_no_markup_where_plotly_reads_some(ledger):
     """Its labels know a few elements: names arrive escaped."""
-    figure = viewer(ledger).get("/data").json()["figures"]["by_agent"]
+    with Ledger(ledger, read_only=True) as opened:
+        figure = cost_over_time(opened, since=datetime.now(UTC) - timedelta(days=1))
 
     assert "&lt;img src=x onerror=alert(1)&gt;" in {bar["name"] for bar in figure["data"]}
     assert 0.012 == pytest.approx(sum(sum(bar["y"]) for bar in figure["data"]))
@@ -180,14 +176,18 @@ def _calls_in(event: str) -> list[dict[str, str]]:
     return json.loads(event.partition("data: ")[2])
 
 
+def feed_of(ledger) -> live.Feed:
+    return live.Feed(Views(str(ledger), Sources()))
+
+
 async def test_new_calls_come_to_all_viewers_within_a_second(ledger):
     """Each once, in order, with names as they are."""
-    feed = live.Feed(str(ledger))
+    feed = feed_of(ledger)
     viewers = [feed.events(None) for _ in range(50)]
     for each in viewers:
         assert (await anext(each)).startswith("retry")
     waiting = [asyncio.ensure_future(anext(each)) for each in viewers]
-    await asyncio.sleep(2 * live.EVERY_SECONDS)
+    await asyncio.sleep(10 * live.EVERY_SECONDS)
     with Ledger(ledger) as opened:
         opened.record(record(attribution=Attribution(HOSTILE)))
     begin = asyncio.get_running_loop().time()
@@ -200,10 +200,10 @@ async def test_new_calls_come_to_all_viewers_within_a_second(ledger):
         await each.aclose()
 
 
-async def test_whoever_comes_back_gets_what_was_missed(ledger):
-    """From the last id on; not more than fits."""
-    feed = live.Feed(str(ledger))
-    viewer = feed.events(1)
+@pytest.mark.parametrize(("after", "latest"), [(1, 0), (None, 2)])
+async def test_whoever_comes_back_gets_what_was_missed(ledger, after, latest):
+    """From the last id on; whoever begins gets the latest."""
+    viewer = feed_of(ledger).events(after, latest)
     assert (await anext(viewer)).startswith("retry")
     event = await anext(viewer)
 
@@ -214,7 +214,7 @@ async def test_whoever_comes_back_gets_what_was_missed(ledger):
 
 def test_slow_viewers_lose_the_oldest_and_hold_up_nobody():
     """A queue is bounded."""
-    feed = live.Feed("none.db")
+    feed = feed_of("none.db")
     queue: asyncio.Queue[str] = asyncio.Queue(2)
     feed._viewers.add(queue)
     for number in range(5):
@@ -224,17 +224,22 @@ def test_slow_viewers_lose_the_oldest_and_hold_up_nobody():
 
 
 def test_the_same_question_is_worked_out_once(ledger, monkeypatch):
-    """Until there is a new call."""
+    """Until there is a new call; whoever has seen an older one takes what is there."""
     asked = []
-    real = data.data_of
-    monkeypatch.setattr(application, "data_of", lambda *given: asked.append(1) or real(*given))
+    real = view.Facts.of
+    monkeypatch.setattr(
+        view.Facts, "of", lambda *given, **more: asked.append(1) or real(*given, **more)
+    )
     client = viewer(ledger)
-    for _ in range(3):
-        client.get("/data?range=7d")
+    for part in ("overview", "advice", "overview"):
+        client.get(f"/part/{part}?range=7d")
     assert 1 == len(asked)
     with Ledger(ledger) as opened:
         opened.record(replace(record(), started_at=datetime.now(UTC)))
-    client.get("/data?range=7d")
+    client.get("/part/overview?range=7d&seen=3")
+    assert 1 == len(asked)
+    assert "3 calls" in client.get("/part/overview?range=7d&seen=4").text
+    client.get("/part/overview?range=7d")
     assert 2 == len(asked)
 
 
@@ -250,16 +255,3 @@ def test_a_port_in_use_is_one_line(ledger):
 
     assert 1 == result.exit_code
     assert f"port {port} of 127.0.0.1 cannot be used" in result.stderr
-
-
-def test_without_plotly_the_command_says_how_to_get_it(monkeypatch, ledger):
-    """One line, with the extra."""
-
-    def missing():
-        raise ImportError("no", name="plotly")
-
-    monkeypatch.setattr(application, "_plotly", missing)
-    result = CliRunner().invoke(command_line, ["dashboard", "--ledger", str(ledger)])
-
-    assert 1 == result.exit_code
-    assert "pip install 'langchain-tokenopt[dashboard]'" in result.stderr
