@@ -96,10 +96,11 @@ format: setup ## Put the code into shape
 types: setup ## Check types strictly
 	$(BIN)/mypy
 
-notebooks: setup ## Run the notebooks as tests
+notebooks: setup ## Run the notebooks, and each block of the documentation in a process of its own
+	$(BIN)/python -m tests.support.doc_runner
 	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:xdist notebooks
 
-tables: setup ## Write the measured tables into the README
+tables: setup ## Write measured tables, names and links into the documentation
 	$(BIN)/python -m tests.benchmarks.tables
 
 bench-usage: setup ## Measure the overhead of usage tracking and of the seam

@@ -32,6 +32,7 @@ Model = TypeVar("Model", bound=Runnable[Any, Any])
 
 
 Level = Literal["none", "balanced", "aggressive", "maximum"]
+"""How much a preset shortens; see :func:`stages_of`."""
 
 
 def optimize(

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 Verdict = Literal["not worse", "worse", "unclear"]
+"""What a comparison may find: see :attr:`Comparison.verdict`."""
 
 _EXIT_CODES: Final[dict[Verdict, int]] = {"not worse": 0, "worse": 3, "unclear": 4}
 _RESAMPLES = 2_000

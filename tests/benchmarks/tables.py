@@ -1,39 +1,65 @@
-"""Write the measured tables into the README.
+"""Write measured tables, lists of names and links into the documentation.
 
 Run:     make tables          (python -m tests.benchmarks.tables)
 
 A table stands between ``<!-- table: name -->`` and ``<!-- end -->`` and comes from
-``results/<name>.md`` where the benchmark writes one, else from a function here.
+``results/<name>.md`` where the benchmark writes one, else from a function here. Links of the README
+are absolute, since it is shown elsewhere, too; their base is the ``Source`` of pyproject.toml.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.claims import claims
 from tests.benchmarks.delivery_tables import delivery_tables
 from tests.benchmarks.results import RESULTS
 from tests.benchmarks.tool_tables import tool_tables
+from tests.support.name_page import house, inner_names, public_names
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "BENCHMARKS.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_LINK = re.compile(
+    r"\]\((?:https://github\.com/[\w-]+/langchain-tokenopt/blob/main/)?([\w/]+\.\w+)"
+)
+
+
+def written(page: Path) -> str:
+    """Return the text of *page* with its tables and links made anew."""
+    text = filled(page.read_text(encoding="utf-8"))
+    return _LINK.sub(rf"]({source()}/blob/main/\1", text) if page == README else text
+
+
+def source() -> str:
+    """Return where the project lives."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["urls"]["Source"])
 
 
 def filled(text: str) -> str:
-    """Return *text* with every marked table made anew from the result files."""
+    """Return *text* with every marked table made anew."""
     return _MARKED.sub(lambda found: f"{found[1]}{table(found['name'])}\n{found[3]}", text)
 
 
 def table(name: str) -> str:
-    """Return the Markdown of one table."""
-    written = RESULTS / f"{name}.md"
-    if written.is_file():
-        return written.read_text(encoding="utf-8").strip()
+    """Return the Markdown of one table; of a measured one with its command, versions and day."""
+    if name in _WRITTEN:
+        return _WRITTEN[name]()
     result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return f"{_TABLES[name](result['figures'])}\n\n{conditions_of(result)}"
+    markdown = RESULTS / f"{name}.md"
+    shown = (
+        markdown.read_text(encoding="utf-8").strip()
+        if markdown.is_file()
+        else _TABLES[name](result["figures"])
+    )
+    return shown if "python 3" in shown else f"{shown}\n\n{conditions_of(result)}"
 
 
 def conditions_of(result: dict[str, Any]) -> str:
@@ -185,6 +211,12 @@ def _budget_levels(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+_WRITTEN: dict[str, Callable[[], str]] = {
+    "claims": claims,
+    "house": house,
+    "names": public_names,
+    "inner_names": inner_names,
+}
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "usage": _usage,
     "budget_desk": _budget_desk,
@@ -197,4 +229,5 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(written(page), encoding="utf-8")

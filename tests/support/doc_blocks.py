@@ -1,14 +1,15 @@
 """The blocks of the README and of the pages in ``docs/``: what is shown, and what stands beside it.
 
 A Python block needs what the README says first to install, and the extras that the paragraph
-before it names (``extra `local` ``). What it prints may follow in a block of ``text``. A console block shows
-commands after ``$`` and what they print. Below ``<!-- figures vary -->`` numbers are not compared.
+before it names (``extra `local` ``). What it prints may follow in a block of ``text``. A console
+block shows commands after ``$`` and what they print. Below ``<!-- figures vary -->``
+numbers are not compared.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _FENCED = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_VARIES = "<!-- figures vary -->"
 _EXTRAS = re.compile(r"\bextras? ((?:`\w+`(?:,| and|, and)? ?)+)")
 _CHANGING = [
     (re.compile(r"\b[\d.,]+ (?:us|ms|s|min|h)\b"), "TIME"),
@@ -74,11 +76,7 @@ def blocks_of(page: Path) -> list[Block]:
         start = 0 if before is None else before.end()
         between = text[start : one.start()]
         paragraph = between.rstrip().rpartition("\n\n")[2]
-        follower = found[at + 1] if at + 1 < len(found) else None
-        prints = None
-        if follower and follower["language"] == "text" and one["language"] == "python":
-            if not text[one.end() : follower.start()].replace("<!-- figures vary -->", "").strip():
-                prints = follower["text"]
+        prints, mark = _printed(text, found[at : at + 2])
         made.append(
             Block(
                 page=str(page.relative_to(ROOT)),
@@ -92,11 +90,18 @@ def blocks_of(page: Path) -> list[Block]:
                     for name in re.findall(r"`(\w+)`", listed)
                 ),
                 prints=prints,
-                varies="<!-- figures vary -->" in between
-                or (prints is not None and "vary" in text[one.end() : follower.start()]),  # type: ignore[union-attr]
+                varies=_VARIES in between + mark,
             )
         )
     return made
+
+
+def _printed(text: str, blocks: Sequence[re.Match[str]]) -> tuple[str | None, str]:
+    """Return what a Python block is said to print, and the remark that stands before that."""
+    if len(blocks) < 2 or (blocks[0]["language"], blocks[1]["language"]) != ("python", "text"):
+        return None, ""
+    between = text[blocks[0].end() : blocks[1].start()].strip()
+    return (blocks[1]["text"], between) if between in {"", _VARIES} else (None, "")
 
 
 @cache
@@ -116,10 +121,10 @@ def commands_of(block: Block) -> Iterator[Command]:
 
 
 def is_shown(shown: str, printed: str, *, varies: bool = False) -> bool:
-    """Whether *printed* is what a page shows: ``...`` stands for any lines, times and days differ.
+    r"""Whether *printed* is what a page shows: ``...`` stands for any lines, times and days differ.
 
     Example:
-        >>> is_shown("a  1 ms\\n...\\nz", "a 22 ms\\nb\\nc\\nz\\n")
+        >>> is_shown("a  1 ms\n...\nz", "a 22 ms\nb\nc\nz\n")
         True
         >>> is_shown("a 1", "a 2"), is_shown("a 1", "a 2", varies=True)
         (False, True)
