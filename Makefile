@@ -102,6 +102,7 @@ notebooks: setup ## Run the notebooks, and each block of the documentation in a 
 
 tables: setup ## Write measured tables, names and links into the documentation
 	$(BIN)/python -m tests.benchmarks.tables
+	$(BIN)/python -m tests.support.command_page
 
 bench-usage: setup ## Measure the overhead of usage tracking and of the seam
 	$(BIN)/python -m tests.benchmarks.bench_usage
