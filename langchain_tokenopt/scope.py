@@ -8,10 +8,12 @@ from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast
 
+from langchain_tokenopt.budget.plan import check_plan
 from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.chat_model.every_model import EVERY_MODEL, watch_every_model
 from langchain_tokenopt.chat_model.optimize import Level, stages_of
-from langchain_tokenopt.chat_model.stages import as_stage, refuse_contradictions
+from langchain_tokenopt.chat_model.stages import as_stage, as_stages, refuse_contradictions
+from langchain_tokenopt.core.argument_checks import takes_names
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.own_context import in_own_context
 from langchain_tokenopt.core.records import UsageSink
@@ -26,6 +28,7 @@ from langchain_tokenopt.tracking.unstaged_calls import UnstagedCalls
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
 
+    from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert
     from langchain_tokenopt.budget.plan import BudgetPlan
 
 __all__ = ["TokenScope", "stage_all", "token_scope"]
@@ -34,6 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@takes_names
 @contextmanager
 def token_scope(
     *,
@@ -43,6 +47,7 @@ def token_scope(
     plan: BudgetPlan | None = None,
     cache: BaseCache | Stage | None = None,
     sinks: Sequence[UsageSink] = (),
+    alert: BudgetAlert | AlertCallback | None = None,
     thread_id: str | None = None,
     tags: Sequence[str] = (),
 ) -> Iterator[TokenScope]:
@@ -68,11 +73,13 @@ def token_scope(
         plan: Run for as long as the scope lasts.
         cache: Asked before every staged model.
         sinks: Told about every call, saving and budget event.
+        alert: Told when the plan's budget runs low, as with ``plan.run(alert=...)``.
         thread_id: For the plan's run.
         tags: Of every call of the tools that are made for the scope.
 
     Raises:
-        ValueError: If *cache* cannot keep users apart, and a user or an organization is given.
+        ValueError: If *cache* cannot keep users apart, and a user or an organization is given; or
+            there is an *alert* and no *plan*.
         NoBudgetRunError: If *plan* is given inside of another plan's run.
 
     Example:
@@ -85,6 +92,10 @@ def token_scope(
         (['ann'], [])
     """
     stages = tuple(stages_of(level or "none"))
+    if plan is not None:
+        check_plan(plan)
+    if alert is not None and plan is None:
+        raise ValueError("alert= is for the budget of a plan: give plan=BudgetPlan(...), too.")
     with ExitStack() as stack:
         if cache is not None:
             stages = (*stages, as_stage(cache))
@@ -95,7 +106,7 @@ def token_scope(
         stack.enter_context(ContextBlock({AMBIENT: _with(stages), UNSTAGED: unstaged}))
         if plan is not None:
             run = stack.enter_context(
-                plan.run(thread_id, user=user, organization=organization, sinks=sinks)
+                plan.run(thread_id, user=user, organization=organization, sinks=sinks, alert=alert)
             )
         given = (("the level", level), ("the cache", cache), ("shortening", plan))
         shortens = [name for name, value in given if value not in (None, "none")]
@@ -176,7 +187,7 @@ class stage_all:  # noqa: N801  used as a word, as contextlib's are
 
     def __init__(self, *stages: Stage | BudgetPlan | BaseCache, level: Level | None = None) -> None:
         given = (*stages, *stages_of(level or "none"))
-        self._stages = sorted(map(as_stage, given), key=lambda stage: stage.phase)
+        self._stages = sorted(as_stages(given), key=lambda stage: stage.phase)
         refuse_contradictions(self._stages)
         self._notes = UnstagedCalls()
         self._entered: list[ContextBlock] = []

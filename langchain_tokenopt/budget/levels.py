@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypedDict
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ValidationError,
@@ -32,6 +31,7 @@ from langchain_tokenopt.budget.records import (
 from langchain_tokenopt.budget.windows import Span, Window, span_at, zone_of
 from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import UnknownTimeZoneError
+from langchain_tokenopt.core.settings import Settings
 
 __all__ = [
     "NOBODY",
@@ -41,6 +41,7 @@ __all__ = [
     "BudgetLimit",
     "Expects",
     "LimitSettings",
+    "LimitValues",
     "Opening",
     "Owners",
     "check_levels",
@@ -51,10 +52,10 @@ __all__ = [
 # What a user writes
 
 
-class LimitSettings(BaseModel):
+class LimitSettings(Settings):
     """Who shares a total, and how often it is renewed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     per: Per = "run"
     """Who shares the total: each ``"run"``, ``"thread"``, ``"user"`` or ``"organization"`` has one
@@ -70,14 +71,16 @@ class LimitSettings(BaseModel):
     def _timezone_is_known(cls, timezone: Any) -> str:
         return zone_of(timezone.key if isinstance(timezone, ZoneInfo) else timezone).key
 
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            unknown = unknown_zone_in(error)
-            if unknown is None:
-                raise
-            raise unknown from None
+    if not TYPE_CHECKING:  # which shall see what the fields take
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                unknown = unknown_zone_in(error)
+                if unknown is None:
+                    raise
+                raise unknown from None
 
 
 def unknown_zone_in(error: ValidationError) -> UnknownTimeZoneError | None:
@@ -117,6 +120,17 @@ class BudgetLimit(LimitSettings):
         if self.total_tokens is None and self.total_usd is None:
             raise ValueError("a limit needs total_tokens or total_usd, or both")
         return self
+
+
+class LimitValues(TypedDict, total=False):
+    """A :class:`BudgetLimit` as a dict."""
+
+    total_tokens: int | None
+    total_usd: float | None
+    per: Per
+    window: Window
+    timezone: str | ZoneInfo
+    name: str | None
 
 
 # What accounts are made of

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, runtime_checkable
+from zoneinfo import ZoneInfo
 
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert
+from langchain_tokenopt.budget.allocation import AllocationStrategy
 from langchain_tokenopt.budget.callback_guard import CallbackGuard
 from langchain_tokenopt.budget.graph_shape import shape_of
-from langchain_tokenopt.budget.levels import BudgetLimit, unknown_zone_in
-from langchain_tokenopt.budget.plan_files import explain, read_values
+from langchain_tokenopt.budget.levels import BudgetLimit, LimitValues
+from langchain_tokenopt.budget.plan_files import check_format, read_values, to_toml
 from langchain_tokenopt.budget.plan_proposal import needs_of, proposal
-from langchain_tokenopt.budget.plan_settings import AgentBudget, PlanSettings
+from langchain_tokenopt.budget.plan_settings import AgentBudget, AgentValues, PlanSettings
 from langchain_tokenopt.budget.plan_words import plan_in_words
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.budget.windows import Window
+from langchain_tokenopt.core.argument_checks import refuse_class, shown, takes_names
+from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, UnknownTimeZoneError
 from langchain_tokenopt.core.records import CallRecord, UsageSink
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
 
-__all__ = ["AgentBudget", "BudgetPlan", "desk_plan"]
+__all__ = ["AgentBudget", "BudgetPlan", "check_plan", "desk_plan"]
 
 EXAMPLE: Final = Path(__file__).parents[1] / "examples" / "trading_desk_plan.toml"
 """The plan of the trading desk, to read and to copy."""
@@ -35,6 +39,30 @@ class BudgetPlan(PlanSettings):
     With ``per`` and ``window`` a total is what a user, an organization, a thread, or the whole plan
     may spend in an hour, a day, a week or a month; with ``within`` there are several such limits.
     A call is paid from all of them, or it is made smaller, or refused.
+
+    Args:
+        total_tokens: Tokens, input and output, that may be spent.
+        total_usd: US dollars that may be spent, besides; calls without a price are refused.
+        agents: By name, an ``AgentBudget`` or a dict of: ``tokens``, its share; ``words``, in which
+            it is asked to answer; ``floor``, tokens that it gets whatever the others do; ``cap``,
+            tokens that it never exceeds; ``priority``, its weight, 1 by default.
+        buffer: Tokens that belong to nobody, from which all may borrow.
+        strategy: What agents weigh where tokens are short: ``"priority"``, ``"equal"``,
+            ``"proportional"`` to what is expected, or an object with a method ``weights``.
+        soft_limit: Fraction of the total from which on answers are made cheaper.
+        on_exceed: When a call does not fit, ``"degrade"`` it, or ``"raise"`` BudgetExceededError.
+        max_input_tokens_per_call: Most that one call may send.
+        max_output_tokens_per_call: Most that one call may answer.
+        cheaper_model: Name of a model of the same class, asked where the budget runs low.
+        show_remaining: Whether the last line of each prompt says how many tokens are left.
+        cancellation_charge: Of a stream that was cut off, charge what arrived with a ``"margin"``,
+            or the whole ``"reservation"``.
+        per: Who shares the total: each ``"run"``, ``"thread"``, ``"user"``, ``"organization"``, or
+            the whole ``"plan"``.
+        window: How long it is for: ``"run"``, ``"hour"``, ``"day"``, ``"week"`` or ``"month"``.
+        timezone: Whose clocks say when a window begins, such as ``"Europe/Berlin"``.
+        within: Limits around this one, each a ``BudgetLimit`` or a dict of its values.
+        name: Of the budget, in events and in a store.
 
     Raises:
         BudgetInfeasibleError: Shares, floors and buffer exceed the total.
@@ -61,6 +89,32 @@ class BudgetPlan(PlanSettings):
         [('user', 'day'), ('organization', 'month')]
     """
 
+    if TYPE_CHECKING:  # what pydantic takes beside the types of the fields
+
+        def __init__(
+            self,
+            *,
+            total_tokens: int,
+            total_usd: float | None = None,
+            agents: Mapping[str, AgentBudget | AgentValues] = ...,
+            buffer: int = 0,
+            strategy: Literal["equal", "priority", "proportional"]
+            | AllocationStrategy = "priority",
+            soft_limit: float = 0.8,
+            on_exceed: Literal["degrade", "raise"] = "degrade",
+            max_input_tokens_per_call: int | None = None,
+            max_output_tokens_per_call: int | None = None,
+            cheaper_model: str | None = None,
+            show_remaining: bool = False,
+            cancellation_charge: Literal["margin", "reservation"] = "margin",
+            per: Per = "run",
+            window: Window = "run",
+            timezone: str | ZoneInfo = "UTC",
+            within: Sequence[BudgetLimit | LimitValues] = (),
+            name: str = "plan",
+        ) -> None: ...
+
+    @takes_names
     def run(
         self,
         thread_id: str | None = None,
@@ -189,7 +243,7 @@ class BudgetPlan(PlanSettings):
             >>> graph = StateGraph(MessagesState).add_node("news", lambda state: None)
             >>> plan = BudgetPlan(total_tokens=1_000, agents={"news": {"words": 100}})
             >>> print(plan.explain(graph.add_edge(START, "news")))
-            plan: 1,000 tokens for a run; 1,000 are shared out among 1 agents, 0 belong to nobody.
+            plan: 1,000 tokens for a run; 1,000 are shared out among 1 agent, 0 belong to nobody.
             news: 1,000 tokens (100%), answers in 100 words. It needs about 335 for one call, and \
 whatever documents it is given.
             Who may starve: nobody, as far as the graph shows.
@@ -211,16 +265,65 @@ whatever documents it is given.
             40000
         """
         path = Path(path)
+        values = read_values(path)
         try:
-            return cls.model_validate(read_values(path))
-        except ValidationError as error:
-            if (unknown := unknown_zone_in(error)) is not None:
-                raise UnknownTimeZoneError(unknown.name, f"{unknown.remedy} ({path})") from error
-            what = explain(error, {"": cls, "agents": AgentBudget, "within": BudgetLimit})
-            raise ValueError(f"{path}: {what}.") from error
+            return cls(**values)
+        except UnknownTimeZoneError as error:
+            raise UnknownTimeZoneError(error.name, f"{error.remedy} ({path})") from error
+        except ValueError as error:
+            what = str(error).removeprefix(f"{cls.__name__}: ")
+            raise ValueError(f"{path}: {what}") from error
         except BudgetInfeasibleError as error:
             error.args = (f"{path}: {error}",)
             raise
+
+    def to_file(self, path: str | Path) -> None:
+        """Write the plan into a ``.toml`` or ``.json`` file, as :meth:`from_file` reads it.
+
+        Raises:
+            ValueError: The file is neither, or the strategy is an object.
+            OSError: The file cannot be written.
+        """
+        path, values = Path(path), self._own_values()
+        check_format(path)
+        text = json.dumps(values, indent=2) + "\n" if path.suffix == ".json" else to_toml(values)
+        path.write_text(text, encoding="utf-8")
+
+    def to_toml(self) -> str:
+        """Return the plan as TOML, as :meth:`from_file` reads it.
+
+        Raises:
+            ValueError: The strategy is an object.
+
+        Example:
+            >>> print(BudgetPlan(total_tokens=900, agents={"the news": {"words": 60}}).to_toml())
+            total_tokens = 900
+            <BLANKLINE>
+            [agents]
+            "the news" = { words = 60 }
+            <BLANKLINE>
+        """
+        return to_toml(self._own_values())
+
+    def _own_values(self) -> dict[str, Any]:
+        if not isinstance(self.strategy, str):
+            raise ValueError(
+                f"a file names strategies, and this plan has the object {shown(self.strategy)}."
+            )
+        return self.model_dump(exclude_unset=True)
+
+
+def check_plan(plan: object) -> None:
+    """Check that *plan* is one.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    refuse_class("a plan", plan)
+    if not isinstance(plan, BudgetPlan):
+        raise TypeError(
+            f"a plan is needed, such as BudgetPlan(total_tokens=10_000); got {shown(plan)}."
+        )
 
 
 @runtime_checkable

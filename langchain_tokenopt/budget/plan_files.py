@@ -1,4 +1,4 @@
-"""Plans in TOML and JSON files; errors name the file, the key and the value."""
+"""Plans in TOML and JSON files."""
 
 from __future__ import annotations
 
@@ -8,27 +8,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-__all__ = ["explain", "read_values"]
+__all__ = ["check_format", "read_values", "to_toml"]
 
 
-def read_values(path: Path) -> Any:
+def read_values(path: Path) -> dict[str, Any]:
     """Return what a ``.toml`` or ``.json`` file says.
 
     Raises:
         ValueError: The file is neither, or not valid; the message names it.
         OSError: The file cannot be read.
     """
+    check_format(path)
     try:
         if path.suffix == ".toml":
             return tomllib.loads(path.read_text(encoding="utf-8"))
-        if path.suffix == ".json":
-            text = path.read_text(encoding="utf-8")
-            return json.loads(text, object_pairs_hook=_without_duplicates)
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text, object_pairs_hook=_without_duplicates)
     except ValueError as error:  # not UTF-8, not TOML, not JSON, or a key twice
         raise ValueError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from error
-    raise ValueError(f"{path}: a plan is a .toml or a .json file, not {path.suffix!r}.")
+    if not isinstance(values, dict):
+        raise ValueError(f'{path}: a plan is an object, such as {{"total_tokens": 9000}}.')
+    return values
+
+
+def check_format(path: Path) -> None:
+    """Check the ending of a file's name.
+
+    Raises:
+        ValueError: It is another, or it is a folder.
+    """
+    if path.suffix not in (".toml", ".json") or path.is_dir():
+        kind = "a folder" if path.is_dir() else repr(path.suffix)
+        raise ValueError(f"{path}: a plan is a .toml or a .json file, not {kind}.")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -40,23 +51,36 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def explain(error: ValidationError, models: Mapping[str, type[BaseModel]]) -> str:
-    """Say what is wrong with which key, and what it was.
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Return the settings of a plan as TOML: names in quotation marks are strings of JSON.
 
-    Args:
-        error: What pydantic found.
-        models: Whose keys may stand below a key, and, under ``""``, at the top: to name them
-            beside unknown ones.
+    What is ``None`` is left out: it is the default wherever it can stand.
+
+    Raises:
+        ValueError: A name cannot be written.
     """
-    findings = []
-    for wrong in error.errors():
-        key = ".".join(map(str, wrong["loc"])) or "the plan"
-        what = wrong["msg"].removeprefix("Value error, ").removesuffix(".")
-        if wrong["type"] == "extra_forbidden":
-            above = str(wrong["loc"][0]) if len(wrong["loc"]) > 1 else ""
-            known = sorted(models[above].model_fields)
-            what = f"unknown key; known are {', '.join(known)}"
-        elif wrong["type"] not in ("missing", "value_error"):
-            what = f"{what}, got {wrong['input']!r}"
-        findings.append(f"{key}: {what}")
-    return "; ".join(findings)
+    tables = {"agents": values.get("agents") or {}, "within": values.get("within") or ()}
+    lines = [f"{key} = {_value(one)}" for key, one in _given(values) if key not in tables]
+    if tables["agents"]:
+        lines += ["", "[agents]"]
+        lines += [f"{_value(name)} = {_inline(own)}" for name, own in tables["agents"].items()]
+    for limit in tables["within"]:
+        lines += ["", "[[within]]", *(f"{key} = {_value(one)}" for key, one in _given(limit))]
+    return "\n".join(lines) + "\n"
+
+
+def _given(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, one) for key, one in values.items() if one is not None]
+
+
+def _inline(values: Mapping[str, Any]) -> str:
+    return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in _given(values)) + " }"
+
+
+def _value(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{value!r} is no UTF-8 and cannot be written into a file.") from error
+    return text.replace("\x7f", "\\u007f")  # which JSON allows and TOML does not

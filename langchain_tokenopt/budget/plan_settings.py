@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -32,15 +30,15 @@ from langchain_tokenopt.budget.records import (
     NO_TOKEN_LIMIT,
     AccountTotals,
 )
+from langchain_tokenopt.core.argument_checks import did_you_mean
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.settings import Settings
 
-__all__ = ["AgentBudget", "PlanSettings"]
+__all__ = ["AgentBudget", "AgentValues", "PlanSettings"]
 
 
-class AgentBudget(BaseModel):
+class AgentBudget(Settings):
     """What one agent may spend, and how long it may answer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens: NonNegativeInt | None = None
     """Its share, set apart for it until it has finished. It may borrow more from what is nobody's
@@ -53,6 +51,16 @@ class AgentBudget(BaseModel):
     """Tokens that it never exceeds, whatever is left."""
     priority: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Weight under ``strategy="priority"``; also decides who pays debts first: the lowest."""
+
+
+class AgentValues(TypedDict, total=False):
+    """An :class:`AgentBudget` as a dict."""
+
+    tokens: int | None
+    words: int | None
+    floor: int
+    cap: int | None
+    priority: float
 
 
 _UNLIMITED: Final = AgentBudget()
@@ -140,11 +148,13 @@ class PlanSettings(LimitSettings):
             raise ValueError(f"every agent needs a name; got {sorted(agents)}")
         return agents
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**values)
-        self.shares()
-        around = [AccountLevel.of(limit, name=self.name) for limit in self.limits]
-        check_levels([AccountLevel(self.name, "run", _ANY, self.window), *around])
+    if not TYPE_CHECKING:  # which shall see the names
+
+        def __init__(self, **values: Any) -> None:
+            super().__init__(**values)
+            self.shares()
+            around = [AccountLevel.of(limit, name=self.name) for limit in self.limits]
+            check_levels([AccountLevel(self.name, "run", _ANY, self.window), *around])
 
     @property
     def limits(self) -> tuple[BudgetLimit, ...]:
@@ -225,7 +235,6 @@ class PlanSettings(LimitSettings):
         unknown = sorted(set(self.agents) - names)
         if unknown:
             raise ValueError(
-                f"the plan has {len(self.agents)} agents, and {len(unknown)} of them are not among "
-                f"the graph's {len(names)}: {', '.join(unknown)}. The graph has: "
-                f"{', '.join(sorted(names))}."
+                f"the plan names {', '.join(map(repr, unknown))}, which the graph does not have. "
+                f"It has: {', '.join(sorted(names))}.{did_you_mean(unknown[0], names)}"
             )

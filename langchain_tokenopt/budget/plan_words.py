@@ -8,6 +8,7 @@ from typing import Final
 from langchain_tokenopt.budget.graph_shape import AgentShape
 from langchain_tokenopt.budget.plan_proposal import SHORTEST_WORDS, AgentNeed, needs_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
+from langchain_tokenopt.core.counted import counted
 from langchain_tokenopt.core.records import CallRecord
 
 __all__ = ["plan_in_words"]
@@ -41,7 +42,7 @@ def plan_in_words(
 
 
 def _head(plan: PlanSettings, shares: Mapping[str, int], pool: int) -> str:
-    named = f"{sum(shares.values()):,} are shared out among {len(shares)} agents"
+    named = f"{sum(shares.values()):,} are shared out among {counted(len(shares), 'agent')}"
     return (
         f"{plan.name}: {plan.total_tokens:,} tokens for a run; "
         f"{named if shares else 'no agent has a part of its own'}, {pool:,} belong to nobody."

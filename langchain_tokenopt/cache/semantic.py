@@ -37,9 +37,15 @@ from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_cop
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.single_flight import Claim, SingleFlight
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, TopEntry
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import (
+    check_path,
+    check_whole,
+    is_number,
+    shown,
+    takes_names,
+)
 from langchain_tokenopt.core.records import Saving
-from langchain_tokenopt.embeddings import LocalEmbeddings, embedder_fingerprint
+from langchain_tokenopt.embeddings import LocalEmbeddings, checked_embeddings, embedder_fingerprint
 from langchain_tokenopt.request.answer_form import TEXT, AnswerForm
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
@@ -102,6 +108,7 @@ class SemanticCache(BaseCache):
     fingerprint = ""
     name = "SemanticCache"
 
+    @takes_names
     def __init__(
         self,
         path: str | Path | None = None,
@@ -116,12 +123,21 @@ class SemanticCache(BaseCache):
         require_scope: bool = False,
         settings: CacheSettings | None = None,
     ) -> None:
+        for name, number in (
+            ("max_wrong_per_request", max_wrong_per_request),
+            ("min_similarity", min_similarity),
+            ("ttl_seconds", ttl_seconds),
+        ):
+            if number is not None and not is_number(number):
+                raise ValueError(f"{name} must be a number; got {shown(number)}.")
         if min_similarity is not None and not 0.0 <= min_similarity <= 1.0:
             raise ValueError(f"min_similarity must be from 0 to 1, got {min_similarity}")
         if ttl_seconds is not None and ttl_seconds <= 0:
             raise ValueError(f"ttl_seconds must be above 0, got {ttl_seconds}")
+        if path is not None:
+            check_path("path", path)
         self.settings = settings = settings or CacheSettings()
-        embedder = (embeddings or LocalEmbeddings()) if semantic else None
+        embedder = (checked_embeddings(embeddings) or LocalEmbeddings()) if semantic else None
         self._fields = Fields(
             max_wrong_per_request,
             settings.audit_share,

@@ -22,6 +22,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.chat_model.staged_model import staged_model
 from langchain_tokenopt.chat_model.stages import as_stages
+from langchain_tokenopt.core.argument_checks import refuse_class, takes_names
 from langchain_tokenopt.core.host_compat import is_configurable_model
 from langchain_tokenopt.stage import Stage, StageGroup
 
@@ -35,6 +36,7 @@ Level = Literal["none", "balanced", "aggressive", "maximum"]
 """How much a preset shortens; see :func:`stages_of`."""
 
 
+@takes_names
 def optimize(
     model: Model,
     *stages: Stage | StageGroup | BudgetPlan | BaseCache,
@@ -103,6 +105,12 @@ def _staged(model: Any, stages: tuple[Stage, ...], observe: bool) -> Any:
         return model.model_copy(update={"bound": _staged(model.bound, stages, observe)})
     if is_configurable_model(model):
         return _staged_configurable(model, stages, observe)
+    if isinstance(model, str):
+        raise TypeError(
+            f"optimize() needs a chat model, and {model!r} is a name: "
+            f"optimize(init_chat_model({model!r}), ...)."
+        )
+    refuse_class("a chat model", model)
     raise TypeError(
         f"optimize() needs a chat model, a binding of one, or an init_chat_model(...) model; got "
         f"{type(model).__name__}. In a chain, put it around the model itself: "

@@ -6,11 +6,16 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from langchain_core.caches import BaseCache
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
 
 from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.chat_model.budget_tools import budget_stage, with_tools
 from langchain_tokenopt.chat_model.host_cache import HostCache
+from langchain_tokenopt.core.argument_checks import refuse_class, shown
+from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.stage import AMBIENT, Phase, Stage, StageGroup
 
 __all__ = ["as_stage", "as_stages", "name_of_stage", "refuse_contradictions", "with_ambient_stages"]
@@ -26,6 +31,7 @@ def as_stage(stage: object) -> Stage:
     Raises:
         TypeError: It is neither a stage nor a ``BaseCache``.
     """
+    refuse_class("a stage", stage)
     if isinstance(stage, BudgetStage):
         return with_tools(stage)
     if isinstance(stage, BudgetPlan):
@@ -34,9 +40,28 @@ def as_stage(stage: object) -> Stage:
         return stage
     if isinstance(stage, BaseCache):
         return HostCache(stage)
-    raise TypeError(
-        f"{stage!r} is no stage: it needs phase, blocking, fingerprint and open(request), "
-        f"or it must be a LangChain BaseCache."
+    raise TypeError(f"{shown(stage)} is no stage: {_instead(stage)}")
+
+
+def _instead(given: object) -> str:
+    """Say what to do with something that is no stage."""
+    if isinstance(given, list | tuple | set):
+        return (
+            "give stages one by one, optimize(model, first, second), or optimize(model, *stages)."
+        )
+    if isinstance(given, BaseChatModel | str):
+        return "the model comes first, then stages: optimize(model, WordLimit(60))."
+    if isinstance(given, BudgetRun):
+        return "give the plan, optimize(model, plan), and call inside of `with plan.run():`."
+    if isinstance(given, BaseCallbackHandler):
+        return (
+            'attach it to calls: model.invoke(..., {"callbacks": [usage]}), or use track_usage().'
+        )
+    if isinstance(given, UsageSink):
+        return "it records what is spent: track_usage(sinks=[ledger])."
+    return (
+        "it needs phase, blocking, fingerprint and open(request), or it must be a LangChain "
+        "BaseCache. Stages are such as WordLimit(60), PromptCompressor(500), SemanticCache()."
     )
 
 
@@ -46,6 +71,9 @@ def as_stages(given: Iterable[object]) -> tuple[Stage, ...]:
     Raises:
         TypeError: One is no stage, see :func:`as_stage`.
     """
+    given = list(given)
+    for one in given:
+        refuse_class("a stage", one)
     members = (one.stages if isinstance(one, StageGroup) else (one,) for one in given)
     return tuple(as_stage(stage) for stages in members for stage in stages)
 

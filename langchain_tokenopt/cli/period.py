@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.core.moments import moment_from
 
 if TYPE_CHECKING:
     from langchain_tokenopt.ledger import Ledger
@@ -55,44 +55,17 @@ HoursOption = Annotated[
     int, typer.Option("--hours", min=1, max=24 * 366 * 100, help="How far to look back.")
 ]
 
-_AGO = re.compile(r"(\d{1,9})\s*([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
 
 def parse_moment(text: str, *, now: datetime, end: bool = False) -> datetime:
     """Read a point in time as a user writes it; a day means its begin, or its end.
 
     Raises:
         CommandError: It is no point in time.
-
-    Example:
-        >>> noon = datetime(2026, 11, 21, 12, tzinfo=UTC)
-        >>> parse_moment("90m", now=noon).isoformat()
-        '2026-11-21T10:30:00+00:00'
-        >>> parse_moment("2026-11-20T08:00+00:00", now=noon).isoformat()
-        '2026-11-20T08:00:00+00:00'
     """
-    word = text.strip().lower()
     try:
-        if ago := _AGO.fullmatch(word):
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        day = _day(word, now)
-        if day is not None:
-            first = datetime(day.year, day.month, day.day)
-            return (first + timedelta(days=1) if end else first).astimezone()
-        return datetime.fromisoformat(text.strip()).astimezone()
-    except (ValueError, OverflowError, OSError) as error:
-        raise CommandError(
-            f"{text!r} is no date. Write 2026-11-20, 2026-11-20T09:30, today, yesterday, "
-            f"or a length of time such as 24h, 7d, 4w."
-        ) from error
-
-
-def _day(word: str, now: datetime) -> date | None:
-    """Return the day that *word* names; ``None`` when it names a time of a day."""
-    if word in ("today", "yesterday"):
-        return now.astimezone().date() - timedelta(days=word == "yesterday")
-    return date.fromisoformat(word) if len(word) <= 10 else None
+        return moment_from(text, now=now, end=end)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

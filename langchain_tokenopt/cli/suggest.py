@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib import import_module, util
 from pathlib import Path
@@ -14,9 +13,10 @@ from typer.main import get_command
 
 from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.tables import JsonOption, write_json
+from langchain_tokenopt.core.counted import counted
 
 if TYPE_CHECKING:
-    from langchain_tokenopt.budget import BudgetPlan
+    pass
 
 __all__ = ["OrSuggest", "suggest"]
 
@@ -61,12 +61,12 @@ def suggest(
     if as_json:
         write_json({"plan": plan.model_dump(mode="json", exclude_unset=True), "words": words})
         return
-    text = "".join(f"# {line}\n" for line in words.splitlines()) + "\n" + _toml(plan)
+    text = "".join(f"# {line}\n" for line in words.splitlines()) + "\n" + plan.to_toml()
     if output is None:
         typer.echo(text, nl=False)
         return
     output.write_text(text, encoding="utf-8")
-    say(f"{output}: a plan for {len(plan.agents):,} agents. {words.splitlines()[-1]}")
+    say(f"{output}: a plan for {counted(len(plan.agents), 'agent')}. {words.splitlines()[-1]}")
 
 
 def _loaded(where: str) -> Any:
@@ -96,17 +96,6 @@ def _from_file(path: Path) -> Any:
     module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _toml(plan: BudgetPlan) -> str:
-    """Return a plan that was proposed, as TOML: names in quotation marks are strings of JSON."""
-    lines = [f"total_tokens = {plan.total_tokens}", f"buffer = {plan.buffer}", "", "[agents]"]
-    for name, limits in plan.agents.items():
-        values = ", ".join(
-            f"{key} = {value}" for key, value in limits.model_dump(exclude_unset=True).items()
-        )
-        lines.append(f"{json.dumps(name)} = {{ {values} }}")
-    return "\n".join(lines) + "\n"
 
 
 class OrSuggest(TyperCommand):

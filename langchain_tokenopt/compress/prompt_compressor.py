@@ -29,7 +29,7 @@ from langchain_tokenopt.compress.options import (
 from langchain_tokenopt.compress.plan_cache import PlanCache
 from langchain_tokenopt.compress.rerank import Reranker, reranker_for
 from langchain_tokenopt.compress.result import UNKNOWN_TYPE, CompressionResult
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole, takes_names
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import Saving, UsageSink
@@ -116,6 +116,7 @@ class PromptCompressor(Runnable[Any, Any]):
 
     phase = Phase.CONTEXT
 
+    @takes_names
     def __init__(
         self,
         max_tokens: int | None = None,

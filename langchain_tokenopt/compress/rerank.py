@@ -30,6 +30,9 @@ class Reranker:
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
+        from langchain_tokenopt.embeddings import checked_embeddings
+
+        checked_embeddings(embeddings)
         self.embeddings = embeddings
 
     @property

@@ -2,7 +2,141 @@
 
 from __future__ import annotations
 
-__all__ = ["check_choice", "check_fraction", "check_whole"]
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, signature
+from os import PathLike
+from typing import Any, TypeVar, cast
+
+__all__ = [
+    "check_choice",
+    "check_fraction",
+    "check_path",
+    "check_whole",
+    "did_you_mean",
+    "is_number",
+    "refuse_class",
+    "shown",
+    "takes_names",
+]
+
+_MOST_SHOWN = 60
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def shown(value: object) -> str:
+    """Return how an error shows *value*: short, and a class as a class.
+
+    Example:
+        >>> shown(dict), shown("ada"), len(shown("x" * 1_000))
+        ('the class dict', "'ada'", 60)
+    """
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+
+
+def is_number(value: object) -> bool:
+    """Say whether *value* is a number, which a truth value is not here.
+
+    Example:
+        >>> is_number(0.5), is_number(True), is_number("60")
+        (True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_path(name: str, value: object) -> None:
+    """Check that *value* names a file.
+
+    Raises:
+        TypeError: It is something else.
+
+    Example:
+        >>> check_path("path", 300)
+        Traceback (most recent call last):
+        ...
+        TypeError: path must be the name of a file; got 300.
+    """
+    if not isinstance(value, str | PathLike):
+        raise TypeError(f"{name} must be the name of a file; got {shown(value)}.")
+
+
+def did_you_mean(word: object, choices: Iterable[str]) -> str:
+    """Return a question that names the choice nearest to *word*; nothing where none is near.
+
+    Example:
+        >>> did_you_mean("thread", ["user", "thread_id"]), did_you_mean("colour", ["user"])
+        (' Did you mean thread_id?', '')
+    """
+    choices, word = list(choices), str(word)
+    begins = [one for one in choices if len(word) > 2 and one.startswith(word)]
+    near = begins or get_close_matches(word, choices, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def refuse_class(name: str, value: object) -> None:
+    """Refuse a class where one of its objects is needed: parentheses were forgotten.
+
+    Raises:
+        TypeError: *value* is a class.
+
+    Example:
+        >>> refuse_class("a stage", dict)
+        Traceback (most recent call last):
+        ...
+        TypeError: a stage is needed, and dict is a class. Make one of it: dict(...).
+    """
+    if isinstance(value, type):
+        raise TypeError(
+            f"{name} is needed, and {value.__name__} is a class. Make one of it: "
+            f"{value.__name__}(...)."
+        )
+
+
+def takes_names(call: _Call) -> _Call:
+    """Let a function say which names it takes, where it is given others or too many values.
+
+    Example:
+        >>> @takes_names
+        ... def limit(words, *, agent=None):
+        ...     return words
+        >>> limit(60, agnt="news")
+        Traceback (most recent call last):
+        ...
+        TypeError: limit() takes no 'agnt'. Did you mean agent? It takes words, agent.
+        >>> limit(60, "news")
+        Traceback (most recent call last):
+        ...
+        TypeError: limit() takes 'news' only by its name, which is one of agent=.
+    """
+    own = [each for each in signature(call).parameters.values() if each.name != "self"]
+    kinds = [each.kind for each in own]
+    at_places = [each.name for each in own if each.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    by_name = [each.name for each in own if each.kind is Parameter.KEYWORD_ONLY]
+    is_method = next(iter(signature(call).parameters), "") == "self"
+    most = None if Parameter.VAR_POSITIONAL in kinds else len(at_places) + is_method
+    name = f"{call.__qualname__.removesuffix('.__init__')}()"
+    names = {*at_places, *by_name}
+
+    @wraps(call)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs.keys() <= names:
+            unknown = next(each for each in kwargs if each not in names)
+            raise TypeError(
+                f"{name} takes no {unknown!r}.{did_you_mean(unknown, names)} "
+                f"It takes {', '.join((*at_places, *by_name))}."
+            )
+        if most is not None and len(args) > most and by_name:
+            listed = ", ".join(f"{each}=" for each in by_name)
+            raise TypeError(
+                f"{name} takes {shown(args[most])} only by its name, which is one of {listed}."
+            )
+        return call(*args, **kwargs)
+
+    return cast("_Call", checked)
 
 
 def check_whole(name: str, value: object, *, least: int = 1) -> int:
@@ -22,7 +156,9 @@ def check_whole(name: str, value: object, *, least: int = 1) -> int:
         ValueError: max_tokens must be a whole number of at least 1; got 0.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least:,}; got {value!r}.")
+        raise ValueError(
+            f"{name} must be a whole number of at least {least:,}; got {shown(value)}."
+        )
     return value
 
 
@@ -39,7 +175,7 @@ def check_fraction(name: str, value: object) -> float:
         ValueError: keep must be a fraction above 0 and up to 1; got 70.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise ValueError(f"{name} must be a fraction above 0 and up to 1; got {value!r}.")
+        raise ValueError(f"{name} must be a fraction above 0 and up to 1; got {shown(value)}.")
     return float(value)
 
 
@@ -57,4 +193,4 @@ def check_choice(name: str, value: object, *choices: str) -> None:
     """
     if value not in choices:
         listed = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"{name} must be {listed}; got {value!r}.")
+        raise ValueError(f"{name} must be {listed}; got {shown(value)}.")

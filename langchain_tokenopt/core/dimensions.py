@@ -6,11 +6,12 @@ it, and a test forbids a second one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Final, Literal, TypedDict, TypeVar, get_args
 
+from langchain_tokenopt.core.argument_checks import did_you_mean
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.records import CallRecord, ToolResult, UsageTotals
 
@@ -25,6 +26,7 @@ __all__ = [
     "Grouping",
     "Per",
     "Period",
+    "check_groupings",
     "give_to_tools",
     "totals_by",
     "value_of",
@@ -109,11 +111,35 @@ def value_of(dimension: Dimension) -> Callable[[CallRecord], str | None]:
 provider, response_model, service_tier, rates_version, stages, organization, tag, user, thread_id, \
 run.
     """
-    if dimension not in DIMENSIONS:
-        raise ValueError(f"cannot group by {dimension!r}; choose one of {', '.join(DIMENSIONS)}.")
+    check_groupings((dimension,), DIMENSIONS)
     if dimension == "stages":
         return lambda call: STAGE_SEPARATOR.join(call.stages)
     return attrgetter(f"attribution.{dimension}" if dimension in _ATTRIBUTED else dimension)
+
+
+def check_groupings(given: Iterable[object], known: Sequence[str] = GROUPINGS) -> None:
+    """Check that sums can be grouped so.
+
+    Raises:
+        ValueError: There is no such dimension.
+
+    Example:
+        >>> check_groupings(["user,agent"])
+        Traceback (most recent call last):
+        ...
+        ValueError: cannot group by 'user,agent'; give several one by one: by('user', 'agent').
+    """
+    for each in given:
+        if isinstance(each, str) and each in known:
+            continue
+        several = each.replace(",", " ").split() if isinstance(each, str) else each
+        if isinstance(several, list | tuple) and len(several) > 1 and {*several} <= {*known}:
+            named = ", ".join(map(repr, several))
+            raise ValueError(f"cannot group by {each!r}; give several one by one: by({named}).")
+        raise ValueError(
+            f"cannot group by {each!r}; choose one of {', '.join(known)}."
+            f"{did_you_mean(each, known)}"
+        )
 
 
 def totals_by(records: Iterable[CallRecord], dimension: Dimension) -> dict[str, UsageTotals]:

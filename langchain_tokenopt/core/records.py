@@ -85,6 +85,23 @@ class BudgetEvent:
     at: datetime | None = None
     id: UUID = field(default_factory=uuid4)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON types, for whoever sends or stores it.
+
+        Example:
+            >>> event = BudgetEvent(
+            ...     kind="alert", budget="plan", agent="news", spent_tokens=5, held_tokens=0,
+            ...     limit_tokens=9,
+            ... )
+            >>> event.as_dict()["kind"], type(event.as_dict()["id"])
+            ('alert', <class 'str'>)
+        """
+        found: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name in ("run_id", "id"):
+            found[name] = found[name] and str(found[name])
+        found["at"] = self.at and self.at.isoformat()
+        return found
+
 
 Status = Literal["ok", "failed", "abandoned", "refused"]
 """``refused``: a budget has stopped the call before it was sent, so that nothing was billed."""

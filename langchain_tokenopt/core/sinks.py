@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterable
+from pathlib import PurePath
 
+from langchain_tokenopt.core.argument_checks import refuse_class, shown
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageEvent, UsageSink
 from langchain_tokenopt.core.staged_runs import TRACKER
@@ -20,7 +22,7 @@ def checked_sinks(sinks: Iterable[UsageSink]) -> tuple[UsageSink, ...]:
     """Return *sinks* as a tuple.
 
     Raises:
-        TypeError: One of them has no ``record`` method.
+        TypeError: It is no list, or one of them has no ``record`` method.
 
     Example:
         >>> checked_sinks([print])
@@ -28,10 +30,21 @@ def checked_sinks(sinks: Iterable[UsageSink]) -> tuple[UsageSink, ...]:
         ...
         TypeError: sinks must have a record(event) method; <built-in function print> has none.
     """
+    if isinstance(sinks, UsageSink):
+        refuse_class("a list of sinks", sinks)
+        raise TypeError(f"sinks are given as a list: sinks=[{shown(sinks)}].")
+    if isinstance(sinks, str | PurePath) or not isinstance(sinks, Iterable):
+        raise TypeError(
+            f"sinks are a list, such as [Ledger('tokenopt.db')]; got {shown(sinks)}. The name of a "
+            f"user is given as user=."
+        )
     checked = tuple(sinks)
     for sink in checked:
+        refuse_class("a sink", sink)
+        if isinstance(sink, str | PurePath):
+            raise TypeError(f"a sink is an object: give Ledger({str(sink)!r}) for {shown(sink)}.")
         if not isinstance(sink, UsageSink):
-            raise TypeError(f"sinks must have a record(event) method; {sink!r} has none.")
+            raise TypeError(f"sinks must have a record(event) method; {shown(sink)} has none.")
     return checked
 
 

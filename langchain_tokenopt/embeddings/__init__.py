@@ -9,6 +9,7 @@ from typing import get_args
 
 from langchain_core.embeddings import Embeddings
 
+from langchain_tokenopt.core.argument_checks import refuse_class, shown
 from langchain_tokenopt.embeddings.minilm import (
     DIMENSION,
     MODEL,
@@ -21,7 +22,13 @@ from langchain_tokenopt.embeddings.minilm import (
 from langchain_tokenopt.embeddings.reading import EmbedderUnavailableError, foreign_scripts
 from langchain_tokenopt.embeddings.sentence_model import Backend, SentenceModel
 
-__all__ = ["EmbedderUnavailableError", "LocalEmbeddings", "embedder_fingerprint", "foreign_scripts"]
+__all__ = [
+    "EmbedderUnavailableError",
+    "LocalEmbeddings",
+    "checked_embeddings",
+    "embedder_fingerprint",
+    "foreign_scripts",
+]
 
 _BATCH = 64
 _NEEDED = ("torch", "tokenizers", "safetensors")
@@ -131,6 +138,28 @@ class LocalEmbeddings(Embeddings):
 def _clean(text: str) -> str:
     """Replace lone surrogates, which tokenizers refuse."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def checked_embeddings(embeddings: Embeddings | None) -> Embeddings | None:
+    """Return *embeddings*.
+
+    Raises:
+        TypeError: They cannot embed anything.
+
+    Example:
+        >>> checked_embeddings("openai")
+        Traceback (most recent call last):
+        ...
+        TypeError: embeddings are an object of LangChain's Embeddings, such as OpenAIEmbeddings() \
+or LocalEmbeddings(); got 'openai'.
+    """
+    refuse_class("an embedder", embeddings)
+    if embeddings is not None and not hasattr(embeddings, "embed_query"):
+        raise TypeError(
+            f"embeddings are an object of LangChain's Embeddings, such as OpenAIEmbeddings() or "
+            f"LocalEmbeddings(); got {shown(embeddings)}."
+        )
+    return embeddings
 
 
 def embedder_fingerprint(embeddings: Embeddings) -> str:

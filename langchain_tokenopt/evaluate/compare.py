@@ -19,7 +19,7 @@ from langchain_core.messages import BaseMessageChunk
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ContextThreadPoolExecutor, run_in_executor
 
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole, takes_names
 from langchain_tokenopt.evaluate.answer_store import AnswerStore
 from langchain_tokenopt.evaluate.cases import Case, cases_of
 from langchain_tokenopt.evaluate.comparison import (
@@ -43,6 +43,7 @@ Target = Runnable[Any, Any] | Callable[[Any], Any]
 _BASELINE, _REPEAT, _CANDIDATE = "baseline", "baseline again", "candidate"
 
 
+@takes_names
 def compare(
     cases: Iterable[Any] | str | Path,
     baseline: Target,
@@ -123,6 +124,7 @@ def compare(
     return state.result()
 
 
+@takes_names
 async def acompare(
     cases: Iterable[Any] | str | Path,
     baseline: Target,

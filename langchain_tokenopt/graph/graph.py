@@ -28,7 +28,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Send
 
 from langchain_tokenopt.budget.outlook import note_graph
-from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.plan import BudgetPlan, check_plan
 from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.graph.host_compat import (
     agent_name_of,
@@ -78,14 +78,15 @@ def budget_graph(workflow: Graph, plan: BudgetPlan) -> Graph:
         >>> budget_graph(workflow, plan)
         Traceback (most recent call last):
         ...
-        ValueError: the plan has 1 agents, and 1 of them are not among the graph's 1: newz. The \
-graph has: news.
+        ValueError: the plan names 'newz', which the graph does not have. It has: news. Did you \
+mean news?
     """
     if not isinstance(workflow, StateGraph | CompiledStateGraph):
         raise TypeError(
             f"budget_graph() needs a StateGraph, compiled or not; got {type(workflow).__name__}. "
             f"What runs behind other things is budgeted at its models: optimize(model, plan)."
         )
+    check_plan(plan)
     builder = workflow.builder if isinstance(workflow, CompiledStateGraph) else workflow
     if not builder.nodes:
         raise ValueError("the graph has no nodes, so there is nobody to budget: add_node() first.")

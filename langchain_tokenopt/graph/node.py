@@ -18,12 +18,13 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from langchain_tokenopt.budget.budget_call import DEGRADED
-from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.plan import BudgetPlan, check_plan
 from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step
 from langchain_tokenopt.budget.stray_calls import why_outside
+from langchain_tokenopt.core.argument_checks import takes_names
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.graph.host_compat import (
     function_of,
@@ -42,6 +43,7 @@ AGENT: Final = "tokenopt_agent"
 Node = TypeVar("Node")
 
 
+@takes_names
 def budgeted(
     node: Node, plan: BudgetPlan, agent: str | None = None, *, finishes: bool = False
 ) -> Node:
@@ -76,6 +78,7 @@ def budgeted(
         ...     budgeted(news, plan)({})
         {'report': 'Nothing happened.'}
     """
+    check_plan(plan)
     if agent is not None and plan.agents and agent not in plan.agents:
         raise ValueError(
             f"the plan {plan.name!r} has no agent {agent!r}; it has {', '.join(plan.agents)}."

@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import (
+    check_path,
+    check_whole,
+    did_you_mean,
+    takes_names,
+)
 from langchain_tokenopt.core.dimensions import (
     DIMENSIONS,
-    GROUPINGS,
     UNATTRIBUTED,
     Filters,
     Grouping,
+    check_groupings,
 )
+from langchain_tokenopt.core.moments import Moment
 from langchain_tokenopt.core.records import (
     BudgetEvent,
     CallRecord,
@@ -104,6 +110,7 @@ class Ledger:
         >>> ledger.close()
     """
 
+    @takes_names
     def __init__(
         self,
         path: str | Path,
@@ -114,6 +121,7 @@ class Ledger:
         max_wait_seconds: float = 5.0,
         read_only: bool = False,
     ) -> None:
+        check_path("path", path)
         if durability not in ("background", "full"):
             raise ValueError(f"durability must be 'background' or 'full', got {durability!r}.")
         check_whole("max_pending", max_pending)
@@ -216,16 +224,17 @@ class Ledger:
     def totals(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         percentiles: bool = False,
         **filters: Unpack[Filters],
     ) -> UsageTotals:
         """Sum over the calls that began in a period: from *since* up to, not including, *until*.
 
         Args:
-            since: Without a time zone it is taken as UTC.
-            until: Likewise.
+            since: A time (without a zone it is in UTC), a day, how long ago, or a text such as
+                ``"7d"``, ``"today"``, ``"2026-11-20"`` (on this machine's clock).
+            until: Likewise; a day includes that day.
             percentiles: Also say how long calls took. That reads every row of the period.
             **filters: Only calls of this ``agent``, ``tool``, ``model``, ``user``... The value
                 ``"(none)"`` asks for calls without one.
@@ -248,8 +257,8 @@ class Ledger:
         self,
         dimension: Grouping,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         tz: tzinfo | None = UTC,
         **filters: Unpack[Filters],
     ) -> dict[str, UsageTotals]: ...
@@ -259,8 +268,8 @@ class Ledger:
         self,
         dimension: Grouping,
         *more: Grouping,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         tz: tzinfo | None = UTC,
         **filters: Unpack[Filters],
     ) -> dict[tuple[str, ...], UsageTotals]: ...
@@ -269,8 +278,8 @@ class Ledger:
         self,
         dimension: Grouping,
         *more: Grouping,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         tz: tzinfo | None = UTC,
         **filters: Unpack[Filters],
     ) -> dict[str, UsageTotals] | dict[tuple[str, ...], UsageTotals]:
@@ -291,9 +300,7 @@ class Ledger:
         Raises:
             ValueError: There is no such dimension.
         """
-        for each in (dimension, *more):
-            if each not in GROUPINGS:
-                raise ValueError(f"cannot group by {each!r}; choose one of {', '.join(GROUPINGS)}.")
+        check_groupings((dimension, *more))
         with self._queries(since, until, filters) as queries:
             found = queries.by((dimension, *more), tz)
         return found if more else {value: totals for (value,), totals in found.items()}
@@ -301,8 +308,8 @@ class Ledger:
     def calls(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         newest_first: bool = False,
         **filters: Unpack[Filters],
     ) -> Iterator[CallRecord]:
@@ -319,8 +326,8 @@ class Ledger:
         self,
         number: int,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         limit: int = 1_000,
         **filters: Unpack[Filters],
     ) -> tuple[int, list[CallRecord]]:
@@ -347,8 +354,8 @@ class Ledger:
     def to_pandas(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         **filters: Unpack[Filters],
     ) -> pandas.DataFrame:
         """Return the calls as a table, one row each, in order of time.
@@ -366,8 +373,8 @@ class Ledger:
     def savings(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         **filters: Unpack[Filters],
     ) -> Iterator[Saving]:
         """Read the savings of stages, in order of time."""
@@ -375,7 +382,7 @@ class Ledger:
             yield from queries.savings()
 
     def budget_events(
-        self, *, since: datetime | None = None, until: datetime | None = None
+        self, *, since: Moment | None = None, until: Moment | None = None
     ) -> list[BudgetEvent]:
         """Read what budgets did, in order of time."""
         with self._queries(since, until) as queries:
@@ -384,8 +391,8 @@ class Ledger:
     def runs(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         limit: int = 20,
         **filters: Unpack[Filters],
     ) -> list[RunTotals]:
@@ -401,8 +408,8 @@ class Ledger:
     def unfinished(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         **filters: Unpack[Filters],
     ) -> UsageTotals:
         """Sum over the billed calls that failed or were abandoned: spent without a whole answer."""
@@ -417,8 +424,8 @@ class Ledger:
     def effects(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         **filters: Unpack[Filters],
     ) -> list[Effect]:
         """Return what each optimizer saved and what it spent itself, largest net saving first."""
@@ -428,8 +435,8 @@ class Ledger:
     def figures(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         **filters: Unpack[Filters],
     ) -> PeriodFigures:
         """Return what key figures are made of beside :meth:`totals`. Reads all rows of it."""
@@ -450,7 +457,7 @@ class Ledger:
             snapshots.keep(connection, figures)
 
     def snapshots(
-        self, *, since: datetime | None = None, until: datetime | None = None
+        self, *, since: Moment | None = None, until: Moment | None = None
     ) -> list[KpiSnapshot]:
         """Return the figures that were kept, oldest first."""
         window = Window(since, until)
@@ -460,8 +467,8 @@ class Ledger:
     def tools(
         self,
         *,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         **filters: Unpack[Filters],
     ) -> list[ToolFigures]:
         """Return what each tool cost and what it was used for, the costliest first.
@@ -511,8 +518,8 @@ class Ledger:
     @contextmanager
     def _queries(
         self,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
         filters: Filters | None = None,
     ) -> Iterator[Queries]:
         filters = filters or {}
@@ -553,4 +560,7 @@ def _refuse_unknown(filters: Filters) -> None:
             )
     unknown = sorted(filters.keys() - set(DIMENSIONS))
     if unknown:
-        raise TypeError(f"cannot filter by {unknown[0]!r}; choose from {', '.join(DIMENSIONS)}.")
+        raise TypeError(
+            f"cannot filter by {unknown[0]!r}; choose from {', '.join(DIMENSIONS)}."
+            f"{did_you_mean(unknown[0], DIMENSIONS)}"
+        )

@@ -36,6 +36,7 @@ from langchain_tokenopt.core.dimensions import (
     Grouping,
     give_to_tools,
 )
+from langchain_tokenopt.core.moments import Moment, moment_from
 from langchain_tokenopt.core.money import usd
 from langchain_tokenopt.core.records import (
     COUNTS,
@@ -119,12 +120,14 @@ class Window:
     """A period in microseconds, from *since* up to, not including, *until*.
 
     Raises:
-        ValueError: *since* is later than *until*.
+        ValueError: *since* is later than *until*, or a text is no time.
     """
 
-    def __init__(self, since: datetime | None, until: datetime | None) -> None:
-        self.start = 0 if since is None else max(0, rows.microseconds(since))
-        self.end = _FOREVER if until is None else max(0, rows.microseconds(until))
+    def __init__(self, since: Moment | None, until: Moment | None) -> None:
+        begin = None if since is None else moment_from(since)
+        end = None if until is None else moment_from(until, end=True)
+        self.start = 0 if begin is None else max(0, rows.microseconds(begin))
+        self.end = _FOREVER if end is None else max(0, rows.microseconds(end))
         if self.start > self.end:
             raise ValueError(f"since ({since}) is later than until ({until}).")
 

@@ -13,7 +13,7 @@ from langchain_core.runnables.config import (
     get_callback_manager_for_config,
 )
 
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole, takes_names
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.messages import append_to_last_user, last_user_text
 from langchain_tokenopt.forecast import UsageForecaster
@@ -95,6 +95,7 @@ class WordLimit(Runnable[Any, Any]):
     phase = Phase.LIMIT
     blocking = False
 
+    @takes_names
     def __init__(
         self,
         max_words: int | None = None,

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole, takes_names
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks
@@ -24,6 +24,7 @@ from langchain_tokenopt.core.staged_runs import TRACKER
 from langchain_tokenopt.embeddings import (
     EmbedderUnavailableError,
     LocalEmbeddings,
+    checked_embeddings,
     embedder_fingerprint,
 )
 from langchain_tokenopt.embeddings.minilm import offline_folder
@@ -112,6 +113,7 @@ class ToolSelector:
     phase = Phase.TOOLS
     blocking = True
 
+    @takes_names
     def __init__(
         self,
         *,
@@ -135,7 +137,9 @@ class ToolSelector:
         self.slim = slim
         self.find_more = find_more
         self.sinks = checked_sinks(sinks)
-        self._embeddings = _local() if embeddings is None else embeddings or None
+        self._embeddings = checked_embeddings(
+            _local() if embeddings is None else embeddings or None
+        )
         self._learned = LearnedTools(store) if learn else None
         self._ranking = ToolRanking(self._embeddings, self._learned)
         self._choices = _Memo()

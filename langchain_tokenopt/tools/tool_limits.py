@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict, Field, PositiveInt
 
 from langchain_tokenopt.budget.records import NO_TOKEN_LIMIT
 from langchain_tokenopt.core.errors import BudgetExceededError
+from langchain_tokenopt.core.settings import Settings
 
 __all__ = [
     "Refusal",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-class ToolLimits(BaseModel):
+class ToolLimits(Settings):
     """What one tool may use. Each is for a run, or, where the name says so, for each call.
 
     A run is that of the plan under which the tool is called; without one, the life of the set that
@@ -39,7 +40,7 @@ class ToolLimits(BaseModel):
         3
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(strict=True)
 
     max_calls: PositiveInt | None = None
     """Calls; counted when one begins, so that calls side by side are never too many."""

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from langchain_core.outputs import LLMResult
 
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole, takes_names
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.dimensions import DIMENSIONS, Dimension, totals_by, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError
@@ -71,6 +71,7 @@ class TokenUsageCallbackHandler(ModelStartHandler):
         (1, 1)
     """
 
+    @takes_names
     def __init__(
         self,
         sinks: Sequence[UsageSink] = (),
@@ -363,6 +364,7 @@ class _Tracker(TokenUsageCallbackHandler):
             self._outer._take(call)
 
 
+@takes_names
 @contextmanager
 def track_usage(
     sinks: Sequence[UsageSink] = (),

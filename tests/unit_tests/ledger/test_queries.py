@@ -420,10 +420,10 @@ def test_a_filter_that_is_no_name_is_refused(desk, wrong):
         desk.totals(user=wrong)
 
 
-@pytest.mark.parametrize("wrong", ["7d", 3, "2026-11-01"])
+@pytest.mark.parametrize("wrong", ["soon", 3, "2026-13-01"])
 def test_a_time_that_is_none_is_refused(desk, wrong):
     """The error shows what a time is."""
-    with pytest.raises(TypeError, match="a time is a datetime"):
+    with pytest.raises((TypeError, ValueError), match="7d"):
         desk.totals(since=wrong)
 
 
