@@ -21,10 +21,10 @@ TOKENS = some.integers(0, 1_000)
 AGENTS = some.fixed_dictionaries(
     {},
     optional={
-        "tokens": TOKENS | some.none(),
+        "tokens": some.integers(1_000, 9_000) | some.none(),
         "words": some.integers(1, 10**9),
         "floor": TOKENS,
-        "cap": some.integers(1_000, 10**9) | some.none(),
+        "cap": some.integers(9_000, 10**9) | some.none(),
         "priority": some.floats(1e-300, 1e300),
     },
 )
