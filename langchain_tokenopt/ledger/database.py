@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from langchain_tokenopt.core.errors import TokenOptError
-from langchain_tokenopt.ledger import schema
+from langchain_tokenopt.ledger import rollups, schema
 from langchain_tokenopt.ledger.schema import ledger_schema
 from langchain_tokenopt.storage import sqlite
 
@@ -191,6 +191,8 @@ class Database:
                         package_version=package_version("langchain-tokenopt"),
                     )
                 )
+            if found:
+                rollups.rebuild(connection)
 
     def _refuse_strangers(self) -> None:
         with self.engine.connect() as connection:

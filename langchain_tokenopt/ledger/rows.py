@@ -39,6 +39,8 @@ from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS
 HOUR_US = 3_600_000_000
 """Microseconds in an hour, the width of a rollup."""
 
+DAY_US = 24 * HOUR_US
+
 LARGEST = 10**15
 """Larger numbers are stored as this one, with a flaw that says so: sums must fit into 64 bits."""
 

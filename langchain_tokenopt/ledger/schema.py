@@ -7,7 +7,8 @@ users, threads and runs, so that a call is a row of small integers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -92,6 +93,7 @@ calls = Table(
     Index("calls_id", "id", unique=True),
     Index("calls_started_at", "started_at"),
     Index("calls_run", "run"),
+    Index("calls_user", "user", "started_at"),
 )
 
 savings = Table(
@@ -115,6 +117,7 @@ savings = Table(
     Column("call", LargeBinary),
     Index("savings_id", "id", unique=True),
     Index("savings_started_at", "started_at"),
+    Index("savings_call", "call"),
 )
 
 budget_events = Table(
@@ -172,7 +175,17 @@ kpi_snapshots = Table(
 )
 """Figures as they were: of the hours before one hour. None of users, agents or models."""
 
-SAVING_COUNTS = (
+# Sums by the hour and by the day: what a question about a long period reads in place of rows.
+
+SPEND_COUNTS: Final = (
+    *COUNTS,
+    "inexact_calls",
+    "unpriced_tokens",
+    "unpriced_savings",
+    "measured_calls",
+    "measured_tokens",
+)
+SAVING_COUNTS: Final = (
     "savings",
     "inexact",
     "unpriced",
@@ -180,28 +193,89 @@ SAVING_COUNTS = (
     "tokens_after",
     "spent_tokens",
     "saved_nano_usd",
+    "shortened",
+    "shortened_before",
+    "shortened_after",
+    "net_of_calls",
 )
 
-call_hours = Table(
-    "call_hours",
-    metadata,
-    Column("hour", BigInteger, primary_key=True, autoincrement=False),
-    Column("origin", BigInteger, primary_key=True, autoincrement=False),
-    *map(_count, COUNTS),
-    sqlite_with_rowid=False,
-)
 
-saving_hours = Table(
-    "saving_hours",
-    metadata,
-    Column("hour", BigInteger, primary_key=True, autoincrement=False),
-    Column("origin", BigInteger, primary_key=True, autoincrement=False),
-    Column("stage", BigInteger, primary_key=True, autoincrement=False),
-    Column("output_side", SmallInteger, primary_key=True, autoincrement=False),
-    Column("observed", SmallInteger, primary_key=True, autoincrement=False),
-    *map(_count, SAVING_COUNTS),
-    sqlite_with_rowid=False,
+@dataclass(frozen=True)
+class Rollup:
+    """The same sums in two tables: of hours, and of days of UTC."""
+
+    hours: Table
+    days: Table
+    keys: tuple[str, ...]
+    counts: tuple[str, ...]
+
+    @property
+    def tables(self) -> tuple[Table, Table]:
+        """Both."""
+        return self.hours, self.days
+
+
+def _rollup(name: str, keys: Mapping[str, Any], counts: Sequence[str]) -> Rollup:
+    def table(period: str) -> Table:
+        return Table(
+            f"{name}_{period}s",
+            metadata,
+            Column(period, BigInteger, primary_key=True, autoincrement=False),
+            *(
+                Column(key, kind, primary_key=True, autoincrement=False)
+                for key, kind in keys.items()
+            ),
+            *map(_count, counts),
+            sqlite_with_rowid=False,
+        )
+
+    return Rollup(table("hour"), table("day"), tuple(keys), tuple(counts))
+
+
+call_sums = _rollup("call", {"origin": BigInteger, "kind": SmallInteger}, SPEND_COUNTS)
+"""By origin, and by the kind of the call: see ``rollups``."""
+user_sums = _rollup("user", {"user": BigInteger, "kind": SmallInteger}, SPEND_COUNTS)
+"""By user; 0 stands for none."""
+saving_sums = _rollup(
+    "saving",
+    {
+        "origin": BigInteger,
+        "stage": BigInteger,
+        "output_side": SmallInteger,
+        "observed": SmallInteger,
+    },
+    SAVING_COUNTS,
 )
+latency_sums = _rollup(
+    "latency",
+    {"origin": BigInteger, "measure": SmallInteger, "bucket": SmallInteger},
+    ("times",),
+)
+"""How many billed, successful calls took how long: see ``buckets``."""
+result_sums = _rollup(
+    "result",
+    {"origin": BigInteger, "result_tool": Text},
+    ("results", "tokens", "cost_nano_usd", "unpriced"),
+)
+"""What results of tools weighed in billed calls."""
+run_sums = _rollup("run", {"bucket": SmallInteger}, ("runs", "cost_nano_usd"))
+"""Runs, in the period in which they began, by what they cost; -1: some of it has no price."""
+
+ROLLUPS: Final = (call_sums, user_sums, saving_sums, latency_sums, result_sums, run_sums)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("started_at", BigInteger, nullable=False),
+    _count("cost_nano_usd"),
+    _count("unpriced_calls"),
+    Index("runs_started_at", "started_at"),
+)
+"""What every run with a name has cost so far, and when it began."""
+
+DERIVED: Final = (*(table for rollup in ROLLUPS for table in rollup.tables), runs)
+"""Tables that follow from the others."""
 
 
 def _first_tables(connection: Connection) -> None:
@@ -254,6 +328,15 @@ def _tags_and_snapshots(connection: Connection) -> None:
     kpi_snapshots.create(connection, checkfirst=True)
 
 
+def _rollups(connection: Connection) -> None:
+    """Version 8: more sums, also by the day. They are computed anew after the last step."""
+    for table in DERIVED:
+        table.drop(connection, checkfirst=True)
+        table.create(connection)
+    for index in (*savings.indexes, *calls.indexes):
+        index.create(connection, checkfirst=True)
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     _first_tables,
     _organizations,
@@ -262,6 +345,7 @@ MIGRATIONS: list[Callable[[Connection], None]] = [
     _tool_results,
     _tool_choices,
     _tags_and_snapshots,
+    _rollups,
 ]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, case, func
+from sqlalchemy import func, select
 
 from langchain_tokenopt.ledger import rows
-from langchain_tokenopt.ledger.queries import Queries
-from langchain_tokenopt.ledger.schema import calls, tool_choices
+from langchain_tokenopt.ledger.rollups import RESULTS
+from langchain_tokenopt.ledger.schema import tool_choices
+from langchain_tokenopt.ledger.selection import PAGED, Selection
+from langchain_tokenopt.ledger.sums import Sums
 
 __all__ = ["ToolFigures", "tool_figures"]
 
@@ -48,7 +48,7 @@ class ToolFigures:
         return bool(self.offered) and not (self.called or self.missed or self.searched)
 
 
-def tool_figures(queries: Queries) -> list[ToolFigures]:
+def tool_figures(selection: Selection) -> list[ToolFigures]:
     """Add up every tool of a period, the costliest first.
 
     Choices that a stage has only watched count as if it had acted.
@@ -58,7 +58,9 @@ def tool_figures(queries: Queries) -> list[ToolFigures]:
     def of(name: str) -> ToolFigures:
         return found.setdefault(name, ToolFigures(name))
 
-    for text, times, *_ in queries.grouped(tool_choices, "tools"):
+    column = tool_choices.c.tools
+    query = select(column, func.count()).where(*selection.of(tool_choices)).group_by(column)
+    for text, times in selection.connection.execute(query, execution_options=PAGED):
         chosen = rows.tools_in(text)
         for tool in chosen["offered"]:
             of(tool.tool).offered += times
@@ -69,17 +71,10 @@ def tool_figures(queries: Queries) -> list[ToolFigures]:
             of(name).missed += times
         for name in chosen["found"]:
             of(name).searched += times
-    for text, times in _results(queries):
-        for result in rows.tool_results(text):
-            figures = of(result.tool)
-            figures.result_tokens += times * result.tokens
-            figures.result_cost_nano_usd += times * (result.cost_nano_usd or 0)
-            figures.unpriced_results += times * (result.cost_nano_usd is None)
+    of_results = Sums(selection).of(RESULTS, ("result_tool",))
+    for (name,), (_, tokens, cost, unpriced) in of_results.items():
+        figures = of(name)
+        figures.result_tokens += tokens
+        figures.result_cost_nano_usd += cost
+        figures.unpriced_results += unpriced
     return sorted(found.values(), key=lambda t: (-t.schema_tokens - t.result_tokens, t.tool))
-
-
-def _results(queries: Queries) -> Iterator[tuple[str | None, int]]:
-    """Yield the results of tools that billed calls carried, and how many carried the same."""
-    billed: ColumnElement[Any] = func.sum(case((calls.c.cached == 0, 1), else_=0))
-    for text, _, times in queries.grouped(calls, "tool_results", billed):
-        yield text, int(times)

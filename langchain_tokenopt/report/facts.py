@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
-from langchain_tokenopt.core.dimensions import Filters
-from langchain_tokenopt.core.records import COUNTS, BudgetEvent, UsageTotals
-from langchain_tokenopt.ledger import Effect, Ledger, PeriodFigures
-from langchain_tokenopt.limits.compliance import STAGE, Compliance, compliance_of
+from langchain_tokenopt.core.dimensions import STAGE_SEPARATOR, Dimension, Filters
+from langchain_tokenopt.core.records import COUNTS, UsageTotals
+from langchain_tokenopt.ledger import BudgetState, Effect, Ledger, Period, PeriodFigures
+from langchain_tokenopt.limits.compliance import STAGE, STOPPED, TRIMMED, Compliance
 from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
 from langchain_tokenopt.report.spend_forecast import SpendForecast, forecast_spend
@@ -33,29 +33,6 @@ class PromptCacheMoney:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetState:
-    """A budget, as its last event of the period has seen it."""
-
-    budget: str
-    owner: str
-    spent_tokens: int
-    held_tokens: int
-    limit_tokens: int
-    alerts: int = 0
-    denied: int = 0
-
-    @property
-    def used_tokens(self) -> int:
-        """Spent and held."""
-        return self.spent_tokens + self.held_tokens
-
-    @property
-    def used_ratio(self) -> float:
-        """Spent and held, of the limit."""
-        return self.used_tokens / self.limit_tokens if self.limit_tokens else 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """What a ledger says about a period."""
 
@@ -70,7 +47,8 @@ class Facts:
     effects: Sequence[Effect]
     figures: PeriodFigures
     prompt_cache: PromptCacheMoney
-    compliance: Compliance
+    compliance_by_agent: Mapping[str, Compliance]
+    """How answers under a word limit kept to it; whether they were asked to is not told apart."""
     budgets: Sequence[BudgetState]
     forecast: SpendForecast | None
     """Of the period's spend at its end, where it has one that is still to come; else of the day."""
@@ -82,6 +60,11 @@ class Facts:
         left = {n: getattr(self.totals, n) - getattr(self.unfinished, n) for n in COUNTS}
         return UsageTotals(**left)
 
+    @property
+    def compliance(self) -> Compliance:
+        """Over all agents."""
+        return sum(self.compliance_by_agent.values(), Compliance())
+
     @classmethod
     def of(
         cls,
@@ -91,6 +74,7 @@ class Facts:
         *,
         rate_card: RateCard | None = None,
         now: datetime | None = None,
+        beside: bool = True,
         **filters: Unpack[Filters],
     ) -> Self:
         """Ask *ledger* about a period.
@@ -101,33 +85,44 @@ class Facts:
             until: Its end; ``None``: now.
             rate_card: Prices, for what prompt caches saved. By default those of genai-prices.
             now: Until when there is anything to know.
+            beside: Also how long calls took and what is to come: not wanted of a period before.
             **filters: Which calls.
         """
         now = now or datetime.now(UTC)
-        asked: dict[str, Any] = {"since": since, "until": until, **filters}
-        forecast, ends = _forecast(ledger, since, until, now, filters)
-        return cls(
-            since=since,
-            until=until,
-            totals=ledger.totals(**asked, percentiles=True),
-            unfinished=ledger.unfinished(**asked),
-            by_agent=ledger.by("agent", **asked),
-            by_model=ledger.by("model", **asked),
-            by_tool=ledger.by("tool", **asked),
-            effects=ledger.effects(**asked),
-            figures=ledger.figures(**asked),
-            prompt_cache=_prompt_cache_money(ledger, rate_card or default_rate_card(), **asked),
-            compliance=_compliance(ledger, **asked),
-            budgets=_budgets(ledger.budget_events(since=since, until=until), filters),
-            forecast=forecast,
-            forecast_ends=ends,
-        )
+        card = rate_card or default_rate_card()
+        with ledger.period(since=since, until=until, **filters) as period:
+            return cls(
+                since=since,
+                until=until,
+                totals=period.totals(percentiles=beside),
+                unfinished=period.unfinished(),
+                by_agent=_by(period, "agent"),
+                by_model=_by(period, "model"),
+                by_tool=_by(period, "tool"),
+                effects=period.effects(),
+                figures=period.figures(),
+                prompt_cache=_prompt_cache_money(period, card),
+                compliance_by_agent=_compliance(period),
+                budgets=period.budgets(filters.get("agent")),
+                forecast=None,
+                forecast_ends=None,
+            )._with_forecast(ledger, now, filters if beside else None)
+
+    def _with_forecast(self, ledger: Ledger, now: datetime, filters: Filters | None) -> Self:
+        if filters is None:
+            return self
+        forecast, ends = _forecast(ledger, self.since, self.until, now, filters)
+        return replace(self, forecast=forecast, forecast_ends=ends)
 
 
-def _prompt_cache_money(ledger: Ledger, card: RateCard, **asked: Any) -> PromptCacheMoney:
+def _by(period: Period, dimension: Dimension) -> dict[str, UsageTotals]:
+    return {name: totals for (name,), totals in period.by(dimension).items()}
+
+
+def _prompt_cache_money(period: Period, card: RateCard) -> PromptCacheMoney:
     """Price what was read from and written to prompt caches, day by day and model by model."""
     units = calls = unpriced = 0
-    groups = ledger.by("day", "model", "provider", "service_tier", **asked)
+    groups = period.by("day", "model", "provider", "service_tier")
     for (day, *names), totals in groups.items():
         read, written = totals.cache_read_tokens, totals.cache_write_tokens
         if not (read or written):
@@ -146,34 +141,21 @@ def _prompt_cache_money(ledger: Ledger, card: RateCard, **asked: Any) -> PromptC
     return PromptCacheMoney(round(units / UNITS_PER_NANO_USD), calls - unpriced, unpriced)
 
 
-def _compliance(ledger: Ledger, **asked: Any) -> Compliance:
-    """Read the answers under a word limit, if there were any."""
-    whole = Compliance()
-    for stages in ledger.by("stages", **asked):
-        if STAGE in stages:
-            limited = compliance_of(ledger.calls(**{**asked, "stages": stages}))
-            whole = sum(limited.values(), whole)
-    return whole
-
-
-def _budgets(events: Sequence[BudgetEvent], filters: Filters) -> list[BudgetState]:
-    """Return the latest state of every budget that did something, the fullest first."""
-    found: dict[tuple[str, str], BudgetState] = {}
-    for event in events:
-        if filters.get("agent") not in (None, event.agent):
-            continue
-        key = event.budget, event.run or event.thread_id or ""
-        before = found.get(key)
-        state = BudgetState(
-            *key,
-            spent_tokens=event.spent_tokens,
-            held_tokens=event.held_tokens,
-            limit_tokens=event.limit_tokens,
-            alerts=(before.alerts if before else 0) + (event.kind == "alert"),
-            denied=(before.denied if before else 0) + (event.kind == "denied"),
-        )
-        found[key] = state
-    return sorted(found.values(), key=lambda state: (-state.used_ratio, state.budget, state.owner))
+def _compliance(period: Period) -> dict[str, Compliance]:
+    """Count the answers under a word limit, by what is said of it among their stages."""
+    found: dict[str, Compliance] = {}
+    for (agent, stages), totals in period.by("agent", "stages", whole_answers=True).items():
+        acted = stages.split(STAGE_SEPARATOR)
+        if STAGE in acted:
+            trimmed, stopped = TRIMMED in acted, STOPPED in acted
+            answers = Compliance(
+                answers=totals.calls,
+                obeyed_unasked=0 if trimmed or stopped else totals.calls,
+                trimmed=totals.calls if trimmed else 0,
+                stopped=totals.calls if stopped else 0,
+            )
+            found[agent] = found.get(agent, Compliance()) + answers
+    return found
 
 
 def _forecast(

@@ -1,0 +1,131 @@
+"""Which rows a question is about, and what the numbers in them stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, FromClause, select
+
+from langchain_tokenopt.core.dimensions import MANY_VALUED, UNATTRIBUTED, Filters
+from langchain_tokenopt.ledger import rows
+from langchain_tokenopt.ledger.rows import OWN_RUN
+from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS, calls, names, origins
+from langchain_tokenopt.ledger.window import Span, Window
+
+__all__ = ["PAGE", "PAGED", "Key", "Selection", "plain"]
+
+PAGE = 500
+PAGED = {"yield_per": PAGE}
+
+Key = tuple[Any, ...]
+
+
+class Selection:
+    """A period and filters, over one state of the database.
+
+    Args:
+        connection: A reading transaction.
+        window: The period.
+        filters: Which calls, by the names that stand in the ledger.
+    """
+
+    def __init__(self, connection: Connection, window: Window, filters: Filters) -> None:
+        self.connection = connection
+        self.window = window
+        given: dict[str, str] = dict(filters)  # type: ignore[arg-type]
+        self._origin_wanted = {
+            name: "" if value == UNATTRIBUTED else rows.clean(value)
+            for name, value in given.items()
+            if name in ORIGIN_FIELDS
+        }
+        self._personal: dict[str, tuple[str, int | None]] = {
+            name: (value, self._number_of(value))
+            for name, value in given.items()
+            if name in MANY_VALUED
+        }
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether there are no filters."""
+        return not self._origin_wanted and not self._personal
+
+    @property
+    def keys(self) -> set[str]:
+        """What sums must be told apart by, so that the filters can choose among them."""
+        return self._personal.keys() | ({"origin"} if self._origin_wanted else set())
+
+    @cached_property
+    def origin(self) -> Mapping[int, Mapping[str, str]]:
+        """Agent, model, tool... of every origin."""
+        found = self.connection.execute(select(origins)).mappings()
+        return {row["id"]: row for row in map(dict, found)}
+
+    def _number_of(self, value: str) -> int | None:
+        if value == UNATTRIBUTED:
+            return 0
+        key = rows.key_of(rows.clean(value))
+        return self.connection.scalar(select(names.c.id).where(names.c.key == key))
+
+    # Conditions
+
+    def of(self, table: FromClause, span: Span | None = None) -> list[ColumnElement[bool]]:
+        """Return what rows of *table* in the period, or in a part of it, have to meet."""
+        start, end = span or (self.window.start, self.window.end)
+        found: list[ColumnElement[bool]] = []
+        if start > 0:
+            found.append(table.c.started_at >= start)
+        if end < Window.FOREVER:
+            found.append(table.c.started_at < end)
+        return found + self.chosen(table)
+
+    def chosen(self, table: FromClause) -> list[ColumnElement[bool]]:
+        """Return what rows, or sums, have to meet at any time."""
+        found: list[ColumnElement[bool]] = []
+        if self._origin_wanted:
+            wanted = (origins.c[name] == value for name, value in self._origin_wanted.items())
+            found.append(table.c.origin.in_(select(origins.c.id).where(*wanted)))
+        for name, (value, number) in self._personal.items():
+            found.append(_personal_condition(table, name, value, number))
+        return found
+
+    # Names
+
+    def names(self, numbers: Iterable[int]) -> dict[int, str]:
+        """Return the names of users, threads, runs and stages."""
+        wanted, found = [number for number in set(numbers) if number], {}
+        for start in range(0, len(wanted), PAGE):
+            query = select(names).where(names.c.id.in_(wanted[start : start + PAGE]))
+            for number, key in self.connection.execute(query):
+                found[number] = rows.name_of(bytes(key))
+        return found
+
+    def personal_names(self, keys: Iterable[Key]) -> dict[Key, str]:
+        """Return the names of users, threads and runs; a call that is a run has its own id."""
+        wanted = list(keys)
+        name = self.names(key[0] or 0 for key in wanted)
+        found: dict[Key, str] = {key: name[key[0]] for key in wanted if key[0]}
+        return found | {
+            key: str(UUID(bytes=key[1])) for key in wanted if key[0] == OWN_RUN and len(key) == 2
+        }
+
+
+def _personal_condition(
+    table: FromClause, name: str, value: str, number: int | None
+) -> ColumnElement[bool]:
+    column = table.c[name]
+    if value == UNATTRIBUTED:
+        return column.is_(None) | (column == 0) if name == "user" else column.is_(None)
+    known = column == (-1 if number is None else number)
+    key = rows.key_of(rows.clean(value))
+    if name == "run" and len(key) == 16:  # perhaps a call that is a run of its own
+        own = table.c.id if table is calls else table.c.call
+        return known | ((column == OWN_RUN) & (own == key))
+    return known
+
+
+def plain(row: Iterable[Any]) -> Key:
+    """Return a row as a key: PostgreSQL's bytes cannot be looked up."""
+    return tuple(bytes(part) if isinstance(part, memoryview) else part for part in row)
