@@ -67,6 +67,10 @@ class Forecast:
 _ENOUGH_RUNS: Final = 3
 """Runs from which on the calls of an agent are known; until then the next may have any number."""
 _KEPT_RUNS: Final = 20
+_ENOUGH_OBJECTS: Final = 3
+"""Objects of one schema from which on their length is known: they differ less than texts."""
+_KEPT_OBJECTS: Final = 64
+_KEPT_SCHEMAS: Final = 256
 
 
 class UsageForecaster:
@@ -103,6 +107,8 @@ class UsageForecaster:
         """Answers to learn from. The garbage collector may end a call on a thread that is reading
         here: it then only adds one, which takes no lock."""
         self._calls: dict[str, deque[int]] = {}
+        self._objects: OrderedDict[tuple[str, str | None], deque[int]] = OrderedDict()
+        """Lengths of structured answers, by the name of their schema and the model."""
         self._lock = threading.Lock()
 
     # Learning
@@ -126,6 +132,31 @@ class UsageForecaster:
         with self._lock:
             known = self._calls.get(agent, ())
             return max(known) if len(known) >= _ENOUGH_RUNS else None
+
+    def observe_object(self, schema: str, output_tokens: int, *, model: str | None = None) -> None:
+        """Learn how long a structured answer was that came whole.
+
+        Example:
+            >>> forecaster = UsageForecaster()
+            >>> for tokens in (60, 80, 70):
+            ...     forecaster.observe_object("Verdict", tokens, model="gpt-4o")
+            >>> forecaster.longest_object("Verdict", model="gpt-4o")
+            80
+            >>> forecaster.longest_object("Verdict", model="another") is None
+            True
+        """
+        key = schema, model
+        with self._lock:
+            self._objects.setdefault(key, deque(maxlen=_KEPT_OBJECTS)).append(output_tokens)
+            self._objects.move_to_end(key)
+            while len(self._objects) > _KEPT_SCHEMAS:
+                self._objects.popitem(last=False)
+
+    def longest_object(self, schema: str, *, model: str | None = None) -> int | None:
+        """Return the length of a schema's longest object so far; ``None``: too few are known."""
+        with self._lock:
+            known = self._objects.get((schema, model), ())
+            return max(known) if len(known) >= _ENOUGH_OBJECTS else None
 
     def record(self, event: UsageEvent) -> None:
         """Learn from a finished call (``UsageSink``). Cached and failed ones teach nothing."""

@@ -10,16 +10,17 @@ from typing import Any, Final
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration
 
+from langchain_tokenopt.budget.arithmetic import Outcome
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall
-from langchain_tokenopt.budget.request_budget import sent_tokens
+from langchain_tokenopt.budget.request_budget import charged_tokens
 from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Candidate, Step
-from langchain_tokenopt.budget.structured_answer import asked_schema, completed, learn_length
+from langchain_tokenopt.budget.structured_answer import asked_schema, completed, schema_name
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.model_runs import (
     ModelRun,
@@ -126,11 +127,11 @@ class BudgetCall(StageCall):
         owed = paid.last_answer if message.tool_calls else 0
         back = self._came_back(answer)
         if self.request.run.stopped:
-            arrived = read_answer(back, self._own_count, is_whole=False).usage
+            arrived = read_answer(back, self._own_count(back), is_whole=False).usage
             reported = read_answer(back, _NO_COUNT).usage.output_tokens
             self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
         else:
-            reading = read_answer(back, self._own_count)
+            reading = read_answer(back, self._own_count(back))
             paid.run.outlook.answered(paid.agent, reading.usage.output_tokens, Demand(owed, owed))
             if self._caller is not None:
                 self._caller.inner.append(reading.usage)
@@ -181,7 +182,9 @@ class BudgetCall(StageCall):
     def _learn_object(self, answer: Answer) -> None:
         usage = answer.message.usage_metadata
         if usage and is_whole(answer.result.generations):
-            learn_length(asked_schema(self.request), usage["output_tokens"])
+            name, model = schema_name(asked_schema(self.request)), self.request.facts.model_name
+            forecaster = self._paid.run.forecaster
+            forecaster.observe_object(name, usage["output_tokens"], model=model)
 
     def _remember(self, answer: Answer) -> None:
         """Keep what an agent says at length: others may read it."""
@@ -196,7 +199,7 @@ class BudgetCall(StageCall):
         run.note_failure(self._paid.agent)
         back = CallAnswer(received=self._text())
         was_sent = not request.run.waiting
-        reading = read_failure(error, back, self._own_count, was_sent=was_sent)
+        reading = read_failure(error, back, self._own_count(back), was_sent=was_sent)
         if reading.source == "unbilled":
             run.account.release(self._paid.hold)
         elif reading.source != "estimated":
@@ -204,12 +207,7 @@ class BudgetCall(StageCall):
         elif back.received or is_given_up(error):
             self._settle_cut(reading.usage)
         else:
-            run.account.settle(
-                self._paid.hold,
-                None,
-                cost_nano_usd=self._paid.bound(),
-                most_tokens=self._paid.most,
-            )
+            self._settle_estimated(None, most=self._paid.most)
         if self._limit is not None:
             self._limit.failed(error)
 
@@ -242,26 +240,26 @@ class BudgetCall(StageCall):
         known = None
         if self.request.run.closed:
             known = self._with_thinking(arrived, is_reported=is_reported)
-        self._paid.run.account.settle(
-            self._paid.hold,
-            known,
-            outcome="cancelled",
-            cost_nano_usd=self._paid.bound(),
-            most_tokens=max(self._paid.most, arrived.total_tokens),
-        )
+        self._settle_estimated(known, "cancelled", most=max(self._paid.most, arrived.total_tokens))
 
     def _settle_counted(self, counted: Usage) -> None:
         """Charge a whole answer that its provider has said nothing about."""
-        facts = self.request.facts
-        input_margin_of(facts.model_name).note_unreported()
-        counted = replace(counted, input_tokens=sent_tokens(self.request, self._paid.counted))
-        self._paid.run.account.settle(
-            self._paid.hold,
-            self._with_thinking(counted),
-            outcome="counted",
-            cost_nano_usd=self._paid.bound(),
-            most_tokens=self._paid.most,
+        self._settle_estimated(self._with_thinking(counted), "counted", most=self._paid.most)
+
+    def _settle_estimated(
+        self, known: Usage | None, outcome: Outcome = "answered", *, most: int
+    ) -> None:
+        """Charge what is known where the provider has not said it; ``None``: all there may be."""
+        paid = self._paid
+        settled = paid.run.account.settle(
+            paid.hold,
+            known,
+            outcome=outcome,
+            cost_nano_usd=paid.bound(),
+            most_tokens=most,
         )
+        counted = None if known is None else paid.counted + known.output_tokens
+        paid.run.note_estimated(paid.agent, counted, settled.charged_tokens)
 
     def _with_thinking(self, seen: Usage, *, is_reported: bool = False) -> Usage | None:
         """Add what the model may have thought, which does not arrive; ``None``: nobody knows.
@@ -285,10 +283,14 @@ class BudgetCall(StageCall):
         run, result = self.request.run, answer.result
         return CallAnswer(result.generations, result.llm_output, run.pieces, self._text())
 
-    @property
-    def _own_count(self) -> OwnCount:
-        count = self.request.facts.counter.count
-        return OwnCount(lambda: self._paid.sent, lambda text: count(text).tokens)
+    def _own_count(self, back: CallAnswer) -> OwnCount:
+        count, paid = self.request.facts.counter.count, self._paid
+
+        def sent() -> int:
+            held = paid.hold.tokens - count(back.text).tokens
+            return charged_tokens(self.request, paid.counted, held)
+
+        return OwnCount(sent, lambda text: count(text).tokens)
 
     def _text(self) -> str:
         return "".join(self.request.run.received[self._received_before :])

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from langchain_core.outputs import LLMResult
 
+from langchain_tokenopt.budget.arithmetic import Outcome
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
@@ -124,11 +125,15 @@ class _Call:
         """What it costs when only a bound of its tokens is known."""
         return _bound(self.priced, self.sent)
 
-    @property
-    def own_count(self) -> OwnCount:
+    def own_count(self, answer: CallAnswer) -> OwnCount:
         """How to count it ourselves."""
-        count = counter_for(self.model).count
-        return OwnCount(lambda: self.sent, lambda text: count(text).tokens)
+        count, margin = counter_for(self.model).count, input_margin_of(self.model)
+
+        def sent() -> int:
+            held = self.hold.tokens - count(answer.text).tokens
+            return margin.charged(self.counted, held, messages=self.messages)
+
+        return OwnCount(sent, lambda text: count(text).tokens)
 
 
 class CallbackGuard(ModelStartHandler):
@@ -270,7 +275,7 @@ class CallbackGuard(ModelStartHandler):
         if call is None:
             return
         account, answer = self._run.account, call.came_back(response)
-        reading = read_answer(answer, call.own_count)
+        reading = read_answer(answer, call.own_count(answer))
         usage = reading.usage
         if (
             not call.received
@@ -287,7 +292,7 @@ class CallbackGuard(ModelStartHandler):
                 self._settle(call, usage, answer)
             return
         if reading.source == "estimated":
-            account.settle(call.hold, usage, outcome="counted", cost_nano_usd=call.bound())
+            self._settle_estimated(call, usage, "counted")
         else:
             input_margin_of(call.model).learn(
                 counted=call.counted, reported=usage.input_tokens, messages=call.messages
@@ -302,6 +307,19 @@ class CallbackGuard(ModelStartHandler):
         if call.priced is not None:
             cost = call.priced.billed(usage, names_of(answer), hold.cost_nano_usd)
         self._run.account.settle(hold, usage, cost_nano_usd=cost)
+
+    def _settle_estimated(
+        self, call: _Call, known: Usage | None, outcome: Outcome = "answered"
+    ) -> None:
+        """Charge what is known where the provider has not said it; ``None``: all there may be."""
+        settled = self._run.account.settle(
+            call.hold,
+            known,
+            outcome=outcome,
+            cost_nano_usd=None if known is None else call.bound(),
+        )
+        counted = None if known is None else call.counted + known.output_tokens
+        self._run.note_estimated(call.agent, counted, settled.charged_tokens)
 
     def on_llm_error(
         self,
@@ -320,17 +338,15 @@ class CallbackGuard(ModelStartHandler):
             return
         self._run.note_failure(call.agent)
         account, answer = self._run.account, call.came_back(response)
-        reading = read_failure(error, answer, call.own_count, handled=call.handled)
+        reading = read_failure(error, answer, call.own_count(answer), handled=call.handled)
         if reading.source == "unbilled":
             account.release(call.hold)
         elif reading.source != "estimated":
             self._settle(call, reading.usage, answer)
         elif answer.text or isinstance(error, GeneratorExit):
-            account.settle(
-                call.hold, reading.usage, outcome="cancelled", cost_nano_usd=call.bound()
-            )
+            self._settle_estimated(call, reading.usage, "cancelled")
         else:
-            account.settle(call.hold, None)
+            self._settle_estimated(call, None)
 
     def _pop(self, run_id: UUID) -> _Call | None:
         call = self._calls.pop(run_id.int, None)

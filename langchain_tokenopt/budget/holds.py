@@ -49,10 +49,10 @@ class Denial:
     limit_tokens: int
     """Its cap or its share, or the total."""
     reason: Reason
-    """``"total"``: nothing is left. ``"share"``: what is left belongs to others. ``"cap"``: the
-    agent's own limit. ``"money"``: the budget in money. ``"unpriced"``: the budget is in money and
-    the call has no known price. ``"stopped"``: ``TokenBudget.stop`` was called. ``"store"``: the
-    store cannot be reached."""
+    """``"total"``: nothing is left. ``"share"``: what is left is set apart for others, or kept for
+    calls that are to come. ``"cap"``: the agent's own limit. ``"money"``: the budget in money.
+    ``"unpriced"``: the budget is in money and the call has no known price. ``"stopped"``:
+    ``TokenBudget.stop`` was called. ``"store"``: the store cannot be reached."""
     budget: str = "default"
     cost_nano_usd: int | None = None
     """What the call would have cost; ``None``: unknown."""
@@ -64,6 +64,8 @@ class Denial:
     """What all its agents together had left."""
     limit_nano_usd: int | None = None
     """Its total in money, if it has one."""
+    shares_tokens: int = 0
+    """Of what is left, what is set apart for other agents."""
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -122,7 +124,7 @@ class Denial:
         if self.reason == "share":
             return (
                 f"{needs} may take {self.available_tokens:,} of the {self.left_tokens:,} that "
-                f"{which} has left: the others are shares of other agents."
+                f"{which} has left: {self._whose()}."
             )
         if self.reason == "cap":
             return (
@@ -132,6 +134,15 @@ class Denial:
             f"{needs} {which} has {self.available_tokens:,} of {self.limit_tokens:,} left."
             f"{self._reset()}"
         )
+
+    def _whose(self) -> str:
+        """Say whose the tokens are that are left, and not for this call."""
+        kept = self.left_tokens - self.available_tokens - self.shares_tokens
+        parts = [
+            f"{self.shares_tokens:,} are shares of other agents" if self.shares_tokens else "",
+            f"{kept:,} are kept for calls that are to come" if kept > 0 else "",
+        ]
+        return ", ".join(part for part in parts if part)
 
     def _reset(self) -> str:
         """Say when there will be more."""

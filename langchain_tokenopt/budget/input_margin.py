@@ -18,8 +18,9 @@ __all__ = ["InputMargin", "input_margin_of"]
 
 _GUESSED_RATE: Final = 0.1
 """Margin on counts that are estimates, until the provider has reported its own."""
-_GUESSED_PER_MESSAGE: Final = 4.0
-"""The same around each message, for providers that do not report."""
+_SILENT_RATE: Final = 0.3
+"""What is charged on top of the input of a call whose provider has never said what it counts, as
+far as it is held for the call anyway: a guess refuses nobody."""
 _REMEMBERED: Final = 64
 _MOST_PER_MESSAGE: Final = 8.0
 """Most tokens around a message that are not another vocabulary's."""
@@ -82,7 +83,6 @@ class InputMargin:
     def __init__(self) -> None:
         self._reports: deque[_Report] = deque(maxlen=_REMEMBERED)
         self._explanations: tuple[_Excess, ...] = ()
-        self._is_silent = False
         self._lock = threading.RLock()
 
     def learn(self, *, counted: int, reported: int, messages: int = 1, tools: int = 0) -> None:
@@ -101,10 +101,6 @@ class InputMargin:
             self._reports.append(_Report(counted, excess, max(1, messages), tools))
             self._explanations = _steepest(self._reports), _flattest(self._reports)
 
-    def note_unreported(self) -> None:
-        """Take note that a call's input was not reported: then nobody will say what is on top."""
-        self._is_silent = True
-
     def applied(
         self, counted: int, *, messages: int = 1, tools: int = 0, exact: bool = True
     ) -> int:
@@ -113,6 +109,24 @@ class InputMargin:
             math.ceil(counted * (1 + excess.rate) + excess.added(messages, tools) - 1e-6)
             for excess in self._excesses(exact)
         )
+
+    def charged(self, counted: int, held: int, *, messages: int = 1, tools: int = 0) -> int:
+        """Return what to charge for input that was counted, and is not reported.
+
+        Args:
+            counted: Tokens as we count them.
+            held: What is held for the input and was not used for the answer.
+            messages: How many messages these are.
+            tools: Tokens that its tools have as JSON beyond our count of them.
+
+        Example:
+            >>> InputMargin().charged(1_000, held=5_000), InputMargin().charged(1_000, held=1_100)
+            (1300, 1100)
+        """
+        known = self.applied(counted, messages=messages, tools=tools)
+        if self._explanations:
+            return known
+        return max(known, min(math.ceil(counted * (1 + _SILENT_RATE)) + tools, held))
 
     def within(self, tokens: int, *, messages: int = 1, tools: int = 0, exact: bool = True) -> int:
         """Return the largest count with which the provider's will hardly exceed *tokens*."""
@@ -124,8 +138,7 @@ class InputMargin:
     def _excesses(self, exact: bool) -> tuple[_Excess, ...]:
         if self._explanations:
             return self._explanations
-        around = _GUESSED_PER_MESSAGE if self._is_silent else 0.0
-        return (_Excess(0.0 if exact else _GUESSED_RATE, around),)
+        return (_Excess(0.0 if exact else _GUESSED_RATE),)
 
 
 def _steepest(reports: deque[_Report]) -> _Excess:

@@ -211,7 +211,14 @@ def _denied(
         account=change.key,
         left_tokens=max(totals.left, 0),
         limit_nano_usd=totals.total_nano_usd,
+        shares_tokens=_shares_of_others(totals, change.transaction.agent(agent), room),
     )
+
+
+def _shares_of_others(totals: AccountTotals, own: AgentAccount, room: int) -> int:
+    """Return what of the tokens that are left, and not for *own*, is set apart for other agents."""
+    apart = totals.claimed - totals.spent - totals.held - max(own.claim - own.used, 0)
+    return min(max(apart, 0), max(totals.left - room, 0))
 
 
 def _hold(changes: Sequence[Change], lease: Lease, input_tokens: int, cost: int | None) -> Hold:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
-from langchain_tokenopt.budget.structured_answer import asked_schema, known_lengths, object_size
+from langchain_tokenopt.budget.structured_answer import asked_schema, object_size, schema_name
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["RequestBudget", "counted_within", "request_budget", "sent_tokens"]
+__all__ = ["RequestBudget", "charged_tokens", "counted_within", "request_budget", "sent_tokens"]
 
 UNBOUNDED_ANSWER: Final = 4_096
 """What hardly any answer exceeds when nobody has set a limit."""
@@ -29,8 +29,6 @@ up to this. The model is stopped by words; this only decides what is held."""
 MARKUP_TOKENS: Final = 16
 KNOWN_ANSWERS: Final = 30
 """Answers of an agent from which on their lengths, rather than the plan's words, are trusted."""
-KNOWN_OBJECTS: Final = 3
-"""The same for objects of one schema, which differ less."""
 _TASK_TOKENS: Final = 96
 """What a prompt says beside its system message and its documents: a question, a role, rules."""
 _CALL_TOKENS: Final = 48
@@ -100,7 +98,7 @@ def request_budget(
     limits = (facts.output_cap, plan.max_output_tokens_per_call)
     ceiling = min((limit for limit in limits if limit is not None), default=UNBOUNDED_ANSWER)
     if facts.answer_form.is_structured:
-        least, usual, is_known = _object_lengths(request, words, tokens_per_word)
+        least, usual, is_known = _object_lengths(request, forecaster, words, tokens_per_word)
     else:
         known = _expected(request, forecaster, agent, words, tokens_per_word)
         guess = max(SHORT_ANSWER, min(usual_answer or USUAL_ANSWER, USUAL_ANSWER))
@@ -132,6 +130,18 @@ def sent_tokens(request: ModelRequest, counted: int) -> int:
     """Return what the provider may count of a request that we count as *counted* tokens."""
     margin, about = _margin_of(request)
     return margin.applied(counted, **about)
+
+
+def charged_tokens(request: ModelRequest, counted: int, held: int) -> int:
+    """Return what to charge for a request's *counted* tokens, where the provider reports none.
+
+    Args:
+        request: What was sent.
+        counted: Its input as we count it.
+        held: What is held for the input and was not used for the answer.
+    """
+    margin, about = _margin_of(request)
+    return margin.charged(counted, held, messages=about["messages"], tools=about["tools"])
 
 
 def counted_within(request: ModelRequest, tokens: int) -> int:
@@ -174,20 +184,26 @@ def _last_answer(request: ModelRequest, sent: int) -> int:
 
 
 def _object_lengths(
-    request: ModelRequest, words: int | None, tokens_per_word: float
+    request: ModelRequest,
+    forecaster: UsageForecaster,
+    words: int | None,
+    tokens_per_word: float,
 ) -> tuple[int, int, bool]:
-    """Return the least and the usual length of an object, and whether objects of it are known."""
+    """Return the least and the usual length of an object, and whether objects of it are known.
+
+    The least is that of the smallest one that its schema allows. What others were like is what is
+    hoped for: it decides what a call is made to fit into, and never that it is refused.
+    """
     schema = asked_schema(request)
     frame, texts = object_size(schema)
-    least = max(SHORT_ANSWER, frame + SHORT_TEXT * texts)
-    usual = max(least, frame + USUAL_TEXT * texts)
-    known = known_lengths(schema)
-    is_known = len(known) >= KNOWN_OBJECTS
-    if is_known:
-        least, usual = max(least, min(known)), max(least, *known)
+    least = frame + MARKUP_TOKENS + SHORT_TEXT * texts
+    usual = max(SHORT_ANSWER, least, frame + USUAL_TEXT * texts)
+    known = forecaster.longest_object(schema_name(schema), model=request.facts.model_name)
+    if known is not None:
+        usual = max(least, known)
     if words is not None:
         usual = max(least, min(usual, frame + math.ceil(words * tokens_per_word)))
-    return least, usual, is_known
+    return least, usual, known is not None
 
 
 def _expected(

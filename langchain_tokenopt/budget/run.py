@@ -430,6 +430,26 @@ class BudgetRun:
 
         self._notes.add(agent, count)
 
+    def note_estimated(self, agent: str, counted: int | None, charged: int) -> None:
+        """Take note of a call whose provider has not said what it has used.
+
+        Args:
+            agent: Who called.
+            counted: What it has used as we count it; ``None``: it was charged all it may have used.
+            charged: What it was charged.
+        """
+
+        def note(notes: AgentNotes) -> None:
+            if counted is None:
+                notes.unknown += 1
+                notes.unknown_tokens += charged
+            else:
+                notes.estimated += 1
+                notes.counted += min(counted, charged)
+                notes.added += max(charged - counted, 0)
+
+        self._notes.add(agent, note)
+
     # Agents that come and go
 
     def finish(self, agent: str) -> int:
@@ -522,6 +542,11 @@ class BudgetRun:
             kept_answers=notes.kept,
             unstaged_models=tuple(sorted(notes.unstaged)),
             failed_calls=notes.failed,
+            counted_calls=notes.estimated,
+            counted_tokens=notes.counted,
+            added_tokens=notes.added,
+            unknown_calls=notes.unknown,
+            unknown_tokens=notes.unknown_tokens,
         )
 
     # Events

@@ -88,6 +88,15 @@ class AgentNotes:
     unstaged: set[str] = field(default_factory=set)
     failed: int = 0
     """Calls that brought no answer."""
+    estimated: int = 0
+    """Calls whose provider did not say what they have used."""
+    counted: int = 0
+    """What these have used as we count it, in tokens."""
+    added: int = 0
+    """What they were charged on top."""
+    unknown: int = 0
+    """Calls that were charged all that they may have used."""
+    unknown_tokens: int = 0
 
     def add_step(self, step: StepTaken) -> None:
         """Count a step that was taken."""

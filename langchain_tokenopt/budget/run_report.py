@@ -31,6 +31,16 @@ class AgentRunReport:
     """Models that this agent called without a stage: charged, but never shortened."""
     failed_calls: int = 0
     """Calls that brought no answer."""
+    counted_calls: int = 0
+    """Calls whose provider did not say what they have used: charged by our own count."""
+    counted_tokens: int = 0
+    """What these have used, as we count it."""
+    added_tokens: int = 0
+    """What they were charged on top: what their provider may have counted besides."""
+    unknown_calls: int = 0
+    """Calls that were given up before they had answered: charged all that they may be billed."""
+    unknown_tokens: int = 0
+    """What these were charged."""
 
     @property
     def agent(self) -> str:
@@ -102,6 +112,7 @@ class BudgetRunReport:
             _table(self.agents),
             [*self._shortened()],
             [*self._denied()],
+            [*self._estimated()],
             [*self._left()],
         ]
         return "\n\n".join("\n".join(lines) for lines in parts if lines)
@@ -135,6 +146,22 @@ class BudgetRunReport:
             yield f"{agent} called {', '.join(models)} without a stage: charged, never shortened"
         if self.failed_calls:
             yield f"{_count(self.failed_calls, 'call')} brought no answer."
+
+    def _estimated(self) -> Iterator[str]:
+        """Tell what was charged without a word of the provider, and how much."""
+        for line in self.agents.values():
+            if line.counted_calls:
+                yield (
+                    f"{_count(line.counted_calls, 'call')} of {line.agent} came back without usage "
+                    f"of the provider's: {line.counted_tokens:,} tokens are charged as we count "
+                    f"them, and {line.added_tokens:,} for what it may have counted besides."
+                )
+            if line.unknown_calls:
+                yield (
+                    f"{_count(line.unknown_calls, 'call')} of {line.agent} ended before an answer "
+                    f"came: {line.unknown_tokens:,} tokens are charged, all that may be billed, "
+                    f"as the provider writes on."
+                )
 
     def _left(self) -> Iterator[str]:
         whole = self.account

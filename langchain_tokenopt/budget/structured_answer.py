@@ -6,9 +6,7 @@ import hashlib
 import json
 import math
 import re
-import threading
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,16 +25,12 @@ from langchain_tokenopt.request.form_tools import name_and_schema
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.text.sentences import ENDS, sentences_of
 
-__all__ = ["asked_schema", "completed", "known_lengths", "learn_length", "object_size"]
+__all__ = ["asked_schema", "completed", "object_size", "schema_name"]
 
 _CHARACTERS_PER_TOKEN: Final = 3
 """Of names and values of enumerations, on the safe side."""
 _FRAME: Final = 4
 """Tokens of the quotes, the colon and the comma around a field."""
-_REMEMBERED: Final = 64
-_SCHEMAS: Final = 256
-_lengths: OrderedDict[str, deque[int]] = OrderedDict()
-_lock = threading.Lock()
 
 Schema = Mapping[str, Any]
 
@@ -98,23 +92,8 @@ def _tokens(value: Any) -> int:
     return math.ceil(len(str(value)) / _CHARACTERS_PER_TOKEN)
 
 
-def known_lengths(schema: Schema | None) -> Sequence[int]:
-    """Return how many tokens the latest whole objects of a schema had, in this process."""
-    with _lock:
-        return tuple(_lengths.get(_key(schema), ()))
-
-
-def learn_length(schema: Schema | None, output_tokens: int) -> None:
-    """Take note of a whole object that a model gave."""
-    with _lock:
-        key = _key(schema)
-        _lengths.setdefault(key, deque(maxlen=_REMEMBERED)).append(output_tokens)
-        _lengths.move_to_end(key)
-        while len(_lengths) > _SCHEMAS:
-            _lengths.popitem(last=False)
-
-
-def _key(schema: Schema | None) -> str:
+def schema_name(schema: Schema | None) -> str:
+    """Return a name under which the lengths of a schema's objects are remembered."""
     text = json.dumps(schema, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from typing import Any, Literal, cast
 
 import pytest
@@ -15,17 +14,9 @@ from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt import BudgetEvent, BudgetPlan, optimize
-from langchain_tokenopt.budget import structured_answer
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.testing import EventList
 from tests.support.model_server import ModelServer, Reply, ToolCall
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget how long objects have been."""
-    monkeypatch.setattr(structured_answer, "_lengths", OrderedDict())
-
 
 PROSE = "The ferry left at nine and nobody on the quay had seen the pilot since. "
 

@@ -158,7 +158,7 @@ async def test_a_cancelled_stream_is_charged_for_what_came() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    assert run.report().account.spent_tokens < 90
+    assert run.report().account.spent_tokens < 100
 
 
 class _Endless:

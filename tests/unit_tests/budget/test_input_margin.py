@@ -113,3 +113,24 @@ def test_tools_count_as_json_until_the_provider_has_said_otherwise() -> None:
 
     margin.learn(counted=100, reported=110, tools=50)
     assert 110 == margin.applied(100, tools=50)
+
+
+@given(st.integers(1, 50_000), st.integers(0, 60_000))
+def test_what_a_silent_provider_may_count_is_charged_as_far_as_it_is_held(
+    counted: int, held: int
+) -> None:
+    """Never less than is reserved for it, and a guess takes nothing that was promised to others."""
+    margin = InputMargin()
+    charged = margin.charged(counted, held)
+
+    assert margin.applied(counted) <= charged <= max(margin.applied(counted), held)
+    if held >= 1.3 * counted + 1:
+        assert 1.3 * counted <= charged
+
+
+def test_what_was_reported_is_charged_in_full() -> None:
+    """That is no guess."""
+    margin = InputMargin()
+    margin.learn(counted=1_000, reported=1_100)
+
+    assert 1_100 == margin.charged(1_000, held=1_000)

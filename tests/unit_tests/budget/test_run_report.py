@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from langchain_tokenopt.budget import BudgetPlan
+from langchain_tokenopt.budget import BudgetPlan, Claim
 from langchain_tokenopt.budget.account import TokenBudget
-from langchain_tokenopt.budget.holds import Hold
+from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.reserves import Reserve, shortage_of, told
+from langchain_tokenopt.budget.room import Demand, Demands
 from langchain_tokenopt.budget.run_notes import StepNotes, StepTaken
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.usage import Usage
@@ -154,3 +158,51 @@ def test_steps_are_summed_up() -> None:
     )
     assert str(notes).startswith("asked for fewer words 100 times: 10,000 to 9,000 tokens")
     assert str(notes).endswith(" and more")
+
+
+def test_it_says_what_was_counted_and_what_was_added() -> None:
+    """Of calls that nobody reported on, and of one that was given up; all of it adds up."""
+    plan = BudgetPlan(total_tokens=9_000, max_output_tokens_per_call=400)
+    name = f"silent-{next(RUNS)}"
+    silent = fake_chat(answers=[FakeAnswer("Yes."), FakeAnswer("No.", Usage(20, 4))], model=name)
+    slow = fake_chat("_agenerate", delay_seconds=30, model=f"slow-{next(RUNS)}")
+
+    async def give_up() -> None:
+        waiting: Any = {"metadata": {"tokenopt_agent": "hasty"}}
+        with suppress(TimeoutError):
+            await asyncio.wait_for(optimize(slow, plan).ainvoke("Hi", config=waiting), 0.2)
+
+    with plan.run() as run:
+        asked(optimize(silent, plan), "quiet")
+        asked(optimize(silent, plan), "open")
+        asyncio.run(give_up())
+    report = run.report()
+    quiet, open_, hasty = (report.agents[name] for name in ("quiet", "open", "hasty"))
+
+    assert (1, 0, 0) == (quiet.counted_calls, open_.counted_calls, hasty.counted_calls)
+    assert quiet.account.spent_tokens == quiet.counted_tokens + quiet.added_tokens
+    assert 0 < quiet.added_tokens <= 0.3 * quiet.counted_tokens + 1
+    assert (1, hasty.account.spent_tokens) == (hasty.unknown_calls, hasty.unknown_tokens)
+    assert 400 < hasty.unknown_tokens < 500
+    story = str(report)
+    assert "1 call of quiet came back without usage of the provider's: " in story
+    assert f"1 call of hasty ended before an answer came: {hasty.unknown_tokens:,} tokens" in story
+    assert "of open" not in story
+
+
+@pytest.mark.parametrize("agents", [{}, {"other": {"tokens": 700}}], ids=["no shares", "shares"])
+def test_a_refusal_says_whose_the_rest_is(agents: Any) -> None:
+    """Shares only where there are some; else it is kept for calls that are to come."""
+    budget = TokenBudget(total_tokens=1_000)
+    budget.allocate([Claim(name, **claim) for name, claim in agents.items()])
+    others = Demands(own=Demand(400, 400), others={"next": Demand(900, 900)})
+    denial = budget.reserve("late", 350, 50, demands=others)
+    assert isinstance(denial, Denial)
+    said = denial.sentence()
+
+    assert ("700 are shares of other agents" in said) == bool(agents)
+    assert "kept for calls that are to come" in said
+    figures = [int(figure.replace(",", "")) for figure in re.findall(r"[\d,]*\d", said)]
+    needed, available, left, *parts = figures
+    assert (needed, left) == (400, 1_000)
+    assert left == available + sum(parts)
