@@ -47,6 +47,8 @@ class Change:
                 limit_tokens=self.totals.total_tokens,
                 detail=detail,
                 run=(key.owner or None) if key.per == "run" else None,
+                user=(key.owner or None) if key.per == "user" else None,
+                organization=(key.owner or None) if key.per == "organization" else None,
                 at=datetime.now(UTC),
             )
         )

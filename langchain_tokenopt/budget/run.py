@@ -553,9 +553,20 @@ class BudgetRun:
 
     def record(self, event: UsageEvent) -> None:
         """Pass an event on to the sinks, and into the graph's custom stream."""
+        if isinstance(event, BudgetEvent):
+            event = self._with_owner(event)
         notify(self._sinks, event)
         if isinstance(event, BudgetEvent):
             _write_to_graph(event)
+
+    def _with_owner(self, event: BudgetEvent) -> BudgetEvent:
+        """Say whose run it is, unless several share it; events of limits say it themselves."""
+        if event.run is None or self.plan.per in ("user", "organization"):
+            return event
+        user, organization = (
+            None if said is None else name_from(said) for said in (self.user, self.organization)
+        )
+        return replace(event, user=user, organization=organization)
 
 
 @dataclass(frozen=True, slots=True)

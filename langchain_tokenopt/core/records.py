@@ -82,6 +82,9 @@ class BudgetEvent:
     run: str | None = None
     run_id: UUID | None = None
     thread_id: str | None = None
+    user: str | None = None
+    """Whose budget it is; ``None``: of several, or nobody has said. The ledger does not keep it."""
+    organization: str | None = None
     at: datetime | None = None
     id: UUID = field(default_factory=uuid4)
 

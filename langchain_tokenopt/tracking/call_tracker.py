@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -81,6 +82,7 @@ class CallInFlight:
         "_status",
         "_tool_results",
         "_unread",
+        "context",
         "inner",
         "key",
     )
@@ -88,6 +90,8 @@ class CallInFlight:
     def __init__(self, start: CallStart, ancestry: Ancestry) -> None:
         self.key = start.run_id.int  # the id itself is kept by nobody who waits for its end
         self._serialized = start.serialized
+        self.context = copy_context()
+        """Where it was made: in a trace, for a user."""
         self.inner: Sequence[CallInFlight] = _NO_CALLS
         self._batch_size = start.batch_size
         self._metadata = start.metadata

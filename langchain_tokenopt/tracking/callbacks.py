@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any
 from uuid import UUID
 
@@ -307,7 +308,7 @@ class TokenUsageCallbackHandler(ModelStartHandler):
         settled by the same thread, within the lock. So the lock can be taken again, and no line of
         its block needs what a line before it has seen.
         """
-        fresh: list[CallRecord] = []
+        fresh: list[tuple[CallRecord, Context]] = []
         with self._lock:
             while self._settled:
                 call = self._settled.popleft()
@@ -315,14 +316,15 @@ class TokenUsageCallbackHandler(ModelStartHandler):
                 if key not in self._records:
                     record = self._record_of(call)
                     self._records[key] = record
-                    fresh.append(record)
+                    fresh.append((record, call.context))
             if len(self._records) >= self.max_records + _BATCH:
                 self._forget(len(self._records) - self.max_records)
         if self.sinks:
-            for record in fresh:
+            for record, context in fresh:
                 choice = record.tool_choice
                 by_stage = () if choice is None or choice.id == record.run_id else (choice,)
-                notify(self.sinks, record, *record.savings, *by_stage)
+                # Not this context: it may be another thread that settles, or a finalizer.
+                context.run(notify, self.sinks, record, *record.savings, *by_stage)
 
     def _record_of(self, call: CallInFlight) -> CallRecord:
         try:
