@@ -60,6 +60,11 @@ if TYPE_CHECKING:
     from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
     from langchain_tokenopt.embeddings import EmbedderUnavailableError, LocalEmbeddings
     from langchain_tokenopt.evaluate import Case, Comparison, acompare, compare
+    from langchain_tokenopt.export.event_stream import EventStream
+    from langchain_tokenopt.export.opentelemetry_sink import OpenTelemetrySink
+    from langchain_tokenopt.export.prometheus_sink import PrometheusSink
+    from langchain_tokenopt.export.viewers import EVERYBODY, Viewer
+    from langchain_tokenopt.export.webhook_sink import WebhookSink
     from langchain_tokenopt.forecast import Forecast, UsageForecaster
     from langchain_tokenopt.graph import (
         BudgetAllocationNode,
@@ -107,7 +112,9 @@ _MODULE_OF = {
     "Comparison": "evaluate",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
+    "EVERYBODY": "export.viewers",
     "EmbedderUnavailableError": "embeddings",
+    "EventStream": "export.event_stream",
     "EvictionPolicy": "cache",
     "Explanation": "cache",
     "Forecast": "forecast",
@@ -117,7 +124,9 @@ _MODULE_OF = {
     "LocalEmbeddings": "embeddings",
     "ModelRequest": "request.model_request",
     "NoBudgetRunError": "budget",
+    "OpenTelemetrySink": "export.opentelemetry_sink",
     "Phase": "stage",
+    "PrometheusSink": "export.prometheus_sink",
     "PromptCompressor": "compress",
     "PromptSections": "compress",
     "RateCard": "pricing.rate_card",
@@ -143,6 +152,8 @@ _MODULE_OF = {
     "UsageForecaster": "forecast",
     "UsageSink": "core.records",
     "UsageTotals": "core.records",
+    "Viewer": "export.viewers",
+    "WebhookSink": "export.webhook_sink",
     "WordLimit": "limits",
     "WordLimitExceededError": "limits",
     "acompare": "evaluate",
@@ -162,6 +173,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "EVERYBODY",
     "AgentBudget",
     "AllocationStrategy",
     "Answer",
@@ -186,6 +198,7 @@ __all__ = [
     "CompressionResult",
     "DocumentCompressor",
     "EmbedderUnavailableError",
+    "EventStream",
     "EvictionPolicy",
     "Explanation",
     "Forecast",
@@ -195,7 +208,9 @@ __all__ = [
     "LocalEmbeddings",
     "ModelRequest",
     "NoBudgetRunError",
+    "OpenTelemetrySink",
     "Phase",
+    "PrometheusSink",
     "PromptCompressor",
     "PromptSections",
     "RateCard",
@@ -221,6 +236,8 @@ __all__ = [
     "UsageForecaster",
     "UsageSink",
     "UsageTotals",
+    "Viewer",
+    "WebhookSink",
     "WordLimit",
     "WordLimitExceededError",
     "acompare",

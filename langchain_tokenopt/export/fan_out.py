@@ -1,0 +1,215 @@
+"""Events from any thread to everybody who watches, in any event loop, each at its own pace.
+
+What a viewer has not taken waits in a queue of bounded length, of which the oldest goes when it is
+full. Each queue knows how many have gone, and says so before the next event: a viewer's sequence
+has no gap that it was not told of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+from uuid import UUID
+
+from langchain_tokenopt.core.records import CallRecord, Saving, UsageEvent
+from langchain_tokenopt.export.event_json import as_json
+from langchain_tokenopt.export.viewers import NOBODY_KNOWN, Owner, Sight, owner_of
+from langchain_tokenopt.storage import forks
+
+__all__ = ["END", "FanOut", "Lost", "Message", "Subscription", "id_of"]
+
+
+class Message:
+    """An event on its way to viewers.
+
+    Args:
+        event: What happened.
+        at: When it was told, in microseconds since 1970. The id begins with it, and goes on with
+            the event's own id: it says nothing of what others were told in between.
+    """
+
+    def __init__(self, event: UsageEvent, at: int, owner: Owner) -> None:
+        self.event = event
+        self.owner = owner
+        self.event_id = id_of(event)
+        self.id = f"{at}-{self.event_id.hex}"
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """What is sent; made when somebody is there to read it."""
+        return {**as_json(self.event), "id": self.id}
+
+    @cached_property
+    def text(self) -> str:
+        """The fields as one line of JSON."""
+        return json.dumps(self.fields, default=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Events that the viewer does not get; ``None``: nobody knows how many, perhaps none."""
+
+    count: int | None
+
+
+END: Final = object()
+"""What a subscription gives when nothing more comes."""
+
+
+class Subscription:
+    """What one viewer has not taken yet. Made by :meth:`FanOut.subscribe`, in an event loop."""
+
+    def __init__(self, fan_out: FanOut, sight: Sight, most_waiting: int) -> None:
+        self.sight = sight
+        self._fan_out = fan_out
+        self._most_waiting = most_waiting
+        self._waiting: deque[Message] = deque()
+        self._skipped: set[UUID] = set()
+        self._lost = 0
+        self.is_resumed = True
+        """False where nobody knows what the viewer has missed."""
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._woken = False
+
+    def put(self, message: Message) -> None:
+        """Take a message. The caller has the lock."""
+        if message.event_id in self._skipped:
+            return
+        self._waiting.append(message)
+        while len(self._waiting) > self._most_waiting:
+            self._waiting.popleft()
+            self._lost += 1
+        self._wake()
+
+    def skip(self, event_ids: set[UUID]) -> None:
+        """Leave out events that the viewer has got in another way, also those still to come."""
+        with self._fan_out.lock:
+            self._skipped = event_ids
+            waiting = [m for m in self._waiting if m.event_id not in event_ids]
+            self._waiting = deque(waiting)
+
+    def close(self) -> None:
+        """End it, when what waits is taken."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # its loop is closed, and so is the viewer's connection
+                self._loop.call_soon_threadsafe(self._ready.set)
+
+    async def next(self, longest_seconds: float) -> Message | Lost | object | None:
+        """Return the next message or loss; ``None`` when none has come in that time."""
+        while True:
+            with self._fan_out.lock:
+                if self._lost:
+                    lost, self._lost = self._lost, 0
+                    return Lost(lost)
+                if self._waiting:
+                    return self._waiting.popleft()
+                if self._closed:
+                    return END
+                self._woken = False
+                self._ready.clear()
+            try:
+                await asyncio.wait_for(self._ready.wait(), longest_seconds)
+            except TimeoutError:
+                return None
+
+
+class FanOut:
+    """Passes events on to viewers, and remembers the latest for those who come back.
+
+    Args:
+        history: How many events are remembered, of all users together.
+        most_waiting: How many may wait for one viewer.
+        most_viewers: How many may watch at once.
+    """
+
+    def __init__(self, *, history: int, most_waiting: int, most_viewers: int) -> None:
+        self._history = history
+        self._most_waiting = most_waiting
+        self._most_viewers = most_viewers
+        self._latest: dict[tuple[UUID, Owner | None], Message] = {}
+        self._made_by: dict[UUID, Owner] = {}
+        """Whose the calls are that are remembered."""
+        self.after_fork_in_child()
+        forks.register(self)
+
+    def before_fork(self) -> None:
+        """Nothing is open that a child must not share."""
+
+    def after_fork_in_child(self) -> None:
+        """Begin without viewers: their connections are the parent's."""
+        self.lock = forks.ForkLock()
+        self._subscriptions: set[Subscription] = set()
+
+    def put(self, event: UsageEvent) -> None:
+        """Pass *event* on; one that is remembered is passed on once."""
+        with self.lock:
+            owner = self._owner(event)
+            key = id_of(event), None if isinstance(event, CallRecord) else owner
+            if key in self._latest:
+                return
+            message = Message(event, time.time_ns() // 1_000, owner)
+            self._latest[key] = message
+            if isinstance(event, CallRecord):
+                self._made_by[event.run_id] = owner
+            while len(self._latest) > self._history:
+                oldest = next(iter(self._latest))
+                self._latest.pop(oldest, None)
+                self._made_by.pop(oldest[0], None)
+            for subscription in self._subscriptions:
+                if subscription.sight.sees(owner):
+                    subscription.put(message)
+
+    def subscribe(self, sight: Sight, after: str | None = None) -> Subscription | None:
+        """Let somebody watch, from the message with the id *after* on, or from now on.
+
+        Where that message is not remembered, what is remembered comes, and the subscription says
+        that it is not *resumed*. ``None``: too many watch already.
+        """
+        with self.lock:
+            if len(self._subscriptions) >= self._most_viewers:
+                return None
+            subscription = Subscription(self, sight, self._most_waiting)
+            if after:
+                remembered = list(self._latest.values())
+                places = [n for n, message in enumerate(remembered) if message.id == after]
+                subscription.is_resumed = bool(places)
+                for message in remembered[places[0] + 1 if places else 0 :]:
+                    if sight.sees(message.owner):
+                        subscription.put(message)
+            self._subscriptions.add(subscription)
+            return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a viewer."""
+        with self.lock:
+            self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        with self.lock:
+            for subscription in self._subscriptions:
+                subscription.close()
+
+    def _owner(self, event: UsageEvent) -> Owner:
+        """Return whose *event* is; a saving is the call's that it came with."""
+        if isinstance(event, Saving):
+            return self._made_by.get(event.run_id, NOBODY_KNOWN) if event.run_id else NOBODY_KNOWN
+        return owner_of(event)
+
+
+def id_of(event: UsageEvent) -> UUID:
+    """Return the id by which an event is known."""
+    return event.run_id if isinstance(event, CallRecord) else event.id
