@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.export.event_stream import EventStream
     from langchain_tokenopt.export.opentelemetry_sink import OpenTelemetrySink
     from langchain_tokenopt.export.prometheus_sink import PrometheusSink
-    from langchain_tokenopt.export.viewers import EVERYBODY, Viewer
+    from langchain_tokenopt.export.viewers import Viewer
     from langchain_tokenopt.export.webhook_sink import WebhookSink
     from langchain_tokenopt.forecast import Forecast, UsageForecaster
     from langchain_tokenopt.graph import (
@@ -112,7 +112,6 @@ _MODULE_OF = {
     "Comparison": "evaluate",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
-    "EVERYBODY": "export.viewers",
     "EmbedderUnavailableError": "embeddings",
     "EventStream": "export.event_stream",
     "EvictionPolicy": "cache",
@@ -173,7 +172,6 @@ _MODULE_OF = {
 }
 
 __all__ = [
-    "EVERYBODY",
     "AgentBudget",
     "AllocationStrategy",
     "Answer",

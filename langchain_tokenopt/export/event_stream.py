@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import suppress
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.dimensions import Filters
 from langchain_tokenopt.core.records import CallRecord, UsageEvent
 from langchain_tokenopt.export.event_json import type_of
-from langchain_tokenopt.export.fan_out import END, FanOut, Lost, Message, Subscription
-from langchain_tokenopt.export.viewers import Sight, Viewer, owner_of, viewer_of
+from langchain_tokenopt.export.fan_out import FanOut, Message, Subscription
+from langchain_tokenopt.export.viewers import Viewer, owner_of
 from langchain_tokenopt.ledger import Ledger, LedgerError
 
-try:
-    from starlette.concurrency import run_in_threadpool
-    from starlette.requests import HTTPConnection, Request
-    from starlette.responses import PlainTextResponse, StreamingResponse
-    from starlette.websockets import WebSocket, WebSocketDisconnect
-except ImportError as error:
-    raise ImportError(
-        'EventStream needs starlette. Install it: pip install "langchain-tokenopt[live]".',
-        name=error.name,
-    ) from error
-
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from langchain_tokenopt.export.event_connections import Authorize, Connections
 
 __all__ = ["EventStream"]
 
-Authorize = Callable[[HTTPConnection], object | Awaitable[object]]
-
-_HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-_RETRY: Final = "retry: 1000\n\n"
 _LONGEST_ABSENCE: Final = timedelta(hours=24)
 """Whoever was away for longer reads the ledger itself."""
 _LONGEST_CALL: Final = timedelta(hours=1)
@@ -61,8 +41,8 @@ class EventStream:
 
     Args:
         authorize: Says for each connection whose events it gets, from a session, a token...: the
-            user's name as in ``user_id``, a :class:`Viewer` (of an organization), :data:`EVERYBODY`
-            for an operator, or ``None`` to refuse. A function, which runs in a thread, or a
+            user's name as in ``user_id``, a :class:`Viewer` (of an organization, or an operator's),
+            or ``None`` to refuse. A function, which runs in a thread, or a
             coroutine function. There is no default: none would be safe behind a proxy.
         ledger: Of the same calls, with plain users. Whoever missed more than the history remembers,
             or comes back to another process, gets the calls since then from it: of a day at most,
@@ -77,6 +57,7 @@ class EventStream:
             refused when coming back.
 
     Raises:
+        ImportError: Starlette is not installed.
         TypeError: *authorize* cannot be called.
         ValueError: A number makes no sense.
 
@@ -88,9 +69,6 @@ class EventStream:
         >>> app.mount("/events", stream.app)
         >>> with track_usage(sinks=[stream], user="ann"):
         ...     pass  # what is called here, ann sees on /events/
-
-    Source:
-        https://html.spec.whatwg.org/multipage/server-sent-events.html (2026-11)
     """
 
     def __init__(
@@ -110,16 +88,27 @@ class EventStream:
                 f"authorize is a function of the request that returns whose events it gets; "
                 f"{authorize!r} is none."
             )
-        self._authorize = authorize
+        try:
+            from langchain_tokenopt.export.event_connections import Connections
+        except ImportError as error:
+            raise ImportError(
+                'EventStream needs starlette. Install it: pip install "langchain-tokenopt[live]".',
+                name=error.name,
+            ) from error
         self._ledger = ledger
         self._history = check_whole("history", history)
-        self._origins = frozenset(origins)
-        self._heartbeat = _positive("heartbeat_seconds", heartbeat_seconds)
-        self._lifetime = _positive("lifetime_seconds", lifetime_seconds)
         self._fan_out = FanOut(
             history=history,
             most_waiting=check_whole("max_waiting", max_waiting),
             most_viewers=check_whole("max_viewers", max_viewers),
+        )
+        self._connections = Connections(
+            authorize,
+            self._fan_out,
+            self._missed,
+            origins=origins,
+            heartbeat_seconds=_positive("heartbeat_seconds", heartbeat_seconds),
+            lifetime_seconds=_positive("lifetime_seconds", lifetime_seconds),
         )
 
     def record(self, event: UsageEvent) -> None:
@@ -128,102 +117,35 @@ class EventStream:
             self._fan_out.put(event)
 
     @property
-    def app(self) -> EventStream:
+    def app(self) -> Connections:
         """The application to mount: ``app.mount("/events", stream.app)``."""
-        return self
+        return self._connections
 
     def close(self) -> None:
         """End all connections: a server that stops waits for them."""
         self._fan_out.close()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a connection, as ASGI has it."""
-        if scope["type"] == "websocket":
-            await self._over_websocket(WebSocket(scope, receive, send))
-        elif scope["type"] == "http":
-            await self._over_http(Request(scope), receive, send)
-
-    async def _over_http(self, request: Request, receive: Receive, send: Send) -> None:
-        sight, response = None, PlainTextResponse("You may not see these events.", 403)
-        if request.method == "GET":
-            sight = await self._sight_of(request)
-        else:
-            response = PlainTextResponse("Events are only read.", 405, {"allow": "GET"})
-        after = _last_id(request)
-        subscription = None if sight is None else self._fan_out.subscribe(sight, after)
-        if subscription is None:
-            if sight is not None:
-                response = PlainTextResponse("Too many are watching.", 503, {"retry-after": "5"})
-            await response(request.scope, receive, send)
-            return
-        try:
-            events = _as_text(self._events(subscription, after))
-            stream = StreamingResponse(events, media_type="text/event-stream", headers=_HEADERS)
-            await stream(request.scope, receive, send)
-        finally:
-            self._fan_out.unsubscribe(subscription)
-
-    async def _over_websocket(self, socket: WebSocket) -> None:
-        sight = await self._sight_of(socket) if self._is_of_own_page(socket) else None
-        if sight is None:
-            await socket.close(1008)  # before it is accepted: HTTP 403
-            return
-        after = _last_id(socket)
-        subscription = self._fan_out.subscribe(sight, after)
-        if subscription is None:
-            await socket.close(1013)
-            return
-        tasks: list[asyncio.Task[None]] = []
-        try:
-            await socket.accept()
-            events = self._events(subscription, after)
-            tasks += [asyncio.create_task(each) for each in (_send(socket, events), _gone(socket))]
-            done, _ = await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
-            for task in done:
-                task.result()
-        finally:
-            self._fan_out.unsubscribe(subscription)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _events(
-        self, subscription: Subscription, after: str | None
-    ) -> AsyncIterator[Message | Lost | None]:
-        """Yield what the viewer is told until the connection has lived long enough."""
-        ends = time.monotonic() + self._lifetime
-        if after and not subscription.is_resumed:
-            yield Lost(None)
-            for missed in await self._missed(subscription, after):
-                yield missed
-        while (left := ends - time.monotonic()) > 0:
-            found = await subscription.next(min(self._heartbeat, left))
-            if found is END:
-                return
-            if found is None or isinstance(found, Message | Lost):
-                yield found
 
     async def _missed(self, subscription: Subscription, after: str) -> list[Message]:
         """Return the calls since *after* from the ledger, which then do not come again."""
         if self._ledger is None:
             return []
         try:
-            calls = await run_in_threadpool(self._read, self._ledger, subscription.sight, after)
+            calls = await asyncio.to_thread(self._read, self._ledger, subscription.viewer, after)
         except LedgerError:  # it was said that something may be missing
             return []
         subscription.skip({call.run_id for call in calls})
         return [Message(call, _microseconds(_end_of(call)), owner_of(call)) for call in calls]
 
-    def _read(self, ledger: Ledger, sight: Sight, after: str) -> list[CallRecord]:
+    def _read(self, ledger: Ledger, viewer: Viewer, after: str) -> list[CallRecord]:
         """Return the latest calls that ended after the message was told, oldest first."""
         now = datetime.now(UTC)
         told = max(_moment_of(after, now), now - _LONGEST_ABSENCE)
         begins = told - timedelta(seconds=_OVERLAP_SECONDS)
         filters = Filters()
-        if isinstance(sight, Viewer) and sight.user is not None:
-            filters["user"] = sight.user
-        if isinstance(sight, Viewer) and sight.organization is not None:
-            filters["organization"] = sight.organization
+        if viewer.user is not None:
+            filters["user"] = viewer.user
+        if viewer.organization is not None:
+            filters["organization"] = viewer.organization
         found = ledger.calls(since=told - _LONGEST_CALL, newest_first=True, **filters)
         known = after.partition("-")[2]
         missed = (
@@ -231,64 +153,9 @@ class EventStream:
             for call in found
             if _end_of(call) >= begins
             and call.run_id.hex != known
-            and sight.sees(owner_of(call))  # to a ledger "(none)" is a word of its own
+            and viewer.sees(owner_of(call))  # to a ledger "(none)" is a word of its own
         )
         return sorted(islice(missed, self._history), key=_end_of)
-
-    async def _sight_of(self, connection: HTTPConnection) -> Sight | None:
-        if inspect.iscoroutinefunction(self._authorize):
-            answer = await self._authorize(connection)
-        else:
-            answer = await run_in_threadpool(self._authorize, connection)
-            if inspect.isawaitable(answer):
-                answer = await answer
-        return viewer_of(answer)
-
-    def _is_of_own_page(self, socket: WebSocket) -> bool:
-        """Whether the page is of this host: browsers send cookies along for any page.
-
-        Source: https://owasp.org/www-community/attacks/csrf, "cross-site WebSocket hijacking"
-        """
-        origin = socket.headers.get("origin")
-        own = socket.headers.get("host", "")
-        return origin is None or origin in self._origins or urlsplit(origin).netloc == own
-
-
-async def _as_text(events: AsyncIterator[Message | Lost | None]) -> AsyncIterator[str]:
-    """Write events as server-sent ones."""
-    yield _RETRY
-    async for each in events:
-        if each is None:
-            yield ": still here\n\n"
-        elif isinstance(each, Lost):
-            yield f"event: lost\ndata: {_lost_text(each)}\n\n"
-        else:
-            yield f"id: {each.id}\nevent: {each.fields['type']}\ndata: {each.text}\n\n"
-
-
-async def _send(socket: WebSocket, events: AsyncIterator[Message | Lost | None]) -> None:
-    with suppress(WebSocketDisconnect, RuntimeError):  # it has gone in between
-        async for each in events:
-            if each is None:
-                text = '{"type": "heartbeat"}'
-            else:
-                text = _lost_text(each) if isinstance(each, Lost) else each.text
-            await socket.send_text(text)
-        await socket.close(1012)  # come back
-
-
-async def _gone(socket: WebSocket) -> None:
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass  # nothing is asked for here
-
-
-def _last_id(connection: HTTPConnection) -> str | None:
-    found = connection.headers.get("last-event-id") or connection.query_params.get("last_event_id")
-    return found or None
-
-
-def _lost_text(lost: Lost) -> str:
-    return json.dumps({"type": "lost", "count": lost.count})
 
 
 def _end_of(call: CallRecord) -> datetime:

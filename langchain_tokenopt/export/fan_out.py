@@ -19,7 +19,7 @@ from uuid import UUID
 
 from langchain_tokenopt.core.records import CallRecord, Saving, UsageEvent
 from langchain_tokenopt.export.event_json import as_json
-from langchain_tokenopt.export.viewers import NOBODY_KNOWN, Owner, Sight, owner_of
+from langchain_tokenopt.export.viewers import NOBODY_KNOWN, Owner, Viewer, owner_of
 from langchain_tokenopt.storage import forks
 
 __all__ = ["END", "FanOut", "Lost", "Message", "Subscription", "id_of"]
@@ -65,8 +65,8 @@ END: Final = object()
 class Subscription:
     """What one viewer has not taken yet. Made by :meth:`FanOut.subscribe`, in an event loop."""
 
-    def __init__(self, fan_out: FanOut, sight: Sight, most_waiting: int) -> None:
-        self.sight = sight
+    def __init__(self, fan_out: FanOut, viewer: Viewer, most_waiting: int) -> None:
+        self.viewer = viewer
         self._fan_out = fan_out
         self._most_waiting = most_waiting
         self._waiting: deque[Message] = deque()
@@ -169,10 +169,10 @@ class FanOut:
                 self._latest.pop(oldest, None)
                 self._made_by.pop(oldest[0], None)
             for subscription in self._subscriptions:
-                if subscription.sight.sees(owner):
+                if subscription.viewer.sees(owner):
                     subscription.put(message)
 
-    def subscribe(self, sight: Sight, after: str | None = None) -> Subscription | None:
+    def subscribe(self, viewer: Viewer, after: str | None = None) -> Subscription | None:
         """Let somebody watch, from the message with the id *after* on, or from now on.
 
         Where that message is not remembered, what is remembered comes, and the subscription says
@@ -181,13 +181,13 @@ class FanOut:
         with self.lock:
             if len(self._subscriptions) >= self._most_viewers:
                 return None
-            subscription = Subscription(self, sight, self._most_waiting)
+            subscription = Subscription(self, viewer, self._most_waiting)
             if after:
                 remembered = list(self._latest.values())
                 places = [n for n, message in enumerate(remembered) if message.id == after]
                 subscription.is_resumed = bool(places)
                 for message in remembered[places[0] + 1 if places else 0 :]:
-                    if sight.sees(message.owner):
+                    if viewer.sees(message.owner):
                         subscription.put(message)
             self._subscriptions.add(subscription)
             return subscription
