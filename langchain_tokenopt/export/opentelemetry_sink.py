@@ -89,7 +89,7 @@ class OpenTelemetrySink:
             ) from error
         check_choice("names", names, "both", "old", "new")
         self._names: Names = names
-        own = tuple(dict.fromkeys(("provider", "model", "response_model", *labels)))
+        own = tuple(dict.fromkeys(("provider", "model", *labels)))
         self._labels = Labels(own, max_series)
         self._keys = tuple(
             _LABEL_NAMES[name].chosen(names) if name in _LABEL_NAMES else (f"tokenopt.{name}",)
