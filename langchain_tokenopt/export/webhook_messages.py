@@ -11,8 +11,9 @@ import re
 from typing import Any, Final, Literal
 
 from langchain_tokenopt.core.printable import printable
-from langchain_tokenopt.core.records import BudgetEvent, UsageEvent
-from langchain_tokenopt.export.event_json import as_json
+from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, UsageEvent
+from langchain_tokenopt.export.event_json import as_json, type_of
+from langchain_tokenopt.pricing.money import format_usd
 
 __all__ = ["WebhookFormat", "body_of", "key_of", "signature_headers"]
 
@@ -55,11 +56,14 @@ def _sentence(event: UsageEvent) -> str:
             f"{event.spent_tokens:,} of {event.limit_tokens:,} tokens spent, "
             f"{event.held_tokens:,} held (agent {event.agent}{whose})."
         )
-    shown = as_json(event)
-    told = ("model", "agent", "stage", "input_tokens", "output_tokens", "cost_usd", "saved_tokens")
-    return f"{shown['type']}: " + ", ".join(
-        f"{name} {shown[name]}" for name in told if shown.get(name) is not None
-    )
+    if isinstance(event, CallRecord):
+        return (
+            f"Agent {event.agent} called {event.model or 'a model'} ({event.status}): "
+            f"{event.spent_tokens:,} tokens, {format_usd(event.cost_nano_usd)}."
+        )
+    if isinstance(event, Saving):
+        return f"{event.stage} saved {event.saved_tokens:,} tokens of agent {event.agent}."
+    return str(type_of(event))
 
 
 def _escaped(text: str) -> str:
