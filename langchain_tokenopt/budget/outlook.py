@@ -7,6 +7,7 @@ taken to be like the others.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -18,7 +19,6 @@ from uuid import UUID
 
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
-from langchain_tokenopt.budget.tools import TakesTimeError
 
 __all__ = ["Coming", "Outlook", "note_graph", "noted_graph"]
 
@@ -36,6 +36,8 @@ _DOCUMENTS: Final = 0.05
 _MOST_REPORTS: Final = 12
 _AGAIN: Final = 0.7
 """What is kept for an agent that may come again, of what it has needed."""
+_ROUNDS: Final = 3
+"""How often an agent in a loop is taken to come: so many short answers are kept for it."""
 _TYPICAL_ANSWER: Final = 120
 """Tokens of an answer, until this run has seen some."""
 
@@ -44,12 +46,12 @@ _TYPICAL_ANSWER: Final = 120
 class Coming:
     """How often who can still come in a graph, by agent."""
 
-    now: Mapping[str, int]
+    now: Mapping[str, float]
     """In the step that begins."""
-    surely: Mapping[str, int] = field(default_factory=dict)
+    surely: Mapping[str, float] = field(default_factory=dict)
     """After that, whatever branches decide."""
-    maybe: Mapping[str, int] = field(default_factory=dict)
-    """After that, or not."""
+    maybe: Mapping[str, float] = field(default_factory=dict)
+    """After that, or not: how likely it is."""
     sent_by: Mapping[str, str] = field(default_factory=dict)
     """By whom, of agents that come only when they are sent for, and once as a rule."""
 
@@ -131,7 +133,7 @@ class Outlook:
 
     Args:
         weights: Of the agents that the plan names.
-        promised: Their shares and floors: what their users expect them to need.
+        promised: Their shares: what their users expect them to need.
         prior: Says who can come before any node of a graph was seen.
         most_calls: Says how often an agent has called in earlier runs, at most.
     """
@@ -151,9 +153,10 @@ class Outlook:
         self._weight = mean
         """Of agents that the plan does not name."""
         self._coming: dict[Hashable, Coming] = {}
-        self._now: dict[Hashable, Counter[str]] = {}
+        self._now: dict[Hashable, dict[str, float]] = {}
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
         self._asking: dict[UUID, _Request] = {}
+        self._announced = 0
         self._outputs: list[int] = []
         self._lock = threading.RLock()
 
@@ -166,7 +169,7 @@ class Outlook:
             self._coming.pop(None, None)
             self._now.pop(None, None)
         self._coming[where] = coming
-        self._now[where] = Counter(coming.now)
+        self._now[where] = dict(coming.now)
 
     @_alone
     def begin(self, agent: str) -> None:
@@ -186,34 +189,44 @@ class Outlook:
             self._came(agent)
 
     @contextmanager
-    def asking(
-        self, agent: str, needs: RequestBudget, run_id: UUID
-    ) -> Iterator[Callable[[], Demands]]:
-        """While a request is made to fit: it counts for the others, and is told what else comes.
+    def announced(self, agent: str, needs: RequestBudget, run_id: UUID) -> Iterator[_Request]:
+        """While a request is to be made to fit: it counts for the others.
 
         Args:
             agent: Who asks.
             needs: What the request needs as it is.
-            run_id: Of the request: one that is asked again, in a thread, has never gone.
-
-        Yields:
-            What returns the demands beside it, at any time.
+            run_id: Of the request: one that is announced already stays so.
         """
         likely = needs.input + max(self._answer(), needs.least_output)
         demand = Demand(needs.shortest, max(likely, needs.shortest))
         with self._lock:
             request = self._asking.get(run_id)
+            is_new = request is None
             if request is None:
                 request = self._asking[run_id] = _Request(agent, demand, needs.last_answer > 0)
+                self._announced += 1
                 self._asked(request)
         try:
+            yield request
+        finally:
+            if is_new:
+                self._asking.pop(run_id, None)
+
+    @contextmanager
+    def asking(
+        self, agent: str, needs: RequestBudget, run_id: UUID
+    ) -> Iterator[Callable[[], Demands]]:
+        """While a request is made to fit, yield what returns the demands beside it, at any time."""
+        with self.announced(agent, needs, run_id) as request:
             yield partial(self._demands, request)
-        except TakesTimeError:
-            raise
-        except BaseException:
-            self._asking.pop(run_id, None)
-            raise
-        self._asking.pop(run_id, None)
+
+    def is_announced(self, run_id: UUID) -> bool:
+        """Whether a request is being made to fit."""
+        return run_id in self._asking
+
+    def announced_so_far(self) -> int:
+        """Return how many requests there were."""
+        return self._announced
 
     def _asked(self, request: _Request) -> None:
         if not self._coming and (prior := self._prior()) is not None:
@@ -254,7 +267,7 @@ class Outlook:
 
     def _came(self, agent: str) -> None:
         for now in self._now.values():
-            if now[agent] > 0:
+            if now.get(agent, 0) > 0:
                 now[agent] -= 1
                 return
 
@@ -292,14 +305,9 @@ class Outlook:
     def _beside(self, request: _Request) -> int:
         """Return how many other calls may be under way together with this one."""
         now = sum(times for counts in self._now.values() for times in counts.values())
-        return (
-            now
-            + len(self._asking)
-            - 1
-            + sum(
-                seen.owed.likely > 0 for name, seen in self._seen.items() if name != request.agent
-            )
-        )
+        asking = sum(other is not request for other in list(self._asking.values()))
+        owed = [name for name, seen in self._seen.items() if seen.owed.likely > 0]
+        return math.ceil(now) + asking + sum(name != request.agent for name in owed)
 
     def _names(self) -> set[str]:
         """Return everybody who may still come."""
@@ -317,7 +325,7 @@ class Outlook:
         mean = sum(seen.latest.likely for seen in known) / len(known)
         short = [seen.shortest for seen in known if seen.shortest]  # others cannot be short
         least = sum(short) // len(short) if short else 0
-        reports = len(self._outputs) + len(self._asking)
+        reports: float = len(self._outputs) + len(self._asking)
         reports += sum(times for now in self._now.values() for times in now.values())
         reading = least + min(reports, _MOST_REPORTS) * self._answer() + _DOCUMENTS * mean
         return _Typical(least, max(least, round(_UNSEEN * mean)), max(least, round(reading)))
@@ -327,11 +335,11 @@ class Outlook:
         seen = self._seen[name]
         if seen.is_quiet:
             return NO_DEMAND
-        now = sum(counts[name] for counts in self._now.values())
-        surely = sum(coming.surely.get(name, 0) for coming in self._coming.values())
-        maybe = sum(coming.maybe.get(name, 0) for coming in self._coming.values())
+        now = sum(counts.get(name, 0) for counts in self._now.values())
+        surely: float = sum(coming.surely.get(name, 0) for coming in self._coming.values())
+        maybe = max((c.maybe.get(name, 0) for c in self._coming.values()), default=0)
         if not self._coming:
-            surely = int(not seen.calls)
+            surely = float(not seen.calls)
         hub = self._hub_of(name)
         if not seen.calls and hub is not None and self._seen[hub].loops:
             return seen.owed  # a node that runs the tools
@@ -339,25 +347,29 @@ class Outlook:
             one, later = seen.latest, seen.latest.likely
             again = round(_AGAIN * one.likely) if hub is None else 0
             again = max(again, one.likely * self._still_sent_for(name))
+            rounds: float = max(1, _ROUNDS - seen.calls) if hub is None else 0.5
             if seen.loops:  # what it still needs is owed to it
                 again = 0
         else:  # who comes at the same time is taken to be alike
             one = Demand(typical.least, typical.likely)
             later = self._promised.get(name) or typical.reading
             later = max(later, typical.least)
-            again = max(self._promised.get(name, 0), typical.likely)
+            again = round(maybe * max(self._promised.get(name, 0), typical.likely))
+            rounds = maybe
         most = self._most_calls(name)
-        if most is not None and seen.calls + now + surely >= most:
-            again = 0
-        again = max(again, one.least) if maybe and again else 0
+        if most is not None:
+            rounds = min(rounds, most - seen.calls - now - surely)
+            again = again if rounds > 0 else 0
+        again = max(again, round(min(rounds, 1) * one.least)) if maybe and again else 0
         least = (now + surely) * one.least
         if again and (hub is None or self._seen[hub].calls):
-            least += one.least // (2 if seen.calls else 1)
-        return Demand(least, now * one.likely + surely * later + again) + seen.owed
+            least += round(rounds * one.least)
+        likely = max(now * one.likely + surely * later + again, least)
+        return Demand(round(least), round(likely)) + seen.owed
 
-    def _times(self, name: str) -> int:
+    def _times(self, name: str) -> float:
         """Return how many calls of an agent are to be expected: each counts for itself."""
-        now = sum(counts[name] for counts in self._now.values())
+        now = sum(counts.get(name, 0) for counts in self._now.values())
         surely = sum(coming.surely.get(name, 0) for coming in self._coming.values())
         maybe = any(coming.maybe.get(name, 0) for coming in self._coming.values())
         return now + surely + maybe

@@ -132,8 +132,12 @@ def may_have(
         floor = min(wanted, pool - needed)
         level = _level(pool, (floor, own.weight), bounds, [other.weight for other in others])
         fair = max(level, min(part, wanted))
+    # What is for the agent's own later calls makes this one shorter, but never refuses it.
     now = max(_now(share + most, own.demand.least, later.least), share - before)
-    likely = _now(share + fair, own.demand.likely, later.likely)
+    now = max(now, min(share + most - before, own.demand.least))
+    # Where others would be left without a short answer, a share shrinks before they are silenced.
+    lacking = min(max(needed + fair - pool, 0), share)
+    likely = _now(share + fair - lacking, own.demand.likely, later.likely)
     return MayHave(min(max(likely, own.demand.least), now), now)
 
 

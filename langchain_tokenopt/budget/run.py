@@ -41,6 +41,7 @@ from langchain_tokenopt.budget.reserves import Shortage, shortage_of
 from langchain_tokenopt.budget.room import Demands, Room
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
+from langchain_tokenopt.budget.siblings import HOME, here
 from langchain_tokenopt.budget.stray_calls import left_outside
 from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
@@ -132,9 +133,8 @@ class BudgetRun:
         self._promised = {claim.agent: max(claim.tokens or 0, claim.floor) for claim in claims}
         """What is set apart for each agent. The rest is divided at each call."""
         graph = partial(noted_graph, plan.fingerprint)
-        self.outlook = Outlook(
-            strategy.weights(claims), self._promised, graph, self.forecaster.most_calls
-        )
+        shares = {claim.agent: claim.tokens for claim in claims if claim.tokens}
+        self.outlook = Outlook(strategy.weights(claims), shares, graph, self.forecaster.most_calls)
         """Who is still to come, and what they will need."""
         self.account = self._open_account(path, alert_of(alert), on_store_error, clock)
         promised = [replace(claim, tokens=self._promised[claim.agent]) for claim in claims]
@@ -214,7 +214,8 @@ class BudgetRun:
         watch_threads()
         stages = (*AMBIENT.get(), self._stage)
         carried = CARRIED.get() or left_outside(self.plan.name)
-        return ContextBlock({_RUN: self, GUARD: self._guard, AMBIENT: stages, CARRIED: carried})
+        run: dict[ContextVar[Any], Any] = {_RUN: self, HOME: here()}
+        return ContextBlock({**run, GUARD: self._guard, AMBIENT: stages, CARRIED: carried})
 
     def __exit__(
         self,

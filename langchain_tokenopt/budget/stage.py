@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -24,6 +25,7 @@ from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step, asked_words
+from langchain_tokenopt.budget.siblings import wait_for_siblings, wait_for_siblings_async
 from langchain_tokenopt.budget.stray_calls import why_outside
 from langchain_tokenopt.budget.tools import BudgetTools, TakesTimeError
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
@@ -37,6 +39,8 @@ __all__ = ["BudgetStage"]
 
 _TRIES: Final = 3
 """How often a call is measured while its provider is found to count more and more."""
+_MANY: Final = 20
+"""Calls like one that is made: where there are tokens for so many, others can go on as well."""
 NAME: Final = "BudgetPlan"
 """The name under which a call says that its budget acted."""
 TELLING: Final = 2_048
@@ -76,7 +80,33 @@ class BudgetStage:
             BudgetExceededError: The call does not fit, and ``on_exceed`` is ``"raise"``.
             BudgetStoreError: The store cannot be reached, and ``on_exceed`` is ``"raise"``.
         """
-        return self._open(request, self.tools)
+        with self._announced(request) as asking:
+            if asking is not None:
+                wait_for_siblings(asking)
+            return self._open(request, self.tools)
+
+    @contextmanager
+    def _announced(self, request: ModelRequest) -> Iterator[Callable[[], int] | None]:
+        """Let calls that are made at the same time know of this one.
+
+        Yields:
+            What says how many there were so far; ``None``: there is no need to wait for others.
+        """
+        run = current_run()
+        run_id = request.run.run_id
+        if run is None or not self._is_here(run) or run.outlook.is_announced(run_id):
+            yield None
+            return
+        agent = request.facts.attribution.agent
+        degradation = Degradation(request, run, agent, self.tools)
+        needs = degradation.climb.needs(degradation.first)
+        much = _MANY * (needs.input + needs.usual_output)
+        is_scarce = run.account.blocking or run.account.available(agent) < much
+        with run.outlook.announced(agent, needs, run_id):
+            yield run.outlook.announced_so_far if is_scarce and not request.observe else None
+
+    def _is_here(self, run: BudgetRun) -> bool:
+        return run.plan is self.plan or run.plan == self.plan
 
     async def aopen(self, request: ModelRequest) -> StageCall | None:
         """Open without holding up the event loop.
@@ -88,6 +118,12 @@ class BudgetStage:
             BudgetExceededError: As :meth:`open`.
             BudgetStoreError: As :meth:`open`.
         """
+        with self._announced(request) as asking:
+            if asking is not None:
+                await wait_for_siblings_async(asking)
+            return await self._aopen(request)
+
+    async def _aopen(self, request: ModelRequest) -> StageCall | None:
         if not self.blocking:
             try:
                 return self._open(request, None if self.tools is None else _QuickTools(self.tools))
@@ -103,7 +139,7 @@ class BudgetStage:
 
     def _open(self, request: ModelRequest, tools: BudgetTools | None) -> StageCall | None:
         run, agent = current_run(), request.facts.attribution.agent
-        if run is None or (run.plan is not self.plan and run.plan != self.plan):
+        if run is None or not self._is_here(run):
             self._refuse_outside(request, run, agent)
             return None
         caller = reserved_run(request.run.caller)

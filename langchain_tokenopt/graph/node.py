@@ -23,6 +23,7 @@ from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step
+from langchain_tokenopt.budget.siblings import HOME, here
 from langchain_tokenopt.budget.stray_calls import why_outside
 from langchain_tokenopt.core.argument_checks import takes_names
 from langchain_tokenopt.core.attribution import attribution_of
@@ -180,6 +181,7 @@ class _Execution:
     @contextmanager
     def underway(self, kwargs: dict[str, Any]) -> Iterator[None]:
         """Name the agent to whatever the node calls, and take note of exceptions."""
+        HOME.set(here())
         try:
             if self.watch.agent is None:
                 yield

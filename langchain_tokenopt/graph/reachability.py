@@ -35,6 +35,9 @@ __all__ = ["GraphEdges", "GraphStep", "Reachability"]
 
 Names = frozenset[str]
 
+_STEPS = 24
+"""How far ahead chances are followed: loops bring them close to their limits."""
+
 
 @dataclass(frozen=True)
 class GraphEdges:
@@ -145,7 +148,7 @@ class Reachability:
             return None
         where = self._where(metadata)
         with self._lock:
-            before = run.graph_positions.get(where)
+            before: GraphStep | None = run.graph_positions.get(where)
             step = before
             if step is None or number != step.number:
                 step = run.graph_positions[where] = self._begun(before, number, name)
@@ -157,9 +160,11 @@ class Reachability:
                 if came_back:
                     run.reopen(sorted(coming))
                 run.finish_idle(sorted(self._everybody - coming))
-                if step is not before:
-                    times = before.sent if before is not None else {}
-                    run.outlook.foresee(where, self._foreseen(step.expected, times))
+            if step.expected is None:  # nobody knows who else runs now, but who follows is known
+                run.outlook.foresee(where, self._foreseen_from(name, step.began))
+            elif step is not before:
+                times = before.sent if before is not None else {}
+                run.outlook.foresee(where, self._foreseen(step.expected, times))
         return step
 
     def node_returned(self, name: str, step: GraphStep, returned: Any) -> None:
@@ -207,28 +212,60 @@ class Reachability:
         """Say who comes when the graph begins, and after that."""
         return self._foreseen(self._possible[START], {})
 
-    def _foreseen(self, expected: Names | None, sent: Mapping[str, int]) -> Coming:
-        """Say who comes in a step, and after it."""
-        if expected is None:
-            return Coming({}, maybe=dict.fromkeys(self._everybody, 1))
+    def _foreseen_from(self, name: str, began: Iterable[str]) -> Coming:
+        """Say who comes when a node has begun in a step of which nothing else is known.
+
+        As it is when a run is resumed, or a thread has another turn: those that begin with it are
+        taken to be those that the same nodes lead to.
+        """
+        beside = {name}
+        for start, ends in self._edges.certain.items():
+            if name in ends or (start == START and name in self._possible[START]):
+                beside |= ends | (self._possible[START] if start == START else frozenset())
+        return self._foreseen(frozenset({*began, *beside}), {}, set(began) - {name})
+
+    def _foreseen(
+        self, expected: Names, sent: Mapping[str, int], began: Iterable[str] = ()
+    ) -> Coming:
+        """Say who comes in a step, and after it; *began*: who has come in it already."""
         here = expected - {START, END}
         after = _ends_of(here, self._possible)
         later = _reached_from(after | (self._edges.deferred - here), self._possible)
         sure = {node for node in later if self._is_certain(node, here)}
-        now = Counter({node: max(1, sent.get(node, 1)) for node in here})
+        now = Counter({node: max(1, sent.get(node, 1)) for node in here - set(began)})
+        chances = self._chances(here)
         return Coming(
             self._calls_in(now),
             self._calls_in(Counter(sure)),
-            self._calls_in(Counter(later - sure)),
+            self._calls_in({node: chances.get(node, 1.0) for node in later - sure}),
             self._sent_by({*here, *later} - sure),
         )
+
+    def _chances(self, here: Names) -> dict[str, float]:
+        """Return how likely nodes come after these, where each end of a branch is as likely."""
+        chances: defaultdict[str, float] = defaultdict(float)
+        flow = dict.fromkeys(here, 1.0)
+        for _ in range(_STEPS):
+            following: defaultdict[str, float] = defaultdict(float)
+            for start, chance in flow.items():
+                certain = self._edges.certain.get(start, frozenset())
+                chosen = self._possible.get(start, frozenset()) - certain
+                for end in certain:
+                    following[end] += chance
+                for end in chosen:
+                    following[end] += chance / len(chosen)
+            flow = {node: min(chance, 1.0) for node, chance in following.items() if node != END}
+            for node, chance in flow.items():
+                chances[node] = min(1.0, chances[node] + chance)
+        return chances
 
     def _sent_by(self, nodes: Iterable[str]) -> dict[str, str]:
         """Return who sends for each agent that comes back only through one that chooses among many.
 
-        As a supervisor's workers do, and speakers in a debate do not.
+        As a supervisor's workers do, of which it has several. Speakers in a debate do not, nor does
+        a writer whose critic sends the text back.
         """
-        found = {}
+        workers: defaultdict[str, set[str]] = defaultdict(set)
         for node in nodes:
             ways = self._possible.get(node, frozenset()) - {END}
             for hub in ways - {node}:
@@ -237,22 +274,27 @@ class Reachability:
                 if (
                     node in sent
                     and hub in self._agents
-                    and len(sent) > 1
                     and node not in _reached_from(ways - {hub}, without)
                 ):
-                    for agent in self._agents.get(node, ()):
-                        found[agent] = self._agents[hub][0]
-        return found
+                    workers[hub].add(node)
+        return {
+            agent: self._agents[hub][0]
+            for hub, sent in workers.items()
+            if len(sent) > 1
+            for node in sent
+            for agent in self._agents.get(node, ())
+        }
 
-    def _calls_in(self, nodes: Mapping[str, int]) -> Counter[str]:
+    def _calls_in(self, nodes: Mapping[str, float]) -> dict[str, float]:
         """Return how often each agent calls in these nodes: each once, as far as one can see."""
-        calls: Counter[str] = Counter()
+        calls: defaultdict[str, float] = defaultdict(int)
         for node, times in nodes.items():
             own, *inner = self._agents.get(node) or (None,)
-            calls.update(dict.fromkeys(inner, times))
+            for agent in inner:
+                calls[agent] += times
             if own is not None:
                 calls[own] += times * self._own_calls.get(node, 1)
-        return +calls
+        return {agent: times for agent, times in calls.items() if times > 0}
 
     def _is_certain(self, node: str, here: Names) -> bool:
         """Whether from somewhere here all ways to an end lead through a node that comes later."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-import pytest
-
 from langchain_tokenopt.budget.outlook import Coming, Outlook
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
-from langchain_tokenopt.budget.tools import TakesTimeError
 
 SMALL = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150)
 LOOPING = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150, last_answer=300)
@@ -39,15 +36,14 @@ def test_calls_that_ask_together_know_of_each_other() -> None:
         assert (0, 150) == (one().before, two().before)
 
 
-def test_a_request_that_is_asked_again_in_a_thread_is_one() -> None:
-    """In between it counts for the others."""
+def test_a_request_that_is_announced_counts_until_it_is_over() -> None:
+    """However often it is made to fit, on the event loop and in a thread."""
     outlook, run_id = Outlook({}, {}), uuid4()
-    with pytest.raises(TakesTimeError), outlook.asking("a", SMALL, run_id):
-        raise TakesTimeError
-    assert 150 == demands_of(outlook, "b").others["a"].least
-
-    with outlook.asking("a", SMALL, run_id):
-        pass
+    with outlook.announced("a", SMALL, run_id):
+        for _ in range(2):
+            with outlook.asking("a", SMALL, run_id) as demands:
+                assert "a" not in demands().others
+            assert 150 == demands_of(outlook, "b").others["a"].least
     assert "a" not in demands_of(outlook, "b").others
 
 
