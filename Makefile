@@ -93,8 +93,9 @@ format: setup ## Put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: setup ## Check types strictly
+types: setup ## Check types strictly, and what mypy and pyright say of typical use and of mistakes
 	$(BIN)/mypy
+	@$(BIN)/python -m tests.support.type_checks
 
 notebooks: setup ## Run the notebooks, and each block of the documentation in a process of its own
 	$(BIN)/python -m tests.support.doc_runner

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         Explanation,
         SemanticCache,
     )
-    from langchain_tokenopt.chat_model.optimize import optimize
+    from langchain_tokenopt.chat_model.optimize import optimize, stages_of
     from langchain_tokenopt.compress import (
         CompressionResult,
         DocumentCompressor,
@@ -39,9 +39,12 @@ if TYPE_CHECKING:
         PromptSections,
         optimize_text,
     )
+    from langchain_tokenopt.core.attribution import Attribution
     from langchain_tokenopt.core.errors import (
         BudgetExceededError,
         BudgetInfeasibleError,
+        HostVersionError,
+        StopStream,
         TokenOptError,
         TokenOptWarning,
         UnknownTimeZoneError,
@@ -59,7 +62,18 @@ if TYPE_CHECKING:
     from langchain_tokenopt.counting.request_tokens import count_messages
     from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
     from langchain_tokenopt.embeddings import EmbedderUnavailableError, LocalEmbeddings
-    from langchain_tokenopt.evaluate import Case, Comparison, acompare, compare
+    from langchain_tokenopt.evaluate import (
+        AnswerStoreError,
+        Case,
+        CaseFileError,
+        Comparison,
+        GuardFileError,
+        Judge,
+        QualityGuard,
+        UnpricedModelError,
+        acompare,
+        compare,
+    )
     from langchain_tokenopt.export.event_stream import EventStream
     from langchain_tokenopt.export.opentelemetry_sink import OpenTelemetrySink
     from langchain_tokenopt.export.prometheus_sink import PrometheusSink
@@ -75,11 +89,12 @@ if TYPE_CHECKING:
     )
     from langchain_tokenopt.ledger import Ledger, LedgerError
     from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
+    from langchain_tokenopt.pricing.money import format_usd
     from langchain_tokenopt.pricing.rate_card import RateCard
     from langchain_tokenopt.pricing.rates import Rates
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
     from langchain_tokenopt.scope import stage_all, token_scope
-    from langchain_tokenopt.stage import Phase, Stage, StageCall
+    from langchain_tokenopt.stage import Again, Phase, Stage, StageCall, StageGroup
     from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
     from langchain_tokenopt.tools.scoped_tools import scoped_tools
     from langchain_tokenopt.tools.selector import ToolSelector
@@ -89,9 +104,12 @@ if TYPE_CHECKING:
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
 _MODULE_OF = {
+    "Again": "stage",
     "AgentBudget": "budget",
     "AllocationStrategy": "budget",
     "Answer": "request.model_request",
+    "AnswerStoreError": "evaluate",
+    "Attribution": "core.attribution",
     "BudgetAlert": "budget",
     "BudgetAllocationNode": "graph",
     "BudgetEvent": "core.records",
@@ -109,6 +127,7 @@ _MODULE_OF = {
     "CacheStats": "cache",
     "CallRecord": "core.records",
     "Case": "evaluate",
+    "CaseFileError": "evaluate",
     "Comparison": "evaluate",
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
@@ -117,7 +136,10 @@ _MODULE_OF = {
     "EvictionPolicy": "cache",
     "Explanation": "cache",
     "Forecast": "forecast",
+    "GuardFileError": "evaluate",
     "Handover": "compress",
+    "HostVersionError": "core.errors",
+    "Judge": "evaluate",
     "Ledger": "ledger",
     "LedgerError": "ledger",
     "LocalEmbeddings": "embeddings",
@@ -128,11 +150,15 @@ _MODULE_OF = {
     "PrometheusSink": "export.prometheus_sink",
     "PromptCompressor": "compress",
     "PromptSections": "compress",
+    "QualityGuard": "evaluate",
     "RateCard": "pricing.rate_card",
     "Rates": "pricing.rates",
     "Saving": "core.records",
     "SemanticCache": "cache",
     "Stage": "stage",
+    "StageCall": "stage",
+    "StageGroup": "stage",
+    "StopStream": "core.errors",
     "TokenBudget": "budget",
     "TokenCount": "counting.tokens",
     "TokenCounter": "counting.tokens",
@@ -140,13 +166,13 @@ _MODULE_OF = {
     "TokenOptWarning": "core.errors",
     "TokenScope": "tools.token_scope",
     "TokenUsageCallbackHandler": "tracking.callbacks",
+    "ToolChoice": "core.records",
     "ToolLimitExceededError": "tools.tool_limits",
     "ToolLimits": "tools.tool_limits",
-    "ToolSet": "tools.tool_set",
-    "ToolChoice": "core.records",
     "ToolSelector": "tools.selector",
-    "StageCall": "stage",
+    "ToolSet": "tools.tool_set",
     "UnknownTimeZoneError": "core.errors",
+    "UnpricedModelError": "evaluate",
     "Usage": "core.usage",
     "UsageForecaster": "forecast",
     "UsageSink": "core.records",
@@ -161,20 +187,25 @@ _MODULE_OF = {
     "compare": "evaluate",
     "count_messages": "counting.request_tokens",
     "counter_for": "counting.tokens",
+    "format_usd": "pricing.money",
     "in_own_context": "core.own_context",
     "node_cache": "graph",
     "optimize": "chat_model",
     "optimize_text": "compress",
     "scoped_tools": "tools.scoped_tools",
     "stage_all": "scope",
+    "stages_of": "chat_model",
     "token_scope": "scope",
     "track_usage": "tracking.callbacks",
 }
 
 __all__ = [
+    "Again",
     "AgentBudget",
     "AllocationStrategy",
     "Answer",
+    "AnswerStoreError",
+    "Attribution",
     "BudgetAlert",
     "BudgetAllocationNode",
     "BudgetEvent",
@@ -192,6 +223,7 @@ __all__ = [
     "CacheStats",
     "CallRecord",
     "Case",
+    "CaseFileError",
     "Comparison",
     "CompressionResult",
     "DocumentCompressor",
@@ -200,7 +232,10 @@ __all__ = [
     "EvictionPolicy",
     "Explanation",
     "Forecast",
+    "GuardFileError",
     "Handover",
+    "HostVersionError",
+    "Judge",
     "Ledger",
     "LedgerError",
     "LocalEmbeddings",
@@ -211,12 +246,15 @@ __all__ = [
     "PrometheusSink",
     "PromptCompressor",
     "PromptSections",
+    "QualityGuard",
     "RateCard",
     "Rates",
     "Saving",
     "SemanticCache",
     "Stage",
     "StageCall",
+    "StageGroup",
+    "StopStream",
     "TokenBudget",
     "TokenCount",
     "TokenCounter",
@@ -230,6 +268,7 @@ __all__ = [
     "ToolSelector",
     "ToolSet",
     "UnknownTimeZoneError",
+    "UnpricedModelError",
     "Usage",
     "UsageForecaster",
     "UsageSink",
@@ -244,24 +283,28 @@ __all__ = [
     "compare",
     "count_messages",
     "counter_for",
+    "format_usd",
     "in_own_context",
     "node_cache",
     "optimize",
     "optimize_text",
     "scoped_tools",
     "stage_all",
+    "stages_of",
     "token_scope",
     "track_usage",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load the module behind a public name (PEP 562)."""
-    if name == "__version__":
-        return version("langchain-tokenopt")
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+if not TYPE_CHECKING:  # which would take any name for known
+
+    def __getattr__(name: str) -> Any:
+        """Load the module behind a public name (PEP 562)."""
+        if name == "__version__":
+            return version("langchain-tokenopt")
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -203,9 +203,13 @@ class PromptCompressor(Runnable[Any, Any]):
         name = model_name_of(self.model or DEFAULT_MODEL)
         return self.counter is not None or steady_counter_of_name(name).is_ready
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Every setting that changes what the model is asked."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         protect = [pattern.pattern for pattern in self.protect]
         settings = [
             self.max_tokens, self.keep, self.query, self.tool_results, protect, self.on_infeasible,

@@ -1,10 +1,11 @@
 """Prove on your own requests that answers did not get worse, and see what is saved."""
 
+from langchain_tokenopt.evaluate.answer_store import AnswerStoreError
 from langchain_tokenopt.evaluate.cases import Case, CaseFileError, read_cases
 from langchain_tokenopt.evaluate.compare import acompare, compare
 from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgeResult, Verdict
 from langchain_tokenopt.evaluate.comparison_state import Progress, UnpricedModelError
-from langchain_tokenopt.evaluate.guard import GuardReport, QualityGuard
+from langchain_tokenopt.evaluate.guard import GuardFileError, GuardReport, QualityGuard
 from langchain_tokenopt.evaluate.judges import (
     AgreementJudge,
     AnswerJudge,
@@ -29,6 +30,7 @@ from langchain_tokenopt.evaluate.run_answer import RunAnswer
 __all__ = [
     "AgreementJudge",
     "AnswerJudge",
+    "AnswerStoreError",
     "Case",
     "CaseFileError",
     "CaseRecorder",
@@ -36,6 +38,7 @@ __all__ = [
     "ContainsReference",
     "EvaluatorJudge",
     "ExactMatch",
+    "GuardFileError",
     "GuardReport",
     "Interval",
     "JsonEqual",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import pkgutil
+import re
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 
 import pytest
 
 import langchain_tokenopt
+from langchain_tokenopt import BudgetRun, TokenOptError, TokenScope
 
 HEAVY = (
     "torch",
@@ -44,6 +51,79 @@ def test_an_unknown_name_is_an_attribute_error():
     """As for any module."""
     with pytest.raises(AttributeError, match="SmartCache"):
         langchain_tokenopt.SmartCache  # noqa: B018
+
+
+def _ours() -> dict[str, type]:
+    """All classes of the package that have a public name."""
+    found = {}
+    for module in pkgutil.walk_packages(langchain_tokenopt.__path__, "langchain_tokenopt."):
+        if ".export." in module.name or module.name.endswith("__main__"):
+            continue  # which need an extra, or run
+        for name, thing in vars(importlib.import_module(module.name)).items():
+            own = getattr(thing, "__module__", "").startswith("langchain_tokenopt.")
+            if isinstance(thing, type) and own and not name.startswith("_"):
+                found[name] = thing
+    return found
+
+
+OURS = _ours()
+INTERNAL_ERRORS = {"EmbeddingFailedError", "RefusedCall"}
+"""Caught inside of the package; and a ``BudgetExceededError`` that tools can say."""
+MADE_FOR_USERS = (BudgetRun, TokenScope)
+"""What ``plan.run()`` and ``token_scope()`` give: nobody calls their constructors."""
+
+
+def test_every_error_that_users_catch_is_at_the_top():
+    """An except clause can name it without knowing the room that raises it."""
+    errors = {name for name, one in OURS.items() if issubclass(one, (TokenOptError, Warning))}
+    assert errors - INTERNAL_ERRORS <= set(langchain_tokenopt.__all__)
+
+
+def _made_or_called() -> Iterator[tuple[str, object]]:
+    for name in langchain_tokenopt.__all__:
+        found = inspect.unwrap(getattr(langchain_tokenopt, name))
+        if isinstance(found, type):
+            if found in MADE_FOR_USERS or is_dataclass(found) or issubclass(found, Exception):
+                continue
+            found = inspect.unwrap(found.__init__)
+        if inspect.isfunction(found):
+            yield name, found
+
+
+def _is_named(word: str) -> bool:
+    """Whether a class can be imported by a name that stays: from the top, its room, its module."""
+    parts = OURS[word].__module__.split(".")
+    modules = [
+        importlib.import_module(".".join(parts[:depth])) for depth in range(1, len(parts) + 1)
+    ]
+    return any(word in getattr(module, "__all__", ()) for module in modules)
+
+
+def _classes_in(function: types.FunctionType, annotation: object) -> set[str]:
+    words = {word for word in re.findall(r"\w+", str(annotation)) if word in OURS}
+    return {word for word in words if function.__globals__.get(word, OURS[word]) is OURS[word]}
+
+
+@pytest.mark.parametrize(("name", "function"), [*_made_or_called()], ids=str)
+def test_whatever_users_pass_can_be_named(name, function):
+    """What goes into a public name is public."""
+    for parameter in inspect.signature(function).parameters.values():
+        for word in _classes_in(function, parameter.annotation):
+            assert _is_named(word), f"{name}({parameter})"
+
+
+@pytest.mark.parametrize("name", langchain_tokenopt.__all__)
+def test_whatever_users_are_given_can_be_named(name):
+    """So is what comes out of it and of its methods."""
+    public = getattr(langchain_tokenopt, name)
+    own = vars(public).items() if isinstance(public, type) else [(name, public)]
+    for key, method in own:
+        inner = getattr(method, "fget", None) or getattr(method, "__func__", method)
+        function = inspect.unwrap(inner) if callable(inner) else None
+        if key.startswith("_") or not inspect.isfunction(function):
+            continue
+        for word in _classes_in(function, inspect.signature(function).return_annotation):
+            assert _is_named(word), f"{name}.{key} gives {word}"
 
 
 def _modules_after(code: str) -> set[str]:
