@@ -97,9 +97,9 @@ types: setup ## Check types strictly, and what mypy and pyright say of typical u
 	$(BIN)/mypy
 	@$(BIN)/python -m tests.support.type_checks
 
-notebooks: setup ## Run the notebooks, and each block of the documentation in a process of its own
+notebooks: setup ## Run the notebooks (WRITE=1 keeps what they show) and each block of the documentation in a process of its own
 	$(BIN)/python -m tests.support.doc_runner
-	$(BIN)/pytest --nbmake --nbmake-timeout=300 -p no:xdist notebooks
+	$(BIN)/python -m tests.support.notebooks $(if $(WRITE),--write)
 
 tables: setup ## Write measured tables, names and links into the documentation
 	$(BIN)/python -m tests.benchmarks.tables

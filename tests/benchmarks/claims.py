@@ -17,6 +17,7 @@ def claims() -> str:
     lines = [
         ("see", "See", _seen()),
         ("see", "Cheap", _cheap()),
+        ("beside-the-host", "Fits in", _fits()),
         ("ledger", "Keep", _kept()),
         ("reuse", "Reuse", _reused()),
         ("shorten", "Shorten", _shortened()),
@@ -52,6 +53,12 @@ def _cheap() -> str:
     handler = usage["short_prompt"]["TokenUsageCallbackHandler"]["overhead_us"]
     plan = usage["seam"]["a plan, 2 kB"]["overhead_us"]
     return f"Tracking adds {handler:.0f} µs to a call, a budget {plan:.0f} µs."
+
+
+def _fits() -> str:
+    suites = json.loads((RESULTS / "foreign.json").read_text(encoding="utf-8"))
+    plain, ours = (sum(one[key] for one in suites) for key in ("plain_passed", "with_us_passed"))
+    return f"{ours:,} of {plain:,} tests of LangChain and LangGraph pass with the package around."
 
 
 def _kept() -> str:

@@ -59,7 +59,8 @@ def table(name: str) -> str:
         if markdown.is_file()
         else _TABLES[name](result["figures"])
     )
-    return shown if "python 3" in shown else f"{shown}\n\n{conditions_of(result)}"
+    known = isinstance(result, dict) and "python 3" not in shown
+    return f"{shown}\n\n{conditions_of(result)}" if known else shown
 
 
 def conditions_of(result: dict[str, Any]) -> str:
@@ -217,6 +218,36 @@ _WRITTEN: dict[str, Callable[[], str]] = {
     "names": public_names,
     "inner_names": inner_names,
 }
+
+
+def _scale(figures: dict[str, Any]) -> str:
+    stores = ("postgresql", "sqlite")
+    many, alone = ([figures[f"{s}, {how}"] for s in stores] for how in ("8 processes", "alone"))
+
+    def times(parts: list[dict[str, Any]], step: str) -> list[str]:
+        return [f"{one[step]['p50_ms']:.1f} / {one[step]['p99_ms']:.0f}" for one in parts]
+
+    def each(*names: str) -> list[str]:
+        return ["; ".join(f"{one[name]:,}" for name in names) for one in many]
+
+    rows = {
+        "reservations asked for; processes killed": each("reservations", "killed"),
+        "overshot at any level; below the bill": each("overshot", "below_the_bill"),
+        "left held; accounts that do not add up": each(
+            "tokens_left_held", "accounts_that_do_not_add_up"
+        ),
+        "calls (reserve, settle) a second, 8 processes": [
+            f"{one['calls_per_second']:,.0f}" for one in many
+        ],
+        "reserve, p50 / p99 ms, 8 processes": times(many, "reserve"),
+        "settle, p50 / p99 ms, 8 processes": times(many, "settle"),
+        "reserve, p50 / p99 ms, alone": times(alone, "reserve"),
+        "settle, p50 / p99 ms, alone": times(alone, "settle"),
+    }
+    lines = ["|  | PostgreSQL | SQLite, one file |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {said} | {a} | {b} |" for said, (a, b) in rows.items())])
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "usage": _usage,
     "budget_desk": _budget_desk,
@@ -225,6 +256,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "budget_levels": _budget_levels,
     "delivery": delivery_tables,
     "tools": tool_tables,
+    "scale": _scale,
 }
 
 
