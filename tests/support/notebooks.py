@@ -31,7 +31,6 @@ def run(path: Path) -> Any:
             record_timing=False,
             resources={"metadata": {"path": folder}},
         )
-        client.create_kernel_manager().transport = "ipc"  # no port that others could reach
         client.execute()
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
