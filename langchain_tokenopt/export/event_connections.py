@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +25,7 @@ __all__ = ["Authorize", "Connections"]
 Authorize = Callable[[HTTPConnection], object | Awaitable[object]]
 
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-_RETRY: Final = "retry: 1000\n\n"
+_RETRY: Final = "retry: 1000\n"
 
 
 class Connections:
@@ -111,21 +111,19 @@ class Connections:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _events(
-        self, subscription: Subscription, after: str | None
-    ) -> AsyncIterator[Message | Lost | None]:
+    async def _events(self, subscription: Subscription, after: str | None) -> AsyncIterator[Sent]:
         """Yield what the viewer is told until the connection has lived long enough."""
         ends = time.monotonic() + self._lifetime
+        yield Sent("ready", {"type": "ready"}, subscription.begins)
         if after and not subscription.is_resumed:
-            yield Lost(None)
+            yield _as_sent(Lost(None))
             for missed in await self._missed(subscription, after):
-                yield missed
+                yield _as_sent(missed)
         while (left := ends - time.monotonic()) > 0:
             found = await subscription.next(min(self._heartbeat, left))
             if found is END:
                 return
-            if found is None or isinstance(found, Message | Lost):
-                yield found
+            yield _as_sent(found)
 
     async def _viewer_of(self, connection: HTTPConnection) -> Viewer | None:
         if inspect.iscoroutinefunction(self._authorize):
@@ -146,26 +144,40 @@ class Connections:
         return origin is None or origin in self._origins or urlsplit(origin).netloc == own
 
 
-async def _as_text(events: AsyncIterator[Message | Lost | None]) -> AsyncIterator[str]:
-    """Write events as server-sent ones."""
+class Sent(NamedTuple):
+    """One thing that a viewer is told."""
+
+    type: str
+    fields: dict[str, Any]
+    id: str | None = None
+    """With which to come back."""
+
+    @property
+    def json(self) -> str:
+        """As one line."""
+        return json.dumps(self.fields if self.id is None else {**self.fields, "id": self.id})
+
+
+def _as_sent(found: Message | Lost | object | None) -> Sent:
+    if isinstance(found, Message):
+        return Sent(found.fields["type"], found.fields, found.id)
+    if isinstance(found, Lost):
+        return Sent("lost", {"type": "lost", "count": found.count})
+    return Sent("heartbeat", {"type": "heartbeat"})
+
+
+async def _as_text(events: AsyncIterator[Sent]) -> AsyncIterator[str]:
+    """Write server-sent events."""
     yield _RETRY
     async for each in events:
-        if each is None:
-            yield ": still here\n\n"
-        elif isinstance(each, Lost):
-            yield f"event: lost\ndata: {_lost_text(each)}\n\n"
-        else:
-            yield f"id: {each.id}\nevent: {each.fields['type']}\ndata: {each.text}\n\n"
+        place = "" if each.id is None else f"id: {each.id}\n"
+        yield f"{place}event: {each.type}\ndata: {each.json}\n\n"
 
 
-async def _send(socket: WebSocket, events: AsyncIterator[Message | Lost | None]) -> None:
+async def _send(socket: WebSocket, events: AsyncIterator[Sent]) -> None:
     with suppress(WebSocketDisconnect, RuntimeError):  # it has gone in between
         async for each in events:
-            if each is None:
-                text = '{"type": "heartbeat"}'
-            else:
-                text = _lost_text(each) if isinstance(each, Lost) else each.text
-            await socket.send_text(text)
+            await socket.send_text(each.json)
         await socket.close(1012)  # come back
 
 
@@ -177,7 +189,3 @@ async def _gone(socket: WebSocket) -> None:
 def _last_id(connection: HTTPConnection) -> str | None:
     found = connection.headers.get("last-event-id") or connection.query_params.get("last_event_id")
     return found or None
-
-
-def _lost_text(lost: Lost) -> str:
-    return json.dumps({"type": "lost", "count": lost.count})

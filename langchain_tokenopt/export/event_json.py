@@ -51,6 +51,7 @@ def as_json(event: UsageEvent) -> dict[str, Any]:
         if isinstance(event, Saving):
             shown["saved_tokens"] = event.saved_tokens
             shown["saved_usd"] = exact_usd(shown.pop("saved_nano_usd"))
+        shown["event_id"] = shown.pop("id", None)
     return {"type": type_of(event), **{name: _plain(value) for name, value in shown.items()}}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -15,6 +16,7 @@ from langchain_tokenopt.export.event_json import type_of
 from langchain_tokenopt.export.fan_out import FanOut, Message, Subscription
 from langchain_tokenopt.export.viewers import Viewer, owner_of
 from langchain_tokenopt.ledger import Ledger, LedgerError
+from langchain_tokenopt.ledger.rows import microseconds, moment_of
 
 if TYPE_CHECKING:
     from langchain_tokenopt.export.event_connections import Authorize, Connections
@@ -134,7 +136,11 @@ class EventStream:
         except LedgerError:  # it was said that something may be missing
             return []
         subscription.skip({call.run_id for call in calls})
-        return [Message(call, _microseconds(_end_of(call)), owner_of(call)) for call in calls]
+        ends = [microseconds(_end_of(call)) for call in calls]
+        return [
+            Message(call, owner_of(call), f"{end}-ledger-{call.run_id.hex}")
+            for call, end in zip(calls, ends, strict=True)
+        ]
 
     def _read(self, ledger: Ledger, viewer: Viewer, after: str) -> list[CallRecord]:
         """Return the latest calls that ended after the message was told, oldest first."""
@@ -147,7 +153,7 @@ class EventStream:
         if viewer.organization is not None:
             filters["organization"] = viewer.organization
         found = ledger.calls(since=told - _LONGEST_CALL, newest_first=True, **filters)
-        known = after.partition("-")[2]
+        known = after.rpartition("-")[2]
         missed = (
             call
             for call in found
@@ -162,16 +168,10 @@ def _end_of(call: CallRecord) -> datetime:
     return call.started_at + timedelta(seconds=call.duration_seconds)
 
 
-def _microseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
-
-
 def _moment_of(message_id: str, now: datetime) -> datetime:
     """Return when a message was told; *now* where the id does not say so."""
     digits = message_id.partition("-")[0]
-    if not (digits.isascii() and digits.isdecimal() and len(digits) < 18):
-        return now
-    return datetime.fromtimestamp(int(digits) / 1_000_000, UTC)
+    return moment_of(int(digits)) if re.fullmatch("[0-9]{1,17}", digits) else now
 
 
 def _positive(name: str, seconds: float) -> float:

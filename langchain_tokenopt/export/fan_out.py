@@ -8,11 +8,12 @@ has no gap that it was not told of.
 from __future__ import annotations
 
 import asyncio
-import json
-import time
+import re
+import secrets
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final
 from uuid import UUID
@@ -20,6 +21,7 @@ from uuid import UUID
 from langchain_tokenopt.core.records import CallRecord, Saving, UsageEvent
 from langchain_tokenopt.export.event_json import as_json
 from langchain_tokenopt.export.viewers import NOBODY_KNOWN, Owner, Viewer, owner_of
+from langchain_tokenopt.ledger.rows import microseconds
 from langchain_tokenopt.storage import forks
 
 __all__ = ["END", "FanOut", "Lost", "Message", "Subscription", "id_of"]
@@ -30,25 +32,22 @@ class Message:
 
     Args:
         event: What happened.
-        at: When it was told, in microseconds since 1970. The id begins with it, and goes on with
-            the event's own id: it says nothing of what others were told in between.
+        owner: Whose it is.
+        id: Where it stands. It says nothing of what others were told in between.
+        at: The same as a number, which grows from message to message.
     """
 
-    def __init__(self, event: UsageEvent, at: int, owner: Owner) -> None:
+    def __init__(self, event: UsageEvent, owner: Owner, id: str, at: int = 0) -> None:
         self.event = event
         self.owner = owner
         self.event_id = id_of(event)
-        self.id = f"{at}-{self.event_id.hex}"
+        self.id = id
+        self.at = at
 
     @cached_property
     def fields(self) -> dict[str, Any]:
         """What is sent; made when somebody is there to read it."""
-        return {**as_json(self.event), "id": self.id}
-
-    @cached_property
-    def text(self) -> str:
-        """The fields as one line of JSON."""
-        return json.dumps(self.fields, default=str)
+        return as_json(self.event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,8 @@ class Subscription:
         self._waiting: deque[Message] = deque()
         self._skipped: set[UUID] = set()
         self._lost = 0
+        self.begins: str | None = None
+        """The id to come back with, for who gets no message; ``None``: the one he came with."""
         self.is_resumed = True
         """False where nobody knows what the viewer has missed."""
         self._closed = False
@@ -142,6 +143,7 @@ class FanOut:
         self._latest: dict[tuple[UUID, Owner | None], Message] = {}
         self._made_by: dict[UUID, Owner] = {}
         """Whose the calls are that are remembered."""
+        self._told_at = self._forgotten_at = 0
         self.after_fork_in_child()
         forks.register(self)
 
@@ -152,6 +154,8 @@ class FanOut:
         """Begin without viewers: their connections are the parent's."""
         self.lock = forks.ForkLock()
         self._subscriptions: set[Subscription] = set()
+        self._name = secrets.token_hex(8)
+        """Of this process, in ids: of others it knows nothing."""
 
     def put(self, event: UsageEvent) -> None:
         """Pass *event* on; one that is remembered is passed on once."""
@@ -160,13 +164,15 @@ class FanOut:
             key = id_of(event), None if isinstance(event, CallRecord) else owner
             if key in self._latest:
                 return
-            message = Message(event, time.time_ns() // 1_000, owner)
+            self._told_at = at = max(self._told_at + 1, microseconds(datetime.now(UTC)))
+            message = Message(event, owner, self._id(at, key[0].hex), at)
             self._latest[key] = message
             if isinstance(event, CallRecord):
                 self._made_by[event.run_id] = owner
             while len(self._latest) > self._history:
                 oldest = next(iter(self._latest))
-                self._latest.pop(oldest, None)
+                if forgotten := self._latest.pop(oldest, None):
+                    self._forgotten_at = forgotten.at
                 self._made_by.pop(oldest[0], None)
             for subscription in self._subscriptions:
                 if subscription.viewer.sees(owner):
@@ -182,12 +188,13 @@ class FanOut:
             if len(self._subscriptions) >= self._most_viewers:
                 return None
             subscription = Subscription(self, viewer, self._most_waiting)
-            if after:
-                remembered = list(self._latest.values())
-                places = [n for n, message in enumerate(remembered) if message.id == after]
-                subscription.is_resumed = bool(places)
-                for message in remembered[places[0] + 1 if places else 0 :]:
-                    if viewer.sees(message.owner):
+            if after is None:
+                subscription.begins = self._id(self._told_at)
+            else:
+                seen_at = self._place(after)
+                subscription.is_resumed = seen_at is not None
+                for message in list(self._latest.values()):
+                    if message.at > (seen_at or 0) and viewer.sees(message.owner):
                         subscription.put(message)
             self._subscriptions.add(subscription)
             return subscription
@@ -202,6 +209,16 @@ class FanOut:
         with self.lock:
             for subscription in self._subscriptions:
                 subscription.close()
+
+    def _id(self, at: int, event_hex: str = "") -> str:
+        return f"{at}-{self._name}-{event_hex}"
+
+    def _place(self, message_id: str) -> int | None:
+        """Return after what it stands; ``None`` where that is forgotten, or was told elsewhere."""
+        digits, _, rest = message_id.partition("-")
+        if not rest.startswith(f"{self._name}-") or not re.fullmatch("[0-9]{1,19}", digits):
+            return None
+        return int(digits) if int(digits) >= self._forgotten_at else None
 
     def _owner(self, event: UsageEvent) -> Owner:
         """Return whose *event* is; a saving is the call's that it came with."""

@@ -221,7 +221,7 @@ def span_attributes(call: CallRecord, names: Names) -> Mapping[str, Any]:
         value = made[field] if field in made else attrgetter(field)(call)
         if isinstance(value, str):
             value = printable(value)
-        if value is not None and (value or "tokens" not in field or field in _TOTALS):
+        if value not in (None, "") and (value or "tokens" not in field or field in _TOTALS):
             found |= dict.fromkeys(each.chosen(names), value)
     return found
 

@@ -71,9 +71,9 @@ def watching(address: str, user: str, **headers: str) -> Iterator[Iterator[dict[
         client.stream("GET", f"http://{address}/events/") as response,
     ):
         assert response.status_code == 200
-        lines = response.iter_lines()
-        assert next(lines) == "retry: 1000"
-        yield sse(lines)
+        events = sse(response.iter_lines())
+        assert "ready" == next(events)["type"]
+        yield events
 
 
 def sse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -88,10 +88,11 @@ def sse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
         elif name == "data":
             shown = json.loads(value)
             assert shown["type"] == kind
-            assert shown.get("id") == (None if kind == "lost" else seen)
+            assert shown.get("id") == seen
             yield shown
         else:
-            assert not name, line
+            assert name in ("", "retry"), line
+            kind = seen = None
 
 
 def take(events: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -219,7 +220,7 @@ def test_over_a_websocket_it_is_the_same(model_server):
     with mounted(stream) as address:
         url, who = f"ws://{address}/events/", {"x-user": "ann"}
         with connect(url, additional_headers=who) as socket:
-            assert {"type": "heartbeat"} == json.loads(socket.recv(5))
+            assert ["ready", "heartbeat"] == [json.loads(socket.recv(5))["type"] for _ in "12"]
             socket.send("whatever")
             stream.record(call("bob"))
             stream.record(call("ann"))
@@ -228,6 +229,7 @@ def test_over_a_websocket_it_is_the_same(model_server):
         stream.record(missed)
         stream.record(call("bob"))
         with connect(f"{url}?last_event_id={first['id']}", additional_headers=who) as socket:
+            assert {"type": "ready"} == json.loads(socket.recv(5))
             second = json.loads(socket.recv(5))
 
     assert ("ann", str(missed.run_id)) == (first["user"], second["run_id"])
@@ -241,7 +243,8 @@ def test_it_can_be_routes():
     with served(app) as address:
         headers = {"x-user": "ann"}
         with connect(f"ws://{address}/e?last_event_id=x", additional_headers=headers) as socket:
-            assert ["lost", "usage"] == [json.loads(socket.recv(5))["type"] for _ in range(2)]
+            told = [json.loads(socket.recv(5))["type"] for _ in range(3)]
+            assert ["ready", "lost", "usage"] == told
         with httpx.stream("GET", f"http://{address}/e", headers=headers) as response:
             assert "text/event-stream; charset=utf-8" == response.headers["content-type"]
         stream.close()
@@ -423,6 +426,19 @@ def test_who_comes_back_gets_what_was_missed_and_nothing_twice():
             assert "after" == next(events)["model"]
 
 
+def test_who_was_told_nothing_comes_back_all_the_same():
+    """An idle connection that breaks loses nothing: it knows where it stood."""
+    stream = EventStream(by_header)
+    stream.record(call("ann", model="before"))
+    with mounted(stream) as address:
+        headers = {"x-user": "ann"}
+        with connect(f"ws://{address}/events/", additional_headers=headers) as socket:
+            stood = json.loads(socket.recv(5))["id"]
+        stream.record(call("ann", model="missed"))
+        with watching(address, "ann", **{"last-event-id": stood}) as events:
+            assert "missed" == next(events)["model"]
+
+
 def test_beyond_the_history_one_is_told_that_nobody_knows():
     """Then comes what is remembered."""
     stream = EventStream(by_header, history=5)
@@ -459,7 +475,7 @@ def test_another_process_goes_on_from_the_ledger(tmp_path):
         remembered = made("ann", 10, "third")
         ledger.record(remembered)
         stream.record(remembered)
-        seen = f"{int((now.timestamp() - 120) * 1e6)}-{'0' * 32}"
+        seen = f"{int((now.timestamp() - 120) * 1e6)}-another-"
         with mounted(stream) as address:
             with watching(address, "ann", **{"last-event-id": seen}) as events:
                 assert {"type": "lost", "count": None} == next(events)
@@ -482,13 +498,10 @@ def test_ids_that_were_never_given_are_no_trouble(seen, tmp_path):
             with httpx.stream(
                 "GET", url, params={"last_event_id": seen}, headers={"x-user": "ann"}, timeout=5
             ) as response:
-                lines = response.iter_lines()
-                next(lines)
-                events = sse(lines)
+                events = sse(response.iter_lines())
+                assert "ready" == next(events)["type"]
                 if seen:
                     assert "lost" == next(events)["type"]
-                else:
-                    time.sleep(0.05)
                 stream.record(call("ann", model="after"))
                 assert "after" == next(events)["model"]
 
