@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 import secrets
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -155,7 +156,7 @@ class _Zip(GZipMiddleware):
 
 class _Pages:
     def __init__(self, location: str, sources: Sources) -> None:
-        self._location = location
+        self._location = re.sub(r"//[^/@]*@", "//", location)  # without a password
         self._views = Views(location, sources)
         self._feed = Feed(self._views)
         # Prices take a second to load: by the time somebody looks, they are there.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from langchain_tokenopt.cache.stats import CacheStats
 from langchain_tokenopt.core.records import BudgetEvent, UsageTotals
 from langchain_tokenopt.dashboard.asked import FILTERS
 from langchain_tokenopt.dashboard.charts import chart_of
@@ -357,39 +358,43 @@ def cache(view: View) -> Table:
     answered = totals.calls - unfinished.calls
     rows: list[tuple[str, str, str]] = []
     if totals.cached_calls or stats:
-        share = totals.cached_calls / answered if answered else 0.0
-        rows.append(
-            ("answered from a cache", f"{totals.cached_calls:,}", f"{share:.1%} of answers")
-        )
+        of_answers = f"{totals.cached_calls / answered:.1%} of all answers" if answered else ""
+        rows.append(("answered from a cache", f"{totals.cached_calls:,}", of_answers))
     if stats:
-        hits = f"{stats.semantic_hits:,} by meaning, {stats.same_words_hits:,} by the same words"
-        ratio = stats.hit_ratio
-        rows += [
-            ("hits of the cache file, ever", f"{stats.hits:,}", hits),
-            ("requests to it", f"{stats.requests:,}", "" if ratio is None else f"{ratio:.1%} hits"),
-            ("checked against the true answer", f"{stats.checked:,}", "audits and near misses"),
-            (
-                "of these the stored one was wrong",
-                f"{stats.checked_wrong:,}",
-                f"{stats.checked_wrong / stats.checked:.1%}" if stats.checked else "",
-            ),
-            (
-                "wrong answers per request, at most",
-                f"{max((f.wrong_per_request_bound for f in stats.fields), default=0.0):.2%}",
-                f"in the worst of {len(stats.fields):,} fields of questions, at 95 % confidence",
-            ),
-        ]
+        rows += _evidence(stats)
     elif rows and not note:
         note = "Start with `--cache FILE` to see how many answers were audited, and the bound."
     return Table(
         "cache",
         "Response cache",
-        (Column("what"), Column("value", "said"), Column("", "text")),
+        (Column("what"), Column("value", "said"), Column("which means", "note")),
         rows,
         empty="No call was answered from a cache. Put one around your model: "
         "`optimize(model, SemanticCache('answers.db'))`, and start with `--cache answers.db`.",
         note=note,
     )
+
+
+def _evidence(stats: CacheStats) -> list[tuple[str, str, str]]:
+    """Return what a cache file says of itself, since it was made."""
+    hits = (
+        f"{stats.exact_hits:,} by the same request, {stats.same_words_hits:,} by the same words, "
+        f"{stats.semantic_hits:,} by meaning"
+    )
+    ratio, checked, wrong = stats.hit_ratio, stats.checked, stats.checked_wrong
+    bound = max((field.wrong_per_request_bound for field in stats.fields), default=None)
+    fields = f"the worst of {len(stats.fields):,} fields of questions, with 95 % confidence"
+    return [
+        ("requests to the file", f"{stats.requests:,}", "since it was made"),
+        ("hits", "-" if ratio is None else f"{ratio:.1%}", hits),
+        ("audited", f"{checked:,}", "requests of which the true answer is known as well"),
+        ("of these, wrong", f"{wrong:,}", f"{wrong / checked:.1%}" if checked else "none yet"),
+        (
+            "wrong per request, at most",
+            "-" if bound is None else f"{bound:.2%}",
+            "not known before answers by meaning were audited" if bound is None else fields,
+        ),
+    ]
 
 
 def limits(view: View) -> Table:

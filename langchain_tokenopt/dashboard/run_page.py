@@ -20,6 +20,8 @@ __all__ = ["run_of", "run_path", "run_table"]
 
 _SHOWN = 1_000
 _TICKS = 4
+_LEAST = 0.4
+"""Percent: shorter calls are drawn as long."""
 
 
 def run_path(run: str) -> str:
@@ -116,8 +118,8 @@ def _line(call: CallRecord, begin: datetime, length: float) -> _Line:
         printable(call.model or "a model"),
         notes,
         "cached" if call.cached else tones.get(call.status, ""),
-        100 * start / length,
-        100 * took / length,
+        min(100 * start / length, 100 - _LEAST),
+        max(100 * took / length, _LEAST),
         None if first is None or not 0 < first < took else 100 * (start + first) / length,
         printable(f"{path}: from {format_duration(start)} on, {format_duration(took)}"),
         (

@@ -15,14 +15,17 @@ from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 __all__ = ["Column", "Table", "format_cell", "format_duration"]
 
-Kind = Literal["text", "said", "count", "usd", "ratio", "change", "points", "seconds", "time"]
+Kind = Literal[
+    "text", "note", "said", "count", "usd", "ratio", "change", "points", "seconds", "time"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """What stands in a column.
 
-    Money is in billionths of a dollar, a ratio is a fraction; ``"said"`` is a figure in words.
+    Money is in billionths of a dollar, a ratio is a fraction; ``"said"`` is a figure in words, and
+    a ``"note"`` may take several lines.
     """
 
     title: str
@@ -33,7 +36,7 @@ class Column:
     @property
     def is_figure(self) -> bool:
         """Whether it is aligned to the right."""
-        return self.kind not in ("text", "time")
+        return self.kind not in ("text", "note", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def format_cell(value: Any, kind: Kind) -> str:
     """
     if value is None:
         return "-"
-    if kind in ("text", "said"):
+    if kind in ("text", "note", "said"):
         return printable(str(value))
     if value == math.inf:
         return "new"
