@@ -14,7 +14,6 @@ from langchain_tokenopt.dashboard.gauges import Gauge, gauges_of
 from langchain_tokenopt.dashboard.run_page import run_path
 from langchain_tokenopt.dashboard.tables import Column, Table
 from langchain_tokenopt.dashboard.view import View
-from langchain_tokenopt.limits.compliance import Compliance, compliance_of
 from langchain_tokenopt.pricing.money import format_usd
 from langchain_tokenopt.report import Kpi, kpis, recommendations, state_of
 from langchain_tokenopt.report.facts import Facts
@@ -93,8 +92,7 @@ def key_figures(view: View) -> Table:
 
 def _overview(view: View) -> dict[str, Any]:
     shown = {tile["name"]: tile for tile in tiles(view)}
-    took = _latency(view.facts)[1]
-    before = None if view.before is None else _latency(view.before)[1]
+    took, before = _latencies(view)[1]
     quick = {
         "title": "latency p95",
         "value": "-" if took is None else f"{took:,.1f} s",
@@ -314,16 +312,19 @@ def savings(view: View) -> Table:
     )
 
 
-def _latency(facts: Facts) -> tuple[float | None, ...]:
-    t = facts.totals
+def _latency(t: UsageTotals) -> tuple[float | None, ...]:
     whole = t.duration_p50_seconds, t.duration_p95_seconds
     return (*whole, t.first_chunk_p50_seconds, t.first_chunk_p95_seconds)
 
 
+def _latencies(view: View) -> list[tuple[float | None, float | None]]:
+    """Return how long calls took, and took before."""
+    before = view.latency_before
+    return list(zip(_latency(view.facts.totals), _latency(before or UsageTotals()), strict=True))
+
+
 def latency(view: View) -> Table:
     """Return how long calls took."""
-    now = _latency(view.facts)
-    before = (None,) * 4 if view.before is None else _latency(view.before)
     names = ("whole answer p50", "whole answer p95", "first chunk p50", "first chunk p95")
     return Table(
         "latency",
@@ -336,7 +337,7 @@ def latency(view: View) -> Table:
         ),
         [
             (name, took, earlier, took / earlier - 1 if took is not None and earlier else None)
-            for name, took, earlier in zip(names, now, before, strict=True)
+            for name, (took, earlier) in zip(names, _latencies(view), strict=True)
             if took is not None
         ],
         empty="No call of this period was sent and answered.",
@@ -399,7 +400,7 @@ def _evidence(stats: CacheStats) -> list[tuple[str, str, str]]:
 
 def limits(view: View) -> Table:
     """Return how well agents kept to their word limits."""
-    found = view.once("limits", lambda: _compliance(view))
+    found = view.facts.compliance_by_agent
     ranked = sorted(found.items(), key=lambda item: (-item[1].answers, item[0]))
     return Table(
         "word-limits",
@@ -418,15 +419,6 @@ def limits(view: View) -> Table:
         ],
         empty="No answer was under a limit. Set one: `optimize(model, WordLimit(150))`.",
     )
-
-
-def _compliance(view: View) -> Mapping[str, Compliance]:
-    known = getattr(view.facts, "compliance_by_agent", None)
-    if known is not None:
-        return dict(known)
-    if not view.facts.compliance.answers:
-        return {}
-    return compliance_of(view.ledger.calls(**view.where))
 
 
 def guard(view: View) -> Table:

@@ -66,6 +66,12 @@ class View:
         return self.span is not None and self.span[0] < self.begin - _KNOWN_SHARE * length
 
     @property
+    def where_before(self) -> dict[str, Any]:
+        """The same of the period before."""
+        since = self.begin - (self.end - self.begin)
+        return {**self.where, "since": since, "until": self.begin}
+
+    @property
     def facts(self) -> Facts:
         """What the ledger says about the period."""
         return self.once(
@@ -78,20 +84,32 @@ class View:
         """About the period before."""
         if not self.has_before:
             return None
-        since = self.begin - (self.end - self.begin)
         return self.once(
             "before",
-            lambda: Facts.of(self.ledger, since, self.begin, now=self.begin, **self.asked.filters),
+            lambda: Facts.of(self.ledger, now=self.begin, beside=False, **self.where_before),
+        )
+
+    @property
+    def latency_before(self) -> UsageTotals | None:
+        """Sums over the period before, with percentiles."""
+        if not self.has_before:
+            return None
+        return self.once(
+            "latency", lambda: self.ledger.totals(**self.where_before, percentiles=True)
         )
 
     def by(self, dimension: str) -> tuple[Mapping[str, UsageTotals], Mapping[str, UsageTotals]]:
         """Return the sums per value, now and before."""
 
         def work() -> tuple[Mapping[str, UsageTotals], Mapping[str, UsageTotals]]:
-            since = self.begin - (self.end - self.begin)
-            before: dict[str, Any] = {**self.where, "since": since, "until": self.begin}
+            if dimension in ("agent", "model"):
+                found = [
+                    getattr(facts, f"by_{dimension}", {}) for facts in (self.facts, self.before)
+                ]
+                return found[0], found[1]
             by: Any = self.ledger.by
-            return by(dimension, **self.where), by(dimension, **before) if self.has_before else {}
+            now = by(dimension, **self.where)
+            return now, by(dimension, **self.where_before) if self.has_before else {}
 
         return self.once(f"by {dimension}", work)
 
