@@ -12,7 +12,7 @@ EVERYTHING := all,providers,dev
 HOSTS := -m "not exhaustive"
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
+.PHONY: help setup demo lock test test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -57,6 +57,17 @@ test-newest: ## The same on the newest releases, also those that pyproject.toml 
 	@if $(VENV)-newest/bin/python requirements/newest.py compare $(LOCK); \
 	then $(VENV)-newest/bin/pytest -n 2 $(HOSTS); \
 	else echo "Nothing is newer than the lock, so make test says it all."; fi
+
+AXE := .browser/node_modules/axe-core/axe.min.js
+
+$(AXE):
+	@command -v npm >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq npm >/dev/null; }
+	@mkdir -p .browser
+	@npm install --prefix .browser --no-save --no-audit --no-fund --silent axe-core@4.14.1
+
+test-browser: setup $(AXE) ## Look at the dashboard with a Chromium, which root has installed where there is none
+	@command -v chromium chromium-browser >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+	AXE_CORE=$(AXE) $(BIN)/pytest -m browser -p no:xdist tests/browser
 
 test-core: ## Run what must work without any extra, in an environment that has none
 	@$(PYTHON) -m venv $(VENV)-core

@@ -205,10 +205,10 @@ class _Pages:
     def _rendered(self, name: str, view: View) -> str:
         if view.span is None:
             return self._problem(name, "The ledger is there, and no call is in it yet.")
+        found = PARTS[name](view)
         if not view.facts.totals.calls and name != "overview":
             return ""
-        template = self._templates.get_template(f"{name}.html")
-        return template.render(view=view, **PARTS[name](view))
+        return self._templates.get_template(f"{name}.html").render(view=view, **found)
 
     def _problem(self, name: str, problem: str) -> str:
         if name != "overview":

@@ -77,9 +77,9 @@ class Feed:
                     if seen is None:
                         seen = await asyncio.to_thread(self._last)
                     number, calls = await asyncio.to_thread(self._news, seen)
-                except LedgerError:  # missing, or being replaced: perhaps there is one later
+                except LedgerError:  # missing, or away: it is looked for again
                     self._views.forget_ledger()
-                    seen = None
+                    seen = seen or 0
                 else:
                     seen = number
                     if calls:

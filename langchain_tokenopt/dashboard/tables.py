@@ -71,11 +71,11 @@ class Table:
         """Return all rows with plain values, which run in no spreadsheet."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(column.title for column in self.columns)
-        for row in self.rows:
-            cells = zip(self.columns, row, strict=True)
-            named = {str(n): _plain(cell, column.kind) for n, (column, cell) in enumerate(cells)}
-            writer.writerow(disarmed(named).values())
+        rows = [
+            [_plain(v, c.kind) for c, v in zip(self.columns, r, strict=True)] for r in self.rows
+        ]
+        for cells in ([column.title for column in self.columns], *rows):
+            writer.writerow(disarmed({str(n): cell for n, cell in enumerate(cells)}).values())
         return text.getvalue()
 
 

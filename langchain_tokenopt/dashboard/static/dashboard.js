@@ -9,14 +9,18 @@ let asking = null;
 let again = null;
 let took = 0;
 let seen = 0;
+let isOld = false; // something has happened since the figures were asked for
 
 // The address
 
-function query() {
+function written() {
   const chosen = new URLSearchParams();
   for (const [name, value] of new FormData(form)) if (value) chosen.set(name, value);
   return chosen;
 }
+
+// What is asked stands in the address; what is being written does not count yet.
+const query = () => new URLSearchParams(location.search);
 
 function fill(asked) {
   const dated = !asked.get("range") && (asked.get("since") || asked.get("until"));
@@ -40,8 +44,10 @@ async function show(wanted) {
   again = null;
   if (asking) asking.abort();
   const mine = (asking = new AbortController());
+  isOld = false;
   const asked = query();
   $("csv").href = "/calls.csv?" + asked;
+  sessionStorage.setItem("asked", location.search); // for the way back from a run
   if (seen && !wanted) asked.set("seen", seen);
   const begin = performance.now();
   try {
@@ -55,8 +61,17 @@ async function show(wanted) {
     $("trouble").hidden = false;
     again = setTimeout(show, 3000);
   } finally {
-    if (asking === mine) asking = null;
+    if (asking === mine) {
+      asking = null;
+      if (isOld) refresh();
+    }
   }
+}
+
+function refresh() {
+  isOld = true;
+  if (again || asking || $("live").getAttribute("aria-pressed") !== "true") return;
+  again = setTimeout(show, Math.max(500, 4 * took));
 }
 
 async function load(section, asked, signal, wanted) {
@@ -90,11 +105,11 @@ function adapt(old, fresh) {
 }
 
 if (form) {
-  form.addEventListener("submit", (event) => { event.preventDefault(); go(query()); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); go(written()); });
   form.addEventListener("change", (event) => {
     if (event.target.type === "datetime-local") form.querySelectorAll("[name=range]").forEach((radio) => { radio.checked = false; });
     if (event.target.type === "radio") form.querySelectorAll("[type=datetime-local]").forEach((time) => { time.value = ""; });
-    go(query());
+    go(written());
   });
   $("clear").addEventListener("click", () => go(new URLSearchParams()));
   addEventListener("popstate", () => { fill(new URLSearchParams(location.search)); show(true); });
@@ -116,7 +131,6 @@ function listen() {
   const news = new EventSource("/events?latest=10");
   const live = $("live");
   const isLive = () => live.getAttribute("aria-pressed") === "true";
-  const refresh = () => { if (isLive() && !again && !asking) again = setTimeout(show, Math.max(500, 4 * took)); };
   news.addEventListener("calls", (event) => {
     const isFirst = !seen;
     seen = Number(event.lastEventId);
@@ -137,7 +151,7 @@ function listen() {
   live.addEventListener("click", () => {
     live.setAttribute("aria-pressed", String(!isLive()));
     live.textContent = isLive() ? "Live" : "Paused";
-    if (isLive()) show();
+    if (isLive()) show(true);
   });
 }
 
@@ -187,4 +201,4 @@ document.addEventListener("pointermove", (event) => {
 });
 document.addEventListener("pointerleave", () => { tip.hidden = true; });
 const back = $("back");
-if (back && document.referrer.startsWith(location.origin + "/?")) back.href = document.referrer;
+if (back) back.href = "/" + (sessionStorage.getItem("asked") || "");
