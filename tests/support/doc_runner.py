@@ -21,7 +21,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import cache
 from importlib.machinery import PathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def _run_page(page: Path, start: Callable[..., tuple[int, str, str]]) -> list[di
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for number, block in enumerate(blocks_of(page)):
-            if block.language == "python":
+            if block.language == "python" and _are_installed(block.extras):
                 alone = Path(folder) / f".alone{number}"
                 alone.mkdir()
                 results.append(_result(block, *start(_python, block, alone)))
@@ -252,6 +252,16 @@ def _closure(extras: frozenset[str]) -> frozenset[str]:
             needed = [Requirement(line) for line in lines]
             left += [n for n in needed if not n.marker or n.marker.evaluate({"extra": extra})]
     return frozenset({name for name, _ in found} | {"langchain-tokenopt"})
+
+
+def _are_installed(extras: frozenset[str]) -> bool:
+    """Whether the environment has what the extras bring; one that is out of date may not."""
+    try:
+        for name in _closure(extras) - _closure(frozenset()):
+            distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _plain(name: str) -> str:
