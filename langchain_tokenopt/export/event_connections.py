@@ -162,7 +162,7 @@ def _as_sent(found: Message | Lost | object | None) -> Sent:
     if isinstance(found, Message):
         return Sent(found.fields["type"], found.fields, found.id)
     if isinstance(found, Lost):
-        return Sent("lost", {"type": "lost", "count": found.count})
+        return Sent("lost", {"type": "lost", "count": found.count}, found.id)
     return Sent("heartbeat", {"type": "heartbeat"})
 
 

@@ -55,6 +55,8 @@ class Lost:
     """Events that the viewer does not get; ``None``: nobody knows how many, perhaps none."""
 
     count: int | None
+    id: str | None = None
+    """Of the last of them: who comes back with it is not told of them again."""
 
 
 END: Final = object()
@@ -71,6 +73,7 @@ class Subscription:
         self._waiting: deque[Message] = deque()
         self._skipped: set[UUID] = set()
         self._lost = 0
+        self._last_lost: str | None = None
         self.begins: str | None = None
         """The id to come back with, for who gets no message; ``None``: the one he came with."""
         self.is_resumed = True
@@ -86,7 +89,7 @@ class Subscription:
             return
         self._waiting.append(message)
         while len(self._waiting) > self._most_waiting:
-            self._waiting.popleft()
+            self._last_lost = self._waiting.popleft().id
             self._lost += 1
         self._wake()
 
@@ -114,7 +117,7 @@ class Subscription:
             with self._fan_out.lock:
                 if self._lost:
                     lost, self._lost = self._lost, 0
-                    return Lost(lost)
+                    return Lost(lost, self._last_lost)
                 if self._waiting:
                     return self._waiting.popleft()
                 if self._closed:

@@ -87,6 +87,7 @@ class Watching:
         found = await self.subscription.next(0.000_001)
         if isinstance(found, Lost):
             self.got.append(found.count)
+            self.last = found.id
         elif isinstance(found, Message):
             self.got.append(id_of(found.event))
             self.last = found.id
