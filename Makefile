@@ -12,7 +12,7 @@ EVERYTHING := all,providers,dev
 HOSTS := -m "not exhaustive"
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
+.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -65,8 +65,10 @@ $(AXE):
 	@mkdir -p .browser
 	@npm install --prefix .browser --no-save --no-audit --no-fund --silent axe-core@4.14.1
 
-test-browser: setup $(AXE) ## Look at the dashboard with a Chromium, which root has installed where there is none
+browser: $(AXE) ## Install what make test-browser looks with: axe-core and, as root, Chromium
 	@command -v chromium chromium-browser >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+
+test-browser: setup browser ## Look at the dashboard with a Chromium
 	AXE_CORE=$(AXE) $(BIN)/pytest -m browser -p no:xdist tests/browser
 
 test-core: ## Run what must work without any extra, in an environment that has none
