@@ -1,7 +1,8 @@
 """Whether every agent still says something real: graphs, the desk, loops of tools, others' agents.
 
 Run:     python -m tests.benchmarks.bench_delivery [--graphs 500] [--seeds 20] [--totals 40]
-         [--halves build] [--applications PYTHON] [--only PART ...] [--name delivery]
+         [--halves build] [--processes 2] [--applications PYTHON] [--only PART ...]
+         [--name delivery]
 Graphs:  the judge of delivery (``tests/judge/delivery.py``), its halves that are named; calls that
          are made sync and async apart. The seeds from 200 on are of nobody's building.
          What is left is counted by ``delivery_unspent.py``.
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import random
 import re
 import statistics
@@ -32,7 +34,9 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from langchain_core.documents import Document
@@ -478,32 +482,42 @@ def client() -> dict[str, Any]:
 # --- all -----------------------------------------------------------------------------------------
 
 
-def graphs(half: str, count: int) -> Iterator[dict[str, Any]]:
+def graph(half: str, seed: int) -> tuple[Verdict, Counter[str]]:
+    """Judge one graph; say of runs with more than 5 % left whether that could be helped."""
+    warnings.simplefilter("ignore")
+    app, left = application(half, seed), Counter[str]()
+    base = plain(app, None, None, model_name(app, 0), True)
+    runs: list[Outcome] = []
+
+    def noted(*asked: Any) -> Outcome:
+        runs.append(with_package(*asked))
+        return runs[-1]
+
+    verdict = judged(app, noted)
+    much = {where for where, fault in verdict.faults if fault.kind == "unspent"}
+    for run in runs:
+        if f"{run.total:,}" in much:
+            found = unspent(base, run)
+            left["runs"] += 1
+            left["avoidable with foreknowledge"] += found.is_avoidable
+            left["not explained by the report"] += not found.is_explained
+    # An application does not go from one process to another; what the figures need of it does.
+    shown: Any = SimpleNamespace(kind=app.kind, mode=app.mode)
+    return replace(verdict, app=shown), left
+
+
+def graphs(half: str, count: int, processes: int) -> Iterator[dict[str, Any]]:
     """Yield the judge's figures on one half, now and then; sync and async calls apart."""
     verdicts: dict[str, list[Verdict]] = {"sync": [], "async": []}
     left: Counter[str] = Counter()
-    for seed in range(count):
-        app = application(half, seed)
-        base = plain(app, None, None, model_name(app, 0), True)
-        runs: list[Outcome] = []
-
-        def noted(*asked: Any, runs: list[Outcome] = runs) -> Outcome:
-            runs.append(with_package(*asked))
-            return runs[-1]
-
-        verdict = judged(app, noted)
-        verdicts["async" if app.mode.startswith("a") else "sync"].append(verdict)
-        much = {where for where, fault in verdict.faults if fault.kind == "unspent"}
-        for run in runs:
-            if f"{run.total:,}" in much:
-                found = unspent(base, run)
-                left["runs"] += 1
-                left["avoidable with foreknowledge"] += found.is_avoidable
-                left["not explained by the report"] += not found.is_explained
-        if seed % _WRITTEN == _WRITTEN - 1 or seed == count - 1:
-            halves = {mode: figures(found) for mode, found in verdicts.items() if found}
-            everything = figures([v for found in verdicts.values() for v in found])
-            yield {**everything, "more than 5 % left": dict(left), "by calls": halves}
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done, (verdict, found) in enumerate(pool.imap(partial(graph, half), range(count)), 1):
+            verdicts["async" if verdict.app.mode.startswith("a") else "sync"].append(verdict)
+            left.update(found)
+            if done % _WRITTEN == 0 or done == count:
+                halves = {mode: figures(those) for mode, those in verdicts.items() if those}
+                everything = figures([v for those in verdicts.values() for v in those])
+                yield {**everything, "more than 5 % left": dict(left), "by calls": halves}
 
 
 _WRITTEN = 50
@@ -526,6 +540,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--halves", nargs="*", choices=("build", "judge"), default=["build"])
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--name", default="delivery")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
@@ -543,7 +558,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part in options.only:
         if part == "graphs":
             for half in options.halves:
-                for so_far in graphs(half, options.graphs):
+                for so_far in graphs(half, options.graphs, options.processes):
                     found.setdefault("graphs", {})[half] = so_far
                     write()
         elif part == "desk":
