@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langchain_tokenopt.cli.app import CommandError, named_file
-from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
+from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.pricing.money import format_usd
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _print_budgets(reports: Sequence[BudgetReport]) -> None:
     print_table(("budget", "per", "whose", *figures, *words[2:]), rows, words=words)
     for report in reports:
         if report.possible_surplus_tokens:
-            typer.echo(
+            tell(
                 f"{report.budget} {report.run}: up to {report.possible_surplus_tokens:,} tokens "
                 f"more, if providers wrote on when answers had been cut off."
             )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, printable
-from langchain_tokenopt.cli.tables import JsonOption, LimitOption, print_table, write_json
+from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.tables import JsonOption, LimitOption, print_table, tell, write_json
+from langchain_tokenopt.core.counted import counted
 
 if TYPE_CHECKING:
     from langchain_tokenopt.cache import SemanticCache
@@ -52,9 +53,9 @@ def stats(cache: CacheOption, as_json: JsonOption = False) -> None:
         return
     print_table(("", "value"), [(name.replace("_", " "), f"{v:,}") for name, v in figures.items()])
     for name, count in [*found.misses.items(), *found.not_stored.items()][:10]:
-        typer.echo(f"{count:,} times {name}")
+        tell(f"{counted(count, 'time')} {name}")
     if found.misses.get("system text differs", 0) > found.hits:
-        typer.echo(
+        tell(
             "Questions come again, each time under another system text, so that nothing can hit. "
             "Put what changes there (a clock, a date, an id) into the user's turn."
         )
@@ -91,8 +92,9 @@ def check(cache: CacheOption, as_json: JsonOption = False) -> None:
         write_json(asdict(found))
     else:
         state = "sound" if found.is_sound else "DAMAGED"
-        removed = f"{len(found.damaged)} damaged entries were removed"
-        typer.echo(f"{found.entries:,} entries, {found.bytes:,} bytes; {removed}; file {state}.")
+        removed = counted(len(found.damaged), "damaged entry", "damaged entries")
+        entries = counted(found.entries, "entry", "entries")
+        tell(f"{entries}, {found.bytes:,} bytes; removed: {removed}; file {state}.")
     if not found.is_sound:
         raise CommandError(f"SQLite finds {cache} damaged. Delete it: the cache starts anew.")
 
@@ -110,12 +112,14 @@ def clear(
     with _opened(cache) as opened:
         entries = opened.stats().entries
         if not yes:
-            typer.confirm(f"Delete {entries:,} answers from {cache}?", abort=True, err=True)
+            typer.confirm(
+                f"Delete {counted(entries, 'answer')} from {cache}?", abort=True, err=True
+            )
         opened.clear()
     if as_json:
         write_json({"deleted": entries})
     else:
-        typer.echo(f"{entries:,} answers deleted.")
+        tell(f"{counted(entries, 'answer')} deleted.")
 
 
 @app.command()
@@ -133,7 +137,7 @@ def explain(
     if as_json:
         write_json(asdict(found))
         return
-    typer.echo(printable(f"{'hit' if found.hit else 'miss'}: {found.why}"))
+    tell(f"{'hit' if found.hit else 'miss'}: {found.why}")
     rows = [
         (str(c.entry), f"{c.cosine:.3f}", ", ".join((*c.vetoes, *c.doubts)) or "-", c.question)
         for c in found.candidates

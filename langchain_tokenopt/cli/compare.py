@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, printable, words_console
-from langchain_tokenopt.cli.tables import JsonOption, write_json
+from langchain_tokenopt.cli.app import CommandError, words_console
+from langchain_tokenopt.cli.tables import JsonOption, tell, write_json
 
 if TYPE_CHECKING:
     from langchain_tokenopt.evaluate import Judge, Progress
@@ -108,7 +108,7 @@ def compare(
     if as_json:
         write_json(found.to_dict())
     else:
-        typer.echo("\n".join(printable(line) for line in str(found).splitlines()))
+        tell(str(found))
     raise typer.Exit(found.exit_code)
 
 

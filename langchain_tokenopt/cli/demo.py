@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langchain_tokenopt.cli.app import CommandError, words_console
-from langchain_tokenopt.cli.period import opened_ledger
+from langchain_tokenopt.cli.period import DEFAULT_LEDGER, opened_ledger
 from langchain_tokenopt.cli.tables import (
     JsonOption,
     cost_cell,
     format_seconds,
     print_table,
+    tell,
     totals_as_json,
     write_json,
 )
@@ -69,6 +71,13 @@ def demo(
         str | None,
         typer.Option(help="Also record every call in this ledger; it is created if need be."),
     ] = None,
+    example: Annotated[
+        Path | None,
+        typer.Option(
+            help="Do no more than write a ledger of four made-up weeks into this new file, to ask.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a desk of eleven agents over documents twice and show what each agent spent.
@@ -81,6 +90,9 @@ def demo(
 
     Example: tokenopt demo --input notes/ --question "Should we sign the contract?"
     """
+    if example is not None:
+        _write_example(example, as_json=as_json)
+        return
     from langchain_tokenopt.budget.plan import desk_plan
     from langchain_tokenopt.tracking.callbacks import track_usage
 
@@ -120,10 +132,27 @@ def demo(
         return
     stand_in = f", an {NOTE_OFFLINE}" if offline else ""
     both = f"{format_seconds(seconds)}, and with a budget in {format_seconds(budget_seconds)}"
-    typer.echo(f"Answered by {name}{stand_in}, in {both}\n")
+    tell(f"Answered by {name}{stand_in}, in {both}\n ")
     _print_bills([*lines, total], [*budget_lines, budget_total])
-    typer.echo(f"\nDecision without a budget: {_decision(plain)}; with: {_decision(reports)}")
-    typer.echo(f"\nTrader\n{reports['trader']}\n\nSummary\n{reports['summary']}")
+    tell(f"\nDecision without a budget: {_decision(plain)}; with: {_decision(reports)}")
+    tell(f"\nTrader\n{reports['trader']}\n\nSummary\n{reports['summary']}")
+
+
+def _write_example(path: Path, *, as_json: bool) -> None:
+    """Fill a new ledger with made-up calls."""
+    from langchain_tokenopt.examples.sample_ledger import sample_calls
+
+    if path.exists():
+        raise CommandError(f"{path} exists, and made-up calls go into a new file only.")
+    calls = 0
+    with opened_ledger(str(path), read_only=False) as ledger:
+        for calls, call in enumerate(sample_calls(), start=1):  # noqa: B007  counts them
+            ledger.record(call)
+    if as_json:
+        write_json({"ledger": str(path), "calls": calls})
+        return
+    asked = "" if str(path) == DEFAULT_LEDGER else f" --ledger {shlex.quote(str(path))}"
+    tell(f"{calls:,} made-up calls of four weeks are in {path}. Ask: tokenopt top --by user{asked}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from langchain_tokenopt.cli.app import CommandError
-from langchain_tokenopt.cli.tables import JsonOption, write_json
+from langchain_tokenopt.cli.tables import JsonOption, tell, write_json
 
 __all__ = ["migrate"]
 
@@ -54,7 +54,7 @@ def migrate(
         return
     for kind, sums in moved.items():
         figures = ", ".join(f"{number:,} {name}" for name, number in sums.items() if number)
-        typer.echo(f"{kind}: {figures or 'nothing'}; the same in both.")
+        tell(f"{kind}: {figures or 'nothing'}; the same in both.")
 
 
 def _kinds_in(source: str) -> list[Kind]:

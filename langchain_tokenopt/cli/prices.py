@@ -11,14 +11,14 @@ from uuid import UUID
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, printable, say
+from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.period import (
     DEFAULT_LEDGER,
     LedgerOption,
     opened_ledger,
     parse_moment,
 )
-from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
+from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.core.records import CallRecord
 from langchain_tokenopt.core.usage import TOKEN_COUNTS, Usage
 from langchain_tokenopt.pricing.money import exact_usd
@@ -168,8 +168,12 @@ def _show(explanations: Sequence[PriceExplanation], *, as_json: bool) -> None:
     if as_json:
         write_json([_as_json(each) for each in explanations])
         return
-    texts = ("\n".join(map(printable, str(each).splitlines())) for each in explanations)
-    typer.echo("\n\n".join(texts))
+    for place, why in enumerate(explanations):
+        tell(("\n" if place else "") + why.head)
+        if why.lines:
+            columns, *rows = why.table
+            print_table(columns, rows, words=("tier", "why"))
+        tell("\n".join(why.foot))
 
 
 def _as_json(why: PriceExplanation) -> dict[str, Any]:

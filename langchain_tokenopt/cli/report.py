@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, printable, say
+from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.period import opened_ledger
 from langchain_tokenopt.cli.question import Question, asks
 from langchain_tokenopt.cli.spend import (
@@ -20,7 +20,13 @@ from langchain_tokenopt.cli.spend import (
     print_stats,
     rows_as_json,
 )
-from langchain_tokenopt.cli.tables import print_table, print_usage, totals_as_json, write_json
+from langchain_tokenopt.cli.tables import (
+    print_table,
+    print_usage,
+    tell,
+    totals_as_json,
+    write_json,
+)
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
@@ -187,12 +193,14 @@ def report(
             print_usage([key], found, limit=5)
     typer.echo("\nRecommendations\n")
     for line in advice:
-        typer.echo(printable(f"- {line.figure} {line.advice}{_worth(line)}"))
+        _tell_advice(line)
     if not advice:
         typer.echo("None: no figure of this period calls for one.")
 
 
-def _worth(line: Recommendation) -> str:
+def _tell_advice(line: Recommendation) -> None:
     saved = line.saved_nano_usd
     worth = "" if saved is None else f" Expected saving: about {format_usd(saved)}."
-    return worth + (f" -> {line.command}" if line.command else "")
+    tell(f"- {line.figure} {line.advice}{worth}")
+    if line.command:
+        typer.echo(f"  $ {line.command}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, printable, say
+from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.period import local
 from langchain_tokenopt.cli.question import Question, asks
 from langchain_tokenopt.cli.tables import (
-    ID_CHARACTERS,
     LimitOption,
     count,
     format_seconds,
     known_cost,
     print_table,
+    shown_id,
+    tell,
     totals_as_json,
     write_json,
 )
@@ -58,7 +60,7 @@ def runs(asked: Question, limit: LimitOption = 20) -> None:
     )
     figures = ("started", "took", "calls", "tokens", "cost")
     print_table(("run", "agents", "user", *figures), rows, words=("agents", "user"), ids=True)
-    say(f"one of them, call by call: tokenopt run {found[0].run[:ID_CHARACTERS]}")
+    say(f"one of them, call by call: tokenopt run {shlex.quote(shown_id(found[0].run))}")
 
 
 def _run_as_json(run: RunTotals) -> dict[str, Any]:
@@ -177,7 +179,7 @@ def live(
             since=datetime.now(UTC) - timedelta(hours=1), until=None, **asked.filters
         )
         if not asked.as_json:
-            typer.echo(
+            tell(
                 f"last hour: {hour.calls:,} calls, {hour.total_tokens:,} tokens, "
                 f"{format_usd(known_cost(hour))}"
             )
@@ -190,7 +192,7 @@ def live(
                 if asked.as_json:
                     write_json(flat_row(call))
                 else:
-                    typer.echo(printable(_line(call, spent)))
+                    tell(_line(call, spent))
 
 
 def _line(call: CallRecord, spent: int) -> str:

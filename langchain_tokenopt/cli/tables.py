@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any
@@ -14,7 +15,6 @@ from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 __all__ = [
-    "ID_CHARACTERS",
     "JsonOption",
     "LimitOption",
     "cost_cell",
@@ -25,6 +25,8 @@ __all__ = [
     "print_table",
     "print_usage",
     "share",
+    "shown_id",
+    "tell",
     "totals_as_json",
     "write_json",
 ]
@@ -48,6 +50,27 @@ def json_text(value: object) -> str:
 def write_json(value: object) -> None:
     """Print *value* on stdout, on one line."""
     typer.echo(json_text(value))
+
+
+def tell(text: str) -> None:
+    """Print sentences on stdout; a terminal has them broken between words, a pipe line by line."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    for line in text.splitlines() or [""]:
+        words = printable(line)
+        begin = " " * (len(words) - len(words.lstrip()))
+        room = console.width - len(begin)
+        if not console.is_terminal or room < _NARROWEST:
+            typer.echo(words)
+            continue
+        parts = _folded(words.lstrip(), room)
+        if len(parts) > 1:  # the others stand further in
+            first = parts[0]
+            rest = words.lstrip()[len(first) :].lstrip()
+            parts = [first, *(f"  {part}" for part in _folded(rest, room - 2))]
+        for part in parts:
+            typer.echo(begin + part)
 
 
 def print_table(
@@ -74,10 +97,11 @@ def print_table(
 
     console = Console(highlight=False, markup=False, emoji=False)
     room = max(_NARROWEST, console.width) if console.is_terminal else None
+    columns, words = [printable(name) for name in columns], {printable(name) for name in words}
     cells = [[printable(cell) for cell in row] for row in rows]
     of_words = [not at or name in words for at, name in enumerate(columns)]
     if ids and room is not None:
-        cells = [[cell[:ID_CHARACTERS], *others] for cell, *others in cells]
+        cells = [[shown_id(cell), *others] for cell, *others in cells]
     every = [*cells, [printable(cell) for cell in total]] if total else cells
     widths = _widths(columns, every, of_words, room)
     if room is None or sum(widths) + len(widths) - 1 <= room:
@@ -91,8 +115,9 @@ def print_table(
             console.print(line.rstrip(), style=style, soft_wrap=True)
 
 
-ID_CHARACTERS = 13
+_ID_CHARACTERS = 13
 """Of LangChain's run ids: the time to the millisecond."""
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHORTEST_NAME = 8
 _NARROWEST = 20
 
@@ -185,6 +210,16 @@ def _cut(text: str, width: int) -> str:
     from rich.cells import cell_len, set_cell_size
 
     return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)) + "…"
+
+
+def shown_id(run: str) -> str:
+    """Return how the id of a run begins, as terminals show it; a name of its own is left whole.
+
+    Example:
+        >>> shown_id("019a8f5e-77c1-7abc-8def-0123456789ab"), shown_id("nightly")
+        ('019a8f5e-77c1', 'nightly')
+    """
+    return run[:_ID_CHARACTERS] if _ID.fullmatch(run) else run
 
 
 def count(number: int) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, printable
+from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.export import write_csv
 from langchain_tokenopt.cli.question import Question, asks
-from langchain_tokenopt.cli.tables import LimitOption, count, print_table, write_json
+from langchain_tokenopt.cli.tables import LimitOption, count, print_table, tell, write_json
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def tools(
     else:
         _print(figures[:limit], others=len(figures) - limit)
         for line in advice:
-            typer.echo(printable(f"- {line.figure} {line.advice}"))
+            tell(f"- {line.figure} {line.advice}")
 
 
 def _row(tool: ToolFigures) -> dict[str, Any]:

@@ -56,13 +56,29 @@ class PriceExplanation:
     notes: tuple[str, ...] = ()
     """What else decides: why nothing is charged, why nothing is known, what is not counted."""
 
+    @property
+    def head(self) -> str:
+        """Of what this is."""
+        return f"{self.model or 'a model without a name'} ({self.provider or '-'}), {self.on}"
+
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """Headings, then a row for each part."""
+        head = ("part", "tokens", "USD per million", "cost", "tier", "why")
+        return [head, *map(_row, self.lines)]
+
+    @property
+    def foot(self) -> list[str]:
+        """The sum, and what else decides."""
+        text = [f"total {_amount(self.cost_nano_usd)}, by {self.rates_version}"]
+        if self.unpriced:
+            text.append(f"unpriced in part: {', '.join(self.unpriced)}")
+        return [*text, *self.notes]
+
     def __str__(self) -> str:
-        rows = [
-            ("part", "tokens", "USD per million", "cost", "tier", "why"),
-            *map(_row, self.lines),
-        ]
+        rows = self.table
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        text = [f"{self.model or 'a model without a name'} ({self.provider or '-'}), {self.on}"]
+        text = [self.head]
         if self.lines:
             text += [
                 "  ".join(
@@ -74,10 +90,7 @@ class PriceExplanation:
                 )
                 for row in rows
             ]
-        text.append(f"total {_amount(self.cost_nano_usd)}, by {self.rates_version}")
-        if self.unpriced:
-            text.append(f"unpriced in part: {', '.join(self.unpriced)}")
-        return "\n".join((*text, *self.notes))
+        return "\n".join((*text, *self.foot))
 
 
 def _row(line: PriceLine) -> tuple[str, ...]:
@@ -87,4 +100,4 @@ def _row(line: PriceLine) -> tuple[str, ...]:
 
 
 def _amount(nano: int | None) -> str:
-    return format_usd(nano) if nano is None else f"${usd(nano):f}"
+    return format_usd(nano) if nano is None else f"${usd(nano):,f}"

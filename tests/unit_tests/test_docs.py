@@ -82,7 +82,7 @@ def test_links_lead_somewhere(page):
         assert not heading or heading in _headings(target), link
 
 
-TO_COME = {"questions.md", "export.md"}
+TO_COME = {"export.md"}
 
 
 def _headings(page: Path) -> set[str]:
