@@ -27,9 +27,12 @@ def claims() -> str:
         ("never-overspend", "Still deliver", _delivered()),
         ("prove", "Prove", _proved()),
     ]
-    return "\n".join(
-        f"- **[{name}](BENCHMARKS.md#{where}).** {said}" for where, name, said in lines
-    )
+    written = []
+    for at, (where, name, said) in enumerate(lines):
+        is_new = where not in {other for other, *_ in lines[:at]}
+        title = f"[{name}](BENCHMARKS.md#{where})" if is_new else name
+        written.append(f"- **{title}.** {said}")
+    return "\n".join(written)
 
 
 def _figures(name: str) -> Any:

@@ -31,7 +31,7 @@ from tests.support.doc_blocks import PAGES, ROOT, Block, blocks_of, commands_of
 
 __all__ = ["Runner", "main"]
 
-_SECONDS = 60
+_SECONDS = 300
 _LOADED = (
     "langgraph.graph",
     "langchain_core.prompts",
