@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table, select
 
 from langchain_tokenopt.core.records import CallRecord, Saving, ToolChoice, UsageEvent
 from langchain_tokenopt.ledger import rows
+from langchain_tokenopt.ledger.rollups import New
 from langchain_tokenopt.ledger.rows import OWN_RUN, Origin
 from langchain_tokenopt.ledger.schema import (
     budget_events,
@@ -128,6 +129,16 @@ class Batch:
         if numbers[0] not in self._saving_ids:
             self._saving_ids.add(numbers[0])
             self._savings.append((numbers, saving.stage or "stage", origin, called, call))
+
+    def new_after(self, call_seq: int, saving_seq: int) -> New:
+        """Return what was inserted after those row numbers."""
+        return New(
+            call_seq,
+            saving_seq,
+            calls=bool(self._calls),
+            savings=bool(self._savings),
+            results=any(last[-1] for _, _, _, last in self._calls),
+        )
 
     # Numbers
 

@@ -188,7 +188,7 @@ class Records:
                 _among_runs(source.table, keys), *self._selection.of(source.table)
             )
             for row in self._connection.execute(query):
-                add(sums[plain(row[: len(columns)])], row[len(columns) :])
+                add(sums[plain(row[: len(columns)])], map(int, row[len(columns) :]))
         return sums
 
     def _made_by(self, keys: Sequence[Key]) -> dict[Key, dict[str, Any]]:

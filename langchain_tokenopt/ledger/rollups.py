@@ -65,7 +65,7 @@ UNPRICED_RUN: Final = -1
 class Source:
     """Rows that are counted: where they stand, what tells them apart, and what is added up."""
 
-    table: FromClause
+    table: Any
     """Has ``started_at``, and what filters need."""
     keys: Mapping[str, ColumnElement[Any]]
     sums: Mapping[str, ColumnElement[Any]]
@@ -284,6 +284,14 @@ def cost_of_calls() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     )
 
 
+def costs_by_run() -> Select[Any]:
+    """Return the query whose answer ``runs`` holds."""
+    cost, unpriced = cost_of_calls()
+    run: ColumnElement[int] = calls.c.run + 0  # else SQLite reads the whole index of runs
+    query = select(run, func.min(calls.c.started_at), total(cost), total(unpriced))
+    return query.where(calls.c.run != OWN_RUN).group_by(run)
+
+
 def own_runs() -> Select[Any]:
     """Return the query for calls that are runs of their own."""
     cost, unpriced = cost_of_calls()
@@ -328,23 +336,37 @@ _AFTER: Final[Mapping[str, ColumnElement[Any]]] = {
 }
 
 
-def add_rows_after(connection: Connection, call_seq: int, saving_seq: int) -> None:
-    """Add to the sums what was inserted since those row numbers."""
-    after = {"after_call": call_seq, "after_saving": saving_seq}
-    for statement, names in _additions(connection.dialect.name):
-        connection.exec_driver_sql(statement, tuple(after[name] for name in names))
+@dataclass(frozen=True)
+class New:
+    """What was inserted: the last row numbers before it, and what kinds of it there are."""
+
+    after_call: int = 0
+    after_saving: int = 0
+    calls: bool = True
+    savings: bool = True
+    results: bool = True
+    """Calls that carried results of tools."""
+
+
+def add_rows(connection: Connection, new: New) -> None:
+    """Add to the sums what was inserted."""
+    cursor: Any = connection.connection.cursor()  # without SQLAlchemy, which takes as long again
+    for kind, statement, names in _additions(connection.dialect.name):
+        if getattr(new, kind):
+            cursor.execute(statement, tuple(getattr(new, name) for name in names))
+    cursor.close()
 
 
 @cache
-def _additions(dialect: str) -> list[tuple[str, list[str]]]:
-    """Return the statements as text: SQLAlchemy would take milliseconds to build them anew."""
+def _additions(dialect: str) -> list[tuple[str, str, list[str]]]:
+    """Return the statements as text, each with the kind of rows that it is about."""
     mark = "?" if dialect == "sqlite" else "%s"
     found = []
-    for statement in _statements(sqlite if dialect == "sqlite" else postgresql):
+    for kind, statement in _statements(sqlite if dialect == "sqlite" else postgresql):
         text = str(
             statement.compile(dialect=_dialect(dialect), compile_kwargs={"literal_binds": True})
         )
-        found.append((re.sub(_PLACE, mark, text), re.findall(_PLACE, text)))
+        found.append((kind, re.sub(_PLACE, mark, text), re.findall(_PLACE, text)))
     return found
 
 
@@ -352,13 +374,22 @@ def _dialect(name: str) -> Any:
     return sqlite.dialect() if name == "sqlite" else postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def _statements(own: Any) -> Iterator[Any]:
+def _statements(own: Any) -> Iterator[tuple[str, Any]]:
     for measure in (SPEND, SAVED, LATENCY, RESULTS):
-        for rollup in measure.rollups:
-            for source in measure.sources:
-                yield from _adding(own, rollup, source, _new(source.table))
+        for source in measure.sources:
+            kind = "results" if measure is RESULTS else source.table.name
+            for rollup in measure.rollups:
+                for statement in _adding(own, rollup, source, _new(source.table)):
+                    yield kind, statement
     for rollup in SPEND.rollups:
-        yield from _adding(own, rollup, *_measured_late())
+        for statement in _adding(own, rollup, *_measured_late()):
+            yield "savings", statement
+    for statement in _run_statements(own):
+        yield "calls", statement
+
+
+def _run_statements(own: Any) -> Iterator[Any]:
+    """Yield what moves the runs of new calls to where they belong now."""
     new_calls = _new(calls)
     changed = runs.c.run.in_(select(calls.c.run).where(*new_calls, calls.c.run != OWN_RUN))
     yield from _adding(own, run_sums, _costs_of(named_runs().where(changed), -1))
@@ -399,10 +430,9 @@ def _measured_late() -> tuple[Source, list[ColumnElement[bool]]]:
 
 def _new_costs(own: Any) -> Any:
     """Return the statement that adds new calls to their runs."""
-    cost, unpriced = cost_of_calls()
-    columns = [calls.c.run, func.min(calls.c.started_at), total(cost), total(unpriced)]
-    of_rows = select(*columns).where(*_new(calls), calls.c.run != OWN_RUN).group_by(calls.c.run)
-    insert = own.insert(runs).from_select(list(runs.columns.keys()), of_rows)
+    insert = own.insert(runs).from_select(
+        list(runs.columns.keys()), costs_by_run().where(*_new(calls))
+    )
     new = insert.excluded
     earlier = case((new.started_at < runs.c.started_at, new.started_at), else_=runs.c.started_at)
     names = ("cost_nano_usd", "unpriced_calls")
@@ -416,7 +446,7 @@ def rebuild(connection: Connection) -> None:
     """Compute all sums anew from the rows."""
     for table in DERIVED:
         connection.execute(table.delete())
-    add_rows_after(connection, 0, 0)
+    add_rows(connection, New())
 
 
 # Checking
@@ -431,11 +461,8 @@ def differences(connection: Connection) -> list[str]:
                 keys, counts = [table.columns.keys()[0], *rollup.keys], rollup.counts
                 of_rows = [source.by_period(rollup, table) for source in measure.sources]
                 found += _differing(connection, table, keys, counts, of_rows)
-    cost, unpriced = cost_of_calls()
-    columns = [calls.c.run, func.min(calls.c.started_at), total(cost), total(unpriced)]
-    of_calls = select(*columns).where(calls.c.run != OWN_RUN).group_by(calls.c.run)
     names = runs.columns.keys()
-    return [*found, *_differing(connection, runs, names[:1], names[1:], [of_calls])]
+    return [*found, *_differing(connection, runs, names[:1], names[1:], [costs_by_run()])]
 
 
 def _differing(

@@ -7,6 +7,7 @@ few thousand sums.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -30,16 +31,22 @@ class Sums:
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
-        self._known: dict[tuple[Measure, tuple[str, ...]], Counted] = {}
+        self._known: dict[Measure, dict[tuple[str, ...], Counted]] = {}
 
     def of(self, measure: Measure, groups: tuple[str, ...] = ()) -> Counted:
         """Return sums by groups: keys of the measure, "user", "thread_id", "run", "hour", "day".
 
         Each key is as wide as its groups together: that of a run is two columns wide.
         """
-        if (measure, groups) not in self._known:
-            self._known[measure, groups] = self._read(self._queries(measure, groups), groups)
-        return self._known[measure, groups]
+        known = self._known.setdefault(measure, {})
+        if groups not in known:
+            finer = next((each for each in known if set(groups) <= set(each)), None)
+            known[groups] = (
+                self._read(self._queries(measure, groups), groups)
+                if finer is None
+                else _coarser(known[finer], finer, groups)
+            )
+        return known[groups]
 
     def of_rows(self, measure: Measure, groups: tuple[str, ...], span: Span) -> Counted:
         """Return sums over the rows of a part of the period."""
@@ -53,10 +60,11 @@ class Sums:
                 key, counts = plain(row[:width]), row[width:]
                 known = sums.get(key)
                 # Of no rows SQL sums to NULL, and PostgreSQL to decimals.
+                whole = [int(count or 0) for count in counts]
                 if known is None:
-                    sums[key] = [int(count or 0) for count in counts]
+                    sums[key] = whole
                 else:
-                    add(known, counts)
+                    add(known, whole)
         return sums
 
     def _queries(self, measure: Measure, groups: tuple[str, ...]) -> Iterator[Select[Any]]:
@@ -118,7 +126,19 @@ def places(groups: Sequence[str]) -> dict[str, slice]:
     return found
 
 
-def add(sums: list[int], counts: Iterable[Any]) -> None:
+def _coarser(sums: Counted, finer: Sequence[str], groups: Sequence[str]) -> Counted:
+    """Add up groups that are told apart by less."""
+    found: Counted = {}
+    columns = places(finer)
+    for key, counts in sums.items():
+        part = tuple(value for group in groups for value in key[columns[group]])
+        if part in found:
+            add(found[part], counts)
+        else:
+            found[part] = counts.copy()
+    return found
+
+
+def add(sums: list[int], counts: Iterable[int]) -> None:
     """Add counts in place."""
-    for place, count in enumerate(counts):
-        sums[place] += int(count or 0)
+    sums[:] = map(operator.add, sums, counts)

@@ -327,7 +327,7 @@ class Writer:
                 except UNSTORABLE as error:  # made by foreign code
                     refused.append((event, error))
             batch.insert(connection, last_name, last_origin)
-            rollups.add_rows_after(connection, call_seq, saving_seq)
+            rollups.add_rows(connection, batch.new_after(call_seq, saving_seq))
         return refused
 
     def _connected(self) -> Connection:

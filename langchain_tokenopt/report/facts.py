@@ -91,6 +91,7 @@ class Facts:
         now = now or datetime.now(UTC)
         card = rate_card or default_rate_card()
         with ledger.period(since=since, until=until, **filters) as period:
+            prompt_cache = _prompt_cache_money(period, card)  # by the day: others are sums of these
             return cls(
                 since=since,
                 until=until,
@@ -101,7 +102,7 @@ class Facts:
                 by_tool=_by(period, "tool"),
                 effects=period.effects(),
                 figures=period.figures(),
-                prompt_cache=_prompt_cache_money(period, card),
+                prompt_cache=prompt_cache,
                 compliance_by_agent=_compliance(period),
                 budgets=period.budgets(filters.get("agent")),
                 forecast=None,
