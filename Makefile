@@ -12,7 +12,7 @@ EVERYTHING := all,providers,dev
 HOSTS := -m "not exhaustive"
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
+.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -128,6 +128,9 @@ bench-conformance: ## Compare what trackers count, in an environment of its own
 
 bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill -9
 	$(BIN)/python -m tests.benchmarks.bench_ledger
+
+bench-face: setup ## Measure how quickly a month of a million calls is told, and how right forecasts are
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_face
 
 bench-limits: setup ## Measure word limits (and forecasts, with DATA=folder of the trace)
 	$(BIN)/python -m tests.benchmarks.bench_limits

@@ -47,7 +47,9 @@ def _facts(asked: Question, ledger: Ledger) -> tuple[Facts, Facts | None]:
         since = span[0] if span else now
     length = until - since
     now_facts = Facts.of(ledger, since, asked.period.until or until, now=now, **asked.filters)
-    return now_facts, Facts.of(ledger, since - length, since, now=since, **asked.filters)
+    return now_facts, Facts.of(
+        ledger, since - length, since, now=since, beside=False, **asked.filters
+    )
 
 
 @asks(hours=24)
@@ -113,14 +115,10 @@ def _print_kpis(found: Sequence[Kpi], earlier: Sequence[Kpi]) -> None:
 
 
 def _say_forecast(facts: Facts) -> None:
-    seen = facts.forecast
-    if seen is not None and facts.forecast_ends is not None:
-        missed = f"; such forecasts missed by {seen.error:.0%}" if seen.error is not None else ""
-        say(
-            f"until {facts.forecast_ends.astimezone():%Y-%m-%d %H:%M} expect "
-            f"{format_usd(seen.expected)}, {format_usd(seen.low)} to {format_usd(seen.high)} in "
-            f"four of five cases{missed}."
-        )
+    from langchain_tokenopt.report.values import format_forecast
+
+    if facts.totals.calls:
+        say(format_forecast(facts))
 
 
 @asks(hours=24)

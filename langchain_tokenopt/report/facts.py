@@ -9,7 +9,14 @@ from typing import Self, Unpack
 
 from langchain_tokenopt.core.dimensions import STAGE_SEPARATOR, Dimension, Filters
 from langchain_tokenopt.core.records import COUNTS, UsageTotals
-from langchain_tokenopt.ledger import BudgetState, Effect, Ledger, Period, PeriodFigures
+from langchain_tokenopt.ledger import (
+    BudgetState,
+    Effect,
+    KpiSnapshot,
+    Ledger,
+    Period,
+    PeriodFigures,
+)
 from langchain_tokenopt.limits.compliance import STAGE, STOPPED, TRIMMED, Compliance
 from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
@@ -17,8 +24,9 @@ from langchain_tokenopt.report.spend_forecast import SpendForecast, forecast_spe
 
 __all__ = ["BudgetState", "Facts", "PromptCacheMoney"]
 
+_DAYS_BEFORE = 28
 _PERIODS_BEFORE = 8
-"""As many periods before are looked at for a forecast."""
+"""As many days, or other periods, before are looked at for a forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,8 @@ class PromptCacheMoney:
 class Facts:
     """What a ledger says about a period."""
 
+    location: str
+    """Of the ledger."""
     since: datetime | None
     until: datetime | None
     totals: UsageTotals
@@ -51,8 +61,11 @@ class Facts:
     """How answers under a word limit kept to it; whether they were asked to is not told apart."""
     budgets: Sequence[BudgetState]
     forecast: SpendForecast | None
-    """Of the period's spend at its end, where it has one that is still to come; else of the day."""
+    """Of the period's spend at its end, where it has one that is still to come; else of the day.
+    ``None``: too little is known."""
     forecast_ends: datetime | None
+    snapshots: Sequence[KpiSnapshot] = ()
+    """Key figures of the period as they were kept, where the ledger has no records of its begin."""
 
     @property
     def whole_answers(self) -> UsageTotals:
@@ -93,6 +106,7 @@ class Facts:
         with ledger.period(since=since, until=until, **filters) as period:
             prompt_cache = _prompt_cache_money(period, card)  # by the day: others are sums of these
             return cls(
+                location=ledger.location,
                 since=since,
                 until=until,
                 totals=period.totals(percentiles=beside),
@@ -107,13 +121,17 @@ class Facts:
                 budgets=period.budgets(filters.get("agent")),
                 forecast=None,
                 forecast_ends=None,
-            )._with_forecast(ledger, now, filters if beside else None)
+            )._with_what_is_kept(ledger, now, filters, beside)
 
-    def _with_forecast(self, ledger: Ledger, now: datetime, filters: Filters | None) -> Self:
-        if filters is None:
-            return self
-        forecast, ends = _forecast(ledger, self.since, self.until, now, filters)
-        return replace(self, forecast=forecast, forecast_ends=ends)
+    def _with_what_is_kept(
+        self, ledger: Ledger, now: datetime, filters: Filters, beside: bool
+    ) -> Self:
+        """Add what other periods say: a forecast, and figures that were kept."""
+        forecast, ends = (
+            _forecast(ledger, self.since, self.until, now, filters) if beside else (None, None)
+        )
+        kept = () if filters else _snapshots(ledger, self.since, self.until)
+        return replace(self, forecast=forecast, forecast_ends=ends, snapshots=kept)
 
 
 def _by(period: Period, dimension: Dimension) -> dict[str, UsageTotals]:
@@ -159,6 +177,22 @@ def _compliance(period: Period) -> dict[str, Compliance]:
     return found
 
 
+def _snapshots(
+    ledger: Ledger, since: datetime | None, until: datetime | None
+) -> Sequence[KpiSnapshot]:
+    """Return the latest figures that were kept of a period of which records are gone."""
+    span = ledger.span()
+    if since is None or until is None or (span is not None and span[0] <= since):
+        return ()
+    hour, length = timedelta(hours=1), until - since
+    kept = [
+        each
+        for each in ledger.snapshots(since=until - length / 24 - hour, until=until)
+        if each.span_hours == max(1, round(length / hour))
+    ]
+    return [each for each in kept if each.at == kept[-1].at]
+
+
 def _forecast(
     ledger: Ledger,
     since: datetime | None,
@@ -174,15 +208,18 @@ def _forecast(
         hours = max(1, -(-(until - begin) // hour))
     else:
         begin, hours = current.replace(hour=0), 24
-    first = begin - hours * hour * _PERIODS_BEFORE
+    before = _DAYS_BEFORE if hours == 24 else _PERIODS_BEFORE
+    first = begin - hours * hour * before
     spent = ledger.by("hour", since=first, until=current, tz=UTC, **filters)
     if not spent:
         return None, None
     known = {datetime.fromisoformat(at): totals.cost_nano_usd for at, totals in spent.items()}
-    history = [known.get(first + n * hour, 0) for n in range(hours * _PERIODS_BEFORE)]
+    history = [known.get(first + n * hour, 0) for n in range(hours * before)]
     over = [known.get(begin + n * hour, 0) for n in range((current - begin) // hour)]
-    running = ledger.totals(since=current, until=now, **filters).cost_nano_usd
     found = forecast_spend(history, over, hours)
+    if found is None:
+        return None, None
+    running = ledger.totals(since=current, until=now, **filters).cost_nano_usd
     # What the hour that is running has cost already is spent, whatever was foretold.
     least = found.spent + running
     return replace(

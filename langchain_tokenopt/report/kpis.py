@@ -9,7 +9,7 @@ are over those that were answered.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -54,7 +54,8 @@ def _ratio(
     scale: float = 1.0,
     **parts: float | None,
 ) -> Kpi:
-    value = scale * numerator / denominator if denominator else None
+    # Of less than nothing there is no share: savings may be negative, and larger than the rest.
+    value = scale * numerator / denominator if denominator > 0 else None
     return Kpi(name, title, unit, value, numerator, denominator, n, n_excluded, parts)
 
 
@@ -257,8 +258,18 @@ KPIS: Final[Mapping[str, Callable[[Facts], Kpi]]] = {
 
 
 def kpis(facts: Facts) -> list[Kpi]:
-    """Return all key figures."""
-    return [kpi(facts) for kpi in KPIS.values()]
+    """Return all key figures; as they were kept, where the records they follow from are gone."""
+    kept = {each.kpi: each for each in facts.snapshots}
+    found = [kpi(facts) for kpi in KPIS.values()]
+    return [_as_kept(each, kept[each.name]) if each.name in kept else each for each in found]
+
+
+def _as_kept(kpi: Kpi, kept: KpiSnapshot) -> Kpi:
+    known = {name: getattr(kept, name) for name in _KEPT}
+    return replace(kpi, **known, parts={})
+
+
+_KEPT: Final = ("value", "numerator", "denominator", "n", "n_excluded")
 
 
 # Targets

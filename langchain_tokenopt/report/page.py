@@ -13,7 +13,12 @@ from langchain_tokenopt.pricing.money import format_usd
 from langchain_tokenopt.report.facts import Facts
 from langchain_tokenopt.report.kpis import Kpi, kpis, state_of
 from langchain_tokenopt.report.recommendations import recommendations
-from langchain_tokenopt.report.values import format_change, format_kpi, format_value
+from langchain_tokenopt.report.values import (
+    format_change,
+    format_forecast,
+    format_kpi,
+    format_value,
+)
 
 __all__ = ["page_of"]
 
@@ -103,19 +108,13 @@ def _parts(facts: Facts, before: Facts | None, title: str) -> Iterator[str]:
 
 
 def _happened(facts: Facts) -> str:
-    totals, seen = facts.totals, facts.forecast
+    totals = facts.totals
     said = (
         f"{totals.calls:,} calls, {totals.cached_calls:,} of them answered by a cache, took "
         f"{totals.total_tokens:,} tokens and cost {format_usd(totals.cost_nano_usd)}; "
         f"{format_usd(totals.saved_nano_usd)} were saved."
     )
-    if seen is not None and facts.forecast_ends is not None:
-        said += (
-            f" Until {facts.forecast_ends:%Y-%m-%d %H:%M} UTC expect {format_usd(seen.expected)} "
-            f"({format_usd(seen.low)} to {format_usd(seen.high)}"
-        )
-        said += f"; such forecasts missed by {seen.error:.0%})." if seen.earlier else ")."
-    return escape(said)
+    return escape(f"{said} {format_forecast(facts)}" if totals.calls else said)
 
 
 def _tiles(found: Sequence[Kpi], earlier: Mapping[str, Kpi]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC
+from shlex import quote
 
 from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import format_usd
@@ -19,7 +21,7 @@ class Recommendation:
     figure: str
     advice: str
     command: str = ""
-    """What does it, or shows it: a command of this package, or a line of Python."""
+    """What does it, or shows it, as it stands: a command, or a line of Python for a ``model``."""
     saved_nano_usd: int | None = None
     """What it would have saved in the period; ``None``: no money, or not known."""
 
@@ -47,7 +49,37 @@ smallest is the same for most models.
 
 def recommendations(facts: Facts) -> list[Recommendation]:
     """Return what to do, the most certain first; empty when no figure calls for anything."""
-    return [line for rule in _RULES for line in rule(facts)]
+    asked = _asked(facts)
+    found = [line for rule in _RULES for line in rule(facts)]
+    return [
+        replace(line, command=line.command + asked) if line.command in _QUESTIONS else line
+        for line in found
+    ]
+
+
+_MODELS, _AGENTS, _CALLS, _STAGES, _BUDGETS = _QUESTIONS = (
+    "tokenopt top --by model",
+    "tokenopt top --by agent --by day",
+    "tokenopt export --format csv",
+    "tokenopt effectiveness",
+    "tokenopt kpi",
+)
+"""Commands that ask a ledger about the same period."""
+
+
+def _asked(facts: Facts) -> str:
+    """Return the options with which a command asks about the same calls."""
+    options = []
+    if facts.location != "tokenopt.db" and "***" not in facts.location:  # else it names a secret
+        options.append(f"--ledger {quote(facts.location)}")
+    if facts.since is not None:
+        options.append(f"--since {facts.since.astimezone(UTC):%Y-%m-%dT%H:%M}+00:00")
+    return "".join(f" {option}" for option in options)
+
+
+def _python(stage: str, *names: str) -> str:
+    imported = ", ".join(("optimize", *names))
+    return f"from langchain_tokenopt import {imported}; model = optimize(model, {stage})"
 
 
 def _price_unknown_models(facts: Facts) -> Iterator[Recommendation]:
@@ -60,6 +92,7 @@ def _price_unknown_models(facts: Facts) -> Iterator[Recommendation]:
         f"{count:,} of {facts.totals.billed_calls:,} calls have no known price ({named}).",
         "Give those models a price in the file that TOKENOPT_PRICES names; until then the cost "
         "above is too low.",
+        _MODELS,
     )
 
 
@@ -70,7 +103,7 @@ def _report_usage(facts: Facts) -> Iterator[Recommendation]:
         yield Recommendation(
             f"The tokens of {totals.estimated_calls:,} calls ({share:.0%}) had to be estimated.",
             "Let the model report them: stream_usage=True, and read streams to their end.",
-            "ChatOpenAI(..., stream_usage=True)",
+            _MODELS,
         )
 
 
@@ -82,8 +115,8 @@ def _stop_failing(facts: Facts) -> Iterator[Recommendation]:
             f"{share:.0%} of all tokens ({spent.total_tokens:,}, "
             f"{format_usd(spent.cost_nano_usd)}) went into {spent.calls:,} calls that failed or "
             f"were abandoned.",
-            "Look at them first: tokenopt export --format csv, column status.",
-            "tokenopt export --format csv",
+            "Look at them first: the column status says which.",
+            _CALLS,
             spent.cost_nano_usd or None,
         )
 
@@ -95,7 +128,7 @@ def _drop_costly_stages(facts: Facts) -> Iterator[Recommendation]:
                 f"{effect.stage} spent {-effect.net_saved_tokens:,} tokens more than it saved, "
                 f"over {effect.uses:,} uses.",
                 "Take it out, or give it only the long prompts.",
-                "tokenopt effectiveness",
+                _STAGES,
                 max(0, -effect.saved_nano_usd) or None,
             )
 
@@ -107,7 +140,7 @@ def _use_watching_stages(facts: Facts) -> Iterator[Recommendation]:
                 f"{effect.stage} only watches and would have saved {effect.net_saved_tokens:,} "
                 f"tokens ({format_usd(effect.saved_nano_usd)}).",
                 "Let it act: optimize(..., observe=False).",
-                "optimize(model, ..., observe=False)",
+                _STAGES,
                 effect.saved_nano_usd or None,
             )
 
@@ -131,7 +164,7 @@ def _shorten_prompts(facts: Facts) -> Iterator[Recommendation]:
             f"{_share(taken, whole):.0%} of all tokens, and {_share(read, taken):.0%} of that is "
             f"input.",
             "Shorten the prompts: PromptCompressor, or ContextCompressor for a long history.",
-            "optimize(model, PromptCompressor(keep=0.5))",
+            _python("PromptCompressor(keep=0.5)", "PromptCompressor"),
             cost // 2 or None,
         )
 
@@ -143,7 +176,7 @@ def _shorten_answers(facts: Facts) -> Iterator[Recommendation]:
             yield Recommendation(
                 f"{agent} writes {mean:,.0f} tokens per answer.",
                 "If somebody else only reads its conclusion, set a WordLimit.",
-                "optimize(model, WordLimit(200))",
+                _python("WordLimit(200)", "WordLimit"),
                 (totals.cost_nano_usd - _input_cost(totals)) // 2 or None,
             )
 
@@ -162,7 +195,7 @@ def _keep_prefixes(facts: Facts) -> Iterator[Recommendation]:
                 f"{cached:.0%} of them.",
                 "Put what never changes first and keep it byte for byte; cached input costs a "
                 "fraction.",
-                "tokenopt top --by day --by agent",
+                _AGENTS,
                 _input_cost(totals) // 4 or None,
             )
 
@@ -174,7 +207,7 @@ def _raise_budgets(facts: Facts) -> Iterator[Recommendation]:
         yield Recommendation(
             f"{denied:,} calls were refused by budgets ({_listed([s.budget for s in full[:3]])}).",
             "Give them more, or let them shorten earlier.",
-            "tokenopt budget budgets.db",
+            _BUDGETS,
         )
 
 

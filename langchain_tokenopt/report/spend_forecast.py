@@ -143,9 +143,7 @@ def _rules(hours: int, done: int) -> Iterator[_Rule]:
                 yield _Rule(fading, weekly, trust)
 
 
-def _said(
-    periods: Sequence[_Parts], so_far: float, share: float, rule: _Rule
-) -> float | None:
+def _said(periods: Sequence[_Parts], so_far: float, share: float, rule: _Rule) -> float | None:
     """Return what a rule says of the rest of a period, from those before it."""
     weight, total, before, after = 1.0, 0.0, 0.0, 0.0
     for period in periods[6::7] if rule.weekly else periods:
@@ -159,7 +157,7 @@ def _said(
         return None
     if not rule.trust or not before:
         return after / total
-    pace = (so_far / before * total if so_far else _QUIET_PACE) ** (share**rule.trust)
+    pace: float = (so_far / before * total if so_far else _QUIET_PACE) ** (share**rule.trust)
     return after / total * min(max(pace, 1 / _MOST_PACE), _MOST_PACE)
 
 

@@ -8,7 +8,8 @@ import random
 __all__ = ["KINDS", "spend_trace"]
 
 KINDS = (
-    "plain", "weekly", "ramp", "bursts", "gaps", "office", "sparse", "constant", "wandering", "jobs",
+    "plain", "weekly", "ramp", "bursts", "gaps",
+    "office", "sparse", "constant", "wandering", "jobs",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import math
 import random
+import statistics
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -20,6 +21,7 @@ from langchain_tokenopt.report import KPIS, Facts, Kpi, forecast_spend, kpis, st
 from langchain_tokenopt.report.kpis import snapshots_of
 from langchain_tokenopt.report.page import page_of
 from tests.support.ledger_records import START
+from tests.support.spend_traces import KINDS, spend_trace
 
 NOW = START + timedelta(days=3)
 CARD = RateCard(
@@ -246,42 +248,33 @@ def test_snapshots_are_kept_by_the_hour(tmp_path):
         assert 16 == len(ledger.snapshots(until=NOW + timedelta(minutes=30)))
 
 
-def _days(seed: int, days: int) -> list[int]:
-    """Hours with a daily shape, noise and days of different size."""
-    some = random.Random(seed)
-    hours = []
-    for _ in range(days):
-        size = some.uniform(0.8, 1.2)
-        for hour in range(24):
-            shape = 1 + math.sin((hour - 6) / 24 * 2 * math.pi)
-            hours.append(round(1e6 * size * shape * some.uniform(0.6, 1.4)))
-    return hours
+@pytest.mark.parametrize("known", [4, 6, 9, 28])
+def test_forecasts_hit_and_their_intervals_hold(known):
+    """Of spending of ten kinds, four of five days end within; calm ones within 15 % by noon."""
+    within, missed = [], []
+    for kind in KINDS:
+        for seed in range(12):
+            hours = spend_trace(kind, 100 * known + seed, known + 1)
+            history, day = hours[: 24 * known], hours[24 * known :]
+            for done in (0, 12, 18):
+                seen = forecast_spend(history, day[:done], 24)
+                if seen is None:  # it began with days without any
+                    continue
+                within.append(seen.low <= sum(day) <= seen.high)
+                if done == 12 and kind in ("plain", "ramp", "weekly", "constant"):
+                    missed.append(abs(seen.expected - sum(day)) / sum(day))
 
-
-@pytest.mark.parametrize("done", [6, 12, 18])
-def test_forecasts_hit_and_their_intervals_hold(done):
-    """On days with a shape: by noon within 15 %, four of five within the interval."""
-    missed, within = [], []
-    for seed in range(60):
-        hours = _days(seed, 13)
-        history, day = hours[: 12 * 24], hours[12 * 24 :]
-        seen = forecast_spend(history[-8 * 24 :], day[:done], 24)
-        missed.append(abs(seen.expected - sum(day)) / sum(day))
-        within.append(seen.low <= sum(day) <= seen.high)
-
-    assert sum(missed) / len(missed) < 0.15
-    assert 0.65 <= sum(within) / len(within) <= 0.97
-    assert seen.earlier >= 5
-    assert 0 < seen.error < 0.3
+    assert 0.72 <= sum(within) / len(within) <= 0.90
+    assert statistics.median(missed) < 0.15
 
 
 def test_forecasts_of_nothing_are_nothing():
     """No history, no spend, a period that has not begun."""
-    assert 0 == forecast_spend([], [], 24).expected
-    assert 240 == forecast_spend([], [10], 24).expected
-    assert forecast_spend([], [10], 24).error is None
-    assert 100 == forecast_spend([10] * 20, [], 10).expected
-    assert 0 == forecast_spend([0] * 48, [0] * 3, 24).expected
+    assert forecast_spend([], [10], 24) is None
+    assert forecast_spend([0] * 480, [0] * 3, 24) is None
+    assert forecast_spend([0] * 480 + [10] * 24 * 3, [10] * 3, 24) is None
+    assert 100 == forecast_spend([10] * 40, [], 10).expected
+    assert 0 == forecast_spend([10] * 24 + [0] * 24 * 9, [0] * 3, 24).expected
     with pytest.raises(ValueError, match="cannot have 3"):
         forecast_spend([], [1, 2, 3], 2)
 
@@ -370,3 +363,43 @@ def test_the_page_of_an_empty_period_says_so(tmp_path):
     assert "0 calls" in page
     assert "Nothing: no figure" in page
     assert "nan" not in page.lower().replace("finance", "")
+
+
+def test_figures_of_a_period_without_records_are_those_that_were_kept(tmp_path):
+    """A trend outlives the records: the nearest figures of a period as long take their place."""
+    with Ledger(tmp_path / "x.db") as old, Ledger(tmp_path / "y.db") as new:
+        for call in _calls(7, 40):
+            old.record(call)
+        facts = Facts.of(old, START, NOW, now=NOW)
+        new.keep_snapshot(snapshots_of(kpis(facts), NOW, NOW - START))
+        new.keep_snapshot(snapshots_of(kpis(facts), NOW, timedelta(hours=1)))
+        new.record(replace(_calls(3, 1)[0], started_at=NOW + timedelta(hours=1)))
+        kept = kpis(Facts.of(new, START, NOW, now=NOW, beside=False))
+        filtered = kpis(Facts.of(new, START, NOW, now=NOW, agent="news"))
+        other = kpis(Facts.of(new, START, NOW - timedelta(hours=9), now=NOW))
+        new.record(replace(_calls(3, 1)[0], started_at=START))
+        whole = kpis(Facts.of(new, START, NOW, now=NOW))
+
+    assert [kpi.value for kpi in kpis(facts)] == [kpi.value for kpi in kept]
+    assert [kpi.n for kpi in kpis(facts)] == [kpi.n for kpi in kept]
+    assert [0, 0] == [found[0].n for found in (filtered, other)]
+    assert 1 == whole[0].n + whole[0].n_excluded
+
+
+@pytest.mark.parametrize("cost", [0, 3])
+def test_savings_below_nothing_are_no_share(tmp_path, cost):
+    """What a stage has lost is not a saving of more than everything."""
+    lost = Saving(stage="s", tokens_before=1, tokens_after=9, saved_nano_usd=-5, spent_tokens=90)
+    with Ledger(tmp_path / "x.db") as ledger:
+        ledger.record(
+            replace(
+                _calls(3, 1)[0], status="ok", cached=False, cost_nano_usd=cost, usage=Usage(5, 1),
+                unpriced=(), savings=(lost,), started_at=START,
+            )
+        )  # fmt: skip
+        found = {kpi.name: kpi for kpi in kpis(Facts.of(ledger, START, NOW, now=NOW))}
+
+    assert found["savings_rate"].value is None
+    assert (-5, cost - 5) == (found["savings_rate"].numerator, found["savings_rate"].denominator)
+    assert found["token_reduction"].value is None
+    assert "none" == state_of(found["savings_rate"])
