@@ -262,14 +262,16 @@ class Period:
         cost, unpriced = cost_of_calls()
         own = [calls.c.run == OWN_RUN, *self._selection.of(calls)]
         yield select(cost, unpriced).where(*own)
-        began = [runs.c.started_at >= window.start, runs.c.started_at < window.end]
         if self._selection.is_everything:
+            began = [runs.c.started_at >= window.start, runs.c.started_at < window.end]
             yield select(runs.c.cost_nano_usd, runs.c.unpriced_calls).where(*began)
             return
+        at = runs.c.started_at + 0  # calls are found by the filters, and their runs by the calls
+        began = [at >= window.start, at < window.end, calls.c.started_at + 0 >= window.start]
         of_runs = select(total(cost), total(unpriced)).select_from(
             calls.join(runs, runs.c.run == calls.c.run)
         )
-        yield of_runs.where(*began, *chosen).group_by(calls.c.run)
+        yield of_runs.where(*began, *chosen).group_by(calls.c.run + 0)
 
     # Savings and key figures
 

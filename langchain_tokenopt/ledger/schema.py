@@ -118,6 +118,7 @@ savings = Table(
     Index("savings_id", "id", unique=True),
     Index("savings_started_at", "started_at"),
     Index("savings_call", "call"),
+    Index("savings_user", "user", "started_at"),
 )
 
 budget_events = Table(

@@ -96,7 +96,7 @@ class Sums:
     ) -> Iterator[Select[Any]]:
         for source in measure.sources:
             query = source.select(keys_of_rows(groups, source), measure.counts)
-            yield query.where(*self._selection.of(source.table, span))
+            yield query.where(*self._selection.of(source.table, span, unordered=True))
 
 
 def keys_of_rows(groups: Sequence[str], source: Source | None = None) -> list[ColumnElement[Any]]:
