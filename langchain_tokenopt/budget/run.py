@@ -276,6 +276,13 @@ class BudgetRun:
         said = own if said is None else said
         return None if said is None else name_from(said)
 
+    def _said_around(self, what: str) -> str | None:
+        """Return whose the run is: as it was told itself, or by a tracker around it."""
+        said, tracker = getattr(self, what), self._tracker
+        while said is None and tracker is not None:
+            said, tracker = getattr(tracker, what, None), getattr(tracker, "_outer", None)
+        return None if said is None else name_from(said)
+
     def _warn_of_nobody(self, per: str) -> None:
         if per not in self._nameless:
             self._nameless.add(per)
@@ -564,9 +571,7 @@ class BudgetRun:
         """Say whose run it is, unless several share it; events of limits say it themselves."""
         if event.run is None or self.plan.per in ("user", "organization"):
             return event
-        user, organization = (
-            None if said is None else name_from(said) for said in (self.user, self.organization)
-        )
+        user, organization = (self._said_around(what) for what in ("user", "organization"))
         return replace(event, user=user, organization=organization)
 
 

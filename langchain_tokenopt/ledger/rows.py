@@ -404,7 +404,8 @@ def budget_event(row: RowMapping) -> BudgetEvent:
 def without_user(event: UsageEvent, secret: bytes) -> UsageEvent:
     """Return *event* with a hash in place of the user."""
     if isinstance(event, BudgetEvent) and event.user is not None:
-        return replace(event, user=hidden(event.user, secret))
+        user = hidden(event.user, secret)
+        return replace(event, user=user, detail=event.detail.replace(repr(event.user), repr(user)))
     if not isinstance(event, CallRecord) or event.attribution.user is None:
         return event
     user = hidden(event.attribution.user, secret)
