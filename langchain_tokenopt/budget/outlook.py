@@ -55,6 +55,10 @@ class Coming:
     sent_by: Mapping[str, str] = field(default_factory=dict)
     """By whom, of agents that come only when they are sent for, and once as a rule."""
 
+    def knows(self, agent: str) -> bool:
+        """Whether *agent* is one of those that can come."""
+        return agent in self.now or agent in self.surely or agent in self.maybe
+
 
 @dataclass
 class _Seen:
@@ -229,7 +233,8 @@ class Outlook:
         return self._announced
 
     def _asked(self, request: _Request) -> None:
-        if not self._coming and (prior := self._prior()) is not None:
+        prior = None if self._coming else self._prior()
+        if prior is not None and prior.knows(request.agent):  # else it is made outside of the graph
             self.foresee(None, prior)
         seen, demand = self._seen[request.agent], request.demand
         seen.calls += 1

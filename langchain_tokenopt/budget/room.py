@@ -155,8 +155,9 @@ def _level(
 ) -> int:
     """Return the caller's part of *pool* where the others want no more than they likely need."""
     wanting = [each for each in zip(bounds, weights, strict=True) if each[0][1]]
-    if not wanting:
-        return pool
+    rest = pool - sum(most for (_, most), _ in wanting)
+    if rest >= own[0] and all(most * own[1] <= rest * weight for (_, most), weight in wanting):
+        return rest  # everybody has all that they want: nothing is to be divided
     names = {str(number): each for number, each in enumerate(wanting)}
     exact = water_level(
         pool,

@@ -147,25 +147,34 @@ class _Tools:
     @staticmethod
     def ask_for(request: ModelRequest, words: int) -> ModelRequest:
         """Ask for *words* in the last line of the prompt, in its language."""
-        from langchain_tokenopt.limits.request_line import language_asked_in, request_line
+        from langchain_tokenopt.limits.request_line import request_line
 
-        language = language_asked_in(last_user_text(request.messages) or "")
-        line = request_line(language, words=words, sentences=None)
+        line = request_line(_language_of(request), words=words, sentences=None)
         return request.override(messages=append_to_last_user(request.messages, line))
 
     @staticmethod
     def tokens_per_word(request: ModelRequest) -> float:
         """Return what a word takes in the language of the prompt, on the safe side."""
-        from langchain_tokenopt.limits.request_line import language_asked_in, languages
+        from langchain_tokenopt.limits.request_line import languages
 
-        language = language_asked_in(last_user_text(request.messages) or "")
-        known = languages.get(language) or languages["en"]
+        known = languages.get(_language_of(request)) or languages["en"]
         return known.prose_tokens_per_word * _ON_THE_SAFE_SIDE
 
     @staticmethod
     def count_words(text: str) -> int:
         """Count words as the limit does."""
         return count_words(text)
+
+
+def _language_of(request: ModelRequest) -> str:
+    return _language_in(last_user_text(request.messages) or "")
+
+
+@lru_cache(maxsize=64)
+def _language_in(text: str) -> str:
+    from langchain_tokenopt.limits.request_line import language_asked_in
+
+    return language_asked_in(text)
 
 
 @lru_cache(maxsize=256)

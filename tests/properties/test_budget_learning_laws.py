@@ -12,8 +12,16 @@ from hypothesis import strategies as st
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langgraph.graph import START, StateGraph
 
-from langchain_tokenopt import BudgetPlan, UsageForecaster, count_messages, counter_for, optimize
+from langchain_tokenopt import (
+    BudgetPlan,
+    UsageForecaster,
+    budget_graph,
+    count_messages,
+    counter_for,
+    optimize,
+)
 
 NAMES = itertools.count()
 FORM = {
@@ -108,3 +116,30 @@ def test_what_was_learned_refuses_nothing(
     now = {"words": words, "reports": reports}
     if not is_refused(asked, form, total, UsageForecaster(), Honest(model_name=fresh, **now)):
         assert not is_refused(asked, form, total, forecaster, Honest(model_name=known, **now))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    agents=st.integers(1, 8),
+    words=st.integers(1, 300),
+    long=st.integers(0, 60),
+    total=st.integers(20, 1_500),
+)
+def test_a_graph_under_the_same_plan_refuses_no_call_outside_of_it(
+    agents: int, words: int, long: int, total: int
+) -> None:
+    """A process that has built one keeps nothing for its agents where nobody runs it."""
+    asked = [SystemMessage("Be brief."), HumanMessage("The pier is old. " * long + "Go?")]
+    model = Honest(model_name=f"honest-{next(NAMES)}", words=words, reports=True)
+    plan = BudgetPlan(total_tokens=total, name=f"plan-{next(NAMES)}")
+    graph = StateGraph(dict)
+    for number in range(agents):
+        graph.add_node(f"agent-{number}", lambda state: {})
+        graph.add_edge(f"agent-{number - 1}" if number else START, f"agent-{number}")
+    fresh = is_refused(asked, False, total, UsageForecaster(), model)
+    budget_graph(graph, plan).compile()
+
+    staged = optimize(model, plan)
+    with plan.run() as run:
+        staged.invoke(asked)
+    assert run.report().denied_calls == fresh
