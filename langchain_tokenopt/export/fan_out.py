@@ -11,6 +11,7 @@ import asyncio
 import re
 import secrets
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,9 +80,9 @@ class Subscription:
         self.is_resumed = True
         """False where nobody knows what the viewer has missed."""
         self._closed = False
-        self._loop = asyncio.get_running_loop()
-        self._ready = asyncio.Event()
-        self._woken = False
+        self.loop = asyncio.get_running_loop()
+        self.ready = asyncio.Event()
+        self.is_woken = False
 
     def put(self, message: Message) -> None:
         """Take a message. The caller has the lock."""
@@ -91,7 +92,6 @@ class Subscription:
         while len(self._waiting) > self._most_waiting:
             self._last_lost = self._waiting.popleft().id
             self._lost += 1
-        self._wake()
 
     def skip(self, event_ids: set[UUID]) -> None:
         """Leave out events that the viewer has got in another way, also those still to come."""
@@ -103,13 +103,6 @@ class Subscription:
     def close(self) -> None:
         """End it, when what waits is taken."""
         self._closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self._woken:
-            self._woken = True
-            with suppress(RuntimeError):  # its loop is closed, and so is the viewer's connection
-                self._loop.call_soon_threadsafe(self._ready.set)
 
     async def next(self, longest_seconds: float) -> Message | Lost | object | None:
         """Return the next message or loss; ``None`` when none has come in that time."""
@@ -122,10 +115,10 @@ class Subscription:
                     return self._waiting.popleft()
                 if self._closed:
                     return END
-                self._woken = False
-                self._ready.clear()
+                self.is_woken = False
+                self.ready.clear()
             try:
-                await asyncio.wait_for(self._ready.wait(), longest_seconds)
+                await asyncio.wait_for(self.ready.wait(), longest_seconds)
             except TimeoutError:
                 return None
 
@@ -177,9 +170,10 @@ class FanOut:
                 if forgotten := self._latest.pop(oldest, None):
                     self._forgotten_at = forgotten.at
                 self._made_by.pop(oldest[0], None)
-            for subscription in self._subscriptions:
-                if subscription.viewer.sees(owner):
-                    subscription.put(message)
+            seeing = [each for each in self._subscriptions if each.viewer.sees(owner)]
+            for subscription in seeing:
+                subscription.put(message)
+            _wake(seeing)
 
     def subscribe(self, viewer: Viewer, after: str | None = None) -> Subscription | None:
         """Let somebody watch, from the message with the id *after* on, or from now on.
@@ -212,6 +206,7 @@ class FanOut:
         with self.lock:
             for subscription in self._subscriptions:
                 subscription.close()
+            _wake(self._subscriptions)
 
     def _id(self, at: int, event_hex: str = "") -> str:
         return f"{at}-{self._name}-{event_hex}"
@@ -228,6 +223,23 @@ class FanOut:
         if isinstance(event, Saving):
             return self._made_by.get(event.run_id, NOBODY_KNOWN) if event.run_id else NOBODY_KNOWN
         return owner_of(event)
+
+
+def _wake(subscriptions: Iterable[Subscription]) -> None:
+    """Say in each event loop, once, that something is there: to wake a loop costs a system call."""
+    sleeping: dict[asyncio.AbstractEventLoop, list[asyncio.Event]] = {}
+    for each in subscriptions:
+        if not each.is_woken:
+            each.is_woken = True
+            sleeping.setdefault(each.loop, []).append(each.ready)
+    for loop, events in sleeping.items():
+        with suppress(RuntimeError):  # it is closed, and so are its viewers' connections
+            loop.call_soon_threadsafe(_set_all, events)
+
+
+def _set_all(events: Iterable[asyncio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 def id_of(event: UsageEvent) -> UUID:
