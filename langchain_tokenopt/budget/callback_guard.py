@@ -216,6 +216,7 @@ class CallbackGuard(ModelStartHandler):
                 demands=demands(),
             )
         if not isinstance(hold, Hold):
+            run.note_refusal(agent, hold.sentence())
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
         self._calls[start.run_id.int] = _Call(
             hold,

@@ -78,6 +78,6 @@ def told(agent: str, reserves: Sequence[Reserve]) -> Iterator[str]:
     parts = [f"{r.agent} used {r.used_tokens:,} of {r.kept_tokens:,}" for r in unused[:_NAMED]]
     more = f" and {len(unused) - _NAMED:,} more used less" if len(unused) > _NAMED else ""
     yield (
-        f"The last call that was made smaller was {agent}'s; of what was kept for answers and for "
-        f"calls that might come, {', '.join(parts)}{more}."
+        f"The last call that was made smaller, or refused, was {agent}'s; of what was kept for "
+        f"answers and for calls that might come, {', '.join(parts)}{more}."
     )

@@ -438,6 +438,14 @@ class BudgetRun:
 
         self._notes.add(agent, count)
 
+    def note_refusal(self, agent: str, why: str) -> None:
+        """Take note of why a call was refused."""
+
+        def note(notes: AgentNotes) -> None:
+            notes.refusal = why
+
+        self._notes.add(agent, note)
+
     def note_estimated(self, agent: str, counted: int | None, charged: int) -> None:
         """Take note of a call whose provider has not said what it has used.
 
@@ -555,6 +563,7 @@ class BudgetRun:
             added_tokens=notes.added,
             unknown_calls=notes.unknown,
             unknown_tokens=notes.unknown_tokens,
+            refusal=notes.refusal,
         )
 
     # Events

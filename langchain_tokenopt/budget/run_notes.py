@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-__all__ = ["AgentNotes", "RunNotes", "StepNotes", "StepTaken"]
+__all__ = ["AgentNotes", "RunNotes", "StepNotes", "StepTaken", "with_step"]
 
 _KEPT_LOSSES = 20
 """Of one step, how many of its losses are kept in words."""
@@ -23,6 +23,13 @@ class StepTaken:
     after: int = 0
     lost: str = ""
     """What the model does not see, or say, any more."""
+    words_before: int | None = None
+    """Words that the answer could have before it, where it asks for fewer."""
+
+    @property
+    def saved(self) -> int:
+        """Tokens that it has saved."""
+        return self.before - self.after
 
     def __str__(self) -> str:
         """Say it in words.
@@ -35,6 +42,27 @@ class StepTaken:
             return self.name
         lost = f"; lost {self.lost}" if self.lost else ""
         return f"{self.name}; {self.before:,} to {self.after:,} tokens{lost}"
+
+
+def with_step(steps: Sequence[StepTaken], step: StepTaken) -> tuple[StepTaken, ...]:
+    """Return the steps of a call with one more; one that was taken before is taken further.
+
+    Each begins where the one before it has ended, so that together they have saved what the call
+    has become smaller by.
+
+    Example:
+        >>> steps = with_step([StepTaken("fewer words", 900, 700)], StepTaken("cut", 700, 400))
+        >>> [(s.name, s.before, s.after) for s in with_step(steps, StepTaken("cut", 400, 350))]
+        [('fewer words', 900, 700), ('cut', 700, 350)]
+    """
+    size = steps[0].before if steps else step.before
+    earlier = sum(each.saved for each in steps if each.name == step.name)
+    others = [each for each in steps if each.name != step.name]
+    made = []
+    for each in (*others, replace(step, before=step.before + earlier)):
+        made.append(replace(each, before=size, after=size - each.saved))
+        size -= each.saved
+    return tuple(made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +125,8 @@ class AgentNotes:
     unknown: int = 0
     """Calls that were charged all that they may have used."""
     unknown_tokens: int = 0
+    refusal: str = ""
+    """Why its latest call was refused."""
 
     def add_step(self, step: StepTaken) -> None:
         """Count a step that was taken."""

@@ -41,6 +41,8 @@ class AgentRunReport:
     """Calls that were given up before they had answered: charged all that they may be billed."""
     unknown_tokens: int = 0
     """What these were charged."""
+    refusal: str = ""
+    """Why its latest denied call was denied; empty where none was."""
 
     @property
     def agent(self) -> str:
@@ -141,7 +143,8 @@ class BudgetRunReport:
         if not denied:
             yield "Nobody was denied a call."
         for line in denied:
-            yield f"{line.agent} was denied {_count(line.account.denied_calls, 'call')}."
+            why = f": {line.refusal}" if line.refusal else "."
+            yield f"{line.agent} was denied {_count(line.account.denied_calls, 'call')}{why}"
         for agent, models in self.unstaged_models.items():
             yield f"{agent} called {', '.join(models)} without a stage: charged, never shortened"
         if self.failed_calls:

@@ -23,7 +23,7 @@ from langchain_tokenopt.budget.request_budget import (
     counted_within,
     request_budget,
 )
-from langchain_tokenopt.budget.run_notes import StepTaken
+from langchain_tokenopt.budget.run_notes import StepTaken, with_step
 from langchain_tokenopt.budget.structured_answer import asked_schema, object_size
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.messages import append_to_last_user
@@ -147,16 +147,27 @@ class Climb:
         others = needs.counted_input - at.request.facts.message_tokens.tokens
         return counted_within(at.request, goal) - others
 
-    def taken(self, at: Candidate, made: Candidate, name: str, lost: str = "") -> Candidate:
+    def taken(
+        self,
+        at: Candidate,
+        made: Candidate,
+        name: str,
+        lost: str = "",
+        words: int | None = None,
+    ) -> Candidate:
         """Return *made* with the step that led to it from *at*."""
-        before, after = self.needs(at), self.needs(made)
-        sizes = [needs.counted_input + needs.usual_output for needs in (before, after)]
-        steps, first = [*at.steps], sizes[0]
-        earlier = next((step for step in steps if step.name == name), None)
-        if earlier is not None:
-            steps.remove(earlier)
-            first = earlier.before
-        return replace(made, steps=(*steps, StepTaken(name, first, sizes[1], lost)))
+        before, after = (
+            needs.counted_input + needs.usual_output for needs in (self.needs(at), self.needs(made))
+        )
+        step = StepTaken(name, before, after, lost, words)
+        return replace(made, steps=with_step(at.steps, step))
+
+    def fewer_words(self, at: Candidate, words: int, before: int, name: str) -> Candidate:
+        """Return a candidate that asks for *words*, where it could have *before*."""
+        earlier = (step.words_before for step in at.steps if step.name == name)
+        first = next(earlier, None) or before
+        made = replace(at, words=words)
+        return self.taken(at, made, name, f"{first - words:,} of {first:,} words", first)
 
 
 class Rung(Protocol):
@@ -306,8 +317,7 @@ class _Words:
             before = asked_words(at, climb, needs.usual_output)
         if words >= before:
             return at
-        made = replace(at, words=words)
-        return climb.taken(at, made, self.name, f"{before - words:,} of {before:,} words")
+        return climb.fewer_words(at, words, before, self.name)
 
 
 @dataclass(frozen=True)
@@ -326,9 +336,7 @@ class _Brief:
         if thinks or not least <= output < needs.least_output:
             return at
         before = at.length or asked_words(at, climb, needs.usual_output)
-        words = min(before, asked_words(at, climb, output))
-        made = replace(at, words=words)
-        return climb.taken(at, made, self.name, f"{before - words:,} of {before:,} words")
+        return climb.fewer_words(at, min(before, asked_words(at, climb, output)), before, self.name)
 
 
 BRIEF: Final = _Brief()

@@ -192,6 +192,7 @@ class BudgetStage:
             raise run.exceed(denial)
         run.note_degraded(agent, StepTaken(Step.FINAL), None, request.run.run_id)
         run.note_shortage(agent, degradation.likely())
+        run.note_refusal(agent, denial.sentence())
         request.run.refused = True
         request.run.stages.append(NAME)
         run.end_loop(agent, request.run.metadata, denial.error())

@@ -6,10 +6,12 @@ import asyncio
 import json
 import re
 from contextlib import suppress
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from langchain_tokenopt.budget import BudgetPlan, Claim
@@ -17,7 +19,7 @@ from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.reserves import Reserve, shortage_of, told
 from langchain_tokenopt.budget.room import Demand, Demands
-from langchain_tokenopt.budget.run_notes import StepNotes, StepTaken
+from langchain_tokenopt.budget.run_notes import StepNotes, StepTaken, with_step
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.usage import Usage
 from tests.support.fakes import FakeAnswer, fake_chat
@@ -70,7 +72,7 @@ def test_it_is_told_as_a_story(report: Any) -> None:
         shortened
     )
     assert "; lost " in shortened
-    assert "late was denied 1 call." in denied
+    assert "late was denied 1 call: 'late' needs " in denied
     assert "stranger called their-own without a stage: charged, never shortened" in denied
     assert left.startswith(f"{whole.left_tokens:,} tokens are left")
 
@@ -119,7 +121,7 @@ def test_what_is_left_is_what_was_kept_and_not_used(report: Any) -> None:
 
     assert report.account.left_tokens == left
     assert report.last_shortened == "late"
-    assert "The last call that was made smaller was late's;" in str(report)
+    assert "The last call that was made smaller, or refused, was late's;" in str(report)
 
 
 def test_it_says_for_whom_tokens_were_kept() -> None:
@@ -206,3 +208,41 @@ def test_a_refusal_says_whose_the_rest_is(agents: Any) -> None:
     needed, available, left, *parts = figures
     assert (needed, left) == (400, 1_000)
     assert left == available + sum(parts)
+
+
+steps_taken = st.lists(
+    st.tuples(st.sampled_from(["turns", "documents", "words", "tools"]), st.integers(-20, 400)),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(st.integers(5_000, 9_000), steps_taken)
+def test_what_the_steps_of_a_call_have_saved_adds_up(size: int, taken: Any) -> None:
+    """However often each was taken: each begins where the one before it has ended."""
+    steps: tuple[StepTaken, ...] = ()
+    now = size
+    for name, saved in taken:
+        steps = with_step(steps, StepTaken(name, now, now - saved))
+        now -= saved
+
+    assert (size, now) == (steps[0].before, steps[-1].after)
+    assert all(one.after == next_.before for one, next_ in pairwise(steps))
+    assert len(steps) == len({name for name, _ in taken})
+
+
+@pytest.mark.parametrize("total", [330, 420, 600, 900])
+def test_the_story_of_a_call_is_one_of_figures_that_add_up(total: int) -> None:
+    """From what was asked to what was sent, step by step; words are counted from the first on."""
+    plan = BudgetPlan(total_tokens=total)
+    model = optimize(fake_chat(answers=[FakeAnswer("In 1707.")], model=f"s-{next(RUNS)}"), plan)
+    with plan.run() as run:
+        asked(model, "reader", DOCUMENTS)
+    steps = run.report().agents["reader"].steps
+
+    assert steps
+    assert all(one.tokens_after == next_.tokens_before for one, next_ in pairwise(steps))
+    assert all(step.tokens_before > step.tokens_after for step in steps)
+    lost = [re.findall(r"[\d,]+", text) for step in steps for text in step.lost if "words" in text]
+    for (_, first), (_, second) in pairwise(lost):
+        assert int(first) > int(second)
