@@ -153,3 +153,8 @@ def _print_agents(agents: Sequence[AgentReport]) -> None:
         for line in sorted(agents, key=lambda line: (-line.spent_tokens, line.agent))
     )
     print_table(("agent", *figures, "state"), rows, words=("state",))
+    if any(line.spent_tokens > line.allocated_tokens for line in agents):
+        tell(
+            "Who has spent more than was allocated has taken what others left, or what nobody has "
+            "claimed."
+        )

@@ -327,5 +327,5 @@ def _print_bills(lines: Sequence[_Line], under_budget: Sequence[_Line]) -> None:
         spent = 0 if other is None else other.totals.total_tokens
         saved = f"{1 - spent / max(1, line.totals.total_tokens):z.0%}"
         rows.append((line.agent, *line.cells(), f"{line.share:.1%}", *cells, saved))
-    figures = ("tokens", "cost", "time", "share", "with budget", "cost", "time", "saved")
+    figures = ("tokens", "cost", "time", "of tokens", "with budget", "cost", "time", "tokens saved")
     print_table(("agent", *figures), rows[:-1], total=rows[-1])

@@ -19,6 +19,7 @@ from langchain_tokenopt.cli.period import (
     parse_moment,
 )
 from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
+from langchain_tokenopt.core.argument_checks import did_you_mean
 from langchain_tokenopt.core.records import CallRecord
 from langchain_tokenopt.core.usage import TOKEN_COUNTS, Usage
 from langchain_tokenopt.pricing.money import exact_usd
@@ -56,7 +57,7 @@ def prices(
 
     Example: tokenopt prices claude-sonnet-4-5 --on 2026-01-01
     """
-    from langchain_tokenopt.pricing.rate_card import RateCard
+    from langchain_tokenopt.pricing.rate_card import RateCard, known_providers
 
     now = datetime.now(UTC)
     at = now if on is None else parse_moment(on, now=now)
@@ -69,6 +70,9 @@ def prices(
         return
     if model is None:
         raise CommandError("name a model, or a run of the ledger with --explain.")
+    if provider is not None and provider.strip().lower() not in known_providers():
+        near = did_you_mean(provider.lower(), sorted(known_providers()))
+        raise CommandError(f"no provider is called {provider!r}.{near}")
     if usage is not None:
         call = _by_hand(model, provider, at, "batch" if batch else tier, usage)
         price = card.price(call.usage, model, provider, at, call.service_tier)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +18,7 @@ from langchain_tokenopt.cli.tables import (
     totals_as_json,
     write_json,
 )
-from langchain_tokenopt.core.dimensions import GROUPINGS, PERIODS, Grouping
+from langchain_tokenopt.core.dimensions import GROUPINGS, PERIODS, Grouping, check_groupings
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
@@ -94,9 +93,6 @@ def print_stats(totals: UsageTotals, labels: Mapping[str, str] = _STATS) -> None
     print_table(("", "total"), rows)
 
 
-By = StrEnum("By", [(name, name) for name in GROUPINGS])  # type: ignore[misc]  # one list
-"""The choices of ``--by``."""
-
 _LimitOption = Annotated[
     int | None,
     typer.Option(
@@ -114,21 +110,26 @@ def top(
     asked: Question,
     limit: _LimitOption = None,
     by: Annotated[
-        list[By] | None,
+        list[str] | None,
         typer.Option(
             "--by",
+            autocompletion=lambda: list(GROUPINGS),
             metavar="NAME",
             help=f"What a row stands for: {', '.join(GROUPINGS)}. Agent, if not given; several: "
-            "--by user --by agent.",
+            "--by user,agent.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Show what agents, tools, models, users or weeks cost: the largest first, weeks in order.
 
-    Example: tokenopt top -n 5 --by user --by agent --since 24h
+    Example: tokenopt top -n 5 --by user,agent --since 24h
     """
-    chosen = dict.fromkeys(map(str, by)) if by else ["agent"]
+    chosen = dict.fromkeys(word for each in by or ["agent"] for word in each.split(",") if word)
+    try:
+        check_groupings(chosen)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--by") from error
     _show_groups(asked, [name for each in chosen for name in GROUPINGS if name == each], limit)
 
 

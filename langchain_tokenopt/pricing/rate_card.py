@@ -42,6 +42,7 @@ from langchain_tokenopt.pricing.overrides import PRICE_KEYS, OwnRates, read_over
 from langchain_tokenopt.pricing.providers import (
     GATEWAYS,
     HOSTS,
+    PROVIDERS,
     UNPRICED_PROVIDERS,
     charges_as_the_rest,
     is_sold_by_its_maker_alone,
@@ -49,7 +50,7 @@ from langchain_tokenopt.pricing.providers import (
 )
 from langchain_tokenopt.pricing.rates import Rates
 
-__all__ = ["CallPrice", "RateCard", "default_rate_card"]
+__all__ = ["CallPrice", "RateCard", "default_rate_card", "known_providers"]
 
 
 _ROUTING_SUFFIXES = (":exacto", ":floor", ":nitro", ":online")
@@ -484,6 +485,17 @@ def _snapshot() -> DataSnapshot:
     from genai_prices.data_snapshot import get_snapshot
 
     return get_snapshot()
+
+
+def known_providers() -> frozenset[str]:
+    """Return the names by which providers can be asked for: of genai-prices, and LangChain's.
+
+    Example:
+        >>> {"openai", "google_genai", "ollama"} <= known_providers()
+        True
+    """
+    listed = (provider.id for provider in _snapshot().providers)
+    return frozenset((*listed, *PROVIDERS, *UNPRICED_PROVIDERS, *GATEWAYS))
 
 
 def _version(own: Mapping[str, OwnRates], snapshot: DataSnapshot | None) -> str:

@@ -200,6 +200,34 @@ def test_a_wrong_option_is_exit_code_2(arguments):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["top", "--by", "thread"], "you mean thread_id"),
+        (["prices", "gpt-4o", "--provider", "opnai"], "Did you mean openai?"),
+        (["topp"], "Did you mean 'top'"),
+        (["demo", "--example", "."], "a new file only"),
+        (["budget"], "--budgets FILE"),
+        (["guard"], "TOKENOPT_GUARD"),
+    ],
+    ids=str,
+)
+def test_what_is_misspelt_or_missing_is_named(arguments, said):
+    """With what was probably meant."""
+    result = run(*arguments)
+
+    assert result.exit_code in (1, 2)
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_dimensions_may_stand_behind_one_option(ledger):
+    """As lists are written everywhere else."""
+    together = run("top", "--by", "user,agent", "--json", "--ledger", ledger)
+    apart = run("top", "--by", "user", "--by", "agent", "--json", "--ledger", ledger)
+
+    assert together.stdout == apart.stdout != "[]\n"
+
+
 @pytest.mark.parametrize("name", ["[/bold]", "[red", "a\x1b[31mb", "\x07", "\udcff", "[link=x]y"])
 @pytest.mark.parametrize("command", ["top", "limits", "report", "export"])
 def test_names_are_text_and_nothing_else(name, command, tmp_path):
