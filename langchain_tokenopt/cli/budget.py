@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError, named_file
+from langchain_tokenopt.cli.app import CommandError, named_file, say
 from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.pricing.money import format_usd
 
@@ -153,8 +153,8 @@ def _print_agents(agents: Sequence[AgentReport]) -> None:
         for line in sorted(agents, key=lambda line: (-line.spent_tokens, line.agent))
     )
     print_table(("agent", *figures, "state"), rows, words=("state",))
-    if any(line.spent_tokens > line.allocated_tokens for line in agents):
-        tell(
-            "Who has spent more than was allocated has taken what others left, or what nobody has "
+    if any(line.spent_tokens > line.allocated_tokens > 0 for line in agents):
+        say(
+            "who has spent more than was allocated has taken what others left, or what nobody has "
             "claimed."
         )
