@@ -44,6 +44,7 @@ LAYERS = [
     {"examples"},
     {"validate"},
     {"cli"},
+    {"__main__"},
 ]
 """Rooms, lowest first. A room may import from lower layers, never from its own or a higher one."""
 LAYER_OF = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
