@@ -42,12 +42,14 @@ class KnownIds:
     def __init__(self) -> None:
         self.names = dict(_NO_NAMES)
         self.origins: dict[Origin, int] = {}
+        self._forgettings = 0
 
-    def forget_some(self) -> None:
-        """Stay bounded."""
-        if len(self.names) > _MOST_KNOWN:
+    def forget_some(self, forgettings: int) -> None:
+        """Stay bounded; forget all when records were deleted, and perhaps their names with them."""
+        deleted, self._forgettings = forgettings != self._forgettings, forgettings
+        if deleted or len(self.names) > _MOST_KNOWN:
             self.names = dict(_NO_NAMES)
-        if len(self.origins) > _MOST_KNOWN:
+        if deleted or len(self.origins) > _MOST_KNOWN:
             self.origins = {}
 
 

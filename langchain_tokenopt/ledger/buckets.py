@@ -57,7 +57,7 @@ def percentiles_of(counts: Mapping[int, int], shares: Sequence[float]) -> list[f
         shares: From 0 to 1.
 
     Example:
-        >>> [round(value) for value in percentiles_of({1: 90, 49: 10}, (0.5, 0.99))]
+        >>> [round(value) for value in percentiles_of({1: 90, 34: 10}, (0.5, 0.99))]
         [1, 102]
     """
     buckets = sorted(bucket for bucket, count in counts.items() if count > 0)

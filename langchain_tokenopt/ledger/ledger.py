@@ -39,6 +39,7 @@ from langchain_tokenopt.core.records import (
 from langchain_tokenopt.ledger import rollups, snapshots
 from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.ledger.figures import Effect, PeriodFigures
+from langchain_tokenopt.ledger.forgetting import forget
 from langchain_tokenopt.ledger.period import Period
 from langchain_tokenopt.ledger.reading import Records, RunTotals
 from langchain_tokenopt.ledger.rows import hidden, without_user
@@ -510,6 +511,44 @@ class Ledger:
             return tool_figures(selection)
 
     # Care
+
+    def forget(self, *, before: Moment | None = None, **filters: Unpack[Filters]) -> int:
+        """Delete calls, with their savings and choices of tools, and all that follows from them.
+
+        Names that no record bears any more go, too; figures that :meth:`keep_snapshot` has kept
+        stay. Others can write meanwhile: their events wait.
+
+        Args:
+            before: Only calls that began earlier.
+            **filters: Only calls of this ``user``, ``organization``... Without any, the events of
+                budgets before that time go, too.
+
+        Returns:
+            How many calls there were.
+
+        Raises:
+            ValueError: Neither is given: that would be everything.
+            LedgerError: The ledger cannot be written.
+
+        Example:
+            >>> from tempfile import mkdtemp
+            >>> with Ledger(mkdtemp() + "/tokenopt.db") as ledger:
+            ...     ledger.forget(user="ada"), ledger.forget(before="90d")
+            (0, 0)
+        """
+        if before is None and not filters:
+            raise ValueError(
+                'forget(before="90d") forgets what is older, forget(user="ada") a user: say what.'
+            )
+        _refuse_unknown(filters)
+        window = Window(None, before)
+        self.flush()
+        with (
+            self._explained(),
+            self._database.connect_to_write() as connection,
+            self._database.writing(connection),
+        ):
+            return forget(self._selection(connection, window, filters))
 
     def check(self) -> list[str]:
         """Prove that the rollups equal the rows. Returns what is wrong; empty when all is well.

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from langchain_tokenopt.ledger import rollups
 from langchain_tokenopt.ledger.database import Database, LedgerError
-from langchain_tokenopt.ledger.schema import ledger_schema, metadata
+from langchain_tokenopt.ledger.schema import DERIVED, forgettings, ledger_schema, metadata
 
 __all__ = ["copy_ledger"]
 
@@ -62,7 +62,9 @@ def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
 
 
 def _number_of(table: Table) -> Column[int] | None:
-    """Return the column that numbers the rows, where one does."""
+    """Return the column that numbers the rows, where one does and no row is ever changed."""
+    if table in (*DERIVED, forgettings):
+        return None
     key = list(table.primary_key.columns)
     return key[0] if len(key) == 1 and isinstance(key[0].type, Integer) else None
 

@@ -52,6 +52,7 @@ from langchain_tokenopt.ledger.schema import (
     savings,
     user_sums,
 )
+from langchain_tokenopt.ledger.window import Span
 
 CACHED_KIND: Final = len(STATUSES)
 """Kinds of calls: the number of the status; with this added, of those that a cache answered."""
@@ -447,6 +448,22 @@ def rebuild(connection: Connection) -> None:
     for table in DERIVED:
         connection.execute(table.delete())
     add_rows(connection, New())
+
+
+def rebuild_days(connection: Connection, days: Span) -> None:
+    """Compute the sums of some days anew; ``runs`` is true already."""
+    own = sqlite if connection.dialect.name == "sqlite" else postgresql
+    first, end = days[0] * DAY_US, days[1] * DAY_US
+    for measure in MEASURES:
+        for rollup in measure.rollups:
+            for table in rollup.tables:
+                period, width = table.columns[0], width_of(rollup, table)
+                inside = (period >= first // width, period < end // width)
+                connection.execute(table.delete().where(*inside))
+            for source in measure.sources:
+                at = source.table.c.started_at
+                for statement in _adding(own, rollup, source, (at >= first, at < end)):
+                    connection.execute(statement)
 
 
 # Checking

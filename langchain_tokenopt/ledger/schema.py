@@ -176,6 +176,13 @@ kpi_snapshots = Table(
 )
 """Figures as they were: of the hours before one hour. None of users, agents or models."""
 
+forgettings = Table(
+    "forgettings",
+    metadata,
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+)
+"""When records were deleted: what others remember of names and origins is not true any more."""
+
 # Sums by the hour and by the day: what a question about a long period reads in place of rows.
 
 SPEND_COUNTS: Final = (
@@ -338,6 +345,11 @@ def _rollups(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _forgettings(connection: Connection) -> None:
+    """Version 9: records can be deleted."""
+    forgettings.create(connection, checkfirst=True)
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     _first_tables,
     _organizations,
@@ -347,6 +359,7 @@ MIGRATIONS: list[Callable[[Connection], None]] = [
     _tool_choices,
     _tags_and_snapshots,
     _rollups,
+    _forgettings,
 ]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 

@@ -82,7 +82,7 @@ class Selection:
             unordered: They may come in any order: most of a table is read faster than by an index.
         """
         start, end = span or (self.window.start, self.window.end)
-        started = table.c.started_at
+        started: ColumnElement[Any] = table.c.started_at
         if unordered and self.connection.dialect.name == "sqlite" and self._is_most(start, end):
             started = started + 0
         found: list[ColumnElement[bool]] = []

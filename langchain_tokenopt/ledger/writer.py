@@ -317,9 +317,11 @@ class Writer:
         refused: list[tuple[UsageEvent, Exception]] = []
         with self.database.writing(connection, wait_seconds):
             heads = connection.exec_driver_sql(_HEADS).one()
-            version, call_seq, saving_seq, last_name, last_origin = (head or 0 for head in heads)
+            version, call_seq, saving_seq, last_name, last_origin, forgot = (
+                head or 0 for head in heads
+            )
             self.database.refuse_newer(version)
-            self._known.forget_some()
+            self._known.forget_some(forgot)
             batch = Batch(self._known)
             for event, at in queued:
                 try:
@@ -469,7 +471,8 @@ class Writer:
 
 _HEADS = (
     "SELECT (SELECT max(version) FROM ledger_schema), (SELECT max(seq) FROM calls), "
-    "(SELECT max(seq) FROM savings), (SELECT max(id) FROM names), (SELECT max(id) FROM origins)"
+    "(SELECT max(seq) FROM savings), (SELECT max(id) FROM names), (SELECT max(id) FROM origins), "
+    "(SELECT count(*) FROM forgettings)"
 )
 
 _inherited: list[Connection] = []

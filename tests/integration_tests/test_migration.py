@@ -163,3 +163,20 @@ def test_a_source_that_is_none(source, tmp_path, postgres_url):
     result = CliRunner().invoke(app, ["migrate", source, postgres_url])
     assert 1 == result.exit_code
     assert "secret" not in result.output
+
+
+def test_a_ledger_that_goes_on_can_be_copied_again(postgres_url, tmp_path):
+    """Runs that cost more meanwhile, and what was forgotten, are no other records."""
+    path = tmp_path / "usage.db"
+    _fill(path)
+    migration.copy_ledger(path, postgres_url)
+    with Ledger(path) as ledger:
+        last = list(ledger.calls())[-2]
+        ledger.record(record(run=last.run, started_at=last.started_at))
+    migration.copy_ledger(path, postgres_url)
+    with Ledger(path) as one, Ledger(postgres_url) as moved:
+        assert _answers(one) == _answers(moved)
+        assert one.figures() == moved.figures()
+        for ledger in (one, moved):
+            ledger.forget(user=last.attribution.user)
+        assert _answers(one) == _answers(moved)

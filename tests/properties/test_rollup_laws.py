@@ -21,7 +21,7 @@ from langchain_tokenopt.core.records import CallRecord, Saving, ToolResult, Usag
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger, period
 from langchain_tokenopt.ledger.buckets import BOUNDS, percentiles_of
-from tests.support.ledger_records import START
+from tests.support.ledger_records import START, record
 
 DAYS = 4
 _SECONDS = ("duration_p50", "duration_p95", "first_chunk_p50", "first_chunk_p95")
@@ -140,6 +140,28 @@ def _check_history(seed: int, few_calls: int) -> None:
                 figures.runs, figures.runs_nano_usd, figures.unpriced_runs,
             )  # fmt: skip
             _near(percentile(costs, 0.95), figures.run_p95_nano_usd, few_calls or filters)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10**6))
+def test_what_is_forgotten_was_never_there(seed):
+    """Of a user, an agent, or what is old: the ledger is as if only the others had been told."""
+    some = random.Random(seed)
+    calls = _history(seed)
+    before = START + timedelta(hours=some.uniform(0, 24 * DAYS))
+    with TemporaryDirectory() as folder, Ledger(Path(folder) / "x.db") as ledger:
+        for call in calls:
+            ledger.record(call)
+        for until, filters in ((None, {"user": "ada"}), (before, {"agent": "risk"}), (before, {})):
+            gone = [call for call in calls if _let_by(call, None, until, filters)]
+            calls = [call for call in calls if call not in gone]
+            assert len(gone) == ledger.forget(before=until, **filters)
+            assert [] == ledger.check()
+            assert sorted(c.run_id for c in calls) == sorted(c.run_id for c in ledger.calls())
+            _compare(ledger, calls, True, {"since": None, "until": None})
+        ledger.record(record(attribution=Attribution("x", user="ada")))
+        assert 1 == ledger.totals(user="ada").calls
+        assert [] == ledger.check()
 
 
 def _compare(ledger, made, few_calls, asked) -> None:

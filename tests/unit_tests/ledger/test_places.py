@@ -13,7 +13,7 @@ from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.records import ToolChoice
 from langchain_tokenopt.core.usage import TOKEN_COUNTS, Usage
 from langchain_tokenopt.ledger import Ledger, LedgerError, schema
-from tests.support.ledger_records import record
+from tests.support.ledger_records import desk_calls, record
 
 as_user = pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere"
@@ -308,3 +308,33 @@ def test_a_ledger_shows_where_it_is(path):
     """Its repr names the place."""
     with Ledger(path) as ledger:
         assert f"Ledger({str(path)!r})" == repr(ledger)
+
+
+def test_a_ledger_of_the_version_before_gets_its_sums(path):
+    """They are computed from the rows, whatever the older sums were; then it goes on."""
+    with Ledger(path) as ledger:
+        for call in desk_calls(60, days=2):
+            ledger.record(call)
+        ledger.flush()
+        before = (ledger.totals(percentiles=True), ledger.by("user"), ledger.figures())
+    with sqlite3.connect(path) as old:
+        for table in (*schema.DERIVED, schema.forgettings):
+            old.execute(f"DROP TABLE {table.name}")
+        for index in ("calls_user", "savings_call", "savings_user"):
+            old.execute(f"DROP INDEX {index}")
+        old.execute("CREATE TABLE call_hours (hour, origin, calls, PRIMARY KEY (hour, origin))")
+        old.execute("INSERT INTO call_hours VALUES (1, 1, 999)")
+        old.execute("DELETE FROM ledger_schema WHERE version > 7")
+    old.close()
+    with pytest.raises(LedgerError, match="old schema version 7"):
+        Ledger(path, read_only=True)
+    opened = [threading.Thread(target=lambda: Ledger(path).close()) for _ in range(4)]
+    for thread in opened:
+        thread.start()
+    for thread in opened:
+        thread.join()
+    with Ledger(path) as ledger:
+        assert before == (ledger.totals(percentiles=True), ledger.by("user"), ledger.figures())
+        ledger.record(record())
+        assert [] == ledger.check()
+        assert 61 == ledger.totals().calls

@@ -471,3 +471,32 @@ def test_wrong_arguments_are_refused(path, arguments, message):
     """Each mistake has its sentence."""
     with pytest.raises(ValueError, match=message):
         Ledger(path, **arguments)
+
+
+def test_forgetting_takes_the_name_along_and_other_writers_know(path):
+    """A user who was forgotten is nowhere in the file; who writes on gets a name of his own."""
+    own = [record(attribution=Attribution("news", user="ada"), run="ada's run") for _ in range(3)]
+    with Ledger(path) as ledger, Ledger(path) as other:
+        for call in own[:2]:
+            other.record(call)
+        other.record(record(attribution=Attribution("news", user="bob")))
+        other.flush()
+
+        assert 2 == ledger.forget(user="ada")
+        with sqlite3.connect(path) as raw:
+            assert [(b"bob",)] == raw.execute("SELECT key FROM names").fetchall()
+        raw.close()
+        ledger.record(record(attribution=Attribution("news", user="eve")))
+        ledger.flush()
+        other.record(own[2])
+        other.flush()
+        assert {"ada": 1, "bob": 1, "eve": 1} == {u: t.calls for u, t in ledger.by("user").items()}
+        assert [] == ledger.check()
+
+
+def test_forgetting_needs_to_be_told_what(ledger):
+    """Nothing named is not everything."""
+    with pytest.raises(ValueError, match="say what"):
+        ledger.forget()
+    with pytest.raises(TypeError, match="cannot filter by 'usr'"):
+        ledger.forget(usr="ada")
