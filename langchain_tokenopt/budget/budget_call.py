@@ -15,7 +15,7 @@ from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall
-from langchain_tokenopt.budget.request_budget import charged_tokens
+from langchain_tokenopt.budget.request_budget import answer_forms, charged_tokens
 from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.run_notes import StepTaken
@@ -30,6 +30,7 @@ from langchain_tokenopt.core.model_runs import (
 )
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.finish_reasons import is_whole, says_cap_reached
+from langchain_tokenopt.request.form_tools import name_and_schema
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import StageCall
 from langchain_tokenopt.tracking.failed_calls import is_given_up
@@ -124,7 +125,7 @@ class BudgetCall(StageCall):
         """Charge what the answer has used."""
         self._end()
         paid, message = self._paid, answer.message
-        owed = paid.last_answer if message.tool_calls else 0
+        owed = paid.last_answer if self._goes_on(message) else 0
         back = self._came_back(answer)
         if self.request.run.stopped:
             arrived = read_answer(back, self._own_count(back), is_whole=False).usage
@@ -155,6 +156,12 @@ class BudgetCall(StageCall):
             self._learn_object(answer)
         self._remember(answer)
         return self._marked(answer, steps)
+
+    def _goes_on(self, message: AIMessage) -> bool:
+        """Whether tools were called that the model will be told the results of."""
+        forms = answer_forms(self.request)
+        names = {name_and_schema(form)[0] for form in forms}
+        return any(call["name"] not in names for call in message.tool_calls)
 
     def _note(self, step: str) -> None:
         paid, taken = self._paid, StepTaken(step, lost=f"what max_tokens {self._cap:,} cut off")

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
+from langchain_tokenopt.budget.tools import TakesTimeError
 
 __all__ = ["Coming", "Outlook", "note_graph", "noted_graph"]
 
@@ -220,9 +221,19 @@ class Outlook:
     def asking(
         self, agent: str, needs: RequestBudget, run_id: UUID
     ) -> Iterator[Callable[[], Demands]]:
-        """While a request is made to fit, yield what returns the demands beside it, at any time."""
+        """While a request is made to fit, yield what returns the demands beside it, at any time.
+
+        What it was granted then is held, so that it counts no more.
+        """
         with self.announced(agent, needs, run_id) as request:
-            yield partial(self._demands, request)
+            try:
+                yield partial(self._demands, request)
+            except TakesTimeError:
+                raise
+            except BaseException:
+                self._asking.pop(run_id, None)
+                raise
+            self._asking.pop(run_id, None)
 
     def is_announced(self, run_id: UUID) -> bool:
         """Whether a request is being made to fit."""
@@ -290,7 +301,7 @@ class Outlook:
                 before += other.demand.least * (is_before and other.agent == agent)
         later = coming.pop(agent, NO_DEMAND)
         if request.loops:
-            later = Demand(later.least, min(later.likely, later.least))
+            later = Demand(later.least, later.least)
         others = {name: demand for name, demand in coming.items() if demand.likely}
         asking = Counter(other.agent for other in list(self._asking.values()))
         weights = {
@@ -357,20 +368,22 @@ class Outlook:
                 again = 0
         else:  # who comes at the same time is taken to be alike
             one = Demand(typical.least, typical.likely)
-            later = self._promised.get(name) or typical.reading
-            later = max(later, typical.least)
+            later = max(self._promised.get(name) or typical.reading, typical.least)
             again = round(maybe * max(self._promised.get(name, 0), typical.likely))
             rounds = maybe
         most = self._most_calls(name)
         if most is not None:
             rounds = min(rounds, most - seen.calls - now - surely)
-            again = again if rounds > 0 else 0
-        again = max(again, round(min(rounds, 1) * one.least)) if maybe and again else 0
-        least = (now + surely) * one.least
-        if again and (hub is None or self._seen[hub].calls):
-            least += round(rounds * one.least)
-        likely = max(now * one.likely + surely * later + again, least)
-        return Demand(round(least), round(likely)) + seen.owed
+        least = round((now + surely) * one.least)
+        hoped = 0
+        if maybe and again and rounds > 0:
+            again = max(again, round(min(rounds, 1) * one.least))
+            if hub is None or self._seen[hub].calls:
+                hoped = round(rounds * one.least)
+        else:
+            again = 0
+        likely = max(round(now * one.likely + surely * later + again), least + hoped)
+        return Demand(least, likely, hoped) + seen.owed
 
     def _times(self, name: str) -> float:
         """Return how many calls of an agent are to be expected: each counts for itself."""

@@ -193,11 +193,13 @@ class BudgetPlan(PlanSettings):
         agents: Mapping[str, AgentBudget | Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> Self:
-        """Propose a plan for *graph*: a share, a floor and a number of words for each agent.
+        """Propose a plan for *graph*: words for each agent, and shares or weights.
 
-        Shares follow what agents have used before (the 90th percentile), where *history* knows
-        them; else where they stand in the graph: who reads how many others, who stands in a loop.
-        An eighth belongs to nobody. Read :meth:`explain` before you rely on it.
+        They follow what agents have used before (the 90th percentile), where *history* knows them;
+        else where they stand in the graph: who reads how many others, who stands in a loop. Where
+        that is more than there is, nothing is set apart, so that nothing can lie unused: at each
+        call a run divides what is left, by weights that the history knows. Else there are shares
+        and floors, and an eighth belongs to nobody. Read :meth:`explain` before you rely on it.
 
         Args:
             graph: Of LangGraph, compiled or not; ``create_agent`` and the like make such.
@@ -243,9 +245,9 @@ class BudgetPlan(PlanSettings):
             >>> graph = StateGraph(MessagesState).add_node("news", lambda state: None)
             >>> plan = BudgetPlan(total_tokens=1_000, agents={"news": {"words": 100}})
             >>> print(plan.explain(graph.add_edge(START, "news")))
-            plan: 1,000 tokens for a run; 1,000 are shared out among 1 agent, 0 belong to nobody.
-            news: 1,000 tokens (100%), answers in 100 words. It needs about 335 for one call, and \
-whatever documents it is given.
+            plan: 1,000 tokens for a run; no agent has tokens of its own, 1,000 are everybody's.
+            news: its part of what is everybody's, answers in 100 words. It needs about 335 for \
+one call, and whatever documents it is given.
             Who may starve: nobody, as far as the graph shows.
         """
         return plan_in_words(self, shape_of(graph), _calls_of(history))

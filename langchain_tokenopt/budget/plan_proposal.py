@@ -2,9 +2,9 @@
 
 What an agent needs is taken from what it has used before, where there is a history; else from the
 graph: a prompt of its own and the answers of those before it, as often as it is likely to call.
-Where a total does not reach, shares are reckoned as if all answered in fewer words, which makes the
-prompts of all shorter that read them. The words themselves are proposed as they would be with
-plenty: a run asks for fewer by itself, and only where it must.
+Where a total does not reach for all of that, nothing is set apart: a run sees what agents really
+ask, and divides at each call what is left. What was set apart by a guess would lie unused with one
+while others are cut short.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ PROMPT_TOKENS: Final = 200
 MATERIAL_TOKENS: Final = 3_000
 """What is added to the prompt of an agent that reads no others, or that comes again: documents, or
 results of tools, of which the graph says nothing."""
-MATERIAL_PART: Final = 0.4
-"""Part of a total that all of that may take where tokens are scarce."""
 BUFFER: Final = 0.125
 """Part of the total that belongs to nobody, for surprises."""
+_LEAST_WEIGHT: Final = 0.01
 READ: Final = 0.6
 """Part of the answers of others that is enough: prompts are shortened by what they are about."""
 ELASTIC: Final = 0.5
@@ -66,6 +65,15 @@ class AgentNeed:
             return self.prompt + round(READ * read)
         part = words[self.shape.name] / self.words
         return round(self.prompt * (1 - ELASTIC + ELASTIC * part))
+
+    @property
+    def material(self) -> int:
+        """Tokens for documents and results of tools, of which the graph says nothing.
+
+        A history has them among the prompts.
+        """
+        reads_others = self.shape.reads and not self.shape.comes_again
+        return 0 if self.is_known or reads_others else MATERIAL_TOKENS * self.calls
 
     def tokens(self, words: Mapping[str, int]) -> int:
         """Return the tokens of a run when all answer in so many words."""
@@ -117,63 +125,40 @@ def proposal(needs: Mapping[str, AgentNeed], total_tokens: int) -> dict[str, Any
     """Return the values of a plan."""
     buffer = int(total_tokens * BUFFER)
     shared = total_tokens - buffer
-    material = _material(needs, int(MATERIAL_PART * shared))
-    words = _words_within(needs, shared - sum(material.values()))
-    wanted = {name: need.tokens(words) + material.get(name, 0) for name, need in needs.items()}
-    rest = max(0, shared - sum(wanted.values()))
-    for name in material:  # how much that is nobody knows
-        wanted[name] += rest // len(material)
-    least = {name: _least(need) for name, need in needs.items()}
-    part = min(1.0, shared / max(1, sum(least.values())))
-    claims = [
-        Claim(name, floor=int(part * least[name]), priority=float(wanted[name])) for name in needs
-    ]
+    words = {name: need.words for name, need in needs.items()}
+    wanted = {name: need.tokens(words) + need.material for name, need in needs.items()}
+    if sum(wanted.values()) > shared:
+        return {"total_tokens": total_tokens, "agents": _weighted(needs)}
+    unsure = [name for name, need in needs.items() if need.material]
+    rest = shared - sum(wanted.values())
+    for name in unsure:  # how much that is nobody knows
+        wanted[name] += rest // len(unsure)
+    claims = [Claim(name, priority=float(tokens)) for name, tokens in wanted.items()]
     shares = divide(shared, claims)
     agents: dict[str, Any] = {}
     for name, need in needs.items():
-        floor = int(part * least[name])
+        floor = min(_least(need), shares[name])
         agents[name] = {"tokens": shares[name], "floor": floor, "words": need.words}
         if need.shape.is_last and need.shape.is_sure:
             agents[name]["priority"] = 2.0  # what it says is what the run was for
     return {"total_tokens": total_tokens, "buffer": buffer, "agents": agents}
 
 
-def _material(needs: Mapping[str, AgentNeed], most: int) -> dict[str, int]:
-    """Return what agents may need for documents and results of tools, at *most* so much together.
+def _weighted(needs: Mapping[str, AgentNeed]) -> dict[str, dict[str, Any]]:
+    """Return what is said of agents where nothing is set apart: words, and weights that are known.
 
-    A history says it already.
+    A weight is what a call needs, beside the mean of all.
     """
-    calls = {
-        name: need.calls
-        for name, need in needs.items()
-        if not need.is_known and (need.shape.comes_again or not need.shape.reads)
-    }
-    each = min(MATERIAL_TOKENS, most // max(1, sum(calls.values())))
-    return {name: each * count for name, count in calls.items()}
+    agents: dict[str, dict[str, Any]] = {name: {"words": n.words} for name, n in needs.items()}
+    if any(need.is_known for need in needs.values()):
+        calls = {name: n.prompt + answer_tokens(n.words) for name, n in needs.items()}
+        mean = sum(calls.values()) / len(calls)
+        for name, tokens in calls.items():
+            agents[name]["priority"] = round(max(tokens / mean, _LEAST_WEIGHT), 2)
+    return agents
 
 
 def _least(need: AgentNeed) -> int:
     """Return the tokens of one call that answers in a paragraph and reads a paragraph of each."""
     paragraph = answer_tokens(SHORTEST_WORDS)
     return PROMPT_TOKENS + paragraph * (1 + len(need.shape.reads))
-
-
-def _words_within(needs: Mapping[str, AgentNeed], tokens: int) -> dict[str, int]:
-    """Return the words for each agent with which all fit; the shortest where none do."""
-
-    def words_at(part: float) -> dict[str, int]:
-        return {
-            name: max(min(need.words, SHORTEST_WORDS), int(part * need.words))
-            for name, need in needs.items()
-        }
-
-    def fits(part: float) -> bool:
-        return sum(need.tokens(words_at(part)) for need in needs.values()) <= tokens
-
-    if fits(1.0):
-        return words_at(1.0)
-    low, high = 0.0, 1.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return {name: words // 10 * 10 for name, words in words_at(low).items()}

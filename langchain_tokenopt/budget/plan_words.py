@@ -13,8 +13,8 @@ from langchain_tokenopt.core.records import CallRecord
 
 __all__ = ["plan_in_words"]
 
-_ENOUGH: Final = 0.9
-"""Part of what an agent is likely to need that does: nobody knows it to the token."""
+_LITTLE: Final = 0.1
+"""Part of what an agent is likely to need that may lack: nobody knows it to the token."""
 
 
 def plan_in_words(
@@ -22,40 +22,42 @@ def plan_in_words(
 ) -> str:
     """Say what *plan* gives to the agents of a graph, a line each, and what may go wrong."""
     needs = needs_of(shapes, history)
-    shares = plan.shares()
-    pool = plan.total_tokens - sum(shares.values())
+    apart = {name: max(own.tokens or 0, own.floor) for name, own in plan.agents.items()}
+    apart = {name: tokens for name, tokens in apart.items() if tokens}
     words = {name: plan.limits_of(name).words or need.words for name, need in needs.items()}
-    lines = [_head(plan, shares, pool)]
+    lines = [_head(plan, apart)]
     lines += [
-        f"{name}: {_gets(plan, name, shares)}. {_needs(need, words)}"
-        for name, need in needs.items()
+        f"{name}: {_gets(plan, name, apart)}. {_needs(need, words)}" for name, need in needs.items()
     ]
     lines += [
         f"{name} has a part in the plan, and the graph has no such agent: its "
-        f"{shares[name]:,} tokens stay unused."
+        f"{apart.get(name, 0):,} tokens stay unused."
         for name in plan.agents
         if name not in shapes
     ]
-    doubts = list(_doubts(plan, needs, words, shares, pool))
+    doubts = list(_doubts(plan, needs, words, apart))
     lines.append("Who may starve: " + ("nobody, as far as the graph shows." if not doubts else ""))
     return "\n".join(line.rstrip() for line in [*lines, *doubts])
 
 
-def _head(plan: PlanSettings, shares: Mapping[str, int], pool: int) -> str:
-    named = f"{sum(shares.values()):,} are shared out among {counted(len(shares), 'agent')}"
+def _head(plan: PlanSettings, apart: Mapping[str, int]) -> str:
+    whole = sum(apart.values())
+    named = f"{whole:,} are set apart for {counted(len(apart), 'agent')}"
     return (
         f"{plan.name}: {plan.total_tokens:,} tokens for a run; "
-        f"{named if shares else 'no agent has a part of its own'}, {pool:,} belong to nobody."
+        f"{named if apart else 'no agent has tokens of its own'}, "
+        f"{plan.total_tokens - whole:,} are everybody's."
     )
 
 
-def _gets(plan: PlanSettings, name: str, shares: Mapping[str, int]) -> str:
-    if name not in shares:
-        return "not in the plan, so it lives from what nobody claims"
+def _gets(plan: PlanSettings, name: str, apart: Mapping[str, int]) -> str:
     limits = plan.limits_of(name)
-    said = [f"{shares[name]:,} tokens ({shares[name] / plan.total_tokens:.0%})"]
-    if limits.floor:
-        said.append(f"{limits.floor:,} of them whatever the others do")
+    said = ["its part of what is everybody's"]
+    if name in apart:
+        part = f"{apart[name]:,} tokens ({apart[name] / plan.total_tokens:.0%}) of its own"
+        said = [part, "and its part of what is everybody's"]
+    if limits.priority != 1:
+        said.append(f"with a weight of {limits.priority:g}")
     if limits.cap is not None:
         said.append(f"never more than {limits.cap:,}")
     if limits.words is not None:
@@ -83,41 +85,52 @@ def _doubts(
     plan: PlanSettings,
     needs: Mapping[str, AgentNeed],
     words: Mapping[str, int],
-    shares: Mapping[str, int],
-    pool: int,
+    apart: Mapping[str, int],
 ) -> Iterator[str]:
     """Say who may be left without a real answer, and what would help."""
-    least = {name: min(words[name], SHORTEST_WORDS) for name in needs}
-    whole = sum(need.tokens(least) for need in needs.values())
+    free = plan.total_tokens - sum(apart.values())
+    short = {name: min(words[name], SHORTEST_WORDS) for name in needs}
+    least = {name: need.tokens(short) for name, need in needs.items()}
+    wanted = {name: need.tokens(words) for name, need in needs.items()}
+    whole = sum(least.values())
     if whole > plan.total_tokens:
         yield (
             f"- all: a paragraph from each needs about {whole:,} tokens, and there are "
             f"{plan.total_tokens:,}. Raise total_tokens to {whole:,}, or leave agents out."
         )
-    strangers = [name for name in needs if name not in shares]
-    asked = sum(needs[name].tokens(words) for name in strangers)
-    if strangers and asked > pool:
+    others = [name for name in needs if name not in apart]
+    asked, needed = (sum(need[name] for name in others) for need in (wanted, least))
+    missing = {
+        n: tokens - apart[n] for n, tokens in wanted.items() if apart.get(n, tokens) < tokens
+    }
+    is_short = asked + sum(missing.values()) > free
+    if is_short and others and (apart or whole <= plan.total_tokens):
+        each = "what is everybody's" if len(others) == 1 else "what is everybody's together"
+        effect = "prompts and answers will be shortened"
+        if needed > free:
+            effect = f"a paragraph takes {needed:,}, so not all of them may answer"
+        rich = [f"{n} ({apart[n]:,})" for n in apart if apart[n] > wanted.get(n, 0)]
+        helps = f"Lower the share of {' and '.join(rich)}" if rich else "Raise total_tokens"
         yield (
-            f"- {', '.join(strangers)}: {'they' if len(strangers) > 1 else 'it'} may take what "
-            f"nobody claims, {pool:,} tokens, and about {asked:,} are needed. Name them in agents, "
-            f"or lower the others' shares."
+            f"- {', '.join(others)}: {free:,} tokens are {each}, and about {asked:,} are needed: "
+            f"{effect}. {helps}{', or name them in agents' if apart else ''}."
         )
-    for name, need in needs.items():
-        share, wanted = shares.get(name), need.tokens(words)
-        limits = plan.limits_of(name)
-        if limits.cap is not None and limits.cap < need.tokens(least):
-            yield (
-                f"- {name}: its cap of {limits.cap:,} does not hold a paragraph and what it reads, "
-                f"about {need.tokens(least):,}. Raise the cap."
+    for name, lacking in missing.items():
+        if is_short and lacking > _LITTLE * wanted[name]:
+            helps = (
+                f"The {free:,} that are everybody's help as long as others leave them."
+                if lacking <= free
+                else f"With the {free:,} that are everybody's it is short, too: its prompts will "
+                f"be shortened. Raise its share, or let those that it reads answer in fewer words."
             )
-        elif share is not None and share < _ENOUGH * wanted:
-            helps = share + pool >= wanted
             yield (
-                f"- {name}: its share of {share:,} is {wanted - share:,} short of what it needs. "
-                + (
-                    f"The {pool:,} of nobody help as long as others leave them."
-                    if helps
-                    else f"With the {pool:,} of nobody it is short, too: its prompts will be "
-                    f"shortened. Raise its share, or let those that it reads answer in fewer words."
-                )
+                f"- {name}: its share of {apart[name]:,} is {lacking:,} short of what it needs. "
+                f"{helps}"
+            )
+    for name in needs:
+        cap = plan.limits_of(name).cap
+        if cap is not None and cap < least[name]:
+            yield (
+                f"- {name}: its cap of {cap:,} does not hold a paragraph and what it reads, "
+                f"about {least[name]:,}. Raise the cap."
             )

@@ -10,9 +10,17 @@ from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.structured_answer import asked_schema, object_size, schema_name
 from langchain_tokenopt.forecast import UsageForecaster
+from langchain_tokenopt.request.form_tools import forms_among
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["RequestBudget", "charged_tokens", "counted_within", "request_budget", "sent_tokens"]
+__all__ = [
+    "RequestBudget",
+    "answer_forms",
+    "charged_tokens",
+    "counted_within",
+    "request_budget",
+    "sent_tokens",
+]
 
 UNBOUNDED_ANSWER: Final = 4_096
 """What hardly any answer exceeds when nobody has set a limit."""
@@ -103,6 +111,8 @@ def request_budget(
         known = _expected(request, forecaster, agent, words, tokens_per_word)
         guess = max(SHORT_ANSWER, min(usual_answer or USUAL_ANSWER, USUAL_ANSWER))
         usual, is_known = known or guess, known is not None
+        if known is not None and usual_answer is not None and guess < known:  # shorter than told
+            usual, is_known, ceiling = guess, False, min(ceiling, known)
         least = min(usual, SHORT_ANSWER)
     thinking = facts.thinking_tokens or 0
     least, usual = (min(ceiling, length + thinking) for length in (least, usual))
@@ -115,7 +125,7 @@ def request_budget(
         max(usual, ceiling) * times,
         is_known,
         _shortest(request, sent, least),
-        _last_answer(request, sent),
+        _last_answer(request, sent, least),
     )
 
 
@@ -167,11 +177,34 @@ def _frame_tokens(request: ModelRequest) -> int:
     return facts.input_tokens.tokens - messages + min(messages, fixed + _TASK_TOKENS)
 
 
-def _last_answer(request: ModelRequest, sent: int) -> int:
-    """Return what the answer after a round of tools needs; 0 where none is to be expected."""
-    facts = request.facts
-    if not facts.tools or facts.answer_form.is_structured:
+def answer_forms(request: ModelRequest) -> list[Any]:
+    """Return the forms of which one is the answer, where the model may call other tools before.
+
+    As in a loop of ``create_agent`` with a response format: some tool must be called at each turn,
+    and the loop ends when it is a form.
+    """
+    form, tools = request.facts.answer_form, request.facts.tools
+    if not form.must_call_tool or form.tool is not None:
+        return []
+    forms = forms_among(tools)
+    return forms if len(forms) < len(tools) else []
+
+
+def _last_answer(request: ModelRequest, sent: int, object_tokens: int) -> int:
+    """Return what the answer after a round of tools needs; 0 where none is to be expected.
+
+    Args:
+        request: What is asked.
+        sent: Its input.
+        object_tokens: What the answer takes if it is an object.
+    """
+    facts, forms = request.facts, answer_forms(request)
+    if not facts.tools or (facts.answer_form.is_structured and not forms):
         return 0
+    answer = object_tokens if forms else SHORT_ANSWER
+    tools = facts.tool_tokens.tokens
+    if forms:
+        tools -= tools * len(str(forms)) // len(str(facts.tools))
     results = [len(m.text) for m in request.messages if m.type == "tool"]
     whole = sum(len(m.text) for m in request.messages)
     result = _RESULT_TOKENS
@@ -180,7 +213,7 @@ def _last_answer(request: ModelRequest, sent: int) -> int:
         result = min(mean, _RESULT_TOKENS)
     frame = _frame_tokens(request) + _LIMIT_LINE_TOKENS
     read = max(0, sent - frame) // 2  # it may be shortened
-    return frame - facts.tool_tokens.tokens + read + 2 * _CALL_TOKENS + result + SHORT_ANSWER
+    return frame - tools + read + 2 * _CALL_TOKENS + result + answer
 
 
 def _object_lengths(

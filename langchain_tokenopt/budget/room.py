@@ -40,10 +40,14 @@ class Demand:
     """For a short answer to each that surely comes."""
     likely: int = 0
     """For what they will probably ask, the doubtful ones included."""
+    hoped: int = 0
+    """For a short answer to each that may come, or not, on top of *least*."""
 
     def __add__(self, other: Demand) -> Demand:
         """Return what both need together."""
-        return Demand(self.least + other.least, self.likely + other.likely)
+        return Demand(
+            self.least + other.least, self.likely + other.likely, self.hoped + other.hoped
+        )
 
 
 NO_DEMAND: Final = Demand()
@@ -85,10 +89,11 @@ class MayHave(NamedTuple):
     """What a call may have, in tokens."""
 
     fair: int
-    """What leaves the others their likely need; but a short answer before that."""
+    """What leaves the others their likely need; but a short answer before that, also to calls that
+    may come or not."""
     most: int
-    """What leaves the others their shares, and a short answer to each call; never less than what
-    the agent has of its own, as far as no other call of it has asked before."""
+    """What leaves the others their shares, and a short answer to each call that surely comes; never
+    less than what the agent has of its own, as far as no other call of it has asked before."""
 
 
 def may_have(
@@ -122,12 +127,12 @@ def may_have(
     room = max(left - sum(other.share for other in others), 0)
     share = min(own.share, room)
     pool = room - share
+    wanted = max(own.demand.least + later.least - share, 0)
+    surely = sum(max(other.demand.least - other.share, 0) for other in others)
+    most = max(pool - surely, _part(pool, wanted, surely))
     bounds = [_bounds(other) for other in others]
     needed = sum(low for low, _ in bounds)
-    wanted = max(own.demand.least + later.least - share, 0)
-    part = pool * wanted // (wanted + needed) if needed else pool
-    most = max(pool - needed, part)
-    fair = part
+    fair = part = _part(pool, wanted, needed)
     if pool > needed:
         floor = min(wanted, pool - needed)
         level = _level(pool, (floor, own.weight), bounds, [other.weight for other in others])
@@ -141,9 +146,14 @@ def may_have(
     return MayHave(min(max(likely, own.demand.least), now), now)
 
 
+def _part(pool: int, wanted: int, needed: int) -> int:
+    """Return the part of a call that wants so much, beside others who need so much."""
+    return pool * wanted // (wanted + needed) if needed else pool
+
+
 def _bounds(stake: Stake) -> tuple[int, int]:
-    """Return what an agent needs, and what it likely needs, beside its share."""
-    least = max(stake.demand.least - stake.share, 0)
+    """Return what an agent needs in short answers, and what it likely needs, beside its share."""
+    least = max(stake.demand.least + stake.demand.hoped - stake.share, 0)
     return least, max(stake.demand.likely - stake.share, least)
 
 
@@ -207,7 +217,9 @@ def granted(change: Change, agent: str, demands: Demands) -> MayHave:
             weight = demands.weights.get(other.agent, 1.0)
             if other.cap is not None:
                 most = max(other.cap - other.used, 0)
-                demand = Demand(min(demand.least, most), min(demand.likely, most))
+                least = min(demand.least, most)
+                hoped = min(demand.hoped, most - least)
+                demand = Demand(least, min(demand.likely, most), hoped)
             stakes.append(Stake(other.claim - other.used, demand, weight))
     stakes += [Stake(0, demand, demands.weights.get(name, 1.0)) for name, demand in waiting.items()]
     own = Stake(account.claim - account.used, demands.own, demands.weights.get(agent, 1.0))

@@ -20,6 +20,7 @@ from langchain_tokenopt.budget.request_budget import (
     MARKUP_TOKENS,
     TOKENS_PER_WORD,
     RequestBudget,
+    answer_forms,
     counted_within,
     request_budget,
 )
@@ -40,6 +41,7 @@ _PROMPT: Final = 2.0
 _BRIEF: Final = 48
 """Tokens of the shortest answer that still says something: two sentences."""
 _ANSWER_NOW: Final = "Answer now with what you have; no tools can be called any more."
+_FILL_IN_NOW: Final = "Answer now with what you have; no other tools can be called any more."
 
 
 class Step:
@@ -373,21 +375,29 @@ def _renamed(model: BaseChatModel, name: str) -> BaseChatModel | None:
 
 @dataclass(frozen=True)
 class _NoTools:
-    """Takes the tools away, and tells the model so."""
+    """Takes the tools away, and tells the model so.
+
+    Where the answer is one of them, a form to be filled in, it stays.
+    """
 
     name: str = Step.NO_TOOLS
 
     def applies(self, at: Candidate, climb: Climb) -> bool:
         facts = at.request.facts
-        return bool(facts.tools) and not facts.answer_form.is_structured
+        is_free = bool(facts.tools) and not facts.answer_form.is_structured
+        return is_free or bool(answer_forms(at.request))
 
     def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
         whole = None if at.whole is None else _without_tools(at.whole)
         made = replace(at, request=_without_tools(at.request), whole=whole)
-        return climb.taken(at, made, self.name, f"{len(at.request.facts.tools)} tools")
+        lost = len(at.request.facts.tools) - len(made.request.facts.tools)
+        return climb.taken(at, made, self.name, f"{lost} tools")
 
 
 def _without_tools(request: ModelRequest) -> ModelRequest:
+    if forms := answer_forms(request):
+        messages = append_to_last_user(request.messages, _FILL_IN_NOW)
+        return request.override(kwargs={**request.kwargs, "tools": forms}, messages=messages)
     messages = append_to_last_user(request.messages, _ANSWER_NOW)
     if request.facts.provider == "anthropic" and _has_called(request):
         # Anthropic refuses past tool calls in a request that does not name the tools.

@@ -18,7 +18,7 @@ __all__ = ["HOME", "here", "wait_for_siblings", "wait_for_siblings_async"]
 
 HOME: Final[ContextVar[object]] = ContextVar("langchain_tokenopt_home", default=None)
 """The task or thread in which the node at work, or the run, has begun."""
-_MOMENT: Final = 0.003
+_MOMENT = 0.008
 """Seconds: several times what a task or a thread takes from its start to its call."""
 _MOST: Final = 4
 """Moments that a call waits at most."""

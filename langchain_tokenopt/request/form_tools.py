@@ -19,7 +19,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_tokenopt.core.tool_schemas import declared_functions
 
-__all__ = ["form_among", "form_names", "name_and_schema", "note_forms"]
+__all__ = ["form_among", "form_names", "forms_among", "name_and_schema", "note_forms"]
 
 _REMEMBERED: Final = 1_024
 _known: OrderedDict[str, str | None] = OrderedDict()
@@ -50,11 +50,16 @@ def form_among(
     tools: Iterable[Any], name: str | None = None
 ) -> tuple[str, Mapping[str, Any]] | None:
     """Return name and schema of the first form among a request's tools, or of the one of *name*."""
-    for tool in tools:
+    for tool in forms_among(tools):
         found, schema = name_and_schema(tool)
-        if found is not None and name in (None, found) and _key(tool) in _known:
+        if found is not None and name in (None, found):
             return found, schema
     return None
+
+
+def forms_among(tools: Iterable[Any]) -> list[Any]:
+    """Return those of a request's tools that are forms."""
+    return [tool for tool in tools if _key(tool) in _known]
 
 
 def form_names() -> set[str | None]:

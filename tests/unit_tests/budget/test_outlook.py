@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import pytest
+
 from langchain_tokenopt.budget.outlook import Coming, Outlook
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
+from langchain_tokenopt.budget.tools import TakesTimeError
 
 SMALL = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150)
 LOOPING = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150, last_answer=300)
@@ -36,15 +39,16 @@ def test_calls_that_ask_together_know_of_each_other() -> None:
         assert (0, 150) == (one().before, two().before)
 
 
-def test_a_request_that_is_announced_counts_until_it_is_over() -> None:
-    """However often it is made to fit, on the event loop and in a thread."""
+def test_a_request_that_is_announced_counts_until_it_holds_something() -> None:
+    """However often it is made to fit: on the event loop, and then in a thread."""
     outlook, run_id = Outlook({}, {}), uuid4()
     with outlook.announced("a", SMALL, run_id):
-        for _ in range(2):
-            with outlook.asking("a", SMALL, run_id) as demands:
-                assert "a" not in demands().others
-            assert 150 == demands_of(outlook, "b").others["a"].least
-    assert "a" not in demands_of(outlook, "b").others
+        with pytest.raises(TakesTimeError), outlook.asking("a", SMALL, run_id):
+            raise TakesTimeError
+        assert 150 == demands_of(outlook, "b").others["a"].least
+        with outlook.asking("a", SMALL, run_id) as demands:
+            assert "a" not in demands().others
+        assert "a" not in demands_of(outlook, "b").others
 
 
 def test_after_a_round_of_tools_the_last_answer_is_owed() -> None:
@@ -104,3 +108,18 @@ def test_an_answer_is_guessed_from_the_few_that_were_seen() -> None:
         outlook.answered(agent, tokens, NO_DEMAND)
 
     assert (130, 260) == (outlook.usual_answer("a"), outlook.usual_answer("d"))
+
+
+def test_short_answers_are_hoped_for_in_a_loop_and_by_the_chance_of_a_branch() -> None:
+    """Calls that may never come make others shorter, and refuse none."""
+    outlook = Outlook({}, {})
+    loop = {"speaker": 1, "rival": 1}
+    for hoped in (300, 150, 150):
+        outlook.foresee("graph", Coming({"speaker": 1}, {"judge": 1}, loop))
+        demands_of(outlook, "speaker")
+        found = demands_of(outlook, "judge").others["speaker"]
+        assert (0, hoped) == (found.least, found.hoped)
+
+    outlook.foresee("graph", Coming({"clerk": 1}, {}, {"a": 0.5, "b": 0.5}))
+    found = demands_of(outlook, "clerk").others["a"]
+    assert (0, 75) == (found.least, found.hoped)

@@ -125,13 +125,21 @@ def test_where_an_agent_stands_decides_what_it_gets() -> None:
     graph = drawn((START, "a"), ("a", "b"), ("b", "c"), ("c", "d"))
     graph.add_conditional_edges("d", lambda s: END, ["c", END])
     shapes = shape_of(graph)
-    plan = BudgetPlan.for_graph(graph, total_tokens=6_000)
+    plan = BudgetPlan.for_graph(graph, total_tokens=60_000)
     shares = plan.shares()
 
     assert {"a", "b", "d"} == shapes["c"].reads
     assert (False, True) == (shapes["b"].comes_again, shapes["c"].comes_again)
     assert shares["c"] > shares["b"]
     assert [1.0, 1.0, 1.0, 2.0] == [limits.priority for limits in plan.agents.values()]
+
+
+def test_nothing_is_set_apart_where_it_would_not_do() -> None:
+    """What was guessed would lie unused with one while others are cut short."""
+    plan = BudgetPlan.for_graph(loop(), total_tokens=9_000)
+
+    assert [(None, 0), (None, 0)] == [(own.tokens, own.floor) for own in plan.agents.values()]
+    assert "writer: its part of what is everybody's, answers in 250" in plan.explain(loop())
 
 
 def test_with_more_tokens_nobody_gets_less() -> None:
@@ -230,7 +238,8 @@ def test_who_may_starve_is_named_with_the_reason() -> None:
     )
     words = plan.explain(graph)
 
-    assert "- c: it may take what nobody claims, 91 tokens" in words
+    assert "- c: 91 tokens are what is everybody's, and about 944 are needed" in words
+    assert "Lower the share of a (1,700) and ghost (9), or name them in agents." in words
     assert "- b: its cap of 210 does not hold a paragraph" in words
     assert "ghost has a part in the plan, and the graph has no such agent" in words
     assert "nobody, as far as the graph shows" not in words

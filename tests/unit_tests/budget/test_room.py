@@ -13,7 +13,7 @@ from langchain_tokenopt.budget.room import Demand, Demands, Stake, may_have
 from langchain_tokenopt.core.usage import Usage
 
 tokens = st.integers(0, 5_000)
-demands = st.builds(Demand, st.integers(0, 400), st.integers(0, 3_000))
+demands = st.builds(Demand, st.integers(0, 400), st.integers(0, 3_000), st.integers(0, 300))
 stakes = st.builds(Stake, st.integers(0, 600), demands, st.sampled_from([0.5, 1.0, 2.0, 3.0]))
 others = st.lists(stakes, max_size=6)
 
@@ -64,10 +64,32 @@ def test_short_answers_are_left_to_all_where_there_is_room_for_them(left, own, t
         assert rest >= needed
 
 
+@given(tokens, stakes, others, demands)
+def test_no_call_is_refused_for_later_ones_of_its_own_or_for_doubtful_ones(left, own, those, later):
+    """They only make it shorter."""
+    sure = sum(max(other.share, other.demand.least) for other in those)
+    most = may_have(left, own, those, later).most
+
+    assert most >= min(own.demand.least, max(left - sure, 0))
+
+
+@given(st.integers(200, 900), st.integers(1, 5))
+def test_a_share_shrinks_before_others_are_left_without_an_answer(share, count):
+    """It is still granted, where the call cannot do with less."""
+    waiting = [Stake(0, Demand(150, 600))] * count
+    found = may_have(share, Stake(share, Demand(120, 800)), waiting)
+
+    assert share == found.most
+    assert found.fair == max(120, share - 150 * count)
+
+
 @given(tokens, stakes, others)
 def test_what_nobody_needs_is_the_calls(left, own, those):
     """Nothing is kept for agents beyond what they likely need."""
-    likely = sum(max(other.share, other.demand.least, other.demand.likely) for other in those)
+    likely = sum(
+        max(other.share, other.demand.least + other.demand.hoped, other.demand.likely)
+        for other in those
+    )
     left += likely
 
     assert may_have(left, own, those).fair >= left - likely
