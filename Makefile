@@ -12,7 +12,7 @@ EVERYTHING := all,providers,dev
 HOSTS := -m "not exhaustive"
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
+.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -125,6 +125,9 @@ bench-conformance: ## Compare what trackers count, in an environment of its own
 	$(PYTHON) -m venv .venv-rivals-usage
 	.venv-rivals-usage/bin/pip install -q -c $(TORCH) -e .[providers] -r tests/benchmarks/requirements-rivals-usage.txt
 	.venv-rivals-usage/bin/python -W ignore -m tests.benchmarks.conformance
+
+bench-dashboard: setup ## Measure the dashboard over a million calls: paint, ranges, events, 50 viewers
+	$(BIN)/python -m tests.benchmarks.bench_dashboard
 
 bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill -9
 	$(BIN)/python -m tests.benchmarks.bench_ledger

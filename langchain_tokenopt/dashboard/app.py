@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
 import secrets
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 import jinja2
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -37,7 +37,7 @@ from langchain_tokenopt.dashboard.asked import FILTERS, RANGES, Asked
 from langchain_tokenopt.dashboard.live import Feed
 from langchain_tokenopt.dashboard.parts import PARTS, TABLES, spenders, tiles
 from langchain_tokenopt.dashboard.run_page import run_of, run_table
-from langchain_tokenopt.dashboard.sources import Sources
+from langchain_tokenopt.dashboard.sources import Sources, without_password
 from langchain_tokenopt.dashboard.tables import Table, format_cell
 from langchain_tokenopt.dashboard.view import View, Views
 from langchain_tokenopt.ledger import Ledger, LedgerError
@@ -94,8 +94,8 @@ def make_app(
     routes = [
         Route("/", pages.page),
         Route("/part/{name}", pages.part),
-        Route("/run/{run:path}.csv", pages.run_csv),
-        Route("/run/{run:path}", pages.run),
+        Route("/run/{run:run}.csv", pages.run_csv),
+        Route("/run/{run:run}", pages.run),
         Route("/data", pages.data),
         Route("/events", pages.events),
         Route("/calls.csv", pages.calls),
@@ -156,7 +156,7 @@ class _Zip(GZipMiddleware):
 
 class _Pages:
     def __init__(self, location: str, sources: Sources) -> None:
-        self._location = re.sub(r"//[^/@]*@", "//", location)  # without a password
+        self._location = without_password(location)
         self._views = Views(location, sources)
         self._feed = Feed(self._views)
         # Prices take a second to load: by the time somebody looks, they are there.
@@ -303,6 +303,21 @@ class _Pages:
         return StreamingResponse(
             _csv(view), media_type="text/csv; charset=utf-8", headers=_attached("calls")
         )
+
+
+class _RunName(Convertor[str]):
+    """Whatever a run is called: also with slashes and ends of lines."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("run", _RunName())
 
 
 def _theme(request: Request) -> str:

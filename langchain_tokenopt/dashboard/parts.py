@@ -346,7 +346,7 @@ def latency(view: View) -> Table:
 
 
 def _savings(view: View) -> dict[str, Any]:
-    return {"tables": [savings(view), latency(view)]}
+    return {"tables": [savings(view).head(_ROWS), latency(view)]}
 
 
 # Quality
@@ -480,12 +480,12 @@ def _runs(view: View) -> dict[str, Any]:
 PARTS: Final[Mapping[str, Callable[[View], dict[str, Any]]]] = {
     "overview": _overview,
     "cost": _cost,
+    "advice": _advice,
     "budgets": _budgets,
     "spenders": _spenders,
     "savings": _savings,
     "quality": _quality,
     "runs": _runs,
-    "advice": _advice,
 }
 """By name, in the order of the page."""
 

@@ -68,7 +68,7 @@ def run_of(ledger: Ledger, run: str) -> dict[str, Any]:
     length = max((end - begin).total_seconds(), 1e-6)
     agents = dict.fromkeys(call.agent for call in calls)
     return {
-        "asked": names[0],
+        "asked": printable(names[0]),
         "others": [],
         "tiles": [
             ("took", format_duration(length)),

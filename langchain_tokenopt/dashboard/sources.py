@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,19 @@ from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.dashboard.tables import Column, Table
 from langchain_tokenopt.evaluate.guard_state import found_in
 
-__all__ = ["Sources"]
+__all__ = ["Sources", "without_password"]
 
 _UNREADABLE = (TokenOptError, OSError, sqlite3.Error, ValueError, TypeError, LookupError)
+
+
+def without_password(location: str) -> str:
+    """Return what may be shown of a file's name or a URL.
+
+    Example:
+        >>> without_password("postgresql://ann:s3cret@db.example/spend")
+        'postgresql://db.example/spend'
+    """
+    return re.sub(r"//[^/@]*@", "//", location)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ class Sources:
         try:
             found = reports_in(self.budgets)
         except _UNREADABLE as error:
-            return [], str(error)
+            return [], _said(self.budgets, error)
         return sorted(found, key=lambda each: (-each.used_ratio, each.budget, each.owner)), ""
 
     def cache_stats(self) -> tuple[CacheStats | None, str]:
@@ -52,7 +63,7 @@ class Sources:
         try:
             return stats_in(self.cache), ""
         except _UNREADABLE as error:
-            return None, str(error)
+            return None, _said(self.cache, error)
 
     def guarded(self) -> Table:
         """Return at which level a guard holds each agent's stages."""
@@ -68,7 +79,7 @@ class Sources:
                     row = (found.agent, found.kind, found.judge or "", verdict, change)
                     rows.append((*row, found.trials, until))
             except _UNREADABLE as error:
-                note = str(error)
+                note = _said(self.guard, error)
         return Table(
             "guard",
             "Quality guard",
@@ -123,3 +134,9 @@ class Sources:
             tones=[{"worse": "bad", "not worse": "good"}.get(row[2], "watch") for row in rows],
             note=" ".join(notes),
         )
+
+
+def _said(location: str, error: Exception) -> str:
+    """Say what cannot be read, without a password, and why."""
+    name, why = without_password(location), str(error)
+    return why if name in why else f"{name} cannot be read: {why}."

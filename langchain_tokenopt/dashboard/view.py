@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -114,6 +115,15 @@ class View:
         return self.once(f"by {dimension}", work)
 
 
+@dataclass(slots=True)
+class _Known:
+    """The view of a question, and how the files were when it was asked."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    view: View | None = None
+    stamp: object = None
+
+
 class Views:
     """The views that were asked for last.
 
@@ -126,7 +136,7 @@ class Views:
         self.location, self.sources = location, sources
         beside = (sources.budgets, sources.cache, sources.guard, *sources.comparisons)
         self._locations = (location, *filter(None, beside))
-        self._known: OrderedDict[str, tuple[View, object]] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lock = threading.Lock()
         self._ledger: Ledger | None = None
         self._file: object = None
@@ -147,18 +157,20 @@ class Views:
         """
         asked = Asked.of(query)
         with self._lock:
-            ledger, stamp = self._opened(), self.stamp()
-            view, before = self._known.get(asked.query, (None, None))
-            if view is not None and view.ledger is ledger:
-                is_fresh = time.monotonic() - view.made_at < _FRESH_SECONDS
-                if is_fresh and (stamp == before is not None or 0 < seen <= view.last_call):
-                    return view
-            view = View(ledger, asked, self.sources, ledger.last_call())
-            self._known[asked.query] = (view, stamp)
+            ledger = self._opened()
+            known = self._known.setdefault(asked.query, _Known())
             self._known.move_to_end(asked.query)
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-            return view
+        with known.lock:  # several viewers of one page wait for one answer
+            stamp, view = self.stamp(), known.view
+            if view is not None and view.ledger is ledger:
+                is_fresh = time.monotonic() - view.made_at < _FRESH_SECONDS
+                if is_fresh and (stamp == known.stamp is not None or 0 < seen <= view.last_call):
+                    return view
+            known.view = View(ledger, asked, self.sources, ledger.last_call())
+            known.stamp = stamp
+            return known.view
 
     def ledger(self) -> Ledger:
         """Return the ledger, opened anew where another file is there now.
