@@ -66,7 +66,7 @@ $(AXE):
 	@npm install --prefix .browser --no-save --no-audit --no-fund --silent axe-core@4.14.1
 
 browser: $(AXE) ## Install what make test-browser looks with: axe-core and, as root, Chromium
-	@command -v chromium chromium-browser >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
 
 test-browser: setup browser ## Look at the dashboard with a Chromium
 	AXE_CORE=$(AXE) $(BIN)/pytest -m browser -p no:xdist tests/browser

@@ -85,7 +85,7 @@ class Asked:
     def period(self, first: datetime, now: datetime) -> tuple[datetime, datetime]:
         """Return begin and end.
 
-        Ranges of a day and more begin with an hour: sums of whole hours are known already.
+        A range of a day begins with an hour, longer ones with a day: those sums are known already.
 
         Args:
             first: When the ledger begins.
@@ -96,6 +96,8 @@ class Asked:
             return min(self.since or first, end), end
         length = RANGES[self.range]
         begin = min(first, now) if length is None else now - length
+        if length is None or length > timedelta(days=1):
+            begin = begin.replace(hour=0)
         if length is None or length >= timedelta(days=1):
             begin = begin.replace(minute=0, second=0, microsecond=0)
         return begin, now

@@ -385,7 +385,7 @@ class RateCard:
         if listing is None:
             return _Listing(None, _why_unlisted(model, provider, vendor))
         seller, info = listing
-        source = f"genai-prices {installed_version('genai-prices')}, {seller.id} {info.id}"
+        source = f"{_list_name()}, {seller.id} {info.id}"
         return _Listing(
             _rates_of(seller, info, at, _context(tier, batch)), source, _extras(info, at)
         )
@@ -498,9 +498,15 @@ def known_providers() -> frozenset[str]:
     return frozenset((*listed, *PROVIDERS, *UNPRICED_PROVIDERS, *GATEWAYS))
 
 
+@cache
+def _list_name() -> str:
+    """Return which list of prices is installed: asking for a version reads its whole metadata."""
+    return f"genai-prices {installed_version('genai-prices')}"
+
+
 def _version(own: Mapping[str, OwnRates], snapshot: DataSnapshot | None) -> str:
     """Name the prices of *snapshot* and the user's own."""
-    name = f"genai-prices {installed_version('genai-prices')}"
+    name = _list_name()
     if snapshot and snapshot.from_auto_update:
         name += f" of {snapshot.timestamp:%Y-%m-%d %H:%M}"
     if own:

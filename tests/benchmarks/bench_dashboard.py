@@ -162,8 +162,9 @@ def events(page: Page, url: str, writer: Writer, rounds: int) -> dict[str, Any]:
         writer.write()
         page.wait_for_timeout(250)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not page.evaluate(
-        "names => names.every(name => name in window.seen)", list(begun)
+    while time.monotonic() < deadline and (
+        len(heard) < VIEWERS * rounds
+        or not page.evaluate("names => names.every(name => name in window.seen)", list(begun))
     ):
         page.wait_for_timeout(100)
     stop.set()
