@@ -18,6 +18,7 @@ from tests.benchmarks.tables import PAGES as WRITTEN
 from tests.benchmarks.tables import source, written
 from tests.support.doc_blocks import PAGES, ROOT, blocks_of, commands_of, is_shown
 from tests.support.doc_runner import Runner
+from tests.unit_tests.test_architecture import LAYERS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ALL = sorted({*PAGES, *WRITTEN})
@@ -157,3 +158,20 @@ def test_the_order_of_stages_is_that_of_the_phases():
     assert re.findall(r"^\| \d \| `(\w+)` \|", page, re.M) == [
         phase.name for phase in Phase if phase is not Phase.ROUTE
     ]
+
+
+def test_every_room_of_the_house_is_explained():
+    """In the table below the drawing."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    explained = "".join(re.findall(r"^\| (`.*?) \|", page, re.M))
+    assert set(re.findall(r"`(\w+)`", explained)) == set().union(*LAYERS)
+
+
+def test_every_measured_table_says_how_and_what_it_does_not_show():
+    """Its command, its versions and day, and in words where its figures end."""
+    sections = re.split(r"<!-- end -->", (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8"))
+    for section in sections[:-1]:
+        before, _, table = section.partition("<!-- table: ")
+        assert "**Not shown:**" in before, table[:20]
+        assert re.search(r"`(make|python -m) ", table) or table.startswith("foreign"), table[:20]
+        assert "python 3" in table or table.startswith("foreign"), table[:20]
