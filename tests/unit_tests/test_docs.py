@@ -164,7 +164,9 @@ def test_every_room_of_the_house_is_explained():
     """In the table below the drawing."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     explained = "".join(re.findall(r"^\| (`.*?) \|", page, re.M))
-    assert set(re.findall(r"`(\w+)`", explained)) == set().union(*LAYERS)
+    assert set(re.findall(r"`(\w+)`", explained)) == {
+        room for rooms in LAYERS for room in rooms if not room.startswith("_")
+    }
 
 
 def test_every_measured_table_says_how_and_what_it_does_not_show():
