@@ -160,7 +160,7 @@ class FanOut:
             key = id_of(event), None if isinstance(event, CallRecord) else owner
             if key in self._latest:
                 return
-            self._told_at = at = max(self._told_at + 1, microseconds(datetime.now(UTC)))
+            at = self._next_place()
             message = Message(event, owner, self._id(at, key[0].hex), at)
             self._latest[key] = message
             if isinstance(event, CallRecord):
@@ -186,7 +186,7 @@ class FanOut:
                 return None
             subscription = Subscription(self, viewer, self._most_waiting)
             if after is None:
-                subscription.begins = self._id(self._told_at)
+                subscription.begins = self._id(self._next_place())
             else:
                 seen_at = self._place(after)
                 subscription.is_resumed = seen_at is not None
@@ -207,6 +207,11 @@ class FanOut:
             for subscription in self._subscriptions:
                 subscription.close()
             _wake(self._subscriptions)
+
+    def _next_place(self) -> int:
+        """Return the time, in microseconds since 1970: later than before, whatever clocks do."""
+        self._told_at = max(self._told_at + 1, microseconds(datetime.now(UTC)))
+        return self._told_at
 
     def _id(self, at: int, event_hex: str = "") -> str:
         return f"{at}-{self._name}-{event_hex}"

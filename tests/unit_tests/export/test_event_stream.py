@@ -488,6 +488,24 @@ def test_another_process_goes_on_from_the_ledger(tmp_path):
                 assert "own" == next(events)["model"]
 
 
+def test_who_was_told_nothing_by_another_process_gets_what_came_since(tmp_path):
+    """And not the whole day: the place to begin with has a time."""
+    headers = {"x-user": "ann"}
+    with Ledger(tmp_path / "calls.db") as ledger:
+        for model, seconds_ago in (("long ago", 600), ("since", 0)):
+            began = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+            ledger.record(call("ann", model=model, started_at=began, duration_seconds=1))
+        with (
+            mounted(EventStream(by_header)) as address,
+            connect(f"ws://{address}/events/", additional_headers=headers) as socket,
+        ):
+            stood = json.loads(socket.recv(5))["id"]
+        stream = EventStream(by_header, ledger=ledger)
+        back = {"last-event-id": stood}
+        with mounted(stream) as address, watching(address, "ann", **back) as events:
+            assert ["lost", "since"] == [e.get("model", e["type"]) for e in take(events, 2)]
+
+
 @pytest.mark.parametrize("seen", ["", "-", "x-y", "9" * 40, "-1-", "99999999999999999-", "١٢"])
 def test_ids_that_were_never_given_are_no_trouble(seen, tmp_path):
     """Nor is a ledger that is not there any more."""
