@@ -24,6 +24,7 @@ from langchain_tokenopt.cli.tables import (
     totals_as_json,
     write_json,
 )
+from langchain_tokenopt.core.run_tree import notes_of, path_of
 from langchain_tokenopt.pricing.money import format_usd
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def run(
     if asked.as_json:
         from langchain_tokenopt.ledger.flat_rows import flat_row
 
-        write_json([{"path": _path(call), **flat_row(call)} for call in calls])
+        write_json([{"path": path_of(call), **flat_row(call)} for call in calls])
         return
     totals = UsageTotals.of(calls)
     began = min(call.started_at for call in calls) if calls else datetime.now(UTC)
@@ -117,20 +118,11 @@ def run(
     )
 
 
-def _path(call: CallRecord) -> list[str]:
-    """Return under what a call stands: nodes from the outermost in, or the agent; then the tool."""
-    made_by = call.attribution
-    path = made_by.node.split("/") if made_by.node else []
-    if made_by.agent not in path:
-        path.insert(0, made_by.agent)
-    return [*path, *([f"tool {made_by.tool}"] if made_by.tool else [])]
-
-
 def _tree(calls: Sequence[CallRecord], began: datetime) -> Iterator[tuple[str, ...]]:
     """Yield a row for every call, and one for each node that the call before was not in."""
     before: list[str] = []
     for call in calls:
-        path = _path(call)
+        path = path_of(call)
         shared = 0
         while shared < min(len(path), len(before)) and path[shared] == before[shared]:
             shared += 1
@@ -149,9 +141,7 @@ def _tree(calls: Sequence[CallRecord], began: datetime) -> Iterator[tuple[str, .
 
 
 def _named(call: CallRecord) -> str:
-    notes: list[str] = [call.status] if call.status != "ok" else []
-    notes += ["from a cache"] if call.cached else []
-    notes += ["estimated"] if call.source == "estimated" else []
+    notes = notes_of(call)
     return (call.model or "a model") + (f" ({', '.join(notes)})" if notes else "")
 
 
@@ -197,7 +187,7 @@ def live(
 
 def _line(call: CallRecord, spent: int) -> str:
     return (
-        f"{call.started_at.astimezone():%H:%M:%S}  {' / '.join(_path(call))}  {_named(call)}  "
+        f"{call.started_at.astimezone():%H:%M:%S}  {' / '.join(path_of(call))}  {_named(call)}  "
         f"{call.spent_tokens:,} tokens  {format_usd(call.cost_nano_usd)}  "
         f"({format_usd(spent)} since the start)"
     )

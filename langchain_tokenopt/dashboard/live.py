@@ -10,12 +10,12 @@ from typing import Any
 
 from langchain_tokenopt.core.printable import printable
 from langchain_tokenopt.core.records import CallRecord
+from langchain_tokenopt.core.run_tree import notes_of
 from langchain_tokenopt.dashboard.asked import FILTERS
 from langchain_tokenopt.dashboard.run_page import run_path
 from langchain_tokenopt.dashboard.view import Views
 from langchain_tokenopt.ledger import LedgerError
 from langchain_tokenopt.pricing.money import format_usd
-from langchain_tokenopt.report.run_tree import notes_of
 
 __all__ = ["Feed"]
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from langchain_tokenopt.core.printable import printable
 from langchain_tokenopt.core.records import CallRecord, UsageTotals
+from langchain_tokenopt.core.run_tree import notes_of, path_of
 from langchain_tokenopt.dashboard.tables import Column, Table, format_cell, format_duration
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.pricing.money import format_usd
-from langchain_tokenopt.report.run_tree import notes_of, path_of
 
 __all__ = ["run_of", "run_path", "run_table"]
 

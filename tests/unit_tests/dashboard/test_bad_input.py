@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from urllib.parse import parse_qsl, quote
 
 import pytest
+from langchain_core.outputs import Generation
 from starlette.testclient import TestClient
 
+from langchain_tokenopt.cache.file_stats import stats_in
 from langchain_tokenopt.dashboard import make_app
 from langchain_tokenopt.dashboard.asked import RANGES, Asked
 from langchain_tokenopt.dashboard.parts import PARTS, TABLES
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.schema import SCHEMA_VERSION
+from tests.support.caches import make_cache
 from tests.support.dashboard_files import (
     HOSTILE,
     budget_store,
@@ -256,3 +260,25 @@ def test_what_is_beside_is_shown(beside, tmp_path):
         "41.0%",
     ):
         assert said in page
+
+
+def test_a_cache_file_says_what_the_cache_says(tmp_path):
+    """Counts, audits and the bound, without opening it as a cache."""
+    answer = [Generation(text="In Settings.")]
+    with make_cache(tmp_path / "c.db", max_wrong_per_request=0.0) as cache:
+        cache.update("How can I change my card PIN?", "llm", answer)
+        for question, said in (("modify my card PIN", answer), ("change my card PIN abroad", [])):
+            cache.lookup(f"How can I {question}?", "llm")
+            cache.update(f"How can I {question}?", "llm", said or [Generation(text="At an ATM.")])
+        cache.lookup("How can I change my card PIN?", "llm")
+    with make_cache(tmp_path / "c.db", max_wrong_per_request=0.0) as cache:
+        known = cache.stats(lifetime=True)
+    before = (tmp_path / "c.db").read_bytes()
+    found = stats_in(tmp_path / "c.db", max_wrong_per_request=0.0)
+
+    assert (2, 1) == (found.checked, found.checked_wrong)
+    assert replace(known, fields=()) == replace(found, fields=())
+    assert [f.wrong_per_request_bound for f in known.fields] == [
+        f.wrong_per_request_bound for f in found.fields
+    ]
+    assert before == (tmp_path / "c.db").read_bytes()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.core.records import CallRecord
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.core.records import CallRecord
 
 __all__ = ["notes_of", "path_of"]
 
