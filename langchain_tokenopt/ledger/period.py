@@ -193,6 +193,10 @@ class Period:
             if group != "origin"
         }
 
+        origins = self._selection.origins(
+            key[columns["origin"]][0] for key in distinct if "origin" in columns
+        )
+
         @cache
         def period(dimension: str, at: int) -> str:
             return _period_name(dimension, at, zone)
@@ -202,7 +206,7 @@ class Period:
                 return period(dimension, at)
             if dimension in MANY_VALUED:
                 return names[dimension].get(key[columns[dimension]])
-            return self._selection.origin[key[columns["origin"]][0]][dimension]
+            return origins[key[columns["origin"]][0]][dimension]
 
         return lambda at, key: tuple(value(d, at, key) or UNATTRIBUTED for d in dimensions)
 
@@ -290,10 +294,15 @@ class Period:
     def _cache_effects(self) -> list[Effect]:
         """Return what caches answered, under the name of the last stage that acted: the cache."""
         sums: dict[str, list[int]] = defaultdict(lambda: [0] * len(SPEND_COUNTS))
-        for (origin, kind), counts in self._sums.of(SPEND, ("origin", "kind")).items():
-            if CACHED_KIND <= kind < SAVING_KIND:
-                stage = self._selection.origin[origin]["stages"].rpartition(STAGE_SEPARATOR)[2]
-                add(sums[stage or "response cache"], counts)
+        cached = [
+            (origin, counts)
+            for (origin, kind), counts in self._sums.of(SPEND, ("origin", "kind")).items()
+            if CACHED_KIND <= kind < SAVING_KIND
+        ]
+        made = self._selection.origins(origin for origin, _ in cached)
+        for origin, counts in cached:
+            stage = made[origin]["stages"].rpartition(STAGE_SEPARATOR)[2]
+            add(sums[stage or "response cache"], counts)
         named = {
             stage: dict(zip(SPEND_COUNTS, counts, strict=True)) for stage, counts in sums.items()
         }

@@ -103,8 +103,9 @@ class Records:
         saved, chosen = self._savings_of(page), self._choices_of(page)
         numbers = {row[column] for row in page for column in MANY_VALUED if row[column]}
         name = self._selection.names(numbers)
+        origin = self._selection.origins(row["origin"] for row in page)
         for row in page:
-            record = rows.call_record(row, self._selection.origin[row["origin"]], name)
+            record = rows.call_record(row, origin[row["origin"]], name)
             key = bytes(row["id"])
             yield _with_parts(record, saved.get(key), chosen.get(key))
 
@@ -128,10 +129,9 @@ class Records:
             tool_choices.c.started_at.between(min(times), max(times)),
             tool_choices.c.call.in_([row["id"] for row in page]),
         )
-        return {
-            bytes(row["call"]): rows.tool_choice(row, self._selection.origin[row["origin"]])
-            for row in self._connection.execute(query).mappings()
-        }
+        found = self._connection.execute(query).mappings().all()
+        origin = self._selection.origins(row["origin"] for row in found)
+        return {bytes(row["call"]): rows.tool_choice(row, origin[row["origin"]]) for row in found}
 
     def savings(self) -> Iterator[Saving]:
         """Read savings in order of time."""
@@ -144,8 +144,9 @@ class Records:
         result = self._connection.execute(query, execution_options=PAGED)
         for page in result.mappings().partitions(PAGE):
             name = self._selection.names({row["stage"] for row in page})
+            origin = self._selection.origins(row["origin"] for row in page)
             for row in page:
-                yield rows.saving_record(row, self._selection.origin[row["origin"]], name)
+                yield rows.saving_record(row, origin[row["origin"]], name)
 
     def budget_events(self) -> Iterator[BudgetEvent]:
         """Read budget events in order of time."""
@@ -204,10 +205,11 @@ class Records:
         name = self._selection.names(
             {number for (_, *owner), _ in found for number in owner if number}
         )
+        origins = self._selection.origins(origin for (origin, *_), _ in found)
         made: dict[Key, dict[str, Any]] = {}
         for (origin, user, thread), key in found:
             run = made.setdefault(key, {"agents": (), "user": None, "thread_id": None})
-            agent = self._selection.origin[origin]["agent"]
+            agent = origins[origin]["agent"]
             if agent not in run["agents"]:
                 run["agents"] += (agent,)
             run["user"] = run["user"] or name.get(user)

@@ -20,6 +20,9 @@ __all__ = ["PAGE", "PAGED", "Key", "Selection", "plain"]
 PAGE = 500
 PAGED = {"yield_per": PAGE}
 
+_MOST_PIECES = 20
+"""Of more pages of origins all are read at once."""
+
 Key = tuple[Any, ...]
 
 
@@ -35,6 +38,7 @@ class Selection:
     def __init__(self, connection: Connection, window: Window, filters: Filters) -> None:
         self.connection = connection
         self.window = window
+        self._origins: dict[int, Mapping[str, str]] = {}
         given: dict[str, str] = dict(filters)  # type: ignore[arg-type]
         self._origin_wanted = {
             name: "" if value == UNATTRIBUTED else rows.clean(value)
@@ -57,11 +61,16 @@ class Selection:
         """What sums must be told apart by, so that the filters can choose among them."""
         return self._personal.keys() | ({"origin"} if self._origin_wanted else set())
 
-    @cached_property
-    def origin(self) -> Mapping[int, Mapping[str, str]]:
-        """Agent, model, tool... of every origin."""
-        found = self.connection.execute(select(origins)).mappings()
-        return {row["id"]: row for row in map(dict, found)}
+    def origins(self, numbers: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
+        """Return agent, model, tool... of at least these origins."""
+        missing = list(set(numbers) - self._origins.keys())
+        query = select(origins.c.id, *(origins.c[name] for name in ORIGIN_FIELDS))
+        pieces = [missing[start : start + PAGE] for start in range(0, len(missing), PAGE)]
+        few = [query.where(origins.c.id.in_(piece)) for piece in pieces]
+        for each in few if len(few) <= _MOST_PIECES else [query]:
+            for number, *values in self.connection.execute(each):
+                self._origins[number] = dict(zip(ORIGIN_FIELDS, values, strict=True))
+        return self._origins
 
     def _number_of(self, value: str) -> int | None:
         if value == UNATTRIBUTED:
