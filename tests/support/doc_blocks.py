@@ -129,10 +129,12 @@ def is_shown(shown: str, printed: str, *, varies: bool = False) -> bool:
         >>> is_shown("a 1", "a 2"), is_shown("a 1", "a 2", varies=True)
         (False, True)
     """
-    pattern = "\n".join(
-        ".*?" if line == "..." else re.escape(line) for line in _settled(shown, varies)
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n"
+        for line in _settled(shown, varies)
     )
-    return re.fullmatch(pattern, "\n".join(_settled(printed, varies)), re.DOTALL) is not None
+    lines = "".join(f"{line}\n" for line in _settled(printed, varies))
+    return re.fullmatch(pattern, lines) is not None
 
 
 def _settled(text: str, varies: bool) -> list[str]:
