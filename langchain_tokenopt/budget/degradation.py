@@ -46,6 +46,8 @@ class Granted:
     """Whether the answer must be bounded by what is held: not while there is plenty."""
     is_foreseen: bool = False
     """Whether it is known who else will call; else another turn may follow."""
+    asks: bool = True
+    """Whether there is room for a line that asks for a length."""
 
 
 class Degradation:
@@ -180,11 +182,15 @@ class Degradation:
         return left - needs.input >= UNBOUNDED_ANSWER * facts.generations
 
     def _smallest(self, candidate: Candidate) -> Granted | Denial:
-        """Ask for the least that would do."""
+        """Ask for the least that would do: at last without a line that asks for a length."""
         needs = self.climb.needs(candidate)
-        answer = self._reserve(candidate, needs, needs.least_output)
+        answer = self._reserve(candidate, needs, needs.least_output, tentative=True)
         if isinstance(answer, Hold):  # less than usual will do, or it was freed in this moment
             return Granted(candidate, needs, answer)
+        needs = needs.without_line()
+        answer = self._reserve(candidate, needs, needs.least_output)
+        if isinstance(answer, Hold):
+            return Granted(candidate, needs, answer, asks=False)
         return answer
 
     def _reserve(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
@@ -71,6 +71,14 @@ class RequestBudget:
     last_answer: int = 0
     """What must be left after this call's input so that the model can answer, should it call tools
     now: for that call, and for the shortest request that has its results."""
+
+    def without_line(self) -> RequestBudget:
+        """Return the needs of the same request where it does not ask for a length."""
+        return replace(
+            self,
+            counted_input=self.counted_input - _LIMIT_LINE_TOKENS,
+            input=self.input - _LIMIT_LINE_TOKENS,
+        )
 
     @property
     def to_the_end(self) -> int:

@@ -229,7 +229,7 @@ class BudgetStage:
                 f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
             )
             request = request.override(messages=append_to_last_user(request.messages, line))
-        words = self._words_to_ask(granted, degradation)
+        words = self._words_to_ask(granted, degradation) if granted.asks else None
         if words is not None and self.tools is not None:
             request = self.tools.ask_for(request, words)
         counted = request.facts.input_tokens.tokens

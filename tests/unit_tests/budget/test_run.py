@@ -531,6 +531,29 @@ def test_structured_output_has_a_floor(model_server: ModelServer) -> None:
     assert min(caps) > max(bill.output_tokens for bill in model_server.billed)
 
 
+def test_an_object_is_not_refused_for_a_line_that_asks_for_a_length(
+    model_server: ModelServer,
+) -> None:
+    """Where there is room for the object, but not for the line, the line is left out."""
+    asked = "Judge the pier. " * 20
+
+    def is_refused(total: int) -> bool:
+        plan = BudgetPlan(total_tokens=total)
+        chain = optimize(model_server.chat_openai(), plan).with_structured_output(
+            Verdict, method="function_calling"
+        )
+        with plan.run() as run:
+            chain.invoke(asked)
+        return run.report().denied_calls > 0
+
+    assert not is_refused(10_000)
+    read = model_server.billed[-1].input_tokens
+    least = next(total for total in range(read, read + 200) if not is_refused(total))
+    assert model_server.requests[-1].last_text == asked
+    assert not is_refused(least + 30)
+    assert "at most" in model_server.requests[-1].last_text
+
+
 def test_an_answer_of_unknown_length_is_told_half(model_server: ModelServer) -> None:
     """Half is left for another turn; a model that writes on is cut, at a whole sentence."""
     model_server.answer = lambda request: Reply(text=PROSE * 200)
