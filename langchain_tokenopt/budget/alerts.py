@@ -57,7 +57,8 @@ class BudgetAlert:
     A coroutine function runs in the event loop of the caller, also of one that waits while a budget
     works in a thread; called from a thread without one, in the loop in which this object was made;
     without that, in a thread of its own. What a callback raises is warned of once and stops
-    nothing.
+    nothing. What is sent or stored is ``event.as_dict()``, of JSON types:
+    ``BudgetAlert(lambda event: web_socket.send_json(event.as_dict()))``.
 
     Args:
         callbacks: Functions or coroutine functions of the event.
@@ -136,7 +137,8 @@ class BudgetAlert:
             self._warned = True
             warnings.warn(
                 f"a callback for budget alerts failed, alerts to it may be lost: "
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {error}"
+                + (". Send event.as_dict()." if "JSON" in str(error) else ""),
                 TokenOptWarning,
                 stacklevel=2,
             )

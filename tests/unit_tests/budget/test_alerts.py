@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_tokenopt.budget import BudgetAlert
+from langchain_tokenopt.budget import BudgetAlert, BudgetPlan
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.scope import token_scope
+from tests.support.fakes import FakeAnswer, fake_chat
 
 EVENT = BudgetEvent(
     kind="alert", budget="b", agent="a", spent_tokens=1, held_tokens=1, limit_tokens=2
@@ -232,3 +238,29 @@ def test_sinks_of_the_alert_hear_it(heard):
     BudgetAlert(sinks=[heard]).notify(EVENT)
 
     assert [EVENT] == heard.events
+
+
+def test_an_event_is_sent_as_json():
+    """What applications pass on to browsers; and who sends the event itself is told how."""
+    sent = []
+    happened = replace(EVENT, run_id=uuid4(), at=datetime(2026, 5, 4, tzinfo=UTC))
+    BudgetAlert(lambda event: sent.append(json.dumps(event.as_dict()))).notify(happened)
+
+    (text,) = sent
+    assert {"kind": "alert", "at": "2026-05-04T00:00:00+00:00"}.items() <= json.loads(text).items()
+    assert json.loads(text).keys() == {field.name for field in fields(BudgetEvent)}
+    with pytest.warns(TokenOptWarning, match=r"Send event\.as_dict\(\)"):
+        BudgetAlert(json.dumps).notify(EVENT)
+
+
+def test_a_scope_takes_an_alert_as_a_run_does():
+    """A function or a BudgetAlert, for the plan that is given beside it."""
+    plan = BudgetPlan(total_tokens=1_000)
+    heard: list[str] = []
+    for alert in (
+        lambda event: heard.append(event.detail),
+        BudgetAlert(lambda event: heard.append(event.detail)),
+    ):
+        with token_scope(plan=plan, alert=alert):
+            fake_chat(answers=[FakeAnswer("x", Usage(400, 10))]).invoke("Hi")
+    assert len(heard) == 2
