@@ -323,9 +323,11 @@ def _print_bills(lines: Sequence[_Line], under_budget: Sequence[_Line]) -> None:
     rows = []
     for line in lines:
         other = others.get(line.agent)
-        cells = ["-"] * 3 if other is None else other.cells()
+        tokens, *rest = line.cells()
+        fewer, *others_rest = ["-"] * 3 if other is None else other.cells()
         spent = 0 if other is None else other.totals.total_tokens
         saved = f"{1 - spent / max(1, line.totals.total_tokens):z.0%}"
-        rows.append((line.agent, *line.cells(), f"{line.share:.1%}", *cells, saved))
-    figures = ("tokens", "cost", "time", "of tokens", "with budget", "cost", "time", "tokens saved")
+        row = (line.agent, tokens, f"{line.share:.1%}", *rest, fewer, saved, *others_rest)
+        rows.append(row)  # shares stand beside the tokens of which they are shares
+    figures = ("tokens", "share", "cost", "time", "with budget", "saved", "cost", "time")
     print_table(("agent", *figures), rows[:-1], total=rows[-1])
