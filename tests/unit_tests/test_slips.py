@@ -16,6 +16,7 @@ from langchain_tokenopt import (
     BudgetRun,
     Ledger,
     PromptCompressor,
+    QualityGuard,
     SemanticCache,
     TokenUsageCallbackHandler,
     ToolLimits,
@@ -149,9 +150,11 @@ def test_a_single_sink_is_caught_everywhere(takes_sinks):
     if takes_sinks is BudgetRun:  # made by plan.run()
         takes_sinks = plan().run
     parameters = inspect.signature(takes_sinks).parameters
-    numbers = {name: 9 for name in ("max_tokens", "total_tokens") if name in parameters}
+    needed = {"max_tokens": 9, "total_tokens": 9}
+    needed |= {"stages": WordLimit(9)} if takes_sinks is QualityGuard else {}
+    given = {name: value for name, value in needed.items() if name in parameters}
     with pytest.raises(TypeError, match=r"sinks=\[<"):
-        entered(takes_sinks(sinks=Kept(), **numbers))
+        entered(takes_sinks(sinks=Kept(), **given))
 
 
 @pytest.mark.parametrize(
