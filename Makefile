@@ -176,6 +176,7 @@ bench-budget: setup ## Measure budgets: overshoot, times, other guards, the desk
 	$(BIN)/python -m tests.benchmarks.bench_delivery --only agent client others graphs --graphs 2000 \
 		--applications .venv-delivery/bin/python
 	$(BIN)/python -m tests.benchmarks.bench_delivery --only desk --name delivery_desk
+	$(BIN)/python -m tests.benchmarks.budget_overhead
 
 bench-tools: setup ## Measure tool selection beside others: make bench-tools DATA=folder [QUERIES=1000]
 	$(PYTHON) -m venv .venv-rivals-tools

@@ -31,11 +31,14 @@ _SHOWN = {
 
 
 def delivery_tables(figures: Figures) -> str:
-    """Random graphs, the desk, a loop of tools, as Markdown."""
+    """Random graphs, the desk, a loop of tools, the time that a plan adds, as Markdown."""
     parts = [_graphs(figures["graphs"]["build"]), _loop(figures["create_agent"])]
     desk = RESULTS / "delivery_desk.json"
     if desk.is_file():
         parts.append(_desk(json.loads(desk.read_text(encoding="utf-8"))["figures"]["desk"]))
+    overhead = RESULTS / "budget_overhead.json"
+    if overhead.is_file():
+        parts.append(_overhead(json.loads(overhead.read_text(encoding="utf-8"))["figures"]))
     return "\n\n".join(parts)
 
 
@@ -100,6 +103,17 @@ def _desk(rows: Sequence[Figures]) -> str:
     ]
     head = ("the desk", "same decision", "reports made up", "facts lost", "version before")
     return _table(head, shown)
+
+
+def _overhead(figures: Figures) -> str:
+    rows = [
+        (name, f"{row['ratio']:.3f}", f"{row['CPU added per call, ms']:.1f} ms")
+        for name, row in figures.items()
+        if isinstance(row, dict)
+    ]
+    seconds = f"{figures['calls of a run']} calls of {figures['seconds of a call'] * 1_000:.0f} ms"
+    head = (f"a run of {seconds} under a plan", "time, of the run's own", "CPU added per call")
+    return _table(head, rows)
 
 
 def _which(row: Figures) -> tuple[Any, ...]:
