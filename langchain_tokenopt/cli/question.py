@@ -23,7 +23,7 @@ from langchain_tokenopt.cli.period import (
     opened_ledger,
 )
 from langchain_tokenopt.cli.tables import JsonOption
-from langchain_tokenopt.core.dimensions import Filters
+from langchain_tokenopt.core.dimensions import Filters, filters_in_words
 
 if TYPE_CHECKING:
     from langchain_tokenopt.ledger import Ledger
@@ -80,7 +80,7 @@ class Question:
                 f"TokenUsageCallbackHandler(sinks=[Ledger({ledger.location!r})])."
             )
         first, last = map(local, span)
-        asked = "".join(f" with {name} {value!r}" for name, value in self.filters.items())
+        asked = filters_in_words(self.filters)
         there = f"it has calls from {first} to {last}."
         if not asked:
             raise CommandError(

@@ -27,6 +27,7 @@ from langchain_tokenopt.cli.tables import (
     totals_as_json,
     write_json,
 )
+from langchain_tokenopt.core.dimensions import filters_in_words
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:
@@ -147,10 +148,13 @@ def report(
     with asked.opened() as opened:
         facts, before = _facts(asked, opened)
         asked.refuse_empty(opened, facts.totals.calls or facts.effects)
+    asked_for = filters_in_words(asked.filters)
     if html is not None:
         from langchain_tokenopt.report.page import page_of
 
-        html.write_text(page_of(facts, before, title=f"Calls {asked.period}"), encoding="utf-8")
+        html.write_text(
+            page_of(facts, before, title=f"Calls{asked_for} {asked.period}"), encoding="utf-8"
+        )
         say(f"the report is in {html}.")
         if not asked.as_json:
             return
@@ -165,6 +169,7 @@ def report(
             {
                 "since": period.since and period.since.isoformat(),
                 "until": period.until and period.until.isoformat(),
+                "filters": asked.filters,
                 "totals": totals_as_json(facts.totals),
                 "savings": [effect_as_json(effect) for effect in facts.effects],
                 **{f"{key}s": rows_as_json([key], found) for key, found in ranked.items()},
@@ -180,7 +185,7 @@ def report(
             }
         )
         return
-    typer.echo(f"Calls {period}\n")
+    tell(f"Calls{asked_for} {period}\n")
     print_stats(facts.totals)
     if facts.effects:
         typer.echo("\nSavings by stage\n")

@@ -94,6 +94,17 @@ class Filters(TypedDict, total=False):
 
 STAGE_SEPARATOR: Final = " + "
 
+
+def filters_in_words(filters: Filters) -> str:
+    """Say which calls are meant; nothing for all.
+
+    Example:
+        >>> filters_in_words({"user": "ada", "tag": "nightly batch"})
+        " with user 'ada' with tag 'nightly batch'"
+    """
+    return "".join(f" with {name} {value!r}" for name, value in filters.items())
+
+
 _ATTRIBUTED: Final = {field.name for field in fields(Attribution)}
 
 

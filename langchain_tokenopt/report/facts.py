@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self, Unpack
 
@@ -60,10 +60,13 @@ class Facts:
     compliance_by_agent: Mapping[str, Compliance]
     """How answers under a word limit kept to it; whether they were asked to is not told apart."""
     budgets: Sequence[BudgetState]
+    """None where the calls are filtered by more than an agent: a budget is not one user's part."""
     forecast: SpendForecast | None
     """Of the period's spend at its end, where it has one that is still to come; else of the day.
     ``None``: too little is known."""
     forecast_ends: datetime | None
+    filters: Filters = field(default_factory=Filters)
+    """Which calls it is about; empty: all."""
     snapshots: Sequence[KpiSnapshot] = ()
     """Key figures of the period as they were kept, where the ledger has no records of its begin."""
 
@@ -118,9 +121,10 @@ class Facts:
                 figures=period.figures(),
                 prompt_cache=prompt_cache,
                 compliance_by_agent=_compliance(period),
-                budgets=period.budgets(filters.get("agent")),
+                budgets=period.budgets(filters.get("agent")) if filters.keys() <= {"agent"} else (),
                 forecast=None,
                 forecast_ends=None,
+                filters=filters,
             )._with_what_is_kept(ledger, now, filters, beside)
 
     def _with_what_is_kept(

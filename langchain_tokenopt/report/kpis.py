@@ -237,7 +237,7 @@ def waste(facts: Facts) -> Kpi:
 def data_quality(facts: Facts) -> Kpi:
     """Billed calls whose tokens the provider reported; how many have a price beside it."""
     t, kept = facts.totals, facts.compliance
-    billed = t.billed_calls
+    billed = t.billed_calls - facts.figures.refused_calls  # nothing of these can be reported
     return _ratio(
         "data_quality", "reported usage", "ratio", billed - t.estimated_calls, billed, billed,
         priced=(billed - t.unpriced_calls) / billed if billed else None,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from langchain_tokenopt.core.counted import counted
+from langchain_tokenopt.core.dimensions import filters_in_words
 from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import format_usd
 from langchain_tokenopt.report.facts import Facts
@@ -110,7 +112,8 @@ def _parts(facts: Facts, before: Facts | None, title: str) -> Iterator[str]:
 def _happened(facts: Facts) -> str:
     totals = facts.totals
     said = (
-        f"{totals.calls:,} calls, {totals.cached_calls:,} of them answered by a cache, took "
+        f"{counted(totals.calls, 'call')}{filters_in_words(facts.filters)}, "
+        f"{totals.cached_calls:,} of them answered by a cache, took "
         f"{totals.total_tokens:,} tokens and cost {format_usd(totals.cost_nano_usd)}; "
         f"{format_usd(totals.saved_nano_usd)} were saved."
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from shlex import quote
 
+from langchain_tokenopt.core.counted import counted
 from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import format_usd
 from langchain_tokenopt.report.facts import Facts
@@ -72,6 +73,7 @@ def _asked(facts: Facts) -> str:
     options = []
     if facts.location != "tokenopt.db" and "***" not in facts.location:  # else it names a secret
         options.append(f"--ledger {quote(facts.location)}")
+    options += [f"--{name} {quote(str(value))}" for name, value in facts.filters.items()]
     if facts.since is not None:
         options.append(f"--since {facts.since.astimezone(UTC):%Y-%m-%dT%H:%M}+00:00")
     return "".join(f" {option}" for option in options)
@@ -163,7 +165,7 @@ def _shorten_prompts(facts: Facts) -> Iterator[Recommendation]:
             f"{_listed(named)} {'takes' if len(named) == 1 else 'take'} "
             f"{_share(taken, whole):.0%} of all tokens, and {_share(read, taken):.0%} of that is "
             f"input.",
-            "Shorten the prompts: PromptCompressor, or ContextCompressor for a long history.",
+            "Shorten the prompts: PromptCompressor.",
             _python("PromptCompressor(keep=0.5)", "PromptCompressor"),
             cost // 2 or None,
         )
@@ -205,7 +207,7 @@ def _raise_budgets(facts: Facts) -> Iterator[Recommendation]:
     full = [state for state in facts.budgets if state.denied]
     if denied and full:
         yield Recommendation(
-            f"{denied:,} calls were refused by budgets ({_listed([s.budget for s in full[:3]])}).",
+            f"Budgets refused {counted(denied, 'call')} ({_listed([s.budget for s in full[:3]])}).",
             "Give them more, or let them shorten earlier.",
             _BUDGETS,
         )

@@ -73,7 +73,9 @@ def _calls(seed: int, count: int) -> list[CallRecord]:
                 cost_nano_usd=0 if cached or status == "refused" else cost,
                 saved_nano_usd=some.choice([None, 700]) if cached else 0,
                 unpriced=("output image",) if cost and some.random() < 0.1 else (),
-                source=some.choice(["reported", "estimated"]),
+                source="unbilled"
+                if status == "refused"
+                else some.choice(["reported", "estimated"]),
                 status=status,
                 cached=cached,
                 run=some.choice([None, "a", "b", "c", "d"]),
@@ -98,6 +100,7 @@ def _one_by_one(calls: list[CallRecord]) -> dict[str, tuple[float | None, int, i
     without = len(billed) - len(whole_price)
     acted = [s for c in calls for s in c.savings if not s.observed]
     hits = [c for c in calls if c.cached]
+    sent = [c for c in billed if c.status != "refused"]
     saved = sum(s.saved_nano_usd or 0 for s in acted) + sum(c.saved_nano_usd or 0 for c in hits)
     runs: dict[str, list[CallRecord]] = {}
     for call in calls:
@@ -174,7 +177,7 @@ def _one_by_one(calls: list[CallRecord]) -> dict[str, tuple[float | None, int, i
             _ratio(sum(c.cost_nano_usd or 0 for c in unhappy), spend), len(whole_price), without,
         ),
         "data_quality": (
-            _ratio(sum(c.source != "estimated" for c in billed), len(billed)), len(billed), 0,
+            _ratio(sum(c.source == "reported" for c in sent), len(sent)), len(sent), 0,
         ),
     }  # fmt: skip
 

@@ -15,6 +15,7 @@ from langchain_tokenopt.core.records import BudgetEvent, Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.report import Facts, recommendations
+from langchain_tokenopt.report.page import page_of
 from tests.support.ledger_records import START, record
 
 AGENTS = [f"agent {n}" for n in range(12)]
@@ -46,7 +47,7 @@ FIRES = {
     "no known price": [*_many(), record(model="llama", cost_nano_usd=None)],
     "had to be estimated": _many(source="estimated"),
     "failed or were abandoned": [*_many(), *_many(status="failed")[:4]],
-    "were refused by budgets": [
+    "Budgets refused": [
         *_many(), record(status="refused", usage=Usage(0, 0)), _denied(),
     ],
     "tokens more than it saved": [*_many(), _saving(tokens_after=200, saved_nano_usd=-900)],
@@ -59,7 +60,7 @@ QUIET = {
     "no known price": [*_many(), record(model="llama", cost_nano_usd=None, cached=True)],
     "had to be estimated": [*_many(), record(source="estimated")],
     "failed or were abandoned": [*_many(), record(status="failed", usage=Usage(1, 0))],
-    "were refused by budgets": [*_many(), record(status="refused", usage=Usage(0, 0))],
+    "Budgets refused": [*_many(), record(status="refused", usage=Usage(0, 0))],
     "tokens more than it saved": [*_many(), _saving(tokens_after=200, observed=True)],
     "only watches": [*_many(), _saving()],
     "of that is input": _many(usage=Usage(1_900, 100)),
@@ -112,3 +113,22 @@ def test_every_command_runs_as_it_is_printed(tmp_path, figure, monkeypatch):
             names = {"model": FakeListChatModel(responses=["yes"])}
             exec(line.command, names)
             assert "yes" == names["model"].invoke("Is that so?").content
+
+
+def test_a_filtered_report_says_so_and_asks_on_with_its_filters(tmp_path):
+    """What stands there is of these calls: sentences, commands, no budgets of everybody."""
+    mine = Attribution("news", user="o'hara & co")
+    events = [*_many(source="estimated"), *_many(source="estimated", attribution=mine), _denied()]
+    with Ledger(tmp_path / "x.db") as ledger:
+        for event in events:
+            ledger.record(event)
+        facts = Facts.of(ledger, START, None, user="o'hara & co")
+        everybody = Facts.of(ledger, START, None)
+
+    (asked,) = {line.command for line in recommendations(facts)}
+    words = shlex.split(asked)
+    assert ["--user", "o'hara & co"] == words[words.index("--user") :][:2]
+    assert "with user &quot;o&#x27;hara &amp; co&quot;" in page_of(facts)
+    assert everybody.budgets
+    assert not facts.budgets
+    assert "with user" not in page_of(everybody)
