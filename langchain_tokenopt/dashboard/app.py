@@ -33,7 +33,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_tokenopt.core.printable import disarmed
-from langchain_tokenopt.dashboard.asked import FILTERS, RANGES, Asked
+from langchain_tokenopt.dashboard.asked import FILTERS, RANGES, Asked, AskedError
 from langchain_tokenopt.dashboard.live import Feed
 from langchain_tokenopt.dashboard.parts import PARTS, TABLES, spenders, tiles
 from langchain_tokenopt.dashboard.run_page import run_of, run_table
@@ -103,7 +103,12 @@ def make_app(
         Route("/static/{name}", pages.static),
     ]
     middleware = [Middleware(_Guard, token=token, hosts=frozenset(hosts)), Middleware(_Zip)]
-    return Starlette(routes=routes, middleware=middleware)
+    refusals = {AskedError: _misunderstood}
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=refusals)
+
+
+def _misunderstood(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(str(error), 400)
 
 
 class _Guard:
@@ -191,11 +196,8 @@ class _Pages:
         name = request.path_params["name"]
         if name not in PARTS:
             return PlainTextResponse("There is no such part.", 404)
-        seen = request.query_params.get("seen", "")
         try:
-            view = self._views.of(
-                request.query_params, int(seen) if seen.isdecimal() and len(seen) < 19 else 0
-            )
+            view = self._views.of(request.query_params, Asked.seen(request.query_params))
             text = view.once(f"html {name}", lambda: self._rendered(name, view))
         except LedgerError as error:
             self._views.forget_ledger()

@@ -104,7 +104,11 @@ def _classes_in(function: types.FunctionType, annotation: object) -> set[str]:
     return {word for word in words if function.__globals__.get(word, OURS[word]) is OURS[word]}
 
 
-@pytest.mark.parametrize(("name", "function"), [*_made_or_called()], ids=str)
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [*_made_or_called()],
+    ids=lambda value: getattr(value, "__qualname__", value),
+)
 def test_whatever_users_pass_can_be_named(name, function):
     """What goes into a public name is public."""
     for parameter in inspect.signature(function).parameters.values():
