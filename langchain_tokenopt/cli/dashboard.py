@@ -84,7 +84,13 @@ def dashboard(
     address = f"http://{where}:{listening.getsockname()[1]}/"
     say(f"the dashboard is at {address}{f'?token={token}' if token else ''} (end with Ctrl-C)")
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, ws="none")
-    uvicorn.Server(config).run(sockets=[listening])
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.feed.end()
+            await super().shutdown(sockets)
+
+    Server(config).run(sockets=[listening])
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -104,7 +104,9 @@ def make_app(
     ]
     middleware = [Middleware(_Guard, token=token, hosts=frozenset(hosts)), Middleware(_Zip)]
     refusals = {AskedError: _misunderstood}
-    return Starlette(routes=routes, middleware=middleware, exception_handlers=refusals)
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=refusals)
+    app.state.feed = pages.feed  # which whoever ends the server ends first
+    return app
 
 
 def _misunderstood(request: Request, error: Exception) -> Response:
@@ -163,7 +165,7 @@ class _Pages:
     def __init__(self, location: str, sources: Sources) -> None:
         self._location = without_password(location)
         self._views = Views(location, sources)
-        self._feed = Feed(self._views)
+        self.feed = Feed(self._views)
         # Prices take a second to load: by the time somebody looks, they are there.
         threading.Thread(target=default_rate_card().rates, args=("gpt-4o",), daemon=True).start()
         self._templates = jinja2.Environment(
@@ -290,7 +292,7 @@ class _Pages:
         seen = request.headers.get("last-event-id", "")
         after = int(seen) if seen.isdecimal() and len(seen) < 19 else None
         return StreamingResponse(
-            self._feed.events(after, 10 if "latest" in request.query_params else 0),
+            self.feed.events(after, 10 if "latest" in request.query_params else 0),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )

@@ -37,7 +37,7 @@ class Feed:
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._viewers: set[asyncio.Queue[str]] = set()
+        self._viewers: set[asyncio.Queue[str | None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def events(self, after: int | None, latest: int = 0) -> AsyncIterator[str]:
@@ -47,7 +47,7 @@ class Feed:
             after: Number of the call that the viewer has seen last; ``None``: begin with now.
             latest: So many of the calls before now are sent to whoever begins.
         """
-        queue: asyncio.Queue[str] = asyncio.Queue(_QUEUED)
+        queue: asyncio.Queue[str | None] = asyncio.Queue(_QUEUED)
         self._viewers.add(queue)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
@@ -60,11 +60,18 @@ class Feed:
                         yield _event(number, calls)
             while True:
                 try:
-                    yield await asyncio.wait_for(queue.get(), timeout=15)
+                    event = await asyncio.wait_for(queue.get(), timeout=15)
                 except TimeoutError:
-                    yield ": still here\n\n"
+                    event = ": still here\n\n"
+                if event is None:
+                    return
+                yield event
         finally:
             self._viewers.discard(queue)
+
+    def end(self) -> None:
+        """Let everybody go: a server that ends waits for those who watch."""
+        self._tell(None)
 
     async def _look(self) -> None:
         seen: int | None = None
@@ -88,7 +95,7 @@ class Feed:
                         self._tell("event: figures\ndata: {}\n\n")
             await asyncio.sleep(_SERVER_SECONDS if stamp is None else EVERY_SECONDS)
 
-    def _tell(self, event: str) -> None:
+    def _tell(self, event: str | None) -> None:
         for queue in self._viewers:
             if queue.full():
                 with suppress(asyncio.QueueEmpty):

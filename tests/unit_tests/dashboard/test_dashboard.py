@@ -7,11 +7,15 @@ import csv
 import io
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -254,3 +258,17 @@ def test_a_port_in_use_is_one_line(ledger):
 
     assert 1 == result.exit_code
     assert f"port {port} of 127.0.0.1 cannot be used" in result.stderr
+
+
+def test_the_command_ends_in_peace_while_somebody_watches(ledger):
+    """Ctrl-C lets viewers go, and says nothing of them."""
+    command = [sys.executable, "-m", "langchain_tokenopt", "dashboard", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--ledger", str(ledger)], stderr=subprocess.PIPE, text=True
+    ) as run:
+        address = re.search(r"http://\S+", run.stderr.readline()).group()
+        with httpx.stream("GET", f"{address}events") as answer:
+            assert next(answer.iter_lines()).startswith("retry")
+            run.send_signal(signal.SIGINT)
+            _, said = run.communicate(timeout=30)
+    assert (130, "") == (run.returncode, said)
