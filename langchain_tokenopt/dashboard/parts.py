@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from langchain_tokenopt.cache.stats import CacheStats
+from langchain_tokenopt.core.dimensions import Dimension
 from langchain_tokenopt.core.records import BudgetEvent, UsageTotals
 from langchain_tokenopt.dashboard.asked import FILTERS
 from langchain_tokenopt.dashboard.charts import chart_of
@@ -17,7 +18,6 @@ from langchain_tokenopt.dashboard.view import View
 from langchain_tokenopt.pricing.money import format_usd
 from langchain_tokenopt.report import Kpi, kpis, recommendations, state_of
 from langchain_tokenopt.report.facts import Facts
-from langchain_tokenopt.report.figures import CostsOverTime, costs_over_time
 from langchain_tokenopt.report.values import format_change, format_kpi
 
 __all__ = ["PARTS", "TABLES", "tiles"]
@@ -137,13 +137,9 @@ def _advice(view: View) -> dict[str, Any]:
 # Cost
 
 
-def _costs(view: View) -> CostsOverTime:
-    return view.once("costs", lambda: costs_over_time(view.ledger, view.asked.by, **view.where))
-
-
 def cost_table(view: View) -> Table:
     """Return the costs of each step."""
-    found = _costs(view)
+    found = view.costs
     return Table(
         "cost",
         f"Cost by {found.by}, per {found.step}",
@@ -153,7 +149,7 @@ def cost_table(view: View) -> Table:
 
 
 def _cost(view: View) -> dict[str, Any]:
-    found = _costs(view)
+    found = view.costs
     return {
         "step": found.step,
         "chart": chart_of(found) if found.costs else None,
@@ -162,7 +158,7 @@ def _cost(view: View) -> dict[str, Any]:
     }
 
 
-def spenders(dimension: str) -> Callable[[View], Table]:
+def spenders(dimension: Dimension) -> Callable[[View], Table]:
     """Return what makes the table of the largest spenders in a dimension."""
 
     def table(view: View) -> Table:
@@ -319,8 +315,8 @@ def _latency(t: UsageTotals) -> tuple[float | None, ...]:
 
 def _latencies(view: View) -> list[tuple[float | None, float | None]]:
     """Return how long calls took, and took before."""
-    before = view.latency_before
-    return list(zip(_latency(view.facts.totals), _latency(before or UsageTotals()), strict=True))
+    before = view.before.totals if view.before else UsageTotals()
+    return list(zip(_latency(view.facts.totals), _latency(before), strict=True))
 
 
 def latency(view: View) -> Table:

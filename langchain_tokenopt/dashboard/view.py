@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from langchain_tokenopt.core.dimensions import Dimension
 from langchain_tokenopt.core.records import UsageTotals
-from langchain_tokenopt.dashboard.asked import Asked
+from langchain_tokenopt.dashboard.asked import FILTERS, Asked
 from langchain_tokenopt.dashboard.sources import Sources
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.report import Facts
+from langchain_tokenopt.report.figures import CostsOverTime, costs_over_time
 
 __all__ = ["View", "Views"]
 
@@ -26,6 +28,10 @@ _FRESH_SECONDS = 60.0
 """Without a new call a view grows old because its period moves on."""
 _KNOWN_SHARE = 0.9
 """Of a period, for changes against it."""
+
+
+_Sums = Mapping[str, UsageTotals]
+_Answers = tuple[Facts, Mapping[Dimension, _Sums]]
 
 
 class View:
@@ -67,52 +73,44 @@ class View:
         return self.span is not None and self.span[0] < self.begin - _KNOWN_SHARE * length
 
     @property
-    def where_before(self) -> dict[str, Any]:
-        """The same of the period before."""
-        since = self.begin - (self.end - self.begin)
-        return {**self.where, "since": since, "until": self.begin}
-
-    @property
     def facts(self) -> Facts:
         """What the ledger says about the period."""
-        return self.once(
-            "facts",
-            lambda: Facts.of(self.ledger, self.begin, self.end, now=self.now, **self.asked.filters),
-        )
+        return self._now[0]
+
+    @property
+    def costs(self) -> CostsOverTime:
+        """What was spent from time to time in it."""
+        self._now  # noqa: B018  which asks for them as well
+        return self._costs
 
     @property
     def before(self) -> Facts | None:
-        """About the period before."""
-        if not self.has_before:
-            return None
-        return self.once(
-            "before",
-            lambda: Facts.of(self.ledger, now=self.begin, beside=False, **self.where_before),
-        )
+        """What the ledger says about the period before."""
+        return self._before[0] if self.has_before else None
+
+    def by(self, dimension: Dimension) -> tuple[_Sums, _Sums]:
+        """Return the sums per value, now and before."""
+        return self._now[1][dimension], self._before[1][dimension] if self.has_before else {}
 
     @property
-    def latency_before(self) -> UsageTotals | None:
-        """Sums over the period before, with percentiles."""
-        if not self.has_before:
-            return None
-        return self.once(
-            "latency", lambda: self.ledger.totals(**self.where_before, percentiles=True)
-        )
+    def _now(self) -> _Answers:
+        return self.once("now", lambda: self._answers(self.begin, self.end, self.now))
 
-    def by(self, dimension: str) -> tuple[Mapping[str, UsageTotals], Mapping[str, UsageTotals]]:
-        """Return the sums per value, now and before."""
+    @property
+    def _before(self) -> _Answers:
+        since = self.begin - (self.end - self.begin)
+        return self.once("before", lambda: self._answers(since, self.begin, self.begin))
 
-        def work() -> tuple[Mapping[str, UsageTotals], Mapping[str, UsageTotals]]:
-            if dimension in ("agent", "model"):
-                found = [
-                    getattr(facts, f"by_{dimension}", {}) for facts in (self.facts, self.before)
-                ]
-                return found[0], found[1]
-            by: Any = self.ledger.by
-            now = by(dimension, **self.where)
-            return now, by(dimension, **self.where_before) if self.has_before else {}
-
-        return self.once(f"by {dimension}", work)
+    def _answers(self, since: datetime, until: datetime, now: datetime) -> _Answers:
+        """Ask all that the page shows of a period at once: much is read for one and serves all."""
+        where: dict[str, Any] = {"since": since, "until": until, **self.asked.filters}
+        is_now = until == self.end
+        with self.ledger.period(**where) as period:
+            if is_now:  # first: other sums are made of these
+                self._costs = costs_over_time(self.ledger, self.asked.by, period=period, **where)
+            facts = Facts.of(self.ledger, now=now, beside=is_now, period=period, **where)
+            by = {d: {name: t for (name,), t in period.by(d).items()} for d in FILTERS}
+        return facts, by
 
 
 @dataclass(slots=True)

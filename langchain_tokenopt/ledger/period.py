@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import cache, cached_property, partial, wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -26,6 +26,7 @@ from langchain_tokenopt.ledger.buckets import percentiles_of
 from langchain_tokenopt.ledger.figures import BudgetState, Effect, PeriodFigures
 from langchain_tokenopt.ledger.rollups import (
     CACHED_KIND,
+    COST,
     LATENCIES,
     LATENCY,
     RESULTS,
@@ -146,6 +147,12 @@ class Period:
 
         return dict(sorted(totals.items(), key=order))
 
+    @_explained
+    def costs_by_hour(self) -> dict[datetime, int]:
+        """Sum what calls cost, in billionths of a dollar, by the hour in which they began."""
+        hours = self._sums.of(COST, ("hour",)).items()
+        return {rows.moment_of(hour * HOUR_US): cost for (hour,), (cost,) in hours}
+
     def _pieces(
         self, measure: Measure, groups: tuple[str, ...], periods: Sequence[str], zone: tzinfo | None
     ) -> Iterator[tuple[int, Key, list[int]]]:
@@ -208,7 +215,7 @@ class Period:
                 return names[dimension].get(key[columns[dimension]])
             return origins[key[columns["origin"]][0]][dimension]
 
-        return lambda at, key: tuple(value(d, at, key) or UNATTRIBUTED for d in dimensions)
+        return cache(lambda at, key: tuple(value(d, at, key) or UNATTRIBUTED for d in dimensions))
 
     # How long calls took, and what runs cost
 

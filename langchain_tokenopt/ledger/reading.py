@@ -163,7 +163,7 @@ class Records:
         started, ended = calls.c.started_at, calls.c.started_at + calls.c.duration_us
         query = (
             select(*group, func.min(started), func.max(ended))
-            .where(_among_runs(calls, keys), *self._selection.of(calls))
+            .where(_among_runs(calls, keys), *self._selection.of(calls, by_run=True))
             .group_by(*group)
         )
         times = {plain(row[:-2]): row[-2:] for row in self._connection.execute(query)}
@@ -186,7 +186,7 @@ class Records:
         for source in SPEND.sources:
             columns = keys_of_rows(("run",), source)
             query = source.select(columns, SPEND.counts).where(
-                _among_runs(source.table, keys), *self._selection.of(source.table)
+                _among_runs(source.table, keys), *self._selection.of(source.table, by_run=True)
             )
             for row in self._connection.execute(query):
                 add(sums[plain(row[: len(columns)])], map(int, row[len(columns) :]))
@@ -197,7 +197,7 @@ class Records:
         columns = [calls.c.origin, calls.c.user, calls.c.thread_id, *keys_of_rows(("run",))]
         query = (
             select(*columns)
-            .where(_among_runs(calls, keys), *self._selection.of(calls))
+            .where(_among_runs(calls, keys), *self._selection.of(calls, by_run=True))
             .group_by(*columns)
             .order_by(func.min(calls.c.started_at), func.min(calls.c.seq))
         )
@@ -239,7 +239,7 @@ def _among_runs(table: FromClause, keys: Iterable[Key]) -> ColumnElement[bool]:
     numbers = [number for number, _ in keys if number != OWN_RUN]
     own = [call for number, call in keys if number == OWN_RUN]
     call = table.c.id if table is calls else table.c.call
-    return table.c.run.in_(numbers) | ((table.c.run == OWN_RUN) & call.in_(own))
+    return table.c.run.in_(numbers) | ((table.c.run + 0 == OWN_RUN) & call.in_(own))
 
 
 def _with_parts(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -321,6 +321,10 @@ def _costs_of(each: Select[Any], sign: int = 1) -> Source:
 
 
 SPEND: Final = Measure((call_sums, user_sums), (_spending_of_calls(), _savings_in_spending()))
+COST: Final = Measure(
+    tuple(replace(each, counts=("cost_nano_usd",)) for each in SPEND.rollups), SPEND.sources
+)
+"""The one of these sums that a forecast needs, hour by hour over weeks."""
 SAVED: Final = Measure((saving_sums,), (_savings_of_stages(),))
 LATENCY: Final = Measure((latency_sums,), tuple(map(_latency, range(len(LATENCIES)))))
 RESULTS: Final = Measure((result_sums,), (_results_of_tools(),))

@@ -81,7 +81,12 @@ class Selection:
     # Conditions
 
     def of(
-        self, table: FromClause, span: Span | None = None, *, unordered: bool = False
+        self,
+        table: FromClause,
+        span: Span | None = None,
+        *,
+        unordered: bool = False,
+        by_run: bool = False,
     ) -> list[ColumnElement[bool]]:
         """Return what rows of *table* in the period, or in a part of it, have to meet.
 
@@ -89,17 +94,20 @@ class Selection:
             table: Which.
             span: The part, in microseconds.
             unordered: They may come in any order: most of a table is read faster than by an index.
+            by_run: They are rows of few runs: calls are found by those, by no other index.
         """
         start, end = span or (self.window.start, self.window.end)
         started: ColumnElement[Any] = table.c.started_at
-        if unordered and self.connection.dialect.name == "sqlite" and self._is_most(start, end):
+        by_run = by_run and table is calls
+        is_sqlite = self.connection.dialect.name == "sqlite"
+        if by_run or (unordered and is_sqlite and self._is_most(start, end)):
             started = started + 0
         found: list[ColumnElement[bool]] = []
         if start > 0:
             found.append(started >= start)
         if end < Window.FOREVER:
             found.append(started < end)
-        return found + self.chosen(table)
+        return found + self.chosen(table, by_user=not by_run)
 
     def _is_most(self, start: int, end: int) -> bool:
         first, last = self._ends
@@ -111,14 +119,15 @@ class Selection:
         first, last = (self.connection.scalar(select(end)) or 0 for end in ends)
         return first, last
 
-    def chosen(self, table: FromClause) -> list[ColumnElement[bool]]:
-        """Return what rows, or sums, have to meet at any time."""
+    def chosen(self, table: FromClause, *, by_user: bool = True) -> list[ColumnElement[bool]]:
+        """Return what rows, or sums, have to meet at any time; an index of users may find them."""
         found: list[ColumnElement[bool]] = []
         if self._origin_wanted:
             wanted = (origins.c[name] == value for name, value in self._origin_wanted.items())
             found.append(table.c.origin.in_(select(origins.c.id).where(*wanted)))
         for name, (value, number) in self._personal.items():
-            found.append(_personal_condition(table, name, value, number))
+            column = table.c[name] + 0 if name == "user" and not by_user else table.c[name]
+            found.append(_personal_condition(table, column, name, value, number))
         return found
 
     # Names
@@ -143,9 +152,8 @@ class Selection:
 
 
 def _personal_condition(
-    table: FromClause, name: str, value: str, number: int | None
+    table: FromClause, column: ColumnElement[Any], name: str, value: str, number: int | None
 ) -> ColumnElement[bool]:
-    column = table.c[name]
     if value == UNATTRIBUTED:
         return column.is_(None) | (column == 0) if name == "user" else column.is_(None)
     known = column == (-1 if number is None else number)

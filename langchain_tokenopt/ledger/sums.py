@@ -57,10 +57,10 @@ class Sums:
         sums: Counted = {}
         for query in queries:
             for row in self._selection.connection.execute(query, execution_options=PAGED):
-                key, counts = plain(row[:width]), row[width:]
+                key = plain(row[:width]) if "run" in groups else row[:width]  # has bytes
                 known = sums.get(key)
                 # Of no rows SQL sums to NULL, and PostgreSQL to decimals.
-                whole = [int(count or 0) for count in counts]
+                whole = [int(count or 0) for count in row[width:]]
                 if known is None:
                     sums[key] = whole
                 else:

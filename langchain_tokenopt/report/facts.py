@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Self, Unpack
@@ -91,6 +92,7 @@ class Facts:
         rate_card: RateCard | None = None,
         now: datetime | None = None,
         beside: bool = True,
+        period: Period | None = None,
         **filters: Unpack[Filters],
     ) -> Self:
         """Ask *ledger* about a period.
@@ -101,18 +103,21 @@ class Facts:
             until: Its end; ``None``: now.
             rate_card: Prices, for what prompt caches saved. By default those of genai-prices.
             now: Until when there is anything to know.
-            beside: Also how long calls took and what is to come: not wanted of a period before.
+            beside: Also what is to come: not wanted of a period before.
+            period: The ledger's, from *since* to *until* with these filters, if it is open already.
             **filters: Which calls.
         """
         now = now or datetime.now(UTC)
         card = rate_card or default_rate_card()
-        with ledger.period(since=since, until=until, **filters) as period:
+        with (
+            nullcontext(period) if period else ledger.period(since=since, until=until, **filters)
+        ) as period:
             prompt_cache = _prompt_cache_money(period, card)  # by the day: others are sums of these
             return cls(
                 location=ledger.location,
                 since=since,
                 until=until,
-                totals=period.totals(percentiles=beside),
+                totals=period.totals(percentiles=True),
                 unfinished=period.unfinished(),
                 by_agent=_by(period, "agent"),
                 by_model=_by(period, "model"),
@@ -214,18 +219,15 @@ def _forecast(
         begin, hours = current.replace(hour=0), 24
     before = _DAYS_BEFORE if hours == 24 else _PERIODS_BEFORE
     first = begin - hours * hour * before
-    spent = ledger.by("hour", since=first, until=current, tz=UTC, **filters)
-    if not spent:
-        return None, None
-    known = {datetime.fromisoformat(at): totals.cost_nano_usd for at, totals in spent.items()}
+    with ledger.period(since=first, until=now, **filters) as period:
+        known = period.costs_by_hour()
     history = [known.get(first + n * hour, 0) for n in range(hours * before)]
     over = [known.get(begin + n * hour, 0) for n in range((current - begin) // hour)]
     found = forecast_spend(history, over, hours)
     if found is None:
         return None, None
-    running = ledger.totals(since=current, until=now, **filters).cost_nano_usd
     # What the hour that is running has cost already is spent, whatever was foretold.
-    least = found.spent + running
+    least = found.spent + known.get(current, 0)
     return replace(
         found,
         spent=least,

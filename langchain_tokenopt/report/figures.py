@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from langchain_tokenopt.core.dimensions import (
     UNATTRIBUTED,
     Dimension,
     Filters,
-    Period,
+    check_groupings,
     value_of,
 )
-from langchain_tokenopt.ledger import Ledger
+from langchain_tokenopt.ledger import Ledger, Period
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -52,9 +53,19 @@ def costs_over_time(
     since: datetime | None = None,
     until: datetime | None = None,
     tz: tzinfo | None = UTC,
+    period: Period | None = None,
     **filters: Unpack[Filters],
 ) -> CostsOverTime:
     """Return the costs of each step of a period.
+
+    Args:
+        ledger: Which.
+        by: What they are split by.
+        since: Begin of the period; ``None``: that of the ledger.
+        until: Its end; ``None``: now.
+        tz: Whose hours, days and months.
+        period: The ledger's, from *since* to *until* with these filters, if it is open already.
+        **filters: Which calls.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -68,20 +79,21 @@ def costs_over_time(
     asked: dict[str, Any] = {"since": since, "until": until, **filters}
     found: dict[str, dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
     step = _step(until - begin)
-    is_short = until - begin <= timedelta(hours=3)
-    if is_short and ledger.totals(**asked).calls <= _FEW_CALLS:
-        step = f"{_MINUTES} minutes"
-        value = value_of(by)
-        for call in ledger.calls(**asked):
-            at = _floor(call.started_at.astimezone(tz), step)
-            found[value(call) or UNATTRIBUTED][at] += call.cost_nano_usd or 0
-    if not found:
-        period: Period = "month" if step == "month" else "day" if step == "day" else "hour"
-        step = period
-        for (when, name), totals in ledger.by(period, by, tz=tz, **asked).items():
-            at = _floor(datetime.fromisoformat(f"{when}-01" if step == "month" else when), step)
-            at = at if at.tzinfo else at.replace(tzinfo=tz) if tz else at.astimezone()
-            found[name][at] += totals.cost_nano_usd
+    label: str = step
+    check_groupings((by,))
+    with nullcontext(period) if period else ledger.period(**asked) as period:
+        is_short = until - begin <= timedelta(hours=3)
+        if is_short and 0 < period.totals().calls <= _FEW_CALLS:
+            label = f"{_MINUTES} minutes"
+            value = value_of(by)
+            for call in ledger.calls(**asked):
+                at = _floor(call.started_at.astimezone(tz), label)
+                found[value(call) or UNATTRIBUTED][at] += call.cost_nano_usd or 0
+        else:
+            for (when, name), totals in period.by(step, by, tz=tz).items():
+                at = _floor(datetime.fromisoformat(f"{when}-01" if step == "month" else when), step)
+                at = at if at.tzinfo else at.replace(tzinfo=tz) if tz else at.astimezone()
+                found[name][at] += totals.cost_nano_usd
     ranked = sorted(found, key=lambda name: (-sum(found[name].values()), name))
     costs: dict[str, Mapping[datetime, int]] = {n: found[n] for n in ranked[:_SHOWN]}
     if others := ranked[_SHOWN:]:
@@ -90,10 +102,11 @@ def costs_over_time(
             for at, cost in found[name].items():
                 rest[at] += cost
         costs[f"{len(others):,} others"] = rest
-    return CostsOverTime(by, step, _times(begin.astimezone(tz), until.astimezone(tz), step), costs)
+    times = _times(begin.astimezone(tz), until.astimezone(tz), label)
+    return CostsOverTime(by, label, times, costs)
 
 
-def _step(length: timedelta) -> str:
+def _step(length: timedelta) -> Literal["hour", "day", "month"]:
     if length <= timedelta(days=3):
         return "hour"
     return "day" if length <= timedelta(days=120) else "month"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -134,6 +135,7 @@ def _check_history(seed: int, few_calls: int) -> None:
             asked = {"since": since, "until": until, **filters}
             if filters.keys() <= {"agent"}:  # savings told apart from their calls have no user
                 _compare(ledger, made, few_calls, asked)
+            _compare_hours_and_runs(ledger, made, asked)
             figures = ledger.figures(**asked)
             costs, unpriced = _runs(calls, since, until, filters)
             assert (len(costs), sum(costs), unpriced) == (
@@ -188,6 +190,18 @@ def _compare(ledger, made, few_calls, asked) -> None:
     assert sum(map(_measured, made)) == ledger.figures(**asked).measured_calls
     lost = [c for c in made if c.status != "ok"]
     assert len(lost) == ledger.unfinished(**asked).calls
+
+
+def _compare_hours_and_runs(ledger, made, asked) -> None:
+    costs, calls_of = Counter(), Counter()
+    for call in made:
+        hour = call.started_at.replace(minute=0, second=0, microsecond=0)
+        costs[hour] += 0 if call.cached else call.cost_nano_usd or 0
+        calls_of[str(call.run)] += bool(call.run)
+    with ledger.period(**asked) as asked_period:
+        assert +costs == +Counter(asked_period.costs_by_hour())
+    found = {run.run: run.totals.calls for run in ledger.runs(limit=10_000, **asked)}
+    assert +calls_of == Counter(found)
 
 
 def _measured(call: CallRecord) -> bool:
