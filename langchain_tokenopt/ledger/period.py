@@ -114,12 +114,16 @@ class Period:
             tz: Whose hours and days.
             whole_answers: Only over billed calls that were answered.
         """
+        periods = [d for d in dimensions if d in PERIODS]
+        # Days of origins are many: the database adds them up. Rows are read once, for all.
+        by_name = periods and self._selection.is_everything
         groups = tuple(
             dict.fromkeys(
-                d if d in MANY_VALUED else "origin" for d in dimensions if d not in PERIODS
+                d if d in MANY_VALUED or by_name else "origin"
+                for d in dimensions
+                if d not in PERIODS
             )
         )
-        periods = [d for d in dimensions if d in PERIODS]
         pieces = [
             (begin, key, counts)
             for begin, (*key, kind), counts in self._pieces(SPEND, (*groups, "kind"), periods, tz)
@@ -197,7 +201,7 @@ class Period:
         names = {
             group: self._selection.personal_names({key[place] for key in distinct})
             for group, place in columns.items()
-            if group != "origin"
+            if group in MANY_VALUED
         }
 
         origins = self._selection.origins(
@@ -213,6 +217,8 @@ class Period:
                 return period(dimension, at)
             if dimension in MANY_VALUED:
                 return names[dimension].get(key[columns[dimension]])
+            if dimension in columns:
+                return str(key[columns[dimension]][0])
             return origins[key[columns["origin"]][0]][dimension]
 
         return cache(lambda at, key: tuple(value(d, at, key) or UNATTRIBUTED for d in dimensions))

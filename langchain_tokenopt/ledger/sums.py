@@ -15,13 +15,16 @@ from sqlalchemy import ColumnElement, FromClause, Select, case, func, select
 
 from langchain_tokenopt.ledger.rollups import Measure, Source
 from langchain_tokenopt.ledger.rows import DAY_US, HOUR_US, OWN_RUN
-from langchain_tokenopt.ledger.schema import Rollup, calls
+from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS, Rollup, calls, origins
 from langchain_tokenopt.ledger.selection import PAGED, Key, Selection, plain
 from langchain_tokenopt.ledger.window import Span
 
 __all__ = ["Sums", "add", "keys_of_rows", "places"]
 
 _PERIODS = {"hour": HOUR_US, "day": DAY_US}
+
+_MADE = origins.alias("made")
+"""Where the database adds up; filters ask the table under its own name."""
 
 Counted = dict[Key, list[int]]
 
@@ -36,7 +39,8 @@ class Sums:
     def of(self, measure: Measure, groups: tuple[str, ...] = ()) -> Counted:
         """Return sums by groups: keys of the measure, "user", "thread_id", "run", "hour", "day".
 
-        Each key is as wide as its groups together: that of a run is two columns wide.
+        In place of "origin" also "agent", "model"...: what many origins have in common. Each key
+        is as wide as its groups together: that of a run is two columns wide.
         """
         known = self._known.setdefault(measure, {})
         if groups not in known:
@@ -68,7 +72,11 @@ class Sums:
         return sums
 
     def _queries(self, measure: Measure, groups: tuple[str, ...]) -> Iterator[Select[Any]]:
-        needed = self._selection.keys | {group for group in groups if group not in _PERIODS}
+        needed = self._selection.keys | {
+            "origin" if group in ORIGIN_FIELDS else group
+            for group in groups
+            if group not in _PERIODS
+        }
         rollup = next((each for each in measure.rollups if needed <= set(each.keys)), None)
         window = self._selection.window
         parts = window.whole if rollup is None else window.parts(days="hour" not in groups)
@@ -84,10 +92,15 @@ class Sums:
         for table, (first, end) in [*spans, *((rollup.hours, span) for span in hours)]:
             period = table.c[table.columns.keys()[0]]
             keys = [
-                period // 24 if group == "day" and table is rollup.hours else table.c[group]
+                period // 24
+                if group == "day" and table is rollup.hours
+                else _MADE.c[group]
+                if group in ORIGIN_FIELDS
+                else table.c[group]
                 for group in groups
             ]
             query = select(*keys, *(func.sum(table.c[name]) for name in rollup.counts))
+            query = _with_origins(query.select_from(table), table, groups)
             query = query.where(period >= first, period < end, *self._selection.chosen(table))
             yield query.group_by(*keys)
 
@@ -96,6 +109,7 @@ class Sums:
     ) -> Iterator[Select[Any]]:
         for source in measure.sources:
             query = source.select(keys_of_rows(groups, source), measure.counts)
+            query = _with_origins(query, source.table, groups)
             yield query.where(*self._selection.of(source.table, span, unordered=True))
 
 
@@ -104,7 +118,9 @@ def keys_of_rows(groups: Sequence[str], source: Source | None = None) -> list[Co
     table: FromClause = calls if source is None else source.table
     found: list[ColumnElement[Any]] = []
     for group in groups:
-        if group in _PERIODS:
+        if group in ORIGIN_FIELDS:
+            found.append(_MADE.c[group])
+        elif group in _PERIODS:
             found.append(table.c.started_at // _PERIODS[group])
         elif source is not None and group in source.keys:
             found.append(source.keys[group])
@@ -114,6 +130,11 @@ def keys_of_rows(groups: Sequence[str], source: Source | None = None) -> list[Co
             own = table.c.id if table is calls else table.c.call
             found.append(case((table.c.run == OWN_RUN, own)))
     return found
+
+
+def _with_origins(query: Select[Any], table: FromClause, groups: Sequence[str]) -> Select[Any]:
+    is_asked = any(group in ORIGIN_FIELDS for group in groups)
+    return query.join(_MADE, _MADE.c.id == table.c.origin) if is_asked else query
 
 
 def places(groups: Sequence[str]) -> dict[str, slice]:
