@@ -82,7 +82,7 @@ def _written(folder: str, told: list[tuple[CallRecord, bool]]) -> tuple[Ledger, 
     return ledger, list(kept.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(_told)
 def test_totals_are_those_of_the_records(told):
     """However events arrive, sums and percentiles equal those of the distinct records."""
@@ -93,7 +93,7 @@ def test_totals_are_those_of_the_records(told):
             assert [] == ledger.check()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(_told, st.lists(_moments, max_size=3))
 def test_a_period_is_the_sum_of_its_parts(told, cuts):
     """Cut anywhere, the parts add up; so do the groups of every dimension in every part."""
@@ -108,7 +108,7 @@ def test_a_period_is_the_sum_of_its_parts(told, cuts):
                 assert parts[0] == sum(groups.values(), UsageTotals())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(_told)
 def test_calls_come_back(told):
     """What was recorded is what is read, savings completed by their call."""
