@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from langchain_tokenopt.budget.model_callers import reaches_model
+
 __all__ = ["AgentShape", "shape_of"]
 
 _START, _END = "__start__", "__end__"
@@ -33,6 +35,8 @@ class AgentShape:
     """The graph can end with it."""
     is_sure: bool
     """There is no way through the graph without it."""
+    calls_model: bool = True
+    """It visibly reaches a model, or was named as an agent; else nobody knows."""
 
 
 def shape_of(graph: Any) -> dict[str, AgentShape]:
@@ -72,6 +76,7 @@ def shape_of(graph: Any) -> dict[str, AgentShape]:
             again,
             _END in ends[name],
             _END not in _reached([_START], {n: to - {name} for n, to in ends.items() if n != name}),
+            agent != name or reaches_model(drawn.nodes[name].data),
         )
         shapes[agent] = shape if agent not in shapes else _both(shapes[agent], shape)
     return shapes
@@ -95,7 +100,8 @@ def _calls_in(runnable: Any) -> int:
     """Return how many calls one execution of a node makes: a graph inside has agents of its own."""
     if not (hasattr(runnable, "get_graph") and hasattr(runnable, "builder")):
         return 1
-    return sum(shape.calls for shape in shape_of(runnable).values())
+    shapes = shape_of(runnable).values()
+    return sum(s.calls for s in shapes if s.calls_model) or sum(s.calls for s in shapes)
 
 
 def _both(one: AgentShape, other: AgentShape) -> AgentShape:
@@ -107,6 +113,7 @@ def _both(one: AgentShape, other: AgentShape) -> AgentShape:
         one.comes_again or other.comes_again,
         one.is_last or other.is_last,
         one.is_sure or other.is_sure,
+        one.calls_model or other.calls_model,
     )
 
 

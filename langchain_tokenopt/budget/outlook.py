@@ -39,6 +39,8 @@ _AGAIN: Final = 0.7
 """What is kept for an agent that may come again, of what it has needed."""
 _ROUNDS: Final = 3
 """How often an agent in a loop is taken to come: so many short answers are kept for it."""
+_PERHAPS: Final = 0.05
+"""How likely a node calls of which nothing shows that it does."""
 _TYPICAL_ANSWER: Final = 120
 """Tokens of an answer, until this run has seen some."""
 
@@ -55,6 +57,8 @@ class Coming:
     """After that, or not: how likely it is."""
     sent_by: Mapping[str, str] = field(default_factory=dict)
     """By whom, of agents that come only when they are sent for, and once as a rule."""
+    perhaps: frozenset[str] = frozenset()
+    """Of whom nobody knows whether they call a model at all."""
 
     def knows(self, agent: str) -> bool:
         """Whether *agent* is one of those that can come."""
@@ -278,8 +282,8 @@ class Outlook:
 
     @_alone
     def calls(self) -> dict[str, int]:
-        """Return how often everybody has called so far."""
-        return {name: seen.calls for name, seen in self._seen.items() if seen.calls}
+        """Return how often everybody has called so far; 0 for those that ran and did not call."""
+        return {n: seen.calls for n, seen in self._seen.items() if seen.calls or seen.is_quiet}
 
     def _came(self, agent: str) -> None:
         for now in self._now.values():
@@ -305,7 +309,9 @@ class Outlook:
         others = {name: demand for name, demand in coming.items() if demand.likely}
         asking = Counter(other.agent for other in list(self._asking.values()))
         weights = {
-            name: self._weights.get(name, self._weight) * max(1, self._times(name) + asking[name])
+            name: self._weights.get(name, self._weight)
+            * (self._chance_to_call(name) or 1)
+            * max(1, self._times(name) + asking[name])
             for name in (agent, *others)
         }
         return Demands(
@@ -320,7 +326,11 @@ class Outlook:
 
     def _beside(self, request: _Request) -> int:
         """Return how many other calls may be under way together with this one."""
-        now = sum(times for counts in self._now.values() for times in counts.values())
+        now = sum(
+            times * self._chance_to_call(name)
+            for counts in self._now.values()
+            for name, times in counts.items()
+        )
         asking = sum(other is not request for other in list(self._asking.values()))
         owed = [name for name, seen in self._seen.items() if seen.owed.likely > 0]
         return math.ceil(now) + asking + sum(name != request.agent for name in owed)
@@ -383,7 +393,21 @@ class Outlook:
         else:
             again = 0
         likely = max(round(now * one.likely + surely * later + again), least + hoped)
+        chance = self._chance_to_call(name)
+        if chance < 1:  # what may come shortens the others' answers, and refuses nobody
+            least, hoped = 0, round(chance * (least + hoped))
+            likely = hoped
         return Demand(least, likely, hoped) + seen.owed
+
+    def _chance_to_call(self, name: str) -> float:
+        """Return how likely an agent calls when it comes: known once it or an earlier run has."""
+        most = self._most_calls(name)
+        if self._seen[name].calls or most:
+            return 1.0
+        is_doubtful = any(name in coming.perhaps for coming in self._coming.values())
+        if most is None:
+            return _PERHAPS if is_doubtful else 1.0
+        return 0.0 if is_doubtful else _PERHAPS
 
     def _times(self, name: str) -> float:
         """Return how many calls of an agent are to be expected: each counts for itself."""

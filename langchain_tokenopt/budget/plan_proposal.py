@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from langchain_tokenopt.budget.allocation import Claim, divide
@@ -87,7 +87,8 @@ def needs_of(
 ) -> dict[str, AgentNeed]:
     """Return what each agent is likely to need: the 90th percentile of what it has used before.
 
-    Calls that were refused, have failed, or were answered from a cache say nothing.
+    Calls that were refused, have failed, or were answered from a cache say nothing. Nodes of which
+    nothing shows that they call a model are left out, as long as there are others.
 
     Args:
         shapes: Of a graph.
@@ -100,8 +101,14 @@ def needs_of(
     for call in history:
         if call.status == "ok" and not call.cached:
             runs[call.attribution.agent][call.run or call.run_id].append(call)
+    callers = {name for name, shape in shapes.items() if shape.calls_model or name in runs}
+    callers = callers | (shapes.keys() & words.keys()) if callers else {*shapes}
     return {
-        name: _need(shape, runs.get(name, {}), words.get(name)) for name, shape in shapes.items()
+        name: _need(
+            replace(shape, reads=shape.reads & callers), runs.get(name, {}), words.get(name)
+        )
+        for name, shape in shapes.items()
+        if name in callers
     }
 
 

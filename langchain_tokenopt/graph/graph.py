@@ -6,7 +6,7 @@ get what those have left.
 
 When an agent has finished: its node has ended, and no edge, branch or declared destination of a
 ``Command`` leads back to it from the nodes that run now
-(:mod:`langchain_tokenopt.graph.reachability`); so give the last node its edge to ``END``. A branch
+(:mod:`langchain_tokenopt.graph.reachability`); a node without edges ends the graph. A branch
 that has decided counts with its decision. An agent that comes back all the same, in the next turn
 of a thread or because it was sent for without notice, takes its share back, as far as nobody has
 used it.
@@ -27,6 +27,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Send
 
+from langchain_tokenopt.budget.model_callers import reaches_model
 from langchain_tokenopt.budget.outlook import note_graph
 from langchain_tokenopt.budget.plan import BudgetPlan, check_plan
 from langchain_tokenopt.budget.run import current_run
@@ -93,7 +94,8 @@ mean news?
     agents = _agents_of(workflow, plan)
     plan.check_agents(agent for names in agents.values() for agent in names)
     own_calls = {name: _own_calls(spec.runnable, plan) for name, spec in builder.nodes.items()}
-    reachability = Reachability(GraphEdges.of(builder), agents, own_calls)
+    perhaps = _perhaps(builder.nodes, agents, plan)
+    reachability = Reachability(GraphEdges.of(builder), agents, own_calls, perhaps)
     note_graph(plan.fingerprint, reachability.coming_first())
     return cast("Graph", _copied(workflow, plan, agents, reachability))
 
@@ -123,6 +125,21 @@ def _agent_of(name: str, spec: Any, whole: str | None) -> str:
     return str(own or (spec.metadata or {}).get(AGENT) or whole or name)
 
 
+def _perhaps(nodes: Mapping[str, Any], agents: Agents, plan: BudgetPlan) -> frozenset[str]:
+    """Return the agents of whom nobody knows whether they call a model.
+
+    Of nobody that is said where no node visibly reaches one: they come from where one cannot see.
+    """
+    known = {
+        own
+        for name, names in agents.items()
+        if AGENT in (nodes[name].metadata or {}) or reaches_model(nodes[name].runnable)
+        for own in names
+    }
+    everybody = {own for names in agents.values() for own in names}
+    return frozenset(everybody - known - plan.agents.keys() if known else ())
+
+
 def _inner_agents(runnable: Any, plan: BudgetPlan) -> tuple[str, ...]:
     """Return the agents of the plan that are nodes of a graph inside a node."""
     if not isinstance(runnable, CompiledStateGraph):
@@ -136,10 +153,12 @@ def _own_calls(runnable: Any, plan: BudgetPlan) -> int:
     if not isinstance(runnable, CompiledStateGraph):
         return 1
     inside = _agents_of(runnable, plan)
+    unsure = _perhaps(runnable.builder.nodes, inside, plan)
     return sum(
         _own_calls(spec.runnable, plan)
         for name, spec in runnable.builder.nodes.items()
         if not (plan.agents.keys() & inside.get(name, ()) or is_helper(name, spec.runnable))
+        and not unsure.intersection(inside.get(name, ()))
     )
 
 

@@ -6,8 +6,8 @@ reached from there will not run again.
 
 What cannot be known is taken to be possible. Where destinations are not declared, a node may lead
 anywhere: a branch without a path map or ``Literal``; a node annotated to return a ``Command`` to
-anywhere; a node that has no edge at all and does not say by its annotation that it returns no
-``Command``.
+anywhere; and where a node cannot be reached by any edge, those that do not say what they return. A
+node without any edge ends the graph, as an edge to ``END`` does.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class Reachability:
         edges: Of the graph.
         agents: Who pays for each node.
         own_calls: How many of a node's inner nodes the node itself pays for, where it is a graph.
+        perhaps: Agents of whom nobody knows whether they call a model.
     """
 
     def __init__(
@@ -122,11 +123,13 @@ class Reachability:
         edges: GraphEdges,
         agents: Mapping[str, Sequence[str]],
         own_calls: Mapping[str, int] | None = None,
+        perhaps: Names = frozenset(),
     ) -> None:
         self._edges = edges
         self._possible = dict(edges.possible)
         self._agents = agents
         self._own_calls = own_calls or {}
+        self._perhaps = perhaps
         self._everybody = {agent for names in agents.values() for agent in names}
         self._lock = threading.RLock()
 
@@ -239,6 +242,7 @@ class Reachability:
             self._calls_in(Counter(sure)),
             self._calls_in({node: chances.get(node, 1.0) for node in later - sure}),
             self._sent_by({*here, *later} - sure),
+            self._perhaps,
         )
 
     def _chances(self, here: Names) -> dict[str, float]:
@@ -361,16 +365,14 @@ def _reached_from(names: Iterable[str], edges: Mapping[str, Iterable[str]]) -> N
 def _undeclared(specs: Mapping[str, Any], edges: Mapping[str, Iterable[str]]) -> Iterator[str]:
     """Yield nodes that may go where no edge shows.
 
-    A node that has edges and says nothing of commands is taken at its word, as long as every node
+    A node that says nothing of commands is taken at its edges' word, as long as every node
     can be reached by somebody's: else somebody goes there without notice.
     """
     handlers = {name for name, spec in specs.items() if spec.is_error_handler}
     is_doubtful = not set(specs) - handlers <= _reached_from([START], edges)
     for name, spec in specs.items():
         jumps = _declares_jumps(spec.runnable)
-        if name in handlers or (
-            not spec.ends and (jumps or (jumps is None and (is_doubtful or not edges[name])))
-        ):
+        if name in handlers or (not spec.ends and (jumps or (jumps is None and is_doubtful))):
             yield name
 
 

@@ -11,7 +11,7 @@ import contextvars
 import operator
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from itertools import count, pairwise
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -268,3 +268,41 @@ def test_a_proposed_plan_serves_as_many_as_a_total_alone(total: int) -> None:
 
     assert [5, 5] == real
     assert all(0.75 * total <= tokens <= total for tokens in spent), spent
+
+
+# Nodes that never call
+
+
+def with_plain_nodes(model: Any, *, ends: bool = True) -> Any:
+    def writer(state: Orchard) -> Orchard:
+        return {"reports": [model.invoke(prompt("writer", LEAFLET)).text]}
+
+    def editor(state):
+        return {"answer": model.invoke(prompt("editor", *state["reports"])).text}
+
+    graph = StateGraph(Orchard).add_node("writer", writer).add_edge(START, "writer")
+    names = ["writer", *(f"plain {number}" for number in range(8)), "editor"]
+    for name in names[1:-1]:
+        graph.add_node(name, lambda state: {"reports": []})
+    graph.add_node("editor", editor)
+    for before, after in pairwise(names):
+        graph.add_edge(before, after)
+    return graph.add_edge("editor", END) if ends else graph
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("proposed", [False, True])
+def test_nothing_is_kept_for_functions_that_reach_no_model(ends: bool, proposed: bool) -> None:
+    """However many there are; with an edge to the end or without."""
+    total = 4 * SHORT
+    plan = BudgetPlan(total_tokens=total)
+    if proposed:
+        drawn = with_plain_nodes(gardener()[0], ends=ends)
+        plan = BudgetPlan.for_graph(drawn, total_tokens=total)
+        assert "plain" not in plan.explain(drawn)
+        assert {"writer", "editor"} == set(plan.agents)
+    model, asked = gardener(plan)
+    state, begun = run(plan, with_plain_nodes(model, ends=ends))
+
+    assert all(map(is_real, [*state["reports"], state["answer"]])), begun.report()
+    assert 0.6 * total <= sum(asked) <= total

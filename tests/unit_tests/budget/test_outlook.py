@@ -10,6 +10,7 @@ from langchain_tokenopt.budget.outlook import Coming, Outlook
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
 from langchain_tokenopt.budget.tools import TakesTimeError
+from langchain_tokenopt.forecast import UsageForecaster
 
 SMALL = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150)
 LOOPING = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150, last_answer=300)
@@ -123,3 +124,24 @@ def test_short_answers_are_hoped_for_in_a_loop_and_by_the_chance_of_a_branch() -
     outlook.foresee("graph", Coming({"clerk": 1}, {}, {"a": 0.5, "b": 0.5}))
     found = demands_of(outlook, "clerk").others["a"]
     assert (0, 75) == (found.least, found.hoped)
+
+
+def test_who_perhaps_calls_refuses_nobody_and_is_learned() -> None:
+    """Until it has called; and none is expected of who never has, over a few runs."""
+    forecaster = UsageForecaster()
+    coming = Coming({"writer": 1}, {"helper": 1}, perhaps=frozenset({"helper"}))
+    for earlier in range(4):
+        outlook = Outlook({}, {}, most_calls=forecaster.most_calls)
+        outlook.foresee("graph", coming)
+        demand = demands_of(outlook, "writer").others.get("helper", NO_DEMAND)
+        outlook.begin("helper")
+        outlook.end("helper")
+        forecaster.observe_calls(outlook.calls())
+        if not earlier:
+            assert 0 == demand.least < demand.hoped == demand.likely < 150
+    assert NO_DEMAND == demand
+
+    forecaster.observe_calls({"helper": 1})
+    outlook = Outlook({}, {}, most_calls=forecaster.most_calls)
+    outlook.foresee("graph", coming)
+    assert 150 == demands_of(outlook, "writer").others["helper"].least

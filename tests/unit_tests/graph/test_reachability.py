@@ -191,15 +191,15 @@ def test_a_list_of_commands_leads_everywhere_it_says(seen: Seen) -> None:
     assert ["market news team"] == seen["judge"]
 
 
-@pytest.mark.parametrize("declared", [False, True])
-def test_a_dead_end_that_says_nothing_may_go_anywhere(seen: Seen, declared: bool) -> None:
-    """A node without edges could return any command, unless its annotation rules it out."""
+@pytest.mark.parametrize("returned", [None, dict, Command])
+def test_a_node_without_edges_ends_the_graph(seen: Seen, returned: Any) -> None:
+    """As with an edge to ``END``, unless it says that it returns commands."""
     graph = graph_of(seen, ROW[:-1])
-    if declared:
-        graph.nodes["trader"].runnable.func.__annotations__["return"] = dict
+    if returned is not None:
+        graph.nodes["trader"].runnable.func.__annotations__["return"] = returned
     run_of(graph)
 
-    assert ["market news team judge" if declared else ""] == seen["trader"]
+    assert ["" if returned is Command else "market news team judge"] == seen["trader"]
 
 
 def test_a_node_that_says_it_returns_commands_may_go_anywhere(seen: Seen) -> None:
@@ -582,6 +582,7 @@ def test_what_a_node_was_told_is_kept_in_a_graph(seen: Seen) -> None:
     graph = graph_of(seen, [("first", "news"), *ROW[2:-1]], missing=["market"])
     graph.add_node("first", budgeted(seen.node("first"), PLAN, agent="market", finishes=True))
     graph.add_edge(START, "first")
+    graph.nodes["trader"].runnable.func.__annotations__["return"] = Command
     run_of(graph)
 
     assert ["market"] == seen["trader"]
