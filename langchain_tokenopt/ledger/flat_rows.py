@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.dimensions import DIMENSIONS, STAGE_SEPARATOR
@@ -53,6 +55,18 @@ def _saved(call: CallRecord) -> int | None:
     return sum(known) if known else None
 
 
+_NO_CALL = CallRecord(
+    run_id=UUID(int=0),
+    model=None,
+    provider=None,
+    usage=Usage(),
+    started_at=datetime(1970, 1, 1, tzinfo=UTC),
+    duration_seconds=0.0,
+    cost_nano_usd=None,
+)
+"""Has the columns of any: a table without rows has them, too."""
+
+
 def data_frame(calls: Iterable[CallRecord]) -> pandas.DataFrame:
     """Return calls as a table of pandas.
 
@@ -65,11 +79,10 @@ def data_frame(calls: Iterable[CallRecord]) -> pandas.DataFrame:
         raise ImportError(
             'to_pandas() needs pandas. Install it: pip install "langchain-tokenopt[pandas]".'
         ) from error
-    rows = [{**flat_row(call), "cost_nano_usd": call.cost_nano_usd} for call in calls]
-    table = pandas.DataFrame.from_records(rows)
-    if rows:
-        table["started_at"] = pandas.to_datetime(table["started_at"], utc=True, format="ISO8601")
-        table["cost_nano_usd"] = table["cost_nano_usd"].astype("Int64")
-        for name in ("cost_usd", "saved_usd"):
-            table[name] = table[name].astype("float64")
+    rows = [{**flat_row(call), "cost_nano_usd": call.cost_nano_usd} for call in (_NO_CALL, *calls)]
+    table = pandas.DataFrame.from_records(rows[1:], columns=list(rows[0]))
+    table["started_at"] = pandas.to_datetime(table["started_at"], utc=True, format="ISO8601")
+    table["cost_nano_usd"] = table["cost_nano_usd"].astype("Int64")
+    for name in ("cost_usd", "saved_usd"):
+        table[name] = table[name].astype("float64")
     return table

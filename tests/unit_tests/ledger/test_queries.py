@@ -453,7 +453,10 @@ def test_a_table_of_pandas_has_every_call(desk):
     assert sum(c.cost_nano_usd for c in CALLS) == table["cost_nano_usd"].sum()
     assert str(table["started_at"].dtype).startswith("datetime64[")
     assert pandas.api.types.is_float_dtype(table["cost_usd"])
-    assert desk.to_pandas(agent="nobody").empty
+    nobody = desk.to_pandas(agent="nobody")
+    assert nobody.empty
+    assert list(table.columns) == list(nobody.columns)
+    assert table["started_at"].dtype.kind == nobody["started_at"].dtype.kind == "M"
 
 
 def test_without_pandas_the_error_says_how_to_get_it(desk, monkeypatch):
