@@ -17,12 +17,10 @@ T = TypeVar("T")
 
 
 @overload
-def in_own_context(generator: Generator[T, None, Any]) -> Iterator[T]: ...
+def in_own_context(generator: Iterator[T]) -> Iterator[T]: ...
 @overload
-def in_own_context(generator: AsyncGenerator[T, None]) -> AsyncIterator[T]: ...
-def in_own_context(
-    generator: Generator[T, None, Any] | AsyncGenerator[T, None],
-) -> Iterator[T] | AsyncIterator[T]:
+def in_own_context(generator: AsyncIterator[T]) -> AsyncIterator[T]: ...
+def in_own_context(generator: Iterator[T] | AsyncIterator[T]) -> Iterator[T] | AsyncIterator[T]:
     """Run every step of *generator* in one context: a copy of the one in which this is called.
 
     For streaming responses: ``track_usage``, ``token_scope`` and ``plan.run`` in the generator then
@@ -31,6 +29,7 @@ def in_own_context(
 
     Args:
         generator: As a generator function returns it, sync or async; nobody has begun to read it.
+            (Such functions are mostly annotated with the iterator that they return.)
 
     Returns:
         An iterator of the same kind over the same items. Closing it closes *generator*.

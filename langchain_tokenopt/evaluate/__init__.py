@@ -2,7 +2,7 @@
 
 from langchain_tokenopt.evaluate.answer_store import AnswerStoreError
 from langchain_tokenopt.evaluate.cases import Case, CaseFileError, read_cases
-from langchain_tokenopt.evaluate.compare import acompare, compare
+from langchain_tokenopt.evaluate.comparing import acompare, compare
 from langchain_tokenopt.evaluate.comparison import Comparison, Interval, JudgeResult, Verdict
 from langchain_tokenopt.evaluate.comparison_state import Progress, UnpricedModelError
 from langchain_tokenopt.evaluate.guard import GuardFileError, GuardReport, QualityGuard

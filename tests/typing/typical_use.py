@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -56,6 +56,7 @@ from langchain_tokenopt import (
     compare,
     count_messages,
     format_usd,
+    in_own_context,
     node_cache,
     optimize,
     optimize_text,
@@ -208,3 +209,14 @@ def any_runnable() -> RunnableLambda[Any, Any]:
     plan = BudgetPlan.for_graph(StateGraph(MessagesState), total_tokens=40_000)
     plan.to_file("plan.toml")
     return budgeted(RunnableLambda(lambda given: given), BudgetPlan.from_file("plan.toml"))
+
+
+def streamed(model: BaseChatModel, question: str) -> Iterator[str]:
+    """A streaming response, with its function annotated as most are."""
+
+    def parts() -> Iterator[str]:
+        with token_scope(user="ann"):
+            for chunk in model.stream(question):
+                yield chunk.text
+
+    return in_own_context(parts())
