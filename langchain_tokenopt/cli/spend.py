@@ -125,7 +125,7 @@ def top(
 
     Example: tokenopt top -n 5 --by user,agent --since 24h
     """
-    chosen = dict.fromkeys(word for each in by or ["agent"] for word in each.split(",") if word)
+    chosen = dict.fromkeys(word.strip() for each in by or ["agent"] for word in each.split(","))
     try:
         check_groupings(chosen)
     except ValueError as error:

@@ -181,6 +181,8 @@ def test_a_blank_query_is_one_sentence(query, tmp_path):
         ["top", "-n", "0"],
         ["top", "-n", "many"],
         ["top", "--by", "colour"],
+        ["top", "--by", ""],
+        ["top", "--by", "user,"],
         ["export", "--format", "xml"],
         ["report", "--hours", "0"],
         ["report", "--hours", "9999999999"],
