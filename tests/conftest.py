@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.chance import without_chance
 from tests.support.model_server import ModelServer
 from tests.support.postgres_server import shared_server
+
+without_chance()
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,7 @@ def _bound(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # who comes while the server starts waits for it
     except OSError as error:
         listening.close()
         raise CommandError(

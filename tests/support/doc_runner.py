@@ -123,18 +123,10 @@ def _python(block: Block, folder: Path) -> None:
     os.chdir(folder)
     _OnlyThese.take_over(block.extras)
     if "SemanticCache" in block.text:
-        _without_chance()
+        importlib.import_module("tests.support.chance").without_chance()
     module = type(sys)("__main__")
     sys.modules["__main__"] = module
     exec(compile(block.text, block.name, "exec"), vars(module))
-
-
-def _without_chance() -> None:
-    """Let caches ask none of the first hits anyway: a page shows the usual case."""
-    from langchain_tokenopt.cache.settings import CacheSettings
-
-    CacheSettings.model_fields["seed"].default = 0
-    CacheSettings.model_rebuild(force=True)
 
 
 def _typed(line: str, folder: Path) -> None:
@@ -227,7 +219,10 @@ class _OnlyThese(PathFinder):
 
 
 def _is_missing(module: str, installed: Set[str]) -> bool:
-    owners = _owners().get(module.partition(".")[0], [])
+    name = module.partition(".")[0]
+    if name == "importlib_metadata":  # where it is installed, the standard library asks it
+        return False
+    owners = _owners().get(name, [])
     return bool(owners) and not {_plain(owner) for owner in owners} & installed
 
 

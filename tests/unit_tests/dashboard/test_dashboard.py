@@ -268,10 +268,13 @@ def test_the_command_ends_in_peace_while_somebody_watches(ledger, before, code):
     command = [sys.executable, "-m", "langchain_tokenopt", "dashboard", "--port", "0"]
     command = [*before, *command, "--ledger", str(ledger)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
-        address = re.search(r"http://\S+", run.stderr.readline()).group()
-        with httpx.stream("GET", f"{address}events") as answer:
-            lines = answer.iter_lines()  # which closes what it reads when nobody holds it
-            assert next(lines).startswith("retry")
-            run.send_signal(signal.SIGINT)
-            _, said = run.communicate(timeout=30)
+        try:
+            address = re.search(r"http://\S+", run.stderr.readline()).group()
+            with httpx.stream("GET", f"{address}events", timeout=60) as answer:
+                lines = answer.iter_lines()  # which closes what it reads when nobody holds it
+                assert next(lines).startswith("retry")
+                run.send_signal(signal.SIGINT)
+                _, said = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert (code, "") == (run.returncode, said)
