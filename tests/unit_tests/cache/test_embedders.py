@@ -173,9 +173,9 @@ def test_without_the_extra_it_works():
 
         sys.meta_path.insert(0, Missing())
         from langchain_core.language_models import FakeListChatModel
-        from langchain_tokenopt import SemanticCache, optimize
+        from langchain_tokenopt import CacheSettings, SemanticCache, optimize
 
-        cache = SemanticCache(semantic=False)
+        cache = SemanticCache(semantic=False, settings=CacheSettings(audit_share=0))
         model = optimize(FakeListChatModel(responses=["one", "two"]), cache)
         print(*[model.invoke(q).content for q in ("Where is it?", "where is it", "And now?")])
     """
