@@ -525,13 +525,13 @@ def _write_read_clear(path, seed, mistakes):
                 cache.clear()
             if rng.random() < 0.05 and found:
                 cache.reject(found[0].message)
-            wrong += cache.stats().entries > 50
+            wrong += cache.stats().entries > 50 + 2  # each of two others may just have added one
     mistakes.put((wrong, [str(w.message) for w in warned]))
 
 
 @pytest.mark.exhaustive
 def test_processes_that_write_read_and_clear_one_file(tmp_path):
-    """No wrong answer, no warning, the cap holds, and the file is sound."""
+    """No wrong answer, no warning, the cap holds but for a moment, and the file is sound."""
     path = tmp_path / "c.db"
     spawn = multiprocessing.get_context("spawn")
     mistakes = spawn.Queue()
