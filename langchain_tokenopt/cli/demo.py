@@ -19,12 +19,12 @@ from langchain_tokenopt.cli.period import DEFAULT_LEDGER, opened_ledger
 from langchain_tokenopt.cli.tables import (
     JsonOption,
     cost_cell,
-    format_seconds,
     print_table,
     tell,
     totals_as_json,
     write_json,
 )
+from langchain_tokenopt.core.durations import format_seconds
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document

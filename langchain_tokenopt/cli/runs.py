@@ -16,7 +16,6 @@ from langchain_tokenopt.cli.question import Question, asks
 from langchain_tokenopt.cli.tables import (
     LimitOption,
     count,
-    format_seconds,
     known_cost,
     print_table,
     shown_id,
@@ -24,6 +23,7 @@ from langchain_tokenopt.cli.tables import (
     totals_as_json,
     write_json,
 )
+from langchain_tokenopt.core.durations import format_seconds
 from langchain_tokenopt.core.run_tree import notes_of, path_of
 from langchain_tokenopt.pricing.money import format_usd
 

@@ -11,7 +11,6 @@ from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.question import Question, asks
 from langchain_tokenopt.cli.tables import (
     count,
-    format_seconds,
     known_cost,
     print_table,
     print_usage,
@@ -19,6 +18,7 @@ from langchain_tokenopt.cli.tables import (
     write_json,
 )
 from langchain_tokenopt.core.dimensions import GROUPINGS, PERIODS, Grouping, check_groupings
+from langchain_tokenopt.core.durations import format_seconds
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
 if TYPE_CHECKING:

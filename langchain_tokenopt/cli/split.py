@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_tokenopt.cli.app import CommandError
-from langchain_tokenopt.cli.tables import format_seconds, print_table, write_json
+from langchain_tokenopt.cli.tables import print_table, write_json
+from langchain_tokenopt.core.durations import format_seconds
 from langchain_tokenopt.evaluate.guard import HALVES
 
 if TYPE_CHECKING:

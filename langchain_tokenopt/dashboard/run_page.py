@@ -9,10 +9,11 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+from langchain_tokenopt.core.durations import format_seconds
 from langchain_tokenopt.core.printable import printable
 from langchain_tokenopt.core.records import CallRecord, UsageTotals
 from langchain_tokenopt.core.run_tree import notes_of, path_of
-from langchain_tokenopt.dashboard.tables import Column, Table, format_cell, format_duration
+from langchain_tokenopt.dashboard.tables import Column, Table, format_cell
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.pricing.money import format_usd
 
@@ -71,7 +72,7 @@ def run_of(ledger: Ledger, run: str) -> dict[str, Any]:
         "asked": printable(names[0]),
         "others": [],
         "tiles": [
-            ("took", format_duration(length)),
+            ("took", format_seconds(length)),
             ("calls", f"{totals.calls:,}"),
             ("cost", format_usd(totals.cost_nano_usd) + ("+" if totals.unpriced_calls else "")),
             ("tokens", f"{totals.total_tokens:,}"),
@@ -80,7 +81,7 @@ def run_of(ledger: Ledger, run: str) -> dict[str, Any]:
         ],
         "facts": _facts(calls, begin),
         "ticks": [
-            (100 * n / _TICKS, format_duration(length * n / _TICKS)) for n in range(_TICKS + 1)
+            (100 * n / _TICKS, format_seconds(length * n / _TICKS)) for n in range(_TICKS + 1)
         ],
         "lines": [_line(call, begin, length) for call in calls],
         "more": more,
@@ -121,10 +122,10 @@ def _line(call: CallRecord, begin: datetime, length: float) -> _Line:
         min(100 * start / length, 100 - _LEAST),
         max(100 * took / length, _LEAST),
         None if first is None or not 0 < first < took else 100 * (start + first) / length,
-        printable(f"{path}: from {format_duration(start)} on, {format_duration(took)}"),
+        printable(f"{path}: from {format_seconds(start)} on, {format_seconds(took)}"),
         (
-            f"+{format_duration(start)}",
-            format_duration(took),
+            f"+{format_seconds(start)}",
+            format_seconds(took),
             f"{0 if call.cached else usage.input_tokens:,}",
             f"{0 if call.cached else usage.output_tokens:,}",
             format_cell(call.cost_nano_usd, "usd"),

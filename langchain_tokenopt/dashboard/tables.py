@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from langchain_tokenopt.core.durations import format_seconds
 from langchain_tokenopt.core.printable import disarmed, printable
 from langchain_tokenopt.pricing.money import exact_usd, format_usd
 
-__all__ = ["Column", "Table", "format_cell", "format_duration"]
+__all__ = ["Column", "Table", "format_cell"]
 
 Kind = Literal[
     "text", "note", "said", "count", "usd", "ratio", "change", "points", "seconds", "time"
@@ -105,7 +106,7 @@ def format_cell(value: Any, kind: Kind) -> str:
     if kind == "time":
         return f"{value:%b %d %H:%M}"
     if kind == "seconds":
-        return format_duration(value)
+        return format_seconds(value)
     written = {
         "count": "{:,}",
         "ratio": "{:.1%}",
@@ -113,20 +114,3 @@ def format_cell(value: Any, kind: Kind) -> str:
         "points": "{:+.1f} pt",
     }
     return format_usd(value) if kind == "usd" else written[kind].format(value)
-
-
-def format_duration(seconds: float) -> str:
-    """Write how long something took.
-
-    Example:
-        >>> [format_duration(seconds) for seconds in (0.0042, 0.25, 3.14, 75, 7_260)]
-        ['4 ms', '250 ms', '3.1 s', '1 min 15 s', '2 h 1 min']
-    """
-    if seconds < 1:
-        return f"{1_000 * seconds:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"

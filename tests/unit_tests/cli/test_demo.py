@@ -19,7 +19,7 @@ from langchain_tokenopt import testing
 from langchain_tokenopt.budget import input_margin
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.cli.app import CommandError
-from langchain_tokenopt.cli.tables import format_seconds
+from langchain_tokenopt.core.durations import format_seconds
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.calibration import reset_calibration

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from rich.cells import cell_len
 
-from langchain_tokenopt.cli.tables import count, format_seconds, print_table, print_usage
+from langchain_tokenopt.cli.tables import count, print_table, print_usage
+from langchain_tokenopt.core.durations import format_seconds
 from langchain_tokenopt.core.records import COUNTS, UsageTotals
 from langchain_tokenopt.pricing.money import format_usd
 
