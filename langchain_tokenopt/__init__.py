@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
     from langchain_tokenopt.scope import stage_all, token_scope
     from langchain_tokenopt.stage import Again, Phase, Stage, StageCall, StageGroup
+    from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
     from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
     from langchain_tokenopt.tools.scoped_tools import scoped_tools
     from langchain_tokenopt.tools.selector import ToolSelector
@@ -140,6 +141,8 @@ _MODULE_OF = {
     "Handover": "compress",
     "HostVersionError": "core.errors",
     "Judge": "evaluate",
+    "LearnedKey": "storage.learned_store",
+    "LearnedStore": "storage.learned_store",
     "Ledger": "ledger",
     "LedgerError": "ledger",
     "LocalEmbeddings": "embeddings",
@@ -236,6 +239,8 @@ __all__ = [
     "Handover",
     "HostVersionError",
     "Judge",
+    "LearnedKey",
+    "LearnedStore",
     "Ledger",
     "LedgerError",
     "LocalEmbeddings",

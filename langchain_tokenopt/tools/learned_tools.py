@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-import warnings
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +23,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.storage.sqlite import FileReplacedError, SqliteFile, is_locked
+from langchain_tokenopt.storage.fallback_file import FallbackFile
+from langchain_tokenopt.storage.sqlite import is_locked
 from langchain_tokenopt.tools.tool_reading import ToolCard
 
 if TYPE_CHECKING:
@@ -124,13 +123,13 @@ class LearnedTools:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self._name = "memory" if path is None else str(path)
-        self._file = SqliteFile(None if path is None else Path(path), self._prepare)
+        self._file = FallbackFile(
+            path, _APPLICATION_ID, _FORMAT, _TABLES, "Uses of tools", self._read_secret
+        )
         self._secret = b""
         self._waiting: deque[Observation] = deque(maxlen=_WAITING)
         self._known: OrderedDict[bytes, _Namespace] = OrderedDict()
         self._recorded = 0
-        self._has_warned = False
 
     def record(self, observation: Observation) -> None:
         """Learn from one request."""
@@ -285,45 +284,17 @@ class LearnedTools:
         )
         return moved
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        """Make the tables of an empty file.
-
-        Raises:
-            sqlite3.DatabaseError: It is another program's, or another version's.
-        """
-        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-        (owner,) = database.execute("PRAGMA application_id").fetchone()
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if not names:
-            for statement in _TABLES:
-                database.execute(statement)
-            database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            database.execute(f"PRAGMA user_version = {_FORMAT}")
-            database.execute("INSERT INTO setting VALUES ('secret', ?)", (secrets.token_hex(16),))
-        elif (owner, version) != (_APPLICATION_ID, _FORMAT):
-            raise sqlite3.DatabaseError("it was not made by this version of ToolSelector")
+    def _read_secret(self, database: sqlite3.Connection) -> None:
+        database.execute(
+            "INSERT OR IGNORE INTO setting VALUES ('secret', ?)", (secrets.token_hex(16),)
+        )
         row = database.execute("SELECT value FROM setting WHERE name = 'secret'").fetchone()
         self._secret = bytes.fromhex(row[0])
 
     def _give_up(self, error: Exception) -> None:
         """Go on in memory, but for a file that is only locked just now."""
-        if isinstance(error, FileReplacedError):  # to delete the file is to forget
-            self._file.forget()
-            self._known.clear()
-            return
-        locked = is_locked(error)
-        if not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"What tools are used for cannot be kept in {self._name} ({error}). "
-                f"{'It is tried again' if locked else 'It is kept in memory'}; choose another "
-                f"path, or delete the file.",
-                TokenOptWarning,
-                stacklevel=2,
-            )
-        if not locked:
-            self._file.close()
-            self._file = SqliteFile(None, self._prepare)
+        self._file.give_up(error)
+        if not is_locked(error):
             self._known.clear()
 
     def _key(self, namespace: str) -> bytes:
