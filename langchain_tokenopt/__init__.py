@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         PromptSections,
         optimize_text,
     )
+    from langchain_tokenopt.compress.message_templates import MessageTemplates
     from langchain_tokenopt.core.attribution import Attribution
     from langchain_tokenopt.core.errors import (
         BudgetExceededError,
@@ -146,6 +147,7 @@ _MODULE_OF = {
     "Ledger": "ledger",
     "LedgerError": "ledger",
     "LocalEmbeddings": "embeddings",
+    "MessageTemplates": "compress.message_templates",
     "ModelRequest": "request.model_request",
     "NoBudgetRunError": "budget",
     "OpenTelemetrySink": "export.opentelemetry_sink",
@@ -244,6 +246,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LocalEmbeddings",
+    "MessageTemplates",
     "ModelRequest",
     "NoBudgetRunError",
     "OpenTelemetrySink",
