@@ -87,6 +87,7 @@ if TYPE_CHECKING:
         budget_graph,
         budgeted,
         node_cache,
+        templated,
     )
     from langchain_tokenopt.ledger import Ledger, LedgerError
     from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
@@ -200,6 +201,7 @@ _MODULE_OF = {
     "scoped_tools": "tools.scoped_tools",
     "stage_all": "scope",
     "stages_of": "chat_model",
+    "templated": "graph",
     "token_scope": "scope",
     "track_usage": "tracking.callbacks",
 }
@@ -299,6 +301,7 @@ __all__ = [
     "scoped_tools",
     "stage_all",
     "stages_of",
+    "templated",
     "token_scope",
     "track_usage",
 ]

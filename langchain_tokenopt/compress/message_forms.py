@@ -44,7 +44,7 @@ class Task(_Message):
     rules: list[str] = []
     """What holds while it is done."""
     due: datetime | None = None
-    priority: Literal["low", "normal", "high"] = "normal"
+    priority: Literal["low", "normal", "high"] | None = None
 
 
 class Finding(_Form):

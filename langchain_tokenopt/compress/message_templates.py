@@ -74,7 +74,7 @@ class MessageTemplates:
         >>> templates = MessageTemplates()
         >>> task = Task(id="T-7", to="risk", goal="Check ACME before the close.", inputs=["a.csv"])
         >>> print(packed := templates.pack(task))
-        task~690137 id=T-7 to=risk inputs=["a.csv"]
+        task~452061 id=T-7 to=risk inputs=["a.csv"]
         goal: Check ACME before the close.
         >>> templates.expand(packed) == task
         True
@@ -115,7 +115,7 @@ class MessageTemplates:
             >>> templates = MessageTemplates()
             >>> _ = templates.register("quote", Quote)
             >>> print(templates.pack([Quote(symbol="ACME", price=4), Quote(symbol="B", price=5)]))
-            quote[]~893706(symbol,price):
+            quote[]~698901(symbol,price):
              ACME|4.0
              B|5.0
         """
@@ -369,9 +369,22 @@ def _canonical(value: Any) -> str:
     return write_json(value)
 
 
-def _equal(one: BaseModel, other: BaseModel) -> bool:
-    """Compare; what is not equal to itself (NaN) is compared by the seal alone."""
-    return type(one) is type(other) and (one == other or other != other)
+def _equal(one: Any, other: Any) -> bool:
+    """Compare values of one type; NaN, which equals nothing, is equal to itself here."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, BaseModel):
+        return one == other or _equal(_parts(one), _parts(other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other or (one != one and other != other))
+
+
+def _parts(model: BaseModel) -> dict[str, Any]:
+    inside = {"extra": model.__pydantic_extra__, "private": model.__pydantic_private__}
+    return {**model.__dict__, **{f" {name}": value for name, value in inside.items()}}
 
 
 def _shortened(

@@ -8,6 +8,7 @@ from langchain_tokenopt.graph.graph import budget_graph
 from langchain_tokenopt.graph.node import budgeted
 from langchain_tokenopt.graph.node_cache import NodeCache, node_cache
 from langchain_tokenopt.graph.state import BudgetState, merge_budget
+from langchain_tokenopt.graph.templated import templated
 
 __all__ = [
     "BudgetAllocationNode",
@@ -17,6 +18,7 @@ __all__ = [
     "budgeted",
     "merge_budget",
     "node_cache",
+    "templated",
 ]
 
 check_host("langgraph")

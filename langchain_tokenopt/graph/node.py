@@ -36,7 +36,7 @@ from langchain_tokenopt.graph.host_compat import (
 from langchain_tokenopt.graph.reachability import GraphStep, Reachability
 from langchain_tokenopt.graph.state import mirror_of, read_mirror, restore
 
-__all__ = ["AGENT", "NodeWatch", "budgeted", "running", "watch_of", "watched"]
+__all__ = ["AGENT", "NodeWatch", "budgeted", "is_a", "like", "running", "watch_of", "watched"]
 
 AGENT: Final = "tokenopt_agent"
 """Metadata key under which a node says whose account pays; usage tracking reads it as well."""
@@ -358,16 +358,18 @@ def _watched_function(node: Any, watch: NodeWatch) -> Callable[..., Any]:
         await execution.aended(None)
 
     wrapper: Callable[..., Any] = calling
-    if _is_a(inspect.iscoroutinefunction, node):
+    if is_a(inspect.iscoroutinefunction, node):
         wrapper = awaiting
-    elif _is_a(inspect.isasyncgenfunction, node):
+    elif is_a(inspect.isasyncgenfunction, node):
         wrapper = agenerating
-    elif _is_a(inspect.isgeneratorfunction, node):
+    elif is_a(inspect.isgeneratorfunction, node):
         wrapper = generating
-    return _like(node, wrapper, watch)
+    wrapper = like(node, wrapper)
+    wrapper.__budgeted__ = (node, watch)  # type: ignore[attr-defined]
+    return wrapper
 
 
-def _is_a(kind: Callable[[Any], bool], node: Any) -> bool:
+def is_a(kind: Callable[[Any], bool], node: Any) -> bool:
     """Whether a function, a partial of one, or what a callable object does, is of this kind."""
     return kind(node) or kind(getattr(node, "__call__", None))  # noqa: B004  its own method
 
@@ -376,8 +378,8 @@ def _state_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return args[0] if args else kwargs.get("state")
 
 
-def _like(node: Any, wrapper: Callable[..., Any], watch: NodeWatch) -> Callable[..., Any]:
-    """Make *wrapper* look like *node*."""
+def like(node: Any, wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    """Make *wrapper* look like the function *node*."""
     if inspect.isroutine(node):
         functools.update_wrapper(wrapper, node)
         # LangGraph looks for graphs in what stands directly behind a decorator.
@@ -388,5 +390,4 @@ def _like(node: Any, wrapper: Callable[..., Any], watch: NodeWatch) -> Callable[
     else:
         functools.update_wrapper(wrapper, node.__call__)
         wrapper.__name__ = getattr(node, "__name__", type(node).__name__)
-    wrapper.__budgeted__ = (node, watch)  # type: ignore[attr-defined]
     return wrapper
