@@ -38,7 +38,7 @@ from langchain_tokenopt.budget.account_changes import AccountSettings, Change
 from langchain_tokenopt.budget.account_stores import open_store
 from langchain_tokenopt.budget.account_view import AccountView
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
-from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide, strategy_for
+from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim
 from langchain_tokenopt.budget.arithmetic import Outcome
 from langchain_tokenopt.budget.exclusive_account import ExclusiveAccount
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
@@ -57,6 +57,7 @@ from langchain_tokenopt.budget.records import (
     BudgetStoreError,
 )
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands
+from langchain_tokenopt.budget.strategies import divide, strategy_for
 from langchain_tokenopt.budget.windows import Window, zone_of
 from langchain_tokenopt.core.argument_checks import check_choice, check_whole
 from langchain_tokenopt.core.dimensions import Per

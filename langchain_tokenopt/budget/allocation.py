@@ -14,12 +14,11 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 
 __all__ = [
-    "STRATEGIES",
     "AllocationStrategy",
     "Claim",
     "DemandForecaster",
@@ -27,8 +26,6 @@ __all__ = [
     "Priority",
     "Proportional",
     "allocate",
-    "divide",
-    "strategy_for",
     "water_level",
 ]
 
@@ -264,83 +261,3 @@ class Proportional:
     def _expected_tokens(self, agent: str) -> int | None:
         forecast = self.forecaster.forecast(agent) if self.forecaster else None
         return None if forecast is None else forecast.expected_tokens
-
-
-STRATEGIES: Final[Mapping[str, type[Equal | Priority | Proportional]]] = {
-    "equal": Equal,
-    "priority": Priority,
-    "proportional": Proportional,
-}
-"""Strategies by name, as a plan file names them."""
-
-
-def strategy_for(
-    strategy: str | AllocationStrategy, forecaster: DemandForecaster | None = None
-) -> AllocationStrategy:
-    """Return the strategy of this name, or the object itself.
-
-    Raises:
-        ValueError: There is no strategy of this name.
-
-    Example:
-        >>> strategy_for("fair")
-        Traceback (most recent call last):
-        ...
-        ValueError: no strategy is named 'fair'; there are: equal, priority, proportional. \
-An object with a method weights(claims) will do as well.
-    """
-    if not isinstance(strategy, str):
-        return strategy
-    if strategy == "proportional":
-        return Proportional(forecaster)
-    if strategy not in STRATEGIES:
-        raise ValueError(
-            f"no strategy is named {strategy!r}; there are: {', '.join(STRATEGIES)}. "
-            f"An object with a method weights(claims) will do as well."
-        )
-    return STRATEGIES[strategy]()
-
-
-def divide(
-    total_tokens: int,
-    claims: Sequence[Claim],
-    strategy: str | AllocationStrategy = "priority",
-) -> dict[str, int]:
-    """Divide a budget among *claims*: promised shares first, the rest by *strategy*.
-
-    When every agent was promised a share, what is left belongs to nobody: it is the pool from which
-    all may borrow.
-
-    Raises:
-        BudgetInfeasibleError: Promised shares and floors exceed the total.
-        ValueError: An agent claims twice.
-
-    Example:
-        >>> divide(1_000, [Claim("judge", tokens=400), Claim("news"), Claim("market", priority=2)])
-        {'judge': 400, 'news': 200, 'market': 400}
-    """
-    names = [claim.agent for claim in claims]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"agents must be named once, named more often: {', '.join(twice)}.")
-    promised = {claim.agent: claim.tokens for claim in claims if claim.tokens is not None}
-    open_claims = [claim for claim in claims if claim.tokens is None]
-    needed = sum(promised.values()) + sum(claim.floor for claim in open_claims)
-    if needed > total_tokens:
-        raise BudgetInfeasibleError(
-            required_tokens=needed,
-            max_tokens=total_tokens,
-            remedy=(
-                f"These are the shares ({sum(promised.values()):,}) and the floors of agents "
-                f"without a share ({needed - sum(promised.values()):,}): lower them or raise "
-                f"total_tokens."
-            ),
-        )
-    weights = strategy_for(strategy).weights(claims)
-    rest = allocate(
-        total_tokens - sum(promised.values()),
-        {claim.agent: weights[claim.agent] for claim in open_claims},
-        floors={claim.agent: claim.floor for claim in open_claims},
-        caps={claim.agent: claim.cap for claim in open_claims},
-    )
-    return {name: promised[name] if name in promised else rest[name] for name in names}

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from langchain_tokenopt.budget.allocation import Claim, divide
+from langchain_tokenopt.budget.allocation import Claim
 from langchain_tokenopt.budget.graph_shape import AgentShape
+from langchain_tokenopt.budget.strategies import divide
 from langchain_tokenopt.core.records import CallRecord
 
 __all__ = ["USUAL_WORDS", "AgentNeed", "answer_tokens", "needs_of", "proposal"]

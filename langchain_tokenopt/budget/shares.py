@@ -7,7 +7,8 @@ from typing import Any
 
 from langchain_tokenopt.budget import arithmetic
 from langchain_tokenopt.budget.account_changes import Change
-from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim, divide
+from langchain_tokenopt.budget.allocation import AllocationStrategy, Claim
+from langchain_tokenopt.budget.strategies import divide
 
 __all__ = ["allocate", "finish", "pay_debts", "reopen", "restore", "snapshot"]
 

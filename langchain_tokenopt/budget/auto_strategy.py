@@ -1,0 +1,342 @@
+"""The strategy ``"auto"``: whichever would have done best in earlier runs.
+
+A backtest divides the total of each earlier run as each strategy would have done then, from what it
+knew before that run; what an agent did not need flows on to the others, as it does in a run. An
+agent that would have got less than it has used loses quality: by the slope of its quality against
+the logarithm of tokens (``performance.py``), which verdicts tell, or what is believed of it before
+there are any, and never more than all. Losses count by priority.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median, stdev
+from threading import Lock
+from typing import Final, NamedTuple, Self
+
+from langchain_tokenopt.budget.allocation import Claim, Equal, Priority, allocate
+from langchain_tokenopt.budget.forecast_need import ForecastNeed, History, Need, PastRun, runs_of
+from langchain_tokenopt.budget.performance import UNKNOWN, Performance, Returns
+from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.counted import counted
+from langchain_tokenopt.core.errors import TokenOptWarning
+
+__all__ = ["DEFAULT", "Auto", "Choice"]
+
+DEFAULT: Final = "priority"
+"""What a plan follows unless it says otherwise."""
+_ENOUGH_RUNS: Final = 8
+"""Runs that a choice needs: fewer favour whoever was lucky."""
+_KEPT_RUNS: Final = 40
+_OTHERS_RUNS: Final = 4
+"""Runs of each other user that count while a user has too few of his own."""
+_KEPT_USERS: Final = 1_000
+_SURE: Final = 1.0
+"""Standard errors by which a strategy must be better than the default."""
+
+
+class Choice(NamedTuple):
+    """Which strategy was picked, and why."""
+
+    strategy: str
+    runs: int
+    """That were divided again."""
+    kept: Mapping[str, float]
+    """By strategy: what part of their quality these runs would have kept, from 0 to 1."""
+
+    @property
+    def gain(self) -> float:
+        """How much more of it than with the default; 0.03 is three hundredths."""
+        return self.kept.get(self.strategy, 0.0) - self.kept.get(DEFAULT, 0.0)
+
+
+class _Past:
+    """Earlier runs, the latest of each user; shared by all who ask for one."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[str | None, deque[tuple[int, PastRun]]] = OrderedDict()
+        self._lock = Lock()
+        self.count = 0
+
+    def add(self, run: PastRun) -> None:
+        with self._lock:
+            self.count += 1
+            kept = self._runs.setdefault(run.user, deque(maxlen=_KEPT_RUNS))
+            kept.append((self.count, run))
+            self._runs.move_to_end(run.user)
+            if len(self._runs) > _KEPT_USERS:
+                self._runs.popitem(last=False)
+
+    def forget(self, user: str | None) -> None:
+        with self._lock:
+            self._runs.pop(user, None)
+            self.count += 1
+
+    def of(self, user: str | None) -> list[tuple[int, PastRun]]:
+        """Return the runs by which those of *user* are judged, with their numbers, in order."""
+        with self._lock:
+            own = [*self._runs.get(user, ())]
+            if len(own) >= _ENOUGH_RUNS:
+                return own
+            others = [
+                run
+                for other, runs in self._runs.items()
+                if other != user
+                for run in ([*runs] if other is None else [*runs][-_OTHERS_RUNS:])
+            ]
+        return sorted([*own, *others], key=lambda numbered: numbered[0])[-_KEPT_RUNS:]
+
+
+class Auto:
+    """The strategy ``"auto"``: priority, equal, proportional, forecast or performance.
+
+    A backtest over earlier runs says which of them would have kept most of their quality, with the
+    total of the plan. It is picked if it is better than ``"priority"`` by more than a standard
+    error; with fewer than eight runs nothing is picked, and a warning says so once. It is asked
+    again as runs end.
+
+    Runs of a user are judged by his own if there are eight. Before that the runs that are nobody's
+    count, and four of each other user.
+
+    Args:
+        history: Of earlier runs: a ``Ledger``, records of calls, or what each agent used in each.
+        performance: Knows verdicts; without one the strategy ``"performance"`` is none of them.
+        total_tokens: What a run may spend; by default four fifths of what the middle one has spent.
+        user: Whose runs they are.
+
+    Raises:
+        ValueError: *total_tokens* is not above 0.
+        TypeError: *history* is none.
+
+    Example:
+        >>> runs = [{"news": 900, "judge": 90}, {"news": 1_000, "judge": 100}] * 6
+        >>> auto = Auto(runs, total_tokens=900)
+        >>> claims = [Claim("news"), Claim("judge", priority=9)]
+        >>> round(auto.weights(claims)["judge"])
+        1
+        >>> print(auto.explain())
+        'equal' was picked.
+    """
+
+    def __init__(
+        self,
+        history: History = (),
+        *,
+        performance: Performance | None = None,
+        total_tokens: int | None = None,
+        user: str | None = None,
+    ) -> None:
+        if total_tokens is not None:
+            check_whole("total_tokens", total_tokens)
+        self.performance: Final = performance
+        self.total_tokens: Final = total_tokens
+        self.user: Final = user
+        self._past = _Past()
+        self._backtest: _Backtest | None = None
+        self._said: set[str] = set()
+        for run in runs_of(history):
+            self._past.add(run)
+
+    def for_user(self, user: str | None, *, total_tokens: int | None = None) -> Self:
+        """Return the same for runs of *user*; both learn from the same runs.
+
+        Args:
+            user: Whose runs they are.
+            total_tokens: What a run may spend; by default what it is here.
+        """
+        other = type(self)(
+            performance=self.performance and self.performance.for_user(user),
+            total_tokens=total_tokens or self.total_tokens,
+            user=user,
+        )
+        other._past, other._said = self._past, self._said
+        return other
+
+    def observe(self, tokens: Mapping[str, int], *, user: str | None = None) -> None:
+        """Learn from one run what each agent has used."""
+        self._past.add(PastRun({a: used for a, used in tokens.items() if used > 0}, user))
+
+    def forget(self, user: str | None) -> None:
+        """Forget all runs of a user; his verdicts are forgotten by ``performance.forget``."""
+        self._past.forget(user)
+
+    @property
+    def of_whole_runs(self) -> bool:
+        """Whether the latest weights are for all calls of a run, not for one each."""
+        return self.choice in ("proportional", "forecast")
+
+    def need(self, agent: str, spent: int = 0) -> Need | None:
+        """Return what *agent* still needs in a run, as :meth:`ForecastNeed.need`."""
+        return None if self._backtest is None else self._backtest.needs.need(agent, spent)
+
+    @property
+    def choice(self) -> str:
+        """The strategy that was picked when weights were asked for last."""
+        return DEFAULT if self._backtest is None else self._backtest.choice().strategy
+
+    def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
+        """Return what the strategy gives that would have done best."""
+        runs = self._past.of(self.user)
+        total = self.total_tokens or _usual_total(runs)
+        test = self._backtest
+        if test is None or not test.goes_on(claims, total, runs):
+            test = self._backtest = _Backtest(claims, total, self.user)
+        returns = {} if self.performance is None else self.performance.returns()
+        test.replay(runs, returns)
+        picked = test.choice()
+        if picked.runs < _ENOUGH_RUNS:
+            self._say_unknown(picked.runs)
+        return test.candidates(returns)[picked.strategy]
+
+    def _say_unknown(self, runs: int) -> None:
+        if "unknown" not in self._said:
+            self._said.add("unknown")
+            warnings.warn(
+                f"The strategy 'auto' needs {_ENOUGH_RUNS} runs to choose by, and knows "
+                f"{runs}: agents weigh by priority. Give plan.run(history=Ledger(...)), or the "
+                f"same Auto() to each run.",
+                TokenOptWarning,
+                stacklevel=4,
+            )
+
+    def explain(self) -> str:
+        """Say which strategy was picked when weights were asked for last, by how much, and why."""
+        if self._backtest is None:
+            return f"Nothing was divided yet; {DEFAULT!r} is the default."
+        return self._backtest.explain()
+
+
+class _Backtest:
+    """Earlier runs, divided again by each strategy."""
+
+    def __init__(self, claims: Sequence[Claim], total: int, user: str | None) -> None:
+        self._claims, self._total = [*claims], total
+        self.needs = ForecastNeed(user=user)
+        self._kept: deque[Mapping[str, float]] = deque(maxlen=_KEPT_RUNS)
+        self._seen = 0
+
+    def goes_on(
+        self, claims: Sequence[Claim], total: int, runs: Sequence[tuple[int, PastRun]]
+    ) -> bool:
+        """Whether it can go on with these runs, where it has left off."""
+        same = self._claims == [*claims] and self._total == total
+        numbers = {number for number, _ in runs}
+        return same and (not self._seen or self._seen in numbers)
+
+    def replay(self, runs: Sequence[tuple[int, PastRun]], returns: Mapping[str, Returns]) -> None:
+        """Divide the runs again that came since, each by what was known before it."""
+        for number, run in runs:
+            if number <= self._seen:
+                continue
+            self._seen = number
+            self._score(run, returns)
+            self.needs.observe(run.tokens, user=run.user)
+
+    def candidates(self, returns: Mapping[str, Returns]) -> dict[str, Mapping[str, float]]:
+        """Return the weights of each strategy that has any, by what is known now."""
+        claims = self._claims
+        found: dict[str, Mapping[str, float]] = {
+            DEFAULT: Priority().weights(claims),
+            "equal": Equal().weights(claims),
+        }
+        needs = self.needs.known_needs(claims)
+        if needs is not None:
+            found["proportional"] = {a: float(n.expected_tokens) for a, n in needs.items()}
+            found["forecast"] = {a: float(n.upper_tokens) for a, n in needs.items()}
+        by_return = Performance.known_weights(claims, returns)
+        if by_return is not None:
+            found["performance"] = by_return
+        return found
+
+    def _score(self, run: PastRun, returns: Mapping[str, Returns]) -> None:
+        planned = {claim.agent for claim in self._claims}
+        used = {agent: tokens for agent, tokens in run.tokens.items() if agent in planned}
+        candidates = self.candidates(returns)
+        if not used or "forecast" not in candidates:
+            return
+        total = max(self._total - sum(run.tokens.values()) + sum(used.values()), 1)
+        there = [claim for claim in self._claims if claim.agent in used]
+        self._kept.append(
+            {
+                name: _kept(_given(total, there, weights, used), used, there, returns)
+                for name, weights in candidates.items()
+            }
+        )
+
+    def choice(self) -> Choice:
+        """Return what is picked."""
+        names = {name for kept in self._kept for name in kept}
+        means = {
+            name: fmean(kept.get(name, kept[DEFAULT]) for kept in self._kept) for name in names
+        }
+        picked = DEFAULT
+        if len(self._kept) >= _ENOUGH_RUNS:
+            best = max(sorted(means), key=lambda name: (means[name], name == DEFAULT))
+            ahead = [kept.get(best, kept[DEFAULT]) - kept[DEFAULT] for kept in self._kept]
+            if fmean(ahead) > _SURE * stdev(ahead) / math.sqrt(len(ahead)):
+                picked = best
+        return Choice(picked, len(self._kept), dict(sorted(means.items())))
+
+    def explain(self) -> str:
+        picked = self.choice()
+        if picked.runs < _ENOUGH_RUNS:
+            return (
+                f"{DEFAULT!r}, the default: {counted(picked.runs, 'run')} could be divided again, "
+                f"and a choice needs {_ENOUGH_RUNS}."
+            )
+        others = ", ".join(f"{name} {kept:.1%}" for name, kept in picked.kept.items())
+        why = (
+            f"it would have kept {picked.gain:.1%} more than {DEFAULT!r}"
+            if picked.strategy != DEFAULT
+            else "nothing else would surely have kept more"
+        )
+        return (
+            f"{picked.strategy!r}: {why}, in {counted(picked.runs, 'run')} with {self._total:,} "
+            f"tokens each. Of their quality would have been kept: {others}."
+        )
+
+
+def _given(
+    total: int, claims: Sequence[Claim], weights: Mapping[str, float], used: Mapping[str, int]
+) -> dict[str, int]:
+    """Divide a total where nobody takes more than it has used, and what is left flows on."""
+    promised = {claim.agent: claim.tokens for claim in claims if claim.tokens is not None}
+    free = max(total - sum(min(t, used[a]) for a, t in promised.items()), 0)
+    bounds = {
+        claim.agent: min(used[claim.agent], used[claim.agent] if claim.cap is None else claim.cap)
+        for claim in claims
+        if claim.agent not in promised
+    }
+    floors = {c.agent: min(c.floor, bounds[c.agent]) for c in claims if c.agent in bounds}
+    rest = allocate(
+        max(free, sum(floors.values())),
+        {agent: weights[agent] for agent in bounds},
+        floors=floors,
+        caps=bounds,
+    )
+    return {**{agent: min(t, used[agent]) for agent, t in promised.items()}, **rest}
+
+
+def _kept(
+    shares: Mapping[str, int],
+    used: Mapping[str, int],
+    claims: Sequence[Claim],
+    returns: Mapping[str, Returns],
+) -> float:
+    """Return what part of the quality of a run is kept with these shares."""
+    whole = lost = 0.0
+    for claim in claims:
+        known, needed = returns.get(claim.agent, UNKNOWN), used[claim.agent]
+        share = max(shares[claim.agent], 1)
+        loss = known.slope * math.log(needed / share) if share < needed else 0.0
+        whole += claim.priority * known.quality
+        lost += claim.priority * min(loss, known.quality)
+    return 1 - lost / whole if whole else 1.0
+
+
+def _usual_total(runs: Sequence[tuple[int, PastRun]]) -> int:
+    totals = [sum(run.tokens.values()) for _, run in runs]
+    return max(round(0.8 * median(totals)), 1) if totals else 1

@@ -1,0 +1,265 @@
+"""What agents are likely to need in a whole run, by what they have used in earlier ones.
+
+Of each agent the totals of its latest runs are kept, calls times tokens. What it is likely to need
+is a quantile of these, and what it *still* needs a quantile of those that were larger than what it
+has spent so far: a run that has outspent its forecast is compared with its like.
+
+Users are kept apart. A user's own runs count one each; all runs of others together count as
+:data:`_OTHERS`, each user the same, whatever number of runs he has had.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
+from typing import Any, Final, Protocol, Self, runtime_checkable
+
+from langchain_tokenopt.budget.allocation import Claim
+from langchain_tokenopt.core.argument_checks import shown
+from langchain_tokenopt.core.counted import counted
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import CallRecord
+
+__all__ = ["CallHistory", "ForecastNeed", "History", "Need", "PastRun", "runs_of"]
+
+_KEPT_RUNS: Final = 20
+"""Of one user and agent: as many as show a 90 % quantile, and few enough to follow a shift."""
+_ENOUGH_RUNS: Final = 3
+"""From which on the need of an agent is known."""
+_OTHERS: Final = 4.0
+"""Runs that all other users together count as, beside a user's own."""
+_KEPT_USERS: Final = 1_000
+_KEPT_AGENTS: Final = 256
+_MOST_CALLS: Final = 20_000
+"""Calls that are read of a history, the latest: so many are read in about a second."""
+
+
+@runtime_checkable
+class CallHistory(Protocol):
+    """What keeps records of calls: a ``Ledger``."""
+
+    def calls(self) -> Iterable[CallRecord]:
+        """Return them."""
+        ...
+
+
+History = CallHistory | Iterable[CallRecord | Mapping[str, int]]
+"""A ``Ledger``, records of calls, or what each agent has used in each run, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """What each agent has used in one run."""
+
+    tokens: Mapping[str, int]
+    user: str | None = None
+
+
+def runs_of(history: History) -> list[PastRun]:
+    """Return the runs of a history, the oldest first; calls belong to one by their ``run``.
+
+    Calls that were refused, have failed, or were answered from a cache say nothing of a need.
+
+    Raises:
+        TypeError: It is no history.
+
+    Example:
+        >>> runs_of([{"news": 300, "judge": 50}])
+        [PastRun(tokens={'news': 300, 'judge': 50}, user=None)]
+    """
+    found: dict[Any, PastRun] = {}
+    for number, each in enumerate(_entries(history)):
+        if isinstance(each, CallRecord):
+            if each.status == "ok" and not each.cached:
+                place = each.run or each.run_id
+                run = found.setdefault(place, PastRun({}, each.attribution.user))
+                _add(run.tokens, each.agent, each.usage.total_tokens)
+        elif isinstance(each, Mapping):
+            found[number] = PastRun({str(name): int(tokens) for name, tokens in each.items()})
+        else:
+            raise TypeError(
+                f"history is a Ledger, records of calls, or what each agent has used in each run, "
+                f"such as [{{'news': 300, 'judge': 50}}]; it has {shown(each)}."
+            )
+    return list(found.values())
+
+
+def _add(tokens: Any, agent: str, more: int) -> None:
+    tokens[agent] = tokens.get(agent, 0) + more
+
+
+def _entries(history: Any) -> Iterator[Any]:
+    if not isinstance(history, CallHistory):
+        yield from history
+    elif "newest_first" in inspect.signature(history.calls).parameters:
+        latest: Any = history.calls
+        yield from reversed([*islice(latest(newest_first=True), _MOST_CALLS)])
+    else:
+        yield from deque(history.calls(), maxlen=_MOST_CALLS)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Tokens that an agent is likely to need for the rest of a run."""
+
+    expected_tokens: int
+    """As many runs need less as need more."""
+    upper_tokens: int
+    """What most runs do not exceed: the quantile that was asked for."""
+    runs: int
+    """That it was learned from, other users' included."""
+
+
+class ForecastNeed:
+    """Agents weigh what they are likely to need in a whole run: the strategy ``"forecast"``.
+
+    The need of an agent is an upper quantile of what it has used in earlier runs. One of which
+    fewer than three are known counts as the mean of the others; where nobody is known, agents
+    weigh by priority, and a warning says so once.
+
+    As the strategy of a plan it learns from each of the plan's runs as it ends.
+
+    Args:
+        history: Of earlier runs: a ``Ledger``, records of calls, or what each agent used in each.
+        quantile: Above 0 and below 1: which part of the runs needs no more.
+        user: Whose need it is; what others have used counts as four runs of his at most.
+
+    Raises:
+        ValueError: *quantile* is not above 0 and below 1.
+        TypeError: *history* is none.
+
+    Example:
+        >>> needs = ForecastNeed([{"news": 900, "judge": 90}] * 5)
+        >>> needs.weights([Claim("news"), Claim("judge")])
+        {'news': 900.0, 'judge': 90.0}
+        >>> needs.need("news", spent=200)
+        Need(expected_tokens=700, upper_tokens=700, runs=5)
+    """
+
+    of_whole_runs: Final = True
+    """Its weights are for all calls of a run, not for one each."""
+
+    def __init__(
+        self, history: History = (), *, quantile: float = 0.9, user: str | None = None
+    ) -> None:
+        if not 0 < quantile < 1:
+            raise ValueError(f"quantile must be above 0 and below 1; got {quantile}.")
+        self.quantile: Final = quantile
+        self.user: Final = user
+        self._past: OrderedDict[str | None, dict[str, deque[int]]] = OrderedDict()
+        self._lock = Lock()
+        self._said: set[str] = set()
+        for run in runs_of(history):
+            self.observe(run.tokens, user=run.user)
+
+    def for_user(self, user: str | None) -> Self:
+        """Return the same needs as *user* has them; both learn from the same runs."""
+        other = type(self)(quantile=self.quantile, user=user)
+        other._past, other._lock, other._said = self._past, self._lock, self._said
+        return other
+
+    def observe(self, tokens: Mapping[str, int], *, user: str | None = None) -> None:
+        """Learn from one run what each agent has used; 0 teaches nothing."""
+        with self._lock:
+            past = self._past.setdefault(user, {})
+            self._past.move_to_end(user)
+            for agent, used in tokens.items():
+                if used > 0 and (agent in past or len(past) < _KEPT_AGENTS):
+                    past.setdefault(agent, deque(maxlen=_KEPT_RUNS)).append(used)
+            if len(self._past) > _KEPT_USERS:
+                self._past.popitem(last=False)
+
+    def forget(self, user: str | None) -> None:
+        """Forget all runs of a user."""
+        with self._lock:
+            self._past.pop(user, None)
+
+    def need(self, agent: str, spent: int = 0) -> Need | None:
+        """Return what *agent* still needs in a run in which it has spent so much.
+
+        Returns:
+            ``None`` when fewer than three runs are known, or none that has spent more.
+        """
+        weighted, runs = self._weighted(agent)
+        if runs < _ENOUGH_RUNS:
+            return None
+        longer = [(tokens - spent, weight) for tokens, weight in weighted if tokens > spent]
+        if not longer:
+            return None
+        return Need(_quantile(longer, 0.5), _quantile(longer, self.quantile), runs)
+
+    def _weighted(self, agent: str) -> tuple[list[tuple[int, float]], int]:
+        """Return the totals of an agent's runs, with what each counts; and how many these are."""
+        with self._lock:
+            by_user = {user: [*past[agent]] for user, past in self._past.items() if agent in past}
+        own = by_user.pop(self.user, [])
+        each = min(_OTHERS, float(sum(map(len, by_user.values())))) / max(len(by_user), 1)
+        weighted = [(tokens, 1.0) for tokens in own]
+        for totals in by_user.values():
+            weighted += [(tokens, each / len(totals)) for tokens in totals]
+        return weighted, len(weighted)
+
+    def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
+        """Return the upper need of each agent, or priorities where nobody's need is known."""
+        known = self.known_needs(claims)
+        if known is None:
+            self._say_unknown()
+            return {claim.agent: claim.priority for claim in claims}
+        return {agent: float(need.upper_tokens) for agent, need in known.items()}
+
+    def known_needs(self, claims: Sequence[Claim]) -> Mapping[str, Need] | None:
+        """Return the need of each agent, or ``None`` where nobody's is known."""
+        known = {claim.agent: self.need(claim.agent) for claim in claims}
+        sure = [need for need in known.values() if need is not None]
+        if not sure:
+            return None
+        expected = round(sum(need.expected_tokens for need in sure) / len(sure))
+        upper = round(sum(need.upper_tokens for need in sure) / len(sure))
+        mean = Need(expected, upper, 0)
+        return {agent: need or mean for agent, need in known.items()}
+
+    def _say_unknown(self) -> None:
+        if "unknown" not in self._said:
+            self._said.add("unknown")
+            warnings.warn(
+                f"The strategy 'forecast' knows {counted(_ENOUGH_RUNS, 'run')} or more of no agent "
+                f"of the plan: agents weigh by priority. Give plan.run(history=Ledger(...)), or "
+                f"the same ForecastNeed() to each run.",
+                TokenOptWarning,
+                stacklevel=4,
+            )
+
+    def explain(self) -> str:
+        """Say what each agent is likely to need, a line each."""
+        with self._lock:
+            agents = sorted({agent for past in self._past.values() for agent in past})
+        needs = {agent: self.need(agent) for agent in agents}
+        return "\n".join(
+            f"{agent}: usually {need.expected_tokens:,} tokens a run, {need.upper_tokens:,} in "
+            f"{1 - self.quantile:.0%} or less ({counted(need.runs, 'run')})."
+            for agent, need in needs.items()
+            if need is not None
+        )
+
+
+def _quantile(weighted: Sequence[tuple[int, float]], share: float) -> int:
+    """Return the least value that *share* of all weight does not exceed.
+
+    Example:
+        >>> _quantile([(10, 1.0), (30, 1.0), (20, 2.0)], 0.5)
+        20
+    """
+    ordered = sorted(weighted)
+    bound = share * math.fsum(weight for _, weight in ordered) * (1 - 1e-12)
+    passed = 0.0
+    for value, weight in ordered:
+        passed += weight
+        if passed >= bound:
+            return value
+    return ordered[-1][0]

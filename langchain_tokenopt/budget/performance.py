@@ -1,0 +1,316 @@
+"""Where more tokens buy more quality, by verdicts on what agents have answered.
+
+What counts is not how good an agent is, nor how good it is for its tokens, but what *more* tokens
+would add: where quality is high anyway they add nothing. Quality is taken to follow the logarithm
+of tokens near what an agent uses now. The slope of that line is what its tokens times its marginal
+return come to; and shares at which that ratio is the same for all cannot be bettered by moving a
+token (the condition of Karush, Kuhn and Tucker for the sum of qualities under a total). So the slope
+is an agent's weight: shares move towards that point from run to run, as in the algorithm of
+T. M. Cover, "An algorithm for maximizing expected log investment return", IEEE Transactions on
+Information Theory 30(2), 1984.
+
+The slope is that of a ridge regression, which is the mean of a normal posterior (A. E. Hoerl and
+R. W. Kennard, "Ridge regression", Technometrics 12(1), 1970): evidence moves it away from what is
+believed before. Believed is that slopes follow quality, ``0.4 q (1 - q / 2)``: half-way between a
+constant elasticity (a slope of ``b q``) and a dose-response curve that ends at a quality of 1 (a
+slope of ``k q (1 - q)``; A. V. Hill, 1910); and what was learned of other users, each of whom has
+one vote beside four for that. Constants were chosen on three of the kinds of worlds of
+``tests/benchmarks/learn_strategies.py``, and are judged on the others.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Self
+
+from langchain_tokenopt.budget.allocation import Claim
+from langchain_tokenopt.core.argument_checks import check_whole, is_number, shown
+from langchain_tokenopt.core.counted import counted
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore, user_key
+
+__all__ = ["UNKNOWN", "Performance", "Returns"]
+
+_KIND: Final = "performance"
+_FADE: Final = 0.95
+"""What is left of the evidence at each new verdict: the latest twenty count."""
+_RIDGE: Final = 1.0
+"""Variance of a verdict beside that of slopes: both have a standard deviation of about 0.15."""
+_SLOPE: Final = 0.4
+_QUALITY: Final = 0.6
+"""Of an answer that nobody has judged."""
+_FEW: Final = 3.0
+"""Verdicts that a prior quality counts as."""
+_PRIOR_VOTES: Final = 4.0
+_FEWEST: Final = 5.0
+"""Verdicts below which priorities alone count."""
+_MOST_RATIO: Final = 3.0
+"""How much more, or less, than the mean a return may count: nobody starves."""
+_DEAR: Final = 0.1
+"""How far agents that need many tokens are put behind, as a power of these."""
+_MONTH: Final = 30 * 86_400.0
+
+
+class Returns(NamedTuple):
+    """What is known of one agent."""
+
+    verdicts: float
+    """How many there were; older ones count less."""
+    quality: float
+    """From 0 to 1; shrunk towards the mean of all agents."""
+    slope: float
+    """What e times (2.7 times) the tokens would add to its quality."""
+    log_tokens: float
+    """Mean of the natural logarithm of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over verdicts: x is the logarithm of tokens, y is quality."""
+
+    n: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+    at: float = 0.0
+
+    @classmethod
+    def read(cls, value: object) -> _Sums:
+        """Read a stored value; blank for what this release does not write."""
+        if not isinstance(value, list) or len(value) != 6:
+            return cls()
+        if not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+            return cls()
+        found = cls(*map(float, value))
+        is_true = 0 < found.n <= 1 / (1 - _FADE) + 1 and -1e-6 <= found.y <= found.n * (1 + 1e-6)
+        return found if is_true and 0 <= found.x <= found.n * 50 else cls()
+
+    def stored(self) -> list[float]:
+        return [self.n, self.x, self.y, self.xx, self.xy, self.at]
+
+    def faded(self, now: float, half_life_seconds: float) -> _Sums:
+        """Return what is left of it. A clock that was set back counts as no time at all."""
+        left = 0.5 ** (max(now - self.at, 0.0) / half_life_seconds)
+        return _Sums(*(v * left for v in (self.n, self.x, self.y, self.xx, self.xy)), self.at)
+
+    def with_verdict(self, x: float, y: float, now: float) -> _Sums:
+        n, sx, sy, xx, xy = (v * _FADE for v in (self.n, self.x, self.y, self.xx, self.xy))
+        return _Sums(n + 1, sx + x, sy + y, xx + x * x, xy + x * y, now)
+
+
+class Performance:
+    """Agents weigh what more tokens would add to their quality: the strategy ``"performance"``.
+
+    It learns from verdicts on answers, of a ``QualityGuard``, of users (``run.rate``), or any
+    other. An agent whose quality rises with its tokens gets more of them, one whose quality does
+    not rise gets less, but nobody's return counts for less than a third of the mean of all, or more
+    than three times that. A plan's priorities say what quality is worth, and multiply it.
+    Until there are five verdicts they count alone, and a warning says so once.
+
+    Verdicts fade, with later ones and with time. Users are kept apart: to others all verdicts of a
+    user are one vote on what is believed before there is evidence.
+
+    Args:
+        store: Keeps what was learned, for all processes; by default it is kept in memory.
+        namespace: Application, in the store.
+        user: Whose agents weigh; ``None``: of nobody in particular.
+        half_life_seconds: After which time a verdict counts half.
+        clock: Seconds since 1970.
+
+    Raises:
+        ValueError: *half_life_seconds* is not above 0.
+
+    Example:
+        >>> performance = Performance()
+        >>> for tokens in (500, 1_000, 2_000) * 5:
+        ...     performance.record("writer", quality=min(tokens / 2_000, 1.0), tokens=tokens)
+        ...     performance.record("clerk", quality=0.9, tokens=tokens)
+        >>> weights = performance.weights([Claim("writer"), Claim("clerk")])
+        >>> weights["writer"] > 1 > weights["clerk"]
+        True
+    """
+
+    def __init__(
+        self,
+        store: LearnedStore | None = None,
+        *,
+        namespace: str = "",
+        user: str | None = None,
+        half_life_seconds: float = _MONTH,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not 0 < half_life_seconds < math.inf:
+            raise ValueError(
+                f"half_life_seconds must be a number above 0; got {half_life_seconds}."
+            )
+        self.store: Final = LearnedStore() if store is None else store
+        self.namespace: Final = namespace
+        self.user: Final = user
+        self._half_life = half_life_seconds
+        self._clock = clock
+        self._said: set[str] = set()
+
+    def for_user(self, user: str | None) -> Self:
+        """Return the same, for the agents of *user*; both learn into the same store."""
+        other = type(self)(
+            self.store,
+            namespace=self.namespace,
+            user=user,
+            half_life_seconds=self._half_life,
+            clock=self._clock,
+        )
+        other._said = self._said
+        return other
+
+    def record(self, agent: str, quality: float, tokens: int, *, user: str | None = None) -> None:
+        """Learn from one verdict.
+
+        Args:
+            agent: Who has answered.
+            quality: From 0 to 1, as judges say.
+            tokens: What the answer took, input and output: of a call, or of a whole run, the same
+                each time.
+            user: Whose agents they are; by default whose this is.
+
+        Raises:
+            ValueError: *quality* is not from 0 to 1, or *tokens* is not above 0.
+        """
+        if not is_number(quality) or not 0 <= quality <= 1:
+            raise ValueError(
+                f"quality must be a number from 0 to 1; got {shown(quality)}. Divide marks by the "
+                f"best one."
+            )
+        y, x = float(quality), math.log(check_whole("tokens", tokens))
+        now = self._clock()
+
+        def learn(value: object) -> list[float]:
+            sums = _Sums.read(value).faded(now, self._half_life)
+            return sums.with_verdict(x, y, now).stored()
+
+        self.store.update(self._key(agent, self.user if user is None else user), learn)
+
+    def _key(self, agent: str, user: str | None) -> LearnedKey:
+        return LearnedKey(_KIND, self.namespace, user, agent)
+
+    def forget(self, user: str) -> int:
+        """Forget all verdicts of a user; return of how many agents there were any."""
+        return self.store.forget(kind=_KIND, namespace=self.namespace, user=user)
+
+    def returns(self) -> dict[str, Returns]:
+        """Return what is known of each agent, by name.
+
+        Raises:
+            sqlite3.Error: The store cannot be read just now.
+            OSError: Its file was removed or replaced.
+        """
+        now, own_key = self._clock(), user_key(self.user) or None
+        own: dict[str, _Sums] = {}
+        others: dict[str, list[_Sums]] = {}
+        for row in self.store.values(_KIND, self.namespace):
+            sums = _Sums.read(row.value).faded(now, self._half_life)
+            if row.namespace != self.namespace or not sums.n:
+                continue
+            if row.user == own_key:
+                own[row.key] = sums
+            else:
+                others.setdefault(row.key, []).append(sums)
+        known = [*own.values(), *(sums for votes in others.values() for sums in votes)]
+        mean = sum(each.y / each.n for each in known) / len(known) if known else _QUALITY
+        return {
+            agent: _returns(own.get(agent, _Sums()), others.get(agent, []), mean)
+            for agent in sorted({*own, *others})
+        }
+
+    def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
+        """Return the priority of each agent, times what its return is beside the mean of all."""
+        weights = self.known_weights(claims, self.returns())
+        if weights is None:
+            self._say_unknown()
+            return {claim.agent: claim.priority for claim in claims}
+        return weights
+
+    @staticmethod
+    def known_weights(
+        claims: Sequence[Claim], known: Mapping[str, Returns]
+    ) -> Mapping[str, float] | None:
+        """Return the weights that follow from *known* returns; ``None``: these are too few."""
+        priorities = {claim.agent: claim.priority for claim in claims}
+        returns = {name: found for name, found in known.items() if name in priorities}
+        if sum(found.verdicts for found in returns.values()) < _FEWEST:
+            return None
+        level = sum(found.log_tokens for found in returns.values()) / len(returns)
+        blank = _returns(_Sums(), [], _mean(found.quality for found in returns.values()))
+        worth = {
+            name: found.slope * math.exp(_DEAR * (level - found.log_tokens))
+            for name in priorities
+            for found in [returns.get(name, blank._replace(log_tokens=level))]
+        }
+        mean = max(_mean(worth.values()), 1e-9)
+        return {
+            name: priorities[name] * min(max(value / mean, 1 / _MOST_RATIO), _MOST_RATIO)
+            for name, value in worth.items()
+        }
+
+    def _say_unknown(self) -> None:
+        if "unknown" not in self._said:
+            self._said.add("unknown")
+            warnings.warn(
+                f"The strategy 'performance' knows fewer than {_FEWEST:.0f} verdicts on agents of "
+                f"the plan: they weigh by priority. Give plan.run(performance=...) the same "
+                f"Performance() each time, and verdicts to it: run.rate(agent, quality).",
+                TokenOptWarning,
+                stacklevel=4,
+            )
+
+    def explain(self) -> str:
+        """Say what is known of each agent, a line each."""
+        return "\n".join(
+            f"{agent}: quality {found.quality:.2f}, and {found.slope * math.log(2):+.2f} with twice "
+            f"its tokens ({counted(round(found.verdicts), 'verdict')})."
+            for agent, found in self.returns().items()
+        )
+
+
+def _returns(own: _Sums, others: Sequence[_Sums], mean: float) -> Returns:
+    """Return what is known of an agent: its own verdicts, beside one vote of each other user."""
+    votes = [_posterior(each, mean, _believed(_shrunk(each, mean))) for each in others]
+    prior_quality = (_FEW * mean + sum(vote.quality for vote in votes)) / (_FEW + len(votes))
+    quality = _shrunk(own, prior_quality)
+    believed = _PRIOR_VOTES * _believed(quality) + sum(vote.slope for vote in votes)
+    found = _posterior(own, prior_quality, believed / (_PRIOR_VOTES + len(votes)))
+    if own.n or not votes:
+        return found
+    verdicts = sum(min(vote.verdicts, 1.0) for vote in votes)
+    return found._replace(verdicts=verdicts, log_tokens=_mean(vote.log_tokens for vote in votes))
+
+
+def _posterior(sums: _Sums, prior_quality: float, prior_slope: float) -> Returns:
+    if not sums.n:
+        return Returns(0.0, prior_quality, prior_slope, 0.0)
+    spread = max(sums.xx - sums.x * sums.x / sums.n, 0.0)
+    together = sums.xy - sums.x * sums.y / sums.n
+    slope = max((together + _RIDGE * prior_slope) / (spread + _RIDGE), 0.0)
+    return Returns(sums.n, _shrunk(sums, prior_quality), slope, sums.x / sums.n)
+
+
+def _shrunk(sums: _Sums, prior_quality: float) -> float:
+    return (sums.y + _FEW * prior_quality) / (sums.n + _FEW)
+
+
+def _believed(quality: float) -> float:
+    """Return the slope that goes with a quality while there is no evidence of it."""
+    return _SLOPE * quality * (1 - quality / 2)
+
+
+UNKNOWN: Final = Returns(0.0, _QUALITY, _believed(_QUALITY), 0.0)
+"""An agent of which there are no verdicts."""
+
+
+def _mean(values: Any) -> float:
+    found = [*values]
+    return sum(found) / len(found)
