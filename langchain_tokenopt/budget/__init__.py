@@ -11,8 +11,11 @@ from langchain_tokenopt.budget.allocation import (
     Proportional,
     allocate,
 )
+from langchain_tokenopt.budget.auto_strategy import Auto
+from langchain_tokenopt.budget.forecast_need import ForecastNeed
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.levels import BudgetLimit, Owners
+from langchain_tokenopt.budget.performance import Performance
 from langchain_tokenopt.budget.plan import AgentBudget, BudgetPlan
 from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError
@@ -23,6 +26,7 @@ __all__ = [
     "AgentReport",
     "AgentRunReport",
     "AllocationStrategy",
+    "Auto",
     "BudgetAlert",
     "BudgetLimit",
     "BudgetPlan",
@@ -33,9 +37,11 @@ __all__ = [
     "Claim",
     "Denial",
     "Equal",
+    "ForecastNeed",
     "Hold",
     "NoBudgetRunError",
     "Owners",
+    "Performance",
     "Priority",
     "Proportional",
     "Settlement",

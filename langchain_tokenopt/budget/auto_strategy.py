@@ -91,7 +91,9 @@ class _Past:
 
 
 class Auto:
-    """The strategy ``"auto"``: priority, equal, proportional, forecast or performance.
+    """Picks the strategy that would have done best in earlier runs: ``"auto"`` in a plan.
+
+    It picks among priority, equal, proportional, forecast and performance.
 
     A backtest over earlier runs says which of them would have kept most of their quality, with the
     total of the plan. It is picked if it is better than ``"priority"`` by more than a standard
@@ -112,13 +114,9 @@ class Auto:
         TypeError: *history* is none.
 
     Example:
-        >>> runs = [{"news": 900, "judge": 90}, {"news": 1_000, "judge": 100}] * 6
-        >>> auto = Auto(runs, total_tokens=900)
-        >>> claims = [Claim("news"), Claim("judge", priority=9)]
-        >>> round(auto.weights(claims)["judge"])
-        1
-        >>> print(auto.explain())
-        'equal' was picked.
+        >>> auto = Auto([{"news": 900, "judge": 90}] * 12)
+        >>> auto.weights([Claim("news"), Claim("judge", priority=2)]), auto.choice
+        ({'news': 1.0, 'judge': 2}, 'priority')
     """
 
     def __init__(

@@ -133,7 +133,10 @@ class BudgetCall(StageCall):
             self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
         else:
             reading = read_answer(back, self._own_count(back))
-            paid.run.outlook.answered(paid.agent, reading.usage.output_tokens, Demand(owed, owed))
+            shortened = bool(self._candidate.steps)
+            paid.run.outlook.answered(
+                paid.agent, reading.usage, Demand(owed, owed), shortened=shortened
+            )
             if self._caller is not None:
                 self._caller.inner.append(reading.usage)
             if self._own is not None and self._own.delegates:

@@ -27,7 +27,6 @@ from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall, PriceTerms, price_terms
 from langchain_tokenopt.budget.refusals import refused_call
 from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS, RequestBudget
-from langchain_tokenopt.budget.room import NO_DEMAND
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError
@@ -300,7 +299,7 @@ class CallbackGuard(ModelStartHandler):
             )
             self._settle(call, usage, answer)
         self._run.forecaster.observe(call.agent, usage.output_tokens, model=call.model)
-        self._run.outlook.answered(call.agent, usage.output_tokens, NO_DEMAND)
+        self._run.outlook.answered(call.agent, usage)
 
     def _settle(self, call: _Call, usage: Usage, answer: CallAnswer) -> None:
         """Charge what the provider says that it bills."""

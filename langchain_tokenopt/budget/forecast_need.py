@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +26,17 @@ from langchain_tokenopt.core.counted import counted
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import CallRecord
 
-__all__ = ["CallHistory", "ForecastNeed", "History", "Need", "PastRun", "runs_of"]
+__all__ = [
+    "CallHistory",
+    "ForecastNeed",
+    "History",
+    "Need",
+    "NeedForecast",
+    "PastRun",
+    "RunLearner",
+    "calls_of",
+    "runs_of",
+]
 
 _KEPT_RUNS: Final = 20
 """Of one user and agent: as many as show a 90 % quantile, and few enough to follow a shift."""
@@ -90,6 +100,11 @@ def runs_of(history: History) -> list[PastRun]:
     return list(found.values())
 
 
+def calls_of(history: History) -> list[CallRecord]:
+    """Return the calls of a history; what each agent has used in a run is none."""
+    return [each for each in _entries(history) if isinstance(each, CallRecord)]
+
+
 def _add(tokens: Any, agent: str, more: int) -> None:
     tokens[agent] = tokens.get(agent, 0) + more
 
@@ -104,6 +119,15 @@ def _entries(history: Any) -> Iterator[Any]:
         yield from deque(history.calls(), maxlen=_MOST_CALLS)
 
 
+@runtime_checkable
+class RunLearner(Protocol):
+    """A strategy that learns from each run as it ends."""
+
+    def observe(self, tokens: Mapping[str, int], *, user: str | None = None) -> None:
+        """Learn what each agent has needed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """Tokens that an agent is likely to need for the rest of a run."""
@@ -116,8 +140,17 @@ class Need:
     """That it was learned from, other users' included."""
 
 
+@runtime_checkable
+class NeedForecast(Protocol):
+    """A strategy that knows what agents need."""
+
+    def need(self, agent: str, spent: int = 0) -> Need | None:
+        """Return what *agent* still needs in a run in which it has spent so much."""
+        ...
+
+
 class ForecastNeed:
-    """Agents weigh what they are likely to need in a whole run: the strategy ``"forecast"``.
+    """Agents weigh what they are likely to need in a whole run: ``"forecast"`` in a plan.
 
     The need of an agent is an upper quantile of what it has used in earlier runs. One of which
     fewer than three are known counts as the mean of the others; where nobody is known, agents

@@ -17,9 +17,11 @@ from functools import partial, wraps
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
+from langchain_tokenopt.budget.forecast_need import Need
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
 from langchain_tokenopt.budget.tools import TakesTimeError
+from langchain_tokenopt.core.usage import Usage
 
 __all__ = ["Coming", "Outlook", "note_graph", "noted_graph"]
 
@@ -86,6 +88,9 @@ class _Seen:
     """Output of its longest answer."""
     owed: Demand = NO_DEMAND
     """What is kept for the answer after the tools that it has called."""
+    spent: int = 0
+    needed: int = 0
+    """Spent, and what requests would have taken besides that were made smaller."""
 
 
 class _Typical(NamedTuple):
@@ -145,6 +150,8 @@ class Outlook:
         promised: Their shares: what their users expect them to need.
         prior: Says who can come before any node of a graph was seen.
         most_calls: Says how often an agent has called in earlier runs, at most.
+        needs: Forecasts what an agent still needs, from what it has spent in this run.
+        of_whole_runs: Whether *weights* are for all calls of a run, not for one each.
     """
 
     def __init__(
@@ -153,10 +160,15 @@ class Outlook:
         promised: Mapping[str, int],
         prior: Callable[[], Coming | None] = lambda: None,
         most_calls: Callable[[str], int | None] = lambda agent: None,
+        needs: Callable[[str, int], Need | None] = lambda agent, spent: None,
+        *,
+        of_whole_runs: bool = False,
     ) -> None:
         self._promised = promised
         self._prior = prior
         self._most_calls = most_calls
+        self._needs = needs
+        self._of_whole_runs = of_whole_runs
         self._weights = dict(weights)
         mean = sum(weights.values()) / len(weights) if weights else 1.0
         self._weight = mean
@@ -262,13 +274,34 @@ class Outlook:
         self._came(request.agent)
 
     @_alone
-    def answered(self, agent: str, output_tokens: int, owed: Demand) -> None:
-        """Take note of an answer, and of what the agent still needs because it has called tools."""
+    def answered(
+        self, agent: str, usage: Usage, owed: Demand = NO_DEMAND, *, shortened: bool = False
+    ) -> None:
+        """Take note of an answer.
+
+        Args:
+            agent: Whose it is.
+            usage: What it took.
+            owed: What the agent still needs because it has called tools.
+            shortened: Whether the request was made smaller: it would have needed more.
+        """
         seen = self._seen[agent]
         seen.owed = owed
+        seen.spent += usage.total_tokens
+        asked = seen.latest.likely if shortened else 0
+        seen.needed += max(usage.total_tokens, asked)
         if not owed.likely:  # an answer, and no call of tools
-            self._outputs.append(output_tokens)
-            seen.longest = max(seen.longest, output_tokens)
+            self._outputs.append(usage.output_tokens)
+            seen.longest = max(seen.longest, usage.output_tokens)
+
+    def spent(self, agent: str) -> int:
+        """Return what an agent's answers have taken in this run."""
+        return self._seen[agent].spent if agent in self._seen else 0
+
+    @_alone
+    def needed(self) -> dict[str, int]:
+        """Return what everybody has used, or would have used had nothing been made smaller."""
+        return {name: seen.needed for name, seen in self._seen.items() if seen.needed}
 
     def usual_answer(self, agent: str) -> int | None:
         """Return what an answer of *agent* hardly exceeds, by the few that this run has seen.
@@ -311,7 +344,7 @@ class Outlook:
         weights = {
             name: self._weights.get(name, self._weight)
             * (self._chance_to_call(name) or 1)
-            * max(1, self._times(name) + asking[name])
+            * (1 if self._of_whole_runs else max(1, self._times(name) + asking[name]))
             for name in (agent, *others)
         }
         return Demands(
@@ -392,7 +425,12 @@ class Outlook:
                 hoped = round(rounds * one.least)
         else:
             again = 0
-        likely = max(round(now * one.likely + surely * later + again), least + hoped)
+        likely = round(now * one.likely + surely * later + again)
+        need = self._needs(name, seen.spent)
+        if need is not None:
+            is_due = now + surely > 0 or not seen.calls
+            likely = need.upper_tokens if is_due else min(likely, need.upper_tokens)
+        likely = max(likely, least + hoped)
         chance = self._chance_to_call(name)
         if chance < 1:  # what may come shortens the others' answers, and refuses nobody
             least, hoped = 0, round(chance * (least + hoped))

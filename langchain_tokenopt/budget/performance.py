@@ -4,8 +4,8 @@ What counts is not how good an agent is, nor how good it is for its tokens, but 
 would add: where quality is high anyway they add nothing. Quality is taken to follow the logarithm
 of tokens near what an agent uses now. The slope of that line is what its tokens times its marginal
 return come to; and shares at which that ratio is the same for all cannot be bettered by moving a
-token (the condition of Karush, Kuhn and Tucker for the sum of qualities under a total). So the slope
-is an agent's weight: shares move towards that point from run to run, as in the algorithm of
+token (the condition of Karush, Kuhn and Tucker for the sum of qualities under a total). So that
+slope is an agent's weight: shares move towards that point from run to run, as in the algorithm of
 T. M. Cover, "An algorithm for maximizing expected log investment return", IEEE Transactions on
 Information Theory 30(2), 1984.
 
@@ -23,9 +23,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from langchain_tokenopt.budget.allocation import Claim
 from langchain_tokenopt.core.argument_checks import check_whole, is_number, shown
@@ -52,6 +52,8 @@ _MOST_RATIO: Final = 3.0
 """How much more, or less, than the mean a return may count: nobody starves."""
 _DEAR: Final = 0.1
 """How far agents that need many tokens are put behind, as a power of these."""
+_STEPS: Final = 30
+"""In which evidence fades within its half-life: in between, weights stay what they are."""
 _MONTH: Final = 30 * 86_400.0
 
 
@@ -95,8 +97,10 @@ class _Sums:
 
     def faded(self, now: float, half_life_seconds: float) -> _Sums:
         """Return what is left of it. A clock that was set back counts as no time at all."""
-        left = 0.5 ** (max(now - self.at, 0.0) / half_life_seconds)
-        return _Sums(*(v * left for v in (self.n, self.x, self.y, self.xx, self.xy)), self.at)
+        steps = max(now - self.at, 0.0) // (half_life_seconds / _STEPS)
+        left = 0.5 ** (steps / _STEPS)
+        n, x, y, xx, xy = (v * left for v in (self.n, self.x, self.y, self.xx, self.xy))
+        return _Sums(n, x, y, xx, xy, self.at)
 
     def with_verdict(self, x: float, y: float, now: float) -> _Sums:
         n, sx, sy, xx, xy = (v * _FADE for v in (self.n, self.x, self.y, self.xx, self.xy))
@@ -104,7 +108,7 @@ class _Sums:
 
 
 class Performance:
-    """Agents weigh what more tokens would add to their quality: the strategy ``"performance"``.
+    """Agents weigh what more tokens would add to their quality: ``"performance"`` in a plan.
 
     It learns from verdicts on answers, of a ``QualityGuard``, of users (``run.rate``), or any
     other. An agent whose quality rises with its tokens gets more of them, one whose quality does
@@ -261,7 +265,7 @@ class Performance:
             self._said.add("unknown")
             warnings.warn(
                 f"The strategy 'performance' knows fewer than {_FEWEST:.0f} verdicts on agents of "
-                f"the plan: they weigh by priority. Give plan.run(performance=...) the same "
+                f"the plan: agents weigh by priority. Give plan.run(performance=...) the same "
                 f"Performance() each time, and verdicts to it: run.rate(agent, quality).",
                 TokenOptWarning,
                 stacklevel=4,
@@ -270,8 +274,8 @@ class Performance:
     def explain(self) -> str:
         """Say what is known of each agent, a line each."""
         return "\n".join(
-            f"{agent}: quality {found.quality:.2f}, and {found.slope * math.log(2):+.2f} with twice "
-            f"its tokens ({counted(round(found.verdicts), 'verdict')})."
+            f"{agent}: quality {found.quality:.2f}, and {found.slope * math.log(2):+.2f} with "
+            f"twice its tokens ({counted(round(found.verdicts), 'verdict')})."
             for agent, found in self.returns().items()
         )
 
@@ -311,6 +315,6 @@ UNKNOWN: Final = Returns(0.0, _QUALITY, _believed(_QUALITY), 0.0)
 """An agent of which there are no verdicts."""
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Iterable[float]) -> float:
     found = [*values]
     return sum(found) / len(found)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy
 from langchain_tokenopt.budget.callback_guard import CallbackGuard
+from langchain_tokenopt.budget.forecast_need import History, calls_of
 from langchain_tokenopt.budget.graph_shape import shape_of
 from langchain_tokenopt.budget.levels import BudgetLimit, LimitValues
+from langchain_tokenopt.budget.performance import Performance
 from langchain_tokenopt.budget.plan_files import check_format, read_values, to_toml
 from langchain_tokenopt.budget.plan_proposal import needs_of, proposal
 from langchain_tokenopt.budget.plan_settings import AgentBudget, AgentValues, PlanSettings
@@ -23,7 +25,7 @@ from langchain_tokenopt.budget.windows import Window
 from langchain_tokenopt.core.argument_checks import refuse_class, shown, takes_names
 from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, UnknownTimeZoneError
-from langchain_tokenopt.core.records import CallRecord, UsageSink
+from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
 
@@ -48,7 +50,9 @@ class BudgetPlan(PlanSettings):
             tokens that it never exceeds; ``priority``, its weight, 1 by default.
         buffer: Tokens that belong to nobody, from which all may borrow.
         strategy: What agents weigh where tokens are short: ``"priority"``, ``"equal"``,
-            ``"proportional"`` to what is expected, or an object with a method ``weights``.
+            ``"proportional"`` to what is expected, ``"performance"`` (where more tokens add most),
+            ``"forecast"`` (what most earlier runs needed), ``"auto"`` (whichever would have done
+            best in these), or an object with a method ``weights``.
         soft_limit: Fraction of the total from which on answers are made cheaper.
         on_exceed: When a call does not fit, ``"degrade"`` it, or ``"raise"`` BudgetExceededError.
         max_input_tokens_per_call: Most that one call may send.
@@ -98,7 +102,9 @@ class BudgetPlan(PlanSettings):
             total_usd: float | None = None,
             agents: Mapping[str, AgentBudget | AgentValues] = ...,
             buffer: int = 0,
-            strategy: Literal["equal", "priority", "proportional"]
+            strategy: Literal[
+                "equal", "priority", "proportional", "performance", "forecast", "auto"
+            ]
             | AllocationStrategy = "priority",
             soft_limit: float = 0.8,
             on_exceed: Literal["degrade", "raise"] = "degrade",
@@ -126,6 +132,8 @@ class BudgetPlan(PlanSettings):
         sinks: Iterable[UsageSink] = (),
         alert: BudgetAlert | AlertCallback | None = None,
         forecaster: UsageForecaster | None = None,
+        history: History = (),
+        performance: Performance | None = None,
         rate_card: RateCard | None = None,
         on_store_error: Literal["closed", "open"] = "closed",
         clock: Callable[[], float] | None = None,
@@ -147,6 +155,11 @@ class BudgetPlan(PlanSettings):
             alert: Told when the budget runs low: a ``BudgetAlert``, or a function of the event.
             forecaster: Knows from earlier runs how long answers are and how often agents call. Give
                 the same one each time.
+            history: Of earlier runs: a ``Ledger``, records of calls, or what each agent has used in
+                each run. Tokens are kept for agents that are still to come as it says that they
+                will need them; ``"forecast"`` and ``"auto"`` divide by it.
+            performance: Knows verdicts, for ``"performance"`` and ``"auto"``, and learns those of
+                ``run.rate``. Give the same one each time, or one with a store.
             rate_card: Prices, where the plan has a total in dollars.
             on_store_error: ``"closed"`` refuses calls while the store cannot be reached, ``"open"``
                 lets them pass; both warn.
@@ -178,6 +191,8 @@ class BudgetPlan(PlanSettings):
             sinks=sinks,
             alert=alert,
             forecaster=forecaster,
+            history=history,
+            performance=performance,
             rate_card=rate_card,
             on_store_error=on_store_error,
             clock=clock,
@@ -189,7 +204,7 @@ class BudgetPlan(PlanSettings):
         graph: Any,
         *,
         total_tokens: int,
-        history: Iterable[CallRecord] | CallHistory = (),
+        history: History = (),
         agents: Mapping[str, AgentBudget | Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> Self:
@@ -223,13 +238,13 @@ class BudgetPlan(PlanSettings):
         """
         given = {name: AgentBudget.model_validate(own) for name, own in (agents or {}).items()}
         asked = {name: own.words for name, own in given.items() if own.words is not None}
-        needs = needs_of(shape_of(graph), _calls_of(history), asked)
+        needs = needs_of(shape_of(graph), calls_of(history), asked)
         proposed = proposal(needs, total_tokens)
         for name, own in given.items():
             proposed["agents"].setdefault(name, {}).update(own.model_dump(exclude_unset=True))
         return cls(**{**proposed, **settings})
 
-    def explain(self, graph: Any, *, history: Iterable[CallRecord] | CallHistory = ()) -> str:
+    def explain(self, graph: Any, *, history: History = ()) -> str:
         """Say in words what each agent of *graph* gets, what it needs, and who may starve.
 
         Args:
@@ -250,7 +265,7 @@ class BudgetPlan(PlanSettings):
 one call, and whatever documents it is given.
             Who may starve: nobody, as far as the graph shows.
         """
-        return plan_in_words(self, shape_of(graph), _calls_of(history))
+        return plan_in_words(self, shape_of(graph), calls_of(history))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -326,19 +341,6 @@ def check_plan(plan: object) -> None:
         raise TypeError(
             f"a plan is needed, such as BudgetPlan(total_tokens=10_000); got {shown(plan)}."
         )
-
-
-@runtime_checkable
-class CallHistory(Protocol):
-    """What keeps records of calls: a ``Ledger``."""
-
-    def calls(self) -> Iterable[CallRecord]:
-        """Return them."""
-        ...
-
-
-def _calls_of(history: Iterable[CallRecord] | CallHistory) -> Iterable[CallRecord]:
-    return history.calls() if isinstance(history, CallHistory) else history
 
 
 def desk_plan() -> BudgetPlan:

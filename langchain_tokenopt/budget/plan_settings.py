@@ -16,20 +16,22 @@ from pydantic import (
 )
 
 from langchain_tokenopt.budget.allocation import (
-    STRATEGIES,
     AllocationStrategy,
     Claim,
     DemandForecaster,
-    divide,
-    strategy_for,
+    Equal,
 )
+from langchain_tokenopt.budget.auto_strategy import Auto
+from langchain_tokenopt.budget.forecast_need import ForecastNeed, History
 from langchain_tokenopt.budget.levels import AccountLevel, BudgetLimit, LimitSettings, check_levels
+from langchain_tokenopt.budget.performance import Performance
 from langchain_tokenopt.budget.records import (
     LEAST_USD,
     MOST_USD,
     NO_TOKEN_LIMIT,
     AccountTotals,
 )
+from langchain_tokenopt.budget.strategies import STRATEGIES, divide, strategy_for
 from langchain_tokenopt.core.argument_checks import did_you_mean
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.settings import Settings
@@ -93,7 +95,9 @@ class PlanSettings(LimitSettings):
     strategy: str | AllocationStrategy = "priority"
     """What agents weigh where the need of all that are still to come exceeds what is left beside
     shares and floors: ``"equal"``, ``"priority"``, ``"proportional"`` (to what the run's forecaster
-    expects), or an object with a method ``weights``."""
+    expects), ``"performance"`` (to what more tokens would add to their quality), ``"forecast"`` (to
+    what they have needed in most earlier runs), ``"auto"`` (whichever would have done best in
+    those), or an object with a method ``weights``."""
     buffer: NonNegativeInt = 0
     """Tokens that belong to nobody, from which all may borrow."""
     soft_limit: float = Field(default=0.8, gt=0, le=1)
@@ -152,7 +156,7 @@ class PlanSettings(LimitSettings):
 
         def __init__(self, **values: Any) -> None:
             super().__init__(**values)
-            self.shares()
+            self._check_shares()
             around = [AccountLevel.of(limit, name=self.name) for limit in self.limits]
             check_levels([AccountLevel(self.name, "run", _ANY, self.window), *around])
 
@@ -192,16 +196,38 @@ class PlanSettings(LimitSettings):
             for agent, limits in self.agents.items()
         ]
 
-    def shares(self, forecaster: DemandForecaster | None = None) -> dict[str, int]:
+    def shares(
+        self,
+        forecaster: DemandForecaster | None = None,
+        *,
+        history: History = (),
+        performance: Performance | None = None,
+        user: str | None = None,
+    ) -> dict[str, int]:
         """Return the tokens that each agent begins with.
 
         Args:
             forecaster: Predicts the agents' demand, for ``strategy="proportional"``; the one that
                 the run is given.
+            history: Of earlier runs, for ``"forecast"`` and ``"auto"``; as the run is given it.
+            performance: Knows verdicts, for ``"performance"`` and ``"auto"``.
+            user: Whose run it is, for strategies that learn.
 
         Raises:
             BudgetInfeasibleError: Shares, floors and buffer exceed the total.
         """
+        strategy = strategy_for(
+            self.strategy,
+            forecaster,
+            history=history,
+            performance=performance,
+            user=user,
+            total_tokens=self.total_tokens - self.buffer,
+        )
+        return divide(self.total_tokens - self.buffer, self.claims(), strategy)
+
+    def _check_shares(self) -> None:
+        """Divide once: what follows from weights is not known yet where they are learned."""
         promised = {
             agent: limits.floor if limits.tokens is None else limits.tokens
             for agent, limits in self.agents.items()
@@ -218,8 +244,9 @@ class PlanSettings(LimitSettings):
                 f"({listed or 'none'}), and the buffer ({self.buffer:,}): lower them or raise "
                 f"total_tokens.",
             )
-        strategy = strategy_for(self.strategy, forecaster)
-        return divide(self.total_tokens - self.buffer, self.claims(), strategy)
+        learns = isinstance(self.strategy, str | Performance | ForecastNeed | Auto)
+        strategy = Equal() if learns else self.strategy
+        divide(self.total_tokens - self.buffer, self.claims(), strategy)
 
     def limits_of(self, agent: str) -> AgentBudget:
         """Return the limits of *agent*; those of an agent that is not in the plan are blank."""

@@ -29,11 +29,12 @@ from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
 from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
-from langchain_tokenopt.budget.allocation import strategy_for
+from langchain_tokenopt.budget.forecast_need import ForecastNeed, History, NeedForecast, RunLearner
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.levels import NOBODY, TOOL_LIMITS, Owners
 from langchain_tokenopt.budget.money import Prices
 from langchain_tokenopt.budget.outlook import Outlook, noted_graph
+from langchain_tokenopt.budget.performance import Performance
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.refusals import refused_call
@@ -42,6 +43,7 @@ from langchain_tokenopt.budget.room import Demands, Room
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.budget.siblings import HOME, here
+from langchain_tokenopt.budget.strategies import strategy_for
 from langchain_tokenopt.budget.stray_calls import left_outside
 from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
@@ -89,6 +91,8 @@ class BudgetRun:
         sinks: Iterable[UsageSink] = (),
         alert: BudgetAlert | AlertCallback | None = None,
         forecaster: UsageForecaster | None = None,
+        history: History = (),
+        performance: Performance | None = None,
         rate_card: RateCard | None = None,
         on_store_error: Literal["closed", "open"] = "closed",
         clock: Callable[[], float] | None = None,
@@ -128,13 +132,35 @@ class BudgetRun:
         """As many entries per agent as it has nodes at work."""
         self._finished: set[str] = set()
         """Agents that this run has finished: once is enough, with a store each time is a write."""
-        strategy = strategy_for(plan.strategy, self.forecaster)
+        strategy = self.strategy = strategy_for(
+            plan.strategy,
+            self.forecaster,
+            history=history,
+            performance=performance,
+            user=user,
+            total_tokens=plan.total_tokens - plan.buffer,
+        )
+        """What agents weigh, as it is for the user of this run."""
+        own = strategy if isinstance(strategy, Performance) else None
+        self._performance = own or performance
+        needs: NeedForecast | None = None
+        if isinstance(strategy, NeedForecast):
+            needs = strategy
+        elif history:
+            needs = ForecastNeed(history, user=user)
         claims = plan.claims()
         self._promised = {claim.agent: max(claim.tokens or 0, claim.floor) for claim in claims}
         """What is set apart for each agent. The rest is divided at each call."""
         graph = partial(noted_graph, plan.fingerprint)
         shares = {claim.agent: claim.tokens for claim in claims if claim.tokens}
-        self.outlook = Outlook(strategy.weights(claims), shares, graph, self.forecaster.most_calls)
+        self.outlook = Outlook(
+            strategy.weights(claims),
+            shares,
+            graph,
+            self.forecaster.most_calls,
+            (lambda agent, spent: None) if needs is None else needs.need,
+            of_whole_runs=getattr(strategy, "of_whole_runs", False),
+        )
         """Who is still to come, and what they will need."""
         self.account = self._open_account(path, alert_of(alert), on_store_error, clock)
         promised = [replace(claim, tokens=self._promised[claim.agent]) for claim in claims]
@@ -225,6 +251,8 @@ class BudgetRun:
     ) -> None:
         if error is None:
             self.forecaster.observe_calls(self.outlook.calls())
+            if isinstance(self.strategy, RunLearner):
+                self.strategy.observe(self.outlook.needed(), user=self.user)
         try:
             self.account.__exit__(kind, error, trace)
         finally:
@@ -512,6 +540,27 @@ class BudgetRun:
             self.outlook.end(agent)
         if finished:
             self.finish_idle([agent])
+
+    def rate(self, agent: str, quality: float) -> None:
+        """Say how good the answer of *agent* was: the strategy ``"performance"`` learns from it.
+
+        Args:
+            agent: Who has answered in this run.
+            quality: From 0 to 1.
+
+        Raises:
+            ValueError: *quality* is not from 0 to 1, *agent* has used nothing, or the run was given
+                no ``Performance`` to learn.
+        """
+        if self._performance is None:
+            raise ValueError(
+                "nothing learns from verdicts in this run: give plan.run(performance=...) a "
+                "Performance(), the same one each time."
+            )
+        spent = self.outlook.spent(agent)
+        if not spent:
+            raise ValueError(f"{agent!r} has used no tokens in this run: nothing is to be rated.")
+        self._performance.record(agent, quality, spent, user=self.user)
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint says was spent; once, and never downwards."""

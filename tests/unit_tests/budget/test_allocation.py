@@ -14,7 +14,7 @@ from langchain_tokenopt.budget import (
     Proportional,
     allocate,
 )
-from langchain_tokenopt.budget.allocation import divide, strategy_for
+from langchain_tokenopt.budget.strategies import divide, strategy_for
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.forecast import UsageForecaster
 

@@ -10,6 +10,7 @@ from langchain_tokenopt.budget.outlook import Coming, Outlook
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
 from langchain_tokenopt.budget.tools import TakesTimeError
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.forecast import UsageForecaster
 
 SMALL = RequestBudget(500, 500, 80, 80, 4_096, False, shortest=150)
@@ -56,11 +57,11 @@ def test_after_a_round_of_tools_the_last_answer_is_owed() -> None:
     """Until the agent asks again."""
     outlook = Outlook({}, {})
     demands_of(outlook, "reader", LOOPING)
-    outlook.answered("reader", 20, Demand(300, 300))
+    outlook.answered("reader", Usage(90, 20), Demand(300, 300))
     assert Demand(300, 300) == demands_of(outlook, "writer").others["reader"]
 
     demands_of(outlook, "reader", LOOPING)
-    outlook.answered("reader", 90, NO_DEMAND)
+    outlook.answered("reader", Usage(90, 90))
     assert "reader" not in demands_of(outlook, "writer").others
 
 
@@ -106,7 +107,7 @@ def test_an_answer_is_guessed_from_the_few_that_were_seen() -> None:
     assert outlook.usual_answer("a") is None
     for agent, tokens in (("a", 100), ("b", 200), ("c", 50)):
         demands_of(outlook, agent)
-        outlook.answered(agent, tokens, NO_DEMAND)
+        outlook.answered(agent, Usage(0, tokens))
 
     assert (130, 260) == (outlook.usual_answer("a"), outlook.usual_answer("d"))
 

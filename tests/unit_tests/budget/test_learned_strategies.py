@@ -1,0 +1,348 @@
+"""Strategies that learn: what, from whom, and what they do while they know too little."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from langchain_tokenopt.budget import Auto, BudgetPlan, Claim, ForecastNeed, Performance
+from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.records import CallRecord
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.ledger import Ledger
+from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
+from tests.support.fakes import FakeAnswer, fake_chat
+
+NEWS, JUDGE = Claim("news"), Claim("judge")
+TOKENS = (400, 700, 1_000, 1_600)
+
+
+def ratio(strategy, first="news", second="judge"):
+    """Return how much one agent weighs beside another."""
+    weights = strategy.weights([Claim(first), Claim(second)])
+    return weights[first] / weights[second]
+
+
+def call(agent, tokens, *, run="1", user=None, **changes):
+    """Return the record of a call."""
+    return CallRecord(
+        run_id=uuid4(),
+        model="m",
+        provider=None,
+        usage=Usage(tokens, 0),
+        started_at=datetime(2026, 11, 1, tzinfo=UTC),
+        duration_seconds=1.0,
+        cost_nano_usd=None,
+        attribution=Attribution(agent=agent, user=user),
+        run=run,
+        **changes,
+    )
+
+
+# Performance
+
+
+def rising(tokens):
+    return min(0.2 + 0.5 * math.log(tokens / 400), 1.0)
+
+
+def test_tokens_go_where_they_add_quality_not_where_it_is_high():
+    """The judge is better, whatever it is given; the news get better with more."""
+    performance = Performance()
+    for tokens in TOKENS * 5:
+        performance.record("news", rising(tokens), tokens)
+        performance.record("judge", 0.95, tokens)
+
+    assert ratio(performance) > 3
+    news, judge = (performance.returns()[name] for name in ("news", "judge"))
+    assert news.quality < judge.quality
+    assert news.slope == pytest.approx(0.5, abs=0.1)
+
+
+def test_without_other_evidence_the_better_for_its_tokens_gets_more():
+    """Where nobody's tokens vary, nothing shows what more would add."""
+    performance = Performance()
+    for _ in range(20):
+        performance.record("news", 0.9, 1_000)
+        performance.record("judge", 0.4, 1_000)
+        performance.record("clerk", 0.9, 4_000)
+
+    assert ratio(performance) > 1
+    assert ratio(performance, "news", "clerk") > 1
+
+
+def test_nobody_starves():
+    """However bad, an agent weighs a ninth of the best at least."""
+    performance = Performance()
+    for tokens in TOKENS * 10:
+        performance.record("news", min(tokens / 1_600, 1), tokens)
+        performance.record("judge", 0.0, tokens)
+
+    assert 1 < ratio(performance) <= 9
+
+
+def test_priorities_say_what_quality_is_worth():
+    """They multiply what was learned."""
+    performance = Performance()
+    for tokens in TOKENS * 5:
+        performance.record("news", rising(tokens), tokens)
+    plain = performance.weights([NEWS, JUDGE])
+
+    assert 3 * plain["news"] == pytest.approx(
+        performance.weights([Claim("news", priority=3), JUDGE])["news"]
+    )
+
+
+def test_verdicts_fade_with_time_and_with_later_ones():
+    """After years there is nothing but the prior; after a change, soon nothing but the change."""
+    now = [1e9]
+    performance = Performance(clock=lambda: now[0])
+    for tokens in TOKENS * 5:
+        performance.record("news", rising(tokens), tokens)
+        performance.record("judge", 0.9, tokens)
+    before = ratio(performance)
+    now[0] += 400 * 86_400
+    with pytest.warns(TokenOptWarning, match="fewer than 5 verdicts"):
+        assert 1 == ratio(performance)
+
+    for tokens in TOKENS * 10:
+        performance.record("news", 0.9, tokens)
+        performance.record("judge", rising(tokens), tokens)
+    assert ratio(performance) < 1 < before
+
+
+@pytest.mark.parametrize("jump", [-1e9, 1e9, 1e15], ids=["back", "ahead", "far ahead"])
+def test_a_clock_that_jumps_leaves_a_sane_state(jump):
+    """Ahead, evidence is gone; back, none fades; then new evidence counts as ever."""
+    now = [2e9]
+    performance = Performance(clock=lambda: now[0])
+    for tokens in TOKENS * 5:
+        performance.record("news", rising(tokens), tokens)
+        performance.record("judge", 0.9, tokens)
+    before = ratio(performance)
+    now[0] += jump
+    performance.record("news", 0.5, 1_000)
+    now[0] -= jump
+    for tokens in TOKENS * 5:
+        performance.record("news", rising(tokens), tokens)
+        performance.record("judge", 0.9, tokens)
+
+    assert before == pytest.approx(ratio(performance), rel=0.3)
+
+
+def test_a_users_million_odd_verdicts_are_one_vote():
+    """Another user's agents weigh what they weighed, but for a vote on the prior."""
+    performance = Performance()
+    for tokens in TOKENS * 5:
+        performance.record("news", rising(tokens), tokens, user="ann")
+        performance.record("judge", 0.9, tokens, user="ann")
+    ann = performance.for_user("ann")
+    before = ratio(ann)
+    for _ in range(1_000):
+        performance.record("news", 0.0, 10**12, user="mallory")
+        performance.record("judge", 1.0, 1, user="mallory")
+
+    assert before == pytest.approx(ratio(ann), rel=0.1)
+    assert 2 == performance.forget("mallory")
+    assert before == ratio(ann)
+
+
+def test_a_new_user_begins_with_what_the_others_have_shown():
+    """A shared prior; not more than that."""
+    performance = Performance()
+    for user in "abcdef":
+        for tokens in TOKENS * 5:
+            performance.record("news", rising(tokens), tokens, user=user)
+            performance.record("judge", 0.9, tokens, user=user)
+
+    assert 1.3 < ratio(performance.for_user("new")) < ratio(performance.for_user("a"))
+
+
+def test_processes_share_a_store_and_namespaces_do_not(tmp_path):
+    """What one has recorded another weighs by."""
+    first, second = (Performance(LearnedStore(tmp_path / "learned.db")) for _ in range(2))
+    other = Performance(first.store, namespace="other")
+    for tokens in TOKENS * 5:
+        first.record("news", rising(tokens), tokens)
+        first.record("judge", 0.9, tokens)
+
+    assert ratio(first) == ratio(second) > 1
+    with pytest.warns(TokenOptWarning, match="fewer than 5"):
+        assert 1 == ratio(other)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "old",
+        None,
+        {"n": 5},
+        [1, 2],
+        [1e300] * 6,
+        [5, 30, 9, 1, 1, 1],
+        [-1, *[0] * 5],
+        [[]] * 6,
+    ],
+    ids=str,
+)
+def test_what_this_release_did_not_write_counts_as_nothing(stored):
+    """A row of another release, or of somebody else."""
+    store = LearnedStore()
+    store.update(LearnedKey("performance", "", None, "news"), lambda _: stored)
+    performance = Performance(store)
+    with pytest.warns(TokenOptWarning, match="fewer than 5"):
+        assert 1 == ratio(performance)
+    performance.record("news", 0.5, 100)
+    assert 1 == performance.returns()["news"].verdicts
+
+
+@pytest.mark.parametrize("quality", [-0.1, 1.1, 5, math.nan, math.inf, True, "0.5", None], ids=str)
+def test_quality_is_from_0_to_1(quality):
+    """Anything else is an error with the fix."""
+    with pytest.raises(ValueError, match="quality must be a number from 0 to 1"):
+        Performance().record("news", quality, 100)
+
+
+@pytest.mark.parametrize("tokens", [0, -5, 1.5, True, None], ids=str)
+def test_tokens_are_above_0(tokens):
+    """A verdict on an answer that took none says nothing."""
+    with pytest.raises(ValueError, match="tokens must be a whole number of at least 1"):
+        Performance().record("news", 0.5, tokens)
+
+
+# Forecasts of need
+
+
+def test_a_need_is_that_of_a_whole_run():
+    """Calls times tokens; by the run that calls belong to."""
+    calls = [call("news", 100, run=run) for run in "abcde" for _ in range(3)]
+    calls += [call("judge", 250, run=run) for run in "abcde"]
+    calls += [call("news", 9_000, run="a", status="failed"), call("news", 9_000, cached=True)]
+
+    assert {"news": 300.0, "judge": 250.0} == ForecastNeed(calls).weights([NEWS, JUDGE])
+
+
+def test_a_ledger_is_a_history(tmp_path):
+    """The latest runs of one, whatever the order of its rows."""
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for run in "abcd":
+            ledger.record(call("news", 500, run=run))
+            ledger.record(call("judge", 100, run=run))
+        ledger.flush()
+        assert {"news": 500.0, "judge": 100.0} == ForecastNeed(ledger).weights([NEWS, JUDGE])
+
+
+def test_what_is_still_needed_follows_what_was_spent():
+    """A run that has outspent most is compared with those that went on."""
+    needs = ForecastNeed([{"news": tokens} for tokens in (100, 110, 120, 1_000, 1_100)])
+
+    assert 120 == needs.need("news").expected_tokens
+    assert 20 == needs.need("news", 100).expected_tokens
+    assert 1_000 == needs.need("news", 100).upper_tokens
+    assert 850 == needs.need("news", 150).expected_tokens
+    assert needs.need("news", 2_000) is None
+    assert needs.need("judge") is None
+
+
+def test_a_user_is_forecast_by_his_own_runs():
+    """A thousand runs of another count as four."""
+    needs = ForecastNeed()
+    for _ in range(1_000):
+        needs.observe({"news": 90_000, "judge": 1}, user="mallory")
+    for _ in range(16):
+        needs.observe({"news": 100, "judge": 100}, user="ann")
+
+    assert 100 == needs.for_user("ann").need("news").expected_tokens
+    assert 100 == needs.for_user("new").need("news").expected_tokens
+    assert 90_000 == needs.for_user("new").need("news").upper_tokens  # each has half of the prior
+    needs.forget("mallory")
+    assert 100 == needs.for_user("new").need("news").upper_tokens
+
+
+def test_too_few_runs_are_priorities_said_once():
+    """As the plan would be without the strategy."""
+    needs = ForecastNeed([{"news": 900}] * 2)
+    claims = [NEWS, Claim("judge", priority=3)]
+    with pytest.warns(TokenOptWarning, match="agents weigh by priority"):
+        assert {"news": 1.0, "judge": 3} == needs.weights(claims)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        needs.for_user("ann").weights(claims)
+
+
+def test_an_agent_that_nobody_knows_counts_as_the_mean():
+    """Among those that are known."""
+    needs = ForecastNeed([{"news": 900, "judge": 300}] * 3)
+    assert 600 == needs.weights([NEWS, JUDGE, Claim("clerk")])["clerk"]
+
+
+@pytest.mark.parametrize("history", [["run"], [3], [("news", 5)]], ids=str)
+def test_what_is_no_history_is_refused(history):
+    """In words."""
+    with pytest.raises(TypeError, match="history is a Ledger, records of calls, or what each"):
+        ForecastNeed(history)
+
+
+# Plans
+
+
+@pytest.mark.parametrize("strategy", ["performance", "forecast", "auto"])
+def test_a_plan_file_names_the_strategy(strategy, tmp_path):
+    """It is read as it was written, and making a plan warns of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = BudgetPlan(total_tokens=900, agents={"news": {}, "judge": {}}, strategy=strategy)
+        plan.to_file(tmp_path / "plan.toml")
+        assert strategy == BudgetPlan.from_file(tmp_path / "plan.toml").strategy
+    with pytest.warns(TokenOptWarning, match="agents weigh by priority"):
+        assert {"news": 450, "judge": 450} == plan.shares()
+
+
+def test_a_history_divides_a_plan():
+    """By what agents need."""
+    plan = BudgetPlan(total_tokens=900, agents={"news": {}, "judge": {}}, strategy="forecast")
+    assert {"news": 600, "judge": 300} == plan.shares(history=[{"news": 800, "judge": 400}] * 3)
+
+
+def test_a_strategy_learns_from_the_runs_of_its_plan():
+    """What agents have used, and verdicts on it."""
+    needs = ForecastNeed()
+    plan = BudgetPlan(total_tokens=5_000, agents={"news": {}, "judge": {}}, strategy=needs)
+    performance = Performance()
+    model = optimize(fake_chat(answers=[FakeAnswer("Yes.", Usage(30, 10))] * 6), plan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TokenOptWarning)
+        for _ in range(3):
+            with plan.run(performance=performance, user="ann") as run:
+                for _ in range(2):
+                    model.invoke("Is it?", {"metadata": {"tokenopt_agent": "news"}})
+                run.rate("news", 0.75)
+
+    assert 80 == needs.for_user("ann").need("news").expected_tokens
+    assert 3 == pytest.approx(performance.for_user("ann").returns()["news"].verdicts, abs=0.2)
+    with pytest.raises(ValueError, match="'judge' has used no tokens in this run"):
+        run.rate("judge", 0.5)
+
+
+def test_a_verdict_needs_somebody_who_learns():
+    """The error says what to give."""
+    with BudgetPlan(total_tokens=100).run() as run, pytest.raises(ValueError, match="performance="):
+        run.rate("news", 0.5)
+
+
+# Auto
+
+
+def test_auto_needs_eight_runs():
+    """With fewer it is the plain default, and says so."""
+    auto = Auto([{"news": 900, "judge": 100}] * 7, total_tokens=500)
+    with pytest.warns(TokenOptWarning, match="needs 8 runs to choose by, and knows"):
+        auto.weights([NEWS, JUDGE])
+    assert "priority" == auto.choice
+    assert "a choice needs 8" in auto.explain()
