@@ -13,7 +13,6 @@ two changes can wait for each other.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +39,7 @@ from langchain_tokenopt.budget.records import (
     Lease,
 )
 from langchain_tokenopt.budget.windows import KEPT_SECONDS
-from langchain_tokenopt.storage.postgres import PostgresError, Session, pool_of
+from langchain_tokenopt.storage.postgres import PostgresError, Session, from_text, pool_of, to_text
 
 __all__ = ["PostgresAccountStore", "open_accounts"]
 
@@ -372,7 +371,7 @@ class _Transaction:
 
     def _take_agents(self, rows: Iterable[Sequence[Any]]) -> None:
         for number, name, *values in rows:
-            account = AgentAccount(_name(name), *values)
+            account = AgentAccount(from_text(name), *values)
             if number == self._number and account.agent not in self._agents:
                 self._agents[account.agent] = account
                 self._agents_read[account.agent] = values_of_agent(account)
@@ -381,15 +380,15 @@ class _Transaction:
         for number, *values in rows:
             if number == self._number:
                 lease = Lease(*values)
-                lease.id, lease.agent = _name(lease.id), _name(lease.agent)
-                lease.run_id = None if lease.run_id is None else _name(lease.run_id)
+                lease.id, lease.agent = from_text(lease.id), from_text(lease.agent)
+                lease.run_id = None if lease.run_id is None else from_text(lease.run_id)
                 if lease.id not in self._changed:
                     self._leases[lease.id] = lease
 
     def agent(self, name: str) -> AgentAccount:
         """Return the account of an agent."""
         if name not in self._agents and not self._has_every_agent:
-            self._take_agents(self._session.run(_READ_AGENT, self._number, _text(name)))
+            self._take_agents(self._session.run(_READ_AGENT, self._number, to_text(name)))
         account = self._agents.get(name)
         if account is None:
             account = self._agents[name] = AgentAccount(name)
@@ -406,13 +405,13 @@ class _Transaction:
         """Return a lease that has not been deleted."""
         if lease_id not in self._leases:
             self._leases[lease_id] = None
-            self._take_leases(self._session.run(_READ_LEASE, self._number, _text(lease_id)))
+            self._take_leases(self._session.run(_READ_LEASE, self._number, to_text(lease_id)))
         return self._leases[lease_id]
 
     def lease_of_run(self, run_id: str) -> Lease | None:
         """Return the lease that is held for a run."""
         if run_id != self._looked_for_run:
-            rows = self._session.run(_READ_LEASE_OF_RUN, self._number, _text(run_id))
+            rows = self._session.run(_READ_LEASE_OF_RUN, self._number, to_text(run_id))
             self._take_leases(rows)
         held = (lease for lease in self._leases.values() if lease and lease.run_id == run_id)
         return next((lease for lease in held if lease.charged is None), None)
@@ -451,7 +450,7 @@ class _Transaction:
             values = values_of_agent(account)
             if values != self._agents_read.get(name):
                 row = dict(zip(AGENT, values, strict=True))
-                yield row | {"account": self._number, "agent": _text(name)}
+                yield row | {"account": self._number, "agent": to_text(name)}
 
     def changed_leases(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of leases that are new or were changed."""
@@ -459,14 +458,14 @@ class _Transaction:
             lease = self._leases[lease_id]
             if lease is not None:
                 row = dict(zip(LEASE, values_of_lease(lease), strict=True))
-                row |= {"id": _text(lease.id), "agent": _text(lease.agent)}
+                row |= {"id": to_text(lease.id), "agent": to_text(lease.agent)}
                 yield row | {"account": self._number, "run_id": _text_or_none(lease.run_id)}
 
     def deleted_leases(self) -> Iterator[dict[str, Any]]:
         """Yield the places of leases that are to go."""
         for lease_id in self._changed:
             if self._leases[lease_id] is None:
-                yield {"account": self._number, "id": _text(lease_id)}
+                yield {"account": self._number, "id": to_text(lease_id)}
 
 
 def _write(session: Session, accounts: Sequence[_Transaction]) -> None:
@@ -486,7 +485,7 @@ def _write(session: Session, accounts: Sequence[_Transaction]) -> None:
 def _place(opening: Opening) -> tuple[Any, ...]:
     """Return what tells an account from all others, as it is stored."""
     return tuple(
-        _text(part) if isinstance(part, str) else part for part in opening.key[: len(PLACE)]
+        to_text(part) if isinstance(part, str) else part for part in opening.key[: len(PLACE)]
     )
 
 
@@ -514,7 +513,7 @@ def _make(session: Session, openings: Iterable[Opening]) -> None:
 def _forgotten_until(session: Session, opening: Opening) -> int:
     """Return until when accounts of its name and window may have been deleted."""
     key = opening.key
-    rows = session.run(_READ_FORGOTTEN, _text(key.budget), key.window)
+    rows = session.run(_READ_FORGOTTEN, to_text(key.budget), key.window)
     until: int = rows[0][0] if rows else 0
     return until
 
@@ -560,25 +559,8 @@ def _refuse_newer(version: int, place: str) -> None:
         )
 
 
-# Names
-
-
-_FORBIDDEN: Final = re.compile("[\x00\x1a\ud800-\udfff]")
-"""What PostgreSQL does not take in a text, and the sign that stands for it here."""
-
-
-def _text(name: str) -> str:
-    """Return a name as PostgreSQL takes it; others stay others."""
-    return _FORBIDDEN.sub(lambda found: f"\x1a{ord(found[0]):x}\x1a", name)
-
-
 def _text_or_none(name: str | None) -> str | None:
-    return None if name is None else _text(name)
-
-
-def _name(text: str) -> str:
-    """Return the name that was stored."""
-    return re.sub("\x1a([0-9a-f]+)\x1a", lambda found: chr(int(found[1], 16)), text)
+    return None if name is None else to_text(name)
 
 
 # For those who only want to look
@@ -603,7 +585,7 @@ def open_accounts(url: str) -> Iterator[AccountTransaction]:
             rows = session.run(_READ_ALL)
             for number, *values, agents in rows:
                 key, totals = values[: len(KEY)], values[len(KEY) :]
-                named: list[Any] = [_name(x) if isinstance(x, str) else x for x in key]
+                named: list[Any] = [from_text(x) if isinstance(x, str) else x for x in key]
                 account = _Transaction(session, number, AccountKey(*named), totals, is_new=False)
                 account.bring(agents or (), (), NOTHING, every_agent=True)
                 yield account

@@ -28,13 +28,13 @@ from langchain_tokenopt.cache.cache_schema import CacheFileError, is_damage, pre
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage import sqlite
 
-__all__ = ["CacheFile", "Row"]
+__all__ = ["OVERHEAD", "CacheFile", "Row", "checksum_of"]
 
-_OVERHEAD: Final = 96
+OVERHEAD: Final = 96
 """Bytes that a row takes besides question, vector and answers."""
 SIZE: Final = (
     f"length(answers) + coalesce(length(vector), 0) "
-    f"+ coalesce(length(CAST(question AS BLOB)), 0) + {_OVERHEAD}"
+    f"+ coalesce(length(CAST(question AS BLOB)), 0) + {OVERHEAD}"
 )
 _ROW_COLUMNS: Final = (
     f"id, exact, scope, question, %s, agrees_with, tokens, created, expires, hits, {SIZE}"
@@ -71,6 +71,11 @@ class Row:
     hits: int = 0
     size: int = 0
     """Bytes of question, vector and answers."""
+
+    @property
+    def group(self) -> int:
+        """The oldest entry with the same answer."""
+        return self.id if self.agrees_with is None else self.agrees_with
 
 
 class CacheFile:
@@ -319,7 +324,7 @@ class CacheFile:
         if number == self._seen_entry + 1:
             self._seen_entry = number  # otherwise another process wrote in between: read those too
         question = (row.question or "").encode("utf-8", "surrogatepass")
-        size = len(answers) + len(row.vector or b"") + len(question) + _OVERHEAD
+        size = len(answers) + len(row.vector or b"") + len(question) + OVERHEAD
         return replace(row, id=number, size=size)
 
     def remove(self, entries: Iterable[int]) -> None:
@@ -415,17 +420,24 @@ class CacheFile:
     def _checksum(
         self, exact: bytes, scope: bytes, question: str | None, vector: bytes | None, answers: bytes
     ) -> bytes:
-        digest = hashlib.blake2b(digest_size=8, key=self._salt)
-        for part in (
-            exact,
-            scope,
-            (question or "").encode("utf-8", "surrogatepass"),
-            vector or b"",
-            answers,
-        ):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-        return digest.digest()
+        return checksum_of(self._salt, exact, scope, question, vector, answers)
+
+
+def checksum_of(
+    salt: bytes,
+    exact: bytes,
+    scope: bytes,
+    question: str | None,
+    vector: bytes | None,
+    answers: bytes,
+) -> bytes:
+    """Return the checksum of an entry: its answers belong to this request, in this scope."""
+    digest = hashlib.blake2b(digest_size=8, key=salt)
+    text = (question or "").encode("utf-8", "surrogatepass")
+    for part in (exact, scope, text, vector or b"", answers):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
 
 
 def _is_plausible(row: Row) -> bool:

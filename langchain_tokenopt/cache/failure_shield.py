@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError
 from langchain_tokenopt.cache.repository import FILE_ERRORS
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.storage.errors import PostgresError
 
 __all__ = ["Shield"]
 
@@ -32,8 +33,9 @@ class Shield:
             self.warn("embedder", f"The embedder failed: {error}. The model is asked instead.")
             reason = "embedder failed"
         except FILE_ERRORS as error:
-            self.warn("file", f"The cache file failed: {error}. The model is asked instead.")
-            reason = "file failed"
+            where = "server" if isinstance(error, PostgresError) else "file"
+            self.warn("file", f"The cache {where} failed: {error}. The model is asked instead.")
+            reason = f"{where} failed"
         # same_answer, eviction policies and clocks are the caller's code and may raise anything.
         except Exception as error:  # noqa: BLE001
             self.warn(

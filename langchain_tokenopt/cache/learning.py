@@ -86,8 +86,7 @@ class Learning:
             if len(compared) > _ANSWERS_COMPARED:
                 break
             with self._repository.lock:
-                is_stored = neighbour.entry in self._repository.index
-                stored = self._repository.answers(neighbour.entry) if is_stored else None
+                stored = self._repository.answers(neighbour.entry)
             if stored is not None and self._same_answer.says(text_of_answers(stored), text):
                 agreeing.append(group)
         return agreeing

@@ -8,7 +8,7 @@ probability. The first tier that has an answer gives it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -104,17 +104,17 @@ class Lookup:
         self._least_cosine = min(MIN_COSINE, 1.0 if min_similarity is None else min_similarity)
 
     def equal(self, question: Question) -> Finding | None:
-        """Look for an equal request; needs memory only, and the lock held."""
-        return self._alive(self._repository.index.by_exact.get(question.exact), "exact")
+        """Look for an equal request; the lock must be held."""
+        return self._found(self._repository.index.equal, question, "exact")
 
     def same_words(self, question: Question, *, peek: bool = False) -> Finding | None:
-        """Look for the same words; needs memory only, and the lock held.
+        """Look for the same words; the lock must be held.
 
         Args:
             question: What is asked.
             peek: Leave out what is drawn by chance.
         """
-        finding = self._alive(self._repository.index.by_near.get(question.near), "same words")
+        finding = self._found(self._repository.index.same_words, question, "same words")
         if finding is None:
             return None
         finding.domain = question.domain
@@ -131,10 +131,11 @@ class Lookup:
         finding.is_same_words = True
         return finding
 
-    def _alive(self, entry: int | None, tier: Tier) -> Finding | None:
-        if entry is None or not self._repository.is_alive(entry):
-            return None
-        return Finding(tier, entry)
+    def _found(
+        self, find: Callable[[Question, float], int | None], question: Question, tier: Tier
+    ) -> Finding | None:
+        entry = find(question, self._repository.now())
+        return None if entry is None else Finding(tier, entry)
 
     def alike(
         self, question: Question, way: Way = "judge", scopes: Iterable[bytes] | None = None

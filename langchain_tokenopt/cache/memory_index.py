@@ -13,7 +13,7 @@ from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy, Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
-from langchain_tokenopt.cache.key import same_words_hash
+from langchain_tokenopt.cache.key import Question, same_words_hash
 from langchain_tokenopt.cache.vector_index import ScopedIndex
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class MemoryIndex(Mapping[int, Entry]):
             row.scope,
             None if row.question is None else near,
             row.question,
-            row.id if row.agrees_with is None else row.agrees_with,
+            row.group,
             row.expires,
             row.size,
             row.tokens,
@@ -180,10 +180,35 @@ class MemoryIndex(Mapping[int, Entry]):
 
     # --- looking up
 
+    def equal(self, question: Question, now: float) -> int | None:
+        """Return the entry of an equal request that may be served at this time."""
+        return self._alive(self.by_exact.get(question.exact), now)
+
+    def same_words(self, question: Question, now: float) -> int | None:
+        """Return the entry of the same words that may be served at this time."""
+        return self._alive(self.by_near.get(question.near), now)
+
+    def _alive(self, entry: int | None, now: float) -> int | None:
+        return entry if entry is not None and self.is_alive(entry, now) else None
+
     def is_alive(self, entry: int, now: float) -> bool:
         """Say whether an entry is there and may be served at this time."""
         known = self._known.get(entry)
         return known is not None and known.is_alive(now)
+
+    def totals(self) -> tuple[int, int]:
+        """Return the number of entries and the bytes they take."""
+        return len(self._known), self.bytes
+
+    def top(self, limit: int) -> list[Entry]:
+        """Return the entries that were served most, most served first."""
+        return heapq.nlargest(limit, self._known.values(), key=lambda e: (e.hits, -e.id))
+
+    def touch(self, entry: int) -> None:
+        """Take note that an entry was served."""
+        known = self._known[entry]
+        known.hits += 1
+        self.policy.touch(known.exact)
 
     def near_to(
         self, vector: NDArray[np.float32], scope: bytes, now: float, least: float

@@ -22,8 +22,10 @@ from langchain_tokenopt.cache.cache_file import CacheFile, Row
 from langchain_tokenopt.cache.cache_schema import CacheFileError
 from langchain_tokenopt.cache.eviction import Eviction, policy_for
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
-from langchain_tokenopt.cache.memory_index import MemoryIndex
+from langchain_tokenopt.cache.memory_index import Entry, MemoryIndex
+from langchain_tokenopt.cache.single_flight import Turns
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.storage.errors import PostgresError
 from langchain_tokenopt.storage.sqlite import FileReplacedError
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FILE_ERRORS", "Repository"]
 
-FILE_ERRORS: Final = (sqlite3.Error, FileReplacedError)
-"""What can go wrong with a file while it is used."""
+FILE_ERRORS: Final = (sqlite3.Error, FileReplacedError, PostgresError)
+"""What can go wrong with a file, or a server, while it is used."""
 
 _UNPACKED = 2_048
 """Entries of which the answers are kept in memory as objects."""
@@ -85,9 +87,12 @@ class Repository:
         self._unwritten_hits: Counter[int] = Counter()
         self._has_warned = False
         self._labels: list[Any] = []
-        self.index = MemoryIndex(policy_for(eviction, max_entries))
         self._unpacked: OrderedDict[int, list[Generation]] = OrderedDict()
-        self._file = CacheFile(path, embedder=embedder)
+        self._open(embedder)
+
+    def _open(self, embedder: str | None) -> None:
+        self.index = MemoryIndex(policy_for(self._eviction, self._max_entries))
+        self._file = CacheFile(self.path, embedder=embedder)
         with self.lock:
             try:
                 self.refresh()
@@ -105,6 +110,11 @@ class Repository:
     def is_shared(self) -> bool:
         """Whether other processes may work on the same entries."""
         return self.path is not None
+
+    @property
+    def turns(self) -> Turns | None:
+        """Where processes agree on who asks the model; ``None`` where they do not."""
+        return None
 
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
@@ -159,9 +169,7 @@ class Repository:
 
     def count_hit(self, entry: int) -> None:
         """Take note that an entry was served."""
-        known = self.index[entry]
-        known.hits += 1
-        self.index.policy.touch(known.exact)
+        self.index.touch(entry)
         if self._extends_ttl:
             assert self._ttl_seconds is not None
             expires = self._clock() + self._ttl_seconds
@@ -172,6 +180,10 @@ class Repository:
             self._unwritten_hits[entry] += 1
             if self._unwritten_hits.total() >= _HITS_PER_WRITE:
                 self._try_to_write(self._write_hits)
+
+    def top(self, limit: int) -> list[Entry]:
+        """Return the entries that were served most, most served first."""
+        return self.index.top(limit)
 
     def labels(self) -> list[Any]:
         """Return, once, what earlier and other processes have learned, oldest first."""
@@ -228,7 +240,7 @@ class Repository:
                     has_begun = True
                 if has_begun:
                     self._follow_file()
-                if isinstance(error, sqlite3.Error):
+                if isinstance(error, sqlite3.Error | PostgresError):
                     self._pause_writing(time.monotonic() - began)
                 raise
 
@@ -292,10 +304,11 @@ class Repository:
 
     def check(self) -> tuple[tuple[int, int], list[int], bool]:
         """Drop damaged entries; return totals, what was dropped, and if the file is sound."""
-        with self.changing():
-            damaged = self._file.damaged()
-            for entry in damaged:
-                self.drop(entry)
+        with self.lock:
+            with self.changing():
+                damaged = self._file.damaged()
+                for entry in damaged:
+                    self.drop(entry)
             return self._file.totals(), damaged, self._file.is_sound()
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ in the embedder or the file is a miss with one warning.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from langchain_tokenopt.cache.fields import Fields
 from langchain_tokenopt.cache.key import NODES, Question, UnkeyableError, form_in, node_scope
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
-from langchain_tokenopt.cache.repository import Repository
+from langchain_tokenopt.cache.repositories import open_repository
 from langchain_tokenopt.cache.request_reader import RequestReader
 from langchain_tokenopt.cache.same_answer import SameAnswer
 from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_copy
@@ -72,7 +71,8 @@ class SemanticCache(BaseCache):
     hit as a cached call: give the sinks that are to learn of hits to ``track_usage``.
 
     Args:
-        path: SQLite file; ``None`` keeps everything in memory.
+        path: SQLite file, or ``postgresql://user@host/database`` that all workers share;
+            ``None`` keeps everything in memory.
         embeddings: Turns a question into a vector. Defaults to the local MiniLM model, which reads
             English. It is not called before the first lookup.
         semantic: Whether questions are compared by meaning. ``False`` needs no embedder: equal
@@ -91,7 +91,7 @@ class SemanticCache(BaseCache):
     Raises:
         EmbedderUnavailableError: If no *embeddings* are given and the extra ``local`` is missing;
             not with ``semantic=False``.
-        CacheFileError: If *path* cannot be used with these settings.
+        CacheFileError: If the file or the database cannot be used with these settings.
         ValueError: If an argument is out of its range.
 
     Example:
@@ -144,12 +144,11 @@ class SemanticCache(BaseCache):
             random.Random(settings.seed),
             words_limit=0.0 if min_similarity == 1.0 else max_wrong_per_request,
         )
-        self._flights = SingleFlight(settings.wait_seconds)
         self._counts: Counter[str] = Counter()
         self._shield = Shield()
         self._reader = RequestReader(settings, self._shield, require_scope=require_scope)
-        self._repository = Repository(
-            None if path is None else Path(path),
+        self._repository = open_repository(
+            path,
             embedder=None if embedder is None else embedder_fingerprint(embedder),
             eviction=eviction,
             max_entries=check_whole("max_entries", max_entries),
@@ -158,6 +157,7 @@ class SemanticCache(BaseCache):
             extend_ttl_on_hit=settings.extend_ttl_on_hit,
             clock=settings.clock,
         )
+        self._flights = SingleFlight(settings.wait_seconds, self._repository.turns)
         self._embedder = GuardedEmbedder(
             embedder,
             settings.embedding_seconds,
@@ -351,7 +351,7 @@ class SemanticCache(BaseCache):
         if found is None:
             found = await run_in_executor(None, self._equal_or_alike, question)
         if found is not None and claim is not None:
-            self._flights.end(question.exact)
+            await run_in_executor(None, self._flights.end, question.exact)
         return found, claim
 
     def _equal_at_once(self, question: Question) -> list[Generation] | None:
@@ -542,9 +542,10 @@ class SemanticCache(BaseCache):
             if lifetime and self._repository.is_shared:
                 self._kept_counts.write()
                 counts = self._repository.counts()
+            entries, size = self._repository.index.totals()
             return CacheStats(
-                entries=len(self._repository.index),
-                bytes=self._repository.index.bytes,
+                entries=entries,
+                bytes=size,
                 requests=counts["requests"],
                 exact_hits=counts["exact"],
                 same_words_hits=counts["same words"],
@@ -579,11 +580,9 @@ class SemanticCache(BaseCache):
         """Return the stored questions that were served most, most served first."""
         with self._repository.lock:
             self._refresh()
-            entries = self._repository.index.values()
-            best = heapq.nlargest(limit, entries, key=lambda e: (e.hits, -e.id))
             return [
                 TopEntry(e.id, e.question or "(exact only)", e.hits, e.hits * e.tokens)
-                for e in best
+                for e in self._repository.top(limit)
             ]
 
     def check(self) -> CacheCheck:

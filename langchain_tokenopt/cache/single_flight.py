@@ -14,25 +14,43 @@ import threading
 import time
 import weakref
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
+
+from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.storage import forks
 
-__all__ = ["Claim", "SingleFlight"]
+__all__ = ["Claim", "SingleFlight", "Turns"]
 
 _REMEMBERED = 16
 """Claims that a context remembers as its own."""
 _POLL_SECONDS = 0.005
+_SHARED_POLL_SECONDS = 0.05
+"""Between two questions whether another process has answered."""
 _MOST_IN_FLIGHT = 4_096
+
+
+class Turns(Protocol):
+    """Where the processes that share a cache agree on who asks the model."""
+
+    def take_turn(self, key: bytes, seconds: float) -> bool:
+        """Take the turn for some seconds, or find the answer; ``False``: another one has it."""
+        ...
+
+    def give_turn_back(self, key: bytes) -> None:
+        """Let another one take the turn; nothing happens when it is not ours."""
+        ...
 
 
 class Claim:
     """The turn to ask the model; when nobody holds it any more, nobody waits for its answer."""
 
-    __slots__ = ("__weakref__", "flight", "key")
+    __slots__ = ("__weakref__", "flight", "has_turn", "key")
 
     def __init__(self, key: bytes, deadline: float) -> None:
         self.key = key
+        self.has_turn = False
+        """Whether it is good for all processes."""
         self.flight = _Flight(deadline, self)
 
 
@@ -49,9 +67,14 @@ class _Flight:
         self._task = None if task is None else weakref.ref(task)
 
     @property
+    def claim(self) -> Claim | None:
+        """The claim that it was begun with; ``None`` when nobody holds it any more."""
+        return self._claim()
+
+    @property
     def is_over(self) -> bool:
         """Whether the answer is there, or will not come (in time)."""
-        if self.has_answer or self.is_given_up or self._claim() is None:
+        if self.has_answer or self.is_given_up or self.claim is None:
             return True
         task = None if self._task is None else self._task()
         has_ended = self._task is not None and (task is None or task.done())
@@ -70,10 +93,12 @@ class SingleFlight:
 
     Args:
         wait_seconds: How long to wait for an answer; 0 switches waiting off.
+        turns: Where processes agree on it, too.
     """
 
-    def __init__(self, wait_seconds: float) -> None:
+    def __init__(self, wait_seconds: float, turns: Turns | None = None) -> None:
         self._wait_seconds = wait_seconds
+        self._turns = turns
         self._lock = forks.ForkLock()
         self._flights: dict[bytes, _Flight] = {}
         self._waiting_executor_threads = 0
@@ -100,10 +125,11 @@ class SingleFlight:
             deadline = time.monotonic() + self._wait_seconds
             while True:
                 claim, flight = self._claim(key)
-                if flight is None or time.monotonic() >= deadline:
+                is_ours = flight is None and self._has_turn(claim)
+                if is_ours or time.monotonic() >= deadline:
                     return claim
-                time.sleep(_POLL_SECONDS)
-                if flight.has_answer:
+                time.sleep(_SHARED_POLL_SECONDS if flight is None else _POLL_SECONDS)
+                if flight is not None and flight.has_answer:
                     return None
         finally:
             if is_executor_thread:
@@ -115,17 +141,33 @@ class SingleFlight:
         deadline = time.monotonic() + self._wait_seconds
         while True:
             claim, flight = self._claim(key)
-            if flight is None or time.monotonic() >= deadline:
+            is_ours = flight is None
+            if is_ours and self._turns is not None:
+                is_ours = await run_in_executor(None, self._has_turn, claim)
+            if is_ours or time.monotonic() >= deadline:
                 return claim
-            await asyncio.sleep(_POLL_SECONDS)
-            if flight.has_answer:
+            await asyncio.sleep(_SHARED_POLL_SECONDS if flight is None else _POLL_SECONDS)
+            if flight is not None and flight.has_answer:
                 return None
+
+    def _has_turn(self, claim: Claim | None) -> bool:
+        """Say whether no other process is to be waited for."""
+        if claim is not None and self._turns is not None and not claim.has_turn:
+            claim.has_turn = self._turns.take_turn(claim.key, self._wait_seconds)
+            return claim.has_turn
+        return True
+
+    def _give_turn_back(self, claim: Claim | None) -> None:
+        if claim is not None and claim.has_turn and self._turns is not None:
+            claim.has_turn = False
+            self._turns.give_turn_back(claim.key)
 
     def end(self, key: bytes) -> None:
         """Say that the answer is there; nothing happens if none was awaited."""
         flight = self._flights.pop(key, None)
         if flight is not None:
             flight.has_answer = True
+            self._give_turn_back(flight.claim)
 
     def give_up(self, key: bytes, claim: Claim | None) -> None:
         """Say that the answer will not come, so that somebody else may take the turn."""
@@ -135,6 +177,7 @@ class SingleFlight:
         with self._lock:
             if self._flights.get(key) is claim.flight:
                 del self._flights[key]
+        self._give_turn_back(claim)
 
     def end_all(self) -> None:
         """Let everybody go."""

@@ -22,13 +22,18 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from langchain_tokenopt.storage.errors import PostgresError
+
 __all__ = [
     "PatientConnection",
     "PostgresError",
     "PostgresPool",
     "Session",
+    "from_text",
     "is_postgres",
+    "is_quiet",
     "pool_of",
+    "to_text",
 ]
 
 LEAST_VERSION: Final = 13
@@ -62,14 +67,6 @@ with it all that was written before (https://www.postgresql.org/docs/current/wal
 "transactions ... become durable in the order of commit"; read 2026-11-29)."""
 
 T = TypeVar("T")
-
-
-class PostgresError(OSError):
-    """A server cannot be used; the message says why and what to do, without any password."""
-
-    def __init__(self, message: str, sqlstate: str | None = None) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
 
 
 def is_postgres(path: object) -> bool:
@@ -195,13 +192,17 @@ class PostgresPool:
         """Until when no connection is tried, and why."""
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self, seconds: float | None = None) -> Iterator[Session]:
         """Lend a connection. What has been begun and not committed is undone at the end.
+
+        Args:
+            seconds: How long to wait for a connection that is in use, and then for any answer.
 
         Raises:
             PostgresError: There is none to be had, or the server refuses something.
         """
-        connection = self._take()
+        connection = self._take(LOCK_SECONDS if seconds is None else seconds)
+        connection.silent_seconds = SILENT_SECONDS if seconds is None else seconds
         try:
             yield Session(connection)
         except psycopg.Error as error:
@@ -228,30 +229,35 @@ class PostgresPool:
         for connection in idle:
             connection.close()
 
-    def _take(self) -> PatientConnection:
-        deadline = time.monotonic() + LOCK_SECONDS
+    def _take(self, seconds: float) -> PatientConnection:
+        deadline = time.monotonic() + seconds
         with self._changed:
             while self._count >= POOL_SIZE:
                 if not self._changed.wait(deadline - time.monotonic()):
                     raise PostgresError(
                         f"{self.label} is busy: all {POOL_SIZE} connections of this process have "
-                        f"been in use for {LOCK_SECONDS:.0f} seconds. Try again later."
+                        f"been in use for {seconds:.0f} seconds. Try again later."
                     )
             self._count += 1
             while self._idle:
                 connection = self._idle.pop()
-                if time.monotonic() - connection.used_at < _IDLE_SECONDS and _is_quiet(connection):
+                if time.monotonic() - connection.used_at < _IDLE_SECONDS and is_quiet(connection):
                     return connection
                 connection.close()
         try:
-            return self._connect()
+            return self.connect()
         except BaseException:
             self._leave()
             raise
 
-    def _connect(self) -> PatientConnection:
+    def connect(self) -> PatientConnection:
+        """Return a connection that is the caller's own.
+
+        Raises:
+            PostgresError: There is none to be had.
+        """
         if self._failed is not None and time.monotonic() < self._failed[0]:
-            raise self._failed[1]
+            raise self._failed[1].with_traceback(None)
         began = time.monotonic()
         try:
             connection = PatientConnection.connect(**self._parameters, autocommit=True)
@@ -289,7 +295,7 @@ class PostgresPool:
             self._changed.notify()
 
 
-def _is_quiet(connection: PatientConnection) -> bool:
+def is_quiet(connection: PatientConnection) -> bool:
     """Say whether the server has not said anything unasked, such as that it goes away."""
     if connection.closed:
         return False
@@ -358,6 +364,29 @@ _REMEDIES: Final = (
     ),
 )
 """Patterns of SQLSTATE and message, and what to do."""
+
+# Texts
+
+
+_FORBIDDEN: Final = re.compile("[\x00\x1a\ud800-\udfff]")
+"""What PostgreSQL does not take in a text, and the sign that stands for it here."""
+
+
+def to_text(text: str) -> str:
+    """Return a text as PostgreSQL takes it; others stay others.
+
+    Example:
+        >>> text = chr(0) + "a"
+        >>> to_text(text) == text, from_text(to_text(text)) == text
+        (False, True)
+    """
+    return _FORBIDDEN.sub(lambda found: f"\x1a{ord(found[0]):x}\x1a", text)
+
+
+def from_text(stored: str) -> str:
+    """Return the text that was stored."""
+    return re.sub("\x1a([0-9a-f]+)\x1a", lambda found: chr(int(found[1], 16)), stored)
+
 
 _pools: dict[str, PostgresPool] = {}
 _pools_lock = threading.RLock()

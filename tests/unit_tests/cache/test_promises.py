@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.core.errors import TokenOptWarning
-from tests.support.caches import make_cache
+from tests.support.cache_places import in_files
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
 LLM = "llm"
@@ -20,19 +20,6 @@ LLM = "llm"
 
 def say(text, **fields):
     return [ChatGeneration(message=AIMessage(text, **fields))]
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def make_one(**options):
-        made.append(make_cache(**options))
-        return made[-1]
-
-    yield make_one
-    for cache in made:
-        cache.close()
 
 
 def test_an_answer_that_is_more_than_json_has_no_old_id_either(make):
@@ -229,6 +216,7 @@ def test_nothing_deep_inside_an_answer_is_shared(make):
 ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN?"
 
 
+@in_files
 def test_clearing_takes_the_evidence_with_it(make, tmp_path):
     """Labels are gone from memory and file, and what was asked before teaches nothing after."""
     cache = make(path=tmp_path / "c.db", max_wrong_per_request=0.0)

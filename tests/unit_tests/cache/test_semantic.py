@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_tokenopt.cache import CacheFileError, SemanticCache
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.staged_runs import CacheHit
+from tests.support.cache_places import in_files
 from tests.support.caches import make_cache
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
@@ -40,21 +41,7 @@ def texts(found):
 def groups(cache):
     """Return the groups of answers that say the same."""
     index = cache._repository.index
-    return {index.answer_groups.of(entry.answer) for entry in index.values()}
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Make caches that are closed at the end."""
-    made = []
-
-    def make_one(path=None, **options):
-        made.append(make_cache(path, **options))
-        return made[-1]
-
-    yield make_one
-    for cache in made:
-        cache.close()
+    return {index.answer_groups.of(entry.answer) for entry in index.top(99)}
 
 
 @pytest.mark.parametrize(
@@ -330,6 +317,7 @@ class NewestFirst:
         return self.keys[-2] if len(self.keys) > 1 else None
 
 
+@in_files
 def test_the_caller_may_decide_who_leaves(make):
     """Through the four methods of an eviction policy; also after the cache was cleared."""
     policy = NewestFirst()
@@ -438,7 +426,7 @@ def test_equal_answers_that_are_imported_are_one(make):
     ]
     assert 5 == cache.update_many(items, batch=2)
 
-    numbers = [entry.answer for entry in cache._repository.index.values()]
+    numbers = [entry.answer for entry in cache._repository.index.top(99)]
     assert 3 == len(set(numbers))
     assert numbers[0] == numbers[1] == numbers[4]
 
@@ -583,6 +571,7 @@ def test_a_broken_embedder_is_a_miss_with_one_warning(make, instead):
     assert ["second"] == texts(cache.lookup("What is that thing?", LLM))
 
 
+@in_files
 def test_a_file_that_refuses_writing_is_a_miss_with_one_warning(make, tmp_path):
     """A full disk does not fail calls, and memory does not promise what is not on disk."""
     cache = make(tmp_path / "c.db")
@@ -736,6 +725,7 @@ def test_arguments_are_checked(options, message):
         make_cache(**options)
 
 
+@in_files
 def test_nothing_is_left_half_written(make, tmp_path):
     """An error inside of a write leaves neither a row nor an entry in memory."""
     cache = make(tmp_path / "c.db", max_entries=1)

@@ -1,0 +1,189 @@
+"""What is known here of the answers in a database: a bounded copy of those that are asked for.
+
+Whatever is not in the copy is looked for on the server, in the scope of the question alone. The
+copy is right for as long as we hear of every entry that leaves; who owns it forgets it otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from langchain_tokenopt.cache.answer_groups import AnswerGroups
+from langchain_tokenopt.cache.cache_file import Row
+from langchain_tokenopt.cache.eviction_policy import Use
+from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
+from langchain_tokenopt.cache.key import Question, same_words_hash
+from langchain_tokenopt.cache.memory_index import Entry
+from langchain_tokenopt.cache.postgres_entries import PostgresEntries
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["PostgresIndex"]
+
+_HOT: Final = 4_096
+"""Entries that are copied."""
+_NONE_KNOWN: Mapping[bytes, bytes] = {}
+
+
+class PostgresIndex:
+    """Entries by their number, as :class:`MemoryIndex` offers them. Hold the cache's lock.
+
+    Args:
+        entries: Those on the server.
+    """
+
+    def __init__(self, entries: PostgresEntries) -> None:
+        self._entries = entries
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Forget the copy."""
+        self.answer_groups = AnswerGroups()
+        self._hot: OrderedDict[int, Entry] = OrderedDict()
+        self._by_exact: dict[bytes, int] = {}
+        self._by_near: dict[bytes, int] = {}
+        self._around: tuple[int, list[Neighbour]] = (0, [])
+
+    @property
+    def dimension(self) -> int | None:
+        """Numbers per vector; ``None`` before there is one."""
+        return self._entries.dimension
+
+    def __len__(self) -> int:
+        return self.totals()[0]
+
+    def __getitem__(self, entry: int) -> Entry:
+        known = self.get(entry)
+        if known is None:
+            raise KeyError(entry)
+        return known
+
+    def __contains__(self, entry: int) -> bool:
+        return self.get(entry) is not None
+
+    def get(self, entry: int) -> Entry | None:
+        """Return an entry, wherever it is."""
+        known = self._hot.get(entry)
+        if known is None:
+            row = self._entries.get(entry)
+            known = None if row is None else self._keep(row)
+        return known
+
+    # --- coming and going
+
+    def add_rows(self, rows: Sequence[Row], nears: Mapping[bytes, bytes] = _NONE_KNOWN) -> None:
+        """Put rows of the server into the copy."""
+        for row in rows:
+            self._keep(row, nears.get(row.exact))
+
+    def _keep(self, row: Row, near: bytes | None = None) -> Entry:
+        known = _entry(row, near)
+        self.forget(row.id)
+        self._hot[row.id] = known
+        self._by_exact[row.exact] = row.id
+        if known.near is not None:
+            self._by_near[known.near] = row.id
+        if len(self._hot) > _HOT:
+            self.forget(next(iter(self._hot)))
+        return known
+
+    def forget(self, entry: int) -> None:
+        """Forget an entry; nothing happens when it is unknown."""
+        known = self._hot.pop(entry, None)
+        if known is None:
+            return
+        if self._by_exact.get(known.exact) == entry:
+            del self._by_exact[known.exact]
+        if known.near is not None and self._by_near.get(known.near) == entry:
+            del self._by_near[known.near]
+
+    def prolong(self, entry: int, expires: float) -> None:
+        """Move an entry's expiry."""
+        self[entry].expires = expires
+
+    def touch(self, entry: int) -> None:
+        """Take note that an entry was served."""
+        if entry in self._hot:
+            self._hot[entry].hits += 1
+            self._hot.move_to_end(entry)
+
+    # --- looking up
+
+    def is_alive(self, entry: int, now: float) -> bool:
+        """Say whether an entry is there and may be served at this time."""
+        known = self.get(entry)
+        return known is not None and known.is_alive(now)
+
+    def equal(self, question: Question, now: float) -> int | None:
+        """Return the entry of an equal request that may be served at this time."""
+        found = self._copied(self._by_exact.get(question.exact), question, now)
+        return found or self._kept(self._entries.equal(question, now))
+
+    def same_words(self, question: Question, now: float) -> int | None:
+        """Return the entry of the same words that may be served at this time."""
+        found = self._copied(self._by_near.get(question.near), question, now)
+        return found or self._kept(self._entries.same_words(question, now))
+
+    def _copied(self, entry: int | None, question: Question, now: float) -> int | None:
+        known = None if entry is None else self._hot[entry]
+        is_right = known is not None and known.is_alive(now) and known.scope == question.scope
+        return entry if is_right else None
+
+    def _kept(self, row: Row | None) -> int | None:
+        return None if row is None else self._keep(row).id
+
+    def near_to(
+        self, vector: NDArray[np.float32], scope: bytes, now: float, least: float
+    ) -> list[Neighbour]:
+        """Return the neighbours of a question, nearest first; see :class:`MemoryIndex`."""
+        found = self._entries.near_to(vector, scope, now, NEIGHBOURS)
+        rows = [(row, cosine) for row, cosine in found.rows if row.scope == scope]
+        if not rows or rows[0][1] < least:
+            return []
+        for row, _ in reversed(rows):
+            self._keep(row)
+        self._around = rows[0][0].id, self._named(found.around)
+        return self._named((row.id, cosine, row.group) for row, cosine in rows)
+
+    def around(self, entry: int) -> list[Neighbour]:
+        """Return the neighbours of the stored question that was found last, itself excluded."""
+        return self._around[1] if self._around[0] == entry else []
+
+    def _named(self, found: Iterable[tuple[int, float, int]]) -> list[Neighbour]:
+        return [
+            Neighbour(entry, cosine, self.answer_groups.of(group)) for entry, cosine, group in found
+        ]
+
+    def totals(self) -> tuple[int, int]:
+        """Return the number of entries and the bytes they take."""
+        return self._entries.totals()
+
+    def top(self, limit: int) -> list[Entry]:
+        """Return the entries that were served most, most served first."""
+        return [_entry(row) for row in self._entries.top(limit)]
+
+    def scopes(self) -> set[bytes]:
+        """Return the scopes that have entries."""
+        return self._entries.scopes()
+
+
+def _entry(row: Row, near: bytes | None = None) -> Entry:
+    if near is None and row.question is not None:
+        near = same_words_hash(row.scope, row.question)
+    return Entry(
+        id=row.id,
+        exact=row.exact,
+        scope=row.scope,
+        near=None if row.question is None else near,
+        question=row.question,
+        answer=row.group,
+        expires=row.expires,
+        size=row.size,
+        tokens=row.tokens,
+        hits=row.hits,
+        use=Use(),
+    )
