@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         CallRecord,
         Saving,
         ToolChoice,
+        TuningStep,
         UsageSink,
         UsageTotals,
     )
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
         node_cache,
         templated,
     )
+    from langchain_tokenopt.learn.auto_tune import AutoTune
     from langchain_tokenopt.ledger import Ledger, LedgerError
     from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
     from langchain_tokenopt.pricing.money import format_usd
@@ -99,7 +101,15 @@ if TYPE_CHECKING:
     from langchain_tokenopt.pricing.rates import Rates
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
     from langchain_tokenopt.scope import stage_all, token_scope
-    from langchain_tokenopt.stage import Again, Phase, Stage, StageCall, StageGroup
+    from langchain_tokenopt.stage import (
+        Again,
+        Phase,
+        Stage,
+        StageCall,
+        StageGroup,
+        TunableSetting,
+        TunableStage,
+    )
     from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
     from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
     from langchain_tokenopt.tools.scoped_tools import scoped_tools
@@ -117,6 +127,7 @@ _MODULE_OF = {
     "AnswerStoreError": "evaluate",
     "Attribution": "core.attribution",
     "Auto": "budget",
+    "AutoTune": "learn.auto_tune",
     "BudgetAlert": "budget",
     "BudgetAllocationNode": "graph",
     "BudgetEvent": "core.records",
@@ -183,6 +194,9 @@ _MODULE_OF = {
     "ToolLimits": "tools.tool_limits",
     "ToolSelector": "tools.selector",
     "ToolSet": "tools.tool_set",
+    "TunableSetting": "stage",
+    "TunableStage": "stage",
+    "TuningStep": "core.records",
     "UnknownTimeZoneError": "core.errors",
     "UnpricedModelError": "evaluate",
     "Usage": "core.usage",
@@ -220,6 +234,7 @@ __all__ = [
     "AnswerStoreError",
     "Attribution",
     "Auto",
+    "AutoTune",
     "BudgetAlert",
     "BudgetAllocationNode",
     "BudgetEvent",
@@ -286,6 +301,9 @@ __all__ = [
     "ToolLimits",
     "ToolSelector",
     "ToolSet",
+    "TunableSetting",
+    "TunableStage",
+    "TuningStep",
     "UnknownTimeZoneError",
     "UnpricedModelError",
     "Usage",

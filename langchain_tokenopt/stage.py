@@ -10,12 +10,14 @@ a :class:`StageCall`, which sees the request on the way out and the answer on th
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
+from uuid import UUID
 
 from langchain_core.messages import AIMessageChunk
 
@@ -29,6 +31,9 @@ __all__ = [
     "Stage",
     "StageCall",
     "StageGroup",
+    "TakesVerdicts",
+    "TunableSetting",
+    "TunableStage",
     "is_disabled",
 ]
 
@@ -78,6 +83,9 @@ class StageCall:
 
     may_stop = True
     """Whether :meth:`chunk` may raise ``StopStream``; else ``invoke`` need not stream."""
+    verdict: float | None = None
+    """What the stage has found out about the answer by the end of :meth:`close`: how good it is
+    with what the stage did to it, from 0 to 1."""
 
     def __init__(self, request: ModelRequest, answer: Answer | None = None) -> None:
         self.request = request
@@ -152,6 +160,41 @@ class StageGroup(Protocol):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages, in any order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TunableSetting:
+    """A setting that may be moved while calls are made: the lower it is, the less a call costs."""
+
+    value: float
+    """The user's own."""
+    least: float
+    most: float = math.inf
+    whole: bool = True
+    """Whether only whole numbers make sense."""
+
+
+@runtime_checkable
+class TunableStage(Protocol):
+    """A stage that says itself which of its settings may be moved; nothing else is touched."""
+
+    @property
+    def tunable(self) -> Mapping[str, TunableSetting]:
+        """The settings that may be moved now, by name; none that could break a call."""
+        ...
+
+    def with_settings(self, settings: Mapping[str, float]) -> Stage:
+        """Return a stage with other settings that shares all else with this one, its state too."""
+        ...
+
+
+@runtime_checkable
+class TakesVerdicts(Protocol):
+    """A stage that wants to know how good answers were."""
+
+    def take_verdict(self, run_id: UUID, quality: float) -> None:
+        """Hear how good the answer of a run was, from 0 to 1. Never raises."""
         ...
 
 

@@ -9,6 +9,7 @@ probability. The first tier that has an answer gives it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -99,8 +100,17 @@ class Lookup:
         self._embedder = embedder
         self._settings = settings
         self._vetoes, self._doubts = settings.vetoes, settings.doubts
-        self._min_similarity = min_similarity
         self.system_texts = SystemTexts()
+        self._ask_for(min_similarity)
+
+    def with_similarity(self, min_similarity: float) -> Lookup:
+        """Return one that looks at the same answers and asks for another cosine."""
+        made = copy(self)
+        made._ask_for(min_similarity)
+        return made
+
+    def _ask_for(self, min_similarity: float | None) -> None:
+        self.min_similarity = min_similarity
         self._least_cosine = min(MIN_COSINE, 1.0 if min_similarity is None else min_similarity)
 
     def equal(self, question: Question) -> Finding | None:
@@ -196,7 +206,7 @@ class Lookup:
 
     def _find_field(self, finding: Finding, way: Way) -> None:
         """Find the field whose evidence decides; a request that is judged counts there."""
-        if self._min_similarity is not None or way == "find":
+        if self.min_similarity is not None or way == "find":
             return
         assert finding.vector is not None
         if way == "judge":
@@ -212,21 +222,21 @@ class Lookup:
             return (f"writing: {difference}",)
         one, other = profile_of(stored), profile_of(asked)
         forbidding = vetoes_between(one, other, self._vetoes)
-        if self._min_similarity is not None:
+        if self.min_similarity is not None:
             forbidding += doubts_between(one, other, self._doubts)
         return tuple(forbidding)
 
     def _compute_features(self, finding: Finding, stored: Profile, asked: Profile) -> None:
         around: list[Neighbour] = []
-        if self._min_similarity is None:  # else evidence does not decide
+        if self.min_similarity is None:  # else evidence does not decide
             with self._repository.lock:
                 around = self._repository.index.around(finding.neighbours[0].entry)
         finding.features = features_of(finding.neighbours, around, asked, stored, self._doubts)
 
     def _decide(self, finding: Finding, way: Way) -> None:
         assert finding.features is not None
-        if self._min_similarity is not None:
-            serve = finding.neighbours[0].cosine >= self._min_similarity
+        if self.min_similarity is not None:
+            serve = finding.neighbours[0].cosine >= self.min_similarity
             finding.reason = "" if serve else "below min_similarity"
         else:
             serve = self._judge(finding, peek=way == "peek")
@@ -324,7 +334,7 @@ class Lookup:
             return f"The nearest question differs in: {', '.join(finding.differences)}."
         if finding.features is not None:
             cosine = finding.neighbours[0].cosine
-            return f"Cosine {cosine:.3f}, and {self._min_similarity:.3f} is asked for."
+            return f"Cosine {cosine:.3f}, and {self.min_similarity:.3f} is asked for."
         if question.text is None:
             return f"Only an equal request could hit: {question.why_exact}."
         if before := self.system_texts.before(question):

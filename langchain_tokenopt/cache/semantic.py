@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, checked_embeddings, embedder_fingerprint
 from langchain_tokenopt.request.answer_form import TEXT, AnswerForm
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
-from langchain_tokenopt.stage import Phase, StageCall
+from langchain_tokenopt.stage import Phase, StageCall, TunableSetting
 from langchain_tokenopt.tracking.provider_usage import usage_of
 
 __all__ = ["SemanticCache"]
@@ -221,6 +222,20 @@ class SemanticCache(BaseCache):
         self._flights.end_all()
 
     # The stage
+
+    @property
+    def tunable(self) -> Mapping[str, TunableSetting]:
+        """The similarity that is asked for, where it is; else evidence decides already."""
+        if self._lookup.min_similarity is None:
+            return {}
+        similarity = self._lookup.min_similarity
+        return {"min_similarity": TunableSetting(similarity, least=0.0, most=1.0, whole=False)}
+
+    def with_settings(self, settings: Mapping[str, float]) -> SemanticCache:
+        """Return a cache that asks for another similarity, over the same answers."""
+        made = copy(self)
+        made._lookup = self._lookup.with_similarity(settings["min_similarity"])
+        return made
 
     def open(self, request: ModelRequest) -> StageCall | None:
         """Look a request up: a hit ends the call, a miss stores the answer when it comes."""

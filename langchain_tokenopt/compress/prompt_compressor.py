@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
@@ -42,7 +43,7 @@ from langchain_tokenopt.counting.tokens import (
     steady_counter_of_name,
 )
 from langchain_tokenopt.request.model_request import ModelRequest
-from langchain_tokenopt.stage import Phase, StageCall
+from langchain_tokenopt.stage import Phase, StageCall, TunableSetting
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -218,6 +219,23 @@ class PromptCompressor(Runnable[Any, Any]):
             type(self.counter).__qualname__ if self.counter is not None else None,
         ]  # fmt: skip
         return f"PromptCompressor{json.dumps(settings)}"
+
+    @property
+    def tunable(self) -> Mapping[str, TunableSetting]:
+        """The target: ``max_tokens``, or ``keep``, which a level sets, too."""
+        if self.max_tokens is not None:
+            return {"max_tokens": TunableSetting(self.max_tokens, least=1)}
+        assert self.keep is not None
+        return {"keep": TunableSetting(self.keep, least=0.01, most=1.0, whole=False)}
+
+    def with_settings(self, settings: Mapping[str, float]) -> PromptCompressor:
+        """Return a compressor with another target, which remembers together with this one."""
+        made = copy(self)
+        vars(made).pop("_fingerprint", None)
+        if "max_tokens" in settings:
+            made.max_tokens = int(settings["max_tokens"])
+        made.keep, made.level = settings.get("keep", self.keep), None
+        return made
 
     def open(self, request: ModelRequest) -> StageCall | None:
         """Shorten the messages of a request.

@@ -22,6 +22,7 @@ __all__ = [
     "Saving",
     "ToolChoice",
     "ToolResult",
+    "TuningStep",
     "UsageEvent",
     "UsageSink",
     "UsageTotals",
@@ -248,7 +249,26 @@ class CallRecord:
         return avoided + sum(s.saved_tokens for s in self.savings if not s.observed)
 
 
-UsageEvent = CallRecord | Saving | BudgetEvent | ToolChoice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningStep:
+    """A setting that was moved, and why. Ledgers do not keep it: the tuner itself does."""
+
+    stage: str
+    """Name of the tuned stage, for instance ``WordLimit``."""
+    agent: str
+    before: dict[str, float]
+    """The settings before, by name."""
+    after: dict[str, float]
+    reason: str
+    calls: int
+    """How many calls the owner of the settings had made."""
+    user: str | None = None
+    """Whose calls use them; in a history a key that stands for the user."""
+    organization: str | None = None
+    id: UUID = field(default_factory=uuid4)
+
+
+UsageEvent = CallRecord | Saving | BudgetEvent | ToolChoice | TuningStep
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ import random
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,7 @@ from langchain_tokenopt.evaluate.judges import (
     Judge,
     NamesKept,
     NumbersKept,
+    Scores,
     ToolCallsEqual,
     Trial,
     judges_of,
@@ -44,7 +45,7 @@ from langchain_tokenopt.evaluate.judges import (
 )
 from langchain_tokenopt.evaluate.run_answer import RunAnswer, answer_of
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
-from langchain_tokenopt.stage import Phase, Stage, StageCall
+from langchain_tokenopt.stage import Phase, Stage, StageCall, TakesVerdicts
 from langchain_tokenopt.tracking.callbacks import track_usage
 from langchain_tokenopt.tracking.provider_usage import usage_of
 
@@ -308,6 +309,7 @@ class QualityGuard:
                 trial = self._answers(request, key, standing, shown)
                 scores, _ = scores_of(self._judges, trial)
                 differences = {name: (s.difference, s.difference) for name, s in scores.items()}
+                self._tell_stages(request, standing, scores)
                 falls = self._on_worse == "fall_back"
                 fallen = self._state.add(key, standing.epoch, differences, falls=falls)
             except Exception as error:  # noqa: BLE001  nobody waits for a trial: say it
@@ -315,6 +317,17 @@ class QualityGuard:
         if fallen is not None:
             self._tell(key, fallen)
         return usage.totals().total_tokens
+
+    def _tell_stages(
+        self, request: ModelRequest, standing: Standing, scores: Mapping[str, Scores]
+    ) -> None:
+        """Tell the stages of a level how much of the plain answer's quality was left."""
+        if self.mode == "observe" or not scores or standing.level >= len(self._levels):
+            return
+        worst = min(score.difference for score in scores.values())
+        for stage in self._levels[standing.level]:
+            if isinstance(stage, TakesVerdicts):
+                stage.take_verdict(request.run.run_id, min(1.0, 1.0 + worst))
 
     def _answers(
         self, request: ModelRequest, key: Key, standing: Standing, shown: RunAnswer

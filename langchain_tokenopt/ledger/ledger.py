@@ -33,6 +33,7 @@ from langchain_tokenopt.core.records import (
     CallRecord,
     Saving,
     ToolChoice,
+    TuningStep,
     UsageEvent,
     UsageTotals,
 )
@@ -154,6 +155,8 @@ class Ledger:
             TypeError: *event* is no usage event.
             LedgerError: The ledger was opened with ``read_only=True``.
         """
+        if isinstance(event, TuningStep):
+            return
         if not isinstance(event, _EVENTS):
             names = ", ".join(kind.__name__ for kind in _EVENTS)
             raise TypeError(f"a ledger records events ({names}); got {event!r}.")

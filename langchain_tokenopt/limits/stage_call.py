@@ -156,6 +156,7 @@ class LimitCall(StageCall):
             exact=exact and not self._stopped,
         )
         run.savings.append(saving)
+        self.verdict = 0.0 if self._stopped or is_trimmed else 1.0
         if self._stopped or is_trimmed:
             run.stages.append(STOPPED if self._stopped else TRIMMED)
         self._history.compliance.add(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -29,7 +30,7 @@ from langchain_tokenopt.limits.request_line import (
 )
 from langchain_tokenopt.limits.stage_call import AnswerHistory, LimitCall, ObservedCall
 from langchain_tokenopt.request.model_request import ModelRequest
-from langchain_tokenopt.stage import Phase, StageCall
+from langchain_tokenopt.stage import Phase, StageCall, TunableSetting
 
 __all__ = ["WordLimit"]
 
@@ -125,18 +126,40 @@ class WordLimit(Runnable[Any, Any]):
 
     def __repr__(self) -> str:
         """Show the limits."""
+        given = ", ".join(f"{name}={value}" for name, value in self._limits().items())
+        return f"WordLimit({given}, on_exceed={self.on_exceed!r})"
+
+    def _limits(self) -> dict[str, int]:
+        """Return the limits that are set, by the names of their arguments."""
         limits = {
             "max_words": self.limit.words,
             "max_tokens": self.limit.tokens,
             "max_sentences": self.limit.sentences,
         }
-        given = ", ".join(f"{name}={value}" for name, value in limits.items() if value is not None)
-        return f"WordLimit({given}, on_exceed={self.on_exceed!r})"
+        return {name: value for name, value in limits.items() if value is not None}
 
     @property
     def fingerprint(self) -> str:
         """Name every setting that changes answers."""
         return f"{self!r}:{self.ask}:{self.predict}"
+
+    @property
+    def tunable(self) -> Mapping[str, TunableSetting]:
+        """The limits that are set; none where a longer answer would be an error."""
+        if self.on_exceed == "raise":
+            return {}
+        limits = self._limits()
+        return {name: TunableSetting(limits[name], least=1) for name in limits}
+
+    def with_settings(self, settings: Mapping[str, float]) -> WordLimit:
+        """Return a limit with other numbers, which counts and learns together with this one."""
+        limits = {**self._limits(), **{name: int(value) for name, value in settings.items()}}
+        made = copy(self)
+        made.limit = Limit(
+            limits.get("max_words"), limits.get("max_tokens"), limits.get("max_sentences")
+        )
+        made._rule = LimitRule(made.limit, self.on_exceed)
+        return made
 
     def compliance(self) -> dict[str, Compliance]:
         """Return, per agent, how well the limit was kept.

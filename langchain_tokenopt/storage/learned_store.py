@@ -115,6 +115,11 @@ class LearnedStore:
         self._made: dict[tuple[str, str, str], None] = {}
         self._rows_made = 0
 
+    @property
+    def path(self) -> Path | None:
+        """The file in use; ``None`` where everything is kept in memory."""
+        return self._file.path
+
     # Use
 
     def get(self, key: LearnedKey) -> Any:
@@ -176,6 +181,27 @@ class LearnedStore:
             for kind, namespace, user, key, value in found
             if value is not None
         ]
+
+    def latest(self, key: LearnedKey, most: int) -> list[LearnedValue]:
+        """Return what stands under *key* for the users who wrote there last, newest first.
+
+        For what users share without a row of its own: nothing of it outlives a forgotten user.
+        """
+        kind, namespace, _, name = _stored(key)
+        with self._file.lock:
+            try:
+                rows = self._file.connection(self._patience).execute(
+                    "SELECT user, value FROM learned WHERE kind = ? AND namespace = ? AND "
+                    "(user = '') = 0 AND key = ? ORDER BY at DESC LIMIT ?",
+                    (kind, namespace, name, most),
+                )
+                found = [
+                    LearnedValue(kind, namespace, user, name, _parsed(text)) for user, text in rows
+                ]
+            except (sqlite3.Error, OSError) as error:
+                self._file.give_up(error)
+                return []
+        return [one for one in found if one.value is not None]
 
     def forget(
         self, *, user: str | None = None, namespace: str | None = None, kind: str | None = None

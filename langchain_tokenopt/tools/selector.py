@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cache
@@ -29,7 +29,7 @@ from langchain_tokenopt.embeddings import (
 )
 from langchain_tokenopt.embeddings.minilm import offline_folder
 from langchain_tokenopt.request.model_request import ModelRequest
-from langchain_tokenopt.stage import Phase, StageCall
+from langchain_tokenopt.stage import Phase, StageCall, TunableSetting
 from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, Selected, choose, chosen_of
 from langchain_tokenopt.tools.find_more import find_more_tool, free_name
 from langchain_tokenopt.tools.learned_tools import ANY, LearnedTools, namespace_of
@@ -216,6 +216,21 @@ class ToolSelector:
         always = sorted(self.always_include)
         settings = [self.max_tools, self.max_tokens, always, embedder, self.slim, self.find_more]
         return f"{STAGE}{json.dumps(settings)}"
+
+    @property
+    def tunable(self) -> Mapping[str, TunableSetting]:
+        """How many tools are shown, where that is limited."""
+        room = self._room.items()
+        return {name: TunableSetting(most, least=1) for name, most in room if most is not None}
+
+    def with_settings(self, settings: Mapping[str, float]) -> ToolSelector:
+        """Return a selector with other limits, which learns together with this one."""
+        made = copy(self)
+        made.max_tools, made.max_tokens = (
+            int(settings[name]) if name in settings else own for name, own in self._room.items()
+        )
+        made._choices = _Memo()
+        return made
 
     async def aopen(self, request: ModelRequest) -> StageCall | None:
         """As :meth:`open`, which reads and ranks in a thread."""

@@ -37,6 +37,7 @@ LAYERS = [
     {"graph"},
     {"scope"},
     {"evaluate"},
+    {"learn"},
     {"export"},
     {"report"},
     {"dashboard"},

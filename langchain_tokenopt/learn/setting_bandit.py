@@ -1,0 +1,332 @@
+"""Which of a row of settings to use: the cheapest whose answers are good enough.
+
+The settings stand in a row, the dearest first, and the user's own among them. It is a bandit with a
+constraint, played in small steps:
+
+- *Conservative*: a neighbour is tried only as far as earlier good answers pay for bad ones, so that
+  the mean quality stays at the target (Wu, Shariff, Lattimore and Szepesvári, "Conservative
+  Bandits", ICML 2016, arXiv:1602.04282). The credit is the faded sum of ``quality - target``; one
+  trial needs ``target`` of it, as if its answer would be worthless.
+- *Discounted*: evidence fades, by 1 % with each new one of its setting and by 0.2 % with each call
+  (Garivier and Moulines, "On Upper-Confidence Bound Policies for Switching Bandit Problems", ALT
+  2011, arXiv:0805.3415), so that a shift is followed.
+- *Bounded*: of ``n`` faded verdicts with sum ``s``, mean ``m = (s + 1) / (n + 2)`` and variance
+  ``v = (n * sample variance + 4 * p * (1 - p)) / (n + 4)``, ``p = (s + 2) / (n + 4)`` (Agresti and
+  Coull, The American Statistician 52, 1998), the bounds are ``m -+ z * sqrt(v / (n + 2))``. A
+  setting is used only while its lower bound is at or above the target; where its neighbour's is,
+  too, the cheaper of both is used.
+
+Read on 2026-11-30. How well it does: ``tests/benchmarks/learn_tuning.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["ENOUGH", "Arm", "Bandit", "Step", "prior_of"]
+
+ENOUGH: Final = 30.0
+"""Verdicts and costs without which nothing is moved or tried."""
+_FEW: Final = 15.0
+"""The same of a neighbour."""
+_FADING: Final = 0.99
+_FADING_EACH_CALL: Final = 0.998
+_Z_QUALITY: Final = 1.5
+_Z_COST: Final = 0.7
+"""By so many standard errors a setting must be cheaper."""
+_TRIED: Final = 0.25
+"""Share of the calls in which a neighbour is tried, where it may be."""
+_TRIED_BACK: Final = 0.2
+"""Share of trials that go to the neighbour towards the user's own setting."""
+_MOST_CREDIT: Final = 10.0
+_UNJUDGED: Final = 20
+"""So many trials may wait for a verdict, for each verdict that has come."""
+_STEPS: Final = 40
+"""Steps that are remembered."""
+_OWNERS: Final = 5
+"""So many users must agree before others are moved by what they have shown."""
+_MOST_OF_OWNER: Final = 20.0
+_MOST_PRIOR: Final = 60.0
+
+
+@dataclass(slots=True)
+class Arm:
+    """What is known of one setting: faded counts and sums."""
+
+    judged: float = 0.0
+    quality: float = 0.0
+    quality_squares: float = 0.0
+    billed: float = 0.0
+    cost: float = 0.0
+    cost_squares: float = 0.0
+    waiting: float = 0.0
+    """Trials since the last verdict."""
+
+    def values(self) -> list[float]:
+        """Return its numbers, in order."""
+        return [getattr(self, name) for name in _ARM]
+
+    def scaled(self, factor: float) -> Arm:
+        """Return a part of it."""
+        return Arm(*(factor * value for value in self.values()))
+
+    def __add__(self, other: Arm) -> Arm:
+        """Return what both know."""
+        return Arm(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def quality_bounds(self) -> tuple[float, float]:
+        """Return the lower and the upper bound of the mean quality; see the module.
+
+        Example:
+            >>> [round(bound, 2) for bound in Arm(100, 95, 94).quality_bounds()]
+            [0.91, 0.97]
+        """
+        n, mean = self.judged, self.quality / self.judged if self.judged else 0.0
+        spread = max(0.0, self.quality_squares - n * mean * mean)
+        p = (self.quality + 2) / (n + 4)
+        error = math.sqrt((spread + 4 * p * (1 - p)) / (n + 4) / (n + 2))
+        middle = (self.quality + 1) / (n + 2)
+        return middle - _Z_QUALITY * error, middle + _Z_QUALITY * error
+
+    def cheaper_than(self, other: Arm) -> float:
+        """Return by how many standard errors its mean cost is below the other's."""
+        if not self.billed or not other.billed:
+            return 0.0
+        difference = other.cost / other.billed - self.cost / self.billed
+        error = math.sqrt(self._cost_error() + other._cost_error())
+        if error <= 1e-9 * abs(difference):
+            return math.copysign(math.inf, difference) if difference else 0.0
+        return difference / error
+
+    def _cost_error(self) -> float:
+        mean = self.cost / self.billed
+        return max(0.0, self.cost_squares / self.billed - mean * mean) / self.billed
+
+
+_ARM: Final = tuple(Arm.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One move from a setting to its neighbour."""
+
+    calls: int
+    """How many calls there had been."""
+    before: int
+    after: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Bandit:
+    """What is known of one owner's calls, and which setting they use.
+
+    Args:
+        arms: One for each setting, the dearest first.
+        default: The user's own among them.
+        target: Mean quality that is asked for, from 0 to 1.
+
+    Example:
+        >>> bandit = Bandit([Arm(), Arm(), Arm()], default=0, target=0.9)
+        >>> chance = iter([0.1, 0.5] * 500)
+        >>> for _ in range(500):
+        ...     used = bandit.choose(next(chance), next(chance))
+        ...     _ = bandit.bill(used, 100.0 - 10 * used), bandit.judge(used, 1.0)
+        >>> bandit.at, bandit.steps[0].reason
+        (2, 'good enough (at least 0.90) and cheaper')
+    """
+
+    arms: list[Arm]
+    default: int
+    target: float
+    at: int = -1
+    calls: int = 0
+    credit: float = 0.0
+    steps: list[Step] = field(default_factory=list)
+    unit: str | None = None
+    """What costs are counted in; ``None``: there are none yet."""
+    is_frozen: bool = False
+    prior: Sequence[Arm] = ()
+    """What other users' calls have shown of each setting."""
+
+    def __post_init__(self) -> None:
+        if self.at < 0:
+            self.at = self.default
+
+    # Choosing
+
+    def choose(self, first: float, second: float) -> int:
+        """Return the setting of a call.
+
+        Args:
+            first: A draw from 0 to 1: whether a neighbour is tried.
+            second: Another: which.
+        """
+        trial = self._trial(second) if first < _TRIED and not self.is_frozen else None
+        return self.at if trial is None else trial
+
+    def _trial(self, draw: float) -> int | None:
+        """Return the neighbour that may be tried, if there is one."""
+        if self.is_thin:
+            return None
+        if self.at <= self.default and self._is_bad(self.at):  # only something dearer can help
+            return self.at - 1 if self._may_be_tried(self.at - 1) else None
+        if self.credit < self.target:
+            return None
+        wanted = [self.at + 1]
+        if self.at != self.default:
+            wanted.insert(int(draw >= _TRIED_BACK), self._towards_default)
+        return next(filter(self._may_be_tried, wanted), None)
+
+    def _may_be_tried(self, at: int) -> bool:
+        if not 0 <= at < len(self.arms):
+            return False
+        arm = self.arms[at]
+        return arm.waiting <= _UNJUDGED * (1 + arm.judged) and not self._is_bad(at)
+
+    def _is_bad(self, at: int) -> bool:
+        return self._known(at).quality_bounds()[1] < self.target
+
+    @property
+    def _towards_default(self) -> int:
+        return self.at + (1 if self.at < self.default else -1)
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether too little is known of the user's own setting to leave it."""
+        own = self._known(self.default)
+        return min(own.judged, own.billed) < ENOUGH and self.at == self.default
+
+    def _known(self, at: int) -> Arm:
+        return self.arms[at] + self.prior[at] if self.prior else self.arms[at]
+
+    # Learning
+
+    def bill(self, used: int, cost: float) -> Step | None:
+        """Take in what a call has cost."""
+        self.calls += 1
+        for at, arm in enumerate(self.arms):
+            faded = arm.scaled(_FADING_EACH_CALL)
+            faded.waiting = arm.waiting
+            self.arms[at] = faded
+        arm = self.arms[used]
+        arm.billed = _FADING * arm.billed + 1
+        arm.cost = _FADING * arm.cost + cost
+        arm.cost_squares = _FADING * arm.cost_squares + cost * cost
+        arm.waiting += used != self.at
+        return self._move()
+
+    def judge(self, used: int, quality: float) -> Step | None:
+        """Take in a verdict, from 0 to 1."""
+        arm = self.arms[used]
+        arm.judged = _FADING * arm.judged + 1
+        arm.quality = _FADING * arm.quality + quality
+        arm.quality_squares = _FADING * arm.quality_squares + quality * quality
+        arm.waiting = 0.0
+        self.credit = min(_MOST_CREDIT, _FADING * self.credit + quality - self.target)
+        return self._move()
+
+    def _move(self) -> Step | None:
+        """Go to a neighbour where that is right by now."""
+        found = None if self.is_frozen else self._better()
+        if found is None:
+            return None
+        after, reason = found
+        step = Step(self.calls, self.at, after, reason)
+        self.at = after
+        self.steps = [*self.steps[-_STEPS + 1 :], step]
+        return step
+
+    def _better(self) -> tuple[int, str] | None:
+        here = self._known(self.at)
+        lower, upper = here.quality_bounds()
+        if self.at != self.default and lower < self.target:
+            return self._towards_default, f"no longer known to be good enough (perhaps {lower:.2f})"
+        if self.is_thin:
+            return None
+        if self.at and self.at <= self.default and upper < self.target:
+            dearer = self._known(self.at - 1)
+            if dearer.judged >= _FEW and dearer.quality_bounds()[0] >= self.target:
+                return self.at - 1, f"it is not good enough (at most {upper:.2f})"
+        for at in (self.at + 1, self.at - 1):
+            is_between = at > self.at or at >= self.default
+            if not 0 <= at < len(self.arms) or not is_between:
+                continue
+            there = self._known(at)
+            best = there.quality_bounds()[0]
+            if (
+                min(there.judged, there.billed, here.billed) >= _FEW
+                and (best >= self.target or at == self.default)
+                and there.cheaper_than(here) >= _Z_COST
+            ):
+                return at, f"good enough (at least {best:.2f}) and cheaper"
+        return None
+
+    # Keeping
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        return {
+            "arms": [[round(value, 6) for value in arm.values()] for arm in self.arms],
+            "at": self.at,
+            "calls": self.calls,
+            "credit": round(self.credit, 6),
+            "unit": self.unit,
+            "steps": [[step.calls, step.before, step.after, step.reason] for step in self.steps],
+        }
+
+    def restore(self, kept: Any) -> bool:
+        """Take over what :meth:`as_json` has returned; say whether it can be that.
+
+        Nothing is taken over where there is anything else: another number of settings, values of
+        other types, or numbers that no calls can add up to.
+        """
+        try:
+            arms = [Arm(*map(float, numbers)) for numbers in kept["arms"]]
+            steps = [Step(int(c), int(b), int(a), str(why)) for c, b, a, why in kept["steps"]]
+            at, calls, credit = int(kept["at"]), int(kept["calls"]), float(kept["credit"])
+            unit = kept["unit"]
+        except (TypeError, ValueError, KeyError, OverflowError):
+            return False
+        places = range(len(self.arms))
+        if (
+            len(arms) != len(self.arms)
+            or at not in places
+            or not all(step.before in places and step.after in places for step in steps)
+            or not all(math.isfinite(value) for arm in arms for value in arm.values())
+            or not all(0 <= arm.quality <= arm.judged + 1e-3 and arm.billed >= 0 for arm in arms)
+            or not -math.inf < credit <= _MOST_CREDIT
+            or unit not in (None, "tokens", "nano_usd")
+        ):
+            return False
+        self.arms, self.at, self.calls, self.credit = arms, at, calls, credit
+        self.steps, self.unit = steps[-_STEPS:], unit
+        return True
+
+
+def prior_of(owners: Sequence[Sequence[Arm]]) -> list[Arm]:
+    """Return what users' calls have shown of each setting, for another user; empty: too little.
+
+    Each counts for 20 verdicts at most, the fifth with the best and the fifth with the worst are
+    left out (a trimmed mean: one odd history among five moves nothing), and all together count for
+    60.
+    """
+    if len(owners) < _OWNERS:
+        return []
+    return [_trimmed([arms[at] for arms in owners]) for at in range(len(owners[0]))]
+
+
+def _trimmed(arms: Sequence[Arm]) -> Arm:
+    known = [arm for arm in arms if arm.judged >= 1 and arm.billed >= 1]
+    if len(known) < _OWNERS:
+        return Arm()
+    known.sort(key=lambda arm: arm.quality / arm.judged)
+    odd = max(1, len(known) // _OWNERS)
+    total = Arm()
+    for arm in known[odd:-odd]:
+        total += arm.scaled(min(1.0, _MOST_OF_OWNER / max(arm.judged, arm.billed)))
+    total.waiting = 0.0
+    return total.scaled(min(1.0, _MOST_PRIOR / max(total.judged, total.billed)))
