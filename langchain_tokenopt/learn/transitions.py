@@ -1,0 +1,272 @@
+"""What comes next: Markov models of users, and what several of them have in common.
+
+The followers of a context are counted, and counts fade. A context is the last two steps, the last
+one, or none, each as exactly what was done and as what kind of thing was done. A probability is
+interpolated from the most general context to the most particular one, by Witten and Bell's rule
+(method C; IEEE Transactions on Information Theory 37(4), 1991; the form is that of Chen and
+Goodman, Computer Speech and Language 13, 1999, equation 17)::
+
+    p(w | context) = (c(context, w) + T * p(w | next more general context)) / (c(context) + T)
+
+where ``c`` are counts and ``T`` is how many different followers there are; a faded follower counts
+as the part that is left of it. In each context the users' common counts come first and the user's
+own after them, so that what he does himself soon outweighs what others do.
+
+In the common counts each user has one vote in a context, divided among his followers as the rule
+does, ``c(w) / (c + T)``; a follower that fewer than three users have is nobody else's business and
+is left out. One user's million odd calls weigh as much as another's ten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+__all__ = ["Counts", "Step", "Transitions", "UserTransitions", "contexts_of"]
+
+_FADE: Final = 0.5 ** (1 / 64)
+"""Per step in a context: what was seen 64 steps of this context ago counts half."""
+_GONE: Final = 0.05
+_MOST_FOLLOWERS: Final = 64
+_MOST_CONTEXTS: Final = 1_024
+"""Of one user and agent; those used longest ago go first."""
+_MOST_VOTERS: Final = 64
+"""Users whose votes are counted in one context: those who were there last."""
+_VOTES_LAST: Final = 16
+"""Questions after which the votes in a context are counted anew."""
+_LONGEST_SYMBOL: Final = 512
+
+Context = tuple[str, ...]
+Counts = dict[str, float]
+
+
+class Step(NamedTuple):
+    """One thing that was done."""
+
+    symbol: str
+    """Exactly what, as text."""
+    kind: str
+    """What kind of thing, such as the name of the tool."""
+
+
+_START: Final = Step("", "")
+
+
+def contexts_of(history: Sequence[Step]) -> list[Context]:
+    """Return the contexts of what comes next, the most particular first.
+
+    Example:
+        >>> contexts_of([Step("weather in Rome", "weather")])
+        [('', 'weather in Rome'), ('weather in Rome',), ('', '~weather'), ('~weather',), ()]
+    """
+    before, last = (_START, _START, *history[-2:])[-2:]
+    kinds = [step.kind and f"~{step.kind}" for step in (before, last)]
+    found: list[Context] = [(before.symbol, last.symbol), (last.symbol,), tuple(kinds)]
+    return list(dict.fromkeys([*found, (kinds[1],), ()]))
+
+
+def _sums(counts: Mapping[str, float]) -> tuple[float, float]:
+    """Return how often a context was met, and how many followers it has."""
+    return sum(counts.values()), sum(min(1.0, count) for count in counts.values())
+
+
+class UserTransitions:
+    """What one user's agent has done after what: counts by context, at most 1,024 of them."""
+
+    def __init__(self) -> None:
+        self.followers: OrderedDict[Context, Counts] = OrderedDict()
+
+    def observe(self, history: Sequence[Step], symbol: str) -> list[Context]:
+        """Count that *symbol* came after *history*; return the contexts that have left."""
+        if len(symbol) > _LONGEST_SYMBOL:
+            return []
+        for context in contexts_of(history):
+            counts = self.followers.setdefault(context, {})
+            self.followers.move_to_end(context)
+            for other in list(counts):
+                counts[other] *= _FADE
+                if counts[other] < _GONE:
+                    del counts[other]
+            counts[symbol] = counts.get(symbol, 0.0) + 1.0
+            if len(counts) > _MOST_FOLLOWERS:
+                del counts[min(counts, key=counts.__getitem__)]
+        most = max(0, len(self.followers) - _MOST_CONTEXTS)
+        return [self.followers.popitem(last=False)[0] for _ in range(most)]
+
+    def as_json(self, most_bytes: int) -> dict[str, Any]:
+        """Return what JSON can hold, of at most about *most_bytes*; the latest contexts first."""
+        symbols: dict[str, int] = {}
+        rows: list[list[Any]] = []
+        size = 0
+        for context, counts in reversed(self.followers.items()):
+            names = [*context, *counts]
+            new = dict.fromkeys(name for name in names if name not in symbols)
+            size += sum(6 * len(name) + 3 for name in new) + 8 * len(context) + 16 * len(counts)
+            if size > most_bytes:
+                break
+            for name in new:
+                symbols[name] = len(symbols)
+            row = [(symbols[name], round(count, 3)) for name, count in counts.items()]
+            rows.append([[symbols[name] for name in context], *(n for pair in row for n in pair)])
+        return {"symbols": list(symbols), "followers": rows[::-1]}
+
+    @classmethod
+    def from_json(cls, value: Any) -> UserTransitions:
+        """Read what :meth:`as_json` returns; what is none is an empty model."""
+        made = cls()
+        try:
+            symbols = [str(symbol) for symbol in value["symbols"]]
+            for context, *row in value["followers"][-_MOST_CONTEXTS:]:
+                counts = {symbols[at]: float(n) for at, n in zip(row[::2], row[1::2], strict=True)}
+                if all(0 < count < math.inf for count in counts.values()):
+                    made.followers[tuple(symbols[at] for at in context)] = counts
+        except (LookupError, TypeError, ValueError):
+            return cls()
+        return made
+
+
+class Transitions:
+    """The models of many users; those who were here longest ago go first.
+
+    Args:
+        max_users: How many users, times agents, are kept.
+        shared_by: How many users must have done the same before others are predicted to.
+        public: What may be said to others of a symbol that fewer users have.
+
+    Example:
+        >>> model, tea, milk = Transitions(), Step("tea", "tea"), Step("milk", "milk")
+        >>> for _ in range(20):
+        ...     model.observe("ann", "cook", [tea], "milk")
+        >>> [(symbol, round(p, 2)) for symbol, p in model.predict("ann", "cook", [tea])]
+        [('milk', 0.99)]
+        >>> model.predict("bob", "cook", [tea])
+        []
+    """
+
+    def __init__(
+        self,
+        *,
+        max_users: int = 1_000,
+        shared_by: int = 3,
+        public: Callable[[str], str] = lambda symbol: "",
+    ) -> None:
+        self._max_users = max_users
+        self._public = public
+        self._shared_by = shared_by
+        self._users: OrderedDict[tuple[str, str], UserTransitions] = OrderedDict()
+        self._voters: dict[tuple[str, Context], OrderedDict[str, None]] = {}
+        self._votes: OrderedDict[tuple[str, Context], _Votes] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def observe(self, user: str, agent: str, history: Sequence[Step], symbol: str) -> None:
+        """Count that *symbol* came after *history*, the latest step last."""
+        model = self._users.get((user, agent))
+        if model is None:
+            model = UserTransitions()
+            self.put(user, agent, model)
+        self._users.move_to_end((user, agent))
+        left = model.observe(history, symbol)
+        for context in contexts_of(history):
+            self._enrol(user, agent, context)
+        self._drop_votes(user, agent, left)
+
+    def predict(
+        self, user: str, agent: str, history: Sequence[Step], most: int = 5
+    ) -> list[tuple[str, float]]:
+        """Return what may come next and how probable it is, the most probable first."""
+        own = self._users.get((user, agent))
+        found: Counts = {}
+        for context in reversed(contexts_of(history)):
+            votes = self._votes_in(agent, context)
+            found = _interpolated(found, votes.counts, votes.met, votes.followers)
+            counts = own.followers.get(context) if own else None
+            if counts:
+                found = _interpolated(found, counts, *_sums(counts))
+        return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:most]
+
+    def put(self, user: str, agent: str, model: UserTransitions) -> None:
+        """Take over a user's model."""
+        self._users[user, agent] = model
+        for context in model.followers:
+            self._enrol(user, agent, context)
+        while len(self._users) > self._max_users:
+            (gone, its_agent), left = self._users.popitem(last=False)
+            self._drop_votes(gone, its_agent, left.followers)
+
+    def forget(self, users: Iterable[str]) -> None:
+        """Forget what users have done, also in what they had in common with others."""
+        users = set(users)
+        for user, agent in [key for key in self._users if key[0] in users]:
+            self._drop_votes(user, agent, self._users.pop((user, agent)).followers)
+
+    def _enrol(self, user: str, agent: str, context: Context) -> None:
+        voters = self._voters.setdefault((agent, context), OrderedDict())
+        voters[user] = None
+        voters.move_to_end(user)
+        if len(voters) > _MOST_VOTERS:
+            voters.popitem(last=False)
+
+    def _drop_votes(self, user: str, agent: str, contexts: Iterable[Context]) -> None:
+        for context in contexts:
+            place = agent, context
+            self._votes.pop(place, None)
+            voters = self._voters.get(place)
+            if voters is not None:
+                voters.pop(user, None)
+                if not voters:
+                    del self._voters[place]
+
+    def _votes_in(self, agent: str, context: Context) -> _Votes:
+        place = agent, context
+        votes = self._votes.get(place)
+        if votes is None or votes.asked >= _VOTES_LAST:
+            votes = self._votes[place] = self._count_votes(place)
+            while len(self._votes) > _MOST_CONTEXTS:
+                self._votes.popitem(last=False)
+        self._votes.move_to_end(place)
+        votes.asked += 1
+        return votes
+
+    def _count_votes(self, place: tuple[str, Context]) -> _Votes:
+        agent, context = place
+        votes, voters_of = Counts(), dict[str, int]()
+        for user in list(self._voters.get(place, ())):
+            model = self._users.get((user, agent))
+            counts = model.followers.get(context) if model else None
+            if not counts:
+                del self._voters[place][user]
+                continue
+            seen, followers = _sums(counts)
+            for symbol, count in counts.items():
+                votes[symbol] = votes.get(symbol, 0.0) + count / (seen + followers)
+                voters_of[symbol] = voters_of.get(symbol, 0) + 1
+        known: Counts = {}
+        for symbol, count in votes.items():
+            if voters_of[symbol] < self._shared_by:
+                symbol = self._public(symbol)
+            known[symbol] = known.get(symbol, 0.0) + count
+        return _Votes(known, *_sums(known))
+
+
+class _Votes:
+    """What users have in common in one context."""
+
+    __slots__ = ("asked", "counts", "followers", "met")
+
+    def __init__(self, counts: Counts, met: float, followers: float) -> None:
+        self.counts, self.met, self.followers = counts, met, followers
+        self.asked = 0
+
+
+def _interpolated(general: Counts, counts: Counts, met: float, followers: float) -> Counts:
+    if not met:
+        return general
+    whole = met + followers
+    return {
+        symbol: (counts.get(symbol, 0.0) + followers * general.get(symbol, 0.0)) / whole
+        for symbol in {**general, **counts}
+    }
