@@ -22,9 +22,13 @@ class BackgroundWork:
     """Work in the background, on threads that do not keep a process from ending.
 
     A child of a fork has neither the threads nor the work.
+
+    Args:
+        name: Of the threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "tokenopt-guard") -> None:
+        self._name = name
         self._begin()
 
     def _begin(self) -> None:
@@ -43,7 +47,7 @@ class BackgroundWork:
             self._queue.append(work)
             if self._threads < _AT_ONCE:
                 self._threads += 1
-                threading.Thread(target=self._work, name="tokenopt-guard", daemon=True).start()
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
             self._changed.notify_all()
             return True
 
@@ -69,9 +73,9 @@ class BackgroundWork:
             with self._changed:
                 self._changed.wait_for(lambda: not self._queue and not self._busy, timeout_seconds)
 
-    def close(self) -> None:
+    def close(self, timeout_seconds: float | None = None) -> None:
         """Give up what waits, and wait for what has begun."""
         if self._process == os.getpid():
             with self._changed:
                 self._queue.clear()
-            self.wait()
+            self.wait(timeout_seconds)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["CallMemory", "canonical"]
+__all__ = ["CallMemory", "canonical", "name_alone"]
 
 _MOST_SOURCES: Final = 64
 _MOST_VALUES: Final = 256
@@ -29,16 +29,27 @@ Scalar = str | int | float
 
 
 def canonical(value: Any) -> str | None:
-    """Return *value* as JSON, equal for equal values; ``None`` for what JSON cannot hold.
+    """Return *value* as JSON, equal for equal values; ``None`` for what JSON would change.
 
     Example:
-        >>> canonical({"b": 1, "a": [True]}), canonical(object())
-        ('{"a":[true],"b":1}', None)
+        >>> canonical({"b": 1, "a": [True]}), canonical({1: "one"}), canonical(object())
+        ('{"a":[true],"b":1}', None, None)
     """
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return text if json.loads(text) == value else None
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+def name_alone(shape: str) -> str:
+    """Return a shape without its arguments: what may be known of somebody else's call.
+
+    Example:
+        >>> name_alone('["order",{"id":["is","A1"]}]')
+        '["order",null]'
+    """
+    return canonical([json.loads(shape)[0], None]) or ""
 
 
 class CallMemory:
@@ -110,13 +121,13 @@ class CallMemory:
             arguments[argument] = value
         return name, arguments
 
-    def _described(self, slot: str, value: Any) -> tuple[str, Any]:
+    def _described(self, slot: str, value: Any) -> list[Any]:
         if _is_scalar(value):
             for path in reversed(self._sources):
                 following = self._next(slot, path)
                 if following == value and type(following) is type(value):
-                    return "from", path
-        return "is", value
+                    return ["from", path]
+        return ["is", value]
 
     def _next(self, slot: str, path: str) -> Scalar | None:
         """Return the value that stands first at *path* among those not used yet."""

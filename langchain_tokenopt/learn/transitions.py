@@ -133,14 +133,14 @@ class Transitions:
     Args:
         max_users: How many users, times agents, are kept.
         shared_by: How many users must have done the same before others are predicted to.
-        public: What may be said to others of a symbol that fewer users have.
+        public: What may be said to others of a symbol that fewer users have; ``""``: nothing.
 
     Example:
         >>> model, tea, milk = Transitions(), Step("tea", "tea"), Step("milk", "milk")
         >>> for _ in range(20):
         ...     model.observe("ann", "cook", [tea], "milk")
         >>> [(symbol, round(p, 2)) for symbol, p in model.predict("ann", "cook", [tea])]
-        [('milk', 0.99)]
+        [('milk', 1.0)]
         >>> model.predict("bob", "cook", [tea])
         []
     """
@@ -158,6 +158,9 @@ class Transitions:
         self._users: OrderedDict[tuple[str, str], UserTransitions] = OrderedDict()
         self._voters: dict[tuple[str, Context], OrderedDict[str, None]] = {}
         self._votes: OrderedDict[tuple[str, Context], _Votes] = OrderedDict()
+
+    def __contains__(self, place: tuple[str, str]) -> bool:
+        return place in self._users
 
     def __len__(self) -> int:
         return len(self._users)
@@ -181,11 +184,10 @@ class Transitions:
         own = self._users.get((user, agent))
         found: Counts = {}
         for context in reversed(contexts_of(history)):
-            votes = self._votes_in(agent, context)
-            found = _interpolated(found, votes.counts, votes.met, votes.followers)
-            counts = own.followers.get(context) if own else None
-            if counts:
-                found = _interpolated(found, counts, *_sums(counts))
+            counts = own.followers.get(context, {}) if own else {}
+            found = _interpolated(found, self._votes_of_others(agent, context, counts))
+            found = _interpolated(found, counts)
+        found.pop("", None)
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:most]
 
     def put(self, user: str, agent: str, model: UserTransitions) -> None:
@@ -220,6 +222,17 @@ class Transitions:
                 if not voters:
                     del self._voters[place]
 
+    def _votes_of_others(self, agent: str, context: Context, own: Counts) -> Counts:
+        votes = self._votes_in(agent, context).counts
+        if not votes or not own:
+            return votes
+        met = sum(_sums(own))
+        others = dict(votes)
+        for symbol, count in own.items():
+            symbol = symbol if symbol in others else self._public(symbol)
+            others[symbol] = max(0.0, others.get(symbol, 0.0) - count / met)
+        return {symbol: count for symbol, count in others.items() if count > _GONE}
+
     def _votes_in(self, agent: str, context: Context) -> _Votes:
         place = agent, context
         votes = self._votes.get(place)
@@ -249,22 +262,22 @@ class Transitions:
             if voters_of[symbol] < self._shared_by:
                 symbol = self._public(symbol)
             known[symbol] = known.get(symbol, 0.0) + count
-        return _Votes(known, *_sums(known))
+        return _Votes(known)
 
 
 class _Votes:
     """What users have in common in one context."""
 
-    __slots__ = ("asked", "counts", "followers", "met")
+    __slots__ = ("asked", "counts")
 
-    def __init__(self, counts: Counts, met: float, followers: float) -> None:
-        self.counts, self.met, self.followers = counts, met, followers
-        self.asked = 0
+    def __init__(self, counts: Counts) -> None:
+        self.counts, self.asked = counts, 0
 
 
-def _interpolated(general: Counts, counts: Counts, met: float, followers: float) -> Counts:
-    if not met:
+def _interpolated(general: Counts, counts: Counts) -> Counts:
+    if not counts:
         return general
+    met, followers = _sums(counts)
     whole = met + followers
     return {
         symbol: (counts.get(symbol, 0.0) + followers * general.get(symbol, 0.0)) / whole

@@ -1,0 +1,186 @@
+"""What callers do in which order: learned from their calls, kept in a store, and foretold."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.evaluate.background_work import BackgroundWork
+from langchain_tokenopt.learn.call_shapes import CallMemory, name_alone
+from langchain_tokenopt.learn.prefetch_callers import Caller, learner_of
+from langchain_tokenopt.learn.transitions import Step, Transitions, UserTransitions
+from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
+
+__all__ = ["Conversation", "Habits", "Predicted"]
+
+KIND: Final = "transitions"
+_MOST_CONVERSATIONS: Final = 1_000
+_SAVED_EVERY: Final = 32
+_MOST_PENDING: Final = 1_000
+_MOST_WRITTEN: Final = 64
+_MOST_SHAPES: Final = 4_096
+_MOST_BYTES: Final = 28_000
+"""Of one user's model of one agent in the store, which takes 32,768."""
+
+_Observation = tuple[tuple[Step, ...], str]
+_Place = tuple[str | None, str]
+
+
+class Predicted(NamedTuple):
+    """A call that may come next."""
+
+    name: str
+    arguments: dict[str, Any]
+    probability: float
+
+
+class Conversation:
+    """What is known of the calls of one conversation."""
+
+    def __init__(self) -> None:
+        self.history: tuple[Step, ...] = ()
+        self.memory = CallMemory()
+        self.expected: dict[Any, Any] = {}
+        """Predictions that stand, for whoever judges them."""
+        self.guess: tuple[str, str | None] | None = None
+        """The call that was thought the most probable."""
+
+
+class Habits:
+    """Transitions between calls, per user and agent; call it under one lock.
+
+    Args:
+        namespace: Under which they stand in the store.
+        store: Where they are kept; ``None``: nowhere.
+    """
+
+    def __init__(self, namespace: str, store: LearnedStore | None) -> None:
+        self._namespace = namespace
+        self._store = store
+        self._saving = BackgroundWork("tokenopt-habits")
+        self._conversations: OrderedDict[tuple[Any, ...], Conversation] = OrderedDict()
+        self._pending: dict[_Place, list[_Observation]] = {}
+        self._written: deque[tuple[_Place, UserTransitions]] = deque(maxlen=_MOST_WRITTEN)
+        """What stands in the store, to be taken over by the thread that has the lock."""
+        self._transitions = Transitions(public=lru_cache(_MOST_SHAPES)(name_alone))
+        for found in self._stored():
+            model = UserTransitions.from_json(found.value)
+            self._transitions.put(found.user or "", found.key, model)
+
+    def learn(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> None:
+        """Take in that *caller* calls something."""
+        self._take_over_written()
+        conversation = self.conversation(caller)
+        shape = conversation.memory.shape(name, arguments)
+        history = conversation.history
+        is_new = (caller.learner, caller.agent) not in self._transitions
+        self._transitions.observe(caller.learner, caller.agent, history, shape)
+        conversation.history = (*history, Step(shape, name))[-2:]
+        conversation.memory.add_call(name, arguments)
+        if self._store is not None:
+            self._keep((caller.user, caller.agent), (history, shape), at_once=is_new)
+
+    def learn_result(self, caller: Caller, name: str, result: Any) -> None:
+        """Take in what a call has returned."""
+        self.conversation(caller).memory.add_result(name, result)
+
+    def predict(self, caller: Caller, most: int = 8) -> list[Predicted]:
+        """Return what *caller* may call next, the most probable first."""
+        conversation = self.conversation(caller)
+        found = self._transitions.predict(caller.learner, caller.agent, conversation.history, most)
+        calls = ((conversation.memory.call(shape), p) for shape, p in found)
+        return [Predicted(*call, p) for call, p in calls if call is not None]
+
+    def forget(self, user: str | None) -> int:
+        """Forget a user, here and in the store; return how many stored values there were."""
+        learner = learner_of(user)
+        self._transitions.forget([learner])
+        for key in [key for key in self._conversations if key[0] == learner]:
+            del self._conversations[key]
+        self._pending = {key: found for key, found in self._pending.items() if key[0] != user}
+        if self._store is None or user is None:
+            return 0
+        return self._store.forget(user=user, namespace=self._namespace, kind=KIND)
+
+    def save(self) -> None:
+        """Begin to write what is not yet written."""
+        for place in list(self._pending):
+            self._begin_to_write(place)
+
+    def wait(self, timeout_seconds: float | None) -> None:
+        """Wait until it is written; no lock is needed."""
+        self._saving.wait(timeout_seconds)
+
+    def conversation(self, caller: Caller) -> Conversation:
+        """Return the conversation in which *caller* calls."""
+        key = caller.learner, caller.owner, caller.agent, caller.thread
+        found = self._conversations.setdefault(key, Conversation())
+        self._conversations.move_to_end(key)
+        if len(self._conversations) > _MOST_CONVERSATIONS:
+            self._conversations.popitem(last=False)
+        return found
+
+    # The store
+
+    def _keep(self, place: _Place, observation: _Observation, *, at_once: bool) -> None:
+        """Note what has to be written, and have it written every now and then."""
+        waiting = self._pending.setdefault(place, [])
+        waiting.append(observation)
+        del waiting[:-_MOST_PENDING]
+        if at_once or len(waiting) % _SAVED_EVERY == 0:
+            self._begin_to_write(place)
+
+    def _begin_to_write(self, place: _Place) -> None:
+        waiting = self._pending.pop(place)
+        if not self._saving.start(lambda: self._write(place, waiting)):
+            self._pending[place] = waiting
+
+    def _write(self, place: _Place, waiting: list[_Observation]) -> None:
+        """Add what was observed to what is stored, which other processes may have changed."""
+        if self._store is None:
+            return
+
+        def changed(value: Any) -> Any:
+            model = UserTransitions.from_json(value)
+            for history, shape in waiting:
+                model.observe(history, shape)
+            return model.as_json(_MOST_BYTES)
+
+        user, agent = place
+        key = LearnedKey(KIND, self._namespace, user, agent)
+        try:
+            written = UserTransitions.from_json(self._store.update(key, changed))
+            self._written.append((place, written))
+        except (sqlite3.Error, OSError, ValueError) as error:
+            warnings.warn(
+                f"What was learned of the order of calls could not be kept: {error}",
+                TokenOptWarning,
+                stacklevel=2,
+            )
+
+    def _take_over_written(self) -> None:
+        while self._written:
+            (user, agent), model = self._written.popleft()
+            for history, shape in self._pending.get((user, agent), ()):
+                model.observe(history, shape)
+            self._transitions.put(learner_of(user), agent, model)
+
+    def _stored(self) -> list[Any]:
+        if self._store is None:
+            return []
+        try:
+            found = self._store.values(KIND, self._namespace)
+        except (sqlite3.Error, OSError) as error:
+            warnings.warn(
+                f"What was learned of the order of calls cannot be read: {error}. It is learned "
+                f"anew.",
+                TokenOptWarning,
+                stacklevel=5,
+            )
+            return []
+        return [one for one in found if one.namespace == self._namespace]
