@@ -29,7 +29,8 @@ class _Finding:
 def doctor(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
     """Check tokenizer, embedder, prices and ledger, and say how to fix what is missing.
 
-    Ends with exit code 1 when something is broken.
+    Looks at what was learned, too, where TOKENOPT_LEARNED names it. Ends with exit code 1 when
+    something is broken.
 
     Example: tokenopt doctor
     """
@@ -40,6 +41,8 @@ def doctor(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -
         lambda: _check_ledger(ledger),
     )
     findings = [check() for check in checks]
+    if own := os.environ.get("TOKENOPT_LEARNED"):
+        findings.append(_check_learned(own))
     if as_json:
         write_json([asdict(finding) for finding in findings])
     else:
@@ -133,3 +136,18 @@ def _check_ledger(location: str) -> _Finding:
         )
     period = "" if span is None else f" from {local(span[0])} to {local(span[1])}"
     return _Finding("ledger", "ok", f"{location}: {calls:,} calls{period}; sums equal the rows")
+
+
+def _check_learned(location: str) -> _Finding:
+    from pathlib import Path
+
+    from langchain_tokenopt.cli.learned import held_in
+
+    try:
+        rows = held_in(Path(location))
+    except CommandError as error:
+        return _Finding("learned", "broken", f"{location} cannot be used", str(error))
+    number = sum(row.shared + row.owned for row in rows)
+    return _Finding(
+        "learned", "ok", f"{location}: {number:,} values; see tokenopt learned {location}"
+    )

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from langchain_tokenopt.evaluate.mean_bounds import MeanBounds
 from langchain_tokenopt.storage.sqlite import SqliteFile, connect_to_read
 
-__all__ = ["Evidence", "Found", "GuardState", "Key", "Standing", "found_in"]
+__all__ = ["Evidence", "Found", "GuardState", "Key", "Standing", "forget_all", "found_in"]
 
 _GRID = 1_000
 """Differences are kept on this grid, so that a file does not grow with the number of trials."""
@@ -347,3 +347,20 @@ def found_in(path: Path) -> list[Found]:
     finally:
         connection.close()
     return [Found(*row) for row in rows]
+
+
+def forget_all(path: Path) -> int:
+    """Delete all trials and levels of a file; return how many trials there were.
+
+    Raises:
+        sqlite3.Error: It is no such file, stays locked, or cannot be written.
+    """
+    file = SqliteFile(path, _prepare)
+    try:
+        with file.transaction() as connection:
+            row = connection.execute("SELECT coalesce(sum(times), 0) FROM evidence").fetchone()
+            connection.execute("DELETE FROM evidence")
+            connection.execute("DELETE FROM standing")
+    finally:
+        file.close()
+    return int(row[0])

@@ -32,7 +32,7 @@ _WAITING: Final = 256
 """Updates that are kept while the file is locked."""
 _PATIENCE_SECONDS: Final = 0.2
 _LONGEST_NAME: Final = 256
-_FORMAT: Final = 1
+FORMAT: Final = 1
 _APPLICATION_ID: Final = 0x746F6C73  # "tols"
 _TABLES: Final = (
     "CREATE TABLE learned (kind TEXT NOT NULL, namespace TEXT NOT NULL, user TEXT NOT NULL, "
@@ -108,7 +108,7 @@ class LearnedStore:
         if path is not None:
             check_path("path", path)
         self._file = FallbackFile(
-            path, _APPLICATION_ID, _FORMAT, _TABLES, "Learned values", _overwrite_what_is_deleted
+            path, _APPLICATION_ID, FORMAT, _TABLES, "Learned values", _overwrite_what_is_deleted
         )
         self._waiting: deque[tuple[LearnedKey, Change]] = deque(maxlen=_WAITING)
         self._patience = _PATIENCE_SECONDS
@@ -242,7 +242,7 @@ class LearnedStore:
             {"format":1,"key":"","kind":"visits","namespace":"desk","user":null,"value":[1,2]}
         """
         for found in self.values(kind, namespace, user):
-            yield _json({"format": _FORMAT, **found._asdict()})
+            yield _json({"format": FORMAT, **found._asdict()})
 
     def load(self, lines: Iterable[str]) -> int:
         """Take over what :meth:`export` has written, in place of what stands there.
@@ -439,14 +439,14 @@ def _line(text: str, number: int) -> tuple[LearnedKey, Any]:
         isinstance(found, dict)
         and found.keys() == {*_FIELDS, "value"}
         and all(isinstance(found[name], kind) for name, kind in _FIELDS.items())
-        and found["format"] == _FORMAT
+        and found["format"] == FORMAT
         and found["value"] is not None
         and len(_json(found["value"])) <= MOST_BYTES
         and all(_name(found[name]) == found[name] for name in ("kind", "namespace", "key"))
         and _is_user_key(found["user"])
     ):
         raise ValueError(
-            f"Line {number} is none that LearnedStore.export writes in format {_FORMAT}: "
+            f"Line {number} is none that LearnedStore.export writes in format {FORMAT}: "
             f"{text.strip()[:60]!r}. Nothing was taken over."
         )
     key = LearnedKey(found["kind"], found["namespace"], found["user"] or "", found["key"])

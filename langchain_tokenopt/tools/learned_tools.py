@@ -18,7 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -30,7 +30,7 @@ from langchain_tokenopt.tools.tool_reading import ToolCard
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ANY", "LearnedTools", "Observation", "Uses", "namespace_of"]
+__all__ = ["ANY", "Held", "LearnedTools", "Observation", "Uses", "namespace_of", "owner_pattern"]
 
 MOST_TOOLS: Final = 2_000
 """Per namespace; the tools that were used longest ago leave first."""
@@ -52,7 +52,7 @@ _LOADED: Final = 64
 """Namespaces that are held in memory."""
 _PATIENCE_SECONDS: Final = 0.2
 _APPLICATION_ID: Final = 0x746F6B6C  # "tokl"
-_FORMAT: Final = 2
+FORMAT: Final = 2
 _KEY_BYTES: Final = 12
 _BETWEEN: Final = "/"
 """Stands between the parts of a namespace."""
@@ -105,6 +105,16 @@ class Observation:
     """By how much."""
 
 
+class Held(NamedTuple):
+    """How much is known."""
+
+    shared: int
+    """Tools with uses that belong to nobody."""
+    owned: int
+    """Tools with uses of users and organizations."""
+    users: int
+
+
 class LearnedTools:
     """Uses of tools, by namespace; bounded, shared by threads and processes, deletable.
 
@@ -118,13 +128,14 @@ class LearnedTools:
         >>> {tool: uses.count for tool, uses in learned.uses("ann").items()}
         {'mail': 1.0}
         >>> learned.forget("ann")
+        1
         >>> learned.uses("ann")
         {}
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self._file = FallbackFile(
-            path, _APPLICATION_ID, _FORMAT, _TABLES, "Uses of tools", self._read_secret
+            path, _APPLICATION_ID, FORMAT, _TABLES, "Uses of tools", self._read_secret
         )
         self._secret = b""
         self._waiting: deque[Observation] = deque(maxlen=_WAITING)
@@ -164,7 +175,7 @@ class LearnedTools:
                 self._give_up(error)
         return [self._bucket(word) for word in words if not any(map(str.isdigit, word))]
 
-    def forget(self, namespace: str | None = None, tool: str | None = None) -> None:
+    def forget(self, namespace: str | None = None, tool: str | None = None) -> int:
         """Forget what was learned: everything, or that of a namespace, a tool, or both.
 
         ``*`` stands for any part of a namespace of several: ``*/ann`` is what was learned of Ann in
@@ -172,19 +183,15 @@ class LearnedTools:
 
         Weights that uses have moved are forgotten with their namespace, and with any tool.
 
+        Returns:
+            Of how many tools the uses were forgotten, each counted once in every namespace.
+
         Raises:
             sqlite3.Error: The file stays locked or cannot be written: nothing is forgotten.
             OSError: The file was removed or replaced.
         """
         parts = [] if namespace is None else namespace.split(_BETWEEN)
-        where, values = ["TRUE"], []
-        for at, part in enumerate(parts):
-            if part != ANY:
-                where.append(f"substr(namespace, {_KEY_BYTES * at + 1}, {_KEY_BYTES}) = ?")
-                values.append(self._key(part))
-        if parts:
-            where.append(f"length(namespace) = {_KEY_BYTES * len(parts)}")
-        among = " AND ".join(where)
+        among, values = self._among(parts)
         with self._file.lock:
             waiting = [
                 one
@@ -194,16 +201,46 @@ class LearnedTools:
             ]
             with self._file.transaction() as database:
                 database.execute(f"DELETE FROM weight WHERE {among}", values)
-                database.execute(
+                found = database.execute(
                     f"DELETE FROM used WHERE {among} AND tool = coalesce(?, tool)",
                     [*values, tool],
-                )
+                ).rowcount
                 database.execute(
                     "INSERT INTO setting VALUES ('forgotten', '1') ON CONFLICT (name) "
                     "DO UPDATE SET value = CAST(value AS INTEGER) + 1"
                 )
             self._waiting = deque(waiting, maxlen=_WAITING)
             self._known.clear()
+        return found
+
+    def held(self, namespace: str | None = None) -> Held:
+        """Return how much is known, of all or of a namespace as :meth:`forget` takes it.
+
+        Raises:
+            sqlite3.Error: The file cannot be read.
+            OSError: It was removed or replaced.
+        """
+        among, values = self._among([] if namespace is None else namespace.split(_BETWEEN))
+        with self._file.lock:
+            rows = self._file.connection().execute(
+                f"SELECT namespace, count(*) FROM used WHERE {among} GROUP BY 1", values
+            )
+            found = {bytes(name): number for name, number in rows}
+        nobody = self._key("")
+        owned = {name: n for name, n in found.items() if len(name) > _KEY_BYTES}
+        users = {name[_KEY_BYTES:] for name in owned} - {nobody}
+        return Held(sum(found.values()) - sum(owned.values()), sum(owned.values()), len(users))
+
+    def _among(self, parts: Sequence[str]) -> tuple[str, list[bytes]]:
+        """Return the condition of the rows of a namespace, and its values."""
+        where, values = ["TRUE"], []
+        for at, part in enumerate(parts):
+            if part != ANY:
+                where.append(f"substr(namespace, {_KEY_BYTES * at + 1}, {_KEY_BYTES}) = ?")
+                values.append(self._key(part))
+        if parts:
+            where.append(f"length(namespace) = {_KEY_BYTES * len(parts)}")
+        return " AND ".join(where), values
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
@@ -319,6 +356,18 @@ def namespace_of(*parts: str | None) -> str:
         ('acme/ann', 'a%2Fb/')
     """
     return _BETWEEN.join(quote(part or "", safe="", errors="surrogatepass") for part in parts)
+
+
+def owner_pattern(user: str | None, organization: str | None) -> str | None:
+    """Return the namespaces of a user, an organization, or both; ``None`` for all.
+
+    Example:
+        >>> owner_pattern("ann", None)
+        '*/ann'
+    """
+    if not user and not organization:
+        return None
+    return _BETWEEN.join(namespace_of(part) if part else ANY for part in (organization, user))
 
 
 def _is_among(namespace: str, parts: Sequence[str]) -> bool:

@@ -32,7 +32,7 @@ from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall, TunableSetting
 from langchain_tokenopt.tools.choice import FEW_TOKENS, FEW_TOOLS, Selected, choose, chosen_of
 from langchain_tokenopt.tools.find_more import find_more_tool, free_name
-from langchain_tokenopt.tools.learned_tools import ANY, LearnedTools, namespace_of
+from langchain_tokenopt.tools.learned_tools import LearnedTools, namespace_of, owner_pattern
 from langchain_tokenopt.tools.ranking import Ranked, ToolRanking
 from langchain_tokenopt.tools.selection_call import (
     STAGE,
@@ -189,21 +189,21 @@ class ToolSelector:
 
     def forget(
         self, *, user: str | None = None, organization: str | None = None, tool: str | None = None
-    ) -> None:
+    ) -> int:
         """Forget what calls have taught: all of it, or that of one user, organization or tool.
 
         Args:
             user: Whose calls, in every organization.
             organization: Whose calls, of all its users; with *user*, that user's in it.
             tool: The name of a tool.
+
+        Returns:
+            Of how many tools the uses were forgotten.
         """
         self._choices.clear()
-        if self._learned is not None:
-            owner = None
-            if user or organization:
-                parts = (namespace_of(part) if part else ANY for part in (organization, user))
-                owner = "/".join(parts)
-            self._learned.forget(owner, tool)
+        if self._learned is None:
+            return 0
+        return self._learned.forget(owner_pattern(user, organization), tool)
 
     # Stage
 

@@ -26,6 +26,7 @@ from langchain_tokenopt.core.records import OfferedTool, Saving, ToolChoice, Too
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.evaluate.guard_state import GuardState, Key
 from langchain_tokenopt.ledger import Ledger
+from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.ledger_records import record
 
@@ -67,6 +68,7 @@ class ShownCommands:
         self.folder = folder
         self.ledger, self.cache = str(folder / "ledger.db"), str(folder / "cache.db")
         self.budgets, self.guard = str(folder / "budgets.db"), str(folder / "guard.db")
+        self.learned = str(folder / "learned.db")
         (folder / "shown_app.py").write_text(APPLICATION, encoding="utf-8")
         (folder / "text.txt").write_text("The bridge was opened in May. " * 30, encoding="utf-8")
         (folder / "cases.jsonl").write_text('{"input": "Is it open?"}\n', encoding="utf-8")
@@ -74,6 +76,7 @@ class ShownCommands:
         self._fill_cache()
         self._fill_budgets()
         self._fill_guard()
+        self._fill_learned()
 
     def _fill_ledger(self) -> None:
         now = datetime.now(UTC)
@@ -153,6 +156,12 @@ class ShownCommands:
             state.add(key, state.standing(key).epoch, {"numbers kept": (-1.0, -1.0)})
         state.close()
 
+    def _fill_learned(self) -> None:
+        store = LearnedStore(self.learned)
+        for name in NAMES:
+            store.update(LearnedKey(name, name, name, name), lambda _: 1)
+        store.close()
+
     def calls(self) -> dict[str, list[list[str]]]:
         """Return how each command is called, one list for each form of its output."""
         ledger = ["--ledger", self.ledger]
@@ -187,6 +196,7 @@ class ShownCommands:
             "compress": [["text.txt", "--max-tokens", "30"]],
             "budget": [["--budgets", self.budgets], ["--budgets", self.budgets, "--run", owner]],
             "budget suggest": [["shown_app:graph", "--total", "9000"]],
+            "learned": [[self.learned], [self.learned, "forget", "--user", f"no {owner}"]],
             "migrate": [[self.ledger, str(self.folder / "copied.db"), "--only", "ledger"]],
             "cache stats": [cache],
             "cache top": [[*cache, "-n", "99"]],
