@@ -24,6 +24,8 @@ from langchain_tokenopt.ledger import Ledger, period
 from langchain_tokenopt.ledger.buckets import BOUNDS, percentiles_of
 from tests.support.ledger_records import START, record
 
+pytestmark = pytest.mark.exhaustive
+
 DAYS = 4
 _SECONDS = ("duration_p50", "duration_p95", "first_chunk_p50", "first_chunk_p95")
 

@@ -25,6 +25,8 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from tests.support.caches import make_cache
 from tests.support.embedders import WordEmbeddings
 
+pytestmark = pytest.mark.exhaustive
+
 LLM = "llm"
 
 
@@ -529,7 +531,6 @@ def _write_read_clear(path, seed, mistakes):
     mistakes.put((wrong, [str(w.message) for w in warned]))
 
 
-@pytest.mark.exhaustive
 def test_processes_that_write_read_and_clear_one_file(tmp_path):
     """No wrong answer, no warning, the cap holds but for a moment, and the file is sound."""
     path = tmp_path / "c.db"

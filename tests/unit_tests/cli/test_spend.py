@@ -31,6 +31,8 @@ from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.report import Facts, recommendations
 from tests.support.ledger_records import START, desk_calls, record
 
+pytestmark = pytest.mark.exhaustive
+
 LISTS = {
     ("top",): "agent",
     ("top", "--by", "day"): "day",

@@ -15,6 +15,8 @@ from langchain_tokenopt.core.usage import TOKEN_COUNTS, Usage
 from langchain_tokenopt.ledger import Ledger, LedgerError, schema
 from tests.support.ledger_records import desk_calls, record
 
+pytestmark = pytest.mark.exhaustive
+
 as_user = pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere"
 )

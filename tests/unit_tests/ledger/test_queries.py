@@ -17,6 +17,8 @@ from langchain_tokenopt.core.records import BudgetEvent, Saving, ToolResult, Usa
 from langchain_tokenopt.ledger import Ledger
 from tests.support.ledger_records import START, desk_calls, record
 
+pytestmark = pytest.mark.exhaustive
+
 CALLS = list(desk_calls(400, days=3))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from langchain_tokenopt.core.records import CallRecord, OfferedTool, ToolChoice,
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.ledger.spill import from_line, to_line
 from tests.support.ledger_records import START, record
+
+pytestmark = pytest.mark.exhaustive
 
 NAMES = ("search", "refund", "日本語", "a\x1b[31m", "sixteen letters!", "")
 

@@ -22,6 +22,8 @@ from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.ledger import Ledger, LedgerError, spill
 from tests.support.ledger_records import desk_calls, record
 
+pytestmark = pytest.mark.exhaustive
+
 
 @contextmanager
 def locked(path):

@@ -24,6 +24,8 @@ from langchain_tokenopt.ledger.writer import Writer
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.ledger_records import START, desk_calls, record
 
+pytestmark = pytest.mark.exhaustive
+
 
 def _to_the_microsecond(records):
     """Round durations as the ledger does."""

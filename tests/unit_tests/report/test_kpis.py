@@ -23,6 +23,8 @@ from langchain_tokenopt.report.page import page_of
 from tests.support.ledger_records import START
 from tests.support.spend_traces import KINDS, spend_trace
 
+pytestmark = pytest.mark.exhaustive
+
 NOW = START + timedelta(days=3)
 CARD = RateCard(
     {

@@ -18,6 +18,8 @@ from langchain_tokenopt.report import Facts, recommendations
 from langchain_tokenopt.report.page import page_of
 from tests.support.ledger_records import START, record
 
+pytestmark = pytest.mark.exhaustive
+
 AGENTS = [f"agent {n}" for n in range(12)]
 
 

@@ -27,6 +27,8 @@ from langchain_tokenopt.storage.sqlite import (
     writing,
 )
 
+pytestmark = pytest.mark.exhaustive
+
 as_user = pytest.mark.skipif(
     hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere"
 )
