@@ -65,6 +65,7 @@ _SIZE_SECONDS: Final = 60.0
 _SCOPES: Final = 10_000
 _SHORT, _LONG = 4.0, 64.0
 """Half-lives of uses: entries stored, per entry of room."""
+_NO_TABLE: Final = "42P01"
 _NEVER: Final = 1e300
 _COMPARED_HERE: Final = 10_000
 """Vectors of a scope that are compared without pgvector."""
@@ -233,13 +234,8 @@ class PostgresEntries:
         self._numbers: deque[int] = deque()
         self._sizes: dict[bytes, tuple[float, bool]] = {}
         self._changes: _Changes | None = None
-        self._tables = prepare(self._pool, embedder)
-        self._listener = PostgresListener(
-            self._pool,
-            self._tables.channel,
-            proof_seconds=_PROOF_SECONDS,
-            wait_seconds=READING_SECONDS,
-        )
+        self._embedder = embedder
+        self._prepare()
         forks.register(self)
 
     def __str__(self) -> str:
@@ -251,6 +247,16 @@ class PostgresEntries:
         return self._lock
 
     # The server
+
+    def _prepare(self) -> None:
+        self._tables = prepare(self._pool, self._embedder)
+        self._are_there = True
+        self._listener = PostgresListener(
+            self._pool,
+            self._tables.channel,
+            proof_seconds=_PROOF_SECONDS,
+            wait_seconds=READING_SECONDS,
+        )
 
     @contextlib.contextmanager
     def _session(self, seconds: float = READING_SECONDS) -> Iterator[Session]:
@@ -269,11 +275,18 @@ class PostgresEntries:
             raise PostgresError("the cache has been closed")
         if self._away is not None and time.monotonic() < self._away_until:
             raise self._away.with_traceback(None)
+        if not self._are_there:
+            self._prepare()
+            self._begin_again()
 
     def _leave_alone(self, error: PostgresError, took_seconds: float) -> None:
         """Ask nothing for a while, so that at most a twentieth of the time is spent on waiting."""
         pause = min(_LONGEST_PAUSE, max(_PAUSE_SECONDS, _PAUSE_FACTOR * took_seconds))
         self._away, self._away_until = error, time.monotonic() + pause
+        if error.sqlstate == _NO_TABLE:
+            self._are_there = False
+            self._seen_evidence = 0
+            self.dimension = None
 
     def _ask(self, scope: bytes, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask about one scope: nothing else is to be seen meanwhile, if the server sees to it."""

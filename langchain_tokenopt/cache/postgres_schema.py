@@ -137,12 +137,15 @@ def prepare(pool: PostgresPool, embedder: str | None) -> CacheTables:
     Tables that were made without an embedder belong to the first one that comes.
 
     Raises:
-        CacheFileError: They are those of a newer release, or hold another embedder's vectors.
-        PostgresError: The server refuses something.
+        CacheFileError: They hold another embedder's vectors.
+        PostgresError: They are those of a newer release, or the server refuses something.
     """
     with pool.session() as session:
-        if _version(session) != SCHEMA_VERSION:
-            _add_pgvector(pool, session)
+        is_there = _version(session) == SCHEMA_VERSION
+    if not is_there:
+        _add_pgvector(pool)
+    with pool.session() as session:
+        if not is_there:
             _bring_up_to_date(session, pool.label, embedder)
         return _read(session, pool.label, embedder)
 
@@ -197,24 +200,25 @@ def _version(session: Session) -> int:
 def refuse_newer(version: int, place: str) -> None:
     """Raise where the tables are those of a newer release."""
     if version > SCHEMA_VERSION:
-        raise CacheFileError(
+        raise PostgresError(
             f"{place} has version {version} of the cache's tables, written by a newer "
             f"langchain-tokenopt; this one knows versions up to {SCHEMA_VERSION}. "
-            f"Upgrade it: pip install -U langchain-tokenopt."
+            f"Upgrade it: pip install -U langchain-tokenopt"
         )
 
 
 # pgvector
 
 
-def _add_pgvector(pool: PostgresPool, session: Session) -> None:
+def _add_pgvector(pool: PostgresPool) -> None:
     """Switch the extension on where the server has it and lets this user do it."""
-    if session.run(
-        "SELECT 1 FROM pg_available_extensions WHERE name = 'vector' AND installed_version IS NULL"
-    ):
-        with suppress(PostgresError), pool.session() as own:  # it is told later that there is none
-            own.begin(("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,)))
-            own.commit(("CREATE EXTENSION IF NOT EXISTS vector", ()))
+    with suppress(PostgresError), pool.session() as session:  # else it is told later
+        if session.run(
+            "SELECT 1 FROM pg_available_extensions "
+            "WHERE name = 'vector' AND installed_version IS NULL"
+        ):
+            session.begin(("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,)))
+            session.commit(("CREATE EXTENSION IF NOT EXISTS vector", ()))
 
 
 def _pgvector(session: Session) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import weakref
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,6 +22,23 @@ __all__ = ["PostgresListener"]
 
 _inherited: list[PatientConnection] = []
 """Connections of the parent, never closed here: that would end them for the parent."""
+
+
+class _Held:
+    """The connection of a listener, which is closed when nobody has the listener any more."""
+
+    connection: PatientConnection | None = None
+    process = 0
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        if self.process != os.getpid():
+            _inherited.append(connection)
+            return
+        with suppress(psycopg.Error):
+            connection.close()
 
 
 class PostgresListener:
@@ -43,11 +61,11 @@ class PostgresListener:
         self._own_channel: Final = f"{channel}_{secrets.token_hex(8)}"
         self._proof_seconds = proof_seconds
         self._wait_seconds = wait_seconds
-        self._connection: PatientConnection | None = None
-        self._process = 0
+        self._held = _Held()
         self._proved_at = 0.0
         self._heard: list[str] = []
         self._proofs: list[str] = []
+        weakref.finalize(self, self._held.close)
 
     def heard(self) -> list[str] | None:
         """Return the messages since the last time; ``None``: some may have been missed.
@@ -55,18 +73,23 @@ class PostgresListener:
         Raises:
             PostgresError: The server cannot be reached.
         """
+        connection = self._held.connection
+        if connection is None or self._held.process != os.getpid():
+            self._begin()
+            return None
+        began = time.monotonic()
         try:
-            if self._connection is None or self._process != os.getpid():
-                self._begin()
-                return None
-            if time.monotonic() - self._proved_at > self._proof_seconds:
-                self._prove()
-            elif not is_quiet(self._connection):
-                self._connection.pgconn.consume_input()
-                self._drain()
+            if began - self._proved_at > self._proof_seconds:
+                self._prove(connection)
+            elif not is_quiet(connection):
+                connection.pgconn.consume_input()
+                self._drain(connection)
         except psycopg.Error as error:
             self.close()
-            raise self._pool.explained(error) from error
+            if time.monotonic() - began >= self._wait_seconds:
+                raise self._pool.explained(error) from error
+            self._begin()  # it was ended; the server need not be away
+            return None
         if not self.hears:
             return None
         heard, self._heard = self._heard, []
@@ -76,40 +99,44 @@ class PostgresListener:
         self.close()
         connection = self._pool.connect()
         connection.silent_seconds = self._wait_seconds
-        connection.add_notify_handler(self._take)
-        self._connection, self._process = connection, os.getpid()
-        for channel in (self._channel, self._own_channel):
-            connection.execute(f'LISTEN "{channel}"')
-        self._prove()
+        connection.add_notify_handler(_put_into(weakref.ref(self)))
+        self._held.connection, self._held.process = connection, os.getpid()
+        try:
+            for channel in (self._channel, self._own_channel):
+                connection.execute(f'LISTEN "{channel}"')
+            self._prove(connection)
+        except psycopg.Error as error:
+            self.close()
+            raise self._pool.explained(error) from error
         self._heard.clear()
 
-    def _prove(self) -> None:
+    def _prove(self, connection: PatientConnection) -> None:
         """See whether a message to ourselves arrives: with the answer, or not at all."""
-        assert self._connection is not None
         self._proofs.clear()
-        self._connection.execute("SELECT pg_notify(%s, '')", (self._own_channel,))
-        self._drain()
+        connection.execute("SELECT pg_notify(%s, '')", (self._own_channel,))
+        self._drain(connection)
         self.hears = bool(self._proofs)
         self._proved_at = time.monotonic()
 
-    def _drain(self) -> None:
-        assert self._connection is not None
-        while note := self._connection.pgconn.notifies():
-            self._put(note.relname.decode(), note.extra.decode())
+    def _drain(self, connection: PatientConnection) -> None:
+        while note := connection.pgconn.notifies():
+            self.put(note.relname.decode(), note.extra.decode())
 
-    def _take(self, note: Any) -> None:
-        self._put(note.channel, note.payload)
-
-    def _put(self, channel: str, message: str) -> None:
+    def put(self, channel: str, message: str) -> None:
+        """Take a message of a channel."""
         (self._proofs if channel == self._own_channel else self._heard).append(message)
 
     def close(self) -> None:
         """Stop listening; the next :meth:`heard` begins anew."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._process != os.getpid():
-            _inherited.append(connection)
-            return
-        with suppress(psycopg.Error):
-            connection.close()
+        self._held.close()
+
+
+def _put_into(reference: weakref.ref[PostgresListener]) -> Any:
+    """Return what psycopg calls with a message, without keeping the listener."""
+
+    def take(note: Any) -> None:
+        listener = reference()
+        if listener is not None:
+            listener.put(note.channel, note.payload)
+
+    return take
