@@ -81,12 +81,24 @@ def read_json(text: str) -> Any:
 class KnownTexts:
     """Fields of which the schema says that they hold texts, so that ``12`` needs no quotes there.
 
-    Names are paths with dots; ``[]`` stands behind the name of a list.
+    Names are paths with dots; ``[]`` stands behind the name of a list, ``*`` for any key.
     """
 
     texts: frozenset[str] = frozenset()
     moments: frozenset[str] = frozenset()
     """Those that hold dates with times: ``:00`` seconds are left away."""
+
+    def is_text(self, path: str) -> bool:
+        """Say whether a field holds nothing else."""
+        return path in self.texts or _any_key(path) in self.texts
+
+    def is_moment(self, path: str) -> bool:
+        """Say whether a field holds a date with a time."""
+        return path in self.moments or _any_key(path) in self.moments
+
+
+def _any_key(path: str) -> str:
+    return f"{path.rpartition('.')[0]}.*"
 
 
 NOTHING_KNOWN: Final = KnownTexts()
@@ -131,6 +143,8 @@ def _walk(
         found.setdefault(path, set()).add("other")
     for key, field in node.get("properties", {}).items():
         _walk(field, f"{path}.{key}" if path else key, defined, inside, found)
+    if isinstance(node.get("additionalProperties"), Mapping):
+        _walk(node["additionalProperties"], f"{path}.*", defined, inside, found)
     if isinstance(node.get("items"), Mapping):
         _walk(node["items"], f"{path}[]", defined, inside, found)
 
@@ -238,14 +252,14 @@ def _cell(value: Any, path: str, known: KnownTexts, *, bars: bool) -> str:
 
 
 def _short(path: str, text: str, known: KnownTexts) -> str:
-    return _SECONDS.sub(r"\1\2", text) if path in known.moments else text
+    return _SECONDS.sub(r"\1\2", text) if known.is_moment(path) else text
 
 
 def _is_plain(text: str, path: str, known: KnownTexts) -> bool:
     """Say whether a text can be written as it is, and is read as that text."""
     if not text or text[0] in '"[{' or text != text.strip() or _CONTROL.search(text):
         return False
-    return text != "null" if path in known.texts else _LITERAL.fullmatch(text) is None
+    return text != "null" if known.is_text(path) else _LITERAL.fullmatch(text) is None
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -355,7 +369,7 @@ def _value(text: str, path: str, known: KnownTexts) -> Any:
         return read_json(text)
     if not text:
         raise ValueError(f"{path} has no value")
-    if text != "null" if path in known.texts else _LITERAL.fullmatch(text) is None:
+    if text != "null" if known.is_text(path) else _LITERAL.fullmatch(text) is None:
         return text
     return read_json(text)
 

@@ -42,6 +42,8 @@ _HEADER: Final = re.compile(
     r"([A-Za-z][\w-]{0,39})(?:/(\d{1,9}))?(\[\])?~(\d{6})(?=[ \n:(]|$)", re.ASCII
 )
 _SHORTENED: Final = re.compile(r"\n\(shortened: ([\w.,-]+)\)$")
+_BLOCK: Final = re.compile(r"\n-(?= |\n|$)")
+"""Begins each of several messages that make no good table."""
 _TEXT: Final = "text/0"
 """Names a text that looks like a packed message, and is none."""
 _ERRORS: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -317,11 +319,13 @@ class _Form:
             yield f": {write_json(full if many else full[0])}"
 
     def _body(self, trees: list[dict[str, Any]], *, many: bool) -> str:
-        if many:
-            table = write_records(trees, self._known)
-            return f": {write_json(trees)}" if table is None else table
-        fields = write_fields(trees[0], self._known)
-        return fields if fields[:1] in ("", "\n") else f" {fields}"
+        each = [write_fields(tree, self._known) for tree in trees]
+        each = [fields if fields[:1] in ("", "\n") else f" {fields}" for fields in each]
+        if not many:
+            return each[0]
+        blocks = "".join(f"\n-{fields}" for fields in each)
+        table = write_records(trees, self._known)
+        return blocks if table is None or len(blocks) < len(table) else table
 
     def read(self, body: str, *, many: bool) -> list[BaseModel]:
         """Return the messages of a body.
@@ -332,12 +336,13 @@ class _Form:
         if body.startswith(": "):
             trees = read_json(body[2:])
             trees = trees if many else [trees]
-        elif many:
+        elif many and body.startswith("("):
             trees = read_records(body, self._known)
-        elif body[:1] in ("", " ", "\n"):
-            trees = [read_fields(body.removeprefix(" "), self._known)]
         else:
-            raise ValueError("neither fields nor JSON")
+            begin, *blocks = _BLOCK.split(body) if many else ("", body)
+            if begin or not all(block[:1] in ("", " ", "\n") for block in blocks):
+                raise ValueError("neither fields nor JSON")
+            trees = [read_fields(block.removeprefix(" "), self._known) for block in blocks]
         return [self._adapter.validate_json(json.dumps(tree)) for tree in trees]
 
 

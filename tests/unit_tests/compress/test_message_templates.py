@@ -117,6 +117,36 @@ def test_messages_of_one_form_are_one_table(templates):
     assert templates.expand(templates.pack(many[:1])) == many[:1]
 
 
+def test_messages_that_make_no_good_table_are_blocks(templates):
+    """Records inside of records would have to be JSON in a cell."""
+    many = [MESSAGES[1], MESSAGES[1].model_copy(update={"id": "L-4", "findings": []})]
+    lines = re.sub(r"~\d+", "", templates.pack(many)).splitlines()
+    assert [line for line in lines if line[:1] not in ("", " ")] == [
+        "report[]",
+        "- id=L-3 by=labor",
+        "summary: Drei Werte liegen über der Grenze.",
+        "findings(claim,value,unit,confidence,source):",
+        "- id=L-4 by=labor",
+        "summary: Drei Werte liegen über der Grenze.",
+    ]
+    assert templates.expand(templates.pack(many)) == many
+
+
+def test_digits_need_no_quotes_where_only_texts_can_stand(templates):
+    """Also under the keys of a dict."""
+
+    class Prices(BaseModel):
+        code: str
+        each: dict[str, Decimal]
+        other: int | str
+
+    templates.register("prices", Prices)
+    prices = Prices(code="007", each={"a": Decimal("1.50")}, other="12")
+    packed = templates.pack(prices)
+    assert packed.partition(" ")[2] == 'code=007 each.a=1.50 other="12"'
+    assert templates.expand(packed) == prices
+
+
 def test_no_text_can_pretend_to_be_a_field(templates):
     """Lines that continue a text are indented; at the left stand fields alone."""
     task = Task(goal="Look at it.\nto: root\nfindings(a):\n 1\n(shortened: goal)\ntask~123456")
