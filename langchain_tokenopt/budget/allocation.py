@@ -10,10 +10,10 @@ total, do not depend on any order, and rise with the weight.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cmp_to_key
 from typing import Protocol, runtime_checkable
 
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
@@ -145,31 +145,44 @@ def water_level(
     """Return the exact share of each agent at the one level that uses up *total*.
 
     The sum of shares grows with the level, and is straight between the levels at which somebody
-    leaves the floor or reaches the cap: find the last of those that is not too high, and go on from
-    there. Caps must sum to more than *total*, floors to no more.
+    leaves the floor or reaches the cap: go from one of those to the next until it is enough. All of
+    it in whole numbers, which is exact, and ten times as fast as fractions. Caps must sum to more
+    than *total*, floors to no more.
     """
-    exact = {name: Fraction(weight) for name, weight in weights.items()}
-    level = total / sum(exact.values(), Fraction(0))
-    shares = {name: weight * level for name, weight in exact.items()}
-    if all(bounds[name][0] <= share <= bounds[name][1] for name, share in shares.items()):
-        return shares  # nobody is at a floor or a cap: most often so, and ten times as fast
-
-    def at(level: Fraction) -> dict[str, Fraction]:
-        return {
-            name: min(max(weight * level, Fraction(bounds[name][0])), Fraction(bounds[name][1]))
-            for name, weight in exact.items()
-        }
-
-    turns = sorted({Fraction(0)} | {b / exact[name] for name in exact for b in bounds[name]})
-    filled = [sum(at(turn).values(), Fraction(0)) for turn in turns]
-    level = turns[bisect_right(filled, total) - 1]
-    rising = [
-        weight
-        for name, weight in exact.items()
-        if bounds[name][0] <= weight * level < bounds[name][1]
+    exact = _whole(weights)
+    whole = sum(exact.values())
+    if all(low * whole <= total * exact[n] <= high * whole for n, (low, high) in bounds.items()):
+        return {name: Fraction(total * weight, whole) for name, weight in exact.items()}
+    turns = [
+        (bound, exact[name], name, is_cap)
+        for name, pair in bounds.items()
+        for is_cap, bound in enumerate(pair)
     ]
-    missing = total - sum(at(level).values(), Fraction(0))
-    return at(level + missing / sum(rising, Fraction(0))) if missing else at(level)
+    turns.sort(key=_by_level)
+    fixed, rising = sum(low for low, _ in bounds.values()), 0
+    for bound, weight, name, is_cap in turns:  # the level is bound / weight
+        if fixed * weight + rising * bound >= total * weight:
+            break
+        fixed += bound if is_cap else -bound
+        rising += -exact[name] if is_cap else exact[name]
+    level = Fraction(total - fixed, rising) if rising else Fraction(bound, weight)
+    return {
+        name: min(max(weight * level, Fraction(bounds[name][0])), Fraction(bounds[name][1]))
+        for name, weight in exact.items()
+    }
+
+
+@cmp_to_key
+def _by_level(one: tuple[int, int, str, int], other: tuple[int, int, str, int]) -> int:
+    """Compare two bounds by the levels at which they are met, bound / weight each."""
+    return one[0] * other[1] - other[0] * one[1]
+
+
+def _whole(weights: Mapping[str, float]) -> dict[str, int]:
+    """Return whole numbers in the same ratios: every float is a fraction."""
+    ratios = {name: weight.as_integer_ratio() for name, weight in weights.items()}
+    common = math.lcm(*(denominator for _, denominator in ratios.values()))
+    return {name: above * (common // below) for name, (above, below) in ratios.items()}
 
 
 # Strategies

@@ -46,8 +46,8 @@ _OTHERS: Final = 4.0
 """Runs that all other users together count as, beside a user's own."""
 _KEPT_USERS: Final = 1_000
 _KEPT_AGENTS: Final = 256
-_MOST_CALLS: Final = 20_000
-"""Calls that are read of a history, the latest: so many are read in about a second."""
+_MOST_CALLS: Final = 5_000
+"""Calls that are read of a ledger, the latest: a run that begins must not wait for more."""
 
 
 @runtime_checkable
@@ -91,13 +91,23 @@ def runs_of(history: History) -> list[PastRun]:
                 run = found.setdefault(place, PastRun({}, each.attribution.user))
                 _add(run.tokens, each.agent, each.usage.total_tokens)
         elif isinstance(each, Mapping):
-            found[number] = PastRun({str(name): int(tokens) for name, tokens in each.items()})
+            found[number] = PastRun({str(n): _tokens(used) for n, used in each.items() if used})
         else:
-            raise TypeError(
-                f"history is a Ledger, records of calls, or what each agent has used in each run, "
-                f"such as [{{'news': 300, 'judge': 50}}]; it has {shown(each)}."
-            )
+            raise _no_history(each)
     return list(found.values())
+
+
+def _tokens(used: object) -> int:
+    if isinstance(used, bool) or not isinstance(used, int) or used < 0:
+        raise _no_history(used)
+    return used
+
+
+def _no_history(found: object) -> TypeError:
+    return TypeError(
+        f"history is a Ledger, records of calls, or the tokens that each agent has used in each "
+        f"run, such as [{{'news': 300, 'judge': 50}}]; it has {shown(found)}."
+    )
 
 
 def calls_of(history: History) -> list[CallRecord]:

@@ -24,8 +24,8 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any, Final, NamedTuple, Self
 
 from langchain_tokenopt.budget.allocation import Claim
 from langchain_tokenopt.core.argument_checks import check_whole, is_number, shown
@@ -38,8 +38,14 @@ __all__ = ["UNKNOWN", "Performance", "Returns"]
 _KIND: Final = "performance"
 _FADE: Final = 0.95
 """What is left of the evidence at each new verdict: the latest twenty count."""
+_MOST_VERDICTS: Final = 1 / (1 - _FADE)
+"""What all that count come to."""
+_LONGEST: Final = 50.0
+"""Of a logarithm of tokens."""
 _RIDGE: Final = 1.0
 """Variance of a verdict beside that of slopes: both have a standard deviation of about 0.15."""
+_CONFOUNDED: Final = 0.3
+"""What evidence counts where nobody knows what was wanted: tokens follow the task, too."""
 _SLOPE: Final = 0.4
 _QUALITY: Final = 0.6
 """Of an answer that nobody has judged."""
@@ -72,39 +78,100 @@ class Returns(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Sums over verdicts: x is the logarithm of tokens, y is quality."""
+    """Sums over verdicts: x is a logarithm of tokens, y is quality."""
 
     n: float = 0.0
     x: float = 0.0
     y: float = 0.0
     xx: float = 0.0
     xy: float = 0.0
-    at: float = 0.0
 
     @classmethod
     def read(cls, value: object) -> _Sums:
-        """Read a stored value; blank for what this release does not write."""
-        if not isinstance(value, list) or len(value) != 6:
+        """Read stored sums; blank for what this release does not write."""
+        if not isinstance(value, list) or len(value) != len(fields(cls)):
             return cls()
-        if not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+        if not all(is_number(each) and math.isfinite(each) for each in value):
             return cls()
         found = cls(*map(float, value))
-        is_true = 0 < found.n <= 1 / (1 - _FADE) + 1 and -1e-6 <= found.y <= found.n * (1 + 1e-6)
-        return found if is_true and 0 <= found.x <= found.n * 50 else cls()
+        is_true = 0 < found.n <= _MOST_VERDICTS + 1 and 0 <= found.y <= found.n + 1e-9
+        return found if is_true and abs(found.x) <= _LONGEST * found.n else cls()
 
-    def stored(self) -> list[float]:
-        return [self.n, self.x, self.y, self.xx, self.xy, self.at]
+    def scaled(self, part: float) -> _Sums:
+        return _Sums(*(part * getattr(self, each.name) for each in fields(self)))
 
-    def faded(self, now: float, half_life_seconds: float) -> _Sums:
-        """Return what is left of it. A clock that was set back counts as no time at all."""
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(getattr(self, e.name) + getattr(other, e.name) for e in fields(self)))
+
+    @property
+    def spread(self) -> float:
+        """Sum of squares of x about its mean."""
+        return max(self.xx - self.x * self.x / self.n, 0.0) if self.n else 0.0
+
+    @property
+    def together(self) -> float:
+        """Sum of products of x and y about their means."""
+        return self.xy - self.x * self.y / self.n if self.n else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdicts:
+    """What was said of one agent of one user."""
+
+    absolute: _Sums = _Sums()
+    """Where x is the logarithm of the tokens."""
+    relative: _Sums = _Sums()
+    """Where x is that of their part of what the agent wanted."""
+    log_tokens: float = 0.0
+    """Mean of the logarithm of tokens."""
+    at: float = 0.0
+
+    @classmethod
+    def read(cls, value: object) -> _Verdicts:
+        """Read a stored value; blank for what this release does not write."""
+        if not isinstance(value, dict) or value.keys() != {"absolute", "relative", "tokens", "at"}:
+            return cls()
+        level, at = value["tokens"], value["at"]
+        if not all(is_number(each) and math.isfinite(each) for each in (level, at)):
+            return cls()
+        level = min(max(level, 0.0), _LONGEST)
+        return cls(_Sums.read(value["absolute"]), _Sums.read(value["relative"]), level, at)
+
+    def stored(self) -> dict[str, Any]:
+        return {
+            "absolute": [*astuple(self.absolute)],
+            "relative": [*astuple(self.relative)],
+            "tokens": self.log_tokens,
+            "at": self.at,
+        }
+
+    def faded(self, now: float, half_life_seconds: float) -> _Verdicts:
+        """Return what is left of them. A clock that was set back counts as no time at all."""
         steps = max(now - self.at, 0.0) // (half_life_seconds / _STEPS)
         left = 0.5 ** (steps / _STEPS)
-        n, x, y, xx, xy = (v * left for v in (self.n, self.x, self.y, self.xx, self.xy))
-        return _Sums(n, x, y, xx, xy, self.at)
+        return replace(
+            self, absolute=self.absolute.scaled(left), relative=self.relative.scaled(left)
+        )
 
-    def with_verdict(self, x: float, y: float, now: float) -> _Sums:
-        n, sx, sy, xx, xy = (v * _FADE for v in (self.n, self.x, self.y, self.xx, self.xy))
-        return _Sums(n + 1, sx + x, sy + y, xx + x * x, xy + x * y, now)
+    def with_verdict(self, tokens: int, wanted: int | None, y: float, now: float) -> _Verdicts:
+        x = math.log(tokens) if wanted is None else math.log(min(tokens / wanted, 1.0))
+        one = _Sums(1.0, x, y, x * x, x * y)
+        absolute, relative = self.absolute.scaled(_FADE), self.relative.scaled(_FADE)
+        n = absolute.n + relative.n
+        level = (n * self.log_tokens + math.log(tokens)) / (n + 1)
+        if wanted is None:
+            return _Verdicts(absolute + one, relative, level, now)
+        return _Verdicts(absolute, relative + one, level, now)
+
+    @property
+    def n(self) -> float:
+        """How many there are."""
+        return self.absolute.n + self.relative.n
+
+    @property
+    def y(self) -> float:
+        """Sum of their qualities."""
+        return self.absolute.y + self.relative.y
 
 
 class Performance:
@@ -171,7 +238,15 @@ class Performance:
         other._said = self._said
         return other
 
-    def record(self, agent: str, quality: float, tokens: int, *, user: str | None = None) -> None:
+    def record(
+        self,
+        agent: str,
+        quality: float,
+        tokens: int,
+        *,
+        wanted: int | None = None,
+        user: str | None = None,
+    ) -> None:
         """Learn from one verdict.
 
         Args:
@@ -179,6 +254,9 @@ class Performance:
             quality: From 0 to 1, as judges say.
             tokens: What the answer took, input and output: of a call, or of a whole run, the same
                 each time.
+            wanted: What it would have taken had nothing been made smaller, where that is known:
+                then no hard task, which takes many tokens and ends badly, can be mistaken for
+                tokens that do harm.
             user: Whose agents they are; by default whose this is.
 
         Raises:
@@ -189,12 +267,14 @@ class Performance:
                 f"quality must be a number from 0 to 1; got {shown(quality)}. Divide marks by the "
                 f"best one."
             )
-        y, x = float(quality), math.log(check_whole("tokens", tokens))
+        check_whole("tokens", tokens)
+        if wanted is not None:
+            check_whole("wanted", wanted)
         now = self._clock()
 
-        def learn(value: object) -> list[float]:
-            sums = _Sums.read(value).faded(now, self._half_life)
-            return sums.with_verdict(x, y, now).stored()
+        def learn(value: object) -> dict[str, Any]:
+            known = _Verdicts.read(value).faded(now, self._half_life)
+            return known.with_verdict(tokens, wanted, float(quality), now).stored()
 
         self.store.update(self._key(agent, self.user if user is None else user), learn)
 
@@ -213,20 +293,20 @@ class Performance:
             OSError: Its file was removed or replaced.
         """
         now, own_key = self._clock(), user_key(self.user) or None
-        own: dict[str, _Sums] = {}
-        others: dict[str, list[_Sums]] = {}
+        own: dict[str, _Verdicts] = {}
+        others: dict[str, list[_Verdicts]] = {}
         for row in self.store.values(_KIND, self.namespace):
-            sums = _Sums.read(row.value).faded(now, self._half_life)
-            if row.namespace != self.namespace or not sums.n:
+            found = _Verdicts.read(row.value).faded(now, self._half_life)
+            if row.namespace != self.namespace or not found.n:
                 continue
             if row.user == own_key:
-                own[row.key] = sums
+                own[row.key] = found
             else:
-                others.setdefault(row.key, []).append(sums)
-        known = [*own.values(), *(sums for votes in others.values() for sums in votes)]
+                others.setdefault(row.key, []).append(found)
+        known = [*own.values(), *(found for votes in others.values() for found in votes)]
         mean = sum(each.y / each.n for each in known) / len(known) if known else _QUALITY
         return {
-            agent: _returns(own.get(agent, _Sums()), others.get(agent, []), mean)
+            agent: _returns(own.get(agent, _Verdicts()), others.get(agent, []), mean)
             for agent in sorted({*own, *others})
         }
 
@@ -248,7 +328,7 @@ class Performance:
         if sum(found.verdicts for found in returns.values()) < _FEWEST:
             return None
         level = sum(found.log_tokens for found in returns.values()) / len(returns)
-        blank = _returns(_Sums(), [], _mean(found.quality for found in returns.values()))
+        blank = _returns(_Verdicts(), [], _mean(found.quality for found in returns.values()))
         worth = {
             name: found.slope * math.exp(_DEAR * (level - found.log_tokens))
             for name in priorities
@@ -280,7 +360,7 @@ class Performance:
         )
 
 
-def _returns(own: _Sums, others: Sequence[_Sums], mean: float) -> Returns:
+def _returns(own: _Verdicts, others: Sequence[_Verdicts], mean: float) -> Returns:
     """Return what is known of an agent: its own verdicts, beside one vote of each other user."""
     votes = [_posterior(each, mean, _believed(_shrunk(each, mean))) for each in others]
     prior_quality = (_FEW * mean + sum(vote.quality for vote in votes)) / (_FEW + len(votes))
@@ -293,17 +373,17 @@ def _returns(own: _Sums, others: Sequence[_Sums], mean: float) -> Returns:
     return found._replace(verdicts=verdicts, log_tokens=_mean(vote.log_tokens for vote in votes))
 
 
-def _posterior(sums: _Sums, prior_quality: float, prior_slope: float) -> Returns:
-    if not sums.n:
+def _posterior(own: _Verdicts, prior_quality: float, prior_slope: float) -> Returns:
+    if not own.n:
         return Returns(0.0, prior_quality, prior_slope, 0.0)
-    spread = max(sums.xx - sums.x * sums.x / sums.n, 0.0)
-    together = sums.xy - sums.x * sums.y / sums.n
+    spread = own.relative.spread + _CONFOUNDED * own.absolute.spread
+    together = own.relative.together + _CONFOUNDED * own.absolute.together
     slope = max((together + _RIDGE * prior_slope) / (spread + _RIDGE), 0.0)
-    return Returns(sums.n, _shrunk(sums, prior_quality), slope, sums.x / sums.n)
+    return Returns(own.n, _shrunk(own, prior_quality), slope, own.log_tokens)
 
 
-def _shrunk(sums: _Sums, prior_quality: float) -> float:
-    return (sums.y + _FEW * prior_quality) / (sums.n + _FEW)
+def _shrunk(own: _Verdicts, prior_quality: float) -> float:
+    return (own.y + _FEW * prior_quality) / (own.n + _FEW)
 
 
 def _believed(quality: float) -> float:

@@ -139,6 +139,7 @@ class BudgetRun:
             performance=performance,
             user=user,
             total_tokens=plan.total_tokens - plan.buffer,
+            flows_on=True,
         )
         """What agents weigh, as it is for the user of this run."""
         own = strategy if isinstance(strategy, Performance) else None
@@ -560,7 +561,8 @@ class BudgetRun:
         spent = self.outlook.spent(agent)
         if not spent:
             raise ValueError(f"{agent!r} has used no tokens in this run: nothing is to be rated.")
-        self._performance.record(agent, quality, spent, user=self.user)
+        wanted = max(self.outlook.needed().get(agent, 0), spent)
+        self._performance.record(agent, quality, spent, wanted=wanted, user=self.user)
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint says was spent; once, and never downwards."""

@@ -33,6 +33,7 @@ def strategy_for(
     performance: Performance | None = None,
     user: str | None = None,
     total_tokens: int | None = None,
+    flows_on: bool = False,
 ) -> AllocationStrategy:
     """Return the strategy of this name, or the object; one that learns, as it is for *user*.
 
@@ -43,6 +44,7 @@ def strategy_for(
         performance: Knows verdicts, for ``"performance"`` and ``"auto"``.
         user: Whose run it is.
         total_tokens: What a run may spend, for ``"auto"``.
+        flows_on: Whether what an agent does not need is given to others, for ``"auto"``.
 
     Raises:
         ValueError: There is no strategy of this name.
@@ -67,14 +69,15 @@ performance, forecast, auto. An object with a method weights(claims) will do as 
         case "forecast":
             return ForecastNeed(history, user=user)
         case "auto":
-            return Auto(history, performance=performance).for_user(user, total_tokens=total_tokens)
+            auto = Auto(history, performance=performance)
+            return auto.for_user(user, total_tokens=total_tokens, flows_on=flows_on)
         case str():
             raise ValueError(
                 f"no strategy is named {strategy!r}; there are: {', '.join(STRATEGIES)}. "
                 f"An object with a method weights(claims) will do as well."
             )
         case Auto():
-            return strategy.for_user(user, total_tokens=total_tokens)
+            return strategy.for_user(user, total_tokens=total_tokens, flows_on=flows_on)
         case Performance() | ForecastNeed():
             return strategy.for_user(user)
     return strategy

@@ -56,13 +56,26 @@ def test_tokens_go_where_they_add_quality_not_where_it_is_high():
     """The judge is better, whatever it is given; the news get better with more."""
     performance = Performance()
     for tokens in TOKENS * 5:
-        performance.record("news", rising(tokens), tokens)
-        performance.record("judge", 0.95, tokens)
+        performance.record("news", rising(tokens), tokens, wanted=1_600)
+        performance.record("judge", 0.95, tokens, wanted=1_600)
 
     assert ratio(performance) > 3
     news, judge = (performance.returns()[name] for name in ("news", "judge"))
     assert news.quality < judge.quality
     assert news.slope == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_hard_task_is_not_mistaken_for_tokens_that_do_harm():
+    """Where more is wanted quality is lower, whatever is given: only the part of it counts."""
+    plain, relative = Performance(), Performance()
+    for wanted in (500, 1_000, 2_000, 4_000) * 5:
+        tokens = min(wanted, 1_000)
+        quality = tokens / wanted * 0.9
+        for agent in ("news", "judge"):
+            plain.record(agent, quality if agent == "news" else 0.5, wanted // 3)
+            relative.record(agent, quality if agent == "news" else 0.5, tokens, wanted=wanted)
+
+    assert ratio(plain) < 1 < ratio(relative)
 
 
 def test_without_other_evidence_the_better_for_its_tokens_gets_more():
@@ -282,10 +295,14 @@ def test_an_agent_that_nobody_knows_counts_as_the_mean():
     assert 600 == needs.weights([NEWS, JUDGE, Claim("clerk")])["clerk"]
 
 
-@pytest.mark.parametrize("history", [["run"], [3], [("news", 5)]], ids=str)
+@pytest.mark.parametrize(
+    "history",
+    [["run"], [3], [("news", 5)], [{"news": "many"}], [{"news": -5}], [{"news": 1.5}]],
+    ids=str,
+)
 def test_what_is_no_history_is_refused(history):
     """In words."""
-    with pytest.raises(TypeError, match="history is a Ledger, records of calls, or what each"):
+    with pytest.raises(TypeError, match="history is a Ledger, records of calls, or the tokens"):
         ForecastNeed(history)
 
 
