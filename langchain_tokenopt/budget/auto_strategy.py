@@ -344,7 +344,7 @@ def _shares(
 def _given(
     total: int, claims: Sequence[Claim], weights: Mapping[str, float], used: Mapping[str, int]
 ) -> dict[str, int]:
-    """Divide a total as a run does: nobody takes more than it has used, and others have the rest."""
+    """Divide a total as a run does: nobody takes more than it has used, others have the rest."""
     wanting = [
         replace(
             claim,
