@@ -132,7 +132,7 @@ bench-dashboard: setup ## Measure the dashboard over a million calls: paint, ran
 bench-ledger: setup ## Measure the ledger: rows per second, answers, bytes, kill -9
 	$(BIN)/python -m tests.benchmarks.bench_ledger
 
-bench-face: setup ## Measure how quickly a month of a million calls is told, and how right forecasts are
+bench-face: setup ## Measure how quickly a month of a million calls is told
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_face
 
 bench-limits: setup ## Measure word limits (and forecasts, with DATA=folder of the trace)

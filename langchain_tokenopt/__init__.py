@@ -84,7 +84,15 @@ if TYPE_CHECKING:
     from langchain_tokenopt.export.prometheus_sink import PrometheusSink
     from langchain_tokenopt.export.viewers import Viewer
     from langchain_tokenopt.export.webhook_sink import WebhookSink
-    from langchain_tokenopt.forecast import Forecast, UsageForecaster
+    from langchain_tokenopt.forecast import (
+        Estimate,
+        Forecast,
+        RunForecast,
+        SpendForecast,
+        UsageForecaster,
+        forecast_run,
+        forecast_spend,
+    )
     from langchain_tokenopt.graph import (
         BudgetAllocationNode,
         BudgetState,
@@ -151,6 +159,7 @@ _MODULE_OF = {
     "CompressionResult": "compress",
     "DocumentCompressor": "compress",
     "EmbedderUnavailableError": "embeddings",
+    "Estimate": "forecast",
     "EventStream": "export.event_stream",
     "EvictionPolicy": "cache",
     "Explanation": "cache",
@@ -179,8 +188,10 @@ _MODULE_OF = {
     "QualityGuard": "evaluate",
     "RateCard": "pricing.rate_card",
     "Rates": "pricing.rates",
+    "RunForecast": "forecast",
     "Saving": "core.records",
     "SemanticCache": "cache",
+    "SpendForecast": "forecast",
     "Stage": "stage",
     "StageCall": "stage",
     "StageGroup": "stage",
@@ -216,6 +227,8 @@ _MODULE_OF = {
     "compare": "evaluate",
     "count_messages": "counting.request_tokens",
     "counter_for": "counting.tokens",
+    "forecast_run": "forecast",
+    "forecast_spend": "forecast",
     "format_usd": "pricing.money",
     "in_own_context": "core.own_context",
     "node_cache": "graph",
@@ -260,6 +273,7 @@ __all__ = [
     "CompressionResult",
     "DocumentCompressor",
     "EmbedderUnavailableError",
+    "Estimate",
     "EventStream",
     "EvictionPolicy",
     "Explanation",
@@ -288,8 +302,10 @@ __all__ = [
     "QualityGuard",
     "RateCard",
     "Rates",
+    "RunForecast",
     "Saving",
     "SemanticCache",
+    "SpendForecast",
     "Stage",
     "StageCall",
     "StageGroup",
@@ -325,6 +341,8 @@ __all__ = [
     "compare",
     "count_messages",
     "counter_for",
+    "forecast_run",
+    "forecast_spend",
     "format_usd",
     "in_own_context",
     "node_cache",

@@ -16,6 +16,7 @@ from langchain_tokenopt.cli import (
     demo,
     doctor,
     export,
+    forecast,
     guard,
     learned,
     limits,
@@ -49,6 +50,7 @@ _COMMANDS: Final[dict[str, list[Callable[..., None]]]] = {
     "How it goes, and what to do": [
         report.report,
         report.kpi,
+        forecast.forecast,
         dashboard.dashboard,
         spend.effectiveness,
         tools.tools,

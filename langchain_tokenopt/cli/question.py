@@ -94,20 +94,20 @@ class Question:
 
 
 def asks(
-    *, hours: int | None = None, filters: bool = True, json: bool = True
+    *, hours: int | None = None, period: bool = True, filters: bool = True, json: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a question, in place of its first parameter.
 
     Args:
         hours: The command also has ``--hours``, and looks back so far by default.
+        period: Whether it has ``--since`` and ``--until``.
         filters: Whether it has ``--user``, ``--agent``, ``--model`` and ``--tag``.
         json: Whether it has ``--json``.
     """
     options: dict[str, tuple[Any, Any]] = {
         **({"hours": (HoursOption, hours)} if hours is not None else {}),
         "ledger": (LedgerOption, DEFAULT_LEDGER),
-        "since": (SinceOption, None),
-        "until": (UntilOption, None),
+        **({"since": (SinceOption, None), "until": (UntilOption, None)} if period else {}),
         **({name: (option, None) for name, option in _FILTERS.items()} if filters else {}),
         **({"as_json": (JsonOption, False)} if json else {}),
     }
@@ -117,8 +117,8 @@ def asks(
         def asked(**given: Any) -> None:
             own = {name: value for name, value in given.items() if name not in options}
             chosen = Filters(**{name: given[name] for name in _FILTERS if given.get(name)})  # type: ignore[typeddict-item]
-            period = Period.of(given["since"], given["until"], given.get("hours"))
-            question = Question(given["ledger"], period, chosen, given.get("as_json", False))
+            chosen_period = Period.of(given.get("since"), given.get("until"), given.get("hours"))
+            question = Question(given["ledger"], chosen_period, chosen, given.get("as_json", False))
             command(question, **own)
 
         _, *own = inspect.signature(command, eval_str=True).parameters.values()

@@ -118,8 +118,8 @@ def _print_kpis(found: Sequence[Kpi], earlier: Sequence[Kpi]) -> None:
 def _say_forecast(facts: Facts) -> None:
     from langchain_tokenopt.report.values import format_forecast
 
-    if facts.totals.calls:
-        say(format_forecast(facts))
+    if facts.totals.calls and facts.forecast:
+        say(format_forecast(facts.forecast))
 
 
 @asks(hours=24)

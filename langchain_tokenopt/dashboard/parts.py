@@ -110,12 +110,13 @@ def _overview(view: View) -> dict[str, Any]:
 
 
 def _forecast(facts: Facts) -> str:
-    seen, ends = facts.forecast, facts.forecast_ends
-    if seen is None or ends is None:
+    seen = facts.forecast
+    if seen is None or seen.at_end is None:
         return ""
-    missed = "" if seen.error is None else f"; such forecasts missed by {seen.error:.0%}"
+    error = seen.at_end.error
+    missed = "" if error is None else f"; such forecasts missed by {error:.0%}"
     return (
-        f"By {ends:%b %d %H:%M} UTC the day will have cost about {format_usd(seen.expected)} "
+        f"By {seen.ends:%b %d %H:%M} UTC the day will have cost about {format_usd(seen.expected)} "
         f"({format_usd(seen.low)} to {format_usd(seen.high)}){missed}."
     )
 

@@ -426,6 +426,34 @@ class Ledger:
         with self._selected(since, until, filters) as selection:
             return Records(selection).runs(limit)
 
+    def costs_by_hour(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        **filters: Unpack[Filters],
+    ) -> dict[datetime, int]:
+        """Sum what calls cost, in billionths of a dollar, by the hour in which they began."""
+        with self.period(since=since, until=until, **filters) as period:
+            return period.costs_by_hour()
+
+    def parts_of_runs(
+        self, *, limit: int = 20, **filters: Unpack[Filters]
+    ) -> dict[str, dict[str, UsageTotals]]:
+        """Return the runs that made calls last, oldest first: by id, what each agent used.
+
+        Raises:
+            ValueError: *limit* is not positive.
+        """
+        latest = self.runs(limit=limit, **filters)
+        parts: dict[str, dict[str, UsageTotals]] = {run.run: {} for run in reversed(latest)}
+        if latest:
+            since = min(run.started_at for run in latest)
+            for (run, agent), totals in self.by("run", "agent", since=since, **filters).items():
+                if run in parts:
+                    parts[run][agent] = totals
+        return parts
+
     def unfinished(
         self,
         *,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from langchain_tokenopt.report.facts import Facts
 from langchain_tokenopt.report.kpis import KPIS, TARGETS, Kpi, Target, kpis, state_of
 from langchain_tokenopt.report.recommendations import Recommendation, recommendations
-from langchain_tokenopt.report.spend_forecast import SpendForecast, forecast_spend
 
 __all__ = [
     "KPIS",
@@ -13,9 +12,7 @@ __all__ = [
     "Facts",
     "Kpi",
     "Recommendation",
-    "SpendForecast",
     "Target",
-    "forecast_spend",
     "kpis",
     "recommendations",
     "state_of",

@@ -10,6 +10,7 @@ from typing import Self, Unpack
 
 from langchain_tokenopt.core.dimensions import STAGE_SEPARATOR, Dimension, Filters
 from langchain_tokenopt.core.records import COUNTS, UsageTotals
+from langchain_tokenopt.forecast.spend import SpendForecast, SpendPeriod, forecast_spend
 from langchain_tokenopt.ledger import (
     BudgetState,
     Effect,
@@ -21,13 +22,8 @@ from langchain_tokenopt.ledger import (
 from langchain_tokenopt.limits.compliance import STAGE, STOPPED, TRIMMED, Compliance
 from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD
 from langchain_tokenopt.pricing.rate_card import RateCard, default_rate_card
-from langchain_tokenopt.report.spend_forecast import SpendForecast, forecast_spend
 
 __all__ = ["BudgetState", "Facts", "PromptCacheMoney"]
-
-_DAYS_BEFORE = 28
-_PERIODS_BEFORE = 8
-"""As many days, or other periods, before are looked at for a forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +60,7 @@ class Facts:
     """None where the calls are filtered by more than an agent: a budget is not one user's part."""
     forecast: SpendForecast | None
     """Of the period's spend at its end, where it has one that is still to come; else of the day.
-    ``None``: too little is known."""
-    forecast_ends: datetime | None
+    ``None``: it was not wanted."""
     filters: Filters = field(default_factory=Filters)
     """Which calls it is about; empty: all."""
     snapshots: Sequence[KpiSnapshot] = ()
@@ -128,7 +123,6 @@ class Facts:
                 compliance_by_agent=_compliance(period),
                 budgets=period.budgets(filters.get("agent")) if filters.keys() <= {"agent"} else (),
                 forecast=None,
-                forecast_ends=None,
                 filters=filters,
             )._with_what_is_kept(ledger, now, filters, beside)
 
@@ -136,11 +130,14 @@ class Facts:
         self, ledger: Ledger, now: datetime, filters: Filters, beside: bool
     ) -> Self:
         """Add what other periods say: a forecast, and figures that were kept."""
-        forecast, ends = (
-            _forecast(ledger, self.since, self.until, now, filters) if beside else (None, None)
-        )
-        kept = () if filters else _snapshots(ledger, self.since, self.until)
-        return replace(self, forecast=forecast, forecast_ends=ends, snapshots=kept)
+        since, until = self.since, self.until
+        kept = () if filters else _snapshots(ledger, since, until)
+        forecast = None
+        if beside:
+            running = since is not None and until is not None and since <= now < until
+            period: SpendPeriod = (since, until) if running else "day"  # type: ignore[assignment]
+            forecast = forecast_spend(ledger, period, now=now, **filters)
+        return replace(self, forecast=forecast, snapshots=kept)
 
 
 def _by(period: Period, dimension: Dimension) -> dict[str, UsageTotals]:
@@ -200,36 +197,3 @@ def _snapshots(
         if each.span_hours == max(1, round(length / hour))
     ]
     return [each for each in kept if each.at == kept[-1].at]
-
-
-def _forecast(
-    ledger: Ledger,
-    since: datetime | None,
-    until: datetime | None,
-    now: datetime,
-    filters: Filters,
-) -> tuple[SpendForecast | None, datetime | None]:
-    """Forecast the spend at the end of a period that is not over; else at that of the day."""
-    hour = timedelta(hours=1)
-    current = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    if since is not None and until is not None and since <= now < until:
-        begin = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        hours = max(1, -(-(until - begin) // hour))
-    else:
-        begin, hours = current.replace(hour=0), 24
-    before = _DAYS_BEFORE if hours == 24 else _PERIODS_BEFORE
-    first = begin - hours * hour * before
-    with ledger.period(since=first, until=now, **filters) as period:
-        known = period.costs_by_hour()
-    history = [known.get(first + n * hour, 0) for n in range(hours * before)]
-    over = [known.get(begin + n * hour, 0) for n in range((current - begin) // hour)]
-    found = forecast_spend(history, over, hours)
-    if found is None:
-        return None, None
-    # What the hour that is running has cost already is spent, whatever was foretold.
-    least = found.spent + known.get(current, 0)
-    return replace(
-        found,
-        spent=least,
-        **{name: max(getattr(found, name), least) for name in ("expected", "low", "high")},
-    ), begin + hours * hour

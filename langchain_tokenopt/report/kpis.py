@@ -193,7 +193,8 @@ def budget_utilisation(facts: Facts) -> Kpi:
 def burn_rate(facts: Facts) -> Kpi:
     """Spend an hour, over the period; what the period or the day will have cost beside it."""
     t, hours = facts.totals, _hours(facts)
-    seen = facts.forecast
+    forecast = facts.forecast
+    seen = None if forecast is None else forecast.at_end
     return _ratio(
         "burn_rate", "spend per hour", "usd", t.cost_nano_usd, hours or 0,
         t.billed_calls - t.unpriced_calls, t.unpriced_calls, scale=_USD,

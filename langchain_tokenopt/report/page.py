@@ -117,7 +117,8 @@ def _happened(facts: Facts) -> str:
         f"{totals.total_tokens:,} tokens and cost {format_usd(totals.cost_nano_usd)}; "
         f"{format_usd(totals.saved_nano_usd)} were saved."
     )
-    return escape(f"{said} {format_forecast(facts)}" if totals.calls else said)
+    forecast = format_forecast(facts.forecast) if facts.forecast and totals.calls else ""
+    return escape(f"{said} {forecast}".strip())
 
 
 def _tiles(found: Sequence[Kpi], earlier: Mapping[str, Kpi]) -> str:

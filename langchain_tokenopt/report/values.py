@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from langchain_tokenopt.forecast.spend import SpendForecast
 from langchain_tokenopt.pricing.money import format_usd
-from langchain_tokenopt.report.facts import Facts
 from langchain_tokenopt.report.kpis import Kpi, Unit
-from langchain_tokenopt.report.spend_forecast import FEWEST_PERIODS
 
 __all__ = ["format_change", "format_forecast", "format_kpi", "format_value"]
 
@@ -31,18 +30,15 @@ def format_kpi(kpi: Kpi) -> str:
     return format_value(kpi.value, kpi.unit)
 
 
-def format_forecast(facts: Facts) -> str:
+def format_forecast(forecast: SpendForecast) -> str:
     """Say what the spend will have come to, and how wrong that was before; or what is missing."""
-    seen, ends = facts.forecast, facts.forecast_ends
-    if seen is None or ends is None:
-        return (
-            f"There is not enough data for a forecast: it takes calls on {FEWEST_PERIODS} days, or "
-            f"periods, before."
-        )
+    seen = forecast.at_end
+    if seen is None:
+        return " ".join(forecast.notes)
     missed = "" if seen.error is None else f"; such forecasts missed by {seen.error:.0%}"
     return (
-        f"Until {ends:%Y-%m-%d %H:%M} UTC expect {format_usd(seen.expected)}, "
-        f"{format_usd(seen.low)} to {format_usd(seen.high)} in four of five cases{missed}."
+        f"Until {forecast.ends:%Y-%m-%d %H:%M} UTC expect {format_usd(forecast.expected)}, "
+        f"{format_usd(forecast.low)} to {format_usd(forecast.high)} in four of five cases{missed}."
     )
 
 

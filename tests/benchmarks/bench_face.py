@@ -1,14 +1,11 @@
-"""A month of a million calls: how long it takes to say how it went, and how right forecasts are.
+"""A month of a million calls: how long it takes to say how it went.
 
 Run:     make bench-face       (python -m tests.benchmarks.bench_face [--calls N] [--ledger FILE])
-Data:    a made-up month of a trading desk (tests/benchmarks/month_ledger.py); spending of ten kinds
-         (tests/support/spend_traces.py), with seeds that nothing was chosen by.
+Data:    a made-up month of a trading desk (tests/benchmarks/month_ledger.py).
 Rule:    what a dashboard asks of a period: facts of it, key figures of it and of the period before,
          who spent most (agents, models, users), cost over time by agent and by model, advice. The
-         ledger has been read once. Milliseconds are of CPU and of the clock, medians of rounds. A
-         forecast is made at a point of a day from the days before it; an interval holds when the
-         day ends inside, and should in four of five.
-Output:  tests/benchmarks/results/face.json, the parts "figures_of_a_month" and "forecasts".
+         ledger has been read once. Milliseconds are of CPU and of the clock, medians of rounds.
+Output:  tests/benchmarks/results/face.json.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import json
 import statistics
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,10 +22,9 @@ from typing import Any
 
 from langchain_tokenopt.core.dimensions import Period
 from langchain_tokenopt.ledger import Ledger
-from langchain_tokenopt.report import Facts, forecast_spend, kpis, recommendations
+from langchain_tokenopt.report import Facts, kpis, recommendations
 from tests.benchmarks.month_ledger import write_month
-from tests.benchmarks.results import RESULTS, write_result
-from tests.support.spend_traces import KINDS, spend_trace
+from tests.benchmarks.results import write_result
 
 COMMAND = "python -m tests.benchmarks.bench_face"
 ROUNDS = 7
@@ -89,59 +84,17 @@ def figures_of_a_month(path: Path, calls: int) -> dict[str, Any]:
         return {"calls": ledger.totals().calls, "bytes": path.stat().st_size, "answers": found}
 
 
-def forecasts() -> dict[str, Any]:
-    """Judge forecasts of days on traces that they were not made with."""
-    rows: dict[str, list[tuple[bool, float]]] = defaultdict(list)
-    silent = 0
-    for kind in KINDS:
-        for seed in range(40):
-            for known in (3, 5, 8, 14, 28):
-                hours = spend_trace(kind, 1_000_000 + 100 * seed + known, known + 1)
-                day = hours[24 * known :]
-                for done in (0, 6, 12, 18):
-                    seen = forecast_spend(hours[: 24 * known], day[:done], 24)
-                    if seen is None:
-                        silent += 1
-                    elif sum(day):
-                        row = (
-                            seen.low <= sum(day) <= seen.high,
-                            abs(seen.expected - sum(day)) / sum(day),
-                        )
-                        for name in ("all", kind, f"{known} days known", f"after {done} hours"):
-                            rows[name].append(row)
-                        if done == 12:
-                            rows[f"{kind}, half the day"].append(row)
-    return {
-        "not enough data": silent,
-        **{
-            name: {
-                "n": len(row),
-                "within_percent": round(100 * statistics.mean(held for held, _ in row), 1),
-                "mean_error_percent": round(100 * statistics.mean(miss for _, miss in row), 1),
-                "median_error_percent": round(100 * statistics.median(miss for _, miss in row), 1),
-            }
-            for name, row in rows.items()
-        },
-    }
-
-
 def main() -> None:
     """Measure, write and print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--calls", type=int, default=1_000_000)
     options.add_argument("--ledger", type=Path, help="kept there, and taken from there")
-    options.add_argument("--only", choices=["figures_of_a_month", "forecasts"])
     given = options.parse_args()
-    path = RESULTS / "face.json"
-    known = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else {}
-    if given.only != "forecasts":
-        with tempfile.TemporaryDirectory() as folder:
-            ledger = given.ledger or Path(folder) / "month.db"
-            known["figures_of_a_month"] = figures_of_a_month(ledger, given.calls)
-    if given.only != "figures_of_a_month":
-        known["forecasts"] = forecasts()
-    print(json.dumps(known, indent=1))
-    print(write_result("face", COMMAND, known))
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = given.ledger or Path(folder) / "month.db"
+        figures = {"figures_of_a_month": figures_of_a_month(ledger, given.calls)}
+    print(json.dumps(figures, indent=1))
+    print(write_result("face", COMMAND, figures))
 
 
 if __name__ == "__main__":

@@ -186,6 +186,7 @@ class ShownCommands:
             "export": [ledger, [*ledger, "--format", "json"]],
             "report": [ledger],
             "kpi": [ledger],
+            "forecast": [[*ledger, "--why"], [*ledger, "--by", "user", "-n", "99"]],
             "effectiveness": [ledger],
             "tools": [[*ledger, "-n", "99"], [*ledger, "--csv"]],
             "limits": [ledger],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html.parser
 import math
 import random
-import statistics
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -17,11 +16,10 @@ from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.pricing.rate_card import RateCard
-from langchain_tokenopt.report import KPIS, Facts, Kpi, forecast_spend, kpis, state_of
+from langchain_tokenopt.report import KPIS, Facts, Kpi, kpis, state_of
 from langchain_tokenopt.report.kpis import snapshots_of
 from langchain_tokenopt.report.page import page_of
 from tests.support.ledger_records import START
-from tests.support.spend_traces import KINDS, spend_trace
 
 pytestmark = pytest.mark.exhaustive
 
@@ -251,37 +249,6 @@ def test_snapshots_are_kept_by_the_hour(tmp_path):
         assert {kpi.name: kpi.value for kpi in found} == pytest.approx(values)
         assert 16 == len(ledger.snapshots(since=NOW + timedelta(hours=1)))
         assert 16 == len(ledger.snapshots(until=NOW + timedelta(minutes=30)))
-
-
-@pytest.mark.parametrize("known", [4, 6, 9, 28])
-def test_forecasts_hit_and_their_intervals_hold(known):
-    """Of spending of ten kinds, four of five days end within; calm ones within 15 % by noon."""
-    within, missed = [], []
-    for kind in KINDS:
-        for seed in range(12):
-            hours = spend_trace(kind, 100 * known + seed, known + 1)
-            history, day = hours[: 24 * known], hours[24 * known :]
-            for done in (0, 12, 18):
-                seen = forecast_spend(history, day[:done], 24)
-                if seen is None:  # it began with days without any
-                    continue
-                within.append(seen.low <= sum(day) <= seen.high)
-                if done == 12 and kind in ("plain", "ramp", "weekly", "constant"):
-                    missed.append(abs(seen.expected - sum(day)) / sum(day))
-
-    assert 0.72 <= sum(within) / len(within) <= 0.90
-    assert statistics.median(missed) < 0.15
-
-
-def test_forecasts_of_nothing_are_nothing():
-    """No history, no spend, a period that has not begun."""
-    assert forecast_spend([], [10], 24) is None
-    assert forecast_spend([0] * 480, [0] * 3, 24) is None
-    assert forecast_spend([0] * 480 + [10] * 24 * 3, [10] * 3, 24) is None
-    assert 100 == forecast_spend([10] * 40, [], 10).expected
-    assert 0 == forecast_spend([10] * 24 + [0] * 24 * 9, [0] * 3, 24).expected
-    with pytest.raises(ValueError, match="cannot have 3"):
-        forecast_spend([], [1, 2, 3], 2)
 
 
 def test_a_target_has_two_sides():

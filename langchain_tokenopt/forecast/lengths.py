@@ -3,9 +3,7 @@
 Lengths are heavy-tailed: one number says little. So what is kept is a sample of recent answers,
 and what is predicted is a quantile of those that were asked for under similar conditions: under a
 similar word limit where there is one (the strongest predictor there is), for a prompt of similar
-length otherwise. A running correction keeps the coverage of each quantile (adaptive conformal
-inference, Gibbs and Candès 2021, arXiv 2106.00170): where more answers than promised were longer,
-it rises.
+length otherwise, and of all where such conditions say nothing (:mod:`.length_sample`).
 
 The forecaster is a :class:`~langchain_tokenopt.core.records.UsageSink`: attach it to a
 ``TokenUsageCallbackHandler`` or replay a ledger into it.
@@ -15,7 +13,6 @@ from __future__ import annotations
 
 import math
 import threading
-from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,30 +20,17 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from langchain_tokenopt.core.records import CallRecord, UsageEvent
+from langchain_tokenopt.forecast.length_sample import FEWEST, LengthSample
 
 __all__ = ["CUT_FACTOR", "Forecast", "UsageForecaster"]
 
 _ENOUGH: Final = 30
 """Answers from which on a narrower history (agent and model) is preferred to a wider one."""
-_FEWEST: Final = 8
-"""Answers below which nothing is predicted."""
-_NEAREST: Final = 40
-"""Smallest number of similar answers that a quantile is taken from."""
-_LATEST: Final = 200
-"""Answers that a quantile is taken from where nothing but their age tells them apart."""
-_STEP: Final = 0.01
-"""How far one surprise moves the correction; this, the window and the square root below were
-chosen on the first 35 % of the Azure LLM conversation trace of 2023, judged on its next 15 %."""
 CUT_FACTOR: Final = 1.5
 """An answer that was cut is taken to have been this much longer. In the first half of the same
 trace, half of the answers that reach 100, 200, 270 and 300 tokens go on to 3.9, 2.0, 1.5 and 1.4
 times that: a cautious choice."""
-_BEYOND: Final = 1.25
-"""Margin on the longest answer where a quantile lies beyond what so few answers can show."""
 _KNOWN_RUNS: Final = 4096
-_CORRECTED: Final = (0.9, 0.95, 0.99)
-"""Quantiles whose coverage is kept; others are taken as the sample shows them."""
-
 _WORD_TOKENS: Final = {0.5: 1.35, 1.0: 8.0}
 
 
@@ -93,14 +77,14 @@ class UsageForecaster:
         True
     """
 
-    def __init__(self, *, window: int = 2048) -> None:
+    def __init__(self, *, window: int = 8192) -> None:
         if window < _ENOUGH:
             raise ValueError(
                 f"window must be at least {_ENOUGH} answers, got {window}: fewer cannot show a "
                 f"95 % quantile."
             )
         self._window = window
-        self._histories: dict[_Key, _History] = {}
+        self._histories: dict[_Key, LengthSample] = {}
         self._runs: OrderedDict[int, None] = OrderedDict()
         """By the integer of the run id, whose hash costs a tenth of the id's own."""
         self._new: deque[_Observation] = deque()
@@ -212,7 +196,9 @@ class UsageForecaster:
             for level, key in enumerate(keys):
                 history = self._histories.get(key)
                 if history is None:
-                    history = self._histories[key] = _History(self._window, corrected=level == 0)
+                    history = self._histories[key] = LengthSample(
+                        self._window, corrected=level == 0
+                    )
                 history.add(condition, length)
 
     def _is_first(self, run_id: UUID) -> bool:
@@ -252,15 +238,8 @@ class UsageForecaster:
         """
         if not 0 < share < 1:
             raise ValueError(f"share must be above 0 and below 1, got {share}. 0.99 means 99 %.")
-        with self._lock:
-            self._learn()
-            history = self._history(agent, model, max_words is not None)
-            if history is not None:
-                condition = float(max_words) if max_words else input_tokens
-                return math.ceil(history.quantile(share, condition) * (max_words or 1))
-        if max_words is None:
-            return None
-        return math.ceil(max_words * _WORD_TOKENS[0.5 if share <= 0.5 else 1.0])
+        found, _ = self._quantiles((share,), agent, model, input_tokens, max_words)
+        return found[0] if found else None
 
     def forecast(
         self,
@@ -271,16 +250,33 @@ class UsageForecaster:
         max_words: int | None = None,
     ) -> Forecast | None:
         """Return what to expect of the next answer; ``None`` when too little is known."""
-        tokens = [
-            self.quantile(share, agent, model=model, input_tokens=input_tokens, max_words=max_words)
-            for share in (0.5, 0.95, 0.99)
-        ]
-        expected, p95, p99 = tokens
-        if expected is None or p95 is None or p99 is None:
+        found, known = self._quantiles((0.5, 0.95, 0.99), agent, model, input_tokens, max_words)
+        if not found:
             return None
+        expected, p95, p99 = found
+        p95 = max(expected, p95)  # each is of the answers that have told it best
+        return Forecast(expected, p95, max(p95, p99), known)
+
+    def _quantiles(
+        self,
+        shares: tuple[float, ...],
+        agent: str,
+        model: str | None,
+        input_tokens: int | None,
+        max_words: int | None,
+    ) -> tuple[list[int], int]:
+        """Return quantiles, none when too little is known, and of how many answers they are."""
+        words = max_words or 1
         with self._lock:
+            self._learn()
             history = self._history(agent, model, max_words is not None)
-        return Forecast(expected, p95, p99, len(history) if history else 0)
+            if history is not None:
+                condition = max_words or input_tokens
+                found = history.quantiles(shares, condition)
+                return [math.ceil(value * words) for value in found], len(history)
+        if max_words is None:
+            return [], 0
+        return [math.ceil(words * _WORD_TOKENS[0.5 if s <= 0.5 else 1.0]) for s in shares], 0
 
     def observations(
         self, agent: str, *, model: str | None = None, limited: bool | None = None
@@ -301,10 +297,10 @@ class UsageForecaster:
             )
             return sum(len(history) for history in found if history is not None)
 
-    def _history(self, agent: str, model: str | None, limited: bool) -> _History | None:
+    def _history(self, agent: str, model: str | None, limited: bool) -> LengthSample | None:
         """Return the narrowest history that knows enough."""
         keys = _levels(agent, model, limited)
-        for least in (_ENOUGH, _FEWEST):
+        for least in (_ENOUGH, FEWEST):
             for key in keys:
                 history = self._histories.get(key)
                 if history is not None and len(history) >= least:
@@ -331,96 +327,3 @@ def _levels(agent: str, model: str | None, limited: bool) -> list[_Key]:
     """Return the keys of the histories that an answer belongs to, the narrowest first."""
     wider: list[_Key] = [(agent, None, limited), (None, None, limited)]
     return wider if model is None else [(agent, model, limited), *wider]
-
-
-class _History:
-    """A window of answers, sorted by the conditions under which they were given.
-
-    Args:
-        window: How many.
-        corrected: True to keep the coverage of quantiles; wider histories only bridge a beginning.
-    """
-
-    def __init__(self, window: int, *, corrected: bool) -> None:
-        self._window = window
-        self._conditions: list[float] = []
-        self._values: list[float] = []
-        """In the order of ``_conditions``."""
-        self._ranked: list[float] = []
-        self._order: deque[tuple[float, float]] = deque()
-        self._unsorted: deque[tuple[float, float]] = deque(maxlen=window)
-        """Answers that are sorted in when a quantile is asked for: of wider histories, seldom."""
-        self._corrections = dict.fromkeys(_CORRECTED if corrected else (), 0.0)
-        """What to add to a share."""
-        self._samples: dict[tuple[int, int], list[float]] = {}
-        """Sorted slices of the values, until the next answer changes them."""
-
-    def __len__(self) -> int:
-        return min(len(self._order) + len(self._unsorted), self._window)
-
-    def add(self, condition: float, value: float) -> None:
-        """Take in an answer; first see whether it was predicted, where that is kept."""
-        if not self._corrections:
-            self._unsorted.append((condition, value))
-            return
-        if len(self._order) >= _FEWEST:
-            for share, correction in self._corrections.items():
-                surprised = value > self.quantile(share, condition)
-                moved = correction + _STEP * (share - (not surprised))
-                self._corrections[share] = min(max(moved, -share), 1 - share)
-        self._sort_in(condition, value)
-
-    def _sort_in(self, condition: float, value: float) -> None:
-        self._samples.clear()
-        at = bisect_right(self._conditions, condition)
-        self._conditions.insert(at, condition)
-        self._values.insert(at, value)
-        insort(self._ranked, value)
-        self._order.append((condition, value))
-        if len(self._order) > self._window:
-            self._forget()
-
-    def _forget(self) -> None:
-        condition, value = self._order.popleft()
-        at = bisect_left(self._conditions, condition)
-        at = self._values.index(value, at)
-        del self._conditions[at], self._values[at]
-        del self._ranked[bisect_left(self._ranked, value)]
-
-    def quantile(self, share: float, condition: float | None) -> float:
-        """Return the corrected quantile among similar answers."""
-        while self._unsorted:
-            self._sort_in(*self._unsorted.popleft())
-        level = min(share + self._corrections.get(share, 0.0), 1.0)
-        sample = self._similar(share, condition)
-        rank = math.ceil((len(sample) + 1) * level)
-        if rank > len(sample):
-            return sample[-1] * (_BEYOND if len(sample) * (1 - share) < 1 else 1.0)
-        return sample[max(rank, 1) - 1]
-
-    def _similar(self, share: float, condition: float | None) -> list[float]:
-        """Return the answers given under the most similar conditions, in order of length."""
-        if self._conditions[0] == self._conditions[-1]:
-            condition = self._conditions[0]
-        if condition is None:
-            return self._ranked
-        known = len(self._order)
-        count = max(_NEAREST, math.isqrt(known), math.ceil(2 / (1 - share)))
-        if count >= known:
-            return self._ranked
-        part = self._nearest(count, condition)
-        sample = self._samples.get(part)
-        if sample is None:
-            if len(self._samples) > _NEAREST:
-                self._samples.clear()
-            sample = self._samples[part] = sorted(self._values[slice(*part)])
-        return sample
-
-    def _nearest(self, count: int, condition: float) -> tuple[int, int]:
-        """Return where the values of the nearest conditions begin and end."""
-        left = bisect_left(self._conditions, condition)
-        right = bisect_right(self._conditions, condition)
-        if right - left >= count:  # nothing tells them apart but time: the latest
-            return max(left, right - max(count, _LATEST)), right
-        start = min(max((left + right - count) // 2, 0), len(self._order) - count)
-        return start, start + count

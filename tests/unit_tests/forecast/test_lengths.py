@@ -238,4 +238,4 @@ def test_only_many_runs_ago_is_forgotten():
 
     forecaster.record(record)
 
-    assert 2_048 == forecaster.observations("writer")
+    assert 4_001 == forecaster.observations("writer")
