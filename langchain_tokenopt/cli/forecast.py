@@ -118,7 +118,7 @@ def _print_methods(found: Mapping[str, Mapping[str, _Forecast]]) -> None:
         (
             f"{name}, {what}" if len(found) > 1 else what,
             method.name,
-            f"{method.error:.1%}",
+            "-" if method.error is None else f"{method.error:.1%}",
             f"{method.weight:.0%}",
         )
         for name, group in found.items()

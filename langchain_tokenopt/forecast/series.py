@@ -69,8 +69,8 @@ class Method(NamedTuple):
     """One method, and how it did on the past."""
 
     name: str
-    error: float
-    """Mean absolute error, as a share of what came."""
+    error: float | None
+    """Mean absolute error, as a share of what came; ``None``: nothing did, or it was not tried."""
     weight: float
     """Of what it says now; 0: it is not believed."""
 
@@ -319,7 +319,7 @@ class _Trial:
 
     def _methods(self, weights: Mapping[str, float], sizes: Sequence[float]) -> tuple[Method, ...]:
         total = sum(weights.values())
-        names = dict.fromkeys(name for said in self._log_said for name in said)
+        names = dict.fromkeys([*weights, *(name for said in self._log_said for name in said)])
         found = []
         for name in names:
             known = [point for point, said in enumerate(self._log_said) if name in said]
@@ -328,9 +328,8 @@ class _Trial:
                 [self._came[point] for point in known],
                 [sizes[point] for point in known],
             )
-            if error is not None:
-                found.append(Method(name, error, weights.get(name, 0.0) / total))
-        return tuple(sorted(found, key=lambda method: (-method.weight, method.error)))
+            found.append(Method(name, error, weights.get(name, 0.0) / total))
+        return tuple(sorted(found, key=lambda method: (-method.weight, method.error or 0.0)))
 
 
 def _share(said: Iterable[float], came: Sequence[float], sizes: Sequence[float]) -> float | None:
