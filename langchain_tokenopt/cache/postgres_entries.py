@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from langchain_core.outputs import Generation
@@ -23,6 +22,16 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt.cache.answer_json import unpack
 from langchain_tokenopt.cache.cache_file import OVERHEAD, Row, checksum_of
 from langchain_tokenopt.cache.key import Question, same_words_hash
+from langchain_tokenopt.cache.postgres_neighbours import Neighbours
+from langchain_tokenopt.cache.postgres_rows import (
+    ALIVE,
+    ROW,
+    first_row,
+    observations_in,
+    question_in_row,
+    row_of,
+    vector_text,
+)
 from langchain_tokenopt.cache.postgres_schema import (
     SCOPE,
     VERSION,
@@ -30,19 +39,19 @@ from langchain_tokenopt.cache.postgres_schema import (
     prepare,
     refuse_newer,
 )
+from langchain_tokenopt.cache.postgres_worth import Worth
 from langchain_tokenopt.storage import forks
 from langchain_tokenopt.storage.errors import PostgresError
-from langchain_tokenopt.storage.postgres import Session, from_text, pool_of, to_text
+from langchain_tokenopt.storage.postgres import Session, pool_of, to_text
 from langchain_tokenopt.storage.postgres_listener import PostgresListener
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["Near", "PostgresEntries", "Worth"]
+__all__ = ["PostgresEntries"]
 
 READING_SECONDS: Final = 2.0
 """How long to wait for an answer in the middle of a call."""
 WRITING_SECONDS: Final = 5.0
+_LOCK_SECONDS: Final = 3.0
+"""How long to wait for others who write."""
 _PER_STATEMENT: Final = 0.05
 """Seconds more for each thing that is written at once."""
 _SLOW_SECONDS: Final = 600.0
@@ -58,99 +67,21 @@ _KEPT_EVIDENCE: Final = 4_096
 _NUMBERS_AT_ONCE: Final = 64
 _AT_ONCE: Final = 1_000
 """Entries that are deleted, or read, at once."""
-_SMALL_SCOPE: Final = 4_096
-"""Vectors up to which all of a scope are compared; beyond, the index proposes some."""
-_SIZE_SECONDS: Final = 60.0
-"""How long the size of a scope is believed."""
-_SCOPES: Final = 10_000
-_SHORT, _LONG = 4.0, 64.0
-"""Half-lives of uses: entries stored, per entry of room."""
 _NO_TABLE: Final = "42P01"
-_NEVER: Final = 1e300
-_COMPARED_HERE: Final = 10_000
-"""Vectors of a scope that are compared without pgvector."""
+_AWAY: Final = (_NO_TABLE, "08", "53", "57", "58", "28", "3D")
+"""What a server says that cannot be used at all; another error is one of a single request."""
 _CHANGING: Final = 0x746F6B65
 _LEARNING: Final = 0x746F6B66
 """Advisory locks of those who change entries, and of those who write what they have learned."""
 
-_ROW: Final = "id, exact, scope, question, agrees_with, tokens, created, expires, hits, size"
-_ALIVE: Final = "(expires IS NULL OR expires > %s)"
-_EQUAL: Final = f"SELECT {_ROW} FROM cache_entries WHERE exact = %s AND scope = %s AND {_ALIVE}"
+_EQUAL: Final = f"SELECT {ROW} FROM cache_entries WHERE exact = %s AND scope = %s AND {ALIVE}"
 _SAME_WORDS: Final = (
-    f"SELECT {_ROW} FROM cache_entries WHERE near = %s AND scope = %s AND {_ALIVE} "
+    f"SELECT {ROW} FROM cache_entries WHERE near = %s AND scope = %s AND {ALIVE} "
     f"ORDER BY id DESC LIMIT 1"
 )
-_ENTRY: Final = f"SELECT {_ROW} FROM cache_entries WHERE id = %s"
+_ENTRY: Final = f"SELECT {ROW} FROM cache_entries WHERE id = %s"
 _ANSWERS: Final = "SELECT exact, scope, question, answers, checksum FROM cache_entries WHERE id ="
-_NO_ROW: Final = (
-    "NULL::bytea, NULL::bytea, NULL::text, agrees_with, NULL::bigint, NULL::double precision, "
-    "NULL::double precision, NULL::bigint, NULL::bigint"
-)
-
-
 _Statement = tuple[str, tuple[Any, ...]]
-
-
-class Worth:
-    """By what an entry stays: its last use, its end, its age, or its uses, which fade.
-
-    Uses fade with what is stored after them (LRFU, Lee et al., IEEE Transactions on Computers
-    2001), so no entry need be touched while they do: the worth of an entry is the logarithm of its
-    faded uses, at a clock that only rises.
-
-    Args:
-        eviction: The name of a policy.
-        room: Entries that fit.
-    """
-
-    def __init__(self, eviction: str, room: int) -> None:
-        self.name = eviction
-        self._half_life = max(1.0, room * (_LONG if eviction == "lfu" else _SHORT))
-
-    def of(self, row: Row, number: int, size: int) -> float:
-        """Return what a new entry is worth."""
-        if self.name == "ttl":
-            return _NEVER if row.expires is None else row.expires
-        if self.name in ("lru", "fifo"):
-            return row.created
-        weight = 1.0 if self.name == "lfu" else max(row.tokens, 1) / size
-        return number / self._half_life + math.log2(weight)
-
-    def risen(self, now: float) -> _Statement:
-        """Return, as SQL, what an entry is worth after ``number`` uses."""
-        if self.name == "lru":
-            return "%s", (now,)
-        if self.name in ("fifo", "ttl"):
-            return "worth", ()
-        weight = "number" if self.name == "lfu" else "number * greatest(tokens, 1) / size::float8"
-        clock = "((SELECT next FROM cache_numbers) / %s::float8)"
-        used = f"({clock} + log(2.0, ({weight})::numeric)::float8)"
-        more = f"log(2.0, (1 + 2.0 ^ (-least(abs(worth - {used}), 60)))::numeric)::float8"
-        return f"greatest(worth, {used}) + {more}", (self._half_life,) * 2
-
-
-def _near(order: str) -> str:
-    """Return the statement that finds neighbours in a scope, and what is around the nearest.
-
-    Args:
-        order: How two vectors are put in order, with ``{}`` for the other one.
-    """
-    asked = "(SELECT asked FROM given)"
-    return f"""
-        WITH given AS MATERIALIZED (SELECT %s::halfvec AS asked),
-        near AS MATERIALIZED (
-            SELECT entry, vector, vector <#> {asked} AS far FROM cache_vectors
-            WHERE scope = %s ORDER BY {order.format(asked)} LIMIT %s),
-        alive AS MATERIALIZED (
-            SELECT e.*, near.vector, near.far FROM near JOIN cache_entries e ON e.id = near.entry
-            WHERE {_ALIVE}),
-        first AS MATERIALIZED (SELECT id, vector FROM alive ORDER BY far LIMIT 1),
-        around AS MATERIALIZED (
-            SELECT entry, vector <#> (SELECT vector FROM first) AS far FROM cache_vectors
-            WHERE scope = %s ORDER BY {order.format("(SELECT vector FROM first)")} LIMIT %s)
-        SELECT true, {_ROW}, far FROM alive
-        UNION ALL SELECT false, id, {_NO_ROW}, around.far FROM around
-        JOIN cache_entries ON id = entry WHERE id <> (SELECT id FROM first)"""
 
 
 _EVICT: Final = """
@@ -171,23 +102,16 @@ _EXPIRE: Final = f"""
         SELECT id FROM cache_entries WHERE expires <= %s ORDER BY expires LIMIT {_AT_ONCE})
     RETURNING id"""
 _TAKE_TURN: Final = """
-    WITH taken AS (
+    WITH there AS (
+        SELECT FROM cache_entries
+        WHERE exact = %s AND (expires IS NULL OR expires > extract(epoch FROM now()))),
+    taken AS (
         INSERT INTO cache_flights SELECT %s, %s, now() + %s * interval '1 second'
-        WHERE NOT EXISTS (SELECT FROM cache_entries WHERE exact = %s)
+        WHERE NOT EXISTS (SELECT FROM there)
         ON CONFLICT (exact) DO UPDATE SET owner = excluded.owner, until = excluded.until
         WHERE cache_flights.until < now() OR cache_flights.owner = excluded.owner RETURNING 1)
-    SELECT EXISTS (SELECT FROM taken) OR EXISTS (SELECT FROM cache_entries WHERE exact = %s)"""
+    SELECT EXISTS (SELECT FROM taken) OR EXISTS (SELECT FROM there)"""
 _GIVE_TURN_BACK: Final = "DELETE FROM cache_flights WHERE exact = %s AND owner = %s RETURNING 1"
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """The neighbours of a question, nearest first, and those of the nearest of them."""
-
-    rows: list[tuple[Row, float]]
-    """Those that may be served now, with their cosines."""
-    around: list[tuple[int, float, int]]
-    """Entry, cosine and group of answers."""
 
 
 @dataclass(slots=True)
@@ -232,7 +156,6 @@ class PostgresEntries:
         self._away: PostgresError | None = None
         self._seen_evidence = 0
         self._numbers: deque[int] = deque()
-        self._sizes: dict[bytes, tuple[float, bool]] = {}
         self._changes: _Changes | None = None
         self._embedder = embedder
         self._prepare()
@@ -251,6 +174,7 @@ class PostgresEntries:
     def _prepare(self) -> None:
         self._tables = prepare(self._pool, self._embedder)
         self._are_there = True
+        self.neighbours = Neighbours(self._ask, has_pgvector=self._tables.has_pgvector)
         self._listener = PostgresListener(
             self._pool,
             self._tables.channel,
@@ -281,21 +205,19 @@ class PostgresEntries:
 
     def _leave_alone(self, error: PostgresError, took_seconds: float) -> None:
         """Ask nothing for a while, so that at most a twentieth of the time is spent on waiting."""
-        pause = min(_LONGEST_PAUSE, max(_PAUSE_SECONDS, _PAUSE_FACTOR * took_seconds))
-        self._away, self._away_until = error, time.monotonic() + pause
         if error.sqlstate == _NO_TABLE:
             self._are_there = False
             self._seen_evidence = 0
             self.dimension = None
+        if error.sqlstate is None or error.sqlstate.startswith(_AWAY):
+            pause = min(_LONGEST_PAUSE, max(_PAUSE_SECONDS, _PAUSE_FACTOR * took_seconds))
+            self._away, self._away_until = error, time.monotonic() + pause
 
-    def _ask(self, scope: bytes, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    def _ask(self, scope: bytes, *statements: _Statement) -> list[tuple[Any, ...]]:
         """Ask about one scope: nothing else is to be seen meanwhile, if the server sees to it."""
+        only = "SELECT set_config(%s, %s, true)", (SCOPE, scope.hex())
         with self._session() as session:
-            return session.run_all(
-                ("SELECT set_config(%s, %s, true)", (SCOPE, scope.hex())),
-                ("SET LOCAL hnsw.iterative_scan = strict_order", ()),
-                (statement, values),
-            )[-1]
+            return session.run_all(only, *statements)[-1]
 
     def _run(
         self, statement: str, *values: Any, seconds: float = READING_SECONDS
@@ -339,83 +261,17 @@ class PostgresEntries:
 
     def equal(self, question: Question, now: float) -> Row | None:
         """Return the entry of an equal request that may be served now."""
-        return _first(self._ask(question.scope, _EQUAL, question.exact, question.scope, now))
+        values = question.exact, question.scope, now
+        return first_row(self._ask(question.scope, (_EQUAL, values)))
 
     def same_words(self, question: Question, now: float) -> Row | None:
         """Return the newest entry of the same words that may be served now."""
-        return _first(self._ask(question.scope, _SAME_WORDS, question.near, question.scope, now))
+        values = question.near, question.scope, now
+        return first_row(self._ask(question.scope, (_SAME_WORDS, values)))
 
     def get(self, entry: int) -> Row | None:
         """Return an entry by its number."""
-        return _first(self._run(_ENTRY, entry))
-
-    def near_to(self, vector: NDArray[np.float32], scope: bytes, now: float, number: int) -> Near:
-        """Return up to *number* neighbours in a scope."""
-        if not self._tables.has_pgvector:
-            return self._near_here(vector, scope, now, number)
-        size = len(vector)
-        order = f"vector::halfvec({size}) <#> {{}}::halfvec({size})"
-        if not self._is_large(scope):
-            order = "(vector <#> {}) + 0"  # which no index is in the order of
-        found = self._ask(
-            scope, _near(order), _as_text(vector), scope, number, now, scope, number + 1
-        )
-        rows = [(_row(values), -far) for is_near, *values, far in found if is_near]
-        around = [
-            (values[0], -far, values[0] if values[4] is None else values[4])
-            for is_near, *values, far in found
-            if not is_near
-        ]
-        return Near(
-            sorted(rows, key=lambda pair: -pair[1]), sorted(around, key=lambda one: -one[1])
-        )
-
-    def _is_large(self, scope: bytes) -> bool:
-        until, is_large = self._sizes.get(scope, (0.0, False))
-        if time.monotonic() >= until:
-            counted = (
-                f"SELECT count(*) FROM (SELECT FROM cache_vectors WHERE scope = %s "
-                f"LIMIT {_SMALL_SCOPE + 1}) AS counted"
-            )
-            is_large = self._ask(scope, counted, scope)[0][0] > _SMALL_SCOPE
-            if len(self._sizes) >= _SCOPES:
-                self._sizes.clear()
-            self._sizes[scope] = time.monotonic() + _SIZE_SECONDS, is_large
-        return is_large
-
-    def _near_here(
-        self, vector: NDArray[np.float32], scope: bytes, now: float, number: int
-    ) -> Near:
-        """Find neighbours without pgvector: the vectors of the scope are compared here."""
-        stored = self._ask(
-            scope,
-            "SELECT entry, vector FROM cache_vectors WHERE scope = %s AND length(vector) = %s "
-            "ORDER BY entry DESC LIMIT %s",
-            *(scope, 2 * len(vector), _COMPARED_HERE),
-        )
-        if not stored:
-            return Near([], [])
-        entries = np.array([entry for entry, _ in stored])
-        numbers = np.frombuffer(b"".join(part for _, part in stored), dtype="<f2")
-        matrix = numbers.reshape(len(stored), -1).astype(np.float32)
-
-        def nearest(other: NDArray[np.float32], count: int) -> dict[int, float]:
-            cosines = matrix @ other
-            best = np.argsort(-cosines)[:count]
-            return dict(zip(entries[best].tolist(), cosines[best].tolist(), strict=True))
-
-        def rows_of(found: Mapping[int, float], time: float) -> list[tuple[Row, float]]:
-            named = f"SELECT {_ROW} FROM cache_entries WHERE id = ANY(%s) AND {_ALIVE}"
-            rows = map(_row, self._ask(scope, named, list(found), time))
-            return sorted(((row, found[row.id]) for row in rows), key=lambda pair: -pair[1])
-
-        rows = rows_of(nearest(vector, number), now)
-        if not rows:
-            return Near([], [])
-        first = rows[0][0].id
-        at = int(np.flatnonzero(entries == first)[0])
-        others = rows_of(nearest(matrix[at], number + 1), -np.inf)
-        return Near(rows, [(r.id, cosine, r.group) for r, cosine in others if r.id != first])
+        return first_row(self._run(_ENTRY, entry))
 
     def answers(self, entry: int) -> list[Generation] | None:
         """Return the answers of *entry*; ``None`` when it is gone, or cannot be trusted."""
@@ -424,7 +280,7 @@ class PostgresEntries:
 
     def _unpack(self, row: Sequence[Any]) -> list[Generation] | None:
         exact, scope, question, answers, checksum = row
-        content = exact, scope, _question(question), None, answers
+        content = exact, scope, question_in_row(question), None, answers
         try:
             return unpack(answers) if checksum_of(self._tables.salt, *content) == checksum else None
         except (TypeError, ValueError):
@@ -461,8 +317,8 @@ class PostgresEntries:
 
     def top(self, limit: int) -> list[Row]:
         """Return the entries that were served most, most served first."""
-        most = f"SELECT {_ROW} FROM cache_entries ORDER BY hits DESC, id LIMIT %s"
-        return list(map(_row, self._run(most, limit, seconds=_SLOW_SECONDS)))
+        most = f"SELECT {ROW} FROM cache_entries ORDER BY hits DESC, id LIMIT %s"
+        return list(map(row_of, self._run(most, limit, seconds=_SLOW_SECONDS)))
 
     def scopes(self) -> set[bytes]:
         """Return the scopes that have entries."""
@@ -473,16 +329,14 @@ class PostgresEntries:
         """Return the observations that were kept since the last call, oldest first."""
         if not self.has_news:
             return []
-        found: list[Any] = []
-        for number, text in self._run(
+        rows = self._run(
             "SELECT id, observations FROM cache_evidence WHERE id > %s ORDER BY id",
             self._seen_evidence,
-        ):
-            self._seen_evidence = number
-            with contextlib.suppress(TypeError, ValueError, RecursionError):
-                found += json.loads(text)
+        )
         self.has_news = False
-        return found
+        if rows:
+            self._seen_evidence = rows[-1][0]
+        return observations_in(text for _, text in rows)
 
     def probe(self) -> bytes | None:
         """Return what :meth:`keep_probe` was given."""
@@ -517,16 +371,16 @@ class PostgresEntries:
             self._changes = None
 
     def _commit(self, changes: _Changes) -> None:
-        statements = [*changes.vectors, ("SELECT pg_advisory_xact_lock(%s)", (_CHANGING,))]
-        statements += [(VERSION, ()), *changes.entries]
+        patience = "SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_SECONDS:g}s",)
+        taking_turns = "SELECT pg_advisory_xact_lock(%s)", (_CHANGING,)
+        before = [*changes.vectors, patience, taking_turns]
+        statements = [*before, (VERSION, ()), *changes.entries]
         seconds = WRITING_SECONDS + _PER_STATEMENT * len(statements)
         with self._session(seconds) as session:
             found = session.begin(*statements)
-            refuse_newer(found[len(changes.vectors) + 1][0][0], str(self))
+            refuse_newer(found[len(before)][0][0], str(self))
             session.commit(durable=changes.is_durable)
-        for (statement, _), rows in zip(
-            changes.entries, found[len(changes.vectors) + 2 :], strict=True
-        ):
+        for (statement, _), rows in zip(changes.entries, found[len(before) + 1 :], strict=True):
             self.evicted += len(rows) if statement is _EVICT else 0
             self.expired += len(rows) if statement is _EXPIRE else 0
 
@@ -548,7 +402,7 @@ class PostgresEntries:
             assert self._changes is not None
             vector: Any = row.vector
             if self._tables.has_pgvector:
-                vector = _as_text(np.frombuffer(row.vector, dtype="<f2"))
+                vector = vector_text(np.frombuffer(row.vector, dtype="<f2"))
             insert = "INSERT INTO cache_vectors VALUES (%s, %s, %s)"
             self._changes.vectors.append((insert, (number, row.scope, vector)))
         self._change("DELETE FROM cache_entries WHERE exact = %s", row.exact)
@@ -655,10 +509,7 @@ class PostgresEntries:
                 durable=False,
             )
         self._seen_evidence = number
-        for (text,) in others:
-            with contextlib.suppress(TypeError, ValueError, RecursionError):
-                foreign += json.loads(text)
-        return foreign
+        return foreign + observations_in(text for (text,) in others)
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         """Add to the counts that are kept."""
@@ -688,8 +539,7 @@ class PostgresEntries:
         Whoever finds an answer there needs no turn; nobody waits for a server that fails.
         """
         try:
-            values = exact, self._owner, seconds, exact, exact
-            ((goes_on,),) = self._run(_TAKE_TURN, *values)
+            ((goes_on,),) = self._run(_TAKE_TURN, exact, exact, self._owner, seconds)
         except PostgresError:
             return True
         return bool(goes_on)
@@ -715,24 +565,3 @@ class PostgresEntries:
         self._owner = secrets.token_hex(8)
         self._changes = None
         self._begin_again()
-
-
-def _question(stored: str | None) -> str | None:
-    return None if stored is None else from_text(stored)
-
-
-def _row(values: Sequence[Any]) -> Row:
-    number, exact, scope, question, agrees_with, tokens, created, expires, hits, size = values
-    return Row(
-        *(number, exact, scope, _question(question), None, agrees_with),
-        *(tokens, created, expires, hits, size),
-    )
-
-
-def _first(rows: Sequence[Sequence[Any]]) -> Row | None:
-    return _row(rows[0]) if rows else None
-
-
-def _as_text(vector: NDArray[np.floating[Any]]) -> str:
-    """Return a vector as pgvector reads it; five digits are all that 16-bit floats have."""
-    return "[" + ",".join([f"{number:.5g}" for number in vector.tolist()]) + "]"

@@ -140,7 +140,7 @@ class PostgresIndex:
         self, vector: NDArray[np.float32], scope: bytes, now: float, least: float
     ) -> list[Neighbour]:
         """Return the neighbours of a question, nearest first; see :class:`MemoryIndex`."""
-        found = self._entries.near_to(vector, scope, now, NEIGHBOURS)
+        found = self._entries.neighbours.of(vector, scope, now, NEIGHBOURS)
         rows = [(row, cosine) for row, cosine in found.rows if row.scope == scope]
         if not rows or rows[0][1] < least:
             return []

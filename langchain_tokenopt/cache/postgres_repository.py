@@ -10,8 +10,9 @@ from langchain_tokenopt.cache.cache_file import CacheFile, Row
 from langchain_tokenopt.cache.cache_schema import CacheFileError
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.memory_index import Entry, MemoryIndex
-from langchain_tokenopt.cache.postgres_entries import PostgresEntries, Worth
+from langchain_tokenopt.cache.postgres_entries import PostgresEntries
 from langchain_tokenopt.cache.postgres_index import PostgresIndex
+from langchain_tokenopt.cache.postgres_worth import Worth
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.storage.errors import PostgresError
 

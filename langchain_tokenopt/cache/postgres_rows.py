@@ -1,0 +1,62 @@
+"""Rows of the tables as the cache knows them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_tokenopt.cache.cache_file import Row
+from langchain_tokenopt.storage.postgres import from_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "ALIVE",
+    "ROW",
+    "first_row",
+    "observations_in",
+    "question_in_row",
+    "row_of",
+    "vector_text",
+]
+
+ROW: Final = "id, exact, scope, question, agrees_with, tokens, created, expires, hits, size"
+ALIVE: Final = "(expires IS NULL OR expires > %s)"
+"""Whether a row may be served at a time."""
+
+
+def row_of(values: Sequence[Any]) -> Row:
+    """Return what the columns of :data:`ROW` say."""
+    number, exact, scope, question, agrees_with, tokens, created, expires, hits, size = values
+    return Row(
+        *(number, exact, scope, question_in_row(question), None, agrees_with),
+        *(tokens, created, expires, hits, size),
+    )
+
+
+def first_row(rows: Sequence[Sequence[Any]]) -> Row | None:
+    """Return the first row, if there is one."""
+    return row_of(rows[0]) if rows else None
+
+
+def question_in_row(stored: str | None) -> str | None:
+    """Return a question as it was asked."""
+    return None if stored is None else from_text(stored)
+
+
+def observations_in(texts: Iterable[str]) -> list[Any]:
+    """Return what batches of evidence say, one after another; what cannot be read is left out."""
+    found: list[Any] = []
+    for text in texts:
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            found += json.loads(text)
+    return found
+
+
+def vector_text(vector: NDArray[np.floating[Any]]) -> str:
+    """Return a vector as pgvector reads it; five digits are all that 16-bit floats have."""
+    return "[" + ",".join([f"{number:.5g}" for number in vector.tolist()]) + "]"
