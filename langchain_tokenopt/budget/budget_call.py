@@ -55,6 +55,8 @@ the latest pieces may not be in it yet."""
 
 _REPORT: Final = 200
 """Characters from which on an answer is worth a shorter version for those who read it."""
+_AROUND_CALL: Final = 12
+"""Tokens that a provider writes around the name and the arguments of a call of a tool, at most."""
 _WHAT_IS_SAID: Final = ("content", "tool_calls", "invalid_tool_calls")
 _NO_COUNT: Final = OwnCount(lambda: 0, lambda text: 0)
 """To see what was reported, and nothing else."""
@@ -222,6 +224,7 @@ class BudgetCall(StageCall):
             self._limit.failed(error)
 
     def _end(self) -> None:
+        self._paid.run.outlook.ended(self.request.run.run_id)
         if self._own is not None:
             end_reserved(self._key)
 
@@ -300,7 +303,12 @@ class BudgetCall(StageCall):
             held = paid.hold.tokens - count(back.text).tokens
             return charged_tokens(self.request, paid.counted, held)
 
-        return OwnCount(sent, lambda text: count(text).tokens)
+        calls = sum(
+            len(message.tool_calls) + len(message.invalid_tool_calls)
+            for generation in back.generations
+            if isinstance(message := getattr(generation, "message", None), AIMessage)
+        )
+        return OwnCount(sent, lambda text: count(text).tokens + _AROUND_CALL * calls)
 
     def _text(self) -> str:
         return "".join(self.request.run.received[self._received_before :])

@@ -96,6 +96,7 @@ class Degradation:
     def again(self, outdated: Granted) -> Granted | Denial:
         """Find another one: a provider has said meanwhile that it counts more than was thought."""
         self._run.account.release(outdated.hold)
+        self._run.outlook.ended(outdated.candidate.request.run.run_id)
         self.climb.forget()
         return self.first_affordable()
 
@@ -155,19 +156,30 @@ class Degradation:
             return None
         needs = self.climb.needs(candidate)
         is_capped = not self._is_ample(candidate, needs, room)
-        # A model that is stopped by a limit may have written up to its cap.
-        unknown = tokens if tokens > room.own or not is_capped else room.hold
-        generous = tokens // 4 if needs.is_known else unknown - needs.last_answer
-        most = max(needs.usual_output, min(needs.most_output, generous - needs.input))
-        if candidate.request.facts.answer_form.is_structured:  # cut off, it is of no use
-            counted = candidate.request.facts
-            unsure = (counted.tool_tokens.tokens + counted.schema_tokens.tokens) // _UNSURE
-            most = max(most, min(needs.most_output, room.available - needs.input - unsure))
+        beside = room.beside if is_capped else 0
+        most = self._output(candidate, needs, room, tokens, beside)
         affordable = self._with_certain_tier(candidate, needs, most, room)
         answer = self._reserve(affordable, needs, most, tentative=True)
         if not isinstance(answer, Hold):
             return None
         return Granted(affordable, needs, answer, is_capped, room.foreseen)
+
+    @staticmethod
+    def _output(
+        candidate: Candidate, needs: RequestBudget, room: Room, tokens: int, beside: int
+    ) -> int:
+        """Return the longest answer to hold for: what is likely, and a part of what is to spare.
+
+        As much is for each of the calls that may be under way at the same time.
+        """
+        limit, facts = tokens - needs.last_answer, candidate.request.facts
+        if needs.is_known:  # stopped by a limit, a model may have written up to its cap
+            limit = tokens // 4
+        if facts.answer_form.is_structured:  # cut off, it is of no use
+            unsure = (facts.tool_tokens.tokens + facts.schema_tokens.tokens) // _UNSURE
+            limit = max(limit, room.available - unsure)
+        spare = max(limit - needs.input - needs.usual_output, 0) // (1 + beside)
+        return max(needs.usual_output, min(needs.most_output, needs.usual_output + spare))
 
     def _is_ample(self, candidate: Candidate, needs: RequestBudget, room: Room) -> bool:
         """Whether there is no need for a cap: the longest answers fit into what all have left.
@@ -179,7 +191,7 @@ class Degradation:
         if candidate.steps or candidate.length or plan.max_output_tokens_per_call or plan.in_money:
             return False
         left = (1 - room.used_ratio) * plan.total_tokens
-        return left - needs.input >= UNBOUNDED_ANSWER * facts.generations
+        return left >= (1 + room.beside) * (needs.input + UNBOUNDED_ANSWER * facts.generations)
 
     def _smallest(self, candidate: Candidate) -> Granted | Denial:
         """Ask for the least that would do: at last without a line that asks for a length."""
@@ -197,7 +209,7 @@ class Degradation:
         self, candidate: Candidate, needs: RequestBudget, most: int, *, tentative: bool = False
     ) -> Hold | Denial:
         """Reserve at most *most* output, and less where tokens or money do not reach."""
-        return self._run.account.reserve(
+        answer = self._run.account.reserve(
             self._agent,
             needs.input,
             most,
@@ -207,6 +219,10 @@ class Degradation:
             demands=self._demands(),
             tentative=tentative,
         )
+        if isinstance(answer, Hold):
+            spare = answer.tokens - needs.input - needs.usual_output
+            self._run.outlook.granted(candidate.request.run.run_id, spare)
+        return answer
 
     def _cost(self, candidate: Candidate, needs: RequestBudget) -> CallCost:
         """Return what a candidate can cost, by the length of its answer."""

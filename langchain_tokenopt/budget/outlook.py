@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -76,6 +76,10 @@ class _Seen:
     """Of its latest request."""
     shortest: int = 0
     """What a short answer to the shortest of its requests needs."""
+    width: int = 1
+    """How many calls one execution of its nodes makes side by side, at most."""
+    reads: bool = False
+    """Whether it came after others, so that it may read what they have written."""
     open: int = 0
     """Executions of its nodes that are under way."""
     silent: int = 0
@@ -111,6 +115,8 @@ class _Request:
     demand: Demand
     loops: bool
     """Whether it may call tools and come back: its last answer is kept back by itself."""
+    place: str | None
+    """The execution of a node that makes it; ``None``: unknown."""
 
 
 _GRAPHS: Final[OrderedDict[str, Coming]] = OrderedDict()
@@ -177,6 +183,10 @@ class Outlook:
         self._now: dict[Hashable, dict[str, float]] = {}
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
         self._asking: dict[UUID, _Request] = {}
+        self._returning: dict[UUID, int] = {}
+        """What calls under way hold beyond what they will likely use."""
+        self._is_later = False
+        """Whether somebody had answered when the step began that is under way."""
         self._announced = 0
         self._outputs: list[int] = []
         self._lock = threading.RLock()
@@ -189,6 +199,7 @@ class Outlook:
         if where is not None:
             self._coming.pop(None, None)
             self._now.pop(None, None)
+        self._is_later = bool(self._outputs)
         self._coming[where] = coming
         self._now[where] = dict(coming.now)
 
@@ -210,13 +221,16 @@ class Outlook:
             self._came(agent)
 
     @contextmanager
-    def announced(self, agent: str, needs: RequestBudget, run_id: UUID) -> Iterator[_Request]:
+    def announced(
+        self, agent: str, needs: RequestBudget, run_id: UUID, place: str | None = None
+    ) -> Iterator[_Request]:
         """While a request is to be made to fit: it counts for the others.
 
         Args:
             agent: Who asks.
             needs: What the request needs as it is.
             run_id: Of the request: one that is announced already stays so.
+            place: The execution of a node that makes it.
         """
         likely = needs.input + max(self._answer(), needs.least_output)
         demand = Demand(needs.shortest, max(likely, needs.shortest))
@@ -224,9 +238,10 @@ class Outlook:
             request = self._asking.get(run_id)
             is_new = request is None
             if request is None:
-                request = self._asking[run_id] = _Request(agent, demand, needs.last_answer > 0)
+                request = _Request(agent, demand, needs.last_answer > 0, place)
                 self._announced += 1
                 self._asked(request)
+                self._asking[run_id] = request
         try:
             yield request
         finally:
@@ -251,6 +266,16 @@ class Outlook:
                 raise
             self._asking.pop(run_id, None)
 
+    def granted(self, run_id: UUID, spare: int) -> None:
+        """Take note that a request is granted, and holds so much beyond its likely use."""
+        self._asking.pop(run_id, None)
+        if spare > 0:
+            self._returning[run_id] = spare
+
+    def ended(self, run_id: UUID) -> None:
+        """Take note that a call has ended, however it has."""
+        self._returning.pop(run_id, None)
+
     def is_announced(self, run_id: UUID) -> bool:
         """Whether a request is being made to fit."""
         return run_id in self._asking
@@ -264,14 +289,21 @@ class Outlook:
         if prior is not None and prior.knows(request.agent):  # else it is made outside of the graph
             self.foresee(None, prior)
         seen, demand = self._seen[request.agent], request.demand
+        width = 1
+        if request.place is not None:
+            width += sum(other.place == request.place for other in self._asking.values())
+        if not seen.calls:
+            seen.reads = self._is_later
         seen.calls += 1
+        seen.width = max(seen.width, width)
         seen.loops = request.loops
-        seen.silent = max(0, seen.silent - 1)
         seen.is_quiet = False
         seen.owed = NO_DEMAND
         seen.latest = demand
         seen.shortest = min(seen.shortest or demand.least, demand.least)
-        self._came(request.agent)
+        if width == 1:  # else its node was counted with the first of them
+            seen.silent = max(0, seen.silent - 1)
+            self._came(request.agent)
 
     @_alone
     def answered(
@@ -355,16 +387,19 @@ class Outlook:
             foreseen=bool(self._coming),
             before=before,
             beside=self._beside(request),
+            returning=sum(list(self._returning.values())),
         )
 
     def _beside(self, request: _Request) -> int:
         """Return how many other calls may be under way together with this one."""
         now = sum(
-            times * self._chance_to_call(name)
+            times * self._seen[name].width * self._chance_to_call(name)
             for counts in self._now.values()
             for name, times in counts.items()
         )
-        asking = sum(other is not request for other in list(self._asking.values()))
+        others = [other for other in list(self._asking.values()) if other is not request]
+        # Where a node makes calls side by side, nobody knows how many: as many again may follow.
+        asking = len(others) + sum(other.place == request.place is not None for other in others)
         owed = [name for name, seen in self._seen.items() if seen.owed.likely > 0]
         return math.ceil(now) + asking + sum(name != request.agent for name in owed)
 
@@ -381,20 +416,24 @@ class Outlook:
     def _typical(self) -> _Typical:
         """Return what is to be expected of agents that were not seen."""
         known = [seen for seen in self._seen.values() if seen.calls]
-        mean = sum(seen.latest.likely for seen in known) / len(known)
+        readers = [seen for seen in known if seen.reads]
+        mean = _mean(seen.latest.likely for seen in readers or known)
         short = [seen.shortest for seen in known if seen.shortest]  # others cannot be short
         least = sum(short) // len(short) if short else 0
         reports: float = len(self._outputs) + len(self._asking)
         reports += sum(times for now in self._now.values() for times in now.values())
+        later = {name for each in self._coming.values() for name in (*each.surely, *each.maybe)}
+        reports += max(sum(not self._seen[name].calls for name in later) - 1, 0) / 2
         reading = least + min(reports, _MOST_REPORTS) * self._answer() + _DOCUMENTS * mean
-        return _Typical(least, max(least, round(_UNSEEN * mean)), max(least, round(reading)))
+        likely = max(least, round(_UNSEEN * mean))
+        return _Typical(least, likely, max(round(reading), likely if readers else least))
 
     def _demand(self, name: str, typical: _Typical) -> Demand:
         """Return what an agent still needs."""
         seen = self._seen[name]
         if seen.is_quiet:
             return NO_DEMAND
-        now = sum(counts.get(name, 0) for counts in self._now.values())
+        now = seen.width * sum(counts.get(name, 0) for counts in self._now.values())
         surely: float = sum(coming.surely.get(name, 0) for coming in self._coming.values())
         maybe = max((c.maybe.get(name, 0) for c in self._coming.values()), default=0)
         if not self._coming:
@@ -412,7 +451,7 @@ class Outlook:
         else:  # who comes at the same time is taken to be alike
             one = Demand(typical.least, typical.likely)
             later = max(self._promised.get(name) or typical.reading, typical.least)
-            again = round(maybe * max(self._promised.get(name, 0), typical.likely))
+            again = round(maybe * later)
             rounds = maybe
         most = self._most_calls(name)
         if most is not None:
@@ -473,3 +512,8 @@ class Outlook:
             return _TYPICAL_ANSWER
         latest = self._outputs[-_LATEST:]
         return sum(latest) // len(latest)
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)

@@ -25,6 +25,8 @@ USUAL_WORDS: Final = 250
 """Of an answer that nobody has bounded: about the mean of the roles in ``examples``."""
 SHORTEST_WORDS: Final = 40
 """Of an answer that still says something: a paragraph."""
+SHORTEST_CALL: Final = 200
+"""Tokens of a call with a system message, a question, and a paragraph for an answer."""
 TOKENS_PER_WORD: Final = 1.35
 """Of English prose (``limits/words.py``)."""
 PROMPT_TOKENS: Final = 200
@@ -75,6 +77,11 @@ class AgentNeed:
         """
         reads_others = self.shape.reads and not self.shape.comes_again
         return 0 if self.is_known or reads_others else MATERIAL_TOKENS * self.calls
+
+    @property
+    def shortest(self) -> int:
+        """Tokens of a run in which each call is answered in a paragraph, and reads no others."""
+        return self.calls * SHORTEST_CALL
 
     def tokens(self, words: Mapping[str, int]) -> int:
         """Return the tokens of a run when all answer in so many words."""

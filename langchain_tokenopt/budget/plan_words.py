@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from langchain_tokenopt.budget.graph_shape import AgentShape
-from langchain_tokenopt.budget.plan_proposal import SHORTEST_WORDS, AgentNeed, needs_of
+from langchain_tokenopt.budget.plan_proposal import AgentNeed, needs_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.core.counted import counted
 from langchain_tokenopt.core.records import CallRecord
@@ -89,8 +89,7 @@ def _doubts(
 ) -> Iterator[str]:
     """Say who may be left without a real answer, and what would help."""
     free = plan.total_tokens - sum(apart.values())
-    short = {name: min(words[name], SHORTEST_WORDS) for name in needs}
-    least = {name: need.tokens(short) for name, need in needs.items()}
+    least = {name: need.shortest for name, need in needs.items()}
     wanted = {name: need.tokens(words) for name, need in needs.items()}
     whole = sum(least.values())
     if whole > plan.total_tokens:
@@ -131,6 +130,6 @@ def _doubts(
         cap = plan.limits_of(name).cap
         if cap is not None and cap < least[name]:
             yield (
-                f"- {name}: its cap of {cap:,} does not hold a paragraph and what it reads, "
+                f"- {name}: its cap of {cap:,} does not hold a paragraph from each of its calls, "
                 f"about {least[name]:,}. Raise the cap."
             )

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from langchain_tokenopt.budget.account_changes import Change
 from langchain_tokenopt.budget.allocation import water_level
 from langchain_tokenopt.budget.arithmetic import room_for
+from langchain_tokenopt.budget.records import AgentAccount
 
 __all__ = [
     "NO_DEMAND",
@@ -72,6 +73,8 @@ class Demands:
     """What is for calls of the same agent that have asked before, and have no answer yet."""
     beside: int = 0
     """How many other calls may be under way together with this one."""
+    returning: int = 0
+    """What calls under way hold beyond what they will likely use: it comes back with them."""
 
 
 NO_DEMANDS: Final = Demands()
@@ -193,9 +196,9 @@ class Room:
     """What it should do with: it leaves the others their likely need."""
     available: int
     """What would be granted: it leaves the others their shares, and a short answer each."""
-    hold: int
-    """What it should hold at most while nobody knows how long the answer is: calls that may be
-    under way at the same time can hold as much beyond their likely need."""
+    beside: int
+    """How many other calls may be under way at the same time: each may hold as much beyond its
+    likely need."""
     used_ratio: float
     """Spent and held of the total, by all; of several accounts, that of the fullest."""
     left_nano_usd: int | None = None
@@ -224,10 +227,18 @@ def granted(change: Change, agent: str, demands: Demands) -> MayHave:
     stakes += [Stake(0, demand, demands.weights.get(name, 1.0)) for name, demand in waiting.items()]
     own = Stake(account.claim - account.used, demands.own, demands.weights.get(agent, 1.0))
     found = may_have(totals.left, own, stakes, demands.later, demands.before)
-    if account.cap is None:
-        return found
-    rest = max(account.cap - account.used, 0)
-    return MayHave(min(found.fair, rest), min(found.most, rest))
+    if demands.returning and found.fair < demands.own.likely:
+        soon = totals.left + demands.returning
+        fair = may_have(soon, own, stakes, demands.later, demands.before).fair
+        found = MayHave(min(max(found.fair, min(fair, demands.own.likely)), found.most), found.most)
+    return found if account.cap is None else _under_cap(found, account, demands)
+
+
+def _under_cap(found: MayHave, account: AgentAccount, demands: Demands) -> MayHave:
+    """Return what a call may have of its agent's cap, which is to pay for its later calls, too."""
+    rest, own, later = max((account.cap or 0) - account.used, 0), demands.own, demands.later
+    most = min(found.most, max(_now(rest, own.least, later.least), min(rest, own.least)))
+    return MayHave(min(found.fair, most, _now(rest, own.likely, later.likely)), most)
 
 
 def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
@@ -238,11 +249,10 @@ def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
     most = min([found.most, *lefts])
     moneys = [left for each in changes if (left := each.totals.left_nano) is not None]
     fair = min(found.fair, most)
-    spare = max(fair - demands.own.likely, 0)
     return Room(
         fair,
         most,
-        fair - spare + spare // (1 + demands.beside),
+        max(demands.beside, own.totals.held > 0),
         max(
             (own.totals.spent + own.totals.held) / own.totals.total_tokens,
             *(outer.totals.used_ratio for outer in around),

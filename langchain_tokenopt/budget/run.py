@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from langchain_tokenopt.budget.performance import Performance
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.refusals import refused_call
-from langchain_tokenopt.budget.reserves import Shortage, shortage_of
+from langchain_tokenopt.budget.reserves import shortage_of
 from langchain_tokenopt.budget.room import Demands, Room
 from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
@@ -111,10 +111,7 @@ class BudgetRun:
         self._guard = guard(self)
         self._sinks = checked_sinks(sinks)
         self._prices = Prices(rate_card)
-        self._notes = RunNotes()
         self._figures = 0, 0, plan.total_tokens
-        self._shortage: Shortage | None = None
-        """The latest time that a call was made smaller."""
         self._refusals: dict[AccountKey | None, BudgetExceededError] = {}
         """What was raised, by the account that refused."""
         self._owners_seen: dict[Owners, None] = {}
@@ -126,6 +123,8 @@ class BudgetRun:
         self._tracker: Any = None
         """The tracker around this run."""
         self._block = ContextBlock({})
+        self._is_resumed = False
+        """Whether others have spent of its account before, of whose calls it knows figures only."""
         self._restoring = threading.Lock()
         """Taken by the first that restores a checkpoint, and never given back."""
         self._at_work: defaultdict[str, deque[None]] = defaultdict(deque)
@@ -212,7 +211,9 @@ class BudgetRun:
             shared.budget.set_default_owners(
                 lambda: NOBODY if (living := run()) is None else living.owners()
             )
-        self._shared_account = shared
+        self._shared_account, self._notes = shared, shared.notes
+        with suppress(BudgetStoreError):  # it will be known when it is asked for
+            self._is_resumed = path is not None and shared.budget.report().spent_tokens > 0
         return shared.budget
 
     # Beginning and end
@@ -393,7 +394,7 @@ class BudgetRun:
     def note_shortage(self, agent: str, likely: Mapping[str, int]) -> None:
         """Note that a call was made smaller, or refused, and for whom the rest is kept."""
         with suppress(BudgetStoreError):  # the account has warned
-            self._shortage = shortage_of(agent, self.account.report(), likely)
+            self._notes.shortage = shortage_of(agent, self.account.report(), likely)
 
     def end_loop(self, agent: str, metadata: Mapping[str, Any], refusal: TokenOptError) -> None:
         """Take note that *agent* is answered in the model's place; raise where that would not end.
@@ -573,7 +574,7 @@ class BudgetRun:
 
     def report(self) -> BudgetRunReport:
         """Return what every agent was given, spent and suffered, at this instant."""
-        account = self.account.report()
+        account, shortage = self.account.report(), self._notes.shortage
         planned = [name for name in self.plan.agents if name in account.agents]
         others = [name for name in account.agents if name not in self.plan.agents]
         agents = {name: self._report_on(account.agents[name]) for name in (*planned, *others)}
@@ -584,8 +585,9 @@ class BudgetRun:
             self._notes.failed_calls,
             self.user,
             tuple(self._limits()),
-            None if self._shortage is None else self._shortage.agent,
-            () if self._shortage is None else self._shortage.reserves(account),
+            None if shortage is None else shortage.agent,
+            () if shortage is None else shortage.reserves(account),
+            self._is_resumed,
         )
 
     def _limits(self) -> list[BudgetReport]:
@@ -681,10 +683,11 @@ class _Relay:
 
 @dataclass(eq=False)
 class _SharedAccount:
-    """An account, and what passes its events on."""
+    """An account, what passes its events on, and what was noted of its calls."""
 
     budget: TokenBudget
     relay: _Relay
+    notes: RunNotes = field(default_factory=RunNotes)
 
 
 def _write_to_graph(event: BudgetEvent) -> None:

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from langchain_tokenopt.budget.reserves import Shortage
+
 __all__ = ["AgentNotes", "RunNotes", "StepNotes", "StepTaken", "with_step"]
 
 _KEPT_LOSSES = 20
@@ -145,6 +147,8 @@ class RunNotes:
         self._queue: deque[tuple[str, Callable[[AgentNotes], None]]] = deque()
         self._applying = threading.Lock()
         self._agents: dict[str, AgentNotes] = {}
+        self.shortage: Shortage | None = None
+        """The latest time that a call was made smaller."""
 
     def add(self, agent: str, note: Callable[[AgentNotes], None]) -> None:
         """Change what is noted of *agent*."""

@@ -72,6 +72,9 @@ class BudgetRunReport:
     """Whose call was the last that was made smaller, or refused; ``None``: nobody's was."""
     reserves: tuple[Reserve, ...] = ()
     """What was kept then, for whom, and used since: it explains what is left."""
+    is_resumed: bool = False
+    """Whether its account was used before, in a block or a process of which figures alone are kept:
+    then steps, reasons and reserves are those of this block."""
 
     @property
     def unstaged_models(self) -> dict[str, tuple[str, ...]]:
@@ -104,6 +107,7 @@ class BudgetRunReport:
             "denied_calls": self.denied_calls,
             "limits": [_account(limit) for limit in self.limits],
             "last_shortened": self.last_shortened,
+            "is_resumed": self.is_resumed,
             "reserves": [asdict(reserve) for reserve in self.reserves],
         }
 
@@ -123,18 +127,19 @@ class BudgetRunReport:
         whole, called = self.account, [a for a in self.agents.values() if a.account.calls]
         calls = sum(line.account.calls for line in called)
         name = f"{whole.budget}, {self.thread_id!r}" if self.thread_id else whole.budget
+        made = f"{_count(calls, 'call')} of {_count(len(called), 'agent')}" if calls else "no calls"
         return (
             f"{name}: {whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
-            f"{whole.held_tokens:,} held; {_count(calls, 'call')} of "
-            f"{_count(len(called), 'agent')}."
+            f"{whole.held_tokens:,} held; {made}."
         )
 
     def _shortened(self) -> Iterator[str]:
         shortened = [line for line in self.agents.values() if line.steps]
+        here = " in this block; of what was before, figures alone are kept" * self.is_resumed
         if not shortened:
-            yield "Nothing was shortened."
+            yield f"Nothing was shortened{here}."
             return
-        yield "What was shortened:"
+        yield f"What was shortened{here}:"
         for line in shortened:
             yield from (f"  {line.agent} {step}" for step in line.steps)
 

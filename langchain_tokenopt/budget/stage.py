@@ -100,9 +100,10 @@ class BudgetStage:
         agent = request.facts.attribution.agent
         degradation = Degradation(request, run, agent, self.tools)
         needs = degradation.climb.needs(degradation.first)
-        much = _MANY * (needs.input + needs.usual_output)
+        much = _MANY * (needs.input + needs.most_output)
         is_scarce = run.account.blocking or run.account.available(agent) < much
-        with run.outlook.announced(agent, needs, run_id):
+        place = request.run.metadata.get("langgraph_checkpoint_ns")
+        with run.outlook.announced(agent, needs, run_id, place):
             yield run.outlook.announced_so_far if is_scarce and not request.observe else None
 
     def _is_here(self, run: BudgetRun) -> bool:
@@ -161,6 +162,7 @@ class BudgetStage:
                 call = self._granted(found, run, agent, degradation, is_last=tries == 1)
             except BaseException:
                 run.account.release(found.hold)
+                run.outlook.ended(request.run.run_id)
                 raise
             if call is not None:
                 return call
@@ -188,11 +190,11 @@ class BudgetStage:
         denial: Denial,
     ) -> StageCall:
         """Answer in the model's place, or raise."""
+        run.note_refusal(agent, denial.sentence())
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
         run.note_degraded(agent, StepTaken(Step.FINAL), None, request.run.run_id)
         run.note_shortage(agent, degradation.likely())
-        run.note_refusal(agent, denial.sentence())
         request.run.refused = True
         request.run.stages.append(NAME)
         run.end_loop(agent, request.run.metadata, denial.error())

@@ -1,9 +1,10 @@
 """The seam: stages around any chat model, which keeps its own class and all its methods.
 
 ``optimize`` makes a copy of the model whose class is a subclass of the model's own, made at run
-time. It overrides only those of ``_generate``, ``_agenerate``, ``_stream`` and ``_astream`` that
-the class defines, so whatever LangChain decides by looking at them stays as it was. Inside, the
-model without stages (the *bare* model, which shares all state) is asked.
+time. It overrides ``_generate`` and ``_agenerate``, and ``_stream`` and ``_astream`` where the
+class can stream in that way, by itself or in a thread, so whatever LangChain decides by looking at
+them stays as it was. Inside, the model without stages (the *bare* model, which shares all state) is
+asked.
 
 LangChain consults response caches outside of ``_generate``. Left on, that would keep answers that
 stages have cut and serve them to the model without stages. So the copy has ``cache=False`` and the

@@ -70,6 +70,9 @@ def _staged_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
     return _made(base, _body(base))
 
 
+_STREAMS: Final = ("_stream", "_astream")
+
+
 def _body(base: type[BaseChatModel]) -> dict[str, Any]:
     """Return what such a class defines."""
     body: dict[str, Any] = {
@@ -84,14 +87,13 @@ def _body(base: type[BaseChatModel]) -> dict[str, Any]:
         "model_copy": _model_copy,
         "configurable_fields": _configurable_fields,
         "_generate": generate,
+        "_agenerate": agenerate,  # also where the base has none: stages see what waits for threads
         **entry_points(base),
     }
-    optional = {"_agenerate": agenerate, "_stream": stream, "_astream": astream}
-    body |= {
-        name: method
-        for name, method in optional.items()
-        if getattr(base, name) is not getattr(BaseChatModel, name)
-    }
+    if any(getattr(base, name) is not getattr(BaseChatModel, name) for name in _STREAMS):
+        body["_astream"] = astream
+    if base._stream is not BaseChatModel._stream:
+        body["_stream"] = stream
     if base.bind_tools is not BaseChatModel.bind_tools:
         body["bind_tools"] = _noting_forms(base)
     for name in NATIVE_EVENT_STREAMS:

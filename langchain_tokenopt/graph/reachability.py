@@ -51,6 +51,8 @@ class GraphEdges:
     """Nodes that can come at any time."""
     unwatched: Names
     """Nodes that may run without our knowing: graphs, and those that a cache answers."""
+    joins: tuple[tuple[Names, str], ...] = ()
+    """Nodes that begin only when several others have ended, and these."""
 
     @classmethod
     def of(cls, builder: StateGraph[Any, Any, Any, Any]) -> GraphEdges:
@@ -64,11 +66,15 @@ class GraphEdges:
             for start in starts:
                 certain[start].add(end)
         possible = defaultdict(set, {name: set(ends) for name, ends in certain.items()})
+        alone = {end for _, end in builder.edges}
         for start, branches in builder.branches.items():
             for branch in branches.values():
-                possible[start] |= set(branch.ends.values()) if branch.ends else {*specs, END}
+                ends = set(branch.ends.values()) if branch.ends else {*specs, END}
+                possible[start] |= ends
+                alone |= ends
         for name, spec in specs.items():
             possible[name] |= set(spec.ends or ())
+            alone |= set(spec.ends or ())
             if spec.error_handler_node is not None:
                 possible[name].add(spec.error_handler_node)
         unwatched = {
@@ -80,6 +86,7 @@ class GraphEdges:
             certain[name] |= set(specs[name].ends or ())
         for name in list(_undeclared(specs, possible)):
             possible[name] |= set(specs)
+            alone |= set(specs)
             if name in unwatched:
                 certain[name] |= set(specs)
         return cls(
@@ -87,7 +94,26 @@ class GraphEdges:
             {name: frozenset(ends) for name, ends in certain.items()},
             frozenset(name for name, spec in specs.items() if spec.defer),
             frozenset(unwatched),
+            tuple((frozenset(starts), e) for starts, e in builder.waiting_edges if e not in alone),
         )
+
+    def waiting(self, nodes: Names, ended: Names) -> Names:
+        """Return which of *nodes* do not begin before others have ended that have not yet."""
+        open_ = {end for starts, end in self.joins if starts <= ended}
+        return frozenset(end for starts, end in self.joins if end in nodes and end not in open_)
+
+    def sure(self, here: Names, ended: Names) -> Names:
+        """Return the nodes that come after those *here* whatever is decided, by edges alone."""
+        found: set[str] = set()
+        while True:
+            begun = here | found
+            joined = {end for starts, end in self.joins if starts <= begun | ended}
+            joined &= {end for starts, end in self.joins if starts & begun}
+            led = {end for name in begun for end in self.certain.get(name, ())}
+            new = (led - {end for _, end in self.joins}) | joined
+            if new <= found:
+                return frozenset(found - {END})
+            found |= new
 
 
 @dataclass
@@ -104,6 +130,8 @@ class GraphStep:
     """Where nodes of this step have led, as far as they have ended."""
     sent: Counter[str] = field(default_factory=Counter)
     """How often nodes were sent for, each time with a state of its own."""
+    ended: Names | None = None
+    """The nodes that have run before this step; ``None``: unknown."""
 
 
 class Reachability:
@@ -167,7 +195,7 @@ class Reachability:
                 run.outlook.foresee(where, self._foreseen_from(name, step.began))
             elif step is not before:
                 times = before.sent if before is not None else {}
-                run.outlook.foresee(where, self._foreseen(step.expected, times))
+                run.outlook.foresee(where, self._foreseen(step.expected, times, ended=step.ended))
         return step
 
     def node_returned(self, name: str, step: GraphStep, returned: Any) -> None:
@@ -213,7 +241,7 @@ class Reachability:
 
     def coming_first(self) -> Coming:
         """Say who comes when the graph begins, and after that."""
-        return self._foreseen(self._possible[START], {})
+        return self._foreseen(self._possible[START], {}, ended=frozenset())
 
     def _foreseen_from(self, name: str, began: Iterable[str]) -> Coming:
         """Say who comes when a node has begun in a step of which nothing else is known.
@@ -228,13 +256,27 @@ class Reachability:
         return self._foreseen(frozenset({*began, *beside}), {}, set(began) - {name})
 
     def _foreseen(
-        self, expected: Names, sent: Mapping[str, int], began: Iterable[str] = ()
+        self,
+        expected: Names,
+        sent: Mapping[str, int],
+        began: Iterable[str] = (),
+        ended: Names | None = None,
     ) -> Coming:
-        """Say who comes in a step, and after it; *began*: who has come in it already."""
+        """Say who comes in a step, and after it.
+
+        Args:
+            expected: The nodes of the step, and maybe more.
+            sent: How often nodes were sent for.
+            began: Who has come in it already.
+            ended: Who has run before it; ``None``: unknown.
+        """
         here = expected - {START, END}
-        after = _ends_of(here, self._possible)
+        waiting = frozenset() if ended is None else self._edges.waiting(here, ended)
+        after = _ends_of(here, self._possible) | waiting
+        here -= waiting
         later = _reached_from(after | (self._edges.deferred - here), self._possible)
-        sure = {node for node in later if self._is_certain(node, here)}
+        sure = self._edges.sure(here, ended or frozenset())
+        sure |= {node for node in later - sure if self._is_certain(node, here)}
         now = Counter({node: max(1, sent.get(node, 1)) for node in here - set(began)})
         chances = self._chances(here)
         return Coming(
@@ -318,7 +360,7 @@ class Reachability:
     def _begun(self, before: GraphStep | None, number: int, name: str) -> GraphStep:
         """Return a step, with what follows from the one before, if it does follow."""
         if name == START:
-            return GraphStep(number, frozenset({START}), is_whole=True)
+            return GraphStep(number, frozenset({START}), is_whole=True, ended=frozenset())
         if number == 1 and before is not None and before.number != 0:  # another invocation's
             before = None
         if before is None:  # at the start, or resumed anywhere
@@ -337,7 +379,10 @@ class Reachability:
         if expected is not None and name not in expected | self._edges.deferred:
             expected = None
         is_whole = before is not None and number == before.number + 1
-        return GraphStep(number, expected, is_whole=is_whole)
+        ended: Names | None = frozenset() if before is None and number == 1 else None
+        if before is not None and before.ended is not None and number > before.number:
+            ended = before.ended | before.began | (before.expected or frozenset()) & unwatched
+        return GraphStep(number, expected, is_whole=is_whole, ended=ended)
 
     def _after(self, step: GraphStep) -> Names | None:
         """Return the nodes of the next step; ``None``: unknown."""

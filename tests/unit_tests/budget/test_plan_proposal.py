@@ -234,13 +234,13 @@ def test_who_may_starve_is_named_with_the_reason() -> None:
     graph = drawn((START, "a"), ("a", "b"), ("b", "c"))
     plan = BudgetPlan(
         total_tokens=2_000,
-        agents={"a": {"tokens": 1_700}, "b": {"tokens": 200, "cap": 210}, "ghost": {"tokens": 9}},
+        agents={"a": {"tokens": 1_700}, "b": {"tokens": 180, "cap": 190}, "ghost": {"tokens": 9}},
     )
     words = plan.explain(graph)
 
-    assert "- c: 91 tokens are what is everybody's, and about 944 are needed" in words
+    assert "- c: 111 tokens are what is everybody's, and about 944 are needed" in words
     assert "Lower the share of a (1,700) and ghost (9), or name them in agents." in words
-    assert "- b: its cap of 210 does not hold a paragraph" in words
+    assert "- b: its cap of 190 does not hold a paragraph" in words
     assert "ghost has a part in the plan, and the graph has no such agent" in words
     assert "nobody, as far as the graph shows" not in words
     tiny = BudgetPlan.for_graph(graph, total_tokens=100)

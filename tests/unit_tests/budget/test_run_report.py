@@ -7,6 +7,7 @@ import json
 import re
 from contextlib import suppress
 from itertools import count, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from langchain_tokenopt.budget.reserves import Reserve, shortage_of, told
 from langchain_tokenopt.budget.room import Demand, Demands
 from langchain_tokenopt.budget.run_notes import StepNotes, StepTaken, with_step
 from langchain_tokenopt.chat_model.optimize import optimize
+from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.core.usage import Usage
 from tests.support.fakes import FakeAnswer, fake_chat
 
@@ -84,7 +86,7 @@ def test_a_quiet_run_is_a_short_story() -> None:
         empty = str(run.report())
 
     assert empty.splitlines() == [
-        "desk: 0 of 1,000 tokens spent, 0 held; 0 calls of 0 agents.",
+        "desk: 0 of 1,000 tokens spent, 0 held; no calls.",
         "",
         "Nothing was shortened.",
         "",
@@ -246,3 +248,40 @@ def test_the_story_of_a_call_is_one_of_figures_that_add_up(total: int) -> None:
     lost = [re.findall(r"[\d,]+", text) for step in steps for text in step.lost if "words" in text]
     for (_, first), (_, second) in pairwise(lost):
         assert int(first) > int(second)
+
+
+def test_a_resumed_run_tells_what_happened_before() -> None:
+    """In this process; of another one's blocks it says that only figures are kept."""
+    plan = BudgetPlan(total_tokens=60, name="resumed")
+    with plan.run(thread_id="one") as run:
+        optimize(fake_chat(), plan).invoke("What is 2 + 2? " * 9)
+    with plan.run(thread_id="one") as again:
+        told = str(again.report())
+
+    assert str(run.report()) == told
+    assert "was denied 1 call: " in told
+
+
+def test_a_run_in_a_file_says_that_only_figures_are_kept(tmp_path: Path) -> None:
+    """Of what another process has done."""
+    plan = BudgetPlan(total_tokens=900, name="resumed")
+    model = optimize(fake_chat(), plan)
+    with plan.run(thread_id="one", path=tmp_path / "a.db") as run:
+        model.invoke("What is 2 + 2?")
+        first = run.report()
+    with plan.run(thread_id="one", path=tmp_path / "a.db") as run:
+        again = run.report()
+
+    assert (False, True) == (first.is_resumed, again.is_resumed)
+    assert "Nothing was shortened in this block; of what was before, figures alone are" in str(
+        again
+    )
+
+
+def test_a_refusal_that_was_raised_is_told_with_its_reason() -> None:
+    """As one that was answered is."""
+    plan = BudgetPlan(total_tokens=60, name="strict", on_exceed="raise")
+    with plan.run() as run, pytest.raises(BudgetExceededError):
+        optimize(fake_chat(), plan).invoke("What is 2 + 2? " * 9)
+
+    assert "default was denied 1 call: 'default' needs " in str(run.report())
