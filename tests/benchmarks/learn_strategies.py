@@ -7,9 +7,13 @@ belongs to the desk's family and that no strategy is told. Agents are of unequal
 user's priorities say so exactly, roughly, or not at all. Before the budget there are some runs
 without one, as in a ledger; most answers are judged, with noise.
 
-All strategies play the same runs through the package's own allocator. When an agent's turn comes,
-what is left is divided among those who have not ended: the others are taken to want no more than
-their forecast, so that each end moves the shares of those to come.
+All strategies play the same runs through the package's own allocator, in two ways. ``in a run``:
+when an agent's turn comes, what is left is divided among those who have not ended, and the others
+are taken to want no more than their forecast, so that each end moves the shares of those to come.
+``fixed shares``: the total is divided once, and what an agent does not need is lost.
+
+``quality per token`` is what the words say: the mean quality beside the mean tokens, shrunk and
+bounded as ``performance`` is, which goes by what more tokens would add.
 
 Constants of the strategies were chosen on the families of ``FITTED``. The result file is about
 those of ``JUDGED``, which were written afterwards and played once.
@@ -25,8 +29,10 @@ import argparse
 import math
 import random
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any, Final
 
@@ -48,11 +54,11 @@ __all__ = ["run"]
 
 EARLIER: Final = 10
 """Runs before there is a budget."""
-RUNS: Final = 16
+RUNS: Final = 12
 JUDGED_SHARE: Final = 0.7
 """Of answers."""
-TOTALS: Final = (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.6, 2.0)
-"""At which the plain division is played besides, to see what more tokens would have brought."""
+TOTALS: Final = (0.6, 0.8, 1.0, 1.2, 1.5)
+"""Of the desk's, at which equal division is played besides: what more tokens would have brought."""
 
 Shape = Callable[[float], float]
 """The part of an answer's worth, by the part of its need that it is given."""
@@ -183,6 +189,7 @@ class Player:
         """What the run itself goes by, whatever the strategy."""
         self.performance: Performance | None = None
         self.auto: Auto | None = None
+        self.ratio: _QualityPerToken | None = None
         self.strategy: AllocationStrategy
         match name:
             case "equal":
@@ -195,6 +202,8 @@ class Player:
                 self.strategy = self.needs
             case "performance":
                 self.strategy = self.performance = Performance()
+            case "quality per token":
+                self.strategy = self.ratio = _QualityPerToken()
             case _:
                 self.performance = None if name == "auto, no verdicts" else Performance()
                 self.strategy = self.auto = Auto(
@@ -211,11 +220,41 @@ class Player:
         if self.auto is not None:
             self.auto.observe(wanted)
         for name, noise in desk.verdicts[number].items():
-            if self.performance is not None and noise is not None:
-                seen = desk.quality_of(name, used[name], number) + noise
-                self.performance.record(
-                    name, min(max(seen, 0.0), 1.0), used[name], wanted=wanted[name]
-                )
+            if noise is None:
+                continue
+            seen = min(max(desk.quality_of(name, used[name], number) + noise, 0.0), 1.0)
+            if self.performance is not None:
+                self.performance.record(name, seen, used[name], wanted=wanted[name])
+            if self.ratio is not None:
+                self.ratio.record(name, seen, used[name])
+
+
+class _QualityPerToken:
+    """The other reading of performance, to compare with."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[float]] = {}
+
+    def record(self, agent: str, quality: float, tokens: int) -> None:
+        known = self._seen.setdefault(agent, [0.0, 0.0, 0.0])
+        known[:] = [0.95 * each for each in known]
+        for place, each in enumerate((1.0, quality, tokens)):
+            known[place] += each
+
+    def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
+        if not self._seen:
+            return Priority().weights(claims)
+        ratios = {
+            claim.agent: (quality + 3 * 0.6) / (n + 3) / max(tokens / n, 1) if n else None
+            for claim in claims
+            for n, quality, tokens in [self._seen.get(claim.agent, [0.0, 0.0, 0.0])]
+        }
+        known = [ratio for ratio in ratios.values() if ratio is not None]
+        mean = fmean(known)
+        return {
+            claim.agent: claim.priority * min(max((ratios[claim.agent] or mean) / mean, 1 / 3), 3.0)
+            for claim in claims
+        }
 
 
 class _Expected:
@@ -259,100 +298,110 @@ def divided(desk: Desk, player: Player, total: int, needs: Mapping[str, int]) ->
     return used
 
 
-NAMES: Final = ("equal", "priority", "proportional", "performance", "forecast", "auto")
+WAYS: Final = ("in a run", "fixed shares")
+FIXED: Final = ("equal", "priority", "proportional", "performance", "forecast")
+AUTOS: Final = ("auto", "auto, no verdicts")
+NAMES: Final = (*FIXED, "quality per token", *AUTOS)
 
 
-def run(
-    desks: int = 2_000,
-    families: Mapping[str, Sequence[Shape]] = JUDGED,
-    names: Sequence[str] = (*NAMES, "auto, no verdicts"),
-) -> dict[str, Any]:
-    """Play *desks* desks, the same number of each family."""
-    warnings.simplefilter("ignore", TokenOptWarning)
-    rows = [
-        _row(Desk.drawn(family, seed, shapes), names)
-        for family, shapes in families.items()
-        for seed in range(desks // len(families))
-    ]
+def run(desks: int = 2_000, families: Mapping[str, Sequence[Shape]] = JUDGED) -> dict[str, Any]:
+    """Play *desks* desks, the same number of each family, and return the figures."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TokenOptWarning)
+        rows = [
+            _row(Desk.drawn(family, seed, shapes))
+            for family, shapes in families.items()
+            for seed in range(desks // len(families))
+        ]
     return {
         "desks": len(rows),
-        "families": {
-            family: _figures([row for row in rows if row["family"] == family], names)
-            for family in families
+        **{
+            way: {
+                family: _figures([r for r in rows if family in ("all", r["family"])], way)
+                for family in ("all", *families)
+            }
+            for way in WAYS
         },
-        "all": _figures(rows, names),
     }
 
 
-def _row(desk: Desk, names: Sequence[str]) -> dict[str, Any]:
+def _row(desk: Desk) -> dict[str, Any]:
+    """Play one desk with each strategy in each way."""
     row: dict[str, Any] = {"family": desk.family}
-    for name in names:
-        player = Player(name, desk)
-        row[name] = played(desk, player, desk.total)
-        if player.auto is not None:
-            row[f"{name}: choice"] = player.auto.choice
+    for way in WAYS:
+        for name in NAMES:
+            player = Player(name, desk, flows_on=way == "in a run")
+            row[way, name] = played(desk, player, desk.total)
+            if player.auto is not None:
+                row[way, name, "choice"] = player.auto.choice
     row["curve"] = sorted(
-        played(desk, Player("equal", desk), round(part * desk.total)) for part in TOTALS
+        row["in a run", "equal"]
+        if part == 1
+        else played(desk, Player("equal", desk), round(part * desk.total))
+        for part in TOTALS
     )
     return row
 
 
-def _figures(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+def _figures(rows: Sequence[Mapping[Any, Any]], way: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in names:
-        quality = [row[name][0] / row["equal"][0] - 1 for row in rows]
-        tokens = [ratio for row in rows if (ratio := _tokens_ratio(row, name)) is not None]
+    for name in NAMES:
+        quality = [row[way, name][0] / row[way, "equal"][0] - 1 for row in rows]
         found[name] = {
-            "quality": round(fmean(row[name][0] for row in rows), 4),
-            "quality_against_equal": _interval(quality),
-            "tokens_for_equal_quality": _interval(tokens),
+            "quality": round(fmean(row[way, name][0] for row in rows), 4),
+            "against_equal": _interval(quality),
         }
-    fixed = [name for name in names if not name.startswith("auto")]
-    for name in names:
-        if name.startswith("auto"):
-            best = [max(row[other][0] for other in fixed) for row in rows]
-            behind = [1 - row[name][0] / top for row, top in zip(rows, best, strict=True)]
-            overall = max(fmean(row[other][0] for row in rows) for other in fixed)
-            found[name]["behind_the_best_of_each_desk"] = _interval(behind)
-            found[name]["desks_within_3_percent"] = round(fmean(b <= 0.03 for b in behind), 3)
-            mean = fmean(row[name][0] for row in rows)
-            found[name]["behind_the_best_for_all_desks"] = round(1 - mean / overall, 4)
-            found[name]["choices"] = {
-                other: sum(row[f"{name}: choice"] == other for row in rows) for other in fixed
-            }
+        if way == "in a run":
+            ratios = [_tokens_ratio(row, *row[way, name]) for row in rows]
+            known = [ratio for ratio in ratios if ratio is not None]
+            found[name]["tokens_for_equal_quality"] = _interval(known)
+            found[name]["of_desks"] = len(known)
+    for name in AUTOS:
+        best = [max(row[way, other][0] for other in FIXED) for row in rows]
+        behind = [1 - row[way, name][0] / top for row, top in zip(rows, best, strict=True)]
+        overall = max(fmean(row[way, other][0] for row in rows) for other in FIXED)
+        found[name] |= {
+            "behind_the_best_of_each_desk": _interval(behind),
+            "desks_within_3_percent": round(fmean(each <= 0.03 for each in behind), 3),
+            "behind_the_best_for_all_desks": round(1 - found[name]["quality"] / overall, 4),
+            "choices": dict(Counter(row[way, name, "choice"] for row in rows).most_common()),
+        }
     return found
 
 
-def _tokens_ratio(row: Mapping[str, Any], name: str) -> float | None:
-    """Return what a strategy used, beside what equal division needs for the same quality."""
-    quality, used = row[name]
-    for (low, fewer), (high, more) in zip(row["curve"], row["curve"][1:], strict=False):
-        if low <= quality <= high and more > fewer:
-            part = (quality - low) / (high - low) if high > low else 0.0
-            return used / (fewer + part * (more - fewer))
+def _tokens_ratio(row: Mapping[Any, Any], quality: float, used: float) -> float | None:
+    """Return what a strategy used, beside what equal division needs for the same quality.
+
+    ``None`` where no total was played at which that has so much quality, or so little.
+    """
+    for (low, fewer), (high, more) in pairwise(row["curve"]):
+        if low <= quality <= high and low < high:
+            return used / (fewer + (quality - low) / (high - low) * (more - fewer))
     return None
 
 
 def _interval(values: Sequence[float]) -> list[float]:
     """Return the mean, and where it lies with 95 % confidence."""
-    mean = fmean(values)
-    half = 1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    if len(values) < 2:
+        return [round(each, 4) for each in values]
+    mean, half = fmean(values), 1.96 * stdev(values) / math.sqrt(len(values))
     return [round(mean, 4), round(mean - half, 4), round(mean + half, 4)]
 
 
 def main() -> None:
     """Play, print, and leave the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(description="Strategies on simulated desks.")
     parser.add_argument("--desks", type=int, default=2_000)
     parser.add_argument("--quick", action="store_true", help="a tenth of the desks, no result file")
     parser.add_argument("--fitted", action="store_true", help="on the families of the constants")
     args = parser.parse_args()
     desks = args.desks // 10 if args.quick else args.desks
     figures = run(desks, FITTED if args.fitted else JUDGED)
-    for family, row in (*figures["families"].items(), ("all", figures["all"])):
-        print(family)
-        for name, each in row.items():
-            print(f"  {name:<18}", *(f"{key} {value}" for key, value in each.items()))
+    for way in WAYS:
+        for family, row in figures[way].items():
+            print(f"{way}, {family}")
+            for name, each in row.items():
+                print(f"  {name:<18}", *(f"{key} {value}" for key, value in each.items()))
     if not (args.quick or args.fitted):
         write_result("learn_strategies", "python -m tests.benchmarks.learn_strategies", figures)
 
