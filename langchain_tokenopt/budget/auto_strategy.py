@@ -191,15 +191,21 @@ proportional 93.8%.
         """
         return self._tested().choice().strategy
 
-    def explain(self) -> str:
-        """Say which strategy is picked, by how much it is better, and on how many runs."""
-        return self._tested().explain()
+    def explain(self, claims: Sequence[Claim] = ()) -> str:
+        """Say which strategy is picked, by how much it is better, and on how many runs.
 
-    def _tested(self) -> _Backtest:
-        if self._backtest is not None:
-            return self._backtest
-        agents = dict.fromkeys(a for _, run in self._past.of(self.user) for a in run.tokens)
-        return self._test([Claim(agent) for agent in agents], self.performance.returns())
+        Args:
+            claims: Of the agents that are to share; by default those of :attr:`choice`.
+        """
+        return self._tested(claims).explain()
+
+    def _tested(self, claims: Sequence[Claim] = ()) -> _Backtest:
+        if not claims:
+            if self._backtest is not None:
+                return self._backtest
+            runs = self._past.of(self.user)
+            claims = [Claim(name) for name in dict.fromkeys(a for _, r in runs for a in r.tokens)]
+        return self._test(claims, self.performance.returns())
 
     def _test(self, claims: Sequence[Claim], returns: Mapping[str, Returns]) -> _Backtest:
         """Go on with the backtest, or begin one where agents, total or user are others."""

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert
 from langchain_tokenopt.budget.allocation import AllocationStrategy
 from langchain_tokenopt.budget.callback_guard import CallbackGuard
-from langchain_tokenopt.budget.forecast_need import History, calls_of
+from langchain_tokenopt.budget.forecast_need import CallHistory, History, calls_of
 from langchain_tokenopt.budget.graph_shape import shape_of
 from langchain_tokenopt.budget.levels import BudgetLimit, LimitValues
 from langchain_tokenopt.budget.performance import Performance
@@ -21,6 +21,7 @@ from langchain_tokenopt.budget.plan_settings import AgentBudget, AgentValues, Pl
 from langchain_tokenopt.budget.plan_words import plan_in_words
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.budget.strategies import in_words
 from langchain_tokenopt.budget.windows import Window
 from langchain_tokenopt.core.argument_checks import refuse_class, shown, takes_names
 from langchain_tokenopt.core.dimensions import Per
@@ -265,7 +266,11 @@ class BudgetPlan(PlanSettings):
 one call, and whatever documents it is given.
             Who may starve: nobody, as far as the graph shows.
         """
-        return plan_in_words(self, shape_of(graph), calls_of(history))
+        kept: History = history if isinstance(history, CallHistory) else [*history]
+        first, *others = plan_in_words(self, shape_of(graph), calls_of(kept)).splitlines()
+        shared = self.total_tokens - self.buffer
+        learned = in_words(self.strategy, self.claims(), kept, shared)
+        return "\n".join([first, *learned.splitlines(), *others])
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:

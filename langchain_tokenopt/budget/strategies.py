@@ -19,7 +19,7 @@ from langchain_tokenopt.budget.forecast_need import ForecastNeed, History
 from langchain_tokenopt.budget.performance import Performance
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 
-__all__ = ["STRATEGIES", "divide", "strategy_for"]
+__all__ = ["STRATEGIES", "divide", "in_words", "strategy_for"]
 
 STRATEGIES: Final = ("equal", "priority", "proportional", "performance", "forecast", "auto")
 """As a plan file names them."""
@@ -81,6 +81,19 @@ performance, forecast, auto. An object with a method weights(claims) will do as 
         case Performance() | ForecastNeed():
             return strategy.for_user(user)
     return strategy
+
+
+def in_words(
+    strategy: str | AllocationStrategy,
+    claims: Sequence[Claim],
+    history: History,
+    total_tokens: int,
+) -> str:
+    """Say what a strategy that learns follows from *history*; empty for others."""
+    found = strategy_for(strategy, history=history, total_tokens=total_tokens, flows_on=True)
+    if isinstance(found, Auto):
+        return f"Strategy {found.explain(claims)}"
+    return found.explain() if isinstance(found, ForecastNeed) else ""
 
 
 def divide(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -15,8 +15,7 @@ from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.tables import JsonOption, write_json
 from langchain_tokenopt.core.counted import counted
 
-if TYPE_CHECKING:
-    pass
+Strategy = Literal["priority", "equal", "proportional", "performance", "forecast", "auto"]
 
 __all__ = ["OrSuggest", "suggest"]
 
@@ -30,6 +29,10 @@ def suggest(
     ledger: Annotated[
         Path | None, typer.Option(help="A ledger of earlier runs, to go by what they used.")
     ] = None,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option(help="What agents weigh where tokens are short; priority by default."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write the plan here instead, to a .toml file.")
     ] = None,
@@ -37,7 +40,9 @@ def suggest(
 ) -> None:
     """Propose a plan for a graph, as TOML, and say who gets what, who may starve, and why.
 
-    It goes by the graph's shape and, with a ledger, by what its agents have used before.
+    It goes by the graph's shape and, with a ledger, by what its agents have used before. With a
+    ledger, --strategy auto says which strategy would have done best in its runs, and forecast what
+    agents are likely to need.
 
     Read the file with BudgetPlan.from_file.
 
@@ -54,7 +59,8 @@ def suggest(
         if ledger is not None:
             history = [*stack.enter_context(Ledger(ledger, read_only=True)).calls()]
         try:
-            plan = BudgetPlan.for_graph(loaded, total_tokens=total, history=history)
+            settings: dict[str, Any] = {} if strategy is None else {"strategy": strategy}
+            plan = BudgetPlan.for_graph(loaded, total_tokens=total, history=history, **settings)
             words = plan.explain(loaded, history=history)
         except (TypeError, ValueError) as error:
             raise CommandError(f"{graph}: {error}") from error

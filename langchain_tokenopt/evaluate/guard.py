@@ -24,6 +24,7 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
+from langchain_tokenopt.budget.performance import Performance
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.chat_model.stages import as_stages
 from langchain_tokenopt.core.argument_checks import check_choice, check_fraction
@@ -98,6 +99,8 @@ class QualityGuard:
         path: A file that several processes share; by default evidence is kept in memory.
         sinks: Told about the calls that trials make.
         on_change: Called with a report when a level falls, besides the warning.
+        performance: Learns from each trial how much of an agent's quality was left with the tokens
+            that it used, for plans with the strategy ``"performance"``.
         seed: Of the draws.
 
     Raises:
@@ -135,6 +138,7 @@ class QualityGuard:
         path: str | Path | None = None,
         sinks: Sequence[UsageSink] = (),
         on_change: Callable[[GuardReport], None] | None = None,
+        performance: Performance | None = None,
         seed: int | None = None,
     ) -> None:
         check_fraction("share", share)
@@ -149,6 +153,7 @@ class QualityGuard:
                 raise ValueError(f"{name} must be above 0; got {value!r}.")
         self.mode, self._share, self._max_extra = mode, share, max_extra
         self._on_worse, self._on_change = on_worse, on_change
+        self._performance = performance
         self._repeat, self._sinks = repeat_baseline, checked_sinks(sinks)
         default = [NumbersKept(), NamesKept(), ToolCallsEqual()]
         self._judges = judges_of(default if judges is None else judges, [])
@@ -273,6 +278,7 @@ class QualityGuard:
         standing: Standing,
         shown: RunAnswer,
         tokens: int,
+        used: int,
     ) -> None:
         """Ask the other way in the background, where there is room and money for it.
 
@@ -282,6 +288,7 @@ class QualityGuard:
             standing: At which level it was answered.
             shown: The answer that the caller was given.
             tokens: What it is expected to take once without the stages.
+            used: What it took.
         """
         expected = (1 + self._repeat) * tokens
         with self._lock:
@@ -289,7 +296,8 @@ class QualityGuard:
             if has_room:
                 self._trial_tokens += expected
         # Trials are no part of the caller's run: neither his trackers nor his accounts pay.
-        run = functools.partial(contextvars.Context().run, self._try, request, key, standing, shown)
+        try_it = functools.partial(self._try, request, key, standing, shown)
+        run = functools.partial(contextvars.Context().run, try_it, (used, max(used, tokens)))
         if not has_room or not self._trials.start(functools.partial(self._settle, run, expected)):
             with self._lock:
                 self.left_out += 1
@@ -301,15 +309,25 @@ class QualityGuard:
         with self._lock:
             self._trial_tokens += took - expected
 
-    def _try(self, request: ModelRequest, key: Key, standing: Standing, shown: RunAnswer) -> int:
-        """Ask, judge and take in; return the tokens that it took."""
+    def _try(
+        self,
+        request: ModelRequest,
+        key: Key,
+        standing: Standing,
+        shown: RunAnswer,
+        tokens: tuple[int, int],
+    ) -> int:
+        """Ask, judge and take in; return the tokens that it took.
+
+        *tokens* are those that the caller's answer took, and would have taken without the stages.
+        """
         fallen = None
         with track_usage(self._sinks) as usage:
             try:
                 trial = self._answers(request, key, standing, shown)
                 scores, _ = scores_of(self._judges, trial)
                 differences = {name: (s.difference, s.difference) for name, s in scores.items()}
-                self._tell_stages(request, standing, scores)
+                self._tell_stages(request, key, standing, scores, tokens)
                 falls = self._on_worse == "fall_back"
                 fallen = self._state.add(key, standing.epoch, differences, falls=falls)
             except Exception as error:  # noqa: BLE001  nobody waits for a trial: say it
@@ -319,15 +337,24 @@ class QualityGuard:
         return usage.totals().total_tokens
 
     def _tell_stages(
-        self, request: ModelRequest, standing: Standing, scores: Mapping[str, Scores]
+        self,
+        request: ModelRequest,
+        key: Key,
+        standing: Standing,
+        scores: Mapping[str, Scores],
+        tokens: tuple[int, int],
     ) -> None:
-        """Tell the stages of a level how much of the plain answer's quality was left."""
+        """Tell whoever learns from it how much of the plain answer's quality was left."""
         if self.mode == "observe" or not scores or standing.level >= len(self._levels):
             return
         worst = min(score.difference for score in scores.values())
         for stage in self._levels[standing.level]:
             if isinstance(stage, TakesVerdicts):
                 stage.take_verdict(request.run.run_id, min(1.0, 1.0 + worst))
+        used, wanted = tokens
+        if self._performance is not None and used:
+            quality, user = min(max(1.0 + worst, 0.0), 1.0), request.facts.attribution.user
+            self._performance.record(key.agent, quality, used, wanted=wanted, user=user)
 
     def _answers(
         self, request: ModelRequest, key: Key, standing: Standing, shown: RunAnswer
@@ -444,7 +471,9 @@ class _GuardedCall(StageCall):
         if self._is_drawn:
             shown = answer_of(answer.message, UsageTotals(), 0.0)
             plain = self.request.facts.input_tokens.tokens + usage.output_tokens
-            self._guard.start_trial(self.request, self._key, self._standing, shown, plain)
+            self._guard.start_trial(
+                self.request, self._key, self._standing, shown, plain, usage.total_tokens
+            )
         return answer
 
     def failed(self, error: BaseException) -> None:

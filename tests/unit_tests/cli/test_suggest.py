@@ -51,6 +51,26 @@ def test_what_is_written_is_a_plan(where: str, folder: Path) -> None:
     assert "# Who may starve: nobody" in shown.stdout
 
 
+def test_a_strategy_is_named_and_explained(folder: Path) -> None:
+    """Auto says what it would pick, on how many runs; forecast, what agents are likely to need."""
+    model = fake_chat(
+        answers=[FakeAnswer("x", Usage(3_000, 500)), FakeAnswer("x", Usage(200, 9))] * 12
+    )
+    with Ledger("usage.db") as ledger:
+        for _ in range(12):
+            with track_usage(sinks=[ledger]):
+                for agent in ("news", "the judge"):
+                    model.invoke("Hi", config={"metadata": {"tokenopt_agent": agent}})
+    asked = ("their_app:graph", "--total", "3000", "--ledger", "usage.db", "--strategy")
+    auto, forecast = (suggested(*asked, name).stdout for name in ("auto", "forecast"))
+    (folder / "auto.toml").write_text(auto)
+
+    assert "auto" == BudgetPlan.from_file("auto.toml").strategy
+    assert "# Strategy 'priority'" in auto
+    assert "# news: usually 3,500 tokens a run" in forecast
+    assert 2 == suggested(*asked, "fair").exit_code
+
+
 def test_a_ledger_is_read(folder: Path) -> None:
     """What agents have used before counts."""
     model = fake_chat(answers=[FakeAnswer("x", Usage(3_000, 500))])

@@ -24,6 +24,7 @@ from langgraph.graph import END, START, StateGraph
 from typer.testing import CliRunner
 
 from langchain_tokenopt import Ledger, TokenOptWarning, WordLimit, optimize, track_usage
+from langchain_tokenopt.budget import Performance
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.evaluate import ExactMatch, GuardReport, QualityGuard
 from langchain_tokenopt.evaluate.guard import GuardFileError
@@ -138,6 +139,26 @@ def test_each_agent_has_its_own_evidence(make: Callable[..., QualityGuard]) -> N
     first = ask(staged, guard, 1, config={"metadata": {"tokenopt_agent": "sport"}})
     assert first == [BAD]
     assert {report.agent: report.level for report in guard.report()} == {"news": 1, "sport": 0}
+
+
+def test_budgets_learn_from_its_verdicts(make: Callable[..., QualityGuard]) -> None:
+    """What was left of an agent's quality with the tokens that it used."""
+    performance = Performance()
+    for agent, is_bad in (("ann", True), ("bob", False)):
+        guard = make(Spoiler(is_bad), performance=performance)
+        ask(optimize(model(), guard), guard, 5, config={"metadata": {"tokenopt_agent": agent}})
+    bad, good = (performance.returns()[agent] for agent in ("ann", "bob"))
+
+    assert bad.quality < 0.4 < 0.6 < good.quality
+    assert bad.verdicts > 4 < good.verdicts
+
+
+def test_a_verdict_is_on_the_user_who_asked(make: Callable[..., QualityGuard]) -> None:
+    """So that it can be forgotten with him."""
+    performance = Performance()
+    guard = make(Spoiler(), performance=performance)
+    ask(optimize(model(), guard), guard, 1, config={"metadata": {"user_id": "ann"}})
+    assert 1 == performance.forget("ann")
 
 
 def test_after_a_time_it_tries_again(make: Callable[..., QualityGuard]) -> None:
