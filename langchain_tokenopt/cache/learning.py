@@ -75,6 +75,8 @@ class Learning:
         compared: Counter[int] = Counter()
         agreeing: list[int] = []
         text = text_of_answers(answers)
+        with self._repository.lock:
+            self._repository.read_ahead([one.entry for one in finding.neighbours])
         for neighbour in finding.neighbours:
             if neighbour.cosine < SAME_ANSWER_COSINE and compared:
                 break

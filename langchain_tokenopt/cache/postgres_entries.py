@@ -26,18 +26,17 @@ from langchain_tokenopt.cache.postgres_neighbours import Neighbours
 from langchain_tokenopt.cache.postgres_rows import (
     ALIVE,
     ROW,
-    first_row,
     observations_in,
     question_in_row,
     row_of,
     vector_text,
 )
 from langchain_tokenopt.cache.postgres_schema import (
+    NO_NEWER,
     SCOPE,
-    VERSION,
     add_vector_index,
     prepare,
-    refuse_newer,
+    refused_newer,
 )
 from langchain_tokenopt.cache.postgres_worth import Worth
 from langchain_tokenopt.storage import forks
@@ -74,16 +73,15 @@ _CHANGING: Final = 0x746F6B65
 _LEARNING: Final = 0x746F6B66
 """Advisory locks of those who change entries, and of those who write what they have learned."""
 
-_EQUAL: Final = f"SELECT {ROW} FROM cache_entries WHERE exact = %s AND scope = %s AND {ALIVE}"
-_SAME_WORDS: Final = (
-    f"SELECT {ROW} FROM cache_entries WHERE near = %s AND scope = %s AND {ALIVE} "
-    f"ORDER BY id DESC LIMIT 1"
+_STORED: Final = "exact, scope, question, answers, checksum"
+_FIND: Final = (
+    f"SELECT {ROW}, answers, checksum FROM cache_entries "
+    f"WHERE (exact = %s OR near = %s) AND scope = %s AND {ALIVE} ORDER BY id DESC"
 )
 _ENTRY: Final = f"SELECT {ROW} FROM cache_entries WHERE id = %s"
-_ANSWERS: Final = "SELECT exact, scope, question, answers, checksum FROM cache_entries WHERE id ="
-_Statement = tuple[str, tuple[Any, ...]]
 
 
+_OBSERVED: Final = "SELECT id, observations FROM cache_evidence WHERE id > %s ORDER BY id"
 _EVICT: Final = """
     WITH over AS (SELECT entries - %s AS number, bytes - %s AS size FROM cache_totals),
     low AS (
@@ -112,6 +110,9 @@ _TAKE_TURN: Final = """
         WHERE cache_flights.until < now() OR cache_flights.owner = excluded.owner RETURNING 1)
     SELECT EXISTS (SELECT FROM taken) OR EXISTS (SELECT FROM there)"""
 _GIVE_TURN_BACK: Final = "DELETE FROM cache_flights WHERE exact = %s AND owner = %s RETURNING 1"
+
+
+_Statement = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(slots=True)
@@ -190,9 +191,10 @@ class PostgresEntries:
         try:
             with self._pool.session(seconds) as session:
                 yield session
-        except PostgresError as error:
+        except PostgresError as refused:
+            error = refused_newer(refused, self._pool.label)
             self._leave_alone(error, time.monotonic() - began)
-            raise
+            raise error from refused
 
     def _refuse_if_away(self) -> None:
         if self.is_closed:
@@ -259,24 +261,32 @@ class PostgresEntries:
         self.has_news = True
         self._numbers.clear()
 
-    def equal(self, question: Question, now: float) -> Row | None:
-        """Return the entry of an equal request that may be served now."""
-        values = question.exact, question.scope, now
-        return first_row(self._ask(question.scope, (_EQUAL, values)))
-
-    def same_words(self, question: Question, now: float) -> Row | None:
-        """Return the newest entry of the same words that may be served now."""
-        values = question.near, question.scope, now
-        return first_row(self._ask(question.scope, (_SAME_WORDS, values)))
-
     def get(self, entry: int) -> Row | None:
         """Return an entry by its number."""
-        return first_row(self._run(_ENTRY, entry))
+        rows = self._run(_ENTRY, entry)
+        return row_of(rows[0]) if rows else None
+
+    def find(self, question: Question, now: float) -> list[tuple[Row, list[Generation] | None]]:
+        """Return the entries of an equal request and of the same words that may be served now.
+
+        With their answers: ``None`` for those that cannot be trusted.
+        """
+        values = question.exact, question.near, question.scope, now
+        found = self._ask(question.scope, (_FIND, values))
+        return [
+            (row_of(row), self._unpack((*row[1:4], answers, checksum)))
+            for *row, answers, checksum in found
+        ]
 
     def answers(self, entry: int) -> list[Generation] | None:
         """Return the answers of *entry*; ``None`` when it is gone, or cannot be trusted."""
-        rows = self._run(f"{_ANSWERS} %s", entry)
-        return self._unpack(rows[0]) if rows else None
+        return self.answers_of([entry]).get(entry)
+
+    def answers_of(self, entries: Sequence[int]) -> dict[int, list[Generation]]:
+        """Return the answers of entries, but of those that are gone or cannot be trusted."""
+        rows = self._run(f"SELECT id, {_STORED} FROM cache_entries WHERE id = ANY(%s)", [*entries])
+        found = ((entry, self._unpack(row)) for entry, *row in rows)
+        return {entry: answers for entry, answers in found if answers is not None}
 
     def _unpack(self, row: Sequence[Any]) -> list[Generation] | None:
         exact, scope, question, answers, checksum = row
@@ -291,8 +301,7 @@ class PostgresEntries:
         found: list[int] = []
         last = 0
         while rows := self._run(
-            f"SELECT id, exact, scope, question, answers, checksum FROM cache_entries "
-            f"WHERE id > %s ORDER BY id LIMIT {_AT_ONCE}",
+            f"SELECT id, {_STORED} FROM cache_entries WHERE id > %s ORDER BY id LIMIT {_AT_ONCE}",
             last,
             seconds=_SLOW_SECONDS,
         ):
@@ -329,10 +338,7 @@ class PostgresEntries:
         """Return the observations that were kept since the last call, oldest first."""
         if not self.has_news:
             return []
-        rows = self._run(
-            "SELECT id, observations FROM cache_evidence WHERE id > %s ORDER BY id",
-            self._seen_evidence,
-        )
+        rows = self._run(_OBSERVED, self._seen_evidence)
         self.has_news = False
         if rows:
             self._seen_evidence = rows[-1][0]
@@ -371,16 +377,16 @@ class PostgresEntries:
             self._changes = None
 
     def _commit(self, changes: _Changes) -> None:
-        patience = "SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_SECONDS:g}s",)
-        taking_turns = "SELECT pg_advisory_xact_lock(%s)", (_CHANGING,)
-        before = [*changes.vectors, patience, taking_turns]
-        statements = [*before, (VERSION, ()), *changes.entries]
-        seconds = WRITING_SECONDS + _PER_STATEMENT * len(statements)
+        before = [
+            *changes.vectors,
+            ("SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_SECONDS:g}s",)),
+            ("SELECT pg_advisory_xact_lock(%s)", (_CHANGING,)),
+            NO_NEWER,
+        ]
+        seconds = WRITING_SECONDS + _PER_STATEMENT * (len(before) + len(changes.entries))
         with self._session(seconds) as session:
-            found = session.begin(*statements)
-            refuse_newer(found[len(before)][0][0], str(self))
-            session.commit(durable=changes.is_durable)
-        for (statement, _), rows in zip(changes.entries, found[len(before) + 1 :], strict=True):
+            found = session.change(*before, *changes.entries, durable=changes.is_durable)
+        for (statement, _), rows in zip(changes.entries, found[len(before) :], strict=True):
             self.evicted += len(rows) if statement is _EVICT else 0
             self.expired += len(rows) if statement is _EXPIRE else 0
 
@@ -486,30 +492,23 @@ class PostgresEntries:
         self.has_news = True
         foreign = self.new_evidence()
         with self._session(WRITING_SECONDS) as session:
-            *_, others, [[number]], _ = session.begin(
+            _, others, [[number]], *_ = session.change(
                 ("SELECT pg_advisory_xact_lock(%s)", (_LEARNING,)),
-                (
-                    "SELECT observations FROM cache_evidence WHERE id > %s ORDER BY id",
-                    (self._seen_evidence,),
-                ),
+                (_OBSERVED, (self._seen_evidence,)),
                 (
                     "INSERT INTO cache_evidence (observations) VALUES (%s) RETURNING id",
                     (json.dumps(observations),),
                 ),
                 (
-                    "SELECT pg_notify(%s, 'evidence')",
-                    (self._tables.channel,),
+                    "DELETE FROM cache_evidence "
+                    "WHERE id <= (SELECT max(id) FROM cache_evidence) - %s",
+                    (_KEPT_EVIDENCE,),
                 ),
-            )
-            session.commit(
-                (
-                    "DELETE FROM cache_evidence WHERE id <= %s",
-                    (number - _KEPT_EVIDENCE,),
-                ),
+                ("SELECT pg_notify(%s, 'evidence')", (self._tables.channel,)),
                 durable=False,
             )
         self._seen_evidence = number
-        return foreign + observations_in(text for (text,) in others)
+        return foreign + observations_in(text for _, text in others)
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         """Add to the counts that are kept."""

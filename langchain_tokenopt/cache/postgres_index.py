@@ -7,8 +7,10 @@ copy is right for as long as we hear of every entry that leaves; who owns it for
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
+
+from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
@@ -34,10 +36,16 @@ class PostgresIndex:
 
     Args:
         entries: Those on the server.
+        on_answers: Called with an entry and its answers when they have come along.
     """
 
-    def __init__(self, entries: PostgresEntries) -> None:
+    def __init__(
+        self,
+        entries: PostgresEntries,
+        on_answers: Callable[[int, list[Generation]], None] = lambda entry, answers: None,
+    ) -> None:
         self._entries = entries
+        self.on_answers = on_answers
         self.forget_all()
 
     def forget_all(self) -> None:
@@ -47,6 +55,8 @@ class PostgresIndex:
         self._by_exact: dict[bytes, int] = {}
         self._by_near: dict[bytes, int] = {}
         self._around: tuple[int, list[Neighbour]] = (0, [])
+        self._absent = b""
+        """Words that nobody has asked for, as :meth:`equal` has just found."""
 
     @property
     def dimension(self) -> int | None:
@@ -120,21 +130,32 @@ class PostgresIndex:
 
     def equal(self, question: Question, now: float) -> int | None:
         """Return the entry of an equal request that may be served at this time."""
-        found = self._copied(self._by_exact.get(question.exact), question, now)
-        return found or self._kept(self._entries.equal(question, now))
+        return self._copied(self._by_exact.get(question.exact), question, now) or self._found(
+            question, now, lambda row: row.exact == question.exact
+        )
 
     def same_words(self, question: Question, now: float) -> int | None:
         """Return the entry of the same words that may be served at this time."""
         found = self._copied(self._by_near.get(question.near), question, now)
-        return found or self._kept(self._entries.same_words(question, now))
+        if found is None and self._absent != question.near:
+            found = self._found(question, now, lambda row: row.exact != question.exact)
+        self._absent = b""
+        return found
 
     def _copied(self, entry: int | None, question: Question, now: float) -> int | None:
         known = None if entry is None else self._hot[entry]
         is_right = known is not None and known.is_alive(now) and known.scope == question.scope
         return entry if is_right else None
 
-    def _kept(self, row: Row | None) -> int | None:
-        return None if row is None else self._keep(row).id
+    def _found(self, question: Question, now: float, is_meant: Callable[[Row], bool]) -> int | None:
+        """Look on the server, for both tiers at once."""
+        found = self._entries.find(question, now)
+        self._absent = b"" if found else question.near
+        for row, answers in reversed(found):  # the newest of the same words is found then
+            self._keep(row)
+            if answers is not None:
+                self.on_answers(row.id, answers)
+        return next((row.id for row, _ in found if is_meant(row)), None)
 
     def near_to(
         self, vector: NDArray[np.float32], scope: bytes, now: float, least: float

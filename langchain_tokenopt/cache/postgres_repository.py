@@ -46,7 +46,7 @@ class PostgresRepository(Repository):
             )
         except PostgresError as error:
             raise CacheFileError(f"The cache cannot be used: {error}.") from error
-        self._copy = PostgresIndex(self._entries)
+        self._copy = PostgresIndex(self._entries, self._keep_answers)
         self._resets = 0
         # What is not replaced below works on these as it does on a file and what is in memory.
         self._file = cast(CacheFile, self._entries)
@@ -66,6 +66,12 @@ class PostgresRepository(Repository):
         """Return the entries that were served most, most served first."""
         self._try_to_write(self._write_hits)
         return self._copy.top(limit)
+
+    def read_ahead(self, entries: Sequence[int]) -> None:
+        """Read the answers of entries at once."""
+        wanted = [entry for entry in entries if not self.is_unpacked(entry)]
+        for entry, answers in (self._entries.answers_of(wanted) if wanted else {}).items():
+            self._keep_answers(entry, answers)
 
     def refresh(self) -> None:
         """Forget what other processes have removed, and take in what they have learned."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIVE",
     "ROW",
-    "first_row",
     "observations_in",
     "question_in_row",
     "row_of",
@@ -36,11 +35,6 @@ def row_of(values: Sequence[Any]) -> Row:
         *(number, exact, scope, question_in_row(question), None, agrees_with),
         *(tokens, created, expires, hits, size),
     )
-
-
-def first_row(rows: Sequence[Sequence[Any]]) -> Row | None:
-    """Return the first row, if there is one."""
-    return row_of(rows[0]) if rows else None
 
 
 def question_in_row(stored: str | None) -> str | None:

@@ -10,6 +10,7 @@ the tables, unless its user is a superuser or may bypass policies.
 
 from __future__ import annotations
 
+import re
 import secrets
 import warnings
 from contextlib import suppress
@@ -20,7 +21,7 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage.errors import PostgresError
 from langchain_tokenopt.storage.postgres import PostgresPool, Session
 
-__all__ = ["SCOPE", "CacheTables", "add_vector_index", "prepare", "refuse_newer"]
+__all__ = ["NO_NEWER", "SCOPE", "CacheTables", "add_vector_index", "prepare", "refused_newer"]
 
 _MIGRATING: Final = 0x746F6B63
 """The advisory lock of those who change the tables; any constant."""
@@ -114,7 +115,13 @@ _IS_THERE: Final = (  # to_regclass may still say what was true before a lock wa
     "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'cache_schema' "
     "AND pg_table_is_visible(oid))"
 )
-VERSION: Final = "SELECT max(version) FROM cache_schema"
+_VERSION: Final = "SELECT max(version) FROM cache_schema"
+NO_NEWER: Final = (
+    "SELECT (version || ' is newer')::integer FROM cache_schema WHERE version > %s",
+    (SCHEMA_VERSION,),
+)
+"""Fails where the tables are those of a newer release, and with it the whole transaction."""
+_IS_NEWER: Final = r'"(\d+) is newer"'
 _NO_RIGHT: Final = "42501"
 _LEAST_PGVECTOR: Final = (0, 8)
 """The first that goes on looking while a scope has too few neighbours (``iterative_scan``)."""
@@ -176,7 +183,8 @@ def _read(session: Session, place: str, embedder: str | None) -> CacheTables:
 def _bring_up_to_date(session: Session, place: str, embedder: str | None) -> None:
     session.begin(("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,)))
     found = _version(session)
-    refuse_newer(found, place)
+    if found > SCHEMA_VERSION:
+        raise _newer(found, place)
     vector = "halfvec" if _pgvector(session) >= _LEAST_PGVECTOR else "bytea"
     steps = [step.replace("{vector}", vector) for steps in _MIGRATIONS[found:] for step in steps]
     if steps:
@@ -193,18 +201,22 @@ def _version(session: Session) -> int:
     """Return the version of the tables; 0 where there are none."""
     if not session.run(_IS_THERE)[0][0]:
         return 0
-    found: int = session.run(VERSION)[0][0]
+    found: int = session.run(_VERSION)[0][0]
     return found
 
 
-def refuse_newer(version: int, place: str) -> None:
-    """Raise where the tables are those of a newer release."""
-    if version > SCHEMA_VERSION:
-        raise PostgresError(
-            f"{place} has version {version} of the cache's tables, written by a newer "
-            f"langchain-tokenopt; this one knows versions up to {SCHEMA_VERSION}. "
-            f"Upgrade it: pip install -U langchain-tokenopt"
-        )
+def refused_newer(error: PostgresError, place: str) -> PostgresError:
+    """Return an error that says so, where :data:`NO_NEWER` has failed; another one as it is."""
+    found = re.search(_IS_NEWER, str(error))
+    return _newer(int(found[1]), place) if found else error
+
+
+def _newer(version: int, place: str) -> PostgresError:
+    return PostgresError(
+        f"{place} has version {version} of the cache's tables, written by a newer "
+        f"langchain-tokenopt; this one knows versions up to {SCHEMA_VERSION}. "
+        f"Upgrade it: pip install -U langchain-tokenopt"
+    )
 
 
 # pgvector

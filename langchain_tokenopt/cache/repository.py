@@ -162,10 +162,16 @@ class Repository:
             self._forget(entry)
             self._try_to_write(self._file.remove, [entry])
             return None
+        self._keep_answers(entry, answers)
+        return answers
+
+    def _keep_answers(self, entry: int, answers: list[Generation]) -> None:
         self._unpacked[entry] = answers
         if len(self._unpacked) > _UNPACKED:
             self._unpacked.popitem(last=False)
-        return answers
+
+    def read_ahead(self, entries: Sequence[int]) -> None:
+        """Read the answers of entries at once, where that is quicker than one by one."""
 
     def count_hit(self, entry: int) -> None:
         """Take note that an entry was served."""

@@ -153,6 +153,14 @@ class Session:
             if not cursor.nextset():
                 return found
 
+    def change(
+        self, *statements: tuple[str, tuple[Any, ...]], durable: bool = True
+    ) -> list[list[tuple[Any, ...]]]:
+        """Execute statements as a transaction, in one round trip; return the rows of each."""
+        begin = ("BEGIN ISOLATION LEVEL READ COMMITTED", ()), (_SETTINGS, ())
+        end = [("COMMIT", ()), *([(_FLUSH, ())] if durable else [])]
+        return self.run_all(*begin, *statements, *end)[len(begin) : -len(end)]
+
     def roll_back(self) -> None:
         """Undo the transaction."""
         self._connection.rollback()
