@@ -256,7 +256,7 @@ class AutoTune(Runnable[Any, Any]):
 
     def _choice(self, owner: LearnedKey) -> int:
         bandit = self._bandit(self.store.get(owner), self._prior(owner))
-        return bandit.choose(self._draw.random(), self._draw.random())
+        return bandit.choose(self._draw.random())
 
     def end(
         self, chosen: _Use, request: ModelRequest, answer: Answer, verdict: float | None

@@ -7,7 +7,7 @@ constraint, played in small steps:
   the mean quality stays at the target (Wu, Shariff, Lattimore and Szepesvári, "Conservative
   Bandits", ICML 2016, arXiv:1602.04282). The credit is the faded sum of ``quality - target``; one
   trial needs ``target`` of it, as if its answer would be worthless.
-- *Discounted*: evidence fades, by 1 % with each new one of its setting and by 0.2 % with each call
+- *Discounted*: evidence fades, by 0.7 % with each new one of its setting and by some with each call
   (Garivier and Moulines, "On Upper-Confidence Bound Policies for Switching Bandit Problems", ALT
   2011, arXiv:0805.3415), so that a shift is followed.
 - *Bounded*: of ``n`` faded verdicts with sum ``s``, mean ``m = (s + 1) / (n + 2)`` and variance
@@ -29,18 +29,26 @@ from typing import Any, Final
 __all__ = ["ENOUGH", "Arm", "Bandit", "Step", "prior_of"]
 
 ENOUGH: Final = 30.0
-"""Verdicts and costs without which nothing is moved or tried."""
+"""Verdicts and costs of the user's own setting without which nothing is moved or tried."""
 _FEW: Final = 15.0
 """The same of a neighbour."""
-_FADING: Final = 0.99
-_FADING_EACH_CALL: Final = 0.998
-_Z_QUALITY: Final = 1.5
-_Z_COST: Final = 0.7
-"""By so many standard errors a setting must be cheaper."""
-_TRIED: Final = 0.25
-"""Share of the calls in which a neighbour is tried, where it may be."""
-_TRIED_BACK: Final = 0.2
-"""Share of trials that go to the neighbour towards the user's own setting."""
+_PLENTY: Final = 100.0
+"""So many verdicts of a neighbour leave nothing to try."""
+_FADING: Final = 0.993
+_FADING_EACH: Final = 0.998
+_FADING_UNJUDGED: Final = 0.9997
+_FADING_CREDIT: Final = 0.995
+_Z_ENTER: Final = 1.3
+_Z_STAY: Final = 0.5
+_Z_CHEAPER: Final = 0.3
+_Z_DEARER: Final = 1.0
+_TRIED: Final = 0.7
+"""Share of the calls in which the cheaper neighbour is tried, where it may be."""
+_TRIED_BACK: Final = 0.05
+_LEVEL: Final = 0.03
+"""How fast the level of costs follows."""
+_MOST_TIMES: Final = 100.0
+"""A call that costs more than so many times the usual counts as that."""
 _MOST_CREDIT: Final = 10.0
 _UNJUDGED: Final = 20
 """So many trials may wait for a verdict, for each verdict that has come."""
@@ -73,23 +81,33 @@ class Arm:
         """Return a part of it."""
         return Arm(*(factor * value for value in self.values()))
 
+    def fade(self, verdicts: float, costs: float) -> None:
+        """Let what is known count for less."""
+        self.judged *= verdicts
+        self.quality *= verdicts
+        self.quality_squares *= verdicts
+        self.billed *= costs
+        self.cost *= costs
+        self.cost_squares *= costs
+
     def __add__(self, other: Arm) -> Arm:
         """Return what both know."""
         return Arm(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
 
-    def quality_bounds(self) -> tuple[float, float]:
+    def quality_bounds(self, z: float = _Z_ENTER) -> tuple[float, float]:
         """Return the lower and the upper bound of the mean quality; see the module.
 
         Example:
             >>> [round(bound, 2) for bound in Arm(100, 95, 94).quality_bounds()]
-            [0.91, 0.97]
+            [0.92, 0.98]
         """
-        n, mean = self.judged, self.quality / self.judged if self.judged else 0.0
+        if self.judged < 1:
+            return 0.0, 1.0
+        n, mean = self.judged, self.quality / self.judged
         spread = max(0.0, self.quality_squares - n * mean * mean)
         p = (self.quality + 2) / (n + 4)
-        error = math.sqrt((spread + 4 * p * (1 - p)) / (n + 4) / (n + 2))
-        middle = (self.quality + 1) / (n + 2)
-        return middle - _Z_QUALITY * error, middle + _Z_QUALITY * error
+        error = z * math.sqrt((spread + 4 * p * (1 - p)) / (n + 4) / n)
+        return mean - error, mean + error
 
     def cheaper_than(self, other: Arm) -> float:
         """Return by how many standard errors its mean cost is below the other's."""
@@ -131,12 +149,11 @@ class Bandit:
 
     Example:
         >>> bandit = Bandit([Arm(), Arm(), Arm()], default=0, target=0.9)
-        >>> chance = iter([0.1, 0.5] * 500)
-        >>> for _ in range(500):
-        ...     used = bandit.choose(next(chance), next(chance))
+        >>> for call in range(500):
+        ...     used = bandit.choose(call % 2)
         ...     _ = bandit.bill(used, 100.0 - 10 * used), bandit.judge(used, 1.0)
         >>> bandit.at, bandit.steps[0].reason
-        (2, 'good enough (at least 0.90) and cheaper')
+        (2, 'good enough (from 0.95) and cheaper')
     """
 
     arms: list[Arm]
@@ -146,6 +163,8 @@ class Bandit:
     calls: int = 0
     credit: float = 0.0
     steps: list[Step] = field(default_factory=list)
+    level: float = 0.0
+    """What a call costs now, at a setting whose costs count as 1."""
     unit: str | None = None
     """What costs are counted in; ``None``: there are none yet."""
     is_frozen: bool = False
@@ -158,34 +177,46 @@ class Bandit:
 
     # Choosing
 
-    def choose(self, first: float, second: float) -> int:
+    def choose(self, draw: float) -> int:
         """Return the setting of a call.
 
         Args:
-            first: A draw from 0 to 1: whether a neighbour is tried.
-            second: Another: which.
+            draw: From 0 to 1; decides whether a neighbour is tried.
         """
-        trial = self._trial(second) if first < _TRIED and not self.is_frozen else None
-        return self.at if trial is None else trial
-
-    def _trial(self, draw: float) -> int | None:
-        """Return the neighbour that may be tried, if there is one."""
-        if self.is_thin:
-            return None
+        if self.is_frozen or self.is_thin:
+            return self.at
         if self.at <= self.default and self._is_bad(self.at):  # only something dearer can help
-            return self.at - 1 if self._may_be_tried(self.at - 1) else None
-        if self.credit < self.target:
-            return None
-        wanted = [self.at + 1]
-        if self.at != self.default:
-            wanted.insert(int(draw >= _TRIED_BACK), self._towards_default)
-        return next(filter(self._may_be_tried, wanted), None)
+            after, share = self.at - 1, _TRIED
+        elif draw < _TRIED or self.at == self.default:
+            after, share = self.at + 1, _TRIED
+        else:
+            after, share = self._towards_default, _TRIED + _TRIED_BACK
+        return after if draw < share and self._may_be_tried(after) else self.at
 
     def _may_be_tried(self, at: int) -> bool:
-        if not 0 <= at < len(self.arms):
+        if not 0 <= at < len(self.arms) or (self.credit < self.target and at > self.at):
             return False
         arm = self.arms[at]
-        return arm.waiting <= _UNJUDGED * (1 + arm.judged) and not self._is_bad(at)
+        known = min(arm.judged, arm.billed)
+        if at < self.at <= self.default:
+            wanted = not self._is_better(at)
+        elif at > self.at:
+            wanted = known < _PLENTY and not self._is_dearer(at)
+        else:
+            wanted = known < _FEW
+        is_heard = arm.waiting <= _UNJUDGED * (1 + arm.judged)
+        return wanted and is_heard and (at < self.at or not self._is_bad(at))
+
+    def _is_dearer(self, at: int) -> bool:
+        here, there = self._known(self.at), self._known(at)
+        known = min(here.billed, there.billed) >= _FEW
+        return known and here.cheaper_than(there) >= _Z_DEARER
+
+    def _is_better(self, at: int) -> bool:
+        """Whether answers are better there, as far as either is known."""
+        there = self._known(at)
+        mean = sum(self._known(self.at).quality_bounds()) / 2
+        return there.judged >= _FEW and there.quality_bounds(_Z_STAY)[0] > mean
 
     def _is_bad(self, at: int) -> bool:
         return self._known(at).quality_bounds()[1] < self.target
@@ -208,30 +239,45 @@ class Bandit:
     def bill(self, used: int, cost: float) -> Step | None:
         """Take in what a call has cost."""
         self.calls += 1
-        for at, arm in enumerate(self.arms):
-            faded = arm.scaled(_FADING_EACH_CALL)
-            faded.waiting = arm.waiting
-            self.arms[at] = faded
+        for each in self.arms:
+            each.fade(_FADING_UNJUDGED, _FADING_EACH)
         arm = self.arms[used]
+        share = self._share_of_level(arm, cost)
         arm.billed = _FADING * arm.billed + 1
-        arm.cost = _FADING * arm.cost + cost
-        arm.cost_squares = _FADING * arm.cost_squares + cost * cost
+        arm.cost = _FADING * arm.cost + share
+        arm.cost_squares = _FADING * arm.cost_squares + share * share
         arm.waiting += used != self.at
         return self._move()
 
+    def _share_of_level(self, arm: Arm, cost: float) -> float:
+        """Return a cost as a multiple of the level, which follows it.
+
+        Settings are compared by such multiples: where all calls become dearer, none does.
+        """
+        if not self.level:
+            self.level = cost
+            return float(cost > 0)
+        share = min(_MOST_TIMES, cost / self.level)
+        if arm.billed >= 1:
+            usual = max(1 / _MOST_TIMES, arm.cost / arm.billed)
+            self.level *= 1 + _LEVEL * (min(_MOST_TIMES, share / usual) - 1)
+        return share
+
     def judge(self, used: int, quality: float) -> Step | None:
         """Take in a verdict, from 0 to 1."""
+        for each in self.arms:
+            each.fade(_FADING_EACH, 1.0)
         arm = self.arms[used]
         arm.judged = _FADING * arm.judged + 1
         arm.quality = _FADING * arm.quality + quality
         arm.quality_squares = _FADING * arm.quality_squares + quality * quality
         arm.waiting = 0.0
-        self.credit = min(_MOST_CREDIT, _FADING * self.credit + quality - self.target)
+        self.credit = min(_MOST_CREDIT, _FADING_CREDIT * self.credit + quality - self.target)
         return self._move()
 
     def _move(self) -> Step | None:
         """Go to a neighbour where that is right by now."""
-        found = None if self.is_frozen else self._better()
+        found = None if self.is_frozen else self.better()
         if found is None:
             return None
         after, reason = found
@@ -240,29 +286,27 @@ class Bandit:
         self.steps = [*self.steps[-_STEPS + 1 :], step]
         return step
 
-    def _better(self) -> tuple[int, str] | None:
+    def better(self) -> tuple[int, str] | None:
+        """Return the neighbour to use from now on, and why; ``None``: the setting stays."""
         here = self._known(self.at)
-        lower, upper = here.quality_bounds()
-        if self.at != self.default and lower < self.target:
-            return self._towards_default, f"no longer known to be good enough (perhaps {lower:.2f})"
+        lower, upper = here.quality_bounds(_Z_STAY)
+        is_refuge = self.at < self.default and self._is_bad(self.default)
+        if self.at != self.default and lower < self.target and not is_refuge:
+            return self._towards_default, f"no longer known to be good enough (from {lower:.2f})"
         if self.is_thin:
             return None
-        if self.at and self.at <= self.default and upper < self.target:
-            dearer = self._known(self.at - 1)
-            if dearer.judged >= _FEW and dearer.quality_bounds()[0] >= self.target:
-                return self.at - 1, f"it is not good enough (at most {upper:.2f})"
-        for at in (self.at + 1, self.at - 1):
-            is_between = at > self.at or at >= self.default
-            if not 0 <= at < len(self.arms) or not is_between:
-                continue
-            there = self._known(at)
-            best = there.quality_bounds()[0]
-            if (
-                min(there.judged, there.billed, here.billed) >= _FEW
-                and (best >= self.target or at == self.default)
-                and there.cheaper_than(here) >= _Z_COST
-            ):
-                return at, f"good enough (at least {best:.2f}) and cheaper"
+        if 0 < self.at <= self.default and self._is_bad(self.at) and self._is_better(self.at - 1):
+            return self.at - 1, f"better, and the other is not good enough (up to {upper:.2f})"
+        for at, z in ((self.at + 1, _Z_CHEAPER), (self.at - 1, _Z_DEARER)):
+            if 0 <= at < len(self.arms) and (at > self.at or self.at > self.default):
+                there = self._known(at)
+                good = there.quality_bounds()[0]
+                if (
+                    min(there.judged, there.billed, here.billed) >= _FEW
+                    and (good >= self.target or at == self.default)
+                    and there.cheaper_than(here) >= z
+                ):
+                    return at, f"good enough (from {good:.2f}) and cheaper"
         return None
 
     # Keeping
@@ -274,6 +318,7 @@ class Bandit:
             "at": self.at,
             "calls": self.calls,
             "credit": round(self.credit, 6),
+            "level": round(self.level, 6),
             "unit": self.unit,
             "steps": [[step.calls, step.before, step.after, step.reason] for step in self.steps],
         }
@@ -288,6 +333,7 @@ class Bandit:
             arms = [Arm(*map(float, numbers)) for numbers in kept["arms"]]
             steps = [Step(int(c), int(b), int(a), str(why)) for c, b, a, why in kept["steps"]]
             at, calls, credit = int(kept["at"]), int(kept["calls"]), float(kept["credit"])
+            level = float(kept["level"])
             unit = kept["unit"]
         except (TypeError, ValueError, KeyError, OverflowError):
             return False
@@ -299,11 +345,12 @@ class Bandit:
             or not all(math.isfinite(value) for arm in arms for value in arm.values())
             or not all(0 <= arm.quality <= arm.judged + 1e-3 and arm.billed >= 0 for arm in arms)
             or not -math.inf < credit <= _MOST_CREDIT
+            or not 0 <= level < math.inf
             or unit not in (None, "tokens", "nano_usd")
         ):
             return False
         self.arms, self.at, self.calls, self.credit = arms, at, calls, credit
-        self.steps, self.unit = steps[-_STEPS:], unit
+        self.steps, self.unit, self.level = steps[-_STEPS:], unit, level
         return True
 
 
