@@ -321,7 +321,7 @@ class AutoTune(Runnable[Any, Any]):
             return ()
         left, prior = self._priors.get(owner, (0, ()))
         if not left:
-            left, prior = _PRIOR_CALLS, prior_of(self._others(owner))
+            left, prior = _PRIOR_CALLS, prior_of(self._others(owner), self._default)
             if len(self._priors) >= _REMEMBERED:
                 self._priors.clear()
         self._priors[owner] = left - 1, prior

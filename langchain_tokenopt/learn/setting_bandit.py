@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 __all__ = ["ENOUGH", "Arm", "Bandit", "Step", "prior_of"]
@@ -60,7 +60,7 @@ _MOST_OF_OWNER: Final = 20.0
 _MOST_PRIOR: Final = 60.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, order=True)
 class Arm:
     """What is known of one setting: faded counts and sums."""
 
@@ -80,6 +80,11 @@ class Arm:
     def scaled(self, factor: float) -> Arm:
         """Return a part of it."""
         return Arm(*(factor * value for value in self.values()))
+
+    def with_costs_times(self, factor: float) -> Arm:
+        """Return it with costs in another unit."""
+        cost, squares = factor * self.cost, factor * factor * self.cost_squares
+        return replace(self, cost=cost, cost_squares=squares)
 
     def fade(self, verdicts: float, costs: float) -> None:
         """Let what is known count for less."""
@@ -232,7 +237,9 @@ class Bandit:
         return min(own.judged, own.billed) < ENOUGH and self.at == self.default
 
     def _known(self, at: int) -> Arm:
-        return self.arms[at] + self.prior[at] if self.prior else self.arms[at]
+        if not self.prior:
+            return self.arms[at]
+        return self.arms[at] + self.prior[at].with_costs_times(_cost_of(self.arms[self.default]))
 
     # Learning
 
@@ -354,26 +361,37 @@ class Bandit:
         return True
 
 
-def prior_of(owners: Sequence[Sequence[Arm]]) -> list[Arm]:
+def prior_of(owners: Sequence[Sequence[Arm]], default: int) -> list[Arm]:
     """Return what users' calls have shown of each setting, for another user; empty: too little.
 
-    Each counts for 20 verdicts at most, the fifth with the best and the fifth with the worst are
-    left out (a trimmed mean: one odd history among five moves nothing), and all together count for
-    60.
+    Each counts for 20 calls at most, all together for 60. Of verdicts and of costs the fifth with
+    the highest and the fifth with the lowest mean are left out (a trimmed mean: one odd history
+    among five moves nothing). Costs count as multiples of those of the user's own setting.
     """
     if len(owners) < _OWNERS:
         return []
-    return [_trimmed([arms[at] for arms in owners]) for at in range(len(owners[0]))]
+    same = [[arm.with_costs_times(1 / _cost_of(arms[default])) for arm in arms] for arms in owners]
+    return [_agreed([arms[at] for arms in same]) for at in range(len(same[0]))]
 
 
-def _trimmed(arms: Sequence[Arm]) -> Arm:
-    known = [arm for arm in arms if arm.judged >= 1 and arm.billed >= 1]
+def _cost_of(arm: Arm) -> float:
+    """Return the mean cost of a setting, as a multiple of the level; 1 where it is not known."""
+    return arm.cost / arm.billed if arm.billed and arm.cost else 1.0
+
+
+def _agreed(arms: Sequence[Arm]) -> Arm:
+    judged = _trimmed([(arm.quality, arm.judged, arm) for arm in arms])
+    billed = _trimmed([(arm.cost, arm.billed, arm) for arm in arms])
+    return Arm(*judged.values()[:3], *billed.values()[3:6])
+
+
+def _trimmed(arms: Sequence[tuple[float, float, Arm]]) -> Arm:
+    """Add up arms, given with the sum and the count by which they are ordered and weighed."""
+    known = sorted((total / count, count, arm) for total, count, arm in arms if count >= 1)
     if len(known) < _OWNERS:
         return Arm()
-    known.sort(key=lambda arm: arm.quality / arm.judged)
-    odd = max(1, len(known) // _OWNERS)
-    total = Arm()
-    for arm in known[odd:-odd]:
-        total += arm.scaled(min(1.0, _MOST_OF_OWNER / max(arm.judged, arm.billed)))
-    total.waiting = 0.0
-    return total.scaled(min(1.0, _MOST_PRIOR / max(total.judged, total.billed)))
+    odd, added, weight = len(known) // _OWNERS, Arm(), 0.0
+    for _, count, arm in known[odd:-odd]:
+        added += arm.scaled(min(1.0, _MOST_OF_OWNER / count))
+        weight += min(count, _MOST_OF_OWNER)
+    return added.scaled(min(1.0, _MOST_PRIOR / weight))

@@ -160,13 +160,27 @@ def test_a_better_verdict_raises_no_doubt(verdicts, data):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(5, 32), st.floats(0.5, 1), SHARES, st.floats(1, 1e7))
-def test_one_odd_history_does_not_move_the_prior(users, quality, odd, weight):
+@given(st.integers(5, 32), st.floats(0.5, 1), SHARES, st.floats(1, 1e7), st.floats(0, 100))
+def test_one_odd_history_does_not_move_the_prior(users, quality, odd, weight, cost):
     """Whatever one of five or more users has shown, the others' prior stays what it was."""
-    honest = [[Arm(20, 20 * quality, 20 * quality, 20, 20, 20)] for _ in range(users)]
-    poisoned = [*honest[1:], [Arm(weight, weight * odd, weight * odd, weight, 1e9, 1e18)]]
-    before, after = prior_of(honest)[0], prior_of(poisoned)[0]
-    assert after.quality / after.judged == pytest.approx(before.quality / before.judged)
-    assert after.cost / after.billed == pytest.approx(before.cost / before.billed)
-    assert after.judged <= 60
-    assert prior_of(honest[:4]) == []
+    honest = [[Arm(20, 20 * quality, 20 * quality, 20, 20, 20)] * 2 for _ in range(users)]
+    strange = Arm(weight, weight * odd, weight * odd, weight, weight * cost, weight * cost * cost)
+    for arms in ([strange] * 2, [honest[0][0], strange], [strange, honest[0][0]]):
+        before, after = prior_of(honest, 0), prior_of([*honest[1:], arms], 0)
+        for one, other in zip(before, after, strict=True):
+            assert other.quality / other.judged == pytest.approx(one.quality / one.judged)
+            assert other.cost / other.billed == pytest.approx(one.cost / one.billed)
+            assert max(other.judged, other.billed) <= 60.001
+    assert prior_of(honest[:4], 0) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(bandits(), st.floats(0.01, 100))
+def test_prices_do_not_matter(bandit, factor):
+    """Who pays ten times as much for everything uses the same settings."""
+    dear = Bandit(
+        [arm.with_costs_times(factor) for arm in bandit.arms], bandit.default, bandit.target
+    )
+    dear.at, dear.credit = bandit.at, bandit.credit
+    usual, other = bandit.better(), dear.better()
+    assert (usual and usual[0]) == (other and other[0])
