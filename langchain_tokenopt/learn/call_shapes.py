@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["CallMemory", "canonical", "name_alone"]
+__all__ = ["END", "CallMemory", "canonical", "name_alone"]
 
 _MOST_SOURCES: Final = 64
 _MOST_VALUES: Final = 256
@@ -24,6 +24,9 @@ _LONGEST_RESULT: Final = 50_000
 _DEEPEST: Final = 8
 _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z_ -]{0,40}")
 """Keys of an object that name a field; others, with digits in them, are values."""
+
+END: Final = '["",null]'
+"""What comes after the last call of a conversation."""
 
 Scalar = str | int | float
 
@@ -120,6 +123,22 @@ class CallMemory:
                 return None
             arguments[argument] = value
         return name, arguments
+
+    def place(self, shape: str) -> str:
+        """Say whether the lists from which a call was taken have more: what decides what follows.
+
+        Returns:
+            ``"..."`` where there is more, ``"."`` where that was the last, else nothing.
+        """
+        name, described = json.loads(shape)
+        slots = [
+            (f"{name}({argument})", what)
+            for argument, (how, what) in (described or {}).items()
+            if how == "from" and len(self._sources.get(what, ())) > 1
+        ]
+        if not slots:
+            return ""
+        return "..." if all(self._next(*slot) is not None for slot in slots) else "."
 
     def _described(self, slot: str, value: Any) -> list[Any]:
         if _is_scalar(value):

@@ -17,7 +17,7 @@ from langchain_tokenopt.learn.prefetch_callers import Caller
 from langchain_tokenopt.learn.prefetch_habits import Conversation, Habits, Predicted
 from langchain_tokenopt.learn.prefetch_loads import Load, Loaded, LoadKey, Source
 from langchain_tokenopt.learn.prefetch_spending import PrefetchSpending
-from langchain_tokenopt.learn.waste_gate import WasteGate, gate_like
+from langchain_tokenopt.learn.waste_gate import WasteGate
 from langchain_tokenopt.storage import forks
 
 __all__ = ["LoadLimits", "LoadsAhead"]
@@ -79,6 +79,8 @@ class LoadsAhead:
         self._background = BackgroundWork("tokenopt-prefetch")
         self._tasks: set[asyncio.Task[None]] = set()
         self._gates: OrderedDict[str, WasteGate] = OrderedDict()
+        self._common = WasteGate(limits.max_waste)
+        """What the first calls of users say about the next newcomer."""
         self._held: OrderedDict[LoadKey, Load] = OrderedDict()
         """Loads under way or done, that no call has asked for yet; the oldest first."""
         self._lock = forks.ForkLock()
@@ -92,7 +94,7 @@ class LoadsAhead:
         with self._lock:
             self._drop_old()
             self.counts["calls"] += 1
-            conversation = self.habits.conversation(caller)
+            conversation = self.habits.begun(caller)
             load = self._held.pop(key, None)
             self._judge(conversation, key)
             if not source.is_reading:
@@ -138,12 +140,12 @@ class LoadsAhead:
         with self._lock:
             self.habits.learn_result(caller, source.name, result)
             predicted = self.habits.predict(caller)
-            conversation = self.habits.conversation(caller)
+            conversation = self.habits.begun(caller)
             conversation.guess = None
             if predicted:
                 first = predicted[0]
                 conversation.guess = first.name, canonical(first.arguments)
-                if first.probability >= 1.0 - self.limits.max_waste:
+                if first.probability >= self.gate(caller.learner).needed:
                     self._act_upon(first, caller, conversation, is_async)
 
     # Predictions
@@ -199,7 +201,7 @@ class LoadsAhead:
         """Return the gate of whoever has these habits."""
         gate = self._gates.get(learner)
         if gate is None:
-            gate = self._gates[learner] = gate_like(self._gates.values(), self.limits.max_waste)
+            gate = self._gates[learner] = WasteGate(self.limits.max_waste, self._common)
             if len(self._gates) > _MOST_GATES:
                 self._gates.popitem(last=False)
         self._gates.move_to_end(learner)
@@ -302,10 +304,8 @@ class LoadsAhead:
         """Say what is expected next of a caller, and whether it is loaded ahead, and why."""
         with self._lock:
             predicted = self.habits.predict(caller)
-            gate = self._gates.get(caller.learner) or gate_like(
-                self._gates.values(), self.limits.max_waste
-            )
-        needed = 1.0 - self.limits.max_waste
+            gate = self.gate(caller.learner)
+        needed = gate.needed
         lines = [gate.explain()]
         if self.failure:
             lines.append(f"{self.counts['failed']:,} loads failed, the last one: {self.failure}")

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.evaluate.background_work import BackgroundWork
-from langchain_tokenopt.learn.call_shapes import CallMemory, name_alone
+from langchain_tokenopt.learn.call_shapes import END, CallMemory, canonical, name_alone
 from langchain_tokenopt.learn.prefetch_callers import Caller, learner_of
 from langchain_tokenopt.learn.transitions import Step, Transitions, UserTransitions
 from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
@@ -64,6 +64,7 @@ class Habits:
         self._store = store
         self._saving = BackgroundWork("tokenopt-habits")
         self._conversations: OrderedDict[tuple[Any, ...], Conversation] = OrderedDict()
+        self._latest: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
         self._pending: dict[_Place, list[_Observation]] = {}
         self._written: deque[tuple[_Place, UserTransitions]] = deque(maxlen=_MOST_WRITTEN)
         """What stands in the store, to be taken over by the thread that has the lock."""
@@ -72,36 +73,71 @@ class Habits:
             model = UserTransitions.from_json(found.value)
             self._transitions.put(found.user or "", found.key, model)
 
+    def begun(self, caller: Caller) -> Conversation:
+        """Return the conversation in which *caller* calls; the one before it ends by that.
+
+        What is expected there may still come in the next one.
+        """
+        key = _conversation_key(caller)
+        known = self._conversations.get(key)
+        if known is not None:
+            self._conversations.move_to_end(key)
+            return known
+        made = self._conversations[key] = Conversation()
+        if len(self._conversations) > _MOST_CONVERSATIONS:
+            self._conversations.popitem(last=False)
+        place = caller.learner, caller.agent
+        before, self._latest[place] = self._latest.get(place), made
+        self._latest.move_to_end(place)
+        if len(self._latest) > _MOST_CONVERSATIONS:
+            self._latest.popitem(last=False)
+        if before is not None:
+            self._observe(caller, before.history, END)
+            made.expected, before.expected = before.expected, {}
+        return made
+
     def learn(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> None:
         """Take in that *caller* calls something."""
         self._take_over_written()
-        conversation = self.conversation(caller)
-        shape = conversation.memory.shape(name, arguments)
-        history = conversation.history
+        conversation = self.begun(caller)
+        history, memory = conversation.history, conversation.memory
+        shape = memory.shape(name, arguments)
+        self._observe(caller, history, shape)
+        memory.add_call(name, arguments)
+        place = memory.place(shape)
+        step = Step(f"{shape}{place}", name, canonical([name, arguments]) or "")
+        conversation.history = (*history, step)[-2:]
+
+    def _observe(self, caller: Caller, history: tuple[Step, ...], shape: str) -> None:
         is_new = (caller.learner, caller.agent) not in self._transitions
         self._transitions.observe(caller.learner, caller.agent, history, shape)
-        conversation.history = (*history, Step(shape, name))[-2:]
-        conversation.memory.add_call(name, arguments)
         if self._store is not None:
             self._keep((caller.user, caller.agent), (history, shape), at_once=is_new)
 
     def learn_result(self, caller: Caller, name: str, result: Any) -> None:
         """Take in what a call has returned."""
-        self.conversation(caller).memory.add_result(name, result)
+        self.begun(caller).memory.add_result(name, result)
 
     def predict(self, caller: Caller, most: int = 8) -> list[Predicted]:
         """Return what *caller* may call next, the most probable first."""
-        conversation = self.conversation(caller)
+        conversation = self._conversations.get(_conversation_key(caller)) or Conversation()
         found = self._transitions.predict(caller.learner, caller.agent, conversation.history, most)
-        calls = ((conversation.memory.call(shape), p) for shape, p in found)
-        return [Predicted(*call, p) for call, p in calls if call is not None]
+        calls: dict[str, Predicted] = {}
+        for shape, probability in found:
+            call = conversation.memory.call(shape)
+            if call is not None:  # two shapes may be the same call
+                text = canonical(list(call)) or shape
+                more = calls[text].probability if text in calls else 0.0
+                calls[text] = Predicted(*call, probability + more)
+        return sorted(calls.values(), key=lambda call: -call.probability)
 
     def forget(self, user: str | None) -> int:
         """Forget a user, here and in the store; return how many stored values there were."""
         learner = learner_of(user)
         self._transitions.forget([learner])
-        for key in [key for key in self._conversations if key[0] == learner]:
-            del self._conversations[key]
+        for kept in (self._conversations, self._latest):
+            for key in [key for key in kept if key[0] == learner]:
+                del kept[key]  # type: ignore[arg-type]
         self._pending = {key: found for key, found in self._pending.items() if key[0] != user}
         if self._store is None or user is None:
             return 0
@@ -115,15 +151,6 @@ class Habits:
     def wait(self, timeout_seconds: float | None) -> None:
         """Wait until it is written; no lock is needed."""
         self._saving.wait(timeout_seconds)
-
-    def conversation(self, caller: Caller) -> Conversation:
-        """Return the conversation in which *caller* calls."""
-        key = caller.learner, caller.owner, caller.agent, caller.thread
-        found = self._conversations.setdefault(key, Conversation())
-        self._conversations.move_to_end(key)
-        if len(self._conversations) > _MOST_CONVERSATIONS:
-            self._conversations.popitem(last=False)
-        return found
 
     # The store
 
@@ -184,3 +211,7 @@ class Habits:
             )
             return []
         return [one for one in found if one.namespace == self._namespace]
+
+
+def _conversation_key(caller: Caller) -> tuple[Any, ...]:
+    return caller.learner, caller.owner, caller.agent, caller.thread

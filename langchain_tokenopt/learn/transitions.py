@@ -19,6 +19,7 @@ is left out. One user's million odd calls weigh as much as another's ten.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,8 +35,11 @@ _MOST_CONTEXTS: Final = 1_024
 """Of one user and agent; those used longest ago go first."""
 _MOST_VOTERS: Final = 64
 """Users whose votes are counted in one context: those who were there last."""
-_VOTES_LAST: Final = 16
-"""Questions after which the votes in a context are counted anew."""
+_CANDIDATES: Final = 8
+"""Followers that are looked at in each context."""
+_FEW: Final = 16
+"""Where a user has more followers of a context, none of them is probable, and his own votes stay
+among those of the others."""
 _LONGEST_SYMBOL: Final = 512
 
 Context = tuple[str, ...]
@@ -46,25 +50,37 @@ class Step(NamedTuple):
     """One thing that was done."""
 
     symbol: str
-    """Exactly what, as text."""
+    """What, as text."""
     kind: str
     """What kind of thing, such as the name of the tool."""
+    exact: str = ""
+    """Exactly what, where a symbol stands for several things."""
 
 
 _START: Final = Step("", "")
 
 
-def contexts_of(history: Sequence[Step]) -> list[Context]:
-    """Return the contexts of what comes next, the most particular first.
+def contexts_of(history: Sequence[Step]) -> dict[Context, Context | None]:
+    """Return the contexts of what comes next, the most particular first, each with a narrower one.
 
     Example:
-        >>> contexts_of([Step("weather in Rome", "weather")])
+        >>> list(contexts_of([Step("weather in Rome", "weather")]))
         [('', 'weather in Rome'), ('weather in Rome',), ('', '~weather'), ('~weather',), ()]
     """
     before, last = (_START, _START, *history[-2:])[-2:]
-    kinds = [step.kind and f"~{step.kind}" for step in (before, last)]
-    found: list[Context] = [(before.symbol, last.symbol), (last.symbol,), tuple(kinds)]
-    return list(dict.fromkeys([*found, (kinds[1],), ()]))
+    first, second = (step.kind and f"~{step.kind}" for step in (before, last))
+    both, kinds = (before.symbol, last.symbol), (first, second)
+    exact = (last.exact,) if last.exact not in ("", last.symbol) else None
+    found: dict[Context, Context | None] = {} if exact is None else {exact: None}
+    found[both] = exact
+    for context, narrower in (
+        ((last.symbol,), both),
+        (kinds, both),
+        ((second,), (last.symbol,)),
+        ((), (second,)),
+    ):
+        found.setdefault(context, narrower)
+    return found
 
 
 def _sums(counts: Mapping[str, float]) -> tuple[float, float]:
@@ -140,7 +156,7 @@ class Transitions:
         >>> for _ in range(20):
         ...     model.observe("ann", "cook", [tea], "milk")
         >>> [(symbol, round(p, 2)) for symbol, p in model.predict("ann", "cook", [tea])]
-        [('milk', 1.0)]
+        [('milk', 0.95)]
         >>> model.predict("bob", "cook", [tea])
         []
     """
@@ -181,14 +197,36 @@ class Transitions:
         self, user: str, agent: str, history: Sequence[Step], most: int = 5
     ) -> list[tuple[str, float]]:
         """Return what may come next and how probable it is, the most probable first."""
-        own = self._users.get((user, agent))
-        found: Counts = {}
-        for context in reversed(contexts_of(history)):
-            counts = own.followers.get(context, {}) if own else {}
-            found = _interpolated(found, self._votes_of_others(agent, context, counts))
-            found = _interpolated(found, counts)
-        found.pop("", None)
+        levels = self._levels(user, agent, history)
+        candidates: dict[str, None] = {}
+        for counts, *_ in levels:
+            candidates |= dict.fromkeys(heapq.nlargest(_CANDIDATES, counts, counts.__getitem__))
+        candidates.pop("", None)
+        found = dict.fromkeys(candidates, 0.0)
+        for counts, without, met, followers in levels:
+            whole = met + followers
+            for symbol, general in found.items():
+                count = counts.get(symbol, 0.0)
+                if symbol in without:
+                    count = max(0.0, count - without[symbol])
+                found[symbol] = (count + followers * general) / whole
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:most]
+
+    def _levels(self, user: str, agent: str, history: Sequence[Step]) -> list[_Level]:
+        """Return the counts that are interpolated, the most general first."""
+        model = self._users.get((user, agent))
+        own = {} if model is None else model.followers
+        contexts = contexts_of(history)
+        votes = {context: self._votes_in(agent, context) for context in contexts}
+        levels = []
+        for context in reversed(contexts):
+            counts, narrower = own.get(context, {}), contexts[context]
+            known: list[Counts] = [] if narrower is None else [votes[narrower].counts]
+            if 0 < len(counts) <= _FEW:
+                known.append(self._as_votes(counts, votes[context].counts))
+            levels.append(_level(votes[context].counts, *known))
+            levels.append(_level(counts, {} if narrower is None else own.get(narrower, {})))
+        return [level for level in levels if level.met > _GONE]
 
     def put(self, user: str, agent: str, model: UserTransitions) -> None:
         """Take over a user's model."""
@@ -222,21 +260,19 @@ class Transitions:
                 if not voters:
                     del self._voters[place]
 
-    def _votes_of_others(self, agent: str, context: Context, own: Counts) -> Counts:
-        votes = self._votes_in(agent, context).counts
-        if not votes or not own:
-            return votes
-        met = sum(_sums(own))
-        others = dict(votes)
+    def _as_votes(self, own: Counts, votes: Counts) -> Counts:
+        """Return a user's part of the votes."""
+        found: Counts = {}
+        whole = sum(_sums(own))
         for symbol, count in own.items():
-            symbol = symbol if symbol in others else self._public(symbol)
-            others[symbol] = max(0.0, others.get(symbol, 0.0) - count / met)
-        return {symbol: count for symbol, count in others.items() if count > _GONE}
+            name = symbol if symbol in votes else self._public(symbol)
+            found[name] = found.get(name, 0.0) + count / whole
+        return found
 
     def _votes_in(self, agent: str, context: Context) -> _Votes:
         place = agent, context
         votes = self._votes.get(place)
-        if votes is None or votes.asked >= _VOTES_LAST:
+        if votes is None or votes.asked >= votes.lasts:
             votes = self._votes[place] = self._count_votes(place)
             while len(self._votes) > _MOST_CONTEXTS:
                 self._votes.popitem(last=False)
@@ -262,24 +298,40 @@ class Transitions:
             if voters_of[symbol] < self._shared_by:
                 symbol = self._public(symbol)
             known[symbol] = known.get(symbol, 0.0) + count
-        return _Votes(known)
+        return _Votes(known, len(self._voters.get(place, ())))
 
 
 class _Votes:
     """What users have in common in one context."""
 
-    __slots__ = ("asked", "counts")
+    __slots__ = ("asked", "counts", "lasts")
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, voters: int) -> None:
         self.counts, self.asked = counts, 0
+        self.lasts = 8 + 2 * voters
+        """Questions after which they are counted anew: more voters take longer to count."""
 
 
-def _interpolated(general: Counts, counts: Counts) -> Counts:
-    if not counts:
-        return general
+class _Level(NamedTuple):
+    """Counts of one context."""
+
+    counts: Counts
+    without: Counts
+    """What is not to be counted of them."""
+    met: float
+    followers: float
+
+
+def _level(counts: Counts, *known: Counts) -> _Level:
+    """Return counts without what narrower contexts, or the user himself, have in them."""
     met, followers = _sums(counts)
-    whole = met + followers
-    return {
-        symbol: (counts.get(symbol, 0.0) + followers * general.get(symbol, 0.0)) / whole
-        for symbol in {**general, **counts}
-    }
+    without: Counts = {}
+    for part in known:
+        for symbol, count in part.items():
+            without[symbol] = without.get(symbol, 0.0) + count
+    for symbol, part in without.items():
+        before = counts.get(symbol, 0.0)
+        after = max(0.0, before - part)
+        met -= before - after
+        followers -= min(1.0, before) - min(1.0, after)
+    return _Level(counts, without, met, followers)

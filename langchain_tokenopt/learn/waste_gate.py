@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["WasteGate", "gate_like"]
+__all__ = ["WasteGate"]
 
 _STOP: Final = 2.0
 """Wasted loads more than allowed at which the gate closes. Where a tenth may be wasted, it closes
 after 3 loads on the average when all are wasted, 6 when half are, 19 when a fifth are, 65 when a
 tenth are; by chance after 340 when a twentieth are, 4,000 when one in fifty is (simulated)."""
-_BEGIN: Final = 1.5
-"""What a new gate has to make good: 15 right predictions in a row where a tenth may be wasted."""
+_FIRST: Final = 5
+"""Outcomes of one user that count for newcomers."""
+_BEGIN: Final = 0.6
+"""What a new gate has to make good: 18 right predictions in a row where a tenth may be wasted."""
+_STRICTER: Final = 3
+"""By how much fewer wrong predictions open the gate than wasted loads close it. Of 500 predictions
+one in ten of which is wrong, 3 % are acted upon (all that the shadow lets through by chance), 45 %
+would be with 1; of those one in fifty of which is wrong, 90 % and 96 % (simulated)."""
+_WORST: Final = 3.5
+"""Excess that is not passed even if all loads under way are wasted: three at a time at first."""
 
 
 class WasteGate:
@@ -21,18 +28,21 @@ class WasteGate:
 
     A CUSUM test (Page, Biometrika 41, 1954): each wasted load adds ``1 - max_waste`` to the excess,
     each used one takes ``max_waste`` off it, and it does not fall below 0. The gate closes at 2.
-    While it is closed, predictions are only judged (in the shadow), right and wrong ones changing
-    the excess in the same way, and it opens when the excess is back at 0: not by a lucky guess, so
-    it does not flap. What was wasted beyond the allowed share before has to be made good, too.
+    While it is closed, predictions are only judged (in the shadow), against a third of the share,
+    and it opens when the excess is back at 0: not by a lucky guess, so it does not flap. What was
+    wasted beyond the allowed share before has to be made good, too.
 
-    For any sequence of outcomes, ``wasted <= max_waste * (used + wasted + right_in_shadow) + 2``.
+    For any sequence of outcomes,
+    ``wasted <= max_waste * (used + wasted + right_in_shadow / 3) + 3``.
 
     Args:
         max_waste: The share of loads that may be wasted; above 0, below 1.
+        first: The common gate of newcomers: this one begins as that one stands, and tells it of its
+            first five outcomes, so that no single user moves it far.
 
     Example:
         >>> gate = WasteGate(0.1)
-        >>> for _ in range(15):
+        >>> for _ in range(18):
         ...     gate.judge_shadow(right=True)
         >>> gate.is_open
         True
@@ -44,6 +54,7 @@ class WasteGate:
     """
 
     __slots__ = (
+        "_first",
         "excess",
         "is_open",
         "max_waste",
@@ -54,22 +65,38 @@ class WasteGate:
         "wrong_in_shadow",
     )
 
-    def __init__(self, max_waste: float) -> None:
+    def __init__(self, max_waste: float, first: WasteGate | None = None) -> None:
         self.max_waste = max_waste
-        self.excess = _BEGIN
-        self.is_open = False
+        self._first = first
+        self.is_open, self.excess = (False, _BEGIN) if first is None else first.stand
         self.used = self.wasted = self.outstanding = 0
         self.right_in_shadow = self.wrong_in_shadow = 0
 
     @property
-    def judged(self) -> int:
-        """How many predictions are known to have been right or wrong."""
-        return self.used + self.wasted + self.right_in_shadow + self.wrong_in_shadow
+    def stand(self) -> tuple[bool, float]:
+        """Whether it is open, and the excess."""
+        return self.is_open, self.excess
+
+    @property
+    def needed(self) -> float:
+        """How probable a prediction must be: the more was wasted, lately or in all, the more so.
+
+        A prediction counts as right when it comes true within three calls, and its probability is
+        that of the very next one: so half as much again may be granted as may be wasted.
+        """
+        worst = max(self.excess if self.is_open else 0.0, self.beyond)
+        granted = min(1.5, max(0.5, 1.5 - worst))
+        return 1.0 - min(self.max_waste * granted, max(0.5, self.max_waste))
+
+    @property
+    def beyond(self) -> float:
+        """Loads that were wasted in all beyond the share that may be."""
+        return self.wasted - self.max_waste * (self.used + self.wasted)
 
     def may_start(self) -> bool:
         """Whether one more load may be begun: even if it and all outstanding ones are wasted."""
         worst = self.excess + (1.0 - self.max_waste) * (self.outstanding + 1)
-        return self.is_open and worst <= _STOP + _BEGIN
+        return self.is_open and worst <= _WORST
 
     def start(self) -> None:
         """Take note of a load that begins."""
@@ -81,21 +108,25 @@ class WasteGate:
 
     def end(self, *, used: bool) -> None:
         """Take note of what became of a load."""
+        if first := self._told():
+            first.outstanding += 1
+            first.end(used=used)
         self.outstanding -= 1
         self.used += used
         self.wasted += not used
         self._add(right=used)
         if self.is_open and self.excess >= _STOP:
             self.is_open = False
-            beyond = self.wasted - self.max_waste * (self.used + self.wasted)
-            self.excess = _STOP + max(0.0, beyond)
+            self.excess = _STOP + max(0.0, self.beyond)
 
     def judge_shadow(self, *, right: bool) -> None:
         """Take note of a prediction that was not acted upon."""
+        if first := self._told():
+            first.judge_shadow(right=right)
         self.right_in_shadow += right
         self.wrong_in_shadow += not right
         if not self.is_open:
-            self._add(right=right, most=max(self.excess, _STOP))
+            self._add(right=right, most=max(self.excess, _STOP), stricter=_STRICTER)
             self.is_open = self.excess <= 1e-9
 
     def explain(self) -> str:
@@ -103,27 +134,20 @@ class WasteGate:
 
         Example:
             >>> WasteGate(0.1).explain()
-            'Nothing is loaded ahead: 15 more predictions have to be right (0 of 0 loads wasted).'
+            'Nothing is loaded ahead: 18 more predictions have to be right (0 of 0 loads wasted).'
         """
         wasted = f"{self.wasted:,} of {self.used + self.wasted:,} loads wasted"
         if self.is_open:
             return f"What is nearly certain is loaded ahead ({wasted})."
-        needed = math.ceil(round(self.excess / self.max_waste, 6))
+        needed = math.ceil(round(_STRICTER * self.excess / self.max_waste, 6))
         return f"Nothing is loaded ahead: {needed:,} more predictions have to be right ({wasted})."
 
-    def _add(self, *, right: bool, most: float = float("inf")) -> None:
-        change = -self.max_waste if right else 1.0 - self.max_waste
+    def _told(self) -> WasteGate | None:
+        """Return who is told of an outcome."""
+        judged = self.used + self.wasted + self.right_in_shadow + self.wrong_in_shadow
+        return self._first if judged < _FIRST else None
+
+    def _add(self, *, right: bool, most: float = math.inf, stricter: int = 1) -> None:
+        allowed = self.max_waste / stricter
+        change = -allowed if right else 1.0 - allowed
         self.excess = min(most, max(0.0, self.excess + change))
-
-
-def gate_like(gates: Iterable[WasteGate], max_waste: float) -> WasteGate:
-    """Return a gate for a newcomer: where the middle one of the others stands.
-
-    With fewer than three others of whom enough is known, it begins closed.
-    """
-    made = WasteGate(max_waste)
-    known = sorted((not g.is_open, g.excess) for g in gates if g.judged >= 1 / max_waste)
-    if len(known) >= 3:
-        is_closed, made.excess = known[len(known) // 2]
-        made.is_open = not is_closed
-    return made
