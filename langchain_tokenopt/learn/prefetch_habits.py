@@ -135,9 +135,10 @@ class Habits:
         """Forget a user, here and in the store; return how many stored values there were."""
         learner = learner_of(user)
         self._transitions.forget([learner])
-        for kept in (self._conversations, self._latest):
-            for key in [key for key in kept if key[0] == learner]:
-                del kept[key]  # type: ignore[arg-type]
+        for key in [key for key in self._conversations if key[0] == learner]:
+            del self._conversations[key]
+        for place in [place for place in self._latest if place[0] == learner]:
+            del self._latest[place]
         self._pending = {key: found for key, found in self._pending.items() if key[0] != user}
         if self._store is None or user is None:
             return 0

@@ -1,7 +1,7 @@
 """What comes next: Markov models of users, and what several of them have in common.
 
 The followers of a context are counted, and counts fade. A context is the last two steps, the last
-one, or none, each as exactly what was done and as what kind of thing was done. A probability is
+one, or none, each as what was done and as what kind of thing was done. A probability is
 interpolated from the most general context to the most particular one, by Witten and Bell's rule
 (method C; IEEE Transactions on Information Theory 37(4), 1991; the form is that of Chen and
 Goodman, Computer Speech and Language 13, 1999, equation 17)::
@@ -9,12 +9,15 @@ Goodman, Computer Speech and Language 13, 1999, equation 17)::
     p(w | context) = (c(context, w) + T * p(w | next more general context)) / (c(context) + T)
 
 where ``c`` are counts and ``T`` is how many different followers there are; a faded follower counts
-as the part that is left of it. In each context the users' common counts come first and the user's
-own after them, so that what he does himself soon outweighs what others do.
+as the part that is left of it. What a narrower context has counted is not counted again in a wider
+one, else a single observation would be believed at every level. In each context the users' common
+counts come first and the user's own after them, so that what he does himself soon outweighs what
+others do.
 
 In the common counts each user has one vote in a context, divided among his followers as the rule
-does, ``c(w) / (c + T)``; a follower that fewer than three users have is nobody else's business and
-is left out. One user's million odd calls weigh as much as another's ten.
+does, ``c(w) / (c + T)``. A follower that fewer than three users have is nobody else's business: of
+it, others see only what kind of thing it is. One user's million odd calls weigh as much as
+another's ten.
 """
 
 from __future__ import annotations
@@ -329,9 +332,9 @@ def _level(counts: Counts, *known: Counts) -> _Level:
     for part in known:
         for symbol, count in part.items():
             without[symbol] = without.get(symbol, 0.0) + count
-    for symbol, part in without.items():
+    for symbol, gone in without.items():
         before = counts.get(symbol, 0.0)
-        after = max(0.0, before - part)
+        after = max(0.0, before - gone)
         met -= before - after
         followers -= min(1.0, before) - min(1.0, after)
     return _Level(counts, without, met, followers)
