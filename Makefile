@@ -12,7 +12,7 @@ EVERYTHING := all,providers,dev
 HOSTS := -m "not exhaustive"
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale
+.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale bench-learn
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -186,3 +186,9 @@ bench-tools: setup ## Measure tool selection beside others: make bench-tools DAT
 
 bench-scale: setup ## Measure accounts in PostgreSQL: 8 processes, kills, beside SQLite: make bench-scale [N=1000000]
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.bench_scale $(if $(N),--reservations $(N))
+
+bench-learn: setup ## Measure what learns: strategies, forecasts, tuning, prefetch, templates: make bench-learn [DATA=folder] [QUICK=1]
+	$(PYTHON) -m venv .venv-rivals-learn
+	.venv-rivals-learn/bin/pip install -q -r tests/benchmarks/requirements-rivals-learn.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_learn --toon .venv-rivals-learn/bin/python \
+		$(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)

@@ -292,9 +292,19 @@ def _forget(
     if as_json:
         return write_json(forgotten)
     for name, counts in forgotten.items():
-        said = ", ".join(f"{number:,} {what}" for what, number in counts.items())
+        said = ", ".join(counted(number, _ONE[what], what) for what, number in counts.items())
         tell(f"{name}: {said or 'nothing'}{_of(whose)} forgotten.")
     return None
+
+
+_ONE = {
+    "values": "value",
+    "uses of tools": "use of a tool",
+    "answers": "answer",
+    "observations": "observation",
+    "trials": "trial",
+}
+"""What is forgotten, in the singular."""
 
 
 def _forget_values(path: Path, whose: _Whose) -> dict[str, int]:

@@ -11,7 +11,7 @@ Rule:    every way of writing says the same: the kind and every field that is no
 Rivals:  compact JSON, YAML (PyYAML), TOON (toon-format, in the environment PYTHON), a sentence for
          each field.
 Model:   with a small language model (real_model.py, 135 M parameters): it is asked for one value of
-         a message or of a row, in English, from each way of writing; the answer is right if the
+         a message, in English, from compact JSON and from the template; the answer is right if the
          value stands in it.
 Output:  results/learn_templates.json.
 """
@@ -66,7 +66,7 @@ def run(
     if data is not None:
         figures["proposed"] = _proposed(data)
     if model is not None:
-        figures["reading"] = _reading(model, answers, toon)
+        figures["reading"] = _reading(model, answers)
     return figures
 
 
@@ -279,8 +279,8 @@ LOOKED_UP = 60
 _ASK = "{text}\n\nWhat is the {what}? Answer with the value only."
 
 
-def _reading(python: str, answers: Path, toon: str | None) -> dict[str, Any]:
-    """Ask a small model for one value, in each way of writing."""
+def _reading(python: str, answers: Path) -> dict[str, Any]:
+    """Ask a small model for one value, of JSON and of the template."""
     rng = random.Random(3)
     templates = templates_for()
     asked: list[tuple[str, str, dict[str, Any], Any]] = []
@@ -299,9 +299,7 @@ def _reading(python: str, answers: Path, toon: str | None) -> dict[str, Any]:
         JSON: lambda said, _: compact(said),
         OURS: lambda _, message: str(templates.pack(message)),
     }
-    if toon is not None:
-        writers[TOON] = lambda said, _: (_in_toon([said], toon) or [""])[0]
-    model = SmallChatModel(python=python, answers=answers, max_tokens=24)
+    model = SmallChatModel(python=python, answers=answers, max_tokens=16)
     right: dict[str, list[bool]] = {way: [] for way in writers}
     try:
         for what, value, said, message in asked:
