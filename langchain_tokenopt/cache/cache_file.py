@@ -16,7 +16,7 @@ import os
 import sqlite3
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import unpack
 from langchain_tokenopt.cache.cache_schema import CacheFileError, is_damage, prepare, put_aside
+from langchain_tokenopt.cache.forgetting import without_owner
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage import sqlite
 
@@ -370,6 +371,24 @@ class CacheFile:
         """Move an entry's expiry."""
         with self.transaction():
             self._database.execute("UPDATE entry SET expires = ? WHERE id = ?", (expires, entry))
+
+    def drop_evidence(self, is_meant: Callable[[bytes], bool]) -> None:
+        """Delete what was observed in the domains of an owner; it is overwritten in the file."""
+        self._database.execute("PRAGMA secure_delete = ON").fetchall()
+        with self.transaction():
+            rows = self._database.execute("SELECT id, observations FROM evidence").fetchall()
+            for number, text in without_owner(rows, is_meant):
+                if text is None:
+                    self._database.execute("DELETE FROM evidence WHERE id = ?", (number,))
+                else:
+                    self._database.execute(
+                        "UPDATE evidence SET observations = ? WHERE id = ?", (text, number)
+                    )
+
+    def write_through(self) -> None:
+        """Have nothing of what was changed stand in the log, unless others read just now."""
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def keep_evidence(self, observations: Sequence[Any]) -> list[Any]:
         """Write a batch of observations, the oldest leave; return those of other processes."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -119,6 +119,13 @@ class Fields:
         self._fields: OrderedDict[str, Field] = OrderedDict()
         self._of_domain: dict[bytes, list[Field]] = {}
         self._words: OrderedDict[bytes, SameWordsPolicy] = OrderedDict()
+
+    def forget_domains(self, is_meant: Callable[[bytes], bool]) -> None:
+        """Start again in some domains."""
+        for name in [field.name for field in self._fields.values() if is_meant(field.domain)]:
+            self._drop(name)
+        for domain in filter(is_meant, [*self._words]):
+            del self._words[domain]
 
     def __len__(self) -> int:
         return len(self._fields)

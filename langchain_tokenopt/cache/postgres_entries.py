@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import unpack
 from langchain_tokenopt.cache.cache_file import OVERHEAD, Row, checksum_of
+from langchain_tokenopt.cache.forgetting import without_owner
 from langchain_tokenopt.cache.key import Question, same_words_hash
 from langchain_tokenopt.cache.postgres_neighbours import Neighbours
 from langchain_tokenopt.cache.postgres_rows import (
@@ -486,6 +487,29 @@ class PostgresEntries:
             "WHERE id = %s",
             *(expires, self._worth.name == "ttl", expires, entry),
         )
+
+    def drop_evidence(self, is_meant: Callable[[bytes], bool]) -> None:
+        """Delete what was observed in the domains of an owner."""
+        with self._session(_SLOW_SECONDS) as session:
+            *_, rows = session.begin(
+                ("SELECT pg_advisory_xact_lock(%s)", (_LEARNING,)),
+                ("SELECT id, observations FROM cache_evidence ORDER BY id", ()),
+            )
+            changed = without_owner([(row[0], row[1]) for row in rows], is_meant)
+            session.commit(
+                *(
+                    ("DELETE FROM cache_evidence WHERE id = %s", (number,))
+                    if text is None
+                    else (
+                        "UPDATE cache_evidence SET observations = %s WHERE id = %s",
+                        (text, number),
+                    )
+                    for number, text in changed
+                )
+            )
+
+    def write_through(self) -> None:
+        """The server sees to that."""
 
     def keep_evidence(self, observations: Sequence[Any]) -> list[Any]:
         """Write a batch of observations, the oldest leave; return those of other processes."""

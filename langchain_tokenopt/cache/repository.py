@@ -290,6 +290,15 @@ class Repository:
             for entry in [e.id for e in self.index.values() if is_meant(e.scope)]:
                 self.drop(entry)
 
+    def forget(self, is_meant: Callable[[bytes], bool], *, with_answers: bool) -> int:
+        """Delete what was observed in an owner's scopes, and the entries there; count these."""
+        before, _ = self._file.totals()
+        self._file.drop_evidence(is_meant)
+        if with_answers:
+            self.drop_scopes(is_meant)
+        self._file.write_through()
+        return before - self._file.totals()[0]
+
     def unite(self, kept: int, other: int) -> None:
         """Count two groups of answers as one from now on; inside :meth:`changing`."""
         self.index.answer_groups.unite(kept, other)

@@ -27,9 +27,17 @@ from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.failure_shield import Shield
 from langchain_tokenopt.cache.fields import Fields
-from langchain_tokenopt.cache.key import NODES, Question, UnkeyableError, form_in, node_scope
+from langchain_tokenopt.cache.key import (
+    NODES,
+    Question,
+    UnkeyableError,
+    form_in,
+    is_owned,
+    node_scope,
+)
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
+from langchain_tokenopt.cache.owner_labels import name_an_owner
 from langchain_tokenopt.cache.repositories import open_repository
 from langchain_tokenopt.cache.request_reader import RequestReader
 from langchain_tokenopt.cache.same_answer import SameAnswer
@@ -44,6 +52,7 @@ from langchain_tokenopt.core.argument_checks import (
     shown,
     takes_names,
 )
+from langchain_tokenopt.core.attribution import owner_label
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, checked_embeddings, embedder_fingerprint
 from langchain_tokenopt.request.answer_form import TEXT, AnswerForm
@@ -311,6 +320,45 @@ class SemanticCache(BaseCache):
             self._repository.drop_scopes(
                 lambda scope: scope.startswith(NODES) if scopes is None else scope in scopes
             )
+
+    def forget(self, user: str | None = None, **labels: str) -> int:
+        """Delete what was stored for an owner alone, and what was learned from it.
+
+        Without any name, what was learned from all is deleted, and answers stay; :meth:`clear`
+        deletes those, too.
+
+        Args:
+            user: As in :meth:`scope`.
+            **labels: All others that :meth:`scope` or the metadata of the calls gave: what was
+                asked with further ones has another owner.
+
+        Returns:
+            How many answers were deleted.
+
+        Raises:
+            CacheFileError: If the file is locked, or its disk is full.
+            ValueError: If a name is empty.
+
+        Example:
+            >>> cache = SemanticCache(semantic=False)
+            >>> with cache.scope(user="ann"):
+            ...     cache.update("What do I owe?", "fake", [Generation(text="12")])
+            >>> cache.forget("bob"), cache.forget("ann")
+            (0, 1)
+        """
+        named = labels if user is None else {"user": user, **labels}
+        owner = tuple(sorted((owner_label(name), value) for name, value in named.items()))
+        if named and not name_an_owner(owner):
+            raise ValueError("an empty name belongs to nobody; forget(user='ann').")
+
+        def is_theirs(scope: bytes) -> bool:
+            return not named or is_owned(scope, self.settings.namespace, owner)
+
+        with self._repository.lock, self._repository.named_errors():
+            self._learning.write()
+            found = self._repository.forget(is_theirs, with_answers=bool(named))
+            self._fields.forget_domains(is_theirs)
+        return found
 
     # Scopes
 

@@ -251,12 +251,13 @@ def _read_tools(path: Path, whose: _Whose) -> list[_Row]:
 
 
 def _read_cache(path: Path, whose: _Whose) -> list[_Row]:
-    from langchain_tokenopt.cache.forgetting import count_evidence
+    from langchain_tokenopt.cache.forgetting import count_observations
 
     if not whose.is_everything:  # what is whose, only a hash says: forget counts it
         return []
     with _reading(path) as database:
-        return [_Row(path.name, "observations of answers", "", count_evidence(database), 0)]
+        texts = (text for (text,) in database.execute("SELECT observations FROM evidence"))
+        return [_Row(path.name, "observations of answers", "", count_observations(texts), 0)]
 
 
 def _read_guard(path: Path, whose: _Whose) -> list[_Row]:
@@ -326,16 +327,17 @@ def _forget_tools(path: Path, whose: _Whose) -> dict[str, int]:
 
 
 def _forget_cache(path: Path, whose: _Whose) -> dict[str, int]:
-    from langchain_tokenopt.cache.forgetting import forget_evidence, forget_owner
+    from langchain_tokenopt.cache import CacheSettings, SemanticCache
 
-    if whose.is_everything:
-        return {"observations": forget_evidence(path)}
-    if whose.kind is not None or (whose.user is None and whose.organization is None):
+    labels = {"user": whose.user, "organization": whose.organization}
+    named = {name: value for name, value in labels.items() if value is not None}
+    if not (named or whose.is_everything) or whose.kind is not None:
         return {}
-    labels = (("organization", whose.organization), ("user", whose.user))
-    owner = tuple((name, value) for name, value in labels if value is not None)
-    answers, observations = forget_owner(path, owner, whose.namespace or "default")
-    return {"answers": answers, "observations": observations}
+    settings = CacheSettings(namespace=whose.namespace or "default")
+    known = _read_cache(path, whose)
+    with SemanticCache(path, semantic=False, settings=settings, max_entries=10**9) as cache:
+        answers = cache.forget(**named)
+    return {"answers": answers, "observations": known[0].shared if known else 0}
 
 
 def _forget_guard(path: Path, whose: _Whose) -> dict[str, int]:

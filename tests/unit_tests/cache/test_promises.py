@@ -241,6 +241,39 @@ def test_clearing_takes_the_evidence_with_it(make, tmp_path):
     database.close()
 
 
+def test_a_user_is_forgotten_with_what_his_answers_taught(make, tmp_path):
+    """Here, for other processes, and for those to come; what others' taught stays."""
+    cache = make(tmp_path / "c.db", max_wrong_per_request=0.0)
+    other = make(tmp_path / "c.db", max_wrong_per_request=0.0)
+    for user in ("ann", "bob"):
+        with cache.scope(user=user):
+            cache.update(ASK, LLM, say("a"))
+            for _ in range(12):
+                cache.lookup(LIKE, LLM)
+                cache.update(LIKE, LLM, say("a"))
+                cache.reject(cache.stats().entries)
+    assert len(cache.stats().fields) == 2
+    entries = cache.stats().entries
+
+    assert cache.forget("eve") == 0
+    assert cache.forget("ann") == entries / 2
+    assert cache.stats().entries == entries / 2
+    assert len(cache.stats().fields) == 1
+    later = make(tmp_path / "c.db", max_wrong_per_request=0.0)
+    assert len(later.stats().fields) == 1
+    for each in (cache, other, later):
+        with each.scope(user="ann"):
+            assert each.lookup(ASK, LLM) is None
+        with each.scope(user="bob"):
+            assert each.lookup(ASK, LLM) is not None
+
+    assert cache.forget() == 0
+    assert cache.stats().entries == entries / 2
+    assert cache.stats().fields == ()
+    with pytest.raises(ValueError, match="an empty name"):
+        cache.forget("")
+
+
 def test_what_another_process_removes_is_gone_here(make, tmp_path):
     """From what is counted and searched, and from what was read before."""
     first, second = (make(path=tmp_path / "c.db") for _ in range(2))

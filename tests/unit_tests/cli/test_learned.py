@@ -119,7 +119,7 @@ def test_a_user_is_forgotten_in_every_kind_of_file(values, tools, cache, guard, 
     found = as_json(tmp_path, "forget", "--user", "ann")
 
     assert found == {
-        "answers.db": {"answers": 1, "observations": 2},
+        "answers.db": {"answers": 1},
         "guard.db": {},
         "learned.db": {"values": 3},
         "tools.db": {"uses of tools": 4},
