@@ -39,7 +39,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _NAME: Final = re.compile(r"[A-Za-z][\w-]{0,39}", re.ASCII)
 _HEADER: Final = re.compile(
-    r"([A-Za-z][\w-]{0,39})(?:/(\d{1,9}))?(\[\])?~(\d{6})(?=[ \n:(]|$)", re.ASCII
+    r"([A-Za-z][\w-]{0,39})(?:/(\d{1,9}))?(\[\])? seal=(\d{6})(?=[ \n:(]|$)", re.ASCII
 )
 _SHORTENED: Final = re.compile(r"\n\(shortened: ([\w.,-]+)\)$")
 _BLOCK: Final = re.compile(r"\n-(?= |\n|$)")
@@ -76,7 +76,7 @@ class MessageTemplates:
         >>> templates = MessageTemplates()
         >>> task = Task(id="T-7", to="risk", goal="Check ACME before the close.", inputs=["a.csv"])
         >>> print(packed := templates.pack(task))
-        task~452061 id=T-7 to=risk inputs=["a.csv"]
+        task seal=452061 id=T-7 to=risk inputs=["a.csv"]
         goal: Check ACME before the close.
         >>> templates.expand(packed) == task
         True
@@ -117,7 +117,7 @@ class MessageTemplates:
             >>> templates = MessageTemplates()
             >>> _ = templates.register("quote", Quote)
             >>> print(templates.pack([Quote(symbol="ACME", price=4), Quote(symbol="B", price=5)]))
-            quote[]~698901(symbol,price):
+            quote[] seal=698901(symbol,price):
              ACME|4.0
              B|5.0
         """
@@ -240,7 +240,7 @@ class MessageTemplates:
             body += f"\n(shortened: {','.join(cut)})" if cut else ""
             try:
                 seal = self._seal(form, body, items)
-                text = f"{form.label}{'[]' if many else ''}~{seal}{body}"
+                text = f"{form.label}{'[]' if many else ''} seal={seal}{body}"
                 again = self.expand(text)
             except _ERRORS:
                 continue
@@ -261,7 +261,7 @@ class MessageTemplates:
 
     def _quoted(self, text: str) -> str:
         body = f": {write_json(text)}"
-        return f"{_TEXT}~{self._digits(_TEXT, body)}{body}"
+        return f"{_TEXT} seal={self._digits(_TEXT, body)}{body}"
 
     def _unquoted(self, body: str, seal: str, text: str) -> str:
         if self._digits(_TEXT, body) != seal:

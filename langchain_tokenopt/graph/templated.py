@@ -40,7 +40,7 @@ def templated(node: Node, templates: MessageTemplates, *, expand: bool = True) -
         >>> def ask(state: dict) -> dict:
         ...     return {"open": Question(text="Which limit holds?")}
         >>> print(templated(ask, MessageTemplates())({})["open"])
-        question~697686
+        question seal=697686
         text: Which limit holds?
     """
     before: Callable[[Any], Any] = (lambda state: _each(state, templates.expand)) if expand else _as

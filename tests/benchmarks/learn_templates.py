@@ -276,15 +276,17 @@ def _results(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 # --- a small language model reads ----------------------------------------------------------------
 
 LOOKED_UP = 60
+_SAID = {"by": "sender", "to": "recipient", "id": "id of this message"}
+"""Names of fields that nobody would ask for."""
 _ASK = "{text}\n\nWhat is the {what}? Answer with the value only."
 
 
 def _reading(python: str, answers: Path) -> dict[str, Any]:
     """Ask a small model for one value, of JSON and of the template."""
-    rng = random.Random(3)
+    rng = random.Random(4)
     templates = templates_for()
     asked: list[tuple[str, str, dict[str, Any], Any]] = []
-    english = [one for one in handovers(2_000, seed=11) if "English" in one[1]]
+    english = [one for one in handovers(2_000, seed=13) if "English" in one[1]]
     for kind, _, message in english:
         said = content(kind, message)
         plain = {
@@ -294,7 +296,8 @@ def _reading(python: str, answers: Path) -> dict[str, Any]:
         }
         if plain and len(asked) < LOOKED_UP:
             name = rng.choice(sorted(plain))
-            asked.append((name.replace("_", " "), plain[name], said, message))
+            what = _SAID.get(name, name.replace("_", " "))
+            asked.append((what, plain[name], said, message))
     writers: dict[str, Callable[[dict[str, Any], Any], str]] = {
         JSON: lambda said, _: compact(said),
         OURS: lambda _, message: str(templates.pack(message)),

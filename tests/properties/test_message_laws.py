@@ -67,7 +67,17 @@ class Pair(NamedTuple):
 ODD = [
     *("", " ", "\n", "\n\n", "a\n\n b\n  c", "\ta", "a=b", "a: b", "x|y", "|", '"', '"a"', "[1]"),
     *("{}", "null", "true", "12", "-0", "1e5", "007", "NaN", "(a,b):", "a:\n b|c", "goal: x"),
-    *("task~123456 a=b", "text/0~000000", "\r\n", "\x00", "\u2028", "\x85", "\u3000", "ﬁ", "👩‍🔬"),
+    *(
+        "task seal=123456 a=b",
+        "text/0 seal=000000",
+        "\r\n",
+        "\x00",
+        "\u2028",
+        "\x85",
+        "\u3000",
+        "ﬁ",
+        "👩‍🔬",
+    ),
     *("(shortened: a)", "a\n(shortened: a)", "名前は=何", "\u200b", "\ufeffa", "a\\nb", "\\"),
 ]
 TEXTS = st.one_of(
@@ -164,7 +174,9 @@ def test_messages_come_back_equal(case):
 
 
 @LAW
-@given(TEXTS | st.from_regex(re.compile(r"(task|text/0)(\[\])?~\d{6}[ \n:(].*"), fullmatch=True))
+@given(
+    TEXTS | st.from_regex(re.compile(r"(task|text/0)(\[\])? seal=\d{6}[ \n:(].*"), fullmatch=True)
+)
 def test_texts_come_back_as_they_were(text):
     """A text is a text, whatever it looks like and however often it was packed."""
     templates = MessageTemplates()
