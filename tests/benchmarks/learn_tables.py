@@ -38,8 +38,8 @@ def templates_table(figures: dict[str, Any]) -> str:
     decoded = figures["decoding"]
     lines += [
         "",
-        f"{figures['messages']} messages of {figures['kinds']} kinds from {figures['fields']} fields: "
-        f"{decoded['decode_errors']} decode errors, "
+        f"{figures['messages']} messages of {figures['kinds']} kinds from {figures['fields']} "
+        f"fields: {decoded['decode_errors']} decode errors, "
         f"{decoded['texts_not_the_same_to_the_character']} texts that differ; "
         f"{decoded['look_alikes_expanded']} of {decoded['look_alikes']:,} look-alikes expanded. "
         f"Packing takes {decoded['pack_us']} µs, expanding {decoded['expand_us']} µs.",
