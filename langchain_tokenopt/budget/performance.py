@@ -21,6 +21,7 @@ one vote beside four for that. Constants were chosen on three of the kinds of wo
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -286,16 +287,18 @@ class Performance:
         return self.store.forget(kind=_KIND, namespace=self.namespace, user=user)
 
     def returns(self) -> dict[str, Returns]:
-        """Return what is known of each agent, by name.
-
-        Raises:
-            sqlite3.Error: The store cannot be read just now.
-            OSError: Its file was removed or replaced.
-        """
+        """Return what is known of each agent, by name; nothing while the store cannot be read."""
+        try:
+            rows = self.store.values(_KIND, self.namespace)
+        except (sqlite3.Error, OSError) as error:
+            self._say(
+                "unread", f"What the strategy 'performance' has learned cannot be read: {error}"
+            )
+            return {}
         now, own_key = self._clock(), user_key(self.user) or None
         own: dict[str, _Verdicts] = {}
         others: dict[str, list[_Verdicts]] = {}
-        for row in self.store.values(_KIND, self.namespace):
+        for row in rows:
             found = _Verdicts.read(row.value).faded(now, self._half_life)
             if row.namespace != self.namespace or not found.n:
                 continue
@@ -314,7 +317,12 @@ class Performance:
         """Return the priority of each agent, times what its return is beside the mean of all."""
         weights = self.known_weights(claims, self.returns())
         if weights is None:
-            self._say_unknown()
+            self._say(
+                "unknown",
+                f"The strategy 'performance' knows fewer than {_FEWEST:.0f} verdicts on agents of "
+                f"the plan: agents weigh by priority. Give plan.run(performance=...) the same "
+                f"Performance() each time, and verdicts to it: run.rate(agent, quality).",
+            )
             return {claim.agent: claim.priority for claim in claims}
         return weights
 
@@ -340,16 +348,11 @@ class Performance:
             for name, value in worth.items()
         }
 
-    def _say_unknown(self) -> None:
-        if "unknown" not in self._said:
-            self._said.add("unknown")
-            warnings.warn(
-                f"The strategy 'performance' knows fewer than {_FEWEST:.0f} verdicts on agents of "
-                f"the plan: agents weigh by priority. Give plan.run(performance=...) the same "
-                f"Performance() each time, and verdicts to it: run.rate(agent, quality).",
-                TokenOptWarning,
-                stacklevel=4,
-            )
+    def _say(self, what: str, message: str) -> None:
+        """Say it once."""
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(message, TokenOptWarning, stacklevel=4)
 
     def explain(self) -> str:
         """Say what is known of each agent, a line each."""

@@ -158,7 +158,8 @@ class BudgetPlan(PlanSettings):
                 the same one each time.
             history: Of earlier runs: a ``Ledger``, records of calls, or what each agent has used in
                 each run. Tokens are kept for agents that are still to come as it says that they
-                will need them; ``"forecast"`` and ``"auto"`` divide by it.
+                will need them; ``"forecast"`` and ``"auto"`` divide by it. Strategies that are
+                objects have one of their own.
             performance: Knows verdicts, for ``"performance"`` and ``"auto"``, and learns those of
                 ``run.rate``. Give the same one each time, or one with a store.
             rate_card: Prices, where the plan has a total in dollars.

@@ -29,6 +29,7 @@ from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
 from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
+from langchain_tokenopt.budget.auto_strategy import Auto
 from langchain_tokenopt.budget.forecast_need import ForecastNeed, History, NeedForecast, RunLearner
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.levels import NOBODY, TOOL_LIMITS, Owners
@@ -141,8 +142,11 @@ class BudgetRun:
             flows_on=True,
         )
         """What agents weigh, as it is for the user of this run."""
-        own = strategy if isinstance(strategy, Performance) else None
-        self._performance = own or performance
+        if isinstance(plan.strategy, Auto):
+            performance = plan.strategy.performance
+        elif isinstance(plan.strategy, Performance):
+            performance = plan.strategy
+        self._performance = performance
         needs: NeedForecast | None = None
         if isinstance(strategy, NeedForecast):
             needs = strategy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import warnings
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -345,6 +346,38 @@ def test_a_strategy_learns_from_the_runs_of_its_plan():
     assert 3 == pytest.approx(performance.for_user("ann").returns()["news"].verdicts, abs=0.2)
     with pytest.raises(ValueError, match="'judge' has used no tokens in this run"):
         run.rate("judge", 0.5)
+
+
+@pytest.mark.parametrize("kind", [Performance, Auto])
+def test_verdicts_of_a_run_teach_the_plans_own_strategy(kind):
+    """An object that is a strategy keeps what it learns, for the user of the run."""
+    strategy = kind()
+    plan = BudgetPlan(total_tokens=5_000, agents={"news": {}}, strategy=strategy)
+    model = optimize(fake_chat(answers=[FakeAnswer("Yes.", Usage(30, 10))]), plan)
+    with pytest.warns(TokenOptWarning, match="agents weigh by priority"):
+        run = plan.run(user="ann")
+    with run:
+        model.invoke("Is it?", {"metadata": {"tokenopt_agent": "news"}})
+        run.rate("news", 0.75)
+    performance = strategy.performance if kind is Auto else strategy
+
+    assert 1 == performance.for_user("ann").returns()["news"].verdicts
+    assert 1 == performance.forget("ann")
+
+
+def test_a_store_that_cannot_be_read_breaks_no_run(monkeypatch):
+    """Priorities, said aloud."""
+    performance = Performance()
+
+    def fail(*names):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(performance.store, "values", fail)
+    with (
+        pytest.warns(TokenOptWarning, match="agents weigh by priority"),
+        pytest.warns(TokenOptWarning, match="cannot be read: database is locked"),
+    ):
+        assert 1 == ratio(performance)
 
 
 def test_a_verdict_needs_somebody_who_learns():
