@@ -396,3 +396,58 @@ def test_auto_needs_eight_runs():
         auto.weights([NEWS, JUDGE])
     assert "priority" == auto.choice
     assert "a choice needs 8" in auto.explain()
+
+
+UNEQUAL = [{"news": 900 + n, "judge": 90 + n} for n in range(12)]
+
+
+def test_auto_picks_what_would_have_done_best():
+    """Fixed shares should follow needs; in a run, what one leaves is the other's in any case."""
+    fixed, flowing = (Auto(UNEQUAL, total_tokens=900, flows_on=flows) for flows in (False, True))
+
+    assert fixed.choice in ("forecast", "proportional")
+    assert "priority" == flowing.choice
+    assert fixed.weights([NEWS, JUDGE])["news"] > 800
+    assert "more than 'priority', in 9 runs with 900 tokens each" in fixed.explain()
+
+
+def test_auto_knows_verdicts():
+    """Priorities are wrong here: the judge gains nothing by its tokens."""
+    performance = Performance()
+    for tokens in TOKENS * 5:
+        performance.record("news", rising(tokens), tokens, wanted=1_600)
+        performance.record("judge", 0.9, tokens, wanted=1_600)
+    past = [{"news": 1_600 + n, "judge": 1_600 - n} for n in range(12)]
+    auto = Auto(past, performance=performance, total_tokens=2_000, flows_on=True)
+
+    assert "performance" == auto.choice
+    assert performance.weights([NEWS, JUDGE]) == auto.weights([NEWS, JUDGE])
+
+
+def test_auto_goes_on_as_runs_end():
+    """What it picks changes with what agents need."""
+    auto = Auto(total_tokens=900)
+    with pytest.warns(TokenOptWarning, match="knows 0"):
+        auto.weights([NEWS, JUDGE])
+    for run in UNEQUAL:
+        auto.observe(run)
+    assert ratio(auto) > 5
+    for run in UNEQUAL * 5:
+        auto.observe({"news": run["judge"], "judge": run["news"]})
+    assert ratio(auto) < 1 / 5
+
+
+def test_auto_judges_a_user_by_his_own_runs():
+    """Another's thousands change nothing; before eight of his own, four of them count."""
+    auto = Auto(total_tokens=900)
+    for run in UNEQUAL:
+        auto.observe(run, user="ann")
+    for _ in range(1_000):
+        auto.observe({"news": 1, "judge": 10**9}, user="mallory")
+    ann = auto.for_user("ann")
+
+    assert ratio(ann) > 5
+    with pytest.warns(TokenOptWarning, match="needs 8 runs"):
+        assert 1 == ratio(auto.for_user("new"))
+    auto.forget("ann")
+    assert "priority" == auto.for_user("ann").choice

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from langchain_tokenopt.budget.forecast_need import ForecastNeed
 from langchain_tokenopt.budget.outlook import Coming, Outlook
 from langchain_tokenopt.budget.request_budget import RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
@@ -146,3 +147,31 @@ def test_who_perhaps_calls_refuses_nobody_and_is_learned() -> None:
     outlook = Outlook({}, {}, most_calls=forecaster.most_calls)
     outlook.foresee("graph", coming)
     assert 150 == demands_of(outlook, "writer").others["helper"].least
+
+
+def test_what_is_kept_follows_the_forecast_and_what_was_spent() -> None:
+    """Of a whole run; who has spent more than most is compared with those that did."""
+    forecast = ForecastNeed([{"writer": tokens} for tokens in (900, 1_000, 5_000, 5_100)])
+    outlook = Outlook({}, {}, needs=forecast.need)
+    outlook.foresee("graph", Coming({"writer": 1, "reader": 1}, {"writer": 1}))
+    assert 5_100 == demands_of(outlook, "reader").others["writer"].likely
+
+    demands_of(outlook, "writer")
+    outlook.answered("writer", Usage(1_000, 200))
+    assert 3_900 == demands_of(outlook, "reader").others["writer"].likely
+
+    demands_of(outlook, "writer")
+    outlook.answered("writer", Usage(9_000, 0))  # more than any: as if nobody knew
+    assert 9_000 > demands_of(outlook, "reader").others["writer"].likely > 0
+
+
+def test_a_request_that_was_made_smaller_would_have_needed_more() -> None:
+    """What a run teaches is what was asked for."""
+    outlook = Outlook({}, {})
+    demands_of(outlook, "writer")
+    outlook.answered("writer", Usage(100, 10), shortened=True)
+    demands_of(outlook, "reader")
+    outlook.answered("reader", Usage(100, 10))
+
+    assert {"writer": 620, "reader": 110} == outlook.needed()
+    assert 110 == outlook.spent("writer")
