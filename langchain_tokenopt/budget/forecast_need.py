@@ -124,7 +124,10 @@ def _entries(history: Any) -> Iterator[Any]:
         yield from history
     elif "newest_first" in inspect.signature(history.calls).parameters:
         latest: Any = history.calls
-        yield from reversed([*islice(latest(newest_first=True), _MOST_CALLS)])
+        found = [*islice(latest(newest_first=True), _MOST_CALLS)]
+        if len(found) == _MOST_CALLS:  # of the oldest run some calls may be missing
+            found = [call for call in found if call.run != found[-1].run]
+        yield from reversed(found)
     else:
         yield from deque(history.calls(), maxlen=_MOST_CALLS)
 

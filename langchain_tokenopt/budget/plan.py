@@ -159,7 +159,7 @@ class BudgetPlan(PlanSettings):
             history: Of earlier runs: a ``Ledger``, records of calls, or what each agent has used in
                 each run. Tokens are kept for agents that are still to come as it says that they
                 will need them; ``"forecast"`` and ``"auto"`` divide by it. Strategies that are
-                objects have one of their own.
+                objects have one of their own; they read a ledger once, and not at each run.
             performance: Knows verdicts, for ``"performance"`` and ``"auto"``, and learns those of
                 ``run.rate``. Give the same one each time, or one with a store.
             rate_card: Prices, where the plan has a total in dollars.

@@ -10,7 +10,15 @@ from uuid import uuid4
 
 import pytest
 
-from langchain_tokenopt.budget import Auto, BudgetPlan, Claim, ForecastNeed, Performance
+from langchain_tokenopt.budget import (
+    Auto,
+    BudgetPlan,
+    Claim,
+    ForecastNeed,
+    Performance,
+    forecast_need,
+)
+from langchain_tokenopt.budget.forecast_need import Need
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.errors import TokenOptWarning
@@ -250,6 +258,17 @@ def test_a_ledger_is_a_history(tmp_path):
             ledger.record(call("judge", 100, run=run))
         ledger.flush()
         assert {"news": 500.0, "judge": 100.0} == ForecastNeed(ledger).weights([NEWS, JUDGE])
+
+
+def test_of_a_long_ledger_the_latest_whole_runs_are_read(tmp_path, monkeypatch):
+    """A run of which some calls are too old is left out: it would seem to need little."""
+    monkeypatch.setattr(forecast_need, "_MOST_CALLS", 14)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for run in "abcd":
+            for _ in range(4):
+                ledger.record(call("news", 100, run=run))
+        ledger.flush()
+        assert Need(400, 400, 3) == ForecastNeed(ledger).need("news")
 
 
 def test_what_is_still_needed_follows_what_was_spent():
