@@ -85,7 +85,7 @@ def refuse_contradictions(stages: Sequence[Stage]) -> None:
         ValueError: Two are of one kind, or there is room for one of them only.
     """
     for first, second in pairwise(stages):
-        if first is second or (type(first) is type(second) and first.phase == second.phase):
+        if first is second or (_kind(first) is _kind(second) and first.phase == second.phase):
             raise ValueError(
                 f"optimize() got two stages of the kind {name_of_stage(first)}; give one, or "
                 f"combine them."
@@ -106,11 +106,17 @@ def with_ambient_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         stage
         for stage in as_stages(ambient)
         if not any(
-            type(own) is type(stage) or (own.phase == stage.phase and stage.phase in _ALONE)
+            _kind(own) is _kind(stage) or (own.phase == stage.phase and stage.phase in _ALONE)
             for own in stages
         )
     ]
     return tuple(sorted((*stages, *added), key=lambda stage: stage.phase)) if added else stages
+
+
+def _kind(stage: object) -> type:
+    """Return the class of a stage; of one that stands around another, that other's."""
+    kind: type = getattr(stage, "around", type(stage))
+    return kind
 
 
 def name_of_stage(stage: object) -> str:

@@ -178,8 +178,9 @@ class AutoTune(Runnable[Any, Any]):
     def record(
         self,
         quality: float,
-        call: UUID | str | BaseMessage | None = None,
+        answer: BaseMessage | str | None = None,
         *,
+        run_id: UUID | str | None = None,
         agent: str | None = None,
         user: str | None = None,
     ) -> bool:
@@ -187,9 +188,9 @@ class AutoTune(Runnable[Any, Any]):
 
         Args:
             quality: From 0 (useless) to 1.
-            call: Which: the answer itself, or its ``id``, or the id of the model's run (as in
-                ``CallRecord.run_id``). By default the last call that was not judged yet; where
-                calls run side by side, say which.
+            answer: Which, or its ``id``. By default that to the last call that was not judged yet;
+                where calls run side by side, say which.
+            run_id: In place of the answer the id of the model's run, as in ``CallRecord.run_id``.
             agent: Only a call of this agent is meant.
             user: Only a call of this user is meant.
 
@@ -198,7 +199,7 @@ class AutoTune(Runnable[Any, Any]):
 
         Raises:
             ValueError: *quality* is not from 0 to 1.
-            TypeError: *call* is none of these.
+            TypeError: *answer* or *run_id* is none of these.
 
         Example:
             >>> from langchain_tokenopt import WordLimit
@@ -207,7 +208,7 @@ class AutoTune(Runnable[Any, Any]):
         """
         if not isinstance(quality, int | float) or not 0 <= quality <= 1:
             raise ValueError(f"quality must be a number from 0 to 1; got {shown(quality)}.")
-        use = self._use_of(call, agent, user)
+        use = self._use_of(answer if run_id is None else run_id, agent, user)
         if use is None:
             return False
         self._safely(lambda: self._judge(use, float(quality)))
@@ -215,7 +216,7 @@ class AutoTune(Runnable[Any, Any]):
 
     def take_verdict(self, run_id: UUID, quality: float) -> None:
         """Hear from a quality guard how good an answer was."""
-        self.record(min(1.0, max(0.0, quality)), run_id)
+        self.record(min(1.0, max(0.0, quality)), run_id=run_id)
 
     def _use_of(self, call: Any, agent: str | None, user: str | None) -> _Use | None:
         """Return the call that is meant, from now on judged."""
@@ -280,7 +281,7 @@ class AutoTune(Runnable[Any, Any]):
 
         self._learn(use.owner, bill)
         if self._own_verdicts and use.verdict is not None:
-            self.record(use.verdict, request.run.run_id)
+            self.record(use.verdict, run_id=request.run.run_id)
 
     def drop(self, chosen: _Use) -> None:
         """Nothing is learned from a call without an answer."""

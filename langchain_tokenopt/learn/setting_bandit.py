@@ -337,7 +337,8 @@ class Bandit:
         other types, or numbers that no calls can add up to.
         """
         try:
-            arms = [Arm(*map(float, numbers)) for numbers in kept["arms"]]
+            rows = [[*map(float, numbers)] for numbers in kept["arms"]]
+            arms = [Arm(*numbers) for numbers in rows]
             steps = [Step(int(c), int(b), int(a), str(why)) for c, b, a, why in kept["steps"]]
             at, calls, credit = int(kept["at"]), int(kept["calls"]), float(kept["credit"])
             level = float(kept["level"])
@@ -349,7 +350,7 @@ class Bandit:
             len(arms) != len(self.arms)
             or at not in places
             or not all(step.before in places and step.after in places for step in steps)
-            or not all(math.isfinite(value) for arm in arms for value in arm.values())
+            or not all(math.isfinite(value) for row in rows for value in row)
             or not all(0 <= arm.quality <= arm.judged + 1e-3 and arm.billed >= 0 for arm in arms)
             or not -math.inf < credit <= _MOST_CREDIT
             or not 0 <= level < math.inf

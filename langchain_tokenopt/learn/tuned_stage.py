@@ -56,7 +56,7 @@ class _TunedStage:
 
     def __init__(self, inner: Stage, tuner: CallTuner, fingerprint: str, waits: bool) -> None:
         self._inner, self._tuner, self._waits = inner, tuner, waits
-        self.fingerprint = fingerprint
+        self.fingerprint, self.around = fingerprint, type(inner)
         if hasattr(inner, "aopen"):
             self.aopen = self._aopen
 

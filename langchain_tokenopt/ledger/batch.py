@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from langchain_tokenopt.core.records import CallRecord, Saving, ToolChoice, UsageEvent
+from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, ToolChoice, UsageEvent
 from langchain_tokenopt.ledger import rows
 from langchain_tokenopt.ledger.rollups import New
 from langchain_tokenopt.ledger.rows import OWN_RUN, Origin
@@ -84,7 +84,7 @@ class Batch:
             self._add_saving(event, at)
         elif isinstance(event, ToolChoice):
             self._add_choice(event, at)
-        else:
+        elif isinstance(event, BudgetEvent):
             happened = rows.microseconds(event.at) if event.at else at
             self._budget_events.append(rows.budget_row(event, happened))
 

@@ -34,7 +34,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.core.records import CallRecord, UsageEvent
+from langchain_tokenopt.core.records import CallRecord, TuningStep, UsageEvent
 from langchain_tokenopt.ledger import rollups, rows, spill
 from langchain_tokenopt.ledger.batch import UNSTORABLE, Batch, KnownIds
 from langchain_tokenopt.ledger.database import Database, LedgerError
@@ -489,7 +489,7 @@ def _runs_event_loop() -> bool:
 
 def _timed(event: UsageEvent, at: int) -> UsageEvent:
     """Return *event* with the time when it was put, where it has none of its own."""
-    if not isinstance(event, CallRecord) and event.at is None:
+    if not isinstance(event, CallRecord | TuningStep) and event.at is None:
         return replace(event, at=rows.moment_of(at // 1_000))
     return event
 

@@ -331,11 +331,16 @@ class _Answering(BaseChatModel):
 
 def run(quick: bool = False) -> dict[str, Any]:
     """Measure everything."""
-    worlds = 8 if quick else 40
+    worlds = 8 if quick else 20
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for family in (*CHOSEN_ON, *JUDGED_ON):
         rows[family] = {chooser: measure(family, worlds, chooser) for chooser in CHOOSERS}
-        print(family, *(f"{name} {row['regret']}" for name, row in rows[family].items()), sep="; ")
+        print(
+            family,
+            *(f"{name} {row['regret']}" for name, row in rows[family].items()),
+            sep="; ",
+            flush=True,
+        )
     return {
         "worlds_of_each_family": worlds,
         "calls_of_each_world": CALLS,
@@ -347,8 +352,8 @@ def run(quick: bool = False) -> dict[str, Any]:
             for part, families in (("chosen_on", CHOSEN_ON), ("judged_on", JUDGED_ON))
         },
         "families": rows,
-        "thin": thin(30 if quick else 90),
-        "hosted": hosted(200 if quick else 1_000),
+        "thin": thin(30 if quick else 60),
+        "hosted": hosted(200 if quick else 600),
     }
 
 

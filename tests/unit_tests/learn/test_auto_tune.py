@@ -22,6 +22,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import Field
 
 from langchain_tokenopt import (
+    Attribution,
     BudgetPlan,
     CallRecord,
     LearnedStore,
@@ -36,10 +37,12 @@ from langchain_tokenopt import (
     TunableSetting,
     WordLimit,
     optimize,
+    stage_all,
     token_scope,
     track_usage,
 )
 from langchain_tokenopt.learn.auto_tune import AutoTune
+from langchain_tokenopt.learn.setting_bandit import Arm, Bandit
 from tests.support.model_server import ModelServer, Reply
 
 WORDS = {"max_words": (40, 160)}
@@ -222,7 +225,7 @@ def test_it_learns_in_every_host(chat, model_server, tmp_path, host, way):
         for _ in range(2):
             WAYS[way](runnable, given)
     calls = [event for event in sink.events if isinstance(event, CallRecord)]
-    assert [tuner.record(1.0, call.run_id) for call in calls] == [True, True]
+    assert [tuner.record(1.0, run_id=call.run_id) for call in calls] == [True, True]
     assert tuner.record(1.0) is False
     (found,) = tuner.store.values("tuning")
     judged, quality, _, billed, cost, *_ = found.value["arms"][0]
@@ -332,7 +335,7 @@ def test_a_call_is_judged_once_and_by_name():
     assert tuner.record(1.0, agent="risk") is False
     assert tuner.record(True, first.id)
     assert not tuner.record(1.0, first)
-    assert tuner.record(0, sink.events[-1].run_id)
+    assert tuner.record(0, run_id=sink.events[-1].run_id)
     assert not tuner.record(1.0, second)
     assert tuner.record(0.5)
     assert not tuner.record(0.5)
@@ -453,15 +456,16 @@ def test_a_bad_file_breaks_no_call(tmp_path, spoil):
 
 def test_in_a_pipe_it_uses_what_was_learned():
     """Behind the model it trims, in front of it it shortens, with the settings of its agent."""
-    tuner = AutoTune(WordLimit(160), bounds=WORDS, seed=1)
-    play(tuner, 200)
-    words = int(tuner.settings()["max_words"])
-    assert words < 160
+    tuner = AutoTune(WordLimit(160), bounds=WORDS)
+    learned = Bandit([Arm() for _ in tuner.ladder], 0, 0.9, at=2).as_json()
+    tuner.store.update(tuner._owner(Attribution()), lambda _: learned)
+    words = 80
+    assert tuner.settings() == {"max_words": words}
     text = "One two three four. " * 60
     chain = FakeListChatModel(responses=[text]) | StrOutputParser() | tuner
-    assert len(chain.invoke("?").split()) == words // 4 * 4
-    assert len("".join(chain.stream("?")).split()) == words // 4 * 4
-    assert len(asyncio.run(chain.ainvoke("?")).split()) == words // 4 * 4
+    assert len(chain.invoke("?").split()) == words
+    assert len("".join(chain.stream("?")).split()) == words
+    assert len(asyncio.run(chain.ainvoke("?")).split()) == words
     shorten = AutoTune(PromptCompressor(keep=0.8), bounds=(0.3, 0.9))
     asked = f"Context: {TEXT}\n\nQuestion: When was the bridge built?"
     assert "1931" in shorten.invoke(asked)
@@ -518,3 +522,14 @@ def test_what_cannot_be_tuned_is_refused(make, error, match):
     """In a sentence that says what to do."""
     with pytest.raises(error, match=match):
         make()
+
+
+def test_it_stands_in_the_place_of_its_stage(chat, model_server):
+    """A second limit beside it is refused, and one of the surroundings gives way."""
+    tuner = AutoTune(WordLimit(160), bounds=WORDS)
+    with pytest.raises(ValueError, match="two stages of the kind WordLimit"):
+        optimize(chat, tuner, WordLimit(20))
+    with stage_all(WordLimit(20)):
+        optimize(chat, tuner).invoke("Bridges?")
+    assert str(model_server.requests[0].body).count("in at most") == 1
+    assert asked_words(model_server.requests[0]) == 160
