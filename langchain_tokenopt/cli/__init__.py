@@ -66,5 +66,5 @@ for _panel, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_panel)(_command)
 app.command(cls=suggest.OrSuggest, rich_help_panel=_STORES)(budget.budget)
 app.add_typer(cache.app, name="cache", rich_help_panel=_STORES)
-app.command(rich_help_panel=_STORES)(learned.learned)
+app.command(cls=learned.VerbFirst, rich_help_panel=_STORES)(learned.learned)
 app.command(rich_help_panel=_STORES)(migrate.migrate)

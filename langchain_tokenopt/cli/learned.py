@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand
 
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.core.counted import counted
 
-__all__ = ["held_in", "learned"]
+__all__ = ["VerbFirst", "held_in", "learned"]
 
 
 class Verb(StrEnum):
@@ -69,6 +70,7 @@ def learned(
         Verb,
         typer.Argument(help="Export writes lines of JSON to stdout; load reads them from stdin."),
     ] = Verb.list,
+    first: Annotated[Verb | None, typer.Option("--first-word", hidden=True)] = None,
     user: Annotated[str | None, typer.Option(help="Only what follows from this user.")] = None,
     organization: Annotated[
         str | None, typer.Option(help="Only that of this organization: tools and answers.")
@@ -88,6 +90,7 @@ def learned(
     Example: tokenopt learned learned.db forget --user ann
     """
     whose = _Whose(user, organization, namespace, kind)
+    verb = first or verb
     if verb is Verb.load:
         return _load(store, as_json)
     files = _files(store)
@@ -109,6 +112,16 @@ def learned(
         words=("kind", "namespace"),
     )
     return None
+
+
+class VerbFirst(TyperCommand):
+    """The command, whose verb may stand in front, too: ``tokenopt learned forget --user ann``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read a verb in front as what is to be done, not as the name of a file."""
+        if args[:1] and args[0] in set(Verb):
+            args = ["--first-word", *args]
+        return super().parse_args(ctx, args)
 
 
 class _Row(NamedTuple):

@@ -253,6 +253,14 @@ def test_files_that_are_none_are_refused(tools, tmp_path):
     assert text.read_text() == "mine, and long enough to be looked at"
 
 
+def test_the_verb_may_stand_in_front(values, monkeypatch):
+    """As with other commands; the environment may name the file."""
+    assert as_json("forget", values, "--user", "ann") == {"learned.db": {"values": 3}}
+    monkeypatch.setenv("TOKENOPT_LEARNED", str(values))
+    assert as_json("forget", "--user", "bob") == {"learned.db": {"values": 3}}
+    assert {row["owned"] for row in as_json("list")} == {0}
+
+
 def test_doctor_names_what_was_learned(values, monkeypatch, tmp_path):
     """Where the environment says what it is."""
     monkeypatch.setenv("TOKENOPT_LEARNED", str(values))
