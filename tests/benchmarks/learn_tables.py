@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["templates_table"]
+__all__ = ["prefetch_table", "strategies_table", "templates_table"]
 
 _WAYS = (
     "JSON, as pydantic writes it",
@@ -57,3 +57,59 @@ def templates_table(figures: dict[str, Any]) -> str:
             f"values in templates, and {right['JSON, compact']} in JSON."
         )
     return "\n".join(lines)
+
+
+def strategies_table(figures: dict[str, Any]) -> str:
+    """Return what each strategy kept of the quality, and spent for equal quality."""
+    every = figures["in a run"]["all"]
+    lines = [
+        f"| {figures['desks']:,} desks | quality of what all tokens would give "
+        "| beside equal, for equal tokens | tokens for equal quality "
+        "| behind the best of each desk |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in every.items():
+        behind = row.get("behind_the_best_of_each_desk")
+        tokens = row.get("tokens_for_equal_quality")
+        lines.append(
+            f"| {name} | {row['quality']:.1%} | {_between(row['against_equal'], '+')} "
+            f"| {_between(tokens) if tokens else ''} | {_between(behind) if behind else ''} |"
+        )
+    auto = every["auto"]
+    lines += [
+        "",
+        f"`auto` lies {auto['behind_the_best_for_all_desks']:.1%} behind the one strategy that is "
+        f"best for all desks, and within 3 % of the best of its desk on "
+        f"{auto['desks_within_3_percent']:.0%} of them.",
+    ]
+    return "\n".join(lines)
+
+
+def _between(interval: list[float], sign: str = "") -> str:
+    mean, *ends = (f"{value:{sign}.1%}" for value in interval)
+    return f"{mean} ({' to '.join(ends)})" if ends else mean
+
+
+def prefetch_table(figures: dict[str, Any]) -> str:
+    """Return how often the next call was guessed, and what was wasted."""
+    names = ("Prefetcher", "most frequent", "last next")
+    lines = [
+        f"| what comes next | calls | {' | '.join(f'{name}, hit@1' for name in names)} | wasted |",
+        "|---|---|---|---|---|---|",
+    ]
+    for trace, row in figures.items():
+        if "hit@1" not in row:
+            continue
+        hits = (row["hit@1"][name] for name in names)
+        cells = (f"{hit['share']:.1%} ({_ends(hit['interval'])})" for hit in hits)
+        wasted = row.get("waste_ratio")
+        loads = "nothing loaded" if wasted is None else f"{wasted:.1%} of {row['loads']:,} loads"
+        lines.append(
+            f"| {trace} | {row['calls']:,} | {' | '.join(cells)} "
+            f"| {loads if 'loads' in row else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def _ends(interval: list[float]) -> str:
+    return " to ".join(f"{value:.1%}" for value in interval)
