@@ -70,7 +70,9 @@ def learned(
         Verb,
         typer.Argument(help="Export writes lines of JSON to stdout; load reads them from stdin."),
     ] = Verb.list,
-    first: Annotated[Verb | None, typer.Option("--first-word", hidden=True)] = None,
+    first: Annotated[
+        Verb | None, typer.Option("--first-word", help="The verb in front.", hidden=True)
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Only what follows from this user.")] = None,
     organization: Annotated[
         str | None, typer.Option(help="Only that of this organization: tools and answers.")
