@@ -154,6 +154,7 @@ def _by_method(past: Sequence[float], steps: float, season: int | None) -> dict[
         "moving average": steps * statistics.fmean(past[:_AVERAGED]),
         "exponential smoothing": steps * _smoothed(past),
         "median": steps * statistics.median(past[:_USUAL]),
+        "median of all": steps * statistics.median(past),
     }
     if len(past) >= FEWEST:
         found["linear regression"] = _along_a_line(past[:_USUAL], steps)

@@ -21,7 +21,8 @@ import argparse
 import csv
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def judged(
             covered[i : i + WINDOW].mean() for i in range(0, len(covered) - WINDOW + 1, WINDOW)
         ]
         row[f"{name}_coverage_percent"] = round(100 * float(covered.mean()), 2)
-        row[f"{name}_worst_window_percent"] = round(100 * float(min(windows)), 1)
+        row[f"{name}_worst_window_percent"] = round(
+            100 * float(min(windows, default=covered.mean())), 1
+        )
         row[f"{name}_reserve"] = round(float(np.sum(bound) / total), 2)
     return row
 
@@ -188,10 +191,18 @@ the {figures["judged"]:,} after them. "Hindsight" was fitted on the judged answe
 
 def trace(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read the lengths of prompts and of answers, in order of time."""
-    with (folder / TRACE).open(encoding="utf-8") as file:
-        rows = [(int(r["ContextTokens"]), int(r["GeneratedTokens"])) for r in csv.DictReader(file)]
-    prompts, answers = np.array(rows).T
+    _, prompts, answers = np.array(list(moments(folder)), dtype=int).T
     return prompts, answers
+
+
+def moments(folder: Path) -> Iterator[tuple[float, int, int]]:
+    """Yield the second of each request since the first, and the lengths of prompt and answer."""
+    first = None
+    with (folder / TRACE).open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            at = datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp()
+            first = at if first is None else first
+            yield at - first, int(row["ContextTokens"]), int(row["GeneratedTokens"])
 
 
 def figures_of(prompts: np.ndarray, answers: np.ndarray) -> dict[str, Any]:
