@@ -209,7 +209,7 @@ def _by_method_as_begun(
     for name, usual in _by_method(before, 1.0, season).items():
         pace = (now / usual if now else _QUIET_PACE) if usual else 1.0
         for words, trust in _TRUST.items():
-            factor = min(max(pace ** (share**trust), 1 / _MOST_PACE), _MOST_PACE)
+            factor = min(pace ** (share**trust), _MOST_PACE)
             found[f"{name}, {words}"] = found[name] * factor
     if len(past) > _ALIKE:
         floor = _FLOOR * _usual(before) + _SMALLEST

@@ -55,6 +55,8 @@ from langchain_tokenopt import (
     budgeted,
     compare,
     count_messages,
+    forecast_run,
+    forecast_spend,
     format_usd,
     in_own_context,
     node_cache,
@@ -199,6 +201,12 @@ def proofs(model: BaseChatModel) -> None:
     forecast: Forecast | None = UsageForecaster().forecast("news")
     limits = ToolLimits(max_calls=3, max_result_tokens_per_call=500)
     print(found.verdict, counted.tokens, counted.exact, price, forecast, limits)
+
+
+def to_come(ledger: Ledger) -> tuple[int | None, float | None]:
+    month = forecast_spend(ledger, "month", user="ada")
+    run = forecast_run(ledger, spent={"news": 900}, tag="nightly").at_end
+    return month.expected, None if run is None else run.p95
 
 
 def savings(event: Saving) -> int:
