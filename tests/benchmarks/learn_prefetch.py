@@ -28,7 +28,7 @@ from langchain_core.tools import StructuredTool
 from langchain_tokenopt.learn.call_shapes import CallMemory, canonical, name_alone
 from langchain_tokenopt.learn.prefetcher import Prefetcher
 from langchain_tokenopt.learn.transitions import Step, Transitions
-from tests.benchmarks.results import write_result
+from tests.benchmarks.results import RESULTS, write_result
 
 DATA = Path("../shared/data")
 _READING = (
@@ -367,6 +367,32 @@ def _overhead(sequences: Sequence[Sequence_]) -> dict[str, float]:
     return {"added CPU us per call": round(ours - plain, 1)}
 
 
+def _table(figures: dict[str, Any]) -> str:
+    lines = [
+        "| trace | calls judged | hit@1 | most frequent | last next | loads ahead | wasted |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in figures.items():
+        if "hit@1" not in found:
+            continue
+        shares = found["hit@1"]
+        low, high = shares["Prefetcher"]["interval"]
+        cells = [
+            f"{found['calls']:,}",
+            f"{shares['Prefetcher']['share']:.1%} ({low:.1%} to {high:.1%})",
+            *(f"{shares[way]['share']:.1%}" for way in ("most frequent", "last next")),
+            f"{found['loads']:,}" if "loads" in found else "",
+            f"{found['wasted']:,}" if "loads" in found else "",
+        ]
+        if "best possible hit@1" in found:
+            name += f" (best possible: {found['best possible hit@1']:.1%})"
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    waits = [
+        f"{found['ms mean']:.1f} ms with {think}" for think, found in figures["latency"].items()
+    ]
+    return "\n".join(lines) + f"\n\nMean wait for a loader of 20 ms: {', '.join(waits)}.\n"
+
+
 def main() -> None:
     """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -378,6 +404,7 @@ def main() -> None:
         print(name, json.dumps(figure))
     if not given.quick:
         write_result("learn_prefetch", "python -m tests.benchmarks.learn_prefetch", figures)
+        (RESULTS / "learn_prefetch.md").write_text(_table(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":
