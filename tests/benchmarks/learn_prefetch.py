@@ -121,12 +121,12 @@ def _ending(rng: np.random.Generator, size: int) -> tuple[Any, Any]:
 
 
 def _banking(data: Path, quick: bool) -> tuple[Any, Any]:
-    """Intents in the order of the two files, in parts of 20 questions."""
+    """Intents in the order of the two files, in parts of 33 questions: intents change within."""
 
     def read(name: str) -> list[Sequence_]:
         with (data / "semcache" / f"banking77_{name}.csv").open(encoding="utf-8") as file:
             intents = [row[1] for row in list(csv.reader(file))[1:]]
-        return [Sequence_("ann", intents[n : n + 20]) for n in range(0, len(intents), 20)]
+        return [Sequence_("ann", intents[n : n + 33]) for n in range(0, len(intents), 33)]
 
     return read("train")[: 40 if quick else None], read("test")[: 20 if quick else None]
 
