@@ -22,7 +22,8 @@ KIND: Final = "transitions"
 _MOST_CONVERSATIONS: Final = 1_000
 _SAVED_EVERY: Final = 32
 _MOST_PENDING: Final = 1_000
-_MOST_WRITTEN: Final = 64
+_FORGETTING_SECONDS: Final = 5.0
+_MOST_FOUND: Final = 64
 _MOST_SHAPES: Final = 4_096
 _MOST_BYTES: Final = 28_000
 """Of one user's model of one agent in the store, which takes 32,768."""
@@ -66,8 +67,9 @@ class Habits:
         self._conversations: OrderedDict[tuple[Any, ...], Conversation] = OrderedDict()
         self._latest: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
         self._pending: dict[_Place, list[_Observation]] = {}
-        self._written: deque[tuple[_Place, UserTransitions]] = deque(maxlen=_MOST_WRITTEN)
-        """What stands in the store, to be taken over by the thread that has the lock."""
+        self._reading: set[_Place] = set()
+        self._found: deque[tuple[_Place, UserTransitions]] = deque(maxlen=_MOST_FOUND)
+        """What stood in the store, to be taken over by the thread that has the lock."""
         self._transitions = Transitions(public=lru_cache(_MOST_SHAPES)(name_alone))
         for found in self._stored():
             model = UserTransitions.from_json(found.value)
@@ -98,7 +100,7 @@ class Habits:
 
     def learn(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> None:
         """Take in that *caller* calls something."""
-        self._take_over_written()
+        self._take_over_found()
         conversation = self.begun(caller)
         history, memory = conversation.history, conversation.memory
         shape = memory.shape(name, arguments)
@@ -112,7 +114,7 @@ class Habits:
         is_new = (caller.learner, caller.agent) not in self._transitions
         self._transitions.observe(caller.learner, caller.agent, history, shape)
         if self._store is not None:
-            self._keep((caller.user, caller.agent), (history, shape), at_once=is_new)
+            self._keep((caller.user, caller.agent), (history, shape), is_new=is_new)
 
     def learn_result(self, caller: Caller, name: str, result: Any) -> None:
         """Take in what a call has returned."""
@@ -142,6 +144,9 @@ class Habits:
         self._pending = {key: found for key, found in self._pending.items() if key[0] != user}
         if self._store is None or user is None:
             return 0
+        self._saving.wait(_FORGETTING_SECONDS)  # what is under way must not come after
+        others = [found for found in self._found if found[0][0] != user]
+        self._found = deque(others, maxlen=_MOST_FOUND)
         return self._store.forget(user=user, namespace=self._namespace, kind=KIND)
 
     def save(self) -> None:
@@ -155,13 +160,29 @@ class Habits:
 
     # The store
 
-    def _keep(self, place: _Place, observation: _Observation, *, at_once: bool) -> None:
+    def _keep(self, place: _Place, observation: _Observation, *, is_new: bool) -> None:
         """Note what has to be written, and have it written every now and then."""
         waiting = self._pending.setdefault(place, [])
         waiting.append(observation)
         del waiting[:-_MOST_PENDING]
-        if at_once or len(waiting) % _SAVED_EVERY == 0:
+        if is_new and self._saving.start(lambda: self._read(place)):
+            self._reading.add(place)
+        elif len(waiting) >= _SAVED_EVERY and place not in self._reading:
             self._begin_to_write(place)
+
+    def _read(self, place: _Place) -> None:
+        """Read what another process, or an earlier one, has learned of somebody new."""
+        try:
+            value = None if self._store is None else self._store.get(self._key(place))
+            if value is not None:
+                self._found.append((place, UserTransitions.from_json(value)))
+        finally:
+            self._reading.discard(place)
+
+    def _take_over_found(self) -> None:
+        while self._found:
+            (user, agent), model = self._found.popleft()
+            self._transitions.add(learner_of(user), agent, model)
 
     def _begin_to_write(self, place: _Place) -> None:
         waiting = self._pending.pop(place)
@@ -179,11 +200,8 @@ class Habits:
                 model.observe(history, shape)
             return model.as_json(_MOST_BYTES)
 
-        user, agent = place
-        key = LearnedKey(KIND, self._namespace, user, agent)
         try:
-            written = UserTransitions.from_json(self._store.update(key, changed))
-            self._written.append((place, written))
+            self._store.update(self._key(place), changed)
         except (sqlite3.Error, OSError, ValueError) as error:
             warnings.warn(
                 f"What was learned of the order of calls could not be kept: {error}",
@@ -191,12 +209,9 @@ class Habits:
                 stacklevel=2,
             )
 
-    def _take_over_written(self) -> None:
-        while self._written:
-            (user, agent), model = self._written.popleft()
-            for history, shape in self._pending.get((user, agent), ()):
-                model.observe(history, shape)
-            self._transitions.put(learner_of(user), agent, model)
+    def _key(self, place: _Place) -> LearnedKey:
+        user, agent = place
+        return LearnedKey(KIND, self._namespace, user, agent)
 
     def _stored(self) -> list[Any]:
         if self._store is None:

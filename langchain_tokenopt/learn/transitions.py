@@ -114,6 +114,14 @@ class UserTransitions:
         most = max(0, len(self.followers) - _MOST_CONTEXTS)
         return [self.followers.popitem(last=False)[0] for _ in range(most)]
 
+    def add(self, other: UserTransitions) -> None:
+        """Add what *other* has counted."""
+        for context, counts in other.followers.items():
+            own = self.followers.setdefault(context, {})
+            self.followers.move_to_end(context)
+            for symbol, count in counts.items():
+                own[symbol] = own.get(symbol, 0.0) + count
+
     def as_json(self, most_bytes: int) -> dict[str, Any]:
         """Return what JSON can hold, of at most about *most_bytes*; the latest contexts first."""
         symbols: dict[str, int] = {}
@@ -183,6 +191,13 @@ class Transitions:
 
     def __len__(self) -> int:
         return len(self._users)
+
+    def add(self, user: str, agent: str, model: UserTransitions) -> None:
+        """Add what was learned of a user elsewhere."""
+        here = self._users.get((user, agent))
+        if here is not None:
+            model.add(here)
+        self.put(user, agent, model)
 
     def observe(self, user: str, agent: str, history: Sequence[Step], symbol: str) -> None:
         """Count that *symbol* came after *history*, the latest step last."""

@@ -1,4 +1,4 @@
-"""All that learns, in five parts: strategies, forecasts, tuning, prefetching, message templates.
+"""All that learns: strategies, forecasts, tuning, prefetching, eviction, message templates.
 
 Run:     make bench-learn [DATA=folder]
          (python -m tests.benchmarks.bench_learn [--quick] [--only PART ...] [--data DIR]
@@ -16,7 +16,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-PARTS = ("strategies", "forecasts", "tuning", "prefetch", "templates")
+PARTS = ("strategies", "forecasts", "tuning", "prefetch", "eviction", "templates")
 
 
 def main() -> int:

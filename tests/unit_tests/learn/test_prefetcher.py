@@ -183,6 +183,23 @@ def test_a_forgotten_user_begins_anew(loader):
     assert 1 == len(store.values(user="ann"))
 
 
+def test_what_several_have_learned_adds_up(loader):
+    """Whoever meets a user anew reads what others have stored, and adds to it."""
+    store = LearnedStore()
+    one, other = (Prefetcher(loader=loader, store=store) for _ in range(2))
+    with one:
+        live(one, 10)
+    with other:
+        other.get("inbox", user="ann")
+        other._ahead.habits.wait(5)
+        other.get("calendar", user="ann")
+        assert "news" in other.explain(user="ann")
+    (stored,) = store.values(user="ann")
+    fading = sum(0.5 ** (n / 64) for n in range(32))
+    everything = [row[1:] for row in stored.value["followers"] if not row[0]]
+    assert fading == pytest.approx(sum(everything[0][1::2]), abs=0.1)
+
+
 def test_async_loads_run_on_the_loop_and_end_with_it():
     """An async loader is asked on the loop that asks; what is under way at its end is given up."""
     asked, loops = [], set()
