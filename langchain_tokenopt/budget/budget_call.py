@@ -208,7 +208,7 @@ class BudgetCall(StageCall):
         """Charge what was used by a call that brought no answer; free what was never sent."""
         run, request = self._paid.run, self.request
         self._end()
-        run.note_failure(self._paid.agent)
+        run.notes.failure(self._paid.agent)
         back = CallAnswer(received=self._text())
         was_sent = not request.run.waiting
         reading = read_failure(error, back, self._own_count(back), was_sent=was_sent)
@@ -272,7 +272,7 @@ class BudgetCall(StageCall):
             most_tokens=most,
         )
         counted = None if known is None else paid.counted + known.output_tokens
-        paid.run.note_estimated(paid.agent, counted, settled.charged_tokens)
+        paid.run.notes.estimated(paid.agent, counted, settled.charged_tokens)
 
     def _with_thinking(self, seen: Usage, *, is_reported: bool = False) -> Usage | None:
         """Add what the model may have thought, which does not arrive; ``None``: nobody knows.
@@ -336,7 +336,7 @@ class BudgetCall(StageCall):
         words = self._candidate.length
         if words is not None and self._tools is not None and not answer.message.tool_calls:
             shown = self._tools.count_words(answer.message.text)
-            self._paid.run.note_words(self._paid.agent, kept=shown <= words)
+            self._paid.run.notes.words(self._paid.agent, kept=shown <= words)
         if not steps:
             return answer
         generations: list[Any] = []

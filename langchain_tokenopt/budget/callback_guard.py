@@ -193,8 +193,8 @@ class CallbackGuard(ModelStartHandler):
         if caller is not None:
             caller.hand_over()
         made_by = attribution_of(start.metadata)
-        agent, owners = made_by.agent, run.owners_of(made_by)
-        run.note_unstaged(agent, model or "a model without a name")
+        agent, owners = made_by.agent, run.owners.of(made_by)
+        run.notes.unstaged(agent, model or "a model without a name")
         run.refuse_if_exceeded(owners)
         counted = _input_of(start)
         messages = len(start.messages or "1")
@@ -215,7 +215,7 @@ class CallbackGuard(ModelStartHandler):
                 demands=demands(),
             )
         if not isinstance(hold, Hold):
-            run.note_refusal(agent, hold.sentence())
+            run.notes.refusal(agent, hold.sentence())
             raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
         self._calls[start.run_id.int] = _Call(
             hold,
@@ -319,7 +319,7 @@ class CallbackGuard(ModelStartHandler):
             cost_nano_usd=None if known is None else call.bound(),
         )
         counted = None if known is None else call.counted + known.output_tokens
-        self._run.note_estimated(call.agent, counted, settled.charged_tokens)
+        self._run.notes.estimated(call.agent, counted, settled.charged_tokens)
 
     def on_llm_error(
         self,
@@ -336,7 +336,7 @@ class CallbackGuard(ModelStartHandler):
         call = self._pop(run_id)
         if call is None:
             return
-        self._run.note_failure(call.agent)
+        self._run.notes.failure(call.agent)
         account, answer = self._run.account, call.came_back(response)
         reading = read_failure(error, answer, call.own_count(answer), handled=call.handled)
         if reading.source == "unbilled":

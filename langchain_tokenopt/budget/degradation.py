@@ -67,7 +67,7 @@ class Degradation:
         self._agent = agent
         usual = run.outlook.usual_answer(agent)
         self.climb = Climb(run.plan, run.forecaster, agent, tools, usual, tuple(run.answers))
-        self.owners = run.owners_of(request.facts.attribution)
+        self.owners = run.owners.of(request.facts.attribution)
         """On whose account the call goes."""
         self._demands: Callable[[], Demands] = lambda: NO_DEMANDS
         """What is to come beside it."""

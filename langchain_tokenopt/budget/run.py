@@ -6,7 +6,6 @@ tasks that LangChain starts as well.
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 import weakref
@@ -23,14 +22,14 @@ from typing import Any, Final, Literal, Self
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.budget.account import TokenBudget
 from langchain_tokenopt.budget.account_registry import AccountRegistry
-from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
+from langchain_tokenopt.budget.account_reports import BudgetReport
 from langchain_tokenopt.budget.alerts import AlertCallback, BudgetAlert, alert_of
 from langchain_tokenopt.budget.auto_strategy import Auto
 from langchain_tokenopt.budget.forecast_need import ForecastNeed, History, NeedForecast, RunLearner
+from langchain_tokenopt.budget.graph_events import write_to_graph
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.levels import NOBODY, TOOL_LIMITS, Owners
 from langchain_tokenopt.budget.money import Prices
@@ -41,12 +40,14 @@ from langchain_tokenopt.budget.records import AccountKey, BudgetStoreError
 from langchain_tokenopt.budget.refusals import refused_call
 from langchain_tokenopt.budget.reserves import shortage_of
 from langchain_tokenopt.budget.room import Demands, Room
-from langchain_tokenopt.budget.run_notes import AgentNotes, RunNotes, StepTaken
+from langchain_tokenopt.budget.run_notes import RunNotes, StepTaken
+from langchain_tokenopt.budget.run_owners import RunOwners
 from langchain_tokenopt.budget.run_report import AgentRunReport, BudgetRunReport
 from langchain_tokenopt.budget.siblings import HOME, here
+from langchain_tokenopt.budget.stand_ins import StandIns
 from langchain_tokenopt.budget.strategies import strategy_for
 from langchain_tokenopt.budget.stray_calls import left_outside
-from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
+from langchain_tokenopt.core.attribution import name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.final_errors import take_budget_errors_as_final
@@ -60,11 +61,7 @@ from langchain_tokenopt.stage import AMBIENT, Stage
 
 __all__ = ["BudgetRun", "NoBudgetRunError", "current_run"]
 
-_KEPT_OWNERS: Final = 100
-"""Users and the like of one run whose limits its report shows."""
 _KEPT_ANSWERS: Final = 200
-_MOST_STEPS_WITHOUT_MODEL: Final = 10
-"""More than the rounds of a debate, and far below LangGraph's limits of steps."""
 _KEPT_ACCOUNTS: Final = 1_000
 """Accounts of threads that stay in memory for runs that are resumed without a store."""
 
@@ -115,14 +112,10 @@ class BudgetRun:
         self._figures = 0, 0, plan.total_tokens
         self._refusals: dict[AccountKey | None, BudgetExceededError] = {}
         """What was raised, by the account that refused."""
-        self._owners_seen: dict[Owners, None] = {}
-        """On whose account calls went, the latest of many."""
-        self._answered_for: dict[str, _AnsweredFor] = {}
+        self.owners = RunOwners(plan, user, organization, self._run_id)
+        """On whose account its calls go."""
+        self.stand_ins = StandIns()
         """Agents that were answered in the model's place."""
-        self._nameless: set[str] = set()
-        """Who was warned of: that calls do not say whose they are."""
-        self._tracker: Any = None
-        """The tracker around this run."""
         self._block = ContextBlock({})
         self._is_resumed = False
         """Whether others have spent of its account before, of whose calls it knows figures only."""
@@ -213,9 +206,9 @@ class BudgetRun:
         if plan.per not in ("run", "plan"):
             run = weakref.ref(self)  # an account of a thread outlives its runs
             shared.budget.set_default_owners(
-                lambda: NOBODY if (living := run()) is None else living.owners()
+                lambda: NOBODY if (living := run()) is None else living.owners.here()
             )
-        self._shared_account, self._notes = shared, shared.notes
+        self._shared_account, self.notes = shared, shared.notes
         with suppress(BudgetStoreError):  # it will be known when it is asked for
             self._is_resumed = path is not None and shared.budget.report().spent_tokens > 0
         return shared.budget
@@ -231,7 +224,7 @@ class BudgetRun:
                 f"its agents a share of the outer plan."
             )
         self.account.__enter__()
-        self._tracker = TRACKER.get()
+        self.owners.tracker = TRACKER.get()
         self._block = self.inside()
         self._block.__enter__()
         return self
@@ -265,68 +258,6 @@ class BudgetRun:
             self._block.__exit__(kind, error, trace)
 
     # What a call asks
-
-    def owners_of(self, made_by: Attribution) -> Owners:
-        """Return on whose account a call goes, where the plan has limits per user or the like.
-
-        What the call's own metadata says counts first, then ``track_usage`` and ``token_scope``
-        inside of the run, then ``plan.run``, then those around it. Inside of tools with a limit of
-        their own it goes on those, too.
-        """
-        tools = TOOL_LIMITS.get()
-        if not self.plan.limits and not tools:
-            return NOBODY
-        owners = self._owners(made_by) if self.plan.limits else NOBODY
-        owners = owners._replace(tools=tools)
-        if owners not in self._owners_seen:
-            latest = [*self._owners_seen][1 - _KEPT_OWNERS :]
-            self._owners_seen = dict.fromkeys((*latest, owners))
-        for limit in self.plan.limits:
-            if limit.per in ("user", "organization") and not getattr(owners, limit.per):
-                self._warn_of_nobody(limit.per)
-        return owners
-
-    def owners(self) -> Owners:
-        """Return on whose account a call would go that is made here."""
-        if not self.plan.limits:
-            return NOBODY
-        return self._owners(attribution_of(ensure_config().get("metadata") or {}))
-
-    def _owners(self, made_by: Attribution) -> Owners:
-        return Owners(
-            made_by.user or self._said("user"),
-            made_by.organization or self._said("organization"),
-            made_by.thread_id or self.thread_id or self._run_id,
-        )
-
-    def _said(self, what: Literal["user", "organization"]) -> str | None:
-        own: str | None = self.user if what == "user" else self.organization
-        tracker, said = TRACKER.get(), None
-        while said is None and tracker is not None:
-            if tracker is self._tracker:
-                said = own
-            said = getattr(tracker, what, None) if said is None else said
-            tracker = getattr(tracker, "_outer", None)
-        said = own if said is None else said
-        return None if said is None else name_from(said)
-
-    def _said_around(self, what: str) -> str | None:
-        """Return whose the run is: as it was told itself, or by a tracker around it."""
-        said, tracker = getattr(self, what), self._tracker
-        while said is None and tracker is not None:
-            said, tracker = getattr(tracker, what, None), getattr(tracker, "_outer", None)
-        return None if said is None else name_from(said)
-
-    def _warn_of_nobody(self, per: str) -> None:
-        if per not in self._nameless:
-            self._nameless.add(per)
-            warnings.warn(
-                f"calls under the plan {self.plan.name!r} do not say whose they are, and it has a "
-                f"limit per {per}: they are counted together. Give plan.run({per}=...), "
-                f'track_usage({per}=...), or metadata={{"{per}_id": ...}} with the call.',
-                TokenOptWarning,
-                stacklevel=4,
-            )
 
     def refuse_if_exceeded(self, owners: Owners = NOBODY) -> None:
         """Raise again what was raised before: nodes that swallow it do not get around it.
@@ -372,7 +303,7 @@ class BudgetRun:
         self, agent: str, step: StepTaken, hold: Hold | None = None, run_id: UUID | None = None
     ) -> None:
         """Note one step of a degradation, and tell the sinks what it did."""
-        self._notes.add(agent, lambda notes: notes.add_step(step))
+        self.notes.add(agent, lambda notes: notes.add_step(step))
         try:
             report = self.account.report()
             self._figures = report.spent_tokens, report.held_tokens, report.total_tokens
@@ -398,107 +329,18 @@ class BudgetRun:
     def note_shortage(self, agent: str, likely: Mapping[str, int]) -> None:
         """Note that a call was made smaller, or refused, and for whom the rest is kept."""
         with suppress(BudgetStoreError):  # the account has warned
-            self._notes.shortage = shortage_of(agent, self.account.report(), likely)
+            self.notes.shortage = shortage_of(agent, self.account.report(), likely)
 
-    def end_loop(self, agent: str, metadata: Mapping[str, Any], refusal: TokenOptError) -> None:
+    def note_stand_in(
+        self, agent: str, metadata: Mapping[str, Any], refusal: TokenOptError
+    ) -> None:
         """Take note that *agent* is answered in the model's place; raise where that would not end.
 
-        A graph that goes on until a model says so, and is told the same for ever, ends only at the
-        limit of its steps, which may be thousands away.
-
-        Args:
-            agent: Who is answered.
-            metadata: Of the call's run.
-            refusal: Why no model is asked.
-
         Raises:
-            BudgetExceededError: It was answered so in ten steps of a graph, and nobody in the run
-                had an answer of a model in between.
+            BudgetExceededError: As :meth:`StandIns.add`.
         """
-        place = _place_of(metadata)
-        if place is None or not isinstance(refusal, BudgetExceededError):
-            return  # no graph, so whoever calls can count; or a store that may be back
         calls = sum(line.calls for line in self.account.report().agents.values())
-        before = self._answered_for.get(agent)
-        places = before.places if before is not None and before.calls == calls else frozenset()
-        answered = self._answered_for[agent] = _AnsweredFor(calls, places | {place}, refusal)
-        if len(answered.places) >= _MOST_STEPS_WITHOUT_MODEL:
-            raise _with_reason(
-                refusal,
-                f"This was the answer in {len(answered.places)} steps of a graph, and no model had "
-                f"another in between: it would go on for ever.",
-            )
-
-    def refuse_instead(self, error: BaseException, metadata: Mapping[str, Any]) -> None:
-        """Raise a refusal instead of what a node raises that was answered in the model's place.
-
-        Its code expects what a model would have said: words of a list, JSON, a field that is
-        filled. What it raises says nothing of the budget, which is the reason.
-
-        Args:
-            error: What it has raised, while it is being handled.
-            metadata: Of the node's run.
-
-        Raises:
-            BudgetExceededError: It was answered so in this step.
-        """
-        if not isinstance(error, Exception) or isinstance(error, TokenOptError):
-            return
-        place = _place_of(metadata)
-        for answered in list(self._answered_for.values()):
-            if place in answered.places:
-                name = type(error).__name__
-                reason = f"The graph could not go on with that: {name}: {error}"
-                raise _with_reason(answered.refusal, reason) from error
-
-    def note_words(self, agent: str, *, kept: bool) -> None:
-        """Count an answer under a word limit."""
-
-        def count(notes: AgentNotes) -> None:
-            notes.limited += 1
-            notes.kept += kept
-
-        self._notes.add(agent, count)
-
-    def note_unstaged(self, agent: str, model: str) -> None:
-        """Remember that *agent* called a model that nobody staged."""
-        self._notes.add(agent, lambda notes: notes.unstaged.add(model))
-
-    def note_failure(self, agent: str) -> None:
-        """Count a call that brought no answer."""
-
-        def count(notes: AgentNotes) -> None:
-            notes.failed += 1
-
-        self._notes.add(agent, count)
-
-    def note_refusal(self, agent: str, why: str) -> None:
-        """Take note of why a call was refused."""
-
-        def note(notes: AgentNotes) -> None:
-            notes.refusal = why
-
-        self._notes.add(agent, note)
-
-    def note_estimated(self, agent: str, counted: int | None, charged: int) -> None:
-        """Take note of a call whose provider has not said what it has used.
-
-        Args:
-            agent: Who called.
-            counted: What it has used as we count it; ``None``: it was charged all it may have used.
-            charged: What it was charged.
-        """
-
-        def note(notes: AgentNotes) -> None:
-            if counted is None:
-                notes.unknown += 1
-                notes.unknown_tokens += charged
-            else:
-                notes.estimated += 1
-                notes.counted += min(counted, charged)
-                notes.added += max(charged - counted, 0)
-
-        self._notes.add(agent, note)
+        self.stand_ins.add(agent, metadata, refusal, calls)
 
     # Agents that come and go
 
@@ -578,15 +420,20 @@ class BudgetRun:
 
     def report(self) -> BudgetRunReport:
         """Return what every agent was given, spent and suffered, at this instant."""
-        account, shortage = self.account.report(), self._notes.shortage
+        account, shortage = self.account.report(), self.notes.shortage
         planned = [name for name in self.plan.agents if name in account.agents]
         others = [name for name in account.agents if name not in self.plan.agents]
-        agents = {name: self._report_on(account.agents[name]) for name in (*planned, *others)}
+        agents = {
+            name: AgentRunReport.of(
+                account.agents[name], self.notes.of(name), self.plan.limits_of(name).words
+            )
+            for name in (*planned, *others)
+        }
         return BudgetRunReport(
             self.thread_id,
             account,
             agents,
-            self._notes.failed_calls,
+            self.notes.failed_calls,
             self.user,
             tuple(self._limits()),
             None if shortage is None else shortage.agent,
@@ -596,32 +443,14 @@ class BudgetRun:
 
     def _limits(self) -> list[BudgetReport]:
         """Report on the accounts around this run's; those of all its users, if it has several."""
-        if not self.plan.limits and not self._owners_seen:
+        if not self.plan.limits and not self.owners.seen:
             return []
         found: dict[tuple[int, str, str], BudgetReport] = {}
-        for owners in self._owners_seen or [self.owners()]:
+        for owners in self.owners.seen or [self.owners.here()]:
             for level, report in enumerate(self.account.reports(owners)):
                 level = min(level, 1 + len(self.plan.limits))  # tools stand in any order
                 found.setdefault((level, report.owner, report.budget), report)
         return [found[place] for place in sorted(found) if place[0]]
-
-    def _report_on(self, account: AgentReport) -> AgentRunReport:
-        notes = self._notes.of(account.agent)
-        return AgentRunReport(
-            account=account,
-            steps=tuple(notes.steps.values()),
-            words_asked=self.plan.limits_of(account.agent).words,
-            limited_answers=notes.limited,
-            kept_answers=notes.kept,
-            unstaged_models=tuple(sorted(notes.unstaged)),
-            failed_calls=notes.failed,
-            counted_calls=notes.estimated,
-            counted_tokens=notes.counted,
-            added_tokens=notes.added,
-            unknown_calls=notes.unknown,
-            unknown_tokens=notes.unknown_tokens,
-            refusal=notes.refusal,
-        )
 
     # Events
 
@@ -631,40 +460,14 @@ class BudgetRun:
             event = self._with_owner(event)
         notify(self._sinks, event)
         if isinstance(event, BudgetEvent):
-            _write_to_graph(event)
+            write_to_graph(event)
 
     def _with_owner(self, event: BudgetEvent) -> BudgetEvent:
         """Say whose run it is, unless several share it; events of limits say it themselves."""
         if event.run is None or self.plan.per in ("user", "organization"):
             return event
-        user, organization = (self._said_around(what) for what in ("user", "organization"))
+        user, organization = self.owners.around("user"), self.owners.around("organization")
         return replace(event, user=user, organization=organization)
-
-
-@dataclass(frozen=True, slots=True)
-class _AnsweredFor:
-    """That an agent was answered in the model's place."""
-
-    calls: int
-    """Calls of the run until then."""
-    places: frozenset[tuple[Any, ...]]
-    """Steps and nodes of graphs in which it was, since the latest of those calls."""
-    refusal: BudgetExceededError
-
-
-def _place_of(metadata: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    step = metadata.get("langgraph_step")
-    return None if step is None else (step, attribution_of(metadata).node)
-
-
-def _with_reason(refusal: BudgetExceededError, reason: str) -> BudgetExceededError:
-    return BudgetExceededError(
-        account=refusal.account,
-        needed_tokens=refusal.needed_tokens,
-        left_tokens=refusal.left_tokens,
-        limit_tokens=refusal.limit_tokens,
-        because=f"{refusal} {reason}",
-    )
 
 
 class _Relay:
@@ -692,29 +495,6 @@ class _SharedAccount:
     budget: TokenBudget
     relay: _Relay
     notes: RunNotes = field(default_factory=RunNotes)
-
-
-def _write_to_graph(event: BudgetEvent) -> None:
-    """Write *event* into the custom stream of the graph in which the caller runs, if any."""
-    if "langgraph.config" not in sys.modules:
-        return
-    from langgraph.config import get_stream_writer
-
-    try:
-        write = get_stream_writer()
-    except (RuntimeError, KeyError):  # not inside of a node
-        return
-    write(
-        {
-            "budget": event.budget,
-            "kind": event.kind,
-            "agent": event.agent,
-            "detail": event.detail,
-            "spent_tokens": event.spent_tokens,
-            "held_tokens": event.held_tokens,
-            "limit_tokens": event.limit_tokens,
-        }
-    )
 
 
 _RUN: ContextVar[BudgetRun | None] = ContextVar("langchain_tokenopt_budget_run", default=None)

@@ -155,6 +155,55 @@ class RunNotes:
         self._queue.append((agent, note))
         self._apply()
 
+    def words(self, agent: str, *, kept: bool) -> None:
+        """Count an answer under a word limit."""
+
+        def count(notes: AgentNotes) -> None:
+            notes.limited += 1
+            notes.kept += kept
+
+        self.add(agent, count)
+
+    def unstaged(self, agent: str, model: str) -> None:
+        """Remember that *agent* called a model that nobody staged."""
+        self.add(agent, lambda notes: notes.unstaged.add(model))
+
+    def failure(self, agent: str) -> None:
+        """Count a call that brought no answer."""
+
+        def count(notes: AgentNotes) -> None:
+            notes.failed += 1
+
+        self.add(agent, count)
+
+    def refusal(self, agent: str, why: str) -> None:
+        """Take note of why a call was refused."""
+
+        def note(notes: AgentNotes) -> None:
+            notes.refusal = why
+
+        self.add(agent, note)
+
+    def estimated(self, agent: str, counted: int | None, charged: int) -> None:
+        """Take note of a call whose provider has not said what it has used.
+
+        Args:
+            agent: Who called.
+            counted: What it has used as we count it; ``None``: it was charged all it may have used.
+            charged: What it was charged.
+        """
+
+        def note(notes: AgentNotes) -> None:
+            if counted is None:
+                notes.unknown += 1
+                notes.unknown_tokens += charged
+            else:
+                notes.estimated += 1
+                notes.counted += min(counted, charged)
+                notes.added += max(charged - counted, 0)
+
+        self.add(agent, note)
+
     def of(self, agent: str) -> AgentNotes:
         """Return what has been noted of *agent*."""
         self._apply()

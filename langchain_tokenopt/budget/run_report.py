@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.reserves import Reserve, told
-from langchain_tokenopt.budget.run_notes import StepNotes
+from langchain_tokenopt.budget.run_notes import AgentNotes, StepNotes
 
 __all__ = ["AgentRunReport", "BudgetRunReport"]
 
@@ -53,6 +53,25 @@ class AgentRunReport:
     def degraded(self) -> dict[str, int]:
         """How often each step was taken, by its name."""
         return {step.name: step.times for step in self.steps}
+
+    @classmethod
+    def of(cls, account: AgentReport, notes: AgentNotes, words_asked: int | None) -> Self:
+        """Return the report on an agent, by its account and what was noted of it."""
+        return cls(
+            account=account,
+            steps=tuple(notes.steps.values()),
+            words_asked=words_asked,
+            limited_answers=notes.limited,
+            kept_answers=notes.kept,
+            unstaged_models=tuple(sorted(notes.unstaged)),
+            failed_calls=notes.failed,
+            counted_calls=notes.estimated,
+            counted_tokens=notes.counted,
+            added_tokens=notes.added,
+            unknown_calls=notes.unknown,
+            unknown_tokens=notes.unknown_tokens,
+            refusal=notes.refusal,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,14 +190,14 @@ class BudgetStage:
         denial: Denial,
     ) -> StageCall:
         """Answer in the model's place, or raise."""
-        run.note_refusal(agent, denial.sentence())
+        run.notes.refusal(agent, denial.sentence())
         if self.plan.on_exceed == "raise":
             raise run.exceed(denial)
         run.note_degraded(agent, StepTaken(Step.FINAL), None, request.run.run_id)
         run.note_shortage(agent, degradation.likely())
         request.run.refused = True
         request.run.stages.append(NAME)
-        run.end_loop(agent, request.run.metadata, denial.error())
+        run.note_stand_in(agent, request.run.metadata, denial.error())
         try:
             message = minimal_answer(request, f"[No answer: {denial.sentence()}]")
         except UnfillableError:  # the caller could not read a text either
@@ -226,7 +226,7 @@ class BudgetStage:
         candidate, hold = granted.candidate, granted.hold
         request, times = candidate.request, candidate.request.facts.generations
         if self.plan.show_remaining and hold.recorded:
-            left = max(0, run.account.available(agent, run.owners_of(request.facts.attribution)))
+            left = max(0, run.account.available(agent, run.owners.of(request.facts.attribution)))
             line = (
                 f"Budget: {left:,} of {run.plan.total_tokens:,} tokens are left after this answer."
             )

@@ -259,7 +259,7 @@ class _WatchedBranch(Runnable[Any, Any]):
         except Exception as error:
             run = current_run()
             if run is not None:
-                run.refuse_instead(error, (config or {}).get("metadata") or {})
+                run.stand_ins.refuse_instead(error, (config or {}).get("metadata") or {})
             raise
 
     def _note(self, decided: Any, config: RunnableConfig | None) -> None:

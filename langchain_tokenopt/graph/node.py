@@ -196,7 +196,7 @@ class _Execution:
         except BaseException as error:
             self._failed(error)
             if not isinstance(error, GraphBubbleUp):
-                self.run.refuse_instead(error, ensure_config().get("metadata") or {})
+                self.run.stand_ins.refuse_instead(error, ensure_config().get("metadata") or {})
             raise
 
     def instead_of(self, refusal: RefusedCall, state: Any) -> Any:
@@ -210,7 +210,7 @@ class _Execution:
         if not has_messages and not hasattr(state, "messages"):
             raise refusal
         self.run.note_degraded(self.agent, StepTaken(Step.FINAL))
-        self.run.end_loop(self.agent, ensure_config().get("metadata") or {}, refusal)
+        self.run.note_stand_in(self.agent, ensure_config().get("metadata") or {}, refusal)
         marked = {DEGRADED: [Step.FINAL]}
         return {"messages": [AIMessage(refusal.message, response_metadata=marked)]}
 

@@ -1,7 +1,7 @@
 """Whether every agent still says something real: graphs, the desk, loops of tools, others' agents.
 
-Run:     python -m tests.benchmarks.bench_delivery [--graphs 500] [--seeds 20] [--totals 40]
-         [--halves build] [--processes 2] [--applications PYTHON] [--only PART ...]
+Run:     python -m tests.benchmarks.bench_delivery [--graphs 500] [--first 200] [--seeds 20]
+         [--totals 40] [--halves build] [--processes 2] [--applications PYTHON] [--only PART ...]
          [--name delivery]
 Graphs:  the judge of delivery (``tests/judge/delivery.py``), its halves that are named; calls that
          are made sync and async apart. The seeds from 200 on are of nobody's building.
@@ -506,12 +506,13 @@ def graph(half: str, seed: int) -> tuple[Verdict, Counter[str]]:
     return replace(verdict, app=shown), left
 
 
-def graphs(half: str, count: int, processes: int) -> Iterator[dict[str, Any]]:
+def graphs(half: str, first: int, count: int, processes: int) -> Iterator[dict[str, Any]]:
     """Yield the judge's figures on one half, now and then; sync and async calls apart."""
     verdicts: dict[str, list[Verdict]] = {"sync": [], "async": []}
     left: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, (verdict, found) in enumerate(pool.imap(partial(graph, half), range(count)), 1):
+        seeds = range(first, first + count)
+        for done, (verdict, found) in enumerate(pool.imap(partial(graph, half), seeds), 1):
             verdicts["async" if verdict.app.mode.startswith("a") else "sync"].append(verdict)
             left.update(found)
             if done % _WRITTEN == 0 or done == count:
@@ -533,6 +534,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--graphs", type=int, default=500)
+    parser.add_argument("--first", type=int, default=200, help="seed of the first graph")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--totals", type=int, default=40)
     parser.add_argument(
@@ -548,7 +550,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if set(options.only) < set(PARTS) and (RESULTS / f"{options.name}.json").exists():
         found = json.loads((RESULTS / f"{options.name}.json").read_text("utf-8"))["figures"]
     start = time.process_time()
-    sizes = f"--graphs {options.graphs} --seeds {options.seeds} --totals {options.totals}"
+    sizes = f"--graphs {options.graphs} --first {options.first}"
+    sizes += f" --seeds {options.seeds} --totals {options.totals}"
     parts = "" if set(options.only) == set(PARTS) else f" --only {' '.join(options.only)}"
     said = f"{COMMAND}{parts} {sizes} --applications PYTHON"
 
@@ -558,7 +561,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part in options.only:
         if part == "graphs":
             for half in options.halves:
-                for so_far in graphs(half, options.graphs, options.processes):
+                for so_far in graphs(half, options.first, options.graphs, options.processes):
                     found.setdefault("graphs", {})[half] = so_far
                     write()
         elif part == "desk":
