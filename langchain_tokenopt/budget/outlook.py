@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +43,8 @@ _ROUNDS: Final = 3
 """How often an agent in a loop is taken to come: so many short answers are kept for it."""
 _PERHAPS: Final = 0.05
 """How likely a node calls of which nothing shows that it does."""
+_WITHIN: Final = 0.7
+"""What an answer takes of what it will hardly exceed."""
 _TYPICAL_ANSWER: Final = 120
 """Tokens of an answer, until this run has seen some."""
 
@@ -189,6 +191,8 @@ class Outlook:
         """Whether somebody had answered when the step began that is under way."""
         self._announced = 0
         self._outputs: list[int] = []
+        self._told: deque[int] = deque(maxlen=_LATEST)
+        """What answers of known lengths will hardly exceed."""
         self._lock = threading.RLock()
 
     # What is heard of a run
@@ -232,6 +236,8 @@ class Outlook:
             run_id: Of the request: one that is announced already stays so.
             place: The execution of a node that makes it.
         """
+        if needs.is_known:
+            self._told.append(needs.usual_output)
         likely = needs.input + max(self._answer(), needs.least_output)
         demand = Demand(needs.shortest, max(likely, needs.shortest))
         with self._lock:
@@ -450,7 +456,7 @@ class Outlook:
                 again = 0
         else:  # who comes at the same time is taken to be alike
             one = Demand(typical.least, typical.likely)
-            later = max(self._promised.get(name) or typical.reading, typical.least)
+            later = max(self._promised.get(name, 0), typical.reading, typical.least)
             again = round(maybe * later)
             rounds = maybe
         most = self._most_calls(name)
@@ -509,7 +515,7 @@ class Outlook:
     def _answer(self) -> int:
         """Return the tokens of an answer, by those of this run."""
         if not self._outputs:
-            return _TYPICAL_ANSWER
+            return round(_WITHIN * _mean(self._told)) if self._told else _TYPICAL_ANSWER
         latest = self._outputs[-_LATEST:]
         return sum(latest) // len(latest)
 
