@@ -239,6 +239,21 @@ class CacheFile:
         except (TypeError, ValueError):  # a row of other types than ours has no checksum
             return None
 
+    def stored(self) -> Iterator[tuple[Row, bytes]]:
+        """Yield every entry that can be read, and its answers as they are stored."""
+        last = 0
+        while rows := self._database.execute(
+            f"SELECT {_ROW_COLUMNS % 'vector'}, answers, checksum FROM entry WHERE id > ? "
+            f"ORDER BY id LIMIT 500",
+            (last,),
+        ).fetchall():
+            last = rows[-1][0]
+            for *values, answers, checksum in rows:
+                row = Row(*values)
+                content = row.exact, row.scope, row.question, row.vector, answers
+                if self._read((*content, checksum)) is not None:
+                    yield row, answers
+
     def totals(self) -> tuple[int, int]:
         """Return the number of entries and the bytes they take."""
         entries, size = self._database.execute(

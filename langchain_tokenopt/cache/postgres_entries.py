@@ -30,6 +30,7 @@ from langchain_tokenopt.cache.postgres_rows import (
     observations_in,
     question_in_row,
     row_of,
+    vector_bytes,
     vector_text,
 )
 from langchain_tokenopt.cache.postgres_schema import (
@@ -309,6 +310,21 @@ class PostgresEntries:
             last = rows[-1][0]
             found += [entry for entry, *row in rows if self._unpack(row) is None]
         return found
+
+    def stored(self) -> Iterator[tuple[Row, bytes]]:
+        """Yield every entry that can be read, and its answers as they are stored."""
+        vector = "vector::text" if self._tables.has_pgvector else "vector"
+        last = 0
+        while rows := self._run(
+            f"SELECT {ROW}, (SELECT {vector} FROM cache_vectors WHERE entry = id), answers, "
+            f"checksum FROM cache_entries WHERE id > %s ORDER BY id LIMIT {_AT_ONCE}",
+            last,
+            seconds=_SLOW_SECONDS,
+        ):
+            last = rows[-1][0]
+            for *values, found, answers, checksum in rows:
+                if self._unpack((*values[1:4], answers, checksum)) is not None:
+                    yield replace(row_of(values), vector=vector_bytes(found)), answers
 
     def totals(self) -> tuple[int, int]:
         """Return the number of entries and the bytes they take."""

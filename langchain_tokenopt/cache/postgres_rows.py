@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.storage.postgres import from_text
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "observations_in",
     "question_in_row",
     "row_of",
+    "vector_bytes",
     "vector_text",
 ]
 
@@ -54,3 +56,10 @@ def observations_in(texts: Iterable[str]) -> list[Any]:
 def vector_text(vector: NDArray[np.floating[Any]]) -> str:
     """Return a vector as pgvector reads it; five digits are all that 16-bit floats have."""
     return "[" + ",".join([f"{number:.5g}" for number in vector.tolist()]) + "]"
+
+
+def vector_bytes(stored: str | bytes | None) -> bytes | None:
+    """Return a vector as a file has it: little-endian 16-bit floats."""
+    if isinstance(stored, str):
+        return np.array(json.loads(stored), dtype="<f2").tobytes()
+    return stored

@@ -19,9 +19,17 @@ from typing import Final, NamedTuple
 from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER, CacheFileError
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage.errors import PostgresError
-from langchain_tokenopt.storage.postgres import PostgresPool, Session
+from langchain_tokenopt.storage.postgres import PostgresPool, Session, pool_of
 
-__all__ = ["NO_NEWER", "SCOPE", "CacheTables", "add_vector_index", "prepare", "refused_newer"]
+__all__ = [
+    "NO_NEWER",
+    "SCOPE",
+    "CacheTables",
+    "add_vector_index",
+    "embedder_at",
+    "prepare",
+    "refused_newer",
+]
 
 _MIGRATING: Final = 0x746F6B63
 """The advisory lock of those who change the tables; any constant."""
@@ -217,6 +225,30 @@ def _newer(version: int, place: str) -> PostgresError:
         f"langchain-tokenopt; this one knows versions up to {SCHEMA_VERSION}. "
         f"Upgrade it: pip install -U langchain-tokenopt"
     )
+
+
+def embedder_at(url: str) -> str:
+    """Return the fingerprint of the embedder whose vectors a database holds; changes nothing.
+
+    Raises:
+        CacheFileError: There is no cache, or it cannot be used.
+        ValueError: *url* is no URL of a PostgreSQL database.
+    """
+    pool = pool_of(url)
+    try:
+        with pool.session() as session:
+            version = _version(session)
+            if not version:
+                raise CacheFileError(
+                    f"There is no cache at {pool.label}. SemanticCache('postgresql://...') makes "
+                    f"one."
+                )
+            if version > SCHEMA_VERSION:
+                raise _newer(version, pool.label)
+            rows = session.run("SELECT value FROM cache_settings WHERE name = 'embedder'")
+    except PostgresError as error:
+        raise CacheFileError(f"The cache cannot be used: {error}.") from error
+    return str(rows[0][0]) if rows else "unknown"
 
 
 # pgvector

