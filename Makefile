@@ -184,8 +184,9 @@ bench-tools: setup ## Measure tool selection beside others: make bench-tools DAT
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_tools --data $(DATA) \
 		--rivals .venv-rivals-tools/bin/python $(if $(QUERIES),--queries $(QUERIES))
 
-bench-scale: setup ## Measure accounts in PostgreSQL: 8 processes, kills, beside SQLite: make bench-scale [N=1000000]
+bench-scale: setup ## Measure accounts and the cache in PostgreSQL: make bench-scale [N=1000000] [DATA=folder]
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.bench_scale $(if $(N),--reservations $(N))
+	$(if $(DATA),OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.scale_cache --data $(DATA))
 
 bench-learn: setup ## Measure what learns: strategies, forecasts, tuning, prefetch, templates: make bench-learn [DATA=folder] [QUICK=1]
 	$(PYTHON) -m venv .venv-rivals-learn

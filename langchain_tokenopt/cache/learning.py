@@ -26,7 +26,6 @@ _WORDINGS = 3
 """Neighbours' answers that a new one is compared with: so many, in so many wordings each."""
 _PENDING = 4_096
 _SERVED = 4_096
-_LABELS_PER_WRITE = 32
 
 
 class Learning:
@@ -104,7 +103,7 @@ class Learning:
             return
         group = self._repository.index.answer_groups.of(finding.neighbours[0].answer)
         self._take_label(finding, group in agreeing)
-        if len(self._unwritten) >= _LABELS_PER_WRITE:
+        if len(self._unwritten) >= self._repository.labels_per_write:
             self.write()
 
     def take_feedback(self, entry: int, *, right: bool) -> None:

@@ -60,10 +60,10 @@ _SLOW_SECONDS: Final = 600.0
 _PROOF_SECONDS: Final = 2.0
 """How long what other processes do may go unnoticed, when the network swallows everything."""
 _PAUSE_SECONDS: Final = 1.0
-_PAUSE_FACTOR: Final = 20.0
-_LONGEST_PAUSE: Final = 30.0
+_PAUSE_FACTOR: Final = 5.0
+_LONGEST_PAUSE: Final = 10.0
 """A server that has failed is left alone for so many times what that took."""
-_KEPT_EVIDENCE: Final = 4_096
+_KEPT_EVIDENCE: Final = 32_768
 """Batches of observations."""
 _NUMBERS_AT_ONCE: Final = 64
 _AT_ONCE: Final = 1_000
@@ -208,7 +208,7 @@ class PostgresEntries:
             self._begin_again()
 
     def _leave_alone(self, error: PostgresError, took_seconds: float) -> None:
-        """Ask nothing for a while, so that at most a twentieth of the time is spent on waiting."""
+        """Ask nothing for a while, so that at most a sixth of the time is spent on waiting."""
         if error.sqlstate == _NO_TABLE:
             self._are_there = False
             self._seen_evidence = 0

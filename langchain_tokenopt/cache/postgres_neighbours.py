@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Near", "Neighbours"]
 
-_SMALL_SCOPE: Final = 4_096
+_SMALL_SCOPE: Final = 1_024
 """Vectors up to which all of a scope are compared; beyond, the index proposes some."""
 _SIZE_SECONDS: Final = 60.0
 """How long the size of a scope is believed."""

@@ -63,6 +63,9 @@ class Repository:
         CacheFileError: If *path* cannot be used with these settings.
     """
 
+    labels_per_write = 32
+    """Labels that come together before others hear of them."""
+
     def __init__(
         self,
         path: Path | None,

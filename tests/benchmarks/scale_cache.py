@@ -85,7 +85,7 @@ def _fill(
 ) -> dict[str, float]:
     """Copy entries into the tables as the cache would write them, and index them at once."""
     repository: Any = cache._repository
-    repository.recognises(vectors[0])
+    cache._embedder.vector("Where is my PIN?")  # now vectors have a length
     packed = pack([Generation(text="In Settings, under Cards. " * 8)])
     salt = repository._entries._tables.salt
     began = time.perf_counter()
@@ -312,7 +312,7 @@ def scopes(server: PostgresServer, wanted: int, restarts: int, seconds: float) -
     running = [start(place) for place in range(WORKERS)]
     restarted = crashed = killed = 0
     while (restarted < restarts or lookups() < wanted) and time.perf_counter() - began < seconds:
-        time.sleep(max(1.0, 0.4 * seconds / restarts))
+        time.sleep(max(1.0, 0.4 * seconds / max(restarts, 1)))
         place = random.randrange(WORKERS)
         os.kill(running[place], signal.SIGKILL)
         os.waitpid(running[place], 0)
