@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["prefetch_table", "strategies_table", "templates_table"]
+__all__ = ["strategies_table", "templates_table"]
 
 _WAYS = (
     "JSON, as pydantic writes it",
@@ -88,28 +88,3 @@ def strategies_table(figures: dict[str, Any]) -> str:
 def _between(interval: list[float], sign: str = "") -> str:
     mean, *ends = (f"{value:{sign}.1%}" for value in interval)
     return f"{mean} ({' to '.join(ends)})" if ends else mean
-
-
-def prefetch_table(figures: dict[str, Any]) -> str:
-    """Return how often the next call was guessed, and what was wasted."""
-    names = ("Prefetcher", "most frequent", "last next")
-    lines = [
-        f"| what comes next | calls | {' | '.join(f'{name}, hit@1' for name in names)} | wasted |",
-        "|---|---|---|---|---|---|",
-    ]
-    for trace, row in figures.items():
-        if "hit@1" not in row:
-            continue
-        hits = (row["hit@1"][name] for name in names)
-        cells = (f"{hit['share']:.1%} ({_ends(hit['interval'])})" for hit in hits)
-        wasted = row.get("waste_ratio")
-        loads = "nothing loaded" if wasted is None else f"{wasted:.1%} of {row['loads']:,} loads"
-        lines.append(
-            f"| {trace} | {row['calls']:,} | {' | '.join(cells)} "
-            f"| {loads if 'loads' in row else ''} |"
-        )
-    return "\n".join(lines)
-
-
-def _ends(interval: list[float]) -> str:
-    return " to ".join(f"{value:.1%}" for value in interval)
