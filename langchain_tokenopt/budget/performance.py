@@ -14,8 +14,8 @@ R. W. Kennard, "Ridge regression", Technometrics 12(1), 1970): evidence moves it
 believed before. Believed is that slopes follow quality, ``0.4 q (1 - q / 2)``: half-way between a
 constant elasticity (a slope of ``b q``) and a dose-response curve that ends at a quality of 1 (a
 slope of ``k q (1 - q)``; A. V. Hill, 1910); and what was learned of other users, each of whom has
-one vote beside four for that. Constants were chosen on three of the kinds of worlds of
-``tests/benchmarks/learn_strategies.py``, and are judged on the others.
+one vote beside four for that. Constants were chosen on the families ``FITTED`` of
+``tests/benchmarks/learn_strategies.py``, and its results are about those of ``JUDGED``.
 """
 
 from __future__ import annotations
