@@ -46,9 +46,9 @@ class Prefetcher:
     It learns the order of calls per user and agent (``transitions.py``), their arguments by where
     they come from (``call_shapes.py``), and begins with what at least three users have in common.
     After each call, a next one that is nearly certain (85 % while little was wasted, up to 95 %
-    after waste) is made ahead, in the background. Its result is held for the call that needs it: each is given to one call, of the
-    same owner. A call for what is under way waits for it, no longer than loading it anew would
-    take; a load that fails is made again by the call itself.
+    after waste) is made ahead, in the background. Its result is held for the call that needs it:
+    each is given to one call, of the same owner. A call for what is under way waits for it, no
+    longer than loading it anew would take; a load that fails is made again by the call itself.
 
     Whose calls these are is read from ``user_id`` (or an organization or account) in the metadata
     of the run, from ``track_usage(user=...)`` or ``token_scope`` around, else from the
