@@ -16,7 +16,7 @@ are taken to want no more than their forecast, so that each end moves the shares
 bounded as ``performance`` is, which goes by what more tokens would add.
 
 Constants of the strategies were chosen on the families of ``FITTED``. The result file is about
-those of ``JUDGED``, which were written afterwards and played once.
+those of ``JUDGED``, which were written afterwards; no constant was changed since.
 
 Run:     python -m tests.benchmarks.learn_strategies [--quick] [--desks 2000] [--fitted]
 Output:  results/learn_strategies.json
