@@ -28,6 +28,7 @@ from langchain_tokenopt.cache import (
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage import postgres
 from langchain_tokenopt.storage.postgres_listener import PostgresListener
+from tests.support.cache_places import soon
 from tests.support.caches import make_cache
 from tests.support.embedders import WordEmbeddings
 from tests.support.postgres_server import PostgresServer, SilentWire, database_of, shared_server
@@ -62,16 +63,6 @@ def make(postgres_url):
     for cache in made:
         cache.close()
     postgres.pool_of(postgres_url).close()
-
-
-def soon(happens, seconds=5.0):
-    """Say whether something happens; what another worker did is heard of a moment later."""
-    deadline = time.monotonic() + seconds
-    while not happens():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def rows(server, url, statement):
@@ -571,6 +562,7 @@ import os, random, select, signal, sys, time, warnings
 from langchain_core.outputs import Generation
 from langchain_tokenopt.cache import CacheFileError
 from langchain_tokenopt.storage.errors import PostgresError
+from tests.support.cache_places import soon
 from tests.support.caches import make_cache
 
 warnings.simplefilter("ignore")

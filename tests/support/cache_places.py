@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +14,7 @@ import pytest
 from langchain_tokenopt.storage.postgres import pool_of
 from tests.support.postgres_server import database_of, shared_server
 
-__all__ = ["FilePlaces", "ServerPlaces", "in_files"]
+__all__ = ["FilePlaces", "ServerPlaces", "in_files", "soon"]
 
 _schemas = itertools.count(1)
 _database: list[str] = []
@@ -66,3 +68,13 @@ class ServerPlaces:
 
 in_files = pytest.mark.parametrize("places", [FilePlaces], indirect=True, ids=["file"])
 """For a test that looks into a file, or is about files alone."""
+
+
+def soon(happens: Callable[[], object], seconds: float = 5.0) -> bool:
+    """Say whether something happens; what another process did is heard of a moment later."""
+    deadline = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.support.cache_places import FilePlaces, ServerPlaces
 from tests.support.caches import make_cache
 
 
-@pytest.fixture(params=[FilePlaces, ServerPlaces], ids=["file", "server"])
+@pytest.fixture(
+    params=[
+        pytest.param(FilePlaces, id="file"),
+        pytest.param(ServerPlaces, id="server", marks=pytest.mark.exhaustive),
+    ]
+)
 def places(request):
     """Where caches are kept, by path."""
     found = request.param()
@@ -30,13 +33,3 @@ def make(places):
     yield make_one
     for cache in made:
         cache.close()
-
-
-def soon(happens, seconds=5.0):
-    """Say whether something happens; what another process did is heard of a moment later."""
-    deadline = time.monotonic() + seconds
-    while not happens():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True

@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_tokenopt.cache import CacheFileError, SemanticCache
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.staged_runs import CacheHit
-from tests.support.cache_places import in_files
+from tests.support.cache_places import in_files, soon
 from tests.support.caches import make_cache
 from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
@@ -356,7 +356,7 @@ def test_two_caches_on_one_file_share_answers(make, tmp_path):
     assert ["a"] == texts(found)
     one.reject(found[0].message)
 
-    assert other.lookup("q", LLM) is None
+    assert soon(lambda: other.lookup("q", LLM) is None)
 
 
 def test_a_rejected_answer_is_not_served_again(make):
