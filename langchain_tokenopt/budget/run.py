@@ -339,7 +339,10 @@ class BudgetRun:
         Raises:
             BudgetExceededError: As :meth:`StandIns.add`.
         """
-        calls = sum(line.calls for line in self.account.report().agents.values())
+
+        def calls() -> int:
+            return sum(line.calls for line in self.account.report().agents.values())
+
         self.stand_ins.add(agent, metadata, refusal, calls)
 
     # Agents that come and go

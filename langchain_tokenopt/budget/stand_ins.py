@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,7 +33,11 @@ class StandIns:
         self._latest: dict[str, _StandIn] = {}
 
     def add(
-        self, agent: str, metadata: Mapping[str, Any], refusal: TokenOptError, calls: int
+        self,
+        agent: str,
+        metadata: Mapping[str, Any],
+        refusal: TokenOptError,
+        calls_so_far: Callable[[], int],
     ) -> None:
         """Take note of one; raise where that would not end.
 
@@ -44,7 +48,7 @@ class StandIns:
             agent: Who is answered.
             metadata: Of the call's run.
             refusal: Why no model is asked.
-            calls: Calls of models in the run so far.
+            calls_so_far: Counts the calls of models in the run; not asked while a store is away.
 
         Raises:
             BudgetExceededError: It was answered so in ten steps of a graph, and nobody in the run
@@ -53,7 +57,7 @@ class StandIns:
         place = _place_of(metadata)
         if place is None or not isinstance(refusal, BudgetExceededError):
             return  # no graph, so whoever calls can count; or a store that may be back
-        before = self._latest.get(agent)
+        before, calls = self._latest.get(agent), calls_so_far()
         places = before.places if before is not None and before.calls == calls else frozenset()
         latest = self._latest[agent] = _StandIn(calls, places | {place}, refusal)
         if len(latest.places) >= _MOST_STEPS:
