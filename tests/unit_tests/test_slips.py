@@ -12,6 +12,7 @@ from langchain_core.caches import InMemoryCache
 
 import langchain_tokenopt
 from langchain_tokenopt import (
+    AutoTune,
     BudgetPlan,
     BudgetRun,
     Ledger,
@@ -152,6 +153,7 @@ def test_a_single_sink_is_caught_everywhere(takes_sinks):
     parameters = inspect.signature(takes_sinks).parameters
     needed = {"max_tokens": 9, "total_tokens": 9}
     needed |= {"stages": WordLimit(9)} if takes_sinks is QualityGuard else {}
+    needed |= {"stage": WordLimit(9), "bounds": (5, 9)} if takes_sinks is AutoTune else {}
     given = {name: value for name, value in needed.items() if name in parameters}
     with pytest.raises(TypeError, match=r"sinks=\[<"):
         entered(takes_sinks(sinks=Kept(), **given))
