@@ -74,7 +74,7 @@ class _Flight:
     @property
     def is_over(self) -> bool:
         """Whether the answer is there, or will not come (in time)."""
-        if self.has_answer or self.is_given_up or self.claim is None:
+        if self.has_answer or self.is_given_up or self._claim() is None:
             return True
         task = None if self._task is None else self._task()
         has_ended = self._task is not None and (task is None or task.done())
@@ -125,7 +125,7 @@ class SingleFlight:
             deadline = time.monotonic() + self._wait_seconds
             while True:
                 claim, flight = self._claim(key)
-                is_ours = flight is None and self._has_turn(claim)
+                is_ours = flight is None and (self._turns is None or self._has_turn(claim))
                 if is_ours or time.monotonic() >= deadline:
                     return claim
                 time.sleep(_SHARED_POLL_SECONDS if flight is None else _POLL_SECONDS)
@@ -167,7 +167,8 @@ class SingleFlight:
         flight = self._flights.pop(key, None)
         if flight is not None:
             flight.has_answer = True
-            self._give_turn_back(flight.claim)
+            if self._turns is not None:
+                self._give_turn_back(flight.claim)
 
     def give_up(self, key: bytes, claim: Claim | None) -> None:
         """Say that the answer will not come, so that somebody else may take the turn."""
@@ -177,7 +178,8 @@ class SingleFlight:
         with self._lock:
             if self._flights.get(key) is claim.flight:
                 del self._flights[key]
-        self._give_turn_back(claim)
+        if self._turns is not None:
+            self._give_turn_back(claim)
 
     def end_all(self) -> None:
         """Let everybody go."""
