@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -26,6 +26,7 @@ from langchain_tokenopt.compress.message_notation import (
     write_json,
     write_records,
 )
+from langchain_tokenopt.compress.message_order import in_one_order
 from langchain_tokenopt.compress.proposed_forms import ProposedForm, proposed_forms
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
@@ -287,10 +288,15 @@ class _Form:
         self.name, self.version, self.model = name, version, model
         self.label = name if version == 1 else f"{name}/{version}"
         self._adapter = TypeAdapter(model)
+        written, read = self._schema("serialization"), self._schema("validation")
+        self._known = NOTHING_KNOWN if written is None else known_texts(written)
+        self._schemas = [schema for schema in (written, read) if schema is not None]
+
+    def _schema(self, mode: Literal["serialization", "validation"]) -> dict[str, Any] | None:
         try:
-            self._known = known_texts(self._adapter.json_schema(mode="serialization"))
+            return self._adapter.json_schema(mode=mode)
         except (PydanticUserError, PydanticOmit):  # of a type that has none
-            self._known = NOTHING_KNOWN
+            return None
 
     def tree(self, message: BaseModel, *, exclude_defaults: bool = False) -> dict[str, Any]:
         """Return a message as what JSON can hold."""
@@ -312,11 +318,20 @@ class _Form:
             sparse = [_without_empty(tree, own) for tree, own in zip(full, told, strict=True)]
         except _ERRORS:
             return
-        for trees in (sparse, full):
+        for fuller in (sparse, full):
+            for trees in self._orders(fuller):
+                with suppress(*_ERRORS):
+                    yield self._body(trees, many=many)
+        for trees in self._orders(full):
             with suppress(*_ERRORS):
-                yield self._body(trees, many=many)
-        with suppress(*_ERRORS):
-            yield f": {write_json(full if many else full[0])}"
+                yield f": {write_json(trees if many else trees[0])}"
+
+    def _orders(self, trees: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+        """Return trees with their sets in one order, and, should those be lists, as they are."""
+        ordered = [in_one_order(tree, self._schemas) for tree in trees]
+        yield ordered
+        if ordered != trees:
+            yield trees
 
     def _body(self, trees: list[dict[str, Any]], *, many: bool) -> str:
         each = [write_fields(tree, self._known) for tree in trees]

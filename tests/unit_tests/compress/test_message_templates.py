@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import operator
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, TypedDict
@@ -461,3 +464,76 @@ def test_forms_that_recur_are_proposed(templates):
             assert meant.model_dump() == {**meant.model_dump(), **message}
             assert templates.expand(templates.pack(meant)) == meant
     assert templates.propose([]) == []
+
+
+WITH_SETS = """
+from __future__ import annotations
+from pydantic import BaseModel, RootModel, field_serializer
+from langchain_tokenopt import MessageTemplates
+
+class Bag(BaseModel, frozen=True):
+    inner: frozenset[str]
+
+class Sets(BaseModel):
+    extras: set[str] = set()
+    bags: frozenset[Bag] = frozenset()
+    by_name: dict[str, set[str]] = {}
+    pair: tuple[set[str], list[str]] | None = None
+    either: set[str] | None = None
+    as_list: set[str] = set()
+    deep: frozenset[frozenset[str]] = frozenset()
+    inside: list[Sets] = []
+
+    @field_serializer("as_list")
+    def _listed(self, value: set[str]) -> list[str]:
+        return [*value]
+
+class Root(RootModel[set[str]]):
+    pass
+
+some = {"salt", "lemon", "ice"}
+templates = MessageTemplates()
+templates.register("sets", Sets)
+templates.register("root", Root)
+full = Sets(
+    extras=some, bags={Bag(inner=some), Bag(inner={"x", "y"})}, by_name={"z": some, "a": some},
+    pair=(some, ["z", "b", "a"]), either=some, as_list=some,
+    deep={frozenset(some), frozenset({"q", "r"})}, inside=[Sets(inside=[Sets(extras=some)])],
+)
+for message in (full, [Sets(extras=some), Sets(extras={"b", "a"})], Root(some)):
+    packed = templates.pack(message)
+    assert templates.expand(packed) == message
+    print(packed)
+"""
+
+
+def test_members_of_sets_are_written_in_one_order():
+    """The same bytes in each process, as prompt caches need them; the order of all else stays."""
+    written = {
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", WITH_SETS],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("3", "4")
+    }
+    assert len(written) == 1
+    (text,) = written
+    assert '["z","b","a"]' in text
+    assert text.index("by_name.z=") < text.index("by_name.a=")
+
+
+class Lists(BaseModel):
+    """Says of a list what is true of sets only."""
+
+    rows: list[str] = Field(json_schema_extra={"uniqueItems": True})
+
+
+def test_a_list_that_looks_like_a_set_keeps_its_order(templates):
+    """It is written as it was, since it would not come back equal."""
+    templates.register("lists", Lists)
+    message = Lists(rows=["b", "a"])
+    assert '"b","a"' in (packed := templates.pack(message))
+    assert templates.expand(packed) == message
