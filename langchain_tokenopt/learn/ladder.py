@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_tokenopt.core.argument_checks import check_whole, did_you_mean, is_number, shown
+from langchain_tokenopt.core.argument_checks import check_whole, did_you_mean, is_finite, shown
 from langchain_tokenopt.stage import TunableSetting
 
 __all__ = ["Settings", "default_in", "ladder_of"]
@@ -70,8 +70,10 @@ def default_in(ladder: list[Settings], tunable: Mapping[str, TunableSetting]) ->
 def _way(name: str, setting: TunableSetting, bounds: Any, steps: int) -> list[float]:
     """Return the values from the highest, over the user's own, to the lowest."""
     is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
-    if not is_pair or not all(map(is_number, bounds)):
-        raise TypeError(f"bounds of {name} are two numbers, (low, high); got {shown(bounds)}.")
+    if not is_pair or not all(map(is_finite, bounds)):
+        raise TypeError(
+            f"bounds of {name} are two finite numbers, (low, high); got {shown(bounds)}."
+        )
     low, high = bounds
     if not setting.least <= low <= high <= setting.most:
         raise ValueError(
