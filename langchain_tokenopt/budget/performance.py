@@ -29,7 +29,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from typing import Any, Final, NamedTuple, Self
 
 from langchain_tokenopt.budget.allocation import Claim
-from langchain_tokenopt.core.argument_checks import check_whole, is_number, shown
+from langchain_tokenopt.core.argument_checks import check_whole, is_number, names_what, shown
 from langchain_tokenopt.core.counted import counted
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore, user_key
@@ -282,6 +282,7 @@ class Performance:
     def _key(self, agent: str, user: str | None) -> LearnedKey:
         return LearnedKey(_KIND, self.namespace, user, agent)
 
+    @names_what("store.clear()")
     def forget(self, user: str) -> int:
         """Forget all verdicts of a user; return of how many agents there were any."""
         return self.store.forget(kind=_KIND, namespace=self.namespace, user=user)

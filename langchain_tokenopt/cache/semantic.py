@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -49,6 +49,7 @@ from langchain_tokenopt.core.argument_checks import (
     check_path,
     check_whole,
     is_number,
+    names_what,
     shown,
     takes_names,
 )
@@ -321,11 +322,9 @@ class SemanticCache(BaseCache):
                 lambda scope: scope.startswith(NODES) if scopes is None else scope in scopes
             )
 
+    @names_what("clear()")
     def forget(self, user: str | None = None, **labels: str) -> int:
         """Delete what was stored for an owner alone, and what was learned from it.
-
-        Without any name, what was learned from all is deleted, and answers stay; :meth:`clear`
-        deletes those, too.
 
         Args:
             user: As in :meth:`scope`.
@@ -337,7 +336,8 @@ class SemanticCache(BaseCache):
 
         Raises:
             CacheFileError: If the file is locked, or its disk is full.
-            ValueError: If a name is empty.
+            ValueError: If there is no name, or an empty one.
+            TypeError: If one is ``None``, as where nobody is signed in.
 
         Example:
             >>> cache = SemanticCache(semantic=False)
@@ -348,15 +348,23 @@ class SemanticCache(BaseCache):
         """
         named = labels if user is None else {"user": user, **labels}
         owner = tuple(sorted((owner_label(name), value) for name, value in named.items()))
-        if named and not name_an_owner(owner):
+        if not name_an_owner(owner):
             raise ValueError("an empty name belongs to nobody; forget(user='ann').")
+        namespace = self.settings.namespace
+        return self._forget(lambda scope: is_owned(scope, namespace, owner), with_answers=True)
 
-        def is_theirs(scope: bytes) -> bool:
-            return not named or is_owned(scope, self.settings.namespace, owner)
+    def clear_learned(self) -> None:
+        """Delete what was learned from all answers, which stay; :meth:`clear` deletes those, too.
 
+        Raises:
+            CacheFileError: If the file is locked, or its disk is full.
+        """
+        self._forget(lambda _: True, with_answers=False)
+
+    def _forget(self, is_theirs: Callable[[bytes], bool], *, with_answers: bool) -> int:
         with self._repository.lock, self._repository.named_errors():
             self._learning.write()
-            found = self._repository.forget(is_theirs, with_answers=bool(named))
+            found = self._repository.forget(is_theirs, with_answers=with_answers)
             self._fields.forget_domains(is_theirs)
         return found
 

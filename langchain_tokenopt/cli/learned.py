@@ -326,8 +326,10 @@ _ONE = {
 def _forget_values(path: Path, whose: _Whose) -> dict[str, int]:
     if whose.organization is not None:
         return {}
+    meant = {"user": whose.user, "namespace": whose.namespace, "kind": whose.kind}
+    named = {name: value for name, value in meant.items() if value is not None}
     with _opened(path) as store:
-        found = store.forget(user=whose.user, namespace=whose.namespace, kind=whose.kind)
+        found = store.forget(**named) if named else store.clear()
     return {"values": found}
 
 
@@ -337,7 +339,8 @@ def _forget_tools(path: Path, whose: _Whose) -> dict[str, int]:
     if whose.namespace is not None or whose.kind is not None:
         return {}
     with closing(LearnedTools(path)) as learned:
-        found = learned.forget(owner_pattern(whose.user, whose.organization))
+        pattern = owner_pattern(whose.user, whose.organization)
+        found = learned.clear() if pattern is None else learned.forget(pattern)
     return {"uses of tools": found}
 
 
@@ -351,7 +354,9 @@ def _forget_cache(path: Path, whose: _Whose) -> dict[str, int]:
     settings = CacheSettings(namespace=whose.namespace or "default")
     known = _read_cache(path, whose)
     with SemanticCache(path, semantic=False, settings=settings, max_entries=10**9) as cache:
-        answers = cache.forget(**named)
+        answers = cache.forget(**named) if named else 0
+        if not named:
+            cache.clear_learned()
     return {"answers": answers, "observations": known[0].shared if known else 0}
 
 

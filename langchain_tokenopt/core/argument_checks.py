@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import wraps
@@ -15,7 +16,9 @@ __all__ = [
     "check_path",
     "check_whole",
     "did_you_mean",
+    "is_finite",
     "is_number",
+    "names_what",
     "refuse_class",
     "shown",
     "takes_names",
@@ -46,6 +49,17 @@ def is_number(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    """Say whether *value* is a number with which can be reckoned: no infinity, nothing too large.
+
+    Example:
+        >>> is_finite(60), is_finite(float("inf")), is_finite(10**400), is_finite("60")
+        (True, False, False, False)
+    """
+    most = sys.float_info.max
+    return isinstance(value, int | float) and is_number(value) and -most <= value <= most
 
 
 def check_path(name: str, value: object) -> None:
@@ -137,6 +151,58 @@ def takes_names(call: _Call) -> _Call:
         return call(*args, **kwargs)
 
     return cast("_Call", checked)
+
+
+def names_what(everything: str) -> Callable[[_Call], _Call]:
+    """Let a function that forgets refuse to forget what is not named.
+
+    ``forget(user=current_user)`` with nobody signed in would forget everybody.
+
+    Args:
+        everything: The call that is made to forget everything.
+
+    Example:
+        >>> @names_what("clear()")
+        ... def forget(*, user=None, tool=None):
+        ...     return f"{user or 'all'} forgotten"
+        >>> forget(user="ann")
+        'ann forgotten'
+        >>> forget(user=None, tool="mail")
+        Traceback (most recent call last):
+        ...
+        TypeError: forget(user=None) names nothing, and would forget that of all: give a name.
+        >>> forget()
+        Traceback (most recent call last):
+        ...
+        ValueError: forget() names nothing: give user or tool; clear() forgets everything.
+    """
+
+    def checking(call: _Call) -> _Call:
+        shape, name = signature(call), call.__qualname__
+        others = [each for each in shape.parameters if each != "self"]
+
+        @wraps(call)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            named = dict(shape.bind(*args, **kwargs).arguments)
+            named.pop("self", None)
+            for each in [each for each in named if isinstance(named[each], dict)]:
+                named.update(named.pop(each))  # of **labels
+            if not named:
+                raise ValueError(
+                    f"{name}() names nothing: give {' or '.join(others)}; {everything} forgets "
+                    f"everything."
+                )
+            for each, value in named.items():
+                if value is None:
+                    raise TypeError(
+                        f"{name}({each}=None) names nothing, and would forget that of all: give a "
+                        f"name."
+                    )
+            return call(*args, **kwargs)
+
+        return cast("_Call", checked)
+
+    return checking
 
 
 def check_whole(name: str, value: object, *, least: int = 1) -> int:

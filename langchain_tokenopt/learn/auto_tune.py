@@ -18,7 +18,12 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
-from langchain_tokenopt.core.argument_checks import is_number, shown, takes_names
+from langchain_tokenopt.core.argument_checks import (
+    is_number,
+    names_what,
+    shown,
+    takes_names,
+)
 from langchain_tokenopt.core.attribution import Attribution, attribution_of
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import TuningStep, UsageSink
@@ -423,8 +428,10 @@ class AutoTune(Runnable[Any, Any]):
         Raises:
             sqlite3.Error: The file stays locked or cannot be written: nothing is forgotten.
         """
-        self._forget(None)
+        self.store.forget(kind=_KIND, namespace=self._namespace)
+        self._drop_uses(lambda _: True)
 
+    @names_what("reset()")
     def forget(self, user: str) -> int:
         """Forget what was learned from the calls of a user, in every organization.
 
@@ -434,16 +441,15 @@ class AutoTune(Runnable[Any, Any]):
         Raises:
             sqlite3.Error: The file stays locked or cannot be written: nothing is forgotten.
         """
-        return self._forget(user)
-
-    def _forget(self, user: str | None) -> int:
         found = self.store.forget(kind=_KIND, namespace=self._namespace, user=user)
+        self._drop_uses(lambda use: use.owner.user == user)
+        return found
+
+    def _drop_uses(self, is_meant: Callable[[_Use], bool]) -> None:
         with self._lock:
             self._priors.clear()
-            gone = [each for each, use in self._uses.items() if user in (None, use.owner.user)]
-            for each in gone:
+            for each in [each for each, use in self._uses.items() if is_meant(use)]:
                 del self._uses[each]
-        return found
 
     def _known(self, agent: str | None, user: str | None) -> Iterator[tuple[LearnedValue, Bandit]]:
         for found in self.store.values(_KIND, self._namespace, user):

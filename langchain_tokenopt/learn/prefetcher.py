@@ -14,6 +14,7 @@ from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.argument_checks import (
     check_whole,
     is_number,
+    names_what,
     refuse_class,
     shown,
     takes_names,
@@ -266,6 +267,7 @@ class Prefetcher:
         who = _who(user, agent, thread_id, organization)()
         return self._ahead.explain(who)
 
+    @names_what("store.clear()")
     def forget(self, user: str) -> int:
         """Forget what a user has done, and drop what is held for him.
 

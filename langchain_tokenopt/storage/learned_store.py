@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from langchain_tokenopt.core.argument_checks import check_path
+from langchain_tokenopt.core.argument_checks import check_path, names_what, shown
 from langchain_tokenopt.core.attribution import name_from
 from langchain_tokenopt.storage.fallback_file import FallbackFile
 from langchain_tokenopt.storage.sqlite import is_locked
@@ -203,10 +203,11 @@ class LearnedStore:
                 return []
         return [one for one in found if one.value is not None]
 
+    @names_what("clear()")
     def forget(
         self, *, user: str | None = None, namespace: str | None = None, kind: str | None = None
     ) -> int:
-        """Forget everything, or that of a user, a namespace and those within it, a kind.
+        """Forget what belongs to a user, a namespace and those within it, a kind.
 
         What is deleted is overwritten in the file. Where several are given, all must hold.
 
@@ -214,9 +215,18 @@ class LearnedStore:
             How many values were forgotten.
 
         Raises:
+            ValueError: None is given: that would be everything, for which :meth:`clear` is.
+            TypeError: One is given as ``None``, as where nobody is signed in.
             sqlite3.Error: The file stays locked or cannot be written: nothing is forgotten.
             OSError: The file was removed or replaced.
         """
+        return self._forget(kind, namespace, user)
+
+    def clear(self) -> int:
+        """Forget everything; else as :meth:`forget`."""
+        return self._forget(None, None, None)
+
+    def _forget(self, kind: str | None, namespace: str | None, user: str | None) -> int:
         among, chosen = _among(kind, namespace, user)
         with self._file.lock:
             self._open()
@@ -252,9 +262,16 @@ class LearnedStore:
 
         Raises:
             ValueError: A line is none that :meth:`export` writes; nothing is taken over.
+            TypeError: *lines* are no lines.
             sqlite3.Error: The file stays locked or cannot be written: nothing is taken over.
         """
-        read = [_line(text, number) for number, text in enumerate(lines, start=1) if text.strip()]
+        if isinstance(lines, str | bytes) or not isinstance(lines, Iterable):
+            raise TypeError(f"load() takes lines, as of an open file; got {shown(lines)}.")
+        read = [
+            _line(text, number)
+            for number, text in enumerate(lines, start=1)
+            if not isinstance(text, str) or text.strip()
+        ]
         with self._file.lock:
             self._open()
             with self._file.transaction() as database:
@@ -428,7 +445,7 @@ def _is_among(
     )
 
 
-def _line(text: str, number: int) -> tuple[LearnedKey, Any]:
+def _line(text: object, number: int) -> tuple[LearnedKey, Any]:
     """Read a line that was exported.
 
     Raises:
@@ -447,7 +464,7 @@ def _line(text: str, number: int) -> tuple[LearnedKey, Any]:
     ):
         raise ValueError(
             f"Line {number} is none that LearnedStore.export writes in format {FORMAT}: "
-            f"{text.strip()[:60]!r}. Nothing was taken over."
+            f"{shown(text)}. Nothing was taken over."
         )
     key = LearnedKey(found["kind"], found["namespace"], found["user"] or "", found["key"])
     return key, found["value"]

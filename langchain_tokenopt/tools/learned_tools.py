@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from langchain_tokenopt.core.argument_checks import names_what
 from langchain_tokenopt.storage.fallback_file import FallbackFile
 from langchain_tokenopt.storage.sqlite import is_locked
 from langchain_tokenopt.tools.tool_reading import ToolCard
@@ -175,8 +176,9 @@ class LearnedTools:
                 self._give_up(error)
         return [self._bucket(word) for word in words if not any(map(str.isdigit, word))]
 
+    @names_what("clear()")
     def forget(self, namespace: str | None = None, tool: str | None = None) -> int:
-        """Forget what was learned: everything, or that of a namespace, a tool, or both.
+        """Forget what was learned in a namespace, of a tool, or both.
 
         ``*`` stands for any part of a namespace of several: ``*/ann`` is what was learned of Ann in
         every organization, ``acme/*`` that of all who belong to one.
@@ -187,9 +189,18 @@ class LearnedTools:
             Of how many tools the uses were forgotten, each counted once in every namespace.
 
         Raises:
+            ValueError: Neither is given.
+            TypeError: One is given as ``None``.
             sqlite3.Error: The file stays locked or cannot be written: nothing is forgotten.
             OSError: The file was removed or replaced.
         """
+        return self._forget(namespace, tool)
+
+    def clear(self) -> int:
+        """Forget everything; else as :meth:`forget`."""
+        return self._forget(None, None)
+
+    def _forget(self, namespace: str | None, tool: str | None) -> int:
         parts = [] if namespace is None else namespace.split(_BETWEEN)
         among, values = self._among(parts)
         with self._file.lock:
@@ -365,7 +376,9 @@ def owner_pattern(user: str | None, organization: str | None) -> str | None:
         >>> owner_pattern("ann", None)
         '*/ann'
     """
-    if not user and not organization:
+    if "" in (user, organization):
+        raise ValueError("an empty name belongs to nobody; forget(user='ann').")
+    if user is None and organization is None:
         return None
     return _BETWEEN.join(namespace_of(part) if part else ANY for part in (organization, user))
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_tokenopt.core.argument_checks import check_whole, takes_names
+from langchain_tokenopt.core.argument_checks import check_whole, names_what, takes_names
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks
@@ -187,10 +187,11 @@ class ToolSelector:
         """Return which kinds of request it may be, by the tools' own groups, likeliest first."""
         return self._ranking.classify(query, read_list(tools).readable_cards, _namespace(None))
 
+    @names_what("clear()")
     def forget(
         self, *, user: str | None = None, organization: str | None = None, tool: str | None = None
     ) -> int:
-        """Forget what calls have taught: all of it, or that of one user, organization or tool.
+        """Forget what the calls of one user, organization or tool have taught.
 
         Args:
             user: Whose calls, in every organization.
@@ -199,11 +200,22 @@ class ToolSelector:
 
         Returns:
             Of how many tools the uses were forgotten.
+
+        Raises:
+            ValueError: None is given, which would be everything (see :meth:`clear`), or an empty
+                name.
+            TypeError: One is given as ``None``, as where nobody is signed in.
         """
+        named = {"namespace": owner_pattern(user, organization), "tool": tool}
         self._choices.clear()
         if self._learned is None:
             return 0
-        return self._learned.forget(owner_pattern(user, organization), tool)
+        return self._learned.forget(**{name: one for name, one in named.items() if one is not None})
+
+    def clear(self) -> int:
+        """Forget all that calls have taught; return of how many tools there were uses."""
+        self._choices.clear()
+        return 0 if self._learned is None else self._learned.clear()
 
     # Stage
 

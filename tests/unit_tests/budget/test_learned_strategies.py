@@ -381,6 +381,8 @@ def test_verdicts_of_a_run_teach_the_plans_own_strategy(kind):
     performance = strategy.performance if kind is Auto else strategy
 
     assert 1 == performance.for_user("ann").returns()["news"].verdicts
+    with pytest.raises(TypeError, match="names nothing"):
+        performance.forget(None)
     assert 1 == performance.forget("ann")
 
 

@@ -267,7 +267,11 @@ def test_a_user_is_forgotten_with_what_his_answers_taught(make, tmp_path):
         with each.scope(user="bob"):
             assert each.lookup(ASK, LLM) is not None
 
-    assert cache.forget() == 0
+    for named in ({}, {"user": None}, {"user": None, "organization": "acme"}):
+        with pytest.raises((TypeError, ValueError), match="names nothing"):
+            cache.forget(**named)
+    assert cache.stats().fields != ()
+    cache.clear_learned()
     assert cache.stats().entries == entries / 2
     assert cache.stats().fields == ()
     with pytest.raises(ValueError, match="an empty name"):

@@ -175,6 +175,9 @@ def test_an_organization_is_forgotten(tools, cache):
 def test_everything_is_forgotten_after_a_yes(values, tools, cache, guard, tmp_path):
     """Answers of a cache stay: `tokenopt cache clear` deletes them."""
     assert run(tmp_path, "forget", input="n\n").exit_code != 0
+    held = as_json(tmp_path)
+    assert run(tmp_path, "forget", "--user", "").exit_code != 0  # as of an unset variable
+    assert as_json(tmp_path) == held
     assert len(as_json(tmp_path)) == 6
     found = as_json(tmp_path, "forget", "--yes")
     assert found == {

@@ -319,6 +319,9 @@ def test_taking_hold(tmp_path):
     tuner.unfreeze()
     play(tuner, 40, lambda _: 0.0)
     assert tuner.settings() != found
+    with pytest.raises(TypeError, match="names nothing"):
+        tuner.forget(None)
+    assert other.history()
     tuner.reset()
     assert (other.settings(), other.history()) == ({"max_words": 160}, [])
     assert {*play(other, 10)} == {160}
@@ -506,6 +509,8 @@ def test_a_ledger_is_a_sink_that_keeps_no_steps(tmp_path):
             "quality",
         ),
         (lambda: AutoTune(WordLimit(9)), TypeError, "bounds"),
+        (lambda: AutoTune(WordLimit(9), bounds=(1, float("inf"))), TypeError, "two finite numbers"),
+        (lambda: AutoTune(WordLimit(9), bounds=(1, 10**400)), TypeError, "two finite numbers"),
         (lambda: AutoTune(WordLimit(9), bounds={"max_word": (1, 9)}), ValueError, "Did you mean"),
         (lambda: AutoTune(WordLimit(9), bounds=(9, 1)), ValueError, "lower one first"),
         (lambda: AutoTune(WordLimit(9), bounds=(1, 8)), ValueError, "within its bounds"),

@@ -177,6 +177,8 @@ def test_a_forgotten_user_begins_anew(loader):
         prefetcher.get("inbox", user="ann")
         assert "calendar" in prefetcher.explain(user="ann")
         prefetcher._ahead.habits.wait(5)
+        with pytest.raises(TypeError, match="names nothing"):
+            prefetcher.forget(None)
         assert 0 < prefetcher.forget("ann")
         prefetcher.get("inbox", user="ann")
         assert "calendar" not in prefetcher.explain(user="ann")

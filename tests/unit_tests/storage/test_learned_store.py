@@ -70,7 +70,8 @@ def test_it_is_a_dictionary_that_forgets(steps, in_file):
                     expected[key] = value
             elif step == "forget":
                 gone = [key for key in expected if _is_meant(key, **details[0])]
-                assert store.forget(**details[0]) == len(gone)
+                found = store.forget(**details[0]) if details[0] else store.clear()
+                assert found == len(gone)
                 for key in gone:
                     del expected[key]
             elif in_file:
@@ -150,10 +151,29 @@ def test_a_strange_export_is_not_taken_over(line):
     store = LearnedStore()
     store.update(SEEN, add_one)
     (good,) = store.export()
-    store.forget()
+    store.clear()
     with pytest.raises(ValueError, match="Line 2 is none"):
         store.load([good, line])
     assert store.values() == []
+
+
+@pytest.mark.parametrize("lines", [7, None, "{}", b"{}", [7], [None]])
+def test_what_are_no_lines_is_not_taken_over(lines):
+    """Neither a whole text nor something else."""
+    with pytest.raises((TypeError, ValueError), match=r"takes lines|Line 1 is none"):
+        LearnedStore().load(lines)
+
+
+@pytest.mark.parametrize("named", [{}, {"user": None}, {"user": None, "kind": "visits"}])
+def test_who_names_nobody_forgets_nobody(named):
+    """As where nobody is signed in; everything has a word of its own."""
+    store = LearnedStore()
+    for user in ("ann", "bob"):
+        store.update(SEEN._replace(user=user), add_one)
+    with pytest.raises((TypeError, ValueError), match="names nothing"):
+        store.forget(**named)
+    assert len(store.values()) == 2
+    assert store.clear() == 2
 
 
 def test_bounds(monkeypatch):

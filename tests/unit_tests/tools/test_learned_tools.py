@@ -83,7 +83,7 @@ def test_forgetting():
     learned.forget(tool="send_email")
     assert {*learned.uses("ann")} == set()
     assert {*learned.uses("bob")} == {"query_db"}
-    learned.forget()
+    learned.clear()
     assert {*learned.uses("bob")} == set()
 
 

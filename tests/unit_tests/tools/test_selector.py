@@ -337,7 +337,6 @@ def test_what_one_user_teaches_is_nobody_elses_and_can_be_forgotten():
                                                   ("bob", "acme"), ("bob", "x/y")]),
         ({"user": "*"}, [("ann", "acme"), ("ann", "x/y"), ("ann", None),
                          ("bob", "acme"), ("bob", "x/y")]),
-        ({}, []),
     ],
 )  # fmt: skip
 def test_who_is_forgotten_is_forgotten_everywhere(tmp_path, forgotten, left):
@@ -353,6 +352,23 @@ def test_who_is_forgotten_is_forgotten_everywhere(tmp_path, forgotten, left):
     again = selector(max_tools=1, store=tmp_path / "uses.db")
     for each in (chosen, again):
         assert [o for o in owners if first_of(each, question, *o) == "svc_31"] == left
+
+
+@pytest.mark.parametrize(
+    "named", [{}, {"user": None}, {"user": ""}, {"organization": ""}, {"user": None, "tool": "a"}]
+)
+def test_who_names_nobody_forgets_nobody(named):
+    """As where nobody is signed in; everything has a word of its own."""
+    chosen = selector(max_tools=1)
+    for n in range(3):
+        asked = HumanMessage(f"polish the brass lamp {n}")
+        first_of(chosen, [asked, calling("svc_31"), result("svc_31")], "ann")
+    question = [HumanMessage("polish my brass horn")]
+    with pytest.raises((TypeError, ValueError), match=r"names nothing|belongs to nobody"):
+        chosen.forget(**named)
+    assert first_of(chosen, question, "ann") == "svc_31"
+    assert chosen.clear() == 1
+    assert first_of(chosen, question, "ann") != "svc_31"
 
 
 NOTHING_ASKED = [
@@ -385,7 +401,7 @@ def test_a_copy_learns_with_the_original():
             asked = HumanMessage(f"polish the brass lamp {at}{n}")
             first_of(copied, [asked, calling("svc_31"), result("svc_31")], "ann")
         assert first_of(chosen, [HumanMessage("polish my brass horn")], "ann") == "svc_31"
-        chosen.forget()
+        chosen.clear()
     with pytest.raises(TypeError, match="store=PATH"):
         pickle.dumps(chosen)
 
