@@ -5,6 +5,10 @@ knew before that run; what an agent did not need flows on to the others, as it d
 agent that would have got less than it has used loses quality: by the slope of its quality against
 the logarithm of tokens (``performance.py``), which verdicts tell, or what is believed of it before
 there are any, and never more than all. Losses count by priority.
+
+A run that fits into the total may have been made to fit by it: what its agents have used is then no
+more than a lower bound of what they needed. As soon as enough runs are known that did not fit,
+these alone are divided again, and some older ones are kept for that.
 """
 
 from __future__ import annotations
@@ -32,6 +36,13 @@ DEFAULT: Final = "priority"
 _ENOUGH_RUNS: Final = 8
 """Runs that a choice needs: fewer favour whoever was lucky."""
 _KEPT_RUNS: Final = 40
+_KEPT_LARGER: Final = 20
+"""Older runs above the total that are kept: those since may have been cut."""
+_FEWEST_LARGER: Final = 12
+"""Runs above the total from which on these alone count: the first three only teach needs."""
+_USED_UP: Final = 0.7
+"""Part of the total from which on a run may have been cut, though what is left flows on: some is
+kept to the end for who may still come."""
 _OTHERS_RUNS: Final = 4
 """Runs of each other user that count while a user has too few of his own."""
 _KEPT_USERS: Final = 1_000
@@ -54,19 +65,37 @@ class Choice(NamedTuple):
         return self.kept.get(self.strategy, 0.0) - self.kept.get(DEFAULT, 0.0)
 
 
+class _RunsOfUser:
+    """The latest runs of a user, with their numbers, and older ones that exceed the total."""
+
+    def __init__(self) -> None:
+        self._latest: deque[tuple[int, PastRun]] = deque()
+        self._larger: deque[tuple[int, PastRun]] = deque(maxlen=_KEPT_LARGER)
+
+    def add(self, number: int, run: PastRun, total: int | None) -> None:
+        self._latest.append((number, run))
+        if len(self._latest) > _KEPT_RUNS:
+            oldest = self._latest.popleft()
+            if total is not None and _size(oldest[1]) > total:
+                self._larger.append(oldest)
+
+    def all(self) -> list[tuple[int, PastRun]]:
+        """Return them, the oldest first."""
+        return [*self._larger, *self._latest]
+
+
 class _Past:
     """Earlier runs, the latest of each user; shared by all who ask for one."""
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[str | None, deque[tuple[int, PastRun]]] = OrderedDict()
+        self._runs: OrderedDict[str | None, _RunsOfUser] = OrderedDict()
         self._lock = Lock()
         self.count = 0
 
-    def add(self, run: PastRun) -> None:
+    def add(self, run: PastRun, total: int | None) -> None:
         with self._lock:
             self.count += 1
-            kept = self._runs.setdefault(run.user, deque(maxlen=_KEPT_RUNS))
-            kept.append((self.count, run))
+            self._runs.setdefault(run.user, _RunsOfUser()).add(self.count, run, total)
             self._runs.move_to_end(run.user)
             if len(self._runs) > _KEPT_USERS:
                 self._runs.popitem(last=False)
@@ -77,18 +106,22 @@ class _Past:
             self.count += 1
 
     def of(self, user: str | None) -> list[tuple[int, PastRun]]:
-        """Return the runs by which those of *user* are judged, with their numbers, in order."""
+        """Return the runs by which those of *user* are judged, with their numbers, in order.
+
+        The first may be such as are kept because they exceed the total.
+        """
         with self._lock:
-            own = [*self._runs.get(user, ())]
+            own = self._runs[user].all() if user in self._runs else []
             if len(own) >= _ENOUGH_RUNS:
                 return own
             others = [
                 run
                 for other, runs in self._runs.items()
                 if other != user
-                for run in ([*runs] if other is None else [*runs][-_OTHERS_RUNS:])
+                for run in (runs.all() if other is None else runs.all()[-_OTHERS_RUNS:])
             ]
-        return sorted([*own, *others], key=lambda numbered: numbered[0])[-_KEPT_RUNS:]
+        latest = sorted([*own, *others], key=lambda numbered: numbered[0])
+        return latest[-_KEPT_RUNS - _KEPT_LARGER :]
 
 
 class Auto:
@@ -145,7 +178,7 @@ proportional 93.8%.
         self._backtest: _Backtest | None = None
         self._said: set[str] = set()
         for run in runs_of(history):
-            self._past.add(run)
+            self._past.add(run, total_tokens)
 
     def for_user(
         self, user: str | None, *, total_tokens: int | None = None, flows_on: bool | None = None
@@ -168,7 +201,9 @@ proportional 93.8%.
 
     def observe(self, tokens: Mapping[str, int], *, user: str | None = None) -> None:
         """Learn from one run what each agent has used."""
-        self._past.add(PastRun({a: used for a, used in tokens.items() if used > 0}, user))
+        self._past.add(
+            PastRun({a: used for a, used in tokens.items() if used > 0}, user), self.total_tokens
+        )
 
     def forget(self, user: str | None) -> None:
         """Forget all runs of a user; his verdicts are forgotten by ``performance.forget``."""
@@ -211,9 +246,13 @@ proportional 93.8%.
         """Go on with the backtest, or begin one where agents, total or user are others."""
         runs = self._past.of(self.user)
         total = self.total_tokens or _usual_total(runs)
+        larger = sum(_size(run) > total for _, run in runs)
+        only_larger = self.total_tokens is not None and larger >= _FEWEST_LARGER
+        if not only_larger:
+            runs = runs[-_KEPT_RUNS:]
         test = self._backtest
-        if test is None or not test.goes_on(claims, total, runs):
-            test = _Backtest(claims, total, self.user, self.flows_on)
+        if test is None or not test.goes_on(claims, total, only_larger, runs):
+            test = _Backtest(claims, total, self.user, self.flows_on, only_larger)
         test.replay(runs, returns)
         return test
 
@@ -242,18 +281,30 @@ class _Backtest:
     """Earlier runs, divided again by each strategy."""
 
     def __init__(
-        self, claims: Sequence[Claim], total: int, user: str | None, flows_on: bool
+        self,
+        claims: Sequence[Claim],
+        total: int,
+        user: str | None,
+        flows_on: bool,
+        only_larger: bool,
     ) -> None:
         self._claims, self._total, self._flows_on = [*claims], total, flows_on
+        self._only_larger = only_larger
+        """Whether runs that may have been cut are left out."""
         self.needs = ForecastNeed(user=user)
         self._kept: deque[Mapping[str, float]] = deque(maxlen=_KEPT_RUNS)
         self._seen = 0
 
     def goes_on(
-        self, claims: Sequence[Claim], total: int, runs: Sequence[tuple[int, PastRun]]
+        self,
+        claims: Sequence[Claim],
+        total: int,
+        only_larger: bool,
+        runs: Sequence[tuple[int, PastRun]],
     ) -> bool:
         """Whether it can go on with these runs, where it has left off."""
-        same = self._claims == [*claims] and self._total == total
+        known = self._claims, self._total, self._only_larger
+        same = known == ([*claims], total, only_larger)
         numbers = {number for number, _ in runs}
         return same and (not self._seen or self._seen in numbers)
 
@@ -263,8 +314,12 @@ class _Backtest:
             if number <= self._seen:
                 continue
             self._seen = number
-            self._score(run, returns)
-            self.needs.observe(run.tokens, user=run.user)
+            size = _size(run)
+            fits = self._only_larger and size <= self._total
+            if not fits:
+                self._score(run, returns)
+            if not fits or (self._flows_on and size < _USED_UP * self._total):
+                self.needs.observe(run.tokens, user=run.user)
 
     def candidates(self, returns: Mapping[str, Returns]) -> dict[str, Mapping[str, float]]:
         """Return the weights of each strategy that has any, by what is known now."""
@@ -382,5 +437,9 @@ def _kept(
 
 
 def _usual_total(runs: Sequence[tuple[int, PastRun]]) -> int:
-    totals = [sum(run.tokens.values()) for _, run in runs]
+    totals = [_size(run) for _, run in runs]
     return max(round(0.8 * median(totals)), 1) if totals else 1
+
+
+def _size(run: PastRun) -> int:
+    return sum(run.tokens.values())

@@ -4,8 +4,11 @@ Of each agent the totals of its latest runs are kept, calls times tokens. What i
 is a quantile of these, and what it *still* needs a quantile of those that were larger than what it
 has spent so far: a run that has outspent its forecast is compared with its like.
 
-Users are kept apart. A user's own runs count one each; all runs of others together count as
-:data:`_OTHERS`, each user the same, whatever number of runs he has had.
+Users are kept apart. A user's own runs count one each; those of others count together as
+:data:`_OTHERS` runs of a typical user: at each level the median of what each other user's runs
+come to at that level, so that no one of them can move it beyond the rest. Each other user has one
+vote on it, and so has each run that is nobody's. Where a user has runs enough of his own, fewer
+than three votes count for nothing: one of them could decide.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ _ENOUGH_RUNS: Final = 3
 """From which on the need of an agent is known."""
 _OTHERS: Final = 4.0
 """Runs that all other users together count as, beside a user's own."""
+_FEWEST_VOTES: Final = 3
+"""Below which one user decides what is typical."""
 _KEPT_USERS: Final = 1_000
 _KEPT_AGENTS: Final = 256
 _MOST_CALLS: Final = 5_000
@@ -174,7 +179,8 @@ class ForecastNeed:
     Args:
         history: Of earlier runs: a ``Ledger``, records of calls, or what each agent used in each.
         quantile: Above 0 and below 1: which part of the runs needs no more.
-        user: Whose need it is; what others have used counts as four runs of his at most.
+        user: Whose need it is; what others have used counts as four runs of his at most, those
+            of a typical user.
 
     Raises:
         ValueError: *quantile* is not above 0 and below 1.
@@ -245,11 +251,14 @@ class ForecastNeed:
         with self._lock:
             by_user = {user: [*past[agent]] for user, past in self._past.items() if agent in past}
         own = by_user.pop(self.user, [])
-        each = min(_OTHERS, float(sum(map(len, by_user.values())))) / max(len(by_user), 1)
         weighted = [(tokens, 1.0) for tokens in own]
-        for totals in by_user.values():
-            weighted += [(tokens, each / len(totals)) for tokens in totals]
-        return weighted, len(weighted)
+        votes = sum(len(runs) if user is None else 1 for user, runs in by_user.items())
+        if not votes or (votes < _FEWEST_VOTES and len(own) >= _ENOUGH_RUNS):
+            return weighted, len(own)
+        others = sum(map(len, by_user.values()))
+        each = min(_OTHERS, others) / _KEPT_RUNS
+        weighted += [(tokens, each) for tokens in _typical(by_user)]
+        return weighted, len(own) + others
 
     def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
         """Return the upper need of each agent, or priorities where nobody's need is known."""
@@ -292,6 +301,21 @@ class ForecastNeed:
             for agent, need in needs.items()
             if need is not None
         )
+
+
+def _typical(by_user: Mapping[str | None, Sequence[int]]) -> list[int]:
+    """Return as many totals as are kept of a user: those of a user in the middle.
+
+    Example:
+        >>> _typical({"ann": [100], "bob": [110], "odd": [90_000, 90_000]})[0]
+        110
+    """
+    voters = [(sorted(r), len(r) if user is None else 1) for user, r in by_user.items()]
+    levels = [(number + 0.5) / _KEPT_RUNS for number in range(_KEPT_RUNS)]
+    return [
+        _quantile([(runs[int(level * len(runs))], votes) for runs, votes in voters], 0.5)
+        for level in levels
+    ]
 
 
 def _quantile(weighted: Sequence[tuple[int, float]], share: float) -> int:

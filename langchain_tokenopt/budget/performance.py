@@ -14,8 +14,16 @@ R. W. Kennard, "Ridge regression", Technometrics 12(1), 1970): evidence moves it
 believed before. Believed is that slopes follow quality, ``0.4 q (1 - q / 2)``: half-way between a
 constant elasticity (a slope of ``b q``) and a dose-response curve that ends at a quality of 1 (a
 slope of ``k q (1 - q)``; A. V. Hill, 1910); and what was learned of other users, each of whom has
-one vote beside four for that. Constants were chosen on the families ``FITTED`` of
-``tests/benchmarks/learn_strategies.py``, and its results are about those of ``JUDGED``.
+one vote beside four for that.
+
+Where nobody says what was wanted, tokens follow the task, and of an agent that is held to a share
+only easy tasks, which take few, end well: quality seems to fall with tokens where more of them are
+needed most. Such verdicts may raise a slope, since that bias is downwards, but never lower it. And
+as far as tokens vary, quality and tokens are those of the tasks, and say nothing of the agent:
+agents then weigh the same, but for those that lack too little for more tokens to add much.
+Constants were chosen on the families ``FITTED`` of ``tests/benchmarks/learn_strategies.py``, and
+its results are about those of ``JUDGED``; those for verdicts without ``wanted`` on teams of two to
+four with such shapes, a staircase among them.
 """
 
 from __future__ import annotations
@@ -47,6 +55,11 @@ _RIDGE: Final = 1.0
 """Variance of a verdict beside that of slopes: both have a standard deviation of about 0.15."""
 _CONFOUNDED: Final = 0.3
 """What evidence counts where nobody knows what was wanted: tokens follow the task, too."""
+_MISSING: Final = 2.0
+"""Part of what a quality lacks that e times the tokens may add at most."""
+_STEADY: Final = 0.2
+"""Spread of all that counts, as a sum of squares, at which half of what an agent has used is put
+down to its tasks, where nobody knows what was wanted; a deviation of a tenth."""
 _SLOPE: Final = 0.4
 _QUALITY: Final = 0.6
 """Of an answer that nobody has judged."""
@@ -75,6 +88,8 @@ class Returns(NamedTuple):
     """What e times (2.7 times) the tokens would add to its quality."""
     log_tokens: float
     """Mean of the natural logarithm of tokens."""
+    own_part: float = 1.0
+    """What part of its quality and its tokens is put down to the agent, not to its tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +324,10 @@ class Performance:
                 others.setdefault(row.key, []).append(found)
         known = [*own.values(), *(found for votes in others.values() for found in votes)]
         mean = sum(each.y / each.n for each in known) / len(known) if known else _QUALITY
+        spread = max((each.absolute.spread for each in known), default=0.0)
+        part = 1 / (1 + (spread / _STEADY) ** 2)
         return {
-            agent: _returns(own.get(agent, _Verdicts()), others.get(agent, []), mean)
+            agent: _returns(own.get(agent, _Verdicts()), others.get(agent, []), mean, part)
             for agent in sorted({*own, *others})
         }
 
@@ -337,9 +354,10 @@ class Performance:
         if sum(found.verdicts for found in returns.values()) < _FEWEST:
             return None
         level = sum(found.log_tokens for found in returns.values()) / len(returns)
-        blank = _returns(_Verdicts(), [], _mean(found.quality for found in returns.values()))
+        part = _mean(found.own_part for found in returns.values())
+        blank = _returns(_Verdicts(), [], _mean(found.quality for found in returns.values()), part)
         worth = {
-            name: found.slope * math.exp(_DEAR * (level - found.log_tokens))
+            name: found.slope * math.exp(found.own_part * _DEAR * (level - found.log_tokens))
             for name in priorities
             for found in [returns.get(name, blank._replace(log_tokens=level))]
         }
@@ -364,26 +382,35 @@ class Performance:
         )
 
 
-def _returns(own: _Verdicts, others: Sequence[_Verdicts], mean: float) -> Returns:
+def _returns(own: _Verdicts, others: Sequence[_Verdicts], mean: float, part: float) -> Returns:
     """Return what is known of an agent: its own verdicts, beside one vote of each other user."""
-    votes = [_posterior(each, mean, _believed(_shrunk(each, mean))) for each in others]
+
+    def believed(quality: float, most: float = 1.0) -> float:
+        return part * _believed(quality) + (1 - part) * min(_believed(mean), most)
+
+    votes = [_posterior(each, mean, believed(_shrunk(each, mean))) for each in others]
     prior_quality = (_FEW * mean + sum(vote.quality for vote in votes)) / (_FEW + len(votes))
     quality = _shrunk(own, prior_quality)
-    believed = _PRIOR_VOTES * _believed(quality) + sum(vote.slope for vote in votes)
-    found = _posterior(own, prior_quality, believed / (_PRIOR_VOTES + len(votes)))
-    if own.n or not votes:
-        return found
-    verdicts = sum(min(vote.verdicts, 1.0) for vote in votes)
-    return found._replace(verdicts=verdicts, log_tokens=_mean(vote.log_tokens for vote in votes))
+    own_slope = believed(quality, most=_MISSING * (1 - quality))
+    slopes = _PRIOR_VOTES * own_slope + sum(vote.slope for vote in votes)
+    found = _posterior(own, prior_quality, slopes / (_PRIOR_VOTES + len(votes)))
+    if not own.n and votes:
+        verdicts = sum(min(vote.verdicts, 1.0) for vote in votes)
+        log_tokens = _mean(vote.log_tokens for vote in votes)
+        found = found._replace(verdicts=verdicts, log_tokens=log_tokens)
+    return found._replace(own_part=part)
 
 
 def _posterior(own: _Verdicts, prior_quality: float, prior_slope: float) -> Returns:
     if not own.n:
         return Returns(0.0, prior_quality, prior_slope, 0.0)
-    spread = own.relative.spread + _CONFOUNDED * own.absolute.spread
-    together = own.relative.together + _CONFOUNDED * own.absolute.together
-    slope = max((together + _RIDGE * prior_slope) / (spread + _RIDGE), 0.0)
+    slope = max(_ridge(own.relative, 1.0, prior_slope), 0.0)
+    slope = max(_ridge(own.absolute, _CONFOUNDED, slope), slope)
     return Returns(own.n, _shrunk(own, prior_quality), slope, own.log_tokens)
+
+
+def _ridge(found: _Sums, counts: float, prior: float) -> float:
+    return (counts * found.together + _RIDGE * prior) / (counts * found.spread + _RIDGE)
 
 
 def _shrunk(own: _Verdicts, prior_quality: float) -> float:

@@ -125,6 +125,8 @@ class BudgetRun:
         """As many entries per agent as it has nodes at work."""
         self._finished: set[str] = set()
         """Agents that this run has finished: once is enough, with a store each time is a write."""
+        self._rated: dict[str, tuple[int, int]] = {}
+        """What each agent had used, and wanted, when it was rated last."""
         strategy = self.strategy = strategy_for(
             plan.strategy,
             self.forecaster,
@@ -395,6 +397,9 @@ class BudgetRun:
     def rate(self, agent: str, quality: float) -> None:
         """Say how good the answer of *agent* was: the strategy ``"performance"`` learns from it.
 
+        Each verdict is on what *agent* has used since the one before. One more on the same answers
+        teaches nothing: they would count twice.
+
         Args:
             agent: Who has answered in this run.
             quality: From 0 to 1.
@@ -412,7 +417,12 @@ class BudgetRun:
         if not spent:
             raise ValueError(f"{agent!r} has used no tokens in this run: nothing is to be rated.")
         wanted = max(self.outlook.needed().get(agent, 0), spent)
-        self._performance.record(agent, quality, spent, wanted=wanted, user=self.user)
+        rated_spent, rated_wanted = self._rated.get(agent, (0, 0))
+        tokens = spent - rated_spent
+        if tokens:
+            wanted_since = max(wanted - rated_wanted, tokens)
+            self._performance.record(agent, quality, tokens, wanted=wanted_since, user=self.user)
+            self._rated[agent] = spent, wanted
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint says was spent; once, and never downwards."""

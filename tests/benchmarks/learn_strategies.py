@@ -13,7 +13,8 @@ are taken to want no more than their forecast, so that each end moves the shares
 ``fixed shares``: the total is divided once, and what an agent does not need is lost.
 
 ``quality per token`` is what the words say: the mean quality beside the mean tokens, shrunk and
-bounded as ``performance`` is, which goes by what more tokens would add.
+bounded as ``performance`` is, which goes by what more tokens would add. ``performance, wants
+unknown`` is told what answers took, as by users' verdicts, and not what they would have taken.
 
 Constants of the strategies were chosen on the families of ``FITTED``. The result file is about
 those of ``JUDGED``, which were written afterwards; no constant was changed since.
@@ -204,6 +205,7 @@ class Player:
 
     def __init__(self, name: str, desk: Desk, *, flows_on: bool = True) -> None:
         self.flows_on = flows_on
+        self.knows_wants = name != "performance, wants unknown"
         self.needs = ForecastNeed()
         """What the run itself goes by, whatever the strategy."""
         self.performance: Performance | None = None
@@ -219,7 +221,7 @@ class Player:
                 self.strategy = Proportional(_Expected(self.needs))
             case "forecast":
                 self.strategy = self.needs
-            case "performance":
+            case "performance" | "performance, wants unknown":
                 self.strategy = self.performance = _performance()
             case "quality per token":
                 self.strategy = self.ratio = _QualityPerToken()
@@ -244,7 +246,8 @@ class Player:
                 continue
             seen = min(max(desk.quality_of(name, used[name], number) + noise, 0.0), 1.0)
             if self.performance is not None:
-                self.performance.record(name, seen, used[name], wanted=wanted[name])
+                told = wanted[name] if self.knows_wants else None
+                self.performance.record(name, seen, used[name], wanted=told)
             if self.ratio is not None:
                 self.ratio.record(name, seen, used[name])
 
@@ -321,7 +324,7 @@ def divided(desk: Desk, player: Player, total: int, needs: Mapping[str, int]) ->
 WAYS: Final = ("in a run", "fixed shares")
 FIXED: Final = ("equal", "priority", "proportional", "performance", "forecast")
 AUTOS: Final = ("auto", "auto, no verdicts")
-NAMES: Final = (*FIXED, "quality per token", *AUTOS)
+NAMES: Final = (*FIXED, "performance, wants unknown", "quality per token", *AUTOS)
 
 
 def run(desks: int = 2_000, families: Mapping[str, Sequence[Shape]] = JUDGED) -> dict[str, Any]:
