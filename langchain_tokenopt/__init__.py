@@ -102,7 +102,7 @@ if TYPE_CHECKING:
         templated,
     )
     from langchain_tokenopt.learn.auto_tune import AutoTune
-    from langchain_tokenopt.learn.prefetcher import Prefetcher, PrefetchStats
+    from langchain_tokenopt.learn.prefetch.prefetcher import Prefetcher, PrefetchStats
     from langchain_tokenopt.ledger import Ledger, LedgerError
     from langchain_tokenopt.limits import WordLimit, WordLimitExceededError
     from langchain_tokenopt.pricing.money import format_usd
@@ -180,8 +180,8 @@ _MODULE_OF = {
     "OpenTelemetrySink": "export.opentelemetry_sink",
     "Performance": "budget",
     "Phase": "stage",
-    "PrefetchStats": "learn.prefetcher",
-    "Prefetcher": "learn.prefetcher",
+    "PrefetchStats": "learn.prefetch.prefetcher",
+    "Prefetcher": "learn.prefetch.prefetcher",
     "PrometheusSink": "export.prometheus_sink",
     "PromptCompressor": "compress",
     "PromptSections": "compress",

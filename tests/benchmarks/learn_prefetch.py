@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from langchain_core.tools import StructuredTool
 
-from langchain_tokenopt.learn.call_shapes import CallMemory, canonical, name_alone
-from langchain_tokenopt.learn.prefetcher import Prefetcher
-from langchain_tokenopt.learn.transitions import Step, Transitions
+from langchain_tokenopt.learn.prefetch.call_shapes import CallMemory, canonical, name_alone
+from langchain_tokenopt.learn.prefetch.prefetcher import Prefetcher
+from langchain_tokenopt.learn.prefetch.transitions import Step, Transitions
 from tests.benchmarks.results import RESULTS, write_result
 
 DATA = Path("../shared/data")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt import Prefetcher
-from langchain_tokenopt.learn.transitions import Step, Transitions, UserTransitions
-from langchain_tokenopt.learn.waste_gate import WasteGate
+from langchain_tokenopt.learn.prefetch.call_shapes import CallMemory, is_shape
+from langchain_tokenopt.learn.prefetch.transitions import Step, Transitions, UserTransitions
+from langchain_tokenopt.learn.prefetch.waste_gate import WasteGate
 
 PATIENT = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -170,9 +174,44 @@ def test_a_model_survives_its_json(symbols, most_bytes):
         st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
     )
 )
-def test_any_json_is_read_as_a_model(value):
-    """What another release, or another hand, has written is an empty model, never an error."""
-    assert isinstance(UserTransitions.from_json(value), UserTransitions)
-    assert isinstance(
-        UserTransitions.from_json({"symbols": value, "followers": value}), UserTransitions
-    )
+def test_any_json_is_read_or_refused(value):
+    """What another release, or another hand, has written raises one kind of error."""
+    for read in (
+        UserTransitions.from_json,
+        lambda v: UserTransitions.from_json({"symbols": v, "followers": v}, is_shape),
+        lambda v: UserTransitions.from_json({"symbols": ["a"], "followers": v}),
+        lambda v: WasteGate.from_json(v, 0.1),
+    ):
+        with suppress(ValueError):
+            assert isinstance(read(value), UserTransitions | WasteGate)
+    memory = CallMemory()
+    for text in (json.dumps(value), json.dumps(["a", value], separators=(",", ":"))):
+        if is_shape(text):
+            memory.call(text)
+            memory.place(text)
+
+
+@PATIENT
+@given(
+    st.sampled_from([0.02, 0.1, 0.6]),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 40), st.booleans()), max_size=20),
+)
+def test_restarts_open_no_gate(max_waste, runs):
+    """A gate that goes on elsewhere is open if it was, and closes at the first waste."""
+    gate = WasteGate(max_waste)
+    for right, times, is_restarted in runs:
+        for _ in range(times):
+            if gate.is_open:
+                gate.start()
+                gate.end(used=right)
+            else:
+                gate.judge_shadow(right=right)
+        if is_restarted:
+            was_open = gate.is_open
+            gate = WasteGate.from_json(json.loads(json.dumps(gate.as_json())), max_waste)
+            assert was_open == gate.is_open
+            if was_open:
+                again = WasteGate.from_json(gate.as_json(), max_waste)
+                again.start()
+                again.end(used=False)
+                assert not again.is_open

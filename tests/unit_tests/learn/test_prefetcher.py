@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+import warnings
 from typing import Annotated, ClassVar
 
 import pytest
@@ -466,9 +467,11 @@ def test_models_are_called_ahead_only_within_a_budget():
     stats, agents, calls = run(budget_usd=1.0)
     assert 20 < agents["prefetch"].calls
     assert agents["prefetch"].cost_usd == stats.spent_usd > 0
-    limited, _, _ = run(budget_usd=float(stats.spent_usd) / 4)
+    limited, agents, _ = run(budget_usd=float(stats.spent_usd) / 4)
     assert 0 < limited.spent_usd <= stats.spent_usd / 4
-    assert 0 < limited.failed
+    assert 0 == limited.failed == limited.wasted
+    assert 5 < limited.refused
+    assert limited.used + 1 == agents["prefetch"].calls  # the one that was refused
 
 
 def test_a_cache_is_filled_ahead():
@@ -485,6 +488,201 @@ def test_a_cache_is_filled_ahead():
         assert 3 == len(model.calls) == cache.stats().entries
         mine.invoke("What is in my inbox?", {"metadata": {"user_id": "ann"}})
         assert 3 == len(model.calls)
+
+
+@pytest.mark.parametrize("budget_usd", [None, 1e-6])
+def test_what_a_tool_makes_of_a_refused_model_is_handed_to_nobody(budget_usd):
+    """A tool that answers without its model, ahead, is asked again by the call itself."""
+    card = RateCard({"models": {"fake-1": {"input": 1_000, "output": 1_000}}})
+    model = fake_chat(answers=[FakeAnswer("Fine.", usage=Usage(9, 4))] * 200)
+
+    @tool
+    def ask(topic: str) -> str:
+        """Ask a model, if there is one."""
+        try:
+            return model.invoke(topic, max_tokens=10).text
+        except Exception:
+            return "There is no model."
+
+    options = {"read_only": ["ask"], "rate_card": card, "budget_usd": budget_usd}
+    with Prefetcher(**options) as prefetcher:
+        wrapped = prefetcher.wrap(ask)
+        for n in range(60):
+            config = {"metadata": {"user_id": "ann"}}
+            assert "Fine." == wrapped.invoke({"topic": DAY[n % 3]}, config)
+            prefetcher.wait()
+        assert prefetcher.stats().wasted <= 1
+        assert "no money is left" in prefetcher.explain(user="ann")
+
+
+# Changes
+
+
+def hall(*, is_async=False, **options):
+    """A hall's wrapped tools, and the seats that are free in it."""
+    seats = {"free": 100}
+
+    def menu() -> str:
+        """Show the menu."""
+        return "book, free"
+
+    def free() -> str:
+        """Say how many seats are free."""
+        return str(seats["free"])
+
+    def book(n: int, **more: object) -> str:
+        """Book seats."""
+        seats["free"] -= n
+        if n == 0:
+            raise OSError("down")
+        return "booked"
+
+    async def afree() -> str:
+        return free()
+
+    async def abook(n: int, **more: object) -> str:
+        await asyncio.sleep(0.002)
+        return book(n, **more)
+
+    afree.__name__, abook.__name__ = "free", "book"
+    functions = [menu, afree, abook] if is_async else [menu, free, book]
+    prefetcher = Prefetcher(read_only=["menu", "free"], **options)
+    return prefetcher, prefetcher.wrap(functions), seats
+
+
+def run_of(user, n=0):
+    return {"metadata": {"user_id": user, "thread_id": f"{user}{n}"}}
+
+
+def as_user(user, n, function, *args, **kwargs):
+    """Call a function as part of a user's run."""
+    return RunnableLambda(lambda _: function(*args, **kwargs)).invoke(None, run_of(user, n))
+
+
+@pytest.mark.parametrize("how", ["plain", "not JSON", "raises"])
+def test_a_change_by_anybody_drops_what_is_held_for_all(how):
+    """No read is older than another user's change, whatever the change was given or has raised."""
+    prefetcher, (menu, free, book), seats = hall()
+    for i in range(60):
+        as_user("kim", i, menu)
+        prefetcher.wait()
+        if i > 30 and how == "raises":
+            seats["free"] -= 1
+            with pytest.raises(OSError, match="down"):
+                as_user("lee", i, book, 0)
+        elif i > 30:
+            more = {"at": object()} if how == "not JSON" else {}
+            as_user("lee", i, book, 2, **more)
+        assert str(seats["free"]) == as_user("kim", i, free)
+        prefetcher.wait()
+    assert 0 < prefetcher.stats().wasted <= 4
+
+
+def test_a_change_by_anybody_drops_what_is_held_async():
+    """The same on an event loop; what is asked while the change is under way is not held."""
+    prefetcher, (menu, free, book), seats = hall(is_async=True)
+
+    async def as_(user, n, function, *args):
+        async def called(_):
+            found = function(*args)
+            return await found if asyncio.iscoroutine(found) else found
+
+        return await RunnableLambda(called).ainvoke(None, run_of(user, n))
+
+    async def main():
+        for i in range(60):
+            await as_("kim", i, menu)
+            await asyncio.sleep(0.001)
+            if i > 30:
+                changing = asyncio.create_task(as_("lee", i, book, 2))
+                await asyncio.sleep(0.001)
+                await as_("kim", f"{i}b", menu)  # what comes next would see too little
+                await changing
+            assert str(seats["free"]) == await as_("kim", f"{i}b" if i > 30 else i, free)
+
+    asyncio.run(main())
+    assert 0 < prefetcher.stats().used
+
+
+def test_changes_that_are_said_to_be_ones_own_leave_others_alone():
+    """What changes only what its caller reads drops what is held for him, not for others."""
+    prefetcher, (menu, free, book), _ = hall(own_changes=["book"])
+    for i in range(60):
+        as_user("kim", i, menu)
+        prefetcher.wait()
+        as_user("lee", i, book, 2)
+        as_user("kim", i, free)
+        prefetcher.wait()
+    assert 0 == prefetcher.stats().wasted
+    assert 30 < prefetcher.stats().used
+
+
+# Habits after a restart
+
+
+def days(store, count, *, keys=DAY, user="kim", first=0):
+    """Live some days in a process of its own; return what was done."""
+    with Prefetcher(loader=str.upper, store=store) as prefetcher:
+        for n in range(first, first + count):
+            for key in keys:
+                assert key.upper() == prefetcher.get(key, user=user, thread_id=str(n))
+                prefetcher.wait()
+        prefetcher._ahead.habits.wait(5)
+    return prefetcher.stats()
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_restart_goes_on_where_it_was(count):
+    """With what the store knows, two of three calls are loaded ahead from the first day on."""
+    store = LearnedStore()
+    days(store, 40)
+    for n in range(3):
+        assert 2 * count == days(store, count, first=100 * n).used
+
+
+def test_a_restart_trusts_what_was_learned_until_the_first_waste():
+    """Where habits have changed meanwhile, one load is wasted and no more, restarts or not."""
+    store = LearnedStore()
+    days(store, 40)
+    wasted = [
+        days(store, 3, keys=["inbox", f"x{n}", f"y{n}", f"z{n}"], first=100 * n).wasted
+        for n in range(4)
+    ]
+    assert 1 == sum(wasted)
+
+
+def test_newcomers_after_a_restart_begin_as_those_before_it():
+    """What the first calls of others have told of newcomers is known after a restart, too."""
+    store = LearnedStore()
+    for user in ("ann", "bob", "cat", "dan", "eve"):
+        days(store, 20, user=user)
+    assert 0 < days(store, 2, user="new").used
+
+
+def test_what_never_was_right_is_not_opened_by_restarts():
+    """A closed gate stays closed over restarts, while there is nothing to be sure of."""
+    store = LearnedStore()
+    for n in range(8):
+        assert 0 == days(store, 2, first=100 * n).started or n > 3
+
+
+@pytest.mark.parametrize("place", ["symbols", "followers", "gate"])
+@pytest.mark.parametrize("junk", ["nonsense", 7, None, [], {}, ["[1]"], [[[0], 0, 10**400]]])
+def test_a_store_of_another_shape_is_begun_anew(place, junk):
+    """One warning, calls as ever, and what is learned then is kept."""
+    store = LearnedStore()
+    days(store, 20)
+    other = LearnedStore()
+    for line in store.export():
+        row = json.loads(line)
+        row["value"][place] = junk if place == "gate" else [junk, *row["value"][place][1:]]
+        other.load([json.dumps(row, separators=(",", ":"))])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        days(other, 20)
+        assert 2 == days(other, 1).used
+    assert (junk is not None or place != "gate") == len(warned)
+    assert "It is learned anew" in str(warned[0].message) if warned else junk is None
 
 
 # The process

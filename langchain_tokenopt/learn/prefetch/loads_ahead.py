@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_tokenopt.core.event_loop import on_event_loop
 from langchain_tokenopt.evaluate.background_work import BackgroundWork
-from langchain_tokenopt.learn.call_shapes import canonical
-from langchain_tokenopt.learn.prefetch_callers import Caller
-from langchain_tokenopt.learn.prefetch_habits import Conversation, Habits, Predicted
-from langchain_tokenopt.learn.prefetch_loads import Load, Loaded, LoadKey, Source
-from langchain_tokenopt.learn.prefetch_spending import PrefetchSpending
-from langchain_tokenopt.learn.waste_gate import WasteGate
+from langchain_tokenopt.learn.prefetch.call_shapes import canonical
+from langchain_tokenopt.learn.prefetch.callers import Caller
+from langchain_tokenopt.learn.prefetch.habits import Conversation, Habits, Predicted
+from langchain_tokenopt.learn.prefetch.loads import Load, Loaded, LoadKey, Owner, Source
+from langchain_tokenopt.learn.prefetch.spending import PrefetchSpending
+from langchain_tokenopt.learn.prefetch.waste_gate import WasteGate
 from langchain_tokenopt.storage import forks
 
 __all__ = ["LoadLimits", "LoadsAhead"]
@@ -25,7 +26,6 @@ __all__ = ["LoadLimits", "LoadsAhead"]
 _STEPS_HELD: Final = 3
 """Calls of a conversation for which a prediction stands, and what was loaded for it is held: calls
 that a model makes at once come in any order."""
-_MOST_GATES: Final = 1_000
 _MOST_TASKS: Final = 8
 
 
@@ -33,7 +33,6 @@ _MOST_TASKS: Final = 8
 class LoadLimits:
     """What bounds the loads."""
 
-    max_waste: float
     ttl_seconds: float
     max_held: int
     timeout_seconds: float
@@ -57,6 +56,7 @@ class LoadsAhead:
         spending: What loads may cost.
         limits: What bounds the loads.
         shared: Names of sources, and their keys, that are the same for all owners.
+        own_changes: Names of sources that change only what their callers read.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class LoadsAhead:
         spending: PrefetchSpending,
         limits: LoadLimits,
         shared: Collection[str],
+        own_changes: Collection[str] = (),
     ) -> None:
         self.habits = habits
         self.limits = limits
@@ -75,12 +76,11 @@ class LoadsAhead:
         """What went wrong with the load that failed last."""
         self.is_closed = False
         self._spending = spending
-        self._shared = shared
+        self._shared, self._own_changes = shared, own_changes
+        self._changes: dict[object, Owner] = {}
+        """Calls under way that may change something, and for whom; ``None``: for everybody."""
         self._background = BackgroundWork("tokenopt-prefetch")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gates: OrderedDict[str, WasteGate] = OrderedDict()
-        self._common = WasteGate(limits.max_waste)
-        """What the first calls of users say about the next newcomer."""
         self._held: OrderedDict[LoadKey, Load] = OrderedDict()
         """Loads under way or done, that no call has asked for yet; the oldest first."""
         self._lock = forks.ForkLock()
@@ -97,13 +97,10 @@ class LoadsAhead:
             conversation = self.habits.begun(caller)
             load = self._held.pop(key, None)
             self._judge(conversation, key)
-            if not source.is_reading:
-                self._drop_of(caller.owner)
             self.habits.learn(caller, source.name, arguments)
         if load is not None and load.future.cancel():  # it has not begun: the call itself is faster
             with self._lock:
-                load.gate.cancel()
-                self.counts["started"] -= 1
+                self._take_back(load)
             return None
         return load
 
@@ -126,6 +123,28 @@ class LoadsAhead:
             self._settle(load, lambda: loaded, begun)
         return loaded
 
+    @contextmanager
+    def changing(self, source: Source, caller: Callable[[], Caller]) -> Iterator[None]:
+        """Make a call inside: what it may change is dropped, and not loaded before it has ended."""
+        if source.is_reading:
+            yield
+            return
+        owner: Owner = None
+        if source.name in self._own_changes:
+            with suppress(Exception):  # nobody knows who calls: it concerns everybody
+                owner = caller().owner
+        change = object()
+        with self._lock:
+            self._changes[change] = owner
+            for load in list(self._held.values()):
+                if _concerns(owner, load.key.owner):
+                    self._drop(load)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._changes.pop(change, None)
+
     def depart(
         self, source: Source, caller: Caller, result: Any, *, is_async: bool = False
     ) -> None:
@@ -145,7 +164,7 @@ class LoadsAhead:
             if predicted:
                 first = predicted[0]
                 conversation.guess = first.name, canonical(first.arguments)
-                if first.probability >= self.gate(caller.learner).needed:
+                if first.probability >= self.habits.gate(caller.learner).needed:
                     self._act_upon(first, caller, conversation, is_async)
 
     # Predictions
@@ -182,10 +201,15 @@ class LoadsAhead:
         key = self._key(source, call.arguments, caller)
         if key in self._held or key in conversation.expected:
             return
-        gate = self.gate(caller.learner)
+        gate = self.habits.gate(caller.learner)
         if not gate.is_open:
             conversation.expected[key] = _Expected(None, gate)
-        elif not gate.may_start() or len(self._held) >= self.limits.max_held:
+        elif (
+            not gate.may_start()
+            or len(self._held) >= self.limits.max_held
+            or not self._spending.allows(source)
+            or any(_concerns(changed, key.owner) for changed in self._changes.values())
+        ):
             self.counts["refused"] += 1
         else:
             load = Load(key, source, call.arguments, caller, gate)
@@ -196,16 +220,6 @@ class LoadsAhead:
                 conversation.expected[key] = _Expected(load, gate)
             else:
                 self.counts["refused"] += 1
-
-    def gate(self, learner: str) -> WasteGate:
-        """Return the gate of whoever has these habits."""
-        gate = self._gates.get(learner)
-        if gate is None:
-            gate = self._gates[learner] = WasteGate(self.limits.max_waste, self._common)
-            if len(self._gates) > _MOST_GATES:
-                self._gates.popitem(last=False)
-        self._gates.move_to_end(learner)
-        return gate
 
     # Loads
 
@@ -225,7 +239,7 @@ class LoadsAhead:
         return self._background.start(lambda: context.run(load.run, lambda: self._load(load)))
 
     def _load(self, load: Load) -> Any:
-        with self._spending.block(load.caller) as config:
+        with self._spending.block(load.caller, load.source) as config:
             if load.source.load is not None:
                 return load.source.load(load.arguments, config)
             assert load.source.aload is not None
@@ -234,7 +248,7 @@ class LoadsAhead:
     async def _aload(self, load: Load) -> None:
         async def work() -> Any:
             assert load.source.aload is not None
-            with self._spending.block(load.caller) as config:
+            with self._spending.block(load.caller, load.source) as config:
                 return await load.source.aload(load.arguments, config)
 
         await load.arun(work, self.limits.timeout_seconds)
@@ -260,29 +274,31 @@ class LoadsAhead:
             if age > (self.limits.ttl_seconds if done else self.limits.timeout_seconds):
                 self._drop(load, is_needed=not done)
 
-    def _drop_of(self, owner: Any) -> None:
-        """Drop what an owner's change may have made untrue."""
-        for load in list(self._held.values()):
-            if load.key.owner in (owner, None):
-                self._drop(load)
-
     def _drop(self, load: Load, *, is_needed: bool = False) -> None:
         self._held.pop(load.key, None)
         if load.future.cancel():
-            load.gate.cancel()
-            self.counts["started"] -= 1
+            self._take_back(load)
         else:
             self._end(load, None, is_needed=is_needed)
 
     def _end(self, load: Load, loaded: Loaded | None, *, is_needed: bool) -> None:
         """Count what became of a load; one that was needed and is not there has failed."""
         used = loaded is not None
+        came = load.future.result() if load.future.done() else None
+        if came is not None and came.is_refused:
+            self._take_back(load)
+            self.counts["refused"] += 1
+            return
         load.gate.end(used=used)
         self.counts["used" if used else "wasted"] += 1
-        came = load.future.result() if load.future.done() else None
         if not used and (is_needed if came is None else not came.is_good):
             self.counts["failed"] += 1
             self.failure = came.failure if came else f"{load.source.name} took too long"
+
+    def _take_back(self, load: Load) -> None:
+        """Take a load for one that was never begun."""
+        load.gate.cancel()
+        self.counts["started"] -= 1
 
     def _key(self, source: Source, arguments: dict[str, Any], caller: Caller) -> LoadKey:
         text = canonical(arguments) or ""
@@ -304,7 +320,7 @@ class LoadsAhead:
         """Say what is expected next of a caller, and whether it is loaded ahead, and why."""
         with self._lock:
             predicted = self.habits.predict(caller)
-            gate = self.gate(caller.learner)
+            gate = self.habits.gate(caller.learner)
         needed = gate.needed
         lines = [gate.explain()]
         if self.failure:
@@ -315,6 +331,8 @@ class LoadsAhead:
                 verdict = f"below {needed:.0%}"
             elif source is None or not source.is_allowed:
                 verdict = "not named in read_only, or given more than its arguments"
+            elif not self._spending.allows(source):
+                verdict = "no money is left for the models that it calls"
             else:
                 verdict = "loaded ahead" if gate.is_open else "watched in the shadow"
             lines.append(
@@ -328,7 +346,6 @@ class LoadsAhead:
             for load in list(self._held.values()):
                 if load.caller.learner == caller_learner:
                     self._drop(load)
-            self._gates.pop(caller_learner, None)
             return self.habits.forget(user)
 
     def wait(self, timeout_seconds: float | None = None) -> None:
@@ -359,7 +376,13 @@ class LoadsAhead:
         """Give up what the parent had under way: its threads do not go on here."""
         self._lock = forks.ForkLock()
         self._tasks = set()
+        self._changes = {}
         for load in self._held.values():
             load.gate.end(used=False)
             self.counts["wasted"] += 1
         self._held.clear()
+
+
+def _concerns(changed: Owner, reader: Owner) -> bool:
+    """Return whether a change may be seen in what was loaded for *reader*; ``None``: for all."""
+    return changed is None or reader is None or changed == reader

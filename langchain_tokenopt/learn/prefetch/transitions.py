@@ -23,7 +23,6 @@ another's ten.
 from __future__ import annotations
 
 import heapq
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -33,6 +32,7 @@ __all__ = ["Counts", "Step", "Transitions", "UserTransitions", "contexts_of"]
 _FADE: Final = 0.5 ** (1 / 64)
 """Per step in a context: what was seen 64 steps of this context ago counts half."""
 _GONE: Final = 0.05
+_MOST_COUNTED: Final = 1e9
 _MOST_FOLLOWERS: Final = 64
 _MOST_CONTEXTS: Final = 1_024
 """Of one user and agent; those used longest ago go first."""
@@ -73,8 +73,12 @@ def contexts_of(history: Sequence[Step]) -> dict[Context, Context | None]:
     before, last = (_START, _START, *history[-2:])[-2:]
     first, second = (step.kind and f"~{step.kind}" for step in (before, last))
     both, kinds = (before.symbol, last.symbol), (first, second)
-    exact = (last.exact,) if last.exact not in ("", last.symbol) else None
-    found: dict[Context, Context | None] = {} if exact is None else {exact: None}
+    found: dict[Context, Context | None] = {}
+    exact: Context | None = None
+    if last.exact not in ("", last.symbol):
+        found[before.symbol, last.exact] = None
+        exact = (last.exact,)
+        found[exact] = before.symbol, last.exact
     found[both] = exact
     for context, narrower in (
         ((last.symbol,), both),
@@ -140,18 +144,44 @@ class UserTransitions:
         return {"symbols": list(symbols), "followers": rows[::-1]}
 
     @classmethod
-    def from_json(cls, value: Any) -> UserTransitions:
-        """Read what :meth:`as_json` returns; what is none is an empty model."""
+    def from_json(
+        cls, value: Any, is_symbol: Callable[[str], bool] = lambda symbol: True
+    ) -> UserTransitions:
+        """Read what :meth:`as_json` returns.
+
+        Args:
+            value: What was read.
+            is_symbol: Whether a text may be a follower.
+
+        Raises:
+            ValueError: It is something else.
+        """
         made = cls()
         try:
-            symbols = [str(symbol) for symbol in value["symbols"]]
-            for context, *row in value["followers"][-_MOST_CONTEXTS:]:
-                counts = {symbols[at]: float(n) for at, n in zip(row[::2], row[1::2], strict=True)}
-                if all(0 < count < math.inf for count in counts.values()):
-                    made.followers[tuple(symbols[at] for at in context)] = counts
-        except (LookupError, TypeError, ValueError):
-            return cls()
+            symbols, rows = value["symbols"], value["followers"]
+            for context, *row in rows[-_MOST_CONTEXTS:]:
+                counts = dict(zip(_named(row[::2], symbols), row[1::2], strict=True))
+                for symbol, count in counts.items():
+                    if type(count) not in (int, float) or not 0 < count < _MOST_COUNTED:
+                        raise ValueError(f"no count: {count!r}")
+                    if not is_symbol(symbol):
+                        raise ValueError(f"no symbol: {symbol!r}")
+                made.followers[tuple(_named(context, symbols))] = counts
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"no transitions ({type(error).__name__}: {error})") from error
         return made
+
+
+def _named(places: Sequence[Any], symbols: Sequence[Any]) -> list[str]:
+    """Return the symbols at *places*.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for at in places:
+        if type(at) is not int or not 0 <= at < len(symbols) or not isinstance(symbols[at], str):
+            raise ValueError(f"no place of a symbol: {at!r}")
+    return [symbols[at] for at in places]
 
 
 class Transitions:

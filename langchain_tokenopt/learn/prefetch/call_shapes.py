@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["END", "CallMemory", "canonical", "name_alone"]
+__all__ = ["END", "CallMemory", "canonical", "is_shape", "name_alone"]
 
 _MOST_SOURCES: Final = 64
 _MOST_VALUES: Final = 256
@@ -53,6 +53,34 @@ def name_alone(shape: str) -> str:
         '["order",null]'
     """
     return canonical([json.loads(shape)[0], None]) or ""
+
+
+def is_shape(text: str) -> bool:
+    """Return whether *text* is a shape that :meth:`CallMemory.shape` returns.
+
+    Example:
+        >>> is_shape('["order",{"id":["is","A1"]}]'), is_shape(END), is_shape("nonsense")
+        (True, True, False)
+    """
+    try:
+        shape = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    if canonical(shape) != text or not isinstance(shape, list) or len(shape) != 2:
+        return False
+    name, described = shape
+    return isinstance(name, str) and (
+        described is None
+        or (isinstance(described, dict) and all(map(_is_described, described.values())))
+    )
+
+
+def _is_described(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and (value[0] == "is" or (value[0] == "from" and isinstance(value[1], str)))
+    )
 
 
 class CallMemory:

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.learn.call_shapes import canonical
-from langchain_tokenopt.learn.loads_ahead import LoadsAhead
-from langchain_tokenopt.learn.prefetch_callers import Caller
-from langchain_tokenopt.learn.prefetch_loads import Load, Source
+from langchain_tokenopt.learn.prefetch.call_shapes import canonical
+from langchain_tokenopt.learn.prefetch.callers import Caller
+from langchain_tokenopt.learn.prefetch.loads import Load, Source
+from langchain_tokenopt.learn.prefetch.loads_ahead import LoadsAhead
 from langchain_tokenopt.stage import is_disabled
 
 __all__ = ["PrefetchedCalls"]
@@ -38,16 +38,17 @@ class PrefetchedCalls:
         make: Callable[[], Result],
     ) -> Result:
         """Return the result of a call: what was loaded ahead, or what *make* returns."""
-        arrived = self._arrive(source, arguments, caller)
-        if arrived is None:
-            return make()
-        who, load = arrived
-        if load is not None and (loaded := self.ahead.take(load)):
-            result: Result = loaded.value
-        else:
-            begun = time.monotonic()
-            result = make()
-            source.took(time.monotonic() - begun)
+        with self.ahead.changing(source, caller):
+            arrived = self._arrive(source, arguments, caller)
+            if arrived is None:
+                return make()
+            who, load = arrived
+            if load is not None and (loaded := self.ahead.take(load)):
+                result: Result = loaded.value
+            else:
+                begun = time.monotonic()
+                result = make()
+                source.took(time.monotonic() - begun)
         self._depart(source, who, result)
         return result
 
@@ -59,16 +60,17 @@ class PrefetchedCalls:
         make: Callable[[], Awaitable[Result]],
     ) -> Result:
         """Like :meth:`call`."""
-        arrived = self._arrive(source, arguments, caller)
-        if arrived is None:
-            return await make()
-        who, load = arrived
-        if load is not None and (loaded := await self.ahead.atake(load)):
-            result: Result = loaded.value
-        else:
-            begun = time.monotonic()
-            result = await make()
-            source.took(time.monotonic() - begun)
+        with self.ahead.changing(source, caller):
+            arrived = self._arrive(source, arguments, caller)
+            if arrived is None:
+                return await make()
+            who, load = arrived
+            if load is not None and (loaded := await self.ahead.atake(load)):
+                result: Result = loaded.value
+            else:
+                begun = time.monotonic()
+                result = await make()
+                source.took(time.monotonic() - begun)
         self._depart(source, who, result, is_async=True)
         return result
 

@@ -11,15 +11,23 @@ from typing import Any, Final, NamedTuple
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.evaluate.background_work import BackgroundWork
-from langchain_tokenopt.learn.call_shapes import END, CallMemory, canonical, name_alone
-from langchain_tokenopt.learn.prefetch_callers import Caller, learner_of
-from langchain_tokenopt.learn.transitions import Step, Transitions, UserTransitions
+from langchain_tokenopt.learn.prefetch.call_shapes import (
+    END,
+    CallMemory,
+    canonical,
+    is_shape,
+    name_alone,
+)
+from langchain_tokenopt.learn.prefetch.callers import Caller, learner_of
+from langchain_tokenopt.learn.prefetch.transitions import Step, Transitions, UserTransitions
+from langchain_tokenopt.learn.prefetch.waste_gate import WasteGate
 from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
 
 __all__ = ["Conversation", "Habits", "Predicted"]
 
 KIND: Final = "transitions"
 _MOST_CONVERSATIONS: Final = 1_000
+_MOST_GATES: Final = 1_000
 _SAVED_EVERY: Final = 32
 _MOST_PENDING: Final = 1_000
 _FORGETTING_SECONDS: Final = 5.0
@@ -40,6 +48,13 @@ class Predicted(NamedTuple):
     probability: float
 
 
+class _Habit(NamedTuple):
+    """What the store keeps of a user and agent."""
+
+    model: UserTransitions
+    gate: WasteGate | None
+
+
 class Conversation:
     """What is known of the calls of one conversation."""
 
@@ -53,33 +68,56 @@ class Conversation:
 
 
 class Habits:
-    """Transitions between calls, per user and agent; call it under one lock.
+    """Transitions between calls, per user and agent, and the users' gates; call it under one lock.
 
     Args:
         namespace: Under which they stand in the store.
         store: Where they are kept; ``None``: nowhere.
+        max_waste: The share of loads that may be wasted.
     """
 
-    def __init__(self, namespace: str, store: LearnedStore | None) -> None:
+    def __init__(self, namespace: str, store: LearnedStore | None, max_waste: float) -> None:
         self._namespace = namespace
         self._store = store
+        self._max_waste = max_waste
+        self._common = WasteGate(max_waste)
+        """What the first calls of users say about the next newcomer."""
+        self._gates: OrderedDict[str, WasteGate] = OrderedDict()
+        self._kept_open: dict[str, bool] = {}
+        """Whose gates were open when they were last written."""
+        self._has_warned = False
         self._saving = BackgroundWork("tokenopt-habits")
         self._conversations: OrderedDict[tuple[Any, ...], Conversation] = OrderedDict()
         self._latest: OrderedDict[tuple[str, str], Conversation] = OrderedDict()
         self._pending: dict[_Place, list[_Observation]] = {}
         self._reading: set[_Place] = set()
-        self._found: deque[tuple[_Place, UserTransitions]] = deque(maxlen=_MOST_FOUND)
+        self._found: deque[tuple[_Place, _Habit]] = deque(maxlen=_MOST_FOUND)
         """What stood in the store, to be taken over by the thread that has the lock."""
         self._transitions = Transitions(public=lru_cache(_MOST_SHAPES)(name_alone))
         for found in self._stored():
-            model = UserTransitions.from_json(found.value)
+            model, gate = self._read_value(found.value)
             self._transitions.put(found.user or "", found.key, model)
+            self._take_over_gate(found.user or "", gate)
+        for gate in self._gates.values():
+            self._common.hear_first_of(gate)
+        self._common.go_on_carefully()
+
+    def gate(self, learner: str) -> WasteGate:
+        """Return the gate of whoever has these habits."""
+        gate = self._gates.get(learner)
+        if gate is None:
+            gate = self._gates[learner] = WasteGate(self._max_waste, self._common)
+            if len(self._gates) > _MOST_GATES:
+                self._kept_open.pop(self._gates.popitem(last=False)[0], None)
+        self._gates.move_to_end(learner)
+        return gate
 
     def begun(self, caller: Caller) -> Conversation:
         """Return the conversation in which *caller* calls; the one before it ends by that.
 
         What is expected there may still come in the next one.
         """
+        self._take_over_found()
         key = _conversation_key(caller)
         known = self._conversations.get(key)
         if known is not None:
@@ -100,7 +138,6 @@ class Habits:
 
     def learn(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> None:
         """Take in that *caller* calls something."""
-        self._take_over_found()
         conversation = self.begun(caller)
         history, memory = conversation.history, conversation.memory
         shape = memory.shape(name, arguments)
@@ -137,6 +174,8 @@ class Habits:
         """Forget a user, here and in the store; return how many stored values there were."""
         learner = learner_of(user)
         self._transitions.forget([learner])
+        self._gates.pop(learner, None)
+        self._kept_open.pop(learner, None)
         for key in [key for key in self._conversations if key[0] == learner]:
             del self._conversations[key]
         for place in [place for place in self._latest if place[0] == learner]:
@@ -167,38 +206,88 @@ class Habits:
         del waiting[:-_MOST_PENDING]
         if is_new and self._saving.start(lambda: self._read(place)):
             self._reading.add(place)
-        elif len(waiting) >= _SAVED_EVERY and place not in self._reading:
+        elif place not in self._reading and (
+            len(waiting) >= _SAVED_EVERY or self._has_turned(learner_of(place[0]))
+        ):
             self._begin_to_write(place)
+
+    def _has_turned(self, learner: str) -> bool:
+        """Return whether a gate has opened or closed, which must not be lost."""
+        gate = self._gates.get(learner)
+        return gate is not None and gate.is_open != self._kept_open.setdefault(learner, False)
 
     def _read(self, place: _Place) -> None:
         """Read what another process, or an earlier one, has learned of somebody new."""
         try:
             value = None if self._store is None else self._store.get(self._key(place))
             if value is not None:
-                self._found.append((place, UserTransitions.from_json(value)))
+                self._found.append((place, self._read_value(value)))
         finally:
             self._reading.discard(place)
 
     def _take_over_found(self) -> None:
         while self._found:
-            (user, agent), model = self._found.popleft()
+            (user, agent), (model, gate) = self._found.popleft()
             self._transitions.add(learner_of(user), agent, model)
+            self._take_over_gate(learner_of(user), gate)
+
+    def _take_over_gate(self, learner: str, gate: WasteGate | None) -> None:
+        """Take over a gate that knows more than the one that is here."""
+        here = self._gates.get(learner)
+        if gate is None or (here is not None and here.outcomes >= gate.outcomes):
+            return
+        gate.outstanding = 0 if here is None else here.outstanding
+        self._gates[learner] = gate
+        self._kept_open[learner] = gate.is_open
+        if len(self._gates) > _MOST_GATES:
+            self._kept_open.pop(self._gates.popitem(last=False)[0], None)
+
+    def _read_value(self, value: Any) -> _Habit:
+        """Read what the store has: the one place. What has another shape is begun anew."""
+        if value is None:
+            return _Habit(UserTransitions(), None)
+        try:
+            model = UserTransitions.from_json(value, lru_cache(_MOST_SHAPES)(is_shape))
+            gate = value.get("gate")
+            if gate is not None:
+                gate = WasteGate.from_json(gate, self._max_waste, self._common)
+        except ValueError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"What was learned of the order of calls was not written by this release: "
+                    f"{error}. It is learned anew. This is not mentioned again.",
+                    TokenOptWarning,
+                    stacklevel=2,
+                )
+            return _Habit(UserTransitions(), None)
+        return _Habit(model, gate)
 
     def _begin_to_write(self, place: _Place) -> None:
-        waiting = self._pending.pop(place)
-        if not self._saving.start(lambda: self._write(place, waiting)):
+        waiting, learner = self._pending.pop(place), learner_of(place[0])
+        gate = self._gates.get(learner)
+        state = None if gate is None else gate.as_json()
+        if not self._saving.start(lambda: self._write(place, waiting, state)):
             self._pending[place] = waiting
+        elif gate is not None:
+            self._kept_open[learner] = gate.is_open
 
-    def _write(self, place: _Place, waiting: list[_Observation]) -> None:
+    def _write(
+        self, place: _Place, waiting: list[_Observation], gate: dict[str, Any] | None
+    ) -> None:
         """Add what was observed to what is stored, which other processes may have changed."""
         if self._store is None:
             return
 
         def changed(value: Any) -> Any:
-            model = UserTransitions.from_json(value)
+            model, stored = self._read_value(value)
             for history, shape in waiting:
                 model.observe(history, shape)
-            return model.as_json(_MOST_BYTES)
+            state = gate
+            if stored is not None and (gate is None or gate["outcomes"] < stored.outcomes):
+                state = value["gate"]
+            written = model.as_json(_MOST_BYTES)
+            return written if state is None else {**written, "gate": state}
 
         try:
             self._store.update(self._key(place), changed)

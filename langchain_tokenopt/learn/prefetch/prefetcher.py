@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from inspect import iscoroutinefunction
 from typing import Any, Final, Self, TypeVar
 
@@ -21,14 +23,13 @@ from langchain_tokenopt.core.argument_checks import (
 )
 from langchain_tokenopt.core.records import CallRecord, UsageEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks
-from langchain_tokenopt.learn.loads_ahead import LoadLimits, LoadsAhead
-from langchain_tokenopt.learn.prefetch_callers import Caller, caller_here, learner_of
-from langchain_tokenopt.learn.prefetch_calls import PrefetchedCalls
-from langchain_tokenopt.learn.prefetch_habits import Habits
-from langchain_tokenopt.learn.prefetch_loads import Source
-from langchain_tokenopt.learn.prefetch_spending import PrefetchSpending
-from langchain_tokenopt.learn.prefetch_stats import PrefetchStats
-from langchain_tokenopt.learn.prefetched import prefetched
+from langchain_tokenopt.learn.prefetch.callers import Caller, caller_here, learner_of
+from langchain_tokenopt.learn.prefetch.calls import PrefetchedCalls
+from langchain_tokenopt.learn.prefetch.habits import Habits
+from langchain_tokenopt.learn.prefetch.loads import Source
+from langchain_tokenopt.learn.prefetch.loads_ahead import LoadLimits, LoadsAhead
+from langchain_tokenopt.learn.prefetch.spending import PrefetchSpending
+from langchain_tokenopt.learn.prefetch.wrapping import prefetched
 from langchain_tokenopt.pricing.rate_card import RateCard
 from langchain_tokenopt.storage.learned_store import LearnedStore
 
@@ -39,6 +40,48 @@ Wrapped = TypeVar("Wrapped")
 _LOADER: Final = "loader"
 _KEY: Final = "key"
 _CLOSING_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefetchStats:
+    """What a prefetcher has done; ``started == used + wasted + outstanding``."""
+
+    calls: int
+    """Calls that were seen."""
+    guesses: int
+    """Calls before which one was thought the most probable, whether or not it was acted upon."""
+    right_guesses: int
+    """Of these, how often it was the one."""
+    started: int
+    """Loads begun ahead, without those that were given up before they began."""
+    used: int
+    """Loads whose result a call was given."""
+    wasted: int
+    """Loads whose result nobody was given: not needed, failed, too slow, or out of date."""
+    failed: int
+    """Of these, loads that raised, returned garbage or took too long."""
+    outstanding: int
+    """Loads under way, or held for a call that may come."""
+    refused: int
+    """Predictions not acted upon: too much, or a change, was under way, or no money was left."""
+    right_in_shadow: int
+    """Predictions that were right while nothing was loaded ahead."""
+    wrong_in_shadow: int
+    seconds_saved: float
+    """How long the loads took whose results were used, less what calls waited for them."""
+    spent_usd: Decimal
+    """Spent on models called ahead."""
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """The share of guesses that were right; ``None`` without any."""
+        return self.right_guesses / self.guesses if self.guesses else None
+
+    @property
+    def waste_ratio(self) -> float | None:
+        """The share of loads that were wasted, among those that have ended; ``None``: none has."""
+        ended = self.used + self.wasted
+        return self.wasted / ended if ended else None
 
 
 class Prefetcher:
@@ -57,7 +100,9 @@ class Prefetcher:
 
     Only what changes nothing is loaded ahead: the *loader*, retrievers and embeddings that are
     given to :meth:`wrap`, and of tools, runnables and functions those that *read_only* names. A
-    call of any other wrapped one drops what is held for its owner: it may no longer be true.
+    call of any other wrapped one drops all that is held or under way, for all users, and nothing is
+    begun before it has ended: what was loaded may no longer be true. Name it in *own_changes* where
+    it changes nothing that others read.
 
     Loads begin when 18 predictions in a row were right; a test stops a user's loads soon after more
     than *max_waste* of them were wasted (``waste_gate.py``). Predictions go on in the shadow, and
@@ -73,6 +118,8 @@ class Prefetcher:
         read_only: Names of tools, functions and runnables that change nothing.
         shared: Names of tools whose results are the same for all users, and keys of the loader of
             which that is true.
+        own_changes: Names of tools, functions and runnables that change only what their own caller
+            reads, and what is shared.
         store: Keeps what is learned; ``None``: it ends with this object.
         budget_usd: US dollars that models may cost that are called ahead, by the loader or inside
             of tools; ``None``: none is called. They are counted as the agent ``prefetch``.
@@ -108,6 +155,7 @@ class Prefetcher:
         max_waste: float = 0.1,
         read_only: Iterable[str] = (),
         shared: Iterable[str] = (),
+        own_changes: Iterable[str] = (),
         store: LearnedStore | None = None,
         budget_usd: float | None = None,
         ttl_seconds: float = 60.0,
@@ -130,13 +178,16 @@ class Prefetcher:
         self._read_only = _names("read_only", read_only)
         self._spending = PrefetchSpending(budget_usd, checked_sinks(sinks), rate_card)
         limits = LoadLimits(
-            float(max_waste),
             float(ttl_seconds),
             check_whole("max_held", max_held),
             float(timeout_seconds),
         )
         self._ahead = LoadsAhead(
-            Habits(namespace, store), self._spending, limits, _names("shared", shared)
+            Habits(namespace, store, float(max_waste)),
+            self._spending,
+            limits,
+            _names("shared", shared),
+            _names("own_changes", own_changes),
         )
         self._calls = PrefetchedCalls(self._ahead)
         self._loader = _loader(cache, loader, budget_usd)

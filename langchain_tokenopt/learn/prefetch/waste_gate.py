@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final, Self
 
 __all__ = ["WasteGate"]
 
@@ -21,6 +21,20 @@ one in ten of which is wrong, 3 % are acted upon (all that the shadow lets throu
 would be with 1; of those one in fifty of which is wrong, 90 % and 96 % (simulated)."""
 _WORST: Final = 3.5
 """Excess that is not passed even if all loads under way are wasted: three at a time at first."""
+
+
+_KEPT: Final[dict[str, tuple[type, ...]]] = {
+    "outcomes": (int,),
+    "is_open": (bool,),
+    "excess": (float, int),
+    "used": (int,),
+    "wasted": (int,),
+    "first_right": (int,),
+    "first_wrong": (int,),
+}
+_MOST: Final = 10**15
+_TRIAL: Final = 5
+"""Loads after a restart none of which may be wasted."""
 
 
 class WasteGate:
@@ -56,8 +70,12 @@ class WasteGate:
     __slots__ = (
         "_first",
         "excess",
+        "first_right",
+        "first_wrong",
         "is_open",
         "max_waste",
+        "on_trial",
+        "outcomes",
         "outstanding",
         "right_in_shadow",
         "used",
@@ -69,7 +87,8 @@ class WasteGate:
         self.max_waste = max_waste
         self._first = first
         self.is_open, self.excess = (False, _BEGIN) if first is None else first.stand
-        self.used = self.wasted = self.outstanding = 0
+        self.used = self.wasted = self.outstanding = self.outcomes = 0
+        self.first_right = self.first_wrong = self.on_trial = 0
         self.right_in_shadow = self.wrong_in_shadow = 0
 
     @property
@@ -108,21 +127,20 @@ class WasteGate:
 
     def end(self, *, used: bool) -> None:
         """Take note of what became of a load."""
-        if first := self._told():
-            first.outstanding += 1
-            first.end(used=used)
+        self._tell_first(right=used)
         self.outstanding -= 1
         self.used += used
         self.wasted += not used
         self._add(right=used)
-        if self.is_open and self.excess >= _STOP:
+        has_failed_trial = self.on_trial > 0 and not used
+        self.on_trial = max(0, self.on_trial - 1)
+        if self.is_open and (self.excess >= _STOP or has_failed_trial):
             self.is_open = False
             self.excess = _STOP + max(0.0, self.beyond)
 
     def judge_shadow(self, *, right: bool) -> None:
         """Take note of a prediction that was not acted upon."""
-        if first := self._told():
-            first.judge_shadow(right=right)
+        self._tell_first(right=right)
         self.right_in_shadow += right
         self.wrong_in_shadow += not right
         if not self.is_open:
@@ -142,10 +160,76 @@ class WasteGate:
         needed = math.ceil(round(_STRICTER * self.excess / self.max_waste, 6))
         return f"Nothing is loaded ahead: {needed:,} more predictions have to be right ({wasted})."
 
-    def _told(self) -> WasteGate | None:
-        """Return who is told of an outcome."""
-        judged = self.used + self.wasted + self.right_in_shadow + self.wrong_in_shadow
-        return self._first if judged < _FIRST else None
+    # After a restart
+
+    def as_json(self) -> dict[str, Any]:
+        """Return how it stands, for :meth:`from_json`."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+    @classmethod
+    def from_json(cls, value: Any, max_waste: float, first: WasteGate | None = None) -> Self:
+        """Return the gate that goes on where another has stood, and trusts that by half.
+
+        What was used and wasted in all counts half, and so does what a closed gate has to make good
+        beyond a new one's. An open gate closes if one of its first five loads is wasted.
+
+        Raises:
+            ValueError: It is nothing that :meth:`as_json` returns.
+
+        Example:
+            >>> gate = WasteGate(0.1)
+            >>> for _ in range(18):
+            ...     gate.judge_shadow(right=True)
+            >>> gate = WasteGate.from_json(gate.as_json(), 0.1)
+            >>> was_open = gate.is_open
+            >>> gate.start()
+            >>> gate.end(used=False)
+            >>> was_open, gate.is_open
+            (True, False)
+        """
+        if not (
+            isinstance(value, dict)
+            and value.keys() == _KEPT.keys()
+            and all(type(value[name]) in kinds for name, kinds in _KEPT.items())
+            and all(0 <= value[name] <= _MOST for name in _KEPT)
+        ):
+            raise ValueError(f"no state of a gate: {value!r}")
+        made = cls(max_waste, first)
+        for name in _KEPT:
+            setattr(made, name, value[name])
+        made.first_wrong = min(made.first_wrong, _FIRST)
+        made.first_right = min(made.first_right, _FIRST - made.first_wrong)
+        made.used //= 2
+        made.wasted //= 2
+        made.go_on_carefully()
+        return made
+
+    def go_on_carefully(self) -> None:
+        """Take what was learned before a restart for less than what is seen after it."""
+        if self.is_open:
+            self.on_trial = _TRIAL
+        else:
+            self.excess = min(self.excess, (self.excess + _BEGIN) / 2)
+
+    def hear_first_of(self, other: WasteGate) -> None:
+        """Take in what another's first outcomes have told the gate of newcomers before."""
+        for right in other.first_wrong * [False] + other.first_right * [True]:
+            self._hear(right=right)
+
+    def _tell_first(self, *, right: bool) -> None:
+        """Tell the gate of newcomers of the first outcomes."""
+        self.outcomes += 1
+        if self._first is not None and self.first_right + self.first_wrong < _FIRST:
+            self.first_right += right
+            self.first_wrong += not right
+            self._first._hear(right=right)
+
+    def _hear(self, *, right: bool) -> None:
+        if self.is_open:
+            self.start()
+            self.end(used=right)
+        else:
+            self.judge_shadow(right=right)
 
     def _add(self, *, right: bool, most: float = math.inf, stricter: int = 1) -> None:
         allowed = self.max_waste / stricter

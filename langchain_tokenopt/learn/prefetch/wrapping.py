@@ -29,9 +29,9 @@ from pydantic import PrivateAttr
 from langchain_tokenopt.core.argument_checks import shown
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.embeddings import embedder_fingerprint
-from langchain_tokenopt.learn.prefetch_callers import caller_here
-from langchain_tokenopt.learn.prefetch_calls import PrefetchedCalls
-from langchain_tokenopt.learn.prefetch_loads import Source
+from langchain_tokenopt.learn.prefetch.callers import caller_here
+from langchain_tokenopt.learn.prefetch.calls import PrefetchedCalls
+from langchain_tokenopt.learn.prefetch.loads import Source
 
 __all__ = ["prefetched"]
 

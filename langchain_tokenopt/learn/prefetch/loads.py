@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_tokenopt.learn.prefetch_callers import Caller
-from langchain_tokenopt.learn.waste_gate import WasteGate
+from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.learn.prefetch.callers import Caller
+from langchain_tokenopt.learn.prefetch.waste_gate import WasteGate
 
-__all__ = ["Load", "LoadKey", "Loaded", "Source"]
+__all__ = ["Load", "LoadKey", "Loaded", "NoMoneyError", "Owner", "Source"]
 
 _LEAST_PATIENCE_SECONDS: Final = 0.05
 _FIRST_PATIENCE_SECONDS: Final = 1.0
@@ -22,10 +23,13 @@ _LATEST: Final = 0.25
 """Weight of the latest duration in the mean."""
 
 
+Owner = tuple[tuple[str, str], ...] | None
+
+
 class LoadKey(NamedTuple):
     """What is loaded, for whom."""
 
-    owner: tuple[tuple[str, str], ...] | None
+    owner: Owner
     """``None``: for everybody."""
     source: str
     arguments: str
@@ -39,6 +43,17 @@ class Loaded(NamedTuple):
     is_good: bool
     failure: str = "a load returned what cannot be used"
     """What went wrong, where it is not good."""
+    is_refused: bool = False
+    """Whether the budget had no money for it."""
+
+
+class NoMoneyError(TokenOptError):
+    """The budget of what is loaded ahead has refused a model: nothing that followed counts."""
+
+
+def _failed(error: Exception) -> Loaded:
+    text = f"{type(error).__name__}: {error}"
+    return Loaded(None, 0.0, False, text, isinstance(error, NoMoneyError))
 
 
 @dataclass(slots=True)
@@ -57,6 +72,8 @@ class Source:
     """Whether it changes nothing, so that what is held stays true after a call."""
     is_good: Callable[[Any], bool] = lambda value: True
     """Whether a result is one, and no garbage."""
+    calls_models: bool = False
+    """Whether it was seen to call a model, which costs money."""
     mean_seconds: float | None = None
 
     def took(self, seconds: float) -> None:
@@ -88,25 +105,25 @@ class Load:
     def run(self, work: Callable[[], Any]) -> None:
         """Load it here, unless it was given up before."""
         if self.future.set_running_or_notify_cancel():
-            begun, loaded = time.monotonic(), Loaded(None, 0.0, False)
+            begun, loaded = time.monotonic(), Loaded(None, 0.0, is_good=False)
             try:
                 value = work()
                 loaded = self._loaded(value, begun)
             except Exception as error:  # noqa: BLE001  a loader is foreign code
-                loaded = loaded._replace(failure=f"{type(error).__name__}: {error}")
+                loaded = _failed(error)
             finally:
                 self.future.set_result(loaded)
 
     async def arun(self, work: Callable[[], Awaitable[Any]], most_seconds: float) -> None:
         """Load it here, unless it was given up before, in at most so many seconds."""
         if self.future.set_running_or_notify_cancel():
-            begun, loaded = time.monotonic(), Loaded(None, 0.0, False)
+            begun, loaded = time.monotonic(), Loaded(None, 0.0, is_good=False)
             try:
                 async with asyncio.timeout(most_seconds):
                     value = await work()
                 loaded = self._loaded(value, begun)
             except Exception as error:  # noqa: BLE001  a loader is foreign code
-                loaded = loaded._replace(failure=f"{type(error).__name__}: {error}")
+                loaded = _failed(error)
             finally:
                 self.future.set_result(loaded)
 
