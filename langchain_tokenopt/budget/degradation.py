@@ -15,7 +15,7 @@ from typing import Final
 from langchain_tokenopt.budget.holds import Denial, Hold
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import terms_of, with_standard_tier
-from langchain_tokenopt.budget.request_budget import UNBOUNDED_ANSWER, RequestBudget
+from langchain_tokenopt.budget.request_budget import UNBOUNDED_ANSWER, RequestBudget, answer_bounds
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.budget.rungs import BRIEF, LADDER, NO_TOOLS, Candidate, Climb, Rung, Step
@@ -27,6 +27,9 @@ __all__ = ["Degradation", "Granted"]
 _CHEAPER: Final = tuple(rung for rung in LADDER if rung.name == Step.CHEAPER)
 
 
+_PARTS: Final = 2
+"""Of what is left, an answer that may be very long is given one of so many parts: others may call
+while it is written."""
 _A_LITTLE_MORE: Final = 1.3
 """What a short answer is tried with where its estimate did not do, before all there is."""
 _TRIES: Final = 4
@@ -155,9 +158,12 @@ class Degradation:
         if not self.climb.fits(candidate, tokens):
             return None
         needs = self.climb.needs(candidate)
-        is_capped = not self._is_ample(candidate, needs, room)
-        beside = room.beside if is_capped else 0
-        most = self._output(candidate, needs, room, tokens, beside)
+        bounds = answer_bounds(candidate.request, needs.input)
+        is_capped = not self._is_ample(candidate, needs, room, bounds.longest)
+        if self._is_ample(candidate, needs, room, UNBOUNDED_ANSWER):
+            most = self._long_output(candidate, needs, room, bounds.safe_cap)
+        else:
+            most = self._output(candidate, needs, room, tokens)
         affordable = self._with_certain_tier(candidate, needs, most, room)
         answer = self._reserve(affordable, needs, most, tentative=True)
         if not isinstance(answer, Hold):
@@ -165,9 +171,7 @@ class Degradation:
         return Granted(affordable, needs, answer, is_capped, room.foreseen)
 
     @staticmethod
-    def _output(
-        candidate: Candidate, needs: RequestBudget, room: Room, tokens: int, beside: int
-    ) -> int:
+    def _output(candidate: Candidate, needs: RequestBudget, room: Room, tokens: int) -> int:
         """Return the longest answer to hold for: what is likely, and a part of what is to spare.
 
         As much is for each of the calls that may be under way at the same time.
@@ -178,11 +182,28 @@ class Degradation:
         if facts.answer_form.is_structured:  # cut off, it is of no use
             unsure = (facts.tool_tokens.tokens + facts.schema_tokens.tokens) // _UNSURE
             limit = max(limit, room.available - unsure)
-        spare = max(limit - needs.input - needs.usual_output, 0) // (1 + beside)
+        spare = max(limit - needs.input - needs.usual_output, 0) // (1 + room.beside)
         return max(needs.usual_output, min(needs.most_output, needs.usual_output + spare))
 
-    def _is_ample(self, candidate: Candidate, needs: RequestBudget, room: Room) -> bool:
-        """Whether there is no need for a cap: the longest answers fit into what all have left.
+    @staticmethod
+    def _long_output(candidate: Candidate, needs: RequestBudget, room: Room, safe_cap: int) -> int:
+        """Return the longest answer to hold for where there is room for what hardly any exceeds."""
+        facts = candidate.request.facts
+        most = needs.most_output
+        if facts.output_cap is None:
+            thinking = facts.thinking_tokens * facts.generations
+            part = min(room.left // _PARTS, safe_cap * facts.generations)
+            most = max(most + thinking, part)
+        spare = room.available - needs.input - needs.last_answer
+        return max(needs.usual_output, min(most, spare))
+
+    def _is_ample(
+        self, candidate: Candidate, needs: RequestBudget, room: Room, answer: int
+    ) -> bool:
+        """Whether answers of *answer* tokens fit into what every hard bound has left.
+
+        Such bounds are the agent's cap, the total, and the totals of all levels around it. Where
+        the longest answers fit, there is no need for a cap.
 
         An answer with a word limit has a cap in any case; the nearer it is to what is held, the
         less can a provider write on when the answer is stopped.
@@ -190,8 +211,7 @@ class Degradation:
         plan, facts = self._run.plan, candidate.request.facts
         if candidate.steps or candidate.length or plan.max_output_tokens_per_call or plan.in_money:
             return False
-        left = (1 - room.used_ratio) * plan.total_tokens
-        return left >= (1 + room.beside) * (needs.input + UNBOUNDED_ANSWER * facts.generations)
+        return room.left >= (1 + room.beside) * (needs.input + answer * facts.generations)
 
     def _smallest(self, candidate: Candidate) -> Granted | Denial:
         """Ask for the least that would do: at last without a line that asks for a length."""

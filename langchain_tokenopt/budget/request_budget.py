@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from langchain_tokenopt.budget.input_margin import InputMargin, input_margin_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
@@ -14,7 +14,9 @@ from langchain_tokenopt.request.form_tools import forms_among
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = [
+    "AnswerBounds",
     "RequestBudget",
+    "answer_bounds",
     "answer_forms",
     "charged_tokens",
     "counted_within",
@@ -23,7 +25,9 @@ __all__ = [
 ]
 
 UNBOUNDED_ANSWER: Final = 4_096
-"""What hardly any answer exceeds when nobody has set a limit."""
+"""What hardly any answer exceeds when nobody has set a limit. Every model takes it as a cap."""
+LONGEST_ANSWER: Final = 32_768
+"""What a model of which nothing is known is taken to write at most."""
 USUAL_ANSWER: Final = 240
 """What most answers of unknown length do not exceed: 150 words."""
 SHORT_ANSWER: Final = 80
@@ -135,6 +139,31 @@ def request_budget(
         _shortest(request, sent, least),
         _last_answer(request, sent, least),
     )
+
+
+class AnswerBounds(NamedTuple):
+    """What bounds one answer where the budget does not, in tokens."""
+
+    longest: int
+    """What it may take at all."""
+    safe_cap: int
+    """The greatest cap that its provider takes for certain."""
+
+
+def answer_bounds(request: ModelRequest, sent: int) -> AnswerBounds:
+    """Return what bounds an answer beside an input of *sent* tokens.
+
+    A provider refuses a cap beyond what its model can write, or has room for, so that a greater one
+    than any model takes is only sent where the model's profile has its limits
+    (https://docs.langchain.com/oss/python/langchain/models#model-profiles, 2026-11-30).
+    """
+    facts, profile = request.facts, getattr(request.model, "profile", None)
+    profile = profile if isinstance(profile, dict) else {}
+    hardly_more = UNBOUNDED_ANSWER + facts.thinking_tokens
+    most = profile.get("max_output_tokens") or 0
+    beside_input = (profile.get("max_input_tokens") or sent + most) - sent
+    longest = facts.output_cap or most or LONGEST_ANSWER
+    return AnswerBounds(max(longest, hardly_more), max(min(most, beside_input), hardly_more))
 
 
 def _shortest(request: ModelRequest, sent: int, least: int) -> int:

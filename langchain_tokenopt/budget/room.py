@@ -199,6 +199,8 @@ class Room:
     beside: int
     """How many other calls may be under way at the same time: each may hold as much beyond its
     likely need."""
+    left: int
+    """What the nearest hard bound has left: the agent's cap, the total, or that of a level."""
     used_ratio: float
     """Spent and held of the total, by all; of several accounts, that of the fullest."""
     left_nano_usd: int | None = None
@@ -247,12 +249,16 @@ def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
     found = MayHave(0, 0) if own.totals.stopped else granted(own, agent, demands)
     lefts = [max(outer.totals.left, 0) for outer in around]
     most = min([found.most, *lefts])
+    account = own.transaction.agent(agent)
+    capped = [] if account.cap is None else [account.cap - account.used]
+    nearest = max(min([own.totals.left, *lefts, *capped]), 0)
     moneys = [left for each in changes if (left := each.totals.left_nano) is not None]
     fair = min(found.fair, most)
     return Room(
         fair,
         most,
         max(demands.beside, own.totals.held > 0),
+        nearest,
         max(
             (own.totals.spent + own.totals.held) / own.totals.total_tokens,
             *(outer.totals.used_ratio for outer in around),
