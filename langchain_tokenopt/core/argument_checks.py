@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
+from numbers import Real
 from os import PathLike
 from typing import Any, TypeVar, cast
 
 __all__ = [
+    "check_amount",
     "check_choice",
     "check_fraction",
     "check_path",
     "check_whole",
     "did_you_mean",
+    "is_amount",
     "is_finite",
     "is_number",
     "names_what",
@@ -25,6 +28,8 @@ __all__ = [
 ]
 
 _MOST_SHOWN = 60
+_LARGEST_AMOUNT = 1e300
+"""Millions of them can be added up."""
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
@@ -226,6 +231,37 @@ def check_whole(name: str, value: object, *, least: int = 1) -> int:
             f"{name} must be a whole number of at least {least:,}; got {shown(value)}."
         )
     return value
+
+
+def is_amount(value: object) -> bool:
+    """Say whether *value* is a finite number of at least 0; numpy's are, truth values are not.
+
+    Example:
+        >>> is_amount(0.5), is_amount(-1), is_amount(float("inf")), is_amount("60")
+        (True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | Real):
+        return False
+    try:
+        return 0 <= float(value) <= _LARGEST_AMOUNT
+    except OverflowError:
+        return False
+
+
+def check_amount(name: str, value: object) -> None:
+    """Check that *value* is a finite number of at least 0.
+
+    Raises:
+        ValueError: It is something else.
+
+    Example:
+        >>> check_amount("input_tokens", float("inf"))
+        Traceback (most recent call last):
+        ...
+        ValueError: input_tokens must be a finite number of at least 0; got inf.
+    """
+    if not is_amount(value):
+        raise ValueError(f"{name} must be a finite number of at least 0; got {shown(value)}.")
 
 
 def check_fraction(name: str, value: object) -> float:

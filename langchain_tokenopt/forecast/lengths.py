@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from langchain_tokenopt.core.argument_checks import check_amount, is_amount, shown
 from langchain_tokenopt.core.records import CallRecord, UsageEvent
 from langchain_tokenopt.forecast.length_sample import FEWEST, LengthSample
 
@@ -78,12 +79,12 @@ class UsageForecaster:
     """
 
     def __init__(self, *, window: int = 8192) -> None:
-        if window < _ENOUGH:
+        if not (is_amount(window) and window >= _ENOUGH):
             raise ValueError(
-                f"window must be at least {_ENOUGH} answers, got {window}: fewer cannot show a "
-                f"95 % quantile."
+                f"window must be at least {_ENOUGH} answers, got {shown(window)}: fewer cannot "
+                f"show a 95 % quantile."
             )
-        self._window = window
+        self._window = int(window)
         self._histories: dict[_Key, LengthSample] = {}
         self._runs: OrderedDict[int, None] = OrderedDict()
         """By the integer of the run id, whose hash costs a tenth of the id's own."""
@@ -107,6 +108,8 @@ class UsageForecaster:
             >>> forecaster.most_calls("debater"), forecaster.most_calls("nobody")
             (3, None)
         """
+        for agent, times in calls.items():
+            check_amount(f"the number of calls of {shown(agent)}", times)
         with self._lock:
             for agent, times in calls.items():
                 self._calls.setdefault(agent, deque(maxlen=_KEPT_RUNS)).append(times)
@@ -129,6 +132,7 @@ class UsageForecaster:
             >>> forecaster.longest_object("Verdict", model="another") is None
             True
         """
+        check_amount("output_tokens", output_tokens)
         key = schema, model
         with self._lock:
             self._objects.setdefault(key, deque(maxlen=_KEPT_OBJECTS)).append(output_tokens)
@@ -174,8 +178,13 @@ class UsageForecaster:
             max_words: The word limit that was asked for.
             cut: True when ``max_tokens`` ended it: it would have been longer.
             run_id: The same run is learned from once, from whoever reports it first.
+
+        Raises:
+            ValueError: A number is not finite, or below 0.
         """
-        if output_tokens <= 0:
+        check_amount("output_tokens", output_tokens)
+        _check_condition(input_tokens, max_words)
+        if not output_tokens:
             return
         if cut:
             output_tokens = math.ceil(output_tokens * CUT_FACTOR)
@@ -234,10 +243,12 @@ class UsageForecaster:
             answer, 1.35 tokens a word up to the middle and 8 for the longest.
 
         Raises:
-            ValueError: If *share* is not between 0 and 1.
+            ValueError: If *share* is not between 0 and 1, or a number not finite or below 0.
         """
-        if not 0 < share < 1:
-            raise ValueError(f"share must be above 0 and below 1, got {share}. 0.99 means 99 %.")
+        if not (is_amount(share) and 0 < share < 1):
+            raise ValueError(
+                f"share must be above 0 and below 1, got {shown(share)}. 0.99 means 99 %."
+            )
         found, _ = self._quantiles((share,), agent, model, input_tokens, max_words)
         return found[0] if found else None
 
@@ -266,6 +277,7 @@ class UsageForecaster:
         max_words: int | None,
     ) -> tuple[list[int], int]:
         """Return quantiles, none when too little is known, and of how many answers they are."""
+        _check_condition(input_tokens, max_words)
         words = max_words or 1
         with self._lock:
             self._learn()
@@ -321,6 +333,13 @@ class _Observation(NamedTuple):
     """The word limit, or the length of the prompt."""
     length: float
     """In tokens, or in tokens per allowed word."""
+
+
+def _check_condition(input_tokens: int | None, max_words: int | None) -> None:
+    if input_tokens is not None:
+        check_amount("input_tokens", input_tokens)
+    if max_words is not None:
+        check_amount("max_words", max_words)
 
 
 def _levels(agent: str, model: str | None, limited: bool) -> list[_Key]:

@@ -9,7 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, Unpack
 
-from langchain_tokenopt.core.argument_checks import check_choice
+from langchain_tokenopt.core.argument_checks import (
+    check_amount,
+    check_choice,
+    is_amount,
+    shown,
+)
 from langchain_tokenopt.core.dimensions import Filters
 from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.forecast.series import FEWEST, Begun, Estimate, estimate_next
@@ -71,6 +76,10 @@ def forecast_run(
         With ``at_end=None`` where too few such runs are known; the notes say so. Agents that have
         never met are added up from the runs that each was in.
 
+    Raises:
+        TypeError: *history* is no ledger and no list of runs.
+        ValueError: What was spent is no amount, or a list is to be filtered.
+
     Example:
         >>> runs = [{"news": 100, "trader": 300}, {"news": 200, "trader": 600}] * 6
         >>> [round(forecast_run(runs, spent={"news": n}).at_end.expected, -2) for n in (100, 200)]
@@ -83,6 +92,11 @@ def forecast_run(
         if filters or running is not None:
             raise ValueError("only a ledger can be filtered, or knows a run by its id.")
         runs: list[_Parts] = list(history)
+        for parts in runs:
+            if not isinstance(parts, Mapping):
+                raise TypeError(f"a run is what each agent used, by name; got {shown(parts)}.")
+    elif not hasattr(history, "parts_of_runs"):
+        raise TypeError(f"history must be a ledger or a list of runs; got {shown(history)}.")
     else:
         known = {
             name: {agent: _of(totals, measure) for agent, totals in parts.items()}
@@ -91,12 +105,13 @@ def forecast_run(
         if running is not None:
             spent = known.pop(running, {})
         runs = list(known.values())
-    so_far = sum(spent.values()) if isinstance(spent, Mapping) else spent
-    if math.isnan(so_far):
+    each = list(spent.values()) if isinstance(spent, Mapping) else [spent]
+    if any(used != used for used in each):  # as of calls without a price
         return RunForecast(0, None, 0, ("What this run has used so far is not known.",))
-    if not _is_amount(so_far):
-        raise ValueError(f"what was spent is 0 or more, got {so_far}.")
-    usable = [parts for parts in runs if all(map(_is_amount, parts.values()))][-_RUNS:]
+    for used in each:
+        check_amount("what was spent", used)
+    so_far = sum(each)
+    usable = [parts for parts in runs if all(map(is_amount, parts.values()))][-_RUNS:]
     notes = _left_out(len(runs[-_RUNS:]) - len(usable))
     rest, said = _rest(usable, spent, agents)
     at_end = rest and replace(rest, **{name: so_far + getattr(rest, name) for name in _LIMITS})
@@ -107,10 +122,6 @@ def _of(totals: UsageTotals, measure: str) -> float:
     if measure == "tokens":
         return totals.total_tokens
     return math.nan if totals.unpriced_calls else totals.cost_nano_usd
-
-
-def _is_amount(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
 
 
 def _left_out(count: int) -> tuple[str, ...]:

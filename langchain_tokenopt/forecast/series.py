@@ -16,9 +16,10 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Final, NamedTuple
 
-__all__ = ["FEWEST", "Begun", "Estimate", "Method", "estimate_next"]
+__all__ = ["FEWEST", "Begun", "Estimate", "Method", "believed", "estimate_next"]
 
 FEWEST: Final = 4
 """Without as many values nothing is said."""
@@ -31,11 +32,18 @@ _AVERAGED: Final = 7
 _USUAL: Final = 14
 """Values that a median or a line is made of."""
 _ALIKE: Final = 3
-_TRUST: Final = {"in proportion": 0.1, "half in proportion": 0.5}
+_TRUST: Final = {"in proportion": 0.0, "half in proportion": 0.5}
 """The exponent that damps how something has begun: the share of it that is over, to this power."""
 _MOST_PACE: Final = 20.0
 _QUIET_PACE: Final = 0.25
 """Where nothing was spent yet."""
+_ODD: Final = 3
+"""One or two values that are far above all others are chance. So none is believed to be more than
+so many times the third largest:"""
+_MOST_TIMES: Final = 2.0
+_SURPRISE: Final = 2.0
+"""How many times further off than usual a method may be about what has begun. What is beyond shows
+that another level has begun, and is an error of what it says of the rest."""
 _FORGETTING: Final = 0.93
 """Weight of an error when methods are compared, of that of the later one."""
 _FEWEST_ERRORS: Final = 3
@@ -47,8 +55,8 @@ _FLOOR: Final = 0.02
 _P95_WIDTH: Final = 1.28
 """Of the width that four of five lie within, up to where one in twenty is above: a normal's."""
 _SMALLEST: Final = 1e-9
-_NARROWER: Final = 0.85
-"""Earlier forecasts knew less than this one, and have missed by more."""
+_NARROWER: Final = 0.15
+"""Where all that is known was tried: earlier forecasts knew fewer seasons, and missed by more."""
 _MANY_ERRORS: Final = 9
 """With as many, four of five lie between the tenth and the ninetieth of a hundred of them."""
 _T80: Final = (3.078, 1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397)
@@ -119,8 +127,10 @@ def estimate_next(
         >>> estimate_next([10, 20, 30]) is None
         True
     """
-    past = list(map(float, values))[: -_MOST - 1 : -1]
-    before = list(map(float, begun.earlier))[: -_MOST - 1 : -1] if begun else [0.0] * len(past)
+    past = believed(list(map(float, values))[: -_MOST - 1 : -1])
+    before = [0.0] * len(past)
+    if begun:
+        before = believed(list(map(float, begun.earlier))[: -_MOST - 1 : -1])
     while past and not (past[-1] or before[-1]):  # from the first that was anything
         del past[-1], before[-1]
     if len(past) < FEWEST:
@@ -130,21 +140,44 @@ def estimate_next(
     whole = math.ceil(tried)
     points = range(whole, min(len(past), whole + _TESTS))
 
-    def said(at: int, so_many: float) -> _Said:
+    def said(at: int, so_many: float) -> _Sayings:
         if begun is None:
-            return _by_method(past[at:], so_many, season)
+            found = _by_method(past[at:], so_many, season)
+            return {name: _Said(value) for name, value in found.items()}
         now = before[at - 1] if at else begun.now
         return _by_method_as_begun(past[at:], before[at:], now, begun.share, season)
 
     came = [_added(past[at - whole : at][::-1], tried) for at in points]
     sizes = [there + before[at - 1] for at, there in zip(points, came, strict=True)]
     floor = _FLOOR * _usual(past) * tried + _SMALLEST
-    trial = _Trial([said(at, tried) for at in points], came, floor, whole)
+    narrower = _NARROWER * len(points) / len(past) if season else 0.0
+    trial = _Trial([said(at, tried) for at in points], came, floor, whole, 1 - narrower)
     return trial.estimate(said(0, steps), floor * steps / tried, sizes)
 
 
-_Said = Mapping[str, float]
-"""What each method says. Values are lists, the latest first."""
+def believed(values: Sequence[float]) -> list[float]:
+    """Return values without the excess of one or two that are far above all others.
+
+    Example:
+        >>> believed([10, 9_000, 12, 11]), believed([10, 11, 60, 62, 61])
+        ([10, 22.0, 12, 11], [10, 11, 60, 62, 61])
+    """
+    *_, known = nlargest(_ODD, values) if len(values) >= _ODD else [0.0]
+    return [min(value, _MOST_TIMES * known) for value in values] if known else list(values)
+
+
+class _Said(NamedTuple):
+    """What a method says."""
+
+    value: float
+    off: float = 0.0
+    """How far it is off about what has begun, as a logarithm."""
+
+
+_Sayings = Mapping[str, _Said]
+
+
+# Values are lists, the latest first.
 
 
 def _by_method(past: Sequence[float], steps: float, season: int | None) -> dict[str, float]:
@@ -198,28 +231,46 @@ def _by_method_as_begun(
     now: float,
     share: float,
     season: int | None,
-) -> dict[str, float]:
+) -> dict[str, _Said]:
     """Add what each method says in proportion to how this one has begun, and what those alike say.
 
     A method says how it should have begun, too: it is scaled by what is the case, of that.
     """
-    found = _by_method(past, 1.0, season)
+    plain = _by_method(past, 1.0, season)
     if not share:
-        return found
+        return {name: _Said(value) for name, value in plain.items()}
+    floor = _FLOOR * _usual(before) + _SMALLEST
+
+    def off(begins: float) -> float:
+        return abs(math.log((begins + floor) / (now + floor)))
+
+    found = {}
     for name, usual in _by_method(before, 1.0, season).items():
+        found[name] = _Said(plain[name], off(usual))
         pace = (now / usual if now else _QUIET_PACE) if usual else 1.0
         for words, trust in _TRUST.items():
             factor = min(pace ** (share**trust), _MOST_PACE)
-            found[f"{name}, {words}"] = found[name] * factor
+            found[f"{name}, {words}"] = _Said(plain[name] * factor, off(usual * factor))
     if len(past) > _ALIKE:
-        floor = _FLOOR * _usual(before) + _SMALLEST
-        apart = [
-            (abs(math.log((value + floor) / (now + floor))) + _FLOOR * age, age)
-            for age, value in enumerate(before)
-        ]
-        alike = [past[age] for _, age in sorted(apart)[:_ALIKE]]
-        found["those that began alike"] = statistics.fmean(alike)
+        nearest = sorted((off(value) + _FLOOR * age, age) for age, value in enumerate(before))
+        ages = [age for _, age in nearest[:_ALIKE]]
+        found["those that began alike"] = _Said(
+            statistics.fmean(past[age] for age in ages),
+            statistics.fmean(off(before[age]) for age in ages),
+        )
     return found
+
+
+class _Known(NamedTuple):
+    """How a method did: means of errors, the later ones weigh more."""
+
+    error: float
+    off: float
+    """About what had begun."""
+
+
+def _logs(said: _Sayings, floor: float) -> dict[str, _Said]:
+    return {name: _Said(math.log(value + floor), off) for name, (value, off) in said.items()}
 
 
 class _Trial:
@@ -229,14 +280,17 @@ class _Trial:
     """
 
     def __init__(
-        self, said: Sequence[_Said], came: Sequence[float], floor: float, whole: int
+        self,
+        said: Sequence[_Sayings],
+        came: Sequence[float],
+        floor: float,
+        whole: int,
+        width: float,
     ) -> None:
-        self._came, self._floor, self._whole = came, floor, whole
-        self._log_said = [
-            {name: math.log(value + floor) for name, value in each.items()} for each in said
-        ]
+        self._came, self._floor, self._whole, self._width = came, floor, whole, width
+        self._log_said = [_logs(each, floor) for each in said]
         self._log_came = [math.log(value + floor) for value in came]
-        self._badness = self._bad_by_point()
+        self._known = self._known_by_point()
         self._said_then = [
             self._together(each, self._weights(each, point + whole))
             for point, each in enumerate(self._log_said)
@@ -246,7 +300,7 @@ class _Trial:
             there - then for there, then in zip(self._log_came, self._said_then, strict=True)
         ]
 
-    def estimate(self, said: _Said, floor: float, sizes: Sequence[float]) -> Estimate:
+    def estimate(self, said: _Sayings, floor: float, sizes: Sequence[float]) -> Estimate:
         """Estimate what comes, from what the methods say now.
 
         Args:
@@ -254,11 +308,12 @@ class _Trial:
             floor: Below what it is chance.
             sizes: Of what errors are a share, at each point.
         """
-        logs = {name: math.log(value + floor) for name, value in said.items()}
+        logs = _logs(said, floor)
         weights = self._weights(logs, 0)
         together = self._together(logs, weights)
         middle, low, high, p95 = (
-            max(0.0, math.exp(together + error) - floor) for error in _spread(self._errors)
+            max(0.0, math.exp(together + error) - floor)
+            for error in _spread(self._errors, self._width)
         )
         return Estimate(
             expected=middle,
@@ -273,40 +328,48 @@ class _Trial:
             methods=self._methods(weights, sizes),
         )
 
-    def _bad_by_point(self) -> list[dict[str, float]]:
-        """Return how far off each method was at a point and before, where that is known."""
-        sums: dict[str, tuple[float, float, int]] = {}
+    def _known_by_point(self) -> list[dict[str, _Known]]:
+        """Return how each method did at a point and before, where that is known."""
+        sums: dict[str, tuple[float, float, float, int]] = {}
         found = []
         for said, came in zip(reversed(self._log_said), reversed(self._log_came), strict=True):
-            for name, log in said.items():
-                errors, weights, count = sums.get(name, (0.0, 0.0, 0))
-                errors = errors * _FORGETTING + abs(came - log)
-                sums[name] = errors, weights * _FORGETTING + 1, count + 1
+            for name, (log, off) in said.items():
+                errors, offs, weights, count = sums.get(name, (0.0, 0.0, 0.0, 0))
+                errors, offs = errors * _FORGETTING + abs(came - log), offs * _FORGETTING + off
+                sums[name] = errors, offs, weights * _FORGETTING + 1, count + 1
             # What is known from few points is not known well, which counts as worse.
+            mean = {
+                name: (1 + 2 / count) / weights
+                for name, (_, _, weights, count) in sums.items()
+                if count >= _FEWEST_ERRORS
+            }
             found.append(
                 {
-                    name: errors / weights * (1 + 2 / count) + _SMALLEST
-                    for name, (errors, weights, count) in sums.items()
-                    if count >= _FEWEST_ERRORS
+                    name: _Known(sums[name][0] * part + _SMALLEST, sums[name][1] * part)
+                    for name, part in mean.items()
                 }
             )
         return found[::-1]
 
-    def _weights(self, logs: _Said, since: int) -> dict[str, float]:
+    def _weights(self, logs: _Sayings, since: int) -> dict[str, float]:
         """Return how far each method is believed, from the points up to *since*."""
-        badness = self._badness[since] if since < len(self._badness) else {}
-        best = sorted(badness.keys() & logs.keys(), key=lambda name: (badness[name], name))
+        known = self._known[since] if since < len(self._known) else {}
+        badness = {
+            name: known[name].error + max(0.0, off - _SURPRISE * known[name].off)
+            for name, (_, off) in logs.items()
+            if name in known
+        }
+        best = sorted(badness, key=lambda name: (badness[name], name))[:_BELIEVED]
         if not best:
             return dict.fromkeys(logs, 1.0)
-        least = badness[best[0]]
-        return {name: (least / badness[name]) ** _POWER for name in best[:_BELIEVED]}
+        return {name: (badness[best[0]] / badness[name]) ** _POWER for name in best}
 
     def _value(self, log: float) -> float:
         return math.exp(log) - self._floor
 
     @staticmethod
-    def _together(logs: _Said, weights: Mapping[str, float]) -> float:
-        return sum(weights[name] * logs[name] for name in weights) / sum(weights.values())
+    def _together(logs: _Sayings, weights: Mapping[str, float]) -> float:
+        return sum(weights[name] * logs[name].value for name in weights) / sum(weights.values())
 
     def _coverage(self) -> float | None:
         """Count how many intervals of those errors that were known then have held."""
@@ -314,7 +377,7 @@ class _Trial:
             low <= error <= high
             for point, error in enumerate(self._errors)
             if len(known := self._errors[point + self._whole :]) >= _FEWEST_ERRORS
-            for _, low, high, _ in [_spread(known)]
+            for _, low, high, _ in [_spread(known, self._width)]
         ]
         return sum(held) / len(held) if held else None
 
@@ -325,7 +388,7 @@ class _Trial:
         for name in names:
             known = [point for point, said in enumerate(self._log_said) if name in said]
             error = _share(
-                [self._value(self._log_said[point][name]) for point in known],
+                [self._value(self._log_said[point][name].value) for point in known],
                 [self._came[point] for point in known],
                 [sizes[point] for point in known],
             )
@@ -343,8 +406,11 @@ def _share(said: Iterable[float], came: Sequence[float], sizes: Sequence[float])
     return statistics.fmean(shares) if shares else None
 
 
-def _spread(errors: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the error to expect, between which ones four in five lie, and one in 20 is above."""
+def _spread(errors: Sequence[float], width: float) -> tuple[float, float, float, float]:
+    """Return the error to expect, between which ones four in five lie, and one in 20 is above.
+
+    The errors to come are *width* times as wide.
+    """
     count = len(errors)
     middle = statistics.median(errors) / 2 if count > 5 else 0.0
     if count >= _MANY_ERRORS:
@@ -352,7 +418,7 @@ def _spread(errors: Sequence[float]) -> tuple[float, float, float, float]:
         low, high, p95 = tenths[1], tenths[-2], tenths[-1]
     else:
         spread = math.sqrt(sum((error - middle) ** 2 for error in errors) / count)
-        width = _T80[count - 1] * spread * math.sqrt(1 + 1 / count)
-        low, high, p95 = middle - width, middle + width, middle + _P95_WIDTH * width
-    low, high, p95 = (middle + _NARROWER * (error - middle) for error in (low, high, p95))
+        most = _T80[count - 1] * spread * math.sqrt(1 + 1 / count)
+        low, high, p95 = middle - most, middle + most, middle + _P95_WIDTH * most
+    low, high, p95 = (middle + width * (error - middle) for error in (low, high, p95))
     return middle, low, high, p95

@@ -6,15 +6,14 @@ compared with the same hours of the days before; where it is longer, whole days 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Literal, Protocol, Unpack
 
-from langchain_tokenopt.core.argument_checks import shown
+from langchain_tokenopt.core.argument_checks import is_amount, shown
 from langchain_tokenopt.core.dimensions import Filters
-from langchain_tokenopt.forecast.series import FEWEST, Begun, Estimate, estimate_next
+from langchain_tokenopt.forecast.series import FEWEST, Begun, Estimate, believed, estimate_next
 
 __all__ = ["CostHistory", "SpendForecast", "SpendPeriod", "forecast_spend"]
 
@@ -91,6 +90,7 @@ def forecast_spend(
         cannot be, and times to come, are left out; the notes say so.
 
     Raises:
+        TypeError: *history* is no ledger and names no hours, or *now* is no moment.
         ValueError: *period* is no period.
 
     Example:
@@ -102,14 +102,15 @@ def forecast_spend(
         >>> forecast_spend({}, now=noon).notes[0]
         'A forecast takes 4 whole days with priced calls before; there are 0.'
     """
-    replayed, now = now is not None, now or datetime.now(UTC)
-    now = (now if now.tzinfo else now.replace(tzinfo=UTC)).astimezone(UTC)
+    replayed, now = now is not None, _in_utc("now", datetime.now(UTC) if now is None else now)
     begins, ends = _span(period, now, tz)
     first = min(_hour_of(begins), _hour_of(now) - _DAYS_ADDED * _DAY * _HOUR)
     if isinstance(history, Mapping):
         if filters:
             raise ValueError(f"only a ledger can be filtered, by {', '.join(filters)}.")
         known: Mapping[datetime, float] = history
+    elif not hasattr(history, "costs_by_hour"):
+        raise TypeError(f"history must be a ledger or costs by hour; got {shown(history)}.")
     else:
         known = history.costs_by_hour(since=first, **filters)
     costs = _Costs(known, first, now)
@@ -135,8 +136,8 @@ def _too_little(days: int) -> str:
 
 def _span(period: SpendPeriod, now: datetime, tz: tzinfo | None) -> tuple[datetime, datetime]:
     if isinstance(period, tuple) and len(period) == 2:
-        begins, ends = period
-        if not (isinstance(begins, datetime) and isinstance(ends, datetime) and begins < ends):
+        begins, ends = (_in_utc("a period's begin and end", each) for each in period)
+        if begins >= ends:
             raise ValueError(f"a period begins before it ends, got {shown(period)}.")
         return begins, ends
     here = now.astimezone(tz).replace(minute=0, second=0, microsecond=0, tzinfo=None, hour=0)
@@ -148,13 +149,19 @@ def _span(period: SpendPeriod, now: datetime, tz: tzinfo | None) -> tuple[dateti
     raise ValueError(f"a period is 'day', 'month' or (begin, end), got {shown(period)}.")
 
 
+def _in_utc(name: str, moment: object) -> datetime:
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name} must be a datetime; got {shown(moment)}.")
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
 def _aware(wall: datetime, tz: tzinfo | None) -> datetime:
     """Return the moment when a clock on the wall there shows this."""
     return (wall.astimezone() if tz is None else wall.replace(tzinfo=tz)).astimezone(UTC)
 
 
 def _hour_of(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return _in_utc("an hour", moment).replace(minute=0, second=0, microsecond=0)
 
 
 class _Costs:
@@ -165,18 +172,23 @@ class _Costs:
         self._hours = [0.0] * ((self.current - first) // _HOUR + 1)
         self._refused = self._to_come = 0
         for at, amount in known.items():
-            place = (_hour_of(at if at.tzinfo else at.replace(tzinfo=UTC)) - first) // _HOUR
-            if not (math.isfinite(amount) and amount >= 0):
+            place = (_hour_of(at) - first) // _HOUR
+            if not is_amount(amount):
                 self._refused += 1
             elif place >= len(self._hours):
                 self._to_come += amount > 0
             elif place >= 0:
                 self._hours[place] += amount
+        self._believed = believed(self._hours)
 
     def total(self, since: datetime, until: datetime) -> float:
         """Add up the hours from *since* up to, not including, *until*."""
         begin, end = ((_hour_of(at) - self.first) // _HOUR for at in (since, until))
         return sum(self._hours[max(begin, 0) : max(end, 0)])
+
+    def latest(self, length: int) -> float:
+        """Add up what is believed of the hours before the one that is running."""
+        return sum(self._believed[len(self._hours) - 1 - length : -1])
 
     def parts(self, begin: int, length: int, days: int) -> list[float]:
         """Return as many sums of hours, a day apart, oldest first.
@@ -188,7 +200,7 @@ class _Costs:
         """
         called = next((at for at, cost in enumerate(self._hours) if cost), len(self._hours))
         starts = range(len(self._hours) - 1 - begin, called - 1, -_DAY)[:days]
-        return [sum(self._hours[start : start + length]) for start in reversed(starts)]
+        return [sum(self._believed[start : start + length]) for start in reversed(starts)]
 
     def days_before(self) -> int:
         """Return how many whole days have passed since the first call."""
@@ -219,5 +231,5 @@ def _rest(costs: _Costs, begins: datetime, ends: datetime) -> Estimate | None:
     after = costs.parts(_DAY, left, _DAYS_BEFORE)
     before = costs.parts(_DAY + over, over, _DAYS_BEFORE)[-len(after) :]
     after = after[len(after) - len(before) :]
-    now = costs.total(costs.current - over * _HOUR, costs.current)
-    return estimate_next(after, season=_WEEK, begun=Begun(now, before, over / (over + left)))
+    so_far = Begun(costs.latest(over), before, over / (over + left))
+    return estimate_next(after, season=_WEEK, begun=so_far)

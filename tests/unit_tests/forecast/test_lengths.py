@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from langchain_tokenopt.core.attribution import Attribution
@@ -268,3 +269,34 @@ def test_only_many_runs_ago_is_forgotten():
     forecaster.record(record)
 
     assert 4_001 == forecaster.observations("writer")
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, -5, 10**400, "60", True, []])
+@pytest.mark.parametrize("name", ["output_tokens", "input_tokens", "max_words"])
+def test_numbers_that_cannot_be_are_refused(name, number):
+    """Where they are given, in a sentence with the name and the number; nothing is learned."""
+    forecaster = UsageForecaster()
+    needs = f"{name} must be a finite number"
+
+    with pytest.raises(ValueError, match=needs):
+        forecaster.observe("writer", **{"output_tokens": 5, name: number})
+    if name != "output_tokens":
+        with pytest.raises(ValueError, match=needs):
+            forecaster.forecast("writer", **{name: number})
+    else:
+        with pytest.raises(ValueError, match=needs):
+            forecaster.observe_object("Verdict", number)
+        with pytest.raises(ValueError, match="the number of calls of 'writer' must be"):
+            forecaster.observe_calls({"writer": number})
+    assert forecaster.observations("writer") == 0
+
+
+def test_numbers_of_numpy_are_numbers():
+    """As they come from a table of a user."""
+    of_numpy, plain = UsageForecaster(), UsageForecaster()
+    for tokens in np.arange(100, 200):
+        of_numpy.observe("writer", tokens, input_tokens=np.float32(80))
+        plain.observe("writer", int(tokens), input_tokens=80)
+
+    asked = of_numpy.forecast("writer", input_tokens=np.int64(80))
+    assert asked == plain.forecast("writer", input_tokens=80)

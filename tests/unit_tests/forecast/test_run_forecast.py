@@ -107,3 +107,34 @@ def test_a_ledger_knows_its_runs(tmp_path):
     assert "1 runs were left out" in money.notes[0]
     assert nobody.at_end is None
     assert "there are 0" in nobody.notes[0]
+
+
+def test_intervals_hold_where_sizes_wander():
+    """Each run is a little larger or smaller than the one before; four of five end within."""
+    held = []
+    for seed in range(120):
+        chance, size, runs = random.Random(seed), 1_000.0, []
+        for _ in range(41):
+            size *= chance.lognormvariate(0, 0.2)
+            runs.append({"news": size})
+        *before, run = runs
+        seen = forecast_run(before).at_end
+        held.append(seen.low <= run["news"] <= seen.high)
+
+    assert 0.72 <= sum(held) / len(held) <= 0.9
+
+
+@pytest.mark.parametrize(
+    ("error", "begins", "call"),
+    [
+        (TypeError, "history must be a ledger or a list", lambda: forecast_run(None)),
+        (TypeError, "a run is what each agent used", lambda: forecast_run([None] * 5)),
+        (ValueError, "what was spent must be", lambda: forecast_run([{"a": 1}] * 5, spent="x")),
+        (ValueError, "what was spent must be", lambda: forecast_run([], spent={"a": math.inf})),
+        (ValueError, "what was spent must be", lambda: forecast_run([], spent={"a": 9, "b": -3})),
+    ],
+)
+def test_what_is_no_history_is_refused(error, begins, call):
+    """In a sentence that says what is needed."""
+    with pytest.raises(error, match=begins):
+        call()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_tokenopt.forecast.series import FEWEST, Begun, estimate_next
+from langchain_tokenopt.forecast.series import FEWEST, Begun, believed, estimate_next
 
 AMOUNTS = st.floats(0, 1e12, allow_nan=False)
 
@@ -88,3 +88,46 @@ def test_the_unit_does_not_matter(values, factor):
 
     assert other.expected == pytest.approx(factor * one.expected, rel=1e-4)
     assert other.high == pytest.approx(factor * one.high, rel=1e-4)
+
+
+@pytest.mark.parametrize("age", range(1, 15))
+def test_one_or_two_wild_values_move_nothing_far(age):
+    """Whatever place they have, a season ago or the last one: the estimate stays near."""
+    chance = random.Random(2)
+    calm = [chance.uniform(9, 11) for _ in range(28)]
+    wild = list(calm)
+    wild[-age] = wild[-age - 5] = 1e7
+
+    seen, usual = (estimate_next(values, season=7) for values in (wild, calm))
+
+    assert seen.expected == pytest.approx(usual.expected, rel=0.5)
+    assert seen.low < 1.2 * usual.expected
+
+
+@given(st.lists(st.floats(1, 10), min_size=7, max_size=30), st.integers(3, 30))
+def test_what_comes_three_times_is_believed(values, count):
+    """A level is none of chance: of three values or more that are above, all are believed."""
+    assert believed([*values, *[1e6] * count])[-count:] == [1e6] * count
+
+
+@pytest.mark.parametrize("factor", [0.15, 0.4, 2.5, 6.0])
+def test_a_beginning_that_is_out_of_the_ordinary_shows_another_level(factor):
+    """No day began like this one: what methods made of usual days is left at once."""
+    chance = random.Random(3)
+    begins = [10 * chance.lognormvariate(0, 0.1) for _ in range(28)]
+    rests = [3 * begin * chance.lognormvariate(0, 0.05) for begin in begins]
+
+    found = estimate_next(rests, season=7, begun=Begun(10 * factor, begins, 0.25))
+
+    assert found.expected == pytest.approx(30 * factor, rel=0.15)
+    assert found.low <= 30 * factor <= found.high
+
+
+def test_after_days_without_anything_the_beginning_decides():
+    """The last values are nothing, and say nothing."""
+    begins = [10.0, 11, 9, 10] * 6 + [0] * 4
+    rests = [31.0, 30, 29, 30] * 6 + [0] * 4
+
+    found = estimate_next(rests, season=7, begun=Begun(10, begins, 0.25))
+
+    assert found.expected == pytest.approx(30, rel=0.15)

@@ -98,7 +98,7 @@ def test_what_the_running_hour_has_cost_is_spent():
     assert 5_120 <= seen.low <= seen.expected <= seen.high
 
 
-@pytest.mark.parametrize("amount", [math.nan, math.inf, -5.0])
+@pytest.mark.parametrize("amount", [math.nan, math.inf, -5.0, "ten", None])
 def test_amounts_that_cannot_be_are_left_out(amount):
     """And said aloud."""
     known = costs([10] * 24 * 10, NOON) | {NOON - 3 * HOUR: amount}
@@ -162,3 +162,63 @@ def test_others_odd_calls_do_not_move_a_user(tmp_path):
     assert calm[0].expected == 24 * 4_500_000
     assert calm[1].expected is None
     assert poisoned[1].expected > 10**15
+
+
+@pytest.mark.parametrize("hours_ago", [20, 21 + 24, 21 + 24 * 3, 21 + 24 * 6, 21 + 24 * 7])
+@pytest.mark.parametrize("known", [7, 12, 40])
+def test_an_hour_that_ran_away_moves_no_other_day(known, hours_ago):
+    """A million times the usual, yesterday or a week ago: today stays what it would have been."""
+    calm = costs(spend_trace("plain", 5, known), NOON)
+    wild = {**calm, NOON - HOUR * hours_ago: 1e15}
+
+    usual, seen = (forecast_spend(hours, now=NOON) for hours in (calm, wild))
+
+    if NOON - HOUR * hours_ago in calm:
+        assert seen.expected == pytest.approx(usual.expected, rel=0.25)
+        assert seen.low < usual.expected < seen.high
+
+
+def test_an_hour_that_ran_away_this_morning_is_spent_and_does_not_go_on():
+    """What it has cost is in the sum; the rest of the day is what it usually is."""
+    calm = costs(spend_trace("plain", 6, 28), NOON)
+    wild = {**calm, NOON - 5 * HOUR: 1e15}
+
+    usual, seen = (forecast_spend(hours, now=NOON) for hours in (calm, wild))
+
+    assert seen.spent > 1e15
+    assert seen.expected - seen.spent < 2 * (usual.expected - usual.spent)
+
+
+@pytest.mark.parametrize("factor", [0.2, 6.0])
+@pytest.mark.parametrize("since", [12, 36, 84])
+def test_another_level_is_followed(since, factor):
+    """Since this morning, yesterday, or some days ago everything costs more, or less."""
+    hours = spend_trace("constant", 7, 28)
+    every = [*hours[:-since], *(factor * cost for cost in hours[-since:])]
+
+    seen = forecast_spend(costs(every, NOON), now=NOON)
+
+    assert seen.expected == pytest.approx(24 * factor * statistics.fmean(hours), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("error", "begins", "call"),
+    [
+        (TypeError, "history must be a ledger", lambda: forecast_spend(None)),
+        (TypeError, "an hour must be a datetime", lambda: forecast_spend({3: 1.0})),
+        (TypeError, "now must be a datetime", lambda: forecast_spend({}, now=3.0)),
+        (TypeError, "a period's begin and end must be", lambda: forecast_spend({}, (1, 2))),
+    ],
+)
+def test_what_is_no_history_is_refused(error, begins, call):
+    """In a sentence that says what is needed."""
+    with pytest.raises(error, match=begins):
+        call()
+
+
+def test_a_period_without_a_zone_is_in_utc():
+    """As hours and the present are."""
+    known = costs([10] * 24 * 10, NOON)
+    naive = tuple(at.replace(tzinfo=None) for at in (NOON - 5 * HOUR, NOON + 5 * HOUR))
+
+    assert forecast_spend(known, naive, now=NOON).expected == 100
