@@ -37,12 +37,15 @@ def shown(value: object) -> str:
     """Return how an error shows *value*: short, and a class as a class.
 
     Example:
-        >>> shown(dict), shown("ada"), len(shown("x" * 1_000))
-        ('the class dict', "'ada'", 60)
+        >>> shown(dict), shown("ada"), len(shown("x" * 1_000)), shown(10**5_000)
+        ('the class dict', "'ada'", 60, 'an object of int that cannot be shown')
     """
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  of somebody's object, or of more digits than Python writes
+        return f"an object of {type(value).__name__} that cannot be shown"
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
 
 

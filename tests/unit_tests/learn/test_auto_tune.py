@@ -511,6 +511,7 @@ def test_a_ledger_is_a_sink_that_keeps_no_steps(tmp_path):
         (lambda: AutoTune(WordLimit(9)), TypeError, "bounds"),
         (lambda: AutoTune(WordLimit(9), bounds=(1, float("inf"))), TypeError, "two finite numbers"),
         (lambda: AutoTune(WordLimit(9), bounds=(1, 10**400)), TypeError, "two finite numbers"),
+        (lambda: AutoTune(WordLimit(9), bounds=(1, 10**9_999)), TypeError, "two finite numbers"),
         (lambda: AutoTune(WordLimit(9), bounds={"max_word": (1, 9)}), ValueError, "Did you mean"),
         (lambda: AutoTune(WordLimit(9), bounds=(9, 1)), ValueError, "lower one first"),
         (lambda: AutoTune(WordLimit(9), bounds=(1, 8)), ValueError, "within its bounds"),
