@@ -32,7 +32,11 @@ class CostHistory(Protocol):
     """Knows what calls cost by the hour; a ``Ledger`` does."""
 
     def costs_by_hour(
-        self, *, since: datetime | None = None, **filters: Unpack[Filters]
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: Unpack[Filters],
     ) -> Mapping[datetime, int]:
         """Return billionths of a dollar by the hour, in UTC, in which calls began."""
         ...
