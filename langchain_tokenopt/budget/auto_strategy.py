@@ -8,7 +8,8 @@ there are any, and never more than all. Losses count by priority.
 
 A run that fits into the total may have been made to fit by it: what its agents have used is then no
 more than a lower bound of what they needed. As soon as enough runs are known that did not fit,
-these alone are divided again, and some older ones are kept for that.
+these alone are divided again, and some older ones are kept for that. An agent that is known to have
+been cut counts as it is expected to have needed, given that it needed more than it has used.
 """
 
 from __future__ import annotations
@@ -16,18 +17,26 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median, stdev
 from threading import Lock
 from typing import Final, NamedTuple, Self
 
 from langchain_tokenopt.budget.allocation import Claim, Equal, Priority, allocate
-from langchain_tokenopt.budget.forecast_need import ForecastNeed, History, Need, PastRun, runs_of
+from langchain_tokenopt.budget.forecast_need import (
+    ForecastNeed,
+    History,
+    Need,
+    PastRun,
+    need_weights,
+    runs_of,
+)
 from langchain_tokenopt.budget.performance import UNKNOWN, Performance, Returns
 from langchain_tokenopt.core.argument_checks import check_whole
 from langchain_tokenopt.core.counted import counted
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.forecast import CUT_FACTOR
 
 __all__ = ["DEFAULT", "Auto", "Choice"]
 
@@ -199,11 +208,12 @@ proportional 93.8%.
         other._past, other._said = self._past, self._said
         return other
 
-    def observe(self, tokens: Mapping[str, int], *, user: str | None = None) -> None:
-        """Learn from one run what each agent has used."""
-        self._past.add(
-            PastRun({a: used for a, used in tokens.items() if used > 0}, user), self.total_tokens
-        )
+    def observe(
+        self, tokens: Mapping[str, int], *, user: str | None = None, cut: Collection[str] = ()
+    ) -> None:
+        """Learn from one run what each agent has used; those in *cut* would have used more."""
+        used = {agent: number for agent, number in tokens.items() if number > 0}
+        self._past.add(PastRun(used, user, frozenset(cut)), self.total_tokens)
 
     def forget(self, user: str | None) -> None:
         """Forget all runs of a user; his verdicts are forgotten by ``performance.forget``."""
@@ -314,12 +324,22 @@ class _Backtest:
             if number <= self._seen:
                 continue
             self._seen = number
-            size = _size(run)
+            whole = self._whole(run)
+            size = _size(whole)
             fits = self._only_larger and size <= self._total
             if not fits:
-                self._score(run, returns)
-            if not fits or (self._flows_on and size < _USED_UP * self._total):
-                self.needs.observe(run.tokens, user=run.user)
+                self._score(whole, returns)
+            if run.cut or not fits or (self._flows_on and size < _USED_UP * self._total):
+                self.needs.observe(run.tokens, user=run.user, cut=run.cut)
+
+    def _whole(self, run: PastRun) -> PastRun:
+        """Return a run as it is expected to have been, had nobody been cut."""
+        tokens = dict(run.tokens)
+        for agent in run.cut & tokens.keys():
+            more = self.needs.need(agent, tokens[agent])
+            guess = round((CUT_FACTOR - 1) * tokens[agent])
+            tokens[agent] += guess if more is None else more.expected_tokens
+        return replace(run, tokens=tokens)
 
     def candidates(self, returns: Mapping[str, Returns]) -> dict[str, Mapping[str, float]]:
         """Return the weights of each strategy that has any, by what is known now."""
@@ -330,8 +350,10 @@ class _Backtest:
         }
         needs = self.needs.known_needs(claims)
         if needs is not None:
-            found["proportional"] = {a: float(n.expected_tokens) for a, n in needs.items()}
-            found["forecast"] = {a: float(n.upper_tokens) for a, n in needs.items()}
+            expected = {a: n.expected_tokens for a, n in needs.items()}
+            upper = {a: n.upper_tokens for a, n in needs.items()}
+            found["proportional"] = need_weights(claims, needs, expected)
+            found["forecast"] = need_weights(claims, needs, upper)
         by_return = Performance.known_weights(claims, returns)
         if by_return is not None:
             found["performance"] = by_return

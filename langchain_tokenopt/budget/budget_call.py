@@ -129,15 +129,20 @@ class BudgetCall(StageCall):
         paid, message = self._paid, answer.message
         owed = paid.last_answer if self._goes_on(message) else 0
         back = self._came_back(answer)
+        was_cut = self._cap is not None and _is_cut(answer)
         if self.request.run.stopped:
             arrived = read_answer(back, self._own_count(back), is_whole=False).usage
             reported = read_answer(back, _NO_COUNT).usage.output_tokens
             self._settle_cut(arrived, is_reported=reported >= _RUNNING * arrived.output_tokens > 0)
         else:
             reading = read_answer(back, self._own_count(back))
-            shortened = bool(self._candidate.steps)
+            taken = {step.name for step in self._candidate.steps}
             paid.run.outlook.answered(
-                paid.agent, reading.usage, Demand(owed, owed), shortened=shortened
+                paid.agent,
+                reading.usage,
+                Demand(owed, owed),
+                shortened=bool(taken),
+                cut=was_cut or not taken <= Step.OF_THE_REQUEST,
             )
             if self._caller is not None:
                 self._caller.inner.append(reading.usage)
@@ -148,7 +153,6 @@ class BudgetCall(StageCall):
             else:
                 self._settle(reading.usage, names_of(back))
                 self._learn(reading.usage)
-        was_cut = self._cap is not None and _is_cut(answer)
         if self._limit is not None:
             closed = self._limit.close(answer)
             answer = closed if isinstance(closed, Answer) else answer

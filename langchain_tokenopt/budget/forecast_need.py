@@ -4,6 +4,11 @@ Of each agent the totals of its latest runs are kept, calls times tokens. What i
 is a quantile of these, and what it *still* needs a quantile of those that were larger than what it
 has spent so far: a run that has outspent its forecast is compared with its like.
 
+What was used by an agent that was cut is less than it needed, nobody knows by how much: a censored
+observation. Quantiles are therefore those of the product-limit estimator (Kaplan and Meier,
+Nonparametric Estimation from Incomplete Observations, 1958, https://doi.org/10.2307/2281868), and
+where they lie beyond all that is known, a guess: :data:`CUT_FACTOR` times the largest seen.
+
 Users are kept apart. A user's own runs count one each; those of others count together as
 :data:`_OTHERS` runs of a typical user: at each level the median of what each other user's runs
 come to at that level, so that no one of them can move it beyond the rest. Each other user has one
@@ -17,17 +22,18 @@ import inspect
 import math
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from threading import Lock
-from typing import Any, Final, Protocol, Self, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, Self, runtime_checkable
 
 from langchain_tokenopt.budget.allocation import Claim
 from langchain_tokenopt.core.argument_checks import shown
 from langchain_tokenopt.core.counted import counted
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import CallRecord
+from langchain_tokenopt.forecast import CUT_FACTOR
 
 __all__ = [
     "CallHistory",
@@ -74,6 +80,16 @@ class PastRun:
 
     tokens: Mapping[str, int]
     user: str | None = None
+    cut: frozenset[str] = field(default=frozenset(), repr=False)
+    """Agents that would have used more."""
+
+
+class _Used(NamedTuple):
+    """What an agent has used in one run."""
+
+    tokens: int
+    is_cut: bool = False
+    """Whether it would have used more."""
 
 
 def runs_of(history: History) -> list[PastRun]:
@@ -141,8 +157,10 @@ def _entries(history: Any) -> Iterator[Any]:
 class RunLearner(Protocol):
     """A strategy that learns from each run as it ends."""
 
-    def observe(self, tokens: Mapping[str, int], *, user: str | None = None) -> None:
-        """Learn what each agent has needed."""
+    def observe(
+        self, tokens: Mapping[str, int], *, user: str | None = None, cut: Collection[str] = ()
+    ) -> None:
+        """Learn what each agent has used; those in *cut* would have used more."""
         ...
 
 
@@ -156,6 +174,8 @@ class Need:
     """What most runs do not exceed: the quantile that was asked for."""
     runs: int
     """That it was learned from, other users' included."""
+    is_guess: bool = field(default=False, repr=False)
+    """Whether so few runs were whole that it lies beyond what is known."""
 
 
 @runtime_checkable
@@ -172,7 +192,8 @@ class ForecastNeed:
 
     The need of an agent is an upper quantile of what it has used in earlier runs. One of which
     fewer than three are known counts as the mean of the others; where nobody is known, agents
-    weigh by priority, and a warning says so once.
+    weigh by priority, and a warning says so once. So they do while runs have cut somebody so often
+    that only a lower bound of its need is known.
 
     As the strategy of a plan it learns from each of the plan's runs as it ends.
 
@@ -204,7 +225,7 @@ class ForecastNeed:
             raise ValueError(f"quantile must be above 0 and below 1; got {quantile}.")
         self.quantile: Final = quantile
         self.user: Final = user
-        self._past: OrderedDict[str | None, dict[str, deque[int]]] = OrderedDict()
+        self._past: OrderedDict[str | None, dict[str, deque[_Used]]] = OrderedDict()
         self._lock = Lock()
         self._said: set[str] = set()
         for run in runs_of(history):
@@ -216,14 +237,24 @@ class ForecastNeed:
         other._past, other._lock, other._said = self._past, self._lock, self._said
         return other
 
-    def observe(self, tokens: Mapping[str, int], *, user: str | None = None) -> None:
-        """Learn from one run what each agent has used; 0 teaches nothing."""
+    def observe(
+        self, tokens: Mapping[str, int], *, user: str | None = None, cut: Collection[str] = ()
+    ) -> None:
+        """Learn from one run what each agent has used; 0 teaches nothing.
+
+        Args:
+            tokens: What each agent has used.
+            user: Whose run it was.
+            cut: Agents that would have used more: what they have used is a lower bound.
+        """
         with self._lock:
             past = self._past.setdefault(user, {})
             self._past.move_to_end(user)
             for agent, used in tokens.items():
                 if used > 0 and (agent in past or len(past) < _KEPT_AGENTS):
-                    past.setdefault(agent, deque(maxlen=_KEPT_RUNS)).append(used)
+                    past.setdefault(agent, deque(maxlen=_KEPT_RUNS)).append(
+                        _Used(used, agent in cut)
+                    )
             if len(self._past) > _KEPT_USERS:
                 self._past.popitem(last=False)
 
@@ -241,23 +272,24 @@ class ForecastNeed:
         weighted, runs = self._weighted(agent)
         if runs < _ENOUGH_RUNS:
             return None
-        longer = [(tokens - spent, weight) for tokens, weight in weighted if tokens > spent]
+        longer = [each for each in weighted if each[0].tokens > spent]
         if not longer:
             return None
-        return Need(_quantile(longer, 0.5), _quantile(longer, self.quantile), runs)
+        expected, upper = (_product_limit(longer, share) for share in (0.5, self.quantile))
+        return Need(expected.tokens - spent, upper.tokens - spent, runs, upper.is_cut)
 
-    def _weighted(self, agent: str) -> tuple[list[tuple[int, float]], int]:
+    def _weighted(self, agent: str) -> tuple[list[tuple[_Used, float]], int]:
         """Return the totals of an agent's runs, with what each counts; and how many these are."""
         with self._lock:
             by_user = {user: [*past[agent]] for user, past in self._past.items() if agent in past}
         own = by_user.pop(self.user, [])
-        weighted = [(tokens, 1.0) for tokens in own]
+        weighted = [(used, 1.0) for used in own]
         votes = sum(len(runs) if user is None else 1 for user, runs in by_user.items())
         if not votes or (votes < _FEWEST_VOTES and len(own) >= _ENOUGH_RUNS):
             return weighted, len(own)
         others = sum(map(len, by_user.values()))
         each = min(_OTHERS, others) / _KEPT_RUNS
-        weighted += [(tokens, each) for tokens in _typical(by_user)]
+        weighted += [(used, each) for used in _typical(by_user)]
         return weighted, len(own) + others
 
     def weights(self, claims: Sequence[Claim]) -> Mapping[str, float]:
@@ -266,7 +298,8 @@ class ForecastNeed:
         if known is None:
             self._say_unknown()
             return {claim.agent: claim.priority for claim in claims}
-        return {agent: float(need.upper_tokens) for agent, need in known.items()}
+        upper = {agent: need.upper_tokens for agent, need in known.items()}
+        return need_weights(claims, known, upper)
 
     def known_needs(self, claims: Sequence[Claim]) -> Mapping[str, Need] | None:
         """Return the need of each agent, or ``None`` where nobody's is known."""
@@ -303,12 +336,32 @@ class ForecastNeed:
         )
 
 
-def _typical(by_user: Mapping[str | None, Sequence[int]]) -> list[int]:
-    """Return as many totals as are kept of a user: those of a user in the middle.
+def need_weights(
+    claims: Sequence[Claim], needs: Mapping[str, Need], tokens: Mapping[str, int]
+) -> Mapping[str, float]:
+    """Return *tokens*, the needs, as weights; or priorities where the need of one is a guess.
+
+    A guess grows with what its agent was given: weighing so much, who has much would keep it. With
+    the weights of priorities, and no more for anybody than a run expects it to need, those who
+    need little are whole.
 
     Example:
-        >>> _typical({"ann": [100], "bob": [110], "odd": [90_000, 90_000]})[0]
-        110
+        >>> known, guess = Need(300, 300, 5), Need(900, 900, 5, is_guess=True)
+        >>> claims, needs = [Claim("typist"), Claim("poet")], {"typist": known, "poet": guess}
+        >>> need_weights(claims, needs, {"typist": 300, "poet": 900})
+        {'typist': 1.0, 'poet': 1.0}
+    """
+    if any(need.is_guess for need in needs.values()):
+        return {claim.agent: claim.priority for claim in claims}
+    return {agent: float(need) for agent, need in tokens.items()}
+
+
+def _typical(by_user: Mapping[str | None, Sequence[_Used]]) -> list[_Used]:
+    """Return as many runs as are kept of a user: those of a user in the middle.
+
+    Example:
+        >>> _typical({"ann": [_Used(100)], "bob": [_Used(110)], "odd": [_Used(90_000)] * 2})[0]
+        _Used(tokens=110, is_cut=False)
     """
     voters = [(sorted(r), len(r) if user is None else 1) for user, r in by_user.items()]
     levels = [(number + 0.5) / _KEPT_RUNS for number in range(_KEPT_RUNS)]
@@ -318,13 +371,27 @@ def _typical(by_user: Mapping[str | None, Sequence[int]]) -> list[int]:
     ]
 
 
-def _quantile(weighted: Sequence[tuple[int, float]], share: float) -> int:
-    """Return the least value that *share* of all weight does not exceed.
+def _product_limit(weighted: Sequence[tuple[_Used, float]], share: float) -> _Used:
+    """Return the least need that *share* of all weight does not exceed, by Kaplan and Meier.
 
     Example:
-        >>> _quantile([(10, 1.0), (30, 1.0), (20, 2.0)], 0.5)
-        20
+        >>> whole, cut = [(_Used(n), 1.0) for n in (10, 30)], [(_Used(20, is_cut=True), 1.0)]
+        >>> _product_limit(whole + cut, 0.5), _product_limit(cut, 0.5)
+        (_Used(tokens=30, is_cut=False), _Used(tokens=30, is_cut=True))
     """
+    at_risk, beyond = math.fsum(weight for _, weight in weighted), 1.0
+    for used, weight in sorted(weighted):  # of equals, those that are whole come first
+        if not used.is_cut:
+            beyond *= max(1 - weight / at_risk, 0.0)
+            if beyond <= 1 - share * (1 - 1e-12):
+                return used
+        at_risk = max(at_risk - weight, weight)  # sums of floats may miss
+    largest = max(weighted)[0]
+    return largest._replace(tokens=math.ceil(CUT_FACTOR * largest.tokens), is_cut=True)
+
+
+def _quantile(weighted: Sequence[tuple[_Used, float]], share: float) -> _Used:
+    """Return the least that *share* of all weight does not exceed."""
     ordered = sorted(weighted)
     bound = share * math.fsum(weight for _, weight in ordered) * (1 - 1e-12)
     passed = 0.0

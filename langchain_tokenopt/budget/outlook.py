@@ -95,8 +95,12 @@ class _Seen:
     owed: Demand = NO_DEMAND
     """What is kept for the answer after the tools that it has called."""
     spent: int = 0
+    asked: int = 0
+    """Input of its latest request as it was before anything made it smaller."""
     needed: int = 0
-    """Spent, and what requests would have taken besides that were made smaller."""
+    """Spent, and what was left out of its requests."""
+    is_cut: bool = False
+    """Whether it would have needed more, nobody knows how much."""
 
 
 class _Typical(NamedTuple):
@@ -119,6 +123,7 @@ class _Request:
     """Whether it may call tools and come back: its last answer is kept back by itself."""
     place: str | None
     """The execution of a node that makes it; ``None``: unknown."""
+    input: int = 0
 
 
 _GRAPHS: Final[OrderedDict[str, Coming]] = OrderedDict()
@@ -244,7 +249,7 @@ class Outlook:
             request = self._asking.get(run_id)
             is_new = request is None
             if request is None:
-                request = _Request(agent, demand, needs.last_answer > 0, place)
+                request = _Request(agent, demand, needs.last_answer > 0, place, needs.input)
                 self._announced += 1
                 self._asked(request)
                 self._asking[run_id] = request
@@ -305,7 +310,7 @@ class Outlook:
         seen.loops = request.loops
         seen.is_quiet = False
         seen.owed = NO_DEMAND
-        seen.latest = demand
+        seen.latest, seen.asked = demand, request.input
         seen.shortest = min(seen.shortest or demand.least, demand.least)
         if width == 1:  # else its node was counted with the first of them
             seen.silent = max(0, seen.silent - 1)
@@ -313,7 +318,13 @@ class Outlook:
 
     @_alone
     def answered(
-        self, agent: str, usage: Usage, owed: Demand = NO_DEMAND, *, shortened: bool = False
+        self,
+        agent: str,
+        usage: Usage,
+        owed: Demand = NO_DEMAND,
+        *,
+        shortened: bool = False,
+        cut: bool = False,
     ) -> None:
         """Take note of an answer.
 
@@ -321,16 +332,23 @@ class Outlook:
             agent: Whose it is.
             usage: What it took.
             owed: What the agent still needs because it has called tools.
-            shortened: Whether the request was made smaller: it would have needed more.
+            shortened: Whether the request was made smaller: it would have read more.
+            cut: Whether the answer was, or might have been longer.
         """
         seen = self._seen[agent]
         seen.owed = owed
         seen.spent += usage.total_tokens
-        asked = seen.latest.likely if shortened else 0
-        seen.needed += max(usage.total_tokens, asked)
+        seen.needed += usage.output_tokens
+        seen.needed += max(usage.input_tokens, seen.asked if shortened else 0)
+        seen.is_cut |= cut
         if not owed.likely:  # an answer, and no call of tools
             self._outputs.append(usage.output_tokens)
             seen.longest = max(seen.longest, usage.output_tokens)
+
+    @_alone
+    def refused(self, agent: str) -> None:
+        """Take note that a call of *agent* was not made, though it was needed."""
+        self._seen[agent].is_cut = True
 
     def spent(self, agent: str) -> int:
         """Return what an agent's answers have taken in this run."""
@@ -338,8 +356,13 @@ class Outlook:
 
     @_alone
     def needed(self) -> dict[str, int]:
-        """Return what everybody has used, or would have used had nothing been made smaller."""
+        """Return what everybody has used, with what was left out of requests."""
         return {name: seen.needed for name, seen in self._seen.items() if seen.needed}
+
+    @_alone
+    def cut(self) -> frozenset[str]:
+        """Return who would have needed more than that, nobody knows how much."""
+        return frozenset(name for name, seen in self._seen.items() if seen.is_cut)
 
     def usual_answer(self, agent: str) -> int | None:
         """Return what an answer of *agent* hardly exceeds, by the few that this run has seen.

@@ -253,7 +253,8 @@ class BudgetRun:
         if error is None:
             self.forecaster.observe_calls(self.outlook.calls())
             if isinstance(self.strategy, RunLearner):
-                self.strategy.observe(self.outlook.needed(), user=self.user)
+                needed, cut = self.outlook.needed(), self.outlook.cut()
+                self.strategy.observe(needed, user=self.user, cut=cut)
         try:
             self.account.__exit__(kind, error, trace)
         finally:
@@ -345,6 +346,7 @@ class BudgetRun:
         def calls() -> int:
             return sum(line.calls for line in self.account.report().agents.values())
 
+        self.outlook.refused(agent)
         self.stand_ins.add(agent, metadata, refusal, calls)
 
     # Agents that come and go
@@ -420,8 +422,9 @@ class BudgetRun:
         rated_spent, rated_wanted = self._rated.get(agent, (0, 0))
         tokens = spent - rated_spent
         if tokens:
-            wanted_since = max(wanted - rated_wanted, tokens)
-            self._performance.record(agent, quality, tokens, wanted=wanted_since, user=self.user)
+            is_known = agent not in self.outlook.cut()
+            since = max(wanted - rated_wanted, tokens) if is_known else None
+            self._performance.record(agent, quality, tokens, wanted=since, user=self.user)
             self._rated[agent] = spent, wanted
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:

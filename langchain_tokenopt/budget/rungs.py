@@ -61,6 +61,9 @@ class Step:
     NO_CALL: Final = "left out a call of a tool that was cut off"
     FINAL: Final = "answered in the model's place"
 
+    OF_THE_REQUEST: Final = frozenset({TOOL_RESULTS, TURNS, REPORTS, PROMPT, TIER, CHEAPER})
+    """After these an answer is as long as it would have been."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -91,6 +91,22 @@ def test_who_runs_longer_weighs_more(past, tokens, data):
 
 
 @settings(max_examples=60, deadline=None)
+@given(runs, st.data())
+def test_who_was_cut_needs_no_less(past, data):
+    """Than if what it has used were all that it had needed."""
+    whole, cut = ForecastNeed(), ForecastNeed()
+    for used, user in past:
+        whole.observe(used, user=user)
+        cut.observe(used, user=user, cut=data.draw(st.sets(agents)))
+    for name in AGENTS:
+        before, after = whole.need(name), cut.need(name)
+        assert (before is None) == (after is None)
+        if before is not None:
+            assert after.expected_tokens >= before.expected_tokens
+            assert after.upper_tokens >= before.upper_tokens
+
+
+@settings(max_examples=60, deadline=None)
 @given(verdicts, verdicts, st.integers(1, 30))
 def test_another_users_verdicts_are_one_vote(own, odd, times):
     """However many: ten times as many move ann's agents no further than a vote can."""

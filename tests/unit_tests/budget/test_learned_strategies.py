@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_tokenopt.budget import (
     Auto,
@@ -416,6 +419,102 @@ def test_a_strategy_learns_from_the_runs_of_its_plan():
         run.rate("judge", 0.5)
 
 
+def test_a_need_that_was_cut_is_a_lower_bound():
+    """By the product-limit estimator: the cut say nothing of those that need less."""
+    needs = ForecastNeed(quantile=0.5)
+    for tokens in (100, 200, 300, 400):
+        needs.observe(
+            {"news": tokens, "judge": tokens}, cut=["news"] if tokens in (100, 300) else ()
+        )
+    for _ in range(3):
+        needs.observe({"clerk": 200}, cut=["clerk"])
+
+    assert Need(200, 200, 4) == needs.need("judge")
+    assert Need(400, 400, 4) == needs.need("news")  # beyond 200: two thirds of all
+    assert Need(300, 300, 3, is_guess=True) == needs.need("clerk")
+    assert Need(200, 200, 3, is_guess=True) == needs.need("clerk", spent=100)
+
+
+def test_a_guess_weighs_as_much_as_its_priority():
+    """It grows with what its agent was given: it would take the more, the more it had."""
+    needs, judge = ForecastNeed(), Claim("judge", priority=2)
+    for _ in range(5):
+        needs.observe({"news": 900, "judge": 100}, cut=["news"])
+    assert {"news": 1, "judge": 2} == needs.weights([NEWS, judge])
+
+    for _ in range(20):
+        needs.observe({"news": 1_100, "judge": 100})
+    assert {"news": 1_100, "judge": 100} == needs.weights([NEWS, judge])
+
+
+class Writer(BaseChatModel):
+    """Writes as much as it wants, or as it may."""
+
+    wanted: int
+    max_tokens: int | None = None
+
+    @property
+    def _llm_type(self):
+        return "writer"
+
+    def _generate(self, messages, stop=None, run_manager=None, max_tokens=None, **kwargs):
+        wrote = min(self.wanted, max_tokens or self.wanted)
+        reason = "length" if wrote < self.wanted else "stop"
+        said = AIMessage(
+            "The tide is in. " * (wrote // 5),
+            response_metadata={"finish_reason": reason},
+            usage_metadata={"input_tokens": 8, "output_tokens": wrote, "total_tokens": wrote + 8},
+        )
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+
+def spent_of_last_run(strategy, wants, runs, total=4_000):
+    """Return what each agent spent in the last of some runs, who come in this order."""
+    plan = BudgetPlan(total_tokens=total, agents={name: {} for name in wants}, strategy=strategy)
+    for _ in range(runs):
+        with plan.run() as run:
+            for name, wanted in wants.items():
+                run.begin(name)
+                model = optimize(Writer(wanted=wanted), plan)
+                model.invoke("Write.", {"metadata": {"tokenopt_agent": name}})
+                run.end(name, finished=True)
+    return {name: line.account.spent_tokens for name, line in run.report().agents.items()}
+
+
+@pytest.mark.filterwarnings("ignore:The strategy")
+@pytest.mark.parametrize("kind", [ForecastNeed, Auto])
+@pytest.mark.parametrize("order", [["poet", "typist", "printer"], ["printer", "typist", "poet"]])
+def test_runs_that_were_cut_strand_nothing(kind, order):
+    """Who needs little is whole, and the rest is used by who wants more than there is."""
+    wants = {"poet": 5_000, "typist": 400, "printer": 1_100}
+    spent = spent_of_last_run(kind(), {name: wants[name] for name in order}, runs=9)
+
+    assert sum(spent.values()) > 0.95 * 4_000
+    assert (408, 1_108) == (spent["typist"], spent["printer"])
+
+
+@pytest.mark.filterwarnings("ignore:The strategy")
+@pytest.mark.parametrize("kind", [ForecastNeed, Auto])
+def test_where_all_are_always_cut_nobody_keeps_what_the_first_run_gave(kind):
+    """The first had eleven times as much as the others."""
+    spent = spent_of_last_run(kind(), dict.fromkeys("abc", 3_000), runs=9, total=3_000)
+
+    assert sum(spent.values()) > 0.95 * 3_000
+    assert max(spent.values()) < 1.2 * min(spent.values())
+
+
+@pytest.mark.filterwarnings("ignore:The strategy")
+@pytest.mark.parametrize("kind", [ForecastNeed, Auto])
+def test_a_need_that_shrinks_after_it_was_cut_is_followed(kind):
+    """Nothing that was cut before keeps the others short."""
+    strategy, wants = kind(), {"poet": 5_000, "typist": 400, "printer": 1_100}
+    spent_of_last_run(strategy, wants, runs=9)
+    wants |= {"poet": 600, "printer": 2_500}
+    spent = spent_of_last_run(strategy, wants, runs=2)
+
+    assert (608, 408, 2_508) == tuple(spent[name] for name in wants)
+
+
 def test_answers_are_rated_once():
     """The next verdict is on what came since, and one more on the same counts for nothing."""
     performance = Performance()
@@ -518,6 +617,21 @@ def test_auto_takes_no_run_that_it_has_cut_for_what_was_needed(flows_on):
     kept = auto._tested().choice().kept
     assert max(kept.values()) < 0.95
     assert auto.need("news").upper_tokens == pytest.approx(needed.upper_tokens, rel=0.3)
+
+
+def test_auto_takes_a_run_that_was_cut_for_a_larger_one():
+    """By what is known of runs that were not; else by the guess."""
+    auto, claims = Auto(total_tokens=1_000), [NEWS, JUDGE]
+    for _ in range(20):
+        auto.observe({"news": 900, "judge": 50}, cut=["news"])
+    auto.weights(claims)
+    assert auto.need("news").is_guess
+    assert max(auto._tested().choice().kept.values()) < 1  # it has fitted, as it was cut
+
+    for _ in range(20):
+        auto.observe({"news": 950, "judge": 50})
+    auto.weights(claims)
+    assert Need(950, 950, 20) == auto.need("news")
 
 
 def test_auto_follows_runs_that_fit_easily():

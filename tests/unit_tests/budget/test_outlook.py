@@ -166,12 +166,18 @@ def test_what_is_kept_follows_the_forecast_and_what_was_spent() -> None:
 
 
 def test_a_request_that_was_made_smaller_would_have_needed_more() -> None:
-    """What a run teaches is what was asked for."""
+    """What a run teaches is what was asked, not what others' answers make of it."""
     outlook = Outlook({}, {})
     demands_of(outlook, "writer")
     outlook.answered("writer", Usage(100, 10), shortened=True)
+    assert not outlook.cut()
+    demands_of(outlook, "writer")
+    outlook.answered("writer", Usage(500, 10), cut=True)
     demands_of(outlook, "reader")
     outlook.answered("reader", Usage(100, 10))
 
-    assert {"writer": 620, "reader": 110} == outlook.needed()
-    assert 110 == outlook.spent("writer")
+    assert {"writer": 1_020, "reader": 110} == outlook.needed()
+    assert {"writer"} == outlook.cut()
+    outlook.refused("reader")
+    assert {"writer", "reader"} == outlook.cut()
+    assert 620 == outlook.spent("writer")
