@@ -27,9 +27,9 @@ __all__ = ["Degradation", "Granted"]
 _CHEAPER: Final = tuple(rung for rung in LADDER if rung.name == Step.CHEAPER)
 
 
-_PARTS: Final = 2
+_PARTS: Final = 4
 """Of what is left, an answer that may be very long is given one of so many parts: others may call
-while it is written."""
+while it is written, and of a process that is killed meanwhile all that it held counts as spent."""
 _A_LITTLE_MORE: Final = 1.3
 """What a short answer is tried with where its estimate did not do, before all there is."""
 _TRIES: Final = 4
