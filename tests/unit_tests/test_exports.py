@@ -67,7 +67,7 @@ def _ours() -> dict[str, type]:
 
 
 OURS = _ours()
-INTERNAL_ERRORS = {"EmbeddingFailedError", "RefusedCall"}
+INTERNAL_ERRORS = {"EmbeddingFailedError", "NoMoneyError", "RefusedCall"}
 """Caught inside of the package; and a ``BudgetExceededError`` that tools can say."""
 MADE_FOR_USERS = (BudgetRun, TokenScope)
 """What ``plan.run()`` and ``token_scope()`` give: nobody calls their constructors."""
