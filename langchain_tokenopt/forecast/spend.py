@@ -108,7 +108,11 @@ def forecast_spend(
     """
     replayed, now = now is not None, _in_utc("now", datetime.now(UTC) if now is None else now)
     begins, ends = _span(period, now, tz)
-    first = min(_hour_of(begins), _hour_of(now) - _DAYS_ADDED * _DAY * _HOUR)
+    # Zones are not all whole hours away from UTC: hours are then those of the period, and one of a
+    # ledger's belongs to the period in which it begins.
+    past_the_hour = begins - _hour_of(begins)
+    begin, end, present = (each - past_the_hour for each in (begins, ends, now))
+    first = min(begin, _hour_of(present) - _DAYS_ADDED * _DAY * _HOUR)
     if isinstance(history, Mapping):
         if filters:
             raise ValueError(f"only a ledger can be filtered, by {', '.join(filters)}.")
@@ -117,14 +121,14 @@ def forecast_spend(
         raise TypeError(f"history must be a ledger or costs by hour; got {shown(history)}.")
     else:
         known = history.costs_by_hour(since=first, **filters)
-    costs = _Costs(known, first, now)
-    spent = costs.total(begins, now + _HOUR)
+    costs = _Costs(known, first, present, past_the_hour)
+    spent = costs.total(begin, min(present + _HOUR, end))
     notes = costs.notes(replayed)
-    rest = _rest(costs, begins, ends) if ends > now else _NOTHING_LEFT
+    rest = _rest(costs, begin, end) if ends > now else _NOTHING_LEFT
     if rest is None:
         notes = (*notes, _too_little(costs.days_before()))
         return SpendForecast(begins, ends, round(spent), None, notes)
-    over = costs.total(begins, costs.current)
+    over = costs.total(begin, min(costs.current, end))
     # What the hour that is running has cost already is spent, whatever was foretold.
     names = ("expected", "low", "high", "p95")
     at_end = replace(rest, **{name: max(over + getattr(rest, name), spent) for name in names})
@@ -169,14 +173,23 @@ def _hour_of(moment: datetime) -> datetime:
 
 
 class _Costs:
-    """Amounts by the hour, from the first hour up to the one that is running."""
+    """Amounts by the hour, from the first hour up to the one that is running.
 
-    def __init__(self, known: Mapping[datetime, float], first: datetime, now: datetime) -> None:
+    Its moments are those of a clock that is slow by *past_the_hour*.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[datetime, float],
+        first: datetime,
+        now: datetime,
+        past_the_hour: timedelta,
+    ) -> None:
         self.first, self.current = first, _hour_of(now)
         self._hours = [0.0] * ((self.current - first) // _HOUR + 1)
         self._refused = self._to_come = 0
         for at, amount in known.items():
-            place = (_hour_of(at) - first) // _HOUR
+            place = (_in_utc("an hour", at) - past_the_hour - first) // _HOUR
             if not is_amount(amount):
                 self._refused += 1
             elif place >= len(self._hours):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -222,3 +223,19 @@ def test_a_period_without_a_zone_is_in_utc():
     naive = tuple(at.replace(tzinfo=None) for at in (NOON - 5 * HOUR, NOON + 5 * HOUR))
 
     assert forecast_spend(known, naive, now=NOON).expected == 100
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "UTC"])
+@pytest.mark.parametrize("past", [0, 15, 30, 45])
+def test_no_hour_is_counted_in_two_days(zone, past):
+    """Midnight is not on the hour of UTC everywhere."""
+    tz = ZoneInfo(zone)
+    noon = datetime(2026, 11, 15, 12, past, tzinfo=tz)
+    hours = {noon - n * timedelta(hours=1): 10 for n in range(1, 24 * 9)}
+    days = [datetime(2026, 11, day, tzinfo=tz) for day in range(9, 16)]
+    spent = [forecast_spend(hours, day, now=noon).spent for day in pairwise(days)]
+    today = forecast_spend(hours, now=noon, tz=tz)
+
+    assert spent == [240] * 6
+    assert today.spent == (noon - noon.replace(hour=0, minute=0)) // timedelta(hours=1) * 10
+    assert (today.low, today.expected, today.high) == (240, 240, 240)
