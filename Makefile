@@ -10,9 +10,11 @@ DEMO := openai,vocabularies
 EVERYTHING := all,providers,dev
 # What other releases of the packages below can change.
 HOSTS := -m "not exhaustive"
+# Where we meet them first.
+MEETING := tests/integration_tests $(addprefix tests/unit_tests/,chat_model graph pricing tools tracking)
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale bench-learn
+.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types docs notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale bench-learn
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -50,12 +52,12 @@ $(VENV)-oldest/.all: pyproject.toml requirements/oldest.txt
 test-oldest: $(VENV)-oldest/.all ## Run what depends on other packages on the oldest releases that pyproject.toml allows
 	$(VENV)-oldest/bin/pytest -n 2 $(HOSTS)
 
-test-newest: ## The same on the newest releases, also those that pyproject.toml does not allow
+test-newest: ## Run what meets other packages first on the newest releases, also those that pyproject.toml does not allow
 	$(call install,$(VENV)-newest,$(EVERYTHING),$(TORCH))
 	@$(VENV)-newest/bin/python $(PIP_INSTALL) -c $(TORCH) --upgrade --upgrade-strategy eager \
 		$$($(VENV)-newest/bin/python requirements/newest.py names)
 	@if $(VENV)-newest/bin/python requirements/newest.py compare $(LOCK); \
-	then $(VENV)-newest/bin/pytest -n 2 $(HOSTS); \
+	then $(VENV)-newest/bin/pytest -n 2 $(HOSTS) $(MEETING); \
 	else echo "Nothing is newer than the lock, so make test says it all."; fi
 
 AXE := .browser/node_modules/axe-core/axe.min.js
@@ -110,8 +112,10 @@ types: setup ## Check types strictly, and what mypy and pyright say of typical u
 	$(BIN)/mypy
 	@$(BIN)/python -m tests.support.type_checks
 
-notebooks: setup ## Run the notebooks (WRITE=1 keeps what they show) and each block of the documentation in a process of its own
+docs: setup ## Run each block of the documentation in an interpreter of its own (make test forks for them)
 	$(BIN)/python -m tests.support.doc_runner
+
+notebooks: setup ## Run the notebooks; WRITE=1 keeps what they show
 	$(BIN)/python -m tests.support.notebooks $(if $(WRITE),--write)
 
 tables: setup ## Write measured tables, names and links into the documentation

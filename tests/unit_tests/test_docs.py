@@ -20,6 +20,8 @@ from tests.support.doc_blocks import PAGES, ROOT, blocks_of, commands_of, is_sho
 from tests.support.doc_runner import Runner
 from tests.unit_tests.test_architecture import LAYERS
 
+pytestmark = pytest.mark.exhaustive
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ALL = sorted({*PAGES, *WRITTEN})
 TARGETS = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)

@@ -18,6 +18,8 @@ from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.ledger import Ledger
 from tests.support.ledger_records import record
 
+pytestmark = pytest.mark.exhaustive
+
 LEDGER_COMMANDS = [
     "stats", "top", "weekly", "runs", "report", "effectiveness", "export", "limits",
 ]  # fmt: skip
