@@ -10,6 +10,7 @@ from typing import Any
 from langchain_tokenopt.budget import sqlite_accounts
 from langchain_tokenopt.budget.levels import Opening
 from langchain_tokenopt.budget.records import AccountTransaction, BudgetStoreError
+from langchain_tokenopt.storage.places import place_of
 from langchain_tokenopt.storage.protocols import AccountStore
 
 __all__ = ["open_accounts", "open_store"]
@@ -26,11 +27,12 @@ def open_store(path: str | Path, name: str) -> AccountStore[Opening, AccountTran
         ValueError: It is a URL of something else.
         BudgetStoreError: The package that reaches it is not installed.
     """
-    if _is_server(path):
-        store: AccountStore[Opening, AccountTransaction]
-        store = _postgres_accounts().PostgresAccountStore(path, name)
-        return store
-    return sqlite_accounts.SqliteAccountStore(path, name)
+    place = place_of(path)
+    if isinstance(place, Path):
+        return sqlite_accounts.SqliteAccountStore(place, name)
+    store: AccountStore[Opening, AccountTransaction]
+    store = _postgres_accounts().PostgresAccountStore(place, name)
+    return store
 
 
 def open_accounts(path: str | Path) -> Iterator[AccountTransaction]:
@@ -40,14 +42,11 @@ def open_accounts(path: str | Path) -> Iterator[AccountTransaction]:
         ValueError: It is a URL of something else.
         BudgetStoreError: There is none, or it cannot be read.
     """
-    if _is_server(path):
-        yield from _postgres_accounts().open_accounts(path)
+    place = place_of(path)
+    if isinstance(place, Path):
+        yield from sqlite_accounts.open_accounts(place)
     else:
-        yield from sqlite_accounts.open_accounts(path)
-
-
-def _is_server(path: str | Path) -> bool:
-    return isinstance(path, str) and path.partition("://")[0].startswith("postgres")
+        yield from _postgres_accounts().open_accounts(place)
 
 
 def _postgres_accounts() -> Any:

@@ -41,7 +41,7 @@ from langchain_tokenopt.storage.sqlite import (
     connect_to_read,
 )
 
-__all__ = ["SqliteAccountStore", "file_of", "open_accounts"]
+__all__ = ["SqliteAccountStore", "open_accounts"]
 
 SCHEMA_VERSION: Final = 4
 _APPLICATION_ID: Final = 0x746F6B62  # "tokb"
@@ -112,18 +112,15 @@ class SqliteAccountStore:
     """Accounts in a file.
 
     Args:
-        path: The file, or ``sqlite:///file``. It is opened by the first transaction.
+        path: The file. It is opened by the first transaction.
         name: Name of the budget, for messages.
-
-    Raises:
-        ValueError: *path* is a URL of something that is not SQLite.
     """
 
     shared = True
 
-    def __init__(self, path: str | Path, name: str) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self._name = name
-        self._file = SqliteFile(file_of(path), self._prepare, _SETTINGS)
+        self._file = SqliteFile(path, self._prepare, _SETTINGS)
         self._known: dict[tuple[Any, ...], None] = {}
         """Accounts that have been there: they are not made anew."""
         self._unreachable = False
@@ -320,36 +317,12 @@ def _refuse_other_files(connection: sqlite3.Connection, path: object) -> None:
         )
 
 
-def file_of(path: str | Path) -> Path:
-    """Return the file that a path or URL names.
-
-    Raises:
-        ValueError: It is a URL of something else.
-
-    Example:
-        >>> file_of("sqlite:///budgets.db").name
-        'budgets.db'
-    """
-    if isinstance(path, Path):
-        return path
-    scheme, separator, rest = path.partition("://")
-    if not separator:
-        return Path(path)
-    if scheme != "sqlite" or not rest.startswith("/") or len(rest) < 2:
-        raise ValueError(
-            f"the path of a budget's store is a file, sqlite:///file or "
-            f"postgresql://user@host/database, got {scheme}://."
-        )
-    return Path(rest[1:])
-
-
-def open_accounts(path: str | Path) -> Iterator[AccountTransaction]:
+def open_accounts(file: Path) -> Iterator[AccountTransaction]:
     """Yield every account in a file, to look at; nothing is changed.
 
     Raises:
         BudgetStoreError: There is no such file, or it cannot be read.
     """
-    file = file_of(path)
     if not file.is_file():
         raise BudgetStoreError(
             f"there are no budgets at {file}. Make one with TokenBudget(..., path={str(file)!r})."

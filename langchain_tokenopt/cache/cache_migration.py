@@ -12,8 +12,9 @@ from typing import Any, Final, Protocol
 
 from langchain_tokenopt.cache.cache_file import CacheFile, Row
 from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER, CacheFileError
-from langchain_tokenopt.cache.repositories import embedder_in, is_server, label_of
+from langchain_tokenopt.cache.repositories import embedder_in
 from langchain_tokenopt.storage.errors import PostgresError
+from langchain_tokenopt.storage.places import label_of, place_of
 
 __all__ = ["copy_cache"]
 
@@ -90,13 +91,14 @@ def _sums(store: _Store, observations: int) -> dict[str, int]:
 
 @contextmanager
 def _opened(place: str | Path, embedder: str | None) -> Iterator[_Store]:
-    if not is_server(place):
-        with closing(CacheFile(Path(place), embedder=embedder)) as file:
+    found = place_of(place)
+    if isinstance(found, Path):
+        with closing(CacheFile(found, embedder=embedder)) as file:
             yield file
         return
     module = import_module("langchain_tokenopt.cache.postgres_entries")
     try:
-        with closing(module.PostgresEntries(place, embedder=embedder)) as entries:
+        with closing(module.PostgresEntries(found, embedder=embedder)) as entries:
             yield entries
     except PostgresError as error:
         raise CacheFileError(f"{error}.") from error

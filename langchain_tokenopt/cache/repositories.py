@@ -8,8 +8,9 @@ from typing import Any
 
 from langchain_tokenopt.cache.cache_schema import CacheFileError, embedder_of
 from langchain_tokenopt.cache.repository import Repository
+from langchain_tokenopt.storage.places import place_of
 
-__all__ = ["embedder_in", "is_server", "label_of", "open_repository"]
+__all__ = ["embedder_in", "open_repository"]
 
 
 def open_repository(path: str | Path | None, **options: Any) -> Repository:
@@ -23,10 +24,11 @@ def open_repository(path: str | Path | None, **options: Any) -> Repository:
         CacheFileError: It cannot be used with these settings, or what reaches it is not installed.
         ValueError: It is a URL of something else.
     """
-    if not is_server(path):
-        return Repository(None if path is None else Path(path), **options)
-    found: Repository = _module("postgres_repository").PostgresRepository(path, **options)
-    return found
+    place = None if path is None else place_of(path)
+    if isinstance(place, str):
+        found: Repository = _module("postgres_repository").PostgresRepository(place, **options)
+        return found
+    return Repository(place, **options)
 
 
 def embedder_in(path: str | Path) -> str:
@@ -36,23 +38,11 @@ def embedder_in(path: str | Path) -> str:
         CacheFileError: There is no cache, or it cannot be used.
         ValueError: It is a URL of something else.
     """
-    if not is_server(path):
-        return embedder_of(path)
-    found: str = _module("postgres_schema").embedder_at(path)
+    place = place_of(path)
+    if isinstance(place, Path):
+        return embedder_of(place)
+    found: str = _module("postgres_schema").embedder_at(place)
     return found
-
-
-def label_of(path: str | Path) -> str:
-    """Return a path, or a URL without its password, for messages.
-
-    Example:
-        >>> label_of("answers.db")
-        'answers.db'
-    """
-    if not is_server(path):
-        return str(path)
-    label: str = _module("postgres_schema").pool_of(path).label
-    return label
 
 
 def _module(name: str) -> Any:
@@ -64,8 +54,3 @@ def _module(name: str) -> Any:
             f"a cache in PostgreSQL needs the Python package {error.name!r}. "
             f'Install it: pip install "langchain-tokenopt[postgres]".'
         ) from error
-
-
-def is_server(path: object) -> bool:
-    """Say whether *path* is the URL of a database."""
-    return isinstance(path, str) and path.partition("://")[0].startswith("postgres")

@@ -11,6 +11,7 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, named_file, say
 from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.pricing.money import format_usd
+from langchain_tokenopt.storage.places import label_of
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget import AgentReport, BudgetReport
@@ -69,10 +70,7 @@ def _reports(store: str, asked_for: Mapping[str, str | None]) -> list[BudgetRepo
     """Read the accounts that were asked for."""
     from langchain_tokenopt.budget import reports_in
 
-    try:
-        found = reports_in(store)
-    except ValueError as error:  # a URL of another kind of database
-        raise CommandError(str(error)) from error
+    found = reports_in(store)
     wanted = [
         report
         for report in found
@@ -83,7 +81,7 @@ def _reports(store: str, asked_for: Mapping[str, str | None]) -> list[BudgetRepo
     if not wanted:
         asked = " and ".join(f"{what} {value!r}" for what, value in asked_for.items() if value)
         raise CommandError(
-            f"{store} has {len(found):,} budgets"
+            f"{label_of(store)} has {len(found):,} budgets"
             + (f", none with {asked}." if asked else ". Make one with plan.run(path=...).")
         )
     return wanted

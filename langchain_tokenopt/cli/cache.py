@@ -12,6 +12,7 @@ import typer
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import JsonOption, LimitOption, print_table, tell, write_json
 from langchain_tokenopt.core.counted import counted
+from langchain_tokenopt.storage.places import label_of
 
 if TYPE_CHECKING:
     from langchain_tokenopt.cache import SemanticCache
@@ -109,8 +110,6 @@ def clear(
 
     Example: tokenopt cache clear --cache answers.db
     """
-    from langchain_tokenopt.cache.repositories import label_of
-
     with _opened(cache) as opened:
         entries = opened.stats().entries
         if not yes:
@@ -154,7 +153,7 @@ def _opened(path: str, *, embeds: bool = False) -> Iterator[SemanticCache]:
     """Open an existing file with the embedder it was made with."""
     from langchain_tokenopt.cache import SemanticCache
     from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER
-    from langchain_tokenopt.cache.repositories import embedder_in, label_of
+    from langchain_tokenopt.cache.repositories import embedder_in
     from langchain_tokenopt.embeddings import LocalEmbeddings
 
     made_with = embedder_in(path)

@@ -11,6 +11,7 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.period import DEFAULT_LEDGER, LedgerOption, local, opened_ledger
 from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
+from langchain_tokenopt.storage.places import label_of
 
 __all__ = ["doctor"]
 
@@ -115,6 +116,7 @@ def _check_prices() -> _Finding:
 def _check_ledger(location: str) -> _Finding:
     from langchain_tokenopt.ledger import LedgerError
 
+    place = label_of(location)
     try:
         with opened_ledger(location) as opened:
             wrong = opened.check()
@@ -124,18 +126,18 @@ def _check_ledger(location: str) -> _Finding:
         return _Finding(
             "ledger",
             "limited" if missing else "broken",
-            f"{location}: {'none yet' if missing else 'cannot be used'}",
+            f"{place}: {'none yet' if missing else 'cannot be used'}",
             str(error),
         )
     if wrong:
         return _Finding(
             "ledger",
             "broken",
-            f"{location}: {len(wrong):,} sums differ from the rows, such as {wrong[0]}",
-            f"compute them anew: Ledger({location!r}).rebuild()",
+            f"{place}: {len(wrong):,} sums differ from the rows, such as {wrong[0]}",
+            f"compute them anew: Ledger({place!r}).rebuild()",
         )
     period = "" if span is None else f" from {local(span[0])} to {local(span[1])}"
-    return _Finding("ledger", "ok", f"{location}: {calls:,} calls{period}; sums equal the rows")
+    return _Finding("ledger", "ok", f"{place}: {calls:,} calls{period}; sums equal the rows")
 
 
 def _check_learned(location: str) -> _Finding:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import JsonOption, tell, write_json
+from langchain_tokenopt.storage.places import place_of
 
 __all__ = ["migrate"]
 
@@ -41,16 +43,13 @@ def migrate(
 
     copy: dict[Kind, Callable[[str, str], dict[str, int]]]
     copy = {Kind.budgets: copy_accounts, Kind.ledger: copy_ledger, Kind.cache: copy_cache}
-    try:
-        kinds = [only] if only else _kinds_in(source)
-        if len(kinds) > 1 and "://" not in target:
-            raise CommandError(
-                f"the source has {' and '.join(kinds)}, and each needs a file of its own. Add "
-                f"--only {' or --only '.join(kinds)}."
-            )
-        moved = {str(kind): copy[kind](source, target) for kind in kinds}
-    except ValueError as error:  # a URL of another kind of database
-        raise CommandError(str(error)) from error
+    kinds = [only] if only else _kinds_in(source)
+    if len(kinds) > 1 and isinstance(place_of(target), Path):
+        raise CommandError(
+            f"the source has {' and '.join(kinds)}, and each needs a file of its own. Add "
+            f"--only {' or --only '.join(kinds)}."
+        )
+    moved = {str(kind): copy[kind](source, target) for kind in kinds}
     if as_json:
         write_json(moved)
         return

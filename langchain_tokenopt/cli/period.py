@@ -108,19 +108,8 @@ def local(moment: datetime) -> str:
 
 @contextmanager
 def opened_ledger(location: str, *, read_only: bool = True) -> Iterator[Ledger]:
-    """Open a ledger: an existing one, to read, unless told otherwise.
-
-    Raises:
-        CommandError: *location* can be neither a file nor a database URL.
-    """
+    """Open a ledger: an existing one, to read, unless told otherwise."""
     from langchain_tokenopt.ledger import Ledger
 
-    try:
-        ledger = Ledger(location, read_only=read_only)
-    except ValueError as error:  # without the text itself: it may hold a password
-        raise CommandError(
-            "what --ledger names is neither a file nor a database URL such as "
-            f"postgresql://user@host:5432/database: {error}."
-        ) from error
-    with ledger:
+    with Ledger(location, read_only=read_only) as ledger:
         yield ledger

@@ -6,6 +6,7 @@
   - ``BudgetStoreError`` (``langchain_tokenopt.budget``): a store of budgets cannot be reached
   - ``WordLimitExceededError`` (``langchain_tokenopt.limits``), also a ``ValueError``
   - ``LedgerError`` (``langchain_tokenopt.ledger``): a ledger cannot be opened, read or written
+  - ``PlaceError``, also a ``ValueError``: something is to be kept where nothing can be
   - ``UnknownTimeZoneError``, also a ``ValueError``: the clocks of no place go by this name
   - ``HostVersionError``, also an ``ImportError``: a package is installed in too old a release
 - ``TokenOptWarning`` (a ``UserWarning``): an optimizer stood aside and let the call through
@@ -20,6 +21,7 @@ __all__ = [
     "BudgetExceededError",
     "BudgetInfeasibleError",
     "HostVersionError",
+    "PlaceError",
     "StopStream",
     "TokenOptError",
     "TokenOptWarning",
@@ -29,6 +31,10 @@ __all__ = [
 
 class TokenOptError(Exception):
     """Base of every error that this package raises on its own account."""
+
+
+class PlaceError(TokenOptError, ValueError):
+    """What names a file or a database is neither, or cannot be read; it is not repeated."""
 
 
 class HostVersionError(TokenOptError, ImportError):

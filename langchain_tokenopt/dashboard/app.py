@@ -37,12 +37,13 @@ from langchain_tokenopt.dashboard.asked import FILTERS, RANGES, Asked, AskedErro
 from langchain_tokenopt.dashboard.live import Feed
 from langchain_tokenopt.dashboard.parts import PARTS, TABLES, spenders, tiles
 from langchain_tokenopt.dashboard.run_page import run_of, run_table
-from langchain_tokenopt.dashboard.sources import Sources, without_password
+from langchain_tokenopt.dashboard.sources import Sources
 from langchain_tokenopt.dashboard.tables import Table, format_cell
 from langchain_tokenopt.dashboard.view import View, Views
 from langchain_tokenopt.ledger import Ledger, LedgerError
 from langchain_tokenopt.ledger.flat_rows import flat_row
 from langchain_tokenopt.pricing.rate_card import default_rate_card
+from langchain_tokenopt.storage.places import label_of
 
 __all__ = ["make_app"]
 
@@ -163,7 +164,7 @@ class _Zip(GZipMiddleware):
 
 class _Pages:
     def __init__(self, location: str, sources: Sources) -> None:
-        self._location = without_password(location)
+        self._location = label_of(location)
         self._views = Views(location, sources)
         self.feed = Feed(self._views)
         # Prices take a second to load: by the time somebody looks, they are there.

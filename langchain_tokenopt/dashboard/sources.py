@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +16,11 @@ from langchain_tokenopt.cache.stats import CacheStats
 from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.dashboard.tables import Column, Table
 from langchain_tokenopt.evaluate.guard_state import found_in
+from langchain_tokenopt.storage.places import label_of
 
-__all__ = ["Sources", "without_password"]
+__all__ = ["Sources"]
 
 _UNREADABLE = (TokenOptError, OSError, sqlite3.Error, ValueError, TypeError, LookupError)
-
-
-def without_password(location: str) -> str:
-    """Return what may be shown of a file's name or a URL.
-
-    Example:
-        >>> without_password("postgresql://ann:s3cret@db.example/spend")
-        'postgresql://db.example/spend'
-    """
-    return re.sub(r"//[^/@]*@", "//", location)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,5 +128,5 @@ class Sources:
 
 def _said(location: str, error: Exception) -> str:
     """Say what cannot be read, without a password, and why."""
-    name, why = without_password(location), str(error)
+    name, why = label_of(location), str(error)
     return why if name in why else f"{name} cannot be read: {why}."

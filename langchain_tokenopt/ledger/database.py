@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.core.errors import PlaceError, TokenOptError
 from langchain_tokenopt.ledger import rollups, schema
 from langchain_tokenopt.ledger.schema import ledger_schema
 from langchain_tokenopt.storage import sqlite
+from langchain_tokenopt.storage.errors import PostgresError
+from langchain_tokenopt.storage.places import place_of
 
 __all__ = ["Database", "LedgerError"]
 
@@ -49,10 +50,11 @@ class Database:
     def __init__(
         self, path: str | Path, *, read_only: bool = False, wait_seconds: float = 5.0
     ) -> None:
-        self.path, self._url = _parse(path)
+        self.path, url = _parse(path)
         self.read_only = read_only
         self.wait_seconds = wait_seconds
-        self.label = str(self.path) if self.path else self._url.render_as_string()
+        self._server: Any = None if url is None else _server_at(url)
+        self.label = self._server.label if self._server is not None else str(self.path)
         self._identity: tuple[int, int] | None = None
         self._files = 0
         if self.path is not None:
@@ -128,22 +130,13 @@ class Database:
 
     def _make_engine(self) -> Engine:
         """Make an engine whose connections begin their own transactions."""
-        if self.path is None:
-            try:
-                postgres = import_module("langchain_tokenopt.storage.postgres")
-                engine = create_engine(
-                    self._url,
-                    poolclass=NullPool,
-                    hide_parameters=True,
-                    connect_args={"connect_timeout": max(2, math.ceil(self.wait_seconds))},
-                )
-                event.listen(engine, "do_connect", partial(_connect, postgres.PatientConnection))
-                return engine
-            except ModuleNotFoundError as error:
-                raise LedgerError(
-                    f"the ledger {self.label} needs the Python package {error.name!r}. "
-                    f'Install it: pip install "psycopg[binary]".'
-                ) from error
+        if self._server is not None:
+            return create_engine(
+                "postgresql+psycopg://",
+                poolclass=NullPool,
+                creator=partial(self._server.open, max(2, math.ceil(self.wait_seconds))),
+                hide_parameters=True,
+            )
         engine = create_engine(
             "sqlite://", poolclass=NullPool, creator=self._open_file, hide_parameters=True
         )
@@ -245,7 +238,11 @@ class Database:
         """Return the one sentence that says what went wrong here and what to do."""
         if isinstance(error, LedgerError):
             return error
-        cause = " ".join(str(getattr(error, "orig", None) or error).split())
+        error = getattr(error, "orig", None) or error
+        if self._server is not None and hasattr(error, "sqlstate"):
+            why = error if isinstance(error, PostgresError) else self._server.explained(error)
+            return LedgerError(f"the ledger {why}.")
+        cause = " ".join(str(error).split())
         for pattern, remedy in _REMEDIES:
             if re.search(pattern, cause, re.IGNORECASE):
                 return LedgerError(f"the ledger {self.label} {remedy} ({cause}).")
@@ -265,34 +262,32 @@ _REMEDIES = (
         "is held by another process. Try again when that one has finished",
     ),
     (r"disk I/O error", "could not be written to disk. Check its space and limits"),
-    (
-        r"connect|refused|resolve|no answer",
-        "cannot be reached. Check that the server runs and the URL",
-    ),
 )
 
 
-def _parse(path: str | Path) -> tuple[Path | None, URL]:
-    """Tell files from URLs; ``sqlite:///x.db`` is a file too."""
-    if isinstance(path, str) and "://" in path:
-        try:
-            url = make_url(path)
-        except ArgumentError as error:
-            raise LedgerError(
-                f"{path!r} is no database URL. "
-                f"Write a file name or postgresql://user@host/database."
-            ) from error
-        if url.get_backend_name() in ("postgres", "postgresql"):
-            return None, url.set(drivername="postgresql+psycopg")
-        if url.get_backend_name() != "sqlite":
-            raise LedgerError(
-                f"{url.get_backend_name()!r} databases are not supported. "
-                f"Write a file name (SQLite) or postgresql://user@host/database."
-            )
-        path = url.database or ""
-    if str(path) in ("", ".", ":memory:"):
+def _parse(path: str | Path) -> tuple[Path | None, str | None]:
+    """Tell files from servers."""
+    try:
+        place = place_of(path)
+    except PlaceError as error:
+        raise LedgerError(f"the ledger cannot be opened: {error}") from None
+    if isinstance(place, str):
+        return None, place
+    if str(place) in ("", ".", ":memory:"):
         raise LedgerError("a ledger needs a file or a database URL: Ledger('tokenopt.db').")
-    return Path(path), make_url("sqlite://")
+    return place, None
+
+
+def _server_at(url: str) -> Any:
+    try:
+        return import_module("langchain_tokenopt.storage.postgres").pool_of(url)
+    except ModuleNotFoundError as error:
+        raise LedgerError(
+            f"a ledger in PostgreSQL needs the Python package {error.name!r}. "
+            f'Install it: pip install "langchain-tokenopt[postgres]".'
+        ) from error
+    except PlaceError as error:
+        raise LedgerError(f"the ledger cannot be opened: {error}") from None
 
 
 def _refuse_impossible_path(path: Path, *, read_only: bool) -> None:
@@ -312,10 +307,6 @@ def _identity_of(path: Path) -> tuple[int, int] | None:
         return sqlite.identity_of(path)
     except OSError:
         return None
-
-
-def _connect(kind: Any, dialect: object, record: object, args: Any, kwargs: Any) -> Any:
-    return kind.connect(*args, **kwargs)
 
 
 def _begin(connection: Connection) -> None:

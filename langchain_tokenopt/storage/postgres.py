@@ -17,12 +17,13 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from langchain_tokenopt.core.errors import PlaceError
 from langchain_tokenopt.storage.errors import PostgresError
+from langchain_tokenopt.storage.places import place_of
 
 __all__ = [
     "PatientConnection",
@@ -30,7 +31,6 @@ __all__ = [
     "PostgresPool",
     "Session",
     "from_text",
-    "is_postgres",
     "is_quiet",
     "pool_of",
     "to_text",
@@ -67,16 +67,6 @@ with it all that was written before (https://www.postgresql.org/docs/current/wal
 "transactions ... become durable in the order of commit"; read 2026-11-29)."""
 
 T = TypeVar("T")
-
-
-def is_postgres(path: object) -> bool:
-    """Say whether *path* is the URL of a PostgreSQL database.
-
-    Example:
-        >>> is_postgres("postgresql://ann@db.example/budgets"), is_postgres("budgets.db")
-        (True, False)
-    """
-    return isinstance(path, str) and re.match(r"postgres(ql)?(\+\w+)?://", path) is not None
 
 
 # Connections
@@ -185,12 +175,12 @@ class PostgresPool:
         url: ``postgresql://user@host:port/database``, and whatever else libpq knows.
 
     Raises:
-        ValueError: It is no such URL.
+        PlaceError: It is no such URL.
     """
 
     def __init__(self, url: str) -> None:
-        self._parameters = _parameters(url)
-        self.label = _label(self._parameters)
+        self.parameters = parameters_of(url)
+        self.label = _label(self.parameters)
         """Where it is, without the password."""
         self._changed = threading.Condition()  # re-entrant: a finalizer may run within it
         self._idle: list[PatientConnection] = []
@@ -244,7 +234,7 @@ class PostgresPool:
                 if not self._changed.wait(deadline - time.monotonic()):
                     raise PostgresError(
                         f"{self.label} is busy: all {POOL_SIZE} connections of this process have "
-                        f"been in use for {seconds:.0f} seconds. Try again later."
+                        f"been in use for {seconds:.0f} seconds. Try again later"
                     )
             self._count += 1
             while self._idle:
@@ -268,20 +258,34 @@ class PostgresPool:
             raise self._failed[1].with_traceback(None)
         began = time.monotonic()
         try:
-            connection = PatientConnection.connect(**self._parameters, autocommit=True)
+            connection = self.open()
         except psycopg.Error as error:
             refused = self.explained(error)
             now = time.monotonic()
             self._failed = now + max(_RETRY_SECONDS, now - began), refused
             raise refused from error
         self._failed = None
+        connection.autocommit = True
         connection.silent_seconds = SILENT_SECONDS
+        return connection
+
+    def open(self, seconds: int = CONNECT_SECONDS) -> PatientConnection:
+        """Return a new connection that waits for answers for ever, whatever failed before.
+
+        Args:
+            seconds: How long to wait for it, unless the URL says that.
+
+        Raises:
+            psycopg.Error: There is none to be had.
+            PostgresError: The server is too old.
+        """
+        connection = PatientConnection.connect(**{"connect_timeout": seconds} | self.parameters)
         version = connection.info.server_version // 10_000
         if version < LEAST_VERSION:
             connection.close()
             raise PostgresError(
                 f"{self.label} is PostgreSQL {version}; {LEAST_VERSION} is needed at least. "
-                f"Upgrade the server."
+                f"Upgrade the server"
             )
         return connection
 
@@ -314,26 +318,48 @@ def is_quiet(connection: PatientConnection) -> bool:
     return not poll.poll(0)
 
 
-def _parameters(url: str) -> dict[str, Any]:
-    """Return what libpq connects with."""
-    if not is_postgres(url):
-        raise ValueError(f"a PostgreSQL database is postgresql://user@host/database, got {url!r}.")
-    given = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
-    try:
-        if urlsplit(given).netloc.count("@") > 1:
-            raise ValueError
-        parameters: dict[str, Any] = conninfo_to_dict(given)
-    except (ValueError, psycopg.Error):
-        raise ValueError(
-            "the URL of the database cannot be read. Write postgresql://user:password@host:5432/"
-            "database, and special characters of the password by urllib.parse.quote(password, '')."
-        ) from None  # its text would tell the password
-    return {"connect_timeout": CONNECT_SECONDS, "application_name": "tokenopt"} | parameters
+def parameters_of(url: str) -> dict[str, Any]:
+    """Return what libpq connects with.
+
+    Raises:
+        PlaceError: It is no URL of a PostgreSQL database; the message does not repeat it.
+    """
+    given = place_of(url)
+    if not isinstance(given, str):
+        raise PlaceError("a PostgreSQL database is postgresql://user@host/database, not a file.")
+    parameters: dict[str, Any] = {}
+    wrong = _ambiguity_of(given)
+    if not wrong:
+        try:
+            parameters = conninfo_to_dict(given)
+        except (ValueError, psycopg.Error) as error:  # whose text may tell the password
+            option = re.match(
+                r'invalid (?:URI query parameter|connection option): "(\w+)"', str(error)
+            )
+            wrong = f"there is no option {option[1]}" if option else "a % or an option stands alone"
+    for name in ("port", "connect_timeout"):
+        if not re.fullmatch(r"(\d{1,5}(,|$)|,)*", str(parameters.get(name, ""))):
+            wrong = f"its {name} is not a number that can be"
+    if wrong:
+        raise PlaceError(
+            f"the URL of the database cannot be read: {wrong}. Write postgresql://user:password@"
+            f"host:5432/database, and special characters of the password by "
+            f"urllib.parse.quote(password, '')."
+        )
+    return {"application_name": "tokenopt"} | parameters
+
+
+def _ambiguity_of(url: str) -> str:
+    """Say what in a URL means something else than was meant; empty where all is clear."""
+    network, _, rest = url.removeprefix("postgresql://").partition("/")
+    if network.count("@") > 1 or "@" in rest.partition("?")[0]:
+        return "a password or a name has an @ or a / in it"
+    return ""
 
 
 def _label(parameters: dict[str, Any]) -> str:
-    host, port = parameters.get("host", ""), parameters.get("port")
-    if str(host).startswith("/"):
+    host, port = str(parameters.get("host", "")), parameters.get("port")
+    if host.startswith("/") or (":" in host and "," not in host):
         host = f"[{host}]"
     where = f"{host}:{port}" if port else host
     user = f"{parameters['user']}@" if "user" in parameters else ""
@@ -350,6 +376,16 @@ _REMEDIES: Final = (
         "has no such database. Create it first (createdb), or name another",
     ),
     (
+        r"3F000|no schema has been selected",
+        "has no schema to make tables in. Create the one that search_path names",
+    ),
+    (
+        r"permission denied for (table|sequence|relation)",
+        "does not allow this user to use its tables. Let their owner run GRANT SELECT, INSERT, "
+        "UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the user; and GRANT USAGE ON ALL "
+        "SEQUENCES IN SCHEMA public TO the user",
+    ),
+    (
         r"42501|permission denied|must be owner",
         "does not allow this user to do that. Let its owner run "
         "GRANT CREATE, USAGE ON SCHEMA public TO the user, or open it once as its owner",
@@ -364,6 +400,18 @@ _REMEDIES: Final = (
     ),
     (r"55P03|57014|40P01", "has been kept busy by others for too long. Try again"),
     (r"53100|No space left", "has no room left. Free some disk space there"),
+    (
+        r"does not support SSL|certificate|SSL error|no encryption",
+        "does not agree about encryption. Mend sslmode and what belongs to it in the URL",
+    ),
+    (
+        r"invalid response to SSL|expected authentication request",
+        "is no PostgreSQL server. Check the host and port of the URL",
+    ),
+    (
+        r"invalid \w+ value|unrecognized configuration|invalid value for parameter|number: \"",
+        "does not take a setting of its URL. Mend it",
+    ),
     (
         r"57P0|25P03|starting up|shutting down|refused|resolve|translate host|timeout|timed out|"
         r"not known|no answer|No such file|unreachable|terminating|closed the connection|"
@@ -406,7 +454,7 @@ def pool_of(url: str) -> PostgresPool:
     """Return the connections of this process to a database.
 
     Raises:
-        ValueError: It is no URL of one.
+        PlaceError: It is no URL of one.
     """
     with _pools_lock:
         pool = _pools.get(url)

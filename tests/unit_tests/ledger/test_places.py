@@ -103,9 +103,9 @@ def test_a_missing_folder_is_named(tmp_path):
     [
         ("", "needs a file or a database URL"),
         (":memory:", "needs a file or a database URL"),
-        ("sqlite://", "needs a file or a database URL"),
-        ("mysql://localhost/x", "'mysql' databases are not supported"),
-        ("://", "is no database URL"),
+        ("sqlite://", "is a file, sqlite:///file or postgresql://.*; sqlite:// is none"),
+        ("mysql://localhost/x", "is a file, sqlite:///file or postgresql://.*; mysql:// is none"),
+        ("://", "is a file, sqlite:///file or postgresql://"),
     ],
 )
 def test_other_places_are_refused(url, message):

@@ -1,0 +1,89 @@
+"""Where something is kept, as a user says it: in a file, or in a PostgreSQL database.
+
+The one reader of that, for accounts, ledgers and caches. What cannot be read is refused without
+being repeated: it may hold a password.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from langchain_tokenopt.core.errors import PlaceError
+
+__all__ = ["label_of", "place_of"]
+
+_URL: Final = re.compile(r"([a-z][a-z0-9+.-]+):(//)?(.*)", re.IGNORECASE | re.DOTALL)
+_POSTGRES: Final = re.compile(r"postgres(ql)?(\+\w+)?", re.IGNORECASE)
+_WORDS: Final = re.compile(
+    r"(\w+\s*=.*\s)?(host|hostaddr|dbname|user|password|service)\s*=", re.DOTALL
+)
+"""How libpq's other notation begins: ``host=db.example dbname=tokens``."""
+
+
+def place_of(place: str | Path) -> Path | str:
+    """Return the path of a file, or the URL of a database as ``postgresql://...``.
+
+    Args:
+        place: A file, ``sqlite:///file`` or ``postgresql://user@host/database``; what SQLAlchemy
+            and others write, such as ``postgres://`` and ``postgresql+psycopg://``, is the same.
+
+    Raises:
+        PlaceError: It is a URL of something else.
+
+    Example:
+        >>> place_of("postgres+psycopg://ann@db.example/tokens")
+        'postgresql://ann@db.example/tokens'
+        >>> place_of("sqlite:///tokens.db").name
+        'tokens.db'
+        >>> place_of("mysql://ann:secret@db.example/tokens")
+        Traceback (most recent call last):
+        ...
+        langchain_tokenopt.core.errors.PlaceError: a place is a file, sqlite:///file or \
+postgresql://user@host/database; mysql:// is none of them.
+    """
+    if not isinstance(place, str):
+        return Path(place)
+    text = place.strip()
+    if _WORDS.match(text):
+        raise _refused("host=... dbname=...")
+    found = _URL.fullmatch(text)
+    if found is None:
+        if "://" in text:
+            raise _refused("this")
+        return Path(place)
+    scheme, slashes, rest = found.groups()
+    is_postgres = _POSTGRES.fullmatch(scheme) is not None
+    if is_postgres and slashes:
+        return f"postgresql://{rest}"
+    if not is_postgres and not slashes:  # a file may have a colon in its name
+        return Path(place)
+    if scheme.lower() == "sqlite" and rest.startswith("/") and len(rest) > 1:
+        return Path(rest[1:])
+    raise _refused(f"{scheme}:{slashes or ''}")
+
+
+def label_of(place: str | Path) -> str:
+    """Return what may be shown of a place, wherever a password may stand in it.
+
+    Example:
+        >>> label_of("tokens.db"), label_of("postgresql://ann:s/cr@t@db.example/tokens?password=s")
+        ('tokens.db', 'postgresql://db.example/tokens')
+    """
+    try:
+        found = place_of(place)
+    except PlaceError:
+        found = str(place)
+    if isinstance(found, Path):
+        return str(place)
+    scheme, colon, rest = found.partition(":")
+    before = rest.rpartition("@")[2].partition("?")[0].lstrip("/")
+    return f"{scheme}://{before}" if colon else "a database"
+
+
+def _refused(beginning: str) -> PlaceError:
+    return PlaceError(
+        f"a place is a file, sqlite:///file or postgresql://user@host/database; {beginning} is "
+        f"none of them."
+    )
