@@ -190,7 +190,7 @@ class SemanticCache(BaseCache):
             settings,
             self._shield.warn,
         )
-        with self._repository.lock:
+        with self._repository.lock, self._repository.named_errors():
             self._refresh()
 
         self._kept_counts = KeptCounts(self._totals, self._keep_counts)

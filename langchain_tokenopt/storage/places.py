@@ -46,6 +46,8 @@ postgresql://user@host/database; mysql:// is none of them.
     if not isinstance(place, str):
         return Path(place)
     text = place.strip()
+    if "\0" in text:
+        raise _refused("a name with a NUL in it")
     if _WORDS.match(text):
         raise _refused("host=... dbname=...")
     found = _URL.fullmatch(text)

@@ -137,7 +137,7 @@ def test_a_locked_ledger_is_waited_for_as_long_as_was_said(ledger, postgres_url)
         with ledger._database.writing(other):
             own.record(CALLS[1])
             started = time.monotonic()
-            with pytest.raises(LedgerError, match="held by another process"):
+            with pytest.raises(LedgerError, match="kept busy by others"):
                 own.flush()
             assert time.monotonic() - started < 5
         own.flush()
