@@ -9,7 +9,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
-from langchain_tokenopt.compress.plain_passages import last_passage, plain_record, with_inner_title
+from langchain_tokenopt.compress.plain_passages import (
+    MOST_TITLES,
+    last_passage,
+    plain_record,
+    with_inner_title,
+)
 from langchain_tokenopt.compress.prompt_lines import (
     LONGEST_TITLE,
     SHORT,
@@ -71,17 +76,19 @@ def marked_passages(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, l
 
 def _titles_above(lines: Sequence[Line], ats: Sequence[int]) -> Sequence[int]:
     """Where most marks stand below a title, passages begin with that."""
-    above = [
-        at - 1
-        for before, at in pairwise([-1, *ats])
-        if at - 1 > before
-        and lines[at - 1].paragraph == lines[at].paragraph
-        and is_title(lines[at - 1])
-        and not ends_with_colon(lines[at - 1])
-    ]
-    if len(above) <= 0.7 * len(ats) or above[0] != ats[0] - 1:
-        return ats  # what stands above all but the first ends the passage before
-    return [at - 1 if at - 1 in set(above) else at for at in ats]
+    for _ in range(MOST_TITLES):
+        above = {
+            at - 1
+            for before, at in pairwise([-1, *ats])
+            if at - 1 > before
+            and lines[at].paragraph - lines[at - 1].paragraph <= 1
+            and is_title(lines[at - 1])
+            and not ends_with_colon(lines[at - 1])
+        }
+        if len(above) <= 0.7 * len(ats) or ats[0] - 1 not in above:
+            break  # what stands above all but the first ends the passage before
+        ats = [at - 1 if at - 1 in above else at for at in ats]
+    return ats
 
 
 def _is_inside(ats: Sequence[int], other: Sequence[int]) -> bool:

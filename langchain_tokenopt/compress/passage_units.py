@@ -11,7 +11,7 @@ from functools import partial
 from itertools import pairwise
 
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
-from langchain_tokenopt.compress.plain_passages import Page
+from langchain_tokenopt.compress.frame import Frame, Span
 from langchain_tokenopt.compress.prompt_lines import LONG_LINE, is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
@@ -61,11 +61,12 @@ def passage_parts(
     segments: Sequence[Segment],
     structure: Structure,
     patterns: Sequence[re.Pattern[str]],
+    spans: Sequence[Span],
     *,
     cut_data: bool = True,
     may_ask: bool = True,
 ) -> PromptParts:
-    """Make units of the passages of a text, and of what stands around them and *may_ask*."""
+    """Make units of passages, which stand in *spans*, and of what is around them and *may_ask*."""
     units: list[Unit] = []
     outside: list[int] = []
     value = json_around(structure.records, segments) if structure.quoted else None
@@ -80,6 +81,8 @@ def passage_parts(
         if structure.quoted and not all(holds_one_value(r, segments) for r in structure.records):
             structure.is_long = False  # strings of several values: none is cut open
         outside, stretches = _add_passages(text, segments, structure, units)
+    if structure.quoted:  # instructions may stand on the line of the data
+        spans = [(structure.records[0].start, structure.records[-1].end)]
     moved = part_marks(text, units)
     outside = [moved[at] for at in outside]
     bind_marks(text, units)
@@ -93,59 +96,90 @@ def passage_parts(
         question = _asked_in_data(text, value, structure.records, units, material) or question
         if not any(text[a:b].strip() for a, b in stretches):
             _require_fields(units)
-    require_outside(text, units, outside, patterns)
+    require_outside(text, units, _of_caller(text, units, outside, spans), patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+def _of_caller(
+    text: str, units: Sequence[Unit], outside: Sequence[int], material: Sequence[Span]
+) -> list[int]:
+    """Return the units outside of passages that the caller says; others are material, too."""
+    own = []
+    for at in outside:
+        units[at].passage = -1
+        said = units[at].end - len(units[at].within(text).lstrip())
+        number = bisect_right(material, said, key=lambda span: span[0]) - 1
+        if number < 0 or said >= material[number][1]:
+            own.append(at)
+    return own
 
 
 def page_parts(
-    text: str, segments: Sequence[Segment], page: Page, patterns: Sequence[re.Pattern[str]]
+    text: str, segments: Sequence[Segment], frame: Frame, patterns: Sequence[re.Pattern[str]]
 ) -> PromptParts:
     """Make units of a page, each section and block of it ranked on its own, and of what asks."""
     units: list[Unit] = []
-    page_record = Record(page.start, page.start, page.end, page.end)
-    (whole,) = whole_records(text, [page_record], _held_whole(segments, page))
-    for s in segments:  # rows outside would lose their header
-        if s.kind in ("table", "data") and (
-            s.start < whole.start < s.end or s.start < whole.end < s.end
-        ):
-            start, end = min(s.start, whole.start), max(s.end, whole.end)
-            whole = Record(start, start, end, end)
-    outside = _add_outside(text, segments, units, 0, whole.start)
-    inside = units_of(text, _clipped(text, segments, whole.start, whole.end, opens=False))
-    _rank_apart(inside)
-    add_units(units, inside)
-    outside += _add_outside(text, segments, units, whole.end, len(text))
+    outside: list[int] = []
+    around: list[str] = []
+    position = 0
+    for start, end in _whole_spans(text, segments, frame):
+        outside += _add_outside(text, segments, units, position, start)
+        around.append(text[position:start])
+        inside = units_of(text, _clipped(text, segments, start, end, opens=False))
+        _rank_apart(inside, len(units))
+        add_units(units, inside)
+        position = end
+    outside += _add_outside(text, segments, units, position, len(text))
+    around.append(text[position:])
     bind_marks(text, units)
-    around = [text[: whole.start], text[whole.end :]]
-    if page.is_guessed:
+    if frame.is_guessed:
         question: str | None = " ".join(part.strip() for part in around)
     else:
-        question = asked_in(around, leads=True, material=text[whole.start : whole.end])
+        material = " ".join(text[a:b] for a, b in frame.material)
+        question = asked_in(around, leads=True, material=material)
     require_outside(text, units, outside, patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+def _whole_spans(text: str, segments: Sequence[Segment], frame: Frame) -> list[Span]:
+    """Return where a page stands, with no edge inside of what is whole."""
+    records = [Record(a, a, b, b) for a, b in frame.material]
+    tables = [s for s in segments if s.kind in ("table", "data")]  # rows would lose their header
+    made: list[Span] = []
+    for whole in whole_records(text, records, _held_whole(segments, frame)):
+        start, end = whole.start, whole.end
+        for s in tables:
+            if s.start < start < s.end or s.start < end < s.end:
+                start, end = min(s.start, start), max(s.end, end)
+        if made and start <= made[-1][1]:
+            start = made.pop()[0]
+        made.append((start, end))
+    return made
 
 
 _CUT_BY_LINES = frozenset({"prose", "list", "turn"})
 
 
-def _held_whole(segments: Sequence[Segment], page: Page) -> list[Segment]:
+def _held_whole(segments: Sequence[Segment], frame: Frame) -> list[Segment]:
     """Return what a page holds as a whole; a page that ends with a line may end in a list."""
-    free = {"prose"} if page.is_guessed else _CUT_BY_LINES
+    free = {"prose"} if frame.is_guessed else _CUT_BY_LINES
     return [s for s in segments if s.kind not in free]
 
 
 _BLOCKS = frozenset({"code", "json", "diff", "table"})
 
 
-def _rank_apart(units: list[Unit]) -> None:
+def _rank_apart(units: list[Unit], before: int) -> None:
     """Headings lead what stands under them; a block is no part of what is around it."""
     attach_headings(units)
+    for unit in units:
+        unit.passage += before
     for at, unit in enumerate(units):
         if unit.kind in _BLOCKS:
             goes_on = at > 0 and units[at - 1].kind == unit.kind
-            unit.passage = units[at - 1].passage if goes_on else len(units) + at
+            unit.passage = units[at - 1].passage if goes_on else before + len(units) + at
 
 
 def attach_headings(units: list[Unit]) -> None:
@@ -175,11 +209,22 @@ def _asked_in_data(
     return found if at >= 0 else None
 
 
-def _is_fragment(text: str, segment: Segment, records: Sequence[Record]) -> bool:
-    """Say whether what seems to be data is a part of elements, or holds one of them."""
-    if not all(text.startswith("<", record.start) for record in records):
+def _is_element(text: str, record: Record) -> bool:
+    """Say whether a passage is one element, so that others stay balanced without it."""
+    found = _OPENING_TAG.match(text, record.start)
+    if found is None:
         return False
-    return sum(segment.start <= r.start and r.end <= segment.end for r in records) < 2
+    return text[record.start : record.end].rstrip().endswith(f"</{found['name']}>")
+
+
+_OPENING_TAG = re.compile(r"<(?P<name>[A-Za-z][\w:.-]*)")
+
+
+def _is_part(segment: Segment, records: Sequence[Record], quoted: bool) -> bool:
+    """Say whether what seems to be a log, or code or a list, is a part of the list of *records*."""
+    if sum(segment.start < r.start < segment.end for r in records) < 2:
+        return False
+    return segment.kind == "log" or (quoted and segment.kind in ("code", "list"))
 
 
 def _require_fields(units: Sequence[Unit]) -> None:
@@ -200,13 +245,14 @@ def _add_passages(
     stretches: list[tuple[int, int]] = []
     records: Sequence[Record] = structure.records
     free = _MAY_BE_PROSE if structure.is_prose else frozenset()
+    are_elements = all(_is_element(text, record) for record in records)
     whole = [
         s
         for s in segments
         if s.kind not in free
         and not _is_running_text(text, s)
-        and not (s.kind == "data" and _is_fragment(text, s, records))
-        and not (s.kind == "log" and sum(s.start < r.start < s.end for r in records) > 1)
+        and not (s.kind == "data" and are_elements and is_prose_block(text, s))
+        and not _is_part(s, records, structure.quoted)
     ]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1
@@ -252,7 +298,10 @@ _CLOSER = re.compile(r"[\s\])}]*[\])}]")
 
 
 def _is_running_text(text: str, segment: Segment) -> bool:
-    is_fence = text[segment.start : segment.end].lstrip()[:3] in ("```", "~~~")
+    opening = text[segment.start : segment.end].lstrip()[:3]
+    is_fence = opening in ("```", "~~~")
+    if segment.kind == "data" and opening[:1] == "<":  # elements that begin here end elsewhere
+        return False
     if segment.kind == "log":  # one long line among others does not make them text
         sizes = [len(line) for line in text[segment.start : segment.end].split("\n") if line]
         if sizes and statistics.median(sizes) < LONG_LINE:
@@ -325,6 +374,8 @@ def _add_record(
 ) -> None:
     """Add the head, the text and the tail of one passage."""
     first, head = len(units), -1
+    mark: Kind = "json" if structure.quoted else "tag"
+    is_behind = record.end > record.tail and has_title_behind(text, record)
     if structure.quoted and not holds_one_value(record, segments):
         add_units(units, units_of(text, _clipped(text, segments, record.start, record.end)))
         for unit in units[first:]:
@@ -332,8 +383,8 @@ def _add_record(
         return
     if record.body > record.start:
         head = first
-        has_title = text[record.start : record.body].strip(RULES)
-        units.append(Unit(record.start, record.body, "heading" if has_title else "tag"))
+        has_title = text[record.start : record.body].strip(RULES) and not is_behind
+        units.append(Unit(record.start, record.body, "heading" if has_title else mark))
         # what opens a string says nothing without it, however much stands before it
         units[head].frame = structure.quoted and record.body - record.start > _LONGEST_TITLE
     is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
@@ -348,9 +399,7 @@ def _add_record(
     if head >= 0:
         _attach_to_head(text, units, head)
     if record.end > record.tail:
-        kind: Kind = (
-            "heading" if has_title_behind(text, record) else "json" if structure.quoted else "tag"
-        )
+        kind: Kind = "heading" if is_behind else mark
         bound = head if head >= 0 else first
         units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
     for unit in units[first:]:

@@ -82,8 +82,6 @@ _BULLET: Final = re.compile(r"[-*+•‣–>](?= )")
 _BRACKETED: Final = re.compile(
     r"\[[^\n\[\]]{1,80}\]|\([^\n()]{1,60}\)|（[^\n（）]{1,60}）|【[^\n【】]{1,60}】"
 )
-_PHRASE: Final = re.compile(r"[^\W\d_][\w-]{1,30} [\w-]{2,30}\b(?=[^\n]{0,120}[:：]$)")
-"""Two words with which a short line begins that ends in a colon."""
 _BRACKET_KEY: Final = re.compile(r"[\[(（【][^\W\d_][\w -]{0,30}[:：]")
 _DIGITS: Final = re.compile(r"\d+")
 _LONGEST_SHAPE: Final = 60
@@ -220,8 +218,9 @@ def _marks_of(line: str) -> Iterator[Mark]:
         yield Mark("bracket", found.group().lower(), found.end())
     elif found := _BRACKETED.match(line):
         yield Mark("bracket", line[0], found.end())
-    if len(line) <= LONGEST_TITLE and (found := _PHRASE.match(line)):
-        yield Mark("phrase", found.group().lower(), found.end())
+    if len(line) <= LONGEST_TITLE and line[-1] in ":：" and line.count(" ") > 1:
+        words = line.split(" ", 2)[:2]
+        yield Mark("phrase", " ".join(map(_form_of, words)), len(" ".join(words)))
     if found := _BULLET.match(line):
         yield Mark("bullet", found.group(), found.end())
     elif len(line) <= _LONGEST_SHAPE and not _ONLY_TAGS.fullmatch(line):
@@ -230,6 +229,11 @@ def _marks_of(line: str) -> Iterator[Mark]:
         yield Mark("shape", name, len(line), number.group()[:9] if number else "")
     elif found := _PREFIX.match(line):
         yield Mark("shape", _DIGITS.sub("0", found.group().lower()), found.end())
+
+
+def _form_of(word: str) -> str:
+    """Return what words have in common that stand in one place: a number, a name, or themselves."""
+    return "0" if _DIGITS.search(word) else "A" if word[:1].isupper() else word
 
 
 def key_mark(line: Line) -> Mark | None:

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from langchain_tokenopt.compress.blocks import bind_marks
 from langchain_tokenopt.compress.examples import Example, find_examples, holds_pairs
+from langchain_tokenopt.compress.frame import Frame, frame_of, without_edge_sentences
 from langchain_tokenopt.compress.passage_units import (
     PromptParts,
     attach_headings,
@@ -21,7 +22,6 @@ from langchain_tokenopt.compress.passage_units import (
     require_matches,
     require_outside,
 )
-from langchain_tokenopt.compress.plain_passages import Page, page_of
 from langchain_tokenopt.compress.prompt_lines import LONG_LINE, lines_of
 from langchain_tokenopt.compress.prompt_structure import Structure, structure_of
 from langchain_tokenopt.compress.question import asked_in, asks, is_about
@@ -78,10 +78,13 @@ def read_result(
 ) -> PromptParts:
     """Read what a tool found: nothing in it instructs or asks."""
     segments = open_fences(text, segments_of(text))
-    structure = structure_of(text, segments)
+    material = [(0, len(text))]
+    structure = structure_of(text, segments, lines_of(text, segments), material)
     if not _are_passages(structure.records, len(text)):
         return read_passage(text, patterns)
-    return passage_parts(text, segments, structure, patterns, cut_data=cut_data, may_ask=False)
+    return passage_parts(
+        text, segments, structure, patterns, material, cut_data=cut_data, may_ask=False
+    )
 
 
 def _are_passages(records: Sequence[Record], size: int) -> bool:
@@ -125,36 +128,46 @@ def read_message(
     segments = segments_of(text)
     examples = _outside_code(find_examples(text), segments)
     opened = open_fences(text, segments)
-    structure = Structure() if holds_pairs(text) else structure_of(text, opened)
+    lines = lines_of(text, opened)
+    frame = frame_of(text, lines)
+    structure = Structure()
+    if not holds_pairs(text):
+        structure = structure_of(text, opened, lines, frame.material)
     shown = sum(example.end - example.start for example in examples)
     if _outweigh(text, structure, examples, shown):
-        return passage_parts(text, opened, structure, patterns, cut_data=cut_data)
+        return passage_parts(text, opened, structure, patterns, frame.material, cut_data=cut_data)
     if examples:
         return _example_parts(text, examples, patterns)
-    page = page_of(text, lines_of(text, segments))
-    if keep_short and len(text) <= SHORT_MESSAGE and not page.is_announced:
+    frame = without_edge_sentences(text, frame)
+    if keep_short and len(text) <= SHORT_MESSAGE and not frame.is_announced:
         units = units_of(text, segments)
         if not _is_material(units):
             for unit in units:
                 unit.required = True
             return PromptParts(units, text.strip() or None)
-    around = (text[: page.start], text[page.end :])
-    if not (keep_short or page.is_announced or any(map(asks, around))):
-        page = Page(0, len(text))  # something else asks
-    return page_parts(text, segments, page, patterns)
+    around = (text[: frame.start], text[frame.end :])
+    if not (keep_short or frame.is_announced or any(map(asks, around))):
+        frame = Frame([(0, len(text))])  # something else asks
+    return page_parts(text, segments, frame, patterns)
 
 
 def _outweigh(text: str, structure: Structure, examples: Sequence[Example], shown: int) -> bool:
     """Whether passages are what is quoted, rather than few-shot examples of so many characters.
 
-    An agent's steps look like examples, but what they are taken for is asked before the first.
+    An agent's steps and the answers of a FAQ look like examples, but what they are taken for is
+    asked before the first, or has another label than they have.
     """
     if not structure.records:
         return False
     size = sum(record.length for record in structure.records)
-    first = min([structure.records[0].start, *(example.start for example in examples[:1])])
-    before = text[:first].splitlines()
-    return size > 2 * shown or (2 * size > shown and structure.is_prose and any(map(asks, before)))
+    if not examples or size > 2 * shown:
+        return True
+    first = min(structure.records[0].start, examples[0].start)
+    is_asked = any(map(asks, text[:first].splitlines()))
+    label = text[examples[0].start : examples[0].end].strip().split("\n", 1)[0]
+    label = label[: label.find(":") + 1]
+    goes_on = not label or text[-1:] in _OPEN_ENDS or label in text[examples[-1].end :]
+    return 2 * size > shown and structure.is_prose and (is_asked or not goes_on)
 
 
 _MANY_ROWS = 10
@@ -222,15 +235,17 @@ def quoted_material(text: str, asked: str = "") -> list[Unit] | None:
         announced: all of it then stays.
     """
     segments = open_fences(text, segments_of(text))
-    structure = structure_of(text, segments)
+    lines = lines_of(text, segments)
+    frame = frame_of(text, lines)
+    structure = structure_of(text, segments, lines, frame.material)
     units, records = None, structure.records
     if len(records) >= _FEWEST_PASSAGES:
         around = _around(text, records[0].start, records[-1].end)
         bodies = [text[r.body : r.tail] for r in records]
         if around and (is_material(around, bodies) or _is_asked_about(text, records, asked)):
-            units = passage_parts(text, segments, structure, ()).units
-    if units is None and (page := _quoted_page(text, segments, asked)):
-        units = page_parts(text, segments, page, ()).units
+            units = passage_parts(text, segments, structure, (), frame.material).units
+    if units is None and _quotes_page(text, frame, asked):
+        units = page_parts(text, segments, frame, ()).units
     for unit in units or ():
         unit.required |= unit.passage < 0 and not unit.frame
     return units
@@ -263,18 +278,18 @@ def _around(text: str, start: int, end: int) -> str:
     return "" if _NO_MATERIAL.search(before[-100:]) else f"{before}\n{after}"
 
 
-def _quoted_page(text: str, segments: Sequence[Segment], asked: str) -> Page | None:
-    """Return the page that is most of a system message, and that it or a question speaks of."""
-    page = page_of(text, lines_of(text, segments))
-    body = text[page.start : page.end]
-    around = _around(text, page.start, page.end)
-    if not (page.is_announced and around and 2 * len(body) > len(text) > LONG_LINE):
-        return None
+def _quotes_page(text: str, frame: Frame, asked: str) -> bool:
+    """Whether a page is most of a system message, and it or a question speaks of that."""
+    start, end = frame.start, frame.end
+    body = text[start:end]
+    around = _around(text, start, end)
+    if not (frame.is_announced and around and 2 * len(body) > len(text) > LONG_LINE):
+        return False
     if len(body.split("\n", 1)[0]) < LONG_LINE:
-        return None  # a list may be one of rules
+        return False  # a list may be one of rules
     if not (_MATERIAL.search(around) or is_about(asked, body)):
-        return None
-    return page if _instructs_nobody(text, page.start, page.end) else None
+        return False
+    return _instructs_nobody(text, start, end)
 
 
 _FEW_ADDRESSED = 0.1

@@ -10,34 +10,26 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
+from langchain_tokenopt.compress.frame import Span
 from langchain_tokenopt.compress.marked_passages import marked_passages
 from langchain_tokenopt.compress.plain_passages import (
     SHORTEST_PASSAGE,
-    TINY,
     fenced_passages,
-    is_one_list,
     paragraphs,
     ruled_passages,
 )
 from langchain_tokenopt.compress.prompt_lines import (
     LONG_LINE,
-    OPEN_KINDS,
-    SHORT,
     Line,
-    ends_with_colon,
-    heading_of,
     key_mark,
-    lines_of,
-    sections_of,
 )
-from langchain_tokenopt.compress.question import SHORT_PARAGRAPH, asks, is_asked
+from langchain_tokenopt.compress.question import asks
 from langchain_tokenopt.compress.quoted_records import (
     SHORTEST_BODY,
     Record,
@@ -46,6 +38,7 @@ from langchain_tokenopt.compress.quoted_records import (
 )
 from langchain_tokenopt.compress.segments import Segment
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
+from langchain_tokenopt.compress.units import units_of
 
 __all__ = ["Structure", "structure_of"]
 
@@ -75,219 +68,79 @@ class Structure:
         return not self.quoted and typical >= LONG_LINE
 
 
-def structure_of(text: str, segments: Sequence[Segment]) -> Structure:
-    r"""Return the passages that *text* quotes; none when nothing in it comes back.
+def structure_of(
+    text: str, segments: Sequence[Segment], lines: Sequence[Line], material: Sequence[Span]
+) -> Structure:
+    r"""Return the passages that the *material* of a text quotes; none when nothing comes back.
 
     Example:
+        >>> from langchain_tokenopt.compress.frame import frame_of
+        >>> from langchain_tokenopt.compress.prompt_lines import lines_of
         >>> from langchain_tokenopt.compress.segments import segments_of
         >>> tea, ice = "Tea is hot. " * 20, "Ice is cold. " * 20
         >>> text = f"Answer me.\n\n(1) {tea}\n\n(2) {ice}\n\nIs ice hot?"
-        >>> [text[r.start : r.body] for r in structure_of(text, segments_of(text)).records]
+        >>> segments = segments_of(text)
+        >>> lines = lines_of(text, segments)
+        >>> found = structure_of(text, segments, lines, frame_of(text, lines).material)
+        >>> [text[r.start : r.body] for r in found.records]
         ['(1)', '(2)']
     """
-    if len(text) < 2 * SHORTEST_PASSAGE or _is_conversation(text, segments):
+    if len(text) < 2 * SHORTEST_PASSAGE or _is_conversation(text, segments, lines):
         return Structure()
     if len(letters := _letters(text, segments)) >= FEWEST:
         return Structure(letters)
-    best, value, short = Structure(), _LEAST_VALUE, SHORT
-    lines = lines_of(text, segments)
-    for strength, quoted, records in _proposals(text, lines):
-        found = strength * _explained(text, records)
+    best, value = Structure(), _LEAST_VALUE
+    inside = _inside(lines, material)
+    size = sum(end - start for start, end in material)
+    for strength, quoted, records in _proposals(text, inside):
+        records = _clipped(records, material)
+        found = strength * _explained(records, size)
         if found > value:
             best, value = Structure(records, quoted), found
-            short = 0 if strength == _PLAIN else SHORT  # edges have been told apart
+    if best.quoted and _are_rows_of_code(text, best.records, segments):
+        return Structure()
     if best.quoted:
         best.is_long = _holds_sentences(text, best.records)
     else:
-        best.records = _in_main_section(lines, best.records)
-        best.records = with_titles(text, _with_gaps(text, _apart(best.records)))
-        best.records = _without_own(text, best.records, short)
-        best.records = _in_main_run(text, best.records)
-        best.records = _alike(text, segments, lines, best.records, is_plain=not short)
-        if 2 * len(best.records) < len(lines) and is_one_list(lines):
-            return Structure()
-        if _is_one_page(text, best.records) or _is_beside_bulk(lines, best.records):
-            return Structure()
+        records = _clipped(_with_gaps(text, _apart(best.records)), material)
+        best.records = with_titles(text, records)
     return best
 
 
-def _in_main_section(lines: Sequence[Line], records: list[Record]) -> list[Record]:
-    """Where most passages stand under one heading, what stands under others is none."""
-    total = sum(record.length for record in records)
-    for section in sections_of(lines):
-        start, end = lines[section[0]].start, lines[section[-1]].end
-        inside = [
-            r if r.start >= start else Record(r.body, r.body, r.tail, r.end)
-            for r in records
-            if start <= r.body < end
-        ]
-        if len(inside) >= FEWEST and sum(r.length for r in inside) > _MAINLY * total:
-            heading = lines[section[0]].end if heading_of(lines[section[0]]) else start
-            return [r for r in inside if r.tail > heading]
-    return records
-
-
-_MAINLY: Final = 0.6
-
-
-def _is_one_page(text: str, records: Sequence[Record]) -> bool:
-    """Whether one of a few is most of them all: a page among what is said about it.
-
-    Among lists it is less that is most: running text has long lines.
-    """
-    if not 0 < len(records) <= _FEW_SECTIONS:
-        return False
-    longest = max(records, key=lambda record: record.length)
-    others = [text[r.body : r.tail] for r in records if r is not longest]
-    is_other = not any(_has_long(other) for other in others)
-    share = 0.5 if is_other and _has_long(text[longest.body : longest.tail]) else _MOSTLY
-    return longest.length > int(share * sum(record.length for record in records))
-
-
-def _has_long(text: str) -> bool:
-    return max(map(len, text.split("\n"))) >= LONG_LINE
-
-
-_FEW_SECTIONS: Final = 5
-_MOSTLY: Final = 0.75
-
-
-def _is_beside_bulk(lines: Sequence[Line], records: Sequence[Record]) -> bool:
-    """Whether lines that come back are a list of the caller's, beside a longer paragraph."""
-    total = sum(record.length for record in records)
-    if not records or total >= LONG_LINE * len(records):
-        return False
-    sizes: Counter[int] = Counter()
+def _inside(lines: Sequence[Line], material: Sequence[Span]) -> list[Line]:
+    """Return the lines that stand in *material*."""
+    made, spans = [], iter(material)
+    start, end = next(spans)
     for line in lines:
-        if line.start >= records[-1].end or line.end <= records[0].start:
-            sizes[line.paragraph] += line.end - line.start
-    longest = max(record.length for record in records)
-    beside = max([0, *(size for size in sizes.values() if size > SHORT_PARAGRAPH)])
-    return longest > total - longest or beside > total
+        while line.start >= end and (span := next(spans, None)):
+            start, end = span
+        if line.end > start and line.start < end:
+            made.append(line)
+    return made
 
 
-_ANNOUNCES: Final = re.compile(r"(?<=\n\n)[^\n]{1,80}[:：]\s*\Z")
-"""A last paragraph that announces what follows. The end of the search is the end of the text."""
+def _clipped(records: Sequence[Record], material: Sequence[Span]) -> list[Record]:
+    """Return what of *records* stands in *material*; one with the caller's words within is two."""
+    made: list[Record] = []
+    for r in records:
+        for at in range(bisect_right(material, r.start, key=lambda span: span[1]), len(material)):
+            first, last = max(r.start, material[at][0]), min(r.end, material[at][1])
+            if first >= last:
+                break
+            body = min(max(r.body, first), last)
+            tail = min(max(r.tail, body), last)
+            if tail > body:
+                made.append(Record(first, body, tail, last))
+    return made
 
 
-def _in_main_run(text: str, records: list[Record]) -> list[Record]:
-    """Where something announces a long run of passages behind short ones, those are none."""
-    announced = [
-        found.start() if (found := _ANNOUNCES.search(text, r.body + 1, r.end)) else r.end
-        for r in records[:-1]
-    ]
-    if sum(cut < r.end for cut, r in zip(announced, records, strict=False)) == 1:
-        records = [
-            Record(r.start, r.body, min(r.tail, cut), cut)
-            for r, cut in zip(records, [*announced, records[-1].end], strict=True)
-        ]
-    gaps = [text[a.end : b.start].strip() for a, b in pairwise(records)]
-    ats = [at for at, gap in enumerate(gaps, 1) if gap[:1] == "#" or gap[-1:] in (":", "：")]
-    runs = [records[a:b] for a, b in pairwise([0, *ats, len(records)])]
-    sizes = [sum(record.length for record in run) for run in runs]
-    longest = max(sizes, default=0)
-    if len(runs) > _FEW_SECTIONS or 2 * longest < sum(sizes):
-        return records
-    short = min(SHORT_PARAGRAPH, SHORT * longest)
-    return [record for run, size in zip(runs, sizes, strict=True) if size > short for record in run]
-
-
-def _alike(
-    text: str,
-    segments: Sequence[Segment],
-    lines: Sequence[Line],
-    records: list[Record],
-    *,
-    is_plain: bool,
-) -> list[Record]:
-    """Leave to the caller what is unlike the passages: a line more, prose among data, or tiny."""
-    if len(records) < FEWEST:
-        return records
-    if is_plain:
-        records = _of_tables(segments, records)
-        middle = statistics.median(record.length for record in records)
-        tiny = [
-            r
-            for r in records
-            if r.length <= (SHORT * middle if _ASKS.search(text, r.body, r.tail) else TINY * middle)
-            and r.body == r.start  # without a title
-            and text[r.start : r.end].rstrip(" \t").endswith("\n\n")
-        ]
-        if 3 * len(tiny) <= len(records) - (len(tiny) > 1):
-            records = [r for r in records if r not in tiny]
-    if all((record.start == record.body) == (at > 0) for at, record in enumerate(records)):
-        # The heading of all of them stands above the first.
-        records = [replace(records[0], start=records[0].body), *records[1:]]
-    starts = [line.start for line in lines]
-    counts = [bisect_left(starts, r.end) - bisect_left(starts, r.start) for r in records]
-    first, last, most = records[0], records[-1], max(counts[1:-1], default=counts[0])
-    at = bisect_left(starts, first.body)
-    if counts[0] > most and first.start == first.body and ends_with_colon(lines[at]):
-        records = [Record(starts[at + 1], starts[at + 1], first.tail, first.end), *records[1:]]
-    if (
-        counts[-1] > most > 0
-        and lines[bisect_left(starts, last.start) + most - 1].text[-1] in _ENDS
-    ):
-        cut = starts[bisect_left(starts, last.start) + most]
-        middle = statistics.median(record.length for record in records)
-        if last.body < cut and last.end - cut <= (LONG_LINE if most == 1 else SHORT * middle):
-            records = [*records[:-1], Record(last.start, last.body, min(last.tail, cut), cut)]
-    return records
-
-
-_ASKS: Final = re.compile(r"[?？؟]")
-_ENDS: Final = '.!?。！？؟…।"”»)]'
-"""Signs of which one ends a line that the next does not go on with."""
-
-
-def _of_tables(segments: Sequence[Segment], records: list[Record]) -> list[Record]:
-    """Where most paragraphs are code or data, running text before and behind them is none."""
-    blocks = [s for s in segments if s.kind not in OPEN_KINDS]
-
-    def inside(record: Record) -> Record | None:
-        for s in blocks:
-            if s.start < record.tail and record.body < s.end:
-                start = max(s.start, record.start)
-                return Record(start, max(start, record.body), record.tail, record.end)
-        return None
-
-    found = [inside(record) for record in records]
-    ats = [at for at, record in enumerate(found) if record is not None]
-    if len(ats) < max(FEWEST, _MAINLY * len(records)):
-        return records
-    kept = range(ats[0], ats[-1] + 1)
-    return [found[at] or records[at] for at in kept]
-
-
-def _without_own(text: str, records: list[Record], short: float) -> list[Record]:
-    """What is short and alone asks, or stands at an edge, is the caller's, though it has a mark."""
-    if len(records) <= FEWEST:
-        return records
-    middle = statistics.median(record.length for record in records)
-    first, last = 0, len(records)
-    is_short = [r.length <= short * middle and not _is_titled(text, r) for r in records]
-    while first < last and is_short[first]:
-        first += 1
-    while last > first and is_short[last - 1]:
-        last -= 1
-    kept = records[first:last]
-    asking = [
-        r
-        for r in kept
-        if r.length <= middle / 2 and is_asked(text[r.start : r.body], text[r.body : r.tail])
-    ]
-    at_edges = [r for r in asking if r in (kept[0], kept[-1])]
-    beside = asking if len(asking) == 1 else at_edges
-    return [r for r in kept if r not in beside]
-
-
-def _is_titled(text: str, record: Record) -> bool:
-    """Whether the head of a passage has a title, not only a number or a word."""
-    return len(_WORD.findall(text, record.start, record.body)) >= _FEWEST_IN_TITLES
-
-
-_WORD: Final = re.compile(r"[^\W\d_]+")
-_FEWEST_IN_TITLES: Final = 4
+def _are_rows_of_code(text: str, records: Sequence[Record], segments: Sequence[Segment]) -> bool:
+    """Whether code holds all of them and cuts them apart, as an INSERT does: rows stay whole."""
+    first, last = records[min(1, len(records) - 1)].start, records[-1].body
+    for s in segments:
+        if s.kind == "code" and s.start <= first and last < s.end:
+            return 2 * len(units_of(text, [s])) > len(records)
+    return False
 
 
 def _apart(records: Sequence[Record]) -> list[Record]:
@@ -329,11 +182,11 @@ _MANY_TURNS: Final = 50
 """A few messages of a chat may be passages; so many are a conversation."""
 
 
-def _is_conversation(text: str, segments: Sequence[Segment]) -> bool:
+def _is_conversation(text: str, segments: Sequence[Segment], lines: Sequence[Line]) -> bool:
     turns = [text.count("\n", s.start, s.end) for s in segments if s.kind == "turn"]
     if sum(turns) <= max(_MANY_TURNS, text.count("\n") // 2):
         return False
-    labels = [mark.name for line in lines_of(text, segments) if (mark := key_mark(line))]
+    labels = [mark.name for line in lines if (mark := key_mark(line))]
     period = len(set(labels))
     same = sum(a == b for a, b in zip(labels, labels[period:], strict=False))
     return not (period >= _FIELDS and same > 0.8 * (len(labels) - period))
@@ -359,16 +212,17 @@ _LONGEST_HEAD: Final = 300
 """Characters beside the text of a passage that its title, number and marks may have."""
 
 
-def _explained(text: str, records: Sequence[Record]) -> float:
-    """Return how much of the text the passages are, less the more uneven or tiny they are."""
+def _explained(records: Sequence[Record], size: int) -> float:
+    """Return how much of the material the passages are, less the more uneven or tiny they are."""
     if len(records) < FEWEST:
         return 0.0
     lengths = [record.length for record in records]
     mean = sum(lengths) / len(lengths)
     variance = sum([length * length for length in lengths]) / len(lengths) - mean * mean
     uneven = math.sqrt(max(0.0, variance)) / mean if mean else 9.0
-    covered = sum(min(r.end - r.start, r.length + _LONGEST_HEAD) for r in records) / len(text)
-    sure = 1 - 0.5 / len(records)
+    covered = sum(min(r.end - r.start, r.length + _LONGEST_HEAD) for r in records) / size
+    alike = sum(lengths) ** 2 / (sum([length * length for length in lengths]) or 1)
+    sure = 1 - 0.5 / max(1.0, alike)  # of one that is most of them all little is gained
     return sure * covered * min(1.0, mean / (2 * SHORTEST_PASSAGE)) / (1 + 0.5 * uneven)
 
 

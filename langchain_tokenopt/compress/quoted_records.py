@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -42,7 +43,7 @@ _LONGEST_FRAME: Final = 1_500
 
 _STRING: Final = re.compile(
     r"[\n:=,\[({|;\t][ \t]*+"  # one class of characters, by which the scanner skips all else
-    r"(?:\"(?P<double>(?:[^\"\\\n]|\\.|\"\")*+)\"|'(?P<single>(?:[^'\\\n]|\\.)*+)')"
+    r"(?:\"(?P<double>(?:[^\"\\\n]|\\.|\"\")*+)\"|'(?P<single>(?:[^'\\\n]|\\.|'')*+)')"
     r"(?=[ \t]*+(?:[,}\])|;\n\t]|\r\n|\Z))"
 )
 _FRAME: Final = re.compile(
@@ -63,12 +64,11 @@ def quoted_records(text: str) -> list[Record]:
     """
     if '"' not in text and "'" not in text:
         return []
-    bodies = []
+    strings = []
     for match in _STRING.finditer(f"\n{text}"):
         start, end = match.span("double" if match["double"] is not None else "single")
-        start, end = start - 1, end - 1
-        if end - start >= SHORTEST_BODY and text.find(" ", start, end) >= 0:
-            bodies.append((start, end))
+        strings.append((start - 1, end - 1))
+    bodies = _alike(text, strings)
     runs: list[list[tuple[int, int]]] = []
     for body in bodies:
         if runs and body[0] - runs[-1][-1][1] <= _LONGEST_FRAME:
@@ -77,6 +77,28 @@ def quoted_records(text: str) -> list[Record]:
             runs.append([body])
     best = max(runs, key=lambda run: sum(end - start for start, end in run), default=[])
     return _records(text, best) if len(best) > 1 else []
+
+
+def _alike(text: str, strings: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the long strings, and the short ones under the key that most of these have."""
+    long = [(a, b) for a, b in strings if b - a >= SHORTEST_BODY and text.find(" ", a, b) >= 0]
+    keys = Counter(_key(text, start) for start, _ in long)
+    key, count = keys.most_common(1)[0] if keys else ("", 0)
+    if not key or count <= _MOST * len(long):
+        return long
+    same = [(start, end) for start, end in strings if _key(text, start) == key]
+    return same if 2 * count > len(same) else long
+
+
+def _key(text: str, start: int) -> str:
+    found = _KEY.search(text, max(0, start - _LONGEST_KEY), start - 1)
+    return found.group() if found else ""
+
+
+_KEY: Final = re.compile(r"[\w\"'-]+[ ]?[:=][ ]*\Z")
+_LONGEST_KEY: Final = 40
+_MOST: Final = 0.7
+"""Share of long strings that have one key, so that it is the key of the texts."""
 
 
 def _records(text: str, bodies: Sequence[tuple[int, int]]) -> list[Record]:

@@ -36,7 +36,7 @@ from langchain_tokenopt.compress.records import (
 from langchain_tokenopt.compress.tables import table_end
 from langchain_tokenopt.compress.unit import Kind
 
-__all__ = ["LABEL", "Kind", "Segment", "is_prose", "label_asks", "segments_of"]
+__all__ = ["LABEL", "Kind", "Segment", "is_prose", "label_asks", "label_of_passages", "segments_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,3 +362,9 @@ def label_asks(text: str, position: int) -> bool:
     """Say whether the label at *position* announces a question or task rather than passages."""
     found = LABEL.match(text, position)
     return found is not None and found.group("ask") is not None
+
+
+def label_of_passages(text: str, position: int) -> bool:
+    """Say whether the label at *position* announces passages, as "Context:" does."""
+    found = LABEL.match(text, position)
+    return found is not None and found.group("passages") is not None

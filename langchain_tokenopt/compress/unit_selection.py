@@ -81,16 +81,14 @@ def required_only(units: Sequence[Unit]) -> Choice:
 def choose(units: Sequence[Unit], likely: Sequence[float], allowance: int) -> Choice:
     """Keep what is required, then the best units that still fit into *allowance* tokens.
 
-    There is one order for all allowances, by likelihood over the root of the tokens, and no trading
+    There is one order for all allowances, by likelihood over the root of the price, and no trading
     afterwards. So a larger allowance keeps what a smaller one did, up to the last units that filled
     what was left of it: all of an order whose sum fits into twice the room is kept with that room.
     """
     choice = required_only(units)
     left = allowance - choice.tokens
     own, kept = choice.own, choice.kept
-    worth = [
-        chance / (tokens + 1) ** _LENGTH_POWER for chance, tokens in zip(likely, own, strict=True)
-    ]
+    worth = [chance / (choice.price(at) + 1) ** _LENGTH_POWER for at, chance in enumerate(likely)]
     order = sorted(
         [at for at, chance in enumerate(likely) if chance > 0 and not kept[at]],
         key=worth.__getitem__,

@@ -250,13 +250,13 @@ def _cut_member(
     text: str, unit: Unit, record: Record, ends: Sequence[int], end: int, at: int, units: list[Unit]
 ) -> None:
     """A member of whose text sentences may go; what stands around the text stays with it."""
-    unit.kind, unit.end, unit.frame = "heading", record.body, False
+    is_behind = has_title_behind(text, Record(unit.start, record.body, record.tail, end))
+    unit.kind, unit.end, unit.frame = "json" if is_behind else "heading", record.body, False
     start = record.body
     for cut in ends:
         units.append(Unit(start, cut, "json", passage=unit.passage, head=at))
         start = cut
-    whole = Record(unit.start, record.body, record.tail, end)
-    kind: Kind = "heading" if has_title_behind(text, whole) else "json"
+    kind: Kind = "heading" if is_behind else "json"
     units.append(Unit(start, end, kind, passage=unit.passage, bound=at, frame=True))
 
 
