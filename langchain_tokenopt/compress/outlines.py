@@ -225,8 +225,8 @@ def lines_end(
     inner = len(sizes) - 1
     if longest > _WIDEST:
         return end, ended < _SOME * len(sizes)
-    is_filled = longest > _NARROW and full > _MOST * inner
-    return end, not (is_filled or small > _SOME * inner)
+    is_wrapped = full > _MOST * inner or small > _SOME * inner
+    return end, not (longest > _NARROW and is_wrapped)
 
 
 _STOPS: Final = frozenset(".!?…。！？।؟;:")

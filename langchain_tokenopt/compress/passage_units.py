@@ -220,11 +220,13 @@ def _is_element(text: str, record: Record) -> bool:
 _OPENING_TAG = re.compile(r"<(?P<name>[A-Za-z][\w:.-]*)")
 
 
-def _is_part(segment: Segment, records: Sequence[Record], quoted: bool) -> bool:
+def _is_part(text: str, segment: Segment, records: Sequence[Record], quoted: bool) -> bool:
     """Say whether what seems to be a log, or code or a list, is a part of the list of *records*."""
     if sum(segment.start < r.start < segment.end for r in records) < 2:
         return False
-    return segment.kind == "log" or (quoted and segment.kind in ("code", "list"))
+    if segment.kind == "log":
+        return is_prose_block(text, segment) and not holds_cues(text, segment.start, segment.end)
+    return quoted and segment.kind in ("code", "list")
 
 
 def _require_fields(units: Sequence[Unit]) -> None:
@@ -252,7 +254,7 @@ def _add_passages(
         if s.kind not in free
         and not _is_running_text(text, s)
         and not (s.kind == "data" and are_elements and is_prose_block(text, s))
-        and not _is_part(s, records, structure.quoted)
+        and not _is_part(text, s, records, structure.quoted)
     ]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
     position, opener = 0, -1
