@@ -20,6 +20,7 @@ from langchain_tokenopt.cli import (
     guard,
     learned,
     limits,
+    maintain,
     migrate,
     prices,
     report,
@@ -67,4 +68,5 @@ for _panel, _commands in _COMMANDS.items():
 app.command(cls=suggest.OrSuggest, rich_help_panel=_STORES)(budget.budget)
 app.add_typer(cache.app, name="cache", rich_help_panel=_STORES)
 app.command(cls=learned.VerbFirst, rich_help_panel=_STORES)(learned.learned)
+app.command(rich_help_panel=_STORES)(maintain.maintain)
 app.command(rich_help_panel=_STORES)(migrate.migrate)

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, LargeBinary, Table, any_, cast, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from langchain_tokenopt.core.records import BudgetEvent, CallRecord, Saving, ToolChoice, UsageEvent
 from langchain_tokenopt.ledger import rows
+from langchain_tokenopt.ledger.partitions import TABLES as PARTITIONED
 from langchain_tokenopt.ledger.rollups import New
 from langchain_tokenopt.ledger.rows import OWN_RUN, Origin
 from langchain_tokenopt.ledger.schema import (
@@ -29,6 +31,8 @@ UNSTORABLE = (TypeError, ValueError, AttributeError, OverflowError, KeyError)
 
 _MOST_KNOWN = 50_000
 _CHUNK = 512  # rows in one INSERT; 28 columns * 512 stay below SQLite's 32,766 parameters
+
+_IDS = ARRAY(LargeBinary)
 
 _ITS_OWN = ""
 """In place of a run's name: the call is a run of its own."""
@@ -58,15 +62,23 @@ class Batch:
 
     Args:
         known: Numbers that need not be looked up; new ones are added.
+        horizon: What began earlier is not kept any more: it may have been here, and been counted.
     """
 
-    def __init__(self, known: KnownIds) -> None:
+    def __init__(self, known: KnownIds, horizon: int = 0) -> None:
         self._known = known
+        self._horizon = horizon
         self._calls: list[tuple[list[Any], Origin, list[str | None], list[Any]]] = []
         self._savings: list[tuple[list[Any], str, Origin, list[str | None], bytes | None]] = []
         self._choices: list[tuple[list[Any], Origin, list[str | None], bytes | None]] = []
         self._budget_events: list[list[Any]] = []
         self._saving_ids: set[bytes] = set()
+
+    @property
+    def times(self) -> list[int]:
+        """When what was added began, in microseconds since 1970."""
+        parts = (self._calls, self._savings, self._choices)
+        return [row[0][1] for part in parts for row in part]
 
     def add(self, event: UsageEvent, at: int) -> None:
         """Add an event.
@@ -90,6 +102,7 @@ class Batch:
 
     def _add_call(self, call: CallRecord) -> None:
         numbers, last = rows.call_numbers(call)
+        self._refuse_old(numbers[1])
         origin = rows.origin_of(call)
         made_by = call.attribution
         run = call.run or None
@@ -104,8 +117,16 @@ class Batch:
             choice = rows.choice_numbers(call.tool_choice, numbers[1])
             self._choices.append((choice, origin, called, numbers[0]))
 
+    def _refuse_old(self, started_at: int) -> None:
+        if started_at < self._horizon:
+            raise ValueError(
+                f"it is of {rows.moment_of(started_at):%Y-%m-%d}, and this ledger keeps nothing "
+                f"from before {rows.moment_of(self._horizon):%Y-%m-%d} any more"
+            )
+
     def _add_choice(self, choice: ToolChoice, at: int) -> None:
         started_at = max(0, rows.microseconds(choice.at)) if choice.at else at
+        self._refuse_old(started_at)
         call = None if choice.run_id is None else choice.run_id.bytes
         origin = rows.origin_alone(choice)
         hash(origin)
@@ -114,6 +135,7 @@ class Batch:
 
     def _add_saving(self, saving: Saving, at: int) -> None:
         started_at = max(0, rows.microseconds(saving.at)) if saving.at else at
+        self._refuse_old(started_at)
         call = None if saving.run_id is None else saving.run_id.bytes
         origin = rows.origin_alone(saving)
         hash((origin, saving.stage))
@@ -134,9 +156,12 @@ class Batch:
 
     def new_after(self, call_seq: int, saving_seq: int) -> New:
         """Return what was inserted after those row numbers."""
+        times = self.times or [0]
         return New(
             call_seq,
             saving_seq,
+            min(times) - 1,
+            max(times),
             calls=bool(self._calls),
             savings=bool(self._savings),
             results=any(last[-1] for _, _, _, last in self._calls),
@@ -230,10 +255,18 @@ def _stored_ids(connection: Connection, column: Any, keys: Iterable[bytes]) -> d
 def _insert(connection: Connection, table: Table, table_rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows, leaving out those whose id is there already.
 
+    In PostgreSQL ids are unique in each partition, so those of other months are looked for.
+
     Many rows go into one statement: SQLite lets other threads run while it works on a statement,
     and taking turns for every single row would make the writer wait for them every time.
     Sizes are powers of two, so that few statements are prepared and all of them are reused.
     """
+    if table.name in PARTITIONED and connection.dialect.name == "postgresql":
+        by_id = {bytes(row[0]): row for row in reversed(table_rows)}
+        query = select(table.c.id).where(table.c.id == any_(cast(list(by_id), _IDS)))
+        for known in connection.scalars(query) if by_id else ():
+            del by_id[bytes(known)]
+        table_rows = list(by_id.values())[::-1]
     done, size = 0, _CHUNK
     while done < len(table_rows):
         while size > len(table_rows) - done:

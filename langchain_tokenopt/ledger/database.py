@@ -184,7 +184,7 @@ class Database:
                         package_version=package_version("langchain-tokenopt"),
                     )
                 )
-            if found:
+            if found and found < schema.ROLLUPS_VERSION:
                 rollups.rebuild(connection)
 
     def _refuse_strangers(self) -> None:

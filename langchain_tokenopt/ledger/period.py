@@ -24,7 +24,7 @@ from langchain_tokenopt.core.records import COUNTS, ToolResult, UsageTotals, per
 from langchain_tokenopt.ledger import rows
 from langchain_tokenopt.ledger.buckets import percentiles_of
 from langchain_tokenopt.ledger.figures import BudgetState, Effect, PeriodFigures
-from langchain_tokenopt.ledger.rollups import (
+from langchain_tokenopt.ledger.measures import (
     CACHED_KIND,
     COST,
     LATENCIES,
@@ -98,7 +98,10 @@ class Period:
     def _spent(self, wanted: Callable[[int], bool]) -> list[int]:
         """Sum over the calls of some kinds."""
         sums = [0] * len(SPEND_COUNTS)
-        for (_, kind), counts in self._sums.of(SPEND, ("origin", "kind")).items():
+        # Other questions need origins as well; of one user's calls they are not summed up.
+        of_user = self._selection.keys == {"user"}
+        groups = ("kind",) if of_user else ("origin", "kind")
+        for (*_, kind), counts in self._sums.of(SPEND, groups).items():
             if wanted(kind):
                 add(sums, counts)
         return sums
@@ -172,7 +175,8 @@ class Period:
         split = {
             start
             for start in {number * width for number, *_ in sums}
-            if any(
+            if start >= self._selection.horizon
+            and any(
                 _period_name(period, start, zone) != _period_name(period, start + width - 1, zone)
                 for period in periods
             )
@@ -228,6 +232,8 @@ class Period:
     @cached_property
     def _is_short(self) -> bool:
         """Whether so few calls were made that rows can be sorted."""
+        if self._selection.window.start < self._selection.horizon:
+            return False
         inside = select(calls.c.seq).where(
             calls.c.started_at >= self._selection.window.start,
             calls.c.started_at < self._selection.window.end,
@@ -283,6 +289,7 @@ class Period:
             began = [runs.c.started_at >= window.start, runs.c.started_at < window.end]
             yield select(runs.c.cost_nano_usd, runs.c.unpriced_calls).where(*began)
             return
+        self._selection.lacks_rows(window.start)
         at = runs.c.started_at + 0  # calls are found by the filters, and their runs by the calls
         began = [at >= window.start, at < window.end, calls.c.started_at + 0 >= window.start]
         of_runs = select(total(cost), total(unpriced)).select_from(

@@ -21,7 +21,7 @@ from langchain_tokenopt.core.records import (
     UsageTotals,
 )
 from langchain_tokenopt.ledger import rows
-from langchain_tokenopt.ledger.rollups import SPEND
+from langchain_tokenopt.ledger.measures import SPEND
 from langchain_tokenopt.ledger.rows import OWN_RUN
 from langchain_tokenopt.ledger.schema import budget_events, calls, names, savings, tool_choices
 from langchain_tokenopt.ledger.selection import PAGE, PAGED, Key, Selection, plain

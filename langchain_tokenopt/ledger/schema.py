@@ -30,6 +30,7 @@ from sqlalchemy import (
 from langchain_tokenopt.core.dimensions import DIMENSIONS, MANY_VALUED
 from langchain_tokenopt.core.records import COUNTS
 from langchain_tokenopt.core.usage import TOKEN_COUNTS
+from langchain_tokenopt.ledger import partitions
 
 __all__ = ["SCHEMA_VERSION"]
 
@@ -180,8 +181,12 @@ forgettings = Table(
     "forgettings",
     metadata,
     Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("calls_before", BigInteger),
 )
-"""When records were deleted: what others remember of names and origins is not true any more."""
+"""When records were deleted: what others remember of names and origins is not true any more.
+
+``calls_before``, where it stands: records that began earlier went, and their sums stayed.
+"""
 
 # Sums by the hour and by the day: what a question about a long period reads in place of rows.
 
@@ -350,6 +355,15 @@ def _forgettings(connection: Connection) -> None:
     forgettings.create(connection, checkfirst=True)
 
 
+def _months(connection: Connection) -> None:
+    """Version 10: old records go, and their sums stay; in PostgreSQL each month is a partition."""
+    columns = {column["name"] for column in inspect(connection).get_columns("forgettings")}
+    if "calls_before" not in columns:
+        connection.execute(text("ALTER TABLE forgettings ADD COLUMN calls_before BIGINT"))
+    if connection.dialect.name == "postgresql":
+        partitions.divide(connection)
+
+
 MIGRATIONS: list[Callable[[Connection], None]] = [
     _first_tables,
     _organizations,
@@ -360,10 +374,13 @@ MIGRATIONS: list[Callable[[Connection], None]] = [
     _tags_and_snapshots,
     _rollups,
     _forgettings,
+    _months,
 ]
 """Step *n* brings a database from version *n* to *n + 1*. Steps are only ever added."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
+ROLLUPS_VERSION: Final = MIGRATIONS.index(_rollups) + 1
+"""Older databases have other sums."""
 
 
 def columns_of(table: Table) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, FromClause, func, select
 
 from langchain_tokenopt.core.dimensions import MANY_VALUED, UNATTRIBUTED, Filters
+from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.ledger import rows
+from langchain_tokenopt.ledger.rollups import horizon_of
 from langchain_tokenopt.ledger.rows import OWN_RUN
 from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS, calls, names, origins
 from langchain_tokenopt.ledger.window import Span, Window
@@ -39,6 +42,7 @@ class Selection:
         self.connection = connection
         self.window = window
         self._origins: dict[int, Mapping[str, str]] = {}
+        self._has_warned = False
         given: dict[str, str] = dict(filters)  # type: ignore[arg-type]
         self._origin_wanted = {
             name: "" if value == UNATTRIBUTED else rows.clean(value)
@@ -51,10 +55,38 @@ class Selection:
             if name in MANY_VALUED
         }
 
+    @cached_property
+    def horizon(self) -> int:
+        """When the rows begin, in microseconds; of what was before only the sums are known."""
+        return horizon_of(self.connection)
+
+    def lacks_rows(self, start: int) -> None:
+        """Warn, once, if a question needs rows from before the horizon."""
+        if start < self.horizon and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"calls from before {rows.moment_of(self.horizon):%Y-%m-%d} are not kept any more, "
+                f"only their sums by hour, agent, model... and by user: what needs the calls "
+                f"themselves begins there.",
+                TokenOptWarning,
+                stacklevel=2,
+            )
+
     @property
     def is_everything(self) -> bool:
         """Whether there are no filters."""
         return not self._origin_wanted and not self._personal
+
+    @property
+    def users(self) -> list[int]:
+        """The user that is asked for, if nothing else is."""
+        chosen = {name: number for name, (_, number) in self._personal.items()}
+        return [chosen["user"]] if chosen.keys() == {"user"} and chosen["user"] else []
+
+    @property
+    def origin_fields(self) -> set[str]:
+        """What is asked for of the origin of calls, if nothing else is."""
+        return set() if self._personal else set(self._origin_wanted)
 
     @property
     def keys(self) -> set[str]:
@@ -123,12 +155,16 @@ class Selection:
         """Return what rows, or sums, have to meet at any time; an index of users may find them."""
         found: list[ColumnElement[bool]] = []
         if self._origin_wanted:
-            wanted = (origins.c[name] == value for name, value in self._origin_wanted.items())
-            found.append(table.c.origin.in_(select(origins.c.id).where(*wanted)))
+            made = select(origins.c.id).where(*self.chosen_origins())
+            found.append(table.c.origin.in_(made))
         for name, (value, number) in self._personal.items():
             column = table.c[name] + 0 if name == "user" and not by_user else table.c[name]
             found.append(_personal_condition(table, column, name, value, number))
         return found
+
+    def chosen_origins(self) -> list[ColumnElement[bool]]:
+        """Return what origins have to meet."""
+        return [origins.c[name] == value for name, value in self._origin_wanted.items()]
 
     # Names
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, case, func, select
 
-from langchain_tokenopt.ledger.rollups import Measure, Source
+from langchain_tokenopt.ledger.measures import Measure, Source
 from langchain_tokenopt.ledger.rows import DAY_US, HOUR_US, OWN_RUN
 from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS, Rollup, calls, origins
 from langchain_tokenopt.ledger.selection import PAGED, Key, Selection, plain
@@ -79,8 +79,11 @@ class Sums:
         }
         rollup = next((each for each in measure.rollups if needed <= set(each.keys)), None)
         window = self._selection.window
-        parts = window.whole if rollup is None else window.parts(days="hour" not in groups)
-        if rollup is not None:
+        if rollup is None:
+            self._selection.lacks_rows(window.start)
+            parts = window.whole
+        else:
+            parts = window.parts(days="hour" not in groups, horizon=self._selection.horizon)
             yield from self._rollup_queries(rollup, groups, parts.days, parts.hours)
         for span in parts.edges:
             yield from self._row_queries(measure, groups, span)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from langchain_tokenopt.ledger import rows
-from langchain_tokenopt.ledger.rollups import RESULTS
+from langchain_tokenopt.ledger.measures import RESULTS
 from langchain_tokenopt.ledger.schema import tool_choices
 from langchain_tokenopt.ledger.selection import PAGED, Selection
 from langchain_tokenopt.ledger.sums import Sums
@@ -58,6 +58,7 @@ def tool_figures(selection: Selection) -> list[ToolFigures]:
     def of(name: str) -> ToolFigures:
         return found.setdefault(name, ToolFigures(name))
 
+    selection.lacks_rows(selection.window.start)
     column = tool_choices.c.tools
     query = select(column, func.count()).where(*selection.of(tool_choices)).group_by(column)
     for text, times in selection.connection.execute(query, execution_options=PAGED):

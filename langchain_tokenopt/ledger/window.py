@@ -45,11 +45,19 @@ class Window:
         """Return it as one piece: to be read from rows."""
         return Parts(None, [], [(self.start, self.end)])
 
-    def parts(self, *, days: bool) -> Parts:
-        """Return as large pieces as there are sums for: days of UTC if wanted, hours, the rest."""
-        hours, edges = _within((self.start, self.end), HOUR_US)
+    def parts(self, *, days: bool, horizon: int = 0) -> Parts:
+        """Return as large pieces as there are sums for: days of UTC if wanted, hours, the rest.
+
+        Args:
+            days: Whether there are sums of days.
+            horizon: Before it there are no rows, and each hour belongs to where it begins.
+        """
+        start, end = (
+            -(-at // HOUR_US) * HOUR_US if at < horizon else at for at in (self.start, self.end)
+        )
+        hours, edges = _within((start, end), HOUR_US)
         if hours is None:
-            return self.whole
+            return Parts(None, [], [(start, end)] if start < end else [])
         day, left = _within(hours, DAY_US // HOUR_US) if days else (None, [hours])
         return Parts(day, left, edges)
 

@@ -38,6 +38,7 @@ from langchain_tokenopt.core.records import CallRecord, TuningStep, UsageEvent
 from langchain_tokenopt.ledger import rollups, rows, spill
 from langchain_tokenopt.ledger.batch import UNSTORABLE, Batch, KnownIds
 from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.ledger.partitions import Months
 from langchain_tokenopt.storage import forks
 
 __all__ = ["Writer"]
@@ -92,6 +93,7 @@ class Writer:
         self._file = database.follow_path()
         self._connection: Connection | None = None
         self._known = KnownIds()
+        self._months = Months()
         self._warned: set[str] = set()
         self._begin_anew()
         _writers.add(self)
@@ -317,17 +319,19 @@ class Writer:
         refused: list[tuple[UsageEvent, Exception]] = []
         with self.database.writing(connection, wait_seconds):
             heads = connection.exec_driver_sql(_HEADS).one()
-            version, call_seq, saving_seq, last_name, last_origin, forgot = (
+            version, call_seq, saving_seq, last_name, last_origin, forgot, horizon = (
                 head or 0 for head in heads
             )
             self.database.refuse_newer(version)
             self._known.forget_some(forgot)
-            batch = Batch(self._known)
+            batch = Batch(self._known, horizon)
             for event, at in queued:
                 try:
                     batch.add(event, at // 1_000)
                 except UNSTORABLE as error:  # made by foreign code
                     refused.append((event, error))
+            if not self.database.is_sqlite:
+                self._months.prepare(connection, batch.times)
             batch.insert(connection, last_name, last_origin)
             rollups.add_rows(connection, batch.new_after(call_seq, saving_seq))
         return refused
@@ -472,7 +476,7 @@ class Writer:
 _HEADS = (
     "SELECT (SELECT max(version) FROM ledger_schema), (SELECT max(seq) FROM calls), "
     "(SELECT max(seq) FROM savings), (SELECT max(id) FROM names), (SELECT max(id) FROM origins), "
-    "(SELECT count(*) FROM forgettings)"
+    "(SELECT count(*) FROM forgettings), (SELECT max(calls_before) FROM forgettings)"
 )
 
 _inherited: list[Connection] = []
