@@ -73,6 +73,7 @@ class Questions:
 
         Example:
             >>> from tempfile import mkdtemp
+            >>> from langchain_tokenopt.ledger import Ledger
             >>> with Ledger(mkdtemp() + "/tokenopt.db") as ledger, ledger.period() as period:
             ...     period.totals().calls, period.by("agent"), period.effects()
             (0, {}, [])
@@ -193,6 +194,7 @@ class Questions:
 
         Example:
             >>> from tempfile import mkdtemp
+            >>> from langchain_tokenopt.ledger import Ledger
             >>> with Ledger(mkdtemp() + "/tokenopt.db") as ledger:
             ...     ledger.calls_after(ledger.last_call())
             (0, [])
@@ -350,6 +352,7 @@ class Questions:
 
         Example:
             >>> from tempfile import mkdtemp
+            >>> from langchain_tokenopt.ledger import Ledger
             >>> from langchain_tokenopt.core.records import OfferedTool, ToolChoice
             >>> with Ledger(mkdtemp() + "/tokenopt.db") as ledger:
             ...     ledger.record(ToolChoice(
