@@ -128,7 +128,7 @@ def fill(url: str, calls: int) -> None:
         connection.execute("CREATE TABLE base_savings AS SELECT * FROM savings")
         connection.execute("CREATE TABLE base_runs AS SELECT * FROM runs")
         ((last,),) = connection.execute("SELECT max(id) FROM names").fetchall()
-        connection.execute("CREATE INDEX ON base (seq)")
+        connection.execute("CREATE INDEX ON base (id)")
         for month in range(MONTHS):
             for copy in range(copies):
                 if month or copy:

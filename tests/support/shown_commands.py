@@ -198,6 +198,7 @@ class ShownCommands:
             "budget": [["--budgets", self.budgets], ["--budgets", self.budgets, "--run", owner]],
             "budget suggest": [["shown_app:graph", "--total", "9000"]],
             "learned": [[self.learned], [self.learned, "forget", "--user", f"no {owner}"]],
+            "maintain": [[*ledger, "--keep", "9999 days"]],
             "migrate": [[self.ledger, str(self.folder / "copied.db"), "--only", "ledger"]],
             "cache stats": [cache],
             "cache top": [[*cache, "-n", "99"]],
