@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import sqlite3
@@ -66,6 +67,14 @@ class Database:
     def is_sqlite(self) -> bool:
         """True for a file, False for a server."""
         return self.path is not None
+
+    @property
+    def spool_name(self) -> str:
+        """How files begin that hold events for this ledger: it is in their folder, or far away."""
+        if self.path is not None:
+            return self.path.name
+        where = self._url.set(password=None).render_as_string()
+        return f"tokenopt-{hashlib.sha256(where.encode()).hexdigest()[:16]}"
 
     # Connections
 

@@ -38,11 +38,27 @@ LONGEST_LINE = 1 << 20
 _END = ".jsonl"
 
 
-def waiting(ledger: Path) -> list[Path]:
-    """Return the files that wait beside *ledger*; what is no file is none of them."""
-    pattern = f"{escape(ledger.name)}.unwritten-*{_END}"
-    found = sorted(ledger.absolute().parent.glob(pattern))
-    return [path for path in found if path.is_file()]
+FORMAT = 1
+"""Of the lines. A later release that writes other fields says another number."""
+
+
+class LaterEventError(ValueError):
+    """A line was written by a later release."""
+
+
+def waiting(name: str, folders: Iterable[Path]) -> list[Path]:
+    """Return the files of a ledger that wait; what is no file, or is another user's, is none."""
+    pattern = f"{escape(name)}.unwritten-*{_END}"
+    found = [path for folder in folders for path in sorted(folder.glob(pattern))]
+    return [path for path in found if path.is_file() and _is_own(path)]
+
+
+def _is_own(path: Path) -> bool:
+    """Say whether this user has written it: anybody can put files among temporary ones."""
+    try:
+        return not hasattr(os, "geteuid") or os.geteuid() in (0, path.stat().st_uid)
+    except OSError:
+        return False
 
 
 def write(events: Iterable[UsageEvent], name: str, folders: Iterable[Path]) -> Path | None:
@@ -66,7 +82,7 @@ def write(events: Iterable[UsageEvent], name: str, folders: Iterable[Path]) -> P
     return None
 
 
-def read(path: Path) -> Iterator[UsageEvent | bytes]:
+def read(path: Path) -> Iterator[UsageEvent | LaterEventError | bytes]:
     """Yield the events in *path*, and what stands between them that is none, as it is.
 
     Raises:
@@ -77,24 +93,32 @@ def read(path: Path) -> Iterator[UsageEvent | bytes]:
             if not line.isspace():
                 try:
                     yield from_line(line.decode())
+                except LaterEventError as later:
+                    yield later
                 except ValueError:
                     yield line
 
 
 def to_line(event: UsageEvent) -> str:
     """Return *event* as one line of JSON."""
-    return json.dumps({"event": type(event).__name__, **asdict(event)}, default=_plain)
+    return json.dumps(
+        {"event": type(event).__name__, "format": FORMAT, **asdict(event)}, default=_plain
+    )
 
 
 def from_line(line: str) -> UsageEvent:
     """Undo :func:`to_line`.
 
     Raises:
-        ValueError: The line is not an event.
+        ValueError: The line is not an event, or a :class:`LaterEventError`.
     """
     try:
         fields = json.loads(line)
+        if fields.pop("format", 1) > FORMAT:
+            raise LaterEventError(f"written by a later release: {line[:80]!r}")
         return _EVENTS[fields.pop("event")](_with_types(fields))
+    except LaterEventError:
+        raise
     except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a usage event: {line[:80]!r}") from error
 

@@ -16,7 +16,6 @@ import asyncio
 import atexit
 import sqlite3
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -24,7 +23,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -39,6 +38,7 @@ from langchain_tokenopt.ledger import rollups, rows, spill
 from langchain_tokenopt.ledger.batch import UNSTORABLE, Batch, KnownIds
 from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.ledger.partitions import Months
+from langchain_tokenopt.ledger.spool import EVENTS_PER_FILE, Spool
 from langchain_tokenopt.storage import forks
 
 __all__ = ["Writer"]
@@ -55,8 +55,9 @@ ANSWER_SECONDS = 10.0
 RETRY_SECONDS = (0.05, 0.2, 1.0)
 """How long it waits after the first, second... failure in a row."""
 
-_EVENTS_PER_FILE = 250
-"""Small files: where one large file has no room, some small ones may have."""
+SPOOL_EVERY = 5
+"""After so many failures in a row what waits in memory goes to files: a killed process loses less.
+A file every five seconds or so."""
 
 Queued = tuple[UsageEvent, int]
 """An event, and when it was put, in nanoseconds since 1970."""
@@ -102,8 +103,7 @@ class Writer:
     def _begin_anew(self) -> None:
         """Set what belongs to one process."""
         self._pending: deque[Queued] = deque()
-        self._files: deque[Path] = deque()
-        """What this process could not write and has not taken in since."""
+        self._spool = Spool(self.database)
         self.lock = forks.ForkLock()
         """Held by whoever writes."""
         self._writing = False
@@ -139,7 +139,7 @@ class Writer:
 
         Also what another thread has taken and not yet committed.
         """
-        if self._pending or self._files or self._writing:
+        if self._pending or self._spool.files or self._writing:
             self._try_drain(0.0 if self.trouble is not None else self._reader_seconds())
 
     def close(self) -> None:
@@ -224,6 +224,8 @@ class Writer:
                 self._make_room()
                 time.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
+                if failures % SPOOL_EVERY == 0:
+                    self._write_aside(len(self._pending))
                 self._wake_up()
 
     def _try_drain(self, wait_seconds: float) -> bool:
@@ -254,9 +256,9 @@ class Writer:
                 batch = self._take(BATCH_EVENTS)
                 left -= len(batch)
                 self._write(batch, wait_seconds)
-            while self._files:  # what could not be written before
-                self._take_in_file(self._files[0], wait_seconds)
-                self._files.popleft()
+            while self._spool.files:  # what could not be written before
+                self._take_in_file(self._spool.files[0], wait_seconds)
+                self._spool.files.popleft()
 
     @contextmanager
     def _as_writer(self) -> Iterator[None]:
@@ -370,39 +372,19 @@ class Writer:
 
     def _write_aside(self, count: int) -> str:
         """Move the oldest *count* events to files; return a sentence that says where they are."""
-        moved, lost = 0, 0
-        while moved < count and (part := self._take(min(_EVENTS_PER_FILE, count - moved))):
-            events = [_timed(*queued) for queued in part]
-            file = spill.write(events, self._file_name, self._folders())
-            if file is None:
-                lost = len(part) + len(self._pending)
+        moved = left = 0
+        while moved < count and (part := self._take(min(EVENTS_PER_FILE, count - moved))):
+            if not self._spool.put([_timed(*queued) for queued in part]):
                 self._pending.extendleft(reversed(part))
+                left = len(self._pending)
                 break
-            self._files.append(file)
             moved += len(part)
-        sentences = []
-        if files := list(self._files):
-            what = f"{moved:,} events" if moved else "Events"
-            sentences.append(f"{what} wait in {_named(files)}; {self._how_taken_in(files[0])}")
-        if lost and self.closed:
-            sentences.append(f"No file could take {lost:,} events: they are lost.")
-        return " ".join(sentences)
-
-    @property
-    def _file_name(self) -> str:
-        path = self.database.path
-        return "tokenopt" if path is None else path.name
-
-    def _folders(self) -> list[Path]:
-        path = self.database.path
-        beside = [] if path is None else [path.absolute().parent]
-        return [*beside, Path(tempfile.gettempdir())]
-
-    def _how_taken_in(self, file: Path) -> str:
-        path = self.database.path
-        if path is not None and file.parent == path.absolute().parent:
-            return "they are taken in when it can be written, by the next Ledger opened here too."
-        return f"Ledger({self.database.label!r}).take_in(file) adds them."
+        sentences = [self._spool.told(moved)]
+        if left and self.closed:
+            sentences.append(f"No file could take {left:,} events: they are lost.")
+        elif left:
+            sentences.append(f"No file can take {left:,} events: they wait in memory.")
+        return " ".join(filter(None, sentences))
 
     def take_in(self, path: Path) -> tuple[int, int]:
         """Store the events in a file; return how many there are, and how many lines are none.
@@ -412,26 +394,30 @@ class Writer:
             FileNotFoundError: There is no such file.
         """
         with self.lock, self._as_writer():
-            return self._take_in(path, self.max_wait_seconds)
+            found = self._take_in(path, self.max_wait_seconds)
+            if found.later:
+                raise LedgerError(_later(path, found.later))
+            return found.events, found.damaged
 
     def take_in_waiting(self) -> None:
         """Take in what earlier processes could not write here; what cannot be read is put aside."""
-        path = self.database.path
         with self.lock:
-            self._files.extend([] if path is None else spill.waiting(path))
+            self._spool.look()
         if not self._try_drain(self.max_wait_seconds):
-            self._files.clear()  # for the next one
+            self._spool.files.clear()  # for the next one
 
     def _take_in_file(self, path: Path, wait_seconds: float) -> None:
         try:
-            count, damaged = self._take_in(path, wait_seconds)
-            if damaged:
+            found = self._take_in(path, wait_seconds)
+            if found.later:
+                self._warn("later", _later(path, found.later))
+            elif found.damaged:
                 aside = path.with_name(path.name + ".damaged")
                 path.replace(aside)
                 self._warn(
                     "damaged",
-                    f"{damaged:,} lines of {path} are no usage events; {count:,} others were "
-                    f"stored. The file is now called {aside.name}.",
+                    f"{found.damaged:,} lines of {path} are no usage events; {found.events:,} "
+                    f"others were stored. The file is now called {aside.name}.",
                 )
             else:
                 path.unlink()
@@ -440,15 +426,21 @@ class Writer:
         except OSError as error:
             self._warn("unreadable", f"{path} cannot be taken in: {error}.")
 
-    def _take_in(self, path: Path, wait_seconds: float) -> tuple[int, int]:
-        count = damaged = 0
+    def _take_in(self, path: Path, wait_seconds: float) -> _Found:
+        found = _Found()
         lines = spill.read(path)
         while part := list(islice(lines, BATCH_EVENTS)):
-            events = [(event, time.time_ns()) for event in part if not isinstance(event, bytes)]
+            events = [
+                (event, time.time_ns())
+                for event in part
+                if not isinstance(event, bytes | spill.LaterEventError)
+            ]
             refused = self._store(events, wait_seconds)
-            count += len(events) - len(refused)
-            damaged += len(part) - len(events) + len(refused)
-        return count, damaged
+            later = sum(isinstance(event, spill.LaterEventError) for event in part)
+            found.events += len(events) - len(refused)
+            found.later += later
+            found.damaged += len(part) - len(events) - later + len(refused)
+        return found
 
     def _warn(self, kind: str, message: str) -> None:
         """Warn once about each kind of trouble."""
@@ -498,8 +490,20 @@ def _timed(event: UsageEvent, at: int) -> UsageEvent:
     return event
 
 
-def _named(files: Sequence[Path]) -> str:
-    return str(files[0]) + (f" and {len(files) - 1:,} more" if len(files) > 1 else "")
+@dataclass
+class _Found:
+    """What was in a file, by lines."""
+
+    events: int = 0
+    damaged: int = 0
+    later: int = 0
+
+
+def _later(path: Path, count: int) -> str:
+    return (
+        f"{count:,} events in {path} were written by a newer langchain-tokenopt. The file stays "
+        f"for it; or upgrade this one: pip install -U langchain-tokenopt."
+    )
 
 
 # Ends of processes
