@@ -73,8 +73,8 @@ class Database:
         """How files begin that hold events for this ledger: it is in their folder, or far away."""
         if self.path is not None:
             return self.path.name
-        where = self._url.set(password=None).render_as_string()
-        return f"tokenopt-{hashlib.sha256(where.encode()).hexdigest()[:16]}"
+        where = sorted((k, v) for k, v in self._server.parameters.items() if k != "password")
+        return f"tokenopt-{hashlib.sha256(repr(where).encode()).hexdigest()[:16]}"
 
     # Connections
 

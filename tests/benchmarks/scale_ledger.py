@@ -1,13 +1,13 @@
 """The ledger in PostgreSQL: eight processes that write, and questions to ten million calls.
 
 Run:       python -m tests.benchmarks.scale_ledger [--calls 10000000] [--quick]
-Writing:   8 processes record calls as fast as they can, into PostgreSQL and beside it into an SQLite
-           file; the time from the first call to the end of the last ``flush()``. Sums included,
-           every commit synchronous. Records are made beforehand.
+Writing:   8 processes record calls as fast as they can, into PostgreSQL and beside it into an
+           SQLite file; the time from the first call to the end of the last ``flush()``. Sums
+           included, every commit synchronous. Records are made beforehand.
 Questions: a ledger of ten months, of which the first part is recorded and the rest are copies with
            ids, runs and times of their own; the sums are those of the copied part, shifted. With
-           ``--quick`` the ledger proves that they are true (``check``). Every question is put by the
-           command line, in a process of its own, whose memory is said, and once more in Python.
+           ``--quick`` the ledger proves that they are true (``check``). Every question is put by
+           the command line, in a process of its own, whose memory is said, and again in Python.
 Moving:    ``tokenopt migrate`` from a file into PostgreSQL and back, with comparison of all sums.
 Output:    results/scale_ledger.json
 """

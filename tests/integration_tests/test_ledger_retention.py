@@ -63,7 +63,8 @@ def test_what_is_removed_still_adds_up(place):
         removed = ledger.maintain("60 days")
         assert removed > 150
         assert count - removed == sum(1 for _ in ledger.calls())
-        assert min(call.started_at for call in ledger.calls()).hour == 0
+        oldest = min(call.started_at for call in ledger.calls())
+        assert timedelta(days=58) < datetime.now(UTC) - oldest < timedelta(days=92)
         assert [] == ledger.budget_events()
         assert before == _answers(ledger)
         assert [] == ledger.check()
