@@ -220,6 +220,7 @@ def asking(url: str) -> dict[str, Any]:
         _, status, usage = os.wait4(process.pid, 0)
         found[f"tokenopt {title}"] = {
             "seconds": round(time.perf_counter() - began, 2),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
             "memory_mb": round(usage.ru_maxrss / 1024),
             "exit_code": os.waitstatus_to_exitcode(status),
         }
