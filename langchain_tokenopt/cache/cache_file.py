@@ -44,8 +44,8 @@ _NEW_COLUMNS: Final = (
     "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
 )
 _KEPT_REMOVALS = 100_000
-_KEPT_EVIDENCE = 4_096
-"""Batches of observations."""
+_KEPT_BATCHES = 4_096, 512
+"""Of what was learned, and of what was asked."""
 _OPENING_SECONDS = 5.0
 _WRITING_SECONDS = 2.0
 _READING_SECONDS = 0.1
@@ -405,18 +405,23 @@ class CacheFile:
         with contextlib.suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def keep_evidence(self, observations: Sequence[Any]) -> list[Any]:
-        """Write a batch of observations, the oldest leave; return those of other processes."""
+    def keep_evidence(self, labels: Sequence[Any], asked: Sequence[Any] = ()) -> list[Any]:
+        """Write what was learned and asked, the oldest leave; return that of other processes."""
         with self.transaction():
             foreign = self.new_evidence()
-            written = self._database.execute(
-                "INSERT INTO evidence (observations) VALUES (?)", (json.dumps(observations),)
-            )
-            self._seen_evidence = written.lastrowid or self._seen_evidence
-            self._database.execute(
-                "DELETE FROM evidence WHERE id <= (SELECT max(id) FROM evidence) - ?",
-                (_KEPT_EVIDENCE,),
-            )
+            for is_traffic, rows in enumerate((labels, asked)):
+                if not rows:
+                    continue
+                written = self._database.execute(
+                    "INSERT INTO evidence (observations, is_traffic) VALUES (?, ?)",
+                    (json.dumps(rows), is_traffic),
+                )
+                self._seen_evidence = written.lastrowid or self._seen_evidence
+                self._database.execute(
+                    "DELETE FROM evidence WHERE is_traffic = ? AND id <= (SELECT id FROM evidence "
+                    "WHERE is_traffic = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                    (is_traffic, is_traffic, _KEPT_BATCHES[is_traffic]),
+                )
         return foreign
 
     @contextlib.contextmanager

@@ -27,7 +27,7 @@ class _Store(Protocol):
     def transaction(self) -> Any: ...
     def count_hits(self, hits: Iterable[tuple[int, int]]) -> None: ...
     def new_evidence(self) -> list[Any]: ...
-    def keep_evidence(self, observations: Any) -> list[Any]: ...
+    def keep_evidence(self, labels: Any) -> list[Any]: ...
     def probe(self) -> bytes | None: ...
     def keep_probe(self, vector: bytes) -> None: ...
 
@@ -52,7 +52,7 @@ def copy_cache(source: str | Path, target: str | Path) -> dict[str, int]:
         if probe is not None and other.probe() is None:
             other.keep_probe(probe)
         _copy_entries(one, other)
-        learned, there = one.new_evidence(), other.new_evidence()
+        learned, there = (_learned(store) for store in (one, other))
         for start in range(len(there), len(learned), _AT_ONCE):
             other.keep_evidence(learned[start : start + _AT_ONCE])
         sums, copied = _sums(one, len(learned)), _sums(other, max(len(learned), len(there)))
@@ -63,6 +63,11 @@ def copy_cache(source: str | Path, target: str | Path) -> dict[str, int]:
             f"and stop whoever writes."
         )
     return sums
+
+
+def _learned(store: _Store) -> list[Any]:
+    """Return what came out of requests; how many came elsewhere says nothing of a new place."""
+    return [row for row in store.new_evidence() if row[:1] != ["asked"]]
 
 
 def _copy_entries(one: _Store, other: _Store) -> None:

@@ -49,6 +49,11 @@ CREATE TABLE evidence (
     observations TEXT NOT NULL
 );
 """
+_TRAFFIC: Final = """
+ALTER TABLE evidence ADD COLUMN is_traffic INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX evidence_kind ON evidence (is_traffic);
+"""
+"""What files of format 3 did not have at first; who does not know of it can go on with them."""
 _NAMES: Final = {"setting", "entry", "removed", "entry_removed", "evidence"}
 
 
@@ -84,6 +89,9 @@ def prepare(database: sqlite3.Connection, name: str, embedder: str | None) -> by
     names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     if not names >= _NAMES:
         raise _DamagedError(f"it has no {', '.join(sorted(_NAMES - names))}")
+    if "evidence_kind" not in names:
+        for statement in _statements(_TRAFFIC):
+            database.execute(statement)
     settings = dict(database.execute("SELECT name, value FROM setting").fetchall())
     try:
         salt = bytes.fromhex(settings.get("salt", "none"))

@@ -2,7 +2,9 @@
 
 Whose questions they are, in which namespace and under which system text is a *domain*; within it,
 questions about the same things are a *field*: a group around the mean of its first questions
-(leader clustering; Hartigan, Clustering Algorithms, 1975). What is learned in one field decides
+(leader clustering; Hartigan, Clustering Algorithms, 1975). Processes that share a cache may begin
+the same field at the same time: what another one has begun without knowing of ours, and one process
+would have taken for ours, is ours by another name. What is learned in one field decides
 there and nowhere else, so no other tenant's, assistant's or subject's answers make a cache bolder,
 and a new field starts with nothing.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -60,6 +62,8 @@ class Field:
         self.members = 1
         self.is_written = False
         """Whether the file knows where it is now."""
+        self.apart: list[str] | None = None
+        """The fields that were known when it began, as far as the file has not been told."""
 
     def take_in(self, vector: NDArray[np.float32]) -> None:
         """Move the centre to the mean of the first questions."""
@@ -87,10 +91,19 @@ class Field:
             drifts=policy.drifts,
         )
 
-    def row(self) -> list[Any]:
-        """Return where the field is, as a JSON-able row."""
+    def rows(self) -> list[Any]:
+        """Return where the field is, as JSON-able rows; nothing where the file knows it."""
+        if self.is_written:
+            return []
+        apart, self.apart, self.is_written = self.apart, None, True
         centre = [round(float(x), _DIGITS) for x in self.centre]
-        return ["field", self.name, self.domain.hex(), self.members, centre]
+        place = ["field", self.name, self.domain.hex(), self.members, centre]
+        return [place] if apart is None else [["apart", self.name, apart], place]
+
+    def asked_row(self) -> list[Any]:
+        """Return what was asked since the last time, as a JSON-able row; empty for nothing."""
+        requests, judged = self.policy.take_asked()
+        return ["asked", self.name, requests, judged.round(_DIGITS).tolist()] if requests else []
 
 
 class Fields:
@@ -119,6 +132,12 @@ class Fields:
         self._fields: OrderedDict[str, Field] = OrderedDict()
         self._of_domain: dict[bytes, list[Field]] = {}
         self._words: OrderedDict[bytes, SameWordsPolicy] = OrderedDict()
+        self._ours: dict[str, str] = {}
+        """Names that other processes gave to our fields."""
+        self._apart: dict[str, set[str]] = {}
+        """Of fields that come next: the others that were known when they began."""
+        self.untold = 0
+        """Requests since :meth:`traffic` was asked for."""
 
     def forget_domains(self, is_meant: Callable[[bytes], bool]) -> None:
         """Start again in some domains."""
@@ -143,19 +162,26 @@ class Fields:
         self._words.move_to_end(domain)
         return found
 
-    def near(self, domain: bytes, vector: NDArray[np.float32]) -> Field | None:
-        """Return the field that a question belongs to, if there is one."""
+    def near(
+        self, domain: bytes, vector: NDArray[np.float32], apart: Container[str] = ()
+    ) -> Field | None:
+        """Return the field that a question belongs to, if there is one that is not *apart*."""
         best, least = None, _NEAR
         for field in self._of_domain.get(domain, ()):
+            if field.name in apart:
+                continue
             if field.centre.shape == vector.shape and field.centre @ vector >= least:
                 best, least = field, float(field.centre @ vector)
         return best
 
     def of(self, domain: bytes, vector: NDArray[np.float32]) -> Field:
         """Return the field of a question that is asked now; a new one, where none is near."""
+        self.untold += 1
         field = self.near(domain, vector)
         if field is None:
-            return self._add(self.unknown(domain, vector))
+            field = self.unknown(domain, vector)
+            field.apart = [other.name for other in self._of_domain.get(domain, ())]
+            return self._add(field)
         field.take_in(vector)
         self._fields.move_to_end(field.name)
         return field
@@ -182,6 +208,7 @@ class Fields:
         own.remove(field)
         if not own:
             del self._of_domain[field.domain]
+        self._ours = {other: ours for other, ours in self._ours.items() if ours != name}
 
     def _new_policy(self) -> ServingPolicy:
         return ServingPolicy(
@@ -195,6 +222,16 @@ class Fields:
         """Return what is known of each field, most asked first."""
         found = [field.stats() for field in self._fields.values()]
         return tuple(sorted(found, key=lambda field: (-field.requests, -field.checked)))
+
+    def traffic(self) -> tuple[list[Any], list[Any]]:
+        """Return, once, what was asked, as JSON-able rows: where fields are, and what came."""
+        self.untold = 0
+        places, asked = [], []
+        for field in self._fields.values():
+            if row := field.asked_row():
+                places += field.rows()
+                asked.append(row)
+        return places, asked
 
     # --- what other processes and earlier ones have learned
 
@@ -210,23 +247,43 @@ class Fields:
     def _restore_row(self, kind: str, name: str, *rest: Any) -> None:
         if kind == "field":
             self._restore_field(name, *rest)
+        elif kind == "apart":
+            self._apart = {name: {self._ours.get(other, other) for other in rest[0]}}
         elif kind == "label":
-            self._fields[name].policy.restore(*rest)
+            self._named(name).policy.restore(*rest)
+        elif kind == "asked":
+            self._named(name).policy.restore_asked(*rest)
         elif kind == "harmless":
-            self._fields[name].harmless.learn(right=bool(rest[0]))
+            self._named(name).harmless.learn(right=bool(rest[0]))
         elif kind == "words":
             self.words(bytes.fromhex(name)).learn(right=bool(rest[0]))
+
+    def _named(self, name: str) -> Field:
+        return self._fields[self._ours.get(name, name)]
 
     def _restore_field(self, name: str, domain: str, members: int, centre: Sequence[float]) -> None:
         vector = np.array(centre, dtype=np.float32)
         length = float(np.linalg.norm(vector))
         if vector.ndim != 1 or not 0.5 < length < 2.0:  # also no NaN
             raise ValueError("no direction")
-        field = self._fields.get(name)
+        vector /= length
+        place = bytes.fromhex(domain)
+        field = self._fields.get(self._ours.get(name, name)) or self._begun_twice(
+            name, place, vector
+        )
         if field is None:
-            made = self.unknown(bytes.fromhex(domain), vector)
+            made = self.unknown(place, vector)
             made.name = str(name)
             field = self._add(made)
         if members >= field.members:
-            field.centre, field.members = vector / length, int(members)
-        field.is_written = True
+            field.centre, field.members = vector, int(members)
+        if field.name == name:
+            field.is_written = True
+
+    def _begun_twice(self, name: str, domain: bytes, vector: NDArray[np.float32]) -> Field | None:
+        """Return the field of ours that another process has begun by another name, if it has."""
+        apart = self._apart.pop(name, None)
+        found = None if apart is None else self.near(domain, vector, apart)
+        if found is not None:
+            self._ours[str(name)] = found.name
+        return found

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["count_observations", "without_owner"]
 
 
+_NONE: Final = ["field"], ["apart"], ["asked"]
+"""Rows that say where fields are and what was asked, and not what came out."""
+
+
 def count_observations(texts: Iterable[str]) -> int:
-    """Return how many observations are in the batches of a file; the places of fields are none."""
-    return sum(row[:1] != ["field"] for text in texts for row in json.loads(text))
+    """Return how many observations are in the batches of a file.
+
+    Example:
+        >>> count_observations(['[["words", "0a", true], ["asked", "f", 1, []]]'])
+        1
+    """
+    return sum(row[:1] not in _NONE for text in texts for row in json.loads(text))
 
 
 def without_owner(

@@ -12,7 +12,7 @@ from typing import Any
 
 from langchain_core.outputs import Generation
 
-from langchain_tokenopt.cache.fields import Field, Fields
+from langchain_tokenopt.cache.fields import Fields
 from langchain_tokenopt.cache.lookup import Finding
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.same_answer import SameAnswer, text_of_answers
@@ -25,6 +25,8 @@ _ANSWERS_COMPARED = 4
 _WORDINGS = 3
 """Neighbours' answers that a new one is compared with: so many, in so many wordings each."""
 _PENDING = 4_096
+_REQUESTS_PER_WRITE = 64
+"""Requests after which other processes hear of them, where no label comes first."""
 _SERVED = 4_096
 
 
@@ -120,12 +122,12 @@ class Learning:
             self._unwritten.append(["words", finding.domain.hex(), right])
         elif field is not None and not finding.kinds and finding.features is not None:
             field.harmless.learn(right=right)
-            self._note_field(field)
+            self._unwritten += field.rows()
             self._unwritten.append(["harmless", field.name, right])
         elif field is not None and finding.features is not None:
             is_audit = finding.reason == "audit"
             field.policy.learn(finding.features, right, finding.kinds, audit=is_audit)
-            self._note_field(field)
+            self._unwritten += field.rows()
             features = [round(float(value), 4) for value in finding.features]
             kinds = sorted(finding.kinds)
             self._unwritten.append(["label", field.name, features, right, is_audit, kinds])
@@ -134,17 +136,24 @@ class Learning:
         self.checked += 1
         self.checked_wrong += not right
 
-    def _note_field(self, field: Field) -> None:
-        """Have the file told where a field is, before a label names it."""
-        if not field.is_written:
-            self._unwritten.append(field.row())
-            field.is_written = True
+    def tell_sometimes(self) -> None:
+        """Tell other processes what was asked, where that is due; with the lock held."""
+        if self._repository.is_shared and self._fields.untold >= _REQUESTS_PER_WRITE:
+            self._repository.try_to_write(self.write)
 
     def write(self) -> None:
-        """Write the labels that are not in the file yet."""
-        rows, self._unwritten = self._unwritten, []
-        if rows:
-            self._repository.keep_labels(rows)
+        """Write what the file, and with it other processes, has not been told yet."""
+        if not self._repository.is_shared:
+            self._unwritten.clear()
+            return
+        places, asked = self._fields.traffic()
+        labels, self._unwritten = [*self._unwritten, *places], []
+        if labels or asked:
+            try:
+                self._repository.keep_evidence(labels, asked)
+            except BaseException:
+                self._unwritten = labels[-_PENDING:]
+                raise
 
     def forget(self) -> None:
         """Forget everything that has not been learned yet."""

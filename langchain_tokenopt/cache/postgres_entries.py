@@ -8,11 +8,9 @@ wait for each other. Vectors are written before that, side by side: their index 
 from __future__ import annotations
 
 import contextlib
-import json
-import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,59 +19,40 @@ from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import unpack
 from langchain_tokenopt.cache.cache_file import OVERHEAD, Row, checksum_of
-from langchain_tokenopt.cache.forgetting import without_owner
 from langchain_tokenopt.cache.key import Question, same_words_hash
+from langchain_tokenopt.cache.postgres_evidence import PostgresEvidence
 from langchain_tokenopt.cache.postgres_neighbours import Neighbours
 from langchain_tokenopt.cache.postgres_rows import (
     ALIVE,
     ROW,
-    observations_in,
     question_in_row,
     row_of,
     vector_bytes,
     vector_text,
 )
-from langchain_tokenopt.cache.postgres_schema import (
-    NO_NEWER,
-    SCOPE,
-    add_vector_index,
-    prepare,
-    refused_newer,
+from langchain_tokenopt.cache.postgres_schema import NO_NEWER, add_vector_index
+from langchain_tokenopt.cache.postgres_server import (
+    SLOW_SECONDS,
+    WRITING_SECONDS,
+    CacheServer,
+    Statement,
 )
+from langchain_tokenopt.cache.postgres_turns import PostgresTurns
 from langchain_tokenopt.cache.postgres_worth import Worth
 from langchain_tokenopt.storage import forks
-from langchain_tokenopt.storage.errors import PostgresError
-from langchain_tokenopt.storage.postgres import Session, pool_of, to_text
-from langchain_tokenopt.storage.postgres_listener import PostgresListener
+from langchain_tokenopt.storage.postgres import to_text
 
 __all__ = ["PostgresEntries"]
 
-READING_SECONDS: Final = 2.0
-"""How long to wait for an answer in the middle of a call."""
-WRITING_SECONDS: Final = 5.0
 _LOCK_SECONDS: Final = 3.0
 """How long to wait for others who write."""
 _PER_STATEMENT: Final = 0.05
 """Seconds more for each thing that is written at once."""
-_SLOW_SECONDS: Final = 600.0
-"""How long it may take to delete or to read everything."""
-_PROOF_SECONDS: Final = 2.0
-"""How long what other processes do may go unnoticed, when the network swallows everything."""
-_PAUSE_SECONDS: Final = 1.0
-_PAUSE_FACTOR: Final = 5.0
-_LONGEST_PAUSE: Final = 10.0
-"""A server that has failed is left alone for so many times what that took."""
-_KEPT_EVIDENCE: Final = 32_768
-"""Batches of observations."""
 _NUMBERS_AT_ONCE: Final = 64
 _AT_ONCE: Final = 1_000
 """Entries that are deleted, or read, at once."""
-_NO_TABLE: Final = "42P01"
-_AWAY: Final = (_NO_TABLE, "08", "53", "57", "58", "28", "3D")
-"""What a server says that cannot be used at all; another error is one of a single request."""
-_CHANGING: Final = 0x746F6B65
-_LEARNING: Final = 0x746F6B66
-"""Advisory locks of those who change entries, and of those who write what they have learned."""
+_CHANGING: Final = ("SELECT pg_advisory_xact_lock(%s)", (0x746F6B65,))
+"""The lock of those who change entries."""
 
 _STORED: Final = "exact, scope, question, answers, checksum"
 _FIND: Final = (
@@ -81,9 +60,6 @@ _FIND: Final = (
     f"WHERE (exact = %s OR near = %s) AND scope = %s AND {ALIVE} ORDER BY id DESC"
 )
 _ENTRY: Final = f"SELECT {ROW} FROM cache_entries WHERE id = %s"
-
-
-_OBSERVED: Final = "SELECT id, observations FROM cache_evidence WHERE id > %s ORDER BY id"
 _EVICT: Final = """
     WITH over AS (SELECT entries - %s AS number, bytes - %s AS size FROM cache_totals),
     low AS (
@@ -101,28 +77,14 @@ _EXPIRE: Final = f"""
     DELETE FROM cache_entries WHERE id IN (
         SELECT id FROM cache_entries WHERE expires <= %s ORDER BY expires LIMIT {_AT_ONCE})
     RETURNING id"""
-_TAKE_TURN: Final = """
-    WITH there AS (
-        SELECT FROM cache_entries
-        WHERE exact = %s AND (expires IS NULL OR expires > extract(epoch FROM now()))),
-    taken AS (
-        INSERT INTO cache_flights SELECT %s, %s, now() + %s * interval '1 second'
-        WHERE NOT EXISTS (SELECT FROM there)
-        ON CONFLICT (exact) DO UPDATE SET owner = excluded.owner, until = excluded.until
-        WHERE cache_flights.until < now() OR cache_flights.owner = excluded.owner RETURNING 1)
-    SELECT EXISTS (SELECT FROM taken) OR EXISTS (SELECT FROM there)"""
-_GIVE_TURN_BACK: Final = "DELETE FROM cache_flights WHERE exact = %s AND owner = %s RETURNING 1"
-
-
-_Statement = tuple[str, tuple[Any, ...]]
 
 
 @dataclass(slots=True)
 class _Changes:
     """What is to be written at once."""
 
-    vectors: list[_Statement] = field(default_factory=list)
-    entries: list[_Statement] = field(default_factory=list)
+    vectors: list[Statement] = field(default_factory=list)
+    entries: list[Statement] = field(default_factory=list)
     """In the order in which they are made."""
     is_durable: bool = False
 
@@ -143,129 +105,50 @@ class PostgresEntries:
     """
 
     def __init__(self, url: str, *, embedder: str | None, worth: Worth | None = None) -> None:
-        self.is_closed = False
+        self._server = CacheServer(url, embedder)
         self.evicted = self.expired = 0
-        self.resets = 0
-        """How often everything that was known has become doubtful."""
-        self.has_news = True
-        """Whether there may be evidence that has not been read."""
-        self.dimension: int | None = None
-        """Numbers per vector; ``None`` before it is known."""
-        self._pool = pool_of(url)
+        self.neighbours = Neighbours(self._server)
+        self.turns = PostgresTurns(self._server)
+        evidence = PostgresEvidence(self._server)
+        self.new_evidence, self.keep_evidence = evidence.new, evidence.keep
+        self.drop_evidence, self.changes = evidence.drop, self._server.removed
         self._worth = worth or Worth("lru", 1)
         self._lock = forks.ForkLock()
-        self._owner = secrets.token_hex(8)
-        self._away_until = 0.0
-        self._away: PostgresError | None = None
-        self._seen_evidence = 0
         self._numbers: deque[int] = deque()
+        self._numbers_of = 0
+        self._numbers_per_vector: tuple[int | None, int] = None, 0
         self._changes: _Changes | None = None
-        self._embedder = embedder
-        self._prepare()
         forks.register(self)
 
     def __str__(self) -> str:
-        return self._pool.label
+        return self._server.pool.label
 
     @property
     def lock(self) -> forks.ForkLock:
         """Return the re-entrant lock to hold; it is another one after a fork of the process."""
         return self._lock
 
-    # The server
+    @property
+    def resets(self) -> int:
+        """How often everything that was known has become doubtful."""
+        return self._server.resets
 
-    def _prepare(self) -> None:
-        self._tables = prepare(self._pool, self._embedder)
-        self._are_there = True
-        self.neighbours = Neighbours(self._ask, has_pgvector=self._tables.has_pgvector)
-        self._listener = PostgresListener(
-            self._pool,
-            self._tables.channel,
-            proof_seconds=_PROOF_SECONDS,
-            wait_seconds=READING_SECONDS,
-        )
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has been closed for good."""
+        return self._server.is_closed
 
-    @contextlib.contextmanager
-    def _session(self, seconds: float = READING_SECONDS) -> Iterator[Session]:
-        """Lend a connection, unless the server has just failed."""
-        self._refuse_if_away()
-        began = time.monotonic()
-        try:
-            with self._pool.session(seconds) as session:
-                yield session
-        except PostgresError as refused:
-            error = refused_newer(refused, self._pool.label)
-            self._leave_alone(error, time.monotonic() - began)
-            raise error from refused
-
-    def _refuse_if_away(self) -> None:
-        if self.is_closed:
-            raise PostgresError("the cache has been closed")
-        if self._away is not None and time.monotonic() < self._away_until:
-            raise self._away.with_traceback(None)
-        if not self._are_there:
-            self._prepare()
-            self._begin_again()
-
-    def _leave_alone(self, error: PostgresError, took_seconds: float) -> None:
-        """Ask nothing for a while, so that at most a sixth of the time is spent on waiting."""
-        if error.sqlstate == _NO_TABLE:
-            self._are_there = False
-            self._seen_evidence = 0
-            self.dimension = None
-        if error.sqlstate is None or error.sqlstate.startswith(_AWAY):
-            pause = min(_LONGEST_PAUSE, max(_PAUSE_SECONDS, _PAUSE_FACTOR * took_seconds))
-            self._away, self._away_until = error, time.monotonic() + pause
-
-    def _ask(self, scope: bytes, *statements: _Statement) -> list[tuple[Any, ...]]:
-        """Ask about one scope: nothing else is to be seen meanwhile, if the server sees to it."""
-        only = "SELECT set_config(%s, %s, true)", (SCOPE, scope.hex())
-        with self._session() as session:
-            return session.run_all(only, *statements)[-1]
-
-    def _run(
-        self, statement: str, *values: Any, seconds: float = READING_SECONDS
-    ) -> list[tuple[Any, ...]]:
-        with self._session(seconds) as session:
-            return session.run(statement, *values)
+    @property
+    def dimension(self) -> int | None:
+        """Numbers per vector; ``None`` before it is known."""
+        numbers, losses = self._numbers_per_vector
+        return numbers if losses == self._server.losses else None
 
     # Reading
 
-    def changes(self) -> tuple[list[Row], list[int]] | None:
-        """Return no rows, and what was removed since the last time, by any process.
-
-        What comes is looked for when it is asked for. ``None`` when nothing is known to have gone;
-        :attr:`resets` says that everything may have.
-        """
-        self._refuse_if_away()
-        began = time.monotonic()
-        try:
-            heard = self._listener.heard()
-            if heard is None:
-                self._begin_again()
-                return None
-        except PostgresError as error:
-            self._begin_again()
-            self._leave_alone(error, time.monotonic() - began)
-            raise
-        gone: list[int] = []
-        for message in heard:
-            if message == "*":
-                self._begin_again()
-            elif message == "evidence":
-                self.has_news = True
-            else:
-                gone += map(int, message.split())
-        return ([], gone) if gone else None
-
-    def _begin_again(self) -> None:
-        self.resets += 1
-        self.has_news = True
-        self._numbers.clear()
-
     def get(self, entry: int) -> Row | None:
         """Return an entry by its number."""
-        rows = self._run(_ENTRY, entry)
+        rows = self._server.run(_ENTRY, entry)
         return row_of(rows[0]) if rows else None
 
     def find(self, question: Question, now: float) -> list[tuple[Row, list[Generation] | None]]:
@@ -274,7 +157,7 @@ class PostgresEntries:
         With their answers: ``None`` for those that cannot be trusted.
         """
         values = question.exact, question.near, question.scope, now
-        found = self._ask(question.scope, (_FIND, values))
+        found = self._server.ask(question.scope, (_FIND, values))
         return [
             (row_of(row), self._unpack((*row[1:4], answers, checksum)))
             for *row, answers, checksum in found
@@ -286,7 +169,9 @@ class PostgresEntries:
 
     def answers_of(self, entries: Sequence[int]) -> dict[int, list[Generation]]:
         """Return the answers of entries, but of those that are gone or cannot be trusted."""
-        rows = self._run(f"SELECT id, {_STORED} FROM cache_entries WHERE id = ANY(%s)", [*entries])
+        rows = self._server.run(
+            f"SELECT id, {_STORED} FROM cache_entries WHERE id = ANY(%s)", [*entries]
+        )
         found = ((entry, self._unpack(row)) for entry, *row in rows)
         return {entry: answers for entry, answers in found if answers is not None}
 
@@ -294,18 +179,21 @@ class PostgresEntries:
         exact, scope, question, answers, checksum = row
         content = exact, scope, question_in_row(question), None, answers
         try:
-            return unpack(answers) if checksum_of(self._tables.salt, *content) == checksum else None
+            return unpack(answers) if self._checksum(*content) == checksum else None
         except (TypeError, ValueError):
             return None
+
+    def _checksum(self, *content: Any) -> bytes:
+        return checksum_of(self._server.tables.salt, *content)
 
     def damaged(self) -> list[int]:
         """Return the entries whose row does not match its checksum or cannot be read."""
         found: list[int] = []
         last = 0
-        while rows := self._run(
+        while rows := self._server.run(
             f"SELECT id, {_STORED} FROM cache_entries WHERE id > %s ORDER BY id LIMIT {_AT_ONCE}",
             last,
-            seconds=_SLOW_SECONDS,
+            seconds=SLOW_SECONDS,
         ):
             last = rows[-1][0]
             found += [entry for entry, *row in rows if self._unpack(row) is None]
@@ -313,13 +201,13 @@ class PostgresEntries:
 
     def stored(self) -> Iterator[tuple[Row, bytes]]:
         """Yield every entry that can be read, and its answers as they are stored."""
-        vector = "vector::text" if self._tables.has_pgvector else "vector"
+        vector = "vector::text" if self._server.tables.has_pgvector else "vector"
         last = 0
-        while rows := self._run(
+        while rows := self._server.run(
             f"SELECT {ROW}, (SELECT {vector} FROM cache_vectors WHERE entry = id), answers, "
             f"checksum FROM cache_entries WHERE id > %s ORDER BY id LIMIT {_AT_ONCE}",
             last,
-            seconds=_SLOW_SECONDS,
+            seconds=SLOW_SECONDS,
         ):
             last = rows[-1][0]
             for *values, found, answers, checksum in rows:
@@ -328,52 +216,45 @@ class PostgresEntries:
 
     def totals(self) -> tuple[int, int]:
         """Return the number of entries and the bytes they take."""
-        ((entries, size),) = self._run("SELECT entries, bytes FROM cache_totals")
+        ((entries, size),) = self._server.run("SELECT entries, bytes FROM cache_totals")
         return entries, size
 
     def is_sound(self) -> bool:
         """Say whether totals are those of the entries, and each vector belongs to one of them."""
-        ((is_sound,),) = self._run(
+        ((is_sound,),) = self._server.run(
             "SELECT (SELECT (count(*), coalesce(sum(size), 0)::bigint) FROM cache_entries) = "
             "(SELECT (entries, bytes) FROM cache_totals) AND NOT EXISTS (SELECT FROM cache_vectors "
             "WHERE NOT EXISTS (SELECT FROM cache_entries WHERE id = entry))",
-            seconds=_SLOW_SECONDS,
+            seconds=SLOW_SECONDS,
         )
         return bool(is_sound)
 
     def top(self, limit: int) -> list[Row]:
         """Return the entries that were served most, most served first."""
         most = f"SELECT {ROW} FROM cache_entries ORDER BY hits DESC, id LIMIT %s"
-        return list(map(row_of, self._run(most, limit, seconds=_SLOW_SECONDS)))
+        return list(map(row_of, self._server.run(most, limit, seconds=SLOW_SECONDS)))
 
     def scopes(self) -> set[bytes]:
         """Return the scopes that have entries."""
-        rows = self._run("SELECT DISTINCT scope FROM cache_entries", seconds=_SLOW_SECONDS)
+        rows = self._server.run("SELECT DISTINCT scope FROM cache_entries", seconds=SLOW_SECONDS)
         return {scope for (scope,) in rows}
-
-    def new_evidence(self) -> list[Any]:
-        """Return the observations that were kept since the last call, oldest first."""
-        if not self.has_news:
-            return []
-        rows = self._run(_OBSERVED, self._seen_evidence)
-        self.has_news = False
-        if rows:
-            self._seen_evidence = rows[-1][0]
-        return observations_in(text for _, text in rows)
 
     def probe(self) -> bytes | None:
         """Return what :meth:`keep_probe` was given."""
-        rows = self._run("SELECT value FROM cache_settings WHERE name = 'probe'")
+        rows = self._server.run("SELECT value FROM cache_settings WHERE name = 'probe'")
         try:
             found = bytes.fromhex(rows[0][0]) if rows else None
         except (TypeError, ValueError):
             return None
-        self.dimension = None if found is None else len(found) // 2
+        self._note_dimension(None if found is None else len(found) // 2)
         return found
+
+    def _note_dimension(self, numbers: int | None) -> None:
+        self._numbers_per_vector = numbers, self._server.losses
 
     def counts(self) -> Counter[str]:
         """Return the sums of all that :meth:`add_counts` was given, by any process."""
-        return Counter(dict(self._run("SELECT name, value FROM cache_counts")))
+        return Counter(dict(self._server.run("SELECT name, value FROM cache_counts")))
 
     # Writing
 
@@ -383,7 +264,7 @@ class PostgresEntries:
         if self._changes is not None:
             yield
             return
-        self._refuse_if_away()
+        self._server.refuse_if_away()
         changes = self._changes = _Changes()
         try:
             yield
@@ -397,11 +278,11 @@ class PostgresEntries:
         before = [
             *changes.vectors,
             ("SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_SECONDS:g}s",)),
-            ("SELECT pg_advisory_xact_lock(%s)", (_CHANGING,)),
+            _CHANGING,
             NO_NEWER,
         ]
         seconds = WRITING_SECONDS + _PER_STATEMENT * (len(before) + len(changes.entries))
-        with self._session(seconds) as session:
+        with self._server.session(seconds) as session:
             found = session.change(*before, *changes.entries, durable=changes.is_durable)
         for (statement, _), rows in zip(changes.entries, found[len(before) :], strict=True):
             self.evicted += len(rows) if statement is _EVICT else 0
@@ -419,12 +300,12 @@ class PostgresEntries:
         question = None if row.question is None else to_text(row.question)
         size = len(answers) + len(row.vector or b"") + OVERHEAD
         size += len((row.question or "").encode("utf-8", "surrogatepass"))
-        checksum = checksum_of(self._tables.salt, row.exact, row.scope, row.question, None, answers)
+        checksum = self._checksum(row.exact, row.scope, row.question, None, answers)
         near = None if row.question is None else same_words_hash(row.scope, row.question)
         if row.vector is not None:
             assert self._changes is not None
             vector: Any = row.vector
-            if self._tables.has_pgvector:
+            if self._server.tables.has_pgvector:
                 vector = vector_text(np.frombuffer(row.vector, dtype="<f2"))
             insert = "INSERT INTO cache_vectors VALUES (%s, %s, %s)"
             self._changes.vectors.append((insert, (number, row.scope, vector)))
@@ -441,8 +322,10 @@ class PostgresEntries:
         return replace(row, id=number, size=size)
 
     def _next_number(self) -> int:
-        if not self._numbers:
-            ((last,),) = self._run(
+        if not self._numbers or self._numbers_of != self.resets:  # others may have taken them
+            self._numbers.clear()
+            self._numbers_of = self.resets
+            ((last,),) = self._server.run(
                 "UPDATE cache_numbers SET next = next + %s RETURNING next", _NUMBERS_AT_ONCE
             )
             self._numbers.extend(range(last - _NUMBERS_AT_ONCE, last))
@@ -468,10 +351,10 @@ class PostgresEntries:
 
     def clear(self) -> None:
         """Delete all entries and everything learned from them."""
-        with self._session(_SLOW_SECONDS) as session:
+        with self._server.session(SLOW_SECONDS) as session:
             session.begin(
                 ("SELECT set_config('statement_timeout', '0', true)", ()),
-                ("SELECT pg_advisory_xact_lock(%s)", (_CHANGING,)),
+                _CHANGING,
                 ("DELETE FROM cache_entries", ()),
                 ("DELETE FROM cache_evidence", ()),
                 ("DELETE FROM cache_counts", ()),
@@ -504,51 +387,8 @@ class PostgresEntries:
             *(expires, self._worth.name == "ttl", expires, entry),
         )
 
-    def drop_evidence(self, is_meant: Callable[[bytes], bool]) -> None:
-        """Delete what was observed in the domains of an owner."""
-        with self._session(_SLOW_SECONDS) as session:
-            *_, rows = session.begin(
-                ("SELECT pg_advisory_xact_lock(%s)", (_LEARNING,)),
-                ("SELECT id, observations FROM cache_evidence ORDER BY id", ()),
-            )
-            changed = without_owner([(row[0], row[1]) for row in rows], is_meant)
-            session.commit(
-                *(
-                    ("DELETE FROM cache_evidence WHERE id = %s", (number,))
-                    if text is None
-                    else (
-                        "UPDATE cache_evidence SET observations = %s WHERE id = %s",
-                        (text, number),
-                    )
-                    for number, text in changed
-                )
-            )
-
     def write_through(self) -> None:
         """The server sees to that."""
-
-    def keep_evidence(self, observations: Sequence[Any]) -> list[Any]:
-        """Write a batch of observations, the oldest leave; return those of other processes."""
-        self.has_news = True
-        foreign = self.new_evidence()
-        with self._session(WRITING_SECONDS) as session:
-            _, others, [[number]], *_ = session.change(
-                ("SELECT pg_advisory_xact_lock(%s)", (_LEARNING,)),
-                (_OBSERVED, (self._seen_evidence,)),
-                (
-                    "INSERT INTO cache_evidence (observations) VALUES (%s) RETURNING id",
-                    (json.dumps(observations),),
-                ),
-                (
-                    "DELETE FROM cache_evidence "
-                    "WHERE id <= (SELECT max(id) FROM cache_evidence) - %s",
-                    (_KEPT_EVIDENCE,),
-                ),
-                ("SELECT pg_notify(%s, 'evidence')", (self._tables.channel,)),
-                durable=False,
-            )
-        self._seen_evidence = number
-        return foreign + observations_in(text for _, text in others)
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         """Add to the counts that are kept."""
@@ -562,36 +402,17 @@ class PostgresEntries:
     def keep_probe(self, vector: bytes) -> None:
         """Keep the vector by which the embedder is recognised; now vectors have a length."""
         numbers = len(vector) // 2
-        if self._tables.has_pgvector:
-            add_vector_index(self._pool, numbers)
+        if self._server.tables.has_pgvector:
+            add_vector_index(self._server.pool, numbers)
         self._change(
             "INSERT INTO cache_settings VALUES ('probe', %s) ON CONFLICT (name) DO NOTHING",
             vector.hex(),
         )
-        self.dimension = numbers
-
-    # One flight for all processes
-
-    def take_turn(self, exact: bytes, seconds: float) -> bool:
-        """Take the turn to ask the model, for some seconds; ``False``: another process has it.
-
-        Whoever finds an answer there needs no turn; nobody waits for a server that fails.
-        """
-        try:
-            ((goes_on,),) = self._run(_TAKE_TURN, exact, exact, self._owner, seconds)
-        except PostgresError:
-            return True
-        return bool(goes_on)
-
-    def give_turn_back(self, exact: bytes) -> None:
-        """Let another process take the turn; nothing happens when it is not ours."""
-        with contextlib.suppress(PostgresError):
-            self._run(_GIVE_TURN_BACK, exact, self._owner)
+        self._note_dimension(numbers)
 
     def close(self) -> None:
         """Close what is the cache's own for good; other connections belong to the process."""
-        self.is_closed = True
-        self._listener.close()
+        self._server.close()
 
     # Forks
 
@@ -601,6 +422,6 @@ class PostgresEntries:
     def after_fork_in_child(self) -> None:
         """Go on as another process."""
         self._lock = forks.ForkLock()
-        self._owner = secrets.token_hex(8)
+        self.turns.begin_as_another()
         self._changes = None
-        self._begin_again()
+        self._server.begin_again()

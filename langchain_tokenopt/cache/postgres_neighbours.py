@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.postgres_rows import ALIVE, ROW, row_of, vector_text
+from langchain_tokenopt.cache.postgres_server import CacheServer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,28 +74,20 @@ class Near:
     """Entry, cosine and group of answers."""
 
 
-class _Asks(Protocol):
-    def __call__(self, scope: bytes, *statements: tuple[str, tuple[Any, ...]]) -> list[Any]:
-        """Return the rows of the last statement, asked about one scope."""
-        ...
-
-
 class Neighbours:
     """Finds neighbours.
 
     Args:
-        ask: Asks the server.
-        has_pgvector: Whether it compares vectors.
+        server: Compares vectors, where it has pgvector.
     """
 
-    def __init__(self, ask: _Asks, *, has_pgvector: bool) -> None:
-        self._ask = ask
-        self._has_pgvector = has_pgvector
+    def __init__(self, server: CacheServer) -> None:
+        self._ask, self._server = server.ask, server
         self._sizes: dict[bytes, tuple[float, bool]] = {}
 
     def of(self, vector: NDArray[np.float32], scope: bytes, now: float, number: int) -> Near:
         """Return up to *number* neighbours in a scope."""
-        if not self._has_pgvector:
+        if not self._server.tables.has_pgvector:
             return self._here(vector, scope, now, number)
         size = len(vector)
         order = f"vector::halfvec({size}) <#> {{}}::halfvec({size})"

@@ -12,6 +12,7 @@ from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.memory_index import Entry, MemoryIndex
 from langchain_tokenopt.cache.postgres_entries import PostgresEntries
 from langchain_tokenopt.cache.postgres_index import PostgresIndex
+from langchain_tokenopt.cache.postgres_turns import PostgresTurns
 from langchain_tokenopt.cache.postgres_worth import Worth
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.storage.errors import PostgresError
@@ -61,13 +62,13 @@ class PostgresRepository(Repository):
         return True
 
     @property
-    def turns(self) -> PostgresEntries:
+    def turns(self) -> PostgresTurns:
         """Where processes agree on who asks the model."""
-        return self._entries
+        return self._entries.turns
 
     def top(self, limit: int) -> list[Entry]:
         """Return the entries that were served most, most served first."""
-        self._try_to_write(self._write_hits)
+        self.try_to_write(self._write_hits)
         return self._copy.top(limit)
 
     def read_ahead(self, entries: Sequence[int]) -> None:
@@ -79,12 +80,12 @@ class PostgresRepository(Repository):
     def refresh(self) -> None:
         """Forget what other processes have removed, and take in what they have learned."""
         try:
-            changes = self._entries.changes()
+            gone = self._entries.changes()
         finally:
             if self._resets != self._entries.resets:
                 self._resets = self._entries.resets
                 self._empty_memory()
-        for entry in changes[1] if changes else ():
+        for entry in gone or ():
             self._forget(entry)
         self._labels += self._entries.new_evidence()
 

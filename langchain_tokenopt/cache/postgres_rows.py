@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIVE",
     "ROW",
-    "observations_in",
     "question_in_row",
     "row_of",
     "vector_bytes",
@@ -42,15 +40,6 @@ def row_of(values: Sequence[Any]) -> Row:
 def question_in_row(stored: str | None) -> str | None:
     """Return a question as it was asked."""
     return None if stored is None else from_text(stored)
-
-
-def observations_in(texts: Iterable[str]) -> list[Any]:
-    """Return what batches of evidence say, one after another; what cannot be read is left out."""
-    found: list[Any] = []
-    for text in texts:
-        with contextlib.suppress(TypeError, ValueError, RecursionError):
-            found += json.loads(text)
-    return found
 
 
 def vector_text(vector: NDArray[np.floating[Any]]) -> str:

@@ -115,6 +115,10 @@ _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             )
         ),
     ),
+    (
+        "ALTER TABLE cache_evidence ADD COLUMN is_traffic boolean NOT NULL DEFAULT false",
+        "CREATE INDEX cache_evidence_kind ON cache_evidence (is_traffic, id)",
+    ),
 )
 """What brings the tables from one version to the next. Steps are only ever added."""
 SCHEMA_VERSION: Final = len(_MIGRATIONS)

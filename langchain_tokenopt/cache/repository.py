@@ -163,7 +163,7 @@ class Repository:
             raise
         if answers is None:
             self._forget(entry)
-            self._try_to_write(self._file.remove, [entry])
+            self.try_to_write(self._file.remove, [entry])
             return None
         self._keep_answers(entry, answers)
         return answers
@@ -184,11 +184,11 @@ class Repository:
             expires = self._clock() + self._ttl_seconds
             self.index.prolong(entry, expires)
             if self.is_shared:
-                self._try_to_write(self._file.extend_expiry, entry, expires)
+                self.try_to_write(self._file.extend_expiry, entry, expires)
         if self.is_shared:
             self._unwritten_hits[entry] += 1
             if self._unwritten_hits.total() >= _HITS_PER_WRITE:
-                self._try_to_write(self._write_hits)
+                self.try_to_write(self._write_hits)
 
     def top(self, limit: int) -> list[Entry]:
         """Return the entries that were served most, most served first."""
@@ -204,7 +204,7 @@ class Repository:
         with self.lock:
             stored = self._file.probe()
             if stored is None:
-                self._try_to_write(self._file.keep_probe, probe.astype("<f2").tobytes())
+                self.try_to_write(self._file.keep_probe, probe.astype("<f2").tobytes())
                 return True
         known = np.frombuffer(stored, dtype="<f2").astype(np.float32)
         return len(known) == len(probe) and float(known @ probe) > _SAME_EMBEDDER
@@ -307,10 +307,9 @@ class Repository:
         self.index.answer_groups.unite(kept, other)
         self._file.unite_answers(kept, other)
 
-    def keep_labels(self, observations: Sequence[Any]) -> None:
-        """Write what was learned, as long as the file lets us."""
-        if self.is_shared:
-            self._labels += self._file.keep_evidence(observations)
+    def keep_evidence(self, labels: Sequence[Any], asked: Sequence[Any]) -> None:
+        """Write what was learned, and what was asked."""
+        self._labels += self._file.keep_evidence(labels, asked)
 
     def clear(self) -> None:
         """Delete all entries and all observations."""
@@ -333,7 +332,7 @@ class Repository:
         """Write what is counted and close the file for good."""
         with self.lock:
             if not self._file.is_closed:
-                self._try_to_write(self._write_hits)
+                self.try_to_write(self._write_hits)
             self._file.close()
 
     def _make_room(self) -> None:
@@ -379,7 +378,7 @@ class Repository:
                 f"try again when it is neither locked nor its disk full."
             ) from error
 
-    def _try_to_write(self, write: Callable[..., None], *args: Any) -> None:
+    def try_to_write(self, write: Callable[..., None], *args: Any) -> None:
         """Write what an answer does not depend on; a file that fails does not cost a hit."""
         if not self.may_write:
             return

@@ -464,6 +464,7 @@ class SemanticCache(BaseCache):
                 self._shield.misses[reason or finding.reason or "gone"] += 1
                 self._kept_counts.write_sometimes()
                 self._learning.remember_miss(question.exact, finding)
+            self._learning.tell_sometimes()
         return found
 
     def _serve(self, finding: Finding) -> list[Generation] | None:

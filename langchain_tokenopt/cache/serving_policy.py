@@ -17,6 +17,10 @@ Pearson (1934) at the effective sample size. A label is scored by a model that h
 tried from the safest down and the first that fails ends the search, so trying many costs no
 confidence (fixed-sequence testing; Angelopoulos et al., Learn then Test, 2021).
 
+Where several processes share a cache, each tells the others what it was asked as well as what came
+out (:meth:`ServingPolicy.take_asked`), so the shares of traffic on which the bound stands are those
+of all of them. What has not been told yet is missing from both, the requests and their bands.
+
 One policy knows one field (``fields.py``). The prior may be wrong there, so the field starts with
 nothing served; how much more often the prior is wrong here than it says is counted on all labels
 and multiplies what it says where no label is. Each kind of difference needs labels of its own.
@@ -137,6 +141,7 @@ class ServingPolicy:
         self._labels = EvidenceWindow(WINDOW)
         self._learned = self._fitted_at = 0
         self.requests = 0
+        self._told_requests = self._untold_rows = 0
         self._audits = 0
         self._recent: deque[tuple[float, bool]] = deque(maxlen=DRIFT_LABELS)
         self._seen: deque[tuple[str, bool, float]] = deque(maxlen=WINDOW)
@@ -155,13 +160,17 @@ class ServingPolicy:
     def judge(self, features: NDArray[np.float64], kinds: frozenset[str] = _ANY_WORDS) -> Judgement:
         """Decide about a request with a near neighbour, which has been counted."""
         logit = self._logit(features)
-        self._asked.add(features, logit, self.requests)
-        self._is_stale = self._is_stale or self.requests >= self._due
+        self._take_asked(features, logit, is_ours=True)
         judgement = self._judgement(logit, kinds)
         if judgement.serve and self._rng.random() < self._present_audit_share():
             self._audits += 1
             return replace(judgement, serve=False, audit=True)
         return judgement
+
+    def _take_asked(self, features: NDArray[np.float64], logit: float, *, is_ours: bool) -> None:
+        self._asked.add(features, logit, self.requests, right=is_ours)
+        self._untold_rows += 1
+        self._is_stale = self._is_stale or self.requests >= self._due
 
     def _present_audit_share(self) -> float:
         early = self._audits < _EARLY_AUDITS
@@ -227,6 +236,38 @@ class ServingPolicy:
 
     # Evidence
 
+    def take_asked(self) -> tuple[int, NDArray[np.float64]]:
+        """Return, once, how many requests came to this process, and the features of those judged.
+
+        Those that came while nobody could be told for a whole window are passed over.
+        """
+        rows = self._asked.last(self._untold_rows)
+        requests, is_whole = self.requests - self._told_requests, self._untold_rows <= WINDOW
+        self._told_requests, self._untold_rows = self.requests, 0
+        return (
+            (requests, self._asked.features[rows][self._asked.right[rows]])
+            if is_whole
+            else (
+                0,
+                np.empty((0, len(FEATURES))),
+            )
+        )
+
+    def restore_asked(self, requests: int, rows: Sequence[Sequence[float]]) -> None:
+        """Count requests that came to another process, as :meth:`take_asked` has returned them.
+
+        Raises:
+            ValueError: If they are none.
+        """
+        judged = np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES))
+        if not (len(judged) <= requests and np.isfinite(judged).all()):
+            raise ValueError("no requests")
+        self.requests += int(requests)
+        self._told_requests += int(requests)
+        for features, logit in zip(judged, self.model.logits(judged), strict=True):
+            self._take_asked(features, float(logit), is_ours=False)
+        self._is_stale = self._is_stale or self.requests >= self._due
+
     def restore(
         self, features: Sequence[float], right: bool, audit: bool, kinds: Sequence[str]
     ) -> None:
@@ -239,6 +280,7 @@ class ServingPolicy:
         if row.shape != (len(FEATURES),) or not np.isfinite(row).all():
             raise ValueError("no label")
         self.learn(row, bool(right), frozenset(map(str, kinds)), audit=bool(audit))
+        self._audits += bool(audit)
 
     def _refit(self) -> None:
         """Fit the model to the labels, and score every label by one that has not seen it.

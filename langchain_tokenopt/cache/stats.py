@@ -13,7 +13,7 @@ class FieldStats:
 
     name: str
     requests: int
-    """That got as far as the semantic tier, since the cache was opened."""
+    """That got as far as the semantic tier, in all processes, as far as these have told."""
     checked: int
     """Labels: requests of which both the stored and the true answer are known."""
     checked_wrong: int

@@ -22,8 +22,8 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt import optimize
 from langchain_tokenopt.cache import (
     CacheFileError,
-    postgres_entries,
     postgres_schema,
+    postgres_server,
 )
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage import postgres
@@ -143,8 +143,8 @@ def test_what_is_asked_again_needs_no_server(make, monkeypatch):
     cache = make()
     cache.update(ASK, LLM, say("a"))
     assert cache.lookup(ASK, LLM)
-    monkeypatch.setattr(cache._repository._entries, "_run", None)
-    monkeypatch.setattr(cache._repository._entries, "_ask", None)
+    monkeypatch.setattr(cache._repository._entries._server, "run", None)
+    monkeypatch.setattr(cache._repository._entries._server, "ask", None)
 
     assert [["a"]] * 20 == [texts(cache.lookup(ASK, LLM)) for _ in range(20)]
 
@@ -369,7 +369,7 @@ def test_connections_that_have_been_ended_are_replaced(make, server, postgres_ur
 def test_a_server_that_falls_silent_is_given_up(server, postgres_url, monkeypatch):
     """Within the time that is set, and the next requests do not wait at all."""
     for name in ("READING_SECONDS", "WRITING_SECONDS"):
-        monkeypatch.setattr(postgres_entries, name, 0.5)
+        monkeypatch.setattr(postgres_server, name, 0.5)
     with SilentWire(server.port) as wire:
         url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(postgres_url)}"
         cache = make_cache(f"{url}?connect_timeout=2")

@@ -76,8 +76,8 @@ def cache(tmp_path):
         ]
         labels = [["label", f"f-{user}", [1.0], True, False, []] for user in domains]
         words = [["words", domain.hex(), True] for domain in domains.values()]
-        cache._repository.keep_labels([*rows, *labels])
-        cache._repository.keep_labels(words)
+        cache._repository.keep_evidence([*rows, *labels], [])
+        cache._repository.keep_evidence(words, [])
     return path
 
 
