@@ -44,8 +44,9 @@ _NEW_COLUMNS: Final = (
     "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
 )
 _KEPT_REMOVALS = 100_000
-_KEPT_BATCHES = 4_096, 512
+_KEPT_BATCHES = 32_768, 512
 """Of what was learned, and of what was asked."""
+_BATCHES_PER_PRUNING = 64
 _OPENING_SECONDS = 5.0
 _WRITING_SECONDS = 2.0
 _READING_SECONDS = 0.1
@@ -417,6 +418,8 @@ class CacheFile:
                     (json.dumps(rows), is_traffic),
                 )
                 self._seen_evidence = written.lastrowid or self._seen_evidence
+                if self._seen_evidence % _BATCHES_PER_PRUNING:
+                    continue
                 self._database.execute(
                     "DELETE FROM evidence WHERE is_traffic = ? AND id <= (SELECT id FROM evidence "
                     "WHERE is_traffic = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",

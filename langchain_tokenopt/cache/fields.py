@@ -241,7 +241,7 @@ class Fields:
             if isinstance(row, list) and len(row) > 1:
                 try:
                     self._restore_row(*row)
-                except (AttributeError, KeyError, TypeError, ValueError):
+                except (AttributeError, LookupError, TypeError, ValueError):
                     continue
 
     def _restore_row(self, kind: str, name: str, *rest: Any) -> None:

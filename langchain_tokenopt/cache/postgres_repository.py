@@ -30,9 +30,6 @@ class PostgresRepository(Repository):
         ValueError: If the URL cannot be read, or *eviction* is an object.
     """
 
-    labels_per_write = 4
-    """Many workers each see few questions: what one has learned the others need soon."""
-
     def __init__(self, url: str, **options: Any) -> None:
         self._url = url
         super().__init__(None, **options)

@@ -63,8 +63,8 @@ class Repository:
         CacheFileError: If *path* cannot be used with these settings.
     """
 
-    labels_per_write = 32
-    """Labels that come together before others hear of them."""
+    labels_per_write = 4
+    """Labels that come together before others hear of them: each sees few questions alone."""
 
     def __init__(
         self,

@@ -260,10 +260,10 @@ class ServingPolicy:
             ValueError: If they are none.
         """
         judged = np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES))
-        if not (len(judged) <= requests and np.isfinite(judged).all()):
+        if type(requests) is not int or len(judged) > requests or not np.isfinite(judged).all():
             raise ValueError("no requests")
-        self.requests += int(requests)
-        self._told_requests += int(requests)
+        self.requests += requests
+        self._told_requests += requests
         for features, logit in zip(judged, self.model.logits(judged), strict=True):
             self._take_asked(features, float(logit), is_ours=False)
         self._is_stale = self._is_stale or self.requests >= self._due
