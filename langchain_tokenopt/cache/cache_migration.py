@@ -48,10 +48,10 @@ def copy_cache(source: str | Path, target: str | Path) -> dict[str, int]:
     embedder = embedder_in(source)
     known = None if embedder == NO_EMBEDDER else embedder
     with _opened(source, known) as one, _opened(target, known) as other:
+        _copy_entries(one, other)
         probe = one.probe()
         if probe is not None and other.probe() is None:
-            other.keep_probe(probe)
-        _copy_entries(one, other)
+            other.keep_probe(probe)  # which indexes the vectors, all at once
         learned, there = (_learned(store) for store in (one, other))
         for start in range(len(there), len(learned), _AT_ONCE):
             other.keep_evidence(learned[start : start + _AT_ONCE])

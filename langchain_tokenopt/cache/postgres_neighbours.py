@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["Near", "Neighbours"]
 
 _SMALL_SCOPE: Final = 1_024
-"""Vectors up to which all of a scope are compared; beyond, the index proposes some."""
+_SMALL_SHARE: Final = 4.0
+"""Vectors up to which all of a scope are compared: so many, or so many square roots of all vectors.
+The index proposes near ones of all scopes, and needs the more the smaller the scope's share is: 16
+in a scope of s take about 16 n / s proposals, as much as to compare s when s is 4 times root n."""
 _SIZE_SECONDS: Final = 60.0
 """How long the size of a scope is believed."""
 _SCOPES: Final = 10_000
@@ -34,6 +37,12 @@ _INDEXED: Final = (
     "SELECT set_config('hnsw.iterative_scan', 'strict_order', true), "
     "set_config('hnsw.ef_search', '100', true)"
 )
+_IS_LARGE: Final = f"""
+    WITH small AS (
+        SELECT greatest({_SMALL_SCOPE}, {_SMALL_SHARE} * sqrt(entries))::bigint AS size
+        FROM cache_totals)
+    SELECT count(*) > (SELECT size FROM small) FROM (
+        SELECT FROM cache_vectors WHERE scope = %s LIMIT (SELECT size + 1 FROM small)) AS counted"""
 _NO_ROW: Final = (
     "NULL::bytea, NULL::bytea, NULL::text, agrees_with, NULL::bigint, NULL::double precision, "
     "NULL::double precision, NULL::bigint, NULL::bigint"
@@ -108,11 +117,7 @@ class Neighbours:
     def _is_large(self, scope: bytes) -> bool:
         until, is_large = self._sizes.get(scope, (0.0, False))
         if time.monotonic() >= until:
-            counted = (
-                f"SELECT count(*) FROM (SELECT FROM cache_vectors WHERE scope = %s "
-                f"LIMIT {_SMALL_SCOPE + 1}) AS counted"
-            )
-            is_large = self._ask(scope, (counted, (scope,)))[0][0] > _SMALL_SCOPE
+            is_large = self._ask(scope, (_IS_LARGE, (scope,)))[0][0]
             if len(self._sizes) >= _SCOPES:
                 self._sizes.clear()
             self._sizes[scope] = time.monotonic() + _SIZE_SECONDS, is_large

@@ -116,11 +116,13 @@ class PostgresRepository(Repository):
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
-        """Say that nothing was changed, where a caller is waiting."""
+        """Turn what the server says into an error of the cache, where a caller is waiting."""
         try:
             yield
         except PostgresError as error:
-            raise CacheFileError(f"{error}. Nothing was changed.") from error
+            raise CacheFileError(
+                f"The cache cannot be used now: {error}. Nothing was changed."
+            ) from error
 
     def _follow_file(self) -> None:
         self._empty_memory()

@@ -135,6 +135,11 @@ NO_NEWER: Final = (
 """Fails where the tables are those of a newer release, and with it the whole transaction."""
 _IS_NEWER: Final = r'"(\d+) is newer"'
 _NO_RIGHT: Final = "42501"
+_OF_OTHERS: Final = ("42P07", "42723", "42710", "42703", "42P01", "42804", "42883", "42809")
+"""What a server says of tables that are there, and not ours: a name is taken, or has other columns
+than it should."""
+_INDEXING_SECONDS: Final = 4 * 3_600.0
+"""How long it may take to index what is there: a million vectors take minutes of a free CPU."""
 _LEAST_PGVECTOR: Final = (0, 8)
 """The first that goes on looking while a scope has too few neighbours (``iterative_scan``)."""
 
@@ -156,17 +161,26 @@ def prepare(pool: PostgresPool, embedder: str | None) -> CacheTables:
     Tables that were made without an embedder belong to the first one that comes.
 
     Raises:
-        CacheFileError: They hold another embedder's vectors.
+        CacheFileError: They hold another embedder's vectors, or are another program's.
         PostgresError: They are those of a newer release, or the server refuses something.
     """
-    with pool.session() as session:
-        is_there = _version(session) == SCHEMA_VERSION
-    if not is_there:
-        _add_pgvector(pool)
-    with pool.session() as session:
+    try:
+        with pool.session() as session:
+            is_there = _version(session) == SCHEMA_VERSION
         if not is_there:
-            _bring_up_to_date(session, pool.label, embedder)
-        return _read(session, pool.label, embedder)
+            _add_pgvector(pool)
+        with pool.session() as session:
+            if not is_there:
+                _bring_up_to_date(session, pool.label, embedder)
+            return _read(session, pool.label, embedder)
+    except PostgresError as error:
+        if error.sqlstate not in _OF_OTHERS:
+            raise
+        raise CacheFileError(
+            f"A table or function of another program has a name there that the cache needs: "
+            f"{error}. Make a schema of its own, CREATE SCHEMA name, and add "
+            f"?options=-csearch_path%3Dname%2Cpublic to the URL."
+        ) from error
 
 
 def _read(session: Session, place: str, embedder: str | None) -> CacheTables:
@@ -213,7 +227,9 @@ def _version(session: Session) -> int:
     """Return the version of the tables; 0 where there are none."""
     if not session.run(_IS_THERE)[0][0]:
         return 0
-    found: int = session.run(_VERSION)[0][0]
+    found = session.run(_VERSION)[0][0]
+    if not isinstance(found, int):
+        raise PostgresError("its table cache_schema holds no version of ours", _OF_OTHERS[0])
     return found
 
 
@@ -309,8 +325,11 @@ def add_vector_index(pool: PostgresPool, numbers: int) -> None:
         PostgresError: The server refuses for another reason.
     """
     try:
-        with pool.session() as session:
-            session.begin(("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,)))
+        with pool.session(_INDEXING_SECONDS) as session:
+            session.begin(
+                ("SELECT set_config('statement_timeout', '0', true)", ()),
+                ("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,)),
+            )
             index = (
                 f"CREATE INDEX IF NOT EXISTS cache_vectors_near ON cache_vectors "
                 f"USING hnsw ((vector::halfvec({numbers})) halfvec_ip_ops)"

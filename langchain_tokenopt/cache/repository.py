@@ -374,7 +374,7 @@ class Repository:
             yield
         except FILE_ERRORS as error:
             raise CacheFileError(
-                f"The cache file {self.path} could not be changed: {error}. Nothing was changed; "
+                f"The cache file {self.path} cannot be used now: {error}. Nothing was changed; "
                 f"try again when it is neither locked nor its disk full."
             ) from error
 

@@ -588,10 +588,8 @@ class SemanticCache(BaseCache):
 
         Raises:
             EmbeddingFailedError: If the embedder fails.
+            CacheFileError: If the file or the server cannot be read now.
         """
-        with self._repository.lock:
-            self._refresh()
-            scopes = self._repository.index.scopes() if llm_string is None else None
         if llm_string is None:
             question = Question(b"", b"", prompt)
         else:
@@ -599,7 +597,11 @@ class SemanticCache(BaseCache):
                 question = self._reader.question(prompt, llm_string)
             except UnkeyableError as error:
                 return Explanation(False, str(error))
-        return self._lookup.explain(question, scopes)
+        with self._repository.named_errors():
+            with self._repository.lock:
+                self._refresh()
+                scopes = self._repository.index.scopes() if llm_string is None else None
+            return self._lookup.explain(question, scopes)
 
     def stats(self, *, lifetime: bool = False) -> CacheStats:
         """Return what the cache holds and has done since it was opened.
@@ -607,8 +609,12 @@ class SemanticCache(BaseCache):
         Args:
             lifetime: What all processes have done with the file, closed or not, instead; those that
                 are running are up to two seconds ahead of it.
+
+        Raises:
+            CacheFileError: If the file or the server cannot be read now: what many processes hold
+                is not known here.
         """
-        with self._repository.lock:
+        with self._repository.named_errors(), self._repository.lock:
             self._refresh()
             counts = self._totals()
             if lifetime and self._repository.is_shared:
@@ -649,8 +655,12 @@ class SemanticCache(BaseCache):
         return totals
 
     def top(self, limit: int = 10) -> list[TopEntry]:
-        """Return the stored questions that were served most, most served first."""
-        with self._repository.lock:
+        """Return the stored questions that were served most, most served first.
+
+        Raises:
+            CacheFileError: If the file or the server cannot be read now.
+        """
+        with self._repository.named_errors(), self._repository.lock:
             self._refresh()
             return [
                 TopEntry(e.id, e.question or "(exact only)", e.hits, e.hits * e.tokens)

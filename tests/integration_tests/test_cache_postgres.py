@@ -350,6 +350,23 @@ def test_a_server_that_is_stopped_is_a_miss_and_comes_back():
         postgres.close_all()
 
 
+def test_reports_of_a_server_that_is_away_say_so():
+    """Whoever asks for them is told in one sentence; a model call is not."""
+    with PostgresServer({}) as server:
+        cache = make_cache(server.new_database())
+        cache.update(ASK, LLM, say("a"))
+        server.stop()
+        reports = cache.stats, cache.top, cache.check, lambda: cache.explain(ASK, LLM)
+        for report in (*reports, lambda: cache.explain(ASK), cache.clear, lambda: cache.reject(1)):
+            with pytest.raises(CacheFileError, match=r"postgresql://.* cannot be reached\. Check"):
+                report()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert cache.lookup(ASK, LLM) is None
+            cache.close()
+        postgres.close_all()
+
+
 def test_connections_that_have_been_ended_are_replaced(make, server, postgres_url):
     """At most one request notices."""
     cache = make()
@@ -514,6 +531,57 @@ def test_two_releases_find_the_same_tables(make):
         caches = list(pool.map(lambda _: make(), range(8)))
     caches[0].update(ASK, LLM, say("a"))
     assert [["a"]] * 8 == [texts(cache.lookup(LIKE, LLM)) for cache in caches]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "CREATE TABLE cache_entries (name text)",
+        "CREATE TABLE cache_schema (name text)",
+        "CREATE VIEW cache_settings AS SELECT 1 AS x",
+        "CREATE VIEW cache_schema AS SELECT 1 AS x",
+        "CREATE TABLE cache_schema (version text)",
+        "CREATE FUNCTION cache_entries_came() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TABLE cache_schema (version integer); INSERT INTO cache_schema VALUES (1)",
+        "CREATE TYPE cache_totals AS (x int)",
+        "CREATE SEQUENCE cache_numbers",
+    ],
+)
+def test_what_another_program_has_made_is_left_alone(make, server, postgres_url, theirs):
+    """Its name is told, and the way out; nothing of it has changed, and nothing was begun."""
+    rows(server, postgres_url, theirs)
+    listed = (
+        "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "UNION ALL SELECT proname, 'f' FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
+        "AND proname LIKE 'cache%' ORDER BY 1"
+    )
+    before = [row for row in rows(server, postgres_url, listed) if "cache" in row[0]]
+    with pytest.raises(CacheFileError, match=r"another program .*CREATE SCHEMA name.*search_path"):
+        make()
+
+    assert before == [row for row in rows(server, postgres_url, listed) if "cache" in row[0]]
+
+
+def test_a_release_with_more_tables_comes_while_an_old_one_is_at_work(make, monkeypatch):
+    """Two of its workers start at once: one adds, both go on; the old one misses, and says why."""
+    every = postgres_schema._MIGRATIONS
+    monkeypatch.setattr(postgres_schema, "_MIGRATIONS", every[:1])
+    monkeypatch.setattr(postgres_schema, "SCHEMA_VERSION", 1)
+    old = make()
+    old.update(ASK, LLM, say("a"))
+    more = (*every, ("CREATE TABLE cache_more (x integer)",))
+    monkeypatch.setattr(postgres_schema, "_MIGRATIONS", more)
+    monkeypatch.setattr(postgres_schema, "SCHEMA_VERSION", len(more))
+    with ThreadPoolExecutor(6) as pool:
+        caches = list(pool.map(lambda _: make(), range(6)))
+    found = [texts(cache.lookup(LIKE, LLM)) for cache in caches]
+    monkeypatch.setattr(postgres_schema, "SCHEMA_VERSION", 1)
+    with pytest.warns(TokenOptWarning, match=r"version 3 .* Upgrade it"):
+        old.update("another", LLM, say("b"))
+
+    assert [["a"]] * 6 == found
+    assert soon(lambda: texts(old.lookup(ASK, LLM)) == ["a"])
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

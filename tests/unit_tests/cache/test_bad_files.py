@@ -336,7 +336,7 @@ def test_who_asks_for_a_change_is_told_that_it_failed(one, monkeypatch, change):
     monkeypatch.setattr(cache_file, "_WRITING_SECONDS", 0.1)
     with opened(one) as cache, edited(one) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(CacheFileError, match="could not be changed: database is locked"):
+        with pytest.raises(CacheFileError, match="cannot be used now: database is locked"):
             change(cache)
         other.execute("ROLLBACK")
         assert say("stored") == cache.lookup("what is my code", LLM)
