@@ -139,7 +139,7 @@ class Learning:
     def tell_sometimes(self) -> None:
         """Tell other processes what was asked, where that is due; with the lock held."""
         if self._repository.is_shared and self._fields.untold >= _REQUESTS_PER_WRITE:
-            self._repository.try_to_write(self.write)
+            self._repository.try_quietly(self.write)
 
     def write(self) -> None:
         """Write what the file, and with it other processes, has not been told yet."""

@@ -65,7 +65,7 @@ class PostgresRepository(Repository):
 
     def top(self, limit: int) -> list[Entry]:
         """Return the entries that were served most, most served first."""
-        self.try_to_write(self._write_hits)
+        self._try_to_write(self._write_hits)
         return self._copy.top(limit)
 
     def read_ahead(self, entries: Sequence[int]) -> None:

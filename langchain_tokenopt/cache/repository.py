@@ -163,7 +163,7 @@ class Repository:
             raise
         if answers is None:
             self._forget(entry)
-            self.try_to_write(self._file.remove, [entry])
+            self._try_to_write(self._file.remove, [entry])
             return None
         self._keep_answers(entry, answers)
         return answers
@@ -184,11 +184,11 @@ class Repository:
             expires = self._clock() + self._ttl_seconds
             self.index.prolong(entry, expires)
             if self.is_shared:
-                self.try_to_write(self._file.extend_expiry, entry, expires)
+                self._try_to_write(self._file.extend_expiry, entry, expires)
         if self.is_shared:
             self._unwritten_hits[entry] += 1
             if self._unwritten_hits.total() >= _HITS_PER_WRITE:
-                self.try_to_write(self._write_hits)
+                self._try_to_write(self._write_hits)
 
     def top(self, limit: int) -> list[Entry]:
         """Return the entries that were served most, most served first."""
@@ -204,7 +204,7 @@ class Repository:
         with self.lock:
             stored = self._file.probe()
             if stored is None:
-                self.try_to_write(self._file.keep_probe, probe.astype("<f2").tobytes())
+                self._try_to_write(self._file.keep_probe, probe.astype("<f2").tobytes())
                 return True
         known = np.frombuffer(stored, dtype="<f2").astype(np.float32)
         return len(known) == len(probe) and float(known @ probe) > _SAME_EMBEDDER
@@ -217,17 +217,25 @@ class Repository:
 
     def add_counts(self, counts: Mapping[str, int]) -> bool:
         """Write what was counted, hits of entries among it; say whether the file let us."""
+
+        def write() -> None:
+            self._write_hits()
+            self._file.add_counts(counts)
+
         with self.lock:
-            if self._file.is_closed or not self.may_write:
-                return False
-            began = time.monotonic()
-            try:
-                self._write_hits()
-                self._file.add_counts(counts)
-            except FILE_ERRORS:  # it is tried again, so nobody need be told
-                self._pause_writing(time.monotonic() - began)
-                return False
-            return True
+            return self.try_quietly(write)
+
+    def try_quietly(self, write: Callable[[], None]) -> bool:
+        """Write what is tried again, so that nobody need be told; say whether it was written."""
+        if self._file.is_closed or not self.may_write:
+            return False
+        began = time.monotonic()
+        try:
+            write()
+        except FILE_ERRORS:
+            self._pause_writing(time.monotonic() - began)
+            return False
+        return True
 
     @property
     def may_write(self) -> bool:
@@ -332,7 +340,7 @@ class Repository:
         """Write what is counted and close the file for good."""
         with self.lock:
             if not self._file.is_closed:
-                self.try_to_write(self._write_hits)
+                self._try_to_write(self._write_hits)
             self._file.close()
 
     def _make_room(self) -> None:
@@ -378,7 +386,7 @@ class Repository:
                 f"try again when it is neither locked nor its disk full."
             ) from error
 
-    def try_to_write(self, write: Callable[..., None], *args: Any) -> None:
+    def _try_to_write(self, write: Callable[..., None], *args: Any) -> None:
         """Write what an answer does not depend on; a file that fails does not cost a hit."""
         if not self.may_write:
             return
