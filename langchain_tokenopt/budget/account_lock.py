@@ -40,9 +40,13 @@ class AccountLock:
         shared: Whether a forked child may go on: a copy in its memory would spend the same again.
         place: The file in which it is kept: in the middle of a change the thread cannot have it
             for another budget either.
+        concurrent: Whether other threads may change it meanwhile: who keeps it lets them wait.
     """
 
-    def __init__(self, label: str, *, shared: bool, place: str | None = None) -> None:
+    def __init__(
+        self, label: str, *, shared: bool, place: str | None = None, concurrent: bool = False
+    ) -> None:
+        self._concurrent = concurrent
         self._label = label
         self._place = place or f"memory of {id(self)}"
         self._shared = shared
@@ -68,6 +72,9 @@ class AccountLock:
             )
         if self._place in _changing_here():
             raise BudgetStoreError(f"{self._place} is being changed by this very thread.")
+        if self._concurrent:
+            _changing_here()[self._place] = self
+            return
         # A lock that its owner may take twice: there is no moment between taking it and noting
         # that, in which a finalizer would wait for ever.
         self._lock.acquire()
@@ -84,8 +91,9 @@ class AccountLock:
         trace: TracebackType | None,
     ) -> None:
         _changing_here().pop(self._place, None)
-        self._changing = False
-        self._lock.release()
+        if not self._concurrent:
+            self._changing = False
+            self._lock.release()
 
     def defer(self, act: Callable[[], object]) -> bool:
         """Keep *act* for later if this thread is in the middle of a change; whether it was."""

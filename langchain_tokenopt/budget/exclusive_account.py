@@ -63,7 +63,9 @@ class ExclusiveAccount:
         self._clock = clock
         if store.shared or len(levels) == 1:
             label = f"the budget {self.levels[0].name!r}"
-            self._lock = AccountLock(label, shared=store.shared, place=store.place)
+            self._lock = AccountLock(
+                label, shared=store.shared, place=store.place, concurrent=store.concurrent
+            )
         else:
             self._lock = SHARED_LOCK
         self._keep_open = True

@@ -138,6 +138,7 @@ class MemoryAccountStore:
     """
 
     shared = False
+    concurrent = False
     place = None
 
     def __init__(self) -> None:

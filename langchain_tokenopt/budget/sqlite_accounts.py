@@ -117,6 +117,7 @@ class SqliteAccountStore:
     """
 
     shared = True
+    concurrent = False
 
     def __init__(self, path: Path, name: str) -> None:
         self._name = name

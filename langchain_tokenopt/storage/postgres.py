@@ -167,6 +167,10 @@ class Session:
         """
         self.run_all(*statements, ("COMMIT", ()), *([(_FLUSH, ())] if durable else []))
 
+    def flush(self) -> None:
+        """Return when all that was committed before is on the disk."""
+        self.run(_FLUSH)
+
 
 class PostgresPool:
     """The connections of this process to a database; made by :func:`pool_of`.

@@ -99,6 +99,11 @@ class AccountStore(Protocol[Opening_contra, Transaction_co]):
         ...
 
     @property
+    def concurrent(self) -> bool:
+        """True when threads may ask for the same accounts at once: it lets them wait."""
+        ...
+
+    @property
     def place(self) -> str | None:
         """Where they are kept, if it can be changed by one at a time only."""
         ...

@@ -21,7 +21,7 @@ from langchain_tokenopt.budget import (
     BudgetStoreError,
     Owners,
     TokenBudget,
-    postgres_accounts,
+    account_columns,
     reports_in,
 )
 from langchain_tokenopt.core.errors import TokenOptWarning
@@ -471,7 +471,7 @@ def test_tables_have_a_column_for_all_that_is_kept(server, postgres_url):
             database_of(postgres_url),
         )
     )
-    wanted = postgres_accounts
+    wanted = account_columns
     assert {*wanted.KEY, *wanted.TOTALS} <= {*columns["budget_accounts"]}
     assert {"account", *wanted.AGENT} == {*columns["budget_agents"]}
     assert {"account", *wanted.LEASE} == {*columns["budget_leases"]}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from textwrap import dedent
 
 import pytest
@@ -31,6 +32,14 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 threads_and_forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
+@pytest.fixture(params=["file", "server"])
+def store(request, tmp_path):
+    """Where processes find an account: a path, or a URL."""
+    if request.param == "server":
+        return request.getfixturevalue("postgres_url")
+    return tmp_path / "budgets.db"
+
+
 def _is_kept(course):
     assert [] == course.findings
     assert (0, 0) == (course.overshoot, course.report.held_tokens)
@@ -49,23 +58,21 @@ def test_random_courses_never_overdraw(run, seed):
 @needs_fork
 @threads_and_forks
 @pytest.mark.parametrize("seed", range(4))
-def test_random_courses_of_processes_never_overdraw(tmp_path, seed):
-    """On one file; some are killed between the call and its settlement."""
-    _is_kept(fork_processes(draw_schedule(seed, callers=4), tmp_path))
+def test_random_courses_of_processes_never_overdraw(tmp_path, store, seed):
+    """On one store; some are killed between the call and its settlement."""
+    _is_kept(fork_processes(draw_schedule(seed, callers=4), tmp_path, store))
 
 
-@needs_fork
-@threads_and_forks
-@pytest.mark.parametrize("seed", range(3))
-def test_random_courses_of_processes_never_overdraw_on_a_server(tmp_path, postgres_url, seed):
-    """In a database, too."""
-    _is_kept(fork_processes(draw_schedule(seed, callers=4), tmp_path, postgres_url))
+@pytest.mark.parametrize("seed", range(6))
+def test_random_courses_of_threads_never_overdraw_on_a_server(postgres_url, seed):
+    """With budgets of their own, whose changes share transactions."""
+    make = partial(TokenBudget, path=postgres_url, run=str(seed))
+    schedule = draw_schedule(seed, callers=8, overcounts=seed % 2 == 1)
+    _is_kept(run_threads(schedule, make, each_has_its_own=True))
 
 
-@pytest.mark.parametrize("stored", ["file", "server"])
-def test_processes_of_their_own_share_a_budget_by_its_store(tmp_path, request, stored):
+def test_processes_of_their_own_share_a_budget_by_its_store(tmp_path, store):
     """Neither forked nor told of each other."""
-    store = request.getfixturevalue("postgres_url") if stored == "server" else None
     course = run_processes(draw_schedule(3, callers=3), tmp_path, store)
 
     _is_kept(course)
@@ -144,9 +151,9 @@ def _start(script, path):
     )
 
 
-def test_what_a_killed_worker_holds_is_never_free(tmp_path):
+def test_what_a_killed_worker_holds_is_never_free(store):
     """It stays held, whoever looks; when its lease ends, it is charged."""
-    path, now = tmp_path / "budgets.db", [time.time()]
+    now = [time.time()]
     worker = _start(
         """
         budget = TokenBudget(1_000, path=path, lease_seconds=60)
@@ -154,12 +161,12 @@ def test_what_a_killed_worker_holds_is_never_free(tmp_path):
         print("held", flush=True)
         time.sleep(60)
         """,
-        path,
+        store,
     )
     assert "held\n" == worker.stdout.readline()
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
-    budget = TokenBudget(1_000, path=path, lease_seconds=60, clock=lambda: now[0])
+    budget = TokenBudget(1_000, path=store, lease_seconds=60, clock=lambda: now[0])
 
     assert not budget.reserve("reader", 501, 0)
     assert (0, 500) == (budget.report().spent_tokens, budget.report().held_tokens)
@@ -168,9 +175,8 @@ def test_what_a_killed_worker_holds_is_never_free(tmp_path):
     assert (500, 0) == (budget.report().spent_tokens, budget.report().held_tokens)
 
 
-def test_a_resumed_run_goes_on_from_what_was_spent(tmp_path):
+def test_a_resumed_run_goes_on_from_what_was_spent(store):
     """The second process finds shares, spending and alerts of the first."""
-    path = tmp_path / "budgets.db"
     script = """
         budget = TokenBudget(1_000, path=path, run="thread-7",
                              alert=BudgetAlert(lambda event: print(event.detail)))
@@ -179,25 +185,24 @@ def test_a_resumed_run_goes_on_from_what_was_spent(tmp_path):
         if hold:
             budget.settle(hold, Usage(400, 0))
         """
-    outputs = [_start(script, path).communicate()[0].splitlines() for _ in range(3)]
+    outputs = [_start(script, store).communicate()[0].splitlines() for _ in range(3)]
 
     assert [["True"], ["75% spent or held; passed 50%", "True"], ["False"]] == outputs
 
 
-def test_alerts_are_told_once_among_processes(tmp_path):
+def test_alerts_are_told_once_among_processes(store):
     """Three processes cross every threshold together; each is told by exactly one."""
-    path = tmp_path / "budgets.db"
     script = """
         heard = []
         budget = TokenBudget(3_000, path=path,
                              alert=BudgetAlert(lambda event: heard.append(event.detail)))
-        for _ in range(200):
-            hold = budget.reserve("writer", 10, 0)
+        for _ in range(60):
+            hold = budget.reserve("writer", 25, 0)
             if hold:
-                budget.settle(hold, Usage(10, 0))
+                budget.settle(hold, Usage(25, 0))
         print(",".join(heard))
         """
-    workers = [_start(script, path) for _ in range(3)]
+    workers = [_start(script, store) for _ in range(3)]
     told = [line for worker in workers for line in worker.communicate()[0].strip().split(",")]
 
     assert [f"{percent}% spent or held" for percent in (100, 50, 75, 90, 95)] == sorted(
@@ -207,9 +212,9 @@ def test_alerts_are_told_once_among_processes(tmp_path):
 
 @needs_fork
 @threads_and_forks
-def test_parent_and_forked_children_share_one_account(tmp_path):
+def test_parent_and_forked_children_share_one_account(store):
     """Forked in the middle of its work, also while a thread is at it."""
-    budget = TokenBudget(100_000, path=tmp_path / "budgets.db")
+    budget = TokenBudget(100_000, path=store)
     busy = threading.Event()
 
     def keep_busy():

@@ -136,15 +136,23 @@ def _course(
     )
 
 
-def run_threads(schedule: Schedule, make: Callable[..., TokenBudget] = TokenBudget) -> Course:
-    """Let every caller be a thread; all begin at once."""
+def run_threads(
+    schedule: Schedule,
+    make: Callable[..., TokenBudget] = TokenBudget,
+    *,
+    each_has_its_own: bool = False,
+) -> Course:
+    """Let every caller be a thread; all begin at once, maybe each with a budget of its own."""
     budget, clock = _account(schedule, make)
+    budgets = [budget] * len(schedule.callers)
+    if each_has_its_own:
+        budgets = [make(schedule.total_tokens, clock=clock, lease_seconds=60) for _ in budgets]
     provider = Provider()
     start = threading.Barrier(len(schedule.callers))
 
     def work(caller: int) -> None:
         start.wait()
-        _work(budget, schedule.callers[caller], caller, provider)
+        _work(budgets[caller], schedule.callers[caller], caller, provider)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(len(schedule.callers))]
     for thread in threads:
@@ -190,7 +198,7 @@ def run_tasks(schedule: Schedule, make: Callable[..., TokenBudget] = TokenBudget
 
 
 def run_processes(
-    schedule: Schedule, folder: Path, store: str | None = None, *, overcounts: bool = False
+    schedule: Schedule, folder: Path, store: str | Path | None = None, *, overcounts: bool = False
 ) -> Course:
     """Let every caller be a process on one store; lost calls kill theirs with SIGKILL."""
     path = store or folder / f"budget-{schedule.seed}.db"
@@ -239,7 +247,7 @@ def _outcome(schedule: Schedule, budget: TokenBudget, bills: list[Path], ends: l
     )
 
 
-def fork_processes(schedule: Schedule, folder: Path, store: str | None = None) -> Course:
+def fork_processes(schedule: Schedule, folder: Path, store: str | Path | None = None) -> Course:
     """As :func:`run_processes`, with forked processes: for thousands of courses."""
     clock = _Time()
     path = store or folder / f"budget-{schedule.seed}.db"
