@@ -3,7 +3,8 @@
 Run:     python -m tests.benchmarks.bench_scale [--reservations 1000000] [--rounds 4]
                                                 [--sqlite 100000] [--callers 16]
 Course:  8 processes with 16 callers each, threads that have a run of their own and pay from the
-         months of 12 users in 4 organizations.
+         months of 12 users in 4 organizations. (With a file it is one caller for each process: more
+         would only wait for its lock.)
          About every two seconds a process is killed (SIGKILL), wherever it stands, and another
          takes its place; what the provider billed is written before anybody else hears of it. In
          the end every lease is over; then accounts and bills are compared, at every level. There is
@@ -326,7 +327,7 @@ def main() -> None:
         )
         figures["memory, 1,000 async calls at once"] = asynchronous("", 1_000)
         figures["sqlite, 8 processes"] = next(
-            rounds([str(folder / "course.db")], asked.sqlite, folder, asked.callers)
+            rounds([str(folder / "course.db")], asked.sqlite, folder, callers=1)
         )
         folder /= "postgresql"
         folder.mkdir()

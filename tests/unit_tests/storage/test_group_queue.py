@@ -185,10 +185,10 @@ def test_who_gives_up_leaves_no_gap(monkeypatch, interrupted, when):
     books = Books()
     books.may_open.clear()
     wait = books.queue._wait
+    tickets = {}
 
     def give_up(ticket):
-        if ticket.wish[-1] == interrupted and when == "waiting":
-            threading.Timer(0.02, ticket.turn.set).start()
+        tickets[ticket.wish[-1]] = ticket
         wait(ticket)
         if ticket.wish[-1] == interrupted:
             raise KeyboardInterrupt
@@ -200,6 +200,7 @@ def test_who_gives_up_leaves_no_gap(monkeypatch, interrupted, when):
         each = [threads.submit(books.add, "a", number) for number in range(3)]
         _waiting(books, 3)
         if when == "waiting":
+            tickets[interrupted].turn.set()
             with pytest.raises(KeyboardInterrupt):
                 each[interrupted].result(10)
         books.may_open.set()
