@@ -42,9 +42,9 @@ from langchain_tokenopt.budget.records import (
     BudgetStoreError,
 )
 from langchain_tokenopt.budget.windows import KEPT_SECONDS
+from langchain_tokenopt.storage import postgres
 from langchain_tokenopt.storage.group_queue import GroupQueue
 from langchain_tokenopt.storage.postgres import (
-    POOL_SIZE,
     PostgresError,
     PostgresPool,
     Session,
@@ -244,7 +244,9 @@ def _queue_of(pool: PostgresPool) -> GroupQueue[Wanted, AccountRows]:
     """Return where all changes of this process wait for accounts in a database."""
     with _queues_lock:
         if pool not in _queues:
-            _queues[pool] = GroupQueue(partial(lock_rows, pool), POOL_SIZE)
+            _queues[pool] = GroupQueue(
+                partial(lock_rows, pool), postgres.POOL_SIZE, postgres.LOCK_SECONDS
+            )
         return _queues[pool]
 
 

@@ -8,6 +8,7 @@ it have left. Who need not wait does not.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Generic, Protocol, TypeVar
@@ -67,14 +68,17 @@ class GroupQueue(Generic[Wish, Shared]):
     Args:
         open_group: Opens a transaction for some wishes, and ends it.
         most_groups: How many transactions there are at once, where one stands still.
+        wait_seconds: How long one waits for one's turn.
     """
 
     def __init__(
         self,
         open_group: Callable[[Sequence[Wish]], AbstractContextManager[Shared]],
         most_groups: int,
+        wait_seconds: float,
     ) -> None:
         self._open = open_group
+        self._wait_seconds = wait_seconds
         self._most_groups = most_groups
         self._lock = forks.ForkLock()
         self._waiting: list[_Ticket[Wish, Shared]] = []
@@ -94,7 +98,7 @@ class GroupQueue(Generic[Wish, Shared]):
             places: What is changed. Two who change the same are never in two transactions.
 
         Raises:
-            PostgresError: The thread that did it for all was interrupted.
+            PostgresError: It did not come, or the thread that does it for all was interrupted.
             Exception: What opening or committing has raised, in each that was in it.
         """
         ticket: _Ticket[Wish, Shared] = _Ticket(wish, places)
@@ -156,7 +160,12 @@ class GroupQueue(Generic[Wish, Shared]):
             self._start(1)
             if len(self._waiting) >= self._expected:
                 self._complete.set()
+        deadline = time.monotonic() + self._wait_seconds
         while not ticket.turn.wait(_PATIENCE_SECONDS):
+            if time.monotonic() > deadline:
+                raise PostgresError(
+                    f"others have been at it for {self._wait_seconds:.0f} seconds. Try again"
+                )
             with self._lock:
                 self._start(self._most_groups)
 

@@ -20,7 +20,7 @@ from langchain_tokenopt.storage.group_queue import GroupQueue
 class Books:
     """Numbers that transactions change: committed all at once, durable after that."""
 
-    def __init__(self, most_groups=4):
+    def __init__(self, most_groups=4, wait_seconds=20.0):
         self.committed = Counter()
         self.durable = Counter()
         self.sizes = []
@@ -29,7 +29,7 @@ class Books:
         self.opening = threading.Event()
         self.may_open = threading.Event()
         self.may_open.set()
-        self.queue = GroupQueue(self._open, most_groups)
+        self.queue = GroupQueue(self._open, most_groups, wait_seconds)
 
     @contextmanager
     def _open(self, wishes):
@@ -176,6 +176,22 @@ def test_who_stands_still_holds_up_only_who_wants_the_same(monkeypatch):
         for each in (first, second, third):
             each.result(10)
     assert {"a": 2, "b": 2, "c": 1} == books.durable
+
+
+def test_nobody_waits_for_ever(monkeypatch):
+    """Who has waited long enough is told so, and the others go on."""
+    monkeypatch.setattr(group_queue, "_PATIENCE_SECONDS", 0.01)
+    books = Books(wait_seconds=0.1)
+    books.may_open.clear()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(books.add, "a")
+        assert books.opening.wait(10)
+        with pytest.raises(PostgresError, match=r"for 0 seconds\. Try again"):
+            books.add("a")
+        books.may_open.set()
+        first.result(10)
+    books.add("a")
+    assert 2 == books.durable["a"]
 
 
 @pytest.mark.parametrize("interrupted", range(3))
