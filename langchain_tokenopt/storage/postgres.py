@@ -270,6 +270,7 @@ class PostgresPool:
             raise refused from error
         self._failed = None
         connection.autocommit = True
+        connection.prepare_threshold = None  # a pooler may give the next one another session
         connection.silent_seconds = SILENT_SECONDS
         return connection
 

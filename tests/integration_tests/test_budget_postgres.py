@@ -95,6 +95,17 @@ async def test_an_event_loop_goes_on_while_a_call_waits_for_an_account(postgres_
     assert max(b - a for a, b in itertools.pairwise(ticks)) < 0.25
 
 
+def test_nothing_is_kept_in_a_session(server, postgres_url):
+    """A pooler may give every transaction another one: no statement is prepared."""
+    budget = TokenBudget(1_000, path=postgres_url)
+    for number in range(8):
+        budget.settle(budget.reserve("a", 1, 0), Usage(1, 0))
+        budget._account.store._known.clear()
+        assert number + 1 == budget.report().spent_tokens
+    with postgres.pool_of(postgres_url).session() as session:
+        assert [] == session.run("SELECT name FROM pg_prepared_statements")
+
+
 def test_a_path_and_a_store_are_one_too_many(tmp_path):
     """Accounts are in one place."""
     with pytest.raises(ValueError, match="kept in one place"):
