@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage
 
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.request_budget import (
@@ -27,6 +27,7 @@ from langchain_tokenopt.budget.request_budget import (
 from langchain_tokenopt.budget.run_notes import StepTaken, with_step
 from langchain_tokenopt.budget.structured_answer import asked_schema, object_size
 from langchain_tokenopt.budget.tools import BudgetTools
+from langchain_tokenopt.core.conversation import answered_turns, first_turn
 from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
@@ -257,32 +258,13 @@ def _old_turns(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
     """Leave out answered turns, oldest first; the first message may say what it is all about."""
     messages = request.messages
     made = request
-    for begin, end in _answered_turns(messages):
-        kept = [*messages[: _first_turn(messages)], *messages[end:]]
+    for begin, end in answered_turns(messages):
+        kept = [*messages[: first_turn(messages)], *messages[end:]]
         if begin < end:
             made = request.override(messages=kept)
         if made.facts.message_tokens.tokens <= goal:
             break
     return made
-
-
-def _first_turn(messages: Sequence[BaseMessage]) -> int:
-    """Return where the conversation begins: behind the system messages and the first user's."""
-    at = 0
-    while at < len(messages) and isinstance(messages[at], SystemMessage):
-        at += 1
-    return min(at + 1, len(messages))
-
-
-def _answered_turns(messages: Sequence[BaseMessage]) -> list[tuple[int, int]]:
-    """Return where turns begin and end that the model has answered, the latest not among them."""
-    begin, turns = _first_turn(messages), []
-    last = max((n for n, m in enumerate(messages) if isinstance(m, HumanMessage)), default=0)
-    for at, message in enumerate(messages[:last]):
-        if at >= begin and isinstance(message, AIMessage) and not message.tool_calls:
-            turns.append((begin, at + 1))
-            begin = at + 1
-    return turns
 
 
 # --- the answer

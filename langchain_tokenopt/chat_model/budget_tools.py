@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.chat_model.caller_frame import frame_of, holds_all
+from langchain_tokenopt.core.conversation import begin_of_last_results
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.messages import (
     append_to_last_user,
@@ -82,7 +83,7 @@ class _Tools:
 
     def shorten_tool_results(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
         """Shorten older tool results, all by the same part; the latest stay as they are."""
-        count, last = request.facts.counter.count, _begin_of_last_results(request.messages)
+        count, last = request.facts.counter.count, begin_of_last_results(request.messages)
         sizes = {
             index: count(message.text).tokens
             for index, message in enumerate(request.messages[:last])
@@ -243,16 +244,6 @@ def _word_limit(words: int | None, max_tokens: int | None) -> WordLimit:
     from langchain_tokenopt.limits import WordLimit
 
     return WordLimit(words, max_tokens=max_tokens, ask=False)
-
-
-def _begin_of_last_results(messages: Sequence[BaseMessage]) -> int:
-    """Return where the latest tool results begin."""
-    index = len(messages)
-    while index > 0 and not isinstance(messages[index - 1], ToolMessage):
-        index -= 1
-    while index > 0 and isinstance(messages[index - 1], ToolMessage):
-        index -= 1
-    return index
 
 
 def _changed(request: ModelRequest, messages: Sequence[BaseMessage]) -> ModelRequest:

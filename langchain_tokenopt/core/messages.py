@@ -20,10 +20,12 @@ from langchain_core.messages import (
 MessageT = TypeVar("MessageT", bound=BaseMessage)
 
 __all__ = [
+    "answers_calls",
     "append_to_last_user",
     "as_chunk",
     "as_message",
     "atomic_groups",
+    "is_answered",
     "last_user_text",
     "text_of",
     "with_text",
@@ -114,6 +116,17 @@ def atomic_groups(messages: Sequence[BaseMessage]) -> list[list[int]]:
         for call_id in _calls(message):
             group_of_call[call_id] = group
     return groups
+
+
+def is_answered(group: Sequence[BaseMessage]) -> bool:
+    """Whether each tool call of a group, which :func:`atomic_groups` found, has its answer."""
+    answered = {call_id for message in group[1:] for call_id in _answered(message)}
+    return answered.issuperset(_calls(group[0]))
+
+
+def answers_calls(message: BaseMessage) -> bool:
+    """Whether a message, of whatever role, is the result of tool calls."""
+    return bool(_answered(message))
 
 
 def _tool_calls(message: BaseMessage) -> list[ToolCall | InvalidToolCall]:
@@ -222,10 +235,8 @@ def _appended(message: BaseMessage, text: str) -> BaseMessage:
 def _awaits_answers(messages: Sequence[BaseMessage]) -> bool:
     """Whether the last tool calls of the conversation lack an answer."""
     for group in reversed(atomic_groups(messages)):
-        called = _calls(messages[group[0]])
-        if called:
-            answered = {call_id for index in group[1:] for call_id in _answered(messages[index])}
-            return not answered.issuperset(called)
+        if _calls(messages[group[0]]):
+            return not is_answered([messages[index] for index in group])
     return False
 
 

@@ -16,7 +16,16 @@ from langchain_core.messages.tool import ToolCallChunk
 from langchain_tokenopt.core.messages import as_message
 from langchain_tokenopt.core.tool_schemas import declared_functions
 
-__all__ = ["CallFilter", "answered", "find_more_tool", "fits", "free_name", "queries_in"]
+__all__ = [
+    "CallFilter",
+    "answered",
+    "exchange",
+    "find_more_tool",
+    "fits",
+    "free_name",
+    "queries_in",
+    "tool_like",
+]
 
 _NAME: Final = "find_more_tools"
 _ABOUT: Final = (
@@ -26,15 +35,15 @@ _ABOUT: Final = (
 _WHAT: Final = "What the tool should do, in a few words."
 
 
-def free_name(taken: Collection[str]) -> str:
-    """Return a name that no tool has.
+def free_name(taken: Collection[str], wanted: str = _NAME) -> str:
+    """Return a name that no tool has: the one that is wanted, or one with a number.
 
     Example:
         >>> free_name([]), free_name(["find_more_tools"])
         ('find_more_tools', 'find_more_tools_2')
     """
-    names = (f"{_NAME}_{number}" for number in range(2, len(taken) + 3))
-    return next(name for name in (_NAME, *names) if name not in taken)
+    names = (f"{wanted}_{number}" for number in range(2, len(taken) + 3))
+    return next(name for name in (wanted, *names) if name not in taken)
 
 
 def find_more_tool(name: str, like: Any, groups: Sequence[str] = ()) -> dict[str, Any] | None:
@@ -49,15 +58,36 @@ def find_more_tool(name: str, like: Any, groups: Sequence[str] = ()) -> dict[str
         >>> find_more_tool("find_more_tools", {"name": "add", "input_schema": {}})["name"]
         'find_more_tools'
     """
+    about = f"{_ABOUT} There are tools for: {', '.join(groups)}." if groups else _ABOUT
+    return tool_like(like, name, about, {"query": _WHAT})
+
+
+def tool_like(
+    like: Any, name: str, about: str, parameters: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return a tool in the format of another; ``None`` for a format that is not known.
+
+    Args:
+        like: One of the application's tools, as the request has it.
+        name: What the tool is called.
+        about: What it does.
+        parameters: Texts that it takes, by name, with what each is for. All are required.
+
+    Example:
+        >>> made = tool_like({"name": "add", "input_schema": {}}, "say", "Says.", {"text": "What."})
+        >>> made["name"], made["input_schema"]["required"]
+        ('say', ['text'])
+    """
     if not isinstance(like, Mapping) or not (functions := declared_functions(like)):
         return None
-    about = f"{_ABOUT} There are tools for: {', '.join(groups)}." if groups else _ABOUT
     types = ("OBJECT", "STRING") if functions[0].parameters.get("type") == "OBJECT" else None
     kind, text = types or ("object", "string")
     schema: dict[str, Any] = {
         "type": kind,
-        "properties": {"query": {"type": text, "description": _WHAT}},
-        "required": ["query"],
+        "properties": {
+            each: {"type": text, "description": what} for each, what in parameters.items()
+        },
+        "required": [*parameters],
     }
     inner = like.get("function")
     holder = inner if isinstance(inner, Mapping) else like
@@ -102,19 +132,36 @@ def answered(message: AIMessage, name: str, found: Sequence[Sequence[str]]) -> l
         name: What the tool is called.
         found: For each call, names of the tools that were added.
     """
-    ids = [call["id"] for call in message.tool_calls]
-    is_plain = all(ids) and len({*ids}) == len(ids) and not message.invalid_tool_calls
-    asked = message
-    if not is_plain or any(call["name"] != name for call in message.tool_calls):
-        calls = [
-            {"name": name, "args": {"query": query}, "id": (is_plain and call_id) or f"call_{at}"}
-            for at, (call_id, query) in enumerate(queries_in(message, name))
-        ]
-        asked = AIMessage(message.text, tool_calls=calls)
     texts = [
         f"These tools can be called now: {', '.join(names)}." if names else _NOTHING
         for names in found
     ]
+    args = [{"query": query} for _, query in queries_in(message, name)]
+    return exchange(message, name, args, texts)
+
+
+def exchange(
+    message: AIMessage, name: str, args: Sequence[Mapping[str, Any]], texts: Sequence[str]
+) -> list[BaseMessage]:
+    """Return the model's calls of *name* alone, and what each was answered.
+
+    Args:
+        message: What the model said.
+        name: What the tool is called.
+        args: Of each of its calls, for where these cannot stand as the model wrote them.
+        texts: The answer to each.
+    """
+    ids = [call["id"] for call in message.tool_calls]
+    is_plain = all(ids) and len({*ids}) == len(ids) and not message.invalid_tool_calls
+    asked = message
+    if not is_plain or any(call["name"] != name for call in message.tool_calls):
+        own = [call["id"] for call in message.tool_calls if call["name"] == name]
+        own += [None] * (len(args) - len(own))
+        calls = [
+            {"name": name, "args": dict(each), "id": (is_plain and call_id) or f"call_{at}"}
+            for at, (each, call_id) in enumerate(zip(args, own, strict=True))
+        ]
+        asked = AIMessage(message.text, tool_calls=calls)
     called = zip(texts, asked.tool_calls, strict=False)
     return [asked, *(ToolMessage(t, tool_call_id=c["id"], name=name) for t, c in called)]
 

@@ -33,6 +33,7 @@ LAYERS = [
     {"tracking"},
     {"budget", "cache", "compress", "ledger", "limits"},
     {"tools"},
+    {"context"},
     {"chat_model"},
     {"graph"},
     {"scope"},

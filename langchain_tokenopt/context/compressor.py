@@ -1,0 +1,555 @@
+"""The compressor of conversations: a runnable, a stage, a hook."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.prompt_values import ChatPromptValue, PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import run_in_executor
+
+from langchain_tokenopt.compress.options import DEFAULT_MODEL
+from langchain_tokenopt.context.digest import digest, summarized_by
+from langchain_tokenopt.context.economics import (
+    Horizon,
+    PriceProfile,
+    profile_by_name,
+    profile_named,
+    profile_of,
+)
+from langchain_tokenopt.context.epochs import (
+    ContextPolicy,
+    Conversation,
+    Memory,
+    Sizes,
+    State,
+    Terms,
+    chain_of,
+    decided,
+    shown,
+)
+from langchain_tokenopt.context.expand import NAME, ExpandCall, OwnTool, own_tool
+from langchain_tokenopt.context.importance import Importance, Query, importance_of
+from langchain_tokenopt.context.levels import Level, Mark, handles_in
+from langchain_tokenopt.context.originals import ContextStore
+from langchain_tokenopt.context.policy import Stepped, superseded, task_of
+from langchain_tokenopt.context.window import check_size, in_tokens, window_of
+from langchain_tokenopt.core.argument_checks import check_fraction, check_whole, takes_names
+from langchain_tokenopt.core.argument_checks import shown as shown_value
+from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
+from langchain_tokenopt.core.messages import last_user_text, text_of
+from langchain_tokenopt.core.records import Saving, UsageSink
+from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.tokens import steady_counter_of_name
+from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD
+from langchain_tokenopt.pricing.rate_card import default_rate_card
+from langchain_tokenopt.request.model_request import ModelRequest
+from langchain_tokenopt.stage import Phase, StageCall
+
+if TYPE_CHECKING:
+    from langchain_tokenopt.counting.model_names import ModelLike
+
+__all__ = ["ContextCompressor", "ContextView", "MessageView"]
+
+STAGE: Final = "ContextCompressor"
+_KEEP: Final = 0.6
+_SURELY: Final = 1.1
+"""How much longer than the window a request must be by an estimate, to be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """What became of one message, and why."""
+
+    index: int
+    level: Level
+    importance: Importance
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True)
+class ContextView:
+    """What of a conversation is sent."""
+
+    messages: list[BaseMessage]
+    """The very list that was given where nothing was decided; messages that stay are the same."""
+    tokens_before: int
+    tokens_after: int
+    """Of the whole request: tools and the frame count."""
+    steps: int
+    """How many steps the conversation has had so far."""
+    overrun: int
+    """Tokens by which it is longer than ``max_tokens`` all the same: what must be kept is."""
+    saved: float
+    """What all steps have saved so far, in tokens at the plain input price; less than 0: lost."""
+    conversation: Conversation = field(repr=False)
+    state: State = field(repr=False)
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether the view is as short as was asked for."""
+        return not self.overrun
+
+    def explain(self) -> tuple[MessageView, ...]:
+        """Say of each message what it is, and how much of it is shown."""
+        messages, decisions = self.conversation.messages, self.state.decisions
+        query, task, old = Query(last_user_text(messages)), task_of(messages), superseded(messages)
+        found = []
+        for at, message in enumerate(messages):
+            matters = importance_of(message, query, is_task=at == task, is_superseded=at in old)
+            tokens = self.conversation.tokens[at]
+            level, after = Level.WHOLE, tokens
+            if at in decisions:
+                text = decisions[at]
+                level, after = _level(text), 0
+                if text is not None:
+                    (made,) = shown(Conversation([message], self.conversation.sizes), {0: text})
+                    after = self.conversation.sizes.of(made)
+            found.append(MessageView(at, level, matters, tokens, after))
+        return tuple(found)
+
+    def original(self, handle: str) -> str | None:
+        """Return the text that a handle of this view stands for."""
+        indexes = self.state.handles.get(handle)
+        if indexes is None:
+            return None
+        return "\n\n".join(text_of(self.conversation.messages[at]) for at in indexes)
+
+
+def _level(text: str | None) -> Level:
+    if text is None:
+        return Level.ASIDE
+    return Level.LINE if text.startswith("[") and " set aside" in text else Level.SHORTENED
+
+
+class ContextCompressor(Runnable[Any, Any]):
+    """Send less of a long conversation where that lowers the bill, or where it must be shorter.
+
+    Old tool results are reduced to what the question needs, or to one line, in steps. A step is
+    taken once it pays: providers charge a prompt's known beginning at a tenth to a half, and every
+    change makes what stands behind it unknown. Where the request is longer than *trigger*, old
+    turns are shortened to what they tell, then reduced to lines, then set aside, what matters least
+    first. Between steps the beginning stays the same bytes.
+
+    System messages, the task (the user's first message), the user's last one, unanswered calls and
+    the last *keep_last* groups stay as they are. Calls and their results are shown together or not
+    at all. The conversation itself is never changed: what comes out is a view, with the same
+    messages, ids and order, worked out from the conversation alone.
+
+    What was set aside is marked. Through ``optimize`` the mark has a handle, and the model gets a
+    tool to fetch the original back; its calls are answered inside. Elsewhere give your agent
+    :func:`expand_tool`.
+
+    As a stage (``optimize(model, ContextCompressor())``), a runnable over message lists, prompt
+    values and state dicts, a ``pre_model_hook``, and ``SummarizationMiddleware(summarizer=...)``.
+
+    Args:
+        max_tokens: What a request may have at most, tools and system messages included: tokens, or
+            a share of the model's window (``0.8``). By default the window, if the model says one.
+        keep: Share of *trigger* to which a request is brought down that exceeds it.
+        trigger: From where on a request is brought down, as *max_tokens*, and by default the same.
+        keep_last: Groups at the end that stay: tool calls with their results, and messages.
+        price_profile: ``"auto"`` (of the model that is called), ``"anthropic"``, ``"openai"``,
+            ``"gemini"``, ``"none"``, or a :class:`PriceProfile`.
+        summarizer: A chat model, a runnable or a function that makes a text of messages, for what
+            stands in the place of turns that are set aside. What a model costs for it counts.
+        store: Keeps originals for :func:`expand_tool`; by default memory.
+        policy: Decides in place of the rules above, such as ``SlidingWindow()``.
+        model: Whose tokens to count, as a runnable; as a stage it is the one that is called.
+        key: The key of the messages, where a state comes in.
+        sinks: Told of each saving.
+
+    Raises:
+        ValueError: A size, a fraction or a profile is none.
+        BudgetInfeasibleError: When called as a stage, where what must be kept does not fit into the
+            model's window. A *max_tokens* that cannot be kept is no error:
+            :attr:`ContextView.is_feasible` says so.
+
+    Example:
+        >>> from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+        >>> call = {"name": "search", "args": {"q": "flights"}, "id": "1"}
+        >>> again = {**call, "id": "2"}
+        >>> talk = [
+        ...     HumanMessage("Find me a flight to Rome."),
+        ...     AIMessage("", tool_calls=[call]), ToolMessage("AZ 611 " * 300, tool_call_id="1"),
+        ...     AIMessage("", tool_calls=[again]), ToolMessage("AZ 609", tool_call_id="2"),
+        ... ]
+        >>> view = ContextCompressor(price_profile="none").invoke(talk)
+        >>> len(view[2].content) < 100, view[4] is talk[4]
+        (True, True)
+    """
+
+    phase = Phase.CONTEXT
+
+    @takes_names
+    def __init__(
+        self,
+        max_tokens: float | None = None,
+        *,
+        keep: float | None = None,
+        trigger: float | None = None,
+        keep_last: int = 1,
+        price_profile: str | PriceProfile = "auto",
+        summarizer: Any = None,
+        store: ContextStore | None = None,
+        policy: ContextPolicy | None = None,
+        model: ModelLike | None = None,
+        key: str = "messages",
+        sinks: Sequence[UsageSink] = (),
+    ) -> None:
+        check_size("max_tokens", max_tokens)
+        check_size("trigger", trigger)
+        if store is not None and not isinstance(store, ContextStore):
+            raise TypeError(f"store is a ContextStore(path); got {shown_value(store)}.")
+        self.max_tokens = max_tokens
+        self.keep = _KEEP if keep is None else check_fraction("keep", keep)
+        self.trigger = trigger
+        self.keep_last = check_whole("keep_last", keep_last, least=0)
+        self.price_profile = price_profile
+        self.model = model
+        self.key = key
+        self.sinks = checked_sinks(sinks)
+        self.store = store
+        self.horizon = Horizon()
+        self._profile = profile_named(price_profile)
+        self._summaries = None if summarizer is None else summarized_by(summarizer)
+        self.policy = policy or Stepped(self._summaries)
+        self._memory = Memory()
+        self._sizes: dict[str, Sizes] = {}
+        self._has_tool = False
+        self._has_warned = False
+
+    @cached_property
+    def originals(self) -> ContextStore:
+        """Where originals are kept; who asks for it answers handles."""
+        self._has_tool = True
+        return self.store or ContextStore()
+
+    # The view
+
+    def view(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        model: ModelLike | None = None,
+        beside: int = 0,
+        user: str | None = None,
+        thread: str | None = None,
+    ) -> ContextView:
+        """Return what of a conversation would be sent, and what that does.
+
+        Args:
+            messages: The conversation so far.
+            model: Whose tokens to count, and whose window and prices hold.
+            beside: Tokens of the request that are no messages, such as tools.
+            user: Whose conversation it is, for originals that are kept.
+            thread: Which of the user's it is.
+
+        Example:
+            >>> from langchain_core.messages import HumanMessage
+            >>> ContextCompressor(100).view([HumanMessage("Hello")]).tokens_after
+            8
+        """
+        made_by = Attribution(user=user, thread_id=thread)
+        return self._plain_view(messages, model or self.model or DEFAULT_MODEL, beside, made_by)
+
+    def _plain_view(
+        self, messages: Sequence[BaseMessage], model: ModelLike, beside: int, made_by: Attribution
+    ) -> ContextView:
+        """Return the view for a model that is not called here."""
+        name = model_name_of(model)
+        price = self._profile or profile_by_name(name)
+        mark = Mark(NAME if self._has_tool else None)
+        terms = self._terms(price, window_of(model), mark, beside)
+        return self._view(messages, name, terms, made_by)
+
+    def _terms(
+        self, price: PriceProfile, window: int | None, mark: Mark, beside: int, tool_tokens: int = 0
+    ) -> Terms:
+        sizes = [size for size in (self.max_tokens, self.trigger) if isinstance(size, float)]
+        if sizes and window is None and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"ContextCompressor: {sizes[0]} of the model's window was asked for, but the model "
+                f"does not say how large that is. Give tokens, or a model with a profile; until "
+                f"then there is no limit.",
+                TokenOptWarning,
+                stacklevel=4,
+            )
+        most = [n for n in (in_tokens(self.max_tokens, window), window) if n is not None]
+        limit = min(most, default=None)
+        over = [n for n in (in_tokens(self.trigger, window), limit) if n is not None]
+        trigger = min(over, default=None)
+        return Terms(
+            price=price,
+            keep_last=self.keep_last,
+            mark=mark,
+            limit=limit,
+            trigger=trigger,
+            target=None if trigger is None else int(self.keep * trigger),
+            beside=beside,
+            tool_tokens=tool_tokens,
+        )
+
+    def _view(
+        self, messages: Sequence[BaseMessage], name: str, terms: Terms, made_by: Attribution
+    ) -> ContextView:
+        sizes = self._sizes.get(name)
+        if sizes is None:
+            sizes = self._sizes[name] = Sizes(name, steady_counter_of_name(name))
+        conversation = Conversation(messages, sizes)
+        frame = sizes.frame
+        terms = _with(terms, self.horizon, made_by.agent, frame)
+        settings = hash(
+            (terms.price, terms.limit, terms.trigger, terms.mark.tool, terms.tool_tokens, name)
+        )
+        keys, now = chain_of(messages), time.monotonic()
+        state, cold, is_new = State(), False, True
+        if (found := self._memory.latest(keys, settings)) is not None:
+            state, asked_at = found
+            cold = now - asked_at > terms.price.lifetime_seconds
+            is_new = state.boundary < len(messages)
+        if is_new:
+            state = decided(conversation, terms, self.policy, state, cold=cold)
+            self.horizon.saw(made_by.agent, state.calls - 1)
+            if state.changed_at >= 0 or found is None:
+                self._keep_originals(conversation, state, made_by)
+        if keys:
+            self._memory.keep(keys[-1], settings, state, now)
+        given = messages if isinstance(messages, list) else list(messages)
+        view = shown(conversation, state.decisions) if state.decisions else given
+        before = conversation.before[-1] + terms.beside
+        tool = terms.tool_tokens if state.steps else 0
+        after = sum(map(sizes.of, view)) + terms.beside + tool if state.decisions else before
+        return ContextView(
+            messages=view,
+            tokens_before=before,
+            tokens_after=after,
+            steps=state.steps,
+            overrun=0 if terms.limit is None else max(0, after - terms.limit),
+            saved=state.bank,
+            conversation=conversation,
+            state=state,
+        )
+
+    def _keep_originals(
+        self, conversation: Conversation, state: State, made_by: Attribution
+    ) -> None:
+        if state.handles and (self._has_tool or self.store is not None):
+            texts = {
+                handle: "\n\n".join(text_of(conversation.messages[at]) for at in indexes)
+                for handle, indexes in state.handles.items()
+            }
+            self.originals_kept.put(texts, user=made_by.user, thread=made_by.thread_id)
+
+    @property
+    def originals_kept(self) -> ContextStore:
+        """The store, without a promise that somebody answers handles."""
+        return self.store or self.originals
+
+    # Runnable
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return the view of a list of messages, a prompt value, or the messages of a state.
+
+        Called by ``SummarizationMiddleware`` as its summarizer, it returns a digest of the messages
+        as a text. What is no conversation is returned as it is.
+        """
+        return self._call_with_config(self._shorten, input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As :meth:`invoke`, in a thread: a long conversation takes some milliseconds."""
+        return await self._acall_with_config(self._ashorten, input, config, **kwargs)
+
+    async def _ashorten(self, content: Any, run_manager: Any, config: RunnableConfig) -> Any:
+        return await run_in_executor(None, self._shorten, content, run_manager, config)
+
+    def _shorten(self, content: Any, run_manager: Any, config: RunnableConfig) -> Any:
+        metadata = {**config.get("configurable", {}), **(config.get("metadata") or {})}
+        made_by = attribution_of(metadata)
+        if metadata.get("lc_source") == "summarization" and isinstance(content, list):
+            return digest(content, self._sizes_of_default)
+        if isinstance(content, Mapping):
+            if self.key not in content:
+                return content
+            return {**content, self.key: self._seen(content[self.key], made_by)}
+        if isinstance(content, PromptValue) and not isinstance(content, str):
+            messages = content.to_messages()
+            view = self._seen(messages, made_by)
+            return content if view is messages else ChatPromptValue(messages=view)
+        if isinstance(content, Sequence) and not isinstance(content, str):
+            return self._seen(content, made_by)
+        return content
+
+    def _seen(self, messages: Any, made_by: Attribution) -> Any:
+        if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+            return messages
+        given = messages
+        if not all(isinstance(message, BaseMessage) for message in messages):
+            given = convert_to_messages(messages)
+        view = self._plain_view(given, self.model or DEFAULT_MODEL, 0, made_by)
+        if view.messages is given:
+            return messages
+        saving = _saving(view, agent=made_by.agent, at=datetime.now(UTC))
+        notify(with_ambient(self.sinks), saving)
+        return view.messages
+
+    @cached_property
+    def _sizes_of_default(self) -> Sizes:
+        name = model_name_of(self.model or DEFAULT_MODEL)
+        return Sizes(name, steady_counter_of_name(name))
+
+    def pre_model_hook(
+        self, state: Mapping[str, Any], config: RunnableConfig | None = None
+    ) -> dict[str, Any]:
+        """Return the view as ``llm_input_messages``, for ``pre_model_hook=`` of agents.
+
+        Example:
+            >>> from langchain_core.messages import HumanMessage
+            >>> talk = [HumanMessage("Hello")]
+            >>> ContextCompressor().pre_model_hook({"messages": talk})["llm_input_messages"] == talk
+            True
+        """
+        return {"llm_input_messages": self.invoke(list(state[self.key]), config)}
+
+    # Stage
+
+    @property
+    def blocking(self) -> bool:
+        """True where a summarizer may be asked, or originals are written to a file."""
+        return self._summaries is not None or self.store is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """Every setting that changes what the model is asked."""
+        settings = (
+            self.max_tokens,
+            self.keep,
+            self.trigger,
+            self.keep_last,
+            str(self.price_profile),
+            self.policy.fingerprint,
+        )
+        return f"{STAGE}{settings!r}"
+
+    def open(self, request: ModelRequest) -> StageCall | None:
+        """Show the model its view of the conversation.
+
+        Raises:
+            BudgetInfeasibleError: What must be kept does not fit into the model's window.
+        """
+        facts, window = request.facts, window_of(request.model)
+        beside = facts.tool_tokens.tokens + facts.schema_tokens.tokens
+        tool = own_tool(request)
+        terms = self._terms(
+            self._profile or profile_of(request),
+            window,
+            Mark(None if tool is None else tool.name),
+            beside,
+            0 if tool is None else tool.tokens,
+        )
+        made_by = facts.attribution
+        asked_before = 0 if self._summaries is None else self._summaries.spent_tokens
+        view = self._view(request.messages, facts.model_name, terms, made_by)
+        asked = 0 if self._summaries is None else self._summaries.spent_tokens - asked_before
+        if window is not None and not request.observe:
+            _refuse_too_long(view, window, is_exact=facts.message_tokens.exact)
+        answers = tool is not None and tool.tools is not None and _has_handles(view)
+        if view.messages is request.messages and not answers:
+            return None
+        made = request.override(messages=view.messages)
+        if answers and tool is not None:
+            made = made.override(kwargs={**request.kwargs, "tools": tool.tools})
+        request.run.stages.append(STAGE)
+        if request.observe or not answers or tool is None:
+            self._record(request, view, asked)
+            return StageCall(made)
+        return self._answering(request, made, tool, view, asked)
+
+    def _answering(
+        self,
+        request: ModelRequest,
+        made: ModelRequest,
+        tool: OwnTool,
+        view: ContextView,
+        asked: int,
+    ) -> StageCall:
+        made_by = request.facts.attribution
+        before = (request.run.earlier or Usage()).total_tokens
+
+        def original(handle: str) -> str | None:
+            found = view.original(handle)
+            if found is None and self.store is not None:
+                found = self.store.get(handle, user=made_by.user, thread=made_by.thread_id)
+            return found
+
+        def done() -> None:
+            spent = (request.run.earlier or Usage()).total_tokens - before
+            self._record(request, view, asked + spent)
+
+        return ExpandCall(made, tool, original, last_user_text(request.messages), done)
+
+    def _record(self, request: ModelRequest, view: ContextView, spent: int) -> None:
+        facts = request.facts
+        rates = default_rate_card().rates(facts.billed_name, facts.billed_by)
+        saving = _saving(
+            view,
+            spent_tokens=spent,
+            saved_nano_usd=None if rates is None else _money(view, rates.input),
+            run_id=request.run.run_id,
+            agent=facts.attribution.agent,
+            model=facts.billed_name,
+            observed=request.observe,
+        )
+        request.run.savings.append(saving)
+        notify(self.sinks, saving)
+
+
+def _with(terms: Terms, horizon: Horizon, agent: str, frame: int) -> Terms:
+    return replace(
+        terms,
+        beside=terms.beside + frame,
+        expected=lambda calls: horizon.expected(agent, calls),
+    )
+
+
+def _has_handles(view: ContextView) -> bool:
+    if view.state.handles:
+        return True
+    return any(handles_in(text_of(m)) for m in view.messages[: view.conversation.settled])
+
+
+def _refuse_too_long(view: ContextView, window: int, *, is_exact: bool) -> None:
+    if view.tokens_after > window * (1.0 if is_exact else _SURELY):
+        raise BudgetInfeasibleError(
+            required_tokens=view.tokens_after,
+            max_tokens=window,
+            remedy="That is the model's window: start a new conversation, shorten the task or the "
+            "last message, bind fewer tools, or call a model with a larger window.",
+        )
+
+
+def _money(view: ContextView, rate: int) -> int:
+    """Return what this call costs less for all steps so far, in nano-USD."""
+    return round(view.state.gain * rate / UNITS_PER_NANO_USD)
+
+
+def _saving(view: ContextView, **fields: Any) -> Saving:
+    return Saving(
+        stage=STAGE,
+        tokens_before=view.tokens_before,
+        tokens_after=view.tokens_after,
+        exact=False,
+        **fields,
+    )

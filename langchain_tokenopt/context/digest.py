@@ -1,0 +1,115 @@
+"""Texts that stand for messages: a digest without any model, and what a summarizer writes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables.base import coerce_to_runnable
+
+from langchain_tokenopt.context.epochs import Sizes, chain_of
+from langchain_tokenopt.context.importance import WEIGHTS, sentence_kind
+from langchain_tokenopt.core.messages import text_of
+from langchain_tokenopt.text.sentences import sentences_of
+
+__all__ = ["Summaries", "digest", "summarized_by"]
+
+_DIGEST_TOKENS: Final = 1_000
+_SHORT_RESULT: Final = 200
+"""Characters of a tool result that stand for it."""
+
+
+def digest(messages: Sequence[BaseMessage], sizes: Sizes, max_tokens: int = _DIGEST_TOKENS) -> str:
+    """Return what a conversation tells, binds, decides and corrects, in its own sentences.
+
+    Example:
+        >>> from langchain_tokenopt.counting.tokens import counter_for
+        >>> talk = [HumanMessage("Hello there, how are you? My booking is KX-4471.")]
+        >>> digest(talk, Sizes("gpt-4o", counter_for("gpt-4o")))
+        'User: My booking is KX-4471.'
+    """
+    found: list[tuple[float, int, str, str]] = []
+    for message in messages:
+        text = text_of(message)
+        if isinstance(message, ToolMessage):
+            sentences, who = [" ".join(text[:_SHORT_RESULT].split())], f"Tool {message.name or ''}"
+        else:
+            sentences = sentences_of(text)
+            who = "User" if isinstance(message, HumanMessage) else "Assistant"
+        for sentence in sentences:
+            kind = "tool result" if isinstance(message, ToolMessage) else sentence_kind(sentence)
+            if kind != "talk" and sentence.strip():
+                weight = WEIGHTS[kind]
+                found.append((-weight, len(found), who.strip(), sentence.strip()))
+    left, kept = max_tokens, []
+    for each in sorted(found):
+        tokens = sizes.of_text(each[3]) + 4
+        if tokens <= left:
+            left -= tokens
+            kept.append(each)
+    return "\n".join(f"{who}: {said}" for _, _, who, said in sorted(kept, key=lambda e: e[1]))
+
+
+_ASK: Final = (
+    "Summarize the conversation above for the assistant that continues it: what the user wants, "
+    "what was decided, found out and corrected, with all names, numbers and identifiers. At most "
+    "150 words, no introduction."
+)
+
+
+class Summaries:
+    """What a summarizer wrote, each once, and what that cost.
+
+    Args:
+        summarizer: A runnable or a function of messages; a chat model is asked in words.
+    """
+
+    def __init__(self, summarizer: Any) -> None:
+        self._model = summarizer if isinstance(summarizer, BaseChatModel) else None
+        self._runnable = None if self._model is not None else coerce_to_runnable(summarizer)
+        self._known: OrderedDict[int, str] = OrderedDict()
+        self._lock = threading.Lock()
+        self.spent_tokens = 0
+        """By all of its calls so far."""
+
+    def __call__(self, messages: Sequence[BaseMessage]) -> str:
+        """Return a text that stands for *messages*; empty where there is none."""
+        (*_, key) = chain_of(messages)
+        with self._lock:
+            known = self._known.get(key)
+        if known is not None:
+            return known
+        text = self._made(list(messages))
+        with self._lock:
+            text = self._known.setdefault(key, text)
+            while len(self._known) > _MOST:
+                self._known.popitem(last=False)
+        return text
+
+    def _made(self, messages: list[BaseMessage]) -> str:
+        if self._runnable is not None:
+            made: Any = self._runnable.invoke(messages)
+            return made if isinstance(made, str) else text_of(made)
+        assert self._model is not None
+        lines = "\n".join(f"{message.type}: {text_of(message)}" for message in messages)
+        answer = self._model.invoke(f"{lines}\n\n{_ASK}")
+        usage = getattr(answer, "usage_metadata", None) or {}
+        with self._lock:
+            self.spent_tokens += usage.get("total_tokens", 0)
+        return text_of(answer)
+
+
+_MOST: Final = 1_024
+
+
+def summarized_by(summarizer: Any) -> Summaries:
+    """Return what asks a summarizer.
+
+    Raises:
+        TypeError: It is no chat model, no runnable and no function.
+    """
+    return Summaries(summarizer)

@@ -1,0 +1,146 @@
+"""What stands in the place of a message: the whole, a part of it, one line, nothing.
+
+Every loss is marked, with its size, and with a handle by which the original can be fetched where
+somebody answers it. Marks also tell a later reading how far the conversation has been settled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Final
+
+from langchain_core.messages import BaseMessage, ToolMessage
+
+from langchain_tokenopt.context.importance import Query, sentence_kind
+from langchain_tokenopt.core.messages import text_of
+from langchain_tokenopt.text.sentences import sentences_of
+from langchain_tokenopt.tools.result_limit import CompressingLoader
+
+__all__ = [
+    "BESIDE",
+    "LEAST_TOKENS",
+    "Level",
+    "Mark",
+    "handle_of",
+    "handles_in",
+    "is_marked",
+    "one_line",
+    "shortened",
+]
+
+
+class Level(IntEnum):
+    """How much of a message is shown."""
+
+    WHOLE = 0
+    SHORTENED = 1
+    LINE = 2
+    ASIDE = 3
+
+
+LEAST_TOKENS: Final = 60
+"""Shorter messages are left alone: a line in their place would be as long."""
+BESIDE: Final = "[set aside, see above]"
+"""In the place of a result whose neighbour says what became of both."""
+_GIST: Final = 40
+"""Characters by which a line says what it stands for."""
+_RESULT_TOKENS: Final = (64, 256)
+"""Bounds of a quarter of a tool result that bears on the question."""
+_MARKED: Final = re.compile(r"\[(?:[\d,]+ tokens )?(?:set aside|left out)[,:\]]")
+_HANDLES: Final = re.compile(r'\("([0-9a-f]{8})"\)')
+_WHITE: Final = re.compile(r"\s+")
+
+
+class Mark:
+    """How a loss is marked.
+
+    Args:
+        tool: The name of the tool that answers handles; ``None``: nobody does, so there is none.
+
+    Example:
+        >>> Mark("expand").line(504, "1a2b3c4d", "Flights to Rome")
+        '[504 tokens set aside, expand("1a2b3c4d"): Flights to Rome]'
+        >>> Mark(None).rest(380, "1a2b3c4d")
+        '[380 tokens left out]'
+    """
+
+    def __init__(self, tool: str | None) -> None:
+        self.tool = tool
+
+    def _handle(self, handle: str) -> str:
+        return f', {self.tool}("{handle}")' if self.tool else ""
+
+    def line(self, tokens: int, handle: str, gist: str) -> str:
+        """Return the line that stands for the whole of a message, or of several."""
+        return f"[{tokens:,} tokens set aside{self._handle(handle)}: {gist}]"
+
+    def rest(self, tokens: int, handle: str) -> str:
+        """Return what stands behind the part that was kept."""
+        return f"[{tokens:,} tokens left out{self._handle(handle)}]"
+
+
+def handle_of(*texts: str) -> str:
+    """Return the handle of what was set aside: the same in every process.
+
+    Example:
+        >>> handle_of("Flights to Rome") == handle_of("Flights to Rome") != handle_of("to Oslo")
+        True
+    """
+    data = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=4).hexdigest()
+
+
+def handles_in(text: str) -> list[str]:
+    """Return the handles that stand in a text.
+
+    Example:
+        >>> handles_in(Mark("expand").line(504, "1a2b3c4d", "Flights"))
+        ['1a2b3c4d']
+    """
+    return _HANDLES.findall(text) if _MARKED.search(text) else []
+
+
+def is_marked(text: str) -> bool:
+    """Whether a text was made here."""
+    return _MARKED.search(text) is not None
+
+
+def one_line(message: BaseMessage, tokens: int, mark: Mark) -> str:
+    """Return the line that stands for a message."""
+    text = text_of(message)
+    gist = _WHITE.sub(" ", text[: 4 * _GIST]).strip()[:_GIST].rstrip()
+    return mark.line(tokens, handle_of(text), gist)
+
+
+def shortened(
+    message: BaseMessage,
+    query: Query,
+    tokens: int,
+    mark: Mark,
+    count: Callable[[str], int],
+) -> str | None:
+    """Return the part of a message that later calls will need, marked; ``None``: all of it.
+
+    Of a tool result it is a quarter, by the question; JSON stays JSON within it. Of what somebody
+    has said it is what tells, decides, binds or corrects, in whole sentences.
+    """
+    text = text_of(message)
+    if isinstance(message, ToolMessage):
+        least, most = _RESULT_TOKENS
+        part = CompressingLoader().shorten(text, min(most, max(least, tokens // 4)), query.text)
+    else:
+        part = _telling_part(sentences_of(text), query)
+    made = f"{part}\n{mark.rest(max(1, tokens - count(part)), handle_of(text))}".lstrip()
+    return made if count(made) < _WORTH * tokens else None
+
+
+_WORTH: Final = 0.8
+"""Less is not gained for so small a loss."""
+
+
+def _telling_part(sentences: Sequence[str], query: Query) -> str:
+    kept = [s for s in sentences if sentence_kind(s) != "talk" or query.is_about(s)]
+    return " ".join(kept)
