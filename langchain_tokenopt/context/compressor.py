@@ -322,7 +322,7 @@ class ContextCompressor(Runnable[Any, Any]):
             is_new = state.boundary < len(messages)
         if is_new:
             state = decided(conversation, terms, self.policy, state, cold=cold)
-            self.horizon.saw(made_by.agent, state.calls - 1)
+            self.horizon.saw(made_by.agent, max(0, state.calls - 1))
             if state.changed_at >= 0 or found is None:
                 self._keep_originals(conversation, state, made_by)
         if keys:
@@ -410,9 +410,7 @@ class ContextCompressor(Runnable[Any, Any]):
         name = model_name_of(self.model or DEFAULT_MODEL)
         return Sizes(name, steady_counter_of_name(name))
 
-    def pre_model_hook(
-        self, state: Mapping[str, Any], config: RunnableConfig | None = None
-    ) -> dict[str, Any]:
+    def pre_model_hook(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return the view as ``llm_input_messages``, for ``pre_model_hook=`` of agents.
 
         Example:
@@ -421,7 +419,7 @@ class ContextCompressor(Runnable[Any, Any]):
             >>> ContextCompressor().pre_model_hook({"messages": talk})["llm_input_messages"] == talk
             True
         """
-        return {"llm_input_messages": self.invoke(list(state[self.key]), config)}
+        return {"llm_input_messages": self.invoke(list(state[self.key]))}
 
     # Stage
 
@@ -527,7 +525,7 @@ def _with(terms: Terms, horizon: Horizon, agent: str, frame: int) -> Terms:
 def _has_handles(view: ContextView) -> bool:
     if view.state.handles:
         return True
-    return any(handles_in(text_of(m)) for m in view.messages[: view.conversation.settled])
+    return any(handles_in(text_of(m)) for m in view.messages)
 
 
 def _refuse_too_long(view: ContextView, window: int, *, is_exact: bool) -> None:

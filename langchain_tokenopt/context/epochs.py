@@ -142,19 +142,24 @@ class Conversation:
         count = len(group)
         while count > 2 and is_answered(members[: count - 1]):
             count -= 1
-        members = group[:count]  # a result that comes once more, later, was not known then
-        results = (at for at in members[1:] if isinstance(self.messages[at], ToolMessage))
-        return ToolGroup(tuple(members), tuple(results), members[-1] + 1)
+        whole = group[:count]  # a result that comes once more, later, was not known then
+        results = (at for at in whole[1:] if isinstance(self.messages[at], ToolMessage))
+        return ToolGroup(tuple(whole), tuple(results), whole[-1] + 1)
 
     @cached_property
-    def settled(self) -> int:
-        """Where that ends which was shortened before it came here: it is not decided again."""
+    def settled(self) -> list[int]:
+        """By how many messages there are: where that ends which was shortened before it came."""
         marked = (
-            at + 1
-            for at in range(len(self.messages) - 1, -1, -1)
-            if is_marked(text_of(self.messages[at]))
+            at + 1 if is_marked(text_of(message)) else 0 for at, message in enumerate(self.messages)
         )
-        return next(marked, 0)
+        return list(accumulate(marked, max, initial=0))
+
+    def gain(self, at: int) -> int:
+        """Return what a message would have less as a line; pictures and the like stay."""
+        message, tokens = self.messages[at], self.tokens[at]
+        if not isinstance(message.content, str):
+            tokens = self.sizes.of_text(text_of(message)) + _FRAME
+        return tokens - _LINE_TOKENS if tokens >= LEAST_TOKENS else 0
 
     def calls(self) -> list[int]:
         """Return how many messages each call of the model had, the one that is made now last."""
@@ -241,12 +246,12 @@ class Moment:
     @property
     def is_first(self) -> bool:
         """Whether no step was ever taken."""
-        return not self.state.steps and not self.conversation.settled
+        return not self.state.steps and not self.conversation.settled[self.boundary]
 
     def rewritten(self, first: int, removed: int) -> int:
         """Return the known tokens that a change of the message *first* makes unknown."""
         known = self.state.boundary
-        if self.is_cold or self.tokens < self.terms.price.min_tokens:
+        if self.is_cold:
             return 0
         if self.is_first and self.terms.tool_tokens:
             first = 0  # tools stand in front of everything
@@ -303,10 +308,14 @@ class _Reader:
         """What the results of the first groups would save as lines."""
 
     def _gain(self, group: ToolGroup) -> int:
-        sizes = self._conversation.tokens
-        if group.members[-1] < self._conversation.settled:
-            return 0
-        return sum(sizes[at] - _LINE_TOKENS for at in group.results if sizes[at] >= LEAST_TOKENS)
+        return sum(map(self._conversation.gain, group.results))
+
+    def _unsettled(self, state: State, call: int) -> int:
+        """Return the number of the first tool group behind what is settled."""
+        passed, settled = state.passed, self._conversation.settled[call]
+        while passed < len(self._groups) and self._groups[passed].ready <= settled:
+            passed += 1
+        return passed
 
     def _upto(self, state: State, call: int) -> int:
         """Return the number of the tool group at which those begin that stay, or are not whole."""
@@ -324,6 +333,9 @@ class _Reader:
     def after(self, state: State, call: int, *, is_cold: bool) -> State:
         """Return what is decided once one more call was made."""
         conversation, terms, policy = self._conversation, self._terms, self._policy
+        unsettled = self._unsettled(state, call)
+        if unsettled > state.passed:
+            state = replace(state, passed=unsettled, waste=0.0)
         upto = self._upto(state, call)
         pending = self._groups[state.passed : upto]
         removable = self._gains[upto] - self._gains[state.passed]
@@ -363,6 +375,7 @@ class _Reader:
         return replace(made, calls=state.calls + 1, bank=state.bank + made.gain, overrun=overrun)
 
 
+_FRAME: Final = 4
 _LINE_TOKENS: Final = 26
 """Of a line with its handle and the frame of its message."""
 

@@ -142,7 +142,7 @@ def _bound(request: ModelRequest, name: str) -> Any:
     if not isinstance(profile, dict) or not profile.get("tool_calling"):
         return None
     like: dict[str, Any] = {"type": "function", "function": {"name": "x", "parameters": {}}}
-    tool = tool_like(like, name, ABOUT, {"handle": HANDLE})
+    tool: Any = tool_like(like, name, ABOUT, {"handle": HANDLE})
     try:
         bound: Any = request.model.bind_tools([tool])
         (made,) = bound.kwargs["tools"]

@@ -11,7 +11,6 @@ from langchain_tokenopt.context.epochs import Moment, Step
 from langchain_tokenopt.context.importance import Importance, Query, importance_of
 from langchain_tokenopt.context.levels import (
     BESIDE,
-    LEAST_TOKENS,
     handle_of,
     is_marked,
     one_line,
@@ -65,14 +64,18 @@ def _pays(moment: Moment) -> bool:
     if removed <= 0:
         return False
     price = terms.price
-    tokens = moment.conversation.tokens
-    first = next(at for g in moment.pending for at in g.results if tokens[at] >= LEAST_TOKENS)
+    if price.read < 1 and moment.tokens - removed < price.min_tokens:
+        return False  # nothing of so short a prompt would be known the next time
+    gain_of = moment.conversation.gain
+    first = next(at for g in moment.pending for at in g.results if gain_of(at))
     cost = price.rewriting(moment.rewritten(first, removed))
     gain = price.read * removed
     if moment.is_first:
         cost += price.write * terms.tool_tokens
         gain -= price.read * terms.tool_tokens
-    return state.waste >= cost and cost <= state.bank + gain * (1 + terms.expected(state.calls))
+    # What earlier steps have lost is not known where their view comes in: it must not count.
+    to_come = gain * (1 + terms.expected(state.calls))
+    return state.waste >= cost and cost <= max(0.0, state.bank) + to_come
 
 
 class SlidingWindow:
@@ -138,7 +141,7 @@ class _Making:
     def result(self, at: int, *, whole_line: bool = False) -> None:
         """Shorten a tool result: to what the question needs, or to a line."""
         tokens, message = self.moment.conversation.tokens[at], self.messages[at]
-        if tokens < LEAST_TOKENS or is_marked(text_of(message)):
+        if not self.moment.conversation.gain(at) or is_marked(text_of(message)):
             return
         if not whole_line and self.query.is_about(text_of(message)) and self.part(at):
             return
@@ -148,7 +151,7 @@ class _Making:
         """Shorten a message to what later calls will need of it."""
         sizes, mark = self.moment.conversation.sizes, self.moment.terms.mark
         tokens, message = self.moment.conversation.tokens[at], self.messages[at]
-        if tokens < LEAST_TOKENS or is_marked(text_of(message)):
+        if not self.moment.conversation.gain(at) or is_marked(text_of(message)):
             return False
         made = shortened(message, self.query, tokens, mark, sizes.of_text)
         return made is not None and self.put(at, made, at)
@@ -253,15 +256,16 @@ class _Descent(_Making):
         units = [
             unit for unit in (*turns, *loose) if all(set(group_of[at]) <= {*unit} for at in unit)
         ]
-        return [
+        left = (
             [at for at in unit if self.text(at) is not None]
             for unit in units
-            if unit and self._kept.isdisjoint(unit)
-        ]
+            if self._kept.isdisjoint(unit)
+        )
+        return [unit for unit in left if unit]
 
     def _aside(self) -> None:
         units = sorted(
-            filter(None, self._units()),
+            self._units(),
             key=lambda unit: (max(self._weight(at) for at in unit), unit[0]),
         )
         self._drop(units, limit=self._target)
@@ -273,11 +277,16 @@ class _Descent(_Making):
         for unit in units:
             if limit is None or left <= limit:
                 break
-            if unit:
-                chosen.append(unit)
-                left -= sum(map(self.size, unit))
+            chosen.append(unit)
+            left -= sum(map(self.size, unit))
         if not chosen or left >= self.total:
             return
+        before = self.total, {**self.texts}, {**self.handles}
+        self._set_aside(chosen)
+        if before[0] - self.total < _LEAST_SAVED:  # one line in the place of another
+            self.total, self.texts, self.handles = before
+
+    def _set_aside(self, chosen: Sequence[Sequence[int]]) -> None:
         carrier = self._carrier(chosen)
         if carrier is None:
             return
@@ -309,13 +318,13 @@ class _Descent(_Making):
         if found is not None:
             return found
         loose = [unit for unit in chosen if getattr(self.messages[unit[0]], "tool_calls", ())]
-        results = (
-            at for at in min(loose, default=()) if isinstance(self.messages[at], ToolMessage)
-        )
+        first = min(loose, key=min, default=())
+        results = (at for at in first if isinstance(self.messages[at], ToolMessage))
         return next(results, None)
 
 
 _NOTE_TOKENS: Final = 32
+_LEAST_SAVED: Final = 16
 _MATTERS: Final = 0.8
 """What decides, binds, corrects or is asked about is not reduced to a line, but set aside last."""
 

@@ -1,0 +1,198 @@
+"""Long conversations through real hosts, over real HTTP: views, handles, windows, state."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.prebuilt import create_react_agent
+
+from langchain_tokenopt import (
+    BudgetInfeasibleError,
+    ContextCompressor,
+    ContextStore,
+    PriceProfile,
+    expand_tool,
+    optimize,
+    track_usage,
+)
+from langchain_tokenopt.context.levels import handle_of
+from tests.support.conversations import agent_loop, orphans
+from tests.support.model_server import Reply, ToolCall
+
+PROVIDERS = ["chat_openai", "chat_anthropic", "chat_gemini"]
+NO_CACHE = PriceProfile()
+
+
+@tool
+def search_logs(query: str) -> str:
+    """Search the logs of the payments."""
+    return f"The gateway of {query} answered 502. " * 80
+
+
+def handles(request) -> list[str]:
+    """The handles that a model was sent, oldest first."""
+    return re.findall(r'\\*"([0-9a-f]{8})\\*"', str(request.body))
+
+
+def ask(model, talk, how):
+    if how == "invoke":
+        return model.invoke(talk)
+    if how == "ainvoke":
+        return asyncio.run(model.ainvoke(talk))
+    chunks = list(model.stream(talk))
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    return whole
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_seam_answers_the_models_call_for_an_original(model_server, provider, how):
+    """The application sees the answer alone; the original comes last, behind the same prefix."""
+    talk = agent_loop(6)
+    compressor = ContextCompressor(price_profile=NO_CACHE)
+    model = optimize(getattr(model_server, provider)().bind_tools([search_logs]), compressor)
+    model_server.script(Reply(text="", tool_calls=[ToolCall("expand", {"handle": "00000000"})]))
+    model_server.script("Gateway 502.")
+    with track_usage() as usage:
+        answer = ask(model, talk, how)
+    assert answer.text == "Gateway 502."
+    assert not answer.tool_calls
+    first, second = (str(request.body) for request in model_server.requests)
+    assert len(set(re.findall(r"[0-9a-f]{8}\\*\"\)", first))) == 5  # all but the last result
+    assert "expand" in first
+    assert "Nothing is kept under the handle 00000000" in second
+    saved = usage.totals().saved_tokens
+    assert 0 < saved < 5 * 700  # the second question is paid for by what was saved
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream"])
+def test_the_original_is_the_very_text(model_server, how):
+    """What the model asks for is what the tool had returned."""
+    talk = agent_loop(5)
+    model = optimize(
+        model_server.chat_openai().bind_tools([search_logs]),
+        ContextCompressor(price_profile=NO_CACHE),
+    )
+    wanted = talk[3].text
+    call = ToolCall("expand", {"handle": handle_of(wanted)})
+    model_server.script(Reply(text="Let me look.", tool_calls=[call]), "It was the gateway.")
+    answer = ask(model, talk, how)
+    sent = model_server.requests[-1].body["messages"]
+    assert sent[-1]["content"] == wanted
+    assert model_server.requests[0].body["messages"] == sent[:-2]
+    assert answer.text.endswith("It was the gateway.")
+
+
+def test_real_calls_beside_it_go_to_the_application(model_server):
+    """Its own tools are called; the fetching is left for the next answer."""
+    model = optimize(
+        model_server.chat_openai().bind_tools([search_logs]),
+        ContextCompressor(price_profile=NO_CACHE),
+    )
+    calls = [ToolCall("expand", {"handle": "1a2b3c4d"}), ToolCall("search_logs", {"query": "x"})]
+    model_server.script(Reply(text="", tool_calls=calls))
+    answer = model.invoke(agent_loop(5))
+    assert [call["name"] for call in answer.tool_calls] == ["search_logs"]
+    assert len(model_server.requests) == 1
+
+
+def test_an_agent_keeps_its_state(model_server):
+    """A checkpointed agent with the compressor at its model: views are sent, the state is whole."""
+    model = optimize(model_server.chat_openai(), ContextCompressor(price_profile=NO_CACHE))
+    agent = create_agent(model, [search_logs], checkpointer=InMemorySaver())
+    for n in range(6):
+        call = ToolCall("search_logs", {"query": f"node {n}"})
+        model_server.script(Reply(text="", tool_calls=[call]))
+    model_server.script("Done.")
+    config = {"configurable": {"thread_id": "t"}}
+    state = agent.invoke({"messages": [("user", "Why do payments fail?")]}, config)
+    assert state["messages"][-1].text == "Done."
+    results = [m for m in state["messages"] if isinstance(m, ToolMessage)]
+    assert len(results) == 6
+    assert all(m.text.startswith("The gateway") and len(m.text) > 2_000 for m in results)
+    last = model_server.requests[-1].body["messages"]
+    assert sum("set aside" in str(m["content"]) for m in last) == 5
+
+
+def test_an_agents_own_tool_answers_from_the_store(model_server, tmp_path):
+    """Given as an ordinary tool, its results stand in the state; other users get nothing."""
+    compressor = ContextCompressor(
+        price_profile=NO_CACHE, store=ContextStore(tmp_path / "originals.db")
+    )
+    back = expand_tool(compressor)
+    agent = create_agent(optimize(model_server.chat_openai(), compressor), [search_logs, back])
+    for n in range(3):
+        call = ToolCall("search_logs", {"query": f"node {n}"})
+        model_server.script(Reply(text="", tool_calls=[call]))
+
+    config = {"metadata": {"user_id": "ann", "thread_id": "t-1"}}
+    model_server.script("Wait.")
+    agent.invoke({"messages": [("user", "Why do payments fail?")]}, config)
+    handle = handles(model_server.requests[-1])[0]
+    assert back.invoke({"handle": handle}, config).startswith("The gateway of node 0")
+    other = {"metadata": {"user_id": "bob", "thread_id": "t-1"}}
+    assert "Nothing is kept" in back.invoke({"handle": handle}, other)
+    assert "Nothing is kept" in back.invoke({"handle": handle}, {})
+
+
+@pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
+def test_a_hook_gives_the_model_its_view(model_server):
+    """``pre_model_hook``: the model sees the view, the state keeps everything."""
+    compressor = ContextCompressor(price_profile=NO_CACHE)
+    agent = create_react_agent(
+        model_server.chat_openai(), [search_logs], pre_model_hook=compressor.pre_model_hook
+    )
+    model_server.script("Done.")
+    talk = agent_loop(5)
+    state = agent.invoke({"messages": talk})
+    assert [m.text for m in state["messages"][: len(talk)]] == [m.text for m in talk]
+    assert "set aside" in str(model_server.requests[-1].body)
+
+
+def test_the_summarizing_middleware_takes_it_as_a_summarizer():
+    """Its digest stands where a model's summary would, and no model is asked for it."""
+    middleware = SummarizationMiddleware(
+        FakeListChatModel(responses=["never"]),
+        trigger=("messages", 6),
+        keep=("messages", 2),
+        summarizer=ContextCompressor(),
+    )
+    talk = [HumanMessage("My booking is KX-4471."), AIMessage("Noted.")] * 4
+    update = middleware.before_model({"messages": talk}, None)
+    assert "KX-4471" in update["messages"][1].text
+
+
+def test_what_does_not_fit_into_the_window_is_refused_before_it_is_sent(model_server):
+    """Both numbers and what to do; what can be shortened is."""
+    profile = {"max_input_tokens": 2_000, "tool_calling": True}
+    model = optimize(model_server.chat_openai(profile=profile), ContextCompressor())
+    with pytest.raises(BudgetInfeasibleError, match=r"need 3,\d\d\d tokens but only 2,000"):
+        model.invoke("word " * 3_000)
+    assert not model_server.requests
+    model_server.script("Fine.")
+    talk = agent_loop(12)
+    assert model.invoke(talk).text == "Fine."
+    assert model_server.billed[-1].input_tokens <= 2_000
+
+
+def test_a_runnable_in_front_of_any_model():
+    """Lists, states and prompt values go in and come out; what is no conversation passes."""
+    compressor = ContextCompressor(300, price_profile="openai")
+    talk = agent_loop(5)
+    view = compressor.invoke(talk)
+    assert orphans(view) == 0
+    assert compressor.invoke({"messages": talk, "n": 1}) == {"messages": view, "n": 1}
+    assert asyncio.run(compressor.ainvoke(talk)) == view
+    assert compressor.invoke("Hello") == "Hello"
+    assert compressor.invoke({"n": 1}) == {"n": 1}
+    assert compressor.invoke([]) == []

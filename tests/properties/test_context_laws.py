@@ -1,0 +1,171 @@
+"""What holds of every view of every conversation: twelve laws, over generated histories."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+from langchain_tokenopt import ContextCompressor, SlidingWindow, count_messages
+from langchain_tokenopt.context.levels import Level
+from langchain_tokenopt.core.messages import atomic_groups
+from tests.support.conversations import history, orphans, unanswered
+
+SEEDS = st.integers(0, 10**9)
+SIZES = st.sampled_from([None, 20, 100, 400, 1_500, 5_000])
+PROFILES = st.sampled_from(["anthropic", "openai", "none"])
+SOME = settings(max_examples=25, deadline=None)
+MODEL = "gpt-4o"
+
+
+def compressor(size, profile="openai", keep_last=1, **more):
+    return ContextCompressor(size, keep_last=keep_last, price_profile=profile, model=MODEL, **more)
+
+
+def same(one: list[BaseMessage], other: list[BaseMessage]) -> bool:
+    return [m.model_dump() for m in one] == [m.model_dump() for m in other]
+
+
+@given(SEEDS, SIZES, PROFILES, st.integers(0, 3))
+@SOME
+def test_calls_and_results_stay_together(seed, size, profile, keep_last):
+    """No result loses its call and no call its result; what is not answered is not touched."""
+    talk = history(seed)
+    view = compressor(size, profile, keep_last).invoke(talk)
+    assert orphans(view) <= orphans(talk)
+    assert unanswered(view) <= unanswered(talk)
+    last = max((n for n, m in enumerate(talk) if isinstance(m, AIMessage)), default=None)
+    if last is not None and talk[last].tool_calls and unanswered(talk[last:]):
+        assert all(any(m is seen for seen in view) for m in talk[last:])
+
+
+@given(SEEDS, SIZES, st.integers(0, 3))
+@SOME
+def test_what_must_stay_is_the_very_same(seed, size, keep_last):
+    """System messages, the task, the last question and the last groups; the order of all."""
+    talk = history(seed)
+    view = compressor(size, keep_last=keep_last).invoke(talk)
+    stays = [m for m in talk if isinstance(m, SystemMessage)]
+    users = [m for m in talk if isinstance(m, HumanMessage)]
+    stays += [*users[:1], *users[-1:]]
+    groups = atomic_groups(talk)
+    stays += [talk[n] for group in groups[len(groups) - keep_last :] for n in group]
+    for message in stays:
+        assert any(seen is message for seen in view), message
+    assert [m for m in view if isinstance(m, SystemMessage)] == [
+        m for m in talk if isinstance(m, SystemMessage)
+    ]
+
+
+@given(SEEDS, SIZES, PROFILES)
+@SOME
+def test_a_view_of_a_view_is_the_view(seed, size, profile):
+    """Twice is once, also for another process."""
+    one = compressor(size, profile)
+    view = one.invoke(history(seed))
+    assert same(one.invoke(view), view)
+    assert same(compressor(size, profile).invoke(view), view)
+
+
+@given(SEEDS, SIZES, PROFILES)
+@SOME
+def test_views_come_from_the_conversation_alone(seed, size, profile):
+    """Call by call, or at once in another process: the same bytes."""
+    talk, going = history(seed), compressor(size, profile)
+    calls = [n for n, m in enumerate(talk) if n and isinstance(m, AIMessage)]
+    for call in [*calls, len(talk)]:
+        last = going.view(talk[:call])
+    assert same(last.messages, compressor(size, profile).invoke(talk))
+
+
+@given(SEEDS, SIZES, PROFILES)
+@SOME
+def test_a_view_begins_with_the_one_before(seed, size, profile):
+    """Between two steps, what was sent is sent again."""
+    talk, going = history(seed), compressor(size, profile)
+    calls = [n for n, m in enumerate(talk) if n and isinstance(m, AIMessage)]
+    before, steps = [], 0
+    for call in [*calls, len(talk)]:
+        seen = going.view(talk[:call])
+        if seen.steps == steps:
+            assert same(seen.messages[: len(before)], before)
+        before, steps = seen.messages, seen.steps
+
+
+@given(SEEDS, SIZES)
+@SOME
+def test_nothing_grows_and_nothing_is_over_the_limit_that_need_not_be(seed, size):
+    """A view is never longer; where it is over its limit, all is gone that may go."""
+    talk = history(seed)
+    view = compressor(size).view(talk)
+    counted = count_messages(view.messages, model=MODEL).tokens
+    assert view.tokens_after == counted <= view.tokens_before
+    assert view.tokens_before == count_messages(talk, model=MODEL).tokens
+    if size is None:
+        assert view.is_feasible
+    elif view.is_feasible:
+        assert counted <= size
+    else:
+        assert view.overrun == counted - size
+
+
+@given(SEEDS, SIZES)
+@SOME
+def test_the_conversation_is_not_changed(seed, size):
+    """What comes out is a view: the input, its ids and its order are as before."""
+    talk = history(seed)
+    before = deepcopy(talk)
+    view = compressor(size).view(talk)
+    assert same(talk, before)
+    kept = [row.index for row in view.explain() if row.level != Level.ASIDE]
+    shown = [talk[n] for n in kept]
+    assert [(m.type, m.id) for m in view.messages[: len(shown)]] == [
+        (m.type, m.id) for m in shown[: len(view.messages)]
+    ]
+
+
+@given(SEEDS, SIZES)
+@SOME
+def test_pictures_and_thoughts_pass_through(seed, size):
+    """A message that is shown has all of its blocks that are no text."""
+    talk = history(seed)
+    view = compressor(size).view(talk)
+    aside = {row.index for row in view.explain() if row.level == Level.ASIDE}
+    for row in view.explain():
+        message = talk[row.index]
+        if row.index in aside or isinstance(message.content, str):
+            continue
+        blocks = [b for b in message.content if b.get("type") != "text"]
+        held = any(
+            [b for b in seen.content if isinstance(b, dict) and b.get("type") != "text"] == blocks
+            for seen in view.messages
+            if seen.type == message.type and not isinstance(seen.content, str)
+        )
+        assert held or not blocks
+
+
+@given(SEEDS, st.sampled_from([20, 400, 1_500]))
+@SOME
+def test_a_window_that_slides_keeps_the_same_promises(seed, size):
+    """The simplest policy of the same protocol."""
+    talk = history(seed)
+    view = compressor(size, policy=SlidingWindow()).view(talk)
+    assert orphans(view.messages) <= orphans(talk)
+    assert unanswered(view.messages) <= unanswered(talk)
+    assert view.tokens_after <= view.tokens_before
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_loss_is_marked_and_can_be_fetched_back(seed):
+    """Each handle of a view gives the original; nothing is gone without one."""
+    talk = history(seed)
+    one = compressor(200)
+    assert one.originals is not None  # somebody answers handles
+    view = one.view(talk)
+    found = "\n".join(view.original(handle) or "" for handle in view.state.handles)
+    for row in view.explain():
+        if row.level != Level.WHOLE:
+            assert talk[row.index].text in found
