@@ -188,9 +188,12 @@ bench-tools: setup ## Measure tool selection beside others: make bench-tools DAT
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_tools --data $(DATA) \
 		--rivals .venv-rivals-tools/bin/python $(if $(QUERIES),--queries $(QUERIES))
 
-bench-scale: setup ## Measure accounts and the cache in PostgreSQL: make bench-scale [N=1000000] [DATA=folder]
-	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.bench_scale $(if $(N),--reservations $(N))
-	$(if $(DATA),OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.scale_cache --data $(DATA))
+SCALE = OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks
+
+bench-scale: setup ## Measure what is in PostgreSQL, and a simulated month: make bench-scale [N=1000000] [DATA=folder] [QUICK=1]
+	$(SCALE).bench_scale $(if $(QUICK),--reservations 2000 --sqlite 2000,$(if $(N),--reservations $(N)))
+	$(if $(DATA),$(SCALE).scale_cache --data $(DATA))
+	$(SCALE).scale_month $(if $(QUICK),--quick)
 
 bench-learn: setup ## Measure what learns: strategies, forecasts, tuning, prefetch, templates: make bench-learn [DATA=folder] [QUICK=1]
 	$(PYTHON) -m venv .venv-rivals-learn

@@ -36,7 +36,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -78,11 +78,11 @@ def _reap(running: dict[int, Process], options: int = 0) -> None:
 
 @dataclass
 class Ended:
-    """One call, as the model and the reservation know it."""
+    """One call, as the reservation and the model know it."""
 
-    task: str
+    held: int = 0
+    run_id: str | None = None
     bill: tuple[int, int] | None = None
-    held: int | None = None
 
 
 @dataclass
@@ -95,17 +95,22 @@ class Findings:
     disagreements: list[str] = field(default_factory=list)
 
     @cached_property
-    def calls(self) -> dict[str, Ended]:
-        """Every call that reserved something or was billed, by its id."""
-        found: dict[str, Ended] = {}
+    def tasks(self) -> dict[str, list[Ended]]:
+        """The calls of each task, one after the other; what was refused at once is none."""
+        found: dict[str, list[Ended]] = {}
         for kind, task, *rest in self.lines:
-            if kind in ("bill", "hold"):
-                call = found.setdefault(rest[0], Ended(task))
-                if kind == "bill":
-                    call.bill = int(rest[1]), int(rest[2])
-                else:
-                    call.held = int(rest[1])
+            calls = found.setdefault(task, []) if kind == "begin" else found.get(task, [])
+            if kind == "hold":
+                calls.append(Ended(int(rest[0])))
+            elif kind == "bill":
+                calls[-1].run_id, calls[-1].bill = rest[0], (int(rest[1]), int(rest[2]))
         return found
+
+    @cached_property
+    def bills(self) -> dict[str, tuple[int, int]]:
+        """What was billed, by the id of the call."""
+        calls = (call for calls in self.tasks.values() for call in calls)
+        return {call.run_id: call.bill for call in calls if call.run_id and call.bill}
 
     @cached_property
     def process_of(self) -> dict[str, str]:
@@ -148,8 +153,7 @@ class Findings:
 
     def _compare_ledger(self) -> None:
         for run_id, row in self.rows.items():
-            call = self.calls.get(run_id)
-            bill = call.bill if call else None
+            bill = self.bills.get(run_id)
             told = row.usage.input_tokens, row.usage.output_tokens
             if row.cached:
                 if bill:
@@ -162,40 +166,36 @@ class Findings:
                     self._note(f"{run_id} was cut off after {bill}; the ledger has {told}")
             elif bill or sum(told):
                 self._note(f"{run_id} {row.status}: billed {bill}; the ledger has {told}")
-        for run_id in self.missing:
-            if self.process_of[self.calls[run_id].task] not in self.killed:
-                self._note(f"{run_id} was billed, and is not in the ledger")
+        for task in self.missing:
+            if self.process_of[task] not in self.killed:
+                self._note(f"a call of task {task} was billed, and is not in the ledger")
 
     @cached_property
     def missing(self) -> list[str]:
-        """Calls that were billed and are not in the ledger."""
-        return [run for run, call in self.calls.items() if call.bill and run not in self.rows]
+        """The tasks of calls that were billed and are not in the ledger."""
+        calls = ((task, call) for task, calls in self.tasks.items() for call in calls)
+        return [task for task, call in calls if call.bill and call.run_id not in self.rows]
 
-    def _charges(self, run_id: str, call: Ended) -> set[int]:
+    def _charges(self, task: str, call: Ended) -> set[int]:
         """Return what an account may have been charged for a call."""
-        row = self.rows.get(run_id)
-        charge = sum(call.bill or (0, 0))
+        row = self.rows.get(call.run_id or "")
+        charge = sum(call.bill or ())
         if row is not None and row.status == "abandoned":
             margin = max(math.ceil(row.usage.output_tokens * CUT_MARGIN), CUT_LEAST)
             charge = row.usage.total_tokens + margin
-        if call.task not in self.disturbed:
-            return {charge}
-        return {charge, call.held or charge}
+        return {charge, call.held} if task in self.disturbed else {charge}
 
     def _compare_accounts(self) -> None:
-        by_task: dict[str, dict[str, Ended]] = defaultdict(dict)
-        for run_id, call in self.calls.items():
-            by_task[call.task][run_id] = call
         sums: Counter[tuple[str, str, float]] = Counter()
         billed: Counter[tuple[str, str, float]] = Counter()
-        for name, calls in by_task.items():
+        for name, calls in self.tasks.items():
             charged = _charged(self.accounts.get(("run", name, 0.0)))
-            possible = [self._charges(run_id, call) for run_id, call in calls.items()]
+            possible = [self._charges(name, call) for call in calls]
             if charged not in {sum(each) for each in itertools.product(*possible)}:
                 self._note(f"task {name} was charged {charged}, and its calls cost {possible}")
             for key in _accounts_of(name):
                 sums[key] += charged
-                billed[key] += sum(sum(call.bill or (0, 0)) for call in calls.values())
+                billed[key] += sum(sum(call.bill or ()) for call in calls)
         for key, account in self.accounts.items():
             if key[0] != "run" and _charged(account) != sums[key]:
                 self._note(f"{key} has {_charged(account)}, and its tasks {sums[key]}")
@@ -254,6 +254,7 @@ def run(size: Size = QUICK) -> dict[str, Any]:
                 server.stop(crash=True)
                 server.start()
                 journal.write("server", "back")
+                time.sleep(1.5)  # so long nobody asks a server again that was away
             elif moment % size.kill_every == size.kill_every - 1:
                 time.sleep(chance.uniform(0.02, 0.5))
                 child = chance.choice([*running])
@@ -290,7 +291,7 @@ def _figures(findings: Findings, size: Size, seconds: float) -> dict[str, Any]:
     rows, kinds = findings.rows.values(), Counter(kind for kind, *_ in findings.lines)
     status = Counter("cached" if row.cached else row.status for row in rows)
     month = findings.accounts["plan", "", STARTS.timestamp()]
-    billed = sum(sum(call.bill or ()) for call in findings.calls.values())
+    billed = sum(map(sum, findings.bills.values()))
     return {
         "days": size.days,
         "workers": size.workers,
@@ -304,7 +305,9 @@ def _figures(findings: Findings, size: Size, seconds: float) -> dict[str, Any]:
         "tokens_saved": sum(row.saved_tokens for row in rows if row.cached),
         "processes_killed": kinds["killed"],
         "crashes_of_the_server": kinds["server"] // 2,
-        "calls_disturbed": sum(c.task in findings.disturbed for c in findings.calls.values()),
+        "calls_disturbed": sum(
+            len(calls) for task, calls in findings.tasks.items() if task in findings.disturbed
+        ),
         "calls_missing_in_the_ledger": len(findings.missing),
         "tasks_refused": kinds["refused"],
         "accounts": len(findings.accounts),

@@ -291,7 +291,7 @@ class Process:
         def reserving(budget: TokenBudget, *args: Any, **kwargs: Any) -> Any:
             hold = reserve(budget, *args, **kwargs)
             if hold:
-                self.journal.write("hold", TASK.get(), hold.run_id, hold.tokens)
+                self.journal.write("hold", TASK.get(), hold.tokens)
             return hold
 
         TokenBudget.reserve = reserving  # type: ignore[method-assign]
