@@ -1,28 +1,27 @@
 """A worker of a chat service. Any number of them, behind a load balancer, share one database.
 
     export TOKENOPT_DATABASE=postgresql://me@db.example/tokens
-    python -m langchain_tokenopt.examples.chat_worker --port 8001
-    python -m langchain_tokenopt.examples.chat_worker --port 8002
+    python -m langchain_tokenopt.examples.chat_worker 8001
+    python -m langchain_tokenopt.examples.chat_worker 8002
     curl "http://127.0.0.1:8001/ask?user=ada&question=Who+won?+Ada+won."
 
 A user's daily budget holds across all workers, an answer of one is served by the others, and every
-call is in one ledger. It needs the extras ``postgres`` and ``dashboard`` (for Starlette and
-uvicorn).
+call is in one ledger. Where the service runs in Starlette, FastAPI or Django, :class:`Chat` is the
+same.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-import uvicorn
 from langchain_core.language_models import BaseChatModel
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
-from starlette.routing import Route
 
 from langchain_tokenopt.budget import BudgetPlan, BudgetStoreError
 from langchain_tokenopt.cache import SemanticCache
@@ -32,63 +31,87 @@ from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.testing import ExtractiveChatModel
 from langchain_tokenopt.tracking.callbacks import track_usage
 
-__all__ = ["application"]
+__all__ = ["Chat"]
 
 
-def application(database: str, model: BaseChatModel, *, tokens_per_day: int = 2_000) -> Starlette:
-    """Return a service that answers ``/ask?user=...&question=...``.
+class Chat:
+    """What each worker has, once, for all of its threads.
 
     Args:
         database: Where accounts, ledger and cache are: ``postgresql://user@host/database``.
         model: Any chat model.
         tokens_per_day: What each user may spend in a day, whichever workers answer.
     """
-    cache, ledger = SemanticCache(database, semantic=False), Ledger(database)
-    plan = BudgetPlan(
-        total_tokens=tokens_per_day,
-        within=[{"total_tokens": tokens_per_day, "per": "user", "window": "day"}],
-        on_exceed="raise",
-    )
-    chain = optimize(model, cache, plan)
 
-    def ask(request: Request) -> JSONResponse:  # not async: Starlette runs it in a thread
-        user, question = request.query_params["user"], request.query_params["question"]
+    def __init__(self, database: str, model: BaseChatModel, tokens_per_day: int = 2_000) -> None:
+        self._database = database
+        self._cache = SemanticCache(database, semantic=False)
+        self._ledger = Ledger(database)
+        self._plan = BudgetPlan(
+            total_tokens=tokens_per_day,
+            within=[{"total_tokens": tokens_per_day, "per": "user", "window": "day"}],
+            on_exceed="raise",
+        )
+        self._model = optimize(model, self._cache, self._plan)
+
+    def ask(self, user: str, question: str) -> tuple[int, dict[str, Any]]:
+        """Return the status and the body of an answer."""
         try:
             with (
-                cache.scope(user=user),
-                track_usage(user=user, sinks=[ledger]) as usage,
-                plan.run(user=user, store=database),
+                self._cache.scope(user=user),
+                track_usage(user=user, sinks=[self._ledger]) as usage,
+                self._plan.run(user=user, store=self._database),
             ):
-                answer = chain.invoke(question).text
+                answer = self._model.invoke(question).text
         except BudgetExceededError as error:
-            return JSONResponse({"error": str(error)}, 429)
+            return 429, {"error": str(error)}
         except BudgetStoreError as error:
-            return JSONResponse({"error": str(error)}, 503)
+            return 503, {"error": str(error)}
         cached = bool(usage.totals().cached_calls)
-        return JSONResponse({"answer": answer, "cached": cached, "worker": os.getpid()})
+        return 200, {"answer": answer, "cached": cached, "worker": os.getpid()}
 
-    def health(request: Request) -> PlainTextResponse:
-        return PlainTextResponse("ok")
+    def close(self) -> None:
+        """Write what is waiting."""
+        self._ledger.close()
+        self._cache.close()
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        ledger.close()  # writes what is waiting
-        cache.close()
 
-    return Starlette(routes=[Route("/ask", ask), Route("/health", health)], lifespan=lifespan)
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # so that server_close waits for requests that are under way
+    request_queue_size = 128
+
+    def __init__(self, port: int, chat: Chat) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.chat = chat
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+        status, body = 200, {}
+        if address.path == "/ask":
+            status, body = self.server.chat.ask(asked["user"], asked["question"])
+        written = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(written)))
+        self.end_headers()
+        self.wfile.write(written)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the ledger knows."""
 
 
 def main() -> None:
-    """Serve until the process is told to end; requests that are under way are answered."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--database", default=os.environ.get("TOKENOPT_DATABASE"), required=False)
-    asked = parser.parse_args()
-    if not asked.database:
-        parser.error("name the database: TOKENOPT_DATABASE=postgresql://user@host/database")
-    service = application(asked.database, ExtractiveChatModel())
-    uvicorn.run(service, port=asked.port, log_level="warning")
+    """Serve until the process is told to end (SIGTERM); what is under way is answered first."""
+    chat = Chat(os.environ["TOKENOPT_DATABASE"], ExtractiveChatModel())
+    server = _Server(int(sys.argv[1]), chat)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever(poll_interval=0.1)
+    server.server_close()
+    chat.close()
 
 
 if __name__ == "__main__":

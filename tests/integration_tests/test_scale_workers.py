@@ -37,7 +37,7 @@ class Worker:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "langchain_tokenopt.examples.chat_worker"),
-                *("--port", str(self.port)),
+                str(self.port),
             ],
             env={**os.environ, "TOKENOPT_DATABASE": database},
             cwd=Path(__file__).parents[2],
@@ -56,7 +56,7 @@ class Worker:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                assert self.get("/health") == (200, b"ok")
+                assert self.get("/health")[0] == 200
                 return
             except OSError:
                 assert self.process.poll() is None
@@ -70,7 +70,7 @@ class Worker:
 
 
 class LoadBalancer:
-    """Asks one worker after the other; one that does not answer is left out."""
+    """Asks one worker after the other; where one does not answer, the next."""
 
     def __init__(self, workers: list[Worker]) -> None:
         self._workers = workers
