@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         address = urlsplit(self.path)
         asked = {name: values[0] for name, values in parse_qs(address.query).items()}
-        status, body = 200, {}
+        status, body = 200, dict[str, Any]()
         if address.path == "/ask":
             status, body = self.server.chat.ask(asked["user"], asked["question"])
         written = json.dumps(body).encode()
