@@ -385,10 +385,9 @@ _REMEDIES: Final = (
         "has no schema to make tables in. Create the one that search_path names",
     ),
     (
-        r"permission denied for (table|sequence|relation)",
+        r"permission denied for (table|relation)",
         "does not allow this user to use its tables. Let their owner run GRANT SELECT, INSERT, "
-        "UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the user; and GRANT USAGE ON ALL "
-        "SEQUENCES IN SCHEMA public TO the user",
+        "UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the user",
     ),
     (
         r"42501|permission denied|must be owner",
