@@ -188,11 +188,13 @@ bench-tools: setup ## Measure tool selection beside others: make bench-tools DAT
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_tools --data $(DATA) \
 		--rivals .venv-rivals-tools/bin/python $(if $(QUERIES),--queries $(QUERIES))
 
-SCALE = OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks
+# Quick runs leave their figures where nobody takes them for measured ones.
+SCALE = $(if $(QUICK),TOKENOPT_RESULTS=$(VENV)/quick) OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks
 
 bench-scale: setup ## Measure what is in PostgreSQL, and a simulated month: make bench-scale [N=1000000] [DATA=folder] [QUICK=1]
-	$(SCALE).bench_scale $(if $(QUICK),--reservations 2000 --sqlite 2000,$(if $(N),--reservations $(N)))
-	$(if $(DATA),$(SCALE).scale_cache --data $(DATA))
+	$(SCALE).bench_scale $(if $(QUICK),--reservations 2000 --sqlite 2000 --rounds 1,$(if $(N),--reservations $(N)))
+	$(if $(DATA),$(SCALE).scale_cache --data $(DATA) $(if $(QUICK),--parts scopes --lookups 20000 --restarts 2 --seconds 40))
+	$(SCALE).scale_ledger $(if $(QUICK),--quick)
 	$(SCALE).scale_month $(if $(QUICK),--quick)
 
 bench-learn: setup ## Measure what learns: strategies, forecasts, tuning, prefetch, templates: make bench-learn [DATA=folder] [QUICK=1]

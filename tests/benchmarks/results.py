@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["RESULTS", "conditions", "write_result"]
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("TOKENOPT_RESULTS") or Path(__file__).parent / "results")
 PACKAGES = ("langchain-core", "langgraph", "langchain-openai", "tiktoken", "numpy", "faiss-cpu")
 
 
