@@ -18,7 +18,17 @@ from langchain_tokenopt.budget.money import terms_of, with_standard_tier
 from langchain_tokenopt.budget.request_budget import UNBOUNDED_ANSWER, RequestBudget, answer_bounds
 from langchain_tokenopt.budget.room import NO_DEMANDS, Demands, Room
 from langchain_tokenopt.budget.run import BudgetRun
-from langchain_tokenopt.budget.rungs import BRIEF, LADDER, NO_TOOLS, Candidate, Climb, Rung, Step
+from langchain_tokenopt.budget.rungs import (
+    BRIEF,
+    LADDER,
+    NO_TOOLS,
+    WITH_TOOLS,
+    Candidate,
+    Climb,
+    Rung,
+    Step,
+    asked_words,
+)
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.request.model_request import ModelRequest
 
@@ -122,11 +132,14 @@ class Degradation:
         first = candidate = self._within_a_turn(room)
         short = round(_A_LITTLE_MORE * self.climb.needs(first).shortest)
         halfway = (room.own + room.available) // 2
-        for tokens in sorted({room.own, halfway, room.available, short}):
+        tries = [(tokens, LADDER) for tokens in sorted({room.own, halfway, room.available, short})]
+        if self._begins_with_tools(first):
+            tries = [(room.own, WITH_TOOLS), (halfway, WITH_TOOLS), *tries]
+        for tokens, ladder in tries:
             if not room.own <= tokens <= room.available:
                 continue
             candidate = first
-            rungs: tuple[Rung | None, ...] = (None, *LADDER)
+            rungs: tuple[Rung | None, ...] = (None, *ladder)
             if room.used_ratio >= self._run.plan.soft_limit:
                 rungs = (*_CHEAPER, *rungs)
             for rung in rungs:
@@ -139,6 +152,11 @@ class Degradation:
             candidate = BRIEF.shrink(candidate, self.climb, room.available)
         return candidate
 
+    def _begins_with_tools(self, first: Candidate) -> bool:
+        """Whether tools have found nothing so far: without them there is nothing to answer from."""
+        has_results = any(m.type == "tool" for m in first.request.messages)
+        return NO_TOOLS.applies(first, self.climb) and not has_results
+
     def _within_a_turn(self, room: Room) -> Candidate:
         """Return the request, without tools where there is no room for a turn and the answer.
 
@@ -146,8 +164,9 @@ class Degradation:
         old results may be shortened.
         """
         first, climb = self.first, self.climb
-        has_results = any(m.type == "tool" for m in first.request.messages)
-        if not has_results or not NO_TOOLS.applies(first, climb) or climb.fits(first, room.own):
+        if self._begins_with_tools(first) or not NO_TOOLS.applies(first, climb):
+            return first
+        if climb.fits(first, room.own):
             return first
         gentle, *_ = LADDER
         shorter = gentle.shrink(first, climb, room.own) if gentle.applies(first, climb) else first
@@ -168,7 +187,15 @@ class Degradation:
         answer = self._reserve(affordable, needs, most, tentative=True)
         if not isinstance(answer, Hold):
             return None
-        return Granted(affordable, needs, answer, is_capped, room.foreseen)
+        told = self._told(affordable, needs, answer)
+        return Granted(told, needs, answer, is_capped, room.foreseen)
+
+    def _told(self, at: Candidate, needs: RequestBudget, hold: Hold) -> Candidate:
+        """Return a candidate with no more words than are held for, where it has a limit."""
+        if at.length is None or hold.max_output_tokens >= needs.usual_output:
+            return at
+        words = asked_words(at, self.climb, hold.max_output_tokens)
+        return self.climb.fewer_words(at, min(words, at.length), at.length, Step.WORDS)
 
     @staticmethod
     def _output(candidate: Candidate, needs: RequestBudget, room: Room, tokens: int) -> int:

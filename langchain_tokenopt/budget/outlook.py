@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from langchain_tokenopt.budget.forecast_need import Need
-from langchain_tokenopt.budget.request_budget import RequestBudget
+from langchain_tokenopt.budget.request_budget import EXPECTED, RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
 from langchain_tokenopt.budget.tools import TakesTimeError
 from langchain_tokenopt.core.usage import Usage
@@ -37,14 +37,10 @@ _LONGER: Final = 1.3
 _DOCUMENTS: Final = 0.05
 """What one that reads the others' answers has to read besides, of what these have needed."""
 _MOST_REPORTS: Final = 12
-_AGAIN: Final = 0.7
-"""What is kept for an agent that may come again, of what it has needed."""
 _ROUNDS: Final = 3
 """How often an agent in a loop is taken to come: so many short answers are kept for it."""
 _PERHAPS: Final = 0.05
 """How likely a node calls of which nothing shows that it does."""
-_WITHIN: Final = 0.7
-"""What an answer takes of what it will hardly exceed."""
 _TYPICAL_ANSWER: Final = 120
 """Tokens of an answer, until this run has seen some."""
 
@@ -472,7 +468,7 @@ class Outlook:
             return seen.owed  # a node that runs the tools
         if seen.calls:
             one, later = seen.latest, seen.latest.likely
-            again = round(_AGAIN * one.likely) if hub is None else 0
+            again = round(maybe * one.likely) if hub is None else 0
             again = max(again, one.likely * self._still_sent_for(name))
             rounds: float = max(1, _ROUNDS - seen.calls) if hub is None else 0.5
             if seen.loops:  # what it still needs is owed to it
@@ -538,7 +534,7 @@ class Outlook:
     def _answer(self) -> int:
         """Return the tokens of an answer, by those of this run."""
         if not self._outputs:
-            return round(_WITHIN * _mean(self._told)) if self._told else _TYPICAL_ANSWER
+            return round(EXPECTED * _mean(self._told)) if self._told else _TYPICAL_ANSWER
         latest = self._outputs[-_LATEST:]
         return sum(latest) // len(latest)
 

@@ -38,6 +38,8 @@ USUAL_TEXT: Final = 40
 TOKENS_PER_WORD: Final = 1.6
 """Prose takes 1.35 tokens a word in English (``limits/words.py``); with names, figures and markup
 up to this. The model is stopped by words; this only decides what is held."""
+EXPECTED: Final = 0.7
+"""What an answer takes of what it will hardly exceed, as a rule."""
 MARKUP_TOKENS: Final = 16
 KNOWN_ANSWERS: Final = 30
 """Answers of an agent from which on their lengths, rather than the plan's words, are trusted."""
@@ -75,6 +77,8 @@ class RequestBudget:
     last_answer: int = 0
     """What must be left after this call's input so that the model can answer, should it call tools
     now: for that call, and for the shortest request that has its results."""
+    expected_output: int = 0
+    """What its answer takes as a rule; an object, of no use where it is cut, the usual output."""
 
     def without_line(self) -> RequestBudget:
         """Return the needs of the same request where it does not ask for a length."""
@@ -87,7 +91,7 @@ class RequestBudget:
     @property
     def to_the_end(self) -> int:
         """What must be left after the input for an answer, be it now or after a round of tools."""
-        return max(self.usual_output, self.last_answer)
+        return max(self.expected_output, self.last_answer)
 
 
 def request_budget(
@@ -126,8 +130,11 @@ def request_budget(
         if known is not None and usual_answer is not None and guess < known:  # shorter than told
             usual, is_known, ceiling = guess, False, min(ceiling, known)
         least = min(usual, SHORT_ANSWER)
+    expected = usual
+    if not facts.answer_form.is_structured:
+        expected = max(least, round(EXPECTED * usual))
     thinking = facts.thinking_tokens or 0
-    least, usual = (min(ceiling, length + thinking) for length in (least, usual))
+    least, usual, expected = (min(ceiling, n + thinking) for n in (least, usual, expected))
     times = facts.generations
     return RequestBudget(
         tokens,
@@ -138,6 +145,7 @@ def request_budget(
         is_known,
         _shortest(request, sent, least),
         _last_answer(request, sent, least),
+        expected * times,
     )
 
 

@@ -32,7 +32,17 @@ from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["BRIEF", "LADDER", "NO_TOOLS", "Candidate", "Climb", "Rung", "Step", "asked_words"]
+__all__ = [
+    "BRIEF",
+    "LADDER",
+    "NO_TOOLS",
+    "WITH_TOOLS",
+    "Candidate",
+    "Climb",
+    "Rung",
+    "Step",
+    "asked_words",
+]
 
 _HALF: Final = 0.5
 """Part of the words that is left while anything else can go: too small a limit is overrun further
@@ -416,3 +426,5 @@ LADDER: Final[tuple[Rung, ...]] = (
     _Documents(Step.PROMPT, "documents", _documents),
 )
 """All rungs, from the first that is tried to the last before a call is refused."""
+WITH_TOOLS: Final = LADDER[: LADDER.index(NO_TOOLS)]
+"""Those that leave the tools: for a first turn they are tried with more than its fair part, too."""

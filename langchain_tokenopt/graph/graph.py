@@ -144,8 +144,14 @@ def _inner_agents(runnable: Any, plan: BudgetPlan) -> tuple[str, ...]:
     """Return the agents of the plan that are nodes of a graph inside a node."""
     if not isinstance(runnable, CompiledStateGraph):
         return ()
-    inside = _agents_of(runnable, plan)
-    return tuple(agent for names in inside.values() for agent in names if agent in plan.agents)
+    nodes, inside = runnable.builder.nodes, _agents_of(runnable, plan)
+    return tuple(
+        agent
+        for name, names in inside.items()
+        if not is_helper(name, nodes[name].runnable)
+        for agent in names
+        if agent in plan.agents
+    )
 
 
 def _own_calls(runnable: Any, plan: BudgetPlan) -> int:

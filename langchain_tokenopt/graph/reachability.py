@@ -158,6 +158,8 @@ class Reachability:
         self._agents = agents
         self._own_calls = own_calls or {}
         self._perhaps = perhaps
+        self._returns: dict[str, float] = {}
+        """How often a node comes again once it has come, in a mean."""
         self._everybody = {agent for names in agents.values() for agent in names}
         self._lock = threading.RLock()
 
@@ -206,6 +208,7 @@ class Reachability:
             step.sent.update(ends)
             if not jumps <= self._possible[name]:  # undeclared: from now on it may go anywhere
                 self._possible[name] |= frozenset(self._agents)
+                self._returns.clear()
             step.led_to.setdefault(name, set()).update(self._edges.certain[name], jumps)
 
     def node_failed(self, name: str, step: GraphStep) -> None:
@@ -288,8 +291,21 @@ class Reachability:
         )
 
     def _chances(self, here: Names) -> dict[str, float]:
-        """Return how likely nodes come after these, where each end of a branch is as likely."""
-        chances: defaultdict[str, float] = defaultdict(float)
+        """Return how likely nodes come after these, where each end of a branch is as likely.
+
+        A node is likely to come at all by how often it does, in a mean, over how often it does once
+        it has come.
+        """
+        chances = {}
+        for node, times in self._visits(here).items():
+            if node not in self._returns:
+                self._returns[node] = self._visits([node]).get(node, 0.0)
+            chances[node] = min(1.0, times / (1 + self._returns[node]))
+        return chances
+
+    def _visits(self, here: Iterable[str]) -> dict[str, float]:
+        """Return how often nodes come after these, in a mean."""
+        visits: defaultdict[str, float] = defaultdict(float)
         flow = dict.fromkeys(here, 1.0)
         for _ in range(_STEPS):
             following: defaultdict[str, float] = defaultdict(float)
@@ -302,8 +318,8 @@ class Reachability:
                     following[end] += chance / len(chosen)
             flow = {node: min(chance, 1.0) for node, chance in following.items() if node != END}
             for node, chance in flow.items():
-                chances[node] = min(1.0, chances[node] + chance)
-        return chances
+                visits[node] += chance
+        return visits
 
     def _sent_by(self, nodes: Iterable[str]) -> dict[str, str]:
         """Return who sends for each agent that comes back only through one that chooses among many.

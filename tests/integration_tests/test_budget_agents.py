@@ -402,6 +402,29 @@ def test_a_small_budget_still_delivers(
     assert 0 == run.report().account.overshoot_tokens
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_an_agent_beside_others_begins_to_search_before_they_are_given_all_they_like(
+    model_server: ModelServer, *, named: bool
+) -> None:
+    """Without a first result it has nothing to answer from; theirs are shorter, and real."""
+    model_server.answer = using_tools
+    shares = {n: {"priority": 1.0} for n in ("reader", "writer", "editor")} if named else {}
+    plan = BudgetPlan(total_tokens=1_000, agents=shares)
+    model = optimize(model_server.chat_openai(), plan)
+    reader: Any = create_agent(model, [lookup, add], name="reader")
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("reader", reader)
+    for name in ("writer", "editor"):
+        graph.add_node(name, lambda state: {"messages": [model.invoke(ASKED["messages"])]})
+    graph.add_edge(START, "reader").add_edge("reader", "writer").add_edge("writer", "editor")
+    with plan.run() as run:
+        found = budget_graph(graph, plan).compile().invoke(ASKED)
+
+    assert any(isinstance(message, ToolMessage) for message in found["messages"])
+    assert 0 == run.report().denied_calls
+    assert run.report().account.spent_tokens <= 1_000
+
+
 # What a compiled graph keeps
 
 

@@ -18,6 +18,7 @@ from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.graph import budget_graph, budgeted
+from langchain_tokenopt.graph.reachability import GraphEdges, Reachability
 
 
 class State(TypedDict, total=False):
@@ -586,3 +587,29 @@ def test_what_a_node_was_told_is_kept_in_a_graph(seen: Seen) -> None:
     run_of(graph)
 
     assert ["market"] == seen["trader"]
+
+
+def _chances_in(*edges: tuple[str, str], **branches: list[str]) -> dict[str, float]:
+    """Return how likely who comes after the start of a graph."""
+    graph: Any = StateGraph(State)
+    for name in {name for edge in edges for name in edge} - {START, END}:
+        graph.add_node(name, lambda state: None)
+    for start, end in edges:
+        graph.add_edge(start, end)
+    for start, ends in branches.items():
+        graph.add_conditional_edges(start, lambda state: END, ends)
+    reached = GraphEdges.of(graph)
+    found = Reachability(reached, {name: [name] for name in graph.nodes}).coming_first()
+    return {name: round(chance, 1) for name, chance in found.maybe.items()}
+
+
+def test_a_chance_to_come_at_all_is_no_number_of_times() -> None:
+    """A debate of unknown length, a writer and a critic, a supervisor with three workers."""
+    debate = _chances_in((START, "pro"), ("pro", "con"), ("judge", END), con=["pro", "judge"])
+    critic = _chances_in((START, "writer"), ("writer", "critic"), critic=["writer", END])
+    workers = {"a", "b", "c"}
+    back = [(name, "chief") for name in workers]
+    sent = _chances_in((START, "chief"), *back, chief=[*workers, END])
+
+    assert 0.5 == debate["pro"] == critic["writer"]
+    assert dict.fromkeys(workers, 0.5) == {name: sent[name] for name in workers}
