@@ -195,7 +195,9 @@ class Degradation:
         if at.length is None or hold.max_output_tokens >= needs.usual_output:
             return at
         words = asked_words(at, self.climb, hold.max_output_tokens)
-        return self.climb.fewer_words(at, min(words, at.length), at.length, Step.WORDS)
+        if words >= at.length:
+            return at
+        return self.climb.fewer_words(at, words, at.length, Step.WORDS)
 
     @staticmethod
     def _output(candidate: Candidate, needs: RequestBudget, room: Room, tokens: int) -> int:
