@@ -241,6 +241,7 @@ def _divided(text: str, lines: Sequence[Line], blocks: Sequence[range]) -> list[
     features = [looks.features(n) for n in range(len(blocks))]
     own = [_weight(found) for found in features]
     found = best_division(own, WEIGHTS["change"])
+    looks.join_their_like(found, features)
     goes_along = [
         _goes_along(lines, block, one) for block, one in zip(blocks, features, strict=True)
     ]
@@ -382,6 +383,11 @@ class _Blocks:
         is_titled = self._titled[n] and self._titles > 3
         return is_one_of_many or is_titled or self._pair_count[self._pairs[n]] > 2
 
+    def _heads_like_others(self, n: int) -> bool:
+        """Whether a long block follows, as behind several others that look the same."""
+        pair = self._pairs[n]
+        return pair[1] is not None and pair[1][0] == "long" and self._pair_count[pair] > 3
+
     def _is_between_rules(self, n: int) -> bool:
         """Whether the same rule stands before and behind a block, and elsewhere."""
         if not 0 < n < len(self._blocks) - 1:
@@ -390,6 +396,19 @@ class _Blocks:
         return self._kinds[n - 1] == self._kinds[n + 1] == "mark" and any(
             len(rules) == 1 and self._rules[rule] > 2 for rule in rules
         )
+
+    def join_their_like(self, own: list[bool], features: Sequence[Mapping[str, float]]) -> None:
+        """Take for material what begins with a label or tag as several others that are material."""
+        like: dict[tuple[str, str], list[int]] = {}
+        for n, block in enumerate(self._blocks):
+            for name in _marks(self._lines[block[0]]):
+                if name[0] in _OF_PASSAGES:
+                    like.setdefault(name, []).append(n)
+        for same in like.values():
+            mine = [n for n in same if own[n] and _ASKING.isdisjoint(features[n])]
+            if len(same) > 3 and len(mine) < _FEW * len(same):
+                for n in mine:
+                    own[n] = False
 
     def features(self, n: int) -> dict[str, float]:
         """Return what speaks for or against a block's being the caller's."""
@@ -404,7 +423,7 @@ class _Blocks:
         is_ruled = self._is_between_rules(n)
         short, asking = self._is_short[n], self._asking[n]
         is_said = kind not in ("mark", "heading")
-        told = short and instructs(first)
+        told = short and instructs(first) and not self._heads_like_others(n)
         is_between = 0 < n < self._last
         ends, at_end = n == len(self._blocks) - 1, n >= self._last
         asks_alone = asking and self._ask <= 2
@@ -444,6 +463,10 @@ class _Blocks:
         return label_asks(self._text, line.start) or is_asked(label, "")
 
 
+_OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})
+"""Marks that the caller's own words seldom share with passages, unlike bullets and numbers."""
+_ASKING: Final = frozenset({"asking label", "asks alone", "asks last", "question inside"})
+_FEW: Final = 0.3
 _CUE: Final = 60
 """Characters of a last line that says how to go on, as "Answer:" does, rather than something."""
 _LONGEST_LABEL: Final = 60
