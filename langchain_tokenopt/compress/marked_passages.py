@@ -11,7 +11,6 @@ from typing import Final
 
 from langchain_tokenopt.compress.plain_passages import (
     MOST_TITLES,
-    last_passage,
     plain_record,
     with_inner_title,
 )
@@ -22,9 +21,7 @@ from langchain_tokenopt.compress.prompt_lines import (
     MarkKind,
     behind_blanks,
     ends_with_colon,
-    is_frame_line,
     is_title,
-    key_mark,
     size_of,
 )
 from langchain_tokenopt.compress.quoted_records import Record
@@ -127,10 +124,9 @@ def _records(text: str, lines: Sequence[Line], ats: Sequence[int]) -> list[Recor
     spans = [range(one, other) for one, other in pairwise(ats)]
     sizes = sorted(size_of(lines, span) for span in spans)
     middle = sizes[len(sizes) // 2]
-    end = _end_of_last(lines, spans, ats[-1], middle)
-    groups = [*spans, range(ats[-1], end)]
+    groups = [*spans, range(ats[-1], len(lines))]
     if size_of(lines, groups[-1]) < SHORT * middle or _end_paragraphs(lines, ats):
-        behind = _marked_behind(text, lines, ats, middle)
+        behind = _marked_behind(text, lines, ats)
         if behind:
             return behind
     names = _template(lines, groups)
@@ -181,52 +177,14 @@ def _whole_shapes(
         yield range(first, group.stop), extra
 
 
-def _end_of_last(
-    lines: Sequence[Line],
-    spans: Sequence[range],
-    last: int,
-    middle: int,
-) -> int:
-    """The last passage has no successor: it ends where others of its shape would."""
-    most_gap = max(lines[s[-1]].paragraph - lines[s[0]].paragraph for s in spans)
-    most_lines = max(map(len, spans))
-    frames = max(sum(is_frame_line(lines[at]) for at in span) for span in spans)
-    known = {mark.name for span in spans for at in span for mark in lines[at].marks}
-    at = last + 1
-    while at < len(lines):
-        line = lines[at]
-        is_new = line.paragraph > lines[at - 1].paragraph
-        gap = line.paragraph - lines[last].paragraph
-        is_complete = size_of(lines, range(last, at)) > 0.5 * middle
-        other = key_mark(line)
-        frames -= is_frame_line(line)
-        if (
-            gap > most_gap
-            or frames < 0
-            or (at - last >= most_lines and most_lines <= 4)
-            or (other is not None and other.name not in known)
-            or (is_new and is_complete and gap >= most_gap > 0)
-        ):
-            break
-        at += 1
-    return at
-
-
-def _marked_behind(
-    text: str, lines: Sequence[Line], ats: Sequence[int], middle: int
-) -> list[Record]:
+def _marked_behind(text: str, lines: Sequence[Line], ats: Sequence[int]) -> list[Record]:
     """Propose passages that end with the mark, as "Source: ..." behind each."""
-    first = last_passage(lines, range(ats[0]), middle, 0)
-    if not first:
-        return []
-    starts = [first.start, *(at + 1 for at in ats[:-1])]
     made = []
-    for begin, at in zip(starts, ats, strict=True):
+    for begin, at in zip([0, *(at + 1 for at in ats[:-1])], ats, strict=True):
         if begin >= at:
             return []
-        tail = lines[at].start
+        start, tail = lines[begin].start, lines[at].start
         end = behind_blanks(text, lines[at].end)
-        start = lines[begin].start
         made.append(with_inner_title(lines, range(begin, at + 1), Record(start, start, tail, end)))
     return made
 

@@ -20,7 +20,6 @@ from langchain_tokenopt.compress.prompt_lines import (
     behind_blanks,
     ends_with_colon,
     heading_of,
-    instructs,
     is_fence,
     is_frame_line,
     is_rule,
@@ -31,7 +30,7 @@ from langchain_tokenopt.compress.prompt_lines import (
 from langchain_tokenopt.compress.quoted_records import Record
 
 __all__ = [
-    "SHORTEST_PASSAGE", "fenced_passages", "last_passage",
+    "SHORTEST_PASSAGE", "fenced_passages",
     "paragraphs", "plain_record", "ruled_passages", "with_inner_title",
 ]  # fmt: skip
 
@@ -105,17 +104,7 @@ def ruled_passages(text: str, lines: Sequence[Line]) -> list[Record]:
     if count < FEWEST:
         return []
     ats = [at for at, line in enumerate(lines) if line.text == rule]
-    inner = [range(a + 1, b) for a, b in pairwise(ats) if b > a + 1]
-    if not inner:
-        return []
-    sizes = sorted(size_of(lines, group) for group in inner)
-    middle = sizes[len(sizes) // 2]
-    shape = max(lines[g[-1]].paragraph - lines[g[0]].paragraph for g in inner)
-    groups = list(inner)
-    if before := last_passage(lines, range(ats[0]), middle, shape):
-        groups.insert(0, before)
-    if after := _first_passage(lines, range(ats[-1] + 1, len(lines)), middle, shape):
-        groups.append(after)
+    groups = [range(a + 1, b) for a, b in pairwise([-1, *ats, len(lines)]) if b > a + 1]
     made: list[Record] = []
     for group in groups:
         record = plain_record(text, lines, group)
@@ -123,41 +112,6 @@ def ruled_passages(text: str, lines: Sequence[Line]) -> list[Record]:
         start = made[-1].end if made else record.start
         made.append(Record(start, record.body, record.tail, record.end))
     return made
-
-
-def _first_passage(lines: Sequence[Line], group: range, middle: int, shape: int) -> range | None:
-    """Return the passage that *group* begins with, unless it is too short for one."""
-    end = group.start
-    while end < group.stop and lines[end].paragraph - lines[group.start].paragraph <= shape:
-        end += 1
-    found = range(group.start, end)
-    return found if found and size_of(lines, found) >= SHORT * middle else None
-
-
-def last_passage(lines: Sequence[Line], group: range, middle: int, shape: int) -> range | None:
-    """Return the passage that *group* ends with, unless it is too short for one.
-
-    Args:
-        lines: Of the text.
-        group: The lines before the first mark.
-        middle: Characters of a typical passage.
-        shape: Blank lines that a passage may have inside.
-    """
-    if not group:
-        return None
-    begin, lowest = group.stop, lines[group.stop - 1].paragraph - shape
-    while begin > group.start and lines[begin - 1].paragraph >= lowest:
-        line = lines[begin - 1]
-        is_new = begin < group.stop and line.paragraph < lines[begin].paragraph
-        if is_frame_line(line) or ends_with_colon(line) or (is_new and instructs(line)):
-            break
-        if begin < group.stop and len(line.text) < SHORT * middle < len(lines[begin].text):
-            break
-        if is_new and size_of(lines, range(begin, group.stop)) >= middle:
-            break
-        begin -= 1
-    found = range(begin, group.stop)
-    return found if found and size_of(lines, found) >= SHORT * middle else None
 
 
 # --- between blank lines, or a line each ---------------------------------------------------------
