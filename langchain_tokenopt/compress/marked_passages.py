@@ -11,7 +11,6 @@ from typing import Final
 
 from langchain_tokenopt.compress.plain_passages import (
     MOST_TITLES,
-    plain_record,
     with_inner_title,
 )
 from langchain_tokenopt.compress.prompt_lines import (
@@ -119,8 +118,6 @@ def _letter(number: str) -> int:
 
 def _records(text: str, lines: Sequence[Line], ats: Sequence[int]) -> list[Record]:
     """Cut the text at lines that begin a passage; find the title and the text of each."""
-    if len(ats) > FEWEST and ats[-1] == len(lines) - 1 and _is_bare(lines[ats[-1]]):
-        lines, ats = lines[:-1], ats[:-1]  # what is to be continued is none
     spans = [range(one, other) for one, other in pairwise(ats)]
     sizes = sorted(size_of(lines, span) for span in spans)
     middle = sizes[len(sizes) // 2]
@@ -130,21 +127,7 @@ def _records(text: str, lines: Sequence[Line], ats: Sequence[int]) -> list[Recor
         if behind:
             return behind
     names = _template(lines, groups)
-    made: list[Record] = []
-    whole = list(_whole_shapes(lines, groups, middle))
-    if sum(extra for _, extra in whole) > 0.5 * len(groups):
-        return []  # what is between the marks is more than one passage
-    for group, extra in whole:
-        record = plain_record(text, lines, group) if extra else _record(text, lines, group, names)
-        made.append(record)
-    return made
-
-
-def _is_bare(line: Line) -> bool:
-    """Whether a line is nothing but a label or a number."""
-    return ends_with_colon(line) or any(
-        mark.end == len(line.text) and mark.kind != "shape" for mark in line.marks
-    )
+    return [_record(text, lines, group, names) for group in groups]
 
 
 def _end_paragraphs(lines: Sequence[Line], ats: Sequence[int]) -> bool:
@@ -155,26 +138,6 @@ def _end_paragraphs(lines: Sequence[Line], ats: Sequence[int]) -> bool:
         for at in ats
     )
     return count > 0.7 * len(ats)
-
-
-def _whole_shapes(
-    lines: Sequence[Line], groups: Sequence[range], middle: int
-) -> Iterator[tuple[range, bool]]:
-    """Where most passages are of one paragraph, other long paragraphs have lost their mark."""
-    shapes = Counter(lines[g[-1]].paragraph - lines[g[0]].paragraph for g in groups)
-    shape, count = shapes.most_common(1)[0]
-    for group in groups:
-        if count < 0.5 * len(groups):
-            yield group, False
-            continue
-        first, extra = group.start, False
-        for at in range(group.start + 1, group.stop):
-            is_new = lines[at].paragraph > lines[at - 1].paragraph
-            is_whole = lines[at].paragraph - lines[first].paragraph > shape
-            if is_new and is_whole and size_of(lines, range(at, group.stop)) > SHORT * middle:
-                yield range(first, at), extra
-                first, extra = at, True
-        yield range(first, group.stop), extra
 
 
 def _marked_behind(text: str, lines: Sequence[Line], ats: Sequence[int]) -> list[Record]:

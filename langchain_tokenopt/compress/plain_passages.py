@@ -1,10 +1,4 @@
-"""Passages without marks of their own: between rules, between blank lines, a line each; one page.
-
-Where nothing comes back, what stands at the edges of the page and is short beside it is the
-caller's own. Sections, then paragraphs and lines, are taken off both ends while they are rules or
-tags, end in a colon or a question mark, or are much shorter than what the page is made of. Where
-nothing can be taken off, a task may stand in the first or the last sentence. No word decides.
-"""
+"""Passages without marks of their own: between rules, between blank lines, or a line each."""
 
 from __future__ import annotations
 
@@ -18,9 +12,7 @@ from langchain_tokenopt.compress.prompt_lines import (
     SHORT,
     Line,
     behind_blanks,
-    ends_with_colon,
     heading_of,
-    is_fence,
     is_frame_line,
     is_rule,
     is_title,
@@ -30,8 +22,8 @@ from langchain_tokenopt.compress.prompt_lines import (
 from langchain_tokenopt.compress.quoted_records import Record
 
 __all__ = [
-    "SHORTEST_PASSAGE", "fenced_passages",
-    "paragraphs", "plain_record", "ruled_passages", "with_inner_title",
+    "MOST_TITLES", "SHORTEST_PASSAGE", "paragraphs", "plain_record", "ruled_passages",
+    "with_inner_title",
 ]  # fmt: skip
 
 SHORTEST_PASSAGE: Final = 60
@@ -77,24 +69,7 @@ def with_inner_title(lines: Sequence[Line], group: range, record: Record) -> Rec
     return Record(record.start, body, tail, record.end)
 
 
-# --- in fences, or between rules ----------------------------------------------------------------
-
-
-def fenced_passages(text: str, lines: Sequence[Line]) -> list[Record]:
-    """Propose what stands in fences; a short line right above one is the title."""
-    ats = [at for at, line in enumerate(lines) if is_fence(line)]
-    made: list[Record] = []
-    for opening, closing in zip(ats[::2], ats[1::2], strict=False):
-        if closing == opening + 1:
-            continue
-        begin = opening - 1 if opening and opening - 1 not in ats else opening
-        above = lines[begin]
-        gap = lines[opening].paragraph - above.paragraph
-        if gap > 1 or not is_title(above) or ends_with_colon(above):
-            begin = opening
-        end = behind_blanks(text, lines[closing].end)
-        made.append(Record(lines[begin].start, lines[opening].end, lines[closing].start, end))
-    return made
+# --- between rules ----------------------------------------------------------------
 
 
 def ruled_passages(text: str, lines: Sequence[Line]) -> list[Record]:

@@ -20,7 +20,6 @@ from langchain_tokenopt.compress.frame import Span
 from langchain_tokenopt.compress.marked_passages import marked_passages
 from langchain_tokenopt.compress.plain_passages import (
     SHORTEST_PASSAGE,
-    fenced_passages,
     paragraphs,
     ruled_passages,
 )
@@ -203,7 +202,6 @@ def _proposals(text: str, lines: Sequence[Line]) -> Iterator[tuple[float, bool, 
     yield _QUOTED, True, _rows(text, lines)
     for strength, records in marked_passages(text, lines):
         yield strength, False, records
-    yield _TAGGED, False, fenced_passages(text, lines)
     yield _RULED, False, ruled_passages(text, lines)
     yield _PLAIN, False, paragraphs(text, lines)
 
