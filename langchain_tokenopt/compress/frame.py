@@ -357,8 +357,9 @@ class _Blocks:
         self._mark_count: Counter[tuple[str, str]] = Counter()
         self._mark_size: Counter[tuple[str, str]] = Counter()
         self._rules = Counter(self._lines[block[0]].text for block in self._blocks)
-        for block, size in zip(self._blocks, self._sizes, strict=True):
-            for name in {*_marks(self._lines[block[0]])}:
+        self._marks = [frozenset(_marks(self._lines[block[0]])) for block in self._blocks]
+        for marks, size in zip(self._marks, self._sizes, strict=True):
+            for name in marks:
                 self._mark_count[name] += 1
                 self._mark_size[name] += size
 
@@ -397,11 +398,16 @@ class _Blocks:
             len(rules) == 1 and self._rules[rule] > 2 for rule in rules
         )
 
+    def _is_plain_passage(self, n: int) -> bool:
+        """Whether a block is one of several long ones, none of the last, and asks nothing."""
+        is_inside = self._kinds[n] == "long" and 0 < n < self._last
+        return is_inside and not self._inside[n] and self._comes_in_order(n)
+
     def join_their_like(self, own: list[bool], features: Sequence[Mapping[str, float]]) -> None:
         """Take for material what begins with a label or tag as several others that are material."""
         like: dict[tuple[str, str], list[int]] = {}
-        for n, block in enumerate(self._blocks):
-            for name in _marks(self._lines[block[0]]):
+        for n, marks in enumerate(self._marks):
+            for name in marks:
                 if name[0] in _OF_PASSAGES:
                     like.setdefault(name, []).append(n)
         for same in like.values():
@@ -412,11 +418,13 @@ class _Blocks:
 
     def features(self, n: int) -> dict[str, float]:
         """Return what speaks for or against a block's being the caller's."""
+        if self._is_plain_passage(n):
+            return {"any": 1.0, "long": 1.0, "pattern": 1.0}
         block, kind, size = self._blocks[n], self._kinds[n], self._sizes[n]
         first, last = self._lines[block[0]], self._lines[block[-1]]
         repeated = [
             self._mark_size[name] / self._total
-            for name in _marks(first)
+            for name in self._marks[n]
             if self._mark_count[name] > 2
         ]
         is_fence_again = kind == "mark" and is_fence(first) and self._rules[first.text] > 2
