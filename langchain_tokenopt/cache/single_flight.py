@@ -13,6 +13,7 @@ import asyncio
 import threading
 import time
 import weakref
+from collections import deque
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -45,31 +46,28 @@ class Turns(Protocol):
 class Claim:
     """The turn to ask the model; when nobody holds it any more, nobody waits for its answer."""
 
-    __slots__ = ("__weakref__", "flight", "has_turn", "key")
+    __slots__ = ("__weakref__", "flight", "key")
 
-    def __init__(self, key: bytes, deadline: float) -> None:
+    def __init__(self, key: bytes, deadline: float, abandoned: deque[bytes]) -> None:
         self.key = key
-        self.has_turn = False
-        """Whether it is good for all processes."""
-        self.flight = _Flight(deadline, self)
+        self.flight = _Flight(deadline, self, abandoned)
 
 
 class _Flight:
     """An answer that is being made. What changes is one attribute: there is nothing to lock."""
 
-    __slots__ = ("_claim", "_task", "deadline", "has_answer", "is_given_up")
+    __slots__ = ("_claim", "_task", "deadline", "has_answer", "has_turn", "is_given_up")
 
-    def __init__(self, deadline: float, claim: Claim) -> None:
+    def __init__(self, deadline: float, claim: Claim, abandoned: deque[bytes]) -> None:
         self.deadline = deadline
         self.has_answer = self.is_given_up = False
-        self._claim = weakref.ref(claim)
+        self.has_turn = False
+        """Whether it is good for all processes."""
+        key = claim.key
+        # The collector may drop a claim anywhere: no more is done there than to take note of it.
+        self._claim = weakref.ref(claim, lambda _: abandoned.append(key) if self.has_turn else None)
         task = _current_task()
         self._task = None if task is None else weakref.ref(task)
-
-    @property
-    def claim(self) -> Claim | None:
-        """The claim that it was begun with; ``None`` when nobody holds it any more."""
-        return self._claim()
 
     @property
     def is_over(self) -> bool:
@@ -101,6 +99,8 @@ class SingleFlight:
         self._turns = turns
         self._lock = forks.ForkLock()
         self._flights: dict[bytes, _Flight] = {}
+        self._abandoned: deque[bytes] = deque()
+        """Of which the turn was taken, and dropped with a call that was cancelled."""
         self._waiting_executor_threads = 0
         forks.register(self)
 
@@ -152,23 +152,30 @@ class SingleFlight:
 
     def _has_turn(self, claim: Claim | None) -> bool:
         """Say whether no other process is to be waited for."""
-        if claim is not None and self._turns is not None and not claim.has_turn:
-            claim.has_turn = self._turns.take_turn(claim.key, self._wait_seconds)
-            return claim.has_turn
-        return True
+        if claim is None or self._turns is None or claim.flight.has_turn:
+            return True
+        while self._abandoned:
+            self._turns.give_turn_back(self._abandoned.popleft())
+        claim.flight.has_turn = self._turns.take_turn(claim.key, self._wait_seconds)
+        return claim.flight.has_turn
 
-    def _give_turn_back(self, claim: Claim | None) -> None:
-        if claim is not None and claim.has_turn and self._turns is not None:
-            claim.has_turn = False
-            self._turns.give_turn_back(claim.key)
+    def _give_turn_back(self, key: bytes, flight: _Flight) -> None:
+        if not flight.has_turn or self._turns is None:
+            return
+        flight.has_turn = False
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._turns.give_turn_back(key)
+        else:  # which does not wait for a server
+            loop.run_in_executor(None, self._turns.give_turn_back, key)
 
     def end(self, key: bytes) -> None:
         """Say that the answer is there; nothing happens if none was awaited."""
         flight = self._flights.pop(key, None)
         if flight is not None:
             flight.has_answer = True
-            if self._turns is not None:
-                self._give_turn_back(flight.claim)
+            self._give_turn_back(key, flight)
 
     def give_up(self, key: bytes, claim: Claim | None) -> None:
         """Say that the answer will not come, so that somebody else may take the turn."""
@@ -178,8 +185,7 @@ class SingleFlight:
         with self._lock:
             if self._flights.get(key) is claim.flight:
                 del self._flights[key]
-        if self._turns is not None:
-            self._give_turn_back(claim)
+        self._give_turn_back(key, claim.flight)
 
     def end_all(self) -> None:
         """Let everybody go."""
@@ -196,7 +202,7 @@ class SingleFlight:
                 if own is not None or any(map(self._is_open, owned)):
                     return own, None
                 return None, flight
-            claim = Claim(key, time.monotonic() + self._wait_seconds)
+            claim = Claim(key, time.monotonic() + self._wait_seconds, self._abandoned)
             self._flights[key] = claim.flight
             if len(self._flights) > _MOST_IN_FLIGHT:
                 self._flights = {k: f for k, f in self._flights.copy().items() if not f.is_over}
@@ -221,6 +227,7 @@ class SingleFlight:
         """Forget the calls of the parent's threads, which do not go on here."""
         self._lock = forks.ForkLock()
         self._flights = {}
+        self._abandoned.clear()
         self._waiting_executor_threads = 0
 
 

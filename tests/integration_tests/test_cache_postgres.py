@@ -22,6 +22,7 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt import optimize
 from langchain_tokenopt.cache import (
     CacheFileError,
+    postgres_neighbours,
     postgres_schema,
     postgres_server,
 )
@@ -252,6 +253,76 @@ def test_who_fails_hands_the_turn_over(make, server, postgres_url):
     assert [] == rows(server, postgres_url, "SELECT * FROM cache_flights")
 
 
+def test_a_call_that_was_cancelled_hands_the_turn_over(make):
+    """As a stage and as LangChain's cache; nobody waits for what will not come."""
+
+    class Slow(FakeListChatModel):
+        async def _acall(self, *args, **kwargs):
+            await asyncio.sleep(30)
+
+    async def cancel(model):
+        task = asyncio.create_task(model.ainvoke(ASK))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    for number in range(2):
+        one, other = make(), make()
+        slow = Slow(responses=["never"], cache=one if number else None)
+        asyncio.run(cancel(slow if number else optimize(slow, one)))
+        one.lookup("something else", LLM)  # a process at work gives back what was dropped
+        began = time.monotonic()
+        model = optimize(FakeListChatModel(responses=["b"]), other)
+        assert "b" == asyncio.run(model.ainvoke(ASK)).text
+        assert time.monotonic() - began < 8
+        other.clear()
+
+
+def test_who_is_cancelled_while_waiting_takes_nothing_along(make):
+    """The one who was asked first stores his answer; a third one gets it."""
+    one, other = make(), make()
+    assert one.lookup(ASK, LLM) is None
+
+    async def wait_and_leave():
+        task = asyncio.create_task(other.alookup(ASK, LLM))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        found = await asyncio.gather(task, return_exceptions=True)
+        return isinstance(found[0], asyncio.CancelledError)
+
+    assert asyncio.run(wait_and_leave())
+    one.update(ASK, LLM, say("a"))
+    assert ["a"] == texts(asyncio.run(other.alookup(ASK, LLM)))
+
+
+def test_no_event_loop_waits_for_the_server(make, server, postgres_url, monkeypatch):
+    """Whatever a call does there, a failed one's farewell included, is done in other threads."""
+    one = make()
+    run, on_loop = one._repository._entries._server.run, []
+
+    def watched(statement, *values, **options):
+        if asyncio._get_running_loop() is not None:
+            on_loop.append(statement)
+        return run(statement, *values, **options)
+
+    monkeypatch.setattr(one._repository._entries._server, "run", watched)
+    model = optimize(_Failing(responses=["never"]), one)
+
+    async def ask_all():
+        found = await asyncio.gather(
+            *(one.alookup(f"is it {n}", LLM) for n in range(20)),
+            model.ainvoke(ASK),
+            return_exceptions=True,
+        )
+        await one.aupdate("is it 3", LLM, say("a"))
+        return found
+
+    assert isinstance(asyncio.run(ask_all())[-1], ZeroDivisionError)
+    assert [] == on_loop
+    assert [] == rows(server, postgres_url, "SELECT * FROM cache_flights WHERE until < now()")
+    assert one.lookup("is it 3", LLM)
+
+
 class _Failing(FakeListChatModel):
     def _call(self, *args, **kwargs):
         return 1 / 0
@@ -291,6 +362,40 @@ def test_scopes_are_apart_for_the_server_as_well(make, server, postgres_url):
                 (f"SELECT scope FROM {table}", ()),
             )
             assert [scopes[0]] == seen
+
+
+def test_the_server_stops_what_a_mistake_here_would_show(make, server, postgres_url, monkeypatch):
+    """Statements that forget the scope see it alone all the same; an owner's see everything."""
+    owner = make()
+    for user in ("ann", "bob", "cid"):
+        with owner.scope(user=user):
+            owner.update(ASK, LLM, say(user))
+    guest_url = _guest(server, postgres_url)
+    _grant(server, postgres_url)
+    guest = make(guest_url)
+    near = postgres_neighbours._near
+    monkeypatch.setattr(
+        postgres_neighbours,
+        "_near",
+        lambda order: near(order).replace("scope = %s", "%s::bytea IS NOT NULL"),
+    )
+    seen = []
+    for cache in (guest, owner):
+        of = cache._repository._entries.neighbours.of
+
+        def noted(vector, scope, *rest, of=of):
+            found = of(vector, scope, *rest)
+            seen[-1] += [row.scope != scope for row, _ in found.rows]
+            return found
+
+        monkeypatch.setattr(cache._repository._entries.neighbours, "of", noted)
+        seen.append([])
+        for user in ("ann", "bob", "cid"):
+            with cache.scope(user=user):
+                assert texts(cache.lookup(LIKE, LLM)) in (None, [user])
+
+    assert [False] * 3 == seen[0]
+    assert any(seen[1])
 
 
 def _guest(server, url):
