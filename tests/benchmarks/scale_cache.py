@@ -366,8 +366,6 @@ def main() -> None:
             lambda server: measure_size(server, asked.entries, asked.vectors, embedder),
         ),
     }
-    earlier = RESULTS / "scale_cache.json"
-    figures = json.loads(earlier.read_text())["figures"] if earlier.is_file() else {}
     for part in asked.parts.split(","):
         options, measure = parts[part]
         with PostgresServer(SERVER) as server:
@@ -377,6 +375,8 @@ def main() -> None:
             "command": f"python -m tests.benchmarks.scale_cache --parts {part} {options}".strip(),
             **{name: conditions()[name] for name in ("date", "load", "commit")},
         }
+        earlier = RESULTS / "scale_cache.json"
+        figures = json.loads(earlier.read_text())["figures"] if earlier.is_file() else {}
         figures[f"size {asked.entries}" if part == "size" else part] = found
         print(part, json.dumps(found, indent=1), flush=True)
         command = "python -m tests.benchmarks.scale_cache --parts PART; each part has its own"
