@@ -20,6 +20,7 @@ from tests.benchmarks.claims import claims
 from tests.benchmarks.delivery_tables import delivery_tables
 from tests.benchmarks.learn_tables import strategies_table, templates_table
 from tests.benchmarks.results import RESULTS
+from tests.benchmarks.scale_cache_table import scale_cache_tables
 from tests.benchmarks.tool_tables import tool_tables
 from tests.support.name_page import house, inner_names, public_names
 
@@ -258,6 +259,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "delivery": delivery_tables,
     "tools": tool_tables,
     "scale": _scale,
+    "scale_cache": scale_cache_tables,
     "learn_strategies": strategies_table,
     "learn_templates": templates_table,
 }
