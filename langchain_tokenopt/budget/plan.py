@@ -29,6 +29,7 @@ from langchain_tokenopt.core.errors import BudgetInfeasibleError, UnknownTimeZon
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
+from langchain_tokenopt.storage.places import database_of
 
 __all__ = ["AgentBudget", "BudgetPlan", "check_plan", "desk_plan"]
 
@@ -182,6 +183,8 @@ class BudgetPlan(PlanSettings):
         """
         if path is not None and store is not None:
             raise ValueError(f"accounts are kept in one place: path={str(path)!r}, or store=.")
+        if store is not None:
+            database_of(store)
         return BudgetRun(
             self,
             stage=BudgetStage(self),

@@ -11,7 +11,8 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.period import DEFAULT_LEDGER, LedgerOption, local, opened_ledger
 from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
-from langchain_tokenopt.storage.places import label_of
+from langchain_tokenopt.core.errors import PlaceError
+from langchain_tokenopt.storage.places import file_of, label_of
 
 __all__ = ["doctor"]
 
@@ -141,14 +142,12 @@ def _check_ledger(location: str) -> _Finding:
 
 
 def _check_learned(location: str) -> _Finding:
-    from pathlib import Path
-
     from langchain_tokenopt.cli.learned import held_in
 
     try:
-        rows = held_in(Path(location))
-    except CommandError as error:
-        return _Finding("learned", "broken", f"{location} cannot be used", str(error))
+        rows = held_in(file_of(location))
+    except (CommandError, PlaceError) as error:
+        return _Finding("learned", "broken", f"{label_of(location)} cannot be used", str(error))
     number = sum(row.shared + row.owned for row in rows)
     return _Finding(
         "learned", "ok", f"{location}: {number:,} values; see tokenopt learned {location}"

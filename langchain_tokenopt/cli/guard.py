@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, named_file
 from langchain_tokenopt.cli.period import local
 from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
+from langchain_tokenopt.storage.places import file_of
 
 __all__ = ["guard"]
 
@@ -35,7 +35,7 @@ def guard(
     """
     from langchain_tokenopt.evaluate.guard_state import found_in
 
-    path = Path(named_file("guard", guard, file))
+    path = file_of(named_file("guard", guard, file))
     if not path.is_file():
         raise CommandError(f"no file {path}: give the one of QualityGuard(path=...).")
     try:

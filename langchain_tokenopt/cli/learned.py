@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.core.counted import counted
+from langchain_tokenopt.storage.places import file_of
 
 __all__ = ["VerbFirst", "held_in", "learned"]
 
@@ -59,7 +60,7 @@ class _Whose:
 
 def learned(
     store: Annotated[
-        Path,
+        str,
         typer.Argument(
             envvar="TOKENOPT_LEARNED",
             help="A file of LearnedStore, ToolSelector, SemanticCache or QualityGuard, or a folder "
@@ -92,14 +93,14 @@ def learned(
     Example: tokenopt learned learned.db forget --user ann
     """
     whose = _Whose(user, organization, namespace, kind)
-    verb = first or verb
+    path, verb = file_of(store), first or verb
     if verb is Verb.load:
-        return _load(store, as_json)
-    files = _files(store)
+        return _load(path, as_json)
+    files = _files(path)
     if verb is Verb.export:
-        return _export(store, files, whose)
+        return _export(path, files, whose)
     if verb is Verb.forget:
-        return _forget(store, files, whose, yes, as_json)
+        return _forget(path, files, whose, yes, as_json)
     rows = [row for path, kind in files for row in _READ[kind](path, whose)]
     if as_json:
         return write_json([row._asdict() for row in rows])

@@ -16,7 +16,7 @@ from langchain_tokenopt.cache.stats import CacheStats
 from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.dashboard.tables import Column, Table
 from langchain_tokenopt.evaluate.guard_state import found_in
-from langchain_tokenopt.storage.places import label_of
+from langchain_tokenopt.storage.places import file_of, label_of
 
 __all__ = ["Sources"]
 
@@ -60,9 +60,10 @@ class Sources:
         note, rows = "", []
         if self.guard is not None:
             try:
-                if not Path(self.guard).is_file():
-                    raise FileNotFoundError(f"There is no file {self.guard}.")
-                for found in found_in(Path(self.guard)):
+                file = file_of(self.guard)
+                if not file.is_file():
+                    raise FileNotFoundError(f"There is no file {file}.")
+                for found in found_in(file):
                     until = None if not found.until else datetime.fromtimestamp(found.until, UTC)
                     verdict = f"worse: level {found.level}" if found.level else "not worse so far"
                     change = None if found.difference is None else 100 * found.difference

@@ -11,6 +11,7 @@ from pathlib import Path
 from langchain_tokenopt.core.errors import TokenOptError
 from langchain_tokenopt.evaluate.cases import Case, input_text
 from langchain_tokenopt.evaluate.run_answer import RunAnswer
+from langchain_tokenopt.storage.places import file_of
 
 __all__ = ["AnswerStore", "AnswerStoreError"]
 
@@ -32,7 +33,7 @@ class AnswerStore:
     """
 
     def __init__(self, path: str | Path | None) -> None:
-        self._path = None if path is None else Path(path)
+        self._path = None if path is None else file_of(path)
         self._lock = threading.Lock()
         self._known: dict[str, RunAnswer] = {}
         self._is_torn = False

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from langchain_tokenopt.evaluate.mean_bounds import MeanBounds
+from langchain_tokenopt.storage.places import file_of
 from langchain_tokenopt.storage.sqlite import SqliteFile, connect_to_read
 
 __all__ = ["Evidence", "Found", "GuardState", "Key", "Standing", "forget_all", "found_in"]
@@ -104,7 +105,7 @@ class GuardState:
         guarded: str = "",
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._file = SqliteFile(None if path is None else Path(path), _prepare)
+        self._file = SqliteFile(None if path is None else file_of(path), _prepare)
         self._judges, self._guarded = tuple(judges), guarded
         self._margin, self._error = margin, 1 - confidence
         self._last_level = levels - 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.storage.places import file_of
 from langchain_tokenopt.storage.sqlite import FileReplacedError, SqliteFile, is_locked
 
 __all__ = ["FallbackFile"]
@@ -42,7 +43,7 @@ class FallbackFile(SqliteFile):
         holds: str,
         then: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
-        super().__init__(None if path is None else Path(path), self._make)
+        super().__init__(None if path is None else file_of(path), self._make)
         self._application_id, self._format, self._tables = application_id, format, tables
         self._holds, self._then = holds, then
         self._has_warned = False

@@ -12,7 +12,7 @@ from typing import Final
 
 from langchain_tokenopt.core.errors import PlaceError
 
-__all__ = ["label_of", "place_of"]
+__all__ = ["database_of", "file_of", "label_of", "place_of"]
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]+):(//)?(.*)", re.IGNORECASE | re.DOTALL)
 _POSTGRES: Final = re.compile(r"postgres(ql)?(\+\w+)?", re.IGNORECASE)
@@ -64,6 +64,47 @@ postgresql://user@host/database; mysql:// is none of them.
     if scheme.lower() == "sqlite" and rest.startswith("/") and len(rest) > 1:
         return Path(rest[1:])
     raise _refused(f"{scheme}:{slashes or ''}")
+
+
+def file_of(place: str | Path) -> Path:
+    """Return the path of what is kept in files alone.
+
+    Raises:
+        PlaceError: It is a URL of a database.
+
+    Example:
+        >>> file_of("postgresql://ann:secret@db.example/tokens")
+        Traceback (most recent call last):
+        ...
+        langchain_tokenopt.core.errors.PlaceError: this is kept in files, not in a database: give \
+the path of one.
+    """
+    found = place_of(place)
+    if isinstance(found, Path):
+        return found
+    raise PlaceError("this is kept in files, not in a database: give the path of one.")
+
+
+def database_of(place: str) -> str:
+    """Return the URL of what several machines share.
+
+    Raises:
+        PlaceError: It is a file: each machine would have one of its own.
+
+    Example:
+        >>> database_of("tokens-db")
+        Traceback (most recent call last):
+        ...
+        langchain_tokenopt.core.errors.PlaceError: several machines share a database, \
+postgresql://user@host/database, not a file, which each would have for itself.
+    """
+    found = place_of(place)
+    if isinstance(found, str):
+        return found
+    raise PlaceError(
+        "several machines share a database, postgresql://user@host/database, not a file, which "
+        "each would have for itself."
+    )
 
 
 def label_of(place: str | Path) -> str:

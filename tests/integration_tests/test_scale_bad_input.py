@@ -403,3 +403,23 @@ def test_commands_say_it_too(words, url, tmp_path, monkeypatch):
     assert ended.output.strip()
     assert SECRET not in ended.output
     assert IN_URL not in ended.output
+
+
+@pytest.mark.parametrize("place", ["tokens-db", "sqlite:///tokens.db", "${TOKENS}"])
+def test_what_machines_share_is_no_file(place):
+    """Each of them would have the whole budget."""
+    with pytest.raises(ValueError, match="several machines share a database"):
+        BudgetPlan(total_tokens=100).run(store=place)
+
+
+@pytest.mark.parametrize("url", ["postgresql://", " POSTGRES://", "postgresql:/", "mysql://"])
+@pytest.mark.parametrize("command", ["guard", "learned", "doctor"])
+def test_commands_of_files_repeat_no_password(command, url, monkeypatch):
+    """Somebody may try a database there."""
+    place = f"{url}me:{SECRET}@127.0.0.1:1/tokens"
+    words = [command, place] if command != "doctor" else [command]
+    monkeypatch.setenv("TOKENOPT_LEARNED", place)
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code in (1, 2)
+    assert SECRET not in said.output
+    assert not any(name in said.output for name in ("Traceback", "no file"))
