@@ -36,7 +36,7 @@ from langchain_tokenopt.context.epochs import (
     shown,
 )
 from langchain_tokenopt.context.expand import NAME, ExpandCall, OwnTool, own_tool
-from langchain_tokenopt.context.importance import Importance, Query, importance_of
+from langchain_tokenopt.context.importance import Importance, importance_of
 from langchain_tokenopt.context.levels import Level, Mark, handles_in
 from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.policy import Stepped, superseded, task_of
@@ -104,7 +104,8 @@ class ContextView:
     def explain(self) -> tuple[MessageView, ...]:
         """Say of each message what it is, and how much of it is shown."""
         messages, decisions = self.conversation.messages, self.state.decisions
-        query, task, old = Query(last_user_text(messages)), task_of(messages), superseded(messages)
+        query = self.conversation.query(len(messages))
+        task, old = task_of(messages), superseded(messages)
         found = []
         for at, message in enumerate(messages):
             matters = importance_of(message, query, is_task=at == task, is_superseded=at in old)
@@ -314,7 +315,7 @@ class ContextCompressor(Runnable[Any, Any]):
         settings = hash(
             (terms.price, terms.limit, terms.trigger, terms.mark.tool, terms.tool_tokens, name)
         )
-        keys, now = chain_of(messages), time.monotonic()
+        keys, now = chain_of(conversation.keys), time.monotonic()
         state, cold, is_new = State(), False, True
         if (found := self._memory.latest(keys, settings)) is not None:
             state, asked_at = found

@@ -11,7 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables.base import coerce_to_runnable
 
-from langchain_tokenopt.context.epochs import Sizes, chain_of
+from langchain_tokenopt.context.epochs import Sizes, chain_of, key_of
 from langchain_tokenopt.context.importance import WEIGHTS, sentence_kind
 from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.text.sentences import sentences_of
@@ -78,7 +78,7 @@ class Summaries:
 
     def __call__(self, messages: Sequence[BaseMessage]) -> str:
         """Return a text that stands for *messages*; empty where there is none."""
-        (*_, key) = chain_of(messages)
+        key = chain_of([key_of(message) for message in messages])[-1]
         with self._lock:
             known = self._known.get(key)
         if known is not None:

@@ -13,11 +13,11 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any, Final, Protocol
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.importance import Query
@@ -25,7 +25,6 @@ from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, is_marked
 from langchain_tokenopt.core.messages import (
     atomic_groups,
     is_answered,
-    last_user_text,
     text_of,
     with_text,
 )
@@ -45,6 +44,7 @@ __all__ = [
     "ToolGroup",
     "chain_of",
     "decided",
+    "key_of",
     "shown",
 ]
 
@@ -71,9 +71,9 @@ class Sizes:
         self.frame = count_messages([], model=model, counter=counter).tokens
         """Tokens around all messages together."""
 
-    def of(self, message: BaseMessage) -> int:
-        """Return the tokens of a message with its frame."""
-        key = key_of(message)
+    def of(self, message: BaseMessage, key: Any = None) -> int:
+        """Return the tokens of a message with its frame; *key* is its key, where it is known."""
+        key = key or key_of(message)
         known = self._known.get(key)
         if known is None:
             found = count_messages([message], model=self._model, counter=self._counter)
@@ -93,10 +93,14 @@ _REMEMBERED: Final = 20_000
 def key_of(message: BaseMessage) -> Any:
     """Return what tells messages apart: what their model reads."""
     content = message.content if isinstance(message.content, str) else repr(message.content)
-    calls = getattr(message, "tool_calls", None)
-    rest = getattr(message, "tool_call_id", None), getattr(message, "invalid_tool_calls", None)
-    legacy = message.additional_kwargs.get("function_call")
-    return message.type, content, message.name, repr((calls, rest, legacy))
+    rest: Any = None
+    if isinstance(message, AIMessage):
+        legacy = message.additional_kwargs.get("function_call")
+        if message.tool_calls or message.invalid_tool_calls or legacy:
+            rest = repr((message.tool_calls, message.invalid_tool_calls, legacy))
+    elif isinstance(message, ToolMessage):
+        rest = message.tool_call_id
+    return message.type, content, message.name, rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,8 @@ class Conversation:
     def __init__(self, messages: Sequence[BaseMessage], sizes: Sizes) -> None:
         self.messages = messages
         self.sizes = sizes
-        self.tokens = [sizes.of(message) for message in messages]
+        self.keys = [key_of(message) for message in messages]
+        self.tokens = [sizes.of(m, key) for m, key in zip(messages, self.keys, strict=True)]
         self.before = [0, *accumulate(self.tokens)]
         """Tokens in front of each message."""
 
@@ -161,6 +166,18 @@ class Conversation:
             tokens = self.sizes.of_text(text_of(message)) + _FRAME
         return tokens - _LINE_TOKENS if tokens >= LEAST_TOKENS else 0
 
+    def query(self, boundary: int) -> Query:
+        """Return what is asked where there are so many messages."""
+        return _query_of(self._asked[boundary])
+
+    @cached_property
+    def _asked(self) -> list[str | None]:
+        asked: list[str | None] = [None]
+        for message in self.messages:
+            is_users = isinstance(message, HumanMessage)
+            asked.append((text_of(message) or None) if is_users else asked[-1])
+        return asked
+
     def calls(self) -> list[int]:
         """Return how many messages each call of the model had, the one that is made now last."""
         made = [n for n, m in enumerate(self.messages) if n and isinstance(m, AIMessage)]
@@ -184,8 +201,8 @@ class Terms:
     """Tokens of the request that are no messages: tools, schemas, the frame."""
     tool_tokens: int = 0
     """Of the tool that answers handles, if it comes with the first step."""
-    expected: Callable[[int], float] = field(default=lambda calls: calls / 3)
-    """Calls still to come after so many."""
+    expected: Callable[[int], float] = field(default=lambda calls: calls / 9)
+    """Calls that will almost surely come after so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +251,7 @@ class Moment:
     @property
     def query(self) -> Query:
         """What is asked at this call."""
-        return Query(last_user_text(self.conversation.messages[: self.boundary]))
+        return self.conversation.query(self.boundary)
 
     @property
     def tokens(self) -> int:
@@ -440,10 +457,11 @@ class Memory:
                 self._states.popitem(last=False)
 
 
-def chain_of(messages: Sequence[BaseMessage]) -> list[int]:
-    """Return a key of each beginning of a conversation, the whole of it last."""
-    keys, key = [], 0
-    for message in messages:
-        key = hash((key, key_of(message)))
-        keys.append(key)
-    return keys
+def chain_of(keys: Sequence[Any]) -> list[int]:
+    """Return a key of each beginning of a conversation, by the keys of its messages."""
+    return list(accumulate(keys, lambda before, key: hash((before, key)), initial=0))[1:]
+
+
+@lru_cache(maxsize=256)
+def _query_of(text: str | None) -> Query:
+    return Query(text)

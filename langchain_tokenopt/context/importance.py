@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -202,6 +203,7 @@ _READ: Final = 40
 """Sentences of a message that are looked at."""
 
 
+@lru_cache(maxsize=4_096)
 def _main_kind(text: str) -> Kind:
     kinds = [sentence_kind(sentence) for sentence in _sentences(text)]
     return max(kinds, key=lambda kind: WEIGHTS[kind], default="talk")
