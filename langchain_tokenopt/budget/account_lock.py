@@ -104,7 +104,7 @@ class AccountLock:
 
     def run_deferred(self) -> None:
         """Do what was deferred, unless a change is under way: who makes it does it afterwards."""
-        while self.deferred and not self._changing:
+        while self.deferred and not self._changing and self._place not in _changing_here():
             try:
                 act = self.deferred.popleft()
             except IndexError:  # another thread was faster

@@ -1,7 +1,7 @@
 """Accounts that many processes share, in PostgreSQL and beside it in an SQLite file.
 
 Run:     python -m tests.benchmarks.bench_scale [--reservations 1000000] [--rounds 4]
-                                                [--sqlite 100000] [--callers 16]
+                                                [--sqlite 100000] [--schedules 10000]
 Course:  8 processes with 16 callers each, threads that have a run of their own and pay from the
          months of 12 users in 4 organizations. (With a file it is one caller for each process: more
          would only wait for its lock.)
@@ -9,6 +9,7 @@ Course:  8 processes with 16 callers each, threads that have a run of their own 
          takes its place; what the provider billed is written before anybody else hears of it. In
          the end every lease is over; then accounts and bills are compared, at every level. There is
          less than is wanted at every level. Done in rounds, each with accounts of its own.
+Schedules: the random courses of tests/support/budget_schedules.py, as bench_budget does with files.
 Async:   1,000 calls of a budgeted model at once, and how late the event loop was for others.
 Times:   of reserving and of settling, wall time, among 8 processes and alone. The server has its
          usual settings (fsync on), and stands on the same machine: the network adds its own time,
@@ -44,6 +45,9 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.storage import postgres
 from langchain_tokenopt.testing import ExtractiveChatModel
 from tests.benchmarks.results import write_result
+from tests.support import budget_workers
+from tests.support.budget_schedules import draw_schedule
+from tests.support.budget_workers import fork_processes, run_threads
 from tests.support.postgres_server import PostgresServer
 
 PROCESSES = 8
@@ -101,7 +105,7 @@ class Course:
         while (count := struct.unpack_from("q", self._done, place)[0]) < most:
             struct.pack_into("q", self._done, place, count + 1)
             self._reserve_and_settle(budget, chance, f"{os.getpid()}-{caller}-{count}", bill, times)
-            if len(times) >= 200:
+            if len(times) >= 20:
                 os.write(taken, times.tobytes())
                 times = array("f")
         os.write(taken, times.tobytes())
@@ -163,7 +167,7 @@ class Course:
         granted = 0
         for caller in range(PROCESSES * self.callers):
             budget = self.budget(caller)
-            for owners in USERS[caller % len(USERS) :: len(USERS)]:
+            for owners in USERS if caller == 0 else USERS[:1]:
                 findings += budget.check(owners)
             budget.close()
             for line in (self.folder / f"bill-{caller}").read_text().splitlines():
@@ -268,8 +272,44 @@ def alone(store: str, count: int, folder: Path) -> dict[str, Any]:
     return {"reserve": _spread(reserving), "settle": _spread(settling)}
 
 
-def asynchronous(store: str, count: int) -> dict[str, Any]:
-    """Measure calls of a model that are all made at once in one event loop."""
+def schedules(store: str, count: int, folder: Path) -> dict[str, Any]:
+    """Let as many random schedules as for files be done on a server, and compare with the bills.
+
+    One in twenty by processes of which some are killed, the others by threads, 8 at a time.
+    """
+    folder.mkdir()
+    few = count // 20
+    courses = [fork_processes(draw_schedule(n, callers=4), folder, store) for n in range(few)]
+
+    def by_threads(seed: int) -> budget_workers.Course:
+        schedule = draw_schedule(seed, callers=4 + seed % 5, overcounts=seed % 2 == 1)
+        make = partial(TokenBudget, path=store, run=str(seed))
+        return run_threads(schedule, make, each_has_its_own=True)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(8) as threads:
+        courses += threads.map(by_threads, range(few, count))
+    used_up = [each.utilisation for each in courses if each.demand > 1.05 * each.total]
+    return {
+        "schedules": len(courses),
+        "by_processes_with_kills": few,
+        "schedules_per_second": round((count - few) / (time.perf_counter() - began), 1),
+        "overshot": sum(each.overshoot > 0 for each in courses),
+        "below_the_bill": sum(each.below_the_bill > each.surplus for each in courses),
+        "left_held": sum(each.report.held_tokens > 0 for each in courses),
+        "do_not_add_up": sum(bool(each.findings) for each in courses),
+        "least_used_where_more_was_wanted": round(min(used_up), 4),
+    }
+
+
+def asynchronous(store: str, count: int, threads: int | None = None) -> dict[str, Any]:
+    """Measure calls of a model that are all made at once in one event loop.
+
+    Args:
+        store: URL of the accounts; empty: in memory.
+        count: How many calls.
+        threads: Of the loop's executor; ``None``: Python's default.
+    """
     plan = BudgetPlan(total_tokens=10**9, name="at once")
     model = optimize(ExtractiveChatModel(), plan)
 
@@ -280,6 +320,8 @@ def asynchronous(store: str, count: int) -> dict[str, Any]:
             stalls.append(time.perf_counter() - before - 0.001)
 
     async def all_at_once() -> dict[str, Any]:
+        if threads is not None:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
         stalls: list[float] = []
         watch = asyncio.create_task(late(stalls))
         await model.ainvoke("What is blue? The sky is blue.")
@@ -310,22 +352,26 @@ def main() -> None:
     parser.add_argument("--reservations", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--sqlite", type=int, default=100_000, metavar="RESERVATIONS")
+    parser.add_argument("--schedules", type=int, default=10_000)
     parser.add_argument("--callers", type=int, default=CALLERS, help="threads of each process")
     parser.add_argument("--load", default="", help="what else the machine did")
     asked = parser.parse_args()
     warnings.simplefilter("ignore", DeprecationWarning)
     figures: dict[str, Any] = {"besides": asked.load}
     command = f"python -m tests.benchmarks.bench_scale --reservations {asked.reservations}"
-    command += f" --rounds {asked.rounds} --sqlite {asked.sqlite} --callers {asked.callers}"
+    command += f" --rounds {asked.rounds} --sqlite {asked.sqlite} --schedules {asked.schedules}"
     with tempfile.TemporaryDirectory() as name, PostgresServer({}) as server:
         folder = Path(name)
         figures["server"] = server.execute("SELECT version()")[0][0].partition(" on ")[0]
         figures["postgresql, alone"] = alone(server.new_database(), 1_000, folder / "a")
         figures["sqlite, alone"] = alone(str(folder / "alone.db"), 1_000, folder / "b")
-        figures["postgresql, 1,000 async calls at once"] = asynchronous(
-            server.new_database(), 1_000
+        for threads in (None, 32):
+            title = f"postgresql, 1,000 async calls, {threads or 'usual'} threads"
+            figures[title] = asynchronous(server.new_database(), 1_000, threads)
+        figures["memory, 1,000 async calls"] = asynchronous("", 1_000)
+        figures["postgresql, schedules"] = schedules(
+            server.new_database(), asked.schedules, folder / "schedules"
         )
-        figures["memory, 1,000 async calls at once"] = asynchronous("", 1_000)
         figures["sqlite, 8 processes"] = next(
             rounds([str(folder / "course.db")], asked.sqlite, folder, callers=1)
         )

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.exhaustive
 ROOT = Path(__file__).parents[3]
 
 ABANDONED = """
-import gc, sys
+import gc, sys, threading
 from langchain_tokenopt.budget import TokenBudget
 from langchain_tokenopt.core.usage import Usage
 
@@ -35,21 +35,35 @@ class Stream:
         budget.settle(self.hold, Usage(5, 5))
 
 gc.set_threshold(7)  # the collector interrupts nearly everything
-for _ in range(int(sys.argv[2])):
-    Stream()
-    budget.settle(budget.reserve("plain", 1, 0), Usage(1, 0))
+def work():
+    for _ in range(int(sys.argv[2])):
+        Stream()
+        budget.settle(budget.reserve("plain", 1, 0), Usage(1, 0))
+threads = [threading.Thread(target=work) for _ in range(int(sys.argv[3]))]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+gc.set_threshold(700)
 gc.collect()
 report = budget.report()
 print(report.agents["stream"].spent_tokens, report.spent_tokens, report.held_tokens, budget.check())
 """
 
 
-@pytest.mark.parametrize(("file", "streams"), [("", 3_000), ("budgets.db", 300)])
-def test_streams_that_the_garbage_collector_closes_are_settled(tmp_path, file, streams):
+@pytest.mark.parametrize(
+    ("kept", "streams", "threads"),
+    [("memory", 3_000, 1), ("file", 300, 1), ("server", 20, 1), ("server", 20, 3)],
+)
+def test_streams_that_the_garbage_collector_closes_are_settled(
+    tmp_path, request, kept, streams, threads
+):
     """Inside of our own changes too: nothing waits for itself, no number is lost."""
-    path = str(tmp_path / file) if file else ""
+    path = {"memory": "", "file": str(tmp_path / "budgets.db")}.get(kept)
+    if path is None:
+        path = request.getfixturevalue("postgres_url")
     ended = subprocess.run(
-        [sys.executable, "-c", ABANDONED, path, str(streams)],
+        [sys.executable, "-c", ABANDONED, path, str(streams), str(threads)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -57,8 +71,9 @@ def test_streams_that_the_garbage_collector_closes_are_settled(tmp_path, file, s
         check=True,
     )
 
+    count = streams * threads
     assert "" == ended.stderr
-    assert f"{10 * streams} {11 * streams} 0 []\n" == ended.stdout
+    assert f"{10 * count} {11 * count} 0 []\n" == ended.stdout
 
 
 def test_a_finalizer_between_taking_the_lock_and_noting_it_does_not_wait(monkeypatch):
