@@ -233,7 +233,7 @@ def test_a_process_that_stands_still_holds_nobody_up_for_long(postgres_url, impa
 
 def test_a_server_that_crashes_loses_nothing_that_was_granted_or_settled(monkeypatch):
     """As after kill -9: with everything on the disk when it was said to be done."""
-    with PostgresServer({}) as server:
+    with PostgresServer({"wal_writer_delay": "10s"}) as server:
         url = server.new_database()
         budget = TokenBudget(10_000, path=url)
         settled = budget.reserve("a", 100, 0)

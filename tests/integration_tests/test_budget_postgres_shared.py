@@ -89,25 +89,29 @@ def test_those_who_wait_share_a_transaction(postgres_url, sizes, runs):
     assert not any(finding for one in budgets for finding in one.check(ANN))
 
 
-def test_a_call_whose_price_cannot_be_told_takes_nobody_with_it(postgres_url, sizes):
+def test_a_change_that_fails_takes_nobody_with_it(postgres_url, sizes):
     """It raises in the middle of a transaction with others: nothing of it is kept."""
     budgets = [TokenBudget(900, path=postgres_url, run=str(n), within=DAY) for n in range(4)]
     budgets[0].reports(ANN)
 
-    def no_price(tokens):
-        raise ZeroDivisionError
-
-    def reserve(number):
-        cost = no_price if number == 2 else None
-        return budgets[number].reserve("a", 200, 100, owners=ANN, cost_nano_usd=cost)
+    def change(number):
+        if number != 2:
+            return budgets[number].reserve("a", 200, 100, owners=ANN)
+        account = budgets[number]._account
+        with account.store.transaction(account.openings(ANN)) as accounts:
+            for each in accounts:
+                each.totals.held += 100
+                each.agent("a").held += 100
+            raise ZeroDivisionError
 
     with ThreadPoolExecutor(4) as threads, _locked(postgres_url, "ann"):
         sizes.clear()
-        each = [threads.submit(reserve, number) for number in range(4)]
+        each = [threads.submit(change, number) for number in range(4)]
         _waiting(3, postgres_url)
     assert [False, False, True, False] == [one.exception() is not None for one in each]
     assert 4 == sum(sizes)
     assert [300, 300, 0, 300, 900] == [report.held_tokens for report in reports_in(postgres_url)]
+    assert [] == budgets[0].check(ANN)
 
 
 def test_shares_are_divided_once_among_those_who_come_together(postgres_url):
