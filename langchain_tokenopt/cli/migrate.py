@@ -43,6 +43,8 @@ def migrate(
 
     copy: dict[Kind, Callable[[str, str], dict[str, int]]]
     copy = {Kind.budgets: copy_accounts, Kind.ledger: copy_ledger, Kind.cache: copy_cache}
+    if _is_same(source, target):
+        raise CommandError("the source and the target are the same place. Name another target.")
     kinds = [only] if only else _kinds_in(source)
     if len(kinds) > 1 and isinstance(place_of(target), Path):
         raise CommandError(
@@ -56,6 +58,18 @@ def migrate(
     for kind, sums in moved.items():
         figures = ", ".join(f"{number:,} {name}" for name, number in sums.items() if number)
         tell(f"{kind}: {figures or 'nothing'}; the same in both.")
+
+
+def _is_same(source: str, target: str) -> bool:
+    """Say whether two words name one file, or one schema of one database, however they do it."""
+    one, other = place_of(source), place_of(target)
+    if isinstance(one, Path) and isinstance(other, Path):
+        return one.exists() and other.exists() and one.samefile(other)
+    if isinstance(one, Path) or isinstance(other, Path):
+        return False
+    from langchain_tokenopt.storage.postgres import identity_of
+
+    return identity_of(one) == identity_of(other)
 
 
 def _kinds_in(source: str) -> list[Kind]:

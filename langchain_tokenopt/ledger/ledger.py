@@ -51,7 +51,8 @@ class Ledger(Questions):
             ``postgresql://user@host/database``.
         durability: ``"background"`` writes what has come together every 50 milliseconds; what
             :meth:`flush` has acknowledged survives a crash of the process and a power cut.
-            ``"full"`` commits before :meth:`record` returns, at the price of waiting for the disk.
+            ``"full"`` commits before :meth:`record` returns, at the price of waiting for the disk;
+            a thread that runs an event loop waits for no server, and hands over instead.
         user_key: When given, users are stored as a keyed hash (HMAC-SHA256): the same user always
             under the same name, nobody can tell who. Filters take the plain user.
         max_pending: How many events may wait in memory. A caller that finds the queue full writes

@@ -11,13 +11,13 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Integer, Row, Table, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from langchain_tokenopt.ledger import rollups
+from langchain_tokenopt.ledger import partitions, rollups
 from langchain_tokenopt.ledger.database import Database, LedgerError
 from langchain_tokenopt.ledger.schema import DERIVED, forgettings, ledger_schema, metadata
 
 __all__ = ["copy_ledger"]
 
-BATCH_ROWS: Final = 5_000
+BATCH_ROWS: Final = 10_000
 
 _TABLES: Final = [table for table in metadata.sorted_tables if table is not ledger_schema]
 
@@ -43,6 +43,8 @@ def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
                     for table in _TABLES
                     if (number := _number_of(table)) is not None
                 }
+            if not new.is_sqlite:
+                _make_months(reading, writing, new)
             for table in _TABLES:
                 if table.name in last:
                     _copy_behind(table, last[table.name], reading, writing, new)
@@ -101,7 +103,7 @@ def _copy_behind(
         if not found:
             break
         with new.writing(writing):
-            writing.execute(table.insert(), _as_values(table, found))
+            _insert(table, found, writing)
             last = found[-1][list(table.columns).index(number)]
             if number.name == "seq" and not new.is_sqlite:
                 set_next = text("SELECT setval(pg_get_serial_sequence(:name, 'seq'), :last)")
@@ -112,12 +114,32 @@ def _replace(table: Table, reading: Connection, writing: Connection) -> None:
     """Copy all of what follows from other rows."""
     writing.execute(table.delete())
     for rows in reading.execute(select(table)).partitions(BATCH_ROWS):
-        writing.execute(table.insert(), _as_values(table, rows))
+        _insert(table, rows, writing)
 
 
-def _as_values(table: Table, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
-    names = table.columns.keys()
-    return [dict(zip(names, row, strict=True)) for row in rows]
+def _make_months(reading: Connection, writing: Connection, new: Database) -> None:
+    """Let each month have its partition before its rows come, where this user may make some."""
+    months = {
+        month
+        for name in partitions.TABLES
+        for month in partitions.months_in(reading, metadata.tables[name].c.started_at)
+    }
+    with new.writing(writing):
+        if partitions.may_make(writing):
+            partitions.make(writing, months, most_rows=None)
+
+
+def _insert(table: Table, rows: Sequence[Row[Any]], writing: Connection) -> None:
+    if writing.dialect.name == "sqlite":
+        keys = table.columns.keys()
+        writing.execute(table.insert(), [dict(zip(keys, row, strict=True)) for row in rows])
+        return
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    cursor: Any = writing.connection.cursor()  # PostgreSQL takes rows by COPY five times as fast
+    with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copying:
+        for row in rows:
+            copying.write_row(row)
+    cursor.close()
 
 
 def _sums(table: Table, connection: Connection) -> list[int]:

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import BigInteger, ColumnElement, Connection, column, func, select, text
+from sqlalchemy import table as clause
 from sqlalchemy.exc import OperationalError
 
 __all__ = ["Months", "divide", "drop_before", "make", "month_of", "start_of"]
@@ -178,19 +179,21 @@ def make(
     return moved
 
 
-def months_among_others(connection: Connection) -> list[int]:
-    """Return the months of which rows wait for a partition; strange times are none."""
+def months_in(connection: Connection, at: ColumnElement[int]) -> set[int]:
+    """Return the months in which a column has times; strange times are in none."""
     found: set[int] = set()
-    for table in TABLES:
-        at = start_of(12 * _FIRST_YEAR)
-        query = text(f"SELECT min(started_at) FROM {table}_{OTHERS} WHERE started_at >= :at")
-        while (first := connection.scalar(query, {"at": at})) is not None:
-            month = month_of(first)
-            if month > this_month() + AHEAD:
-                break
-            found.add(month)
-            at = start_of(month + 1)
-    return sorted(found)
+    start, end = start_of(12 * _FIRST_YEAR), start_of(this_month() + AHEAD + 1)
+    query = select(func.min(at)).where(at < end)
+    while (first := connection.scalar(query.where(at >= start))) is not None:
+        found.add(month_of(first))
+        start = start_of(month_of(first) + 1)
+    return found
+
+
+def months_among_others(connection: Connection) -> set[int]:
+    """Return the months of which rows wait for a partition."""
+    parts = [clause(f"{name}_{OTHERS}", column("started_at", BigInteger)) for name in TABLES]
+    return {month for part in parts for month in months_in(connection, part.c.started_at)}
 
 
 # Removing

@@ -185,8 +185,12 @@ class Writer:
         return min(_COMMIT_SECONDS, longest) if _runs_event_loop() else longest
 
     def _write_here(self) -> None:
-        """Write in the caller's thread: nobody else does, or the queue is full."""
-        if self.in_background and not self.closed and _runs_event_loop():
+        """Write in the caller's thread: nobody else does, or the queue is full.
+
+        Never on an event loop, but for what a file takes in a moment: a server may be silent.
+        """
+        elsewhere = self.in_background or not self.database.is_sqlite
+        if elsewhere and not self.closed and _runs_event_loop():
             self._wake_up()
         elif not self._try_drain(self._patience()):
             if self.closed:

@@ -31,6 +31,7 @@ __all__ = [
     "PostgresPool",
     "Session",
     "from_text",
+    "identity_of",
     "is_quiet",
     "pool_of",
     "to_text",
@@ -465,6 +466,20 @@ def pool_of(url: str) -> PostgresPool:
         if pool is None:
             pool = _pools[url] = PostgresPool(url)
         return pool
+
+
+def identity_of(url: str) -> tuple[object, ...]:
+    """Return what tells a schema of a database from all others, by whatever name it is reached.
+
+    Raises:
+        PlaceError: It is no URL of one.
+        PostgresError: It cannot be reached.
+    """
+    query = (
+        "SELECT (pg_control_system()).system_identifier, current_database(), current_schema()::text"
+    )
+    with pool_of(url).session() as session:
+        return session.run(query)[0]
 
 
 @atexit.register

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from langchain_core.outputs import Generation
@@ -18,7 +20,7 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger, LedgerError, migration
 from tests.support.caches import make_cache
 from tests.support.ledger_records import desk_calls, record
-from tests.support.postgres_server import shared_server
+from tests.support.postgres_server import database_of, shared_server
 
 LEVELS = [
     BudgetLimit(total_tokens=9_000, total_usd=5, per="user", window="day"),
@@ -128,6 +130,93 @@ def test_what_was_interrupted_goes_on(postgres_url, tmp_path, monkeypatch):
     first = migration.copy_ledger(tmp_path / "usage.db", postgres_url)
     assert first == migration.copy_ledger(tmp_path / "usage.db", postgres_url)
     assert 301 == first["calls"]
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 4, 7, 11])
+@pytest.mark.parametrize("back", [False, True])
+def test_whenever_it_is_interrupted_it_goes_on(postgres_url, tmp_path, monkeypatch, step, back):
+    """After any transaction, both ways: in the end all sums are the same, and months have parts."""
+    path = str(tmp_path / "usage.db")
+    _fill(path)
+    source, target = path, postgres_url
+    if back:
+        migration.copy_ledger(path, postgres_url)
+        source, target = postgres_url, str(tmp_path / "back.db")
+    monkeypatch.setattr(migration, "BATCH_ROWS", 40)
+    writing, left = migration.Database.writing, iter(range(step))
+
+    def killed(self, *arguments):
+        if next(left, None) is None:
+            raise sqlite3.OperationalError("killed")
+        return writing(self, *arguments)
+
+    Ledger(target).close()
+    with monkeypatch.context() as patched:
+        patched.setattr(migration.Database, "writing", killed)
+        with pytest.raises(LedgerError, match="killed"):
+            migration.copy_ledger(source, target)
+    migration.copy_ledger(source, target)
+    with Ledger(source) as one, Ledger(target) as other:
+        assert _answers(one) == _answers(other)
+        assert one.figures() == other.figures()
+
+
+def test_a_ledger_whose_old_calls_are_gone_keeps_its_sums(postgres_url, tmp_path):
+    """Sums of removed times are copied, and known as such."""
+    path = tmp_path / "usage.db"
+    _fill(path)
+    old = record(started_at=datetime.now(UTC) - timedelta(days=300))
+    with Ledger(path) as ledger:
+        ledger.record(old)
+        assert 1 == ledger.maintain("200 days")
+    migration.copy_ledger(path, postgres_url)
+    with Ledger(path) as one, Ledger(postgres_url) as moved:
+        assert _answers(one) == _answers(moved)
+        assert 302 == moved.totals().calls
+        with moved._database.engine.connect() as connection:
+            parts = connection.exec_driver_sql(
+                "SELECT DISTINCT tableoid::regclass::text FROM calls ORDER BY 1"
+            )
+            assert ["calls_2026_11"] == list(parts.scalars())
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "server", "server by another name"])
+def test_a_source_that_is_the_target(kind, postgres_url, tmp_path):
+    """It is left alone, by whatever name it is called."""
+    path = tmp_path / "usage.db"
+    _fill(path)
+    pair = {
+        "file": (str(path), f"{tmp_path}/./usage.db"),
+        "link": (str(path), str(tmp_path / "link.db")),
+        "server": (postgres_url, postgres_url),
+        "server by another name": (
+            postgres_url,
+            shared_server().url(database_of(postgres_url), host="127.0.0.1"),
+        ),
+    }[kind]
+    (tmp_path / "link.db").symlink_to(path)
+    result = CliRunner().invoke(app, ["migrate", *pair])
+    assert 1 == result.exit_code
+    assert "are the same place" in result.stderr
+
+
+def test_targets_that_take_no_ledger(postgres_url, tmp_path):
+    """One sentence each: something else's file, a newer release's ledger; nothing is changed."""
+    path = tmp_path / "usage.db"
+    _fill(path)
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE notes (text)")
+    with Ledger(postgres_url) as newer, newer._database.engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO ledger_schema VALUES (99, 0, '9.9')")
+    for target, words in (
+        (tmp_path / "other.db", "is a database but not a token ledger"),
+        (postgres_url, "written by a newer langchain-tokenopt"),
+        (tmp_path / "none" / "x.db", "does not exist"),
+    ):
+        result = CliRunner().invoke(app, ["migrate", str(path), str(target)])
+        assert 1 == result.exit_code
+        assert words in result.stderr
+        assert 1 == len(result.stderr.strip().splitlines())
 
 
 def test_a_ledger_of_something_else_is_not_mixed_in(postgres_url, tmp_path):

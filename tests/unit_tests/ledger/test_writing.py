@@ -19,7 +19,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import BudgetEvent, Saving, UsageSink
-from langchain_tokenopt.ledger import Ledger, LedgerError
+from langchain_tokenopt.ledger import Ledger, LedgerError, writer
 from langchain_tokenopt.ledger.writer import Writer
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from tests.support.ledger_records import START, desk_calls, record
@@ -245,6 +245,7 @@ def test_an_answer_waits_for_what_is_being_written(ledger, monkeypatch, is_async
         return insert(writer, queued, wait_seconds)
 
     threads = []
+    monkeypatch.setattr(writer, "_COMMIT_SECONDS", 5.0)
     monkeypatch.setattr(Writer, "_insert", inserting)
     ledger.record(record())
     ledger.flush()

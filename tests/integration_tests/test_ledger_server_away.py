@@ -1,0 +1,222 @@
+"""A server that goes away and comes back, workers that are killed: nothing lost, nothing double."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+import warnings
+
+import pytest
+
+from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.ledger import Ledger, LedgerError, spill, spool
+from tests.support.ledger_kills import kill_writers
+from tests.support.ledger_records import desk_calls, record
+from tests.support.postgres_server import PostgresServer, SilentWire, database_of, shared_server
+
+CALLS = list(desk_calls(60, days=2))
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    """Files of this test only."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "langchain-tokenopt"
+
+
+def _settled(url):
+    with Ledger(url) as ledger:
+        return [call.run_id for call in ledger.calls()], ledger.check()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("processes", [2, 8])
+def test_kills_of_workers_and_of_the_server(tmp_path, processes):
+    """One adds up at a time: whoever is killed leaves rows and sums, or neither."""
+    with PostgresServer({}) as server:
+
+        def disturb(chance):
+            if chance.random() < 0.4:
+                server.stop(crash=chance.random() < 0.7)
+                time.sleep(chance.uniform(0, 0.3))
+                server.start()
+
+        report = kill_writers(
+            tmp_path,
+            kills=6,
+            processes=processes,
+            seed=processes,
+            place=server.new_database(),
+            disturb=disturb,
+        )
+    assert len(report.acknowledged) > 100
+    assert (0, 0, []) == (report.missing, report.doubled, report.findings)
+    assert 0 == report.files_left
+
+
+def test_what_a_worker_could_not_write_the_next_one_takes_in(state):
+    """Files of two processes, one of which is still there; each event once."""
+    with PostgresServer() as server:
+        url = server.new_database()
+        one, other = (Ledger(url, max_pending=10, max_wait_seconds=0.3) for _ in range(2))
+        server.stop(crash=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for call in CALLS[:30]:
+                one.record(call)
+            for call in CALLS[20:]:
+                other.record(call)
+            with pytest.raises(LedgerError, match="events wait in"):
+                one.close()
+        assert list(state.glob("*.unwritten-*.jsonl"))
+        server.start()
+        assert sorted(c.run_id for c in CALLS[:30]) <= sorted(_settled(url)[0])
+        other.close()
+        found, wrong = _settled(url)
+        assert sorted(call.run_id for call in CALLS) == sorted(found)
+        assert [] == wrong
+        assert [] == list(state.iterdir())
+
+
+def test_events_of_another_database_are_left_alone(state, postgres_url):
+    """Each ledger takes in its own."""
+    other = shared_server().new_database()
+    with Ledger(other) as ledger:
+        name = ledger._database.spool_name
+    assert spill.write(CALLS[:3], name, [_made(state)])
+    assert ([], []) == _settled(postgres_url)
+    assert 3 == len(_settled(other)[0])
+
+
+def _made(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_what_a_newer_release_wrote_waits_for_it(state, postgres_url):
+    """What can be read is taken in, once; the file stays, and says why."""
+    with Ledger(postgres_url) as ledger:
+        name = ledger._database.spool_name
+    file = _made(state) / f"{name}.unwritten-new.jsonl"
+    newer = json.dumps(json.loads(spill.to_line(CALLS[1])) | {"format": 2, "soul": 1})
+    file.write_text(f"{spill.to_line(CALLS[0])}\n{newer}\n")
+    for _ in range(2):
+        with (
+            pytest.warns(TokenOptWarning, match="1 events in .* were written by a newer"),
+            Ledger(postgres_url) as ledger,
+        ):
+            assert 1 == ledger.totals().calls
+        assert file.exists()
+    with Ledger(postgres_url, read_only=True) as ledger:
+        assert [] == ledger.check()
+
+
+def test_files_of_others_are_not_read(state, postgres_url, monkeypatch):
+    """Anybody may put a file among temporary ones."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("files have no owners here")
+    with Ledger(postgres_url) as ledger:
+        name = ledger._database.spool_name
+    spill.write(CALLS[:2], name, [_made(state)])
+    monkeypatch.setattr(os, "geteuid", lambda: 4_242)
+    assert ([], []) == _settled(postgres_url)
+
+
+def test_a_full_disk_while_the_server_is_away(monkeypatch):
+    """Then events wait in memory: no caller fails, none is lost."""
+    with PostgresServer() as server:
+        url = server.new_database()
+        with Ledger(url, max_pending=10, max_wait_seconds=0.3) as ledger:
+            server.stop(crash=True)
+            with monkeypatch.context() as patched, pytest.warns(TokenOptWarning) as told:
+                patched.setattr(spool.spill, "write", lambda *_: None)
+                for call in CALLS:
+                    ledger.record(call)
+            assert any("they wait in memory" in str(warning.message) for warning in told)
+            server.start()
+            ledger.flush()
+        found, wrong = _settled(url)
+        assert (sorted(call.run_id for call in CALLS), []) == (sorted(found), wrong)
+
+
+@pytest.mark.parametrize("durability", ["background", "full"])
+def test_an_event_loop_never_waits_for_the_server(postgres_url, durability, monkeypatch):
+    """Every database call is made elsewhere, whether the server answers, is silent or away."""
+    import threading
+
+    from langchain_tokenopt.ledger.writer import Writer
+
+    loops, drain = [], Writer._drain
+
+    def noted(writer, wait_seconds):
+        loops.append(threading.current_thread() is threading.main_thread())
+        drain(writer, wait_seconds)
+
+    with SilentWire(shared_server().port) as wire:
+        url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(postgres_url)}"
+        with Ledger(url, max_wait_seconds=0.3, max_pending=5, durability=durability) as ledger:
+            ledger.record(CALLS[0])
+            ledger.flush()
+            monkeypatch.setattr(Writer, "_drain", noted)
+
+            async def record_some(calls):
+                for call in calls:
+                    ledger.record(call)
+                    await asyncio.sleep(0)
+
+            asyncio.run(record_some(CALLS[:20]))
+            wire.silent = True
+            asyncio.run(record_some(CALLS[20:]))
+            assert not any(loops)
+            monkeypatch.setattr(Writer, "_drain", drain)
+            wire.silent = False
+            _flushed(ledger)
+            assert len(CALLS) == ledger.totals().calls
+
+
+def _flushed(ledger):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return ledger.flush()
+        except LedgerError:
+            if time.monotonic() > deadline:
+                raise
+
+
+def test_two_releases_at_once(postgres_url, state, monkeypatch):
+    """The older one keeps what it has in files, which the newer one takes in."""
+    from sqlalchemy import text
+
+    from langchain_tokenopt.ledger import schema
+
+    old = Ledger(postgres_url, max_wait_seconds=0.5)
+    old.record(CALLS[0])
+    old.flush()
+    with old._database.engine.begin() as connection:
+        connection.execute(text("INSERT INTO ledger_schema VALUES (11, 0, '9.9')"))
+    with pytest.warns(TokenOptWarning, match="written by a newer"):
+        for call in CALLS[1:9]:
+            old.record(call)
+        with pytest.raises(LedgerError, match="Upgrade it"):
+            old.flush()
+    with pytest.raises(LedgerError, match="events wait in"):
+        old.close()
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 11)
+    with Ledger(postgres_url) as new:
+        assert (9, []) == (new.totals().calls, new.check())
+
+
+def test_records_are_kept_apart_by_database_user_and_schema(postgres_url):
+    """A schema of the same database is another ledger."""
+    with Ledger(postgres_url) as ledger:
+        ledger.record(record())
+        with ledger._database.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE SCHEMA other")
+        names = {ledger._database.spool_name}
+    with Ledger(f"{postgres_url}&options=-csearch_path%3Dother") as other:
+        assert 0 == other.totals().calls
+        names.add(other._database.spool_name)
+    assert 2 == len(names)
