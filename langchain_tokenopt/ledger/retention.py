@@ -108,10 +108,11 @@ def remove_old(database: Database, keep: timedelta) -> int:
     """
     with database.connect_to_write() as connection:
         before = _move_horizon(database, connection, keep)
-        removed = 0
+        removed, all_dropped = 0, True
         if not database.is_sqlite:
-            removed += _drop_months(database, connection, before)
-        removed += _delete_rows(database, connection, before)
+            removed, all_dropped = _drop_months(database, connection, before)
+        if all_dropped:
+            removed += _delete_rows(database, connection, before)
     _delete_names(database)
     return removed
 
@@ -138,19 +139,20 @@ def _wanted_horizon(database: Database, connection: Connection, keep: timedelta)
     return partitions.start_of(partitions.month_of(oldest))
 
 
-def _drop_months(database: Database, connection: Connection, before: int) -> int:
+def _drop_months(database: Database, connection: Connection, before: int) -> tuple[int, bool]:
+    """Return how many calls went, and whether no month is left that could be dropped later."""
     removed = 0
     try:
         while True:
             with database.writing(connection):
                 if not partitions.may_make(connection):
-                    return removed
+                    return removed, True
                 count = partitions.drop_before(connection, before)
             if count is None:
-                return removed
+                return removed, True
             removed += count
-    except OperationalError:  # somebody reads for long: then row by row
-        return removed
+    except OperationalError:  # somebody reads for long
+        return removed, False
 
 
 def _delete_rows(database: Database, connection: Connection, before: int) -> int:

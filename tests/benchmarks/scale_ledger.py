@@ -34,7 +34,7 @@ from langchain_tokenopt.ledger import Ledger, partitions
 from langchain_tokenopt.ledger.migration import copy_ledger
 from langchain_tokenopt.ledger.schema import ROLLUPS
 from tests.benchmarks.month_ledger import write_month
-from tests.benchmarks.results import write_result
+from tests.benchmarks.results import RESULTS, write_result
 from tests.support.ledger_records import START, desk_calls
 from tests.support.postgres_server import PostgresServer
 
@@ -247,7 +247,12 @@ def asking(url: str) -> dict[str, Any]:
 # All of it
 
 
-def run(*, calls: int, each: int, moved: int, quick: bool = False) -> dict[str, Any]:
+PARTS = ("writing", "moving", "questions")
+
+
+def run(
+    *, calls: int, each: int, moved: int, quick: bool = False, parts: Sequence[str] = PARTS
+) -> dict[str, Any]:
     """Measure everything; return figures.
 
     Args:
@@ -255,39 +260,46 @@ def run(*, calls: int, each: int, moved: int, quick: bool = False) -> dict[str, 
         each: That every process writes.
         moved: In the ledger that is moved.
         quick: Prove the sums of the large ledger.
+        parts: What is measured.
     """
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name, PostgresServer(SERVER) as server:
-        figures["server"] = server.execute("SELECT version()")[0][0].partition(" on ")[0]
-        figures["writing, postgresql"] = writing(server.new_database(), each)
-        figures["writing, sqlite"] = writing(f"{name}/usage.db", each)
-        figures["moving"] = _moving(server, Path(name), moved)
-    with PostgresServer(FILLING) as server:
-        url = server.new_database()
-        began = time.perf_counter()
-        fill(url, calls)
-        figures["large ledger"] = {
-            "calls": server.execute("SELECT count(*) FROM calls", _database(url))[0][0],
-            "partitions": server.execute(
-                "SELECT count(*) FROM pg_inherits WHERE inhparent = 'calls'::regclass",
-                _database(url),
-            )[0][0],
-            "gigabytes": round(
-                server.execute("SELECT pg_database_size(current_database())", _database(url))[0][0]
-                / 1e9,
-                2,
-            ),
-            "filled_in_seconds": round(time.perf_counter() - began),
-        }
-        if quick:
-            with Ledger(url, read_only=True) as ledger:
-                figures["large ledger"]["wrong_sums"] = len(ledger.check())
-        figures["questions"] = asking(url)
+    if parts != ["questions"]:
+        with tempfile.TemporaryDirectory() as name, PostgresServer(SERVER) as server:
+            if "writing" in parts:
+                figures["writing, postgresql"] = writing(server.new_database(), each)
+                figures["writing, sqlite"] = writing(f"{name}/usage.db", each)
+            if "moving" in parts:
+                figures["moving"] = _moving(server, Path(name), moved)
+    if "questions" in parts:
+        with PostgresServer(FILLING) as server:
+            url = server.new_database()
+            began = time.perf_counter()
+            fill(url, calls)
+            figures["large ledger"] = _described(url, time.perf_counter() - began)
+            if quick:
+                with Ledger(url, read_only=True) as ledger:
+                    figures["large ledger"]["wrong_sums"] = len(ledger.check())
+            figures["questions"] = asking(url)
     return figures
 
 
+def _described(url: str, seconds: float) -> dict[str, Any]:
+    with psycopg.connect(url) as connection:
+        ((calls, parts, size, server),) = connection.execute(
+            "SELECT (SELECT count(*) FROM calls), (SELECT count(*) FROM pg_inherits "
+            "WHERE inhparent = 'calls'::regclass), pg_database_size(current_database()), version()"
+        ).fetchall()
+    return {
+        "server": server.partition(" on ")[0],
+        "calls": calls,
+        "partitions": parts,
+        "gigabytes": round(size / 1e9, 2),
+        "filled_in_seconds": round(seconds),
+    }
+
+
 def _moving(server: PostgresServer, folder: Path, calls: int) -> dict[str, Any]:
-    write_month(folder / "month.db", calls, START + timedelta(days=60))
+    write_month(folder / "month.db", calls, START)
     url, found = server.new_database(), {}
     for title, source, target in (
         ("file to postgresql", str(folder / "month.db"), url),
@@ -305,10 +317,6 @@ def _moving(server: PostgresServer, folder: Path, calls: int) -> dict[str, Any]:
     return found
 
 
-def _database(url: str) -> str:
-    return url.partition("?")[0].rpartition("/")[2]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser()
@@ -316,6 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--each", type=int, default=20_000, help="calls that each process writes")
     parser.add_argument("--moved", type=int, default=1_000_000, help="calls that are moved")
     parser.add_argument("--quick", action="store_true", help="some thousand calls, no result file")
+    parser.add_argument("--parts", default=",".join(PARTS), help="what is measured anew")
     parser.add_argument("--write", metavar="LEDGER", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
@@ -326,7 +335,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.quick:
         print(json.dumps(run(calls=20_000, each=300, moved=2_000, quick=True), indent=1))
         return
-    figures = run(calls=asked.calls, each=asked.each, moved=asked.moved)
+    parts = asked.parts.split(",")
+    known = RESULTS / "scale_ledger.json"
+    before = json.loads(known.read_text())["figures"] if known.exists() else {}
+    figures = before | run(calls=asked.calls, each=asked.each, moved=asked.moved, parts=parts)
     print(json.dumps(figures, indent=1))
     command = "python -m tests.benchmarks.scale_ledger"
     sizes = f"--calls {asked.calls} --each {asked.each} --moved {asked.moved}"

@@ -250,6 +250,37 @@ def _scale(figures: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"| {said} | {a} | {b} |" for said, (a, b) in rows.items())])
 
 
+def _scale_ledger(figures: dict[str, Any]) -> str:
+    large, asked = figures["large ledger"], figures["questions"]
+    lines = [
+        f"| {large['calls']:,} calls in {large['partitions']} partitions, "
+        f"{large['gigabytes']} GB | s, the command from its start | MB | ms in Python |",
+        "|---|---|---|---|",
+    ]
+    for command, (title, in_python) in {
+        "daily": ("`tokenopt daily`", "by day"),
+        "top, by agent": ("`tokenopt top --by agent`", "by agent"),
+        "top, by user": ("`tokenopt top --by user`", "by user"),
+        "daily, one user": ("`tokenopt daily --user`", "by day, one user"),
+        "daily, one month": ("`tokenopt daily`, one month; its totals", "totals of a month"),
+    }.items():
+        found, ms = asked[f"tokenopt {command}"], asked[f"Ledger: {in_python}"]["ms"]
+        lines.append(f"| {title} | {found['seconds']:.0f} | {found['memory_mb']} | {ms:,.0f} |")
+    speeds = [
+        (title, figures[part]["calls"], figures[part]["rows_per_second"])
+        for part, title in {
+            "writing, postgresql": "8 processes write, PostgreSQL",
+            "writing, sqlite": "8 processes write, one SQLite file",
+        }.items()
+        if part in figures
+    ]
+    for title, found in figures.get("moving", {}).items():
+        speeds.append((f"moved, {title}", found["calls"], found["calls_per_second"]))
+    lines += ["", "|  | calls | a second |", "|---|---|---|"] if speeds else []
+    lines += [f"| {title} | {calls:,} | {speed:,} |" for title, calls, speed in speeds]
+    return "\n".join(lines)
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "usage": _usage,
     "budget_desk": _budget_desk,
@@ -260,6 +291,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "tools": tool_tables,
     "scale": _scale,
     "scale_cache": scale_cache_tables,
+    "scale_ledger": _scale_ledger,
     "learn_strategies": strategies_table,
     "learn_templates": templates_table,
 }
