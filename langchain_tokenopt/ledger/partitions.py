@@ -125,7 +125,7 @@ class Months:
             try:
                 with connection.begin_nested(), _hurried(connection):
                     if may_make(connection):
-                        make(connection, missing)
+                        make(connection, missing, most_rows=MOVED_AT_ONCE)
                 self._known |= missing
             except OperationalError:  # somebody reads for long
                 self._not_before = time.monotonic() + RETRY_SECONDS
@@ -140,9 +140,7 @@ def may_make(connection: Connection) -> bool:
     return bool(connection.scalar(query))
 
 
-def make(
-    connection: Connection, months: Collection[int], *, most_rows: int | None = MOVED_AT_ONCE
-) -> int:
+def make(connection: Connection, months: Collection[int], *, most_rows: int | None) -> int:
     """Make the partitions of months that are not there, and move rows into them.
 
     Args:

@@ -107,7 +107,7 @@ def fill(url: str, calls: int) -> None:
         writing = ledger._database.connect_to_write()
         with writing, ledger._database.writing(writing):
             first = partitions.month_of(int(BEGIN.timestamp() * 1e6))
-            partitions.make(writing, range(first, first + MONTHS + 1))
+            partitions.make(writing, range(first, first + MONTHS + 1), most_rows=None)
         for call in desk_calls(recorded, days=DAYS - 0.01):
             moved = replace(call, started_at=call.started_at + (BEGIN - START), savings=())
             savings = (replace(s, at=moved.started_at) for s in call.savings)

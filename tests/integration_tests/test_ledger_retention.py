@@ -59,6 +59,7 @@ def test_what_is_removed_still_adds_up(place):
         figures = {"spent_tokens": 1, "held_tokens": 2, "limit_tokens": 3}
         at = START - timedelta(days=400)
         ledger.record(BudgetEvent(kind="alert", budget="b", agent="a", at=at, **figures))
+        ledger.flush()
         before, count = _answers(ledger), sum(1 for _ in ledger.calls())
         removed = ledger.maintain("60 days")
         assert removed > 150
@@ -82,6 +83,7 @@ def test_days_of_half_hour_zones_add_up(place):
     with Ledger(place) as ledger:
         for call in _months(300):
             ledger.record(call)
+        ledger.flush()
         exact = ledger.by("day", tz=INDIA)
         oracle: dict[str, int] = {}
         ledger.maintain("40 days")
@@ -135,6 +137,7 @@ def test_a_user_is_forgotten_in_sums_too(place):
         for call in _months(400):
             made_by = replace(call.attribution, organization="acme")
             ledger.record(replace(call, attribution=made_by))
+        ledger.flush()
         before = ledger.totals()
         ledger.maintain("40 days")
         ledger.forget(user="user-1")
@@ -218,6 +221,7 @@ def test_whoever_is_killed_leaves_the_rest_to_the_next(place, monkeypatch):
     with Ledger(place) as ledger:
         for call in _months(120):
             ledger.record(call)
+        ledger.flush()
         before = _answers(ledger)
         for steps in (0, 1, 2, 5, 9):
             _interrupted(ledger, monkeypatch, steps)

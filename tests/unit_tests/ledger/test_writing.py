@@ -366,7 +366,7 @@ def test_no_place_at_all_is_told(path, monkeypatch):
     """When not even a file can be written, the loss is stated with its number."""
     ledger = Ledger(path, durability="full")
     _limit_pages(ledger, 1)
-    monkeypatch.setattr(ledger._writer, "_folders", lambda: [])
+    monkeypatch.setattr(ledger._writer._spool, "_folders", lambda: [])
     with pytest.warns(TokenOptWarning):
         _record_all(ledger, desk_calls(100))
     with pytest.raises(LedgerError, match=r"No file could take \d+ events: they are lost"):
