@@ -63,7 +63,7 @@ from tests.support.postgres_server import PostgresServer
 
 CUT_MARGIN, CUT_LEAST = 0.25, 64
 """What a budget adds to what has arrived of a stream that was cut off."""
-QUICK = Size(days=3, processes=2, workers=8, kill_every=3, restarts=1)
+QUICK = Size(days=3, processes=2, workers=8, kill_every=3, restarts=1, busy=1.0)
 
 
 def _reap(running: dict[int, Process], options: int = 0) -> None:

