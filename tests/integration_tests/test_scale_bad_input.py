@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from langchain_tokenopt import BudgetPlan, Ledger, SemanticCache, optimize, track_usage
 from langchain_tokenopt.budget import TokenBudget
-from langchain_tokenopt.cache import postgres_entries, postgres_schema
+from langchain_tokenopt.cache import postgres_schema, postgres_server
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.ledger import writer
@@ -323,7 +323,7 @@ def _upgrade(wire: SilentWire, url: str, room: str) -> None:
 def test_trouble_in_the_middle_breaks_no_call(room, trouble, monkeypatch, caplog):
     """Sync and async, in time; what is said then tells no password."""
     for module, name in (
-        *((postgres_entries, name) for name in ("READING_SECONDS", "WRITING_SECONDS")),
+        *((postgres_server, name) for name in ("READING_SECONDS", "WRITING_SECONDS")),
         (postgres, "SILENT_SECONDS"),
         (writer, "ANSWER_SECONDS"),
     ):

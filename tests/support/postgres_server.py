@@ -52,10 +52,9 @@ class PostgresServer:
 
     def __init__(self, settings: Mapping[str, str] = FAST, *, trusting: bool = True) -> None:
         package = _package()
-        is_short = len(os.fsencode(tempfile.gettempdir())) < _LONGEST_FOLDER - 20
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="tokenopt-pg-", dir=None if is_short else "/tmp")
-        )
+        is_short = len(os.fsencode(tempfile.gettempdir())) < _LONGEST_FOLDER
+        where = None if is_short else "/tmp"
+        self.folder = Path(tempfile.mkdtemp(prefix="tokenopt-pg-", dir=where))
         self.port = _free_port()
         self._settings = dict(settings)
         self._databases = itertools.count(1)
