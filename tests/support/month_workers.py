@@ -38,6 +38,8 @@ USERS = 20
 KINDS = {"plain": 50, "async": 12, "stream": 12, "cut": 6, "retry": 10, "busy": 5, "lost": 5}
 """How a call is made, or ends, and how often."""
 MOST_TOKENS = 200
+CUT_WORDS = 5
+"""After how many words a stream is cut off; whole answers have more."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Size:
     kill_every: int = 3
     """In how many moments there is one in which a process is killed."""
     restarts: int = 3
-    busy: float = 0.3
+    busy: float = 0.12
     """In which part of the moments a worker has something to do."""
 
 
@@ -378,7 +380,7 @@ def _ask(model: Any, call: Call, config: RunnableConfig) -> str:
         text = "".join(chunk.text for chunk in model.stream(call.prompt, config))
     elif call.kind == "cut":
         stream = model.stream(call.prompt, config)
-        text = "".join(chunk.text for chunk in itertools.islice(stream, 5))
+        text = "".join(chunk.text for chunk in itertools.islice(stream, CUT_WORDS))
         stream.close()
     elif call.kind == "retry":
         patient = model.with_retry(

@@ -204,6 +204,7 @@ class SilentWire:
         self._server_port = port
         self.silent = port is None
         self._sockets = [self._listening]
+        self._ended = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -218,6 +219,8 @@ class SilentWire:
                 self._sockets.append(server)
                 for pair in ((client, server), (server, client)):
                     threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+            if self._ended:  # just now
+                self.__exit__()
 
     def _pass_on(self, one, other):
         while True:
@@ -234,5 +237,6 @@ class SilentWire:
         return self
 
     def __exit__(self, *_):
+        self._ended = True
         for each in self._sockets:
             each.close()
