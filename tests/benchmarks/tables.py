@@ -278,6 +278,8 @@ def _scale_ledger(figures: dict[str, Any]) -> str:
         speeds.append((f"moved, {title}", found["calls"], found["calls_per_second"]))
     lines += ["", "|  | calls | a second |", "|---|---|---|"] if speeds else []
     lines += [f"| {title} | {calls:,} | {speed:,} |" for title, calls, speed in speeds]
+
+
 def _scale_month(figures: dict[str, Any]) -> str:
     rows = {
         "days; workers; processes": ("days", "workers", "processes"),
