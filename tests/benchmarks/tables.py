@@ -278,6 +278,7 @@ def _scale_ledger(figures: dict[str, Any]) -> str:
         speeds.append((f"moved, {title}", found["calls"], found["calls_per_second"]))
     lines += ["", "|  | calls | a second |", "|---|---|---|"] if speeds else []
     lines += [f"| {title} | {calls:,} | {speed:,} |" for title, calls, speed in speeds]
+    return "\n".join(lines)
 
 
 def _scale_month(figures: dict[str, Any]) -> str:
