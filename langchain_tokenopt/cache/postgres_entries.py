@@ -325,7 +325,7 @@ class PostgresEntries:
         if not self._numbers or self._numbers_of != self.resets:  # others may have taken them
             self._numbers.clear()
             self._numbers_of = self.resets
-            ((last,),) = self._server.run(
+            ((last,),) = self._server.change(
                 "UPDATE cache_numbers SET next = next + %s RETURNING next", _NUMBERS_AT_ONCE
             )
             self._numbers.extend(range(last - _NUMBERS_AT_ONCE, last))

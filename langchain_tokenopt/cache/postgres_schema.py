@@ -187,11 +187,8 @@ def _read(session: Session, place: str, embedder: str | None) -> CacheTables:
     settings = dict(session.run("SELECT name, value FROM cache_settings"))
     stored = settings.get("embedder", "unknown")
     if stored == NO_EMBEDDER and embedder is not None:
-        session.run(
-            "UPDATE cache_settings SET value = %s WHERE name = 'embedder' AND value = %s "
-            "RETURNING value",
-            *(embedder, NO_EMBEDDER),
-        )
+        claim = "UPDATE cache_settings SET value = %s WHERE name = 'embedder' AND value = %s"
+        session.change((claim, (embedder, NO_EMBEDDER)))
         ((stored,),) = session.run("SELECT value FROM cache_settings WHERE name = 'embedder'")
     if embedder not in (None, stored):
         raise CacheFileError(

@@ -524,16 +524,24 @@ class SemanticCache(BaseCache):
             >>> cache.update_many([("Where is my PIN?", "fake", [Generation(text="In Settings.")])])
             1
         """
-        return self._writer.keep_many(self._keyed(items), batch)
+        awaited: list[bytes] = []
+        try:
+            return self._writer.keep_many(self._keyed(items, awaited), batch)
+        finally:
+            for exact in awaited:
+                self._flights.end(exact)
 
     def _keyed(
-        self, items: Iterable[tuple[str, str, Sequence[Generation]]]
+        self, items: Iterable[tuple[str, str, Sequence[Generation]]], awaited: list[bytes]
     ) -> Iterator[tuple[Question, AnswerForm, Sequence[Generation]]]:
+        """Read requests; take note of those that somebody waits for."""
         for prompt, llm_string, answers in items:
             question = self._reader.read(prompt, llm_string, counted=False)
             if question is None:
                 self._writer.not_stored[self._reader.why_not_read] += 1
             else:
+                if question.exact in self._flights:
+                    awaited.append(question.exact)
                 yield question, form_in(llm_string), answers
 
     # Feedback and reports
@@ -675,6 +683,7 @@ class SemanticCache(BaseCache):
 
     def close(self) -> None:
         """Write what is counted and close the file. The cache cannot be used afterwards."""
+        self._flights.end_all()
         with self._repository.lock:
             self._shield.run(self._learning.write)
             self._kept_counts.write()

@@ -4,18 +4,25 @@ LangChain hands a cache the answers that came. It does not report a call that ra
 cancelled. So the turn to ask belongs to the context (or task)
 of the call that took it, and ends with it; then one of those who wait takes its turn.
 
-Whoever is about to ask the model does not wait for another: two calls never wait for each other.
+Two calls never wait for each other: whoever is about to ask the model waits only for calls that
+were begun on behalf of all that it was itself begun on behalf of.
+
+Processes agree on it by turns that end by themselves in a moment. A thread of the one who asks
+renews them until the answer is there, so nobody waits for a process that is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 import weakref
-from collections import deque
+from collections.abc import Collection
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Protocol
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Protocol
 
 from langchain_core.runnables.config import run_in_executor
 
@@ -28,18 +35,24 @@ _REMEMBERED = 16
 _POLL_SECONDS = 0.005
 _SHARED_POLL_SECONDS = 0.05
 """Between two questions whether another process has answered."""
+_RENEWING_SECONDS = 0.4
+"""Between two renewals of turns."""
 _MOST_IN_FLIGHT = 4_096
 
 
 class Turns(Protocol):
-    """Where the processes that share a cache agree on who asks the model."""
+    """Where the processes that share a cache agree on who asks the model. Nothing raises."""
 
-    def take_turn(self, key: bytes, seconds: float) -> bool:
-        """Take the turn for some seconds, or find the answer; ``False``: another one has it."""
+    def take_turn(self, key: bytes) -> bool:
+        """Take the turn for a moment, or find the answer; ``False``: another one has it."""
         ...
 
-    def give_turn_back(self, key: bytes) -> None:
-        """Let another one take the turn; nothing happens when it is not ours."""
+    def renew_turns(self, keys: Collection[bytes]) -> None:
+        """Keep turns for another moment, as far as they are ours."""
+        ...
+
+    def give_turns_back(self, keys: Collection[bytes]) -> None:
+        """Let others take the turns, as far as they are ours."""
         ...
 
 
@@ -48,24 +61,26 @@ class Claim:
 
     __slots__ = ("__weakref__", "flight", "key")
 
-    def __init__(self, key: bytes, deadline: float, abandoned: deque[bytes]) -> None:
+    def __init__(self, key: bytes, deadline: float, above: frozenset[int]) -> None:
         self.key = key
-        self.flight = _Flight(deadline, self, abandoned)
+        self.flight = _Flight(deadline, self, above)
+
+
+_numbers = itertools.count()
 
 
 class _Flight:
     """An answer that is being made. What changes is one attribute: there is nothing to lock."""
 
-    __slots__ = ("_claim", "_task", "deadline", "has_answer", "has_turn", "is_given_up")
+    __slots__ = ("_claim", "_task", "above", "deadline", "has_answer", "is_given_up", "number")
 
-    def __init__(self, deadline: float, claim: Claim, abandoned: deque[bytes]) -> None:
+    def __init__(self, deadline: float, claim: Claim, above: frozenset[int]) -> None:
+        self.number: Final = next(_numbers)
+        self.above: Final = above
+        """Flights on whose behalf it was begun, perhaps."""
         self.deadline = deadline
         self.has_answer = self.is_given_up = False
-        self.has_turn = False
-        """Whether it is good for all processes."""
-        key = claim.key
-        # The collector may drop a claim anywhere: no more is done there than to take note of it.
-        self._claim = weakref.ref(claim, lambda _: abandoned.append(key) if self.has_turn else None)
+        self._claim = weakref.ref(claim)
         task = _current_task()
         self._task = None if task is None else weakref.ref(task)
 
@@ -99,8 +114,11 @@ class SingleFlight:
         self._turns = turns
         self._lock = forks.ForkLock()
         self._flights: dict[bytes, _Flight] = {}
-        self._abandoned: deque[bytes] = deque()
-        """Of which the turn was taken, and dropped with a call that was cancelled."""
+        self._shared: dict[bytes, _Flight] = {}
+        """Those whose turn was taken among the processes."""
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        """Wakes the thread that renews turns; a finalizer may put something in."""
+        self._is_renewing = False
         self._waiting_executor_threads = 0
         forks.register(self)
 
@@ -152,30 +170,51 @@ class SingleFlight:
 
     def _has_turn(self, claim: Claim | None) -> bool:
         """Say whether no other process is to be waited for."""
-        if claim is None or self._turns is None or claim.flight.has_turn:
+        if claim is None or self._turns is None or self._shared.get(claim.key) is claim.flight:
             return True
-        while self._abandoned:
-            self._turns.give_turn_back(self._abandoned.popleft())
-        claim.flight.has_turn = self._turns.take_turn(claim.key, self._wait_seconds)
-        return claim.flight.has_turn
+        if not self._turns.take_turn(claim.key):
+            return False
+        with self._lock:
+            self._shared[claim.key] = claim.flight
+            if not self._is_renewing:
+                with suppress(RuntimeError):  # at the end of the process no thread can begin
+                    threading.Thread(target=self._renew, args=(self._turns,), daemon=True).start()
+                    self._is_renewing = True
+        return True
 
-    def _give_turn_back(self, key: bytes, flight: _Flight) -> None:
-        if not flight.has_turn or self._turns is None:
-            return
-        flight.has_turn = False
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._turns.give_turn_back(key)
-        else:  # which does not wait for a server
-            loop.run_in_executor(None, self._turns.give_turn_back, key)
+    def _renew(self, turns: Turns) -> None:
+        """Keep the turns of what is in flight, and give others back, until there is none."""
+        while True:
+            with suppress(Empty):
+                self._ended.get(timeout=_RENEWING_SECONDS)
+            ended = self._take_ended()
+            with self._lock:
+                kept = list(self._shared)
+                self._is_renewing = bool(kept or ended)
+                if not self._is_renewing:
+                    return
+            with suppress(Exception):  # nobody is there to be told
+                if ended:
+                    turns.give_turns_back(ended)
+                if kept:
+                    turns.renew_turns(kept)
+
+    def _take_ended(self) -> list[bytes]:
+        with self._lock:
+            ended = [key for key, flight in self._shared.items() if flight.is_over]
+            for key in ended:
+                del self._shared[key]
+        return ended
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._flights
 
     def end(self, key: bytes) -> None:
         """Say that the answer is there; nothing happens if none was awaited."""
         flight = self._flights.pop(key, None)
         if flight is not None:
             flight.has_answer = True
-            self._give_turn_back(key, flight)
+            self._ended.put(None)
 
     def give_up(self, key: bytes, claim: Claim | None) -> None:
         """Say that the answer will not come, so that somebody else may take the turn."""
@@ -185,24 +224,27 @@ class SingleFlight:
         with self._lock:
             if self._flights.get(key) is claim.flight:
                 del self._flights[key]
-        self._give_turn_back(key, claim.flight)
+        self._ended.put(None)
 
     def end_all(self) -> None:
-        """Let everybody go."""
+        """Let everybody go; waits until other processes may take the turns."""
         for key in list(self._flights):
             self.end(key)
+        if self._turns is not None and (ended := self._take_ended()):
+            self._turns.give_turns_back(ended)
 
     def _claim(self, key: bytes) -> tuple[Claim | None, _Flight | None]:
         """Return a claim on *key*, or what the one who has it makes, if it may be waited for."""
         owned = _OWNED.get()
         with self._lock:
+            above = frozenset(c.flight.number for c in owned if self._is_open(c))
             flight = self._flights.get(key)
             if flight is not None and not flight.is_over:
                 own = next((c for c in owned if c.flight is flight), None)
-                if own is not None or any(map(self._is_open, owned)):
+                if own is not None or not above <= flight.above:
                     return own, None
                 return None, flight
-            claim = Claim(key, time.monotonic() + self._wait_seconds, self._abandoned)
+            claim = Claim(key, time.monotonic() + self._wait_seconds, above)
             self._flights[key] = claim.flight
             if len(self._flights) > _MOST_IN_FLIGHT:
                 self._flights = {k: f for k, f in self._flights.copy().items() if not f.is_over}
@@ -227,7 +269,9 @@ class SingleFlight:
         """Forget the calls of the parent's threads, which do not go on here."""
         self._lock = forks.ForkLock()
         self._flights = {}
-        self._abandoned.clear()
+        self._shared = {}
+        self._ended = SimpleQueue()
+        self._is_renewing = False
         self._waiting_executor_threads = 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -250,7 +251,7 @@ def test_who_fails_hands_the_turn_over(make, server, postgres_url):
     assert "b" == model.invoke(ASK).text
     assert time.monotonic() - began < 3
     other.update(ASK, LLM, say("b"))
-    assert [] == rows(server, postgres_url, "SELECT * FROM cache_flights")
+    assert soon(lambda: rows(server, postgres_url, "SELECT * FROM cache_flights") == [])
 
 
 def test_a_call_that_was_cancelled_hands_the_turn_over(make):
@@ -270,7 +271,6 @@ def test_a_call_that_was_cancelled_hands_the_turn_over(make):
         one, other = make(), make()
         slow = Slow(responses=["never"], cache=one if number else None)
         asyncio.run(cancel(slow if number else optimize(slow, one)))
-        one.lookup("something else", LLM)  # a process at work gives back what was dropped
         began = time.monotonic()
         model = optimize(FakeListChatModel(responses=["b"]), other)
         assert "b" == asyncio.run(model.ainvoke(ASK)).text
@@ -319,7 +319,7 @@ def test_no_event_loop_waits_for_the_server(make, server, postgres_url, monkeypa
 
     assert isinstance(asyncio.run(ask_all())[-1], ZeroDivisionError)
     assert [] == on_loop
-    assert [] == rows(server, postgres_url, "SELECT * FROM cache_flights WHERE until < now()")
+    assert soon(lambda: rows(server, postgres_url, "SELECT * FROM cache_flights") == [])
     assert one.lookup("is it 3", LLM)
 
 
@@ -328,14 +328,93 @@ class _Failing(FakeListChatModel):
         return 1 / 0
 
 
-def test_a_worker_that_dies_is_not_waited_for_longer_than_said(make):
-    """Its turn ends by itself."""
+def test_a_worker_that_takes_too_long_is_not_waited_for_longer_than_said(make):
+    """Though it is at work."""
     one, other = (make(wait_seconds=0.6) for _ in range(2))
     one.lookup(ASK, LLM)  # and never comes back
     began = time.monotonic()
 
     assert other.lookup(ASK, LLM) is None
     assert 0.3 < time.monotonic() - began < 3
+
+
+def test_a_worker_that_is_at_work_is_waited_for(make):
+    """However often its turn would have ended by itself."""
+    one, other = make(), make()
+    assert one.lookup(ASK, LLM) is None
+    waiting = ThreadPoolExecutor(1).submit(other.lookup, ASK, LLM)
+    time.sleep(2.5)
+
+    assert not waiting.done()
+    one.update_many([(ASK, LLM, say("a"))])
+    assert ["a"] == texts(waiting.result(5))
+
+
+_ASKING = """
+import sys, time
+from tests.support.caches import make_cache
+cache = make_cache(sys.argv[1])
+cache.lookup(sys.argv[2], "llm")
+print("asking", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_a_worker_that_is_gone_is_not_waited_for(make, postgres_url, name):
+    """Its turn ends in a moment; the next one asks, and what was lost is forgotten some day."""
+    other = make()
+    command = [sys.executable, "-c", _ASKING, postgres_url, ASK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stdout.readline() == "asking\n"
+            worker.send_signal(getattr(signal, name))
+            began = time.monotonic()
+            assert other.lookup(ASK, LLM) is None
+            assert time.monotonic() - began < 8
+        finally:
+            worker.kill()
+
+
+def test_what_was_lost_with_a_worker_is_forgotten(make, server, postgres_url):
+    """By whoever gives a turn back later."""
+    cache = make()
+    lost = "INSERT INTO cache_flights VALUES ('x', 'gone', now() - interval '1 hour')"
+    rows(server, postgres_url, lost)
+    cache.lookup(ASK, LLM)
+    cache.update(ASK, LLM, say("a"))
+    assert soon(lambda: rows(server, postgres_url, "SELECT * FROM cache_flights") == [])
+
+
+def test_a_cache_that_was_closed_after_a_call_failed_is_not_waited_for(make, server, postgres_url):
+    """Its turn is given back before it is closed."""
+    with make() as one:
+        assert one.lookup(ASK, LLM) is None  # and the model fails, which no cache is told
+
+    assert [] == rows(server, postgres_url, "SELECT * FROM cache_flights")
+    assert make().lookup(ASK, LLM) is None
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_a_database_whose_transactions_are_isolated_by_default(
+    make, server, postgres_url, isolation
+):
+    """Is used as any other: begun at once, one asks, and all is stored."""
+    name = database_of(postgres_url)
+    server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    server.execute(f"ALTER DATABASE {name} SET statement_timeout = '2s'")
+    with ThreadPoolExecutor(6) as pool, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        caches = list(pool.map(lambda _: make(), range(6)))
+        found = list(pool.map(lambda cache: cache.lookup(ASK, LLM) or _stored(cache), caches))
+        list(pool.map(lambda n: _stored(caches[n % 6], f"question {n}"), range(60)))
+
+    assert 1 == found.count(None)
+    assert 61 == caches[0].check().entries
+
+
+def _stored(cache, question=ASK):
+    return cache.update(question, LLM, say("a"))
 
 
 # Scopes

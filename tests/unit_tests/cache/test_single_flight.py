@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from langchain_tokenopt.cache.single_flight import SingleFlight
+from tests.support.cache_places import soon
 
 LONG = 30.0
 """Seconds that no test waits: whoever waits so long is stuck."""
@@ -67,6 +68,80 @@ def test_two_that_wait_for_each_other_do_not():
 
     assert "still waiting" not in results
     assert None in [later for _, later in results]
+
+
+async def test_what_was_looked_up_and_never_answered_does_not_end_sharing():
+    """Calls on behalf of the same one, perhaps, wait for each other: one of six asks."""
+    flights = SingleFlight(LONG)
+    kept = flights.begin(b"a bare look-up")
+    begun, answered = [], asyncio.Event()
+
+    async def ask():
+        if await flights.abegin(b"q") is not None:
+            begun.append(True)
+            await answered.wait()
+            flights.end(b"q")
+
+    tasks = [asyncio.create_task(ask()) for _ in range(6)]
+    await asyncio.sleep(0.1)
+    answered.set()
+    await asyncio.gather(*tasks)
+
+    assert kept
+    assert [True] == begun
+
+
+def test_calls_on_behalf_of_others_that_would_wait_in_a_circle_do_not():
+    """The call of each stands in for another one, and wants what the other's has begun."""
+    flights = SingleFlight(LONG)
+    both_began = threading.Barrier(2)
+
+    def make(own, other):
+        kept = flights.begin(own)
+        inner = flights.begin(own + b" within")
+        both_began.wait(5)
+        found = in_thread(lambda: flights.begin(other), context=contextvars.copy_context())()
+        return kept, inner, found
+
+    makers = [in_thread(lambda: make(b"a", b"b")), in_thread(lambda: make(b"b", b"a"))]
+    assert not any("still waiting" in result() for result in makers)
+
+
+class _Turns:
+    """Notes what is asked for; another process has the turn until it is let go."""
+
+    def __init__(self):
+        self.renewed, self.given_back = [], []
+
+    def take_turn(self, key):
+        return True
+
+    def renew_turns(self, keys):
+        self.renewed += keys
+
+    def give_turns_back(self, keys):
+        self.given_back += keys
+
+
+def test_turns_are_renewed_until_the_answer_is_there_and_then_given_back():
+    """Also those of calls that were dropped; the thread that does it ends with the last one."""
+    turns = _Turns()
+    flights = SingleFlight(LONG, turns)
+    kept = flights.begin(b"q")
+    dropped = contextvars.Context()
+    dropped.run(flights.begin, b"dropped")
+    assert soon(lambda: {b"q", b"dropped"} <= {*turns.renewed})
+    del dropped
+    gc.collect()
+    assert soon(lambda: turns.given_back == [b"dropped"])
+    turns.renewed.clear()
+    assert soon(lambda: turns.renewed)
+    assert {b"q"} == {*turns.renewed}
+    flights.end(b"q")
+
+    assert kept
+    assert soon(lambda: turns.given_back == [b"dropped", b"q"])
+    assert soon(lambda: not flights._is_renewing)
 
 
 def test_others_do_not_wait_longer_than_said():
