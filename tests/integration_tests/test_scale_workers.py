@@ -121,12 +121,12 @@ def test_two_workers_share_a_budget_and_a_cache_and_one_may_go_away(postgres_url
         assert 2 == len({body["worker"] for status, body in said if status == 200})
 
         def ask_bob(number: int) -> tuple[int, dict[str, Any]]:
-            if number == 8:
+            if number == 3:
                 workers[0].process.send_signal(signal.SIGTERM)
             return balancer.ask(f"When to Bern, {number}?", user="bob")
 
-        with ThreadPoolExecutor(3) as pool:
-            after = [*pool.map(ask_bob, range(24))]
+        with ThreadPoolExecutor(2) as pool:
+            after = [*pool.map(ask_bob, range(10))]
         assert {200} == {status for status, _ in after}
         workers[0].end()
         workers[1].end()
