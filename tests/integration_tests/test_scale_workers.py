@@ -127,7 +127,7 @@ def test_two_workers_share_a_budget_and_a_cache_and_one_may_go_away(postgres_url
 
         with ThreadPoolExecutor(2) as pool:
             after = [*pool.map(ask_bob, range(10))]
-        assert {200} == {status for status, _ in after}
+        assert {200} == {status for status, _ in after}, after
         workers[0].end()
         workers[1].end()
 
