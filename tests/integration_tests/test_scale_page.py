@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -37,7 +39,9 @@ def test_who_follows_the_page_has_a_worker_that_works(server, recwarn):
     worker = server.url("tokens", user="tokens_worker", password="and me")
     assert "db.example" in SET_UP
     script = SET_UP.replace("postgresql://tokens_owner@db.example/tokens", f"'{owner}'")
-    subprocess.run(["bash", "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": here}
+    subprocess.run(["bash", "-c", script], check=True, env=environment)
 
     plan = BudgetPlan(total_tokens=5_000, within=[{"total_tokens": 5_000, "window": "day"}])
     with SemanticCache(worker, semantic=False) as cache, Ledger(worker) as ledger:
