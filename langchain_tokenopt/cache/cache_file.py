@@ -218,11 +218,12 @@ class CacheFile:
             self._seen_removal = gone[-1][0]
         return [entry for _, entry in gone]
 
-    def answers(self, entry: int) -> list[Generation] | None:
+    def answers(self, entry: int, scope: bytes) -> list[Generation] | None:
         """Return the answers of *entry*; ``None`` when it is gone, or cannot be trusted."""
         row = self._database.execute(
-            "SELECT exact, scope, question, vector, answers, checksum FROM entry WHERE id = ?",
-            (entry,),
+            "SELECT exact, scope, question, vector, answers, checksum FROM entry "
+            "WHERE id = ? AND scope = ?",
+            (entry, scope),
         ).fetchone()
         return None if row is None else self._read(row)
 

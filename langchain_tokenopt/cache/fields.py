@@ -233,6 +233,12 @@ class Fields:
                 asked.append(row)
         return places, asked
 
+    def leave_traffic(self) -> None:
+        """Leave what was asked until now to another process, which tells of it."""
+        self.untold = 0
+        for field in self._fields.values():
+            field.policy.take_asked()
+
     # --- what other processes and earlier ones have learned
 
     def restore(self, rows: Iterable[Any]) -> None:

@@ -16,6 +16,7 @@ from langchain_tokenopt.cache.fields import Fields
 from langchain_tokenopt.cache.lookup import Finding
 from langchain_tokenopt.cache.repository import Repository
 from langchain_tokenopt.cache.same_answer import SameAnswer, text_of_answers
+from langchain_tokenopt.storage import forks
 
 __all__ = ["Learning"]
 
@@ -52,6 +53,7 @@ class Learning:
         self._pending: OrderedDict[bytes, Finding] = OrderedDict()
         self._served: OrderedDict[int, Finding] = OrderedDict()
         self._unwritten: list[list[Any]] = []
+        forks.register(self)
 
     def remember_miss(self, exact: bytes, finding: Finding) -> None:
         """Keep what was found for a request that the model is asked now."""
@@ -77,7 +79,7 @@ class Learning:
         agreeing: list[int] = []
         text = text_of_answers(answers)
         with self._repository.lock:
-            self._repository.read_ahead([one.entry for one in finding.neighbours])
+            self._repository.read_ahead([one.entry for one in finding.neighbours], finding.scope)
         for neighbour in finding.neighbours:
             if neighbour.cosine < SAME_ANSWER_COSINE and compared:
                 break
@@ -89,7 +91,7 @@ class Learning:
             if len(compared) > _ANSWERS_COMPARED:
                 break
             with self._repository.lock:
-                stored = self._repository.answers(neighbour.entry)
+                stored = self._repository.answers(neighbour.entry, finding.scope)
             if stored is not None and self._same_answer.says(text_of_answers(stored), text):
                 agreeing.append(group)
         return agreeing
@@ -154,6 +156,22 @@ class Learning:
             except BaseException:
                 self._unwritten = labels[-_PENDING:]
                 raise
+
+    # Forks
+
+    @property
+    def lock(self) -> Any:
+        """Return the lock that is held while it changes. It is another one after a fork."""
+        return self._repository.lock
+
+    def before_fork(self) -> None:
+        """There is nothing to let go of."""
+
+    def after_fork_in_child(self) -> None:
+        """Leave to the parent what it has learned and counted and has not written yet."""
+        self._unwritten.clear()
+        self._fields.leave_traffic()
+        self._repository.leave_hits()
 
     def forget(self) -> None:
         """Forget everything that has not been learned yet."""

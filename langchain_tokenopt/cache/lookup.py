@@ -58,6 +58,8 @@ class Finding:
     """The tier that has an answer; ``None`` when the model is to be asked."""
     entry: int | None = None
     """The entry that is served."""
+    scope: bytes = b""
+    """Whose entries it is about."""
     reason: str = ""
     """Why it is a miss, in the words of the statistics."""
     vector: NDArray[np.float32] | None = None
@@ -145,7 +147,7 @@ class Lookup:
         self, find: Callable[[Question, float], int | None], question: Question, tier: Tier
     ) -> Finding | None:
         entry = find(question, self._repository.now())
-        return None if entry is None else Finding(tier, entry)
+        return None if entry is None else Finding(tier, entry, question.scope)
 
     def alike(
         self, question: Question, way: Way = "judge", scopes: Iterable[bytes] | None = None
@@ -168,7 +170,8 @@ class Lookup:
             return Finding(reason="not compared by meaning")
         if not self._embedder.reads(question.text):
             return Finding(reason="not read by the embedder")
-        finding = Finding(domain=question.domain, vector=self._embedder.vector(question.text))
+        vector = self._embedder.vector(question.text)
+        finding = Finding(scope=question.scope, domain=question.domain, vector=vector)
         with self._repository.lock:
             stored = self._find_neighbours(finding, scopes or (question.scope,))
             self._find_field(finding, way)
@@ -201,7 +204,7 @@ class Lookup:
         if not finding.neighbours:
             return None
         nearest = index[finding.neighbours[0].entry]
-        finding.domain = domain_of(nearest.scope)
+        finding.scope, finding.domain = nearest.scope, domain_of(nearest.scope)
         return nearest.question
 
     def _find_field(self, finding: Finding, way: Way) -> None:

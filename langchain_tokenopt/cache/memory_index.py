@@ -191,10 +191,10 @@ class MemoryIndex(Mapping[int, Entry]):
     def _alive(self, entry: int | None, now: float) -> int | None:
         return entry if entry is not None and self.is_alive(entry, now) else None
 
-    def is_alive(self, entry: int, now: float) -> bool:
-        """Say whether an entry is there and may be served at this time."""
+    def is_alive(self, entry: int, now: float, scope: bytes | None = None) -> bool:
+        """Say whether an entry is there, of that scope, and may be served at this time."""
         known = self._known.get(entry)
-        return known is not None and known.is_alive(now)
+        return known is not None and scope in (None, known.scope) and known.is_alive(now)
 
     def totals(self) -> tuple[int, int]:
         """Return the number of entries and the bytes they take."""

@@ -60,6 +60,7 @@ _FIND: Final = (
     f"WHERE (exact = %s OR near = %s) AND scope = %s AND {ALIVE} ORDER BY id DESC"
 )
 _ENTRY: Final = f"SELECT {ROW} FROM cache_entries WHERE id = %s"
+_ANSWERS: Final = f"SELECT id, {_STORED} FROM cache_entries WHERE id = ANY(%s) AND scope = %s"
 _EVICT: Final = """
     WITH over AS (SELECT entries - %s AS number, bytes - %s AS size FROM cache_totals),
     low AS (
@@ -146,9 +147,12 @@ class PostgresEntries:
 
     # Reading
 
-    def get(self, entry: int) -> Row | None:
-        """Return an entry by its number."""
-        rows = self._server.run(_ENTRY, entry)
+    def get(self, entry: int, scope: bytes | None = None) -> Row | None:
+        """Return an entry by its number, of one scope alone, where it is known."""
+        if scope is None:
+            rows = self._server.run(_ENTRY, entry)
+        else:
+            rows = self._server.ask(scope, (f"{_ENTRY} AND scope = %s", (entry, scope)))
         return row_of(rows[0]) if rows else None
 
     def find(self, question: Question, now: float) -> list[tuple[Row, list[Generation] | None]]:
@@ -163,15 +167,13 @@ class PostgresEntries:
             for *row, answers, checksum in found
         ]
 
-    def answers(self, entry: int) -> list[Generation] | None:
+    def answers(self, entry: int, scope: bytes) -> list[Generation] | None:
         """Return the answers of *entry*; ``None`` when it is gone, or cannot be trusted."""
-        return self.answers_of([entry]).get(entry)
+        return self.answers_of([entry], scope).get(entry)
 
-    def answers_of(self, entries: Sequence[int]) -> dict[int, list[Generation]]:
-        """Return the answers of entries, but of those that are gone or cannot be trusted."""
-        rows = self._server.run(
-            f"SELECT id, {_STORED} FROM cache_entries WHERE id = ANY(%s)", [*entries]
-        )
+    def answers_of(self, entries: Sequence[int], scope: bytes) -> dict[int, list[Generation]]:
+        """Return the answers of a scope's entries, but of those that cannot be trusted."""
+        rows = self._server.ask(scope, (_ANSWERS, ([*entries], scope)))
         found = ((entry, self._unpack(row)) for entry, *row in rows)
         return {entry: answers for entry, answers in found if answers is not None}
 

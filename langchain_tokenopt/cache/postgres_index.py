@@ -75,13 +75,13 @@ class PostgresIndex:
     def __contains__(self, entry: int) -> bool:
         return self.get(entry) is not None
 
-    def get(self, entry: int) -> Entry | None:
-        """Return an entry, wherever it is."""
+    def get(self, entry: int, scope: bytes | None = None) -> Entry | None:
+        """Return an entry, wherever it is; of that scope, where it is known."""
         known = self._hot.get(entry)
         if known is None:
-            row = self._entries.get(entry)
+            row = self._entries.get(entry, scope)
             known = None if row is None else self._keep(row)
-        return known
+        return known if known and scope in (None, known.scope) else None
 
     # --- coming and going
 
@@ -123,9 +123,9 @@ class PostgresIndex:
 
     # --- looking up
 
-    def is_alive(self, entry: int, now: float) -> bool:
-        """Say whether an entry is there and may be served at this time."""
-        known = self.get(entry)
+    def is_alive(self, entry: int, now: float, scope: bytes | None = None) -> bool:
+        """Say whether an entry is there, of that scope, and may be served at this time."""
+        known = self.get(entry, scope)
         return known is not None and known.is_alive(now)
 
     def equal(self, question: Question, now: float) -> int | None:

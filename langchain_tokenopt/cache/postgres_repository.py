@@ -68,10 +68,10 @@ class PostgresRepository(Repository):
         self._try_to_write(self._write_hits)
         return self._copy.top(limit)
 
-    def read_ahead(self, entries: Sequence[int]) -> None:
+    def read_ahead(self, entries: Sequence[int], scope: bytes) -> None:
         """Read the answers of entries at once."""
         wanted = [entry for entry in entries if not self.is_unpacked(entry)]
-        for entry, answers in (self._entries.answers_of(wanted) if wanted else {}).items():
+        for entry, answers in (self._entries.answers_of(wanted, scope) if wanted else {}).items():
             self._keep_answers(entry, answers)
 
     def refresh(self) -> None:

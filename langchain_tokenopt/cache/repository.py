@@ -140,22 +140,22 @@ class Repository:
             [row for row in rows if row.id not in self.index and row.id not in removed]
         )
 
-    def is_alive(self, entry: int) -> bool:
-        """Say whether an entry is there and may be served now."""
-        return self.index.is_alive(entry, self._clock())
+    def is_alive(self, entry: int, scope: bytes) -> bool:
+        """Say whether an entry of a scope is there and may be served now."""
+        return self.index.is_alive(entry, self._clock(), scope)
 
     def is_unpacked(self, entry: int | None) -> bool:
         """Say whether the answers of an entry are in memory, so that none need be read."""
         return entry in self._unpacked
 
-    def answers(self, entry: int) -> list[Generation] | None:
+    def answers(self, entry: int, scope: bytes) -> list[Generation] | None:
         """Return the stored answers; ``None``, and the entry is dropped, if they are gone."""
         answers = self._unpacked.get(entry)
         if answers is not None:
             self._unpacked.move_to_end(entry)
             return answers
         try:
-            answers = self._file.answers(entry)
+            answers = self._file.answers(entry, scope)
         except sqlite3.OperationalError:  # locked, perhaps: the entry is not to blame
             raise
         except sqlite3.DatabaseError:
@@ -173,7 +173,7 @@ class Repository:
         if len(self._unpacked) > _UNPACKED:
             self._unpacked.popitem(last=False)
 
-    def read_ahead(self, entries: Sequence[int]) -> None:
+    def read_ahead(self, entries: Sequence[int], scope: bytes) -> None:
         """Read the answers of entries at once, where that is quicker than one by one."""
 
     def count_hit(self, entry: int) -> None:
@@ -372,6 +372,10 @@ class Repository:
         if self._unwritten_hits:
             self._file.count_hits(self._unwritten_hits.items())
             self._unwritten_hits = Counter()
+
+    def leave_hits(self) -> None:
+        """Leave the hits that are not written yet to another process, which writes them."""
+        self._unwritten_hits = Counter()
 
     # What goes wrong
 

@@ -472,7 +472,8 @@ class SemanticCache(BaseCache):
         entry, tier = finding.entry, finding.tier
         assert entry is not None
         assert tier is not None
-        answers = self._repository.answers(entry) if self._repository.is_alive(entry) else None
+        is_alive = self._repository.is_alive(entry, finding.scope)
+        answers = self._repository.answers(entry, finding.scope) if is_alive else None
         if answers is None:
             return None
         self._counts["requests"] += 1

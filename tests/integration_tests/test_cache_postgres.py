@@ -23,6 +23,7 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt import optimize
 from langchain_tokenopt.cache import (
     CacheFileError,
+    postgres_entries,
     postgres_neighbours,
     postgres_schema,
     postgres_server,
@@ -475,6 +476,43 @@ def test_the_server_stops_what_a_mistake_here_would_show(make, server, postgres_
 
     assert [False] * 3 == seen[0]
     assert any(seen[1])
+
+
+def test_an_answer_is_read_by_its_number_in_its_own_scope(make, server, postgres_url):
+    """Whatever number is asked for; the server stops it where the statement forgets the scope."""
+    owner = make()
+    for user in ("ann", "bob"):
+        with owner.scope(user=user):
+            owner.update(ASK, LLM, say(user))
+    guest_url = _guest(server, postgres_url)
+    _grant(server, postgres_url)
+    listed = "SELECT id, scope FROM cache_entries ORDER BY id"
+    (ann, scope), (bob, _) = rows(server, postgres_url, listed)
+    for entries in (make()._repository._entries, make(guest_url)._repository._entries):
+        assert {ann} == {*entries.answers_of([ann, bob], scope)}
+        assert entries.get(bob, scope) is None
+        assert entries.get(bob).id == bob
+        assert entries.get(ann, scope).id == ann
+
+
+def test_the_server_stops_a_number_whose_scope_a_statement_forgets(
+    make, server, postgres_url, monkeypatch
+):
+    """Not for the owner of everything."""
+    forgetful = postgres_entries._ANSWERS.replace("scope = %s", "%s::bytea IS NOT NULL")
+    monkeypatch.setattr(postgres_entries, "_ANSWERS", forgetful)
+    owner = make()
+    for user in ("ann", "bob"):
+        with owner.scope(user=user):
+            owner.update(ASK, LLM, say(user))
+    guest_url = _guest(server, postgres_url)
+    _grant(server, postgres_url)
+    listed = "SELECT id, scope FROM cache_entries ORDER BY id"
+    (ann, scope), (bob, _) = rows(server, postgres_url, listed)
+
+    guest = make(guest_url)._repository._entries
+    assert {ann} == {*guest.answers_of([ann, bob], scope)}
+    assert {ann, bob} == {*owner._repository._entries.answers_of([ann, bob], scope)}
 
 
 def _guest(server, url):

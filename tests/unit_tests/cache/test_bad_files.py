@@ -584,6 +584,29 @@ def test_a_cache_lives_on_in_a_forked_process(one):
         assert 3 == cache.check().entries == cache.stats().entries
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes as on POSIX")
+def test_what_a_process_has_not_written_yet_is_not_written_by_its_child(one):
+    """Hits and labels count once, whoever of the two closes the cache first."""
+    with opened(one) as cache:
+        for _ in range(3):
+            assert cache.lookup("what is my code", LLM)
+        cache._learning._unwritten.append(["words", "00", True])
+        process = fork()
+        if process == 0:  # pragma: no cover  another process
+            try:
+                cache.lookup("what is my code", LLM)
+                cache.close()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with opened(one) as again:
+        assert 4 == again.top()[0].hits
+    with edited(one) as database:
+        told = "".join(text for (text,) in database.execute("SELECT observations FROM evidence"))
+    assert 1 == told.count("words")
+
+
 def test_a_process_does_not_delete_what_another_has_prolonged(tmp_path):
     """With a sliding expiry, each serves what the other has served lately."""
     now = [0.0]

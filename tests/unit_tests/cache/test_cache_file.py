@@ -133,7 +133,7 @@ def test_entries_survive_closing(tmp_path):
 
     assert [row] == rows
     assert [] == removed
-    assert [Generation(text="a1")] == again.answers(row.id)
+    assert [Generation(text="a1")] == again.answers(row.id, row.scope)
     again.close()
 
 
@@ -225,7 +225,7 @@ def test_a_torn_file_is_a_cold_start(tmp_path, content):
         store = CacheFile(tmp_path / "c.db", embedder="e")
     row = entry(store)
 
-    assert store.answers(row.id)
+    assert store.answers(row.id, row.scope)
     assert content == next(tmp_path.glob("c.db.damaged-*")).read_bytes()
     store.close()
 
