@@ -8,19 +8,19 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from langchain_tokenopt.core.errors import PlaceError, TokenOptError
-from langchain_tokenopt.ledger import rollups, schema
+from langchain_tokenopt.ledger import partitions, rollups, schema
 from langchain_tokenopt.ledger.schema import ledger_schema
 from langchain_tokenopt.storage import sqlite
 from langchain_tokenopt.storage.errors import PostgresError
@@ -33,7 +33,19 @@ class LedgerError(TokenOptError):
     """A ledger cannot be opened, read or written; the message says what to do about it."""
 
 
-_WRITERS_LOCK = 0x746F6B65  # any constant: PostgreSQL's advisory lock of those who write ledgers
+_WRITERS_LOCK: Final = 0x746F6B65
+"""PostgreSQL's advisory lock of those who write ledgers; any constant."""
+_QUEUE: Final = 12
+"""How many who each hold a server up for as long as was said one waits for, where there is a queue.
+Whoever tried again sooner would lose the place in it, and with many writers never have a turn."""
+_STOPPED_SECONDS: Final = 5
+"""After which the server undoes a writer that stands still in the middle of a transaction."""
+ANSWER_SECONDS: Final = 10.0
+"""How long a server may take for one answer to a writer, once nobody else holds the ledger."""
+READ_SECONDS: Final = 60.0
+"""How long a server may take to answer a question."""
+LONG_SECONDS: Final = 3_600.0
+"""How long it may take where all rows are read or written: checks, moves, steps of the schema."""
 
 
 class Database:
@@ -76,49 +88,78 @@ class Database:
         where = sorted((k, v) for k, v in self._server.parameters.items() if k != "password")
         return f"tokenopt-{hashlib.sha256(repr(where).encode()).hexdigest()[:16]}"
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long one waits whom nobody waits for: on a server in its queue, and until a turn."""
+        return self.wait_seconds * (1 if self.is_sqlite else _QUEUE)
+
     # Connections
 
-    def connect_to_write(self, silent_seconds: float | None = None) -> Connection:
+    def connect_to_write(self, silent_seconds: float = LONG_SECONDS) -> Connection:
         """Return a connection for :meth:`writing`; the caller closes it.
 
         Args:
-            silent_seconds: How long to wait for any answer of a server; by default for ever.
+            silent_seconds: How long to wait for any answer of a server.
         """
-        connection = self.engine.connect()
-        if not self.is_sqlite:
-            raw: Any = connection.connection.dbapi_connection
-            raw.silent_seconds = silent_seconds
-        return connection
+        return self._connected(silent_seconds)
 
-    def connect_to_read(self) -> Connection:
-        """Return a connection whose transactions see one state of the database."""
-        connection = self.engine.connect()
+    def connect_to_read(self, silent_seconds: float | None = None) -> Connection:
+        """Return a connection whose transactions see one state of the database.
+
+        Args:
+            silent_seconds: How long to wait for any answer of a server; by default a minute.
+        """
+        connection = self._connected(READ_SECONDS if silent_seconds is None else silent_seconds)
         if not self.is_sqlite:
             connection = connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
         return connection
 
+    def _connected(self, silent_seconds: float) -> Connection:
+        connection = self.engine.connect()
+        if not self.is_sqlite:
+            raw: Any = connection.connection.dbapi_connection
+            raw.silent_seconds = silent_seconds
+        return connection
+
     @contextmanager
-    def writing(self, connection: Connection, wait_seconds: float | None = None) -> Iterator[None]:
+    def writing(
+        self,
+        connection: Connection,
+        wait_seconds: float | None = None,
+        *,
+        stopped_seconds: float = _STOPPED_SECONDS,
+    ) -> Iterator[None]:
         """Let only this connection write, until the end of the block commits.
 
         One writer at a time keeps row numbers in order and rollups free of deadlocks.
 
         Args:
             connection: Of :meth:`connect_to_write`.
-            wait_seconds: How long to wait for other writers this time.
+            wait_seconds: How long to wait for other writers this time; by default
+                :attr:`queue_seconds`.
+            stopped_seconds: After which a server undoes a block in which nothing is asked of it.
         """
-        wait = self.wait_seconds if wait_seconds is None else wait_seconds
+        wait = self.queue_seconds if wait_seconds is None else wait_seconds
         connection.execution_options(tokenopt_wait_seconds=wait)
         with connection.begin():
             if not self.is_sqlite:
-                milliseconds = max(1, round(1_000 * wait))  # 0 would be for ever
-                connection.execute(
-                    select(func.set_config("lock_timeout", f"{milliseconds}ms", True))
-                )
-                connection.execute(select(func.pg_advisory_xact_lock(_WRITERS_LOCK)))
+                self._wait_for_turn(connection, wait, stopped_seconds)
             yield
+
+    def _wait_for_turn(self, connection: Connection, wait: float, stopped_seconds: float) -> None:
+        limit = select(
+            func.set_config("idle_in_transaction_session_timeout", f"{stopped_seconds:.0f}s", True),
+            _lock_timeout(wait),
+        )
+        connection.execute(limit)  # a server that is silent already is noticed here
+        raw: Any = connection.connection.dbapi_connection
+        silent_seconds = raw.silent_seconds
+        raw.silent_seconds = wait + silent_seconds
+        connection.execute(select(func.pg_advisory_xact_lock(_WRITERS_LOCK)))
+        raw.silent_seconds = silent_seconds
+        connection.execute(select(_lock_timeout(min(wait, self.wait_seconds))))
 
     def follow_path(self) -> int:
         """Open the file that is there now, or make it, where it was removed or replaced.
@@ -144,6 +185,7 @@ class Database:
                 "postgresql+psycopg://",
                 poolclass=NullPool,
                 creator=partial(self._server.open, max(2, math.ceil(self.wait_seconds))),
+                isolation_level="READ COMMITTED",  # who waited must see what the others have made
                 hide_parameters=True,
             )
         engine = create_engine(
@@ -178,12 +220,14 @@ class Database:
 
     def _bring_up_to_date(self) -> None:
         """Create the tables, or apply the steps that are missing, as one transaction."""
-        with self.engine.connect() as connection:
+        with self._connected(ANSWER_SECONDS) as connection:
             if self.found_version(connection) == schema.SCHEMA_VERSION:
                 return
         with self.connect_to_write() as connection, self.writing(connection):
             found = self.found_version(connection)
             self.refuse_newer(found)
+            if found is None and not self.is_sqlite:
+                self._refuse_taken_names(connection)
             for number in range(found or 0, schema.SCHEMA_VERSION):
                 schema.MIGRATIONS[number](connection)
                 connection.execute(
@@ -196,8 +240,23 @@ class Database:
             if found and found < schema.ROLLUPS_VERSION:
                 rollups.rebuild(connection)
 
+    def _refuse_taken_names(self, connection: Connection) -> None:
+        """Make nothing beside what has one of the names that are needed, whatever it is."""
+        wanted = [name for table in schema.metadata.tables for name in partitions.names_of(table)]
+        wanted += [str(index.name) for t in schema.metadata.tables.values() for index in t.indexes]
+        taken = connection.scalar(_TAKEN, {"names": wanted})
+        if taken is not None:
+            raise self._foreign(taken)
+
+    def _foreign(self, name: str) -> LedgerError:
+        return LedgerError(
+            f"{self.label} has {name!r}, which is not a ledger's; nothing was changed. Give the "
+            f"ledger a schema of its own: CREATE SCHEMA tokens, and "
+            f"?options=-csearch_path%3Dtokens in the URL."
+        )
+
     def _refuse_strangers(self) -> None:
-        with self.engine.connect() as connection:
+        with self._connected(ANSWER_SECONDS) as connection:
             found = self.found_version(connection)
         if found is None:
             raise LedgerError(self._stranger())
@@ -223,16 +282,25 @@ class Database:
         )
 
     def found_version(self, connection: Connection) -> int | None:
-        """Return the schema version of the database; ``None`` when it is no ledger."""
-        if self.is_sqlite:  # as SQLAlchemy's inspection, in a tenth of its time
-            query = text("SELECT 1 FROM sqlite_master WHERE name = 'ledger_schema'")
-            known = connection.execute(query).first() is not None
-        else:
-            known = inspect(connection).has_table(ledger_schema.name)
-        if not known:
+        """Return the schema version of the database; ``None`` when it is no ledger.
+
+        Raises:
+            LedgerError: It has a table of that name, which says no version.
+        """
+        there = _IS_IN_FILE if self.is_sqlite else _IS_ON_SERVER
+        if connection.scalar(there) is None:
             return None
-        found: int | None = connection.scalar(select(func.max(ledger_schema.c.version)))
-        return found
+        found: Any = None
+        with suppress(ProgrammingError):  # a column is missing
+            found = connection.scalar(select(func.max(ledger_schema.c.version)))
+        if isinstance(found, int):
+            return found
+        if not self.is_sqlite:
+            raise self._foreign(ledger_schema.name)
+        raise LedgerError(
+            f"{self.label} has a table {ledger_schema.name!r} that says no version: {found!r}. "
+            f"Restore it from a copy, or name another file."
+        )
 
     def refuse_newer(self, version: int | None) -> None:
         """Raise when the database has moved to a schema that this package does not know."""
@@ -257,6 +325,23 @@ class Database:
                 return LedgerError(f"the ledger {self.label} {remedy} ({cause}).")
         return LedgerError(f"the ledger {self.label} failed: {cause}")
 
+
+def _lock_timeout(seconds: float) -> Any:
+    milliseconds = max(1, round(1_000 * seconds))  # 0 would be for ever
+    return func.set_config("lock_timeout", f"{milliseconds}ms", True)
+
+
+_IS_IN_FILE: Final = text("SELECT 1 FROM sqlite_master WHERE name = 'ledger_schema'")
+_IS_ON_SERVER: Final = text(
+    "SELECT 1 FROM pg_class WHERE relname = 'ledger_schema' AND pg_table_is_visible(oid)"
+)
+_TAKEN: Final = text(
+    "SELECT relname::text FROM pg_class WHERE relname = ANY(CAST(:names AS text[])) "
+    "AND (pg_table_is_visible(oid) OR relnamespace = current_schema()::regnamespace) "
+    "UNION ALL SELECT typname::text FROM pg_type WHERE typname = ANY(CAST(:names AS text[])) "
+    "AND typnamespace = current_schema()::regnamespace LIMIT 1"
+)
+"""Relations of any kind, and types: a table is one, too."""
 
 _DAMAGED = "is damaged. Restore it from a copy, or start another file"
 

@@ -21,7 +21,7 @@ from langchain_tokenopt.core.records import (
     UsageEvent,
 )
 from langchain_tokenopt.ledger import rollups, snapshots
-from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.ledger.database import LONG_SECONDS, Database, LedgerError
 from langchain_tokenopt.ledger.forgetting import forget
 from langchain_tokenopt.ledger.questions import Questions, refuse_unknown
 from langchain_tokenopt.ledger.retention import Keeper, keep_from, maintain
@@ -57,9 +57,10 @@ class Ledger(Questions):
             under the same name, nobody can tell who. Filters take the plain user.
         max_pending: How many events may wait in memory. A caller that finds the queue full writes
             a batch itself; nothing is dropped.
-        max_wait_seconds: How long anybody waits for a database that others have locked. In
-            :meth:`record` a thread that runs an event loop waits for nobody, and nobody waits
-            again while the trouble lasts.
+        max_wait_seconds: How long anybody waits for a database that others have locked. A server
+            has a queue, in which each has a turn: who flushes, closes, opens or maintains waits up
+            to twelve times as long in it. In :meth:`record` a thread that runs an event loop waits
+            for nobody, and nobody waits again while the trouble lasts.
         read_only: Only answer; never create or change the file.
         keep: How long calls are kept, at least: ``"90 days"`` or ``timedelta(days=90)``. Older
             ones go by themselves, whole days of a file and whole months of a server. Their sums
@@ -293,7 +294,7 @@ class Ledger(Questions):
         Reads everything: some seconds for a million calls.
         """
         found = []
-        with self._reading() as connection:
+        with self._reading(LONG_SECONDS) as connection:
             if self._database.is_sqlite:
                 verdicts = connection.exec_driver_sql("PRAGMA quick_check").scalars().all()
                 found += [f"the file is damaged: {text}" for text in verdicts if text != "ok"]

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, Integer, Row, Table, func, select, te
 from sqlalchemy.exc import DBAPIError
 
 from langchain_tokenopt.ledger import partitions, rollups
-from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.ledger.database import LONG_SECONDS, Database, LedgerError
 from langchain_tokenopt.ledger.schema import DERIVED, forgettings, ledger_schema, metadata
 
 __all__ = ["copy_ledger"]
@@ -36,8 +36,12 @@ def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
     """
     old, new = Database(source, read_only=True), Database(target)
     try:
-        with old.connect_to_read() as reading, new.connect_to_write() as writing, reading.begin():
-            with new.writing(writing):
+        with (
+            old.connect_to_read(LONG_SECONDS) as reading,
+            new.connect_to_write() as writing,
+            reading.begin(),
+        ):
+            with new.writing(writing, stopped_seconds=LONG_SECONDS):
                 last = {
                     table.name: _last_in_both(table, number, reading, writing, new)
                     for table in _TABLES
@@ -48,7 +52,7 @@ def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
             for table in _TABLES:
                 if table.name in last:
                     _copy_behind(table, last[table.name], reading, writing, new)
-            with new.writing(writing):
+            with new.writing(writing, stopped_seconds=LONG_SECONDS):  # while the source is read
                 for table in _TABLES:
                     if table.name not in last:
                         _replace(table, reading, writing)
@@ -135,7 +139,7 @@ def _insert(table: Table, rows: Sequence[Row[Any]], writing: Connection) -> None
         writing.execute(table.insert(), [dict(zip(keys, row, strict=True)) for row in rows])
         return
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    cursor: Any = writing.connection.cursor()  # PostgreSQL takes rows by COPY five times as fast
+    cursor: Any = writing.connection.cursor()
     with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copying:
         for row in rows:
             copying.write_row(row)

@@ -60,6 +60,12 @@ def _name(table: str, month: int) -> str:
     return f"{table}_{month // 12}_{month % 12 + 1:02}"
 
 
+def names_of(table: str) -> list[str]:
+    """Return what has to be free for a table, besides those of its months and its indexes."""
+    parts = [f"{table}_{OTHERS}"] if table in TABLES else []
+    return [table, f"{table}_pkey", f"{table}_seq_seq", *parts]
+
+
 def this_month() -> int:
     """Return the number of the current month."""
     return month_of(time.time_ns() // 1_000)

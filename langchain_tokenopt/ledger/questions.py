@@ -392,14 +392,14 @@ class Questions:
         return Selection(connection, window, filters)
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._explained(), self._connected() as connection:
+    def _reading(self, silent_seconds: float | None = None) -> Iterator[Connection]:
+        with self._explained(), self._connected(silent_seconds) as connection:
             yield connection
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _connected(self, silent_seconds: float | None = None) -> Iterator[Connection]:
         self._settle()
-        with self._database.connect_to_read() as connection, connection.begin():
+        with self._database.connect_to_read(silent_seconds) as connection, connection.begin():
             yield connection
 
     @contextmanager

@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.ledger import partitions
-from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.ledger.database import LONG_SECONDS, Database, LedgerError
 from langchain_tokenopt.ledger.forgetting import borne_names
 from langchain_tokenopt.ledger.rollups import horizon_of
 from langchain_tokenopt.ledger.rows import DAY_US
@@ -185,7 +185,7 @@ def _delete_some(connection: Connection, table: Table, at: Any, before: int) -> 
 
 def _delete_names(database: Database) -> None:
     """Delete the names that nothing bears. Who reads all for that hinders nobody who writes."""
-    with database.connect_to_read() as reading, reading.begin():
+    with database.connect_to_read(LONG_SECONDS) as reading, reading.begin():
         last = {t: reading.scalar(select(func.max(t.c.seq))) or 0 for t in _BEARERS}
         borne = borne_names().subquery("borne")
         unused = select(names.c.id).except_(select(borne.c[0]))

@@ -61,6 +61,11 @@ _FIRST_COUNT = 4
 Origin = tuple[str, ...]
 
 
+_FIRST_US = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_US = (datetime(9999, 12, 29, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+"""Some days from the ends of all time: these are times in every zone."""
+
+
 def microseconds(moment: datetime) -> int:
     """Return microseconds since 1970; a time without a zone is taken as UTC.
 
@@ -84,11 +89,14 @@ def microseconds(moment: datetime) -> int:
 def moment_of(microseconds: int) -> datetime:
     """Return the time in UTC.
 
+    What is too near the ends of all time to be one in every zone, such as ``datetime.max``, is
+    moved by some days.
+
     Example:
         >>> moment_of(3_600_000_000).isoformat()
         '1970-01-01T01:00:00+00:00'
     """
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return _EPOCH + timedelta(microseconds=max(_FIRST_US, min(microseconds, _LAST_US)))
 
 
 def clean(text: object) -> str:

@@ -36,7 +36,7 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import CallRecord, TuningStep, UsageEvent
 from langchain_tokenopt.ledger import rollups, rows, spill
 from langchain_tokenopt.ledger.batch import UNSTORABLE, Batch, KnownIds
-from langchain_tokenopt.ledger.database import Database, LedgerError
+from langchain_tokenopt.ledger.database import ANSWER_SECONDS, Database, LedgerError
 from langchain_tokenopt.ledger.partitions import Months
 from langchain_tokenopt.ledger.spool import EVENTS_PER_FILE, Spool
 from langchain_tokenopt.storage import forks
@@ -48,9 +48,6 @@ BATCH_EVENTS = 1_000
 
 GATHER_SECONDS = 0.05
 """How long the background thread lets events come together before it writes them."""
-
-ANSWER_SECONDS = 10.0
-"""How long a server may take for a batch, once nobody else holds the ledger."""
 
 RETRY_SECONDS = (0.05, 0.2, 1.0)
 """How long it waits after the first, second... failure in a row."""
@@ -85,6 +82,7 @@ class Writer:
         self.in_background = in_background
         self.max_pending = max_pending
         self.max_wait_seconds = max_wait_seconds
+        self._queue_seconds = database.queue_seconds
         self.refused = 0
         """Events that were no usage records at all and could not be stored."""
         self.trouble: LedgerError | None = None
@@ -132,7 +130,7 @@ class Writer:
         """
         with self.lock:  # others hold it for a bounded time, too
             if not self._writing:  # else a finalizer asks for it, while this very thread writes
-                self._drain(self.max_wait_seconds)
+                self._drain(self._queue_seconds)
 
     def settle(self) -> None:
         """Write what is waiting, if that can be done now: answers should include it.
@@ -154,7 +152,7 @@ class Writer:
             if self._writing:  # whoever collected the ledger is writing: it disconnects, too
                 return
             try:
-                self._drain(self.max_wait_seconds)
+                self._drain(self._queue_seconds)
             except LedgerError as error:
                 where = self._write_aside(len(self._pending))
                 raise LedgerError(f"{error} {where}".strip()) from error
@@ -220,7 +218,7 @@ class Writer:
             self._wake.get()
             time.sleep(GATHER_SECONDS)
             self._awake = False
-            if self._try_drain(self.max_wait_seconds):
+            if self._try_drain(self._queue_seconds):
                 failures = 0
                 if self._retired:
                     self.close()
@@ -398,7 +396,7 @@ class Writer:
             FileNotFoundError: There is no such file.
         """
         with self.lock, self._as_writer():
-            found = self._take_in(path, self.max_wait_seconds)
+            found = self._take_in(path, self._queue_seconds)
             if found.later:
                 raise LedgerError(_later(path, found.later))
             return found.events, found.damaged
@@ -407,7 +405,7 @@ class Writer:
         """Take in what earlier processes could not write here; what cannot be read is put aside."""
         with self.lock:
             self._spool.look()
-        if not self._try_drain(self.max_wait_seconds):
+        if not self._try_drain(self._queue_seconds):
             self._spool.files.clear()  # for the next one
 
     def _take_in_file(self, path: Path, wait_seconds: float) -> None:

@@ -67,6 +67,14 @@ _FLUSH: Final = "SELECT pg_logical_emit_message(true, 'tokenopt', '')"
 with it all that was written before (https://www.postgresql.org/docs/current/wal-async-commit.html:
 "transactions ... become durable in the order of commit"; read 2026-11-29)."""
 
+_NETWORK_LIMITS: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""Within which the system notices a machine, or a way to it, that is gone, also in long waits."""
+
 T = TypeVar("T")
 
 
@@ -271,7 +279,6 @@ class PostgresPool:
             raise refused from error
         self._failed = None
         connection.autocommit = True
-        connection.prepare_threshold = None  # a pooler may give the next one another session
         connection.silent_seconds = SILENT_SECONDS
         return connection
 
@@ -285,7 +292,8 @@ class PostgresPool:
             psycopg.Error: There is none to be had.
             PostgresError: The server is too old.
         """
-        connection = PatientConnection.connect(**{"connect_timeout": seconds} | self.parameters)
+        limits = _NETWORK_LIMITS | {"connect_timeout": seconds}
+        connection = PatientConnection.connect(**limits | self.parameters)
         version = connection.info.server_version // 10_000
         if version < LEAST_VERSION:
             connection.close()
@@ -293,6 +301,7 @@ class PostgresPool:
                 f"{self.label} is PostgreSQL {version}; {LEAST_VERSION} is needed at least. "
                 f"Upgrade the server"
             )
+        connection.prepare_threshold = None  # a pooler may give the next one another session
         return connection
 
     def _give_back(self, connection: PatientConnection) -> None:

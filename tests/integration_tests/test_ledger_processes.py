@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from textwrap import dedent
 
@@ -11,6 +12,7 @@ import pytest
 
 from langchain_tokenopt.ledger import Ledger
 from tests.support.ledger_kills import ROOT, kill_writers
+from tests.support.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.exhaustive
 
@@ -51,6 +53,23 @@ def test_killed_writers_lose_nothing_acknowledged(tmp_path):
 
     assert [] == report.findings
     assert (0, 0) == (report.missing, report.doubled)
+    assert len(report.acknowledged) > 0
+
+
+@needs_fork
+def test_writers_go_on_when_their_server_is_back(tmp_path):
+    """It crashes under three of them, one is killed, twice: each then has more acknowledged."""
+    with PostgresServer({}) as server:
+
+        def disturb(chance):
+            server.stop(crash=True)
+            time.sleep(chance.uniform(0, 0.3))
+            server.start()
+
+        place = server.new_database()
+        report = kill_writers(tmp_path, kills=2, processes=3, seed=7, place=place, disturb=disturb)
+    assert [] == report.findings
+    assert (0, 0, 0) == (report.missing, report.doubled, report.files_left)
     assert len(report.acknowledged) > 0
 
 

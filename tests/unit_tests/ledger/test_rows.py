@@ -158,6 +158,35 @@ def test_a_time_in_another_zone_is_the_same_moment(ledger):
     assert nine_in_india == call.started_at
 
 
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime.max,
+        datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5))),
+        datetime.min,
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))),
+    ],
+)
+def test_times_at_the_ends_of_all_time_spoil_no_answer(ledger, at):
+    """What means never, in some programs, is counted on a day that every zone has."""
+    ledger.record(Saving("cache", 100, 0, at=at))
+    ledger.record(record(started_at=at))
+    event = BudgetEvent(
+        kind="alert", budget="b", agent="", spent_tokens=1, held_tokens=0, limit_tokens=2, at=at
+    )
+    ledger.record(event)
+    ledger.record(record())
+    ledger.flush()
+
+    for period in ("hour", "day", "week", "month"):
+        for hours in (-12, 0, 14):
+            assert 2 == len(ledger.by(period, zone=timezone(timedelta(hours=hours))))
+    assert 2 == len(list(ledger.calls())) == len(ledger.runs()) == len(ledger.costs_by_hour())
+    assert 1 == len(list(ledger.savings())) == len(list(ledger.budget_events()))
+    assert ledger.span() is not None
+    assert [] == ledger.check()
+
+
 def test_absurd_counts_are_stored_with_a_flaw(ledger):
     """A number that no sum could hold is cut, and the call says so."""
     (call,) = _stored(ledger, record(usage=Usage(10**30, 1)))
