@@ -97,7 +97,7 @@ class Batch:
         elif isinstance(event, ToolChoice):
             self._add_choice(event, at)
         elif isinstance(event, BudgetEvent):
-            happened = rows.microseconds(event.at) if event.at else at
+            happened = max(0, rows.microseconds(event.at)) if event.at else at
             self._budget_events.append(rows.budget_row(event, happened))
 
     def _add_call(self, call: CallRecord) -> None:

@@ -145,10 +145,10 @@ def test_whenever_it_is_interrupted_it_goes_on(postgres_url, tmp_path, monkeypat
     monkeypatch.setattr(migration, "BATCH_ROWS", 40)
     writing, left = migration.Database.writing, iter(range(step))
 
-    def killed(self, *arguments):
+    def killed(self, *arguments, **named):
         if next(left, None) is None:
             raise sqlite3.OperationalError("killed")
-        return writing(self, *arguments)
+        return writing(self, *arguments, **named)
 
     Ledger(target).close()
     with monkeypatch.context() as patched:

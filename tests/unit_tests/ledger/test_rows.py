@@ -169,7 +169,7 @@ def test_a_time_in_another_zone_is_the_same_moment(ledger):
 )
 def test_times_at_the_ends_of_all_time_spoil_no_answer(ledger, at):
     """What means never, in some programs, is counted on a day that every zone has."""
-    ledger.record(Saving("cache", 100, 0, at=at))
+    ledger.record(Saving(stage="cache", tokens_before=100, tokens_after=0, at=at))
     ledger.record(record(started_at=at))
     event = BudgetEvent(
         kind="alert", budget="b", agent="", spent_tokens=1, held_tokens=0, limit_tokens=2, at=at
@@ -180,8 +180,8 @@ def test_times_at_the_ends_of_all_time_spoil_no_answer(ledger, at):
 
     for period in ("hour", "day", "week", "month"):
         for hours in (-12, 0, 14):
-            assert 2 == len(ledger.by(period, zone=timezone(timedelta(hours=hours))))
-    assert 2 == len(list(ledger.calls())) == len(ledger.runs()) == len(ledger.costs_by_hour())
+            assert 2 == len(ledger.by(period, tz=timezone(timedelta(hours=hours))))
+    assert 2 == len(list(ledger.calls())) == len(ledger.costs_by_hour())
     assert 1 == len(list(ledger.savings())) == len(list(ledger.budget_events()))
     assert ledger.span() is not None
     assert [] == ledger.check()
