@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Collection
 from contextlib import suppress
 from contextvars import ContextVar
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
@@ -59,25 +60,26 @@ class Turns(Protocol):
 class Claim:
     """The turn to ask the model; when nobody holds it any more, nobody waits for its answer."""
 
-    __slots__ = ("__weakref__", "flight", "key")
+    __slots__ = ("__weakref__", "flight", "key", "number")
 
     def __init__(self, key: bytes, deadline: float, above: frozenset[int]) -> None:
         self.key = key
+        self.number = next(_numbers)
         self.flight = _Flight(deadline, self, above)
 
 
 _numbers = itertools.count()
+_number_of = attrgetter("number")
 
 
 class _Flight:
     """An answer that is being made. What changes is one attribute: there is nothing to lock."""
 
-    __slots__ = ("_claim", "_task", "above", "deadline", "has_answer", "is_given_up", "number")
+    __slots__ = ("_claim", "_task", "above", "deadline", "has_answer", "is_given_up")
 
     def __init__(self, deadline: float, claim: Claim, above: frozenset[int]) -> None:
-        self.number: Final = next(_numbers)
         self.above: Final = above
-        """Flights on whose behalf it was begun, perhaps."""
+        """Numbers of the claims on whose behalf it was begun, perhaps."""
         self.deadline = deadline
         self.has_answer = self.is_given_up = False
         self._claim = weakref.ref(claim)
@@ -237,19 +239,23 @@ class SingleFlight:
         """Return a claim on *key*, or what the one who has it makes, if it may be waited for."""
         owned = _OWNED.get()
         with self._lock:
-            above = frozenset(c.flight.number for c in owned if self._is_open(c))
             flight = self._flights.get(key)
             if flight is not None and not flight.is_over:
                 own = next((c for c in owned if c.flight is flight), None)
-                if own is not None or not above <= flight.above:
+                if own is not None or not self._may_wait(owned, flight):
                     return own, None
                 return None, flight
+            above = frozenset(map(_number_of, owned))
             claim = Claim(key, time.monotonic() + self._wait_seconds, above)
             self._flights[key] = claim.flight
             if len(self._flights) > _MOST_IN_FLIGHT:
                 self._flights = {k: f for k, f in self._flights.copy().items() if not f.is_over}
         _OWNED.set((*owned, claim)[-_REMEMBERED:])
         return claim, None
+
+    def _may_wait(self, owned: tuple[Claim, ...], flight: _Flight) -> bool:
+        """Say whether *flight* was begun on behalf of all *owned* that others may wait for."""
+        return all(c.number in flight.above or not self._is_open(c) for c in owned)
 
     def _is_open(self, claim: Claim) -> bool:
         """Say whether others may wait here for what the owner of *claim* makes."""
