@@ -35,7 +35,7 @@ from langchain_tokenopt.budget.postgres_rows import (
     Wanted,
     lock_rows,
 )
-from langchain_tokenopt.budget.postgres_tables import prepare, refuse_newer, version_of
+from langchain_tokenopt.budget.postgres_tables import explained, prepare, version_of
 from langchain_tokenopt.budget.records import (
     AccountKey,
     AccountTransaction,
@@ -157,9 +157,7 @@ class PostgresAccountStore:
                             for number, opening in found
                         ]
                         yield accounts
-                        for account in accounts:
-                            if account is not None:
-                                account.keep()
+                        rows.keep(accounts)
                 if not gone:
                     return
                 self._refuse_removed(gone)
@@ -167,7 +165,7 @@ class PostgresAccountStore:
             if error.sqlstate == "42P01":  # no such table
                 self._prepared = False
             raise BudgetStoreError(
-                f"the store of the budget {self._name!r} cannot be used: {error}."
+                f"the store of the budget {self._name!r} cannot be used: {explained(error)}"
             ) from error
 
     def _numbered(self, openings: Sequence[Opening]) -> list[tuple[int | None, Opening]]:
@@ -310,13 +308,11 @@ def open_accounts(url: str) -> Iterator[AccountTransaction]:
     pool = pool_of(url)
     try:
         with pool.session() as session:
-            found = version_of(session)
-            if not found:
+            if not version_of(session, pool.label):
                 raise BudgetStoreError(
                     f"there are no budgets at {pool.label}. Make one with "
                     f"plan.run(store='postgresql://...')."
                 )
-            refuse_newer(found, pool.label)
             for number, *values, agents in session.run(_READ_ALL):
                 named: list[Any] = [from_text(x) if isinstance(x, str) else x for x in values]
                 rows = AccountRows(
@@ -325,4 +321,6 @@ def open_accounts(url: str) -> Iterator[AccountTransaction]:
                 rows.bring(agents, every=[number])
                 yield PostgresTransaction(rows, number, AccountKey(*named[: len(KEY)]))
     except PostgresError as error:
-        raise BudgetStoreError(f"the store of budgets cannot be read: {error}.") from error
+        raise BudgetStoreError(
+            f"the store of budgets cannot be read: {explained(error)}"
+        ) from error

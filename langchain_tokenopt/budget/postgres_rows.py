@@ -24,9 +24,15 @@ from langchain_tokenopt.budget.account_columns import (
     values_of_totals,
 )
 from langchain_tokenopt.budget.levels import Expects
-from langchain_tokenopt.budget.postgres_tables import VERSION, refuse_newer
+from langchain_tokenopt.budget.postgres_tables import VERSION, check_version
 from langchain_tokenopt.budget.records import AccountKey, AccountTotals, AgentAccount, Lease
-from langchain_tokenopt.storage.postgres import PostgresPool, Session, from_text, to_text
+from langchain_tokenopt.storage.postgres import (
+    PostgresError,
+    PostgresPool,
+    Session,
+    from_text,
+    to_text,
+)
 
 __all__ = ["AccountRows", "PostgresTransaction", "Wanted", "lock_rows"]
 
@@ -99,7 +105,7 @@ def lock_rows(pool: PostgresPool, wishes: Sequence[Wanted]) -> Iterator[AccountR
 
     Raises:
         PostgresError: The server cannot be used.
-        BudgetStoreError: A newer release has changed the tables.
+        BudgetStoreError: A newer release, or another program, has changed the tables.
     """
     every: list[int] = []
     agents: list[tuple[int, str]] = []
@@ -119,7 +125,7 @@ def lock_rows(pool: PostgresPool, wishes: Sequence[Wanted]) -> Iterator[AccountR
         found, [[version, shown, *brought]] = session.begin(
             (_LOCK, (locked,)), (_BRING, (every, *_apart(agents), *_apart(leases), *_apart(runs)))
         )
-        refuse_newer(version, pool.label)
+        check_version(version, pool.label)
         rows = AccountRows(session, found, shown)
         rows.bring(brought[0], brought[1], every, agents, leases, runs)
         yield rows
@@ -156,6 +162,8 @@ class AccountRows:
         self._all_agents: set[int] = set()
         """Accounts of which every agent was read."""
         self._all_leases: set[int] = set()
+        self._is_torn = False
+        """Whether somebody is in the middle of giving back what was changed."""
         self._changed_totals: set[int] = set()
         self._changed_agents: set[tuple[int, str]] = set()
         self._changed_leases: set[tuple[int, str]] = set()
@@ -248,6 +256,14 @@ class AccountRows:
 
     # Changing
 
+    def keep(self, accounts: Iterable[PostgresTransaction | None]) -> None:
+        """Take what one change has made of its accounts: all of it, or the transaction fails."""
+        self._is_torn = True
+        for account in accounts:
+            if account is not None:
+                account.keep()
+        self._is_torn = False
+
     def put_totals(self, number: int, values: Row) -> None:
         """Keep what has become of an account."""
         if values != self.totals[number] or number in self.new:
@@ -267,7 +283,13 @@ class AccountRows:
         self._changed_leases.add((number, lease_id))
 
     def commit(self) -> None:
-        """Write what was changed."""
+        """Write what was changed.
+
+        Raises:
+            PostgresError: A change was interrupted half-way, or the server refuses something.
+        """
+        if self._is_torn:
+            raise PostgresError("a change in the transaction was interrupted. Try again")
         agents = [
             dict(zip(AGENT, self._agents[number][name] or (), strict=True))
             | {"account": number, "agent": to_text(name)}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from langchain_tokenopt.budget.records import BudgetStoreError
-from langchain_tokenopt.storage.postgres import Session
+import psycopg
 
-__all__ = ["SCHEMA_VERSION", "VERSION", "prepare", "refuse_newer", "version_of"]
+from langchain_tokenopt.budget.records import BudgetStoreError
+from langchain_tokenopt.storage.postgres import PostgresError, Session
+
+__all__ = ["SCHEMA_VERSION", "VERSION", "check_version", "explained", "prepare", "version_of"]
 
 _MIGRATING: Final = 0x746F6B62
 """The advisory lock of those who change the tables; any constant."""
@@ -54,45 +56,85 @@ _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
 _IS_THERE: Final = (  # to_regclass may still say what was true before a lock was waited for
-    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'budget_schema' "
+    "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'budget_schema' AND relkind = 'r' "
     "AND pg_table_is_visible(oid))"
 )
-VERSION: Final = "SELECT max(version) FROM budget_schema"
+VERSION: Final = "SELECT json_agg(budget_schema.version) FROM budget_schema"
+"""Of whatever type it is; the sentence about one that is missing names the table."""
+
+_OF_OTHERS: Final = frozenset(
+    ("42P07", "42710", "42723", "42703", "42P01", "42804", "42883", "42809", "42846")
+)
+"""What a server says where a name is taken, or stands for something else than it should."""
+_OWN_SCHEMA: Final = (
+    "Restore it from a copy, or give the budgets a schema of their own: CREATE SCHEMA name, and "
+    "add ?options=-csearch_path%3Dname to the URL"
+)
 
 
 def prepare(session: Session, place: str) -> None:
     """Make the tables, or bring them up to date, as the only one who does.
 
     Raises:
-        BudgetStoreError: They are those of a newer release.
+        BudgetStoreError: They are those of a newer release, or do not say what they are.
     """
-    if version_of(session) == SCHEMA_VERSION:
+    if version_of(session, place) == SCHEMA_VERSION:
         return
     session.begin(("SELECT pg_advisory_xact_lock(%s)", (_MIGRATING,)))
-    found = version_of(session)
-    refuse_newer(found, place)
+    found = version_of(session, place)
     steps = [step for steps in _MIGRATIONS[found:] for step in steps]
     noted = ("INSERT INTO budget_schema VALUES (%s)", (SCHEMA_VERSION,))
     session.commit(*((step, ()) for step in steps), *([noted] if steps else []))
 
 
-def version_of(session: Session) -> int:
-    """Return the version of the tables; 0 where there are none."""
-    if not session.run(_IS_THERE)[0][0]:
-        return 0
-    found: int = session.run(VERSION)[0][0]
-    return found
-
-
-def refuse_newer(version: int, place: str) -> None:
-    """Refuse tables that another release has changed.
+def version_of(session: Session, place: str) -> int:
+    """Return the version of the tables; 0 where there are none.
 
     Raises:
-        BudgetStoreError: They are of a version that is not known here.
+        BudgetStoreError: As :func:`check_version`.
     """
+    if not session.run(_IS_THERE)[0][0]:
+        return 0
+    try:
+        found = session.run(VERSION)[0][0]
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate not in _OF_OTHERS:
+            raise
+        raise _not_ours(place) from error
+    return check_version(found, place)
+
+
+def check_version(found: list[object] | None, place: str) -> int:
+    """Return the last of the versions that were read, if this release can work with its tables.
+
+    Raises:
+        BudgetStoreError: Another release has changed the tables, or it is no version.
+    """
+    versions = [each for each in found or () if type(each) is int and each > 0]
+    if not versions or versions != found:
+        raise _not_ours(place)
+    version = max(versions)
     if version > SCHEMA_VERSION:
         raise BudgetStoreError(
             f"{place} has version {version} of the budgets' tables, written by a newer "
             f"langchain-tokenopt; this one knows versions up to {SCHEMA_VERSION}. "
             f"Upgrade it: pip install -U langchain-tokenopt."
         )
+    return version
+
+
+def _not_ours(place: str) -> BudgetStoreError:
+    return BudgetStoreError(
+        f"the table budget_schema at {place} does not say which version the budgets' tables have: "
+        f"it was emptied or changed, or is another program's. {_OWN_SCHEMA}."
+    )
+
+
+def explained(error: PostgresError) -> str:
+    """Return what a server has refused, and what to do where a name is another program's."""
+    if error.sqlstate not in _OF_OTHERS:
+        return f"{error}."
+    return (
+        f"{error}: that was removed or changed, or a table, view or type of another program has "
+        f"this name. {_OWN_SCHEMA}."
+    )

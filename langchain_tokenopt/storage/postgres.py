@@ -125,7 +125,17 @@ class Session:
     """
 
     def __init__(self, connection: PatientConnection) -> None:
-        self._connection = connection
+        self._lent: PatientConnection | None = connection
+
+    @property
+    def _connection(self) -> PatientConnection:
+        if self._lent is None:  # a thread that was not waited for any longer
+            raise PostgresError("the transaction is over. Try again")
+        return self._lent
+
+    def end(self) -> None:
+        """Let the connection go, which others will have."""
+        self._lent = None
 
     def begin(self, *statements: tuple[str, tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
         """Begin a transaction with *statements*; return the rows of each.
@@ -214,13 +224,15 @@ class PostgresPool:
         """
         connection = self._take(LOCK_SECONDS if seconds is None else seconds)
         connection.silent_seconds = SILENT_SECONDS if seconds is None else seconds
+        session = Session(connection)
         try:
-            yield Session(connection)
+            yield session
         except psycopg.Error as error:
             if isinstance(error, psycopg.OperationalError):
                 connection.close()
             raise self.explained(error) from error
         finally:
+            session.end()
             self._give_back(connection)
 
     def explained(self, error: psycopg.Error) -> PostgresError:
@@ -406,11 +418,16 @@ _REMEDIES: Final = (
     ),
     (
         r"25006|read-only",
-        "can only be read. Name the primary server, or add ?target_session_attrs=read-write",
+        "can only be read. Name the primary server, or add ?target_session_attrs=read-write; where "
+        "default_transaction_read_only is on, let its owner turn that off",
     ),
     (
         r"53300|too many clients|remaining connection slots|too many connections",
         "has no connection left. Raise max_connections, or put a pooler such as PgBouncer before",
+    ),
+    (
+        r"25P03|25P04",
+        "has ended a change that stood still or took too long. Try again, or free the CPU",
     ),
     (r"55P03|57014|40P01", "has been kept busy by others for too long. Try again"),
     (r"53100|No space left", "has no room left. Free some disk space there"),
@@ -427,7 +444,7 @@ _REMEDIES: Final = (
         "does not take a setting of its URL. Mend it",
     ),
     (
-        r"57P0|25P03|starting up|shutting down|refused|resolve|translate host|timeout|timed out|"
+        r"57P0|starting up|shutting down|refused|resolve|translate host|timeout|timed out|"
         r"not known|no answer|No such file|unreachable|terminating|closed the connection|"
         r"connection (is|to server|failed|socket|not)",
         "cannot be reached. Check that the server runs, and the host and port of the URL",

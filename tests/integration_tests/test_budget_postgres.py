@@ -400,6 +400,90 @@ def test_two_releases_at_once(server, postgres_url):
             look()
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "DELETE FROM budget_schema",
+        "ALTER TABLE budget_schema ALTER version TYPE text",
+        "ALTER TABLE budget_schema DROP version",
+        "DROP TABLE budget_schema; CREATE TABLE budget_schema (version boolean); "
+        "INSERT INTO budget_schema VALUES (true)",
+        "ALTER TABLE budget_schema DROP CONSTRAINT budget_schema_pkey, "
+        "ALTER version DROP NOT NULL; UPDATE budget_schema SET version = NULL",
+        "UPDATE budget_schema SET version = 0",
+        "UPDATE budget_schema SET version = -1",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::langchain_tokenopt.core.errors.TokenOptWarning")
+def test_tables_that_do_not_say_their_version(server, postgres_url, spoil):
+    """Whether one is at work or begins: the table is named, and nothing is changed."""
+    at_work = TokenBudget(1_000, path=postgres_url)
+    server.execute(spoil, database_of(postgres_url))
+    spoilt = server.execute("TABLE budget_schema", database_of(postgres_url))
+    for look in (
+        at_work.report,
+        lambda: TokenBudget(1_000, path=postgres_url),
+        lambda: reports_in(postgres_url),
+    ):
+        with pytest.raises(BudgetStoreError, match=r"budget_schema.*csearch_path%3Dname"):
+            look()
+    assert "store" == at_work.reserve("a", 1, 0).reason
+    assert spoilt == server.execute("TABLE budget_schema", database_of(postgres_url))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "TABLE {0} (mine int)",
+        "TABLE {0} (version int); INSERT INTO {0} VALUES (1)",
+        "VIEW {0} AS SELECT 1 AS version",
+        "MATERIALIZED VIEW {0} AS SELECT 1 AS version",
+        "SEQUENCE {0}",
+        "TYPE {0} AS (version int)",
+        "TYPE {0} AS ENUM ('a')",
+        "DOMAIN {0} AS int",
+        "TABLE mine (a int); CREATE INDEX {0} ON mine (a)",
+    ],
+)
+@pytest.mark.parametrize("name", ["budget_schema", "budget_accounts", "budget_forgotten"])
+def test_names_of_another_program_are_left_alone(server, postgres_url, make, name):
+    """It is said which, and nothing is made; in a schema of its own there is room."""
+    database = database_of(postgres_url)
+    server.execute("CREATE " + make.format(name), database)
+    query = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+    before = server.execute(query, database)
+    with pytest.raises(BudgetStoreError, match=r"budget_\w+.*\?options=-csearch_path%3Dname"):
+        TokenBudget(1_000, path=postgres_url)
+    assert before == server.execute(query, database)
+    server.execute("CREATE SCHEMA own", database)
+    assert TokenBudget(1_000, path=postgres_url + "&options=-csearch_path%3Down").reserve("a", 9, 0)
+    assert before == server.execute(query, database)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"default_transaction_isolation": "'repeatable read'"},
+        {"default_transaction_isolation": "'serializable'", "default_transaction_deferrable": "on"},
+        {"statement_timeout": "'2s'", "lock_timeout": "'100ms'"},
+        {"idle_in_transaction_session_timeout": "'1ms'", "transaction_timeout": "'60s'"},
+    ],
+)
+def test_settings_of_a_database_do_not_matter(server, postgres_url, settings):
+    """Several begin at once and call: what there is, and no more."""
+    for name, value in settings.items():
+        server.execute(f"ALTER DATABASE {database_of(postgres_url)} SET {name} = {value}")
+    with ThreadPoolExecutor(4) as pool:
+
+        def call(number):
+            budget = TokenBudget(9_000, path=postgres_url, run=str(number % 2), within=LEVELS)
+            hold = budget.reserve("a", 3_000, 0, owners=ANN)
+            return bool(hold) and budget.settle(hold, Usage(3_000, 0)).charged_tokens
+
+        charged = list(pool.map(call, range(8)))
+    assert 9_000 == sum(charged)
+
+
 def test_tables_are_made_once_by_whoever_comes_first(postgres_url):
     """Eight begin at the same moment on an empty database."""
     with ThreadPoolExecutor(8) as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +17,16 @@ from langchain_tokenopt.budget import (
     Owners,
     TokenBudget,
     postgres_accounts,
+    postgres_rows,
     reports_in,
 )
 from langchain_tokenopt.budget.allocation import Claim
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.storage import postgres
+from langchain_tokenopt.storage.errors import PostgresError
 from langchain_tokenopt.testing import ExtractiveChatModel
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer, database_of, shared_server
 
 DAY = [BudgetLimit(total_tokens=1_000, per="user", window="day")]
 ANN, BOB = Owners("ann"), Owners("bob")
@@ -254,3 +257,140 @@ def test_a_thread_that_waits_is_told_when_its_time_is_over(postgres_url, monkeyp
         assert {"store"} == {one.result(20).reason for one in each}
         assert time.monotonic() - began < 8
     assert budget.reserve("a", 1, 0)
+
+
+# In the order of their numbers
+
+
+def test_accounts_are_locked_in_the_order_of_their_numbers(postgres_url):
+    """Who waits for the first has not locked the second, however the rows lie in the table."""
+    name = database_of(postgres_url)
+    for setting in ("enable_indexscan", "enable_bitmapscan", "enable_indexonlyscan"):
+        shared_server().execute(f"ALTER DATABASE {name} SET {setting} = off")
+    budget = TokenBudget(9_000, path=postgres_url, within=DAY)
+    budget.reports(ANN)
+    with psycopg.connect(postgres_url) as other, ThreadPoolExecutor(1) as threads:
+        other.execute("UPDATE budget_accounts SET ticks = ticks WHERE id = 1")  # moves to the end
+        other.commit()
+        found = other.execute("SELECT id FROM budget_accounts").fetchall()
+        assert [(2,), (1,)] == found
+        other.execute("SELECT FROM budget_accounts WHERE id = 1 FOR UPDATE")
+        waiting = threads.submit(budget.reserve, "a", 10, 0, owners=ANN)
+        _blocked(postgres_url)
+        other.execute("SELECT FROM budget_accounts WHERE id = 2 FOR UPDATE NOWAIT")
+        other.rollback()
+        assert waiting.result(10)
+
+
+def _blocked(url):
+    """Wait until a session of this database waits for a lock."""
+    query = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock'"
+    )
+    deadline = time.monotonic() + 10
+    while not shared_server().execute(query, database_of(url)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+# Threads that are interrupted, or stand still
+
+
+def test_a_change_that_is_interrupted_half_way_is_not_written(postgres_url, monkeypatch):
+    """Ctrl-C after its first level was given back, and before its second: none is kept."""
+    budget = TokenBudget(9_000, path=postgres_url, within=DAY)
+    budget.reports(ANN)
+    keep = postgres_rows.PostgresTransaction.keep
+
+    def interrupt(account):
+        keep(account)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(postgres_rows.PostgresTransaction, "keep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        budget.reserve("a", 300, 0, owners=ANN)
+    monkeypatch.undo()
+    assert [0, 0] == [report.held_tokens for report in budget.reports(ANN)]
+    assert budget.reserve("a", 300, 0, owners=ANN)
+
+
+def test_a_thread_that_was_not_waited_for_cannot_ask_any_more(postgres_url):
+    """Its connection is another one's by then."""
+    with postgres.pool_of(postgres_url).session() as session:
+        assert [(1,)] == session.run("SELECT 1")
+    with pytest.raises(PostgresError, match=r"the transaction is over\. Try again"):
+        session.run("SELECT 1")
+
+
+def test_a_server_that_dies_between_lock_and_commit_grants_nothing(monkeypatch):
+    """All in the transaction are refused, nothing of it is written, and nobody is charged."""
+    monkeypatch.setattr(postgres, "_RETRY_SECONDS", 0.1)
+    with PostgresServer() as server:
+        url = server.new_database()
+        budgets = [TokenBudget(9_000, path=url, run=str(n), within=DAY) for n in range(4)]
+        budgets[0].reports(ANN)
+        commit = postgres_rows.AccountRows.commit
+        crashed = []
+
+        def crash(rows):
+            if not crashed:
+                crashed.append(True)
+                server.stop(crash=True)
+            commit(rows)
+
+        with (
+            pytest.warns(TokenOptWarning, match="refuses every call"),
+            ThreadPoolExecutor(4) as many,
+        ):
+            with _locked(url, "ann"):
+                monkeypatch.setattr(postgres_rows.AccountRows, "commit", crash)
+                each = [many.submit(one.reserve, "a", 300, 0, owners=ANN) for one in budgets]
+                _waiting(3, url)
+            assert ["store"] * 4 == [one.result().reason for one in each]
+        server.start()
+        time.sleep(0.2)
+        assert {0} == {report.held_tokens + report.spent_tokens for report in reports_in(url)}
+        assert [] == budgets[0].check(ANN)
+        postgres.close_all()
+
+
+def test_finalizers_in_the_middle_of_a_transaction_settle_after_it(postgres_url):
+    """A garbage collection may run in any thread that waits, leads or follows."""
+    budgets = [TokenBudget(90_000, path=postgres_url, run=str(n), within=DAY) for n in range(8)]
+
+    class Abandoned:
+        def __init__(self, budget, hold):
+            self.settle = lambda: budget.settle(hold, Usage(3, 0))
+
+        def __del__(self):
+            self.settle()
+
+    def call(number):
+        budget = budgets[number % 8]
+        account = budget._account
+        held = Abandoned(budget, budget.reserve("a", 5, 0, owners=ANN))
+        with account._lock, account.store.transaction(account.openings(ANN)):
+            del held
+        account._lock.run_deferred()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(call, range(32)))
+    assert all((0, 12) == (one.report().held_tokens, one.report().spent_tokens) for one in budgets)
+    assert [96] == [r.spent_tokens for r in reports_in(postgres_url) if r.per == "user"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_another_thread_leads(postgres_url):
+    """It begins anew; the parent's transaction goes on."""
+    budget = TokenBudget(9_000, path=postgres_url, within=DAY)
+    budget.reports(ANN)
+    with ThreadPoolExecutor(2) as threads, _locked(postgres_url, "ann"):
+        each = [threads.submit(budget.reserve, "a", 30, 0, owners=ANN) for _ in range(2)]
+        _waiting(1, postgres_url)
+        child = os.fork()
+        if child == 0:
+            done = TokenBudget(9_000, path=postgres_url, run="child").reserve("a", 1, 0)
+            os._exit(0 if done else 1)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert all(one.result() for one in each)

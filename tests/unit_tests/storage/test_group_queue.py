@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import linecache
+import sys
 import threading
 import time
 from collections import Counter
@@ -251,3 +254,99 @@ def test_others_hear_that_who_led_them_was_interrupted(monkeypatch):
     monkeypatch.undo()
     books.add("a")
     assert 1 == books.durable["a"]
+
+
+def test_one_who_stands_still_keeps_nobody_for_ever(monkeypatch):
+    """Whether it leads or follows: the others are told, and go on without it."""
+    monkeypatch.setattr(group_queue, "_PATIENCE_SECONDS", 0.02)
+    for place in range(3):
+        books = Books(wait_seconds=0.3)
+        books.queue._expected = 3
+        still, inside = threading.Event(), threading.Event()
+
+        def stand_still(books=books, still=still, inside=inside):
+            with books.queue.turn(("a",), frozenset("a")) as shared:
+                inside.set()
+                assert still.wait(10)
+                shared.own.update("a")
+
+        books.may_open.clear()
+        with ThreadPoolExecutor(3) as threads:
+            changes = [lambda books=books: books.add("a")] * 2
+            changes.insert(place, stand_still)
+            each = []
+            for number, change in enumerate(changes):
+                each.append(threads.submit(change))
+                _here(books, number + 1)
+            books.may_open.set()
+            assert inside.wait(10)
+            others = [one for number, one in enumerate(each) if number != place]
+            assert all(isinstance(one.exception(10), PostgresError) for one in others)
+            if place == 0:  # whose locks the server has taken away
+                time.sleep(0.35)
+                books.busy.clear()
+            books.add("a")
+            assert 1 == books.durable["a"]
+            still.set()
+            assert (place == 0) == (each[place].exception(10) is None)
+        assert [] == books.queue._tickets
+
+
+def _here(books, count):
+    deadline = time.monotonic() + 10
+    while len(books.queue._tickets) < count and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _interrupted_at(step, run):
+    """Call *run* with Ctrl-C before a line of the queue; whether there are so many lines."""
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if frame.f_code.co_filename != group_queue.__file__:
+            return None
+        text = linecache.getline(group_queue.__file__, frame.f_lineno).strip()
+        if event == "line" and not text.startswith("with self._lock"):  # left by that line, too
+            lines += 1
+            if lines == step:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return lines >= step
+
+
+def test_ctrl_c_at_any_line_leaves_nobody_waiting(monkeypatch):
+    """In the thread that leads others: each is told or goes on, and the queue is as it was."""
+    monkeypatch.setattr(group_queue, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(group_queue, "_MOMENT_SECONDS", 0.03)
+    for step in itertools.count(1):
+        books = Books()
+        books.queue._expected = 3
+        with ThreadPoolExecutor(3) as threads:
+            lead = threads.submit(_interrupted_at, step, lambda books=books: books.add("a"))
+            others = [threads.submit(books.add, "a") for _ in range(2)]
+            goes_on = lead.result(10)
+            errors = [each.exception(10) for each in others]
+        assert {type(None), PostgresError} >= {*map(type, errors)}
+        assert [] == books.queue._tickets
+        books.add("a")
+        assert books.durable["a"] > errors.count(None)
+        if not goes_on:
+            break
+    assert step > 40
+
+
+def test_a_program_that_ends_waits_for_nobody(monkeypatch):
+    """Daemon threads stand still then, and would never give their turn back."""
+    books = Books()
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    with pytest.raises(PostgresError, match="about to end"):
+        books.add("a")
