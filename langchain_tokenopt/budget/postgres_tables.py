@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import psycopg
-
 from langchain_tokenopt.budget.records import BudgetStoreError
 from langchain_tokenopt.storage.postgres import PostgresError, Session
 
@@ -95,13 +93,7 @@ def version_of(session: Session, place: str) -> int:
     """
     if not session.run(_IS_THERE)[0][0]:
         return 0
-    try:
-        found = session.run(VERSION)[0][0]
-    except psycopg.ProgrammingError as error:
-        if error.sqlstate not in _OF_OTHERS:
-            raise
-        raise _not_ours(place) from error
-    return check_version(found, place)
+    return check_version(session.run(VERSION)[0][0], place)
 
 
 def check_version(found: list[object] | None, place: str) -> int:
