@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,32 @@ from langchain_tokenopt.budget.records import (
     AccountTransaction,
     BudgetStoreError,
 )
+from langchain_tokenopt.storage.protocols import AccountStore
 
-__all__ = ["copy_accounts"]
+__all__ = ["checked_account_copy", "copy_accounts"]
 
 
 def copy_accounts(source: str | Path, target: str | Path) -> dict[str, int]:
     """Copy every account, with its agents and leases; what is there already is passed over.
 
+    Returns and raises what :func:`checked_account_copy` does.
+    """
+    with checked_account_copy(source, target) as copy:
+        return copy(Counter())
+
+
+@contextmanager
+def checked_account_copy(
+    source: str | Path, target: str | Path
+) -> Iterator[Callable[[Counter[str]], dict[str, int]]]:
+    """Look whether every account can be copied, and yield what copies them.
+
     An account is copied whole or not at all, so what was interrupted is taken up by doing it again.
     Nobody should be calling meanwhile.
 
-    Returns:
-        What both have in the end: accounts, agents, leases, spent and held tokens.
+    Yields:
+        A function that counts in its argument what it copies, and returns what both have in the
+        end: accounts, agents, leases, spent and held tokens.
 
     Raises:
         ValueError: A path or URL names neither a file nor a PostgreSQL database.
@@ -34,30 +50,52 @@ def copy_accounts(source: str | Path, target: str | Path) -> dict[str, int]:
             stay; or *source* was changed meanwhile.
     """
     store = open_store(target, "migration")
+
+    def copy(copied: Counter[str]) -> dict[str, int]:
+        for account in open_accounts(source):
+            if not _is_there(account, store):
+                _add(account, store)
+                copied["accounts"] += 1
+        return _verified(source, target)
+
     try:
         for account in open_accounts(source):
-            with store.transaction([Opening(account.key)]) as [found]:
-                known = None if found is None else _content(found)
-            if known is None:
-                level = AccountLevel(
-                    account.key.budget,
-                    account.key.per,
-                    AccountTotals(account.totals.total_tokens, account.totals.total_nano_usd),
-                    account.key.window,
-                    account.key.timezone,
-                )
-                with store.transaction([Opening(account.key, level)]) as [made]:
-                    assert made is not None
-                    _fill(made, account)
-            elif known != _content(account):
-                raise BudgetStoreError(
-                    f"{store} has other figures for {account.key} ({account.key.owner!r}) than "
-                    f"the source; they were left as they are. Stop whoever calls, and copy into an "
-                    f"empty store."
-                )
+            _is_there(account, store)
+        yield copy
     finally:
         store.close()
-    return _verified(source, target)
+
+
+_Store = AccountStore[Opening, AccountTransaction]
+
+
+def _is_there(account: AccountTransaction, store: _Store) -> bool:
+    """Say whether the account was copied before.
+
+    Raises:
+        BudgetStoreError: There is one of other figures.
+    """
+    with store.transaction([Opening(account.key)]) as [found]:
+        known = None if found is None else _content(found)
+    if known not in (None, _content(account)):
+        raise BudgetStoreError(
+            f"{store} has other figures for {account.key} ({account.key.owner!r}) than the source; "
+            f"they were left as they are. Stop whoever calls, and copy into an empty store."
+        )
+    return known is not None
+
+
+def _add(account: AccountTransaction, store: _Store) -> None:
+    level = AccountLevel(
+        account.key.budget,
+        account.key.per,
+        AccountTotals(account.totals.total_tokens, account.totals.total_nano_usd),
+        account.key.window,
+        account.key.timezone,
+    )
+    with store.transaction([Opening(account.key, level)]) as [made]:
+        assert made is not None
+        _fill(made, account)
 
 
 def _fill(made: AccountTransaction, account: AccountTransaction) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from langchain_tokenopt.cli.app import CommandError
+from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.tables import JsonOption, tell, write_json
-from langchain_tokenopt.storage.places import place_of
+from langchain_tokenopt.storage.places import label_of, place_of
 
 __all__ = ["migrate"]
 
@@ -32,17 +34,13 @@ def migrate(
 ) -> None:
     """Copy budgets, a ledger or a cache from a file into PostgreSQL or back; compare all sums.
 
-    What was interrupted goes on when it is done again. The source stays as it is. Stop what writes
-    there first.
+    All is checked before anything is copied. What was interrupted goes on when it is done again.
+    The source stays as it is. Stop what writes there first.
 
     Example: tokenopt migrate budgets.db postgresql://me@db.example/tokens
     """
-    from langchain_tokenopt.budget.account_migration import copy_accounts
-    from langchain_tokenopt.cache.cache_migration import copy_cache
-    from langchain_tokenopt.ledger.migration import copy_ledger
+    from langchain_tokenopt.storage.migration_lock import locked_for_migration
 
-    copy: dict[Kind, Callable[[str, str], dict[str, int]]]
-    copy = {Kind.budgets: copy_accounts, Kind.ledger: copy_ledger, Kind.cache: copy_cache}
     if _is_same(source, target):
         raise CommandError("the source and the target are the same place. Name another target.")
     kinds = [only] if only else _kinds_in(source)
@@ -51,13 +49,53 @@ def migrate(
             f"the source has {' and '.join(kinds)}, and each needs a file of its own. Add "
             f"--only {' or --only '.join(kinds)}."
         )
-    moved = {str(kind): copy[kind](source, target) for kind in kinds}
+    with locked_for_migration(target) as is_mine:
+        if not is_mine:
+            raise CommandError(
+                f"another tokenopt migrate is copying to {label_of(target)}; nothing was copied "
+                f"by this one. Run it again when that one has ended."
+            )
+        moved = _moved(kinds, source, target)
     if as_json:
         write_json(moved)
         return
     for kind, sums in moved.items():
-        figures = ", ".join(f"{number:,} {name}" for name, number in sums.items() if number)
-        tell(f"{kind}: {figures or 'nothing'}; the same in both.")
+        tell(f"{kind}: {_figures(sums)}; the same in both.")
+
+
+def _moved(kinds: Sequence[Kind], source: str, target: str) -> dict[str, dict[str, int]]:
+    """Check all kinds, then copy one after another; say what was copied where it ends early."""
+    from langchain_tokenopt.budget.account_migration import checked_account_copy
+    from langchain_tokenopt.cache.cache_migration import checked_cache_copy
+    from langchain_tokenopt.core.errors import TokenOptError
+    from langchain_tokenopt.ledger.migration import checked_ledger_copy
+
+    checked = {
+        Kind.budgets: checked_account_copy,
+        Kind.ledger: checked_ledger_copy,
+        Kind.cache: checked_cache_copy,
+    }
+    copied: dict[str, Counter[str]] = {str(kind): Counter() for kind in kinds}
+    try:
+        with ExitStack() as stack:
+            copies = [stack.enter_context(checked[kind](source, target)) for kind in kinds]
+            return {name: copy(copied[name]) for name, copy in zip(copied, copies, strict=True)}
+    except (TokenOptError, OSError) as error:
+        raise CommandError(f"{str(error).rstrip('.')}. {_so_far(copied)}") from error
+    except KeyboardInterrupt:
+        say(_so_far(copied))
+        raise
+
+
+def _so_far(copied: Mapping[str, Counter[str]]) -> str:
+    done = [f"{_figures(sums)} ({kind})" for kind, sums in copied.items() if sums.total()]
+    if not done:
+        return "Nothing was copied."
+    return f"Copied before that: {'; '.join(done)}. Run it again when that is mended: it goes on."
+
+
+def _figures(sums: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in sums.items() if number) or "nothing"
 
 
 def _is_same(source: str, target: str) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +18,7 @@ from langchain_tokenopt.ledger import partitions, rollups
 from langchain_tokenopt.ledger.database import LONG_SECONDS, Database, LedgerError
 from langchain_tokenopt.ledger.schema import DERIVED, forgettings, ledger_schema, metadata
 
-__all__ = ["copy_ledger"]
+__all__ = ["checked_ledger_copy", "copy_ledger"]
 
 BATCH_ROWS: Final = 10_000
 
@@ -25,14 +28,27 @@ _TABLES: Final = [table for table in metadata.sorted_tables if table is not ledg
 def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
     """Copy all rows of a ledger; what was interrupted goes on where it ended.
 
+    Returns and raises what :func:`checked_ledger_copy` does.
+    """
+    with checked_ledger_copy(source, target) as copy:
+        return copy(Counter())
+
+
+@contextmanager
+def checked_ledger_copy(
+    source: str | Path, target: str | Path
+) -> Iterator[Callable[[Counter[str]], dict[str, int]]]:
+    """Look whether a ledger can be copied, and yield what copies it.
+
     *source* is read as it is at one moment.
 
-    Returns:
-        Rows per table, the same in both.
+    Yields:
+        A function that counts in its argument the rows it copies, and returns the rows per table,
+        the same in both.
 
     Raises:
-        LedgerError: One of them cannot be used, or *target* has rows that *source* has not; these
-            stay, and nothing is added.
+        LedgerError: One of them cannot be used, *source* does not add up, or *target* has rows that
+            *source* has not; these stay, and nothing is added.
     """
     old, new = Database(source, read_only=True), Database(target)
     try:
@@ -47,24 +63,39 @@ def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
                     for table in _TABLES
                     if (number := _number_of(table)) is not None
                 }
-            if not new.is_sqlite:
-                _make_months(reading, writing, new)
-            for table in _TABLES:
-                if table.name in last:
-                    _copy_behind(table, last[table.name], reading, writing, new)
-            with new.writing(writing, stopped_seconds=LONG_SECONDS):  # while the source is read
-                for table in _TABLES:
-                    if table.name not in last:
-                        _replace(table, reading, writing)
-                found = {table.name: _sums(table, writing) for table in _TABLES}
-                if found != {table.name: _sums(table, reading) for table in _TABLES}:
-                    raise LedgerError(_different(new))
-                wrong = rollups.differences(writing)
-                if wrong:
-                    raise LedgerError(f"{new.label} does not add up: {wrong[0]}.")
-            return {name: sums[0] for name, sums in found.items()}
-    except (DBAPIError, sqlite3.Error, OSError) as error:
+            _refuse_wrong_sums(reading, old)
+            yield partial(_copy, last, reading, writing, new)
+    except (DBAPIError, sqlite3.Error, OSError, new.engine.dialect.loaded_dbapi.Error) as error:
         raise new.explained(error) from error
+
+
+def _copy(
+    last: dict[str, int | None],
+    reading: Connection,
+    writing: Connection,
+    new: Database,
+    copied: Counter[str],
+) -> dict[str, int]:
+    if not new.is_sqlite:
+        _make_months(reading, writing, new)
+    for table in _TABLES:
+        if table.name in last:
+            _copy_behind(table, last[table.name], reading, writing, new, copied)
+    with new.writing(writing, stopped_seconds=LONG_SECONDS):  # while the source is read
+        for table in _TABLES:
+            if table.name not in last:
+                _replace(table, reading, writing)
+        found = {table.name: _sums(table, writing) for table in _TABLES}
+        if found != {table.name: _sums(table, reading) for table in _TABLES}:
+            raise LedgerError(_different(new))
+        _refuse_wrong_sums(writing, new)
+    return {name: sums[0] for name, sums in found.items()}
+
+
+def _refuse_wrong_sums(connection: Connection, database: Database) -> None:
+    wrong = rollups.differences(connection)
+    if wrong:
+        raise LedgerError(f"{database.label} does not add up: {wrong[0]}.")
 
 
 def _number_of(table: Table) -> Column[int] | None:
@@ -96,7 +127,12 @@ def _last_in_both(
 
 
 def _copy_behind(
-    table: Table, last: int | None, reading: Connection, writing: Connection, new: Database
+    table: Table,
+    last: int | None,
+    reading: Connection,
+    writing: Connection,
+    new: Database,
+    copied: Counter[str],
 ) -> None:
     """Copy the rows behind *last*, some thousand at a time."""
     number = _number_of(table)
@@ -112,6 +148,7 @@ def _copy_behind(
             if number.name == "seq" and not new.is_sqlite:
                 set_next = text("SELECT setval(pg_get_serial_sequence(:name, 'seq'), :last)")
                 writing.execute(set_next, {"name": table.name, "last": last})
+        copied[table.name] += len(found)
 
 
 def _replace(table: Table, reading: Connection, writing: Connection) -> None:

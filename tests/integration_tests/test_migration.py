@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from langchain_core.outputs import Generation
 from typer.testing import CliRunner
@@ -333,3 +336,165 @@ def test_the_command_moves_a_cache(postgres_url, tmp_path):
         with pytest.raises(CacheFileError, match="There is no cache at") as refused:
             copy_cache(other, tmp_path / "new.db")
         assert "secret" not in str(refused.value)
+
+
+def _filled_server(budgets_path, tmp_path):
+    """A database that has all three."""
+    url = shared_server().new_database()
+    _fill(tmp_path / "all_usage.db")
+    _filled_cache(tmp_path / "all_answers.db")
+    copy_accounts(budgets_path, url)
+    migration.copy_ledger(tmp_path / "all_usage.db", url)
+    copy_cache(tmp_path / "all_answers.db", url)
+    return url
+
+
+def _migrate(*words):
+    return CliRunner().invoke(app, ["migrate", *map(str, words)])
+
+
+HELD = """
+import sys
+from langchain_tokenopt.cli import app
+from langchain_tokenopt.ledger import migration
+
+copy_behind = migration._copy_behind
+
+def held(*arguments):
+    print("copying", flush=True)
+    sys.stdin.readline()
+    migration._copy_behind = copy_behind
+    copy_behind(*arguments)
+
+migration._copy_behind = held
+app(["migrate", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("ending", ["ends", "is killed"])
+@pytest.mark.parametrize("back", [False, True])
+def test_two_at_once_take_turns(budgets, postgres_url, tmp_path, ending, back):
+    """The second is refused for as long as the first copies; then it goes on, and copies once."""
+    source, target = str(tmp_path / "usage.db"), postgres_url
+    _fill(source)
+    if back:
+        migration.copy_ledger(source, postgres_url)
+        source, target = postgres_url, str(tmp_path / "back.db")
+    first = subprocess.Popen(
+        [sys.executable, "-c", HELD, source, target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with first:
+        assert first.stdout.readline() == "copying\n"
+        for kind in (), ("--only", "budgets"):
+            refused = _migrate(budgets[0] if kind and not back else source, target, *kind)
+            if kind and back:
+                continue  # there are no budgets to be copied
+            assert 1 == refused.exit_code
+            assert "another tokenopt migrate is copying to" in refused.stderr
+            assert 1 == len(refused.stderr.strip().splitlines())
+        if ending == "is killed":
+            first.kill()
+        first.communicate("\n" if ending == "ends" else None)
+    for _ in range(2):
+        again = _migrate(source, target)
+        assert again.exit_code == 0, again.output
+        assert "301 calls" in again.output
+    with Ledger(source) as one, Ledger(target) as other:
+        assert _answers(one) == _answers(other)
+    assert not list(tmp_path.glob("*-migrating"))
+
+
+@pytest.mark.parametrize("wrong", ["account", "ledger", "cache", "newer budgets", "newer cache"])
+def test_what_is_refused_has_copied_nothing(budgets, postgres_url, tmp_path, wrong):
+    """All of the target is looked at before anything is written to it."""
+    source = _filled_server(budgets[0], tmp_path)
+    if wrong == "account":
+        with TokenBudget(5_000, path=postgres_url, run="two\0", within=[]) as budget:
+            budget.settle(budget.reserve("writer", 10, 0), Usage(10, 0))
+    elif wrong == "ledger":
+        with Ledger(postgres_url) as other:
+            other.record(record())
+    elif wrong == "cache":
+        with make_cache(postgres_url, wait_seconds=0) as cache:
+            cache.update(ASK, "llm", [Generation(text="Elsewhere.")])
+    else:
+        name = wrong.removeprefix("newer ").replace("budgets", "budget")
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute(f"CREATE TABLE {name}_schema (version integer PRIMARY KEY)")
+            connection.execute(f"INSERT INTO {name}_schema VALUES (99)")
+    before = _rows(postgres_url)
+    refused = _migrate(source, postgres_url)
+    assert 1 == refused.exit_code
+    words = {
+        "account": "the budget 'default' ('two\\x00')",
+        "ledger": "has other records",
+        "cache": "has 1 answers of its own",
+    }.get(wrong, "written by a newer langchain-tokenopt")
+    assert words in refused.stderr
+    assert "Nothing was copied." in refused.stderr
+    assert 1 == len(refused.stderr.strip().splitlines())
+    assert before == _rows(postgres_url)
+
+
+def _rows(url):
+    """How many rows each table has that has some; what only says which release made them aside."""
+    with psycopg.connect(url) as connection:
+        names = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition AND "
+            "relnamespace = current_schema()::regnamespace AND relname !~ '_(schema|settings)$'"
+        ).fetchall()
+        found = {
+            name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+            for (name,) in names
+        }
+    return {name: number for name, number in found.items() if number and name != "cache_totals"}
+
+
+def test_a_file_that_is_refused_has_got_nothing(budgets, postgres_url, tmp_path):
+    """Neither other accounts nor other answers."""
+    copy_accounts(budgets[0], postgres_url)
+    budget = TokenBudget(5_000, path=tmp_path / "back.db", run="two\0")
+    budget.settle(budget.reserve("writer", 10, 0), Usage(10, 0))
+    budget.close()
+    _filled_cache(tmp_path / "one.db")
+    with make_cache(tmp_path / "other.db", wait_seconds=0) as cache:
+        cache.update(ASK, "llm", [Generation(text="Elsewhere.")])
+    before = reports_in(tmp_path / "back.db")
+    refused = _migrate(postgres_url, tmp_path / "back.db")
+    assert "Nothing was copied." in refused.stderr
+    assert before == reports_in(tmp_path / "back.db")
+    refused = _migrate(tmp_path / "one.db", tmp_path / "other.db")
+    assert "Nothing was copied." in refused.stderr
+    with make_cache(tmp_path / "other.db", wait_seconds=0) as cache:
+        assert cache.lookup("a\0b is it", "llm") is None
+        assert "Elsewhere." == cache.lookup(ASK, "llm")[0].text
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), KeyboardInterrupt()])
+def test_what_ends_in_the_middle_says_what_was_copied(
+    budgets, postgres_url, tmp_path, monkeypatch, error
+):
+    """And that it goes on when it is done again, as it does."""
+    source = _filled_server(budgets[0], tmp_path)
+    monkeypatch.setattr(migration, "BATCH_ROWS", 100)
+    left, insert = iter(range(2)), migration._insert
+
+    def fail_later(table, *arguments):
+        if table.name == "calls" and next(left, None) is None:
+            raise error
+        insert(table, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migration, "_insert", fail_later)
+        ended = _migrate(source, postgres_url)
+    assert ended.exit_code in (1, 130)
+    assert "Copied before that: 4 accounts (budgets); " in ended.stderr
+    assert "200 calls" in ended.stderr
+    assert "Run it again when that is mended: it goes on." in ended.stderr
+    assert 1 == len(ended.stderr.strip().splitlines())
+    again = _migrate(source, postgres_url)
+    assert again.exit_code == 0, again.output
+    assert _rows(source) == _rows(postgres_url)
