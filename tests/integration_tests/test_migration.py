@@ -426,6 +426,7 @@ def test_what_is_refused_has_copied_nothing(budgets, postgres_url, tmp_path, wro
             connection.execute(f"INSERT INTO {name}_schema VALUES (99)")
     before = _rows(postgres_url)
     refused = _migrate(source, postgres_url)
+    assert before == _rows(postgres_url)
     assert 1 == refused.exit_code
     words = {
         "account": "the budget 'default' ('two\\x00')",
@@ -435,7 +436,6 @@ def test_what_is_refused_has_copied_nothing(budgets, postgres_url, tmp_path, wro
     assert words in refused.stderr
     assert "Nothing was copied." in refused.stderr
     assert 1 == len(refused.stderr.strip().splitlines())
-    assert before == _rows(postgres_url)
 
 
 def _rows(url):
