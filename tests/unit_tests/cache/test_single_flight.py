@@ -77,7 +77,8 @@ async def test_what_was_looked_up_and_never_answered_does_not_end_sharing():
     begun, answered = [], asyncio.Event()
 
     async def ask():
-        if await flights.abegin(b"q") is not None:
+        await flights.abegin(b"q")
+        if not answered.is_set():
             begun.append(True)
             await answered.wait()
             flights.end(b"q")
