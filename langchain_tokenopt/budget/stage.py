@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from langchain_core.messages import ToolMessage
-from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.budget.alerts import CALLER_LOOP
 from langchain_tokenopt.budget.budget_call import DEGRADED, BudgetCall, Payment, WatchingCall
@@ -29,6 +30,7 @@ from langchain_tokenopt.budget.siblings import wait_for_siblings, wait_for_sibli
 from langchain_tokenopt.budget.stray_calls import why_outside
 from langchain_tokenopt.budget.tools import BudgetTools, TakesTimeError
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
+from langchain_tokenopt.core.event_loop import done_beside_loop
 from langchain_tokenopt.core.messages import append_to_last_user
 from langchain_tokenopt.core.model_runs import reserved_run
 from langchain_tokenopt.core.records import Saving
@@ -131,11 +133,11 @@ class BudgetStage:
             except TakesTimeError:
                 pass
         CALLER_LOOP.set(asyncio.get_running_loop())
-        opening = asyncio.ensure_future(run_in_executor(None, self.open, request))
+        opening = _Opening(partial(self.open, request))
         try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:  # the thread goes on, and nobody will send what it reserves
-            opening.add_done_callback(_give_up)
+            return await done_beside_loop(opening.open)
+        except BaseException:  # the thread goes on, and nobody will send what it reserves
+            opening.give_up()
             raise
 
     def _open(self, request: ModelRequest, tools: BudgetTools | None) -> StageCall | None:
@@ -337,9 +339,35 @@ def _without_store(
     return Granted(candidate, needs, answer) if isinstance(answer, Hold) else answer
 
 
-def _give_up(opening: asyncio.Future[StageCall | None]) -> None:
-    """Free what was reserved for a call that nobody waits for any more."""
-    call = None if opening.cancelled() or opening.exception() else opening.result()
+class _Opening:
+    """A call that is opened in a thread, until whoever waits for it gives it up.
+
+    The thread itself frees what it has reserved for nobody: the event loop may have ended by then.
+    """
+
+    def __init__(self, open_: Callable[[], StageCall | None]) -> None:
+        self._open = open_
+        self._lock = threading.Lock()
+        self._is_wanted = True
+        self._call: StageCall | None = None
+
+    def open(self) -> StageCall | None:
+        call = self._open()
+        with self._lock:
+            if self._is_wanted:
+                self._call = call
+                return call
+        _free(call)
+        return None
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._is_wanted, call = False, self._call
+        if call is not None:
+            asyncio.get_running_loop().run_in_executor(None, _free, call)
+
+
+def _free(call: StageCall | None) -> None:
     if call is not None:
         call.failed(TokenOptError("it was given up before it was sent"))
 

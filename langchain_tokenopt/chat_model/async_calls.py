@@ -25,6 +25,7 @@ from langchain_tokenopt.chat_model.streams import (
     takes_parameter,
     with_mark,
 )
+from langchain_tokenopt.core.event_loop import done_beside_loop
 from langchain_tokenopt.request.model_request import Answer
 
 __all__ = ["agenerate", "astream"]
@@ -150,7 +151,7 @@ async def _aperform(steps: Generator[Step, Any, Any]) -> Any:
         if coroutine is not None:
             done = await coroutine()
         else:
-            done = await run_in_executor(None, work) if blocking else work()
+            done = await done_beside_loop(work) if blocking else work()
 
 
 async def _ready_to_count(chain: StageChain) -> None:

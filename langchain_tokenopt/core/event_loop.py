@@ -1,14 +1,17 @@
-"""Whether an event loop runs here, and which calls have ended unnoticed."""
+"""Whether an event loop runs here, work beside it, and which calls have ended unnoticed."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
 from collections.abc import Callable
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
 from uuid import UUID
 
-__all__ = ["RunWatch", "on_event_loop"]
+__all__ = ["RunWatch", "done_beside_loop", "on_event_loop"]
+
+Result = TypeVar("Result")
 
 _Done = Callable[["asyncio.Task[Any]"], None]
 
@@ -16,6 +19,23 @@ _Done = Callable[["asyncio.Task[Any]"], None]
 def on_event_loop() -> bool:
     """Whether an event loop runs in this thread; ``asyncio.get_running_loop`` raises to say so."""
     return asyncio._get_running_loop() is not None
+
+
+async def done_beside_loop(work: Callable[[], Result]) -> Result:
+    """Return what *work* returns, done in a thread of the loop's pool.
+
+    Once asked for, it is done: also where whoever waits is cancelled while the pool is busy, and
+    where the loop ends.
+    """
+
+    def until_done() -> Result:
+        try:
+            return work()
+        except StopIteration as error:  # no future takes it, and the caller would wait for ever
+            raise RuntimeError("the work has stopped an iteration") from error
+
+    loop = asyncio.get_running_loop()
+    return await asyncio.shield(loop.run_in_executor(None, copy_context().run, until_done))
 
 
 class RunWatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -166,6 +167,32 @@ def test_a_call_that_is_cancelled_while_it_reserves_leaves_nothing(postgres_url)
         assert 0 == run.report().account.held_tokens
         assert model.invoke("What is blue? The sky is blue.").text
         assert [] == run.account.check()
+
+
+def test_a_loop_that_ends_while_calls_reserve_leaves_nothing(postgres_url):
+    """Cancelled while others have locked the account; the loop ends before they give it back."""
+    plan = BudgetPlan(total_tokens=10**6)
+    model = optimize(ExtractiveChatModel(), plan)
+
+    async def ask():
+        calls = [asyncio.create_task(model.ainvoke(f"What is {n}? It is {n}.")) for n in range(6)]
+        await asyncio.sleep(0.3)
+        for call in calls:
+            call.cancel()
+        assert all(
+            isinstance(end, asyncio.CancelledError)
+            for end in await asyncio.gather(*calls, return_exceptions=True)
+        )
+
+    with plan.run("t", store=postgres_url) as run:
+        model.invoke("What is blue? The sky is blue.")
+        paid = run.report().account.spent_tokens
+        with psycopg.connect(postgres_url) as others:
+            others.execute("SELECT 1 FROM budget_accounts FOR UPDATE")
+            threading.Timer(0.8, others.rollback).start()
+            asyncio.run(ask())
+        account = run.report().account
+        assert (0, paid) == (account.held_tokens, account.spent_tokens)
 
 
 # Servers that are away, or set back

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
-from langchain_tokenopt.core.event_loop import RunWatch
+from langchain_tokenopt.core.event_loop import RunWatch, done_beside_loop
 
 
 async def test_a_cancelled_task_gives_up_its_runs():
@@ -64,3 +68,36 @@ def test_outside_of_a_loop_there_is_nothing_to_watch():
     watch = RunWatch(lambda key, over: None)
     watch.begin(uuid4())
     watch.end(uuid4().int)
+
+
+def test_work_that_was_asked_for_is_done():
+    """In a pool that is busy, for a caller who is cancelled, of a loop that ends."""
+    done = list[int]()
+
+    async def ask():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        waiting = [
+            asyncio.create_task(done_beside_loop(partial(_later, done, n))) for n in range(3)
+        ]
+        await asyncio.sleep(0)
+        for each in waiting:
+            each.cancel()
+
+    asyncio.run(ask())
+    assert [0, 1, 2] == done
+
+
+def _later(done: list[int], number: int) -> None:
+    time.sleep(0.02)
+    done.append(number)
+
+
+async def test_work_beside_a_loop_returns_and_raises():
+    """What the work returns, in the caller's context; what it raises, an end of iteration too."""
+    known = ContextVar("known", default=0)
+    known.set(7)
+    assert 7 == await done_beside_loop(known.get)
+    with pytest.raises(ZeroDivisionError):
+        await done_beside_loop(lambda: 1 // 0)
+    with pytest.raises(RuntimeError, match="iteration"):
+        await done_beside_loop(lambda: next(iter(())))
