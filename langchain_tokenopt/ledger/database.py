@@ -8,7 +8,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version as package_version
@@ -33,6 +33,8 @@ class LedgerError(TokenOptError):
     """A ledger cannot be opened, read or written; the message says what to do about it."""
 
 
+_UNDEFINED_COLUMN: Final = "42703"
+"""https://www.postgresql.org/docs/current/errcodes-appendix.html (read 2026-11-30)"""
 _WRITERS_LOCK: Final = 0x746F6B65
 """PostgreSQL's advisory lock of those who write ledgers; any constant."""
 _QUEUE: Final = 12
@@ -291,8 +293,11 @@ class Database:
         if connection.scalar(there) is None:
             return None
         found: Any = None
-        with suppress(ProgrammingError):  # a column is missing
+        try:
             found = connection.scalar(select(func.max(ledger_schema.c.version)))
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) != _UNDEFINED_COLUMN:
+                raise
         if isinstance(found, int):
             return found
         if not self.is_sqlite:
