@@ -11,7 +11,6 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, named_file, say
 from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.pricing.money import format_usd
-from langchain_tokenopt.storage.places import label_of
 
 if TYPE_CHECKING:
     from langchain_tokenopt.budget import AgentReport, BudgetReport
@@ -69,6 +68,7 @@ def budget(
 def _reports(store: str, asked_for: Mapping[str, str | None]) -> list[BudgetReport]:
     """Read the accounts that were asked for."""
     from langchain_tokenopt.budget import reports_in
+    from langchain_tokenopt.storage.places import label_of
 
     found = reports_in(store)
     wanted = [

@@ -12,7 +12,6 @@ import typer
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import JsonOption, LimitOption, print_table, tell, write_json
 from langchain_tokenopt.core.counted import counted
-from langchain_tokenopt.storage.places import label_of
 
 if TYPE_CHECKING:
     from langchain_tokenopt.cache import SemanticCache
@@ -110,6 +109,8 @@ def clear(
 
     Example: tokenopt cache clear --cache answers.db
     """
+    from langchain_tokenopt.storage.places import label_of
+
     with _opened(cache) as opened:
         entries = opened.stats().entries
         if not yes:
@@ -155,6 +156,7 @@ def _opened(path: str, *, embeds: bool = False) -> Iterator[SemanticCache]:
     from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER
     from langchain_tokenopt.cache.repositories import embedder_in
     from langchain_tokenopt.embeddings import LocalEmbeddings
+    from langchain_tokenopt.storage.places import label_of
 
     made_with = embedder_in(path)
     embeddings = LocalEmbeddings() if embeds and made_with != NO_EMBEDDER else None

@@ -11,8 +11,6 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.period import DEFAULT_LEDGER, LedgerOption, local, opened_ledger
 from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
-from langchain_tokenopt.core.errors import PlaceError
-from langchain_tokenopt.storage.places import file_of, label_of
 
 __all__ = ["doctor"]
 
@@ -116,6 +114,7 @@ def _check_prices() -> _Finding:
 
 def _check_ledger(location: str) -> _Finding:
     from langchain_tokenopt.ledger import LedgerError
+    from langchain_tokenopt.storage.places import label_of
 
     place = label_of(location)
     try:
@@ -143,6 +142,8 @@ def _check_ledger(location: str) -> _Finding:
 
 def _check_learned(location: str) -> _Finding:
     from langchain_tokenopt.cli.learned import held_in
+    from langchain_tokenopt.core.errors import PlaceError
+    from langchain_tokenopt.storage.places import file_of, label_of
 
     try:
         rows = held_in(file_of(location))

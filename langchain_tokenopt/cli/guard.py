@@ -11,7 +11,6 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, named_file
 from langchain_tokenopt.cli.period import local
 from langchain_tokenopt.cli.tables import JsonOption, print_table, write_json
-from langchain_tokenopt.storage.places import file_of
 
 __all__ = ["guard"]
 
@@ -34,6 +33,7 @@ def guard(
     Example: tokenopt guard --guard guard.db
     """
     from langchain_tokenopt.evaluate.guard_state import found_in
+    from langchain_tokenopt.storage.places import file_of
 
     path = file_of(named_file("guard", guard, file))
     if not path.is_file():

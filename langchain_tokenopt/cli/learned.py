@@ -18,7 +18,6 @@ from typer.core import TyperCommand
 from langchain_tokenopt.cli.app import CommandError
 from langchain_tokenopt.cli.tables import JsonOption, print_table, tell, write_json
 from langchain_tokenopt.core.counted import counted
-from langchain_tokenopt.storage.places import file_of
 
 __all__ = ["VerbFirst", "held_in", "learned"]
 
@@ -92,6 +91,8 @@ def learned(
 
     Example: tokenopt learned learned.db forget --user ann
     """
+    from langchain_tokenopt.storage.places import file_of
+
     whose = _Whose(user, organization, namespace, kind)
     path, verb = file_of(store), first or verb
     if verb is Verb.load:

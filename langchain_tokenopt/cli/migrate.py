@@ -13,7 +13,6 @@ import typer
 
 from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.tables import JsonOption, tell, write_json
-from langchain_tokenopt.storage.places import label_of, place_of
 
 __all__ = ["migrate"]
 
@@ -40,6 +39,7 @@ def migrate(
     Example: tokenopt migrate budgets.db postgresql://me@db.example/tokens
     """
     from langchain_tokenopt.storage.migration_lock import locked_for_migration
+    from langchain_tokenopt.storage.places import label_of, place_of
 
     if _is_same(source, target):
         raise CommandError("the source and the target are the same place. Name another target.")
@@ -100,6 +100,8 @@ def _figures(sums: Mapping[str, int]) -> str:
 
 def _is_same(source: str, target: str) -> bool:
     """Say whether two words name one file, or one schema of one database, however they do it."""
+    from langchain_tokenopt.storage.places import place_of
+
     one, other = place_of(source), place_of(target)
     if isinstance(one, Path) and isinstance(other, Path):
         return one.exists() and other.exists() and one.samefile(other)

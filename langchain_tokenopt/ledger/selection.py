@@ -8,14 +8,15 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, FromClause, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, exists, func, select
 
 from langchain_tokenopt.core.dimensions import MANY_VALUED, UNATTRIBUTED, Filters
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.ledger import rows
+from langchain_tokenopt.ledger.measures import width_of
 from langchain_tokenopt.ledger.rollups import horizon_of
 from langchain_tokenopt.ledger.rows import OWN_RUN
-from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS, calls, names, origins
+from langchain_tokenopt.ledger.schema import ORIGIN_FIELDS, ROLLUPS, calls, names, origins
 from langchain_tokenopt.ledger.window import Span, Window
 
 __all__ = ["PAGE", "PAGED", "Key", "Selection", "plain"]
@@ -62,7 +63,7 @@ class Selection:
 
     def lacks_rows(self, start: int) -> None:
         """Warn, once, if a question needs rows from before the horizon."""
-        if start < self.horizon and not self._has_warned:
+        if start < self.horizon and not self._has_warned and self._were_there_more():
             self._has_warned = True
             warnings.warn(
                 f"calls from before {rows.moment_of(self.horizon):%Y-%m-%d} are not kept any more, "
@@ -71,6 +72,16 @@ class Selection:
                 TokenOptWarning,
                 stacklevel=2,
             )
+
+    def _were_there_more(self) -> bool:
+        """Whether there are sums of what was removed."""
+        return any(
+            self.connection.scalar(
+                select(exists().where(table.columns[0] < self.horizon // width_of(rollup, table)))
+            )
+            for rollup in ROLLUPS
+            for table in rollup.tables
+        )
 
     @property
     def is_everything(self) -> bool:
