@@ -115,6 +115,8 @@ def frame_of(text: str, lines: Sequence[Line]) -> Frame:
     blocks = blocks_of(lines)
     own = _divided(text, lines, blocks)
     if all(own):
+        if _leaves_answer(lines, blocks):
+            return Frame([(0, lines[blocks[-2][0]].start)])
         return Frame([(0, len(text))], is_empty=True)
     material: list[Span] = []
     for block, is_own in zip(blocks, own, strict=True):
@@ -247,6 +249,8 @@ def _divided(text: str, lines: Sequence[Line], blocks: Sequence[range]) -> list[
     ]
     if blocks and _is_open(lines[-1]) and size_of(lines, blocks[-1]) <= _LONGEST_MARK:
         goes_along[-1] = True
+        if _leaves_answer(lines, blocks):
+            goes_along[-2] = True
     is_behind = True
     for at in range(len(blocks)):
         is_behind = found[at] = found[at] or (is_behind and goes_along[at])
@@ -256,6 +260,19 @@ def _divided(text: str, lines: Sequence[Line], blocks: Sequence[range]) -> list[
         found[at] = found[at] or (is_before and (goes_along[at] or is_heading))
         is_before = found[at]
     return found
+
+
+def _leaves_answer(lines: Sequence[Line], blocks: Sequence[range]) -> bool:
+    """Whether the last label leaves an answer to the labelled line above: ``question: ...``."""
+    if len(blocks) < 3 or not _is_open(lines[-1]):
+        return False
+    asked, label = blocks[-2], lines[blocks[-2][0]]
+    is_one = lines[asked[-1]].paragraph == lines[-1].paragraph
+    return is_one and key_mark(label) is not None and size_of(lines, asked) <= _LONGEST_ASKED
+
+
+_LONGEST_ASKED: Final = 240
+"""Characters."""
 
 
 def _goes_along(lines: Sequence[Line], block: range, features: Mapping[str, float]) -> bool:
