@@ -66,6 +66,8 @@ class Denial:
     """Its total in money, if it has one."""
     shares_tokens: int = 0
     """Of what is left, what is set apart for other agents."""
+    held_tokens: int = 0
+    """What is neither spent nor left: calls under way hold it, and free what they do not use."""
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -130,8 +132,9 @@ class Denial:
             return (
                 f"{needs} has {self.available_tokens:,} of its cap of {self.limit_tokens:,} left."
             )
+        held = f", and {self.held_tokens:,} held by calls under way" if self.held_tokens else ""
         return (
-            f"{needs} {which} has {self.available_tokens:,} of {self.limit_tokens:,} left."
+            f"{needs} {which} has {self.available_tokens:,} of {self.limit_tokens:,} left{held}."
             f"{self._reset()}"
         )
 
@@ -160,6 +163,11 @@ class Denial:
             return "Give a rate card that knows the model, or leave total_usd out."
         if self.reason == "stopped":
             return "Begin another run."
+        if (
+            self.reason == "total"
+            and self.available_tokens + self.held_tokens >= self.needed_tokens
+        ):
+            return "Ask again when these have ended, or raise the total of the plan."
         return "Raise its share or the total of the plan, or shorten the prompt."
 
 

@@ -212,6 +212,7 @@ def _denied(
         left_tokens=max(totals.left, 0),
         limit_nano_usd=totals.total_nano_usd,
         shares_tokens=_shares_of_others(totals, change.transaction.agent(agent), room),
+        held_tokens=totals.held,
     )
 
 

@@ -243,6 +243,14 @@ def _under_cap(found: MayHave, account: AgentAccount, demands: Demands) -> MayHa
     return MayHave(min(found.fair, most, _now(rest, own.likely, later.likely)), most)
 
 
+def _is_shared(left: int, lefts: Sequence[int]) -> bool:
+    """Whether a run that holds all it has *left* would leave other runs less than that.
+
+    They may call at the same time out of an account around it, and nobody knows of them.
+    """
+    return any(outer < 2 * left for outer in lefts)
+
+
 def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
     """Return what *agent* may use for its next call: never more than any of the accounts has."""
     own, *around = changes
@@ -257,7 +265,7 @@ def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
     return Room(
         fair,
         most,
-        max(demands.beside, own.totals.held > 0),
+        max(demands.beside, own.totals.held > 0, _is_shared(own.totals.left, lefts)),
         nearest,
         max(
             (own.totals.spent + own.totals.held) / own.totals.total_tokens,

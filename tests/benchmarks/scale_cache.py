@@ -363,7 +363,7 @@ def main() -> None:
         ),
         "size": (
             f"--entries {asked.entries}",
-            lambda server: measure_size(server, asked.entries, asked.vectors, embedder),
+            lambda server: measure_size(server, asked.entries, asked.data, embedder),
         ),
     }
     for part in asked.parts.split(","):

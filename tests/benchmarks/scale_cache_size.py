@@ -11,7 +11,6 @@ Recall:  of the nearest, and of the nearest 16, against all vectors of the scope
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Iterable, Iterator
@@ -28,14 +27,13 @@ from langchain_tokenopt.cache import CacheSettings, SemanticCache
 from langchain_tokenopt.cache.answer_json import pack
 from langchain_tokenopt.cache.cache_file import checksum_of
 from langchain_tokenopt.cache.key import question_in
-from tests.benchmarks.cache_sets import LLM
+from tests.benchmarks.cache_sets import LLM, Precomputed, banking, pairs
 from tests.support.postgres_server import PostgresServer, database_of
 
 __all__ = ["measure_size"]
 
 _TIMED = 200
 _CHUNK = 20_000
-_REAL = ("banking", "checklist", "fields_Quora", "fields_near-misses", "tools")
 _SHARES = (("half", 1, 0.5), ("4 %", 10, 0.4), ("0.5 %", 4, 0.02), ("0.1 %", 10, 0.01))
 _ANSWER = "In Settings, under Cards. " * 8
 
@@ -53,19 +51,26 @@ def _ms(seconds: Iterable[float]) -> dict[str, float]:
     return {"p50_ms": at(0.5), "p95_ms": at(0.95)}
 
 
+def _real(data: Path, embedder: Precomputed) -> tuple[list[str], np.ndarray]:
+    """Return questions that people asked, and their vectors."""
+    sets = {"banking": [t for part in ("train", "test") for t, _ in banking(data, part)]}
+    for name in ("checklist", "qqp"):
+        rows = pairs(data, f"{name}_dev.tsv.gz")
+        sets[name] = [t for row in rows for t in (row["text_a"], row["text_b"])]
+    known = [embedder.read(name, texts) for name, texts in sets.items()]
+    return [t for texts in sets.values() for t in dict.fromkeys(texts)], np.vstack(known)
+
+
 class _Stock:
     """The entries that are made: systems, questions, vectors (16-bit floats, one row each)."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, data: Path, embedder: Precomputed, size: int) -> None:
         self.size = size
         rng, chance = np.random.default_rng(0), random.Random(0)
-        known, texts = [], []
-        for name in _REAL:
-            known.append(np.load(folder / f"{name}.npy").astype(np.float32))
-            texts += json.loads((folder / f"{name}.json").read_text())
+        texts, known = _real(data, embedder)
         first = {" ".join(text.split()).casefold(): n for n, text in enumerate(texts)}
         order = rng.permutation(list(first.values()))
-        real, texts = _unit(np.vstack(known)[order]), [texts[n] for n in order]
+        real, texts = _unit(known[order]), [texts[n] for n in order]
         self.real = min(len(real), size)
         self.vectors = np.empty((size, real.shape[1]), dtype=np.float16)
         self.vectors[: self.real] = real[: self.real]
@@ -165,10 +170,10 @@ def _copied_vectors(stock: _Stock, scopes: dict[str, bytes]) -> Iterator[bytes]:
 
 
 def measure_size(
-    server: PostgresServer, size: int, folder: Path, embedder: Any, timed: int = _TIMED
+    server: PostgresServer, size: int, data: Path, embedder: Precomputed, timed: int = _TIMED
 ) -> dict[str, Any]:
     """Measure one process on *size* entries."""
-    stock = _Stock(folder, size)
+    stock = _Stock(data, embedder, size)
     url = server.new_database()
     cache = SemanticCache(
         url,

@@ -7,7 +7,9 @@ import os
 import random
 import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from threading import Barrier
 from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
@@ -191,6 +193,38 @@ def test_a_chain_and_a_model_without_stages_are_refused_alike(model_server: Mode
         assert bare.invoke({"question": "Is it?"})
         with pytest.raises(BudgetExceededError, match="of the organization 'alike' for the week"):
             bare.invoke({"question": "Is it? " * 90})
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("own_total", [2_000, 900], ids=["as much", "less"])
+def test_calls_at_once_of_one_user_are_not_refused_while_the_day_is_young(
+    model_server: ModelServer, tmp_path, is_async: bool, own_total: int
+) -> None:
+    """A call leaves as much of a day for another run; a refusal says what calls under way hold."""
+    model_server.answer = lambda _: Reply(delay_seconds=0.3)
+    day = BudgetLimit(total_tokens=2_000, per="user", window="day")
+    plan = BudgetPlan(total_tokens=own_total, within=[day], on_exceed="raise")
+    model = optimize(model_server.chat_openai(), plan)
+    ready = Barrier(3)
+
+    def ask(number: int) -> str:
+        with plan.run(user="ann", path=tmp_path / "days.db"):
+            if is_async:
+                return asyncio.run(model.ainvoke(f"Is it {number}?")).text
+            return model.invoke(f"Is it {number}?").text
+
+    def at_once(number: int) -> str:
+        ready.wait(30)
+        return ask(number)
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(2):
+            assert all(pool.map(at_once, range(3)))
+    with ThreadPoolExecutor(12) as pool:
+        many = [pool.submit(ask, number) for number in range(12)]
+        refused = [str(error) for one in many if (error := one.exception())]
+    assert refused
+    assert all("held by calls under way" in said for said in refused), refused
 
 
 @in_memory

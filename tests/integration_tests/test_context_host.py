@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 
 import pytest
@@ -159,6 +160,10 @@ def test_a_hook_gives_the_model_its_view(model_server):
     assert "set aside" in str(model_server.requests[-1].body)
 
 
+@pytest.mark.skipif(
+    "summarizer" not in inspect.signature(SummarizationMiddleware.__init__).parameters,
+    reason="this release of LangChain always asks a model",
+)
 def test_the_summarizing_middleware_takes_it_as_a_summarizer():
     """Its digest stands where a model's summary would, and no model is asked for it."""
     middleware = SummarizationMiddleware(
