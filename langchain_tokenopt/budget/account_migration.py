@@ -19,16 +19,7 @@ from langchain_tokenopt.budget.records import (
 )
 from langchain_tokenopt.storage.protocols import AccountStore
 
-__all__ = ["checked_account_copy", "copy_accounts"]
-
-
-def copy_accounts(source: str | Path, target: str | Path) -> dict[str, int]:
-    """Copy every account, with its agents and leases; what is there already is passed over.
-
-    Returns and raises what :func:`checked_account_copy` does.
-    """
-    with checked_account_copy(source, target) as copy:
-        return copy(Counter())
+__all__ = ["checked_account_copy"]
 
 
 @contextmanager

@@ -60,10 +60,6 @@ _IS_THERE: Final = (  # to_regclass may still say what was true before a lock wa
 VERSION: Final = "SELECT json_agg(budget_schema.version) FROM budget_schema"
 """Of whatever type it is; the sentence about one that is missing names the table."""
 
-_OF_OTHERS: Final = frozenset(
-    ("42P07", "42710", "42723", "42703", "42P01", "42804", "42883", "42809", "42846")
-)
-"""What a server says where a name is taken, or stands for something else than it should."""
 _OWN_SCHEMA: Final = (
     "Restore it from a copy, or give the budgets a schema of their own: CREATE SCHEMA name, and "
     "add ?options=-csearch_path%3Dname to the URL"
@@ -124,7 +120,7 @@ def _not_ours(place: str) -> BudgetStoreError:
 
 def explained(error: PostgresError) -> str:
     """Return what a server has refused, and what to do where a name is another program's."""
-    if error.sqlstate not in _OF_OTHERS:
+    if not error.is_of_others:
         return f"{error}."
     return (
         f"{error}: that was removed or changed, or a table, view or type of another program has "

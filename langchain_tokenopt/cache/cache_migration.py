@@ -19,7 +19,7 @@ from langchain_tokenopt.cache.repositories import embedder_in
 from langchain_tokenopt.storage.errors import PostgresError
 from langchain_tokenopt.storage.places import label_of, place_of
 
-__all__ = ["checked_cache_copy", "copy_cache"]
+__all__ = ["checked_cache_copy"]
 
 _AT_ONCE: Final = 256
 
@@ -33,15 +33,6 @@ class _Store(Protocol):
     def keep_evidence(self, labels: Any) -> list[Any]: ...
     def probe(self) -> bytes | None: ...
     def keep_probe(self, vector: bytes) -> None: ...
-
-
-def copy_cache(source: str | Path, target: str | Path) -> dict[str, int]:
-    """Copy every answer, with its vector, hits and life time, and all that was learned.
-
-    Returns and raises what :func:`checked_cache_copy` does.
-    """
-    with checked_cache_copy(source, target) as copy:
-        return copy(Counter())
 
 
 @contextmanager

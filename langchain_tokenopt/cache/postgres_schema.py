@@ -135,9 +135,7 @@ NO_NEWER: Final = (
 """Fails where the tables are those of a newer release, and with it the whole transaction."""
 _IS_NEWER: Final = r'"(\d+) is newer"'
 _NO_RIGHT: Final = "42501"
-_OF_OTHERS: Final = ("42P07", "42723", "42710", "42703", "42P01", "42804", "42883", "42809")
-"""What a server says of tables that are there, and not ours: a name is taken, or has other columns
-than it should."""
+_NAME_TAKEN: Final = "42P07"
 _INDEXING_SECONDS: Final = 4 * 3_600.0
 """How long it may take to index what is there: a million vectors take minutes of a free CPU."""
 _LEAST_PGVECTOR: Final = (0, 8)
@@ -174,7 +172,7 @@ def prepare(pool: PostgresPool, embedder: str | None) -> CacheTables:
                 _bring_up_to_date(session, pool.label, embedder)
             return _read(session, pool.label, embedder)
     except PostgresError as error:
-        if error.sqlstate not in _OF_OTHERS:
+        if not error.is_of_others:
             raise
         raise CacheFileError(
             f"A table or function of another program has a name there that the cache needs: "
@@ -226,7 +224,7 @@ def _version(session: Session) -> int:
         return 0
     found = session.run(_VERSION)[0][0]
     if not isinstance(found, int):
-        raise PostgresError("its table cache_schema holds no version of ours", _OF_OTHERS[0])
+        raise PostgresError("its table cache_schema holds no version of ours", _NAME_TAKEN)
     return found
 
 

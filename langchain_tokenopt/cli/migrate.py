@@ -43,7 +43,7 @@ def migrate(
 
     if _is_same(source, target):
         raise CommandError("the source and the target are the same place. Name another target.")
-    kinds = [only] if only else _kinds_in(source)
+    kinds, refusals = ([only], []) if only else _kinds_in(source)
     if len(kinds) > 1 and isinstance(place_of(target), Path):
         raise CommandError(
             f"the source has {' and '.join(kinds)}, and each needs a file of its own. Add "
@@ -58,9 +58,12 @@ def migrate(
         moved = _moved(kinds, source, target)
     if as_json:
         write_json(moved)
-        return
-    for kind, sums in moved.items():
-        tell(f"{kind}: {_figures(sums)}; the same in both.")
+    else:
+        for kind, sums in moved.items():
+            tell(f"{kind}: {_figures(sums)}; the same in both.")
+    if not isinstance(place_of(source), Path):  # a file is of one kind
+        for refusal in refusals:
+            say(f"Passed over: {refusal}")
 
 
 def _moved(kinds: Sequence[Kind], source: str, target: str) -> dict[str, dict[str, int]]:
@@ -112,7 +115,8 @@ def _is_same(source: str, target: str) -> bool:
     return identity_of(one) == identity_of(other)
 
 
-def _kinds_in(source: str) -> list[Kind]:
+def _kinds_in(source: str) -> tuple[list[Kind], list[str]]:
+    """Return what can be read there, and why the rest cannot."""
     from langchain_tokenopt.budget import BudgetStoreError, reports_in
     from langchain_tokenopt.cache import CacheFileError
     from langchain_tokenopt.cache.repositories import embedder_in
@@ -136,4 +140,4 @@ def _kinds_in(source: str) -> list[Kind]:
         refusals.append(str(error))
     if not found:
         raise CommandError(" ".join(refusals))
-    return found
+    return found, refusals

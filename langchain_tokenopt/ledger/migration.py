@@ -18,20 +18,11 @@ from langchain_tokenopt.ledger import partitions, rollups
 from langchain_tokenopt.ledger.database import LONG_SECONDS, Database, LedgerError
 from langchain_tokenopt.ledger.schema import DERIVED, forgettings, ledger_schema, metadata
 
-__all__ = ["checked_ledger_copy", "copy_ledger"]
+__all__ = ["checked_ledger_copy"]
 
 BATCH_ROWS: Final = 10_000
 
 _TABLES: Final = [table for table in metadata.sorted_tables if table is not ledger_schema]
-
-
-def copy_ledger(source: str | Path, target: str | Path) -> dict[str, int]:
-    """Copy all rows of a ledger; what was interrupted goes on where it ended.
-
-    Returns and raises what :func:`checked_ledger_copy` does.
-    """
-    with checked_ledger_copy(source, target) as copy:
-        return copy(Counter())
 
 
 @contextmanager

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 __all__ = ["PostgresError"]
+
+_OF_OTHERS: Final = frozenset(
+    ("42P07", "42710", "42723", "42703", "42P01", "42804", "42883", "42809", "42846")
+)
+"""Of a name that is taken, or of something that is not what it should be
+(https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 class PostgresError(OSError):
@@ -11,3 +19,8 @@ class PostgresError(OSError):
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+    @property
+    def is_of_others(self) -> bool:
+        """Whether a table, column, type or function is missing, or is not the one that it was."""
+        return self.sqlstate in _OF_OTHERS

@@ -4,7 +4,7 @@ Run:     python -m tests.benchmarks.scale_cache --parts size --entries 1000000
              [--parts workers,apart,loop,kills,size] [--requests 4000] [--lookups 1000000]
              [--restarts 20] [--seconds 400] [--data FOLDER] [--vectors FOLDER]
 Size:    see ``scale_cache_size.py``.
-Workers: the same stream of banking77 through one process and through eight: three in four
+Workers: the same four streams of banking77 through one process and through eight: three in four
          questions are new, the fourth is one of a hundred (Zipf); the intent is the answer.
 Apart:   eight processes of a user whom row policies bind ask 30 questions as 150 users, whose
          answers all differ, in three writings; then a tenth as often with statements that do not
@@ -51,6 +51,8 @@ from tests.support.embedders import WordEmbeddings
 from tests.support.postgres_server import PostgresServer, database_of
 
 WORKERS = 8
+STREAMS = 4
+"""Streams that are put through one process and through eight."""
 USERS, QUESTIONS = 150, 40
 SERVER = {
     "shared_buffers": "2GB",
@@ -84,45 +86,69 @@ def _fork(work: Callable[[], None]) -> int:
 def hit_rates(
     server: PostgresServer, rows: Sequence[tuple[str, str]], embedder: Any, requests: int
 ) -> dict[str, Any]:
-    """Put the same stream through one process and through eight."""
-    chance = random.Random(1)
-    stream = list(rows)
-    chance.shuffle(stream)
-    popular = chance.choices(stream[:100], [1.0 / (rank + 1) for rank in range(100)], k=requests)
-    stream = [popular[n] if n % 4 == 0 else stream[n] for n in range(requests)]
-    found: dict[str, Any] = {"requests": requests}
+    """Put the same streams through one process and through eight."""
+    found: dict[str, Any] = {"requests": requests, "streams": STREAMS}
     for workers in (1, WORKERS):
-        url = server.new_database()
-        counts = mmap.mmap(-1, 32 * workers)
-
-        def work(place: int, url: str = url, workers: int = workers, counts: Any = counts) -> None:
-            cache = SemanticCache(url, embeddings=embedder, settings=CacheSettings(seed=place))
-            hits = wrong = 0
-            for text, label in stream[place::workers]:
-                answer = cache.lookup(_asked("s", text), LLM)
-                hits += answer is not None
-                wrong += answer is not None and answer[0].text != label
-                if answer is None:
-                    cache.update(_asked("s", text), LLM, [Generation(text=label)])
-            struct.pack_into("qq", counts, 32 * place, hits, wrong)
-            struct.pack_into("q", counts, 32 * place + 16, cache.stats().semantic_hits)
-            cache.close()
-
-        began = time.perf_counter()
-        children = [_fork(lambda place=place: work(place)) for place in range(workers)]  # type: ignore[misc]
-        failed = sum(os.waitpid(child, 0)[1] != 0 for child in children)
-        sums = [
-            sum(struct.unpack_from("q", counts, 32 * n + at)[0] for n in range(workers))
-            for at in (0, 8, 16)
+        each = [
+            _put_through(server, _stream(rows, requests, seed), embedder, workers, seed)
+            for seed in range(STREAMS)
         ]
         found[f"{workers} at once"] = {
-            "hit_percent": round(100 * sums[0] / requests, 2),
-            "wrong_percent": round(100 * sums[1] / requests, 2),
-            "semantic_hits": sums[2],
-            "failed": failed,
-            "requests_per_second": round(requests / (time.perf_counter() - began), 1),
+            "hit_percent": round(100 * sum(one["hits"] for one in each) / requests / STREAMS, 2),
+            "wrong_percent": round(100 * sum(one["wrong"] for one in each) / requests / STREAMS, 2),
+            "hit_percent_each": [round(100 * one["hits"] / requests, 2) for one in each],
+            "semantic_hits": sum(one["semantic"] for one in each),
+            "failed": sum(one["failed"] for one in each),
+            "requests_per_second": round(requests * STREAMS / sum(o["seconds"] for o in each), 1),
         }
     return found
+
+
+def _stream(rows: Sequence[tuple[str, str]], requests: int, seed: int) -> list[tuple[str, str]]:
+    chance = random.Random(seed)
+    drawn = list(rows)
+    chance.shuffle(drawn)
+    popular = chance.choices(drawn[:100], [1.0 / (rank + 1) for rank in range(100)], k=requests)
+    return [popular[n] if n % 4 == 0 else drawn[n] for n in range(requests)]
+
+
+def _put_through(
+    server: PostgresServer,
+    stream: Sequence[tuple[str, str]],
+    embedder: Any,
+    workers: int,
+    seed: int,
+) -> dict[str, float]:
+    """Let each of some processes ask its part of a stream; return what all have seen."""
+    url = server.new_database()
+    counts = mmap.mmap(-1, 32 * workers)
+
+    def work(place: int) -> None:
+        settings = CacheSettings(seed=WORKERS * seed + place)
+        cache = SemanticCache(url, embeddings=embedder, settings=settings)
+        hits = wrong = 0
+        for text, label in stream[place::workers]:
+            answer = cache.lookup(_asked("s", text), LLM)
+            hits += answer is not None
+            wrong += answer is not None and answer[0].text != label
+            if answer is None:
+                cache.update(_asked("s", text), LLM, [Generation(text=label)])
+        struct.pack_into("qqq", counts, 32 * place, hits, wrong, cache.stats().semantic_hits)
+        cache.close()
+
+    began = time.perf_counter()
+    children = [_fork(lambda place=place: work(place)) for place in range(workers)]  # type: ignore[misc]
+    failed = sum(os.waitpid(child, 0)[1] != 0 for child in children)
+    seconds = time.perf_counter() - began
+    seen = [struct.unpack_from("qqq", counts, 32 * place) for place in range(workers)]
+    hits, wrong, semantic = map(sum, zip(*seen, strict=True))
+    return {
+        "hits": hits,
+        "wrong": wrong,
+        "semantic": semantic,
+        "failed": failed,
+        "seconds": seconds,
+    }
 
 
 # Scopes, kills and restarts

@@ -58,7 +58,8 @@ def _once(figures: dict[str, Any]) -> str:
     if "workers" in figures:
         workers = figures["workers"]
         one, many = workers["1 at once"], workers["8 at once"]
-        rows[f"{workers['requests']:,} requests of banking77: hits of one worker; of eight"] = (
+        streams = f"{workers['streams']} streams of {workers['requests']:,} requests of banking77"
+        rows[f"{streams}: hits of one worker; of eight"] = (
             f"{one['hit_percent']} %; {many['hit_percent']} %"
         )
         rows["of all requests, wrong: one worker; eight"] = (

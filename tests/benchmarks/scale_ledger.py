@@ -31,11 +31,11 @@ from typing import Any
 import psycopg
 
 from langchain_tokenopt.ledger import Ledger, partitions
-from langchain_tokenopt.ledger.migration import copy_ledger
 from langchain_tokenopt.ledger.schema import ROLLUPS
 from tests.benchmarks.month_ledger import write_month
 from tests.benchmarks.results import RESULTS, write_result
 from tests.support.ledger_records import START, desk_calls
+from tests.support.migrations import copy_ledger
 from tests.support.postgres_server import PostgresServer
 
 PROCESSES = 8

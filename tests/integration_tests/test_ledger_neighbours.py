@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from langchain_tokenopt.ledger import Ledger, LedgerError, database
-from langchain_tokenopt.ledger.migration import copy_ledger
 from tests.support.ledger_records import desk_calls
+from tests.support.migrations import copy_ledger
 from tests.support.postgres_server import (
     FAST,
     PostgresServer,

@@ -14,15 +14,14 @@ from langchain_core.outputs import Generation
 from typer.testing import CliRunner
 
 from langchain_tokenopt.budget import BudgetLimit, BudgetStoreError, Owners, TokenBudget, reports_in
-from langchain_tokenopt.budget.account_migration import copy_accounts
 from langchain_tokenopt.cache import CacheFileError
-from langchain_tokenopt.cache.cache_migration import copy_cache
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.core.records import BudgetEvent, Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger, LedgerError, migration
 from tests.support.caches import make_cache
 from tests.support.ledger_records import desk_calls, record
+from tests.support.migrations import copy_accounts, copy_cache, copy_ledger
 from tests.support.postgres_server import database_of, shared_server
 
 LEVELS = [
@@ -100,8 +99,8 @@ def _answers(ledger):
 def test_a_ledger_goes_to_a_server_and_back(postgres_url, tmp_path):
     """It answers the same, and goes on with numbers of its own."""
     _fill(tmp_path / "usage.db")
-    migration.copy_ledger(tmp_path / "usage.db", postgres_url)
-    migration.copy_ledger(postgres_url, tmp_path / "back.db")
+    copy_ledger(tmp_path / "usage.db", postgres_url)
+    copy_ledger(postgres_url, tmp_path / "back.db")
 
     with Ledger(tmp_path / "usage.db") as one, Ledger(tmp_path / "back.db") as other:
         assert _answers(one) == _answers(other)
@@ -129,9 +128,9 @@ def test_what_was_interrupted_goes_on(postgres_url, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(type(migration._TABLES[0]), "insert", fail_later)
         with pytest.raises(LedgerError, match="could not be written to disk"):
-            migration.copy_ledger(tmp_path / "usage.db", postgres_url)
-    first = migration.copy_ledger(tmp_path / "usage.db", postgres_url)
-    assert first == migration.copy_ledger(tmp_path / "usage.db", postgres_url)
+            copy_ledger(tmp_path / "usage.db", postgres_url)
+    first = copy_ledger(tmp_path / "usage.db", postgres_url)
+    assert first == copy_ledger(tmp_path / "usage.db", postgres_url)
     assert 301 == first["calls"]
 
 
@@ -143,7 +142,7 @@ def test_whenever_it_is_interrupted_it_goes_on(postgres_url, tmp_path, monkeypat
     _fill(path)
     source, target = path, postgres_url
     if back:
-        migration.copy_ledger(path, postgres_url)
+        copy_ledger(path, postgres_url)
         source, target = postgres_url, str(tmp_path / "back.db")
     monkeypatch.setattr(migration, "BATCH_ROWS", 40)
     writing, left = migration.Database.writing, iter(range(step))
@@ -157,8 +156,8 @@ def test_whenever_it_is_interrupted_it_goes_on(postgres_url, tmp_path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(migration.Database, "writing", killed)
         with pytest.raises(LedgerError, match="killed"):
-            migration.copy_ledger(source, target)
-    migration.copy_ledger(source, target)
+            copy_ledger(source, target)
+    copy_ledger(source, target)
     with Ledger(source) as one, Ledger(target) as other:
         assert _answers(one) == _answers(other)
         assert one.figures() == other.figures()
@@ -172,7 +171,7 @@ def test_a_ledger_whose_old_calls_are_gone_keeps_its_sums(postgres_url, tmp_path
     with Ledger(path) as ledger:
         ledger.record(old)
         assert 1 == ledger.maintain("200 days")
-    migration.copy_ledger(path, postgres_url)
+    copy_ledger(path, postgres_url)
     with Ledger(path) as one, Ledger(postgres_url) as moved:
         assert _answers(one) == _answers(moved)
         assert 302 == moved.totals().calls
@@ -230,7 +229,7 @@ def test_a_ledger_of_something_else_is_not_mixed_in(postgres_url, tmp_path):
         other.flush()
         before = _answers(other)
         with pytest.raises(LedgerError, match="Copy into an empty ledger"):
-            migration.copy_ledger(tmp_path / "usage.db", postgres_url)
+            copy_ledger(tmp_path / "usage.db", postgres_url)
         assert before == _answers(other)
 
 
@@ -266,11 +265,11 @@ def test_a_ledger_that_goes_on_can_be_copied_again(postgres_url, tmp_path):
     """Runs that cost more meanwhile, and what was forgotten, are no other records."""
     path = tmp_path / "usage.db"
     _fill(path)
-    migration.copy_ledger(path, postgres_url)
+    copy_ledger(path, postgres_url)
     with Ledger(path) as ledger:
         last = list(ledger.calls())[-2]
         ledger.record(record(run=last.run, started_at=last.started_at))
-    migration.copy_ledger(path, postgres_url)
+    copy_ledger(path, postgres_url)
     with Ledger(path) as one, Ledger(postgres_url) as moved:
         assert _answers(one) == _answers(moved)
         assert one.figures() == moved.figures()
@@ -344,7 +343,7 @@ def _filled_server(budgets_path, tmp_path):
     _fill(tmp_path / "all_usage.db")
     _filled_cache(tmp_path / "all_answers.db")
     copy_accounts(budgets_path, url)
-    migration.copy_ledger(tmp_path / "all_usage.db", url)
+    copy_ledger(tmp_path / "all_usage.db", url)
     copy_cache(tmp_path / "all_answers.db", url)
     return url
 
@@ -378,7 +377,7 @@ def test_two_at_once_take_turns(budgets, postgres_url, tmp_path, ending, back):
     source, target = str(tmp_path / "usage.db"), postgres_url
     _fill(source)
     if back:
-        migration.copy_ledger(source, postgres_url)
+        copy_ledger(source, postgres_url)
         source, target = postgres_url, str(tmp_path / "back.db")
     first = subprocess.Popen(
         [sys.executable, "-c", HELD, source, target],
