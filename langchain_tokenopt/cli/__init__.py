@@ -12,6 +12,7 @@ from langchain_tokenopt.cli import (
     budget,
     cache,
     compare,
+    context,
     dashboard,
     demo,
     doctor,
@@ -58,7 +59,7 @@ _COMMANDS: Final[dict[str, list[Callable[..., None]]]] = {
         limits.limits,
     ],
     "Are answers as good as before": [compare.compare, guard.guard],
-    "Before a call": [prices.prices, text.count, text.compress],
+    "Before a call": [prices.prices, text.count, text.compress, context.context],
 }
 _STORES: Final = "Budgets, caches, ledgers"
 

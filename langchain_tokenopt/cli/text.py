@@ -11,7 +11,7 @@ import typer
 from langchain_tokenopt.cli.app import CommandError, say
 from langchain_tokenopt.cli.tables import JsonOption, write_json
 
-__all__ = ["compress", "count"]
+__all__ = ["compress", "count", "read_text"]
 
 _FILE = typer.Argument(help="A text file; - reads standard input.", show_default=False)
 _MODEL = typer.Option("--model", help="Model or vocabulary whose tokens are counted.")
@@ -38,7 +38,7 @@ def compress(
 
     if query is not None and not query.strip():
         raise CommandError("--query is blank. Give it a question, or leave it out.")
-    result = PromptCompressor(max_tokens, query=query, model=model).compress(_read(file))
+    result = PromptCompressor(max_tokens, query=query, model=model).compress(read_text(file))
     if as_json:
         write_json(
             {
@@ -74,14 +74,14 @@ def count(
     """
     from langchain_tokenopt.counting.tokens import counter_for
 
-    found = counter_for(model).count(_read(file))
+    found = counter_for(model).count(read_text(file))
     if as_json:
         write_json({"tokens": found.tokens, "exact": found.exact, "model": model})
     else:
         typer.echo(f"{found.tokens:,}" if found.exact else f"about {found.tokens:,}")
 
 
-def _read(file: str) -> str:
+def read_text(file: str) -> str:
     """Read a file or standard input as UTF-8."""
     content = _bytes_of(file)
     try:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from langchain_tokenopt.context.compressor import ContextCompressor, ContextView
+from langchain_tokenopt.context.costs import ContextCosts, PolicyCosts, context_costs
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.expand import expand_tool
 from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.policy import SlidingWindow
+from langchain_tokenopt.context.recorded import ConversationFileError, recorded_conversations
 
 __all__ = [
     "ContextCompressor",
+    "ContextCosts",
     "ContextStore",
     "ContextView",
+    "ConversationFileError",
+    "PolicyCosts",
     "PriceProfile",
     "SlidingWindow",
+    "context_costs",
     "expand_tool",
+    "recorded_conversations",
 ]

@@ -13,6 +13,7 @@ from langchain_tokenopt.core.dimensions import filters_in_words
 from langchain_tokenopt.core.records import UsageTotals
 from langchain_tokenopt.pricing.money import format_usd
 from langchain_tokenopt.report.facts import Facts
+from langchain_tokenopt.report.frame import framed, table
 from langchain_tokenopt.report.kpis import Kpi, kpis, state_of
 from langchain_tokenopt.report.recommendations import recommendations
 from langchain_tokenopt.report.values import (
@@ -25,27 +26,6 @@ from langchain_tokenopt.report.values import (
 __all__ = ["page_of"]
 
 _SHOWN = 10
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --paper: #fff; --line: #d0d7de; --soft: #59636e;
-        --good: #1a7f37; --watch: #9a6700; --bad: #cf222e; --bar: #0969da }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d;
-        --soft: #9198a1; --good: #3fb950; --watch: #d29922; --bad: #ff7b72; --bar: #58a6ff } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem;
-       color: var(--ink); background: var(--paper) }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .75rem;
-       padding: 0; list-style: none }
-.tiles li { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem }
-.tiles b { display: block; font-size: 1.3rem; font-variant-numeric: tabular-nums }
-.good b { color: var(--good) } .watch b { color: var(--watch) } .bad b { color: var(--bad) }
-.small { color: var(--soft); font-size: .85em }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line);
-       font-variant-numeric: tabular-nums; white-space: nowrap }
-th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere }
-code { background: color-mix(in srgb, var(--line) 40%, transparent); padding: 0 .25rem;
-       border-radius: 4px; overflow-wrap: anywhere }
-"""
 
 
 def page_of(facts: Facts, before: Facts | None = None, *, title: str = "Token report") -> str:
@@ -56,23 +36,18 @@ def page_of(facts: Facts, before: Facts | None = None, *, title: str = "Token re
         before: About the period before, for changes.
         title: What stands above.
     """
-    return "\n".join(_parts(facts, before, title)) + "\n"
+    return framed(title, _parts(facts, before))
 
 
-def _parts(facts: Facts, before: Facts | None, title: str) -> Iterator[str]:
-    yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    yield '<meta name="viewport" content="width=device-width">'
-    yield f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>{escape(title)}</h1><p>{_happened(facts)}</p>"
+def _parts(facts: Facts, before: Facts | None) -> Iterator[str]:
+    yield f"<p>{_happened(facts)}</p>"
     earlier = {} if before is None else {kpi.name: kpi for kpi in kpis(before)}
     yield f"<h2>Key figures</h2>{_tiles(kpis(facts), earlier)}"
     yield "<h2>What to do next</h2>"
     yield from _advice(facts)
     if facts.effects:
         yield "<h2>What was saved, net</h2>"
-        yield _table(
+        yield table(
             ("stage", "uses", "tokens saved", "spent itself", "net", "money"),
             [
                 (
@@ -91,7 +66,7 @@ def _parts(facts: Facts, before: Facts | None, title: str) -> Iterator[str]:
         yield _spenders(name, groups)
     if facts.budgets:
         yield "<h2>Budgets</h2>"
-        yield _table(
+        yield table(
             ("budget", "whose", "spent", "held", "limit", "used", "refused"),
             [
                 (
@@ -106,7 +81,6 @@ def _parts(facts: Facts, before: Facts | None, title: str) -> Iterator[str]:
                 for state in facts.budgets[:_SHOWN]
             ],
         )
-    yield "</body></html>"
 
 
 def _happened(facts: Facts) -> str:
@@ -178,13 +152,5 @@ def _spenders(name: str, groups: Mapping[str, UsageTotals]) -> str:
         for value, totals in ranked[:_SHOWN]
     ]
     more = len(ranked) - len(rows)
-    table = _table((name, "calls", "tokens", "of tokens", "cost", "of cost"), rows)
-    return table + (f'<p class="small">and {more:,} more</p>' if more > 0 else "")
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    shown = table((name, "calls", "tokens", "of tokens", "cost", "of cost"), rows)
+    return shown + (f'<p class="small">and {more:,} more</p>' if more > 0 else "")

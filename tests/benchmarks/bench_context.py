@@ -26,8 +26,9 @@ from langchain_core.messages import (
 )
 
 from langchain_tokenopt import ContextCompressor, count_messages
+from langchain_tokenopt.context.bill import calls_of
 from langchain_tokenopt.context.economics import Horizon
-from tests.benchmarks.context_ways import OURS, PRICES, WAYS, billed, calls_of, characters, tokens
+from tests.benchmarks.context_ways import OURS, PRICES, WAYS, billed, characters, tokens
 from tests.benchmarks.results import RESULTS, write_result
 from tests.support.conversations import agent_loop, history, orphans, unanswered
 
@@ -51,7 +52,7 @@ def agent() -> dict[str, Any]:
             bill = billed(way, PRICES[label], asked, characters)
             row[label] = round(bill.units)
             row[f"sent, {label}"] = round(bill.sent)
-            row[f"prefix kept, {label}"] = round(bill.stable, 3)
+            row[f"prefix kept, {label}"] = round(bill.kept_ratio, 3)
         found[name] = row
         print(f"{name:50} {row}", flush=True)
     return found

@@ -8,7 +8,7 @@ else as written; what a way asks a model for is charged as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,6 @@ from langchain.agents.middleware import SummarizationMiddleware
 from langchain.agents.middleware.context_editing import ClearToolUsesEdit
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import (
-    AIMessage,
     BaseMessage,
     RemoveMessage,
     ToolMessage,
@@ -25,9 +24,11 @@ from langchain_core.messages import (
 from langchain_core.messages.utils import count_tokens_approximately
 
 from langchain_tokenopt import ContextCompressor, PriceProfile, count_messages
+from langchain_tokenopt.context import bill
+from langchain_tokenopt.context.bill import Bill
 from langchain_tokenopt.context.economics import Horizon
 
-__all__ = ["OURS", "PRICES", "WAYS", "Bill", "billed", "calls_of", "characters", "tokens"]
+__all__ = ["OURS", "PRICES", "WAYS", "billed", "characters", "tokens"]
 
 PRICES = {
     "Anthropic-like": PriceProfile(write=1.25, read=0.1),
@@ -62,49 +63,9 @@ def tokens(message: BaseMessage) -> float:
     return _tokens(type(message), message.text, str(getattr(message, "tool_calls", None) or ""))
 
 
-@dataclass(slots=True)
-class Bill:
-    """What a conversation cost."""
-
-    sent: float = 0
-    units: float = 0
-    kept: float = 0
-    """Tokens that were sent with the same bytes before them as the call before."""
-    kept_of_before: float = 0
-    """Tokens of the prompts before that the next ones began with."""
-    before: float = 0
-
-    @property
-    def stable(self) -> float:
-        """Share of what was sent before that the next prompt still began with."""
-        return self.kept_of_before / self.before if self.before else 1.0
-
-
-def calls_of(talk: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
-    """What the model was asked with each of its calls."""
-    return [list(talk[:n]) for n, m in enumerate(talk) if n and isinstance(m, AIMessage)]
-
-
 def billed(way: Way, price: PriceProfile, asked: Iterable[list[BaseMessage]], size: Size) -> Bill:
-    """Return what the calls of a conversation cost in one way."""
-    bill, before, last = Bill(), [], 0.0
-    view = way(price)
-    for messages in asked:
-        sent = view(messages)
-        seen = [(type(m), m.text, str(getattr(m, "tool_calls", ""))) for m in sent]
-        same = 0
-        while same < min(len(seen), len(before)) and seen[same] == before[same]:
-            same += 1
-        known, whole = sum(map(size, sent[:same])), sum(map(size, sent))
-        bill.sent += whole
-        bill.units += price.read * known + price.write * (whole - known)
-        bill.kept += known
-        if before:
-            bill.kept_of_before += known
-            bill.before += last
-        before, last = seen, whole
-    bill.units += getattr(view, "spent", 0.0)
-    return bill
+    """Return what the calls of a conversation cost in one way; the shortest prompt is kept, too."""
+    return bill.billed(asked, way(price), replace(price, min_tokens=0), size)
 
 
 Way = Callable[[PriceProfile], View]

@@ -5,6 +5,7 @@ To look at them: python -m tests.support.shown_commands [60 80 120]
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, messages_to_dict
 from langchain_core.outputs import ChatGeneration
 from typer.testing import CliRunner, Result
 
@@ -27,6 +28,7 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.evaluate.guard_state import GuardState, Key
 from langchain_tokenopt.ledger import Ledger
 from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
+from tests.support.conversations import agent_loop
 from tests.support.fakes import FakeAnswer, fake_chat
 from tests.support.ledger_records import record
 
@@ -72,11 +74,20 @@ class ShownCommands:
         (folder / "shown_app.py").write_text(APPLICATION, encoding="utf-8")
         (folder / "text.txt").write_text("The bridge was opened in May. " * 30, encoding="utf-8")
         (folder / "cases.jsonl").write_text('{"input": "Is it open?"}\n', encoding="utf-8")
+        self._fill_conversation()
         self._fill_ledger()
         self._fill_cache()
         self._fill_budgets()
         self._fill_guard()
         self._fill_learned()
+
+    def _fill_conversation(self) -> None:
+        talk = agent_loop(5, result=600)
+        talk[2:2] = [
+            one for name in NAMES for one in (HumanMessage(name), AIMessage(name, name=name))
+        ]
+        lines = (json.dumps(one) for one in messages_to_dict(talk))
+        (self.folder / "chat.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
     def _fill_ledger(self) -> None:
         now = datetime.now(UTC)
@@ -194,6 +205,7 @@ class ShownCommands:
             "guard": [["--guard", self.guard]],
             "prices": [["gemini-2.5-pro"], ["gpt-4o", "--usage", "input=9000000000,output=2"]],
             "count": [["text.txt"]],
+            "context": [["chat.jsonl", "--explain", "1"]],
             "compress": [["text.txt", "--max-tokens", "30"]],
             "budget": [["--budgets", self.budgets], ["--budgets", self.budgets, "--run", owner]],
             "budget suggest": [["shown_app:graph", "--total", "9000"]],
