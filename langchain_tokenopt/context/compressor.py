@@ -16,7 +16,6 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.compress.options import DEFAULT_MODEL
-from langchain_tokenopt.context.digest import digest, summarized_by
 from langchain_tokenopt.context.economics import (
     Horizon,
     PriceProfile,
@@ -36,10 +35,13 @@ from langchain_tokenopt.context.epochs import (
     shown,
 )
 from langchain_tokenopt.context.expand import NAME, ExpandCall, OwnTool, own_tool
-from langchain_tokenopt.context.importance import Importance, importance_of
+from langchain_tokenopt.context.importance import Importance, Query, importance_of
 from langchain_tokenopt.context.levels import Level, Mark, handles_in
 from langchain_tokenopt.context.originals import ContextStore
-from langchain_tokenopt.context.policy import Stepped, superseded, task_of
+from langchain_tokenopt.context.policy import Stepped
+from langchain_tokenopt.context.protection import superseded, task_of
+from langchain_tokenopt.context.summaries import summarized_by
+from langchain_tokenopt.context.telling import told
 from langchain_tokenopt.context.window import check_size, in_tokens, window_of
 from langchain_tokenopt.core.argument_checks import check_fraction, check_whole, takes_names
 from langchain_tokenopt.core.argument_checks import shown as shown_value
@@ -63,6 +65,7 @@ __all__ = ["ContextCompressor", "ContextView", "MessageView"]
 
 STAGE: Final = "ContextCompressor"
 _KEEP: Final = 0.6
+_DIGEST_TOKENS: Final = 1_000
 _SURELY: Final = 1.1
 """How much longer than the window a request must be by an estimate, to be refused."""
 
@@ -139,9 +142,10 @@ class ContextCompressor(Runnable[Any, Any]):
 
     Old tool results are reduced to what the question needs, or to one line, in steps. A step is
     taken once it pays: providers charge a prompt's known beginning at a tenth to a half, and every
-    change makes what stands behind it unknown. Where the request is longer than *trigger*, old
-    turns are shortened to what they tell, then reduced to lines, then set aside, what matters least
-    first. Between steps the beginning stays the same bytes.
+    change makes what stands behind it unknown. Where the request is longer than *trigger*, and tool
+    results alone do not help, the oldest turns are set aside with one note in their place: the
+    sentences of theirs that tell what stands nowhere else, as many as there is room for. Between
+    steps the beginning stays the same bytes.
 
     System messages, the task (the user's first message), the user's last one, unanswered calls and
     the last *keep_last* groups stay as they are. Calls and their results are shown together or not
@@ -380,7 +384,7 @@ class ContextCompressor(Runnable[Any, Any]):
         metadata = {**config.get("configurable", {}), **(config.get("metadata") or {})}
         made_by = attribution_of(metadata)
         if metadata.get("lc_source") == "summarization" and isinstance(content, list):
-            return digest(content, self._sizes_of_default)
+            return told(content, _DIGEST_TOKENS, self._count, Query(last_user_text(content)))
         if isinstance(content, Mapping):
             if self.key not in content:
                 return content
@@ -406,10 +410,9 @@ class ContextCompressor(Runnable[Any, Any]):
         notify(with_ambient(self.sinks), saving)
         return view.messages
 
-    @cached_property
-    def _sizes_of_default(self) -> Sizes:
+    def _count(self, text: str) -> int:
         name = model_name_of(self.model or DEFAULT_MODEL)
-        return Sizes(name, steady_counter_of_name(name))
+        return steady_counter_of_name(name).count(text).tokens
 
     def pre_model_hook(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return the view as ``llm_input_messages``, for ``pre_model_hook=`` of agents.

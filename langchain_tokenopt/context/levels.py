@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import BaseMessage
 
-from langchain_tokenopt.context.importance import Query, sentence_kind
+from langchain_tokenopt.context.importance import Query
 from langchain_tokenopt.core.messages import text_of
-from langchain_tokenopt.text.sentences import sentences_of
 from langchain_tokenopt.tools.result_limit import CompressingLoader
 
 __all__ = [
@@ -122,25 +121,16 @@ def shortened(
     mark: Mark,
     count: Callable[[str], int],
 ) -> str | None:
-    """Return the part of a message that later calls will need, marked; ``None``: all of it.
+    """Return the quarter of a tool result that the question needs, marked; ``None``: all of it.
 
-    Of a tool result it is a quarter, by the question; JSON stays JSON within it. Of what somebody
-    has said it is what tells, decides, binds or corrects, in whole sentences.
+    JSON stays JSON within it.
     """
     text = text_of(message)
-    if isinstance(message, ToolMessage):
-        least, most = _RESULT_TOKENS
-        part = CompressingLoader().shorten(text, min(most, max(least, tokens // 4)), query.text)
-    else:
-        part = _telling_part(sentences_of(text), query)
+    least, most = _RESULT_TOKENS
+    part = CompressingLoader().shorten(text, min(most, max(least, tokens // 4)), query.text)
     made = f"{part}\n{mark.rest(max(1, tokens - count(part)), handle_of(text))}".lstrip()
     return made if count(made) < _WORTH * tokens else None
 
 
 _WORTH: Final = 0.8
 """Less is not gained for so small a loss."""
-
-
-def _telling_part(sentences: Sequence[str], query: Query) -> str:
-    kept = [s for s in sentences if sentence_kind(s) != "talk" or query.is_about(s)]
-    return " ".join(kept)

@@ -109,26 +109,28 @@ def history(seed: int) -> list[BaseMessage]:
 
 
 def orphans(messages: Sequence[BaseMessage]) -> int:
-    """Count the tool results that have no call before them."""
+    """Count the tool results that do not stand right behind the message that called for them."""
     called: set[str | None] = set()
     lost = 0
     for message in messages:
-        if isinstance(message, AIMessage):
-            called.update(call["id"] for call in message.tool_calls)
-        elif isinstance(message, ToolMessage):
+        if isinstance(message, ToolMessage):
             lost += message.tool_call_id not in called
+        else:
+            called = {call["id"] for call in getattr(message, "tool_calls", ())}
     return lost
 
 
 def unanswered(messages: Sequence[BaseMessage]) -> int:
-    """Count the calls that no later message answers."""
-    open_calls: list[str | None] = []
+    """Count the calls without a result among those that stand right behind their message."""
+    open_calls: set[str | None] = set()
+    lost = 0
     for message in messages:
-        if isinstance(message, AIMessage):
-            open_calls += [call["id"] for call in message.tool_calls]
-        elif isinstance(message, ToolMessage) and message.tool_call_id in open_calls:
-            open_calls.remove(message.tool_call_id)
-    return len(open_calls)
+        if isinstance(message, ToolMessage):
+            open_calls.discard(message.tool_call_id)
+            continue
+        lost += len(open_calls)
+        open_calls = {call["id"] for call in getattr(message, "tool_calls", ())}
+    return lost + len(open_calls)
 
 
 def agent_loop(turns: int, result: int = 2_018, seed: int = 1) -> list[BaseMessage]:

@@ -1,4 +1,4 @@
-"""Texts that stand for messages: a digest without any model, and what a summarizer writes."""
+"""What a summarizer writes in the place of messages, each text once, and what that cost."""
 
 from __future__ import annotations
 
@@ -8,51 +8,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables.base import coerce_to_runnable
 
-from langchain_tokenopt.context.epochs import Sizes, chain_of, key_of
-from langchain_tokenopt.context.importance import WEIGHTS, sentence_kind
+from langchain_tokenopt.context.epochs import chain_of, key_of
 from langchain_tokenopt.core.messages import text_of
-from langchain_tokenopt.text.sentences import sentences_of
 
-__all__ = ["Summaries", "digest", "summarized_by"]
-
-_DIGEST_TOKENS: Final = 1_000
-_SHORT_RESULT: Final = 200
-"""Characters of a tool result that stand for it."""
-
-
-def digest(messages: Sequence[BaseMessage], sizes: Sizes, max_tokens: int = _DIGEST_TOKENS) -> str:
-    """Return what a conversation tells, binds, decides and corrects, in its own sentences.
-
-    Example:
-        >>> from langchain_tokenopt.counting.tokens import counter_for
-        >>> talk = [HumanMessage("Hello there, how are you? My booking is KX-4471.")]
-        >>> digest(talk, Sizes("gpt-4o", counter_for("gpt-4o")))
-        'User: My booking is KX-4471.'
-    """
-    found: list[tuple[float, int, str, str]] = []
-    for message in messages:
-        text = text_of(message)
-        if isinstance(message, ToolMessage):
-            sentences, who = [" ".join(text[:_SHORT_RESULT].split())], f"Tool {message.name or ''}"
-        else:
-            sentences = sentences_of(text)
-            who = "User" if isinstance(message, HumanMessage) else "Assistant"
-        for sentence in sentences:
-            kind = "tool result" if isinstance(message, ToolMessage) else sentence_kind(sentence)
-            if kind != "talk" and sentence.strip():
-                weight = WEIGHTS[kind]
-                found.append((-weight, len(found), who.strip(), sentence.strip()))
-    left, kept = max_tokens, []
-    for each in sorted(found):
-        tokens = sizes.of_text(each[3]) + 4
-        if tokens <= left:
-            left -= tokens
-            kept.append(each)
-    return "\n".join(f"{who}: {said}" for _, _, who, said in sorted(kept, key=lambda e: e[1]))
-
+__all__ = ["Summaries", "summarized_by"]
 
 _ASK: Final = (
     "Summarize the conversation above for the assistant that continues it: what the user wants, "

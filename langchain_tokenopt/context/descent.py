@@ -1,0 +1,279 @@
+"""How a request that is too long is brought down: tool results first, then the oldest turns.
+
+Tool results come down to what the question needs, or to one line, what matters least first. Then
+the oldest turns are set aside together, with one note in their place: how many they were, a handle
+for all of them, and what they tell (:mod:`~langchain_tokenopt.context.telling`) in as many tokens
+as there is room for. When more turns go later the note is written anew, for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+
+from langchain_tokenopt.context.epochs import Moment, Step
+from langchain_tokenopt.context.importance import Importance, Query, importance_of
+from langchain_tokenopt.context.levels import (
+    BESIDE,
+    handle_of,
+    is_marked,
+    one_line,
+    shortened,
+)
+from langchain_tokenopt.context.protection import protected, removable, superseded, task_of
+from langchain_tokenopt.context.telling import told
+from langchain_tokenopt.core.messages import answers_calls, text_of, with_text
+
+__all__ = ["Descent", "Making", "Summarize"]
+
+Summarize = Callable[[Sequence[BaseMessage]], str]
+
+_NOTE_TOKENS: Final = 32
+_LEAST_SAVED: Final = 16
+_LEAST_TOLD: Final = 12
+"""Tokens: in less nothing can be told."""
+_TOLD: Final = 0.25
+"""Share that a note tells of what it stands for, where it need not be less."""
+_LATEST: Final = 0.125
+"""Share of the target that the latest turns have as they are, where it need not be less."""
+_MATTERS: Final = 0.8
+"""Results that are asked about are not reduced to a line, but set aside last."""
+
+
+class Making:
+    """Collects what changes.
+
+    Args:
+        moment: What is known at this call.
+    """
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment = moment
+        self.messages = moment.conversation.messages
+        self.query: Query = moment.query
+        self.texts: dict[int, str | None] = {}
+        self.handles: dict[str, tuple[int, ...]] = {}
+        self.total = moment.tokens
+        if moment.is_first:
+            self.total += moment.terms.tool_tokens
+
+    def step(self) -> Step | None:
+        """Return all that changes."""
+        return Step(self.texts, self.handles) if self.texts else None
+
+    def size(self, at: int) -> int:
+        """Return the tokens of a message as it would be sent now."""
+        text = self.text(at)
+        if text is None:
+            return 0
+        sizes, message = self.moment.conversation.sizes, self.messages[at]
+        own = at in self.texts or at in self.moment.state.decisions
+        return sizes.of(with_text(message, text)) if own else self.moment.conversation.tokens[at]
+
+    def text(self, at: int) -> str | None:
+        """Return what a message says now; ``None``: it is set aside."""
+        if at in self.texts:
+            return self.texts[at]
+        decisions = self.moment.state.decisions
+        return decisions[at] if at in decisions else text_of(self.messages[at])
+
+    def put(self, at: int, text: str | None, *handled: int) -> bool:
+        """Put *text* in the place of a message, if that is shorter."""
+        before = self.size(at)
+        sizes = self.moment.conversation.sizes
+        after = 0 if text is None else sizes.of(with_text(self.messages[at], text))
+        if after >= before:
+            return False
+        self.texts[at] = text
+        self.total -= before - after
+        if handled:
+            self.handles[handle_of(*(text_of(self.messages[n]) for n in handled))] = handled
+        return True
+
+    def result(self, at: int) -> None:
+        """Shorten a tool result: to what the question needs, or to a line."""
+        message = self.messages[at]
+        if not self.moment.conversation.gain(at) or is_marked(text_of(message)):
+            return
+        if not (self.query.is_about(text_of(message)) and self._part(at)):
+            self.line(at)
+
+    def line(self, at: int) -> None:
+        """Reduce a message to a line."""
+        tokens = self.moment.conversation.tokens[at]
+        self.put(at, one_line(self.messages[at], tokens, self.moment.terms.mark), at)
+
+    def _part(self, at: int) -> bool:
+        sizes, mark = self.moment.conversation.sizes, self.moment.terms.mark
+        tokens, message = self.moment.conversation.tokens[at], self.messages[at]
+        made = shortened(message, self.query, tokens, mark, sizes.of_text)
+        return made is not None and self.put(at, made, at)
+
+
+class Descent(Making):
+    """Brings a request that is too long down to its target.
+
+    Args:
+        moment: What is known at this call.
+        summarize: Writes what turns tell that are set aside.
+    """
+
+    def __init__(self, moment: Moment, summarize: Summarize | None) -> None:
+        super().__init__(moment)
+        self._summarize = summarize
+        limits = (moment.terms.target, moment.terms.trigger, moment.terms.limit)
+        self._target = min(limit for limit in limits if limit is not None)
+        self._kept = protected(self.messages[: moment.boundary], moment.terms.keep_last)
+        self._task = task_of(self.messages)
+        self._superseded = superseded(self.messages[: moment.boundary])
+        self._known: dict[int, Importance] = {}
+
+    def step(self) -> Step | None:
+        """Shorten results, reduce them to lines, then set turns aside, until it fits."""
+        for take in (self._results, self._lines, self._aside):
+            if self.total <= self._target:
+                break
+            take()
+        return super().step()
+
+    def window(self) -> Step | None:
+        """Set aside the oldest, until it fits."""
+        limit = self.moment.terms.trigger
+        if limit is not None:
+            self._drop(self._oldest(self.total + _NOTE_TOKENS - limit), tells=False)
+        return super().step()
+
+    # Results
+
+    def _weight(self, at: int) -> float:
+        known = self._known.get(at)
+        if known is None:
+            known = self._known[at] = importance_of(
+                self.messages[at],
+                self.query,
+                is_task=at == self._task,
+                is_superseded=at in self._superseded,
+            )
+        return known.weight
+
+    def _free_results(self) -> list[int]:
+        """Return the results that may change, those that matter least first."""
+        free = (
+            at
+            for at in range(self.moment.boundary)
+            if at not in self._kept
+            and isinstance(self.messages[at], ToolMessage)
+            and self.text(at) is not None
+        )
+        return sorted(free, key=lambda at: (self._weight(at), at))
+
+    def _results(self) -> None:
+        for at in self._free_results():
+            if self.total <= self._target:
+                return
+            if at not in self.moment.state.decisions:
+                self.result(at)
+
+    def _lines(self) -> None:
+        for at in self._free_results():
+            if self.total <= self._target:
+                return
+            if self._weight(at) < _MATTERS and not is_marked(text_of(self.messages[at])):
+                self.line(at)
+
+    # Turns
+
+    def _units(self) -> list[list[int]]:
+        """Return what can be set aside and is shown as yet, oldest first."""
+        units = removable(self.messages[: self.moment.boundary], self._kept)
+        shown = ([at for at in unit if self.text(at) is not None] for unit in units)
+        return [unit for unit in shown if unit]
+
+    def _oldest(self, tokens: float) -> list[list[int]]:
+        """Return as many of the oldest as have so many tokens."""
+        chosen: list[list[int]] = []
+        for unit in self._units():
+            if tokens <= 0:
+                break
+            chosen.append(unit)
+            tokens -= sum(map(self.size, unit))
+        return chosen
+
+    def _aside(self) -> None:
+        """Set aside the oldest until what they tell has its room, or only the latest are left."""
+        units = [(unit, sum(map(self.size, unit))) for unit in self._units()]
+        tokens = self.moment.conversation.tokens
+        room = self._target - self.total - _NOTE_TOKENS
+        latest = sum(size for _, size in units)
+        gone, chosen = 0, []
+        for unit, size in units:
+            if room >= _TOLD * gone or (room > 0 and latest <= _LATEST * self._target):
+                break
+            chosen.append(unit)
+            room, latest = room + size, latest - size
+            gone += sum(tokens[at] for at in self._with_earlier(unit))
+        self._drop(chosen, tells=True)
+
+    def _drop(self, chosen: Sequence[Sequence[int]], *, tells: bool) -> None:
+        """Set aside with one note in the place of all, if that is shorter."""
+        carrier = self._carrier(chosen)
+        if carrier is None:
+            return
+        before = self.total, {**self.texts}, {**self.handles}
+        shown = sorted(at for unit in chosen for at in unit)
+        stays = next(set(g) for g in self.moment.conversation.groups if carrier in g)
+        gone = self._with_earlier(shown)
+        for at in shown:
+            if at not in stays:
+                self.total -= self.size(at)
+                self.texts[at] = None
+            elif at != carrier and isinstance(self.messages[at], ToolMessage):
+                self.put(at, BESIDE)
+        self.total -= self.size(carrier)
+        self.texts[carrier] = self._note(shown, gone, carrier, tells=tells)
+        self.total += self.size(carrier)
+        self.handles[handle_of(*(text_of(self.messages[at]) for at in gone))] = gone
+        if before[0] - self.total < _LEAST_SAVED:  # one note in the place of another
+            self.total, self.texts, self.handles = before
+
+    def _with_earlier(self, shown: Iterable[int]) -> tuple[int, ...]:
+        """Return the messages that the new note stands for: those of earlier notes among them."""
+        notes = [n for n in self.moment.state.handles.values() if len(n) > 1]
+        earlier = (at for note in notes if not {*note}.isdisjoint(shown) for at in note)
+        return tuple(sorted({*shown, *earlier}))
+
+    def _note(self, shown: Sequence[int], gone: Sequence[int], carrier: int, *, tells: bool) -> str:
+        sizes, mark = self.moment.conversation.sizes, self.moment.terms.mark
+        handle = handle_of(*(text_of(self.messages[at]) for at in gone))
+        tokens = sum(self.moment.conversation.tokens[at] for at in gone)
+        gist = f"{len(gone)} earlier messages"
+        if self._summarize is not None:
+            spoken = [self._as_shown(at) for at in shown]
+            gist = self._summarize(spoken) or gist
+        line = mark.line(tokens, handle, gist)
+        room = self._target - self.total - sizes.of(with_text(self.messages[carrier], line))
+        if not tells or self._summarize is not None or room < _LEAST_TOLD:
+            return line
+        messages = [self.messages[at] for at in gone]
+        said = told(messages, room, sizes.of_text, self.query, self._beside({*gone}))
+        return f"{line}\n{said}" if said else line
+
+    def _beside(self, gone: set[int]) -> Iterable[str]:
+        """Return what is said in messages that stay; what is asked is not said."""
+        texts = (self.text(at) for at in range(self.moment.boundary) if at not in gone)
+        return (text for text in texts if text and text != self.query.text)
+
+    def _as_shown(self, at: int) -> BaseMessage:
+        text = self.moment.state.decisions.get(at)
+        return self.messages[at] if text is None else with_text(self.messages[at], text)
+
+    def _carrier(self, chosen: Sequence[Sequence[int]]) -> int | None:
+        """Return the message in whose place the note stands: a user's, or a tool result."""
+        gone = [self.messages[at] for unit in chosen for at in unit]
+        users = (m for m in gone if isinstance(m, HumanMessage) and not answers_calls(m))
+        results = (m for m in gone if isinstance(m, ToolMessage))
+        found = next(users, None) or next(results, None)
+        places = (at for unit in chosen for at in unit)
+        return next((at for at in places if self.messages[at] is found), None)

@@ -1,0 +1,85 @@
+"""What of a conversation stays as it is, what may be set aside, and what was said again later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from langchain_tokenopt.core.conversation import answered_turns, last_user_message
+from langchain_tokenopt.core.messages import answers_calls, atomic_groups, is_answered
+
+__all__ = ["protected", "removable", "superseded", "task_of"]
+
+
+def protected(messages: Sequence[BaseMessage], keep_last: int) -> set[int]:
+    """Return the messages that stay as they are: whatever it costs, in every view.
+
+    System messages, the task, the user's last message, tool calls without all of their results, and
+    the last groups, of any kind and of tool calls.
+    """
+    groups = atomic_groups(messages)
+    kept = {at for at, m in enumerate(messages) if isinstance(m, SystemMessage)}
+    humans = [
+        at for at, m in enumerate(messages) if isinstance(m, HumanMessage) and not answers_calls(m)
+    ]
+    kept.update(humans[:1], humans[-1:], [max(0, last_user_message(messages))])
+    tools = [g for g in groups if getattr(messages[g[0]], "tool_calls", ())]
+    for group in groups:
+        if not is_answered([messages[at] for at in group]):
+            kept.update(group)
+    if keep_last:
+        for group in (*groups[-keep_last:], *tools[-keep_last:]):
+            kept.update(group)
+    return kept
+
+
+def task_of(messages: Sequence[BaseMessage]) -> int:
+    """Return the index of the user's first message; -1: there is none."""
+    users = (
+        at for at, m in enumerate(messages) if isinstance(m, HumanMessage) and not answers_calls(m)
+    )
+    return next(users, -1)
+
+
+def superseded(messages: Sequence[BaseMessage]) -> set[int]:
+    """Return the tool results whose call was made again, and answered again, later."""
+    asked = {
+        call["id"]: (call["name"], repr(call["args"]))
+        for message in messages
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    }
+    latest: dict[tuple[str, str], int] = {}
+    found = set()
+    for at, message in enumerate(messages):
+        key = asked.get(message.tool_call_id) if isinstance(message, ToolMessage) else None
+        if key is not None:
+            if key in latest:
+                found.add(latest[key])
+            latest[key] = at
+    return found
+
+
+def removable(messages: Sequence[BaseMessage], kept: set[int]) -> list[list[int]]:
+    """Return what can be set aside, oldest first: turns that were answered, and groups.
+
+    A turn of which something stays is taken apart: its tool calls can go, and so can messages that
+    nothing has answered.
+    """
+    group_of = {at: group for group in atomic_groups(messages) for at in group}
+    units = []
+    taken: set[int] = set()
+    for turn in answered_turns(messages):
+        unit = [at for at in range(*turn) if not isinstance(messages[at], SystemMessage)]
+        is_whole = all(set(group_of[at]) <= {*unit} for at in unit)
+        if unit and is_whole and kept.isdisjoint(unit):
+            units.append(unit)
+            taken.update(unit)
+    answered = last_user_message(messages)
+    for group in atomic_groups(messages):
+        if taken.isdisjoint(group) and kept.isdisjoint(group):
+            is_answer = isinstance(messages[group[0]], AIMessage) and len(group) == 1
+            if not (is_answer and group[0] < answered):
+                units.append(group)
+    return sorted(units)
