@@ -1,4 +1,4 @@
-"""Long conversations at a price: what of them is sent, and what can be fetched back."""
+"""Long conversations and contents: what of them is sent, and what can be fetched back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from langchain_tokenopt.context.compressor import ContextCompressor, ContextView
 from langchain_tokenopt.context.costs import ContextCosts, PolicyCosts, context_costs
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.expand import expand_tool
+from langchain_tokenopt.context.loader import ProgressiveLoader, TierStats
 from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.policy import SlidingWindow
 from langchain_tokenopt.context.recorded import ConversationFileError, recorded_conversations
@@ -18,7 +19,9 @@ __all__ = [
     "ConversationFileError",
     "PolicyCosts",
     "PriceProfile",
+    "ProgressiveLoader",
     "SlidingWindow",
+    "TierStats",
     "context_costs",
     "expand_tool",
     "recorded_conversations",

@@ -453,7 +453,9 @@ class _Call:
         if self._use is None:  # the call around it does that
             return result
         assert isinstance(self._use, ToolCallUse)
-        return shortened_result(result, self._use, self._query(), self._seam.loader)
+        config = self.kwargs["config"]  # a loader may ask whose call it is
+        with ContextBlock({var_child_runnable_config: config}):
+            return shortened_result(result, self._use, self._query(), self._seam.loader)
 
     def _query(self) -> str | None:
         """Return what the model has asked the tool for."""

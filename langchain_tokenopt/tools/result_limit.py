@@ -32,7 +32,11 @@ LEAST_ERROR: Final = 200
 
 
 class ResultLoader(Protocol):
-    """What shortens a result that is too long, such as one that shows it page by page."""
+    """What shortens a result that is too long, such as one that shows it page by page.
+
+    Behind what it returns stands a line that says how much was left out, unless the loader has an
+    attribute ``says_rest`` that is true: then it says so itself.
+    """
 
     def shorten(self, text: str, max_tokens: int, query: str | None) -> str:
         """Return *text* in *max_tokens*, with what *query* needs; JSON stays JSON."""
@@ -117,6 +121,8 @@ def _tokens(text: str) -> int:
 
 def _shorter(text: str, allowed: int, query: str | None, loader: ResultLoader) -> str:
     """Return *text* in so many tokens, with a line that says what was left out."""
+    if getattr(loader, "says_rest", False):
+        return _by(loader, text, allowed, query)
     before, after = _tokens(text), allowed
     room = allowed - _tokens(_with_note(text[:0] or "", before, allowed)) - 1
     made = ""

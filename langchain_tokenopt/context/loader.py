@@ -1,0 +1,536 @@
+"""The loader: documents, retrievers and tool results, a tier at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final, TypeVar, cast
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.documents import (
+    BaseDocumentCompressor,
+    BaseDocumentTransformer,
+    Document,
+)
+from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSerializable
+from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.runnables.config import ensure_config, run_in_executor
+from pydantic import ConfigDict, PrivateAttr
+
+from langchain_tokenopt.budget.run import current_run
+from langchain_tokenopt.compress.content_types import join_documents
+from langchain_tokenopt.context.expand import NAME
+from langchain_tokenopt.context.levels import Mark, handle_of
+from langchain_tokenopt.context.originals import ContextStore
+from langchain_tokenopt.context.tier_history import TierHistory
+from langchain_tokenopt.context.tier_needs import TierNeeds, Use
+from langchain_tokenopt.context.tier_originals import SentTier, TierOriginals
+from langchain_tokenopt.context.tiers import (
+    TIERS,
+    Content,
+    Tier,
+    count,
+    marked,
+    shares_of,
+    tiers_of,
+)
+from langchain_tokenopt.core.argument_checks import check_whole, names_what, shown, takes_names
+from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
+from langchain_tokenopt.core.messages import last_user_text, text_of, with_text
+from langchain_tokenopt.core.records import Saving, UsageSink
+from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
+from langchain_tokenopt.storage.learned_store import LearnedStore
+from langchain_tokenopt.tools.result_limit import CompressingLoader
+
+__all__ = ["ProgressiveLoader", "TierStats"]
+
+STAGE: Final = "ProgressiveLoader"
+_OF_BUDGET: Final = 4
+"""A content may have this part of what a budget has left: 1 of 4 tokens."""
+_LEAST: Final = 100
+"""Tokens below which there is no room for a tier and its mark."""
+_QUESTIONS: Final = ("question", "query", "input")
+"""Keys under which chains hand on a question."""
+
+AnyContent = TypeVar("AnyContent")
+
+
+@dataclass(frozen=True, slots=True)
+class TierStats:
+    """What was sent of a content, and why."""
+
+    tier: str
+    """Name of the tier."""
+    tokens_before: int
+    tokens_after: int
+    """Of what was sent, its mark included."""
+    task_type: str = ""
+    """Kind of the task, as it is learned: as it was given, or what the question and the content are
+    like."""
+    handle: str | None = None
+    """By which the next tier can be fetched; ``None``: there is none, or nobody would answer."""
+    reason: str = ""
+    """Why this tier."""
+    tiers: Mapping[str, int] = field(default_factory=dict)
+    """Tokens of all tiers that there are, without their marks."""
+
+    @property
+    def saved_tokens(self) -> int:
+        """Tokens before minus tokens after."""
+        return self.tokens_before - self.tokens_after
+
+
+class ProgressiveLoader(
+    RunnableSerializable[Any, Any], BaseDocumentCompressor, BaseDocumentTransformer
+):
+    """Send of a document, a retriever's or a tool's result what the question needs, and more later.
+
+    A content is cut into tiers; each holds the one before, and the last is the content itself. The
+    first one that is sent is that with which the fewest tokens are expected in all, what is asked
+    for later included: by how much the question is likely to need, what the budget has left, and
+    what this user has needed before for this kind of task. What was left out is marked with its
+    size, and with a handle where somebody answers it: ``expand_tool(loader)`` in agents, or
+    ``ContextCompressor(store=loader.originals)`` around the model, which needs no tool. Each
+    fetches the next tier, and is learned from.
+
+    Sentences, rows and blocks are kept or dropped whole; JSON stays JSON. Contents of up to 200
+    tokens are sent as they are.
+
+    As a runnable it takes a question (a text, messages, or a dict with ``question``, ``query`` or
+    ``input``) and returns of *source* what is to be sent, in the source's own form; without a
+    source it takes the content. It is a document compressor and transformer for retrievers, and a
+    ``ResultLoader`` of ``BudgetedTool`` and ``ToolSet``. User and thread are those of the run
+    (``user_id``, ``thread_id``), or as given.
+
+    Args:
+        source: A text, documents, a document loader, a retriever, a tool or any runnable or
+            function that is asked with the question.
+        tiers: Names, smallest first, whose shares of the content grow evenly from a tenth; or names
+            with their shares.
+        max_tokens: What is sent at first at most.
+        learn: Whether uses are learned from.
+        store: Keeps what is learned, by users; by default memory.
+        originals: Keeps the tiers that were not sent, for those who ask for them.
+        namespace: Application, in *store*.
+        sinks: Told of each saving, and of what is fetched later.
+        remember: Contents of which to remember what was made.
+
+    Raises:
+        ValueError: *tiers* or a size are none.
+        TypeError: A store is another one.
+
+    Example:
+        >>> text = " ".join(f"Gate {n} opens at {n} o'clock." for n in range(1, 100))
+        >>> loader = ProgressiveLoader(text)
+        >>> part = loader.invoke("When does gate 7 open?")
+        >>> "Gate 7 opens at 7 o'clock." in part, len(part) < len(text) / 3
+        (True, True)
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    says_rest: ClassVar[bool] = True
+    """To :class:`BudgetedTool`: results need no other line that says what was left out."""
+
+    max_tokens: int
+    tiers: dict[str, float]
+    learn: bool
+
+    _source: Any = PrivateAttr()
+    _loads: bool = PrivateAttr()
+    _history: TierHistory = PrivateAttr()
+    _needs: TierNeeds = PrivateAttr()
+    _originals: TierOriginals = PrivateAttr()
+    _has_door: bool = PrivateAttr()
+    _sinks: tuple[UsageSink, ...] = PrivateAttr()
+    _made: _Recent = PrivateAttr()
+
+    @takes_names
+    def __init__(
+        self,
+        source: Any = None,
+        *,
+        tiers: Sequence[str] | Mapping[str, float] = TIERS,
+        max_tokens: int = 4_000,
+        learn: bool = True,
+        store: LearnedStore | None = None,
+        originals: ContextStore | None = None,
+        namespace: str = "",
+        sinks: Sequence[UsageSink] = (),
+        remember: int = 256,
+    ) -> None:
+        told = checked_sinks(sinks)
+        for name, given, kind in (
+            ("store", store, LearnedStore),
+            ("originals", originals, ContextStore),
+        ):
+            if given is not None and not isinstance(given, kind):
+                raise TypeError(f"{name} is a {kind.__name__}(path); got {shown(given)}.")
+        fields: dict[str, Any] = {
+            "max_tokens": check_whole("max_tokens", max_tokens, least=_LEAST),
+            "tiers": shares_of(tiers),
+            "learn": learn,
+        }
+        super().__init__(**fields)
+        self._loads = source is not None and not _is_content(source)
+        self._source = _asked_with_question(source) if self._loads else source
+        self._history = TierHistory(store or LearnedStore(), namespace, [*self.tiers])
+        self._needs = TierNeeds([*self.tiers], self._history if learn else None)
+        self._has_door = originals is not None
+        self._originals = TierOriginals(originals or ContextStore(), self._fetched)
+        self._sinks = told
+        self._made = _Recent(check_whole("remember", remember, least=0))
+
+    @property
+    def originals(self) -> ContextStore:
+        """Where the next tiers are; from now on marks have handles: who asks for it answers them.
+
+        For ``expand_tool(loader)``, and ``ContextCompressor(store=loader.originals)``.
+        """
+        self._has_door = True
+        return self._originals
+
+    # A content
+
+    def optimize_content(
+        self,
+        content: AnyContent,
+        context: Any = None,
+        user_id: str | None = None,
+        task_type: str | None = None,
+        *,
+        thread_id: str | None = None,
+    ) -> tuple[AnyContent, TierStats]:
+        """Return of a content what is to be sent at first, and what that is.
+
+        Args:
+            content: A text, a document, documents, or a message with a text. Anything else comes
+                back as it is.
+            context: What it is for: a question, or the conversation, whose last question counts.
+            user_id: Who needs it; by default whose run it is.
+            task_type: Kind of the task, by which needs are learned; by default by what the question
+                and the content are like.
+            thread_id: Which of the user's conversations it is.
+
+        Example:
+            >>> loader = ProgressiveLoader()
+            >>> text, stats = loader.optimize_content("Tea is hot.", "What is hot?", "ann")
+            >>> text, stats.tier, stats.reason
+            ('Tea is hot.', 'complete', 'it is short')
+        """
+        made_by = _made_by(ensure_config(), user_id, thread_id)
+        return self._optimized(content, _question_in(context), made_by, task_type)
+
+    async def aoptimize_content(
+        self,
+        content: AnyContent,
+        context: Any = None,
+        user_id: str | None = None,
+        task_type: str | None = None,
+        *,
+        thread_id: str | None = None,
+    ) -> tuple[AnyContent, TierStats]:
+        """As :meth:`optimize_content`, in a thread."""
+        made_by = _made_by(ensure_config(), user_id, thread_id)
+        query = _question_in(context)
+        return await run_in_executor(None, self._optimized, content, query, made_by, task_type)
+
+    def _optimized(
+        self, content: Any, query: str | None, made_by: Attribution, task: str | None = None
+    ) -> tuple[Any, TierStats]:
+        if isinstance(content, Document):
+            (made,), stats = self._optimized([content], query, made_by, task)
+            return made, stats
+        if isinstance(content, BaseMessage):
+            said = text_of(content)
+            text, stats = self._optimized(said, query, made_by, task)
+            return (content if text == said else with_text(content, text)), stats
+        if not content or not _is_content(content):
+            return content, TierStats(
+                [*self.tiers][-1], 0, 0, reason="it is no text and no documents"
+            )
+        given = content if isinstance(content, str) else [*content]
+        use = Use(given, query, made_by.user or None, made_by.thread_id, task)
+        made, stats = self._sent(use, self._room(), made_by)
+        return (content if made is given else made), stats
+
+    def _room(self) -> int:
+        """Return how much may be sent."""
+        run = current_run()
+        if run is None:
+            return self.max_tokens
+        report = run.report()
+        left = min(account.left_tokens for account in (report.account, *report.limits))
+        return max(_LEAST, min(self.max_tokens, left // _OF_BUDGET))
+
+    def _sent(self, use: Use, room: int, made_by: Attribution) -> tuple[Content, TierStats]:
+        tiers = self._tiers_of(use, room)
+        whole = tiers[-1].tokens
+        stats = TierStats(
+            tier=tiers[-1].name,
+            tokens_before=whole,
+            tokens_after=whole,
+            task_type=use.task,
+            reason="it is short" if whole <= room else "nothing of it can be left out",
+            tiers={tier.name: tier.tokens for tier in tiers},
+        )
+        if len(tiers) == 1:
+            return use.content, stats
+        at, reason = self._needs.first(use, tiers, room, can_ask=self._has_door)
+        stats = replace(stats, tier=tiers[at].name, reason=reason)
+        if at == len(tiers) - 1:
+            return use.content, stats
+        shown_as = self._marked(tiers)
+        handles = [handle_of(_text(content)) for content in shown_as[1:]]
+        if self._has_door:
+            self._keep(use, tiers, shown_as, at)
+        made = shown_as[at]
+        after = count(made)
+        self._notify(whole, after, made_by)
+        handle = handles[at] if self._has_door else None
+        return made, replace(stats, tokens_after=after, handle=handle)
+
+    def _tiers_of(self, use: Use, room: int) -> tuple[Tier, ...]:
+        made = self._made.get((use.digest, room))
+        if made is None:
+            made = tiers_of(use.content, use.query, self.tiers, room)
+            self._made.put((use.digest, room), made)
+        return cast("tuple[Tier, ...]", made)
+
+    def _marked(self, tiers: Sequence[Tier]) -> list[Content]:
+        """Return each tier with its mark, by which the next one is fetched."""
+        mark = Mark(NAME if self._has_door else None)
+        made = [tiers[-1].content]
+        for tier in reversed(tiers[:-1]):
+            left_out = max(1, tiers[-1].tokens - tier.tokens)
+            made.append(marked(tier.content, mark.rest(left_out, handle_of(_text(made[-1])))))
+        return made[::-1]
+
+    def _keep(self, use: Use, tiers: Sequence[Tier], shown_as: Sequence[Content], at: int) -> None:
+        """Keep what was not sent, for those who ask for it."""
+        texts, about = {}, {}
+        levels = [self._needs.level_of(tier) for tier in tiers]
+        for before in range(at, len(tiers) - 1):
+            text = _text(shown_as[before + 1])
+            handle = handle_of(text)
+            texts[handle] = text
+            about[handle] = SentTier(use.task, use.digest, levels[before], levels[before + 1])
+        self._originals.keep(texts, about, user=use.user, thread=use.thread)
+
+    def _fetched(self, sent: SentTier, user: str | None, text: str) -> None:
+        self._needs.asked_for_more(sent, user or None)
+        self._notify(0, count(text), Attribution(user=user))
+
+    def _notify(self, before: int, after: int, made_by: Attribution) -> None:
+        saving = Saving(
+            stage=STAGE,
+            tokens_before=before,
+            tokens_after=after,
+            exact=False,
+            agent=made_by.agent,
+            at=datetime.now(UTC),
+        )
+        notify(with_ambient(self._sinks), saving)
+
+    # Runnable
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Return what of the source the question needs at first; without a source, of *input*.
+
+        Raises:
+            Exception: What the source raises.
+        """
+        return self._call_with_config(self._loaded, input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As :meth:`invoke`; the work on it in a thread.
+
+        Raises:
+            Exception: What the source raises.
+        """
+        return await self._acall_with_config(self._aloaded, input, config, **kwargs)
+
+    def _loaded(self, input: Any, run_manager: Any, config: RunnableConfig) -> Any:
+        query, content = self._asked(input)
+        if self._loads:
+            content = self._source.invoke(query, config)
+        return self._optimized(content, query, _made_by(config))[0]
+
+    async def _aloaded(self, input: Any, run_manager: Any, config: RunnableConfig) -> Any:
+        query, content = self._asked(input)
+        if self._loads:
+            content = await self._source.ainvoke(query, config)
+        made_by = _made_by(config)
+        return (await run_in_executor(config, self._optimized, content, query, made_by))[0]
+
+    def _asked(self, input: Any) -> tuple[str | None, Any]:
+        """Return the question, and the content as far as it is known."""
+        if self._source is None:
+            return None, input
+        return _question_in(input), self._source
+
+    # Retrievers
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> Sequence[Document]:
+        """Return of *documents* what *query* needs at first.
+
+        User and thread are those of the run around, or in the metadata of *callbacks*.
+        """
+        made_by = _made_by(_config_of(callbacks))
+        made: Sequence[Document] = self._optimized(documents, query or None, made_by)[0]
+        return made
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> Sequence[Document]:
+        """As :meth:`compress_documents`, in a thread."""
+        made_by = _made_by(_config_of(callbacks))
+        sent = await run_in_executor(None, self._optimized, documents, query or None, made_by)
+        made: Sequence[Document] = sent[0]
+        return made
+
+    def transform_documents(
+        self, documents: Sequence[Document], **kwargs: Any
+    ) -> Sequence[Document]:
+        """Return of *documents* what is to be sent at first.
+
+        Args:
+            documents: Of any number.
+            kwargs: As for :meth:`optimize_content`, or nothing.
+        """
+        return self.optimize_content(documents, **kwargs)[0]
+
+    async def atransform_documents(
+        self, documents: Sequence[Document], **kwargs: Any
+    ) -> Sequence[Document]:
+        """As :meth:`transform_documents`, in a thread."""
+        return (await self.aoptimize_content(documents, **kwargs))[0]
+
+    # Tools
+
+    def shorten(self, text: str, max_tokens: int, query: str | None) -> str:
+        """Return of a tool's result what *query* needs at first, in *max_tokens* at most.
+
+        For ``BudgetedTool.wrap(tool, limits, loader=loader)`` and ``ToolSet(..., loader=loader)``.
+        """
+        made_by = _made_by(ensure_config())
+        if max_tokens >= _LEAST:
+            use = Use(text, query, made_by.user or None, made_by.thread_id)
+            made, _ = self._sent(use, min(max_tokens, self._room()), made_by)
+            if isinstance(made, str) and count(made) <= max_tokens:
+                return made
+        return CompressingLoader().shorten(text, max_tokens, query)
+
+    # What is kept
+
+    @names_what("clear()")
+    def forget(self, *, user: str | None = None) -> int:
+        """Delete what was learned from a user, and what was kept for them; return how much.
+
+        Raises:
+            ValueError: Nobody is named.
+            TypeError: The user is ``None``, as where nobody is signed in.
+            sqlite3.Error: A file stays locked or cannot be written.
+        """
+        assert user is not None
+        self._needs.forget(user)
+        return self._history.forget(user) + self._originals.forget(user=user)
+
+    def clear(self) -> int:
+        """Delete everything; else as :meth:`forget`."""
+        self._needs.forget()
+        self._made.clear()
+        return self._history.clear() + self._originals.clear()
+
+
+class _Recent:
+    """What was made of the latest contents."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any) -> Any:
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def put(self, key: Any, value: Any) -> None:
+        with self._lock:
+            self._held[key] = value
+            while len(self._held) > self._most:
+                self._held.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._held.clear()
+
+
+def _text(content: Content) -> str:
+    return content if isinstance(content, str) else join_documents(content)
+
+
+def _is_content(value: Any) -> bool:
+    if isinstance(value, str):
+        return True
+    return isinstance(value, list | tuple) and all(isinstance(one, Document) for one in value)
+
+
+def _asked_with_question(source: Any) -> Runnable[Any, Any]:
+    """Return a runnable that gives the content for a question.
+
+    Raises:
+        TypeError: *source* is none.
+    """
+    if not isinstance(source, Runnable) and callable(getattr(source, "load", None)):
+        loader = source
+        source = RunnableLambda(lambda _: loader.load())
+    try:
+        made: Runnable[Any, Any] = coerce_to_runnable(source)
+    except TypeError as error:
+        raise TypeError(
+            f"source is a text, documents, a document loader, a retriever, a runnable or a "
+            f"function of the question; got {shown(source)}."
+        ) from error
+    return made
+
+
+def _question_in(context: Any) -> str | None:
+    """Return what is asked, in any of the forms in which chains hand it on."""
+    if isinstance(context, Mapping):
+        context = next((context[key] for key in _QUESTIONS if context.get(key)), None)
+    if isinstance(context, str):
+        return context.strip() or None
+    if isinstance(context, BaseMessage):
+        return text_of(context).strip() or None
+    if isinstance(context, PromptValue):
+        return last_user_text(context.to_messages())
+    if isinstance(context, Sequence) and context:
+        return last_user_text(convert_to_messages(context))
+    return None
+
+
+def _made_by(
+    config: Mapping[str, Any], user: str | None = None, thread: str | None = None
+) -> Attribution:
+    """Return for whom a content is, as the tool that fetches more knows it, too."""
+    metadata = {**(config.get("configurable") or {}), **(config.get("metadata") or {})}
+    made_by = attribution_of(metadata)
+    user = made_by.user if user is None else name_from(user)
+    thread = made_by.thread_id if thread is None else name_from(thread)
+    return replace(made_by, user=user, thread_id=thread)
+
+
+def _config_of(callbacks: Callbacks | None) -> Mapping[str, Any]:
+    config = ensure_config()
+    own = getattr(callbacks, "metadata", None) or {}
+    return {**config, "metadata": {**(config.get("metadata") or {}), **own}}

@@ -1,0 +1,247 @@
+"""Contents in tiers through real hosts: chains, agents, tools, retrievers, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.callbacks import CallbackManager
+from langchain_core.documents import Document
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnablePassthrough
+from langchain_core.tools import create_retriever_tool, tool
+
+from langchain_tokenopt import (
+    BudgetedTool,
+    BudgetPlan,
+    ContextCompressor,
+    ContextStore,
+    LearnedStore,
+    ProgressiveLoader,
+    ToolLimits,
+    expand_tool,
+    optimize,
+)
+from langchain_tokenopt.compress import join_documents
+from tests.support.model_server import Reply, ToolCall
+
+PAGES = [
+    Document(
+        " ".join(
+            f"Valve {10 * page + n} of line {page} closes at {3 * n + page} bar, and was checked "
+            f"by inspector {chr(65 + n)}. It is painted in the usual colour of its building."
+            for n in range(10)
+        ),
+        metadata={"title": f"Line {page}", "source": f"{page}.pdf"},
+    )
+    for page in range(12)
+]
+WHOLE = join_documents(PAGES)
+QUESTION = "At how many bar does valve 47 close?"
+ANN = {"metadata": {"user_id": "ann", "thread_id": "t-1"}}
+
+
+class Manuals(BaseRetriever):
+    """A retriever of everything."""
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        return [page.model_copy() for page in PAGES]
+
+
+class Savings:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events = []
+
+    def record(self, event):
+        self.events.append(event)
+
+
+def handles(text) -> list[str]:
+    """The handles in a text, or in a request."""
+    return re.findall(r'expand\(\\*"([0-9a-f]{8})\\*"\)', str(text))
+
+
+def run(runnable, input, config, how):
+    """Call a runnable, one way or the other."""
+    if how == "invoke":
+        return runnable.invoke(input, config)
+    return asyncio.run(runnable.ainvoke(input, config))
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+def test_a_chain_reads_a_tier_and_the_model_fetches_the_next(model_server, how):
+    """Through the seam the model's call is answered inside; what it needed is learned."""
+    loader = ProgressiveLoader(Manuals(), max_tokens=2_000)
+    prompt = ChatPromptTemplate.from_template("Answer by this:\n{context}\n\n{question}")
+    reads = {"context": loader | join_documents, "question": RunnablePassthrough()}
+    compressor = ContextCompressor(store=loader.originals)
+    chain = reads | prompt | optimize(model_server.chat_openai(), compressor)
+    first, stats = loader.optimize_content(
+        PAGES, QUESTION, "bob", thread_id="t-1"
+    )  # the same bytes for everybody
+    (handle,) = handles(join_documents(first))
+    assert handle == stats.handle
+    model_server.script(Reply(text="", tool_calls=[ToolCall("expand", {"handle": handle})]))
+    model_server.script("It closes at 25 bar.")
+    answer = run(chain, QUESTION, ANN, how)
+    assert answer.text == "It closes at 25 bar."
+    asked, again = (request.body["messages"] for request in model_server.requests)
+    assert again[: len(asked)] == asked  # appended: the prefix stays
+    assert "closes at 25 bar" in str(asked)
+    assert len(str(asked)) < len(WHOLE) / 2
+    fetched = again[-1]["content"]
+    assert len(fetched) > len(join_documents(first))
+    levels = [name for name in stats.tiers if name != "complete"]
+    at = levels.index(stats.tier)
+    assert loader.optimize_content(PAGES, QUESTION, "ann")[1].tier == [*stats.tiers][at + 1]
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+def test_an_agent_asks_for_more_by_an_ordinary_tool(model_server, how):
+    """A retriever's tool in tiers; the same tool answers handles, of its own user alone."""
+    loader = ProgressiveLoader(Manuals(), max_tokens=2_000)
+    search = create_retriever_tool(loader, "search_manuals", "Search the manuals.")
+    agent = create_agent(model_server.chat_openai(), [search, expand_tool(loader)])
+    model_server.script(
+        Reply(text="", tool_calls=[ToolCall("search_manuals", {"query": QUESTION})])
+    )
+    model_server.script("Wait.")
+    state = run(agent, {"messages": [("user", QUESTION)]}, ANN, how)
+    result = next(m for m in state["messages"] if isinstance(m, ToolMessage))
+    assert len(result.text) < len(WHOLE) / 2
+    (handle,) = handles(result.text)
+
+    for config, found in ((ANN, True), ({"metadata": {"user_id": "bob"}}, False)):
+        model_server.script(Reply(text="", tool_calls=[ToolCall("expand", {"handle": handle})]))
+        model_server.script("Done.")
+        talk = {"messages": [*state["messages"], HumanMessage("And the rest?")]}
+        more = [m for m in run(agent, talk, config, how)["messages"] if isinstance(m, ToolMessage)]
+        assert ("Nothing is kept" not in more[-1].text) is found
+        assert (len(more[-1].text) > len(result.text)) is found
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+def test_rows_of_a_tool_stay_rows(how):
+    """A result over its limit is a tier that says how to get the rest, in JSON as it was."""
+    rows = [{"id": n, "city": f"city {n}", "people": 1_000 * n} for n in range(300)]
+
+    @tool
+    def run_sql(sql: str) -> str:
+        """Run a query."""
+        return json.dumps(rows)
+
+    told = Savings()
+    loader = ProgressiveLoader(sinks=[told])
+    back = expand_tool(loader)
+    limited = BudgetedTool.wrap(run_sql, ToolLimits(max_result_tokens=800), loader=loader)
+    found = run(limited, {"sql": "people of city 41"}, ANN, how)
+    *some, last = json.loads(found)
+    assert {"id": 41, "city": "city 41", "people": 41_000} in some
+    assert all(row in rows for row in some)
+    assert list(last) == ["_left_out"]  # one note, not two
+    (handle,) = handles(found)
+    more = json.loads(back.invoke({"handle": handle}, ANN))
+    assert [row for row in some if row not in more] == []
+    assert len(more) > len(some) + 1
+    saved, spent = (saving.saved_tokens for saving in told.events)
+    assert saved > 0 > spent
+
+
+def test_a_retriever_with_a_compressor_says_whose_it_is():
+    """As ContextualCompressionRetriever calls it: with the callbacks of its run."""
+    loader = ProgressiveLoader(max_tokens=2_000)
+    assert loader.originals
+    callbacks = CallbackManager([], metadata={"user_id": "ann"})
+    made = loader.compress_documents(PAGES, QUESTION, callbacks)
+    made_async = asyncio.run(loader.acompress_documents(PAGES, QUESTION, callbacks))
+    assert made == made_async
+    assert {doc.metadata["source"] for doc in made} <= {doc.metadata["source"] for doc in PAGES}
+    (handle,) = handles(join_documents(made))
+    assert loader.originals.get(handle, user="bob") is None
+    assert loader.originals.get(handle, user="ann")
+    assert len(loader.transform_documents(PAGES)) <= len(PAGES)
+
+
+def ask_for_all(loader, text, question, user, task="contracts", thread=None) -> tuple[str, int]:
+    """Use a content, and fetch until there is no more; return the first tier and how often."""
+    part, stats = loader.optimize_content(text, question, user, task, thread_id=thread)
+    handle, times = stats.handle, 0
+    while handle:
+        part = loader.originals.get(handle, user=user, thread=thread)
+        handle, times = next(iter(handles(part)), None), times + 1
+    assert part == text
+    return stats.tier, times
+
+
+def test_what_a_user_needs_is_learned_kept_and_forgotten(tmp_path):
+    """By user and kind of task; strangers and other tasks begin at the plain rule."""
+    path = tmp_path / "learned.db"
+    originals = ContextStore(tmp_path / "originals.db")
+    with_all = ProgressiveLoader(store=LearnedStore(path), originals=originals)
+    times = [
+        ask_for_all(
+            with_all, f"Number {n}. {WHOLE}", f"At how many bar does valve {n} close?", "ann"
+        )
+        for n in range(12)
+    ]
+    assert times[0] == ("essential", 3)
+    assert times[-1] == ("complete", 0)
+
+    later = ProgressiveLoader(store=LearnedStore(path), originals=originals)  # another process
+    first = {
+        (user, task): later.optimize_content(WHOLE + task, QUESTION, user, task)[1].tier
+        for user, task in [("ann", "contracts"), ("ann", "mail"), ("bob", "contracts")]
+    }
+    assert first == {
+        ("ann", "contracts"): "complete",
+        ("ann", "mail"): "essential",
+        ("bob", "contracts"): "essential",
+    }
+    for file in tmp_path.glob("learned.db*"):
+        assert b"valve" not in file.read_bytes()
+        assert b"ann" not in file.read_bytes()
+    assert later.forget(user="ann") > 0
+    assert not LearnedStore(path).values(user="ann")
+    assert later.optimize_content(WHOLE, QUESTION, "ann", "contracts")[1].tier == "essential"
+
+
+def test_a_handle_of_another_process_is_learned_from(tmp_path):
+    """Who sent a tier and who fetches the next one need not be the same worker; once counts."""
+    stores = {
+        "store": LearnedStore(tmp_path / "l.db"),
+        "originals": ContextStore(tmp_path / "o.db"),
+    }
+    _, stats = ProgressiveLoader(**stores).optimize_content(WHOLE, QUESTION, "ann", "valves")
+    other = ProgressiveLoader(**stores)
+    for _ in range(2):
+        assert other.originals.get(stats.handle, user="ann")
+    (found,) = [v.value for v in stores["store"].values(user="ann") if v.key == "task valves"]
+    assert (sum(found["enough"]), found["more"]) == (1, [1, 0, 0, 0])
+    assert other.originals.get(stats.handle + ".tier", user="ann") is None
+
+
+def test_what_the_budget_has_left_bounds_what_is_sent():
+    """A quarter of what is left, at most."""
+    loader = ProgressiveLoader()
+    _, plenty = loader.optimize_content(WHOLE, "Compare all valves.", "ann")
+    with BudgetPlan(total_tokens=2_000).run():
+        _, scarce = loader.optimize_content(WHOLE, "Compare all lines.", "ann")
+    assert scarce.tokens_after <= 500 < plenty.tokens_after
+
+
+def test_where_nobody_answers_nothing_is_promised_or_learned():
+    """No handle, a larger tier, and no use that counts as enough."""
+    store = LearnedStore()
+    loader = ProgressiveLoader(store=store)
+    part, stats = loader.optimize_content(WHOLE, QUESTION, "ann")
+    assert stats.handle is None
+    assert not handles(part)
+    assert "tokens left out]" in part
+    assert not store.values()
