@@ -8,10 +8,12 @@ as there is room for. When more turns go later the note is written anew, for all
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.context.epochs import Moment, Step
 from langchain_tokenopt.context.importance import Importance, Query, importance_of
@@ -31,6 +33,8 @@ __all__ = ["Descent", "Making", "Summarize"]
 Summarize = Callable[[Sequence[BaseMessage]], str]
 
 _NOTE_TOKENS: Final = 32
+_NOTE: Final = re.compile(r"\[[\d,]+ tokens set aside[^\n]*\]")
+_BESIDE_TOKENS: Final = 12
 _LEAST_SAVED: Final = 16
 _LEAST_TOLD: Final = 12
 """Tokens: in less nothing can be told."""
@@ -140,9 +144,9 @@ class Descent(Making):
 
     def window(self) -> Step | None:
         """Set aside the oldest, until it fits."""
-        limit = self.moment.terms.trigger
-        if limit is not None:
-            self._drop(self._oldest(self.total + _NOTE_TOKENS - limit), tells=False)
+        if self.moment.terms.trigger is not None:
+            self._target = self.moment.terms.trigger
+            self._drop(self._oldest(0.0, 0.0), tells=False)
         return super().step()
 
     # Results
@@ -191,30 +195,37 @@ class Descent(Making):
         shown = ([at for at in unit if self.text(at) is not None] for unit in units)
         return [unit for unit in shown if unit]
 
-    def _oldest(self, tokens: float) -> list[list[int]]:
-        """Return as many of the oldest as have so many tokens."""
-        chosen: list[list[int]] = []
-        for unit in self._units():
-            if tokens <= 0:
-                break
-            chosen.append(unit)
-            tokens -= sum(map(self.size, unit))
-        return chosen
-
     def _aside(self) -> None:
-        """Set aside the oldest until what they tell has its room, or only the latest are left."""
+        self._drop(self._oldest(_TOLD, _LATEST), tells=True)
+
+    def _oldest(self, told_of_them: float, latest_whole: float) -> list[list[int]]:
+        """Return the oldest whose note has room to tell its share, or all but the latest."""
         units = [(unit, sum(map(self.size, unit))) for unit in self._units()]
         tokens = self.moment.conversation.tokens
-        room = self._target - self.total - _NOTE_TOKENS
         latest = sum(size for _, size in units)
-        gone, chosen = 0, []
+        over, gone, chosen = self.total - self._target, 0, []
         for unit, size in units:
-            if room >= _TOLD * gone or (room > 0 and latest <= _LATEST * self._target):
+            room = -over - self._left(chosen)
+            if room >= told_of_them * gone or (room > 0 and latest <= latest_whole * self._target):
                 break
             chosen.append(unit)
-            room, latest = room + size, latest - size
+            over, latest = over - size, latest - size
             gone += sum(tokens[at] for at in self._with_earlier(unit))
-        self._drop(chosen, tells=True)
+        return chosen
+
+    def _left(self, chosen: Sequence[Sequence[int]]) -> float:
+        """Return the tokens that a note takes: its own, and of what must stay with it."""
+        carrier = self._carrier(chosen)
+        if carrier is None:
+            return math.inf
+        stays = [carrier]
+        if isinstance(self.messages[carrier], ToolMessage):
+            stays = next(g for g in self.moment.conversation.groups if carrier in g)
+        return _NOTE_TOKENS + sum(
+            _BESIDE_TOKENS if self._is_plain_result(at) else self.size(at)
+            for at in stays
+            if at != carrier or not self._is_plain(at)
+        )
 
     def _drop(self, chosen: Sequence[Sequence[int]], *, tells: bool) -> None:
         """Set aside with one note in the place of all, if that is shorter."""
@@ -222,6 +233,7 @@ class Descent(Making):
         if carrier is None:
             return
         before = self.total, {**self.texts}, {**self.handles}
+        worth = self._worth(at for unit in chosen for at in unit)
         shown = sorted(at for unit in chosen for at in unit)
         stays = next(set(g) for g in self.moment.conversation.groups if carrier in g)
         gone = self._with_earlier(shown)
@@ -235,8 +247,21 @@ class Descent(Making):
         self.texts[carrier] = self._note(shown, gone, carrier, tells=tells)
         self.total += self.size(carrier)
         self.handles[handle_of(*(text_of(self.messages[at]) for at in gone))] = gone
-        if before[0] - self.total < _LEAST_SAVED:  # one note in the place of another
+        saved = worth - self._worth(sorted(stays & {*shown}))
+        if saved < _LEAST_SAVED or self.total >= before[0]:  # one note in the place of another
             self.total, self.texts, self.handles = before
+
+    def _worth(self, places: Iterable[int]) -> int:
+        """Return the tokens of messages; all notes that tell nothing count the same.
+
+        A note of more messages has longer numbers: that must not decide.
+        """
+        return sum(
+            _NOTE_TOKENS
+            if self._is_plain(at) and _NOTE.fullmatch(self.text(at) or "")
+            else self.size(at)
+            for at in places
+        )
 
     def _with_earlier(self, shown: Iterable[int]) -> tuple[int, ...]:
         """Return the messages that the new note stands for: those of earlier notes among them."""
@@ -269,11 +294,40 @@ class Descent(Making):
         text = self.moment.state.decisions.get(at)
         return self.messages[at] if text is None else with_text(self.messages[at], text)
 
+    def _is_plain_result(self, at: int) -> bool:
+        return isinstance(self.messages[at], ToolMessage) and self._is_plain(at)
+
+    def _is_plain(self, at: int) -> bool:
+        return isinstance(self.messages[at].content, str)
+
     def _carrier(self, chosen: Sequence[Sequence[int]]) -> int | None:
-        """Return the message in whose place the note stands: a user's, or a tool result."""
-        gone = [self.messages[at] for unit in chosen for at in unit]
-        users = (m for m in gone if isinstance(m, HumanMessage) and not answers_calls(m))
-        results = (m for m in gone if isinstance(m, ToolMessage))
-        found = next(users, None) or next(results, None)
-        places = (at for unit in chosen for at in unit)
-        return next((at for at in places if self.messages[at] is found), None)
+        """Return the message in whose place the note stands: a user's, or a tool result.
+
+        Pictures stay where a message is shown; only where there is nothing else a note stands
+        beside one, or in the place of what the model has said.
+        """
+        units = sorted(chosen)
+        users = [at for unit in units for at in unit if self._is_said_by(at, HumanMessage)]
+        results = [
+            (unit, at)
+            for unit in units
+            for at in unit
+            if isinstance(self.messages[at], ToolMessage)
+        ]
+        plain = (
+            *(at for at in users if self._is_plain(at)),
+            *(at for unit, at in results if all(map(self._is_plain, unit))),
+            *(at for unit in units for at in unit if self._is_said_by(at, AIMessage)),
+            *users,
+            *(at for _, at in results),
+        )
+        return next(iter(plain), None)
+
+    def _is_said_by(self, at: int, kind: type[BaseMessage]) -> bool:
+        message = self.messages[at]
+        calls = answers_calls(message) or getattr(message, "tool_calls", ())
+        return (
+            isinstance(message, kind)
+            and not calls
+            and (kind is not AIMessage or self._is_plain(at))
+        )

@@ -62,24 +62,14 @@ def superseded(messages: Sequence[BaseMessage]) -> set[int]:
 
 
 def removable(messages: Sequence[BaseMessage], kept: set[int]) -> list[list[int]]:
-    """Return what can be set aside, oldest first: turns that were answered, and groups.
-
-    A turn of which something stays is taken apart: its tool calls can go, and so can messages that
-    nothing has answered.
-    """
-    group_of = {at: group for group in atomic_groups(messages) for at in group}
-    units = []
-    taken: set[int] = set()
-    for turn in answered_turns(messages):
-        unit = [at for at in range(*turn) if not isinstance(messages[at], SystemMessage)]
-        is_whole = all(set(group_of[at]) <= {*unit} for at in unit)
-        if unit and is_whole and kept.isdisjoint(unit):
-            units.append(unit)
-            taken.update(unit)
-    answered = last_user_message(messages)
-    for group in atomic_groups(messages):
-        if taken.isdisjoint(group) and kept.isdisjoint(group):
-            is_answer = isinstance(messages[group[0]], AIMessage) and len(group) == 1
-            if not (is_answer and group[0] < answered):
-                units.append(group)
-    return sorted(units)
+    """Return what can be set aside, oldest first: whole turns that were answered, else groups."""
+    groups = atomic_groups(messages)
+    group_of = {at: group for group in groups for at in group}
+    turns = [
+        [at for at in range(*turn) if not isinstance(messages[at], SystemMessage)]
+        for turn in answered_turns(messages)
+    ]
+    whole = [turn for turn in turns if all({*group_of[at]} <= {*turn} - kept for at in turn)]
+    taken = {at for turn in whole for at in turn}
+    rest = [group for group in groups if (taken | kept).isdisjoint(group)]
+    return sorted(unit for unit in (*whole, *rest) if unit)
