@@ -66,8 +66,8 @@ def context(
             "--explain",
             min=1,
             metavar="NUMBER",
-            help="Also show what became of each message of this conversation, and why; 1 is the "
-            "first.",
+            help="Also show what the cheapest way did with each message of this conversation, and "
+            "why; 1 is the first.",
             show_default=False,
         ),
     ] = None,
@@ -194,8 +194,8 @@ def _print(costs: ContextCosts) -> None:
 
 def _notes(costs: ContextCosts) -> Iterator[str]:
     yield (
-        "prompts only, without tool schemas; billed in tokens at the plain input price. What a "
-        "model would fetch back of what was set aside is not in it."
+        "prompts only, without the schemas of your own tools; billed in tokens at the plain input "
+        "price. What a model would fetch back of what was set aside is not in it."
     )
     if "claude" in costs.model and costs.price.read < 1:
         yield (
@@ -247,26 +247,26 @@ def _step(step: StepCosts) -> dict[str, Any]:
 
 
 def _explain(costs: ContextCosts, number: int) -> None:
-    for name, found in costs.policies.items():
-        view = found.views[number]
-        if view is None:
-            continue
-        tell(f"\n{name}, conversation {number + 1:,}: steps, and what they had to bring\n")
-        steps = [_step(step) for step in costs.steps(name, number)]
-        if not steps:
-            tell("Nothing: each prompt begins with the whole one before it.")
-        else:
-            columns = ("before call", "tokens less", "written anew", "paid after", "calls to come")
-            print_table(
-                columns,
-                [["never" if cell is None else f"{cell:,}" for cell in s.values()] for s in steps],
-            )
-        tell("\nWhat the last call was sent of each message\n")
+    ways = {name: found for name, found in costs.policies.items() if found.views[number]}
+    if not ways:
+        tell(f"\nConversation {number + 1:,} has no call of a model.")
+        return
+    name = min(ways, key=lambda name: ways[name].bills[number].units)
+    tell(f"\n{name}, conversation {number + 1:,}: steps, and what they had to bring\n")
+    steps = [_step(step) for step in costs.steps(name, number)]
+    if steps:
         print_table(
-            ("message", "kind", "shown", "tokens", "sent", "why"),
-            [
-                [f"{cell:,}" if isinstance(cell, int) else cell for cell in row.values()]
-                for row in _messages(found, number)
-            ],
-            words=("kind", "shown", "why"),
+            ("before call", "tokens less", "written anew", "paid after", "calls to come"),
+            [["never" if cell is None else f"{cell:,}" for cell in s.values()] for s in steps],
         )
+    else:
+        tell("None: each prompt begins with the whole one before it.")
+    tell("\nWhat the last call was sent of each message\n")
+    print_table(
+        ("message", "kind", "shown", "tokens", "sent", "why"),
+        [
+            [f"{cell:,}" if isinstance(cell, int) else cell for cell in row.values()]
+            for row in _messages(ways[name], number)
+        ],
+        words=("kind", "shown", "why"),
+    )

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokenopt.context.bill import Bill, billed, calls_of
 from langchain_tokenopt.context.compressor import ContextCompressor, ContextView
 from langchain_tokenopt.context.economics import PriceProfile, profile_by_name, profile_named
 from langchain_tokenopt.context.epochs import Sizes
+from langchain_tokenopt.context.expand import NAME, expand_tool
+from langchain_tokenopt.context.levels import Mark
 from langchain_tokenopt.context.policy import SlidingWindow
 from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.counting.request_tokens import count_tools
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD
 from langchain_tokenopt.pricing.rate_card import default_rate_card
@@ -130,7 +135,9 @@ def context_costs(
     """Return what recorded conversations would have cost with each policy.
 
     They are played again, call by call, in their order: nothing is asked of any model, so what it
-    would have fetched back, or said otherwise, is not in the figures.
+    would have fetched back, or said otherwise, is not in the figures. The compressor is played as
+    ``optimize`` has it, whose tool comes with the first mark and stands in front of everything; and
+    for an agent that has :func:`expand_tool` from the beginning.
 
     Args:
         conversations: Each with the answers of its model.
@@ -147,7 +154,8 @@ def context_costs(
         >>> talk = [HumanMessage("Hi"), AIMessage("Yes?"), HumanMessage("Who?"), AIMessage("Ada")]
         >>> found = context_costs([talk])
         >>> found.calls, [*found.policies]
-        (2, ['everything', 'sliding window, 8 tokens', 'ContextCompressor()'])
+        (2, ['everything', 'sliding window, 8 tokens', 'ContextCompressor()', \
+'ContextCompressor() and expand_tool'])
     """
     if max_tokens is not None:
         check_whole("max_tokens", max_tokens)
@@ -161,29 +169,60 @@ def context_costs(
     longest = max((call.sent for bill in raw for call in bill.calls), default=0)
     window = max_tokens or max(1, round(longest / 2))
     ours = "ContextCompressor()" if max_tokens is None else f"ContextCompressor({max_tokens:_})"
-    compressors = {
-        f"sliding window, {window:,} tokens": ContextCompressor(
-            window, policy=SlidingWindow(), price_profile=price, model=name
-        ),
-        ours: ContextCompressor(max_tokens, price_profile=price, model=name),
+    settings: Any = {"price_profile": price, "model": name}
+    players = {
+        f"sliding window, {window:,} tokens": _Player(window, policy=SlidingWindow(), **settings),
+        ours: _WithTool(max_tokens, **settings),
+        f"{ours} and expand_tool": _WithTool(max_tokens, has_tool=True, **settings),
     }
     policies = {EVERYTHING: PolicyCosts(raw, (None,) * len(raw), rate)}
-    for label, compressor in compressors.items():
-        played = [_Played(compressor) for _ in asked]
-        bills = tuple(
-            billed(calls, view, price, sizes.of) for calls, view in zip(asked, played, strict=True)
+    for label, player in players.items():
+        played = [player.played(calls, price, sizes) for calls in asked]
+        policies[label] = PolicyCosts(
+            tuple(bill for bill, _ in played), tuple(view for _, view in played), rate
         )
-        policies[label] = PolicyCosts(bills, tuple(view.last for view in played), rate)
     return ContextCosts(name, price, policies)
 
 
-class _Played:
-    """Shows a conversation through a compressor, and keeps the last view."""
+class _Player(ContextCompressor):
+    """Shows conversations again."""
 
-    def __init__(self, compressor: ContextCompressor) -> None:
-        self._compressor = compressor
-        self.last: ContextView | None = None
+    _last: ContextView | None = None
 
-    def __call__(self, messages: list[BaseMessage]) -> list[BaseMessage]:
-        self.last = self._compressor.view(messages)
-        return self.last.messages
+    def played(
+        self, asked: Sequence[list[BaseMessage]], price: PriceProfile, sizes: Sizes
+    ) -> tuple[Bill, ContextView | None]:
+        """Return what a conversation is charged, and what its last call was shown."""
+        self._last = None
+        return billed(asked, self._sent, price, lambda m: self._size(m, sizes)), self._last
+
+    def _sent(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        self._last = self.view(messages)
+        return self._last.messages
+
+    def _size(self, message: BaseMessage, sizes: Sizes) -> int:
+        return sizes.of(message)
+
+
+class _WithTool(_Player):
+    """The same with the tool that answers handles: in front, from the first step or always."""
+
+    def __init__(self, *sizes: Any, has_tool: bool = False, **settings: Any) -> None:
+        super().__init__(*sizes, **settings)
+        tool = convert_to_openai_tool(expand_tool(ContextCompressor()))  # keeps none of these
+        self._is_there = has_tool
+        self._tool = SystemMessage(repr(tool))
+        self._tool_tokens = count_tools([tool], self.model or "").tokens
+
+    def _sent(self, messages: list[BaseMessage]) -> list[BaseMessage]:
+        always = self._is_there
+        beside, later = (self._tool_tokens, 0) if always else (0, self._tool_tokens)
+        name = model_name_of(self.model or "")
+        price = self._profile or profile_by_name(name)
+        terms = self._terms(price, None, Mark(NAME), beside, later)
+        self._last = self._view(messages, name, terms, Attribution())
+        has_tool = always or self._last.steps
+        return [self._tool, *self._last.messages] if has_tool else self._last.messages
+
+    def _size(self, message: BaseMessage, sizes: Sizes) -> int:
+        return self._tool_tokens if message is self._tool else sizes.of(message)

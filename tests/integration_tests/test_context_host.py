@@ -8,12 +8,16 @@ import re
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import SummarizationMiddleware
+from langchain.agents.middleware import HumanInTheLoopMiddleware, SummarizationMiddleware
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.prebuilt import create_react_agent
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, create_react_agent, tools_condition
+from langgraph.types import Command, interrupt
+from langgraph_supervisor import create_supervisor
 
 from langchain_tokenopt import (
     BudgetInfeasibleError,
@@ -24,6 +28,7 @@ from langchain_tokenopt import (
     optimize,
     track_usage,
 )
+from langchain_tokenopt.context import context_costs
 from langchain_tokenopt.context.levels import handle_of
 from tests.support.conversations import agent_loop, orphans
 from tests.support.model_server import Reply, ToolCall
@@ -201,3 +206,129 @@ def test_a_runnable_in_front_of_any_model():
     assert compressor.invoke("Hello") == "Hello"
     assert compressor.invoke({"n": 1}) == {"n": 1}
     assert compressor.invoke([]) == []
+
+
+# Whole graphs: the same state as without it, whatever the model was shown
+
+
+def gated(model):
+    """A graph that asks somebody before it calls a tool."""
+    bound = model.bind_tools([search_logs])
+
+    async def aask(state):
+        return {"messages": [await bound.ainvoke(state["messages"])]}
+
+    def ask(state):
+        return {"messages": [bound.invoke(state["messages"])]}
+
+    def gate(state):
+        assert interrupt("Call it?") == {"decisions": [{"type": "approve"}]}
+        return {}
+
+    graph = StateGraph(MessagesState).add_node("agent", RunnableLambda(ask, aask))
+    graph.add_node("gate", gate).add_node("tools", ToolNode([search_logs]))
+    graph.add_edge(START, "agent").add_edge("gate", "tools").add_edge("tools", "agent")
+    graph.add_conditional_edges("agent", tools_condition, {"tools": "gate", "__end__": "__end__"})
+    return graph.compile(checkpointer=InMemorySaver())
+
+
+def approved(model):
+    """An agent each of whose calls somebody approves."""
+    human = HumanInTheLoopMiddleware(interrupt_on={"search_logs": True})
+    return create_agent(model, [search_logs], middleware=[human], checkpointer=InMemorySaver())
+
+
+def supervised(model):
+    """An agent that a supervisor asks; its whole history comes back."""
+    worker = create_agent(model, [search_logs], name="reader")
+    team = create_supervisor([worker], model=model, output_mode="full_history")
+    return team.compile(checkpointer=InMemorySaver())
+
+
+HOSTS = {"gated graph": gated, "approved agent": approved, "supervisor": supervised}
+FOUND = "Node 0 was the first that answered 502."
+
+
+def script(server, host, *, fetches):
+    """Six results; where the model is shown a line for the first, it asks for the original."""
+    handed = [Reply(tool_calls=[ToolCall("transfer_to_reader", {})])]
+    calls = [ToolCall("search_logs", {"query": f"node {n}"}) for n in range(6)]
+    handle = handle_of(search_logs.invoke({"query": "node 0"}))
+    server.script(
+        *(handed if host == "supervisor" else ()),
+        *(Reply(tool_calls=[call]) for call in calls),
+        *([Reply(tool_calls=[ToolCall("expand", {"handle": handle})])] if fetches else ()),
+        FOUND,
+        *([FOUND] if host == "supervisor" else ()),
+    )
+
+
+def drive(app, how):
+    """Run to the end, through all interrupts; return the messages of the state, and the stream."""
+    config = {"configurable": {"thread_id": "t"}, "recursion_limit": 60}
+    given, streamed = {"messages": [("user", "Which node failed first?")]}, ""
+
+    async def aread(given):
+        return [c async for c, _ in app.astream(given, config, stream_mode="messages")]
+
+    while given is not None:
+        if how == "invoke":
+            app.invoke(given, config)
+        elif how == "ainvoke":
+            asyncio.run(app.ainvoke(given, config))
+        else:
+            stream = app.stream(given, config, stream_mode="messages")
+            chunks = [c for c, _ in stream] if how == "stream" else asyncio.run(aread(given))
+            streamed += "".join(c.text for c in chunks if isinstance(c, AIMessage))
+        waits = any(task.interrupts for task in app.get_state(config).tasks)
+        given = Command(resume={"decisions": [{"type": "approve"}]}) if waits else None
+    return app.get_state(config).values["messages"], streamed
+
+
+def plain(messages):
+    """What is in a state, without ids."""
+    calls = (
+        [(c["name"], c["args"]) for c in getattr(message, "tool_calls", ())] for message in messages
+    )
+    return [(m.type, m.name, m.text, c) for m, c in zip(messages, calls, strict=True)]
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream", "astream"])
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
+def test_a_graph_says_and_keeps_what_it_would_without(model_server, host, how):
+    """Through interrupts and checkpoints; less is sent, and what was fetched is nobody's."""
+    script(model_server, host, fetches=False)
+    expected, streamed = drive(HOSTS[host](model_server.chat_openai()), how)
+    whole = sum(usage.input_tokens for usage in model_server.billed)
+    model_server.reset()
+
+    script(model_server, host, fetches=True)
+    compressor = ContextCompressor(price_profile=NO_CACHE)
+    state, seen = drive(HOSTS[host](optimize(model_server.chat_openai(), compressor)), how)
+
+    assert plain(state) == plain(expected)
+    assert FOUND == state[-1].text
+    assert seen == streamed
+    assert sum(usage.input_tokens for usage in model_server.billed) < 0.7 * whole
+    original = search_logs.invoke({"query": "node 0"})
+    fetched = [r for r in model_server.requests if r.last_text == original and "expand" in str(r)]
+    assert len(fetched) == 1
+
+
+@pytest.mark.parametrize("profile", [PriceProfile(read=0.5, min_tokens=0), NO_CACHE])
+def test_what_a_recorded_conversation_would_have_cost_is_what_is_sent(model_server, profile):
+    """The same steps at the same calls, with the same marks."""
+    script(model_server, "agent", fetches=False)
+    model = optimize(model_server.chat_openai(), ContextCompressor(price_profile=profile))
+    state = create_agent(model, [search_logs]).invoke({"messages": [("user", "Which node?")]})
+    found = context_costs([state["messages"]], price_profile=profile, model="gpt-4.1-mini")
+    policy = found.policies["ContextCompressor()"]
+    view = policy.views[0]
+
+    assert view is not None
+    assert [m.text for m in view.messages] == [*model_server.requests[-1].texts]
+    marked = ["set aside" in str(request.body) for request in model_server.requests]
+    steps = found.steps("ContextCompressor()", 0)
+    assert any(marked)
+    assert [step.call for step in steps][:1] == [marked.index(True) + 1]

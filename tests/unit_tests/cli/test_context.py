@@ -39,7 +39,7 @@ def test_it_shows_each_policy_and_a_plot(loop):
         assert f" {found.sent:,.0f} " in row
         assert f" {found.units:,.0f} " in row
     bars = re.findall("[▁▂▃▄▅▆▇█]+", shown.stdout)
-    assert [len(one) for one in bars] == [12, 12, 12]
+    assert [len(one) for one in bars] == [12] * 4
     assert bars[0] == "".join(sorted(bars[0]))  # dearer with each call
     assert "fetch back" in shown.stderr
 
@@ -47,7 +47,7 @@ def test_it_shows_each_policy_and_a_plot(loop):
 def test_json_has_each_call_and_step(loop):
     """All figures, by conversation."""
     found = json.loads(run(loop, "--model", "claude-sonnet-4-5", "--json").stdout)
-    everything, window, ours = found["policies"]
+    everything, window, ours, with_tool = found["policies"]
 
     assert (found["conversations"], found["calls"]) == (1, 12)
     assert found["price_profile"] == {"write": 1.25, "read": 0.1}
@@ -55,7 +55,7 @@ def test_json_has_each_call_and_step(loop):
     assert window["policy"].startswith("sliding window")
     assert len(ours["bills"][0]["billed_tokens"]) == 12
     assert sum(ours["bills"][0]["billed_tokens"]) == pytest.approx(ours["billed_tokens"], abs=6)
-    assert ours["bills"][0]["steps"][0].keys() == {
+    assert with_tool["bills"][0]["steps"][0].keys() == {
         "call", "removed_tokens", "rewritten_tokens", "paid_for_after_calls", "calls_to_come",
     }  # fmt: skip
 
@@ -79,6 +79,7 @@ def test_a_limit_holds_for_all(loop):
     assert [row["policy"] for row in found[1:]] == [
         "sliding window, 2,000 tokens",
         "ContextCompressor(2_000)",
+        "ContextCompressor(2_000) and expand_tool",
     ]
     for row in found[1:]:
         assert max(row["bills"][0]["sent_tokens"]) <= 2_000
@@ -102,7 +103,7 @@ def test_it_writes_a_page(loop, tmp_path):
 
     assert shown.exit_code == 0
     assert text.count("<svg") == 2
-    assert text.count("<polyline") == 6
+    assert text.count("<polyline") == 8
     assert "default-src 'none'" in text
     assert "&lt;b&gt;.jsonl" in text
     assert "<b>" not in text

@@ -95,7 +95,7 @@ ANY = st.recursive(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(ANY, max_size=3))
 def test_no_json_breaks_it_in_another_way(values):
     """Messages come out, or the named error does."""
