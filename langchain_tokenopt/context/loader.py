@@ -319,7 +319,9 @@ class ProgressiveLoader(
             text = _text(shown_as[before + 1])
             handle = handle_of(text)
             texts[handle] = text
-            about[handle] = SentTier(use.task, use.digest, levels[before], levels[before + 1])
+            about[handle] = SentTier(
+                use.task, use.digest, levels[before], levels[before + 1], before == at
+            )
         self._originals.keep(texts, about, user=use.user, thread=use.thread)
 
     def _fetched(self, sent: SentTier, user: str | None, text: str) -> None:

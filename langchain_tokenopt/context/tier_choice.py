@@ -14,9 +14,12 @@ __all__ = ["Complexity", "complexity_of", "first_tier", "plain_chances"]
 
 Complexity = Literal["simple", "ordinary", "broad"]
 
-_EXPONENTS: Final[Mapping[Complexity, float]] = {"simple": 0.05, "ordinary": 0.3, "broad": 0.8}
-"""A share of a content is enough with a chance of the share to this power. Chosen by questions
-about passages and meetings that are not among those of ``tests/benchmarks/context_tiers.py``."""
+_PLACES: Final[Mapping[Complexity, int]] = {"simple": 25, "ordinary": 14, "broad": 5}
+"""In how many places of a content stands what a question needs, any of which is enough: so falls
+the chance that a share has none of them. Chosen by questions about passages and meetings that are
+not among those of ``tests/benchmarks/context_tiers.py``."""
+_SUREST: Final = 0.99
+"""Chance of a part."""
 _FURTHER_CALL: Final = 1_000
 """Tokens that asking for more costs beside what is fetched: a call reads everything once more."""
 _SURE: Final = 0.9
@@ -72,7 +75,8 @@ def plain_chances(complexity: Complexity, shares: Sequence[float]) -> list[float
         complexity: Of the question.
         shares: What part of the content each tier has.
     """
-    return [share ** _EXPONENTS[complexity] for share in shares]
+    places = _PLACES[complexity]
+    return [min(_SUREST, 1 - (1 - share) ** places) if share < 1 else 1.0 for share in shares]
 
 
 def first_tier(tokens: Sequence[int], chances: Sequence[float], most: int, *, can_ask: bool) -> int:

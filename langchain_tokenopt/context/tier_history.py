@@ -1,10 +1,12 @@
 """What each user has needed before: which tiers were enough, and from which more was asked for.
 
-Of a tier that was enough all larger ones would have been, too; of one that was not, no smaller one.
-So a use says something of several tiers, and the chances of tiers never cross. They begin at what
-is believed of strangers, who count as much as :data:`_BELIEF` uses, and go back there: with each
-use what was seen before counts a little less, and half after a month. So a user who was once sent
-a large tier is tried with a smaller one again some day.
+A use after which nobody asks for more says that no more than that tier was needed, not how much
+less would have done; one that ends after some asking says what was needed. So needs are estimated
+as those of observations that are known within bounds, by expectation and maximization (B. W.
+Turnbull, "The empirical distribution function with arbitrarily grouped, censored and truncated
+data", Journal of the Royal Statistical Society B 38(3), 1976), beginning at what is believed of
+strangers, which counts as much as :data:`_BELIEF` uses. Without that a user to whom much was sent
+once would be sent much for ever. Older uses count less, and all half after a month.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from langchain_tokenopt.core.argument_checks import is_amount
@@ -20,28 +23,31 @@ from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
 __all__ = ["KIND", "TierHistory", "Uses"]
 
 KIND: Final = "tiers"
-_BELIEF: Final = 3.0
-"""Uses that what is believed of strangers counts as."""
+_BELIEF: Final = 8.0
+"""Uses that what is believed of strangers counts as. Chosen, as :data:`_FADE`, by cases that are
+not among those of ``tests/benchmarks/context_tiers.py``."""
 _FADE: Final = 0.97
 """What is left of earlier uses at each new one: the latest 33 count."""
 _HALF_LIFE_SECONDS: Final = 30 * 86_400.0
 _MOST: Final = 1 / (1 - _FADE) + 1
 """What all uses count at most."""
+_ROUNDS: Final = 20
+"""Of the estimate."""
 
 
 class Uses(NamedTuple):
     """What is known of a user and a kind of task. Older uses count less."""
 
-    enough: tuple[float, ...]
-    """Uses for which each tier was enough, and was the last one sent."""
-    more: tuple[float, ...]
-    """Uses in which more was asked for than each tier."""
+    within: tuple[float, ...]
+    """Uses that began with each tier, and in which nobody asked for more."""
+    exact: tuple[float, ...]
+    """Uses in which each tier was asked for, and was enough then."""
     at: float = 0.0
 
     @property
     def number(self) -> float:
         """How many there were."""
-        return sum(self.enough)
+        return sum(self.within) + sum(self.exact)
 
     @classmethod
     def read(cls, value: object, tiers: Sequence[str]) -> Uses:
@@ -49,41 +55,51 @@ class Uses(NamedTuple):
         none = cls((0.0,) * len(tiers), (0.0,) * len(tiers))
         if not isinstance(value, dict) or value.get("tiers") != [*tiers]:
             return none
-        found = [value.get("enough"), value.get("more")]
-        if not all(
+        found = [value.get("within"), value.get("exact")]
+        if not is_amount(value.get("at")) or not all(
             isinstance(each, list)
             and len(each) == len(tiers)
             and all(is_amount(n) and n <= _MOST for n in each)
             for each in found
-        ) or not is_amount(value.get("at")):
+        ):
             return none
-        return cls(tuple(value["enough"]), tuple(value["more"]), float(value["at"]))
+        return cls(tuple(value["within"]), tuple(value["exact"]), float(value["at"]))
 
     def faded(self, now: float, left: float = 1.0) -> Uses:
         """Return what is left of them. A clock that was set back counts as no time at all."""
         left *= math.pow(0.5, max(0.0, now - self.at) / _HALF_LIFE_SECONDS)
-        return Uses(tuple(n * left for n in self.enough), tuple(n * left for n in self.more), now)
+        return Uses(tuple(n * left for n in self.within), tuple(n * left for n in self.exact), now)
 
     def with_use(self, tier: int) -> Uses:
-        """Return them with one more, for which *tier* is enough, as far as is known."""
-        return self._replace(enough=_added(self.enough, tier, 1.0))
+        """Return them with one more, that begins with *tier*."""
+        return self._replace(within=_added(self.within, tier, 1.0))
 
-    def with_more(self, tier: int, then: int) -> Uses:
+    def with_more(self, tier: int, then: int, *, is_first: bool) -> Uses:
         """Return them once more was asked for than *tier*, and *then* was sent."""
-        enough = _added(_added(self.enough, tier, -1.0), then, 1.0)
-        return self._replace(enough=enough, more=_added(self.more, tier, 1.0))
+        if is_first:
+            within, exact = _added(self.within, tier, -1.0), self.exact
+        else:
+            within, exact = self.within, _added(self.exact, tier, -1.0)
+        return self._replace(within=within, exact=_added(exact, then, 1.0))
 
     def chances(self, believed: Sequence[float]) -> list[float]:
         """Return with what chance each tier is enough.
 
         Args:
-            believed: The same, of strangers.
+            believed: The same, of strangers; they rise to 1.
         """
-        found = []
-        for at, chance in enumerate(believed):
-            enough, more = sum(self.enough[: at + 1]), sum(self.more[at:])
-            found.append((enough + _BELIEF * chance) / (enough + more + _BELIEF))
-        return found
+        before = [high - low for low, high in pairwise([0.0, *believed])]
+        needs, number = before, _BELIEF + self.number
+        for _ in range(_ROUNDS if self.number else 0):
+            enough = [*accumulate(needs)]
+            of_each = [
+                n / chance if chance else 0.0 for n, chance in zip(self.within, enough, strict=True)
+            ]
+            needs = [
+                (_BELIEF * before[at] + self.exact[at] + need * sum(of_each[at:])) / number
+                for at, need in enumerate(needs)
+            ]
+        return [min(1.0, chance) for chance in accumulate(needs)]
 
 
 def _added(counts: tuple[float, ...], at: int, amount: float) -> tuple[float, ...]:
@@ -103,11 +119,11 @@ class TierHistory:
         >>> history = TierHistory(LearnedStore(), "", ("short", "whole"))
         >>> [round(chance, 1) for chance in history.uses("ann", "facts").chances([0.8, 1.0])]
         [0.8, 1.0]
-        >>> for _ in range(9):
+        >>> for _ in range(20):
         ...     history.sent("ann", "facts", 0)
-        ...     history.asked_for_more("ann", "facts", 0, 1)
+        ...     history.asked_for_more("ann", "facts", 0, 1, is_first=True)
         >>> [round(chance, 1) for chance in history.uses("ann", "facts").chances([0.8, 1.0])]
-        [0.2, 1.0]
+        [0.3, 1.0]
         >>> [round(chance, 1) for chance in history.uses("bob", "facts").chances([0.8, 1.0])]
         [0.8, 1.0]
     """
@@ -131,9 +147,11 @@ class TierHistory:
         """Take note of a use: *tier* was sent first, and is enough as long as nobody asks."""
         self._update(user, task, lambda uses: uses.with_use(tier), _FADE)
 
-    def asked_for_more(self, user: str | None, task: str, tier: int, then: int) -> None:
-        """Take note that *tier* was not enough, and *then* was sent."""
-        self._update(user, task, lambda uses: uses.with_more(tier, then))
+    def asked_for_more(
+        self, user: str | None, task: str, tier: int, then: int, *, is_first: bool
+    ) -> None:
+        """Take note that *tier*, with which a use began or not, was not enough, but *then*."""
+        self._update(user, task, lambda uses: uses.with_more(tier, then, is_first=is_first))
 
     def reached(self, user: str | None, use: str) -> int | None:
         """Return the tier that the same content needed for the same question; ``None``: unknown."""
@@ -170,8 +188,8 @@ class TierHistory:
             made = change(Uses.read(value, self._tiers).faded(now, left))
             return {
                 "tiers": [*self._tiers],
-                "enough": [round(n, 4) for n in made.enough],
-                "more": [round(n, 4) for n in made.more],
+                "within": [round(n, 4) for n in made.within],
+                "exact": [round(n, 4) for n in made.exact],
                 "at": round(now),
             }
 

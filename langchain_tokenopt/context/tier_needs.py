@@ -110,7 +110,9 @@ class TierNeeds:
             reached = max(sent.next_level, self._sent.get((user, sent.use), 0))
         self._remember(user, sent.use, reached)
         if self._history is not None:
-            self._history.asked_for_more(user, sent.task, sent.level, sent.next_level)
+            self._history.asked_for_more(
+                user, sent.task, sent.level, sent.next_level, is_first=sent.is_first
+            )
             self._history.reach(user, sent.use, reached)
 
     def forget(self, user: str | None = None) -> None:

@@ -25,6 +25,8 @@ class SentTier(NamedTuple):
     """Which of all tiers it was."""
     next_level: int
     """Which one stands behind the handle."""
+    is_first: bool
+    """Whether the use began with it."""
 
 
 class TierOriginals(ContextStore):

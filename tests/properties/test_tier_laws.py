@@ -151,7 +151,7 @@ def test_chances_rise_and_begin_at_what_is_believed(uses, complexity):
     for first, needed in uses:
         history.sent("ann", "t", first)
         for at in range(first, max(first, needed)):
-            history.asked_for_more("ann", "t", at, at + 1)
+            history.asked_for_more("ann", "t", at, at + 1, is_first=at == first)
     chances = history.uses("ann", "t").chances(believed)
     assert all(0 <= a <= b + 1e-9 for a, b in zip(chances, [*chances[1:], 1.0], strict=True))
     assert history.uses("ann", "t").number <= 34.4
@@ -169,21 +169,34 @@ def test_few_uses_move_little_and_old_ones_fade():
 
     def use() -> None:
         history.sent("ann", "t", 0)
-        history.asked_for_more("ann", "t", 0, 1)
+        history.asked_for_more("ann", "t", 0, 1, is_first=True)
 
     seen = [chance()]
     for _ in range(30):
         use()
         seen.append(chance())
     assert seen == sorted(seen, reverse=True)
-    assert seen[0] > seen[1] > 0.6
-    assert seen[-1] < 0.12
+    assert seen[0] > seen[1] > 0.75
+    assert seen[-1] < 0.3
     now[0] += 30 * 86_400
-    assert seen[-1] < chance() < 0.3
+    assert seen[-1] < chance() < 0.5
     now[0] += 3_000 * 86_400
     assert chance() == pytest.approx(believed[0])
     now[0] = 1e9  # a clock that was set back
     use()
+
+
+def test_what_was_enough_says_nothing_against_less():
+    """Who began with more and did not ask is no sign that less would not have done."""
+    history = TierHistory(LearnedStore(), "", TIERS)
+    believed = plain_chances("broad", [*SHARES.values()])
+    for _ in range(30):
+        history.sent("ann", "t", 2)
+    chances = history.uses("ann", "t").chances(believed)
+    assert all(a >= b - 1e-9 for a, b in zip(chances, believed, strict=True))
+    for _ in range(30):
+        history.sent("ann", "t", 0)
+    assert history.uses("ann", "t").chances(believed)[0] > 0.8
 
 
 @pytest.mark.parametrize(
@@ -191,11 +204,11 @@ def test_few_uses_move_little_and_old_ones_fade():
     [
         7,
         {},
-        {"tiers": [*TIERS], "enough": [1, 1, 1], "more": [0] * 4, "at": 1},
-        {"tiers": [*TIERS], "enough": [1, -1, 1, 1], "more": [0] * 4, "at": 1},
-        {"tiers": [*TIERS], "enough": [1e9] * 4, "more": [0] * 4, "at": 1},
-        {"tiers": ["short", "whole"], "enough": [1, 1], "more": [0, 0], "at": 1},
-        {"tiers": [*TIERS], "enough": [1] * 4, "more": [0] * 4, "at": "noon"},
+        {"tiers": [*TIERS], "within": [1, 1, 1], "exact": [0] * 4, "at": 1},
+        {"tiers": [*TIERS], "within": [1, -1, 1, 1], "exact": [0] * 4, "at": 1},
+        {"tiers": [*TIERS], "within": [1e9] * 4, "exact": [0] * 4, "at": 1},
+        {"tiers": ["short", "whole"], "within": [1, 1], "exact": [0, 0], "at": 1},
+        {"tiers": [*TIERS], "within": [1] * 4, "exact": [0] * 4, "at": "noon"},
     ],
 )
 def test_what_is_stored_by_others_is_nothing(stored):
