@@ -5,7 +5,7 @@ next tier until what is needed is there. ``before``: a stranger asks; ``after``:
 asked 30 other questions of the kind, what was learned from them being held fixed.
 
 Run:     python -m tests.benchmarks.context_tiers --data DIR
-Output:  results/context_tiers.json
+Output:  results/context_tiers.json and .md
 """
 
 from __future__ import annotations
@@ -248,6 +248,25 @@ def both(before: list[Course], after: list[Course]) -> dict[str, Any]:
     }
 
 
+def table(figures: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    lines = [
+        "| before -> after 30 uses | answered by the first tier | asked for more, per 100 uses "
+        "| tokens a use | of the whole |",
+        "|---|---|---|---|---|",
+    ]
+    keys = ("answered by the first", "asked for more, per 100 uses", "tokens a use")
+    for kind in (*figures["cases"], "all"):
+        before, after = figures[kind]["before"], figures[kind]["after"]
+        cells = [f"{before[key]:,} -> {after[key]:,}" for key in keys]
+        cells[0] = f"{before[keys[0]]} -> {after[keys[0]]} %"
+        lines.append(f"| {kind} | {' | '.join(cells)} | {before['tokens of the whole']:,} |")
+    said = ", ".join(f"{n} of {kind}" for kind, n in figures["cases"].items())
+    uses = figures["all"]["before"]["uses"]
+    lines += ["", f"{figures['users']} users of each kind, {uses} judged uses; cases: {said}."]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure, print, and keep the figures."""
     parser = argparse.ArgumentParser()
@@ -260,7 +279,9 @@ def main() -> None:
         "cases": {kind: len(of_kind) for kind, of_kind in found.items()},
         **judged(found),
     }
-    write_result("context_tiers", "python -m tests.benchmarks.context_tiers --data DIR", figures)
+    command = "python -m tests.benchmarks.context_tiers --data DIR"
+    path = write_result("context_tiers", command, figures)
+    path.with_suffix(".md").write_text(table(figures) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
