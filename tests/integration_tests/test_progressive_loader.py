@@ -10,11 +10,12 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import CallbackManager
 from langchain_core.documents import Document
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnablePassthrough
 from langchain_core.tools import create_retriever_tool, tool
+from typer.testing import CliRunner
 
 from langchain_tokenopt import (
     BudgetedTool,
@@ -27,7 +28,9 @@ from langchain_tokenopt import (
     expand_tool,
     optimize,
 )
+from langchain_tokenopt.cli import app
 from langchain_tokenopt.compress import join_documents
+from langchain_tokenopt.context.tiers import count
 from tests.support.model_server import Reply, ToolCall
 
 PAGES = [
@@ -245,3 +248,106 @@ def test_where_nobody_answers_nothing_is_promised_or_learned():
     assert not handles(part)
     assert "tokens left out]" in part
     assert not store.values()
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream"])
+def test_json_with_a_handle_brings_the_tool_through_the_seam(model_server, how):
+    """Its quotes are escaped there; the model's call is answered with JSON again."""
+    rows = json.dumps([{"id": n, "city": f"city {n}", "people": 1_000 * n} for n in range(200)])
+    loader = ProgressiveLoader()
+    compressor = ContextCompressor(store=loader.originals)
+    call = {"name": "run_sql", "args": {"sql": "people"}, "id": "1"}
+    result, stats = loader.optimize_content(
+        ToolMessage(rows, tool_call_id="1"), [("user", "Who lives in city 41?")]
+    )
+    model = optimize(model_server.chat_openai(), compressor)
+    model_server.script(Reply(text="", tool_calls=[ToolCall("expand", {"handle": stats.handle})]))
+    model_server.script("41,000.")
+    talk = [HumanMessage("How many?"), AIMessage("", tool_calls=[call]), result]
+    if how == "stream":
+        answer = "".join(chunk.text for chunk in model.stream(talk))
+    else:
+        answer = run(model, talk, None, how).text
+    assert answer == "41,000."
+    sent = model_server.requests[-1].body
+    assert "expand" in str(sent["tools"])
+    assert len(json.loads(sent["messages"][-1]["content"])) > len(json.loads(result.content))
+
+
+def test_what_was_learned_is_shown_and_forgotten_at_the_command_line(tmp_path):
+    """As all that is learned, under its kind."""
+    path = tmp_path / "learned.db"
+    loader = ProgressiveLoader(store=LearnedStore(path))
+    assert loader.originals
+    ask_for_all(loader, WHOLE, QUESTION, "ann")
+    runner = CliRunner()
+    shown = runner.invoke(app, ["learned", str(path), "list", "--json"])
+    (row,) = json.loads(shown.stdout)
+    assert (row["kind"], row["owned"], row["shared"], row["users"]) == ("tiers", 2, 0, 1)
+    runner.invoke(app, ["learned", str(path), "forget", "--user", "ann"])
+    assert not LearnedStore(path).values()
+
+
+LOADS = {
+    "text": (WHOLE, str),
+    "documents": (PAGES, list),
+    "a document": ([Document(WHOLE)], list),
+    "a document loader": (type("Pages", (), {"load": lambda self: PAGES})(), list),
+    "a function": (lambda question: f"{question} {WHOLE}", str),
+    "a retriever": (Manuals(), list),
+}
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("form", LOADS)
+@pytest.mark.parametrize(
+    "asked",
+    [QUESTION, {"question": QUESTION}, {"input": QUESTION}, [HumanMessage(QUESTION)]],
+    ids=["text", "question", "input", "messages"],
+)
+def test_sources_and_questions_in_the_forms_of_chains(form, how, asked):
+    """What comes out is in the source's own form, with what was asked for."""
+    source, kind = LOADS[form]
+    made = run(ProgressiveLoader(source), asked, ANN, how)
+    assert isinstance(made, kind)
+    text = made if isinstance(made, str) else join_documents(made)
+    assert "Valve 47 of line 4 closes at 25 bar" in text
+    assert len(text) < len(WHOLE) / 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", " \n", "Tea is hot.", [], [Document("")], 7, None, {"rows": [1, 2]}, ["a", "b"],
+        [Document("One."), "Two."], "\ud800 broken", b"bytes", ToolMessage("", tool_call_id="1"),
+        Document("", metadata={"a": 1}),
+        ToolMessage([{"type": "image", "url": "x"}], tool_call_id="1"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_cannot_be_made_smaller_comes_back_as_it_is(content):
+    """The very object; nothing is learned of it."""
+    loader = ProgressiveLoader()
+    assert loader.originals
+    for context in (QUESTION, None, "", [], {}, 7, HumanMessage("")):
+        made, stats = loader.optimize_content(content, context, "ann")
+        assert made is content or made == content
+        assert stats.tier == "complete"
+        assert stats.saved_tokens == 0
+    assert asyncio.run(loader.aoptimize_content(content))[0] == content
+
+
+def test_a_source_that_fails_is_heard_and_a_limit_that_is_tiny_is_kept():
+    """Errors of the source are its caller's; results of tools never exceed their limit."""
+
+    def broken(question):
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        ProgressiveLoader(broken).invoke(QUESTION)
+    loader = ProgressiveLoader()
+    assert loader.originals
+    rows = json.dumps([{"id": n, "city": f"city {n}"} for n in range(300)])
+    for text in (WHOLE, rows, "x" * 5_000, "予約" * 2_000):
+        for limit in (1, 20, 64, 99, 100, 101, 150, 500, 3_000):
+            assert count(loader.shorten(text, limit, QUESTION)) <= limit
