@@ -35,6 +35,7 @@ READERS: dict[str, Callable[[str], list[str]]] = {
     "cache clear": lambda path: ["cache", "clear", "--yes", "--cache", path],
     "cache explain": lambda path: ["cache", "explain", "Why?", "--cache", path],
     "compress": lambda path: ["compress", path, "--max-tokens", "9"],
+    "context": lambda path: ["context", path],
     "count": lambda path: ["count", path],
     "demo": lambda path: ["demo", "--input", path],
     "demo --ledger": lambda path: ["demo", "--ledger", path or " "],
