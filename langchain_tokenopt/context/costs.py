@@ -155,7 +155,7 @@ def context_costs(
         >>> found = context_costs([talk])
         >>> found.calls, [*found.policies]
         (2, ['everything', 'sliding window, 8 tokens', 'ContextCompressor()', \
-'ContextCompressor() and expand_tool'])
+'expand_tool from the start'])
     """
     if max_tokens is not None:
         check_whole("max_tokens", max_tokens)
@@ -173,7 +173,7 @@ def context_costs(
     players = {
         f"sliding window, {window:,} tokens": _Player(window, policy=SlidingWindow(), **settings),
         ours: _WithTool(max_tokens, **settings),
-        f"{ours} and expand_tool": _WithTool(max_tokens, has_tool=True, **settings),
+        "expand_tool from the start": _WithTool(max_tokens, has_tool=True, **settings),
     }
     policies = {EVERYTHING: PolicyCosts(raw, (None,) * len(raw), rate)}
     for label, player in players.items():
@@ -209,7 +209,8 @@ class _WithTool(_Player):
 
     def __init__(self, *sizes: Any, has_tool: bool = False, **settings: Any) -> None:
         super().__init__(*sizes, **settings)
-        tool = convert_to_openai_tool(expand_tool(ContextCompressor()))  # keeps none of these
+        other: Any = ContextCompressor()  # nothing is to be kept for handles
+        tool = convert_to_openai_tool(expand_tool(other))
         self._is_there = has_tool
         self._tool = SystemMessage(repr(tool))
         self._tool_tokens = count_tools([tool], self.model or "").tokens

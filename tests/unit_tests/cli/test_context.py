@@ -79,7 +79,7 @@ def test_a_limit_holds_for_all(loop):
     assert [row["policy"] for row in found[1:]] == [
         "sliding window, 2,000 tokens",
         "ContextCompressor(2_000)",
-        "ContextCompressor(2_000) and expand_tool",
+        "expand_tool from the start",
     ]
     for row in found[1:]:
         assert max(row["bills"][0]["sent_tokens"]) <= 2_000
