@@ -36,6 +36,8 @@ _MARK_TOKENS: Final = 28
 """Of the line that says what was left out, at most."""
 _WORTH: Final = 0.8
 """A tier that is nearly as long as the next one is none."""
+_FETCHED: Final = 8_000
+"""Tokens that can be fetched at once: ``expand`` cuts what is longer, and not by the question."""
 _COUNTER: Final = steady_counter_of_name("o200k_base")
 
 
@@ -83,6 +85,9 @@ def tiers_of(
 ) -> tuple[Tier, ...]:
     """Return the tiers of a content, the smallest first.
 
+    Where the last one is longer than can be fetched at once, what the question needs of it stands
+    before it, under the same name.
+
     Args:
         content: A text, or documents.
         query: What it must answer.
@@ -102,13 +107,16 @@ def tiers_of(
     if whole <= min(_SHORT, max_tokens) or not partial:
         return tuple(found)
     top = partial[-1][1]
+    if max_tokens < _FETCHED <= _WORTH * whole:
+        made = _shorter(content, query, _FETCHED - _MARK_TOKENS)
+        found += [] if made is None else [Tier(last, made, count(made))]
     for name, share in reversed(partial):
         most = int(min(whole * share, max_tokens * share / top)) - _MARK_TOKENS
         above = found[-1]
         made = _shorter(above.content, query, most) if most >= _LEAST else None
         if made is not None and (tokens := count(made)) <= _WORTH * above.tokens:
             found.append(Tier(name, made, tokens))
-    if len(found) == 1 and whole > max_tokens > _MARK_TOKENS:
+    if found[-1].name == last and whole > max_tokens > _MARK_TOKENS:
         most = max(1, int(min(whole * top, max_tokens)) - _MARK_TOKENS)
         if isinstance(content, str):
             made = CompressingLoader().shorten(content, most, query)

@@ -25,8 +25,10 @@ from langchain_tokenopt import (
     LearnedStore,
     ProgressiveLoader,
     ToolLimits,
+    ToolSet,
     expand_tool,
     optimize,
+    token_scope,
 )
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.compress import join_documents
@@ -157,6 +159,36 @@ def test_rows_of_a_tool_stay_rows(how):
     assert saved > 0 > spent
 
 
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+def test_an_agents_results_are_its_users(model_server, how):
+    """The tool's run says whose result it is: so the agent's own tool finds the rest of it."""
+
+    @tool
+    def run_sql(sql: str) -> str:
+        """Run a query."""
+        return json.dumps([{"id": n, "city": f"city {n}", "people": n} for n in range(300)])
+
+    store = LearnedStore()
+    loader = ProgressiveLoader(store=store)
+    tools = ToolSet(run_sql, limits=ToolLimits(max_result_tokens=800), loader=loader)
+    with token_scope(user="ann", thread_id="t-1") as scope:
+        bound = [*tools.for_user(scope), expand_tool(loader)]
+        agent = create_agent(model_server.chat_openai(), bound)
+        call = ToolCall("run_sql", {"sql": "people of city 41"})
+        model_server.script(Reply(text="", tool_calls=[call]), "Wait.")
+        state = run(agent, {"messages": [("user", "How many live in city 41?")]}, ANN, how)
+        result = next(m for m in state["messages"] if isinstance(m, ToolMessage))
+        (handle,) = handles(result.text)
+        model_server.script(Reply(text="", tool_calls=[ToolCall("expand", {"handle": handle})]))
+        model_server.script("41.")
+        talk = {"messages": [*state["messages"], HumanMessage("Really?")]}
+        state = run(agent, talk, ANN, how)
+    more = [m for m in state["messages"] if isinstance(m, ToolMessage)][-1]
+    assert len(json.loads(more.text)) > len(json.loads(result.text))
+    (uses,) = [v.value for v in store.values(user="ann") if v.key.startswith("task ")]
+    assert sum(uses["exact"]) == 1
+
+
 def test_a_retriever_with_a_compressor_says_whose_it_is():
     """As ContextualCompressionRetriever calls it: with the callbacks of its run."""
     loader = ProgressiveLoader(max_tokens=2_000)
@@ -170,6 +202,24 @@ def test_a_retriever_with_a_compressor_says_whose_it_is():
     assert loader.originals.get(handle, user="bob") is None
     assert loader.originals.get(handle, user="ann")
     assert len(loader.transform_documents(PAGES)) <= len(PAGES)
+
+
+def test_long_contents_are_fetched_by_the_question():
+    """A book of many windows: four tiers, then what the tool can show, then no more is gained."""
+    book = " ".join(f"Chapter {n} of the book is about subject {n * 7}." for n in range(3_000))
+    loader = ProgressiveLoader()
+    back, question = expand_tool(loader), "What is chapter 2345 about?"
+    part, stats = loader.optimize_content(book, question, "ann", "books", thread_id="t-1")
+    sizes = [stats.tokens_after]
+    while sizes[-1] < 7_000:
+        part = back.invoke({"handle": handles(part)[0]}, ANN)
+        sizes.append(count(part))
+        assert "Chapter 2345 of the book is about subject 16415." in part
+    assert sizes == sorted({*sizes})
+    assert sizes[-1] <= 8_000
+    assert re.search(r"\[[\d,]+ tokens left out, expand", part.splitlines()[-1])
+    assert loader.originals.get(handles(part)[0], user="ann", thread="t-1") == book
+    assert loader.optimize_content(book, question, "ann")[1].tokens_after <= 4_000
 
 
 def ask_for_all(loader, text, question, user, task="contracts", thread=None) -> tuple[str, int]:

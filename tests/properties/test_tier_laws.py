@@ -120,6 +120,16 @@ def test_texts_that_cannot_be_parted_are_whole_or_cut_to_their_limit():
     assert part.tokens <= 100 < whole.tokens
 
 
+def test_of_what_is_too_long_to_be_fetched_a_part_comes_before_it():
+    """By the question: the tool itself would cut it without."""
+    text = " ".join(f"In case {n}, the {WORDS[n % 7]} is {n * n}." for n in range(2_000))
+    tiers = tiers_of(text, "What is it in case 1234?", SHARES, 4_000)
+    assert [tier.name for tier in tiers] == [*TIERS, "complete"]
+    assert 7_000 < tiers[-2].tokens <= 8_000
+    assert all("In case 1234," in tier.content for tier in tiers)
+    assert all(is_within(pieces(a.content), pieces(b.content)) for a, b in pairwise(tiers))
+
+
 @pytest.mark.parametrize(
     "tiers", [(), "essential", ("a", "a"), ("a", ""), {"a": 0.5}, {"a": 0.5, "b": 0.2, "c": 1}, 7]
 )
