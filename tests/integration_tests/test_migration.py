@@ -96,6 +96,19 @@ def _answers(ledger):
     )
 
 
+def test_a_ledger_of_many_calls_is_compared_to_the_last_microsecond(postgres_url, tmp_path):
+    """Times of 6,000 calls sum up to more than SQLite can add."""
+    with Ledger(tmp_path / "usage.db") as ledger:
+        for call in desk_calls(6_000, days=2):
+            ledger.record(call)
+    assert 6_000 == copy_ledger(tmp_path / "usage.db", postgres_url)["calls"]
+    with psycopg.connect(postgres_url) as server:
+        server.execute("UPDATE calls SET started_at = started_at + 1 WHERE seq = 3000")
+    with pytest.raises(LedgerError, match="has other records than the source"):
+        copy_ledger(tmp_path / "usage.db", postgres_url)
+    assert 6_000 == copy_ledger(postgres_url, tmp_path / "back.db")["calls"]
+
+
 def test_a_ledger_goes_to_a_server_and_back(postgres_url, tmp_path):
     """It answers the same, and goes on with numbers of its own."""
     _fill(tmp_path / "usage.db")
