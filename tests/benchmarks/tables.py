@@ -227,7 +227,7 @@ def _scale(figures: dict[str, Any]) -> str:
     many, alone = ([figures[f"{s}, {how}"] for s in stores] for how in ("8 processes", "alone"))
 
     def times(parts: list[dict[str, Any]], step: str) -> list[str]:
-        return [f"{one[step]['p50_ms']:.1f} / {one[step]['p99_ms']:.0f}" for one in parts]
+        return [f"{one[step]['p50_ms']:.3g} / {one[step]['p99_ms']:.3g}" for one in parts]
 
     def each(*names: str) -> list[str]:
         return ["; ".join(f"{one[name]:,}" for name in names) for one in many]

@@ -52,7 +52,7 @@ class Size:
     kill_every: int = 3
     """In how many moments there is one in which a process is killed."""
     restarts: int = 3
-    busy: float = 0.12
+    busy: float = 1.0
     """In which part of the moments a worker has something to do."""
 
 
