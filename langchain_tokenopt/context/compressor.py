@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
@@ -38,16 +38,21 @@ from langchain_tokenopt.context.expand import NAME, ExpandCall, OwnTool, own_too
 from langchain_tokenopt.context.importance import Importance, Query, importance_of
 from langchain_tokenopt.context.levels import Level, Mark, handles_in
 from langchain_tokenopt.context.originals import ContextStore
-from langchain_tokenopt.context.policy import Stepped
+from langchain_tokenopt.context.policy import Stepped, checked_policy
 from langchain_tokenopt.context.protection import superseded, task_of
 from langchain_tokenopt.context.summaries import summarized_by
 from langchain_tokenopt.context.telling import told
 from langchain_tokenopt.context.window import check_size, in_tokens, window_of
-from langchain_tokenopt.core.argument_checks import check_fraction, check_whole, takes_names
+from langchain_tokenopt.core.argument_checks import (
+    check_fraction,
+    check_name,
+    check_whole,
+    takes_names,
+)
 from langchain_tokenopt.core.argument_checks import shown as shown_value
 from langchain_tokenopt.core.attribution import Attribution, attribution_of
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
-from langchain_tokenopt.core.messages import last_user_text, text_of
+from langchain_tokenopt.core.messages import last_user_text, messages_from, text_of
 from langchain_tokenopt.core.records import Saving, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
 from langchain_tokenopt.core.usage import Usage
@@ -60,6 +65,7 @@ from langchain_tokenopt.stage import Phase, StageCall
 
 if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
+    from langchain_tokenopt.counting.request_tokens import MessagesLike
 
 __all__ = ["ContextCompressor", "ContextView", "MessageView"]
 
@@ -131,6 +137,12 @@ class ContextView:
         return "\n\n".join(text_of(self.conversation.messages[at]) for at in indexes)
 
 
+def _checked_model(model: ModelLike | None) -> ModelLike | None:
+    if model is not None and not isinstance(model, str | Runnable):
+        raise TypeError(f"model is the name of a model, or a model; got {shown_value(model)}.")
+    return model
+
+
 def _level(text: str | None) -> Level:
     if text is None:
         return Level.ASIDE
@@ -177,6 +189,7 @@ class ContextCompressor(Runnable[Any, Any]):
 
     Raises:
         ValueError: A size, a fraction or a profile is none.
+        TypeError: A summarizer, store, policy, model, key or sink is none.
         BudgetInfeasibleError: When called as a stage, where what must be kept does not fit into the
             model's window. A *max_tokens* that cannot be kept is no error:
             :attr:`ContextView.is_feasible` says so.
@@ -222,14 +235,14 @@ class ContextCompressor(Runnable[Any, Any]):
         self.trigger = trigger
         self.keep_last = check_whole("keep_last", keep_last, least=0)
         self.price_profile = price_profile
-        self.model = model
-        self.key = key
+        self.model = _checked_model(model)
+        self.key = check_name("key", key)
         self.sinks = checked_sinks(sinks)
         self.store = store
         self.horizon = Horizon()
         self._profile = profile_named(price_profile)
         self._summaries = None if summarizer is None else summarized_by(summarizer)
-        self.policy = policy or Stepped(self._summaries)
+        self.policy = Stepped(self._summaries) if policy is None else checked_policy(policy)
         self._memory = Memory()
         self._sizes: dict[str, Sizes] = {}
         self._has_tool = False
@@ -245,7 +258,7 @@ class ContextCompressor(Runnable[Any, Any]):
 
     def view(
         self,
-        messages: Sequence[BaseMessage],
+        messages: MessagesLike,
         *,
         model: ModelLike | None = None,
         beside: int = 0,
@@ -255,11 +268,15 @@ class ContextCompressor(Runnable[Any, Any]):
         """Return what of a conversation would be sent, and what that does.
 
         Args:
-            messages: The conversation so far.
+            messages: The conversation so far, in any form in which models take it.
             model: Whose tokens to count, and whose window and prices hold.
             beside: Tokens of the request that are no messages, such as tools.
             user: Whose conversation it is, for originals that are kept.
             thread: Which of the user's it is.
+
+        Raises:
+            TypeError: *messages* are no conversation, or *model* is none.
+            ValueError: *beside* is no number of tokens.
 
         Example:
             >>> from langchain_core.messages import HumanMessage
@@ -267,7 +284,9 @@ class ContextCompressor(Runnable[Any, Any]):
             8
         """
         made_by = Attribution(user=user, thread_id=thread)
-        return self._plain_view(messages, model or self.model or DEFAULT_MODEL, beside, made_by)
+        read = _checked_model(model) or self.model or DEFAULT_MODEL
+        beside = check_whole("beside", beside, least=0)
+        return self._plain_view(messages_from(messages), read, beside, made_by)
 
     def _plain_view(
         self, messages: Sequence[BaseMessage], model: ModelLike, beside: int, made_by: Attribution
@@ -400,9 +419,10 @@ class ContextCompressor(Runnable[Any, Any]):
     def _seen(self, messages: Any, made_by: Attribution) -> Any:
         if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
             return messages
-        given = messages
-        if not all(isinstance(message, BaseMessage) for message in messages):
-            given = convert_to_messages(messages)
+        try:
+            given = messages_from(messages)
+        except TypeError:  # no conversation
+            return messages
         view = self._plain_view(given, self.model or DEFAULT_MODEL, 0, made_by)
         if view.messages is given:
             return messages

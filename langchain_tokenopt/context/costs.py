@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +16,9 @@ from langchain_tokenopt.context.epochs import Sizes
 from langchain_tokenopt.context.expand import NAME, expand_tool
 from langchain_tokenopt.context.levels import Mark
 from langchain_tokenopt.context.policy import SlidingWindow
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_choice, check_whole, shown
 from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.messages import messages_from
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.request_tokens import count_tools
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
@@ -104,12 +105,27 @@ class ContextCosts:
         return sum(len(bill.calls) for bill in self.policies[EVERYTHING].bills)
 
     def dearer(self, policy: str) -> int:
-        """Return in how many conversations a policy costs more than to send everything."""
+        """Return in how many conversations a policy costs more than to send everything.
+
+        Raises:
+            ValueError: There is no such policy.
+        """
+        check_choice("policy", policy, *self.policies)
         raw, own = self.policies[EVERYTHING].bills, self.policies[policy].bills
         return sum(b.units > a.units + _ROUNDING for a, b in zip(raw, own, strict=True))
 
     def steps(self, policy: str, number: int) -> list[StepCosts]:
-        """Return the steps that a policy took in one conversation, counted from 0."""
+        """Return the steps that a policy took in one conversation, counted from 0.
+
+        Raises:
+            ValueError: There is no such policy, or no such conversation.
+        """
+        check_choice("policy", policy, *self.policies)
+        most = len(self.policies[EVERYTHING].bills)
+        if not isinstance(number, int) or not 0 <= number < most:
+            raise ValueError(
+                f"number is that of one of {most:,} conversations; got {shown(number)}."
+            )
         raw, own = (self.policies[name].bills[number].calls for name in (EVERYTHING, policy))
         found = []
         for at in range(1, len(own)):
@@ -140,7 +156,7 @@ def context_costs(
     for an agent that has :func:`expand_tool` from the beginning.
 
     Args:
-        conversations: Each with the answers of its model.
+        conversations: Each with the answers of its model, in any form in which models take it.
         model: Whose tokens are counted, and whose prices hold.
         max_tokens: What a request may have. By default half of the longest request for the sliding
             window, and no limit for the ``ContextCompressor``.
@@ -148,6 +164,7 @@ def context_costs(
 
     Raises:
         ValueError: There is no such profile, or *max_tokens* is no number of tokens.
+        TypeError: *conversations* are none, or *model* is none.
 
     Example:
         >>> from langchain_core.messages import AIMessage, HumanMessage
@@ -164,7 +181,7 @@ def context_costs(
     sizes = Sizes(name, steady_counter_of_name(name))
     rates = default_rate_card().rates(name)
     rate = None if rates is None else rates.input
-    asked = [calls_of(talk) for talk in conversations]
+    asked = [calls_of(talk) for talk in _conversations(conversations)]
     raw = tuple(billed(calls, list, price, sizes.of) for calls in asked)
     longest = max((call.sent for bill in raw for call in bill.calls), default=0)
     window = max_tokens or max(1, round(longest / 2))
@@ -182,6 +199,24 @@ def context_costs(
             tuple(bill for bill, _ in played), tuple(view for _, view in played), rate
         )
     return ContextCosts(name, price, policies)
+
+
+def _conversations(given: Any) -> list[list[BaseMessage]]:
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping | BaseMessage):
+        raise TypeError(f"conversations are a list of lists of messages; got {shown(given)}.")
+    talks = [*given]
+    for talk in talks:
+        if isinstance(talk, str | Mapping | BaseMessage) or _is_pair(talk):
+            raise TypeError(
+                f"conversations are a list of lists of messages; one of them is {shown(talk)}. Of "
+                f"a single conversation, give [messages]."
+            )
+    return [messages_from(talk) for talk in talks]
+
+
+def _is_pair(talk: Any) -> bool:
+    """Whether it is a message as a tuple of its role and its text."""
+    return isinstance(talk, tuple) and all(isinstance(part, str) for part in talk)
 
 
 class _Player(ContextCompressor):

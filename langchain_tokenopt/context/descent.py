@@ -27,6 +27,7 @@ from langchain_tokenopt.context.levels import (
 from langchain_tokenopt.context.protection import protected, removable, superseded, task_of
 from langchain_tokenopt.context.telling import told
 from langchain_tokenopt.core.messages import answers_calls, text_of, with_text
+from langchain_tokenopt.tools.result_limit import CompressingLoader
 
 __all__ = ["Descent", "Making", "Summarize"]
 
@@ -273,14 +274,16 @@ class Descent(Making):
         sizes, mark = self.moment.conversation.sizes, self.moment.terms.mark
         handle = handle_of(*(text_of(self.messages[at]) for at in gone))
         tokens = sum(self.moment.conversation.tokens[at] for at in gone)
-        gist = f"{len(gone)} earlier messages"
-        if self._summarize is not None:
-            spoken = [self._as_shown(at) for at in shown]
-            gist = self._summarize(spoken) or gist
-        line = mark.line(tokens, handle, gist)
+        line = mark.line(tokens, handle, f"{len(gone)} earlier messages")
         room = self._target - self.total - sizes.of(with_text(self.messages[carrier], line))
-        if not tells or self._summarize is not None or room < _LEAST_TOLD:
+        if not tells or room < _LEAST_TOLD:
             return line
+        if self._summarize is not None:
+            summary = self._summarize([self._as_shown(at) for at in shown])
+            if sizes.of_text(summary) > room:
+                summary = CompressingLoader().shorten(summary, room, self.query.text)
+            if summary:
+                return mark.line(tokens, handle, summary)
         messages = [self.messages[at] for at in gone]
         said = told(messages, room, sizes.of_text, self.query, self._beside({*gone}))
         return f"{line}\n{said}" if said else line

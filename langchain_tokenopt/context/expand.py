@@ -13,6 +13,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
 
+from langchain_tokenopt.context.levels import HANDLE_FORM
+from langchain_tokenopt.core.argument_checks import refuse_class, shown
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.tool_schemas import declared_functions
 from langchain_tokenopt.counting.request_tokens import count_tools
@@ -58,6 +60,9 @@ def expand_tool(compressor: HasOriginals) -> BaseTool:
     Args:
         compressor: Whose handles are answered. From now on its views have handles everywhere.
 
+    Raises:
+        TypeError: It is no ``ContextCompressor`` and no ``ProgressiveLoader``.
+
     Example:
         >>> from langchain_tokenopt import ContextCompressor
         >>> tool = expand_tool(ContextCompressor())
@@ -65,7 +70,12 @@ def expand_tool(compressor: HasOriginals) -> BaseTool:
         ('expand', 'Nothing is kept under the handle 1a2b3c4d: it is not of this conversation, or \
 has expired. Call the tool again that it came from.')
     """
-    store = compressor.originals
+    refuse_class("a compressor", compressor)
+    store = getattr(compressor, "originals", None)
+    if store is None:
+        raise TypeError(
+            f"compressor is a ContextCompressor or a ProgressiveLoader; got {shown(compressor)}."
+        )
 
     def expand(handle: str, config: RunnableConfig) -> str:
         made_by = attribution_of({**config.get("configurable", {}), **config.get("metadata", {})})
@@ -86,9 +96,10 @@ has expired. Call the tool again that it came from.')
 def answer(handle: str, original: str | None, query: str | None) -> str:
     """Return what the model is told."""
     if original is None:
+        named = f"the handle {handle}" if HANDLE_FORM.fullmatch(handle) else "that handle"
         return (
-            f"Nothing is kept under the handle {handle}: it is not of this conversation, or has "
-            f"expired. Call the tool again that it came from."
+            f"Nothing is kept under {named}: it is not of this conversation, or has expired. Call "
+            f"the tool again that it came from."
         )
     if _COUNTER.count(original).tokens <= _LONGEST:
         return original

@@ -20,6 +20,7 @@ from langchain_tokenopt.tools.result_limit import CompressingLoader
 
 __all__ = [
     "BESIDE",
+    "HANDLE_FORM",
     "LEAST_TOKENS",
     "Level",
     "Mark",
@@ -49,6 +50,7 @@ _GIST: Final = 40
 _RESULT_TOKENS: Final = (64, 256)
 """Bounds of a quarter of a tool result that bears on the question."""
 _MARKED: Final = re.compile(r"\[(?:[\d,]+ tokens )?(?:set aside|left out)[,:\]]")
+HANDLE_FORM: Final = re.compile(r"[0-9a-f]{8}")
 _HANDLES: Final = re.compile(r'\(\\?"([0-9a-f]{8})\\?"\)')
 _WHITE: Final = re.compile(r"\s+")
 

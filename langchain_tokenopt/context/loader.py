@@ -39,7 +39,14 @@ from langchain_tokenopt.context.tiers import (
     shares_of,
     tiers_of,
 )
-from langchain_tokenopt.core.argument_checks import check_whole, names_what, shown, takes_names
+from langchain_tokenopt.core.argument_checks import (
+    check_flag,
+    check_whole,
+    names_what,
+    refuse_class,
+    shown,
+    takes_names,
+)
 from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
 from langchain_tokenopt.core.messages import last_user_text, text_of, with_text
 from langchain_tokenopt.core.records import Saving, UsageSink
@@ -122,7 +129,7 @@ class ProgressiveLoader(
 
     Raises:
         ValueError: *tiers* or a size are none.
-        TypeError: A store is another one.
+        TypeError: A source, a store, a flag, a name or a sink is none.
 
     Example:
         >>> text = " ".join(f"Gate {n} opens at {n} o'clock." for n in range(1, 100))
@@ -165,6 +172,8 @@ class ProgressiveLoader(
         remember: int = 256,
     ) -> None:
         told = checked_sinks(sinks)
+        if not isinstance(namespace, str):
+            raise TypeError(f"namespace is a text; got {shown(namespace)}.")
         for name, given, kind in (
             ("store", store, LearnedStore),
             ("originals", originals, ContextStore),
@@ -174,9 +183,10 @@ class ProgressiveLoader(
         fields: dict[str, Any] = {
             "max_tokens": check_whole("max_tokens", max_tokens, least=_LEAST),
             "tiers": shares_of(tiers),
-            "learn": learn,
+            "learn": check_flag("learn", learn),
         }
         super().__init__(**fields)
+        refuse_class("a source", source)
         self._loads = source is not None and not _is_content(source)
         self._source = _asked_with_question(source) if self._loads else source
         self._history = TierHistory(store or LearnedStore(), namespace, [*self.tiers])

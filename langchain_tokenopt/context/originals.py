@@ -73,11 +73,18 @@ class ContextStore:
     def put(
         self, originals: Mapping[str, str], *, user: str | None = None, thread: str | None = None
     ) -> None:
-        """Keep texts by their handles, and delete what has lived long enough."""
+        """Keep texts by their handles, and delete what has lived long enough.
+
+        Raises:
+            TypeError: *originals* are no texts by their handles.
+        """
+        texts = [*originals, *originals.values()] if isinstance(originals, Mapping) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"originals are texts by their handles; got {shown(originals)}.")
         now = time.time()
         ends = now + self.lifetime.total_seconds()
         rows = [
-            (_hashed(user), _hashed(thread), handle, name_from(text), ends)
+            (_hashed(user), _hashed(thread), name_from(handle), name_from(text), ends)
             for handle, text in originals.items()
         ]
         with self._file.lock:
@@ -95,7 +102,7 @@ class ContextStore:
 
     def get(self, handle: str, *, user: str | None = None, thread: str | None = None) -> str | None:
         """Return the original; ``None``: there is none, it has expired, or it is not theirs."""
-        key = _hashed(user), _hashed(thread), handle, time.time()
+        key = _hashed(user), _hashed(thread), name_from(handle), time.time()
         with self._file.lock:
             for _ in range(2):
                 try:

@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 from langchain_tokenopt.context.descent import Descent, Making, Summarize
-from langchain_tokenopt.context.epochs import Moment, Step
+from langchain_tokenopt.context.epochs import ContextPolicy, Moment, Step
+from langchain_tokenopt.core.argument_checks import refuse_class, shown
 
-__all__ = ["SlidingWindow", "Stepped"]
+__all__ = ["SlidingWindow", "Stepped", "checked_policy"]
+
+
+def checked_policy(policy: ContextPolicy) -> ContextPolicy:
+    """Return what decides about views.
+
+    Raises:
+        TypeError: It cannot.
+
+    Example:
+        >>> checked_policy("sliding window")
+        Traceback (most recent call last):
+        ...
+        TypeError: policy is SlidingWindow(), or an object with a text fingerprint and \
+decide(moment); got 'sliding window'.
+    """
+    refuse_class("a policy", policy)
+    has_name = isinstance(getattr(policy, "fingerprint", None), str)
+    if not has_name or not callable(getattr(policy, "decide", None)):
+        raise TypeError(
+            f"policy is SlidingWindow(), or an object with a text fingerprint and decide(moment); "
+            f"got {shown(policy)}."
+        )
+    return policy
 
 
 class Stepped:

@@ -43,15 +43,20 @@ def recorded_conversations(lines: Iterable[str], name: str = "it") -> list[list[
 
     Raises:
         ConversationFileError: A line is something else.
+        TypeError: *lines* are no lines of text.
 
     Example:
         >>> line = '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]'
         >>> [[message.type for message in talk] for talk in recorded_conversations([line])]
         [['human', 'ai']]
     """
+    if isinstance(lines, str | bytes) or not isinstance(lines, Iterable):
+        raise TypeError(f"lines are those of an open file, or a list; got {shown(lines)}.")
     talks: list[list[BaseMessage]] = []
     single: list[BaseMessage] = []
     for number, line in enumerate(lines, 1):
+        if not isinstance(line, str):
+            raise TypeError(f"lines are texts; got {shown(line)}.")
         if not line.strip():
             continue
         value = _json(line, f"Line {number:,} of {name}")

@@ -14,7 +14,9 @@ from typing import Any, TypeVar, cast
 __all__ = [
     "check_amount",
     "check_choice",
+    "check_flag",
     "check_fraction",
+    "check_name",
     "check_path",
     "check_whole",
     "did_you_mean",
@@ -84,6 +86,40 @@ def check_path(name: str, value: object) -> None:
     """
     if not isinstance(value, str | PathLike):
         raise TypeError(f"{name} must be the name of a file; got {shown(value)}.")
+
+
+def check_name(name: str, value: object) -> str:
+    """Return *value*, a text that is not empty.
+
+    Raises:
+        TypeError: It is something else.
+
+    Example:
+        >>> check_name("key", 5)
+        Traceback (most recent call last):
+        ...
+        TypeError: key must be a name; got 5.
+    """
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{name} must be a name; got {shown(value)}.")
+    return value
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return *value*, which is true or false.
+
+    Raises:
+        TypeError: It is something else.
+
+    Example:
+        >>> check_flag("learn", "no")
+        Traceback (most recent call last):
+        ...
+        TypeError: learn must be True or False; got 'no'.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False; got {shown(value)}.")
+    return value
 
 
 def did_you_mean(word: object, choices: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.messages import (
@@ -14,8 +14,12 @@ from langchain_core.messages import (
     InvalidToolCall,
     ToolCall,
     ToolMessage,
+    convert_to_messages,
     message_chunk_to_message,
 )
+from langchain_core.prompt_values import PromptValue
+
+from langchain_tokenopt.core.argument_checks import shown
 
 MessageT = TypeVar("MessageT", bound=BaseMessage)
 
@@ -27,6 +31,7 @@ __all__ = [
     "atomic_groups",
     "is_answered",
     "last_user_text",
+    "messages_from",
     "text_of",
     "with_text",
 ]
@@ -62,6 +67,42 @@ def text_of(message: BaseMessage) -> str:
     if isinstance(message.content, str):
         return message.content
     return "".join(_text_in(block) for block in message.content if _is_text(block))
+
+
+def messages_from(given: Any) -> list[BaseMessage]:
+    """Return messages in whatever form models take them; a list of messages is the very list.
+
+    Raises:
+        TypeError: *given* is no conversation.
+
+    Example:
+        >>> messages_from([("system", "Be brief."), {"role": "user", "content": "Hi"}])[1].content
+        'Hi'
+        >>> messages_from([HumanMessage("Hi"), None])
+        Traceback (most recent call last):
+        ...
+        TypeError: messages are a list of messages, as models take them; messages[1] is None.
+    """
+    if isinstance(given, PromptValue):
+        return given.to_messages()
+    if isinstance(given, str):
+        return [HumanMessage(given)]
+    if not isinstance(given, Iterable) or isinstance(given, Mapping | BaseMessage | bytes):
+        raise TypeError(
+            f"messages are a list of messages, as models take them; got {shown(given)}."
+        )
+    if isinstance(given, list) and all(isinstance(one, BaseMessage) for one in given):
+        return given
+    made: list[BaseMessage] = []
+    for at, one in enumerate(given):
+        try:
+            made += convert_to_messages([one])
+        except Exception as error:
+            raise TypeError(
+                f"messages are a list of messages, as models take them; messages[{at}] is "
+                f"{shown(one)}."
+            ) from error
+    return made
 
 
 def last_user_text(messages: Sequence[BaseMessage]) -> str | None:

@@ -12,9 +12,8 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final, cast
@@ -37,6 +36,7 @@ from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, current_run
 from langchain_tokenopt.core.attribution import metadata_saying
 from langchain_tokenopt.core.context_blocks import ContextBlock
+from langchain_tokenopt.core.time_limit import TimeIsOverError, within
 from langchain_tokenopt.tools.result_limit import ResultLoader, shortened_result
 from langchain_tokenopt.tools.token_scope import TokenScope, asked_by
 from langchain_tokenopt.tools.tool_limits import (
@@ -157,8 +157,8 @@ def _limited(tool: Any, begun: AbstractContextManager[_Call], work: Callable[[_C
     with begun as call:
         if call.refusal is None:
             try:
-                return call.close(_within(call.seconds, lambda: work(call)))
-            except (RefusedCall, _TimeIsOverError) as error:
+                return call.close(within(call.seconds, lambda: work(call)))
+            except (RefusedCall, TimeIsOverError) as error:
                 call.stop(error)
         return call.refused(tool)
 
@@ -174,11 +174,11 @@ async def _alimited(
                 async with clock:
                     result = await work(call)
                 if clock.expired():  # it has gone on for all that
-                    raise _TimeIsOverError
+                    raise TimeIsOverError
                 if len(str(result)) > _IN_A_THREAD:
                     return await run_in_executor(None, call.close, result)
                 return call.close(result)
-            except (RefusedCall, _TimeIsOverError) as error:
+            except (RefusedCall, TimeIsOverError) as error:
                 call.stop(error)
             except TimeoutError as error:
                 if not clock.expired():
@@ -229,32 +229,6 @@ def _as_run(given: Any, config: Any) -> tuple[Any, dict[str, Any]]:
     kwargs = {name: config.get(name) for name in names}
     kwargs |= {"config": config, "tool_call_id": given["id"] if is_call else None}
     return (given["args"] if is_call else given), kwargs
-
-
-class _TimeIsOverError(Exception):
-    """A call has taken longer than it may."""
-
-
-def _within(seconds: float | None, work: Callable[[], Any]) -> Any:
-    """Do *work* here, or, if it may take only so long, in a thread that nobody waits for after."""
-    if seconds is None:
-        return work()
-    future: Future[Any] = Future()
-
-    def working() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001  it is the caller's
-            future.set_exception(error)
-
-    context = copy_context()
-    threading.Thread(target=context.run, args=(working,), daemon=True).start()
-    try:
-        return future.result(seconds)
-    except TimeoutError:
-        if future.done():  # at the last moment, or it was the tool's own
-            return future.result()
-        raise _TimeIsOverError from None
 
 
 @cache
