@@ -51,6 +51,7 @@ _RESULT_TOKENS: Final = (64, 256)
 """Bounds of a quarter of a tool result that bears on the question."""
 _MARKED: Final = re.compile(r"\[(?:[\d,]+ tokens )?(?:set aside|left out)[,:\]]")
 HANDLE_FORM: Final = re.compile(r"[0-9a-f]{8}")
+_MORE: Final = re.compile(r"\[[\d,]+ tokens not shown,")
 _HANDLES: Final = re.compile(r'\(\\?"([0-9a-f]{8})\\?"\)')
 _WHITE: Final = re.compile(r"\s+")
 
@@ -82,6 +83,10 @@ class Mark:
         """Return what stands behind the part that was kept."""
         return f"[{tokens:,} tokens left out{self._handle(handle)}]"
 
+    def more(self, tokens: int, handle: str) -> str:
+        """Return what stands behind a tier: it is what its source has returned, and no view."""
+        return f"[{tokens:,} tokens not shown{self._handle(handle)}]"
+
 
 def handle_of(*texts: str) -> str:
     """Return the handle of what was set aside: the same in every process.
@@ -101,7 +106,7 @@ def handles_in(text: str) -> list[str]:
         >>> handles_in(Mark("expand").line(504, "1a2b3c4d", "Flights"))
         ['1a2b3c4d']
     """
-    return _HANDLES.findall(text) if _MARKED.search(text) else []
+    return _HANDLES.findall(text) if _MARKED.search(text) or _MORE.search(text) else []
 
 
 def is_marked(text: str) -> bool:

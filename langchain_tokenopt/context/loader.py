@@ -317,8 +317,8 @@ class ProgressiveLoader(
         mark = Mark(NAME if self._has_door else None)
         made = [tiers[-1].content]
         for tier in reversed(tiers[:-1]):
-            left_out = max(1, tiers[-1].tokens - tier.tokens)
-            made.append(marked(tier.content, mark.rest(left_out, handle_of(_text(made[-1])))))
+            not_shown = max(1, tiers[-1].tokens - tier.tokens)
+            made.append(marked(tier.content, mark.more(not_shown, handle_of(_text(made[-1])))))
         return made[::-1]
 
     def _keep(self, use: Use, tiers: Sequence[Tier], shown_as: Sequence[Content], at: int) -> None:

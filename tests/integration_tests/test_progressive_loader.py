@@ -189,6 +189,28 @@ def test_an_agents_results_are_its_users(model_server, how):
     assert sum(uses["exact"]) == 1
 
 
+def test_conversations_of_tiers_are_compressed_like_others():
+    """A tier is what a tool has returned: old ones are shortened, and lead back to all of it."""
+    loader = ProgressiveLoader()
+    compressor = ContextCompressor(store=loader.originals, price_profile="none")
+    back, talk = expand_tool(compressor), [HumanMessage("Which valve closes at 25 bar?")]
+    for n in range(4):
+        page = f"Report {n}. {WHOLE}"
+        call = {"name": "read", "args": {"n": n}, "id": f"c{n}"}
+        part, _ = loader.optimize_content(page, f"valve {n}", "ann", thread_id="t-1")
+        talk += [AIMessage("", tool_calls=[call]), ToolMessage(part, tool_call_id=f"c{n}")]
+    view = compressor.view(talk, user="ann", thread="t-1").messages
+    assert all(
+        len(made.text) < len(old.text) / 2
+        for made, old in zip(view[2:-1:2], talk[2:-1:2], strict=True)
+    )
+    assert view[-1] is talk[-1]
+    text = view[2].text
+    while handles(text):
+        text = back.invoke({"handle": handles(text)[-1]}, ANN)
+    assert text == f"Report 0. {WHOLE}"
+
+
 def test_a_retriever_with_a_compressor_says_whose_it_is():
     """As ContextualCompressionRetriever calls it: with the callbacks of its run."""
     loader = ProgressiveLoader(max_tokens=2_000)
@@ -217,7 +239,7 @@ def test_long_contents_are_fetched_by_the_question():
         assert "Chapter 2345 of the book is about subject 16415." in part
     assert sizes == sorted({*sizes})
     assert sizes[-1] <= 8_000
-    assert re.search(r"\[[\d,]+ tokens left out, expand", part.splitlines()[-1])
+    assert re.search(r"\[[\d,]+ tokens not shown, expand", part.splitlines()[-1])
     assert loader.originals.get(handles(part)[0], user="ann", thread="t-1") == book
     assert loader.optimize_content(book, question, "ann")[1].tokens_after <= 4_000
 
@@ -296,7 +318,7 @@ def test_where_nobody_answers_nothing_is_promised_or_learned():
     part, stats = loader.optimize_content(WHOLE, QUESTION, "ann")
     assert stats.handle is None
     assert not handles(part)
-    assert "tokens left out]" in part
+    assert "tokens not shown]" in part
     assert not store.values()
 
 
