@@ -5,6 +5,7 @@ next tier until what is needed is there. ``before``: a stranger asks; ``after``:
 asked 30 other questions of the kind, what was learned from them being held fixed.
 
 Run:     python -m tests.benchmarks.context_tiers --data DIR
+         (--part fit: the part by which constants were chosen; nothing is kept)
 Output:  results/context_tiers.json and .md
 """
 
@@ -271,14 +272,18 @@ def main() -> None:
     """Measure, print, and keep the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--part", choices=("judged", "fit"), default="judged")
     given = parser.parse_args()
-    found = cases(given.data, "judged")
+    found = cases(given.data, given.part)
     figures = {
         "users": USERS,
         "uses before": USES,
         "cases": {kind: len(of_kind) for kind, of_kind in found.items()},
         **judged(found),
     }
+    print(table(figures))
+    if given.part == "fit":
+        return
     command = "python -m tests.benchmarks.context_tiers --data DIR"
     path = write_result("context_tiers", command, figures)
     path.with_suffix(".md").write_text(table(figures) + "\n", encoding="utf-8")
