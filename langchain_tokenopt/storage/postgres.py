@@ -14,7 +14,7 @@ import re
 import select
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -124,14 +124,28 @@ class Session:
     Example: see ``langchain_tokenopt.budget.postgres_accounts``.
     """
 
-    def __init__(self, connection: PatientConnection) -> None:
+    def __init__(
+        self, connection: PatientConnection, explained: Callable[[psycopg.Error], PostgresError]
+    ) -> None:
         self._lent: PatientConnection | None = connection
+        self._explained = explained
 
-    @property
-    def _connection(self) -> PatientConnection:
-        if self._lent is None:  # a thread that was not waited for any longer
+    @contextmanager
+    def _connection(self) -> Iterator[PatientConnection]:
+        """Lend the connection to the thread that asks, which need not be the one that began.
+
+        Raises:
+            PostgresError: The server refuses something or is gone, or the transaction is over.
+        """
+        connection = self._lent
+        if connection is None:  # a thread that was not waited for any longer
             raise PostgresError("the transaction is over. Try again")
-        return self._lent
+        try:
+            yield connection
+        except psycopg.Error as error:
+            if isinstance(error, psycopg.OperationalError):
+                connection.close()
+            raise self._explained(error) from error
 
     def end(self) -> None:
         """Let the connection go, which others will have."""
@@ -147,20 +161,22 @@ class Session:
 
     def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Execute a statement; return its rows."""
-        return self._connection.execute(statement, values).fetchall()
+        with self._connection() as connection:
+            return connection.execute(statement, values).fetchall()
 
     def run_all(self, *statements: tuple[str, tuple[Any, ...]]) -> list[list[tuple[Any, ...]]]:
         """Execute statements in one round trip; return the rows of each."""
         # One message with all of them. (In psycopg's pipelines the server never notices that a
         # transaction stands still: the message that ends them stops its watch.)
-        cursor = psycopg.ClientCursor(self._connection)
         values = [value for _, values in statements for value in values]
-        cursor.execute("; ".join(text for text, _ in statements), values)
         found = []
-        while True:
-            found.append(cursor.fetchall() if cursor.description else [])
-            if not cursor.nextset():
-                return found
+        with self._connection() as connection:
+            cursor = psycopg.ClientCursor(connection)
+            cursor.execute("; ".join(text for text, _ in statements), values)
+            while True:
+                found.append(cursor.fetchall() if cursor.description else [])
+                if not cursor.nextset():
+                    return found
 
     def change(
         self, *statements: tuple[str, tuple[Any, ...]], durable: bool = True
@@ -172,7 +188,8 @@ class Session:
 
     def roll_back(self) -> None:
         """Undo the transaction."""
-        self._connection.rollback()
+        with self._connection() as connection:
+            connection.rollback()
 
     def commit(self, *statements: tuple[str, tuple[Any, ...]], durable: bool = True) -> None:
         """End the transaction with *statements*; return when all of it is on the disk.
@@ -224,13 +241,9 @@ class PostgresPool:
         """
         connection = self._take(LOCK_SECONDS if seconds is None else seconds)
         connection.silent_seconds = SILENT_SECONDS if seconds is None else seconds
-        session = Session(connection)
+        session = Session(connection, self.explained)
         try:
             yield session
-        except psycopg.Error as error:
-            if isinstance(error, psycopg.OperationalError):
-                connection.close()
-            raise self.explained(error) from error
         finally:
             session.end()
             self._give_back(connection)

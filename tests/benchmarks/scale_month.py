@@ -64,6 +64,8 @@ from tests.support.postgres_server import PostgresServer
 
 CUT_MARGIN, CUT_LEAST = 0.25, 64
 """What a budget adds to what has arrived of a stream that was cut off."""
+MOST_HELD = 1_200
+"""What a user may spend in a day, and so the most that one call holds."""
 QUICK = Size(days=3, processes=2, workers=8, kill_every=3, restarts=1, busy=1.0)
 
 
@@ -81,7 +83,8 @@ def _reap(running: dict[int, Process], options: int = 0) -> None:
 class Ended:
     """One call, as the reservation and the model know it."""
 
-    held: int = 0
+    held: int | None = 0
+    """``None``: nobody knows whether, and for how much, a killed process has reserved."""
     run_id: str | None = None
     bill: tuple[int, int] | None = None
     is_cut: bool = False
@@ -103,8 +106,12 @@ class Findings:
         found: dict[str, list[Ended]] = {}
         for kind, task, *rest in self.lines:
             calls = found.setdefault(task, []) if kind == "begin" else found.get(task, [])
-            if kind == "hold":
-                calls.append(Ended(int(rest[0])))
+            if kind == "asks":
+                calls.append(Ended(None))
+            elif kind == "hold":
+                calls[-1].held = int(rest[0])
+                if calls[-1].held == 0:
+                    calls.pop()
             elif kind == "bill":
                 calls[-1].run_id, calls[-1].bill = rest[0], (int(rest[1]), int(rest[2]))
                 calls[-1].is_cut = int(rest[2]) == CUT_WORDS
@@ -182,11 +189,13 @@ class Findings:
 
     def _charges(self, task: str, call: Ended) -> Collection[int]:
         """Return what an account may have been charged for a call."""
+        if call.held is None:
+            return range(MOST_HELD + 1) if self.process_of[task] in self.killed else {0}
         row = self.rows.get(call.run_id or "")
         charge = sum(call.bill or ())
         if row is not None and row.status == "abandoned":
             margin = max(math.ceil(row.usage.output_tokens * CUT_MARGIN), CUT_LEAST)
-            charge = row.usage.total_tokens + margin
+            charge = min(row.usage.total_tokens + margin, call.held)
         if call.is_cut:
             return range(charge, max(charge, call.held) + 1)
         return {charge, call.held} if task in self.disturbed else {charge}

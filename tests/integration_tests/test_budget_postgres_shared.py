@@ -382,6 +382,35 @@ def test_a_server_that_dies_between_lock_and_commit_grants_nothing(monkeypatch):
         postgres.close_all()
 
 
+def test_a_server_that_dies_while_leases_are_read_refuses_by_its_name(monkeypatch):
+    """Also those who share another thread's transaction, and read in it what they need."""
+    monkeypatch.setattr(postgres, "_RETRY_SECONDS", 0.1)
+    with PostgresServer() as server:
+        url = server.new_database()
+        budgets = [
+            TokenBudget(9_000, path=url, run=str(n), within=DAY, lease_seconds=0.05)
+            for n in range(4)
+        ]
+        assert all(budget.reserve("a", 10, 0, owners=ANN) for budget in budgets)
+        time.sleep(0.1)
+        leases = postgres_rows.AccountRows.leases
+
+        def crash(rows, number):
+            server.stop(crash=True)
+            return leases(rows, number)
+
+        with (
+            pytest.warns(TokenOptWarning, match="refuses every call"),
+            ThreadPoolExecutor(4) as many,
+        ):
+            with _locked(url, "ann"):
+                monkeypatch.setattr(postgres_rows.AccountRows, "leases", crash)
+                each = [many.submit(one.reserve, "a", 300, 0, owners=ANN) for one in budgets]
+                _waiting(3, url)
+            assert ["store"] * 4 == [one.result().reason for one in each]
+        postgres.close_all()
+
+
 def test_finalizers_in_the_middle_of_a_transaction_settle_after_it(postgres_url):
     """A garbage collection may run in any thread that waits, leads or follows."""
     budgets = [TokenBudget(90_000, path=postgres_url, run=str(n), within=DAY) for n in range(8)]

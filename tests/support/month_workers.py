@@ -293,12 +293,12 @@ class Process:
         reserve = TokenBudget.reserve
 
         def reserving(budget: TokenBudget, *args: Any, **kwargs: Any) -> Any:
+            self.journal.write("asks", TASK.get())
             hold = reserve(budget, *args, **kwargs)
-            if hold:
-                self.journal.write("hold", TASK.get(), hold.tokens)
+            self.journal.write("hold", TASK.get(), hold.tokens if hold else 0)
             return hold
 
-        TokenBudget.reserve = reserving  # type: ignore[method-assign]
+        TokenBudget.reserve = reserving  # type: ignore[method-assign, assignment]
         ledger = _patiently(lambda: Ledger(self.url))
         cache = _patiently(lambda: SemanticCache(self.url, semantic=False))
         mine = range(self.number, self.size.workers, self.size.processes)
@@ -350,14 +350,15 @@ class Process:
         )
         with track_usage(sinks=[sink]), run:
             for call in task.calls:
-                said = {"tokenopt_agent": call.agent, "user_id": task.user}
-                said |= {"organization_id": task.organization, "thread_id": task.name}
+                about = {"tokenopt_agent": call.agent, "user_id": task.user}
+                about |= {"organization_id": task.organization, "thread_id": task.name}
                 try:
-                    text = _ask(model, call, {"metadata": said})
+                    text = _ask(model, call, {"metadata": about})
                 except (Busy, ConnectionRefusedError):
                     self.journal.write("failing", task.name)
                     continue
-                if not answer_to(call.prompt).startswith(text) or (call.kind != "cut") > bool(text):
+                said = text.removesuffix("\N{HORIZONTAL ELLIPSIS}")  # where it had to be short
+                if not answer_to(call.prompt).startswith(said) or (call.kind != "cut") > bool(said):
                     self.journal.write("wrong", task.name, repr(text))
 
 
