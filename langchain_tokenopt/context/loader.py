@@ -15,10 +15,8 @@ from langchain_core.documents import (
     BaseDocumentTransformer,
     Document,
 )
-from langchain_core.messages import BaseMessage, convert_to_messages
-from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda, RunnableSerializable
-from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import ensure_config, run_in_executor
 from pydantic import ConfigDict, PrivateAttr
 
@@ -30,6 +28,13 @@ from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.tier_history import TierHistory
 from langchain_tokenopt.context.tier_needs import TierNeeds, Use
 from langchain_tokenopt.context.tier_originals import SentTier, TierOriginals
+from langchain_tokenopt.context.tier_sources import (
+    config_of,
+    is_content,
+    made_by_whom,
+    question_in,
+    source_of,
+)
 from langchain_tokenopt.context.tiers import (
     TIERS,
     Content,
@@ -47,8 +52,8 @@ from langchain_tokenopt.core.argument_checks import (
     shown,
     takes_names,
 )
-from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
-from langchain_tokenopt.core.messages import last_user_text, text_of, with_text
+from langchain_tokenopt.core.attribution import Attribution
+from langchain_tokenopt.core.messages import text_of, with_text
 from langchain_tokenopt.core.records import Saving, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
 from langchain_tokenopt.storage.learned_store import LearnedStore
@@ -61,8 +66,6 @@ _OF_BUDGET: Final = 4
 """A content may have this part of what a budget has left: 1 of 4 tokens."""
 _LEAST: Final = 100
 """Tokens below which there is no room for a tier and its mark."""
-_QUESTIONS: Final = ("question", "query", "input")
-"""Keys under which chains hand on a question."""
 
 AnyContent = TypeVar("AnyContent")
 
@@ -187,8 +190,8 @@ class ProgressiveLoader(
         }
         super().__init__(**fields)
         refuse_class("a source", source)
-        self._loads = source is not None and not _is_content(source)
-        self._source = _asked_with_question(source) if self._loads else source
+        self._loads = source is not None and not is_content(source)
+        self._source = source_of(source) if self._loads else source
         self._history = TierHistory(store or LearnedStore(), namespace, [*self.tiers])
         self._needs = TierNeeds([*self.tiers], self._history if learn else None)
         self._has_door = originals is not None
@@ -233,8 +236,8 @@ class ProgressiveLoader(
             >>> text, stats.tier, stats.reason
             ('Tea is hot.', 'complete', 'it is short')
         """
-        made_by = _made_by(ensure_config(), user_id, thread_id)
-        return self._optimized(content, _question_in(context), made_by, task_type)
+        made_by = made_by_whom(ensure_config(), user_id, thread_id)
+        return self._optimized(content, question_in(context), made_by, task_type)
 
     async def aoptimize_content(
         self,
@@ -246,8 +249,8 @@ class ProgressiveLoader(
         thread_id: str | None = None,
     ) -> tuple[AnyContent, TierStats]:
         """As :meth:`optimize_content`, in a thread."""
-        made_by = _made_by(ensure_config(), user_id, thread_id)
-        query = _question_in(context)
+        made_by = made_by_whom(ensure_config(), user_id, thread_id)
+        query = question_in(context)
         return await run_in_executor(None, self._optimized, content, query, made_by, task_type)
 
     def _optimized(
@@ -260,7 +263,7 @@ class ProgressiveLoader(
             said = text_of(content)
             text, stats = self._optimized(said, query, made_by, task)
             return (content if text == said else with_text(content, text)), stats
-        if not content or not _is_content(content):
+        if not content or not is_content(content):
             return content, TierStats(
                 [*self.tiers][-1], 0, 0, reason="it is no text and no documents"
             )
@@ -371,20 +374,20 @@ class ProgressiveLoader(
         query, content = self._asked(input)
         if self._loads:
             content = self._source.invoke(query, config)
-        return self._optimized(content, query, _made_by(config))[0]
+        return self._optimized(content, query, made_by_whom(config))[0]
 
     async def _aloaded(self, input: Any, run_manager: Any, config: RunnableConfig) -> Any:
         query, content = self._asked(input)
         if self._loads:
             content = await self._source.ainvoke(query, config)
-        made_by = _made_by(config)
+        made_by = made_by_whom(config)
         return (await run_in_executor(config, self._optimized, content, query, made_by))[0]
 
     def _asked(self, input: Any) -> tuple[str | None, Any]:
         """Return the question, and the content as far as it is known."""
         if self._source is None:
             return None, input
-        return _question_in(input), self._source
+        return question_in(input), self._source
 
     # Retrievers
 
@@ -395,7 +398,7 @@ class ProgressiveLoader(
 
         User and thread are those of the run around, or in the metadata of *callbacks*.
         """
-        made_by = _made_by(_config_of(callbacks))
+        made_by = made_by_whom(config_of(callbacks))
         made: Sequence[Document] = self._optimized(documents, query or None, made_by)[0]
         return made
 
@@ -403,7 +406,7 @@ class ProgressiveLoader(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
         """As :meth:`compress_documents`, in a thread."""
-        made_by = _made_by(_config_of(callbacks))
+        made_by = made_by_whom(config_of(callbacks))
         sent = await run_in_executor(None, self._optimized, documents, query or None, made_by)
         made: Sequence[Document] = sent[0]
         return made
@@ -432,7 +435,7 @@ class ProgressiveLoader(
 
         For ``BudgetedTool.wrap(tool, limits, loader=loader)`` and ``ToolSet(..., loader=loader)``.
         """
-        made_by = _made_by(ensure_config())
+        made_by = made_by_whom(ensure_config())
         if max_tokens >= _LEAST:
             use = Use(text, query, made_by.user or None, made_by.thread_id)
             made, _ = self._sent(use, min(max_tokens, self._room()), made_by)
@@ -489,60 +492,3 @@ class _Recent:
 
 def _text(content: Content) -> str:
     return content if isinstance(content, str) else join_documents(content)
-
-
-def _is_content(value: Any) -> bool:
-    if isinstance(value, str):
-        return True
-    return isinstance(value, list | tuple) and all(isinstance(one, Document) for one in value)
-
-
-def _asked_with_question(source: Any) -> Runnable[Any, Any]:
-    """Return a runnable that gives the content for a question.
-
-    Raises:
-        TypeError: *source* is none.
-    """
-    if not isinstance(source, Runnable) and callable(getattr(source, "load", None)):
-        loader = source
-        source = RunnableLambda(lambda _: loader.load())
-    try:
-        made: Runnable[Any, Any] = coerce_to_runnable(source)
-    except TypeError as error:
-        raise TypeError(
-            f"source is a text, documents, a document loader, a retriever, a runnable or a "
-            f"function of the question; got {shown(source)}."
-        ) from error
-    return made
-
-
-def _question_in(context: Any) -> str | None:
-    """Return what is asked, in any of the forms in which chains hand it on."""
-    if isinstance(context, Mapping):
-        context = next((context[key] for key in _QUESTIONS if context.get(key)), None)
-    if isinstance(context, str):
-        return context.strip() or None
-    if isinstance(context, BaseMessage):
-        return text_of(context).strip() or None
-    if isinstance(context, PromptValue):
-        return last_user_text(context.to_messages())
-    if isinstance(context, Sequence) and context:
-        return last_user_text(convert_to_messages(context))
-    return None
-
-
-def _made_by(
-    config: Mapping[str, Any], user: str | None = None, thread: str | None = None
-) -> Attribution:
-    """Return for whom a content is, as the tool that fetches more knows it, too."""
-    metadata = {**(config.get("configurable") or {}), **(config.get("metadata") or {})}
-    made_by = attribution_of(metadata)
-    user = made_by.user if user is None else name_from(user)
-    thread = made_by.thread_id if thread is None else name_from(thread)
-    return replace(made_by, user=user, thread_id=thread)
-
-
-def _config_of(callbacks: Callbacks | None) -> Mapping[str, Any]:
-    config = ensure_config()
-    own = getattr(callbacks, "metadata", None) or {}
-    return {**config, "metadata": {**(config.get("metadata") or {}), **own}}

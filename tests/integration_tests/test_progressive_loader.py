@@ -401,7 +401,7 @@ def test_what_cannot_be_made_smaller_comes_back_as_it_is(content):
     """The very object; nothing is learned of it."""
     loader = ProgressiveLoader()
     assert loader.originals
-    for context in (QUESTION, None, "", [], {}, 7, HumanMessage("")):
+    for context in (QUESTION, None, "", [], {}, 7, [1, 2], HumanMessage("")):
         made, stats = loader.optimize_content(content, context, "ann")
         assert made is content or made == content
         assert stats.tier == "complete"
