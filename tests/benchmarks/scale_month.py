@@ -207,7 +207,11 @@ class Findings:
             charged = _charged(self.accounts.get(("run", name, 0.0)))
             possible = [self._charges(name, call) for call in calls]
             if not _is_sum(charged, possible):
-                self._note(f"task {name} was charged {charged}, and its calls cost {possible}")
+                told = [self.rows.get(call.run_id or "") for call in calls]
+                self._note(
+                    f"task {name} was charged {charged}, and its calls cost {possible}: {calls}, "
+                    f"in the ledger {[row and (row.status, row.usage) for row in told]}"
+                )
             for key in _accounts_of(name):
                 sums[key] += charged
                 billed[key] += sum(sum(call.bill or ()) for call in calls)
