@@ -221,7 +221,6 @@ def asking(url: str) -> dict[str, Any]:
         found[f"tokenopt {title}"] = {
             "seconds": round(time.perf_counter() - began, 2),
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-            "memory_mb": round(usage.ru_maxrss / 1024),
             "exit_code": os.waitstatus_to_exitcode(status),
         }
     since, until = BEGIN + timedelta(days=120), BEGIN + timedelta(days=150)

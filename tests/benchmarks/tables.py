@@ -254,7 +254,7 @@ def _scale_ledger(figures: dict[str, Any]) -> str:
     large, asked = figures["large ledger"], figures["questions"]
     lines = [
         f"| {large['calls']:,} calls in {large['partitions']} partitions, "
-        f"{large['gigabytes']} GB | s, the command from its start | MB | ms in Python |",
+        f"{large['gigabytes']} GB | s, the command from its start | s of CPU | ms in Python |",
         "|---|---|---|---|",
     ]
     for command, (title, in_python) in {
@@ -265,7 +265,7 @@ def _scale_ledger(figures: dict[str, Any]) -> str:
         "daily, one month": ("`tokenopt daily`, one month; its totals", "totals of a month"),
     }.items():
         found, ms = asked[f"tokenopt {command}"], asked[f"Ledger: {in_python}"]["ms"]
-        lines.append(f"| {title} | {found['seconds']:.0f} | {found['memory_mb']} | {ms:,.0f} |")
+        lines.append(f"| {title} | {found['seconds']} | {found['cpu_seconds']} | {ms:,.0f} |")
     speeds = [
         (title, figures[part]["calls"], figures[part]["rows_per_second"])
         for part, title in {
