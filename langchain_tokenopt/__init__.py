@@ -10,6 +10,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_tokenopt.agents import (
+        ContextMiddleware,
+        PromptCompressionMiddleware,
+        SemanticCacheMiddleware,
+        StageMiddleware,
+        TokenBudgetMiddleware,
+        ToolSelectionMiddleware,
+        WordLimitMiddleware,
+    )
     from langchain_tokenopt.budget import (
         AgentBudget,
         AllocationStrategy,
@@ -141,6 +150,13 @@ if TYPE_CHECKING:
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
 
 _MODULE_OF = {
+    "WordLimitMiddleware": "agents",
+    "ToolSelectionMiddleware": "agents",
+    "TokenBudgetMiddleware": "agents",
+    "StageMiddleware": "agents",
+    "SemanticCacheMiddleware": "agents",
+    "PromptCompressionMiddleware": "agents",
+    "ContextMiddleware": "agents",
     "Again": "stage",
     "AgentBudget": "budget",
     "AllocationStrategy": "budget",
@@ -294,6 +310,7 @@ __all__ = [
     "Comparison",
     "CompressionResult",
     "ContextCompressor",
+    "ContextMiddleware",
     "ContextStore",
     "ContextView",
     "ConversationFileError",
@@ -326,6 +343,7 @@ __all__ = [
     "PriceProfile",
     "ProgressiveLoader",
     "PrometheusSink",
+    "PromptCompressionMiddleware",
     "PromptCompressor",
     "PromptSections",
     "QualityGuard",
@@ -334,14 +352,17 @@ __all__ = [
     "RunForecast",
     "Saving",
     "SemanticCache",
+    "SemanticCacheMiddleware",
     "SlidingWindow",
     "SpendForecast",
     "Stage",
     "StageCall",
     "StageGroup",
+    "StageMiddleware",
     "StopStream",
     "TierStats",
     "TokenBudget",
+    "TokenBudgetMiddleware",
     "TokenCount",
     "TokenCounter",
     "TokenOptError",
@@ -351,6 +372,7 @@ __all__ = [
     "ToolChoice",
     "ToolLimitExceededError",
     "ToolLimits",
+    "ToolSelectionMiddleware",
     "ToolSelector",
     "ToolSet",
     "TunableSetting",
@@ -366,6 +388,7 @@ __all__ = [
     "WebhookSink",
     "WordLimit",
     "WordLimitExceededError",
+    "WordLimitMiddleware",
     "acompare",
     "budget_graph",
     "budgeted",

@@ -225,11 +225,15 @@ class BudgetRun:
                 f"have two accounts for the same calls. Leave the inner plan.run() out, or give "
                 f"its agents a share of the outer plan."
             )
-        self.account.__enter__()
-        self.owners.tracker = TRACKER.get()
+        self.open()
         self._block = self.inside()
         self._block.__enter__()
         return self
+
+    def open(self) -> None:
+        """Begin the run, but not here: its calls are those that are made :meth:`inside`."""
+        self.account.__enter__()
+        self.owners.tracker = TRACKER.get()
 
     def inside(self) -> ContextBlock:
         """Return a block whose calls belong to this run, wherever the run was begun.
@@ -244,19 +248,25 @@ class BudgetRun:
         run: dict[ContextVar[Any], Any] = {_RUN: self, HOME: here()}
         return ContextBlock({**run, GUARD: self._guard, AMBIENT: stages, CARRIED: carried})
 
+    def close(self, error: BaseException | None = None) -> None:
+        """End the run, and learn from it if it has ended without an error."""
+        try:
+            if error is None:
+                self.forecaster.observe_calls(self.outlook.calls())
+                if isinstance(self.strategy, RunLearner):
+                    needed, cut = self.outlook.needed(), self.outlook.cut()
+                    self.strategy.observe(needed, user=self.user, cut=cut)
+        finally:
+            self.account.__exit__(None, None, None)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.forecaster.observe_calls(self.outlook.calls())
-            if isinstance(self.strategy, RunLearner):
-                needed, cut = self.outlook.needed(), self.outlook.cut()
-                self.strategy.observe(needed, user=self.user, cut=cut)
         try:
-            self.account.__exit__(kind, error, trace)
+            self.close(error)
         finally:
             self._block.__exit__(kind, error, trace)
 

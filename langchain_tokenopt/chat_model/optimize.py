@@ -13,6 +13,8 @@ seam asks the cache itself, outermost, which gives streams a cache too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from langchain_core.caches import BaseCache
@@ -27,7 +29,7 @@ from langchain_tokenopt.core.argument_checks import refuse_class, takes_names
 from langchain_tokenopt.core.host_compat import is_configurable_model
 from langchain_tokenopt.stage import Stage, StageGroup
 
-__all__ = ["Level", "optimize", "stages_of"]
+__all__ = ["Level", "optimize", "put_inside", "stages_of"]
 
 
 Model = TypeVar("Model", bound=Runnable[Any, Any])
@@ -71,7 +73,7 @@ def optimize(
         ['one', 'one']
     """
     added = as_stages((*stages, *stages_of(level or "none")))
-    staged: Model = _staged(model, added, observe)
+    staged: Model = put_inside(model, partial(staged_model, stages=added, observe=observe))
     return staged
 
 
@@ -98,14 +100,18 @@ def stages_of(level: Level) -> list[Stage]:
     return [PromptCompressor(level=level)]
 
 
-def _staged(model: Any, stages: tuple[Stage, ...], observe: bool) -> Any:
-    """Put *stages* around the chat model inside *model*."""
+def put_inside(model: Any, put: Callable[[BaseChatModel], BaseChatModel]) -> Any:
+    """Return *model* with what *put* makes of the chat model inside.
+
+    Raises:
+        TypeError: There is none.
+    """
     if isinstance(model, BaseChatModel):
-        return staged_model(model, stages, observe)
+        return put(model)
     if isinstance(model, RunnableBindingBase):
-        return model.model_copy(update={"bound": _staged(model.bound, stages, observe)})
+        return model.model_copy(update={"bound": put_inside(model.bound, put)})
     if is_configurable_model(model):
-        return _staged_configurable(model, stages, observe)
+        return _put_inside_configurable(model, put)
     if isinstance(model, str):
         raise TypeError(
             f"optimize() needs a chat model, and {model!r} is a name: "
@@ -119,7 +125,7 @@ def _staged(model: Any, stages: tuple[Stage, ...], observe: bool) -> Any:
     )
 
 
-def _staged_configurable(model: Any, stages: tuple[Stage, ...], observe: bool) -> Any:
+def _put_inside_configurable(model: Any, put: Callable[[BaseChatModel], BaseChatModel]) -> Any:
     """Stage a model of ``init_chat_model(..., configurable_fields=...)`` each time it is made.
 
     Such a model builds the real one per call and then repeats the ``bind_tools`` and the like that
@@ -131,13 +137,13 @@ def _staged_configurable(model: Any, stages: tuple[Stage, ...], observe: bool) -
         def _model(self, config: Any = None) -> Any:
             plain = _copy_as(base, self)
             plain._queued_declarative_operations = []
-            built = _staged(base._model(plain, config), stages, observe)
+            built = put_inside(base._model(plain, config), put)
             for name, args, kwargs in self._queued_declarative_operations:
                 built = getattr(built, name)(*args, **kwargs)
             return built
 
         def _again(self, made: Any) -> Any:
-            return _staged_configurable(made, stages, observe) if type(made) is base else made
+            return _put_inside_configurable(made, put) if type(made) is base else made
 
         def __getattr__(self, name: str) -> Any:
             found = base.__getattr__(self, name)

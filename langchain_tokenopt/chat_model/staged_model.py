@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, wraps
@@ -38,6 +39,11 @@ def staged_model(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool)
     Raises:
         ValueError: The stages contradict each other.
     """
+    return _with_seam(model, _seam_with(model, stages, observe))
+
+
+def _seam_with(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool) -> Seam:
+    """Return what *model* carries with *stages* besides its own."""
     own = OwnSettings(model.cache, model.rate_limiter)
     earlier = given_seam(model)
     if earlier is not None:  # already staged: one seam with all the stages
@@ -45,14 +51,14 @@ def staged_model(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool)
         stages, observe = (*earlier.stages, *stages), observe or earlier.observe
     stages = tuple(sorted(stages, key=lambda stage: stage.phase))
     refuse_contradictions(stages)
-    return _with_seam(model, Seam(stages, own, observe))
+    return Seam(stages, own, observe)
 
 
 def _with_seam(model: BaseChatModel, seam: Seam) -> BaseChatModel:
     """Return a copy of *model* that carries *seam*."""
+    if is_staged_class(type(model)):
+        model = bare_model(model)
     base = type(model)
-    if is_staged_class(base):
-        base = base.__bases__[0]
     staged = base.model_copy(model, update={"cache": False, "rate_limiter": None})
     object.__setattr__(staged, "__class__", _staged_class(base))
     _give(staged, seam)
@@ -60,6 +66,7 @@ def _with_seam(model: BaseChatModel, seam: Seam) -> BaseChatModel:
 
 
 def _give(staged: BaseChatModel, seam: Seam) -> None:
+    """Let *staged* carry *seam*; what shares its state does not."""
     private = {**(staged.__pydantic_private__ or {}), "_tokenopt_seam": seam}
     object.__setattr__(staged, "__pydantic_private__", private)
 
@@ -107,30 +114,48 @@ def _made(base: type[BaseChatModel], body: dict[str, Any]) -> type[BaseChatModel
     return cast("type[BaseChatModel]", metaclass(base.__name__, (base,), body))
 
 
-def staged_view(model: BaseChatModel) -> BaseChatModel:
-    """Return *model* for one call that goes through the stages of its context.
+def staged_view(
+    model: BaseChatModel, stages: tuple[Stage, ...] = (), observe: bool = False
+) -> BaseChatModel:
+    """Return *model* for calls that go through *stages*, besides its own and those of its context.
 
-    Unlike a copy it shares all state: what the call changes in the model stays changed.
+    Unlike a copy it shares all state: what a call changes in the model stays changed. Stages that
+    the model has already are not added again.
+
+    Raises:
+        ValueError: The stages contradict each other, or the model's own.
     """
+    earlier = given_seam(model)
+    if earlier is not None:
+        stages = tuple(s for s in stages if not any(s is own for own in earlier.stages))
     base = type(model)
-    if is_staged_class(base):  # made anew of one
+    if is_staged_class(base):
         base = base.__bases__[0]
     view: BaseChatModel = object.__new__(_view_class(base))
     for slot in PYDANTIC_STATE:
         object.__setattr__(view, slot, getattr(model, slot))
-    own = OwnSettings(model.cache, model.rate_limiter)
-    object.__setattr__(view, VIEW_SEAM, Seam((), own, observe=False))
+    object.__setattr__(view, VIEW_SEAM, _seam_with(model, stages, observe))
     return view
 
 
 @cache
 def _view_class(base: type[BaseChatModel]) -> type[BaseChatModel]:
     """Return the class of views of models of *base*."""
-    made = _made(base, {**_body(base), "__slots__": (VIEW_SEAM,)})
+    copies = {"__copy__": _copy_of_view, "__deepcopy__": _deep_copy_of_view}
+    made = _made(base, {**_body(base), **copies, "__slots__": (VIEW_SEAM,)})
     # What LangChain is not to see; fields cannot be overridden by properties in a class body.
     made.cache = property(lambda _: False)  # type: ignore[assignment]
     made.rate_limiter = property(lambda _: None)  # type: ignore[assignment]
     return made
+
+
+def _copy_of_view(self: BaseChatModel) -> BaseChatModel:
+    """Return a staged model of its own: a copy has state of its own."""
+    return _with_seam(self, seam_of(self))
+
+
+def _deep_copy_of_view(self: BaseChatModel, memo: dict[int, Any] | None = None) -> BaseChatModel:
+    return copy.deepcopy(_copy_of_view(self), memo)
 
 
 def _reduce(self: BaseChatModel) -> tuple[Any, ...]:
@@ -166,9 +191,13 @@ def _setattr(self: BaseChatModel, name: str, value: Any) -> None:
     seam = given_seam(self) if name in _HIDDEN else None
     if seam is None:
         cast("type[BaseChatModel]", type(self).__bases__[0]).__setattr__(self, name, value)
+        return
+    seam = _with_own(seam, {name: value})
+    if VIEW_SEAM in type(self).__dict__:
+        object.__setattr__(self, VIEW_SEAM, seam)
     else:
         state = cast("dict[str, Any]", self.__pydantic_private__)  # calls under way share it
-        state["_tokenopt_seam"] = _with_own(seam, {name: value})
+        state["_tokenopt_seam"] = seam
 
 
 def _model_copy(

@@ -87,8 +87,8 @@ def refuse_contradictions(stages: Sequence[Stage]) -> None:
     for first, second in pairwise(stages):
         if first is second or (_kind(first) is _kind(second) and first.phase == second.phase):
             raise ValueError(
-                f"optimize() got two stages of the kind {name_of_stage(first)}; give one, or "
-                f"combine them."
+                f"there are two stages of the kind {name_of_stage(first)}; give one, or combine "
+                f"them."
             )
         if first.phase == second.phase and first.phase in _ALONE:
             raise ValueError(

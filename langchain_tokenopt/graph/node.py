@@ -36,7 +36,17 @@ from langchain_tokenopt.graph.host_compat import (
 from langchain_tokenopt.graph.reachability import GraphStep, Reachability
 from langchain_tokenopt.graph.state import mirror_of, read_mirror, restore
 
-__all__ = ["AGENT", "NodeWatch", "budgeted", "is_a", "like", "running", "watch_of", "watched"]
+__all__ = [
+    "AGENT",
+    "NodeWatch",
+    "answer_instead",
+    "budgeted",
+    "is_a",
+    "like",
+    "running",
+    "watch_of",
+    "watched",
+]
 
 AGENT: Final = "tokenopt_agent"
 """Metadata key under which a node says whose account pays; usage tracking reads it as well."""
@@ -209,10 +219,7 @@ class _Execution:
         has_messages = isinstance(state, Mapping) and "messages" in state
         if not has_messages and not hasattr(state, "messages"):
             raise refusal
-        self.run.note_degraded(self.agent, StepTaken(Step.FINAL))
-        self.run.note_stand_in(self.agent, ensure_config().get("metadata") or {}, refusal)
-        marked = {DEGRADED: [Step.FINAL]}
-        return {"messages": [AIMessage(refusal.message, response_metadata=marked)]}
+        return {"messages": [answer_instead(self.run, self.agent, refusal)]}
 
     def ended(self, returned: Any) -> Any:
         """Take note of what the node returned; return it with the mirror, where there is one."""
@@ -238,6 +245,17 @@ class _Execution:
             graph.node_returned(self.watch.name, self.step, replace(error.args[0], graph=None))
         elif not isinstance(error, GraphBubbleUp):
             graph.node_failed(self.watch.name, self.step)
+
+
+def answer_instead(run: BudgetRun, agent: str, refusal: RefusedCall) -> AIMessage:
+    """Return what *agent* says where its model was refused, and the run is to go on.
+
+    Raises:
+        BudgetExceededError: The graph would go on for ever.
+    """
+    run.note_degraded(agent, StepTaken(Step.FINAL))
+    run.note_stand_in(agent, ensure_config().get("metadata") or {}, refusal)
+    return AIMessage(refusal.message, response_metadata={DEGRADED: [Step.FINAL]})
 
 
 async def _off_the_loop(run: BudgetRun, function: Callable[..., Any], argument: Any) -> Any:

@@ -36,6 +36,7 @@ LAYERS = [
     {"context"},
     {"chat_model"},
     {"graph"},
+    {"agents"},
     {"scope"},
     {"evaluate"},
     {"learn"},

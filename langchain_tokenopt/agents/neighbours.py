@@ -1,0 +1,96 @@
+"""What stands in one list of middleware, and whether it can work together.
+
+Middleware is made by itself and learns of no other. ``create_agent`` has all of it in hand when it
+reads the first attribute, so there mistakes can be named where they are made.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from functools import partial
+from types import FrameType
+from typing import Any, NamedTuple
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.language_models import BaseChatModel
+
+from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.chat_model.optimize import put_inside
+from langchain_tokenopt.chat_model.staged_model import staged_view
+from langchain_tokenopt.chat_model.stages import refuse_contradictions
+from langchain_tokenopt.core.errors import TokenOptWarning
+
+__all__ = ["check_neighbours"]
+
+
+class _AgentInTheMaking(NamedTuple):
+    model: Any
+    middleware: list[Any]
+
+
+def check_neighbours(own: Any) -> None:
+    """Compare the middleware of the agent that is being made, if one is; once, by our first one.
+
+    Raises:
+        TypeError: The agent's model is none that stages can stand around.
+        ValueError: Stages contradict each other, or stand in an order in which they cannot work.
+    """
+    agent = _agent_in_the_making()
+    ours = [m for m in agent.middleware if hasattr(m, "stages")] if agent else []
+    if agent is None or ours[:1] != [own]:
+        return
+    given = (stage for middleware in ours for stage in middleware.stages)
+    stages = tuple(sorted(given, key=lambda stage: stage.phase))
+    refuse_contradictions(stages)
+    put_inside(agent.model, partial(staged_view, stages=stages))
+    budget = next((m for m in ours if any(isinstance(s, BudgetStage) for s in m.stages)), None)
+    if budget is not None:
+        _check_payers(budget, agent.middleware)
+
+
+def _check_payers(budget: Any, middleware: list[Any]) -> None:
+    """Look for models that middleware asks by itself, where the run of a plan does not reach."""
+    asking = [m for m in middleware if isinstance(getattr(m, "model", None), BaseChatModel)]
+    for one in asking:
+        name = type(one).__name__
+        if _defines(one, "wrap_model_call", "wrap_tool_call"):
+            if middleware.index(one) < middleware.index(budget):
+                raise ValueError(
+                    f"{name} asks a model by itself and stands before {budget.name}, which could "
+                    f"not charge it: put {budget.name} first."
+                )
+        elif _defines(one, "before_agent", "before_model", "after_model", "after_agent"):
+            warnings.warn(
+                f"{name} asks a model in a node of its own, which {budget.name} cannot charge: "
+                f"call the agent inside 'with plan.run():', and all of it is one run.",
+                TokenOptWarning,
+                stacklevel=2,
+            )
+
+
+def _defines(middleware: Any, *hooks: str) -> bool:
+    """Whether a class has any of these hooks, sync or async, itself."""
+    return any(
+        getattr(type(middleware), name) is not getattr(AgentMiddleware, name)
+        for hook in hooks
+        for name in (hook, f"a{hook}")
+    )
+
+
+def _agent_in_the_making() -> _AgentInTheMaking | None:
+    """Return what ``create_agent`` has been given, if it is what asks; else ``None``.
+
+    It hands the list to nobody: it is a variable of its frame (``langchain/agents/factory.py``,
+    langchain 1.2 to 1.5). Where that is not so, nothing is compared, and what contradicts itself
+    is said by the first call.
+    """
+    frame: FrameType | None = sys._getframe(3)
+    if frame is not None and frame.f_code.co_name == "<listcomp>":  # Python 3.11
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_name != "create_agent":
+        return None
+    model, middleware = (frame.f_locals.get(name) for name in ("model", "middleware"))
+    if model is None or middleware is None:
+        return None
+    return _AgentInTheMaking(model, list(middleware))

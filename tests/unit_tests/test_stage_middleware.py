@@ -1,0 +1,297 @@
+"""Middleware as it is made: what it takes, what it refuses, and in which company it may stand."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import warnings
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    LLMToolSelectorMiddleware,
+    SummarizationMiddleware,
+)
+from langchain.agents.middleware.types import ModelRequest, ModelResponse
+from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+
+from langchain_tokenopt import (
+    BudgetPlan,
+    ContextMiddleware,
+    PromptCompressionMiddleware,
+    SemanticCache,
+    SemanticCacheMiddleware,
+    StageMiddleware,
+    TokenBudgetMiddleware,
+    TokenOptWarning,
+    ToolLimits,
+    ToolSelectionMiddleware,
+    ToolSelector,
+    WordLimit,
+    WordLimitMiddleware,
+    optimize,
+    stages_of,
+)
+from langchain_tokenopt.agents.staged_request import StagedRequest
+from langchain_tokenopt.chat_model.staged_call import seam_of
+from langchain_tokenopt.chat_model.staged_model import staged_view
+from langchain_tokenopt.stage import PassThrough
+from langchain_tokenopt.testing import ExtractiveChatModel
+from tests.support.stages import Recording
+
+PLAN = BudgetPlan(total_tokens=5_000)
+ASKED: Any = {"messages": [("user", "The sky is blue. What colour is the sky?")]}
+
+
+def request_of(model: Any) -> ModelRequest[Any]:
+    return ModelRequest(model=model, messages=[HumanMessage("Hi")])
+
+
+# Single stages
+
+
+@pytest.mark.parametrize(
+    ("middleware", "stage"),
+    [
+        (WordLimitMiddleware, WordLimit),
+        (ToolSelectionMiddleware, ToolSelector),
+        (SemanticCacheMiddleware, SemanticCache),
+    ],
+)
+def test_single_stages_take_the_arguments_of_the_stage(middleware: type, stage: type) -> None:
+    """As help() and editors show them, and no others."""
+    assert inspect.signature(middleware).parameters == inspect.signature(stage).parameters
+    with pytest.raises(TypeError):
+        middleware(no_such_argument=1)
+
+
+def test_single_stages_are_their_stage() -> None:
+    """With what it was given."""
+    (limit,) = WordLimitMiddleware(60, max_sentences=3).stages
+    assert isinstance(limit, WordLimit)
+    assert (limit.limit.words, limit.limit.sentences) == (60, 3)
+    assert PromptCompressionMiddleware(keep=0.5).name == "PromptCompressionMiddleware"
+    assert ContextMiddleware(max_tokens=600).name == "ContextMiddleware"
+
+
+def test_a_level_is_that_of_optimize() -> None:
+    """The same stages."""
+    (mine,) = StageMiddleware(level="balanced").stages
+    (theirs,) = stages_of("balanced")
+    assert mine.fingerprint == theirs.fingerprint
+
+
+# What is refused when it is made
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: StageMiddleware("limit"), TypeError, "is no stage"),
+        (lambda: StageMiddleware(PLAN), TypeError, r"TokenBudgetMiddleware\(plan\)"),
+        (lambda: StageMiddleware(WordLimit(3), WordLimit(4)), ValueError, "WordLimit"),
+        (
+            lambda: StageMiddleware(SemanticCache(semantic=False), InMemoryCache()),
+            ValueError,
+            "CACHE",
+        ),
+        (lambda: StageMiddleware(level="much"), ValueError, "level"),
+        (lambda: TokenBudgetMiddleware(5_000), TypeError, "a plan is needed"),
+        (lambda: TokenBudgetMiddleware(PLAN, pth="b.db"), TypeError, "Did you mean path"),
+        (lambda: TokenBudgetMiddleware(PLAN, tool_limits=3), TypeError, "tool_limits"),
+    ],
+)
+def test_mistakes_are_named_at_once(make: Any, error: type[Exception], says: str) -> None:
+    """Before any agent is made."""
+    with pytest.raises(error, match=says):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("middleware", "says"),
+    [
+        ([WordLimitMiddleware(3), WordLimitMiddleware(4)], "two stages of the kind WordLimit"),
+        ([StageMiddleware(WordLimit(3)), WordLimitMiddleware(4)], "two stages of the kind"),
+        ([TokenBudgetMiddleware(PLAN), TokenBudgetMiddleware(PLAN)], "two stages of the kind"),
+        ([SemanticCacheMiddleware(semantic=False), StageMiddleware(InMemoryCache())], "CACHE"),
+    ],
+)
+@pytest.mark.parametrize("tools", [[], [len]])
+def test_contradictions_are_named_when_the_agent_is_made(
+    middleware: list[Any], says: str, tools: list[Any]
+) -> None:
+    """Though each middleware by itself is sound."""
+
+    def size(text: str) -> int:
+        """Tell the length of a text."""
+        return len(text)
+
+    with pytest.raises(ValueError, match=says):
+        create_agent(ExtractiveChatModel(), [size] if tools else [], middleware=middleware)
+
+
+def test_the_models_own_stages_count() -> None:
+    """They would contradict each other in every call."""
+    model = optimize(ExtractiveChatModel(), WordLimit(3))
+    with pytest.raises(ValueError, match="two stages of the kind WordLimit"):
+        create_agent(model, middleware=[WordLimitMiddleware(4)])
+
+
+def test_a_stage_that_the_model_has_is_not_added_again() -> None:
+    """It is the same stage, and acts once."""
+    recording = Recording()
+    model = optimize(ExtractiveChatModel(), recording)
+    create_agent(model, middleware=[StageMiddleware(recording)]).invoke(ASKED)
+    assert recording.events.count("open") == 1
+
+
+def test_who_asks_models_around_a_call_stands_behind_the_budget() -> None:
+    """Before it, nobody would pay."""
+    selector = LLMToolSelectorMiddleware(model=ExtractiveChatModel())
+    with pytest.raises(ValueError, match="put TokenBudgetMiddleware first"):
+        create_agent(ExtractiveChatModel(), middleware=[selector, TokenBudgetMiddleware(PLAN)])
+    create_agent(ExtractiveChatModel(), middleware=[TokenBudgetMiddleware(PLAN), selector])
+    create_agent(ExtractiveChatModel(), middleware=[selector, WordLimitMiddleware(9)])
+
+
+def test_who_asks_models_in_nodes_of_its_own_is_warned_of() -> None:
+    """And only where there is a budget."""
+    summaries = SummarizationMiddleware(ExtractiveChatModel(), trigger=("messages", 50))
+    with pytest.warns(TokenOptWarning, match=r"SummarizationMiddleware .*with plan\.run\(\)"):
+        create_agent(ExtractiveChatModel(), middleware=[TokenBudgetMiddleware(PLAN), summaries])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        create_agent(ExtractiveChatModel(), middleware=[WordLimitMiddleware(9), summaries])
+
+
+# The request whose model goes through stages
+
+
+class Choosing(AgentMiddleware):
+    """Chooses another model, by overriding or, as older middleware does, by setting it."""
+
+    def __init__(self, model: Any, how: str) -> None:
+        self.model_ = model
+        self.how = how
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        if self.how == "override":
+            request = request.override(model=self.model_)
+        elif self.how == "twice":
+            request = request.override(model=self.model_).override(messages=request.messages)
+            request = request.override(model=request.model.model_copy())
+        else:
+            request.model = self.model_
+        return handler(request)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("how", ["override", "twice", "set"])
+@pytest.mark.parametrize("first", [True, False])
+def test_whichever_model_is_chosen_goes_through_the_stages(how: str, first: bool) -> None:
+    """Wherever the one that chooses stands."""
+    recording, other = Recording(), FakeListChatModel(responses=["chosen"])
+    both = [StageMiddleware(recording), Choosing(other, how)]
+    agent = create_agent(ExtractiveChatModel(), middleware=both if first else both[::-1])
+    assert agent.invoke(ASKED)["messages"][-1].text == "chosen"
+    assert recording.events == ["open", "close"] or recording.events.count("open") == 1
+
+
+def test_stages_of_several_add_up_on_the_way() -> None:
+    """Each request further in has all of them, and its model once each."""
+    first, second = Recording("first"), WordLimit(9)
+    outer = StagedRequest.of(request_of(ExtractiveChatModel()), (first,), observe=False)
+    inner = StagedRequest.of(outer, (second,), observe=True)
+    chosen = inner.override(model=FakeListChatModel(responses=["x"]), tools=[])
+    assert seam_of(chosen.model).stages == (first, second)
+    assert seam_of(inner.model).stages == (first, second)
+    assert seam_of(outer.model).stages == (first,)
+    assert (seam_of(outer.model).observe, seam_of(chosen.model).observe) == (False, True)
+    assert isinstance(inner, ModelRequest)
+
+
+# The model that agents ask
+
+
+def test_a_view_shares_the_models_state() -> None:
+    """A model that counts its calls goes on counting, as it would without stages."""
+    model = FakeListChatModel(responses=["one", "two", "three"])
+    agent = create_agent(model, middleware=[WordLimitMiddleware(9)])
+    said = [agent.invoke(ASKED)["messages"][-1].text for _ in range(3)]
+    assert said == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda view: view.model_copy(),
+        lambda view: view.model_copy(update={"cache": None}),
+        lambda view: view.model_copy(update={"responses": ["seven eight"]}, deep=True),
+        lambda view: staged_view(view),
+        lambda view: optimize(view),
+    ],
+)
+def test_a_copy_of_a_view_has_its_stages_and_a_state_of_its_own(copied: Any) -> None:
+    """Other middleware may copy the model that it finds."""
+    model = FakeListChatModel(responses=["five six", "seven eight"])
+    view = staged_view(model, (WordLimit(1, ask=False),))
+    made = copied(view)
+    assert isinstance(made, FakeListChatModel)
+    assert [type(stage) for stage in seam_of(made).stages] == [WordLimit]
+    assert len(made.invoke("Hi").text.split()) == 1
+
+
+def test_a_view_travels_with_its_stages() -> None:
+    """To another process, as an optimized model does."""
+    view = staged_view(FakeListChatModel(responses=["one"]), (PassThrough(),))
+    made = pickle.loads(pickle.dumps(view))
+    assert [type(stage) for stage in seam_of(made).stages] == [PassThrough]
+
+
+def test_what_is_set_on_a_view_holds_for_it() -> None:
+    """A cache, too, which LangChain is not to see; the model itself keeps its own."""
+    model = FakeListChatModel(responses=["one", "two"])
+    view = staged_view(model, (WordLimit(9),))
+    view.cache = InMemoryCache()
+    assert [view.invoke("Hi").text, view.invoke("Hi").text] == ["one", "one"]
+    assert model.cache is None
+    assert view.cache is False
+
+
+# Answers
+
+
+def test_an_agent_without_stages_is_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Middleware of nothing, and any that is switched off."""
+    said = create_agent(ExtractiveChatModel()).invoke(ASKED)["messages"][-1].text
+    nothing = create_agent(ExtractiveChatModel(), middleware=[StageMiddleware()])
+    assert nothing.invoke(ASKED)["messages"][-1].text == said
+    off = create_agent(
+        GenericFakeChatModel(messages=iter([AIMessage("a b c")])),
+        middleware=[WordLimitMiddleware(1)],
+    )
+    monkeypatch.setenv("TOKENOPT_DISABLE", "1")
+    assert off.invoke(ASKED)["messages"][-1].text == "a b c"
+
+
+def test_middleware_can_be_called_without_an_agent() -> None:
+    """As tests of middleware do: a request, and a handler."""
+    seen: list[Any] = []
+
+    def handler(request: Any) -> Any:
+        seen.append(request)
+        return ModelResponse([request.model.invoke(request.messages)])
+
+    answer = WordLimitMiddleware(1).wrap_model_call(
+        request_of(FakeListChatModel(responses=["one two three"])), handler
+    )
+    assert answer.result[0].text == "one…"
+    assert list(WordLimitMiddleware(1).tools) == []
+    assert TokenBudgetMiddleware(PLAN, tool_limits=ToolLimits(max_calls=1)).stages
