@@ -221,7 +221,7 @@ def test_no_order_of_events_passes_a_limit(steps: list[tuple[Any, ...]]) -> None
             if kind == "result":
                 granted = use.grant(how[1])
                 kept = granted * how[2] // 100
-                use.settle(how[1], granted, kept)
+                use.settle(how[1], kept, unused=granted - kept)
                 shown[run] += kept
                 continue
             use.end(uncounted=kind == "interrupt")
