@@ -46,7 +46,7 @@ async def agenerate(
             answer = await _aask(chain, run_manager)
             done = await _aperform(chain.closing(answer, repeatable=True))
             if done is not None:
-                return with_mark(done.result, chain.mark_of_stop())
+                return with_mark(chain.whole_bill(done.result), chain.mark_of_stop())
 
 
 async def astream(
@@ -66,7 +66,7 @@ async def astream(
             listener = None if chain.passes_pieces else run_manager
             try:
                 async for chunk in source:
-                    for piece in chain.feed(chunk):
+                    for piece in map(chain.with_earlier, chain.feed(chunk)):
                         await _aannounce(piece, listener)
                         yield piece
                         shown = True
@@ -80,7 +80,7 @@ async def astream(
                 closing = chain.closing(chain.shown_answer(), repeatable=not shown)
                 if await _aperform(closing) is None:
                     continue
-            for piece in (*rest, *as_chunks(chain.mark_of_stop())):
+            for piece in (*map(chain.with_earlier, rest), *as_chunks(chain.mark_of_stop())):
                 await _aannounce(piece, listener)
                 yield piece
             return

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.rate_limiters import BaseRateLimiter
 
@@ -27,6 +27,8 @@ from langchain_tokenopt.tracking.written_text import written
 
 Step = tuple[bool, Callable[[], Any], Callable[[], Awaitable[Any]] | None]
 """Work for a stage: whether it blocks, what to do, and the same as a coroutine if there is one."""
+
+Shown = TypeVar("Shown", bound=ChatGeneration)
 
 MAX_REPEATS = 5
 """How often stages may ask the model again before the last answer stands."""
@@ -69,6 +71,7 @@ class StageChain:
         self._level = -1
         self._held_info: dict[str, Any] = {}
         self._repeats = 0
+        self._earlier: UsageMetadata | None = None
         self._shown_in_time = 0
         """How many pieces were shown before the end of the answer."""
 
@@ -269,6 +272,27 @@ class StageChain:
             marks[ESTIMATED_USAGE] = True
         return AIMessageChunk(content="", response_metadata=marks, usage_metadata=usage)
 
+    def with_earlier(self, generation: Shown) -> Shown:
+        """Return an answer, or a piece of one, whose usage has that of earlier attempts in it.
+
+        Whoever adds up what messages report then has what the run was billed. Only those outside
+        are told: stages have the earlier usage apart from the answer's.
+        """
+        usage = getattr(generation.message, "usage_metadata", None)
+        if not usage or self._earlier is None or self.stopped or self.run.reports_earlier:
+            return generation
+        self.run.reports_earlier = True
+        changes = {"usage_metadata": add_usage(self._earlier, usage)}
+        message = generation.message.model_copy(update=changes)
+        return generation.model_copy(update={"message": message})
+
+    def whole_bill(self, result: ChatResult) -> ChatResult:
+        """Return a result whose usage has that of earlier attempts in it."""
+        if self._earlier is None or len(result.generations) != 1:
+            return result
+        (generation,) = result.generations
+        return ChatResult(generations=[self.with_earlier(generation)], llm_output=result.llm_output)
+
     @property
     def wants_answer(self) -> bool:
         """Whether any open stage looks at the whole answer."""
@@ -276,6 +300,7 @@ class StageChain:
 
     def closing(self, answer: Answer, repeatable: bool) -> Generator[Step, Any, Answer | None]:
         """Close the stages, innermost first; ``None`` when the model is to be asked again."""
+        self.run.repeats_left = MAX_REPEATS - self._repeats
         while self._open:
             position, call = self._open.pop()
             blocking = self._stages[position].blocking
@@ -298,6 +323,10 @@ class StageChain:
         """Charge this attempt, and make ready to open the stages behind *position* once more."""
         used = usage_of(answer, self.request, self.run.pieces, self.run.received)
         self.run.earlier = (self.run.earlier or Usage()) + used
+        reports = [message for message in self.run.pieces if isinstance(message, AIMessage)]
+        for report in reports or [answer.message]:
+            if report.usage_metadata:
+                self._earlier = add_usage(self._earlier, report.usage_metadata)
         self.run.received.clear()
         self.run.pieces.clear()
         self.run.stopped = self.stopped = self.has_arrived = False

@@ -43,7 +43,7 @@ def generate(
             answer = _ask(chain, run_manager)
             done = _perform(chain.closing(answer, repeatable=True))
             if done is not None:
-                return with_mark(done.result, chain.mark_of_stop())
+                return with_mark(chain.whole_bill(done.result), chain.mark_of_stop())
 
 
 def stream(
@@ -62,7 +62,7 @@ def stream(
             listener = None if chain.passes_pieces else run_manager
             try:
                 for chunk in source:
-                    for piece in chain.feed(chunk):
+                    for piece in map(chain.with_earlier, chain.feed(chunk)):
                         _announce(piece, listener)
                         yield piece
                         shown = True
@@ -76,7 +76,7 @@ def stream(
                 closing = chain.closing(chain.shown_answer(), repeatable=not shown)
                 if _perform(closing) is None:
                     continue
-            for piece in (*rest, *as_chunks(chain.mark_of_stop())):
+            for piece in (*map(chain.with_earlier, rest), *as_chunks(chain.mark_of_stop())):
                 _announce(piece, listener)
                 yield piece
             return

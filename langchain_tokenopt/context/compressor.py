@@ -42,7 +42,7 @@ from langchain_tokenopt.context.policy import Stepped, checked_policy
 from langchain_tokenopt.context.protection import superseded, task_of
 from langchain_tokenopt.context.summaries import summarized_by
 from langchain_tokenopt.context.telling import told
-from langchain_tokenopt.context.window import check_size, in_tokens, window_of
+from langchain_tokenopt.context.window import SURELY, check_size, in_tokens, window_of
 from langchain_tokenopt.core.argument_checks import (
     check_fraction,
     check_name,
@@ -72,8 +72,6 @@ __all__ = ["ContextCompressor", "ContextView", "MessageView"]
 STAGE: Final = "ContextCompressor"
 _KEEP: Final = 0.6
 _DIGEST_TOKENS: Final = 1_000
-_SURELY: Final = 1.1
-"""How much longer than the window a request must be by an estimate, to be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +127,13 @@ class ContextView:
             found.append(MessageView(at, level, matters, tokens, after))
         return tuple(found)
 
-    def original(self, handle: str) -> str | None:
-        """Return the text that a handle of this view stands for."""
+    def original(self, handle: str, *, tool: str = NAME) -> str | None:
+        """Return the text that a handle of this view stands for.
+
+        Of many messages it is a list, in which the long ones have handles of their own.
+        """
         indexes = self.state.handles.get(handle)
-        if indexes is None:
-            return None
-        return "\n\n".join(text_of(self.conversation.messages[at]) for at in indexes)
+        return None if indexes is None else self.conversation.original(indexes, tool)
 
 
 def _checked_model(model: ModelLike | None) -> ModelLike | None:
@@ -372,10 +371,17 @@ class ContextCompressor(Runnable[Any, Any]):
     ) -> None:
         if state.handles and (self._has_tool or self.store is not None):
             texts = {
-                handle: "\n\n".join(text_of(conversation.messages[at]) for at in indexes)
+                handle: conversation.original(indexes, NAME)
                 for handle, indexes in state.handles.items()
             }
             self.originals_kept.put(texts, user=made_by.user, thread=made_by.thread_id)
+
+    @property
+    def own_limit(self) -> int | None:
+        """Tokens that a request may have, as far as that is known without one."""
+        window = window_of(self.model)
+        sizes = (in_tokens(self.max_tokens, window), window)
+        return min((size for size in sizes if size is not None), default=None)
 
     @property
     def originals_kept(self) -> ContextStore:
@@ -511,7 +517,7 @@ class ContextCompressor(Runnable[Any, Any]):
         before = (request.run.earlier or Usage()).total_tokens
 
         def original(handle: str) -> str | None:
-            found = view.original(handle)
+            found = view.original(handle, tool=tool.name)
             if found is None and self.store is not None:
                 found = self.store.get(handle, user=made_by.user, thread=made_by.thread_id)
             return found
@@ -520,7 +526,7 @@ class ContextCompressor(Runnable[Any, Any]):
             spent = (request.run.earlier or Usage()).total_tokens - before
             self._record(request, view, asked + spent)
 
-        return ExpandCall(made, tool, original, last_user_text(request.messages), done)
+        return ExpandCall(made, tool, request.kwargs, window_of(request.model), original, done)
 
     def _record(self, request: ModelRequest, view: ContextView, spent: int) -> None:
         facts = request.facts
@@ -553,7 +559,7 @@ def _has_handles(view: ContextView) -> bool:
 
 
 def _refuse_too_long(view: ContextView, window: int, *, is_exact: bool) -> None:
-    if view.tokens_after > window * (1.0 if is_exact else _SURELY):
+    if view.tokens_after > window * (1.0 if is_exact else SURELY):
         raise BudgetInfeasibleError(
             required_tokens=view.tokens_after,
             max_tokens=window,

@@ -16,6 +16,7 @@ from typing import Final
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.context.epochs import Moment, Step
+from langchain_tokenopt.context.fetching import LISTED_TOKENS, titles_of
 from langchain_tokenopt.context.importance import Importance, Query, importance_of
 from langchain_tokenopt.context.levels import (
     BESIDE,
@@ -39,6 +40,8 @@ _BESIDE_TOKENS: Final = 12
 _LEAST_SAVED: Final = 16
 _LEAST_TOLD: Final = 12
 """Tokens: in less nothing can be told."""
+_TITLED: Final = 8
+"""Which part of a note tells what results there were: 1 of 8 tokens."""
 _TOLD: Final = 0.25
 """Share that a note tells of what it stands for, where it need not be less."""
 _LATEST: Final = 0.125
@@ -248,6 +251,9 @@ class Descent(Making):
         self.texts[carrier] = self._note(shown, gone, carrier, tells=tells)
         self.total += self.size(carrier)
         self.handles[handle_of(*(text_of(self.messages[at]) for at in gone))] = gone
+        for at in gone:  # listed behind the note's handle
+            if self.moment.conversation.tokens[at] > LISTED_TOKENS:
+                self.handles[handle_of(text_of(self.messages[at]))] = (at,)
         saved = worth - self._worth(sorted(stays & {*shown}))
         if saved < _LEAST_SAVED or self.total >= before[0]:  # one note in the place of another
             self.total, self.texts, self.handles = before
@@ -285,6 +291,9 @@ class Descent(Making):
             if summary:
                 return mark.line(tokens, handle, summary)
         messages = [self.messages[at] for at in gone]
+        titles = titles_of(messages, room // _TITLED, sizes.of_text)
+        if titles:
+            line, room = f"{line}\n{titles}", room - sizes.of_text(titles) - 1
         said = told(messages, room, sizes.of_text, self.query, self._beside({*gone}))
         return f"{line}\n{said}" if said else line
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.context.economics import PriceProfile
+from langchain_tokenopt.context.fetching import listed
 from langchain_tokenopt.context.importance import Query
 from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, is_marked
 from langchain_tokenopt.core.messages import (
@@ -165,6 +166,12 @@ class Conversation:
         if not isinstance(message.content, str):
             tokens = self.sizes.of_text(text_of(message)) + _FRAME
         return tokens - _LINE_TOKENS if tokens >= LEAST_TOKENS else 0
+
+    def original(self, indexes: Sequence[int], tool: str) -> str:
+        """Return what stands behind a handle of these messages; *tool* fetches what it lists."""
+        return listed(
+            [self.messages[at] for at in indexes], [self.tokens[at] for at in indexes], tool
+        )
 
     def query(self, boundary: int) -> Query:
         """Return what is asked where there are so many messages."""

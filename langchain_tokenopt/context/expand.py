@@ -7,22 +7,24 @@ calls are answered there. As an ordinary tool of an agent it reads the compresso
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
 
+from langchain_tokenopt.context.fetching import fetched_part, parted
 from langchain_tokenopt.context.levels import HANDLE_FORM
+from langchain_tokenopt.context.window import SURELY
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.tool_schemas import declared_functions
-from langchain_tokenopt.counting.request_tokens import count_tools
+from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.tools.answered_call import AnsweredCall
 from langchain_tokenopt.tools.find_more import CallFilter, exchange, free_name, tool_like
-from langchain_tokenopt.tools.result_limit import CompressingLoader
 from langchain_tokenopt.tools.selection_tools import tools_of
 
 if TYPE_CHECKING:
@@ -42,9 +44,15 @@ ABOUT: Final = (
     "Get the full text of what was set aside earlier in this conversation. Call it with the handle "
     "that stands in the mark, before saying that something is not known."
 )
-HANDLE: Final = "The eight characters of the handle, such as 1a2b3c4d."
+HANDLE: Final = "The handle as it stands in the mark, such as 1a2b3c4d."
 _LONGEST: Final = 8_000
-"""Tokens of an original that is shown as a whole; of longer ones, what the question needs."""
+"""Tokens of an original that is given as a whole; longer ones come in parts."""
+_OF_LIMIT: Final = 0.75
+"""Share of a conversation's limit that an agent's tool may answer at once."""
+_LAST_TOKENS: Final = 32
+_LAST: Final = "[Nothing more is fetched for this answer: answer now, from what is there.]"
+_FOLDED: Final = "This is what you have fetched of what was set aside:"
+_GAVE_WAY: Final = "[left out again, to have room for what was fetched after it]"
 _COUNTER: Final = steady_counter_of_name("o200k_base")
 
 
@@ -55,7 +63,9 @@ def expand_tool(compressor: HasOriginals) -> BaseTool:
     into with ``optimize`` needs none: there the calls are answered inside.
 
     Originals are those of the user and the thread in the metadata of the run (``user_id``,
-    ``thread_id``). A handle that is not theirs, or has expired, is answered by a sentence.
+    ``thread_id``). A handle that is not theirs, or has expired, is answered by a sentence. Longer
+    ones than 8,000 tokens, or three quarters of the compressor's ``max_tokens``, come in parts:
+    each says how much it is of how much, and by which handle it goes on.
 
     Args:
         compressor: Whose handles are answered. From now on its views have handles everywhere.
@@ -76,10 +86,17 @@ has expired. Call the tool again that it came from.')
         raise TypeError(
             f"compressor is a ContextCompressor or a ProgressiveLoader; got {shown(compressor)}."
         )
+    limit = getattr(compressor, "own_limit", None)
+    most = _LONGEST if limit is None else min(_LONGEST, int(_OF_LIMIT * limit))
 
     def expand(handle: str, config: RunnableConfig) -> str:
         made_by = attribution_of({**config.get("configurable", {}), **config.get("metadata", {})})
-        return answer(handle, store.get(handle, user=made_by.user, thread=made_by.thread_id), None)
+        known, start = parted(handle)
+        original = store.get(known, user=made_by.user, thread=made_by.thread_id)
+        if original is None:
+            return _unknown(handle)
+        made = fetched_part(original, known, start, most, _count, NAME)
+        return made or _no_room(known, _count(original), most)
 
     return StructuredTool.from_function(
         func=expand,
@@ -93,17 +110,20 @@ has expired. Call the tool again that it came from.')
     )
 
 
-def answer(handle: str, original: str | None, query: str | None) -> str:
-    """Return what the model is told."""
-    if original is None:
-        named = f"the handle {handle}" if HANDLE_FORM.fullmatch(handle) else "that handle"
-        return (
-            f"Nothing is kept under {named}: it is not of this conversation, or has expired. Call "
-            f"the tool again that it came from."
-        )
-    if _COUNTER.count(original).tokens <= _LONGEST:
-        return original
-    return CompressingLoader().shorten(original, _LONGEST, query)
+def _count(text: str) -> int:
+    return _COUNTER.count(text).tokens
+
+
+def _unknown(handle: str) -> str:
+    named = f"the handle {handle}" if HANDLE_FORM.fullmatch(parted(handle)[0]) else "that handle"
+    return (
+        f"Nothing is kept under {named}: it is not of this conversation, or has expired. Call "
+        f"the tool again that it came from."
+    )
+
+
+def _no_room(handle: str, tokens: int, room: int) -> str:
+    return f"{handle} has {tokens:,} tokens, and there is room for {max(0, room):,} more."
 
 
 class OwnTool:
@@ -165,9 +185,14 @@ def _bound(request: ModelRequest, name: str) -> Any:
 class ExpandCall(AnsweredCall):
     """A call whose handles are answered here.
 
+    What is fetched comes behind everything else, in as many tokens as the model's window has left.
+    When the model can be asked but once more, that is without the tool, and it is told so.
+
     Args:
         request: As it is sent.
         tool: The tool, which the application does not know.
+        plain: Arguments of the request without the tool.
+        window: Tokens that the model takes; ``None``: nobody says.
         original: Returns the original of a handle, or ``None``.
         done: Told when the answer stands, or there is none.
     """
@@ -176,13 +201,17 @@ class ExpandCall(AnsweredCall):
         self,
         request: ModelRequest,
         tool: OwnTool,
+        plain: Mapping[str, Any],
+        window: int | None,
         original: Callable[[str], str | None],
-        query: str | None,
         done: Callable[[], None],
     ) -> None:
-        self._tool, self._original, self._query, self._done = tool, original, query, done
+        self._tool, self._plain, self._original, self._done = tool, plain, original, done
         found = tools_of(request.kwargs)
         self._names = [] if found is None else [*found.by_name, *found.others]
+        self._first, self._window = request, window
+        self._added: list[BaseMessage] = []
+        self._has_ceased = False
         super().__init__(request, streaming=request.streaming)
 
     def new_filter(self) -> CallFilter:
@@ -192,7 +221,8 @@ class ExpandCall(AnsweredCall):
     def asks(self, message: AIMessage) -> bool:
         """Whether the model only fetches something back."""
         calls = [*message.tool_calls, *message.invalid_tool_calls]
-        return bool(calls) and all(call["name"] == self._tool.name for call in calls)
+        fetches = bool(calls) and all(call["name"] == self._tool.name for call in calls)
+        return fetches and not self._has_ceased
 
     def stood(self, message: AIMessage) -> None:
         """Nothing is learned from it."""
@@ -203,14 +233,84 @@ class ExpandCall(AnsweredCall):
             call["args"] for call in message.tool_calls if call["name"] == self._tool.name
         ]
         own += [{"handle": call["args"] or ""} for call in message.invalid_tool_calls]
-        texts = [self._answer(args) for args in own]
-        added = exchange(message, self._tool.name, own, texts)
-        self.request = self.request.override(messages=[*self.request.messages, *added])
+        self._has_ceased = self.request.run.repeats_left <= 1
+        before, texts = self._added, [""] * len(own)
+        for at, args in enumerate(own):
+            self._added = [*before, *exchange(message, self._tool.name, own, texts)]
+            before = self._added[: len(before)]
+            texts[at] = self._answer(args, len(own) - at)
+            before = self._added[: len(before)]
+        self._added = [*before, *exchange(message, self._tool.name, own, texts)]
+        self.request = self._last() if self._has_ceased else self._with(self._added)
         return self.request
 
-    def _answer(self, args: Mapping[str, Any]) -> str:
+    def _with(self, added: Sequence[BaseMessage]) -> ModelRequest:
+        return self._first.override(messages=[*self._first.messages, *added])
+
+    # Room
+
+    @cached_property
+    def _room_first(self) -> int | None:
+        """Tokens that the model's window has left as long as nothing was fetched."""
+        if self._window is None:
+            return None
+        used = self._first.facts.input_tokens
+        return int(self._window / (1.0 if used.exact else SURELY)) - used.tokens - _LAST_TOKENS
+
+    def _room(self) -> int:
+        """Return how many tokens more may be fetched."""
+        if self._room_first is None:
+            return _LONGEST
+        name = self._first.facts.model_name
+        added = (
+            count_messages(self._added, model=name).tokens - count_messages([], model=name).tokens
+        )
+        return self._room_first - added
+
+    def _make_room(self, wanted: int) -> int:
+        """Leave out what was fetched before, the oldest first, until there is room."""
+        for at, message in enumerate(self._added):
+            if self._room() >= wanted:
+                break
+            if isinstance(message, ToolMessage) and len(message.text) > 2 * len(_GAVE_WAY):
+                self._added[at] = message.model_copy(update={"content": _GAVE_WAY})
+        return self._room()
+
+    # Answers
+
+    def _answer(self, args: Mapping[str, Any], number: int) -> str:
+        """Return what the model is told, the first of so many calls."""
         handle = str(args.get("handle") or next(iter(args.values()), ""))
-        return answer(handle, self._original(handle), self._query)
+        known, start = parted(handle)
+        original = self._original(known)
+        if original is None:
+            return _unknown(handle)
+        tokens = self._count(original[start:])
+        room = min(_LONGEST, self._make_room(min(_LONGEST, tokens) * number) // number)
+        made = fetched_part(original, known, start, room, self._count, self._tool.name)
+        if made is None:
+            self._has_ceased = True
+        return made or _no_room(known, tokens, room)
+
+    def _count(self, text: str) -> int:
+        return self._first.facts.counter.count(text).tokens
+
+    def _last(self) -> ModelRequest:
+        """Return the request after which nothing is fetched any more: without the tool.
+
+        Providers refuse calls in a conversation that has no tools: where there are no others, a
+        message says what was fetched.
+        """
+        added = self._added
+        if self._plain.get("tools"):
+            last = added[-1]
+            added = [*added[:-1], last.model_copy(update={"content": f"{last.text}\n{_LAST}"})]
+        else:
+            texts = [message.text for message in added if isinstance(message, ToolMessage)]
+            added = [HumanMessage("\n\n".join((_FOLDED, *texts, _LAST)))]
+        if self._room() < 0:  # not even room to say so
+            added = []
+        return self._with(added).override(kwargs=self._plain)
 
     def marked(self, message: BaseMessage) -> dict[str, Any]:
         """The answer says nothing of it."""

@@ -24,6 +24,7 @@ __all__ = [
     "LEAST_TOKENS",
     "Level",
     "Mark",
+    "gist",
     "handle_of",
     "handles_in",
     "is_marked",
@@ -117,8 +118,17 @@ def is_marked(text: str) -> bool:
 def one_line(message: BaseMessage, tokens: int, mark: Mark) -> str:
     """Return the line that stands for a message."""
     text = text_of(message)
-    gist = _WHITE.sub(" ", text[: 4 * _GIST]).strip()[:_GIST].rstrip()
-    return mark.line(tokens, handle_of(text), gist)
+    return mark.line(tokens, handle_of(text), gist(text, _GIST))
+
+
+def gist(text: str, size: int) -> str:
+    r"""Return the first *size* characters of a text, on one line.
+
+    Example:
+        >>> gist("Flights to\n Rome: AZ 611", 15)
+        'Flights to Rome'
+    """
+    return _WHITE.sub(" ", text[: 4 * size]).strip()[:size].rstrip()
 
 
 def shortened(

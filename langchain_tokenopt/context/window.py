@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from langchain_tokenopt.core.argument_checks import check_fraction, check_whole
 
-__all__ = ["check_size", "in_tokens", "window_of"]
+__all__ = ["SURELY", "check_size", "in_tokens", "window_of"]
+
+SURELY: Final = 1.1
+"""How much an estimate of tokens may be off."""
 
 
 def window_of(model: Any) -> int | None:

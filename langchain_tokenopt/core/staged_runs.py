@@ -86,6 +86,10 @@ class StagedRun:
     """The run of the model that makes this call, if one does; by the integer of its id."""
     earlier: Usage | None = None
     """Usage of earlier attempts of the same run, when a stage asked the model again."""
+    reports_earlier: bool = False
+    """True when the usage that the answer reports has that of earlier attempts in it."""
+    repeats_left: int = 0
+    """How often the model may be asked again, as long as a stage looks at an answer."""
 
 
 STOPPED_BY = "tokenopt_stopped_by"

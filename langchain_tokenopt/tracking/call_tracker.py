@@ -345,7 +345,7 @@ class CallInFlight:
         if staged is not None:
             model = staged.sent_model or model
             provider = staged.sent_provider or provider
-            if staged.earlier is not None:
+            if staged.earlier is not None and not staged.reports_earlier:
                 usage += staged.earlier
             if self._cached and staged.saved_usage is not None:
                 usage = staged.saved_usage
