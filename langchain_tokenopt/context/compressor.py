@@ -245,6 +245,7 @@ class ContextCompressor(Runnable[Any, Any]):
         self._memory = Memory()
         self._sizes: dict[str, Sizes] = {}
         self._has_tool = False
+        self._window: int | None = None
         self._has_warned = False
 
     @cached_property
@@ -379,7 +380,7 @@ class ContextCompressor(Runnable[Any, Any]):
     @property
     def own_limit(self) -> int | None:
         """Tokens that a request may have, as far as that is known without one."""
-        window = window_of(self.model)
+        window = window_of(self.model) or self._window
         sizes = (in_tokens(self.max_tokens, window), window)
         return min((size for size in sizes if size is not None), default=None)
 
@@ -478,6 +479,7 @@ class ContextCompressor(Runnable[Any, Any]):
             BudgetInfeasibleError: What must be kept does not fit into the model's window.
         """
         facts, window = request.facts, window_of(request.model)
+        self._window = window
         beside = facts.tool_tokens.tokens + facts.schema_tokens.tokens
         tool = own_tool(request)
         terms = self._terms(

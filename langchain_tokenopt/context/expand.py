@@ -52,6 +52,7 @@ _OF_LIMIT: Final = 0.75
 _LAST_TOKENS: Final = 32
 _LAST: Final = "[Nothing more is fetched for this answer: answer now, from what is there.]"
 _FOLDED: Final = "This is what you have fetched of what was set aside:"
+_ABOVE: Final = "It was fetched already, and stands above."
 _GAVE_WAY: Final = "[left out again, to have room for what was fetched after it]"
 _COUNTER: Final = steady_counter_of_name("o200k_base")
 
@@ -86,8 +87,6 @@ has expired. Call the tool again that it came from.')
         raise TypeError(
             f"compressor is a ContextCompressor or a ProgressiveLoader; got {shown(compressor)}."
         )
-    limit = getattr(compressor, "own_limit", None)
-    most = _LONGEST if limit is None else min(_LONGEST, int(_OF_LIMIT * limit))
 
     def expand(handle: str, config: RunnableConfig) -> str:
         made_by = attribution_of({**config.get("configurable", {}), **config.get("metadata", {})})
@@ -95,6 +94,8 @@ has expired. Call the tool again that it came from.')
         original = store.get(known, user=made_by.user, thread=made_by.thread_id)
         if original is None:
             return _unknown(handle)
+        limit = getattr(compressor, "own_limit", None)
+        most = _LONGEST if limit is None else min(_LONGEST, int(_OF_LIMIT * limit))
         made = fetched_part(original, known, start, most, _count, NAME)
         return made or _no_room(known, _count(original), most)
 
@@ -211,6 +212,7 @@ class ExpandCall(AnsweredCall):
         self._names = [] if found is None else [*found.by_name, *found.others]
         self._first, self._window = request, window
         self._added: list[BaseMessage] = []
+        self._given: dict[str, str] = {}
         self._has_ceased = False
         super().__init__(request, streaming=request.streaming)
 
@@ -281,6 +283,8 @@ class ExpandCall(AnsweredCall):
     def _answer(self, args: Mapping[str, Any], number: int) -> str:
         """Return what the model is told, the first of so many calls."""
         handle = str(args.get("handle") or next(iter(args.values()), ""))
+        if any(message.text == self._given.get(handle) for message in self._added):
+            return _ABOVE
         known, start = parted(handle)
         original = self._original(known)
         if original is None:
@@ -290,7 +294,9 @@ class ExpandCall(AnsweredCall):
         made = fetched_part(original, known, start, room, self._count, self._tool.name)
         if made is None:
             self._has_ceased = True
-        return made or _no_room(known, tokens, room)
+            return _no_room(known, tokens, room)
+        self._given[handle] = made
+        return made
 
     def _count(self, text: str) -> int:
         return self._first.facts.counter.count(text).tokens

@@ -135,7 +135,7 @@ def listed(messages: Sequence[BaseMessage], tokens: Sequence[int], tool: str) ->
             else text
             for text, whole, one_is_long in zip(texts, tokens, is_long, strict=True)
         ]
-    return "\n\n".join(texts)
+    return "\n\n".join(text for text in texts if text or len(texts) == 1)
 
 
 def titles_of(messages: Iterable[BaseMessage], most: int, count: Count) -> str:

@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import Final
 
 from langchain_tokenopt.compress.content_types import join_documents
-from langchain_tokenopt.context.tier_choice import complexity_of, first_tier, plain_chances
+from langchain_tokenopt.context.question_needs import complexity_of
+from langchain_tokenopt.context.tier_choice import first_tier, plain_chances
 from langchain_tokenopt.context.tier_history import TierHistory
 from langchain_tokenopt.context.tier_originals import SentTier
 from langchain_tokenopt.context.tiers import Content, Tier, as_json
