@@ -40,8 +40,8 @@ _BESIDE_TOKENS: Final = 12
 _LEAST_SAVED: Final = 16
 _LEAST_TOLD: Final = 12
 """Tokens: in less nothing can be told."""
-_TITLED: Final = 8
-"""Which part of a note tells what results there were: 1 of 8 tokens."""
+_TITLED: Final = 5
+"""Which part of a note tells what results there were: 1 of 5 tokens."""
 _TOLD: Final = 0.25
 """Share that a note tells of what it stands for, where it need not be less."""
 _LATEST: Final = 0.125

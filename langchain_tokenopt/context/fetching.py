@@ -29,7 +29,7 @@ _BEGINNINGS: Final = 3_000
 """Characters of all beginnings in a list together, where they are not few or very many."""
 _BEGINNING: Final = (40, 400)
 """Bounds of the characters of one."""
-_TITLE: Final = 24
+_TITLE: Final = 20
 _PART: Final = re.compile(r"(\w+?)_(\d{1,9})")
 _NOTE_TOKENS: Final = 64
 """Of the line behind a part."""

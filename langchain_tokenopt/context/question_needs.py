@@ -58,7 +58,8 @@ _BROAD: Final = _any_of(
 
 _OVER_ALL: Final = _any_of(
     r"average|median|altogether|overall|in total|sum of"
-    r"|(?:the|costs?) (?:most|least|best|worst)|(?:high|low|larg|bigg|small|long|short|old|new|cheap|dear|fast|slow|young|great|strong)est"
+    r"|(?:the|costs?) (?:most|least|best|worst)|(?:high|low|larg|bigg|small|long"
+    r"|short|old|new|cheap|dear|fast|slow|young|great|strong)est"
     r"|durchschnitt\w*|insgesamt|summe|meisten|wenigsten"
     r"|größte[nrs]?|(?:höch|niedrig|klein|läng|kürze|älte|neue|teuer|billig|schnell|langsam|jüng)"
     r"ste[nrs]?"

@@ -99,6 +99,141 @@ def test_the_original_is_the_very_text(model_server, how):
     assert answer.text.endswith("It was the gateway.")
 
 
+HOWS = pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream"])
+SMALL = {"max_input_tokens": 1_800, "tool_calling": True}
+TIDES = "\n".join(f"hour {n}: {n % 9}.{n % 10} m" for n in range(3_000))
+
+
+def expand(handle: str) -> Reply:
+    return Reply(text="", tool_calls=[ToolCall("expand", {"handle": handle})])
+
+
+def read_log(text: str, times: int = 1) -> list:
+    """A conversation in which so many logs were read, and one more that is short."""
+    talk = [HumanMessage("Read the logs.")]
+    for n in range(times + 1):
+        call = {"name": "search_logs", "args": {"query": f"{n}"}, "id": f"c{n}"}
+        said = f"Log {n}. {text}" if n < times else "-"
+        talk += [AIMessage("", tool_calls=[call]), ToolMessage(said, tool_call_id=f"c{n}")]
+    return [*talk, AIMessage("Read."), HumanMessage("At which height is the water in hour 1500?")]
+
+
+@HOWS
+def test_a_long_original_comes_in_parts_that_say_so(model_server, how):
+    """Each says how much it is of how much, and where it goes on; all fit into the window."""
+    talk = read_log(TIDES)
+    model = optimize(
+        model_server.chat_openai(profile=SMALL).bind_tools([search_logs]), ContextCompressor()
+    )
+    handle = handle_of(talk[2].text)
+    model_server.script(expand(handle), expand(f"{handle}_24300"), "8 m.")
+    assert ask(model, talk, how).text == "8 m."
+    assert all(each.input_tokens <= SMALL["max_input_tokens"] for each in model_server.billed)
+    first, second, third = (request.body["messages"] for request in model_server.requests)
+    assert second[: len(first)] == first
+    part = second[-1]["content"]
+    assert re.search(rf'of [\d,]+ tokens, .* left out, expand\("{handle}_\d+"\) goes on', part)
+    assert "hour 1500: 6.0 m" in third[-1]["content"]  # there is room again for the later one
+    assert third[-3]["content"].startswith("[left out again")
+
+
+@pytest.mark.parametrize("profile", [SMALL, {**SMALL, "max_input_tokens": 60_000}])
+@pytest.mark.parametrize("has_tools", [True, False])
+@HOWS
+def test_a_model_that_fetches_for_ever_is_asked_for_its_answer(
+    model_server, how, has_tools, profile
+):
+    """The last time without the tool, and told so; what it says then is the answer."""
+    model = model_server.chat_openai(profile=profile)
+    model = model.bind_tools([search_logs]) if has_tools else model
+    talk = read_log("gate 4 opens at noon; " * 90, 5)
+    staged = optimize(model, ContextCompressor(1_200, price_profile=NO_CACHE))
+    wanted = [handle_of(talk[2 * n + 2].text) for n in range(5)]
+    model_server.script(*map(expand, wanted), "At noon.")
+    answer = ask(staged, talk, how)
+    assert (answer.text, answer.tool_calls) == ("At noon.", [])
+    *fetching, last = (request.body for request in model_server.requests)
+    assert all("expand" in str(body["tools"]) for body in fetching)
+    assert "expand" not in str(last.get("tools"))
+    assert "Nothing more is fetched" in last["messages"][-1]["content"]
+    assert ("tool_calls" in str(last["messages"][-2])) is has_tools
+    assert all(each.input_tokens <= profile["max_input_tokens"] for each in model_server.billed)
+
+
+def test_without_room_nothing_is_fetched(model_server):
+    """The model is told both numbers, and answers from what is there."""
+    profile = {**SMALL, "max_input_tokens": 1_000}
+    model = optimize(
+        model_server.chat_openai(profile=profile).bind_tools([search_logs]), ContextCompressor()
+    )
+    talk = [*read_log(TIDES)[:-1], HumanMessage("Hour 1500? " + "please " * 620)]
+    model_server.script(expand(handle_of(talk[2].text)), "I do not know.")
+    assert model.invoke(talk).text == "I do not know."
+    last = model_server.requests[-1].body
+    assert re.search(r"has [\d,]+ tokens, and there is room for \d+ more", str(last))
+    assert "expand" not in str(last["tools"])
+    assert model_server.billed[-1].input_tokens <= 1_000
+
+
+@HOWS
+def test_the_usage_of_an_answer_has_what_fetching_cost(model_server, how):
+    """Who adds up messages has what was billed, and so has who tracks usage."""
+    talk = agent_loop(5)
+    model = optimize(
+        model_server.chat_openai(stream_usage=True).bind_tools([search_logs]),
+        ContextCompressor(price_profile=NO_CACHE),
+    )
+    model_server.script(expand(handle_of(talk[3].text)), "It was the gateway.")
+    with track_usage() as usage:
+        answer = ask(model, talk, how)
+    billed = model_server.billed
+    assert len(billed) == 2
+    read, wrote = (
+        sum(getattr(b, name) for b in billed) for name in ("input_tokens", "output_tokens")
+    )
+    reported = answer.usage_metadata
+    assert (reported["input_tokens"], reported["output_tokens"]) == (read, wrote)
+    assert (usage.totals().input_tokens, usage.totals().output_tokens) == (read, wrote)
+
+
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+def test_an_agents_tool_answers_in_parts_that_fit(model_server, how):
+    """An ordinary tool: parts that together are the original, within the limit it knows of."""
+    compressor = ContextCompressor(2_000, price_profile=NO_CACHE, store=ContextStore())
+    back, config = expand_tool(compressor), {"metadata": {"user_id": "ann"}}
+    compressor.view(read_log(TIDES), user="ann")
+    handle, parts = handle_of(f"Log 0. {TIDES}"), []
+    while handle:
+        call = {"handle": handle}
+        part = (
+            back.invoke(call, config)
+            if how == "invoke"
+            else asyncio.run(back.ainvoke(call, config))
+        )
+        assert compressor._count(part) <= 1_500
+        found = re.search(r'\n\[[^\n]*expand\("(\w+)"\) goes on[^\n]*\]$', part)
+        parts.append(part[: found.start()] if found else part)
+        handle = found and found[1]
+    assert "".join(parts) == f"Log 0. {TIDES}"
+
+
+def test_of_many_messages_each_can_be_fetched_alone():
+    """Their handle gives a list with a handle of each long one; their note says what there was."""
+    talk = read_log("gate 4 opens at noon; " * 90, 16)
+    compressor = ContextCompressor(2_000, price_profile=NO_CACHE)
+    assert compressor.originals is not None
+    view = compressor.view(talk)
+    note = next(m.text for m in view.messages if "earlier messages" in m.text)
+    assert "Results: Log 0. gate" in note
+    (handle,) = re.findall(r"[0-9a-f]{8}", note)
+    index = view.original(handle)
+    assert compressor._count(index) < 2_000 < sum(compressor._count(m.text) for m in talk) / 4
+    for n in range(13):
+        (own,) = re.findall(rf'Log {n}\. gate.*?expand\("([0-9a-f]{{8}})"\)', index)
+        assert view.original(own) == talk[2 * n + 2].text
+        assert compressor.originals.get(own) == talk[2 * n + 2].text
+
+
 def test_real_calls_beside_it_go_to_the_application(model_server):
     """Its own tools are called; the fetching is left for the next answer."""
     model = optimize(

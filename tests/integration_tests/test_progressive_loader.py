@@ -244,6 +244,28 @@ def test_long_contents_are_fetched_by_the_question():
     assert loader.optimize_content(book, question, "ann")[1].tokens_after <= 4_000
 
 
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+def test_the_last_tier_of_a_long_content_comes_in_parts(how):
+    """Byte for byte, and as one use that is learned from."""
+    whole = "\n".join(
+        f"Valve {n} closes at {n % 7} bar; checked in week {n}." for n in range(1_500)
+    )
+    loader = ProgressiveLoader()
+    tool = expand_tool(loader)
+    _, stats = loader.optimize_content(whole, QUESTION, "ann", thread_id="t-1")
+    handle, texts = stats.handle, [""]
+    while handle:
+        part = run(tool, {"handle": handle}, ANN, how)
+        assert "Nothing is kept" not in part
+        found = re.search(r'\n\[[^\n]*expand\("(\w+)"\)[^\n]*\]$', part)
+        texts[-1] += part[: found.start()] if found else part
+        handle = found and found[1]
+        if found and "goes on" not in found[0]:
+            texts.append("")
+    assert texts[-1] == whole
+    assert [*map(len, texts)] == sorted(map(len, texts))
+
+
 def ask_for_all(loader, text, question, user, task="contracts", thread=None) -> tuple[str, int]:
     """Use a content, and fetch until there is no more; return the first tier and how often."""
     part, stats = loader.optimize_content(text, question, user, task, thread_id=thread)

@@ -466,7 +466,7 @@ def test_the_usage_of_a_model_that_searches_for_ever_is_reported_not_estimated()
     script = [[piece("find_more_tools", '{"query": "rain"}', "a", 0)]]
     with track_usage() as usage:
         answer = answer_of(Scripted(script=script), "invoke")
-    assert answer.usage_metadata["input_tokens"] == 70
+    assert answer.usage_metadata["input_tokens"] == 280
     totals = usage.totals()
     assert (totals.input_tokens, totals.output_tokens, totals.estimated_calls) == (280, 28, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from langchain_tokenopt import ContextCompressor, SlidingWindow, count_messages
+from langchain_tokenopt.context.fetching import fetched_part
 from langchain_tokenopt.context.levels import Level
 from langchain_tokenopt.core.messages import atomic_groups
+from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from tests.support.conversations import history, orphans, unanswered
 
 SEEDS = st.integers(0, 10**9)
@@ -169,3 +172,24 @@ def test_every_loss_is_marked_and_can_be_fetched_back(seed):
     for row in view.explain():
         if row.level != Level.WHOLE:
             assert talk[row.index].text in found
+
+
+@given(st.text(min_size=1, max_size=3_000), st.integers(1, 30), st.integers(100, 2_000))
+@SOME
+def test_parts_are_the_original_to_the_byte(text, times, most):
+    """Whatever the text and the room: none is longer, and together they are all of it."""
+    text, count = text * times, steady_counter_of_name(MODEL).count
+    start, parts = 0, []
+    while True:
+        made = fetched_part(text, "1a2b3c4d", start, most, lambda t: count(t).tokens, "expand")
+        assert made is not None
+        assert count(made).tokens <= most
+        part, mark, note = made.rpartition("\n[")
+        goes_on = re.search(r'expand\("1a2b3c4d_(\d+)"\) goes on', note)
+        if not mark or goes_on is None or count(text[start:]).tokens <= most:
+            parts.append(made)
+            break
+        parts.append(part)
+        assert int(goes_on[1]) == start + len(part)
+        start = int(goes_on[1])
+    assert "".join(parts) == text

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 from langchain_tokenopt.compress import join_documents
-from langchain_tokenopt.context.tier_choice import complexity_of, first_tier, plain_chances
+from langchain_tokenopt.context.question_needs import complexity_of
+from langchain_tokenopt.context.tier_choice import first_tier, plain_chances
 from langchain_tokenopt.context.tier_history import TierHistory, Uses
 from langchain_tokenopt.context.tiers import TIERS, count, marked, shares_of, tiers_of
 from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
@@ -244,6 +245,88 @@ def test_the_first_tier_by_chances_room_and_whether_somebody_answers():
     assert first_tier(tokens, unsure, 300, can_ask=False) == 1
 
 
+_SIMPLE = (
+    "How much is the fee of lot 7?",
+    "Was kostet lot 7?",
+    "¿Cuánto cuesta el lot 7?",
+    "Wer zahlt lot 7?",
+    "Combien coûte le lot 7 ?",
+    "Quanto costa lot 7?",
+    "Quanto custa o lot 7?",
+    "Hoeveel kost lot 7?",
+    "Сколько стоит лот 7?",
+    "Ile kosztuje lot 7?",
+    "ロット7の手数料はいくらですか",
+    "7号地块的费用是多少？",
+    "7번 로트는 얼마입니까?",
+    "كم سعر القطعة 7؟",
+    "Quand le pont a-t-il été construit ?",
+    "Quando fu costruito il ponte?",
+    "Wanneer werd de brug gebouwd?",
+    "Kiedy zbudowano most?",
+    "Когда построили мост?",
+    "橋はいつ建てられましたか",
+    "Qui est le capitaine ?",
+    "Chi è il capitano?",
+    "Quem é o capitão?",
+    "Wie is de kapitein?",
+    "Kto jest kapitanem?",
+    "Кто капитан?",
+    "船長は誰ですか",
+    "선장은 누구입니까?",
+    "Où se trouve le quai B ?",
+    "Dov'è il molo B?",
+    "Onde fica o cais B?",
+    "Waar is kade B?",
+    "Wie heißt der Kapitän?",
+    "Wie lautet die Nummer?",
+    "Quel est le prix du lot B ?",
+    "Qual è il prezzo?",
+    "Qual é o preço do lote?",
+    "Tell me the fee of lot 7.",
+    "What does lot B cost?",
+    "What is the fee of lot 7?",
+)
+_ORDINARY = (
+    "How does the pump work?",
+    "Wie funktioniert die Pumpe?",
+    "¿Cómo funciona la bomba?",
+    "Comment fonctionne la pompe ?",
+    "Come funziona la pompa?",
+    "Como funciona a bomba?",
+    "Hoe werkt de pomp?",
+    "Как работает насос?",
+    "Jak działa pompa?",
+    "ポンプはどのように動きますか",
+    "Which lot costs the most?",
+    "Welches Los ist das teuerste?",
+    "Quel lot est le plus cher ?",
+    "Who said what, and when? Who answered?",
+    "What does the contract say about noise?",
+    "What happened in 2021?",
+    "How does pump 3 work?",
+    "Quale lotto costa di più in totale?",
+)
+_BROAD = (
+    "Compare lot 3 and lot 7.",
+    "Vergleiche alle Lose",
+    "Résume le contrat.",
+    "Riassumi il contratto.",
+    "Resuma o contrato.",
+    "Vat samen: alle loten",
+    "Сравни все лоты",
+    "Porównaj loty 3 i 7",
+    "ロット3と7を比べてください",
+    "Pourquoi le lot 7 est-il si cher ?",
+    "Perché il lotto 7 costa tanto?",
+    "Waarom kost lot 7 zoveel?",
+    "Почему лот 7 такой дорогой?",
+    "Dlaczego lot 7 jest drogi?",
+    "Elenca i lotti con le tariffe",
+    "請比較",
+)
+
+
 @pytest.mark.parametrize(
     ("question", "kind"),
     [
@@ -263,6 +346,14 @@ def test_the_first_tier_by_chances_room_and_whether_somebody_answers():
 def test_how_much_a_question_needs_is_told_by_its_words(question, kind):
     """In several languages."""
     assert complexity_of(question) == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "questions"), [("simple", _SIMPLE), ("ordinary", _ORDINARY), ("broad", _BROAD)]
+)
+def test_a_kind_of_question_is_the_same_in_all_languages(kind, questions):
+    """One thing asked for, a manner or a whole asked for, and all of it."""
+    assert [q for q in questions if complexity_of(q) != kind] == []
 
 
 def test_documents_are_marked_in_the_last_of_them():
