@@ -44,7 +44,7 @@ ABOUT: Final = (
     "Get the full text of what was set aside earlier in this conversation. Call it with the handle "
     "that stands in the mark, before saying that something is not known."
 )
-HANDLE: Final = "The handle as it stands in the mark, such as 1a2b3c4d."
+HANDLE: Final = "The whole handle of the mark, such as 1a2b3c4d."
 _LONGEST: Final = 8_000
 """Tokens of an original that is given as a whole; longer ones come in parts."""
 _OF_LIMIT: Final = 0.75
