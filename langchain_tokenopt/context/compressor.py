@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.compress.options import DEFAULT_MODEL
+from langchain_tokenopt.context.digest import digest
 from langchain_tokenopt.context.economics import (
     Horizon,
     PriceProfile,
@@ -35,13 +36,12 @@ from langchain_tokenopt.context.epochs import (
     shown,
 )
 from langchain_tokenopt.context.expand import NAME, ExpandCall, OwnTool, own_tool
-from langchain_tokenopt.context.importance import Importance, Query, importance_of
+from langchain_tokenopt.context.importance import Importance, importance_of
 from langchain_tokenopt.context.levels import Level, Mark, handles_in
 from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.policy import Stepped, checked_policy
 from langchain_tokenopt.context.protection import superseded, task_of
 from langchain_tokenopt.context.summaries import summarized_by
-from langchain_tokenopt.context.telling import told
 from langchain_tokenopt.context.window import SURELY, check_size, in_tokens, window_of
 from langchain_tokenopt.core.argument_checks import (
     check_fraction,
@@ -71,7 +71,6 @@ __all__ = ["ContextCompressor", "ContextView", "MessageView"]
 
 STAGE: Final = "ContextCompressor"
 _KEEP: Final = 0.6
-_DIGEST_TOKENS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,8 @@ class ContextCompressor(Runnable[Any, Any]):
         price_profile: ``"auto"`` (of the model that is called), ``"anthropic"``, ``"openai"``,
             ``"gemini"``, ``"none"``, or a :class:`PriceProfile`.
         summarizer: A chat model, a runnable or a function that makes a text of messages, for what
-            stands in the place of turns that are set aside. What a model costs for it counts.
+            stands in the place of turns that are set aside. What a model costs for it counts. Where
+            it fails, or takes longer than 30 seconds, their own sentences stand there.
         store: Keeps originals for :func:`expand_tool`; by default memory.
         policy: Decides in place of the rules above, such as ``SlidingWindow()``.
         model: Whose tokens to count, as a runnable; as a stage it is the one that is called.
@@ -395,7 +395,8 @@ class ContextCompressor(Runnable[Any, Any]):
         """Return the view of a list of messages, a prompt value, or the messages of a state.
 
         Called by ``SummarizationMiddleware`` as its summarizer, it returns a digest of the messages
-        as a text. What is no conversation is returned as it is.
+        as a text: a quarter of their tokens, 1,000 to 4,000, and *max_tokens* at most. What is no
+        conversation is returned as it is.
         """
         return self._call_with_config(self._shorten, input, config, **kwargs)
 
@@ -410,7 +411,8 @@ class ContextCompressor(Runnable[Any, Any]):
         metadata = {**config.get("configurable", {}), **(config.get("metadata") or {})}
         made_by = attribution_of(metadata)
         if metadata.get("lc_source") == "summarization" and isinstance(content, list):
-            return told(content, _DIGEST_TOKENS, self._count, Query(last_user_text(content)))
+            most = self.max_tokens if isinstance(self.max_tokens, int) else None
+            return digest(content, self._count, most)
         if isinstance(content, Mapping):
             if self.key not in content:
                 return content

@@ -29,7 +29,7 @@ from langchain_tokenopt.text.stems import root
 from langchain_tokenopt.text.stopwords import STOP_WORDS
 from langchain_tokenopt.text.words import is_cjk, lowered, terms_of
 
-__all__ = ["told"]
+__all__ = ["telling_words", "told"]
 
 _KINDS: Final[Mapping[Kind, float]] = {
     "correction": 1.5,
@@ -158,6 +158,11 @@ def _factor(message: BaseMessage, sentence: str, query: Query) -> float:
 
 
 _kind = lru_cache(maxsize=16_384)(sentence_kind)
+
+
+def telling_words(sentence: str) -> Mapping[str, float]:
+    """Return the words of a sentence that tell something, and how much each does."""
+    return _words(sentence)
 
 
 @lru_cache(maxsize=16_384)

@@ -300,21 +300,64 @@ def test_a_hook_gives_the_model_its_view(model_server):
     assert "set aside" in str(model_server.requests[-1].body)
 
 
-@pytest.mark.skipif(
+SUMMARIZER = pytest.mark.skipif(
     "summarizer" not in inspect.signature(SummarizationMiddleware.__init__).parameters,
     reason="this release of LangChain always asks a model",
 )
-def test_the_summarizing_middleware_takes_it_as_a_summarizer():
-    """Its digest stands where a model's summary would, and no model is asked for it."""
+
+
+@SUMMARIZER
+@pytest.mark.parametrize("is_marked", [True, False])
+async def test_the_summarizing_middleware_takes_it_as_a_summarizer(is_marked):
+    """Its digest stands where a model's summary would; its own ones are merged, ten times."""
     middleware = SummarizationMiddleware(
         FakeListChatModel(responses=["never"]),
         trigger=("messages", 6),
-        keep=("messages", 2),
+        keep=("messages", 1),
+        trim_tokens_to_summarize=None,
         summarizer=ContextCompressor(),
     )
-    talk = [HumanMessage("My booking is KX-4471."), AIMessage("Noted.")] * 4
-    update = middleware.before_model({"messages": talk}, None)
-    assert "KX-4471" in update["messages"][1].text
+    state = [HumanMessage("My booking is KX-4471.")]
+    for n in range(10):
+        state += [
+            *agent_loop(3, seed=n)[2:],
+            HumanMessage(f"Room {n} is for guest number {n * 7919}."),
+        ]
+        state += [AIMessage("Noted."), HumanMessage("Go on.")]
+        before = middleware.before_model if n % 2 else middleware.abefore_model
+        update = before({"messages": state}, None)
+        state = (update if n % 2 else await update)["messages"][1:]
+        if not is_marked:  # as from a client that keeps texts alone
+            state[0] = HumanMessage(state[0].text)
+    digest = state[0].text
+    assert digest.count("summary of the conversation") == 1
+    assert "KX-4471" in digest
+    assert all(f"Room {n} is for guest number {n * 7919}." in digest for n in range(10))
+    assert "Tool search_logs(" in digest
+
+
+@SUMMARIZER
+def test_an_agent_goes_on_with_what_its_digest_tells(model_server):
+    """Through the whole agent: the model reads the digest, and the state has it."""
+    agent = create_agent(
+        model_server.chat_openai(),
+        [search_logs],
+        middleware=[
+            SummarizationMiddleware(
+                FakeListChatModel(responses=["never"]),
+                trigger=("messages", 6),
+                keep=("messages", 2),
+                summarizer=ContextCompressor(),
+            )
+        ],
+    )
+    model_server.script("KX-4471.")
+    talk = [HumanMessage("My booking is KX-4471.")]
+    for n in range(4):
+        talk += [AIMessage("Noted."), HumanMessage(f"And seat {n}?")]
+    state = agent.invoke({"messages": [*talk, HumanMessage("Which is my booking?")]})
+    assert "KX-4471" in state["messages"][0].text
+    assert "User: My booking is KX-4471." in str(model_server.requests[-1].body)
 
 
 def test_what_does_not_fit_into_the_window_is_refused_before_it_is_sent(model_server):
