@@ -52,7 +52,7 @@ from langchain_tokenopt.core.argument_checks import (
 from langchain_tokenopt.core.argument_checks import shown as shown_value
 from langchain_tokenopt.core.attribution import Attribution, attribution_of
 from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
-from langchain_tokenopt.core.messages import last_user_text, messages_from, text_of
+from langchain_tokenopt.core.messages import messages_from, text_of
 from langchain_tokenopt.core.records import Saving, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
 from langchain_tokenopt.core.usage import Usage
