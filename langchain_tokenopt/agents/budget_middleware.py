@@ -94,13 +94,13 @@ class TokenBudgetMiddleware(StageMiddleware):
     ``per="thread"`` has one account for all turns of a conversation. Inside of ``plan.run()``, or
     of an agent under the same plan, the agent is part of that run.
 
-    Where nothing is left, the agent ends with a message that says so, in whose
-    ``response_metadata`` stands ``"tokenopt_degraded": ["final"]``; with ``on_exceed="raise"``,
-    with ``BudgetExceededError``.
+    Where nothing is left, the agent ends with a message that says so: the last word of
+    ``response_metadata["tokenopt_degraded"]`` is ``"answered in the model's place"``. With
+    ``on_exceed="raise"`` it ends with ``BudgetExceededError``.
 
-    It stands before middleware that asks models in hooks around the agent's model or tools. What
-    asks models in nodes of its own, as summaries are made, cannot be charged from here: call such
-    an agent inside of ``plan.run()``.
+    Middleware that asks models around the agent's model or tools is paid where it stands behind;
+    what asks them elsewhere, as summaries are made, where the agent is called inside of
+    ``plan.run()``. Whatever cannot be charged is warned of when the agent is made.
 
     Args:
         plan: Whose run it is.

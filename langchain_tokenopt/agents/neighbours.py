@@ -34,7 +34,7 @@ def check_neighbours(own: Any) -> None:
 
     Raises:
         TypeError: The agent's model is none that stages can stand around.
-        ValueError: Stages contradict each other, or stand in an order in which they cannot work.
+        ValueError: Stages contradict each other.
     """
     agent = _agent_in_the_making()
     ours = [m for m in agent.middleware if hasattr(m, "stages")] if agent else []
@@ -46,27 +46,25 @@ def check_neighbours(own: Any) -> None:
     put_inside(agent.model, partial(staged_view, stages=stages))
     budget = next((m for m in ours if any(isinstance(s, BudgetStage) for s in m.stages)), None)
     if budget is not None:
-        _check_payers(budget, agent.middleware)
+        _warn_of_unpaid(budget, agent.middleware)
 
 
-def _check_payers(budget: Any, middleware: list[Any]) -> None:
-    """Look for models that middleware asks by itself, where the run of a plan does not reach."""
-    asking = [m for m in middleware if isinstance(getattr(m, "model", None), BaseChatModel)]
-    for one in asking:
-        name = type(one).__name__
+def _warn_of_unpaid(budget: Any, middleware: list[Any]) -> None:
+    """Name models that middleware asks by itself, where the run of a plan does not reach."""
+    for one in middleware:
+        if not isinstance(getattr(one, "model", None), BaseChatModel):
+            continue
+        name, mend = type(one).__name__, ""
         if _defines(one, "wrap_model_call", "wrap_tool_call"):
-            if middleware.index(one) < middleware.index(budget):
-                raise ValueError(
-                    f"{name} asks a model by itself and stands before {budget.name}, which could "
-                    f"not charge it: put {budget.name} first."
-                )
-        elif _defines(one, "before_agent", "before_model", "after_model", "after_agent"):
-            warnings.warn(
-                f"{name} asks a model in a node of its own, which {budget.name} cannot charge: "
-                f"call the agent inside 'with plan.run():', and all of it is one run.",
-                TokenOptWarning,
-                stacklevel=2,
-            )
+            if middleware.index(one) > middleware.index(budget):
+                continue
+            mend = f"put {budget.name} before it, or "
+        warnings.warn(
+            f"{name} asks a model by itself, which {budget.name} cannot charge: {mend}call the "
+            f"agent inside 'with plan.run():', and all of it is one run.",
+            TokenOptWarning,
+            stacklevel=2,
+        )
 
 
 def _defines(middleware: Any, *hooks: str) -> bool:

@@ -150,23 +150,38 @@ def test_a_stage_that_the_model_has_is_not_added_again() -> None:
     assert recording.events.count("open") == 1
 
 
-def test_who_asks_models_around_a_call_stands_behind_the_budget() -> None:
-    """Before it, nobody would pay."""
-    selector = LLMToolSelectorMiddleware(model=ExtractiveChatModel())
-    with pytest.raises(ValueError, match="put TokenBudgetMiddleware first"):
-        create_agent(ExtractiveChatModel(), middleware=[selector, TokenBudgetMiddleware(PLAN)])
-    create_agent(ExtractiveChatModel(), middleware=[TokenBudgetMiddleware(PLAN), selector])
-    create_agent(ExtractiveChatModel(), middleware=[selector, WordLimitMiddleware(9)])
+@pytest.mark.parametrize(
+    ("other", "behind", "says"),
+    [
+        (
+            LLMToolSelectorMiddleware(model=ExtractiveChatModel()),
+            False,
+            "put .* before it, or call",
+        ),
+        (LLMToolSelectorMiddleware(model=ExtractiveChatModel()), True, ""),
+        (SummarizationMiddleware(ExtractiveChatModel()), False, r"charge: call .* with plan\.run"),
+        (SummarizationMiddleware(ExtractiveChatModel()), True, r"charge: call .* with plan\.run"),
+    ],
+)
+def test_who_asks_models_that_nobody_pays_is_named(
+    other: AgentMiddleware, behind: bool, says: str
+) -> None:
+    """Where there is a budget, and nothing can be done about it from here."""
+    budget, shorter = TokenBudgetMiddleware(PLAN), WordLimitMiddleware(9)
 
+    def make(own: AgentMiddleware) -> None:
+        create_agent(ExtractiveChatModel(), middleware=[own, other] if behind else [other, own])
 
-def test_who_asks_models_in_nodes_of_its_own_is_warned_of() -> None:
-    """And only where there is a budget."""
-    summaries = SummarizationMiddleware(ExtractiveChatModel(), trigger=("messages", 50))
-    with pytest.warns(TokenOptWarning, match=r"SummarizationMiddleware .*with plan\.run\(\)"):
-        create_agent(ExtractiveChatModel(), middleware=[TokenBudgetMiddleware(PLAN), summaries])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        create_agent(ExtractiveChatModel(), middleware=[WordLimitMiddleware(9), summaries])
+        make(shorter)
+        if not says:
+            make(budget)
+    if says:
+        with pytest.warns(
+            TokenOptWarning, match=f"{type(other).__name__} asks a model by .*{says}"
+        ):
+            make(budget)
 
 
 # The request whose model goes through stages
