@@ -159,8 +159,8 @@ def test_a_stage_that_the_model_has_is_not_added_again() -> None:
             "put .* before it, or call",
         ),
         (LLMToolSelectorMiddleware(model=ExtractiveChatModel()), True, ""),
-        (SummarizationMiddleware(ExtractiveChatModel()), False, r"charge: call .* with plan\.run"),
-        (SummarizationMiddleware(ExtractiveChatModel()), True, r"charge: call .* with plan\.run"),
+        (SummarizationMiddleware(ExtractiveChatModel()), False, "charge: call .*with plan.run"),
+        (SummarizationMiddleware(ExtractiveChatModel()), True, "charge: call .*with plan.run"),
     ],
 )
 def test_who_asks_models_that_nobody_pays_is_named(
