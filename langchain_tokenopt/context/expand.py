@@ -212,6 +212,7 @@ class ExpandCall(AnsweredCall):
         self._names = [] if found is None else [*found.by_name, *found.others]
         self._first, self._window = request, window
         self._added: list[BaseMessage] = []
+        self._earlier = 0
         self._given: dict[str, str] = {}
         self._has_ceased = False
         super().__init__(request, streaming=request.streaming)
@@ -236,15 +237,19 @@ class ExpandCall(AnsweredCall):
         ]
         own += [{"handle": call["args"] or ""} for call in message.invalid_tool_calls]
         self._has_ceased = self.request.run.repeats_left <= 1
-        before, texts = self._added, [""] * len(own)
+        self._earlier, texts = len(self._added), [""] * len(own)
         for at, args in enumerate(own):
-            self._added = [*before, *exchange(message, self._tool.name, own, texts)]
-            before = self._added[: len(before)]
+            self._show(message, own, texts)
             texts[at] = self._answer(args, len(own) - at)
-            before = self._added[: len(before)]
-        self._added = [*before, *exchange(message, self._tool.name, own, texts)]
+        self._show(message, own, texts)
         self.request = self._last() if self._has_ceased else self._with(self._added)
         return self.request
+
+    def _show(
+        self, message: AIMessage, own: Sequence[Mapping[str, Any]], texts: Sequence[str]
+    ) -> None:
+        """Put what the model asks for now behind what it has fetched before."""
+        self._added[self._earlier :] = exchange(message, self._tool.name, own, texts)
 
     def _with(self, added: Sequence[BaseMessage]) -> ModelRequest:
         return self._first.override(messages=[*self._first.messages, *added])
@@ -271,7 +276,7 @@ class ExpandCall(AnsweredCall):
 
     def _make_room(self, wanted: int) -> int:
         """Leave out what was fetched before, the oldest first, until there is room."""
-        for at, message in enumerate(self._added):
+        for at, message in enumerate(self._added[: self._earlier]):
             if self._room() >= wanted:
                 break
             if isinstance(message, ToolMessage) and len(message.text) > 2 * len(_GAVE_WAY):

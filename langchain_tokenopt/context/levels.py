@@ -52,7 +52,7 @@ _RESULT_TOKENS: Final = (64, 256)
 """Bounds of a quarter of a tool result that bears on the question."""
 _MARKED: Final = re.compile(r"\[(?:[\d,]+ tokens )?(?:set aside|left out)[,:\]]")
 HANDLE_FORM: Final = re.compile(r"[0-9a-f]{8}")
-_MORE: Final = re.compile(r"\[[\d,]+ tokens not shown,")
+_MORE: Final = re.compile(r"\[[\d,]+ tokens left out[;.]")
 _HANDLES: Final = re.compile(r'\(\\?"([0-9a-f]{8})\\?"\)')
 _WHITE: Final = re.compile(r"\s+")
 
@@ -86,7 +86,8 @@ class Mark:
 
     def more(self, tokens: int, handle: str) -> str:
         """Return what stands behind a tier: it is what its source has returned, and no view."""
-        return f"[{tokens:,} tokens not shown{self._handle(handle)}]"
+        rest = f'; {self.tool}("{handle}")' if self.tool else "."
+        return f"[{tokens:,} tokens left out{rest}]"
 
 
 def handle_of(*texts: str) -> str:

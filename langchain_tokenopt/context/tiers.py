@@ -167,10 +167,10 @@ def marked(content: Content, note: str) -> Content:
     r"""Return a tier with the line that says what was left out; JSON stays JSON.
 
     Example:
-        >>> marked("The gate is B22.", "[9 tokens not shown]")
-        'The gate is B22.\n[9 tokens not shown]'
-        >>> marked('{"gate":"B22"}', "[9 tokens not shown]")
-        '{"gate":"B22","_left_out":"[9 tokens not shown]"}'
+        >>> marked("The gate is B22.", "[9 tokens left out.]")
+        'The gate is B22.\n[9 tokens left out.]'
+        >>> marked('{"gate":"B22"}', "[9 tokens left out.]")
+        '{"gate":"B22","_left_out":"[9 tokens left out.]"}'
     """
     if not isinstance(content, str):
         *others, last = content

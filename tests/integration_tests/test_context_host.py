@@ -160,6 +160,20 @@ def test_a_model_that_fetches_for_ever_is_asked_for_its_answer(
     assert all(each.input_tokens <= profile["max_input_tokens"] for each in model_server.billed)
 
 
+@HOWS
+def test_what_is_fetched_at_once_fits_together(model_server, how):
+    """Several calls in one message share the room, and what was fetched before gives way."""
+    talk = read_log("gate 4 opens at noon; " * 90, 5)
+    model = optimize(
+        model_server.chat_openai(profile=SMALL).bind_tools([search_logs]), ContextCompressor()
+    )
+    first, *others = (handle_of(talk[2 * n + 2].text) for n in range(4))
+    calls = [ToolCall("expand", {"handle": handle}) for handle in (*others, first)]
+    model_server.script(expand(first), Reply(text="", tool_calls=calls), "At noon.")
+    assert ask(model, talk, how).text == "At noon."
+    assert all(each.input_tokens <= SMALL["max_input_tokens"] for each in model_server.billed)
+
+
 def test_without_room_nothing_is_fetched(model_server):
     """The model is told both numbers, and answers from what is there."""
     profile = {**SMALL, "max_input_tokens": 1_000}

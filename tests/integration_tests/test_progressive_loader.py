@@ -239,7 +239,7 @@ def test_long_contents_are_fetched_by_the_question():
         assert "Chapter 2345 of the book is about subject 16415." in part
     assert sizes == sorted({*sizes})
     assert sizes[-1] <= 8_000
-    assert re.search(r"\[[\d,]+ tokens not shown, expand", part.splitlines()[-1])
+    assert re.search(r"\[[\d,]+ tokens left out; expand", part.splitlines()[-1])
     assert loader.originals.get(handles(part)[0], user="ann", thread="t-1") == book
     assert loader.optimize_content(book, question, "ann")[1].tokens_after <= 4_000
 
@@ -340,7 +340,7 @@ def test_where_nobody_answers_nothing_is_promised_or_learned():
     part, stats = loader.optimize_content(WHOLE, QUESTION, "ann")
     assert stats.handle is None
     assert not handles(part)
-    assert "tokens not shown]" in part
+    assert "tokens left out.]" in part
     assert not store.values()
 
 

@@ -99,13 +99,13 @@ def test_each_tier_is_part_of_the_next_and_within_its_share(form, seed, query):
     whole = count(content)
     for tier, above in pairwise(tiers):
         assert tier.tokens == count(tier.content) < above.tokens
-        assert count(marked(tier.content, '[99,999 tokens not shown, expand("1a2b3c4d")]')) <= min(
+        assert count(marked(tier.content, '[99,999 tokens left out; expand("1a2b3c4d")]')) <= min(
             most, SHARES[tier.name] * whole
         )
         if form not in ("object", "words"):
             assert is_within(pieces(tier.content), pieces(above.content))
         if form in ("rows", "object"):
-            assert json.loads(marked(tier.content, "[5 tokens not shown]"))
+            assert json.loads(marked(tier.content, "[5 tokens left out.]"))
         if form == "code":
             for block in re.findall(r"```python\n(.*?)```", tier.content, re.DOTALL):
                 assert ast.parse(block)
@@ -359,8 +359,8 @@ def test_a_kind_of_question_is_the_same_in_all_languages(kind, questions):
 def test_documents_are_marked_in_the_last_of_them():
     """So that whoever joins them has the line behind everything."""
     pages = [Document("One."), Document("Two.", metadata={"source": "2"}, id="b")]
-    made = marked(pages, "[5 tokens not shown]")
-    assert join_documents(made).endswith("Two.\n[5 tokens not shown]")
+    made = marked(pages, "[5 tokens left out.]")
+    assert join_documents(made).endswith("Two.\n[5 tokens left out.]")
     assert (pages[1].page_content, made[1].metadata, made[1].id) == ("Two.", {"source": "2"}, "b")
     assert json.loads(marked("[]", "[5 left out]")) == [{"_left_out": "[5 left out]"}]
     assert json.loads(marked("{}", "[5 left out]")) == {"_left_out": "[5 left out]"}
