@@ -14,7 +14,7 @@ HOSTS := -m "not exhaustive"
 MEETING := tests/integration_tests $(addprefix tests/unit_tests/,chat_model graph pricing tools tracking)
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types docs notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale bench-learn
+.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types docs notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale bench-learn bench-context
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -196,6 +196,10 @@ bench-scale: setup ## Measure what is in PostgreSQL, and a simulated month: make
 	$(if $(DATA),$(SCALE).scale_cache --data $(DATA) $(if $(QUICK),--parts scopes --lookups 20000 --restarts 2 --seconds 40))
 	$(SCALE).scale_ledger $(if $(QUICK),--quick)
 	$(SCALE).scale_month $(if $(QUICK),--quick)
+
+bench-context: setup ## Measure long conversations: bills, facts, laws, speed: make bench-context [DATA=folder] [N=100000]
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.benchmarks.bench_context $(if $(DATA),--data $(DATA)) \
+		$(if $(N),--histories $(N)) --progress $(VENV)/context-laws.json
 
 bench-learn: setup ## Measure what learns: strategies, forecasts, tuning, prefetch, templates: make bench-learn [DATA=folder] [QUICK=1]
 	$(PYTHON) -m venv .venv-rivals-learn

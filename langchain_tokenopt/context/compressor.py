@@ -172,7 +172,8 @@ class ContextCompressor(Runnable[Any, Any]):
     Args:
         max_tokens: What a request may have at most, tools and system messages included: tokens, or
             a share of the model's window (``0.8``). By default the window, if the model says one.
-        keep: Share of *trigger* to which a request is brought down that exceeds it.
+        keep: Share of *trigger* to which a request is brought down that exceeds it; by default 0.6,
+            and all of it where the provider keeps nothing that a change could make dear.
         trigger: From where on a request is brought down, as *max_tokens*, and by default the same.
         keep_last: Groups at the end that stay: tool calls with their results, and messages.
         price_profile: ``"auto"`` (of the model that is called), ``"anthropic"``, ``"openai"``,
@@ -230,7 +231,7 @@ class ContextCompressor(Runnable[Any, Any]):
         if store is not None and not isinstance(store, ContextStore):
             raise TypeError(f"store is a ContextStore(path); got {shown_value(store)}.")
         self.max_tokens = max_tokens
-        self.keep = _KEEP if keep is None else check_fraction("keep", keep)
+        self.keep = None if keep is None else check_fraction("keep", keep)
         self.trigger = trigger
         self.keep_last = check_whole("keep_last", keep_last, least=0)
         self.price_profile = price_profile
@@ -321,10 +322,15 @@ class ContextCompressor(Runnable[Any, Any]):
             mark=mark,
             limit=limit,
             trigger=trigger,
-            target=None if trigger is None else int(self.keep * trigger),
+            target=None if trigger is None else int(self._keep(price) * trigger),
             beside=beside,
             tool_tokens=tool_tokens,
         )
+
+    def _keep(self, price: PriceProfile) -> float:
+        if self.keep is not None:
+            return self.keep
+        return _KEEP if price.rewriting(1) else 1.0  # nothing is lost by another step
 
     def _view(
         self, messages: Sequence[BaseMessage], name: str, terms: Terms, made_by: Attribution

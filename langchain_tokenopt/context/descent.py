@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -26,7 +27,7 @@ from langchain_tokenopt.context.levels import (
     shortened,
 )
 from langchain_tokenopt.context.protection import protected, removable, superseded, task_of
-from langchain_tokenopt.context.telling import told
+from langchain_tokenopt.context.telling import needed, told
 from langchain_tokenopt.core.messages import answers_calls, text_of, with_text
 from langchain_tokenopt.tools.result_limit import CompressingLoader
 
@@ -44,8 +45,12 @@ _TITLED: Final = 5
 """Which part of a note tells what results there were: 1 of 5 tokens."""
 _TOLD: Final = 0.25
 """Share that a note tells of what it stands for, where it need not be less."""
+_NEEDED: Final = 0.5
+"""Share of a note's room for passages that the question needs."""
 _LATEST: Final = 0.125
 """Share of the target that the latest turns have as they are, where it need not be less."""
+_SHORT_CALL: Final = 100
+"""Tokens of a message with calls."""
 _MATTERS: Final = 0.8
 """Results that are asked about are not reduced to a line, but set aside last."""
 
@@ -144,14 +149,49 @@ class Descent(Making):
             if self.total <= self._target:
                 break
             take()
-        return super().step()
+        self._retell()
+        return self._partial()
+
+    def retold(self) -> Step | None:
+        """Write the note of an earlier step anew, for which there is more room than there was."""
+        self._retell()
+        return self._partial()
+
+    def _retell(self) -> None:
+        """Fill the room that is left with what the note of an earlier step could not tell."""
+        earlier = [at for at in self.moment.state.decisions if self._stands_for(at)]
+        carrier = max(earlier, default=None)
+        if carrier is None or carrier in self.texts or self._summarize is not None:
+            return
+        before = self.text(carrier) or ""
+        self.total -= self.size(carrier)
+        made = self._note([carrier], self._with_earlier([carrier]), carrier, tells=True)
+        if (
+            self.moment.conversation.sizes.of_text(made)
+            >= self.moment.conversation.sizes.of_text(before) + _LEAST_TOLD
+        ):
+            self.texts[carrier] = made
+        self.total += self.size(carrier)
+
+    def _stands_for(self, at: int) -> bool:
+        """Whether a note of an earlier step stands in the place of a message."""
+        notes = (note for note in self.moment.state.handles.values() if len(note) > 1)
+        return (
+            self.text(at) is not None
+            and any(at in note for note in notes)
+            and is_marked(self.text(at) or "")
+        )
 
     def window(self) -> Step | None:
         """Set aside the oldest, until it fits."""
         if self.moment.terms.trigger is not None:
             self._target = self.moment.terms.trigger
             self._drop(self._oldest(0.0, 0.0), tells=False)
-        return super().step()
+        return self._partial()
+
+    def _partial(self) -> Step | None:
+        step = super().step()
+        return None if step is None else replace(step, is_partial=True)
 
     # Results
 
@@ -207,7 +247,8 @@ class Descent(Making):
         units = [(unit, sum(map(self.size, unit))) for unit in self._units()]
         tokens = self.moment.conversation.tokens
         latest = sum(size for _, size in units)
-        over, gone, chosen = self.total - self._target, 0, []
+        chosen: list[list[int]] = []
+        over, gone = self.total - self._target, 0
         for unit, size in units:
             room = -over - self._left(chosen)
             if room >= told_of_them * gone or (room > 0 and latest <= latest_whole * self._target):
@@ -255,7 +296,8 @@ class Descent(Making):
             if self.moment.conversation.tokens[at] > LISTED_TOKENS:
                 self.handles[handle_of(text_of(self.messages[at]))] = (at,)
         saved = worth - self._worth(sorted(stays & {*shown}))
-        if saved < _LEAST_SAVED or self.total >= before[0]:  # one note in the place of another
+        is_enough = saved >= _LEAST_SAVED or self.total <= self._target
+        if not is_enough or self.total >= before[0]:  # one note in the place of another
             self.total, self.texts, self.handles = before
 
     def _worth(self, places: Iterable[int]) -> int:
@@ -293,9 +335,17 @@ class Descent(Making):
         messages = [self.messages[at] for at in gone]
         titles = titles_of(messages, room // _TITLED, sizes.of_text)
         if titles:
-            line, room = f"{line}\n{titles}", room - sizes.of_text(titles) - 1
-        said = told(messages, room, sizes.of_text, self.query, self._beside({*gone}))
-        return f"{line}\n{said}" if said else line
+            line, room = f"{line}
+{titles}", room - sizes.of_text(titles) - 1
+        beside = [*self._beside({*gone})]
+        asked = needed(messages, int(_NEEDED * room), self.query)
+        room -= sizes.of_text(asked) + 1 if asked else 0
+        said = told(messages, max(0, room), sizes.of_text, self.query, [*beside, asked])
+        whole = "
+".join(part for part in (line, said, asked) if part)
+        fits = self.total + sizes.of(with_text(self.messages[carrier], whole)) <= self._target
+        return whole if fits else "
+".join(part for part in (line, said) if part)
 
     def _beside(self, gone: set[int]) -> Iterable[str]:
         """Return what is said in messages that stay; what is asked is not said."""
@@ -312,13 +362,18 @@ class Descent(Making):
     def _is_plain(self, at: int) -> bool:
         return isinstance(self.messages[at].content, str)
 
+    def _is_small(self, at: int) -> bool:
+        """Whether little of a message stays beside a note in its group."""
+        is_short = self.moment.conversation.tokens[at] <= _SHORT_CALL
+        return self._is_plain_result(at) or (self._is_plain(at) and is_short)
+
     def _carrier(self, chosen: Sequence[Sequence[int]]) -> int | None:
         """Return the message in whose place the note stands: a user's, or a tool result.
 
         Pictures stay where a message is shown; only where there is nothing else a note stands
         beside one, or in the place of what the model has said.
         """
-        units = sorted(chosen)
+        units = sorted(chosen, key=min)
         users = [at for unit in units for at in unit if self._is_said_by(at, HumanMessage)]
         results = [
             (unit, at)
@@ -328,8 +383,9 @@ class Descent(Making):
         ]
         plain = (
             *(at for at in users if self._is_plain(at)),
-            *(at for unit, at in results if all(map(self._is_plain, unit))),
+            *(at for unit, at in results if all(map(self._is_small, unit))),
             *(at for unit in units for at in unit if self._is_said_by(at, AIMessage)),
+            *(at for unit, at in results if all(map(self._is_plain, unit))),
             *users,
             *(at for _, at in results),
         )
@@ -337,7 +393,7 @@ class Descent(Making):
 
     def _is_said_by(self, at: int, kind: type[BaseMessage]) -> bool:
         message = self.messages[at]
-        calls = answers_calls(message) or getattr(message, "tool_calls", ())
+        calls = answers_calls(message) or (isinstance(message, AIMessage) and message.tool_calls)
         return (
             isinstance(message, kind)
             and not calls

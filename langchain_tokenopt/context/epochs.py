@@ -61,6 +61,8 @@ class Step:
 
     decisions: Decisions
     handles: Handles = field(default_factory=dict)
+    is_partial: bool = False
+    """Whether results were left as they are that a later step may reduce."""
 
 
 class Sizes:
@@ -221,7 +223,9 @@ class State:
     decisions: Decisions = field(default_factory=dict)
     handles: Handles = field(default_factory=dict)
     passed: int = 0
-    """Tool groups that were looked at, whatever was decided."""
+    """Tool groups of which nothing is left to decide."""
+    decided: tuple[tuple[int, int], ...] = ()
+    """Of later groups, by their numbers, what they cannot have less any more: it is decided."""
     removed: int = 0
     """Tokens less than the conversation has."""
     waste: float = 0.0
@@ -345,7 +349,7 @@ class _Reader:
         """Return the number of the tool group at which those begin that stay, or are not whole."""
         last = bisect_left(self._begins, call)
         keep = self._terms.keep_last
-        begin = call if not keep else self._begins[max(0, last - keep)] if last else 0
+        begin = self._begins[max(0, last - max(1, keep))] if last else 0
         upto = state.passed
         while upto < len(self._groups):
             group = self._groups[upto]
@@ -353,6 +357,27 @@ class _Reader:
                 break
             upto += 1
         return upto
+
+    def _left(self, decisions: Decisions, passed: int, upto: int) -> int:
+        """Return the number of the first tool group that has something to be decided."""
+        gain = self._conversation.gain
+        while passed < upto and all(
+            at in decisions or not gain(at) for at in self._groups[passed].results
+        ):
+            passed += 1
+        return passed
+
+    def _decided(self, decisions: Decisions, passed: int, call: int) -> tuple[tuple[int, int], ...]:
+        """Return what results of later groups would save, had they not been decided on."""
+        gain, found = self._conversation.gain, []
+        for n in range(passed, len(self._groups)):
+            group = self._groups[n]
+            if group.ready > call:
+                break
+            saved = sum(gain(at) for at in group.results if at in decisions)
+            if saved:
+                found.append((n, saved))
+        return tuple(found)
 
     def after(self, state: State, call: int, *, is_cold: bool) -> State:
         """Return what is decided once one more call was made."""
@@ -363,12 +388,13 @@ class _Reader:
         upto = self._upto(state, call)
         pending = self._groups[state.passed : upto]
         removable = self._gains[upto] - self._gains[state.passed]
+        removable -= sum(gain for n, gain in state.decided if state.passed <= n < upto)
         price = terms.price
         moment = Moment(conversation, terms, state, call, False, pending, removable, is_cold)
         over = terms.trigger is not None and moment.tokens > terms.trigger
         waste = state.waste + price.read * removable
         moment = replace(moment, is_forced=over, state=replace(state, waste=waste))
-        step = policy.decide(moment) if pending or over else None
+        step = policy.decide(moment) if pending or over or state.handles else None
         changes = {} if step is None else step.decisions
         tool = terms.tool_tokens
         if step is None or not changes:
@@ -381,6 +407,7 @@ class _Reader:
                 for at in changes
             )
             first = min(changes)
+            passed = self._left(decisions, state.passed, upto) if step.is_partial else upto
             paid = price.rewriting(moment.rewritten(first, removed - state.removed))
             if moment.is_first:
                 paid += price.write * tool
@@ -388,7 +415,8 @@ class _Reader:
                 boundary=call,
                 decisions=decisions,
                 handles={**state.handles, **step.handles},
-                passed=upto,
+                passed=passed,
+                decided=self._decided(decisions, passed, call),
                 removed=removed,
                 gain=price.read * removed - paid,
                 steps=state.steps + 1,

@@ -82,6 +82,11 @@ class Query:
             return False
         return len(self._terms & _telling(text)) >= max(_FEWEST_WORDS, len(self._terms) / 2)
 
+    @property
+    def terms(self) -> frozenset[str]:
+        """The words that say what is asked."""
+        return self._terms
+
 
 _FEWEST_WORDS: Final = 2
 _NO_STOPS: Final[frozenset[str]] = frozenset().union(*STOP_WORDS.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from langchain_tokenopt.context.descent import Descent, Making, Summarize
 from langchain_tokenopt.context.epochs import ContextPolicy, Moment, Step
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
@@ -52,13 +54,28 @@ class Stepped:
         """Take a step where it pays, or where the request is too long."""
         if moment.is_forced:
             return Descent(moment, self._summarize).step()
+        if _could_tell_more(moment):
+            return Descent(moment, self._summarize).retold()
         if not _pays(moment):
             return None
         made = Making(moment)
         for group in moment.pending:
             for at in group.results:
-                made.result(at)
+                if at not in moment.state.decisions:
+                    made.result(at)
         return made.step()
+
+
+def _could_tell_more(moment: Moment) -> bool:
+    """Whether a note has much more room than it had, and writing it anew costs nothing."""
+    terms = moment.terms
+    is_free = moment.is_cold or not terms.price.rewriting(1)
+    if terms.target is None or not is_free or not moment.state.handles:
+        return False
+    return terms.target - moment.tokens >= _MUCH_ROOM * terms.target and not moment.removable
+
+
+_MUCH_ROOM: Final = 0.25
 
 
 def _pays(moment: Moment) -> bool:
@@ -70,7 +87,8 @@ def _pays(moment: Moment) -> bool:
     if price.read < 1 and moment.tokens - removed < price.min_tokens:
         return False  # nothing of so short a prompt would be known the next time
     gain_of = moment.conversation.gain
-    first = next(at for g in moment.pending for at in g.results if gain_of(at))
+    results = (at for group in moment.pending for at in group.results)
+    first = next(at for at in results if gain_of(at) and at not in state.decisions)
     cost = price.rewriting(moment.rewritten(first, removed))
     gain = price.read * removed
     if moment.is_first:

@@ -15,8 +15,8 @@ __all__ = ["protected", "removable", "superseded", "task_of"]
 def protected(messages: Sequence[BaseMessage], keep_last: int) -> set[int]:
     """Return the messages that stay as they are: whatever it costs, in every view.
 
-    System messages, the task, the user's last message, tool calls without all of their results, and
-    the last groups, of any kind and of tool calls.
+    System messages, the task, the user's last message, tool calls without all of their results or
+    whose results the model has not read yet, and the last groups.
     """
     groups = atomic_groups(messages)
     kept = {at for at, m in enumerate(messages) if isinstance(m, SystemMessage)}
@@ -24,13 +24,13 @@ def protected(messages: Sequence[BaseMessage], keep_last: int) -> set[int]:
         at for at, m in enumerate(messages) if isinstance(m, HumanMessage) and not answers_calls(m)
     ]
     kept.update(humans[:1], humans[-1:], [max(0, last_user_message(messages))])
-    tools = [g for g in groups if getattr(messages[g[0]], "tool_calls", ())]
+    last = max((at for at, m in enumerate(messages) if isinstance(m, AIMessage)), default=-1)
     for group in groups:
-        if not is_answered([messages[at] for at in group]):
+        is_unread = len(group) > 1 and group[0] == last
+        if is_unread or not is_answered([messages[at] for at in group]):
             kept.update(group)
-    if keep_last:
-        for group in (*groups[-keep_last:], *tools[-keep_last:]):
-            kept.update(group)
+    for group in groups[-keep_last:] if keep_last else ():
+        kept.update(group)
     return kept
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from langchain_core.messages import (
+    AIMessage,
     BaseMessage,
     HumanMessage,
     SystemMessage,
@@ -116,10 +117,12 @@ def _least(talk: Sequence[BaseMessage], keep_last: int) -> int:
     stays.update(users[:1], users[-1:])
     groups = _groups(talk)
     calling = [group for group in groups if getattr(talk[group[0]], "tool_calls", ())]
-    if keep_last:
-        for group in (*groups[-keep_last:], *calling[-keep_last:]):
-            stays.update(group)
+    for group in groups[-keep_last:] if keep_last else ():
+        stays.update(group)
+    last = max((n for n, m in enumerate(talk) if isinstance(m, AIMessage)), default=-1)
     for group in calling:
+        if group[0] == last:
+            stays.update(group)  # the model has not read its results yet
         wanted = {call["id"] for call in talk[group[0]].tool_calls}  # type: ignore[attr-defined]
         if wanted - {getattr(talk[n], "tool_call_id", None) for n in group}:
             stays.update(group)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.claims import claims
+from tests.benchmarks.context_tables import context_table
 from tests.benchmarks.delivery_tables import delivery_tables
 from tests.benchmarks.learn_tables import strategies_table, templates_table
 from tests.benchmarks.results import RESULTS
@@ -307,6 +308,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "budget_money": _budget_money,
     "budget_levels": _budget_levels,
     "delivery": delivery_tables,
+    "context": context_table,
     "tools": tool_tables,
     "scale": _scale,
     "scale_cache": scale_cache_tables,
