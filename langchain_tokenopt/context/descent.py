@@ -335,17 +335,14 @@ class Descent(Making):
         messages = [self.messages[at] for at in gone]
         titles = titles_of(messages, room // _TITLED, sizes.of_text)
         if titles:
-            line, room = f"{line}
-{titles}", room - sizes.of_text(titles) - 1
+            line, room = f"{line}\n{titles}", room - sizes.of_text(titles) - 1
         beside = [*self._beside({*gone})]
         asked = needed(messages, int(_NEEDED * room), self.query)
         room -= sizes.of_text(asked) + 1 if asked else 0
         said = told(messages, max(0, room), sizes.of_text, self.query, [*beside, asked])
-        whole = "
-".join(part for part in (line, said, asked) if part)
+        whole = "\n".join(part for part in (line, said, asked) if part)
         fits = self.total + sizes.of(with_text(self.messages[carrier], whole)) <= self._target
-        return whole if fits else "
-".join(part for part in (line, said) if part)
+        return whole if fits else "\n".join(part for part in (line, said) if part)
 
     def _beside(self, gone: set[int]) -> Iterable[str]:
         """Return what is said in messages that stay; what is asked is not said."""
