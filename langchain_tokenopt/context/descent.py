@@ -277,10 +277,12 @@ class Descent(Making):
         carrier = self._carrier(chosen)
         if carrier is None:
             return
+        stays = next(set(g) for g in self.moment.conversation.groups if carrier in g)
+        shown = sorted(at for unit in chosen for at in unit)
+        if stays >= {*shown} and _NOTE.fullmatch(self.text(carrier) or ""):
+            return  # one note in the place of another
         before = self.total, {**self.texts}, {**self.handles}
         worth = self._worth(at for unit in chosen for at in unit)
-        shown = sorted(at for unit in chosen for at in unit)
-        stays = next(set(g) for g in self.moment.conversation.groups if carrier in g)
         gone = self._with_earlier(shown)
         for at in shown:
             if at not in stays:
@@ -297,7 +299,7 @@ class Descent(Making):
                 self.handles[handle_of(text_of(self.messages[at]))] = (at,)
         saved = worth - self._worth(sorted(stays & {*shown}))
         is_enough = saved >= _LEAST_SAVED or self.total <= self._target
-        if not is_enough or self.total >= before[0]:  # one note in the place of another
+        if not is_enough or self.total >= before[0]:
             self.total, self.texts, self.handles = before
 
     def _worth(self, places: Iterable[int]) -> int:

@@ -234,7 +234,7 @@ def test_an_agents_tool_answers_in_parts_that_fit(model_server, how):
 def test_of_many_messages_each_can_be_fetched_alone():
     """Their handle gives a list with a handle of each long one; their note says what there was."""
     talk = read_log("gate 4 opens at noon; " * 90, 16)
-    compressor = ContextCompressor(2_000, price_profile=NO_CACHE)
+    compressor = ContextCompressor(2_000, keep=0.6, price_profile=NO_CACHE)
     assert compressor.originals is not None
     view = compressor.view(talk)
     note = next(m.text for m in view.messages if "earlier messages" in m.text)
