@@ -121,6 +121,9 @@ class Database:
     def _connected(self, silent_seconds: float) -> Connection:
         connection = self.engine.connect()
         if not self.is_sqlite:
+            if silent_seconds > READ_SECONDS:  # who is silent already is not waited for so long
+                connection.execute(select(1))
+                connection.rollback()
             raw: Any = connection.connection.dbapi_connection
             raw.silent_seconds = silent_seconds
         return connection
@@ -155,10 +158,11 @@ class Database:
             func.set_config("idle_in_transaction_session_timeout", f"{stopped_seconds:.0f}s", True),
             _lock_timeout(wait),
         )
-        connection.execute(limit)  # a server that is silent already is noticed here
         raw: Any = connection.connection.dbapi_connection
         silent_seconds = raw.silent_seconds
-        raw.silent_seconds = wait + silent_seconds
+        raw.silent_seconds = min(silent_seconds, READ_SECONDS)
+        connection.execute(limit)  # a server that is silent already is noticed here
+        raw.silent_seconds += wait
         connection.execute(select(func.pg_advisory_xact_lock(_WRITERS_LOCK)))
         raw.silent_seconds = silent_seconds
         connection.execute(select(_lock_timeout(min(wait, self.wait_seconds))))
@@ -223,9 +227,11 @@ class Database:
     def _bring_up_to_date(self) -> None:
         """Create the tables, or apply the steps that are missing, as one transaction."""
         with self._connected(ANSWER_SECONDS) as connection:
-            if self.found_version(connection) == schema.SCHEMA_VERSION:
-                return
-        with self.connect_to_write() as connection, self.writing(connection):
+            found = self.found_version(connection)
+        if found == schema.SCHEMA_VERSION:
+            return
+        silent_seconds = READ_SECONDS if found is None else LONG_SECONDS
+        with self.connect_to_write(silent_seconds) as connection, self.writing(connection):
             found = self.found_version(connection)
             self.refuse_newer(found)
             if found is None and not self.is_sqlite:

@@ -21,7 +21,7 @@ from langchain_tokenopt.core.records import (
     UsageEvent,
 )
 from langchain_tokenopt.ledger import rollups, snapshots
-from langchain_tokenopt.ledger.database import LONG_SECONDS, Database, LedgerError
+from langchain_tokenopt.ledger.database import LONG_SECONDS, READ_SECONDS, Database, LedgerError
 from langchain_tokenopt.ledger.forgetting import forget
 from langchain_tokenopt.ledger.questions import Questions, refuse_unknown
 from langchain_tokenopt.ledger.retention import Keeper, keep_from, maintain
@@ -215,7 +215,7 @@ class Ledger(Questions):
         """
         with (
             self._explained(),
-            self._database.connect_to_write() as connection,
+            self._database.connect_to_write(READ_SECONDS) as connection,
             self._database.writing(connection),
         ):
             snapshots.keep(connection, figures)

@@ -85,17 +85,19 @@ class PatientConnection(psycopg.Connection[Any]):
     """Gives up on a server that does not answer; psycopg alone would wait for ever."""
 
     used_at = 0.0
-    silent_seconds: float | None = None
-    """How long to wait for an answer; ``None``: for ever."""
+    silent_seconds = SILENT_SECONDS
+    """How long to wait for an answer."""
+    silence: _SilentServerError | None = None
+    """Why it was given up."""
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """Do as psycopg does, for as long as a wait may take."""
-        if self.silent_seconds is None:
-            return super().wait(gen, *args, **kwargs)
         ending = _ending(gen, self.silent_seconds)
         try:  # what psycopg 3.2 has in C says nothing while nothing comes
             return psycopg.waiting.wait_selector(ending, self.pgconn.socket, 0.1)
-        except (_SilentServerError, KeyboardInterrupt):
+        except (_SilentServerError, KeyboardInterrupt) as error:
+            if isinstance(error, _SilentServerError):
+                self.silence = error
             self.close()  # an answer that comes later would be taken for that of another question
             raise
 
@@ -246,6 +248,9 @@ class PostgresPool:
             yield session
         finally:
             session.end()
+            if connection.silence is not None and seconds is None:
+                self._leave_alone(self.explained(connection.silence), _RETRY_SECONDS)
+                self.close()  # what goes the same way
             self._give_back(connection)
 
     def explained(self, error: psycopg.Error) -> PostgresError:
@@ -299,16 +304,18 @@ class PostgresPool:
             connection = self.open()
         except psycopg.Error as error:
             refused = self.explained(error)
-            now = time.monotonic()
-            self._failed = now + max(_RETRY_SECONDS, now - began), refused
+            self._leave_alone(refused, max(_RETRY_SECONDS, time.monotonic() - began))
             raise refused from error
         self._failed = None
         connection.autocommit = True
         connection.silent_seconds = SILENT_SECONDS
         return connection
 
+    def _leave_alone(self, why: PostgresError, seconds: float) -> None:
+        self._failed = time.monotonic() + seconds, why
+
     def open(self, seconds: int = CONNECT_SECONDS) -> PatientConnection:
-        """Return a new connection that waits for answers for ever, whatever failed before.
+        """Return a new connection, whatever failed before.
 
         Args:
             seconds: How long to wait for it, unless the URL says that.

@@ -29,6 +29,7 @@ from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.storage import postgres
 from langchain_tokenopt.testing import ExtractiveChatModel
 from tests.support.postgres_server import PostgresServer, SilentWire, database_of, shared_server
+from tests.support.waiting import until
 
 LEVELS = [
     BudgetLimit(total_tokens=10_000, per="user", window="day"),
@@ -276,10 +277,35 @@ def test_a_server_that_falls_silent_is_given_up(server, postgres_url, impatient,
         with pytest.warns(TokenOptWarning, match="no answer within 2 seconds"):
             assert "store" == budget.reserve("a", 1, 0).reason
         assert 1.5 < time.monotonic() - began < 6
-        assert not budget.reserve("a", 1, 0)  # connects anew, in vain
-        began = time.monotonic()
+        began = time.monotonic()  # whatever else is asked in that moment need not wait again
         assert not budget.reserve("a", 1, 0)
         assert time.monotonic() - began < 0.5
+        wire.silent = False
+        asyncio.run(until(lambda: budget.reserve("a", 1, 0)))
+
+
+def test_accounts_wait_once_for_a_server_that_lets_one_in_and_never_answers(
+    impatient, server, postgres_url, monkeypatch
+):
+    """Their clock, their tables and their rows are asked one after another."""
+    TokenBudget(1_000, path=postgres_url, name="a").close()
+    late, passed = [], postgres._ending
+    monkeypatch.setattr(
+        postgres, "_ending", lambda gen, seconds: _noted(passed(gen, seconds), late)
+    )
+    with SilentWire(server.port, answers=1) as wire:
+        url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(postgres_url)}"
+        with pytest.raises(BudgetStoreError, match="no answer within 2 seconds"):
+            TokenBudget(1_000, path=url, name="a").available("a")
+    assert 1 == len(late)
+
+
+def _noted(waiting, late):
+    try:
+        return (yield from waiting)
+    except postgres._SilentServerError as error:
+        late.append(error)
+        raise
 
 
 def test_a_server_that_is_away_may_let_calls_through(postgres_url):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 import warnings
 
 import pytest
 
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.ledger import Ledger, LedgerError, spill, spool
+from langchain_tokenopt.ledger import Ledger, LedgerError, database, spill, spool, writer
+from langchain_tokenopt.storage import postgres
 from tests.support.ledger_records import desk_calls, record
 from tests.support.postgres_server import PostgresServer, SilentWire, database_of, shared_server
 
@@ -118,8 +120,6 @@ def test_a_full_disk_while_the_server_is_away(monkeypatch):
 @pytest.mark.parametrize("durability", ["background", "full"])
 def test_an_event_loop_never_waits_for_the_server(postgres_url, durability, monkeypatch):
     """Every database call is made elsewhere, whether the server answers, is silent or away."""
-    import threading
-
     from langchain_tokenopt.ledger.writer import Writer
 
     loops, drain = [], Writer._drain
@@ -129,7 +129,7 @@ def test_an_event_loop_never_waits_for_the_server(postgres_url, durability, monk
         drain(writer, wait_seconds)
 
     with SilentWire(shared_server().port) as wire:
-        url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(postgres_url)}"
+        url = _through(wire, postgres_url)
         with Ledger(url, max_wait_seconds=0.3, max_pending=5, durability=durability) as ledger:
             ledger.record(CALLS[0])
             ledger.flush()
@@ -148,6 +148,98 @@ def test_an_event_loop_never_waits_for_the_server(postgres_url, durability, monk
             wire.silent = False
             _flushed(ledger)
             assert len(CALLS) == ledger.totals().calls
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait half a second for any answer, and for a turn."""
+    monkeypatch.setattr(postgres.PatientConnection, "silent_seconds", 0.5)
+    for module, name in ((database, "ANSWER"), (database, "READ"), (writer, "ANSWER")):
+        monkeypatch.setattr(module, f"{name}_SECONDS", 0.5)
+    monkeypatch.setattr(database, "_QUEUE", 1)
+
+
+def _ended(what, *args):
+    """Do something in a thread and return what it has raised, if anything; it does end."""
+    raised = []
+
+    def do():
+        try:
+            what(*args)
+        except LedgerError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    return raised
+
+
+def _used(url):
+    with Ledger(url, max_wait_seconds=0.5) as ledger:
+        ledger.record(CALLS[0])
+        ledger.flush()
+        ledger.totals()
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_server_that_falls_silent_is_given_up_wherever_that_is(impatient, postgres_url, is_new):
+    """Also one that lets one in and then never answers; events wait as if it were away."""
+    if not is_new:
+        Ledger(postgres_url).close()
+    seen, answers = [], 1
+    while not seen or seen[-1]:
+        with SilentWire(shared_server().port, answers) as wire, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seen.append(_ended(_used, _through(wire, postgres_url)))
+        answers += 1 + answers // 2
+    assert len(seen) > 4
+    found, wrong = _settled(postgres_url)
+    assert ([CALLS[0].run_id], []) == (found, wrong)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda url: Ledger(url),
+        lambda url: Ledger(url, read_only=True).last_call(),
+        lambda url: Ledger(url, max_wait_seconds=1).close(),
+    ],
+)
+def test_a_ledger_that_lets_one_in_and_never_answers_is_not_opened(
+    impatient, postgres_url, question
+):
+    """The error names the server, and the connection to it is not kept."""
+    Ledger(postgres_url).close()
+    with SilentWire(shared_server().port, 1) as wire:
+        (refused,) = _ended(question, _through(wire, postgres_url))
+    assert "cannot be reached" in refused
+    assert "secret" not in refused
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda ledger: ledger.check(),
+        lambda ledger: ledger.rebuild(),
+        lambda ledger: ledger.forget(user="ada"),
+        lambda ledger: ledger.maintain("90 days"),
+        lambda ledger: ledger.keep_snapshot([]),
+    ],
+)
+def test_what_may_take_long_does_not_wait_for_who_is_silent_already(impatient, postgres_url, work):
+    """The hour that all rows may take is not for a server that is gone."""
+    with SilentWire(shared_server().port) as wire:
+        ledger = Ledger(_through(wire, postgres_url), max_wait_seconds=0.5)
+        wire._left = 1
+        (refused,) = _ended(work, ledger)
+        assert "no answer within" in refused
+        ledger.close()
+
+
+def _through(wire, url):
+    return f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(url)}"
 
 
 def _flushed(ledger):

@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +38,8 @@ FAST: Final[Mapping[str, str]] = {
     "dynamic_shared_memory_type": "mmap",
 }
 """For tests, whose data need not outlive the machine, and where /dev/shm may be small."""
+_READY: Final = re.compile(rb"Z\x00\x00\x00\x05[ITE]")
+"""How PostgreSQL says that an answer is whole."""
 _LONGEST_FOLDER: Final = 64
 """Of temporary files, in bytes: the path of a socket in one of them may have 107."""
 
@@ -196,9 +199,15 @@ def database_of(url: str) -> str:
 
 
 class SilentWire:
-    """A port that passes on to a server's, or to nobody, and swallows everything when told to."""
+    """A port that passes on to a server's, or to nobody, and swallows everything when told to.
 
-    def __init__(self, port=None):
+    Args:
+        port: Of the server; by default there is none.
+        answers: After how many answers it falls silent by itself; the first lets a client in.
+    """
+
+    def __init__(self, port=None, answers=None):
+        self._left = answers
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self._server_port = port
@@ -230,8 +239,14 @@ class SilentWire:
                     return
                 if not self.silent:
                     other.sendall(read)
+                    self._count(read)
             except OSError:
                 return
+
+    def _count(self, read):
+        if self._left is not None and _READY.search(read):
+            self._left -= 1
+            self.silent = self._left <= 0
 
     def __enter__(self):
         return self
