@@ -133,7 +133,10 @@ class Months:
                     if may_make(connection):
                         make(connection, missing, most_rows=MOVED_AT_ONCE)
                 self._known |= missing
-            except OperationalError:  # somebody reads for long
+            except OperationalError as error:
+                if error.connection_invalidated:  # the server is gone
+                    raise
+                # somebody reads for long
                 self._not_before = time.monotonic() + RETRY_SECONDS
 
 

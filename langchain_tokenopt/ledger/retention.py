@@ -151,8 +151,10 @@ def _drop_months(database: Database, connection: Connection, before: int) -> tup
             if count is None:
                 return removed, True
             removed += count
-    except OperationalError:  # somebody reads for long
-        return removed, False
+    except OperationalError as error:
+        if error.connection_invalidated:  # the server is gone
+            raise
+        return removed, False  # somebody reads for long
 
 
 def _delete_rows(database: Database, connection: Connection, before: int) -> int:

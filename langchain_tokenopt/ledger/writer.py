@@ -30,7 +30,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import CallRecord, TuningStep, UsageEvent
@@ -309,7 +309,7 @@ class Writer:
             # Numbers given to new names are not true, and the connection may not be usable.
             self._known = KnownIds()
             self._disconnect()
-            if isinstance(error, LedgerError | DBAPIError | sqlite3.Error | OSError):
+            if isinstance(error, LedgerError | SQLAlchemyError | sqlite3.Error | OSError):
                 self.trouble = self.database.explained(error)
                 raise self.trouble from error
             raise
@@ -360,7 +360,7 @@ class Writer:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(DBAPIError, sqlite3.Error):
+            with suppress(SQLAlchemyError, sqlite3.Error):
                 connection.close()
 
     # When the database cannot be written
