@@ -354,15 +354,20 @@ class PostgresPool:
             self._changed.notify()
 
 
-def is_quiet(connection: PatientConnection) -> bool:
-    """Say whether the server has not said anything unasked, such as that it goes away."""
+def is_quiet(connection: PatientConnection, seconds: float = 0.0) -> bool:
+    """Say whether the server has not said anything unasked, such as that it goes away.
+
+    Args:
+        connection: Not in use.
+        seconds: How long to wait for that.
+    """
     if connection.closed:
         return False
     if not hasattr(select, "poll"):
-        return not select.select([connection.fileno()], [], [], 0)[0]
+        return not select.select([connection.fileno()], [], [], seconds)[0]
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
-    return not poll.poll(0)
+    return not poll.poll(1_000 * seconds)
 
 
 def parameters_of(url: str) -> dict[str, Any]:

@@ -15,16 +15,16 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages, trim_messages
-from langchain_core.tools import BaseTool
 
 from langchain_tokenopt import ContextCompressor, count_messages, expand_tool
 from langchain_tokenopt.context.bill import calls_of
 from langchain_tokenopt.context.economics import Horizon
+from langchain_tokenopt.context.levels import handles_in
 from tests.benchmarks.context_evidence import AIRLINE, airline_evidence, meeting_evidence
 from tests.benchmarks.context_facts import Chat, chat_of, spoken
 from tests.benchmarks.context_laws import laws
@@ -156,27 +156,12 @@ def _ask(chat: Chat, share: float, kept: dict[str, list[bool]]) -> None:
         assert view.is_feasible
         there = re.compile(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])")
         is_shown = bool(there.search("\n".join(m.text for m in view.messages[:-1])))
-        fetched = _fetched(expand, [m.text for m in view.messages])
+        handles = (h for m in view.messages for h in handles_in(m.text))
+        fetched = (expand.invoke({"handle": handle}) for handle in handles)
         kept["ContextCompressor"].append(is_shown)
         kept["fetched back"].append(is_shown or any(there.search(text) for text in fetched))
         last = trim_messages(asked, max_tokens=limit, token_counter=len_of, include_system=True)
         kept["recency"].append(any(there.search(m.text) for m in last[:-1]))
-
-
-_CALL = re.compile(r'expand\("(\w+)"\)')
-
-
-def _fetched(expand: BaseTool, texts: Iterable[str]) -> Iterator[str]:
-    """Yield what handles in texts bring, lists and parts of it by their own handles."""
-    known: set[str] = set()
-    waiting = [handle for text in texts for handle in _CALL.findall(text)]
-    while waiting:
-        handle = waiting.pop(0)
-        if handle not in known:
-            known.add(handle)
-            text = expand.invoke({"handle": handle})
-            waiting += _CALL.findall(text)
-            yield text
 
 
 def len_of(messages: list[BaseMessage]) -> int:
