@@ -130,7 +130,7 @@ def digest(
         max_tokens: What it has at most, in any case.
 
     Example:
-        >>> talk = [HumanMessage("Book gate KX-4471."), AIMessage("Sure!"), HumanMessage("Thanks!")]
+        >>> talk = [HumanMessage("Book gate KX-4471."), AIMessage("Sure!"), HumanMessage("Good!")]
         >>> first = digest(talk, len)
         >>> first
         'User: Book gate KX-4471.'

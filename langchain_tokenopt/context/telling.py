@@ -65,8 +65,6 @@ class _Sentence:
     words: Mapping[str, float]
     factor: float
     tokens: int
-    is_head: bool
-    """Whether it is what a tool result begins with."""
 
     def worth(self, covered: set[str]) -> float:
         new = sum(weight for word, weight in self.words.items() if word not in covered)
@@ -79,8 +77,6 @@ def told(
     count: Callable[[str], int],
     query: Query,
     beside: Iterable[str] = (),
-    *,
-    heads: bool = False,
 ) -> str:
     """Return what *messages* tell, in their own sentences and order, with who said it.
 
@@ -90,20 +86,12 @@ def told(
         count: Counts the tokens of a text.
         query: What is asked now.
         beside: Texts that stay, so that nothing of them needs to be told again.
-        heads: Whether each tool result is to be told of, by what it begins with, in half of the
-            room.
     """
-    covered = {word for text in beside for word in _words(text)}
+    covered = {word for text in beside for word in telling_words(text)}
     sentences = _sentences(messages, count, query)
     whole_room = room
     waiting = [(-worth, n) for n, s in enumerate(sentences) if (worth := s.worth(covered)) > 0]
     chosen: list[int] = []
-    for n, each in enumerate(sentences):
-        if heads and each.is_head and each.tokens <= room - whole_room / 2:
-            chosen.append(n)
-            covered.update(each.words)
-            room -= each.tokens + 1
-    waiting = [(worth, n) for worth, n in waiting if n not in {*chosen}]
     heapq.heapify(waiting)
     while waiting and room > 0:
         _, n = heapq.heappop(waiting)
@@ -170,7 +158,7 @@ def _sentences(
     parts = [
         (at, sentence) for at, message in enumerate(messages) for sentence in _parts_of(message)
     ]
-    words = [_words(sentence) for _, sentence in parts]
+    words = [telling_words(sentence) for _, sentence in parts]
     seen = Counter(word for each in words for word in each)
     most = math.log(1 + len(parts))
     asked = {w: math.log(1 + len(parts) / (1 + seen[w])) for w in map(root, query.terms)}
@@ -183,7 +171,6 @@ def _sentences(
             _factor(messages[at], sentence)
             * (1 + _ASKED * sum(asked.get(w, 0.0) for w in each) / all_asked),
             count(sentence),
-            isinstance(messages[at], ToolMessage) and text_of(messages[at]).startswith(sentence),
         )
         for (at, sentence), each in zip(parts, words, strict=True)
     ]
@@ -203,14 +190,9 @@ def _factor(message: BaseMessage, sentence: str) -> float:
 _kind = lru_cache(maxsize=16_384)(sentence_kind)
 
 
-def telling_words(sentence: str) -> Mapping[str, float]:
-    """Return the words of a sentence that tell something, and how much each does."""
-    return _words(sentence)
-
-
 @lru_cache(maxsize=16_384)
-def _words(sentence: str) -> Mapping[str, float]:
-    """Return the words of a sentence that tell something, and how much each does."""
+def telling_words(sentence: str) -> Mapping[str, float]:
+    """Return the words of a sentence that tells something, and how much each does."""
     rarity = _rarity()
     named = {lowered(name) for name in _NAMED.findall(sentence)}
     found: dict[str, float] = {}
@@ -224,7 +206,7 @@ def _words(sentence: str) -> Mapping[str, float]:
         else:
             weight = rarity(word) ** _RARE * (_NAME if word in named else 1.0)
         found[root(word)] = weight
-    return found
+    return found if sum(found.values()) >= _LEAST else {}
 
 
 _PAIR: Final = 0.4
