@@ -311,7 +311,11 @@ class TokenBudget(AccountView):
             return self.admit(agent, input_tokens, max_output_tokens, owners)
         self._warn("closed", f"the budget {self.name!r} refuses every call: {error}")
         needed = input_tokens + max_output_tokens
-        return Denial(agent, needed, 0, self.total_tokens, "store", self.name)
+        return Denial(
+            *(agent, needed, 0, self.total_tokens, "store", self.name),
+            store_error=str(error),
+            is_passing=error.is_passing,
+        )
 
     # After the call
 

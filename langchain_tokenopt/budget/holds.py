@@ -52,7 +52,7 @@ class Denial:
     """``"total"``: nothing is left. ``"share"``: what is left is set apart for others, or kept for
     calls that are to come. ``"cap"``: the agent's own limit. ``"money"``: the budget in money.
     ``"unpriced"``: the budget is in money and the call has no known price. ``"stopped"``:
-    ``TokenBudget.stop`` was called. ``"store"``: the store cannot be reached."""
+    ``TokenBudget.stop`` was called. ``"store"``: the store cannot be used."""
     budget: str = "default"
     cost_nano_usd: int | None = None
     """What the call would have cost; ``None``: unknown."""
@@ -68,6 +68,10 @@ class Denial:
     """Of what is left, what is set apart for other agents."""
     held_tokens: int = 0
     """What is neither spent nor left: calls under way hold it, and free what they do not use."""
+    store_error: str = ""
+    """What the store said, where it is the reason, and what to do about it."""
+    is_passing: bool = True
+    """Whether such a store may be back in a moment: it is away, or busy."""
 
     def __bool__(self) -> Literal[False]:
         return False
@@ -85,7 +89,7 @@ class Denial:
             110
         """
         if self.reason == "store":
-            return BudgetStoreError(f"{self.sentence()} {self._remedy()}")
+            return BudgetStoreError(f"{self.sentence()} {self._remedy()}".rstrip())
         error = BudgetExceededError(
             account=self.agent,
             needed_tokens=self.needed_tokens,
@@ -105,10 +109,8 @@ class Denial:
         """
         who, which = repr(self.agent), self.account or f"the budget {self.budget!r}"
         if self.reason == "store":
-            return (
-                f"the store of the budget {self.budget!r} cannot be reached, and the budget "
-                f"refuses every call until it can."
-            )
+            said = self.store_error or f"the store of the budget {self.budget!r} cannot be used."
+            return f"{said} Until then the budget {self.budget!r} refuses every call."
         if self.reason == "money":
             return (
                 f"{who} needs up to {format_usd(self.cost_nano_usd)} for this call but {which} has "
@@ -156,6 +158,8 @@ class Denial:
     def _remedy(self) -> str:
         """Say what can be done about it."""
         if self.reason == "store":
+            if not self.is_passing:  # what is wrong has to be mended, and how has been said
+                return ""
             return 'To let calls through meanwhile, give on_store_error="open".'
         if self.reason == "money":
             return "Raise total_usd, or ask a cheaper model."

@@ -7,6 +7,7 @@ alone with the account, and what it changes is kept whole or not at all.
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,9 +15,10 @@ from typing import Final, NamedTuple, Protocol, Self
 from zoneinfo import ZoneInfo
 
 from langchain_tokenopt.budget.windows import Window
-from langchain_tokenopt.core.argument_checks import check_whole
+from langchain_tokenopt.core.argument_checks import check_whole, shown
 from langchain_tokenopt.core.dimensions import Per
 from langchain_tokenopt.core.errors import TokenOptError
+from langchain_tokenopt.storage.errors import PostgresError
 
 __all__ = [
     "LEASE_SECONDS",
@@ -45,6 +47,14 @@ MOST_USD: Final = 1e9
 
 class BudgetStoreError(TokenOptError):
     """The store of a budget cannot be read or written; the message says what to do."""
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it may be over in a moment: the store is away or busy, and refuses nothing."""
+        cause = self.__cause__
+        if isinstance(cause, PostgresError):
+            return cause.is_passing
+        return isinstance(cause, sqlite3.OperationalError) and "readonly" not in str(cause)
 
 
 class AccountKey(NamedTuple):
@@ -132,7 +142,7 @@ class AccountTotals:
         """Return the totals of a new account.
 
         Raises:
-            ValueError: A total is not above 0.
+            ValueError: A total is not above 0, or more than a store holds.
 
         Example:
             >>> AccountTotals.of(1_000, "0.5").described()
@@ -140,7 +150,11 @@ class AccountTotals:
         """
         if total_tokens is None:
             total_tokens = NO_TOKEN_LIMIT
-        check_whole("total_tokens", total_tokens)
+        if check_whole("total_tokens", total_tokens) > NO_TOKEN_LIMIT:
+            raise ValueError(
+                f"total_tokens must be at most {NO_TOKEN_LIMIT:,}, which is what a store holds; "
+                f"got {shown(total_tokens)}."
+            )
         if total_usd is None:
             return cls(total_tokens)
         try:

@@ -12,6 +12,12 @@ _OF_OTHERS: Final = frozenset(
 """Of a name that is taken, or of something that is not what it should be
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
+_PASSING: Final = (
+    *("cannot be reached", "is busy", "kept busy", "no connection left", "no room left"),
+    *("Try again", "no answer within"),
+)
+"""Words of the sentences about what passes."""
+
 
 class PostgresError(OSError):
     """A server cannot be used; the message says why and what to do, without any password."""
@@ -19,6 +25,11 @@ class PostgresError(OSError):
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it may be over in a moment: the server is away or busy, and refuses nothing."""
+        return any(words in str(self) for words in _PASSING)
 
     @property
     def is_of_others(self) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from langchain_tokenopt.core.errors import PlaceError
 
-__all__ = ["database_of", "file_of", "label_of", "place_of"]
+__all__ = ["database_of", "file_of", "in_one_line", "label_of", "place_of"]
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]+):(//)?(.*)", re.IGNORECASE | re.DOTALL)
 _POSTGRES: Final = re.compile(r"postgres(ql)?(\+\w+)?", re.IGNORECASE)
@@ -20,6 +21,8 @@ _WORDS: Final = re.compile(
     r"(\w+\s*=.*\s)?(host|hostaddr|dbname|user|password|service)\s*=", re.DOTALL
 )
 """How libpq's other notation begins: ``host=db.example dbname=tokens``."""
+
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def place_of(place: str | Path) -> Path | str:
@@ -122,7 +125,17 @@ def label_of(place: str | Path) -> str:
         return str(place)
     scheme, colon, rest = found.partition(":")
     before = rest.rpartition("@")[2].partition("?")[0].lstrip("/")
-    return f"{scheme}://{before}" if colon else "a database"
+    return in_one_line(f"{scheme}://{before}") if colon else "a database"
+
+
+def in_one_line(text: str) -> str:
+    """Return what may be shown within a message: control characters and line ends as in a URL.
+
+    Example:
+        >>> in_one_line("db" + chr(10) + "x")
+        'db%0Ax'
+    """
+    return _CONTROL.sub(lambda found: quote(found[0]), text)
 
 
 def _refused(beginning: str) -> PlaceError:

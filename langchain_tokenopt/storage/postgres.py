@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from langchain_tokenopt.core.errors import PlaceError
 from langchain_tokenopt.storage.errors import PostgresError
-from langchain_tokenopt.storage.places import place_of
+from langchain_tokenopt.storage.places import in_one_line, place_of
 
 __all__ = [
     "PatientConnection",
@@ -255,7 +255,8 @@ class PostgresPool:
 
     def explained(self, error: psycopg.Error) -> PostgresError:
         """Return the one sentence that says what went wrong here and what to do."""
-        cause = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+        cause = error.diag.message_primary or str(error) or type(error).__name__
+        cause = " ".join(cause.split())
         cause = cause.rstrip(".")
         state = error.sqlstate
         for pattern, remedy in _REMEDIES:
@@ -306,6 +307,13 @@ class PostgresPool:
             refused = self.explained(error)
             self._leave_alone(refused, max(_RETRY_SECONDS, time.monotonic() - began))
             raise refused from error
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in (None, "UTF8"):
+            connection.close()
+            raise PostgresError(
+                f"{self.label} has the encoding {encoding}, which lacks what names may have. Make "
+                f"another: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+            )
         self._failed = None
         connection.autocommit = True
         connection.silent_seconds = SILENT_SECONDS
@@ -325,7 +333,8 @@ class PostgresPool:
             PostgresError: The server is too old.
         """
         limits = _NETWORK_LIMITS | {"connect_timeout": seconds}
-        connection = PatientConnection.connect(**limits | self.parameters)
+        given = limits | self.parameters | {"client_encoding": "UTF8"}
+        connection = PatientConnection.connect(**given)
         version = connection.info.server_version // 10_000
         if version < LEAST_VERSION:
             connection.close()
@@ -415,7 +424,7 @@ def _label(parameters: dict[str, Any]) -> str:
         host = f"[{host}]"
     where = f"{host}:{port}" if port else host
     user = f"{parameters['user']}@" if "user" in parameters else ""
-    return f"postgresql://{user}{where}/{parameters.get('dbname', '')}"
+    return in_one_line(f"postgresql://{user}{where}/{parameters.get('dbname', '')}")
 
 
 _REMEDIES: Final = (
@@ -529,8 +538,13 @@ def identity_of(url: str) -> tuple[object, ...]:
     query = (
         "SELECT (pg_control_system()).system_identifier, current_database(), current_schema()::text"
     )
-    with pool_of(url).session() as session:
-        return session.run(query)[0]
+    pool = pool_of(url)
+    try:
+        with pool.open() as connection:  # of whatever encoding: a ledger may be there
+            found: tuple[object, ...] = connection.execute(query).fetchall()[0]
+            return found
+    except psycopg.Error as error:
+        raise pool.explained(error) from error
 
 
 @atexit.register

@@ -19,13 +19,14 @@ import pytest
 from typer.testing import CliRunner
 
 from langchain_tokenopt import BudgetPlan, Ledger, SemanticCache, optimize, track_usage
-from langchain_tokenopt.budget import TokenBudget
-from langchain_tokenopt.cache import postgres_schema, postgres_server
+from langchain_tokenopt.budget import BudgetStoreError, TokenBudget
+from langchain_tokenopt.cache import CacheFileError, postgres_schema, postgres_server
 from langchain_tokenopt.cli import app
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.ledger import writer
 from langchain_tokenopt.storage import postgres
 from langchain_tokenopt.testing import ExtractiveChatModel
+from tests.support.caches import make_cache
 from tests.support.postgres_server import PostgresServer, SilentWire, database_of, shared_server
 
 SECRET = "s3cret-pässwörd"
@@ -423,3 +424,96 @@ def test_commands_of_files_repeat_no_password(command, url, monkeypatch):
     assert said.exit_code in (1, 2)
     assert SECRET not in said.output
     assert not any(name in said.output for name in ("Traceback", "no file"))
+
+
+# What a database, or a number, cannot hold
+
+
+@pytest.mark.parametrize("encoding", ["WIN1252", "LATIN1", "SQL_ASCII", "EUC_JP"])
+def test_a_database_that_is_not_utf8_is_refused_when_it_is_opened(encoding):
+    """In a sentence, whatever the names are; calls go through by option, and cached ones, too."""
+    server, name = shared_server(), f"old_{encoding.lower()}"
+    server.execute(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' "
+        f"TEMPLATE template0"
+    )
+    url = server.url(name)
+    with pytest.raises(BudgetStoreError, match=f"has the encoding {encoding}.*ENCODING 'UTF8'"):
+        TokenBudget(5, path=url)
+    with pytest.raises(CacheFileError, match=f"has the encoding {encoding}.*ENCODING 'UTF8'"):
+        make_cache(url, semantic=False)
+    plan = BudgetPlan(total_tokens=2_000)
+    with (
+        pytest.warns(TokenOptWarning, match=f"has the encoding {encoding}"),
+        plan.run(store=url, thread_id="заказ-17", user="文子", on_store_error="open"),
+    ):
+        model = optimize(ExtractiveChatModel(), plan)
+        assert model.invoke("Ada won. Who won?").text
+        assert asyncio.run(model.ainvoke("Ada won. Who won then?")).text
+
+
+def test_the_encoding_of_a_client_does_no_harm(monkeypatch):
+    """In the URL or the environment."""
+    url = shared_server().new_database()
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    plan = BudgetPlan(total_tokens=2_000)
+    with plan.run(store=f"{url}&client_encoding=WIN1252", thread_id="заказ-17") as run:
+        optimize(ExtractiveChatModel(), plan).invoke("Ada won. Who won?")
+        assert run.report().account.spent_tokens
+
+
+@pytest.mark.parametrize("place", [None, "file", "url"])
+def test_a_total_that_no_store_holds_is_refused(place, tmp_path):
+    """With both numbers, wherever it would be kept; the greatest one is kept."""
+    path = {"file": tmp_path / "a.db", "url": shared_server().new_database()}.get(place)
+    with pytest.raises(
+        ValueError, match=r"at most 4,611,686,018,427,387,904.*10000000000000000000"
+    ):
+        TokenBudget(10**19, path=path)
+    assert TokenBudget(2**62, path=path).available("a") == 2**62
+
+
+def test_a_line_end_in_a_url_makes_no_second_line():
+    """Of a message about what is not there."""
+    url = shared_server().url("x%0Ay%0D%C2%85z")
+    with pytest.raises(BudgetStoreError) as refused:
+        TokenBudget(5, path=url)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("stops", "says"),
+    [
+        ("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}", "GRANT SELECT, INSERT"),
+        ("INSERT INTO budget_schema VALUES (99)", "newer langchain-tokenopt.*Upgrade"),
+        ("ALTER ROLE {} SET default_transaction_read_only = on", "can only be read"),
+        ("DROP TABLE budget_agents", "was removed or changed"),
+    ],
+)
+def test_a_refusal_says_what_stops_the_accounts(stops, says):
+    """The error of each call does, sync and async; nobody is told to count nothing for that."""
+    server = shared_server()
+    url = server.new_database()
+    name = database_of(url)
+    TokenBudget(5, path=url).available("a")
+    server.execute(f"CREATE ROLE {name}_user LOGIN")
+    server.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}_user", name)
+    plan = BudgetPlan(total_tokens=2_000, on_exceed="raise")
+    model = optimize(ExtractiveChatModel(), plan)
+    with (
+        warnings.catch_warnings(),
+        plan.run(store=server.url(name, user=f"{name}_user")),
+    ):
+        warnings.simplefilter("ignore", TokenOptWarning)
+        model.invoke("Ada won. Who won?")
+        server.execute(stops.format(f"{name}_user"), name)
+        pools = list(postgres._pools.values())
+        for pool in pools:
+            pool.close()
+        for ask in (model.invoke, lambda text: list(model.stream(text))):
+            with pytest.raises(BudgetStoreError, match=says) as refused:
+                ask("Who lost?")
+            assert "cannot be reached" not in str(refused.value)
+            assert "on_store_error" not in str(refused.value)
+        with pytest.raises(BudgetStoreError, match=says):
+            asyncio.run(model.ainvoke("Who lost?"))

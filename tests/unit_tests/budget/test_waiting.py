@@ -160,7 +160,7 @@ def test_a_store_that_fails_in_a_run_refuses_and_says_so(tmp_path: Path) -> None
         answer = model.invoke("Is it?")
     report = run.report()
 
-    assert "store of the budget 'plan' cannot be reached" in refused.content
+    assert "of the budget 'plan' cannot be used: database is locked" in refused.content
     assert "Yes." == answer.content
     assert (24, 0) == (report.account.spent_tokens, report.account.held_tokens)
 
@@ -174,7 +174,7 @@ def test_a_store_that_fails_does_not_end_a_run_that_raises(tmp_path: Path) -> No
             with (
                 _Lock(path),
                 pytest.warns(TokenOptWarning, match="refuses every call"),
-                pytest.raises(BudgetStoreError, match=r'cannot be reached.*on_store_error="open"'),
+                pytest.raises(BudgetStoreError, match=r'is locked.*on_store_error="open"'),
             ):
                 model.invoke("Is it?")
             assert model.invoke("Is it?").content
