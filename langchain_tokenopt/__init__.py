@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -413,6 +414,8 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # which would take any name for known
+    if find_spec("langchain") is None:  # of which these are subclasses
+        __all__ = [name for name in __all__ if _MODULE_OF[name] != "agents"]
 
     def __getattr__(name: str) -> Any:
         """Load the module behind a public name (PEP 562)."""

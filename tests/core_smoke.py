@@ -28,6 +28,13 @@ def test_every_public_name_can_be_imported(name):
     assert getattr(langchain_tokenopt, name) is not None
 
 
+def test_names_of_agents_say_what_they_need():
+    """They are classes of LangChain's own, so ``import *`` leaves them out."""
+    assert "WordLimitMiddleware" not in langchain_tokenopt.__all__
+    with pytest.raises(ImportError, match=r"pip install 'langchain-tokenopt\[agents\]'"):
+        _ = langchain_tokenopt.WordLimitMiddleware
+
+
 @pytest.mark.filterwarnings("ignore::langchain_tokenopt.TokenOptWarning")
 def test_calls_are_counted_and_staged():
     """Without any vocabulary the counts are estimates, and say so."""
