@@ -249,11 +249,11 @@ class ContextCompressor(Runnable[Any, Any]):
         self._window: int | None = None
         self._has_warned = False
 
-    @cached_property
+    @property
     def originals(self) -> ContextStore:
         """Where originals are kept; who asks for it answers handles."""
         self._has_tool = True
-        return self.store or ContextStore()
+        return self.originals_kept
 
     # The view
 
@@ -390,10 +390,10 @@ class ContextCompressor(Runnable[Any, Any]):
         sizes = (in_tokens(self.max_tokens, window), window)
         return min((size for size in sizes if size is not None), default=None)
 
-    @property
+    @cached_property
     def originals_kept(self) -> ContextStore:
         """The store, without a promise that somebody answers handles."""
-        return self.store or self.originals
+        return self.store or ContextStore()
 
     # Runnable
 

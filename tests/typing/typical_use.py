@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import BaseTool
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 from langchain_tokenopt import (
@@ -30,12 +31,15 @@ from langchain_tokenopt import (
     CallRecord,
     Case,
     Comparison,
+    ContextCompressor,
+    ContextStore,
     DocumentCompressor,
     EmbedderUnavailableError,
     Forecast,
     Ledger,
     LedgerError,
     LocalEmbeddings,
+    ProgressiveLoader,
     PromptCompressor,
     RateCard,
     Saving,
@@ -55,6 +59,7 @@ from langchain_tokenopt import (
     budgeted,
     compare,
     count_messages,
+    expand_tool,
     forecast_run,
     forecast_spend,
     format_usd,
@@ -211,6 +216,14 @@ def to_come(ledger: Ledger) -> tuple[int | None, float | None]:
 
 def savings(event: Saving) -> int:
     return event.saved_tokens
+
+
+def fetching_back(model: BaseChatModel) -> list[BaseTool]:
+    compressor = ContextCompressor(60_000, price_profile="anthropic", store=ContextStore())
+    tools = [expand_tool(compressor), expand_tool(ProgressiveLoader(max_tokens=4_000))]
+    view = compressor.view([HumanMessage("Hi")], model=model, user="ann", thread="t1")
+    print(view.tokens_after, [row.importance.reason for row in view.explain()])
+    return tools
 
 
 def any_runnable() -> RunnableLambda[Any, Any]:
