@@ -278,12 +278,17 @@ class Moment:
 
     def rewritten(self, first: int, removed: int) -> int:
         """Return the known tokens that a change of the message *first* makes unknown."""
-        known = self.state.boundary
         if self.is_cold:
             return 0
-        if self.is_first and self.terms.tool_tokens:
-            first = 0  # tools stand in front of everything
-        return max(0, self.conversation.before[known] - self.conversation.before[first] - removed)
+        before, least = self.conversation.before, self.terms.price.min_tokens
+        in_front = self.terms.beside - self.state.removed
+        known = before[self.state.boundary] + in_front
+        if known < least:
+            return 0  # it was never kept
+        stays = before[first] + in_front
+        if stays < least or (self.is_first and self.terms.tool_tokens):
+            stays = 0  # too short to be kept; or tools change, which stand in front of everything
+        return max(0, known - stays - removed)
 
 
 class ContextPolicy(Protocol):

@@ -44,16 +44,19 @@ def test_it_shows_each_policy_and_a_plot(loop):
     assert "fetch back" in shown.stderr
 
 
-def test_json_has_each_call_and_step(loop):
+def test_json_has_each_call_and_step(tmp_path):
     """All figures, by conversation."""
+    loop = tmp_path / "loop.jsonl"
+    lines = map(json.dumps, messages_to_dict(agent_loop(24)))
+    loop.write_text("\n".join(lines), encoding="utf-8")
     found = json.loads(run(loop, "--model", "claude-sonnet-4-5", "--json").stdout)
     everything, window, ours, with_tool = found["policies"]
 
-    assert (found["conversations"], found["calls"]) == (1, 12)
+    assert (found["conversations"], found["calls"]) == (1, 24)
     assert found["price_profile"] == {"write": 1.25, "read": 0.1}
     assert everything["bills"][0]["steps"] == []
     assert window["policy"].startswith("sliding window")
-    assert len(ours["bills"][0]["billed_tokens"]) == 12
+    assert len(ours["bills"][0]["billed_tokens"]) == 24
     assert sum(ours["bills"][0]["billed_tokens"]) == pytest.approx(ours["billed_tokens"], abs=6)
     assert with_tool["bills"][0]["steps"][0].keys() == {
         "call", "removed_tokens", "rewritten_tokens", "paid_for_after_calls", "calls_to_come",
