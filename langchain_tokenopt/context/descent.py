@@ -261,12 +261,14 @@ class Descent(Making):
     def _left(self, chosen: Sequence[Sequence[int]]) -> float:
         """Return the tokens that a note takes: its own, and of what must stay with it."""
         carrier = self._carrier(chosen)
-        if carrier is None:
-            return math.inf
+        return math.inf if carrier is None else _NOTE_TOKENS + self._beside_note(carrier)
+
+    def _beside_note(self, carrier: int) -> int:
+        """Return the tokens of what must stay with a note: its group, pictures and thoughts."""
         stays = [carrier]
         if isinstance(self.messages[carrier], ToolMessage):
             stays = next(g for g in self.moment.conversation.groups if carrier in g)
-        return _NOTE_TOKENS + sum(
+        return sum(
             _BESIDE_TOKENS if self._is_plain_result(at) else self.size(at)
             for at in stays
             if at != carrier or not self._is_plain(at)
@@ -361,40 +363,20 @@ class Descent(Making):
     def _is_plain(self, at: int) -> bool:
         return isinstance(self.messages[at].content, str)
 
-    def _is_small(self, at: int) -> bool:
-        """Whether little of a message stays beside a note in its group."""
-        is_short = self.moment.conversation.tokens[at] <= _SHORT_CALL
-        return self._is_plain_result(at) or (self._is_plain(at) and is_short)
-
     def _carrier(self, chosen: Sequence[Sequence[int]]) -> int | None:
         """Return the message in whose place the note stands: a user's, or a tool result.
 
-        Pictures stay where a message is shown; only where there is nothing else a note stands
-        beside one, or in the place of what the model has said.
+        Pictures and calls stay where a message is shown: where they are large, the note stands in
+        the place of whatever has least of them.
         """
-        units = sorted(chosen, key=min)
-        users = [at for unit in units for at in unit if self._is_said_by(at, HumanMessage)]
-        results = [
-            (unit, at)
-            for unit in units
-            for at in unit
-            if isinstance(self.messages[at], ToolMessage)
-        ]
-        plain = (
-            *(at for at in users if self._is_plain(at)),
-            *(at for unit, at in results if all(map(self._is_small, unit))),
-            *(at for unit in units for at in unit if self._is_said_by(at, AIMessage)),
-            *(at for unit, at in results if all(map(self._is_plain, unit))),
-            *users,
-            *(at for _, at in results),
-        )
-        return next(iter(plain), None)
+        shown = [at for unit in sorted(chosen, key=min) for at in unit]
+        kinds = (HumanMessage, ToolMessage, AIMessage)
+        places = [at for kind in kinds for at in shown if self._can_carry(at, kind)]
+        return min(places, key=lambda at: max(_SHORT_CALL, self._beside_note(at)), default=None)
 
-    def _is_said_by(self, at: int, kind: type[BaseMessage]) -> bool:
+    def _can_carry(self, at: int, kind: type[BaseMessage]) -> bool:
         message = self.messages[at]
+        if not isinstance(message, kind):
+            return False
         calls = answers_calls(message) or (isinstance(message, AIMessage) and message.tool_calls)
-        return (
-            isinstance(message, kind)
-            and not calls
-            and (kind is not AIMessage or self._is_plain(at))
-        )
+        return isinstance(message, ToolMessage) or not calls

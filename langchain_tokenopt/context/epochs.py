@@ -22,7 +22,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.fetching import listed
 from langchain_tokenopt.context.importance import Query
-from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, is_marked
+from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, is_made
 from langchain_tokenopt.core.messages import (
     atomic_groups,
     is_answered,
@@ -155,12 +155,16 @@ class Conversation:
         return ToolGroup(tuple(whole), tuple(results), whole[-1] + 1)
 
     @cached_property
-    def settled(self) -> list[int]:
-        """By how many messages there are: where that ends which was shortened before it came."""
-        marked = (
-            at + 1 if is_marked(text_of(message)) else 0 for at, message in enumerate(self.messages)
-        )
-        return list(accumulate(marked, max, initial=0))
+    def settled(self) -> int:
+        """Where that ends which was shortened before it came: behind its last mark, and its group.
+
+        It holds for all calls: the step that made a mark has seen what stands before it.
+        """
+        marked = (at for at in range(len(self.messages) - 1, -1, -1) if is_made(self.messages[at]))
+        last = next(marked, None)
+        if last is None:
+            return 0
+        return next(group[-1] for group in self.groups if last in group) + 1
 
     def gain(self, at: int) -> int:
         """Return what a message would have less as a line; pictures and the like stay."""
@@ -274,7 +278,7 @@ class Moment:
     @property
     def is_first(self) -> bool:
         """Whether no step was ever taken."""
-        return not self.state.steps and not self.conversation.settled[self.boundary]
+        return not self.state.steps and not self.conversation.settled
 
     def rewritten(self, first: int, removed: int) -> int:
         """Return the known tokens that a change of the message *first* makes unknown."""
@@ -345,7 +349,7 @@ class _Reader:
 
     def _unsettled(self, state: State, call: int) -> int:
         """Return the number of the first tool group behind what is settled."""
-        passed, settled = state.passed, self._conversation.settled[call]
+        passed, settled = state.passed, min(call, self._conversation.settled)
         while passed < len(self._groups) and self._groups[passed].ready <= settled:
             passed += 1
         return passed

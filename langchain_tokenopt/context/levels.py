@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_tokenopt.context.importance import Query
 from langchain_tokenopt.core.messages import text_of
@@ -27,6 +27,7 @@ __all__ = [
     "gist",
     "handle_of",
     "handles_in",
+    "is_made",
     "is_marked",
     "one_line",
     "shortened",
@@ -51,6 +52,8 @@ _GIST: Final = 40
 _RESULT_TOKENS: Final = (64, 256)
 """Bounds of a quarter of a tool result that bears on the question."""
 _MARKED: Final = re.compile(r"\[(?:[\d,]+ tokens )?(?:set aside|left out)[,:\]]")
+_LINE: Final = re.compile(r"\[([\d,]+) tokens set aside(?:, \w+\(\"[0-9a-f]{8}\"\))?: ")
+_REST: Final = re.compile(r"\[[\d,]+ tokens left out(?:, \w+\(\"[0-9a-f]{8}\"\))?\]")
 HANDLE_FORM: Final = re.compile(r"[0-9a-f]{8}")
 _MORE: Final = re.compile(r"\[[\d,]+ tokens left out[;.]")
 _HANDLES: Final = re.compile(r'\(\\?"([0-9a-f]{8})\\?"\)')
@@ -114,6 +117,17 @@ def handles_in(text: str) -> list[str]:
 def is_marked(text: str) -> bool:
     """Whether a text was made here."""
     return _MARKED.search(text) is not None
+
+
+def is_made(message: BaseMessage) -> bool:
+    """Whether a message as a whole stands here for another: it does not only quote a mark."""
+    text = text_of(message)
+    line = _LINE.match(text)
+    if line is not None:
+        return int(line[1].replace(",", "") or 0) >= LEAST_TOKENS
+    if not isinstance(message, ToolMessage):
+        return False
+    return text == BESIDE or _REST.fullmatch(text.rpartition("\n")[2]) is not None
 
 
 def one_line(message: BaseMessage, tokens: int, mark: Mark) -> str:

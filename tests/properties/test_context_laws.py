@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +72,34 @@ def test_a_view_of_a_view_is_the_view(seed, size, profile):
     view = one.invoke(history(seed))
     assert same(one.invoke(view), view)
     assert same(compressor(size, profile).invoke(view), view)
+
+
+@pytest.mark.parametrize("seed", [1819, 2952, 3147])
+def test_results_before_the_last_mark_are_settled_at_every_call(seed):
+    """A view whose step came later than the results it left: they are not decided on again."""
+    make = partial(
+        ContextCompressor,
+        (100, 400, 1_500, 5_000, None)[seed % 5],
+        price_profile=("openai", "anthropic", "none")[seed // 5 % 3],
+        keep_last=seed // 15 % 3,
+        model="gpt-4o",
+    )
+    view = make().view(history(seed))
+    assert view.steps
+    assert make().view(view.messages).messages == view.messages
+
+
+@pytest.mark.parametrize("seed", [4232, 4386, 4976, 5641, 5901])
+def test_a_note_stands_where_no_picture_has_to_stay_with_it(seed):
+    """A picture beside a note has made views longer than their limit."""
+    size = (100, 400, 1_500, 5_000)[seed % 5]
+    view = ContextCompressor(
+        size,
+        price_profile=("openai", "anthropic", "none")[seed // 5 % 3],
+        keep_last=seed // 15 % 3,
+        model="gpt-4o",
+    ).view(history(seed))
+    assert view.is_feasible
 
 
 @given(SEEDS, SIZES, PROFILES)
