@@ -347,10 +347,11 @@ _IS_ON_SERVER: Final = text(
     "SELECT 1 FROM pg_class WHERE relname = 'ledger_schema' AND pg_table_is_visible(oid)"
 )
 _TAKEN: Final = text(
+    "WITH own AS (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) "
     "SELECT relname::text FROM pg_class WHERE relname = ANY(CAST(:names AS text[])) "
-    "AND (pg_table_is_visible(oid) OR relnamespace = current_schema()::regnamespace) "
+    "AND (pg_table_is_visible(oid) OR relnamespace IN (SELECT oid FROM own)) "
     "UNION ALL SELECT typname::text FROM pg_type WHERE typname = ANY(CAST(:names AS text[])) "
-    "AND typnamespace = current_schema()::regnamespace LIMIT 1"
+    "AND typnamespace IN (SELECT oid FROM own) LIMIT 1"
 )
 """Relations of any kind, and types: a table is one, too."""
 

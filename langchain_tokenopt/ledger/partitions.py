@@ -217,13 +217,10 @@ def drop_before(connection: Connection, before: int) -> int | None:
         How many calls were in it; ``None``: there is no such month.
     """
     present = (
-        "SELECT inhrelid::regclass::text FROM pg_inherits "
+        "SELECT relname::text FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
         "WHERE inhparent IN (SELECT to_regclass(each) FROM unnest(CAST(:tables AS text[])) AS each)"
     )
-    found = [
-        name.strip('"').rpartition(".")[2]
-        for name in connection.scalars(text(present), {"tables": list(TABLES)})
-    ]
+    found = connection.scalars(text(present), {"tables": list(TABLES)}).all()
     months = sorted(map(_month_in, (name for name in found if not name.endswith(OTHERS))))
     if not months or start_of(months[0] + 1) > before:
         return None

@@ -6,12 +6,13 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from langchain_tokenopt.ledger import Ledger, LedgerError, database
+from langchain_tokenopt.ledger import Ledger, LedgerError, database, partitions
 from tests.support.ledger_records import desk_calls
 from tests.support.migrations import copy_ledger
 from tests.support.postgres_server import (
@@ -191,3 +192,51 @@ def test_no_statement_is_prepared(tmp_path):
         log = (server.folder / "log").read_text()
     assert "INSERT INTO ledger_schema" in log
     assert set() == set(re.findall(r"(?:parse|bind|execute) _pg\w+.{80}", log))
+
+
+# Schemas
+
+SCHEMAS = [
+    *("Tenant7", "our data", "a.b", "A.b c", 'say "hi"', "o'clock", "a,b", "back\\slash", "%s :x"),
+    *("zürich", "2024", "select", "team-a", "$user"),
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "how"),
+    [*((schema, "url") for schema in SCHEMAS), ("A.b c", "database"), ("$user", "database")],
+)
+def test_a_ledger_lives_in_any_schema(postgres_url, tmp_path, schema, how):
+    """Whatever its name: months are made and dropped there, rows go there and back."""
+    quoted = '"' + schema.replace('"', '""') + '"'
+    if schema == "$user":  # which stands for the user's own
+        _execute(postgres_url, "CREATE SCHEMA postgres")
+    else:
+        _execute(postgres_url, f"CREATE SCHEMA {quoted}")
+    url = postgres_url
+    if how == "url":
+        option = re.sub(r"([\\\s])", r"\\\1", f"-csearch_path={quoted}")
+        url += f"&options={quote(option, safe='')}"
+    else:
+        name = database_of(postgres_url)
+        _execute(postgres_url, f"ALTER DATABASE {name} SET search_path TO {quoted}")
+    with Ledger(url) as ledger:
+        for call in CALLS:
+            ledger.record(call)
+        assert len(CALLS) == ledger.totals().calls
+    copy_ledger(url, tmp_path / "copy.db")
+    copy_ledger(tmp_path / "copy.db", url)
+    with Ledger(url) as ledger:
+        ledger.maintain()
+        assert (len(CALLS), []) == (len(list(ledger.calls())), ledger.check())
+        _drop_the_month_of_all(ledger)
+    assert [(0,)] == _execute(postgres_url, NAMES)
+
+
+def _drop_the_month_of_all(ledger):
+    with (
+        ledger._database.connect_to_write() as connection,
+        ledger._database.writing(connection),
+    ):
+        end = partitions.start_of(partitions.this_month() + 1)
+        assert len(CALLS) == partitions.drop_before(connection, end)
