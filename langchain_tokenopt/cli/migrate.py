@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -122,6 +123,7 @@ def _kinds_in(source: str) -> tuple[list[Kind], list[str]]:
     from langchain_tokenopt.cache.repositories import embedder_in
     from langchain_tokenopt.ledger import Ledger, LedgerError
 
+    _refuse_unreachable(source)
     found, refusals = [], []
     try:
         reports_in(source)
@@ -141,3 +143,28 @@ def _kinds_in(source: str) -> tuple[list[Kind], list[str]]:
     if not found:
         raise CommandError(" ".join(refusals))
     return found, refusals
+
+
+def _refuse_unreachable(source: str) -> None:
+    """Look once whether there is anything at all: each kind would say and wait the same."""
+    from langchain_tokenopt.storage.errors import PostgresError
+    from langchain_tokenopt.storage.migration_lock import pool_at
+    from langchain_tokenopt.storage.places import place_of
+    from langchain_tokenopt.storage.sqlite import connect_to_read
+
+    place = place_of(source)
+    if not isinstance(place, Path):
+        try:
+            with pool_at(place).session() as session:
+                session.run("SELECT 1")
+        except PostgresError as error:
+            raise CommandError(f"{error}.") from error
+    elif not place.exists():
+        raise CommandError(f"there is no file {place}. Name the one to copy from.")
+    elif place.is_dir():
+        raise CommandError(f"{place} is a folder. Name a file in it.")
+    else:
+        try:
+            connect_to_read(place).close()
+        except (sqlite3.Error, OSError) as error:
+            raise CommandError(f"{place} cannot be read: {error}.") from error

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from langchain_tokenopt.core.errors import PlaceError
 from langchain_tokenopt.storage import sqlite
 from langchain_tokenopt.storage.places import place_of
 
-__all__ = ["locked_for_migration"]
+__all__ = ["locked_for_migration", "pool_at"]
 
 _MIGRATING: Final = 0x746F6B6D
 """The first half of the advisory lock; any constant. The second half stands for the schema."""
@@ -45,14 +45,7 @@ def locked_for_migration(target: str | Path) -> Iterator[bool]:
 @contextmanager
 def _locked_schema(url: str) -> Iterator[bool]:
     """Hold the lock by a transaction that stays open, which a pooler leaves on its connection."""
-    try:
-        postgres = import_module("langchain_tokenopt.storage.postgres")
-    except ImportError as error:
-        raise PlaceError(
-            f"PostgreSQL needs the Python package {error.name!r}. "
-            f'Install it: pip install "langchain-tokenopt[postgres]".'
-        ) from error
-    pool = postgres.pool_of(url)
+    pool = pool_at(url)
     with closing(pool.connect()) as connection:
         try:
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -61,9 +54,24 @@ def _locked_schema(url: str) -> Iterator[bool]:
                 "SELECT pg_try_advisory_xact_lock(%s, hashtext(coalesce(current_schema(), '')))",
                 (_MIGRATING,),
             ).fetchone()
-        except postgres.psycopg.Error as error:
+        except import_module("psycopg").Error as error:
             raise pool.explained(error) from error
         yield is_mine
+
+
+def pool_at(url: str) -> Any:
+    """Return the connections to a database.
+
+    Raises:
+        PlaceError: The driver is not installed, or it is no URL of a database.
+    """
+    try:
+        return import_module("langchain_tokenopt.storage.postgres").pool_of(url)
+    except ImportError as error:
+        raise PlaceError(
+            f"PostgreSQL needs the Python package {error.name!r}. "
+            f'Install it: pip install "langchain-tokenopt[postgres]".'
+        ) from error
 
 
 @contextmanager

@@ -19,10 +19,11 @@ from langchain_tokenopt.cli import app
 from langchain_tokenopt.core.records import BudgetEvent, Saving
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.ledger import Ledger, LedgerError, migration
+from langchain_tokenopt.storage import postgres
 from tests.support.caches import make_cache
 from tests.support.ledger_records import desk_calls, record
 from tests.support.migrations import copy_accounts, copy_cache, copy_ledger
-from tests.support.postgres_server import database_of, shared_server
+from tests.support.postgres_server import SilentWire, database_of, shared_server
 
 LEVELS = [
     BudgetLimit(total_tokens=9_000, total_usd=5, per="user", window="day"),
@@ -213,6 +214,34 @@ def test_a_source_that_is_the_target(kind, postgres_url, tmp_path):
     result = CliRunner().invoke(app, ["migrate", *pair])
     assert 1 == result.exit_code
     assert "are the same place" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["no file", "a folder", "no database", "nobody", "no answer"])
+def test_a_source_that_cannot_be_reached_is_tried_once(kind, postgres_url, tmp_path, monkeypatch):
+    """One sentence for all that could have been there, and one wait."""
+    monkeypatch.setattr(postgres, "SILENT_SECONDS", 1.0)
+    with SilentWire(shared_server().port, 1) as wire:
+        source, words = {
+            "no file": (str(tmp_path / "gone.db"), "there is no file"),
+            "a folder": (str(tmp_path), "is a folder"),
+            "no database": (shared_server().url("nowhere"), "has no such database"),
+            "nobody": ("postgresql://me:secret@127.0.0.1:9/d", "cannot be reached"),
+            "no answer": (f"postgresql://postgres:secret@127.0.0.1:{wire.port}/postgres", "answer"),
+        }[kind]
+        result = CliRunner().invoke(app, ["migrate", source, str(tmp_path / "to.db")])
+    assert 1 == result.exit_code
+    assert words in result.stderr
+    assert len(result.stderr) < 300
+    assert "secret" not in result.output
+    assert not (tmp_path / "to.db").exists()
+
+
+def test_what_can_be_read_and_has_nothing_says_so_of_each_kind(postgres_url, tmp_path):
+    """As one sentence would not say what was looked for."""
+    result = CliRunner().invoke(app, ["migrate", postgres_url, str(tmp_path / "to.db")])
+    assert 1 == result.exit_code
+    for words in ("no budgets at", "not a token ledger", "no cache at"):
+        assert words in result.stderr
 
 
 def test_targets_that_take_no_ledger(postgres_url, tmp_path):
