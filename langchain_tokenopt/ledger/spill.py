@@ -2,6 +2,8 @@
 
 A file appears under its name when it is complete, so that nobody reads half of it. Whoever opens
 the ledger next takes it in; lines that are no events are put aside, and everything else goes on.
+Until then its writer holds a lock on it, which ends with him: what a killed one has left is taken
+in as far as it goes.
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from glob import escape
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import IO, Any
 from uuid import UUID
 
 from langchain_tokenopt.core.attribution import Attribution
@@ -30,13 +34,21 @@ from langchain_tokenopt.core.records import (
 )
 from langchain_tokenopt.core.usage import Usage
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows, which renames no file that somebody has open
+    fcntl = None
+
 __all__ = ["from_line", "read", "to_line", "waiting", "write"]
 
 LONGEST_LINE = 1 << 20
 """Bytes. An event has some thousand; what is longer is not read into memory as one piece."""
 
+_UNWRITTEN = ".unwritten-"
 _END = ".jsonl"
-
+_BEGUN_SECONDS = 60.0
+"""How old an empty file is that nobody is about to lock and fill."""
 
 FORMAT = 1
 """Of the lines. A later release that writes other fields says another number."""
@@ -48,9 +60,40 @@ class LaterEventError(ValueError):
 
 def waiting(name: str, folders: Iterable[Path]) -> list[Path]:
     """Return the files of a ledger that wait; what is no file, or is another user's, is none."""
-    pattern = f"{escape(name)}.unwritten-*{_END}"
+    pattern = f"{escape(name)}{_UNWRITTEN}*"
     found = [path for folder in folders for path in sorted(folder.glob(pattern))]
-    return [path for path in found if path.is_file() and _is_own(path)]
+    own = [path for path in found if path.is_file() and _is_own(path)]
+    begun = [path for path in own if "." not in path.name.removeprefix(name + _UNWRITTEN)]
+    left = [file for path in begun if (file := _adopted(path)) is not None]
+    return [path for path in own if path.name.endswith(_END)] + left
+
+
+def _adopted(path: Path) -> Path | None:
+    """Give a file that a killed process has begun its name; ``None``: somebody is at it."""
+    file = Path(f"{path}{_END}")
+    try:
+        with path.open("r+b") as begun:
+            status = os.fstat(begun.fileno())
+            is_new = not status.st_size and time.time() - status.st_mtime < _BEGUN_SECONDS
+            if is_new or not _lock(begun):
+                return None
+            if fcntl is not None:
+                os.replace(path, file)  # of two who try it one succeeds
+        if fcntl is None:
+            os.replace(path, file)  # refused while somebody has it open
+    except OSError:
+        return None
+    return file
+
+
+def _lock(file: IO[Any]) -> bool:
+    """Lock a file until it is closed, also by the end of its process; say whether that was free."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _is_own(path: Path) -> bool:
@@ -66,14 +109,18 @@ def write(events: Iterable[UsageEvent], name: str, folders: Iterable[Path]) -> P
     text = "".join(to_line(event) + "\n" for event in events)
     for folder in folders:
         with suppress(OSError):
-            handle, unfinished = tempfile.mkstemp(prefix=f"{name}.unwritten-", dir=folder)
+            handle, unfinished = tempfile.mkstemp(prefix=name + _UNWRITTEN, dir=folder)
             path = Path(unfinished + _END)
             try:
                 with open(handle, "w", encoding="utf-8") as file:
+                    _lock(file)
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(unfinished, path)
+                    if fcntl is not None:
+                        os.replace(unfinished, path)
+                if fcntl is None:
+                    os.replace(unfinished, path)
             except OSError:
                 with suppress(OSError):
                     os.unlink(unfinished)

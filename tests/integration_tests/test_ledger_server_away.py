@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -87,6 +89,60 @@ def test_what_a_newer_release_wrote_waits_for_it(state, postgres_url):
         assert file.exists()
     with Ledger(postgres_url, read_only=True) as ledger:
         assert [] == ledger.check()
+
+
+_KILLED = """
+import os, sys, time
+from pathlib import Path
+from langchain_tokenopt.ledger import spill
+from tests.support.ledger_records import desk_calls
+os.fsync = lambda _: (print("begun", flush=True), time.sleep(600))
+spill.write(list(desk_calls(60, days=2))[:20], sys.argv[1], [Path(sys.argv[2])])
+"""
+
+
+def test_what_a_killed_worker_has_begun_to_put_aside_is_taken_in(state, postgres_url):
+    """Not while it lives; then once, as far as lines are whole."""
+    with Ledger(postgres_url) as ledger:
+        name = ledger._database.spool_name
+    arguments = [sys.executable, "-c", _KILLED, name, str(_made(state))]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as worker:
+        worker.stdout.readline()
+        (begun,) = state.iterdir()
+        assert ([], []) == _settled(postgres_url)
+        assert [begun] == list(state.iterdir())
+        worker.kill()
+    assert 20 == len(set(_settled(postgres_url)[0]))
+    assert [] == list(state.iterdir())
+
+
+@pytest.mark.parametrize("cut", [1, 100, 5_000])
+def test_of_a_torn_file_all_whole_lines_are_taken_in(state, postgres_url, cut):
+    """The rest is kept, and mentioned."""
+    with Ledger(postgres_url) as ledger:
+        name = ledger._database.spool_name
+    text = "".join(spill.to_line(call) + "\n" for call in CALLS[:20])
+    (_made(state) / f"{name}.unwritten-a1b2c3d4").write_text(text[:-cut])
+    left = text[:-cut].count("\n") + (cut == 1)  # the last may lack its end alone
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert left == len(_settled(postgres_url)[0])
+    assert ["1 lines of"] * (left < 20) == [str(each.message)[:10] for each in told]
+    assert (left < 20) == len(list(state.glob("*.damaged"))) == len(list(state.iterdir()))
+    assert left == len(_settled(postgres_url)[0])
+
+
+def test_a_file_that_is_about_to_be_filled_is_left_alone(state, postgres_url):
+    """Between its making and its lock a file is empty."""
+    with Ledger(postgres_url) as ledger:
+        name = ledger._database.spool_name
+    file = _made(state) / f"{name}.unwritten-a1b2c3d4"
+    file.touch()
+    _settled(postgres_url)
+    assert file.exists()
+    os.utime(file, (0, 0))
+    _settled(postgres_url)
+    assert [] == list(state.iterdir())
 
 
 def test_files_of_others_are_not_read(state, postgres_url, monkeypatch):
