@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -290,7 +291,7 @@ def test_what_may_take_long_does_not_wait_for_who_is_silent_already(impatient, p
         ledger = Ledger(_through(wire, postgres_url), max_wait_seconds=0.5)
         wire._left = 1
         (refused,) = _ended(work, ledger)
-        assert "no answer within" in refused
+        assert re.search("no answer within|cannot be reached", refused)
         ledger.close()
 
 
