@@ -14,7 +14,7 @@ HOSTS := -m "not exhaustive"
 MEETING := tests/integration_tests $(addprefix tests/unit_tests/,chat_model graph pricing tools tracking)
 FOREIGN := openai,vocabularies,agents,postgres,dev
 
-.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types docs notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale bench-learn bench-context
+.PHONY: help setup demo lock test browser test-browser test-newest test-oldest test-core test-foreign lint format types docs notebooks tables bench-usage bench-conformance bench-dashboard bench-ledger bench-face bench-limits bench-compress bench-real-model bench-cache bench-budget bench-evaluate bench-real bench-tools bench-scale bench-learn bench-context bench-agents
 
 help: ## List the targets
 	@grep -hE '^[a-z_-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -206,3 +206,6 @@ bench-learn: setup ## Measure what learns: strategies, forecasts, tuning, prefet
 	.venv-rivals-learn/bin/pip install -q -r tests/benchmarks/requirements-rivals-learn.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_learn --toon .venv-rivals-learn/bin/python \
 		$(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+bench-agents: setup ## Measure agents: routing, overhead of middleware, the whole path: make bench-agents [DATA=folder] [QUICK=1]
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.bench_agents $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
