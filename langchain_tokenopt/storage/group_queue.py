@@ -192,7 +192,7 @@ class GroupQueue(Generic[Wish, Shared]):
         with self._lock:
             self._tickets.append(ticket)
             self._start(1)
-            if len(self._waiting) >= self._expected:
+            if len(self._waiting) + 1 >= self._expected:  # and the one who leads
                 self._complete.set()
         deadline = time.monotonic() + self._wait_seconds
         while not ticket.turn.wait(_PATIENCE_SECONDS):

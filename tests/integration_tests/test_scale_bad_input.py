@@ -60,7 +60,8 @@ def strict() -> Iterator[PostgresServer]:
 @pytest.fixture(autouse=True)
 def no_memory_of_failures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(postgres, "_RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(postgres, "_pools", {})
+    for pool in list(postgres._pools.values()):
+        pool._failed = None
     yield
     postgres.close_all()
 

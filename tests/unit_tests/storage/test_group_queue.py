@@ -260,6 +260,7 @@ def test_one_who_stands_still_keeps_nobody_for_ever(monkeypatch):
     """Whether it leads or follows: the others are told, and go on without it."""
     monkeypatch.setattr(group_queue, "_PATIENCE_SECONDS", 0.02)
     for place in range(3):
+        monkeypatch.setattr(group_queue, "_MOMENT_SECONDS", 10)  # until all three are here
         books = Books(wait_seconds=0.3)
         books.queue._expected = 3
         still, inside = threading.Event(), threading.Event()
@@ -280,6 +281,7 @@ def test_one_who_stands_still_keeps_nobody_for_ever(monkeypatch):
                 _here(books, number + 1)
             books.may_open.set()
             assert inside.wait(10)
+            monkeypatch.setattr(group_queue, "_MOMENT_SECONDS", 0)
             others = [one for number, one in enumerate(each) if number != place]
             assert all(isinstance(one.exception(10), PostgresError) for one in others)
             if place == 0:  # whose locks the server has taken away
