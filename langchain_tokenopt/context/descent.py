@@ -22,13 +22,14 @@ from langchain_tokenopt.context.importance import Importance, Query, importance_
 from langchain_tokenopt.context.levels import (
     BESIDE,
     handle_of,
+    in_place,
     is_marked,
     one_line,
     shortened,
 )
 from langchain_tokenopt.context.protection import protected, removable, superseded, task_of
 from langchain_tokenopt.context.telling import needed, told
-from langchain_tokenopt.core.messages import answers_calls, text_of, with_text
+from langchain_tokenopt.core.messages import answers_calls, text_of
 from langchain_tokenopt.tools.result_limit import CompressingLoader
 
 __all__ = ["Descent", "Making", "Summarize"]
@@ -83,7 +84,7 @@ class Making:
             return 0
         sizes, message = self.moment.conversation.sizes, self.messages[at]
         own = at in self.texts or at in self.moment.state.decisions
-        return sizes.of(with_text(message, text)) if own else self.moment.conversation.tokens[at]
+        return sizes.of(in_place(message, text)) if own else self.moment.conversation.tokens[at]
 
     def text(self, at: int) -> str | None:
         """Return what a message says now; ``None``: it is set aside."""
@@ -96,7 +97,7 @@ class Making:
         """Put *text* in the place of a message, if that is shorter."""
         before = self.size(at)
         sizes = self.moment.conversation.sizes
-        after = 0 if text is None else sizes.of(with_text(self.messages[at], text))
+        after = 0 if text is None else sizes.of(in_place(self.messages[at], text))
         if after >= before:
             return False
         self.texts[at] = text
@@ -112,6 +113,14 @@ class Making:
             return
         if not (self.query.is_about(text_of(message)) and self._part(at)):
             self.line(at)
+
+    def pending(self, after: int = -1) -> None:
+        """Shorten the results behind a message that no step has looked at."""
+        for group in self.moment.pending:
+            for at in group.results:
+                is_new = at not in self.moment.state.decisions and at not in self.texts
+                if is_new and at > after:
+                    self.result(at)
 
     def line(self, at: int) -> None:
         """Reduce a message to a line."""
@@ -143,14 +152,27 @@ class Descent(Making):
         self._superseded = superseded(self.messages[: moment.boundary])
         self._known: dict[int, Importance] = {}
 
-    def step(self) -> Step | None:
-        """Shorten results, reduce them to lines, then set turns aside, until it fits."""
+    def step(self, *, pays: bool = False) -> Step | None:
+        """Shorten results, reduce them to lines, then set turns aside, until it fits.
+
+        Args:
+            pays: Whether results would be shortened if nothing had to be: then all of them are, or
+                a view with more room would be the shorter one.
+        """
+        if pays:
+            self.pending()
         for take in (self._results, self._lines, self._aside):
             if self.total <= self._target:
                 break
             take()
+        self._all_behind()
         self._retell()
         return self._partial()
+
+    def _all_behind(self) -> None:
+        """Shorten the pending results behind the first change: all that is written anew anyway."""
+        if self.texts:
+            self.pending(after=min(self.texts))
 
     def retold(self) -> Step | None:
         """Write the note of an earlier step anew, for which there is more room than there was."""
@@ -264,24 +286,30 @@ class Descent(Making):
         return math.inf if carrier is None else _NOTE_TOKENS + self._beside_note(carrier)
 
     def _beside_note(self, carrier: int) -> int:
-        """Return the tokens of what must stay with a note: its group, pictures and thoughts."""
-        stays = [carrier]
-        if isinstance(self.messages[carrier], ToolMessage):
-            stays = next(g for g in self.moment.conversation.groups if carrier in g)
+        """Return the tokens of what must stay with a note in a result: its call, and pictures."""
+        if not isinstance(self.messages[carrier], ToolMessage):
+            return 0
         return sum(
             _BESIDE_TOKENS if self._is_plain_result(at) else self.size(at)
-            for at in stays
+            for at in self._stays_with(carrier)
             if at != carrier or not self._is_plain(at)
         )
+
+    def _stays_with(self, carrier: int) -> list[int]:
+        """Return what is shown with a note: where a result is its place, the group of that."""
+        if not isinstance(self.messages[carrier], ToolMessage):
+            return [carrier]
+        return next(group for group in self.moment.conversation.groups if carrier in group)
 
     def _drop(self, chosen: Sequence[Sequence[int]], *, tells: bool) -> None:
         """Set aside with one note in the place of all, if that is shorter."""
         carrier = self._carrier(chosen)
         if carrier is None:
             return
-        stays = next(set(g) for g in self.moment.conversation.groups if carrier in g)
+        stays = {*self._stays_with(carrier)}
         shown = sorted(at for unit in chosen for at in unit)
-        if stays >= {*shown} and _NOTE.fullmatch(self.text(carrier) or ""):
+        texts = (at for at in stays if at == carrier or isinstance(self.messages[at], ToolMessage))
+        if stays >= {*shown} and all(map(self._is_mark, texts)):
             return  # one note in the place of another
         before = self.total, {**self.texts}, {**self.handles}
         worth = self._worth(at for unit in chosen for at in unit)
@@ -316,6 +344,11 @@ class Descent(Making):
             for at in places
         )
 
+    def _is_mark(self, at: int) -> bool:
+        """Whether a message says nothing but that something was set aside."""
+        text = self.text(at) or ""
+        return text == BESIDE or _NOTE.fullmatch(text) is not None
+
     def _with_earlier(self, shown: Iterable[int]) -> tuple[int, ...]:
         """Return the messages that the new note stands for: those of earlier notes among them."""
         notes = [n for n in self.moment.state.handles.values() if len(n) > 1]
@@ -327,7 +360,7 @@ class Descent(Making):
         handle = handle_of(*(text_of(self.messages[at]) for at in gone))
         tokens = sum(self.moment.conversation.tokens[at] for at in gone)
         line = mark.line(tokens, handle, f"{len(gone)} earlier messages")
-        room = self._target - self.total - sizes.of(with_text(self.messages[carrier], line))
+        room = self._target - self.total - sizes.of(in_place(self.messages[carrier], line))
         if not tells or room < _LEAST_TOLD:
             return line
         if self._summarize is not None:
@@ -345,7 +378,7 @@ class Descent(Making):
         room -= sizes.of_text(asked) + 1 if asked else 0
         said = told(messages, max(0, room), sizes.of_text, self.query, [*beside, asked])
         whole = "\n".join(part for part in (line, said, asked) if part)
-        fits = self.total + sizes.of(with_text(self.messages[carrier], whole)) <= self._target
+        fits = self.total + sizes.of(in_place(self.messages[carrier], whole)) <= self._target
         return whole if fits else "\n".join(part for part in (line, said) if part)
 
     def _beside(self, gone: set[int]) -> Iterable[str]:
@@ -355,7 +388,7 @@ class Descent(Making):
 
     def _as_shown(self, at: int) -> BaseMessage:
         text = self.moment.state.decisions.get(at)
-        return self.messages[at] if text is None else with_text(self.messages[at], text)
+        return self.messages[at] if text is None else in_place(self.messages[at], text)
 
     def _is_plain_result(self, at: int) -> bool:
         return isinstance(self.messages[at], ToolMessage) and self._is_plain(at)
@@ -366,8 +399,8 @@ class Descent(Making):
     def _carrier(self, chosen: Sequence[Sequence[int]]) -> int | None:
         """Return the message in whose place the note stands: a user's, or a tool result.
 
-        Pictures and calls stay where a message is shown: where they are large, the note stands in
-        the place of whatever has least of them.
+        A result is shown with its call and its pictures: where these are large, the note stands in
+        the place of a message of the model, of which nothing is left.
         """
         shown = [at for unit in sorted(chosen, key=min) for at in unit]
         kinds = (HumanMessage, ToolMessage, AIMessage)
@@ -376,7 +409,6 @@ class Descent(Making):
 
     def _can_carry(self, at: int, kind: type[BaseMessage]) -> bool:
         message = self.messages[at]
-        if not isinstance(message, kind):
-            return False
-        calls = answers_calls(message) or (isinstance(message, AIMessage) and message.tool_calls)
-        return isinstance(message, ToolMessage) or not calls
+        return isinstance(message, kind) and (
+            isinstance(message, ToolMessage) or not answers_calls(message)
+        )

@@ -22,12 +22,11 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.fetching import listed
 from langchain_tokenopt.context.importance import Query
-from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, is_made
+from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, in_place, is_made
 from langchain_tokenopt.core.messages import (
     atomic_groups,
     is_answered,
     text_of,
-    with_text,
 )
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import TokenCounter
@@ -447,7 +446,7 @@ def _size(conversation: Conversation, at: int, decisions: Decisions) -> int:
     text = decisions[at]
     if text is None:
         return 0
-    return conversation.sizes.of(with_text(conversation.messages[at], text))
+    return conversation.sizes.of(in_place(conversation.messages[at], text))
 
 
 def shown(conversation: Conversation, decisions: Decisions) -> list[BaseMessage]:
@@ -455,16 +454,14 @@ def shown(conversation: Conversation, decisions: Decisions) -> list[BaseMessage]
 
     A result that comes once more for a call that was set aside is set aside with it.
     """
-    gone = {
-        at for group in conversation.groups if decisions.get(group[0], "") is None for at in group
-    }
+    gone = {at for group in conversation.groups if group[0] in decisions for at in group}
     view = []
     for at, message in enumerate(conversation.messages):
         text = decisions.get(at, _UNDECIDED)
         if text is _UNDECIDED and at not in gone:
             view.append(message)
         elif isinstance(text, str):
-            view.append(with_text(message, text))
+            view.append(in_place(message, text))
     return view
 
 

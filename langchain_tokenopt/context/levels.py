@@ -12,10 +12,10 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from langchain_tokenopt.context.importance import Query
-from langchain_tokenopt.core.messages import text_of
+from langchain_tokenopt.core.messages import text_of, with_text
 from langchain_tokenopt.tools.result_limit import CompressingLoader
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "gist",
     "handle_of",
     "handles_in",
+    "in_place",
     "is_made",
     "is_marked",
     "one_line",
@@ -128,6 +129,24 @@ def is_made(message: BaseMessage) -> bool:
     if not isinstance(message, ToolMessage):
         return False
     return text == BESIDE or _REST.fullmatch(text.rpartition("\n")[2]) is not None
+
+
+def in_place(message: BaseMessage, text: str) -> BaseMessage:
+    """Return what is shown in the place of a message.
+
+    A result stays the answer to its call, with its pictures. In the place of others stands a note
+    of all that was set aside, and nothing that they had beside their text: no pictures, no calls.
+
+    Example:
+        >>> call = {"name": "add", "args": {}, "id": "1"}
+        >>> in_place(AIMessage("Adding.", tool_calls=[call]), "[90 tokens set aside]").tool_calls
+        []
+    """
+    if isinstance(message, ToolMessage):
+        return with_text(message, text)
+    if isinstance(message, AIMessage):
+        return AIMessage(text, id=message.id, name=message.name)
+    return message.model_copy(update={"content": text})
 
 
 def one_line(message: BaseMessage, tokens: int, mark: Mark) -> str:

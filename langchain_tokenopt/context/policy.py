@@ -52,17 +52,15 @@ class Stepped:
 
     def decide(self, moment: Moment) -> Step | None:
         """Take a step where it pays, or where the request is too long."""
+        pays = _pays(moment)
         if moment.is_forced:
-            return Descent(moment, self._summarize).step()
+            return Descent(moment, self._summarize).step(pays=pays)
         if _could_tell_more(moment):
             return Descent(moment, self._summarize).retold()
-        if not _pays(moment):
+        if not pays:
             return None
         made = Making(moment)
-        for group in moment.pending:
-            for at in group.results:
-                if at not in moment.state.decisions:
-                    made.result(at)
+        made.pending()
         return made.step()
 
 

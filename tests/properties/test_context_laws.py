@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt import ContextCompressor, SlidingWindow, count_messages
 from langchain_tokenopt.context.fetching import fetched_part
@@ -74,7 +74,7 @@ def test_a_view_of_a_view_is_the_view(seed, size, profile):
     assert same(compressor(size, profile).invoke(view), view)
 
 
-@pytest.mark.parametrize("seed", [1819, 2952, 3147])
+@pytest.mark.parametrize("seed", [1819, 2952, 3147, 5603])
 def test_results_before_the_last_mark_are_settled_at_every_call(seed):
     """A view whose step came later than the results it left: they are not decided on again."""
     make = partial(
@@ -89,17 +89,41 @@ def test_results_before_the_last_mark_are_settled_at_every_call(seed):
     assert make().view(view.messages).messages == view.messages
 
 
-@pytest.mark.parametrize("seed", [4232, 4386, 4976, 5641, 5901])
-def test_a_note_stands_where_no_picture_has_to_stay_with_it(seed):
-    """A picture beside a note has made views longer than their limit."""
+@pytest.mark.parametrize("seed", [4232, 4386, 4976, 5641, 5901, 122, 3906, 51_111])
+def test_a_note_stands_where_nothing_has_to_stay_with_it(seed):
+    """A picture or a call beside a note has made views longer than their limit."""
     size = (100, 400, 1_500, 5_000)[seed % 5]
     view = ContextCompressor(
         size,
         price_profile=("openai", "anthropic", "none")[seed // 5 % 3],
         keep_last=seed // 15 % 3,
         model="gpt-4o",
+        policy=SlidingWindow() if seed % 7 == 0 else None,
     ).view(history(seed))
     assert view.is_feasible
+
+
+@pytest.mark.parametrize("policy", [None, SlidingWindow()])
+@pytest.mark.parametrize("calls", [1, 3])
+def test_large_calls_go_with_their_results(policy, calls):
+    """What an agent has written in a call long ago stays in the way of nothing."""
+    made = [
+        {"name": "write", "args": {"n": n, "text": "open the gate " * 300}, "id": f"c{n}"}
+        for n in range(calls)
+    ]
+    talk = [
+        HumanMessage("Write the log."),
+        AIMessage("", tool_calls=made, additional_kwargs={"tool_calls": ["as it came"]}),
+        *(ToolMessage("written", tool_call_id=f"c{n}") for n in range(calls)),
+        ToolMessage("written again", tool_call_id="c0"),
+        AIMessage("Done."),
+        HumanMessage("Which gate?"),
+    ]
+    view = compressor(200, policy=policy).view(talk)
+    assert view.is_feasible
+    assert orphans(view.messages) == unanswered(view.messages) == 0
+    assert not any(m.additional_kwargs for m in view.messages)
+    assert same(compressor(200, policy=policy).invoke(view.messages), view.messages)
 
 
 @given(SEEDS, SIZES, PROFILES)
@@ -144,6 +168,16 @@ def test_nothing_grows_and_nothing_is_over_the_limit_that_need_not_be(seed, size
         assert view.overrun == counted - size
 
 
+@given(SEEDS, SIZES, st.integers(0, 2))
+@SOME
+def test_no_limit_leaves_more_than_there_is_without_one(seed, size, keep_last):
+    """What would be shortened because it pays is shortened where it must be, too."""
+    talk = history(seed)
+    free = compressor(None, "none", keep_last).view(talk)
+    bound = compressor(size, "none", keep_last).view(talk)
+    assert bound.tokens_after <= free.tokens_after
+
+
 @given(SEEDS, SIZES)
 @SOME
 def test_the_conversation_is_not_changed(seed, size):
@@ -162,13 +196,15 @@ def test_the_conversation_is_not_changed(seed, size):
 @given(SEEDS, SIZES)
 @SOME
 def test_pictures_and_thoughts_pass_through(seed, size):
-    """A message that is shown has all of its blocks that are no text."""
+    """A result, or a message that is shown whole, has all of its blocks that are no text."""
     talk = history(seed)
     view = compressor(size).view(talk)
-    aside = {row.index for row in view.explain() if row.level == Level.ASIDE}
     for row in view.explain():
         message = talk[row.index]
-        if row.index in aside or isinstance(message.content, str):
+        is_shown = row.level == Level.WHOLE or (
+            row.level != Level.ASIDE and isinstance(message, ToolMessage)
+        )  # in the place of others stands the note of all that was set aside
+        if not is_shown or isinstance(message.content, str):
             continue
         blocks = [b for b in message.content if b.get("type") != "text"]
         held = any(
