@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_tokenopt.agents import (
         ContextMiddleware,
+        ModelRoutingMiddleware,
         PromptCompressionMiddleware,
         SemanticCacheMiddleware,
         StageMiddleware,
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.pricing.rate_card import RateCard
     from langchain_tokenopt.pricing.rates import Rates
     from langchain_tokenopt.request.model_request import Answer, ModelRequest
+    from langchain_tokenopt.routing import Complexity, ModelRouter, Route
     from langchain_tokenopt.scope import stage_all, token_scope
     from langchain_tokenopt.stage import (
         Again,
@@ -158,6 +160,7 @@ _MODULE_OF = {
     "SemanticCacheMiddleware": "agents",
     "PromptCompressionMiddleware": "agents",
     "ContextMiddleware": "agents",
+    "ModelRoutingMiddleware": "agents",
     "Again": "stage",
     "AgentBudget": "budget",
     "AllocationStrategy": "budget",
@@ -185,6 +188,7 @@ _MODULE_OF = {
     "Case": "evaluate",
     "CaseFileError": "evaluate",
     "Comparison": "evaluate",
+    "Complexity": "routing",
     "CompressionResult": "compress",
     "ContextCompressor": "context",
     "ContextStore": "context",
@@ -210,6 +214,7 @@ _MODULE_OF = {
     "LocalEmbeddings": "embeddings",
     "MessageTemplates": "compress.message_templates",
     "ModelRequest": "request.model_request",
+    "ModelRouter": "routing",
     "NoBudgetRunError": "budget",
     "OpenTelemetrySink": "export.opentelemetry_sink",
     "Performance": "budget",
@@ -224,6 +229,7 @@ _MODULE_OF = {
     "QualityGuard": "evaluate",
     "RateCard": "pricing.rate_card",
     "Rates": "pricing.rates",
+    "Route": "routing",
     "RunForecast": "forecast",
     "Saving": "core.records",
     "SemanticCache": "cache",
@@ -309,6 +315,7 @@ __all__ = [
     "Case",
     "CaseFileError",
     "Comparison",
+    "Complexity",
     "CompressionResult",
     "ContextCompressor",
     "ContextMiddleware",
@@ -334,6 +341,8 @@ __all__ = [
     "LocalEmbeddings",
     "MessageTemplates",
     "ModelRequest",
+    "ModelRouter",
+    "ModelRoutingMiddleware",
     "NoBudgetRunError",
     "OpenTelemetrySink",
     "Performance",
@@ -350,6 +359,7 @@ __all__ = [
     "QualityGuard",
     "RateCard",
     "Rates",
+    "Route",
     "RunForecast",
     "Saving",
     "SemanticCache",

@@ -13,6 +13,7 @@ except ImportError as error:
 from langchain_tokenopt.agents.budget_middleware import RunOptions, TokenBudgetMiddleware
 from langchain_tokenopt.agents.single_stages import (
     ContextMiddleware,
+    ModelRoutingMiddleware,
     PromptCompressionMiddleware,
     SemanticCacheMiddleware,
     ToolSelectionMiddleware,
@@ -22,6 +23,7 @@ from langchain_tokenopt.agents.stage_middleware import StageMiddleware
 
 __all__ = [
     "ContextMiddleware",
+    "ModelRoutingMiddleware",
     "PromptCompressionMiddleware",
     "RunOptions",
     "SemanticCacheMiddleware",

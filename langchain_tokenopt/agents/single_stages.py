@@ -12,10 +12,12 @@ from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.compress import PromptCompressor
 from langchain_tokenopt.context import ContextCompressor
 from langchain_tokenopt.limits import WordLimit
+from langchain_tokenopt.routing import ModelRouter
 from langchain_tokenopt.tools.selector import ToolSelector
 
 __all__ = [
     "ContextMiddleware",
+    "ModelRoutingMiddleware",
     "PromptCompressionMiddleware",
     "SemanticCacheMiddleware",
     "ToolSelectionMiddleware",
@@ -88,6 +90,25 @@ class ToolSelectionMiddleware(StageMiddleware):
     @_taking_arguments_of(ToolSelector)
     def __init__(self, selector: ToolSelector) -> None:
         super().__init__(selector)
+
+
+class ModelRoutingMiddleware(StageMiddleware):
+    """A ``ModelRouter`` around the model of an agent; takes its arguments.
+
+    To report how good answers were, use :attr:`router`.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> models = {name: FakeListChatModel(responses=[name]) for name in ("cheap", "strong")}
+        >>> ModelRoutingMiddleware(models).router
+        ModelRouter(cheap < strong, policy='balanced')
+    """
+
+    @_taking_arguments_of(ModelRouter)
+    def __init__(self, router: ModelRouter) -> None:
+        super().__init__(router)
+        self.router = router
+        """What decides."""
 
 
 class WordLimitMiddleware(StageMiddleware):

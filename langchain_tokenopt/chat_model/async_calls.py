@@ -109,11 +109,19 @@ async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | 
         finally:
             await source.aclose()
     chain.run.closed = False
+    return chain.whole(await _awhole(chain, run_manager))
+
+
+async def _awhole(
+    chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | None
+) -> ChatResult:
+    """The model's answer in one piece."""
+    request = chain.request
     await _wait_for_turn(chain)
     takes_manager = takes_parameter(request.model._agenerate, "run_manager")
     manager = {"run_manager": run_manager} if takes_manager else {}
-    return chain.whole(
-        await request.model._agenerate(request.messages, request.stop, **manager, **request.kwargs)
+    return await request.model._agenerate(
+        request.messages, request.stop, **manager, **request.kwargs
     )
 
 
@@ -123,6 +131,9 @@ async def _apieces(
     """The answer as chunks: a stage's in one, the model's as they come."""
     if chain.answer is not None:
         yield as_one_chunk(chain.answer)
+        return
+    if not chain.streams(async_api=True):
+        yield as_one_chunk(Answer(await _awhole(chain, run_manager)))
         return
     request = chain.request
     await _wait_for_turn(chain)

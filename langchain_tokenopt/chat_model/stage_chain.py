@@ -10,18 +10,20 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, TypeVar
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_tokenopt.core.errors import StopStream
+from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.core.messages import as_chunk, as_message
 from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, STOPPED_BY
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.finish_reasons import is_whole
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
-from langchain_tokenopt.stage import Again, Stage, StageCall
+from langchain_tokenopt.stage import Again, Phase, Stage, StageCall
 from langchain_tokenopt.tracking.provider_usage import usage_of
 from langchain_tokenopt.tracking.written_text import written
 
@@ -57,6 +59,7 @@ class StageChain:
         self.request = request
         self.rate_limiter = rate_limiter
         self.run = request.run
+        self._callers_model = request.model
         self.answer: Answer | None = None
         self.stopped = False
         self.has_arrived = False
@@ -87,7 +90,6 @@ class StageChain:
 
     def opening(self) -> Generator[Step, Any, None]:
         """Open the stages that are not open yet, outermost first, until one has the answer."""
-        asked_model = self.request.model
         while self._next < len(self._stages) and self.answer is None:
             stage, position = self._stages[self._next], self._next
             self._next += 1
@@ -108,6 +110,7 @@ class StageChain:
                 self.answer = call.answer
                 if call.request is not request:
                     self.request = call.request.override(observe=self.request.observe)
+                    self._note_route(stage, request.model)
         self._watching = [
             (self._stages[position], call)
             for position, call in self._open
@@ -116,9 +119,22 @@ class StageChain:
         self._level = len(self._watching) - 1
         if self.answer is None:
             self.run.sent, self.run.sent_kwargs = self.request.messages, self.request.kwargs
-            if self.request.model is not asked_model:
+            if self.request.model is not self._callers_model or self.run.sent_model:
                 facts = self.request.facts
                 self.run.sent_model, self.run.sent_provider = facts.billed_name, facts.billed_by
+
+    def _note_route(self, stage: Stage, before: BaseChatModel) -> None:
+        """Wait for the limiter of the model that a stage has chosen, not for the caller's."""
+        model = self.request.model
+        if stage.phase == Phase.ROUTE and model is not before:
+            self.rate_limiter = model.rate_limiter
+
+    def streams(self, *, async_api: bool) -> bool:
+        """Whether the model may stream; of the caller's own, LangChain has decided that."""
+        request = self.request
+        return request.model is self._callers_model or would_stream(
+            request.model, request.kwargs, async_api=async_api
+        )
 
     @property
     def has_stages(self) -> bool:
@@ -321,6 +337,7 @@ class StageChain:
         self, position: int, request: ModelRequest, answer: Answer, *, keeps_shown: bool
     ) -> None:
         """Charge this attempt, and make ready to open the stages behind *position* once more."""
+        before = self.request.model
         used = usage_of(answer, self.request, self.run.pieces, self.run.received)
         self.run.earlier = (self.run.earlier or Usage()) + used
         reports = [message for message in self.run.pieces if isinstance(message, AIMessage)]
@@ -333,5 +350,6 @@ class StageChain:
         self.request, self.answer = request, None
         self.shown = self.shown[: self._shown_in_time] if keeps_shown else []
         self._held_info = {}
+        self._note_route(self._stages[position], before)
         self._next = position + 1
         self._repeats += 1

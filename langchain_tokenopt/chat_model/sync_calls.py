@@ -105,12 +105,16 @@ def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Ans
         finally:
             source.close()
     chain.run.closed = False
+    return chain.whole(_whole(chain, run_manager))
+
+
+def _whole(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> ChatResult:
+    """The model's answer in one piece."""
+    request = chain.request
     _wait_for_turn(chain)
     takes_manager = takes_parameter(request.model._generate, "run_manager")
     manager = {"run_manager": run_manager} if takes_manager else {}
-    return chain.whole(
-        request.model._generate(request.messages, request.stop, **manager, **request.kwargs)
-    )
+    return request.model._generate(request.messages, request.stop, **manager, **request.kwargs)
 
 
 def _pieces(
@@ -119,6 +123,9 @@ def _pieces(
     """The answer as chunks: a stage's in one, the model's as they come."""
     if chain.answer is not None:
         yield as_one_chunk(chain.answer)
+        return
+    if not chain.streams(async_api=False):
+        yield as_one_chunk(Answer(_whole(chain, run_manager)))
         return
     request = chain.request
     _wait_for_turn(chain)

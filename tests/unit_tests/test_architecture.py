@@ -34,6 +34,7 @@ LAYERS = [
     {"budget", "cache", "compress", "ledger", "limits"},
     {"tools"},
     {"context"},
+    {"routing"},
     {"chat_model"},
     {"graph"},
     {"agents"},

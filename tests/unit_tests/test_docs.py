@@ -157,9 +157,7 @@ def test_the_table_of_extras_is_that_of_the_project():
 def test_the_order_of_stages_is_that_of_the_phases():
     """In the page's table, and in the README's line."""
     page = (ROOT / "docs" / "compose.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| \d \| `(\w+)` \|", page, re.M) == [
-        phase.name for phase in Phase if phase is not Phase.ROUTE
-    ]
+    assert re.findall(r"^\| \d \| `(\w+)` \|", page, re.M) == [phase.name for phase in Phase]
 
 
 def test_every_room_of_the_house_is_explained():

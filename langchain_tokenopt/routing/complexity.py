@@ -1,0 +1,216 @@
+"""How hard a request is, by what can be seen of it; nothing is asked, and every feature is shown.
+
+Each feature adds points, and the points give a difficulty and one of four complexities. The points
+are set by hand and fitted on nothing; what really needs the strong model is learned from outcomes
+(``routing/outcomes.py``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Final
+
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+
+from langchain_tokenopt.core.messages import text_of
+from langchain_tokenopt.routing.marks import CODE, CONSTRAINTS, MATHS, THOUGHT, is_urgent
+from langchain_tokenopt.text.scripts import UNSPACED
+
+__all__ = ["Complexity", "Features", "asked_text", "features_of"]
+
+
+class Complexity(IntEnum):
+    """How hard a request is; ordered.
+
+    Example:
+        >>> Complexity.SIMPLE < Complexity.CRITICAL, Complexity.MEDIUM.name
+        (True, 'MEDIUM')
+    """
+
+    SIMPLE = 1
+    MEDIUM = 2
+    COMPLEX = 3
+    CRITICAL = 4
+
+
+_LEAST_POINTS: Final = {Complexity.CRITICAL: 8.0, Complexity.COMPLEX: 4.5, Complexity.MEDIUM: 2.0}
+_HALF_WAY: Final = 5.0
+"""Points of a request that is harder than 63 of 100."""
+_URGENT: Final = 6.0
+"""Points of urgency: alone they make a request COMPLEX, with anything else CRITICAL."""
+_MOST_READ: Final = 12_000
+"""Characters that are read, from both ends."""
+_FOLLOW_UP: Final = 4
+"""Words; with fewer a question is about what was asked before it, which is read as well."""
+
+_WORD: Final = re.compile(rf"[{UNSPACED}]|[^\W\d_]+(?:['’][^\W\d_]+)*")
+_NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:[.,:/]\d+)*")
+_QUESTION: Final = re.compile(r"[?？؟¿]+")
+_ITEM: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-z][.)])[ \t]+\S", re.M)
+_SENTENCE: Final = re.compile(r"[.!?。！？…]+(?=\s|$|[\"'”’)])|[。！？]")
+_UNSPACED_WORD: Final = re.compile(f"[{UNSPACED}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What is seen of a request. Counts, unless said otherwise."""
+
+    words: int
+    """Of what is asked; two Chinese or Japanese characters are one."""
+    sentences: int
+    questions: int
+    list_items: int
+    """Lines that are items of a list."""
+    code: int
+    """Marks of code: fences, definitions, stack traces."""
+    maths: int
+    """Marks of mathematics: signs, formulas, words such as "prove"."""
+    thought: int
+    """Words that ask for thought: why, compare, design, plan, in several languages."""
+    constraints: int
+    """Words that bind the answer: must, exactly, at least, without, in several languages."""
+    data_points: int
+    """Numbers."""
+    urgency: int
+    """Words of urgency, in several languages, that are not denied."""
+    tools: int
+    structured: bool
+    """Whether a program reads the answer."""
+    media: int
+    """Images, sounds and files."""
+    attempts: int
+    """Attempts before: answers that did not stand, tool calls that failed in this turn."""
+    context_words: int
+    """Of the whole conversation, roughly."""
+    longest_word: int
+    """Its characters."""
+    distinct_words: int
+
+    def as_dict(self) -> dict[str, int | bool]:
+        """Return them by name."""
+        return asdict(self)
+
+    @property
+    def points(self) -> dict[str, float]:
+        """What each feature adds, those that add something."""
+        items = min(self.list_items, 8)
+        found = {
+            "words": min(4.0, max(0.0, math.log2((self.words + 1) / 24))),
+            "questions": 0.5 * min(max(0, self.questions - 1), 4),
+            "list_items": 0.4 * items,
+            "code": 0.7 * min(self.code, 4),
+            "maths": 0.8 * min(self.maths, 4),
+            "thought": 0.9 * min(self.thought, 4),
+            "constraints": 0.5 * min(self.constraints, 4),
+            "data_points": min(3.0, math.log2(1 + max(0, self.data_points - items)) / 1.5),
+            "urgency": _URGENT * (self.urgency > 0) + 2.0 * (self.urgency > 1),
+            "tools": min(2.0, 0.5 * math.log2(1 + self.tools)),
+            "structured": 0.5 * self.structured,
+            "media": 1.0 * min(self.media, 2),
+            "attempts": 2.5 * min(self.attempts, 3),
+            "context_words": min(1.5, max(0.0, math.log2((self.context_words + 1) / 2_000))),
+        }
+        return {name: round(value, 2) for name, value in found.items() if value > 0}
+
+    @property
+    def difficulty(self) -> float:
+        """From 0, the easiest, to 1."""
+        return 1 - math.exp(-sum(self.points.values()) / _HALF_WAY)
+
+    @property
+    def complexity(self) -> Complexity:
+        """The class that the points make it."""
+        points = sum(self.points.values())
+        return next((c for c, least in _LEAST_POINTS.items() if points >= least), Complexity.SIMPLE)
+
+
+def features_of(
+    messages: Sequence[BaseMessage],
+    *,
+    tools: int = 0,
+    structured: bool = False,
+    attempts: int = 0,
+    media: int = 0,
+) -> Features:
+    """Read the features of a request.
+
+    Args:
+        messages: The conversation; what is asked is the user's last message.
+        tools: How many the model is shown.
+        structured: Whether a program reads the answer.
+        attempts: How often it was tried before, beside what the conversation shows.
+        media: How many images, sounds and files there are.
+
+    Example:
+        >>> features_of([HumanMessage("What is the capital of France?")]).complexity.name
+        'SIMPLE'
+        >>> hard = "Prove that sqrt(2) is irrational, then compare 3 proofs and explain why."
+        >>> features_of([HumanMessage(hard)]).complexity.name
+        'COMPLEX'
+    """
+    text = asked_text(messages)
+    words = _WORD.findall(text)
+    single = sum(1 for word in words if _UNSPACED_WORD.fullmatch(word))
+    lowered = text.lower()
+    characters = sum(len(m.content) if isinstance(m.content, str) else 400 for m in messages)
+    return Features(
+        words=len(words) - single + single // 2,
+        sentences=len(_SENTENCE.findall(text)),
+        questions=len(_QUESTION.findall(text)),
+        list_items=len(_ITEM.findall(text)),
+        code=_kinds(CODE, text),
+        maths=_kinds(MATHS, lowered),
+        thought=len({*THOUGHT.findall(lowered)}),
+        constraints=len({*CONSTRAINTS.findall(lowered)}),
+        data_points=len(_NUMBER.findall(text)),
+        urgency=is_urgent(text),
+        tools=tools,
+        structured=structured,
+        media=media,
+        attempts=attempts + _failed_in_turn(messages),
+        context_words=characters // 6,
+        longest_word=min(40, max(map(len, words), default=0)),
+        distinct_words=len({word.lower() for word in words}),
+    )
+
+
+def asked_text(messages: Sequence[BaseMessage]) -> str:
+    """Return what is asked: the user's last message, and the one before where it only follows up.
+
+    Example:
+        >>> asked_text([HumanMessage("Who won?"), HumanMessage("And why?")]).splitlines()
+        ['Who won?', 'And why?']
+    """
+    asked: Sequence[BaseMessage] = [m for m in messages if isinstance(m, HumanMessage)]
+    asked = asked or messages[-1:]
+    if not asked:
+        return ""
+    text = _both_ends(text_of(asked[-1]))
+    if len(asked) > 1 and len(_WORD.findall(text)) < _FOLLOW_UP:
+        return f"{_both_ends(text_of(asked[-2]))}\n{text}"
+    return text
+
+
+def _both_ends(text: str) -> str:
+    if len(text) <= _MOST_READ:
+        return text
+    return f"{text[: _MOST_READ // 3]}\n{text[-2 * _MOST_READ // 3 :]}"
+
+
+def _kinds(patterns: Iterable[re.Pattern[str]], text: str) -> int:
+    """Return how many of these marks stand in a text, each counted three times at most."""
+    return sum(min(3, len(pattern.findall(text))) for pattern in patterns)
+
+
+def _failed_in_turn(messages: Sequence[BaseMessage]) -> int:
+    """Return how many tool calls have failed since the user's last message."""
+    failed = 0
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
+        failed += isinstance(message, ToolMessage) and message.status == "error"
+    return failed
