@@ -89,6 +89,14 @@ if TYPE_CHECKING:
     from langchain_tokenopt.core.usage import Usage
     from langchain_tokenopt.counting.request_tokens import count_messages
     from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter, counter_for
+    from langchain_tokenopt.data_requests import (
+        DataCollected,
+        DataConflict,
+        DataNeed,
+        DataQuestion,
+        DataRequester,
+        DataStage,
+    )
     from langchain_tokenopt.embeddings import EmbedderUnavailableError, LocalEmbeddings
     from langchain_tokenopt.evaluate import (
         AnswerStoreError,
@@ -194,6 +202,12 @@ _MODULE_OF = {
     "ContextStore": "context",
     "ContextView": "context",
     "ConversationFileError": "context",
+    "DataCollected": "data_requests",
+    "DataConflict": "data_requests",
+    "DataNeed": "data_requests",
+    "DataQuestion": "data_requests",
+    "DataRequester": "data_requests",
+    "DataStage": "data_requests",
     "DocumentCompressor": "compress",
     "EmbedderUnavailableError": "embeddings",
     "Estimate": "forecast",
@@ -322,6 +336,12 @@ __all__ = [
     "ContextStore",
     "ContextView",
     "ConversationFileError",
+    "DataCollected",
+    "DataConflict",
+    "DataNeed",
+    "DataQuestion",
+    "DataRequester",
+    "DataStage",
     "DocumentCompressor",
     "EmbedderUnavailableError",
     "Estimate",

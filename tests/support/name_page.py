@@ -15,8 +15,8 @@ from tests.unit_tests.test_architecture import LAYERS
 
 __all__ = ["ROOMS", "house", "inner_names", "public_names"]
 
-ROOMS = ("budget", "cache", "chat_model", "compress", "context", "evaluate", "graph", "ledger")
-ROOMS += ("limits", "report", "testing", "validate")
+ROOMS = ("budget", "cache", "chat_model", "compress", "context", "data_requests", "evaluate")
+ROOMS += ("graph", "ledger", "limits", "report", "testing", "validate")
 """Whose other names users may want, from one level down."""
 
 

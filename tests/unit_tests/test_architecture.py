@@ -37,6 +37,7 @@ LAYERS = [
     {"routing"},
     {"chat_model"},
     {"graph"},
+    {"data_requests"},
     {"agents"},
     {"scope"},
     {"evaluate"},

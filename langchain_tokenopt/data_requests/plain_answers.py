@@ -1,0 +1,171 @@
+"""Answers that need no model to be read: mappings, JSON, lists of names and values, one value."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from langchain_core.messages import BaseMessage
+from langchain_core.prompt_values import PromptValue
+from pydantic import BaseModel
+
+from langchain_tokenopt.core.messages import text_of
+from langchain_tokenopt.data_requests.needs import DataNeed, Needs
+from langchain_tokenopt.data_requests.phrases import is_refusal, says_no, says_yes
+from langchain_tokenopt.data_requests.values import NotFound, read_value
+
+__all__ = ["PlainAnswer", "answer_of", "json_object", "plain_answer"]
+
+CORRECTS: Final = "corrects"
+"""Key of a mapping under which it names what it corrects."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainAnswer:
+    """What an answer claims."""
+
+    claims: Mapping[str, Any]
+    """For each need that it names."""
+    corrects: frozenset[str] = field(default_factory=frozenset)
+    """Names of what it says to correct."""
+
+
+def answer_of(given: Any) -> str | Mapping[str, Any]:
+    """Return an answer in whatever form it came as a text or a mapping.
+
+    Args:
+        given: A text, a mapping, a pydantic object, a message, messages, or the state of a graph
+            that has answered in ``messages``; ``None`` for no answer.
+    """
+    if given is None:
+        return ""
+    if isinstance(given, BaseModel) and not isinstance(given, BaseMessage):
+        return given.model_dump(exclude_none=True)
+    if isinstance(given, PromptValue):
+        given = given.to_messages()
+    if isinstance(given, Mapping):
+        messages = given.get("messages")
+        if isinstance(messages, list) and messages and isinstance(messages[-1], BaseMessage):
+            return text_of(messages[-1])
+        return given
+    if isinstance(given, list) and given and isinstance(given[-1], BaseMessage):
+        given = given[-1]
+    if isinstance(given, BaseMessage):
+        return text_of(given)
+    return str(given)
+
+
+def plain_answer(
+    answer: str | Mapping[str, Any], needs: Needs, asked: Sequence[DataNeed]
+) -> PlainAnswer | None:
+    r"""Read an answer that needs no model; ``None`` for one that does.
+
+    Example:
+        >>> needs = Needs.of(["city", DataNeed("nights", type=int)])
+        >>> plain_answer('{"City": "Rome"}', needs, needs.all).claims
+        {'city': 'Rome'}
+        >>> plain_answer("Nights: 3\ncity: Rome", needs, needs.all).claims
+        {'nights': '3', 'city': 'Rome'}
+        >>> plain_answer("Rome, for three nights", needs, needs.all) is None
+        True
+    """
+    if isinstance(answer, Mapping):
+        return _of_mapping(answer, needs)
+    text = answer.strip()
+    found = json_object(text) if text[:1] in "{`" else None
+    if found is not None:
+        return _of_mapping(found, needs)
+    if not text or is_refusal(text):
+        return PlainAnswer(dict.fromkeys((need.name for need in asked), text))
+    if len(asked) == 1 and _is_value(asked[0], text):
+        return PlainAnswer({asked[0].name: text})
+    return _labelled(text, needs, asked)
+
+
+def _of_mapping(given: Mapping[Any, Any], needs: Needs) -> PlainAnswer:
+    if len(given) == 1 and (inner := next(iter(given.values()))).__class__ is dict:
+        name = next(iter(given))
+        if needs.named(name) is None:
+            given = inner
+    claims = {need.name: value for key, value in given.items() if (need := needs.named(key))}
+    said = given.get(CORRECTS) if needs.named(CORRECTS) is None else None
+    if said is True:
+        return PlainAnswer(claims, frozenset(claims))
+    listed = [said] if isinstance(said, str) else said if isinstance(said, list | tuple) else []
+    return PlainAnswer(claims, frozenset(n.name for each in listed if (n := needs.named(each))))
+
+
+def json_object(text: str) -> Mapping[str, Any] | None:
+    r"""Return the object that *text* is, in a code fence or not; ``None`` where it is none.
+
+    Example:
+        >>> json_object('```json\n{"city": "Rome"}\n```'), json_object("{city}")
+        ({'city': 'Rome'}, None)
+    """
+    fenced = re.fullmatch(r"```\w*\s*(.*?)\s*```", text.strip(), re.DOTALL)
+    try:
+        found = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_value(need: DataNeed, text: str) -> bool:
+    """Say whether a whole answer is nothing but a value of *need*, told by its form alone."""
+    if need.kind is str or len(text) > _LONGEST:
+        return False
+    if need.kind is bool:
+        return len(text.split()) == 1 and says_yes(text) != says_no(text)
+    try:
+        found = read_value(need, text)
+    except NotFound:
+        return False
+    return len(found.said) >= len(text.strip(" .!。"))
+
+
+_LONGEST: Final = 60
+"""Characters of an answer that is one value."""
+_LINE: Final = re.compile(
+    r"^\s*(?:[-*•]\s*)?(?:\*\*)?(.{1,60}?)(?:\*\*)?\s*[:：=]\s*(?:\*\*)?\s*(\S.*)$"
+)
+_NUMBERED: Final = re.compile(r"^\s*(\d{1,2})[.):]\s+(\S.*)$")
+
+
+def _labelled(text: str, needs: Needs, asked: Sequence[DataNeed]) -> PlainAnswer | None:
+    r"""Read lines of a name and a value, where every line is one and none says two things."""
+    claims: dict[str, str] = {}
+    for line in filter(str.strip, text.splitlines()):
+        found = _label(line, needs, asked)
+        if found is None or found[0].name in claims:
+            return None
+        claims[found[0].name] = found[1].strip().rstrip(".")
+    return PlainAnswer(claims) if claims else None
+
+
+def _label(line: str, needs: Needs, asked: Sequence[DataNeed]) -> tuple[DataNeed, str] | None:
+    match = _LINE.match(line)
+    if match is not None:
+        for name in _names_in(match[1]):
+            need = needs.named(name) or _described(name, needs.all)
+            if need is not None:
+                return need, match[2]
+    match = _NUMBERED.match(line)
+    if match is not None and len(asked) > 1 and 1 <= int(match[1]) <= len(asked):
+        need, value = asked[int(match[1]) - 1], match[2].rstrip(".")
+        if _is_value(need, value):
+            return need, value
+    return None
+
+
+def _names_in(label: str) -> Iterator[str]:
+    yield label
+    yield re.sub(r"^\d{1,2}[.)]\s*", "", label)
+    yield re.sub(r"\s*\([^)]*\)\s*$", "", label)
+
+
+def _described(label: str, needs: Sequence[DataNeed]) -> DataNeed | None:
+    fitting = [need for need in needs if need.question.casefold() == label.strip().casefold()]
+    return fitting[0] if len(fitting) == 1 else None
