@@ -44,7 +44,8 @@ if TYPE_CHECKING:
         Explanation,
         SemanticCache,
     )
-    from langchain_tokenopt.chat_model.optimize import optimize, stages_of
+    from langchain_tokenopt.chat_model.optimize import optimize
+    from langchain_tokenopt.chat_model.presets import stages_of
     from langchain_tokenopt.compress import (
         CompressionResult,
         DocumentCompressor,
@@ -159,6 +160,7 @@ if TYPE_CHECKING:
     from langchain_tokenopt.tools.tool_limits import ToolLimitExceededError, ToolLimits
     from langchain_tokenopt.tools.tool_set import ToolSet
     from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler, track_usage
+    from langchain_tokenopt.whole import optimize_agent
 
 _MODULE_OF = {
     "WordLimitMiddleware": "agents",
@@ -292,6 +294,7 @@ _MODULE_OF = {
     "in_own_context": "core.own_context",
     "node_cache": "graph",
     "optimize": "chat_model",
+    "optimize_agent": "whole",
     "optimize_text": "compress",
     "scoped_tools": "tools.scoped_tools",
     "stage_all": "scope",
@@ -433,6 +436,7 @@ __all__ = [
     "in_own_context",
     "node_cache",
     "optimize",
+    "optimize_agent",
     "optimize_text",
     "scoped_tools",
     "stage_all",

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast
 from langchain_tokenopt.budget.plan import check_plan
 from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.chat_model.every_model import EVERY_MODEL, watch_every_model
-from langchain_tokenopt.chat_model.optimize import Level, stages_of
-from langchain_tokenopt.chat_model.stages import as_stage, as_stages, refuse_contradictions
+from langchain_tokenopt.chat_model.presets import stages_of
+from langchain_tokenopt.chat_model.stages import (
+    as_stage,
+    as_stages,
+    missing_in,
+    refuse_contradictions,
+)
 from langchain_tokenopt.core.argument_checks import takes_names
 from langchain_tokenopt.core.context_blocks import ContextBlock
+from langchain_tokenopt.core.levels import Level
 from langchain_tokenopt.core.own_context import in_own_context
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.staged_runs import UNSTAGED, register_hooks
@@ -186,8 +192,9 @@ class stage_all:  # noqa: N801  used as a word, as contextlib's are
     """
 
     def __init__(self, *stages: Stage | BudgetPlan | BaseCache, level: Level | None = None) -> None:
-        given = (*stages, *stages_of(level or "none"))
-        self._stages = sorted(as_stages(given), key=lambda stage: stage.phase)
+        own = as_stages(stages)
+        given = (*own, *missing_in(own, stages_of(level or "none")))
+        self._stages = sorted(given, key=lambda stage: stage.phase)
         refuse_contradictions(self._stages)
         self._notes = UnstagedCalls()
         self._entered: list[ContextBlock] = []

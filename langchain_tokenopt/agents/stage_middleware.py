@@ -14,8 +14,14 @@ from langchain_tokenopt.agents.neighbours import check_neighbours
 from langchain_tokenopt.agents.staged_request import StagedRequest
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.stage import BudgetStage
-from langchain_tokenopt.chat_model.optimize import Level, stages_of
-from langchain_tokenopt.chat_model.stages import as_stages, name_of_stage, refuse_contradictions
+from langchain_tokenopt.chat_model.presets import stages_of
+from langchain_tokenopt.chat_model.stages import (
+    as_stages,
+    missing_in,
+    name_of_stage,
+    refuse_contradictions,
+)
+from langchain_tokenopt.core.levels import Level
 from langchain_tokenopt.stage import Stage, StageGroup
 
 __all__ = ["StageMiddleware"]
@@ -54,7 +60,8 @@ class StageMiddleware(AgentMiddleware[Any, Any, Any]):
         level: Level | None = None,
         observe: bool = False,
     ) -> None:
-        made = as_stages((*stages, *stages_of(level or "none")))
+        own = as_stages(stages)
+        made = (*own, *missing_in(own, stages_of(level or "none")))
         if any(isinstance(stage, BudgetStage) for stage in made):
             raise TypeError(
                 "a plan needs a run, which begins and ends with the agent: "

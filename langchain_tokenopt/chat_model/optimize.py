@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from langchain_core.caches import BaseCache
 from langchain_core.language_models import BaseChatModel
@@ -23,20 +23,18 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.chat_model.presets import stages_of
 from langchain_tokenopt.chat_model.staged_model import staged_model
-from langchain_tokenopt.chat_model.stages import as_stages
+from langchain_tokenopt.chat_model.stages import as_stages, missing_in
 from langchain_tokenopt.core.argument_checks import refuse_class, takes_names
 from langchain_tokenopt.core.host_compat import is_configurable_model
+from langchain_tokenopt.core.levels import Level
 from langchain_tokenopt.stage import Stage, StageGroup
 
-__all__ = ["Level", "optimize", "put_inside", "stages_of"]
+__all__ = ["optimize", "put_inside"]
 
 
 Model = TypeVar("Model", bound=Runnable[Any, Any])
-
-
-Level = Literal["none", "balanced", "aggressive", "maximum"]
-"""How much a preset shortens; see :func:`stages_of`."""
 
 
 @takes_names
@@ -58,7 +56,8 @@ def optimize(
         stages: Stages, groups of them, a ``BudgetPlan``, or any LangChain ``BaseCache``, which then
             also serves streams. Without a cache here, the model's own or the global one is asked,
             by LangChain's rules; it serves streams, too, but not of a model that only observes.
-        level: A preset instead of, or besides, stages of your own: see :func:`stages_of`.
+        level: A preset instead of, or besides, stages of your own, which stand in the place of its
+            own: see :func:`stages_of`.
         observe: Change nothing; record what each stage would have saved.
 
     Raises:
@@ -72,32 +71,10 @@ def optimize(
         >>> [model.invoke("How many?").content for _ in range(2)]
         ['one', 'one']
     """
-    added = as_stages((*stages, *stages_of(level or "none")))
+    own = as_stages(stages)
+    added = (*own, *missing_in(own, stages_of(level or "none")))
     staged: Model = put_inside(model, partial(staged_model, stages=added, observe=observe))
     return staged
-
-
-def stages_of(level: Level) -> list[Stage]:
-    """Return the stages of a preset, to print, change and pass to :func:`optimize`.
-
-    ``none`` keeps everything; ``balanced``, ``aggressive`` and ``maximum`` keep 0.7, 0.5 and 0.3 of
-    the tokens that can be compressed.
-
-    Raises:
-        ValueError: If there is no such level.
-
-    Example:
-        >>> stages_of("none")
-        []
-    """
-    levels = ("none", "balanced", "aggressive", "maximum")
-    if level not in levels:
-        raise ValueError(f"level must be one of {', '.join(levels)}; got {level!r}.")
-    if level == "none":
-        return []
-    from langchain_tokenopt.compress import PromptCompressor
-
-    return [PromptCompressor(level=level)]
 
 
 def put_inside(model: Any, put: Callable[[BaseChatModel], BaseChatModel]) -> Any:

@@ -48,6 +48,8 @@ class Seam:
     stages: tuple[Stage, ...]
     own: OwnSettings
     observe: bool
+    origin: Any = None
+    """Who has put the stages together, if that can explain them."""
 
     def __deepcopy__(self, memo: object) -> Seam:
         """Stages are shared by all copies of a model: they hold locks, indexes, accounts."""

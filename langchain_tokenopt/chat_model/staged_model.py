@@ -33,25 +33,35 @@ from langchain_tokenopt.stage import Stage
 __all__ = ["staged_model", "staged_view"]
 
 
-def staged_model(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool) -> BaseChatModel:
+def staged_model(
+    model: BaseChatModel, stages: tuple[Stage, ...], observe: bool, origin: Any = None
+) -> BaseChatModel:
     """Return a copy of *model* whose calls go through *stages*.
+
+    Args:
+        model: Which.
+        stages: Besides those that it has.
+        observe: Whether they change nothing.
+        origin: Has ``explain()``, which is the copy's then, too.
 
     Raises:
         ValueError: The stages contradict each other.
     """
-    return _with_seam(model, _seam_with(model, stages, observe))
+    return _with_seam(model, _seam_with(model, stages, observe, origin))
 
 
-def _seam_with(model: BaseChatModel, stages: tuple[Stage, ...], observe: bool) -> Seam:
+def _seam_with(
+    model: BaseChatModel, stages: tuple[Stage, ...], observe: bool, origin: Any = None
+) -> Seam:
     """Return what *model* carries with *stages* besides its own."""
     own = OwnSettings(model.cache, model.rate_limiter)
     earlier = given_seam(model)
     if earlier is not None:  # already staged: one seam with all the stages
-        own = earlier.own
+        own, origin = earlier.own, origin or earlier.origin
         stages, observe = (*earlier.stages, *stages), observe or earlier.observe
     stages = tuple(sorted(stages, key=lambda stage: stage.phase))
     refuse_contradictions(stages)
-    return Seam(stages, own, observe)
+    return Seam(stages, own, observe, origin)
 
 
 def _with_seam(model: BaseChatModel, seam: Seam) -> BaseChatModel:
@@ -93,6 +103,7 @@ def _body(base: type[BaseChatModel]) -> dict[str, Any]:
         "__setattr__": _setattr,
         "model_copy": _model_copy,
         "configurable_fields": _configurable_fields,
+        "explain": property(_explain),
         "_generate": generate,
         "_agenerate": agenerate,  # also where the base has none: stages see what waits for threads
         **entry_points(base),
@@ -161,7 +172,16 @@ def _deep_copy_of_view(self: BaseChatModel, memo: dict[int, Any] | None = None) 
 def _reduce(self: BaseChatModel) -> tuple[Any, ...]:
     """Copying protocols cannot look up a class made at run time; make it again instead."""
     seam = seam_of(self)
-    return staged_model, (_as_given(self), seam.stages, seam.observe)
+    return staged_model, (_as_given(self), seam.stages, seam.observe, seam.origin)
+
+
+def _explain(self: BaseChatModel) -> Callable[[], Any]:
+    """Print which stages stand around this model, and why; of one that ``optimize_agent`` made."""
+    origin = seam_of(self).origin
+    if origin is None:
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute 'explain'")
+    explain: Callable[[], Any] = origin.explain
+    return explain
 
 
 def _repr_args(self: BaseChatModel) -> Iterable[tuple[str | None, Any]]:
@@ -260,7 +280,7 @@ class _ConfigurableFields(RunnableConfigurableFields):  # type: ignore[type-arg]
             seam.own.cache if model.cache is False else model.cache,
             model.rate_limiter or seam.own.rate_limiter,
         )
-        return _with_seam(model, Seam(seam.stages, own, seam.observe)), config
+        return _with_seam(model, replace(seam, own=own)), config
 
 
 for _name in ("__module__", "__qualname__", "__name__"):  # they enter serialized chains

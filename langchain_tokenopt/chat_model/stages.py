@@ -18,7 +18,14 @@ from langchain_tokenopt.core.argument_checks import refuse_class, shown
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.stage import AMBIENT, Phase, Stage, StageGroup
 
-__all__ = ["as_stage", "as_stages", "name_of_stage", "refuse_contradictions", "with_ambient_stages"]
+__all__ = [
+    "as_stage",
+    "as_stages",
+    "missing_in",
+    "name_of_stage",
+    "refuse_contradictions",
+    "with_ambient_stages",
+]
 
 
 _ALONE = (Phase.CACHE, Phase.ROUTE, Phase.BUDGET)
@@ -102,15 +109,20 @@ def with_ambient_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     ambient = AMBIENT.get()
     if not ambient:
         return stages
-    added = [
-        stage
-        for stage in as_stages(ambient)
+    added = missing_in(stages, as_stages(ambient))
+    return tuple(sorted((*stages, *added), key=lambda stage: stage.phase)) if added else stages
+
+
+def missing_in(stages: Sequence[Stage], others: Iterable[Stage]) -> list[Stage]:
+    """Return those of *others* in whose place none of *stages* stands already."""
+    return [
+        other
+        for other in others
         if not any(
-            _kind(own) is _kind(stage) or (own.phase == stage.phase and stage.phase in _ALONE)
+            _kind(own) is _kind(other) or (own.phase == other.phase and own.phase in _ALONE)
             for own in stages
         )
     ]
-    return tuple(sorted((*stages, *added), key=lambda stage: stage.phase)) if added else stages
 
 
 def _kind(stage: object) -> type:

@@ -88,10 +88,10 @@ class Job:
 
         So it never changes again, however long the conversation becomes.
         """
+        if self.target.keeps_all:
+            return unchanged(content, FITS)
         if self.target.keep is None:
             return fitted(content, self.target, self.plans)
-        if self.target.keep == 1.0:
-            return unchanged(content, FITS)
         made = [self._alone(message) for message in content.content]
         if all(new is old for new, old in zip(made, content.content, strict=True)):
             return unchanged(content, NOTHING_TO_DROP)

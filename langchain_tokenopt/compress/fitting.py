@@ -49,7 +49,7 @@ def _is_whole(unit: Unit) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked for: a limit in tokens, or a share of what can be dropped."""
+    """What is asked for: a limit in tokens, a share of what can be dropped, or nothing."""
 
     limit: int | None
     keep: float | None
@@ -61,6 +61,11 @@ class Target:
     on_infeasible: OnInfeasible
     reranker: Reranker | None
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every byte stays."""
+        return self.limit is None and self.keep is None
+
 
 def fitted(content: ContentType, target: Target, plans: PlanCache) -> CompressionResult[Any]:
     """Return *content* in what *target* asks for.
@@ -69,7 +74,7 @@ def fitted(content: ContentType, target: Target, plans: PlanCache) -> Compressio
         BudgetInfeasibleError: If what must be kept does not fit and *target* says so.
     """
     original, limit = content, target.limit
-    if (limit is not None and content.tokens <= limit) or target.keep == 1.0:
+    if (limit is not None and content.tokens <= limit) or target.keeps_all:
         return unchanged(content, FITS)
     steps: dict[str, int] = {}
     shorter = content.shrink()

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from langchain_tokenopt.core.argument_checks import check_fraction, check_whole
+from langchain_tokenopt.core.levels import PARTS, Level, check_level
 
 __all__ = [
-    "DEFAULT_MODEL", "LEVELS", "Level", "OnInfeasible", "Patterns", "ToolResults", "check_choice",
-    "check_target", "compiled",
+    "DEFAULT_MODEL", "OnInfeasible", "Patterns", "ToolResults", "check_choice", "check_target",
+    "compiled", "share_kept",
 ]  # fmt: skip
 
-Level = Literal["none", "balanced", "aggressive", "maximum"]
 OnInfeasible = Literal["raise", "drop_lowest", "truncate"]
 ToolResults = Literal["keep", "lossless", "select"]
 Patterns: TypeAlias = tuple[re.Pattern[str], ...]
-
-LEVELS: Final[Mapping[str, float]] = {
-    "none": 1.0,
-    "balanced": 0.7,
-    "aggressive": 0.5,
-    "maximum": 0.3,
-}
-"""Share of the compressible tokens that each level keeps."""
 
 DEFAULT_MODEL: Final = "o200k_base"
 """Counts with the vocabulary of OpenAI's current models when no model is given."""
@@ -50,7 +42,13 @@ def check_target(max_tokens: int | None, keep: float | None, level: str | None) 
     if keep is not None:
         check_fraction("keep", keep)
     if level is not None:
-        check_choice("level", level, tuple(LEVELS))
+        check_level(level)
+
+
+def share_kept(level: Level) -> float | None:
+    """Return which share of the compressible tokens a level keeps; ``None``: it changes nothing."""
+    settings = next(part.settings[level] for part in PARTS if part.name == "compression")
+    return None if settings.arguments is None else settings.arguments["keep"]
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

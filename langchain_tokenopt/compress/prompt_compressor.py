@@ -19,13 +19,12 @@ from langchain_tokenopt.compress.content_types import Reader
 from langchain_tokenopt.compress.fitting import Target
 from langchain_tokenopt.compress.options import (
     DEFAULT_MODEL,
-    LEVELS,
-    Level,
     OnInfeasible,
     ToolResults,
     check_choice,
     check_target,
     compiled,
+    share_kept,
 )
 from langchain_tokenopt.compress.plan_cache import PlanCache
 from langchain_tokenopt.compress.rerank import Reranker, reranker_for
@@ -33,6 +32,7 @@ from langchain_tokenopt.compress.result import UNKNOWN_TYPE, CompressionResult
 from langchain_tokenopt.core.argument_checks import check_whole, takes_names
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.levels import Level
 from langchain_tokenopt.core.records import Saving, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
 from langchain_tokenopt.counting.model_names import model_name_of
@@ -82,8 +82,10 @@ class PromptCompressor(Runnable[Any, Any]):
 
     Args:
         max_tokens: Tokens that the content may have at most, counted again after the work.
-        keep: Share of the compressible tokens to keep, above 0 and up to 1.
-        level: ``"none"`` 1.0, ``"balanced"`` 0.7, ``"aggressive"`` 0.5, ``"maximum"`` 0.3.
+        keep: Share of the compressible tokens to keep, above 0 and up to 1: with 1 nothing is
+            dropped, and JSON is written shorter.
+        level: ``"none"`` changes nothing; ``"balanced"`` keeps 1.0, ``"aggressive"`` 0.5,
+            ``"maximum"`` 0.3.
         query: What the text must answer. By default the question in the content itself.
         model: Name or chat model, for counting. As a stage: the model that is called.
         counter: Counts in place of the model's own counter: that of a model you host yourself.
@@ -141,7 +143,7 @@ class PromptCompressor(Runnable[Any, Any]):
         if query is not None and not (isinstance(query, str) and query.strip()):
             raise ValueError(f"query must be a text that asks something, or None; got {query!r}.")
         self.max_tokens = max_tokens
-        self.keep = LEVELS[level] if level is not None else keep
+        self.keep = keep if level is None else share_kept(level)
         self.level = level
         self.query = query
         self.model = model
@@ -222,10 +224,11 @@ class PromptCompressor(Runnable[Any, Any]):
 
     @property
     def tunable(self) -> Mapping[str, TunableSetting]:
-        """The target: ``max_tokens``, or ``keep``, which a level sets, too."""
+        """The target: ``max_tokens``, or ``keep``, which a level sets, too, unless it is "none"."""
         if self.max_tokens is not None:
             return {"max_tokens": TunableSetting(self.max_tokens, least=1)}
-        assert self.keep is not None
+        if self.keep is None:
+            return {}
         return {"keep": TunableSetting(self.keep, least=0.01, most=1.0, whole=False)}
 
     def with_settings(self, settings: Mapping[str, float]) -> PromptCompressor:

@@ -8,9 +8,9 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from langchain_tokenopt.budget.run import BudgetRun
-from langchain_tokenopt.compress.options import Level
 from langchain_tokenopt.core.context_blocks import block_here
 from langchain_tokenopt.core.host_compat import DIRECTLY_INJECTED
+from langchain_tokenopt.core.levels import Level
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 from langchain_tokenopt.tracking.unstaged_calls import UnstagedCalls
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from langchain_tokenopt.core.levels import LEVELS, PARTS
 from tests.benchmarks.claims import claims
 from tests.benchmarks.context_tables import context_table
 from tests.benchmarks.delivery_tables import delivery_tables
@@ -215,7 +216,20 @@ def _budget_levels(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _levels() -> str:
+    lines = [f"| | {' | '.join(f'`{level}`' for level in LEVELS)} |", "|---" * 5 + "|"]
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for part in PARTS:
+        words = tuple(part.settings[level].words for level in LEVELS)
+        rows.setdefault(words, []).append(f"`{part.name}`")
+    for words, names in rows.items():
+        cells = words if len({*words}) > 1 else (words[0], "", "", "")
+        lines.append(f"| {', '.join(names)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 _WRITTEN: dict[str, Callable[[], str]] = {
+    "levels": _levels,
     "claims": claims,
     "house": house,
     "names": public_names,

@@ -40,6 +40,7 @@ LAYERS = [
     {"data_requests"},
     {"agents"},
     {"scope"},
+    {"whole"},
     {"evaluate"},
     {"learn"},
     {"export"},

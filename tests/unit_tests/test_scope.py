@@ -201,7 +201,7 @@ def test_a_cache_that_knows_no_users_is_refused() -> None:
 def test_an_inner_scope_replaces_what_it_sets(model_server: ModelServer) -> None:
     """Inside, the inner level holds; afterwards, the outer one again; outside, none."""
     model = optimize(model_server.chat_openai())
-    with token_scope(level="balanced"):
+    with token_scope(level="aggressive"):
         with token_scope(level="maximum"):
             model.invoke(LONG)
         model.invoke(LONG)

@@ -81,9 +81,11 @@ def test_single_stages_are_their_stage() -> None:
 
 def test_a_level_is_that_of_optimize() -> None:
     """The same stages."""
-    (mine,) = StageMiddleware(level="balanced").stages
-    (theirs,) = stages_of("balanced")
-    assert mine.fingerprint == theirs.fingerprint
+    mine, theirs = StageMiddleware(level="balanced").stages, stages_of("balanced")
+    assert [stage.fingerprint for stage in mine] == [stage.fingerprint for stage in theirs]
+    own, *_ = StageMiddleware(ToolSelector(max_tools=3), level="balanced").stages
+    assert isinstance(own, ToolSelector)
+    assert own.max_tools == 3
 
 
 # What is refused when it is made

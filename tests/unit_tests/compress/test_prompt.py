@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -214,13 +216,28 @@ def test_nothing_fits_whole_is_said():
 
 
 @pytest.mark.parametrize(
-    ("level", "share"), [("none", 1.0), ("balanced", 0.7), ("aggressive", 0.5), ("maximum", 0.3)]
+    ("level", "share"), [("none", 1.0), ("balanced", 1.0), ("aggressive", 0.5), ("maximum", 0.3)]
 )
 def test_levels_keep_their_share(level, share):
     """A level is a share of the compressible tokens."""
     result = PromptCompressor(level=level, model="cl100k_base").compress(PAGE, QUESTION)
 
     assert result.tokens_after / result.tokens_before == pytest.approx(share, abs=0.03)
+
+
+def test_balanced_drops_nothing_and_none_changes_no_byte():
+    """With a share of 1 only the writing of JSON gets shorter."""
+    data = json.dumps([{"bird": n, "sings": True} for n in range(9)], indent=4)
+    asked = f"{data}\n\n{PAGE}\n\n{QUESTION}"
+    result = PromptCompressor(level="balanced", model="gpt-4").compress(asked)
+
+    short, rest = result.content.split("\n\n", 1)
+    assert json.loads(short) == json.loads(data)
+    assert len(short) < len(data)
+    assert rest == asked.removeprefix(f"{data}\n\n")
+    assert result.content == PromptCompressor(keep=1.0, model="gpt-4").compress(asked).content
+    assert PromptCompressor(level="none").compress(asked).content is asked
+    assert PromptCompressor(level="none").tunable == {}
 
 
 def test_system_and_earlier_turns_stay_with_a_level():

@@ -367,7 +367,7 @@ def test_a_cut_answer_is_a_bad_one(chat, model_server):
 TEXT = "The bridge was built in 1931. " + " ".join(f"Bird {n} sings there." for n in range(60))
 STAGES = {
     "keep": (lambda: PromptCompressor(keep=0.8), {"keep": (0.3, 0.9)}),
-    "level": (lambda: PromptCompressor(level="balanced"), {"keep": (0.5, 0.7)}),
+    "level": (lambda: PromptCompressor(level="aggressive"), {"keep": (0.3, 0.5)}),
     "tokens": (lambda: PromptCompressor(300), {"max_tokens": (100, 300)}),
     "tools": (lambda: ToolSelector(max_tools=6, embeddings=False), {"max_tools": (2, 8)}),
     "cache": (

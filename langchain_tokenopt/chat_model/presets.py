@@ -1,0 +1,51 @@
+"""The stages of a level, made of what ``core/levels.py`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from langchain_tokenopt.core.levels import PARTS, Level, check_level
+from langchain_tokenopt.stage import Stage
+
+__all__ = ["stage_of_part", "stages_of"]
+
+_MADE_BY: Final = {
+    "cache": ("cache", "SemanticCache"),
+    "tools": ("tools.selector", "ToolSelector"),
+    "context": ("context", "ContextCompressor"),
+    "compression": ("compress", "PromptCompressor"),
+    "routing": ("routing", "ModelRouter"),
+    "limits": ("limits", "WordLimit"),
+}
+"""Where the stage of a part is: a level brings nothing that it does not use."""
+
+
+def stage_of_part(name: str, arguments: Mapping[str, Any]) -> Stage:
+    """Return a stage of a part, made with *arguments*."""
+    module, made_by = _MADE_BY[name]
+    found: Any = getattr(import_module(f"langchain_tokenopt.{module}"), made_by)
+    stage: Stage = found(**arguments)
+    return stage
+
+
+def stages_of(level: Level) -> list[Stage]:
+    """Return the stages of a preset, to print, change and pass to :func:`optimize`.
+
+    ``none`` changes no byte. ``balanced`` loses nothing: tools and old results that it leaves out
+    the model can get back, and of prompts only the writing of JSON gets shorter. ``aggressive`` and
+    ``maximum`` leave out more. No level has a cache, a router or a plan: those are yours to give.
+
+    Raises:
+        ValueError: If there is no such level.
+
+    Example:
+        >>> [type(stage).__name__ for stage in stages_of("balanced")]
+        ['ToolSelector', 'ContextCompressor', 'PromptCompressor']
+        >>> stages_of("none")
+        []
+    """
+    level = check_level(level)
+    given = ((part.name, part.settings[level].arguments) for part in PARTS)
+    return [stage_of_part(name, arguments) for name, arguments in given if arguments is not None]
