@@ -63,7 +63,7 @@ PARTS: Final[tuple[LevelPart, ...]] = (
         "what tools it sees; it can search for others",
         {
             "none": _OFF,
-            "balanced": Setting("as many as may be needed", {}),
+            "balanced": Setting("as needed", {}),
             "aggressive": Setting("15, short schemas", {"max_tools": 15, "slim": True}),
             "maximum": Setting("8, short schemas", {"max_tools": 8, "slim": True}),
         },
@@ -74,7 +74,7 @@ PARTS: Final[tuple[LevelPart, ...]] = (
         "how much of old turns it sees; it can fetch them",
         {
             "none": _OFF,
-            "balanced": Setting("less, where that is cheaper", {}),
+            "balanced": Setting("where it is cheaper", {}),
             "aggressive": Setting("32,000 tokens", {"max_tokens": 32_000}),
             "maximum": Setting("12,000 tokens", {"max_tokens": 12_000}),
         },
@@ -85,9 +85,9 @@ PARTS: Final[tuple[LevelPart, ...]] = (
         "how JSON is written; above balanced, which passages stay",
         {
             "none": _OFF,
-            "balanced": Setting("JSON, without loss", {"keep": 1.0}),
-            "aggressive": Setting("half of passages", {"keep": 0.5}),
-            "maximum": Setting("0.3 of passages", {"keep": 0.3}),
+            "balanced": Setting("without loss", {"keep": 1.0}),
+            "aggressive": Setting("keeps 0.5", {"keep": 0.5}),
+            "maximum": Setting("keeps 0.3", {"keep": 0.3}),
         },
     ),
     LevelPart(
