@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from heapq import nlargest
+from itertools import takewhile
 from typing import Final
 
 from langchain_tokenopt.compress.identifiers import identifiers
@@ -161,15 +162,14 @@ def _asked(query: str) -> tuple[frozenset[str], Date | None]:
 
 def _dated(texts: Sequence[str], units: Sequence[Unit], at: int) -> Date | None:
     """Return the date of a unit, of its title, or of a line above it that bears one."""
-    unit = units[at]
-    above = range(at - 1, max(-1, at - _FARTHEST), -1)
-    for other in (at, *above, *([unit.head] if unit.head >= 0 else [])):
-        if units[other].source != unit.source:
-            continue
-        text = units[other].within(texts[unit.source])
-        is_line = text.endswith("\n") and len(text) <= _LONGEST_DATE_LINE
+    unit, text = units[at], texts[units[at].source]
+    above = range(at, max(-1, at - _FARTHEST), -1)
+    of_text = takewhile(lambda other: units[other].source == unit.source, above)
+    for other in (*of_text, *([unit.head] if unit.head >= 0 else [])):
+        start, end = units[other].start, units[other].end
+        is_line = end - start <= _LONGEST_DATE_LINE and text[end - 1 : end] == "\n"
         bears = is_line or other in (at, unit.head) or units[other].kind == "heading"
-        if bears and (date := date_of(text)):
+        if bears and (date := date_of(text[start:end])):
             return date
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -56,7 +56,7 @@ class Target:
     query: str | None
     model: str
     """The name of the model whose vocabulary says how rare a word is."""
-    fingerprint: str
+    fingerprint: Callable[[], str]
     """Names all other settings, for the plan cache."""
     on_infeasible: OnInfeasible
     reranker: Reranker | None
@@ -357,7 +357,7 @@ def _plan_key(content: ContentType, layout: Layout, target: Target) -> str:
     units = [(u.source, u.start, u.end, u.required, u.tokens, u.overhead) for u in layout.units]
     digest = hashlib.blake2b(digest_size=16)
     for part in (
-        target.fingerprint, target.model, str(target.limit), str(target.keep), target.query or "",
+        target.fingerprint(), target.model, str(target.limit), str(target.keep), target.query or "",
         content.text(content.content), str(layout.fixed_tokens), repr(units),
     ):  # fmt: skip
         digest.update(part.encode("utf-8", "surrogatepass"))

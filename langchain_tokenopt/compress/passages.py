@@ -53,12 +53,16 @@ class RankedText:
             bases.append(position)
             position += len(text) + 1
         whole = "\n".join(texts)
+        self._whole = whole
         self.lowered = lowered(whole)
-        self.humps = frozenset([hump.start() for hump in _HUMP.finditer(whole)])
-        """Where a word begins within a name, as in ``forceTheme``."""
         self.starts = [bases[unit.source] + unit.start for unit in units]
         self._marks = {at for at, u in enumerate(units) if u.frame or u.kind == "tag"}
         self.average_chars = sum(u.end - u.start for u in units) / len(units) + 1
+
+    def hump(self, start: int, end: int) -> int:
+        """Return where from *start* on a word begins within a name, as in ``forceTheme``, or -1."""
+        found = _HUMP.search(self._whole, start, end)
+        return found.start() if found else -1
 
     def inside(self, block: Block) -> list[int]:
         """Return the units of a block that can hold an answer: neither title nor mark."""

@@ -316,7 +316,7 @@ class PromptCompressor(Runnable[Any, Any]):
             keep=self.keep if max_tokens is None else None,
             query=query,
             model=model,
-            fingerprint=self.fingerprint,
+            fingerprint=lambda: self.fingerprint,
             on_infeasible=self.on_infeasible,
             reranker=self._reranker,
         )

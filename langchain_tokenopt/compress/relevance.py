@@ -224,8 +224,10 @@ class _Evidence:
         """Return the largest share of the question beside something like an answer."""
         hits = self._hits
         titled = hits.of_unit[block.title] if block.title is not None else {}
+        named = hits.weight(titled)
         shares = sorted(
-            ((hits.weight({**titled, **hits.of_unit[at]}), at) for at in inside), reverse=True
+            [(hits.weight_without(hits.of_unit[at], titled) + named, at) for at in inside],
+            reverse=True,
         )
         return next((share for share, at in shares if self._answers_kind(at)), 0.0) / hits.whole
 

@@ -128,7 +128,7 @@ def _occurrences(text: RankedText, term: Term) -> Iterator[tuple[int, int, float
 
     Of names such as ``forceTheme`` each part is a word, too.
     """
-    lowered, humps = text.lowered, text.humps
+    lowered, hump = text.lowered, text.hump
     find, is_word, is_pair = lowered.find, term.kind == "word", term.kind == "pair"
     word_end, seen = _WORD_END.search, term.seen
     for needle in term.needles:
@@ -137,14 +137,15 @@ def _occurrences(text: RankedText, term: Term) -> Iterator[tuple[int, int, float
         while position >= 0:
             after = position + size
             if is_word:
-                if not position or not lowered[position - 1].isalnum() or position in humps:
+                inside = position > 0 and lowered[position - 1].isalnum()
+                if not inside or hump(position, position + size + 1) == position:
                     end = word_end(lowered, after)
                     after = end.start() if end else len(lowered)
                     found = lowered[position:after]
                     value = seen[found] if found in seen else term.value(found)
-                    if humps and not value:
-                        parted = next((at for at in range(position + 1, after) if at in humps), 0)
-                        value = term.value(lowered[position:parted]) if parted else 0.0
+                    if not value:
+                        parted = hump(position + 1, after)
+                        value = term.value(lowered[position:parted]) if parted > 0 else 0.0
                         after = parted if value else position + size
                     if value:
                         yield position, after, value

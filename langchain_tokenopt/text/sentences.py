@@ -227,11 +227,11 @@ def sentence_ends(
                 ends.append(cut)
             continue
         first = match["first"]
-        if first is not None:
-            if not small_letters and first[-1].islower():
-                continue
-            if text[at] == "." and _abbreviates(text, start, at):
-                continue
+        if first is not None and (
+            (not small_letters and first[-1].islower())
+            or (text[at] == "." and _abbreviates(text, start, at))
+        ):
+            continue
         ends.append(cut)
     if not ends or ends[-1] != end:
         ends.append(end)
@@ -260,12 +260,11 @@ def sentences_of(text: str, *, small_letters: bool = False) -> list[str]:
 
 def _abbreviates(text: str, start: int, dot: int) -> bool:
     """Say whether the full stop at *dot* ends an abbreviation, initial, ordinal or section."""
+    ending = text[max(start, dot - _ENDING) : dot]
+    if len(ending) == _ENDING and ending.isalpha() and ending.lower() not in _KNOWN_ENDINGS:
+        return False
     before = text[max(start, dot - _LONGEST) : dot]
-    word = before[before.rfind(" ") + 1 :]
-    if len(word) > _LONGEST_UNKNOWN and word.isalpha():
-        if word.lower() not in _KNOWN:
-            return False
-    elif not _may_have_stop(word):
+    if not _may_have_stop(before[before.rfind(" ") + 1 :]):
         return False
     words = before.rpartition("\n")[2].split()
     if not words:
@@ -285,9 +284,11 @@ def _abbreviates(text: str, start: int, dot: int) -> bool:
     return is_abbreviation(word)
 
 
-_KNOWN: Final = _ABBREVIATIONS | _BEFORE_NUMBERS
-_LONGEST_UNKNOWN: Final = 4
-"""Letters; longer abbreviations are known ones."""
+_ENDING: Final = 5
+"""Letters; abbreviations of so many are known ones."""
+_KNOWN_ENDINGS: Final = frozenset(
+    [word[-_ENDING:] for word in _ABBREVIATIONS | _BEFORE_NUMBERS if len(word) >= _ENDING]
+)
 
 
 @lru_cache(maxsize=16_384)
@@ -329,16 +330,8 @@ def _outside_quotations(text: str, start: int, end: int, ends: list[int]) -> lis
     return free
 
 
-_QUOTATIONS: Final = (
-    ('"', '"'),
-    ("“", "”"),
-    ("„", "“"),
-    ("«", "»"),
-    ("「", "」"),
-    ("『", "』"),
-    ("`", "`"),
-    ("{", "}"),
-)
+_ASCII_QUOTATIONS: Final = (('"', '"'), ("`", "`"), ("{", "}"))
+_QUOTATIONS: Final = (*_ASCII_QUOTATIONS, *zip("“„«「『", "”“»」』", strict=True))
 
 
 def quoted_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
@@ -349,7 +342,7 @@ def quoted_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
         [(9, 19)]
     """
     spans: list[tuple[int, int]] = []
-    for opening, closing in _QUOTATIONS:
+    for opening, closing in _ASCII_QUOTATIONS if text.isascii() else _QUOTATIONS:
         at = text.find(opening, start, end)
         while at >= 0:
             until = text.find(closing, at + 1, min(end, at + LONGEST_QUOTATION + 2))
