@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
@@ -147,7 +147,8 @@ class TextContent:
         if not may_shrink(self.content):
             return None
         made = lossless(self.content, self._reader.count)
-        return None if made == self.content else TextContent(made, self._reader)
+        is_less = (len(self.content) - len(made)) * _WORTH_READING_AGAIN > len(made)
+        return TextContent(made, self._reader) if is_less else None
 
     def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units."""
@@ -170,6 +171,10 @@ class TextContent:
     def text(self, content: str) -> str:
         """Return all of its text."""
         return content
+
+
+_WORTH_READING_AGAIN: Final = 1_000
+"""Of so many characters one must go for the rest to be tokenized once more."""
 
 
 def _prior_of(units: Sequence[Unit]) -> Prior:

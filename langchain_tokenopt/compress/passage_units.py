@@ -8,7 +8,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
+from operator import attrgetter, itemgetter
 
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.frame import Frame, Span
@@ -46,6 +47,9 @@ __all__ = [
     "require_matches",
     "require_outside",
 ]
+
+
+_END = attrgetter("end")
 
 
 @dataclass(slots=True)
@@ -109,7 +113,7 @@ def _of_caller(
     for at in outside:
         units[at].passage = -1
         said = units[at].end - len(units[at].within(text).lstrip())
-        number = bisect_right(material, said, key=lambda span: span[0]) - 1
+        number = bisect_right(material, said, key=itemgetter(0)) - 1
         if number < 0 or said >= material[number][1]:
             own.append(at)
     return own
@@ -289,7 +293,7 @@ _OPENER = re.compile(r"[\[({][\s\[({]*$")
 
 def _opening(text: str, segments: Sequence[Segment], start: int, end: int) -> int | None:
     """Return where the list or table begins that holds the first record, or ``None``."""
-    at = bisect_right(segments, end, key=lambda s: s.end)
+    at = bisect_right(segments, end, key=_END)
     if at < len(segments) and segments[at].kind in ("json", "table"):
         return max(start, segments[at].start) if segments[at].start < end else None
     found = _OPENER.search(text, start, end)
@@ -321,7 +325,7 @@ def _clipped(
 ) -> list[Segment]:
     """Return the parts of *segments* between *start* and *end*; rows of running text as that."""
     made = []
-    for segment in segments[bisect_right(segments, start, key=lambda s: s.end) :]:
+    for segment in islice(segments, bisect_right(segments, start, key=_END), None):
         if segment.start >= end:
             break
         first, last = max(start, segment.start), min(end, segment.end)

@@ -121,15 +121,17 @@ def _inside(lines: Sequence[Line], material: Sequence[Span]) -> list[Line]:
 def _clipped(records: Sequence[Record], material: Sequence[Span]) -> list[Record]:
     """Return what of *records* stands in *material*; one with the caller's words within is two."""
     made: list[Record] = []
+    ends = [end for _, end in material]
     for r in records:
-        for at in range(bisect_right(material, r.start, key=lambda span: span[1]), len(material)):
-            first, last = max(r.start, material[at][0]), min(r.end, material[at][1])
+        for at in range(bisect_right(ends, r.start), len(ends)):
+            first, last = max(r.start, material[at][0]), min(r.end, ends[at])
             if first >= last:
                 break
             body = min(max(r.body, first), last)
             tail = min(max(r.tail, body), last)
             if tail > body:
-                made.append(Record(first, body, tail, last))
+                is_whole = (first, body, tail, last) == (r.start, r.body, r.tail, r.end)
+                made.append(r if is_whole else Record(first, body, tail, last))
     return made
 
 

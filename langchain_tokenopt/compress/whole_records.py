@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from langchain_tokenopt.compress.json_units import json_units
@@ -167,7 +168,7 @@ def json_around(records: Sequence[Record], segments: Sequence[Segment]) -> Segme
 
 def holds_one_value(record: Record, segments: Sequence[Segment]) -> bool:
     """Say whether the string of *record* stands in no JSON, or in one value that is all of it."""
-    first = bisect_right(segments, record.start, key=lambda segment: segment.end)
+    first = bisect_right(segments, record.start, key=attrgetter("end"))
     values = []
     for segment in segments[first:]:
         if segment.start >= record.end:
