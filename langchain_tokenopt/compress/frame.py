@@ -404,7 +404,10 @@ class _Blocks:
     def _heads_like_others(self, n: int) -> bool:
         """Whether a long block follows, as behind several others that look the same."""
         pair = self._pairs[n]
-        return pair[1] is not None and pair[1][0] == "long" and self._pair_count[pair] > 3
+        is_title = self._kinds[n] != "long"
+        return (
+            is_title and pair[1] is not None and pair[1][0] == "long" and self._pair_count[pair] > 3
+        )
 
     def _is_between_rules(self, n: int) -> bool:
         """Whether the same rule stands before and behind a block, and elsewhere."""

@@ -252,7 +252,7 @@ def _cut_member(
 ) -> None:
     """A member of whose text sentences may go; what stands around the text stays with it."""
     is_behind = has_title_behind(text, Record(unit.start, record.body, record.tail, end))
-    unit.kind, unit.end, unit.frame = "json" if is_behind else "heading", record.body, False
+    unit.kind, unit.end, unit.frame = "json" if is_behind else "heading", record.body, is_behind
     start = record.body
     for cut in ends:
         units.append(Unit(start, cut, "json", passage=unit.passage, head=at))

@@ -137,13 +137,22 @@ async def test_every_layout_keeps_the_answer(text):
     assert made == await shorten.ainvoke(text)
 
 
-def test_passages_in_a_system_message_are_shortened_and_its_rules_stay():
-    """Context may stand in the system message; the question comes later."""
-    system = SystemMessage(f"{RULE} Rely on these documents.\n\n{joined()}")
+_LONG_RULE = (
+    "You are a guide through the museums of a city and answer what visitors ask. Use the following "
+    f"pieces of retrieved context for that. {RULE} If the context does not say it, say so, and "
+    "keep it short, in three sentences at most."
+)
 
-    made = PromptCompressor(160, model="gpt-4").invoke([system, HumanMessage(QUESTION)])
 
-    assert made[0].content.startswith(f"{RULE} Rely on these documents.")
+@pytest.mark.parametrize("rule", [f"{RULE} Rely on these documents.", _LONG_RULE])
+def test_passages_in_a_system_message_are_shortened_and_its_rules_stay(rule):
+    """Context may stand in the system message, below a long paragraph; the question comes later."""
+    more = "\n\n".join(f"{text} {text.replace('The', 'Our')}" for _, text in PASSAGES)
+    system = SystemMessage(f"{rule}\n\n{joined() if rule != _LONG_RULE else more}")
+
+    made = PromptCompressor(220, model="gpt-4").invoke([system, HumanMessage(QUESTION)])
+
+    assert made[0].content.startswith(rule)
     assert ANSWER in made[0].content
     assert QUESTION == made[1].content
 
@@ -188,6 +197,19 @@ def test_passages_in_json_stay_json():
     assert {row["title"] for row in rows} <= {title for title, _ in PASSAGES}
     for title, passage in PASSAGES:
         assert passage in share or title not in share
+
+
+@pytest.mark.parametrize("limit", range(120, 400, 20))
+def test_a_member_of_json_is_not_kept_without_its_text(limit):
+    """Its other fields would say that there is nothing."""
+    rows = [
+        {"text": text, "tags": {"title": title, "kept": "for all who come here"}}
+        for title, text in PASSAGES
+    ]
+    made = PromptCompressor(limit, model="cl100k_base", query=f"{QUESTION}?").invoke(
+        json.dumps(rows)
+    )
+    assert all(row["text"].strip() for row in json.loads(made))
 
 
 PAIRS = {f"k{n * 7919 % 997}x": f"v{n * 31}" for n in range(150)}
