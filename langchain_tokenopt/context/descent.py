@@ -394,7 +394,10 @@ class Descent(Making):
         return isinstance(self.messages[at], ToolMessage) and self._is_plain(at)
 
     def _is_plain(self, at: int) -> bool:
-        return isinstance(self.messages[at].content, str)
+        """Whether a message is a text alone, as it would be sent now."""
+        is_result = isinstance(self.messages[at], ToolMessage)
+        is_note = not is_result and (at in self.texts or at in self.moment.state.decisions)
+        return is_note or isinstance(self.messages[at].content, str)
 
     def _carrier(self, chosen: Sequence[Sequence[int]]) -> int | None:
         """Return the message in whose place the note stands: a user's, or a tool result.
