@@ -6,10 +6,11 @@ from langchain_tokenopt.context.compressor import ContextCompressor, ContextView
 from langchain_tokenopt.context.costs import ContextCosts, PolicyCosts, context_costs
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.expand import expand_tool
-from langchain_tokenopt.context.loader import ProgressiveLoader, TierStats
+from langchain_tokenopt.context.loader import ProgressiveLoader
 from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.policy import SlidingWindow
 from langchain_tokenopt.context.recorded import ConversationFileError, recorded_conversations
+from langchain_tokenopt.context.tier_sending import TierStats
 
 __all__ = [
     "ContextCompressor",

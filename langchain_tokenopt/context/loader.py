@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import (
@@ -21,13 +17,10 @@ from langchain_core.runnables.config import ensure_config, run_in_executor
 from pydantic import ConfigDict, PrivateAttr
 
 from langchain_tokenopt.budget.run import current_run
-from langchain_tokenopt.compress.content_types import join_documents
-from langchain_tokenopt.context.expand import NAME
-from langchain_tokenopt.context.levels import Mark, handle_of
 from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.tier_history import TierHistory
-from langchain_tokenopt.context.tier_needs import TierNeeds, Use
-from langchain_tokenopt.context.tier_originals import SentTier, TierOriginals
+from langchain_tokenopt.context.tier_needs import Use
+from langchain_tokenopt.context.tier_sending import TierSending, TierStats
 from langchain_tokenopt.context.tier_sources import (
     config_of,
     is_content,
@@ -37,12 +30,8 @@ from langchain_tokenopt.context.tier_sources import (
 )
 from langchain_tokenopt.context.tiers import (
     TIERS,
-    Content,
-    Tier,
     count,
-    marked,
     shares_of,
-    tiers_of,
 )
 from langchain_tokenopt.core.argument_checks import (
     check_flag,
@@ -54,45 +43,19 @@ from langchain_tokenopt.core.argument_checks import (
 )
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.messages import text_of, with_text
-from langchain_tokenopt.core.records import Saving, UsageSink
-from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
+from langchain_tokenopt.core.records import UsageSink
+from langchain_tokenopt.core.sinks import checked_sinks
 from langchain_tokenopt.storage.learned_store import LearnedStore
 from langchain_tokenopt.tools.result_limit import CompressingLoader
 
-__all__ = ["ProgressiveLoader", "TierStats"]
+__all__ = ["ProgressiveLoader"]
 
-STAGE: Final = "ProgressiveLoader"
 _OF_BUDGET: Final = 4
 """A content may have this part of what a budget has left: 1 of 4 tokens."""
 _LEAST: Final = 100
 """Tokens below which there is no room for a tier and its mark."""
 
 AnyContent = TypeVar("AnyContent")
-
-
-@dataclass(frozen=True, slots=True)
-class TierStats:
-    """What was sent of a content, and why."""
-
-    tier: str
-    """Name of the tier."""
-    tokens_before: int
-    tokens_after: int
-    """Of what was sent, its mark included."""
-    task_type: str = ""
-    """Kind of the task, as it is learned: as it was given, or what the question and the content are
-    like."""
-    handle: str | None = None
-    """By which the next tier can be fetched; ``None``: there is none, or nobody would answer."""
-    reason: str = ""
-    """Why this tier."""
-    tiers: Mapping[str, int] = field(default_factory=dict)
-    """Tokens of all tiers that there are, without their marks."""
-
-    @property
-    def saved_tokens(self) -> int:
-        """Tokens before minus tokens after."""
-        return self.tokens_before - self.tokens_after
 
 
 class ProgressiveLoader(
@@ -153,12 +116,7 @@ class ProgressiveLoader(
 
     _source: Any = PrivateAttr()
     _loads: bool = PrivateAttr()
-    _history: TierHistory = PrivateAttr()
-    _needs: TierNeeds = PrivateAttr()
-    _originals: TierOriginals = PrivateAttr()
-    _has_door: bool = PrivateAttr()
-    _sinks: tuple[UsageSink, ...] = PrivateAttr()
-    _made: _Recent = PrivateAttr()
+    _sending: TierSending = PrivateAttr()
 
     @takes_names
     def __init__(
@@ -192,12 +150,14 @@ class ProgressiveLoader(
         refuse_class("a source", source)
         self._loads = source is not None and not is_content(source)
         self._source = source_of(source) if self._loads else source
-        self._history = TierHistory(store or LearnedStore(), namespace, [*self.tiers])
-        self._needs = TierNeeds([*self.tiers], self._history if learn else None)
-        self._has_door = originals is not None
-        self._originals = TierOriginals(originals or ContextStore(), self._fetched)
-        self._sinks = told
-        self._made = _Recent(check_whole("remember", remember, least=0))
+        self._sending = TierSending(
+            self.tiers,
+            TierHistory(store or LearnedStore(), namespace, [*self.tiers]),
+            learn=learn,
+            originals=originals,
+            sinks=told,
+            remember=check_whole("remember", remember, least=0),
+        )
 
     @property
     def originals(self) -> ContextStore:
@@ -205,8 +165,8 @@ class ProgressiveLoader(
 
         For ``expand_tool(loader)``, and ``ContextCompressor(store=loader.originals)``.
         """
-        self._has_door = True
-        return self._originals
+        self._sending.can_ask = True
+        return self._sending.originals
 
     # A content
 
@@ -269,7 +229,7 @@ class ProgressiveLoader(
             )
         given = content if isinstance(content, str) else [*content]
         use = Use(given, query, made_by.user or None, made_by.thread_id, task)
-        made, stats = self._sent(use, self._room(), made_by)
+        made, stats = self._sending.sent(use, self._room(), made_by)
         return (content if made is given else made), stats
 
     def _room(self) -> int:
@@ -280,77 +240,6 @@ class ProgressiveLoader(
         report = run.report()
         left = min(account.left_tokens for account in (report.account, *report.limits))
         return max(_LEAST, min(self.max_tokens, left // _OF_BUDGET))
-
-    def _sent(self, use: Use, room: int, made_by: Attribution) -> tuple[Content, TierStats]:
-        tiers = self._tiers_of(use, room)
-        whole = tiers[-1].tokens
-        stats = TierStats(
-            tier=tiers[-1].name,
-            tokens_before=whole,
-            tokens_after=whole,
-            task_type=use.task,
-            reason="it is short" if whole <= room else "nothing of it can be left out",
-            tiers={tier.name: tier.tokens for tier in tiers},
-        )
-        if len(tiers) == 1:
-            return use.content, stats
-        at, reason = self._needs.first(use, tiers, room, can_ask=self._has_door)
-        stats = replace(stats, tier=tiers[at].name, reason=reason)
-        if at == len(tiers) - 1:
-            return use.content, stats
-        shown_as = self._marked(tiers)
-        handles = [handle_of(_text(content)) for content in shown_as[1:]]
-        if self._has_door:
-            self._keep(use, tiers, shown_as, at)
-        made = shown_as[at]
-        after = count(made)
-        self._notify(whole, after, made_by)
-        handle = handles[at] if self._has_door else None
-        return made, replace(stats, tokens_after=after, handle=handle)
-
-    def _tiers_of(self, use: Use, room: int) -> tuple[Tier, ...]:
-        made = self._made.get((use.digest, room))
-        if made is None:
-            made = tiers_of(use.content, use.query, self.tiers, room)
-            self._made.put((use.digest, room), made)
-        return cast("tuple[Tier, ...]", made)
-
-    def _marked(self, tiers: Sequence[Tier]) -> list[Content]:
-        """Return each tier with its mark, by which the next one is fetched."""
-        mark = Mark(NAME if self._has_door else None)
-        made = [tiers[-1].content]
-        for tier in reversed(tiers[:-1]):
-            not_shown = max(1, tiers[-1].tokens - tier.tokens)
-            made.append(marked(tier.content, mark.more(not_shown, handle_of(_text(made[-1])))))
-        return made[::-1]
-
-    def _keep(self, use: Use, tiers: Sequence[Tier], shown_as: Sequence[Content], at: int) -> None:
-        """Keep what was not sent, for those who ask for it."""
-        texts, about = {}, {}
-        levels = [self._needs.level_of(tier) for tier in tiers]
-        for before in range(at, len(tiers) - 1):
-            text = _text(shown_as[before + 1])
-            handle = handle_of(text)
-            texts[handle] = text
-            about[handle] = SentTier(
-                use.task, use.digest, levels[before], levels[before + 1], before == at
-            )
-        self._originals.keep(texts, about, user=use.user, thread=use.thread)
-
-    def _fetched(self, sent: SentTier, user: str | None, text: str) -> None:
-        self._needs.asked_for_more(sent, user or None)
-        self._notify(0, count(text), Attribution(user=user))
-
-    def _notify(self, before: int, after: int, made_by: Attribution) -> None:
-        saving = Saving(
-            stage=STAGE,
-            tokens_before=before,
-            tokens_after=after,
-            exact=False,
-            agent=made_by.agent,
-            at=datetime.now(UTC),
-        )
-        notify(with_ambient(self._sinks), saving)
 
     # Runnable
 
@@ -438,7 +327,7 @@ class ProgressiveLoader(
         made_by = made_by_whom(ensure_config())
         if max_tokens >= _LEAST:
             use = Use(text, query, made_by.user or None, made_by.thread_id)
-            made, _ = self._sent(use, min(max_tokens, self._room()), made_by)
+            made, _ = self._sending.sent(use, min(max_tokens, self._room()), made_by)
             if isinstance(made, str) and count(made) <= max_tokens:
                 return made
         return CompressingLoader().shorten(text, max_tokens, query)
@@ -455,40 +344,8 @@ class ProgressiveLoader(
             sqlite3.Error: A file stays locked or cannot be written.
         """
         assert user is not None
-        self._needs.forget(user)
-        return self._history.forget(user) + self._originals.forget(user=user)
+        return self._sending.forget(user)
 
     def clear(self) -> int:
         """Delete everything; else as :meth:`forget`."""
-        self._needs.forget()
-        self._made.clear()
-        return self._history.clear() + self._originals.clear()
-
-
-class _Recent:
-    """What was made of the latest contents."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held: OrderedDict[Any, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Any) -> Any:
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
-
-    def put(self, key: Any, value: Any) -> None:
-        with self._lock:
-            self._held[key] = value
-            while len(self._held) > self._most:
-                self._held.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._held.clear()
-
-
-def _text(content: Content) -> str:
-    return content if isinstance(content, str) else join_documents(content)
+        return self._sending.clear()

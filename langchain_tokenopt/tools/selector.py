@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, Final, Literal, TypeVar
 
 from langchain_core.embeddings import Embeddings
@@ -18,6 +16,7 @@ from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.core.argument_checks import check_whole, names_what, takes_names
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.recent import Recent
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks
 from langchain_tokenopt.core.staged_runs import TRACKER
@@ -142,9 +141,9 @@ class ToolSelector:
         )
         self._learned = LearnedTools(store) if learn else None
         self._ranking = ToolRanking(self._embeddings, self._learned)
-        self._choices = _Memo()
-        self._learnt = _Memo()
-        self._more = _Memo()
+        self._choices = Recent[Any](_REMEMBERED)
+        self._learnt = Recent[Any](_REMEMBERED)
+        self._more = Recent[Any](_REMEMBERED)
         self._has_warned = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ToolSelector:
@@ -241,7 +240,7 @@ class ToolSelector:
         made.max_tools, made.max_tokens = (
             int(settings[name]) if name in settings else own for name, own in self._room.items()
         )
-        made._choices = _Memo()
+        made._choices = Recent[Any](_REMEMBERED)
         return made
 
     async def aopen(self, request: ModelRequest) -> StageCall | None:
@@ -394,27 +393,6 @@ class ToolSelector:
                     stacklevel=2,
                 )
             return None
-
-
-class _Memo:
-    """The latest values by key, for many threads."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[Any, Any] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Any) -> Any:
-        return self._values.get(key)
-
-    def put(self, key: Any, value: Any) -> None:
-        with self._lock:
-            self._values[key] = value
-            if len(self._values) > _REMEMBERED:
-                self._values.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._values.clear()
 
 
 @cache

@@ -169,9 +169,11 @@ def asked(loader: ProgressiveLoader, case: Case, user: str) -> Course:
     return Course(stats.tier, further, tokens, stats.tokens_before)
 
 
-def loader_of(lines: Iterable[str] = (), **settings: Any) -> ProgressiveLoader:
+def loader_of(
+    lines: Iterable[str] = (), store: LearnedStore | None = None, **settings: Any
+) -> ProgressiveLoader:
     """Return a loader that knows what was learned, with somebody who asks for more."""
-    store = LearnedStore()
+    store = store or LearnedStore()
     store.load(lines)
     loader = ProgressiveLoader(max_tokens=MOST, store=store, **settings)
     assert loader.originals
@@ -221,10 +223,11 @@ def judged(found: dict[str, list[Case]]) -> dict[str, Any]:
         after: list[Course] = []
         for user in range(USERS):
             learned, rest = users_of(of_kind, user)
-            loader = loader_of()
+            store = LearnedStore()
+            loader = loader_of(store=store)
             for case in learned:
                 asked(loader, case, "ann")
-            known = [*loader._history.store.export()]
+            known = [*store.export()]
             sample = random.Random(user).sample(rest, min(len(rest), USES))
             before += [asked(loader_of(), case, "ann") for case in sample]
             after += [asked(loader_of(known), case, "ann") for case in sample]
