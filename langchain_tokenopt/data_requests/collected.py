@@ -8,15 +8,13 @@ merge what they like.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
-from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, computed_field
 
-from langchain_tokenopt.data_requests.phrases import folded
+from langchain_tokenopt.data_requests.values import same
 
-__all__ = ["DataCollected", "DataConflict", "DataStage", "Fact", "Gap", "SaidValue", "same"]
+__all__ = ["DataCollected", "DataConflict", "DataStage", "Fact", "Gap", "SaidValue"]
 
 NOT_ASKED = "it was not asked for"
 
@@ -84,30 +82,6 @@ class DataConflict(_Record):
     kept: Any
     """The one that was said first: it is the value."""
     values: tuple[SaidValue, ...]
-
-
-def same(left: Any, right: Any) -> bool:
-    """Say whether two values are one, in another case, width or format.
-
-    Example:
-        >>> same("Berlin ", "BERLIN"), same(3, 3.0), same(["a", "b"], ("A", "b")), same(True, 1)
-        (True, True, True, False)
-    """
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, str) and isinstance(right, str):
-        return _bare(left) == _bare(right)
-    if isinstance(left, int | float | Decimal) and isinstance(right, int | float | Decimal):
-        return Decimal(str(left)) == Decimal(str(right))
-    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, date) or isinstance(right, date):
-        return str(left) == str(right)
-    return bool(left == right)
-
-
-def _bare(text: str) -> str:
-    return folded(text).strip(" .,;:!?\"'。，！？")
 
 
 class DataCollected(BaseModel):

@@ -20,6 +20,7 @@ __all__ = ["CollectionGraph"]
 
 PROGRESS: Final = "data_request_progress"
 """The channel that holds how far a collection has come, as JSON."""
+_ROUNDS: Final = 10_000
 _FIND, _ASK = "find_missing", "ask"
 
 
@@ -66,13 +67,13 @@ class CollectionGraph:
 
     def stages(self, config: RunnableConfig) -> Iterator[DataCollected]:
         """Run it as a part of the graph around it, and give what there is after each stage."""
-        for state in self.compiled().stream({}, config, stream_mode="values"):
+        for state in self.compiled().stream({}, _inner(config), stream_mode="values"):
             if PROGRESS in state:
                 yield self._collected(state)
 
     async def astages(self, config: RunnableConfig) -> AsyncIterator[DataCollected]:
         """Run it as a part of the graph around it, and give what there is after each stage."""
-        async for state in self.compiled().astream({}, config, stream_mode="values"):
+        async for state in self.compiled().astream({}, _inner(config), stream_mode="values"):
             if PROGRESS in state:
                 yield self._collected(state)
 
@@ -109,6 +110,11 @@ class CollectionGraph:
         if progress.question is None:
             update[self._key] = collection.collected(progress)
         return update
+
+
+def _inner(config: RunnableConfig) -> RunnableConfig:
+    """Let it have as many rounds as it needs: how many there are is known."""
+    return {**config, "recursion_limit": _ROUNDS}
 
 
 def _typed_dict(name: str, keys: Mapping[str, Any]) -> Any:

@@ -38,8 +38,8 @@ _REFUSALS: Final = _words(
     i don't know | i do not know | don't know | dont know | do not know | no idea | no clue | idk
     i'm not sure | i am not sure | not sure | unsure | can't say | cannot say | can't tell you
     prefer not to say | prefer not to | rather not say | rather not | won't say | won't tell
-    will not say | will not tell | not telling | none of your business | no comment | decline
-    confidential | secret | private
+    will not say | will not tell | not telling | none of your business | no comment | i decline
+    decline to say | decline to answer
     weiß nicht | weiss nicht | weiß ich nicht | weiß es nicht | weiß noch nicht | keine ahnung
     keine angabe | keine angaben | k.a. | sage ich nicht | möchte ich nicht sagen
     will ich nicht sagen | geht sie nichts an | geht dich nichts an | lieber nicht | unbekannt
@@ -59,7 +59,7 @@ _REFUSALS: Final = _words(
 _PLACEHOLDERS: Final = frozenset(
     phrase.strip()
     for phrase in """
-    null|nil|none|n/a|na|n.a|unknown|undefined|tbd|tba|?|??|???|-|--|—|…|...|x|xx|xxx|nan|skip|pass
+    null|nil|none|n/a|na|n.a|unknown|undefined|tbd|tba|?|??|???|-|--|—|…|...|nan|skip|pass
     unspecified|missing|todo|<unknown>|not_specified|not given|not specified|not provided|not said
     not mentioned|not stated|not available|not applicable|not known|to be determined|to be decided
     """.replace("\n", "|").split("|")

@@ -14,7 +14,13 @@ from pydantic import BaseModel
 
 from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.data_requests.needs import DataNeed, Needs
-from langchain_tokenopt.data_requests.phrases import is_refusal, says_no, says_yes
+from langchain_tokenopt.data_requests.phrases import (
+    corrects,
+    is_refusal,
+    refuses,
+    says_no,
+    says_yes,
+)
 from langchain_tokenopt.data_requests.values import NotFound, read_value
 
 __all__ = ["PlainAnswer", "answer_of", "json_object", "plain_answer"]
@@ -27,8 +33,8 @@ CORRECTS: Final = "corrects"
 class PlainAnswer:
     """What an answer claims."""
 
-    claims: Mapping[str, Any]
-    """For each need that it names."""
+    claims: Sequence[tuple[str, Any]]
+    """Names of needs, and what it says of them; it may contradict itself."""
     corrects: frozenset[str] = field(default_factory=frozenset)
     """Names of what it says to correct."""
 
@@ -66,22 +72,22 @@ def plain_answer(
     Example:
         >>> needs = Needs.of(["city", DataNeed("nights", type=int)])
         >>> plain_answer('{"City": "Rome"}', needs, needs.all).claims
-        {'city': 'Rome'}
+        (('city', 'Rome'),)
         >>> plain_answer("Nights: 3\ncity: Rome", needs, needs.all).claims
-        {'nights': '3', 'city': 'Rome'}
+        (('nights', '3'), ('city', 'Rome'))
         >>> plain_answer("Rome, for three nights", needs, needs.all) is None
         True
     """
     if isinstance(answer, Mapping):
         return _of_mapping(answer, needs)
     text = answer.strip()
-    found = json_object(text) if text[:1] in "{`" else None
+    found = json_object(text) if text[:1] in ("{", "[", "`") else None
     if found is not None:
         return _of_mapping(found, needs)
     if not text or is_refusal(text):
-        return PlainAnswer(dict.fromkeys((need.name for need in asked), text))
+        return PlainAnswer([(need.name, text) for need in asked])
     if len(asked) == 1 and _is_value(asked[0], text):
-        return PlainAnswer({asked[0].name: text})
+        return PlainAnswer([(asked[0].name, text)])
     return _labelled(text, needs, asked)
 
 
@@ -90,10 +96,10 @@ def _of_mapping(given: Mapping[Any, Any], needs: Needs) -> PlainAnswer:
         name = next(iter(given))
         if needs.named(name) is None:
             given = inner
-    claims = {need.name: value for key, value in given.items() if (need := needs.named(key))}
+    claims = tuple((n.name, value) for key, value in given.items() if (n := needs.named(key)))
     said = given.get(CORRECTS) if needs.named(CORRECTS) is None else None
     if said is True:
-        return PlainAnswer(claims, frozenset(claims))
+        return PlainAnswer(claims, frozenset(name for name, _ in claims))
     listed = [said] if isinstance(said, str) else said if isinstance(said, list | tuple) else []
     return PlainAnswer(claims, frozenset(n.name for each in listed if (n := needs.named(each))))
 
@@ -110,7 +116,13 @@ def json_object(text: str) -> Mapping[str, Any] | None:
         found = json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return None
+    if isinstance(found, list) and found and all(_is_pair(one) for one in found):
+        return {one["name"]: one["value"] for one in found}
     return found if isinstance(found, dict) else None
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, dict) and {"name", "value"} <= given.keys()
 
 
 def _is_value(need: DataNeed, text: str) -> bool:
@@ -141,8 +153,11 @@ def _labelled(text: str, needs: Needs, asked: Sequence[DataNeed]) -> PlainAnswer
         found = _label(line, needs, asked)
         if found is None or found[0].name in claims:
             return None
-        claims[found[0].name] = found[1].strip().rstrip(".")
-    return PlainAnswer(claims) if claims else None
+        need, value = found
+        if corrects(value) or (refuses(value) and not is_refusal(value)):  # more than a value
+            return None
+        claims[need.name] = value.strip().rstrip(".")
+    return PlainAnswer(tuple(claims.items())) if claims else None
 
 
 def _label(line: str, needs: Needs, asked: Sequence[DataNeed]) -> tuple[DataNeed, str] | None:

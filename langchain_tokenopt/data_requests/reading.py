@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.counting.request_tokens import count_messages
-from langchain_tokenopt.data_requests.needs import DataNeed, Needs, choices_of
+from langchain_tokenopt.data_requests.needs import DataNeed, Needs, choices_of, name_key
 from langchain_tokenopt.data_requests.plain_answers import json_object
 from langchain_tokenopt.data_requests.wording import form_of
 
@@ -66,10 +66,13 @@ class Asking:
 
     def claims(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """Return by the names of needs what an answer has in its fields."""
-        if len(found) == 1 and not found.keys() & self.fields.keys():
+        names = {name_key(field): name for field, name in self.fields.items()}
+        if len(found) == 1 and name_key(next(iter(found))) not in names:
             inner = next(iter(found.values()))
             found = inner if isinstance(inner, Mapping) else found
-        return {self.fields[key]: value for key, value in found.items() if key in self.fields}
+        return {
+            names[key]: value for name, value in found.items() if (key := name_key(name)) in names
+        }
 
 
 def asking_to_read(
@@ -145,7 +148,12 @@ def objects_in(answer: Any) -> Mapping[str, Any] | None:
     if whole is not None:
         return whole
     start, end = text.find("{"), text.rfind("}")
-    return json_object(text[start : end + 1]) if 0 <= start < end else None
+    found = json_object(text[start : end + 1]) if 0 <= start < end else None
+    return found or dict(_LINE.findall(text)) or None
+
+
+_LINE: Final = re.compile(r"^\W*([\w -]{1,60}?)\W*:\s*(\S.*?)\s*$", re.MULTILINE)
+"""A field and its value, as models write them that write no JSON."""
 
 
 def _field_names(needs: Iterable[DataNeed]) -> dict[str, DataNeed]:

@@ -274,7 +274,7 @@ def _read(
     plain = None if is_request else plain_answer(answer, job.needs, asked)
     reply = Reply(None, f"{job.name}/{stage}")
     if plain is not None:
-        for name, claim in plain.claims.items():
+        for name, claim in plain.claims:
             text = None
             _accept(job, progress, name, claim, text, source, name in plain.corrects)
     elif job.model is None:

@@ -87,7 +87,15 @@ _DIGITS: Final = re.compile(
 )
 _AFTER: Final = re.compile(r"[ \u00a0\u202f]?(%|‰|°[CFcf]?|[$€£¥₹]|[^\W\d_]+\.?)")
 _CODE: Final = re.compile(r"(?:\b([A-Za-z]{2,3}|US\$)[ \u00a0]?|([$€£¥₹])[ \u00a0]?)$")
-_RANGE: Final = re.compile(r"\s*(?:[-–—~]|to|bis|à|a|至|到)\s*[$€£¥]?\s*[0-9]")
+_FROM: Final = re.compile(
+    r"(?:\bbetween|\bzwischen|\bentre|\btra|\bfra|\btussen|\bfrom|\bvon|\bde|\bda|\bvan)\s+"
+    r"[$€£¥]?\s*$",
+    re.IGNORECASE,
+)
+_AND: Final = re.compile(r"\s*(?:and|und|y|et|e|en|à|tot)\s+[$€£¥]?\s*[0-9]", re.IGNORECASE)
+_RANGE: Final = re.compile(
+    r"\s*(?:[-–—~]|to|bis|à|a|至|到|or|oder|ou|o|of|或)\s*[$€£¥]?\s*[0-9]", re.IGNORECASE
+)
 _MONEY: Final = frozenset({"usd", "eur", "gbp", "inr", "chf", "jpy", "cny"})
 _LANGUAGES_WITH_POINTS: Final = frozenset({"de", "es", "fr", "it", "pt", "nl"})
 """In which ``1.200`` is twelve hundred, and ``1,5`` one and a half."""
@@ -190,7 +198,8 @@ def _with_unit(text: str, start: int, end: int, readings: tuple[Decimal, ...]) -
         readings, start = tuple(-value for value in readings), start - 1
     if unit in _MONEY and times is None:  # which has no three decimals
         readings = tuple(sorted(readings, key=abs, reverse=True))
-    return Quantity(readings, unit, start, at, _RANGE.match(text, at) is not None)
+    begins = _FROM.search(text[max(0, start - 12) : start]) and _AND.match(text, at)
+    return Quantity(readings, unit, start, at, bool(begins or _RANGE.match(text, at)))
 
 
 def _times(word: str) -> tuple[int | None, str]:

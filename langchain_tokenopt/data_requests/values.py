@@ -7,6 +7,7 @@ year, a choice is one of the choices. What is not is no value, and the reason is
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from langchain_tokenopt.data_requests.phrases import (
 from langchain_tokenopt.data_requests.units import Quantity, quantities_in
 from langchain_tokenopt.text.words import terms_of
 
-__all__ = ["Found", "NotFound", "read_value"]
+__all__ = ["Found", "NotFound", "read_value", "same", "why_missing"]
 
 _LISTS: Final = (list, tuple, set, frozenset)
 _PARTS: Final = re.compile(r"\s*(?:[,;、，；\n]|\s(?:and|und|et|y|e|en|и)\s)\s*")
@@ -72,6 +73,8 @@ def read_value(need: DataNeed, claim: Any, text: str | None = None) -> Found:
     """
     if claim is None:
         raise NotFound("the answer does not say it")
+    if isinstance(claim, Mapping) and claim.keys() == {"value", "unit"}:
+        claim = f"{claim['value']} {claim['unit'] or ''}"
     if isinstance(claim, str):
         claim = claim.strip()
         if is_refusal(claim):
@@ -127,7 +130,16 @@ def _as_written(claim: str, text: str | None) -> str:
     for quantity in quantities_in(text):
         if quantity.start < end and start < quantity.end:
             start, end = min(start, quantity.start), max(end, quantity.end)
+    for whole in _UNBROKEN.finditer(text):
+        if whole.start() < end and start < whole.end():
+            start, end = min(start, whole.start()), max(end, whole.end())
     return text[start:end].strip()
+
+
+_UNBROKEN: Final = re.compile(
+    r"[0-9]+(?:[-./:][0-9]+)+|\bhttps?://[^\s<>\"']*[^\s<>\"'.,;:!?)]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+)
+"""Numbers of several parts (dates, times, orders, telephones), and addresses: half is none."""
 
 
 def _span(claim: str, text: str) -> tuple[int, int] | None:
@@ -172,6 +184,8 @@ def _folded_with_places(text: str) -> tuple[str, list[int]]:
 def _number(need: DataNeed, kind: Any, claim: Any, text: str | None) -> Found:
     if isinstance(claim, bool) or not isinstance(claim, str | int | float | Decimal):
         raise NotFound(f"{shown(claim)} is no number")
+    if not isinstance(claim, str) and not math.isfinite(claim):
+        raise NotFound(f"{claim} is no number")
     if not isinstance(claim, str):
         value = Decimal(str(claim))
         if text is None:
@@ -314,7 +328,13 @@ def _list(need: DataNeed, kind: Any, claim: Any, text: str | None) -> Found:
     items = _PARTS.split(claim) if isinstance(claim, str) else claim
     if not isinstance(items, Iterable) or isinstance(items, Mapping | bytes):
         items = [claim]
-    found = [_found(need, inner, item, text) for item in items if item not in ("", None)]
+    found: list[Found] = []
+    for item in items:
+        if item in ("", None):
+            continue
+        one = _found(need, inner, item, text)
+        if not any(same(one.value, each.value) for each in found):
+            found.append(one)
     if not found:
         raise NotFound("the answer does not say it")
     return Found([each.value for each in found], ", ".join(each.said for each in found))
@@ -361,3 +381,30 @@ def why_missing(text: str) -> str:
     """Return why an answer has no value of something that was asked."""
     words = refuses(text)
     return "the answer does not say it" if words is None else f"it was not told: {words!r}"
+
+
+# --- the same value
+
+
+def same(left: Any, right: Any) -> bool:
+    """Say whether two values are one, in another case, width or format.
+
+    Example:
+        >>> same("Berlin ", "BERLIN"), same(3, 3.0), same(["a", "b"], ("A", "b")), same(True, 1)
+        (True, True, True, False)
+    """
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, str) and isinstance(right, str):
+        return _bare(left) == _bare(right)
+    if isinstance(left, int | float | Decimal) and isinstance(right, int | float | Decimal):
+        return Decimal(str(left)) == Decimal(str(right))
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, date) or isinstance(right, date):
+        return str(left) == str(right)
+    return bool(left == right)
+
+
+def _bare(text: str) -> str:
+    return folded(text).strip(" .,;:!?\"'。，！？")
