@@ -20,7 +20,7 @@ NOT_ASKED = "it was not asked for"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
 
 class Fact(_Record):
@@ -146,7 +146,8 @@ class DataCollected(BaseModel):
         kept = {name: _kept(by_name[name]) for name in wanted if name in by_name}
         conflicts = [_conflict(name, *kept[name]) for name in kept if len(kept[name]) > 1]
         why = {gap.name: gap.reason for gap in gaps}
-        missing = {name: why.get(name, NOT_ASKED) for name in wanted if name not in kept}
+        not_asked = f"{NOT_ASKED}: {stopped}" if stopped else NOT_ASKED
+        missing = {name: why.get(name, not_asked) for name in wanted if name not in kept}
         values = {name: found[0].value for name, found in kept.items()}
         value = None
         if model is not None:

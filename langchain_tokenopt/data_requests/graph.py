@@ -31,7 +31,7 @@ class CollectionGraph:
         collection: Says what is to be collected, by the state.
         request: The key of the request in the state.
         known: The key of what is known.
-        collected: The key of the result.
+        collected: The key of the result; ``None``: it is read from the progress alone.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class CollectionGraph:
         collection: Callable[[Mapping[str, Any]], Collection],
         request: str = "request",
         known: str = "known",
-        collected: str = "collected",
+        collected: str | None = None,
     ) -> None:
         self._collection = collection
         self._given = {request: Any, known: Any, "needs": Any}
@@ -50,11 +50,11 @@ class CollectionGraph:
     ) -> CompiledStateGraph[Any, Any, Any, Any]:
         """Return the graph."""
         given = {**self._given, "messages": Annotated[list[Any], add_messages]}
-        result = {self._key: DataCollected}
+        result: dict[str, Any] = {} if self._key is None else {self._key: DataCollected}
         graph: Any = StateGraph(
             _typed_dict("State", {**given, **result, PROGRESS: dict[str, Any]}),
             input_schema=_typed_dict("Input", given),
-            output_schema=_typed_dict("Output", result),
+            output_schema=_typed_dict("Output", result or {PROGRESS: dict[str, Any]}),
         )
         graph.add_node(_FIND, RunnableLambda(self._find, afunc=self._afind, name=_FIND))
         graph.add_node(_ASK, RunnableLambda(self._ask, afunc=self._aask, name=_ASK))
@@ -107,8 +107,9 @@ class CollectionGraph:
 
     def _update(self, collection: Collection, progress: Progress) -> dict[str, Any]:
         update: dict[str, Any] = {PROGRESS: progress.as_json(collection.job.needs)}
-        if progress.question is None:
-            update[self._key] = collection.collected(progress)
+        if self._key is not None:  # what an earlier request has brought is not this one's
+            is_over = progress.question is None
+            update[self._key] = collection.collected(progress) if is_over else None
         return update
 
 

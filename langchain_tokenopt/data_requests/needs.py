@@ -164,6 +164,7 @@ class Needs:
         if not needs:
             raise ValueError("needs name nothing that is needed: give at least one DataNeed.")
         by_key: dict[str, DataNeed] = {}
+        described: dict[str, list[DataNeed]] = {}
         for need in needs:
             for key in need.keys:
                 other = by_key.setdefault(key, need)
@@ -172,10 +173,14 @@ class Needs:
                         f"{need.name!r} and {other.name!r} are names of one data point: leave one "
                         f"of them out, or call it something else."
                     )
+            described.setdefault(name_key(need.question), []).append(need)
+        for key, found in described.items():
+            if len(found) == 1:
+                by_key.setdefault(key, found[0])
         return cls(tuple(needs), model, by_key)
 
     def named(self, name: object) -> DataNeed | None:
-        """Return the need that goes by *name*, in whatever spelling."""
+        """Return the need that goes by *name*, in whatever spelling, or is described so."""
         return self._by_key.get(name_key(name)) if isinstance(name, str) else None
 
 

@@ -24,11 +24,17 @@ def folded(text: str) -> str:
     return " ".join(normalize("NFKC", text).replace("’", "'").casefold().split())
 
 
+_PREFIXES: Final = "不没无"
+"""Negations that stand before a word without a space. Other single characters are parts of one."""
+
+
 def _words(listed: str) -> re.Pattern[str]:
     """Return a pattern of any of the phrases, one a line or parted by ``|``."""
     phrases = [phrase.strip() for phrase in re.split(r"[|\n]", listed) if phrase.strip()]
     spaced = [p for p in phrases if not re.search(r"[\u3040-\u9fff]", p)]
     others = [p for p in phrases if p not in spaced]
+    spaced += [p for p in others if len(p) == 1 and p not in _PREFIXES]
+    others = [p for p in others if p not in spaced]
     bounded = rf"(?<!\w)(?:{'|'.join(sorted(map(re.escape, spaced), key=len, reverse=True))})(?!\w)"
     return re.compile("|".join((bounded, *map(re.escape, others))))
 
@@ -98,9 +104,9 @@ said beside it."""
 
 _YES: Final = _words(
     """
-    yes | yep | yeah | yup | sure | true | correct | right | ok | okay | of course | please | y
+    yes | yep | yeah | yup | sure | true | correct | right | ok | okay | of course | please
     certainly | definitely | absolutely | with pleasure | ja | jawohl | jep | klar | natürlich
-    gerne | gern | genau | richtig | bitte | sí | si | claro | correcto | por favor | oui | ouais
+    genau | richtig | bitte | sí | si | claro | correcto | por favor | oui | ouais
     d'accord | bien sûr | volontiers | exact | sì | certo | va bene | sim | com certeza | graag
     zeker | да | конечно | верно | 是 | 对 | 好的 | 可以 | 要 | 需要 | はい | ええ
     お願いします | 네 | 예
@@ -108,9 +114,9 @@ _YES: Final = _words(
 )
 _NO: Final = _words(
     """
-    no | nope | nah | not | never | none | without | false | neither | n | don't | doesn't | isn't
+    no | nope | nah | not | never | none | without | false | neither | don't | doesn't | isn't
     won't | nein | nicht | kein | keine | keinen | keiner | ohne | nie | niemals | nunca | sin
-    ningún | ninguna | non | pas | sans | jamais | aucun | aucune | ne | mai | senza | nessun
+    ningún | ninguna | non | pas | sans | jamais | aucun | aucune | ne | senza | nessun
     nessuna | não | nao | sem | nenhum | nenhuma | nee | niet | geen | zonder | нет | не | без | 不
     没 | 否 | 无 | 别 | いいえ | いらない | ません | ない | 아니요 | 아니 | 없
     """
@@ -144,12 +150,12 @@ _NEGATED: Final = re.compile(
 
 def says_yes(text: str) -> bool:
     """Say whether a word of *text* says yes."""
-    return _YES.search(folded(text)) is not None
+    return _YES.search(_REFUSALS.sub(" ", folded(text))) is not None
 
 
 def says_no(text: str) -> bool:
-    """Say whether a word of *text* says no."""
-    return _NO.search(folded(text)) is not None
+    """Say whether a word of *text* says no; that somebody will not tell is another no."""
+    return _NO.search(_REFUSALS.sub(" ", folded(text))) is not None
 
 
 def corrects(text: str) -> bool:

@@ -164,7 +164,7 @@ def _label(line: str, needs: Needs, asked: Sequence[DataNeed]) -> tuple[DataNeed
     match = _LINE.match(line)
     if match is not None:
         for name in _names_in(match[1]):
-            need = needs.named(name) or _described(name, needs.all)
+            need = needs.named(name)
             if need is not None:
                 return need, match[2]
     match = _NUMBERED.match(line)
@@ -179,8 +179,3 @@ def _names_in(label: str) -> Iterator[str]:
     yield label
     yield re.sub(r"^\d{1,2}[.)]\s*", "", label)
     yield re.sub(r"\s*\([^)]*\)\s*$", "", label)
-
-
-def _described(label: str, needs: Sequence[DataNeed]) -> DataNeed | None:
-    fitting = [need for need in needs if need.question.casefold() == label.strip().casefold()]
-    return fitting[0] if len(fitting) == 1 else None

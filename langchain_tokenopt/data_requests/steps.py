@@ -29,7 +29,7 @@ from langchain_tokenopt.data_requests.wording import (
     question_text,
 )
 from langchain_tokenopt.text.sentences import sentences_of
-from langchain_tokenopt.text.stopwords import STOP_WORDS
+from langchain_tokenopt.text.stopwords import ALL_STOP_WORDS
 from langchain_tokenopt.text.words import terms_of
 
 __all__ = ["Call", "Job", "Progress", "Reply", "Steps", "begin", "take"]
@@ -231,6 +231,7 @@ def _next_question(job: Job, progress: Progress) -> Steps:
             return
         language, words = yield from _words(job, progress, stage, to_ask)
         progress.asking = [need.name for need in to_ask]
+        words = _with_reasons(progress, to_ask, words)
         progress.question = question_text(to_ask, language, words)
         return
 
@@ -320,7 +321,7 @@ def _accept(
     try:
         found = read_value(need, claim, text)
     except NotFound as why:
-        if name not in progress.known():
+        if name not in progress.known() and source != REQUEST:
             _miss(progress, name, str(why))
         return
     if is_correction is None:
@@ -396,8 +397,9 @@ def _words(
         return language, {}
     known = job.words
     new = [n for n in progress.missing(job.needs) if (language, n.question) not in known]
-    if any((language, need.question) not in known for need in needs):
-        asking = asking_to_word(job.request, new)
+    asking, left = asking_to_word(job.request, new), job.tokens_left(stage)
+    pays = left is None or left >= asking.tokens(job.model) + _cost(job, needs)
+    if pays and any((language, need.question) not in known for need in needs):
         reply = yield Call(stage, asking, is_needed=False)
         progress.worded.append((reply.calls, reply.input_tokens, reply.output_tokens))
         for name, words in asking.claims(reply.found or {}).items():
@@ -411,6 +413,18 @@ def _words(
     }
 
 
+def _with_reasons(
+    progress: Progress, needs: Sequence[DataNeed], words: Mapping[str, str]
+) -> dict[str, str]:
+    """Say, where something is asked for once more, what was wrong with what came."""
+    why = {gap.name: gap.reason for gap in progress.gaps}
+    return {**words} | {
+        need.name: f"{words.get(need.name, need.question)} [{why[need.name]}]"
+        for need in needs
+        if progress.asked.get(need.name) and need.name in why
+    }
+
+
 _LONGEST: Final = 200
 """Characters of a question for one data point: more is no wording."""
 
@@ -418,15 +432,12 @@ _LONGEST: Final = 200
 # --- requests
 
 
-_STOPS: Final = frozenset().union(*STOP_WORDS.values())
-
-
 def _may_hold_values(request: str, needs: Needs) -> bool:
     """Say whether a request could state any of what is needed: two words of matter cannot."""
     words = terms_of(request)
     if any(char.isdigit() for char in request):
         return True
-    matter = [word for word in words if word not in _STOPS]
+    matter = [word for word in words if word not in ALL_STOP_WORDS]
     return len(matter) > _BARE or len(words) > 2 * _BARE
 
 

@@ -12,9 +12,10 @@ __all__ = ["STRATEGIES", "Stage", "Strategy", "chosen_strategy", "stages_for"]
 Strategy = Literal["auto", "simple", "chunked", "progressive", "critical"]
 STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 
-_AT_ONCE: Final = 4
-"""Data points that one question asks for without being long: what a reader keeps in mind at once
-(Cowan, "The magical number 4 in short-term memory", 2001)."""
+_AT_ONCE: Final = 7
+"""Data points that one question asks for without being long: as many as a reader keeps in mind
+(Miller, "The magical number seven, plus or minus two", 1956). One list costs fewer tokens than
+stages (``tests/benchmarks/agents_requests.py``), so it is left for those who have to read it."""
 
 
 class Stage(NamedTuple):

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
+from langchain_tokenopt.data_requests.dates import dates_in
 from langchain_tokenopt.text.languages import language_of
 from langchain_tokenopt.text.numbers import NUMBER_WORDS, UNITS
 
@@ -140,13 +142,29 @@ def unit_in(description: str) -> str | None:
     return None if found is None else _KNOWN.get(found[1].casefold())
 
 
-def quantities_in(text: str) -> Iterator[Quantity]:
+def quantities_in(text: str) -> tuple[Quantity, ...]:
     """Find the numbers of *text*, in digits and in words, each whole and with its unit.
+
+    Those of whole dates are none.
 
     Example:
         >>> [(int(q.readings[0]), q.unit) for q in quantities_in("2 kg for $1,200, three days")]
         [(2, 'kg'), (1200, 'usd'), (3, 'day')]
     """
+    return _quantities(text)
+
+
+@lru_cache(maxsize=64)
+def _quantities(text: str) -> tuple[Quantity, ...]:
+    days = [(found.start, found.end) for found in dates_in(text)]
+    return tuple(
+        each
+        for each in _each_quantity(text)
+        if not any(start < each.end and each.start < end for start, end in days)
+    )
+
+
+def _each_quantity(text: str) -> Iterator[Quantity]:
     with_points = language_of(text) in _LANGUAGES_WITH_POINTS
     ends = -1
     for match in _DIGITS.finditer(text):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -29,6 +30,7 @@ from langchain_tokenopt.data_requests.phrases import (
     says_yes,
 )
 from langchain_tokenopt.data_requests.units import Quantity, quantities_in
+from langchain_tokenopt.text.stopwords import ALL_STOP_WORDS
 from langchain_tokenopt.text.words import terms_of
 
 __all__ = ["Found", "NotFound", "read_value", "same", "why_missing"]
@@ -130,9 +132,10 @@ def _as_written(claim: str, text: str | None) -> str:
     for quantity in quantities_in(text):
         if quantity.start < end and start < quantity.end:
             start, end = min(start, quantity.start), max(end, quantity.end)
-    for whole in _UNBROKEN.finditer(text):
-        if whole.start() < end and start < whole.end():
-            start, end = min(start, whole.start()), max(end, whole.end())
+    unbroken = [(each.start(), each.end()) for each in _UNBROKEN.finditer(text)]
+    for begins, ends in (*unbroken, *((each.start, each.end) for each in dates_in(text))):
+        if begins < end and start < ends:
+            start, end = min(start, begins), max(end, ends)
     return text[start:end].strip()
 
 
@@ -168,6 +171,7 @@ _UNSPACED_FROM: Final = 0x2E80
 """From here on characters are words, or belong to languages that join particles to them."""
 
 
+@lru_cache(maxsize=32)
 def _folded_with_places(text: str) -> tuple[str, list[int]]:
     """Return *text* folded, and where each of its characters comes from."""
     made, places = [], []
@@ -184,37 +188,37 @@ def _folded_with_places(text: str) -> tuple[str, list[int]]:
 def _number(need: DataNeed, kind: Any, claim: Any, text: str | None) -> Found:
     if isinstance(claim, bool) or not isinstance(claim, str | int | float | Decimal):
         raise NotFound(f"{shown(claim)} is no number")
-    if not isinstance(claim, str) and not math.isfinite(claim):
-        raise NotFound(f"{claim} is no number")
-    if not isinstance(claim, str):
-        value = Decimal(str(claim))
+    if isinstance(claim, str):
+        values = _values_of(kind, claim)
+    elif math.isfinite(claim):
+        values = (Decimal(str(claim)),)
         if text is None:
             return Found(claim, str(claim), need.unit)
-        found = [each for each in quantities_in(text) if value in each.readings]
-        if not found:
-            raise NotFound(f"{claim} is not in the answer")
-        best = next((each for each in found if each.unit == need.unit), found[0])
-        return _measured(need, kind, best, value, text)
-    if text is not None and (span := _span(claim, text)) is not None:
-        inside = [q for q in quantities_in(text) if q.start < span[1] and span[0] < q.end]
-        source = text
-    elif text is not None:
-        wanted = [q.readings[0] for q in quantities_in(claim)]
-        inside = [q for q in quantities_in(text) if wanted[:1] == [q.readings[0]]]
-        source = text
-        if not inside:
-            raise NotFound(f"{shown(claim)} is not in the answer")
     else:
-        inside, source = list(quantities_in(claim)), claim
-    if not inside:
+        raise NotFound(f"{claim} is no number")
+    source = str(claim) if text is None else text
+    found = [each for each in quantities_in(source) if _likeliest(kind, each) in values]
+    if not found:
+        raise NotFound(f"{shown(claim)} is not in the answer")
+    exact = [each for each in found if isinstance(claim, str) and claim in source[each.start :]]
+    best = next((each for each in found if each.unit == need.unit), (exact or found)[0])
+    return _measured(need, kind, best, _likeliest(kind, best), source)
+
+
+def _values_of(kind: Any, claim: str) -> tuple[Decimal, ...]:
+    """Return what the one number in some words may mean."""
+    found = list(quantities_in(claim))
+    values = {_likeliest(kind, each) for each in found}
+    if not found:
         raise NotFound(f"{shown(claim)} is no number")
-    if len({q.readings[0] for q in inside}) > 1 and not any(q.is_range for q in inside):
+    if len(values) > 1 and not any(each.is_range for each in found):
         raise NotFound(f"{shown(claim)} is more than one number")
-    first = inside[0]
-    values = first.readings
-    if kind is int and values[0] != int(values[0]):
-        values = tuple(value for value in values if value == int(value)) or values
-    return _measured(need, kind, first, values[0], source)
+    return tuple(values) if len(values) > 1 else found[0].readings
+
+
+def _likeliest(kind: Any, found: Quantity) -> Decimal:
+    """Return what a number means: nobody writes 14 as 14.000."""
+    return max(found.readings, key=abs) if kind is int else found.readings[0]
 
 
 def _measured(need: DataNeed, kind: Any, found: Quantity, value: Decimal, text: str) -> Found:
@@ -293,15 +297,15 @@ def _choice(choices: Mapping[str, Any], claim: Any, text: str | None) -> Found:
 def _truth(need: DataNeed, claim: Any, text: str | None) -> Found:
     if isinstance(claim, int) and claim in (0, 1):
         claim = bool(claim)
-    if isinstance(claim, bool) and text is None:
-        return Found(claim, str(claim))
+    if text is None and (isinstance(claim, bool) or _is_truth(claim)):
+        return Found(_truth_of(claim) if isinstance(claim, str) else claim, str(claim))
     if isinstance(claim, str) and text is not None:
         _as_written(claim, text) if not _is_truth(claim) else None
     words = text if isinstance(claim, bool) or _is_truth(claim) else claim
     if not isinstance(words, str):
         raise NotFound(f"{shown(claim)} is neither yes nor no")
     no = says_no(words)
-    about = set(terms_of(need.question)) | set(terms_of(need.name))
+    about = {*terms_of(need.question), *terms_of(need.name)} - ALL_STOP_WORDS
     yes = says_yes(words) or (not no and bool(about & set(terms_of(words))))
     wanted = claim if isinstance(claim, bool) else _truth_of(claim)
     value = wanted if wanted is not None else (not no if yes != no else None)
@@ -317,7 +321,7 @@ def _is_truth(claim: Any) -> bool:
 def _truth_of(claim: Any) -> bool | None:
     if not isinstance(claim, str):
         return None
-    return {"true": True, "false": False}.get(claim.strip().casefold())
+    return {"true": True, "false": False, "y": True, "n": False}.get(claim.strip().casefold())
 
 
 # --- what has parts

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["CHINESE_FILLERS", "STOP_WORDS"]
+__all__ = ["ALL_STOP_WORDS", "CHINESE_FILLERS", "STOP_WORDS"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -71,6 +71,9 @@ STOP_WORDS: Final[Mapping[str, frozenset[str]]] = {
     ),
 }
 """The most frequent words without matter, in lower case, by ISO 639-1 code."""
+
+ALL_STOP_WORDS: Final = frozenset().union(*STOP_WORDS.values())
+"""Those of every language, for texts of any."""
 
 CHINESE_FILLERS: Final = re.compile(
     r"什么|哪[里个些年位]?|谁|多少|几|怎么|为什么|如何|吗|呢|的|了|是|在|有|和|与|请"

@@ -315,6 +315,23 @@ def _scale_month(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _requests(figures: dict[str, Any]) -> str:
+    ways = figures["ways"]
+    agent = next(iter(ways.values()))["tokens"]
+    lines = [
+        f"| {figures['n']} requests | tokens a request | of the agent's | calls | questions "
+        "| essential data right | all data right | wrong values |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {name} | {way['tokens']:,.0f} | {way['tokens'] / agent:.0%} | {way['calls']:.1f} "
+        f"| {way['questions']:.1f} | {way['essential_share']:.1%} | {way['right_share']:.1%} "
+        f"| {way['wrong_values']} |"
+        for name, way in ways.items()
+    ]
+    return "\n".join(lines)
+
+
 _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "usage": _usage,
     "budget_desk": _budget_desk,
@@ -330,6 +347,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "scale_month": _scale_month,
     "learn_strategies": strategies_table,
     "learn_templates": templates_table,
+    "agents_requests": _requests,
 }
 
 
