@@ -199,7 +199,7 @@ class Case:
         return said if len(told) >= len(names) else f"{said} {words['refusal']}"
 
 
-def cases(count: int = 200, seed: int = 20261130) -> list[Case]:
+def cases(count: int, seed: int) -> list[Case]:
     """Return the requests."""
     rng = random.Random(seed)
     return [_case(rng, n) for n in range(count)]
