@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import (
@@ -38,6 +39,7 @@ from langchain_tokenopt.budget.run import BudgetRun, current_run
 from langchain_tokenopt.chat_model.stages import as_stages
 from langchain_tokenopt.core.argument_checks import did_you_mean
 from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.event_loop import done_beside_loop
 from langchain_tokenopt.graph.node import answer_instead
 from langchain_tokenopt.tools.budgeted_tool import BudgetedTool
@@ -157,6 +159,22 @@ class TokenBudgetMiddleware(StageMiddleware):
             self._limits_of_all = checked_limits(tool_limits, "tool_limits")
         self._budgeted: dict[str, tuple[BaseTool, BaseTool]] = {}
 
+    def check_names(self, agent: str | None, tools: Sequence[str]) -> None:
+        """Warn of limits of tools that the agent has not, and of slips in the plan's names."""
+        for name in self._limits.keys() - set(tools):
+            has = f"it has {', '.join(tools)}" if tools else "it has none"
+            _warn(
+                f"tool_limits name {name!r}, and the agent has no such tool when it is made: "
+                f"{has}.{did_you_mean(name, tools)}"
+            )
+        planned, plan = self.plan.agents, f"the plan {self.plan.name!r}"
+        meant = {_letters(name): name for name in planned}
+        for tool in tools:
+            if tool not in planned and (name := meant.get(_letters(tool))):
+                _warn(f"{plan} has an agent {name!r}, and the tool is named {tool!r}.")
+        if agent and agent not in planned and (question := did_you_mean(agent, planned)):
+            _warn(f"{plan} has no agent {agent!r}.{question} It has {', '.join(planned)}.")
+
     # Beginning and end
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
@@ -253,6 +271,15 @@ class TokenBudgetMiddleware(StageMiddleware):
             budgeted = BudgetedTool.wrap(tool, limits)
             self._budgeted[tool.name] = tool, budgeted
         return request.override(tool=budgeted)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, TokenOptWarning, stacklevel=2)
+
+
+def _letters(name: str) -> str:
+    """Return what is left of a name by which it cannot be confused: neither case nor dashes."""
+    return "".join(filter(str.isalnum, name)).casefold()
 
 
 @contextmanager

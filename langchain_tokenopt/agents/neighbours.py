@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
 from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from langchain_tokenopt.chat_model.optimize import put_inside
 from langchain_tokenopt.chat_model.staged_model import staged_view
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.counting.model_names import model_name_of
 
 __all__ = ["check_neighbours"]
 
@@ -27,6 +29,8 @@ __all__ = ["check_neighbours"]
 class _AgentInTheMaking(NamedTuple):
     model: Any
     middleware: list[Any]
+    name: str | None
+    tools: tuple[str, ...]
 
 
 def check_neighbours(own: Any) -> None:
@@ -44,9 +48,26 @@ def check_neighbours(own: Any) -> None:
     stages = tuple(sorted(given, key=lambda stage: stage.phase))
     refuse_contradictions(stages)
     put_inside(agent.model, partial(staged_view, stages=stages))
+    if agent.tools:
+        put_inside(agent.model, _warned_of_tools)
+    for middleware in ours:
+        middleware.check_names(agent.name, agent.tools)
     budget = next((m for m in ours if any(isinstance(s, BudgetStage) for s in m.stages)), None)
     if budget is not None:
         _warn_of_unpaid(budget, agent.middleware)
+
+
+def _warned_of_tools(model: BaseChatModel) -> BaseChatModel:
+    """Say that the agent's tools are of no use to *model*, where that is known."""
+    profile = getattr(model, "profile", None) or {}
+    bindable = type(model).bind_tools is not BaseChatModel.bind_tools
+    if not bindable or profile.get("tool_calling") is False:
+        _warn(
+            f"the agent has tools, and {model_name_of(model)} cannot call "
+            f"any: {'its profile says so' if bindable else 'it has no bind_tools'}. Give the "
+            f"agent a model that can, or no tools."
+        )
+    return model
 
 
 def _warn_of_unpaid(budget: Any, middleware: list[Any]) -> None:
@@ -59,12 +80,14 @@ def _warn_of_unpaid(budget: Any, middleware: list[Any]) -> None:
             if middleware.index(one) > middleware.index(budget):
                 continue
             mend = f"put {budget.name} before it, or "
-        warnings.warn(
+        _warn(
             f"{name} asks a model by itself, which {budget.name} cannot charge: {mend}call the "
-            f"agent inside 'with plan.run():', and all of it is one run.",
-            TokenOptWarning,
-            stacklevel=2,
+            f"agent inside 'with plan.run():', and all of it is one run."
         )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, TokenOptWarning, stacklevel=2)
 
 
 def _defines(middleware: Any, *hooks: str) -> bool:
@@ -88,7 +111,24 @@ def _agent_in_the_making() -> _AgentInTheMaking | None:
         frame = frame.f_back
     if frame is None or frame.f_code.co_name != "create_agent":
         return None
-    model, middleware = (frame.f_locals.get(name) for name in ("model", "middleware"))
+    given = frame.f_locals
+    model, middleware = given.get("model"), given.get("middleware")
     if model is None or middleware is None:
         return None
-    return _AgentInTheMaking(model, list(middleware))
+    others = (m for m in middleware if not hasattr(m, "stages"))  # ours ask who is asking
+    tools = [given.get("tools"), *(getattr(other, "tools", None) for other in others)]
+    names = tuple(_name_of_tool(tool) for some in tools for tool in _listed(some))
+    return _AgentInTheMaking(model, list(middleware), given.get("name"), names)
+
+
+def _listed(tools: Any) -> Iterable[Any]:
+    """Return tools; of what is no list of them, LangChain will complain."""
+    return tools if isinstance(tools, Iterable) else ()
+
+
+def _name_of_tool(tool: Any) -> str:
+    """Return the name of a tool, a function, or the schema of either."""
+    if isinstance(tool, Mapping):
+        declared = tool.get("function", tool)
+        return str(declared.get("name", tool.get("type")))
+    return str(getattr(tool, "name", None) or getattr(tool, "__name__", tool))

@@ -89,6 +89,9 @@ class StageMiddleware(AgentMiddleware[Any, Any, Any]):
         check_neighbours(self)
         return ()
 
+    def check_names(self, agent: str | None, tools: Sequence[str]) -> None:
+        """Warn where settings name what an agent of this name and with these tools has not."""
+
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> Any:

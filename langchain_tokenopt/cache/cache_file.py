@@ -108,6 +108,8 @@ class CacheFile:
             sqlite.Settings(journal_bytes=64 << 20, busy_seconds=_READING_SECONDS),
             wait_seconds=_OPENING_SECONDS,
         )
+        if path is None:
+            return  # made by the first request, in a thread: caches are made on event loops, too
         try:
             self._open()
         except sqlite3.DatabaseError as error:

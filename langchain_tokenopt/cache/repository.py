@@ -96,6 +96,8 @@ class Repository:
     def _open(self, embedder: str | None) -> None:
         self.index = MemoryIndex(policy_for(self._eviction, self._max_entries))
         self._file = CacheFile(self.path, embedder=embedder)
+        if self.path is None:
+            return  # there is nothing in it yet
         with self.lock:
             try:
                 self.refresh()

@@ -190,8 +190,9 @@ class SemanticCache(BaseCache):
             settings,
             self._shield.warn,
         )
-        with self._repository.lock, self._repository.named_errors():
-            self._refresh()
+        if self._repository.is_shared:
+            with self._repository.lock, self._repository.named_errors():
+                self._refresh()
 
         self._kept_counts = KeptCounts(self._totals, self._keep_counts)
 

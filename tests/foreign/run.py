@@ -43,6 +43,8 @@ class Suite:
     paths: Sequence[str]
     options: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    plugin: str = "with_tokenopt"
+    """What switches the package on."""
 
     @property
     def label(self) -> str:
@@ -128,7 +130,7 @@ def run(
             "OPENAI_API_KEY": "test",
             "ANTHROPIC_API_KEY": "test",
         }
-        plugins = ["outcomes", *(["with_tokenopt"] if with_us else [])]
+        plugins = ["outcomes", *([suite.plugin] if with_us else [])]
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"]
         command += ["-p", "no:randomly", "-p", "no:cov", "--timeout", "300", "--benchmark-disable"]
         command += [word for plugin in plugins for word in ("-p", plugin)]

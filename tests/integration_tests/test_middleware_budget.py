@@ -405,6 +405,7 @@ def test_a_tool_that_the_plan_names_has_an_account(model_server: ModelServer) ->
     assert agents["ask"]["account"]["spent_tokens"] > agents["outer"]["account"]["spent_tokens"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:tool_limits name 'ask'")
 def test_tools_have_limits_of_their_own_in_every_run(model_server: ModelServer) -> None:
     """Of all, or by name; what is refused is a message that the model can read."""
 

@@ -3,145 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import (
-    AgentMiddleware,
-    ContextEditingMiddleware,
-    FilesystemFileSearchMiddleware,
-    LLMToolEmulator,
-    LLMToolSelectorMiddleware,
-    ModelCallLimitMiddleware,
-    ModelFallbackMiddleware,
-    ModelRetryMiddleware,
-    PIIMiddleware,
-    SummarizationMiddleware,
-    TodoListMiddleware,
-    ToolCallLimitMiddleware,
-    ToolRetryMiddleware,
-)
-from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
-from langchain_tokenopt import (
-    BudgetPlan,
-    ContextMiddleware,
-    PromptCompressionMiddleware,
-    SemanticCacheMiddleware,
-    TokenBudgetMiddleware,
-    ToolSelectionMiddleware,
-    WordLimitMiddleware,
-    track_usage,
-)
+from langchain_tokenopt import BudgetPlan, TokenBudgetMiddleware, optimize
+from tests.support.agent_forms import BUILT_IN, FORMS, PROSE, faults, langchains, lookup, ours
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*SummarizationMiddleware asks a model")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*SummarizationMiddleware asks a model"),
+    pytest.mark.filterwarnings("ignore:.* is in beta"),
+    # ShellToolMiddleware leaves its pipes to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
-PROSE = "The price rose again in spring and nobody on the desk knew the reason for it. "
 ASKED: Any = {"messages": [("user", "What is x?")]}
 
 
-@tool
-def lookup(word: str) -> str:
-    """Look a word up."""
-    return f"{word}: " + PROSE * 10
+@pytest.mark.parametrize("behind", [False, True], ids=["ours first", "ours behind"])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_each_of_langchains_own_works_with_all_of_ours(
+    model_server: ModelServer, name: str, behind: bool
+) -> None:
+    """Whatever the agent's form: each has its turn."""
+    place = 2 * BUILT_IN.index(name) + behind
+    form = [*FORMS.values()][(place * 3) % len(FORMS)]
+    wrong = faults(model_server, name, form, behind=behind, is_async=place % 4 < 2)
+    assert [*wrong] == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("behind", [False, True], ids=["ours first", "ours behind"])
+@pytest.mark.parametrize("form", FORMS)
+def test_all_of_langchains_own_work_with_all_of_ours(
+    model_server: ModelServer, form: str, behind: bool
+) -> None:
+    """In agents of every form; `bench_agents` has all of them sync and async."""
+    found = {
+        name: [*faults(model_server, name, FORMS[form], behind=behind, is_async=place % 2 == 0)]
+        for place, name in enumerate(BUILT_IN)
+    }
+    assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
 def answer(request: Request) -> Reply:
-    """Call the tool once, then answer; choose a tool where that is what is asked."""
+    """Call the tool once, then answer."""
     names = {t["function"]["name"] for t in request.body.get("tools") or ()}
-    if request.body.get("response_format"):
-        return Reply(text='{"tools": ["lookup"]}')
     done = [m["role"] for m in request.body["messages"]][-1] == "tool"
     if "lookup" in names and not done:
         return Reply(tool_calls=[ToolCall("lookup", {"word": "x"})])
     return Reply(text="x is a word. " + PROSE)
-
-
-BUILT_IN: dict[str, Callable[[Any], AgentMiddleware]] = {
-    "editing": lambda model: ContextEditingMiddleware(),
-    "files": lambda model: FilesystemFileSearchMiddleware(root_path="."),
-    "emulator": lambda model: LLMToolEmulator(tools=[lookup], model=model),
-    "selector": lambda model: LLMToolSelectorMiddleware(model=model, max_tools=1),
-    "calls": lambda model: ModelCallLimitMiddleware(run_limit=9),
-    "fallback": lambda model: ModelFallbackMiddleware(model),
-    "retry": lambda model: ModelRetryMiddleware(max_retries=1),
-    "pii": lambda model: PIIMiddleware("email"),
-    "summaries": lambda model: SummarizationMiddleware(
-        model, trigger=("messages", 3), keep=("messages", 1)
-    ),
-    "todo": lambda model: TodoListMiddleware(),
-    "tool calls": lambda model: ToolCallLimitMiddleware(run_limit=9),
-    "tool retry": lambda model: ToolRetryMiddleware(),
-}
-ASKING_AROUND = {"emulator", "selector"}
-
-
-def ours(total: int) -> list[AgentMiddleware]:
-    """Return one of each."""
-    return [
-        TokenBudgetMiddleware(BudgetPlan(total_tokens=total), report=True),
-        SemanticCacheMiddleware(semantic=False),
-        ToolSelectionMiddleware(embeddings=False),
-        ContextMiddleware(max_tokens=20_000),
-        PromptCompressionMiddleware(keep=0.9),
-        WordLimitMiddleware(2_000, ask=False),
-    ]
-
-
-def kinds(result: Any) -> list[tuple[str, str, str]]:
-    """Return what a conversation is made of."""
-    return [
-        (m.type, m.text, str([c["name"] for c in getattr(m, "tool_calls", ())]))
-        for m in result["messages"]
-    ]
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-@pytest.mark.parametrize("behind", [False, True], ids=["ours first", "ours behind"])
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_each_of_langchains_own_works_with_all_of_ours(
-    model_server: ModelServer, name: str, behind: bool, is_async: bool
-) -> None:
-    """With ample limits the conversation is what it was; with scarce ones it comes to an end."""
-    model_server.answer = answer
-    model = model_server.chat_openai()
-
-    def run(middleware: list[AgentMiddleware]) -> Any:
-        agent: Any = create_agent(model, [lookup], middleware=middleware)
-        return asyncio.run(agent.ainvoke(ASKED)) if is_async else agent.invoke(ASKED)
-
-    def among(total: int) -> list[AgentMiddleware]:
-        other, own = BUILT_IN[name](model_server.chat_openai()), ours(total)
-        if not behind:
-            return [*own, other]
-        return [own[0], other, *own[1:]] if name in ASKING_AROUND else [other, *own]
-
-    model = model_server.chat_openai()
-    wanted = kinds(run([BUILT_IN[name](model_server.chat_openai())]))
-    asked = len(model_server.requests)
-    model = model_server.chat_openai()  # a client belongs to one event loop
-    with track_usage() as usage:
-        found = run(among(1_000_000))
-    assert kinds(found) == wanted
-    assert len(model_server.requests) == 2 * asked
-    if name != "summaries":  # which nobody can charge from here
-        spent = found["token_budget"]["account"]["spent_tokens"]
-        assert spent == usage.totals().total_tokens
-
-    model = model_server.chat_openai()
-    before = len(model_server.billed)
-    scarce = run(among(220))
-    calls = {c["id"] for m in scarce["messages"] for c in getattr(m, "tool_calls", ())}
-    assert calls == {m.tool_call_id for m in scarce["messages"] if isinstance(m, ToolMessage)}
-    assert isinstance(scarce["messages"][-1], AIMessage)
-    if name != "summaries":
-        assert sum(bill.total_tokens for bill in model_server.billed[before:]) <= 220
 
 
 def test_summaries_are_paid_where_a_run_is_around(model_server: ModelServer) -> None:
@@ -150,7 +68,7 @@ def test_summaries_are_paid_where_a_run_is_around(model_server: ModelServer) -> 
     plan = BudgetPlan(total_tokens=1_000_000)
     middleware = [
         TokenBudgetMiddleware(plan),
-        BUILT_IN["summaries"](model_server.chat_openai()),
+        langchains("SummarizationMiddleware", model_server.chat_openai()),
     ]
     agent: Any = create_agent(
         model_server.chat_openai(), [lookup], middleware=middleware, checkpointer=InMemorySaver()
@@ -161,29 +79,81 @@ def test_summaries_are_paid_where_a_run_is_around(model_server: ModelServer) -> 
     assert run.report().account.spent_tokens == sum(b.total_tokens for b in model_server.billed)
 
 
-@pytest.mark.skipif(find_spec("deepagents") is None, reason="deepagents is not installed")
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_deep_agent_and_its_subagents_are_one_run(
-    model_server: ModelServer, is_async: bool
-) -> None:
-    """Its own subagent, too, whose model nobody has staged."""
+# Agents made of agents
+
+
+def deep(model: Any, middleware: list[Any]) -> Any:
+    """Return a deep agent with a subagent of its own, whose model nobody has staged."""
     from deepagents import create_deep_agent
 
-    def delegating(request: Request) -> Reply:
-        names = {t["function"]["name"] for t in request.body.get("tools") or ()}
-        done = [m["role"] for m in request.body["messages"]][-1] == "tool"
-        if "task" in names and not done:
-            task = {"description": "What is x?", "subagent_type": "general-purpose"}
-            return Reply(tool_calls=[ToolCall("task", task)])
-        return answer(request)
+    return create_deep_agent(model, [lookup], middleware=middleware)
 
-    model_server.answer = delegating
-    agent: Any = create_deep_agent(
-        model_server.chat_openai(), [lookup], middleware=ours(10_000_000)
-    )
-    with track_usage() as usage:
-        result = asyncio.run(agent.ainvoke(ASKED)) if is_async else agent.invoke(ASKED)
-    assert result["messages"][-1].text.startswith("x is a word")
-    assert len(model_server.requests) >= 4
-    spent = result["token_budget"]["account"]["spent_tokens"]
-    assert spent == usage.totals().total_tokens > 0
+
+def supervised(model: Any, middleware: list[Any]) -> Any:
+    """Return an agent under a supervisor, who takes no middleware: its model is staged."""
+    from langgraph_supervisor import create_supervisor
+
+    reader: Any = create_agent(model, [lookup], name="reader", middleware=middleware)
+    staged = optimize(model, *(m.plan for m in middleware[:1]))
+    return create_supervisor([reader], model=staged).compile()
+
+
+def swarm(model: Any, middleware: list[Any]) -> Any:
+    """Return two agents, of which the first hands over to the second."""
+    from langgraph_swarm import create_handoff_tool, create_swarm
+
+    tools = [create_handoff_tool(agent_name="reader")]
+    front: Any = create_agent(model, tools, name="front", middleware=middleware)
+    reader: Any = create_agent(model, [lookup], name="reader", middleware=middleware)
+    return create_swarm([front, reader], default_active_agent="front").compile()
+
+
+def delegating(request: Request) -> Reply:
+    """Hand over where that is possible and not done."""
+    names = {t["function"]["name"] for t in request.body.get("tools") or ()}
+    called = {
+        c["function"]["name"] for m in request.body["messages"] for c in m.get("tool_calls") or ()
+    }
+    if "task" in names and "task" not in called:
+        task = {"description": "What is x?", "subagent_type": "general-purpose"}
+        return Reply(tool_calls=[ToolCall("task", task, id="t")])
+    for name in ("transfer_to_reader",):
+        if name in names - called:
+            return Reply(tool_calls=[ToolCall(name, {}, id="h")])
+    if "lookup" in names and "lookup" not in called and "task" not in names:
+        return Reply(tool_calls=[ToolCall("lookup", {"word": "x"}, id="l")])
+    return Reply(text="x is a word. " + PROSE)
+
+
+@pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("package", "make"),
+    [("deepagents", deep), ("langgraph_supervisor", supervised), ("langgraph_swarm", swarm)],
+)
+def test_agents_made_of_agents_are_one_run(
+    model_server: ModelServer, package: str, make: Any, is_async: bool
+) -> None:
+    """The same conversation with all of ours; with a third of what it needs it ends within that."""
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+
+    def asked(total: int | None) -> tuple[Any, int, int]:
+        model_server.reset()
+        model_server.answer = delegating
+        model = model_server.chat_openai()
+        middleware = [] if total is None else ours(total, model)
+        host = make(model, middleware)
+        around = middleware[0].plan.run() if middleware else nullcontext()
+        with around as run:
+            result = asyncio.run(host.ainvoke(ASKED)) if is_async else host.invoke(ASKED)
+        spent = run.report().account.spent_tokens if run else 0
+        said = [(m.type, m.text, m.name) for m in result["messages"]]
+        assert isinstance(result["messages"][-1], AIMessage)
+        return said, spent, sum(bill.total_tokens for bill in model_server.billed)
+
+    said, _, billed = asked(None)
+    assert len(model_server.requests) >= 3
+    assert asked(10_000_000) == (said, billed, billed)
+    _, spent, paid = asked(billed // 3)
+    assert spent == paid <= billed // 3

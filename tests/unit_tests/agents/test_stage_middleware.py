@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 import warnings
 from typing import Any
 
@@ -14,6 +15,7 @@ from langchain.agents.middleware import (
     AgentMiddleware,
     LLMToolSelectorMiddleware,
     SummarizationMiddleware,
+    TodoListMiddleware,
 )
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
 from langchain_core.caches import InMemoryCache
@@ -184,6 +186,75 @@ def test_who_asks_models_that_nobody_pays_is_named(
             TokenOptWarning, match=f"{type(other).__name__} asks a model by .*{says}"
         ):
             make(budget)
+
+
+def size(text: str) -> int:
+    """Tell the length of a text."""
+    return len(text)
+
+
+ONCE = ToolLimits(max_calls=1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "options", "says"),
+    [
+        (
+            {"tool_limits": {"sise": ONCE}},
+            {},
+            "tool_limits name 'sise'.*it has size, .* Did you mean size",
+        ),
+        (
+            {"tool_limits": {"sise": ONCE}},
+            {"tools": ()},
+            "tool_limits name 'sise'.*it has write_todos",
+        ),
+        ({"tool_limits": {"size": ONCE}}, {}, ""),
+        ({"tool_limits": {"write_todos": ONCE}}, {}, ""),  # other middleware brings it
+        ({"tool_limits": {"search": ONCE}}, {"tools": [{"type": "search"}]}, ""),
+        ({"agents": {"Size": {"cap": 99}}}, {}, "has an agent 'Size', and the tool .* 'size'"),
+        ({"agents": {"size": {"cap": 99}, "other": {}}}, {}, ""),
+        ({"agents": {"writer": {}}}, {"name": "write"}, "no agent 'write'. Did you mean writer"),
+        ({"agents": {"writer": {}}}, {"name": "reader"}, ""),
+    ],
+)
+def test_names_that_nothing_has_are_named(
+    budget: dict[str, Any], options: dict[str, Any], says: str
+) -> None:
+    """When the agent is made, and its tools are known."""
+    plan = BudgetPlan(total_tokens=5_000, agents=budget.pop("agents", {}))
+    middleware = [TokenBudgetMiddleware(plan, **budget), TodoListMiddleware()]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        create_agent(
+            ExtractiveChatModel(), **{"tools": [size], "middleware": middleware, **options}
+        )
+    told = [str(one.message) for one in seen if issubclass(one.category, TokenOptWarning)]
+    assert len(told) == bool(says)
+    assert re.search(says, "".join(told))
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (FakeListChatModel(responses=["x"]), "FakeListChatModel cannot .* no bind_tools"),
+        (ExtractiveChatModel(profile={"tool_calling": False}), "its profile says so"),
+        (ExtractiveChatModel(profile={"tool_calling": True}), ""),
+        (ExtractiveChatModel(), ""),
+    ],
+)
+def test_a_model_that_cannot_call_tools_is_named_where_there_are_some(
+    model: Any, says: str
+) -> None:
+    """Other middleware may choose another model, so it is no error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        create_agent(model, middleware=[WordLimitMiddleware(9)])
+        if not says:
+            create_agent(model, [size], middleware=[WordLimitMiddleware(9)])
+    if says:
+        with pytest.warns(TokenOptWarning, match=f"the agent has tools, and .*{says}"):
+            create_agent(model, [size], middleware=[WordLimitMiddleware(9)])
 
 
 # The request whose model goes through stages
