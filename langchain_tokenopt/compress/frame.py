@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Final, Literal
@@ -59,6 +59,7 @@ WEIGHTS: Final[dict[str, float]] = {
     "most": -2.4,
     "asks between": 2.4,
     "first": 2.2,
+    "addresses": 3.4,
     "change": -2.2,
     "heads most": 2.2,
     "last short": 2.0,
@@ -357,6 +358,7 @@ class _Blocks:
         ]
         self._inside = [self._asks_inside(n) for n in range(len(blocks))]
         self._ask, self._ask_inside = sum(self._asking), sum(self._inside)
+        self._addressing = frozenset(self._speaks())
         self._headed = _headed(lines, blocks, sizes)
         self._count_marks()
         self._count_patterns()
@@ -364,10 +366,22 @@ class _Blocks:
         self._section = {at: size_of(lines, section) for section in sections for at in section}
         self._usual_section = typical([size_of(lines, section) for section in sections])
 
-    def _asks_inside(self, n: int) -> bool:
+    def _holds(self, pattern: re.Pattern[str], n: int) -> bool:
         start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
-        is_text = self._is_short[n] and self._kinds[n] in ("short", "long")
-        return is_text and _ASKS.search(self._text, start, end) is not None
+        return self._is_short[n] and pattern.search(self._text, start, end) is not None
+
+    def _asks_inside(self, n: int) -> bool:
+        return self._kinds[n] in ("short", "long") and self._holds(_ASKS, n)
+
+    def _speaks(self) -> Iterator[int]:
+        """Yield what speaks to whoever answers, from either end up to a paragraph that does not."""
+        for order in (range(len(self._blocks)), reversed(range(len(self._blocks)))):
+            for n in order:
+                addresses = self._holds(_ADDRESSES, n)
+                if addresses:
+                    yield n
+                elif self._kinds[n] == "long":
+                    break
 
     def _count_marks(self) -> None:
         """How often, and with how much text, the marks come back with which blocks begin."""
@@ -421,7 +435,8 @@ class _Blocks:
     def _is_plain_passage(self, n: int) -> bool:
         """Whether a block is one of several long ones, none of the last, and asks nothing."""
         is_inside = self._kinds[n] == "long" and 0 < n < self._last
-        return is_inside and not self._inside[n] and self._comes_in_order(n)
+        speaks = self._inside[n] or n in self._addressing
+        return is_inside and not speaks and self._comes_in_order(n)
 
     def join_their_like(self, own: list[bool], features: Sequence[Mapping[str, float]]) -> None:
         """Take for material what begins with a label or tag as several others that are material."""
@@ -451,7 +466,8 @@ class _Blocks:
         is_ruled = self._is_between_rules(n)
         short, asking = self._is_short[n], self._asking[n]
         is_said = kind not in ("mark", "heading")
-        told = short and instructs(first) and not self._heads_like_others(n)
+        addresses = n in self._addressing
+        told = addresses or (short and instructs(first) and not self._heads_like_others(n))
         is_between = 0 < n < self._last
         ends, at_end = n == len(self._blocks) - 1, n >= self._last
         asks_alone = asking and self._ask <= 2
@@ -472,6 +488,7 @@ class _Blocks:
             "announces": ends_with_colon(last) and size <= LONGEST_CUE,
             "open end": ends and _is_open(last),
             "instructs": told,
+            "addresses": addresses,
             "repeats": max(repeated, default=0.0),
             "repeats at all": bool(repeated) or is_fence_again or is_ruled,
             "pattern": not told and (is_ruled or self._comes_in_order(n)),
@@ -491,6 +508,13 @@ class _Blocks:
         return label_asks(self._text, line.start) or is_asked(label, "")
 
 
+_ADDRESSES: Final = re.compile(
+    r"\byou (?:are|answer|help|must|should)\b|\byour (?:task|answers?|job|role|reply|response)\b"
+    r"|\b(?:do not|don['’]t) \w+"
+    r"|\bthe (?:user|customer)\b|\bdu (?:bist|musst|sollst)\b|\bbeantworte\w*|\bantworte\w*"
+    r"|\beres\b|\bresponde\b|\bvous (?:êtes|devez)\b|\bréponde[zs]\b|你是|请|ください",
+    re.IGNORECASE,
+)
 _OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})
 """Marks that the caller's own words seldom share with passages, unlike bullets and numbers."""
 _ASKING: Final = frozenset({"asking label", "asks alone", "asks last", "question inside"})

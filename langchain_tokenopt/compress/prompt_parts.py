@@ -217,8 +217,10 @@ _MATERIAL = re.compile(
     r"context|document|passage|source|search result|excerpt|extract|article|material|snippet"
     r"|reference|information|knowledge|record|facts?\b|pieces|results?\b|notes\b|text\b|\bkb\b"
     r"|\bfaqs?\b|wiki|corpus|database|catalog|archive|transcript|\bdata\b|library|manual|history"
-    r"|kontext|dokument|quelle|textstelle|fundstelle|contexto|fuente|texto|pasaje|contexte|passages"
-    r"|контекст|документ|источник|資料|文書|コンテキスト|上下文|文档|资料|背景",
+    r"|fragment|kontext|dokument|quelle|textstelle|fundstelle|auszug|auszüge|ausschnitt|abschnitt"
+    r"|artikel|contexto|fuente|texto|pasaje|contexte|extrait|extracto|trecho|fonte|contesto|estratt"
+    r"|brano|brani|bronnen|контекст|документ|источник|отрыв|фрагмент|материал|資料|文書|コンテキスト"
+    r"|抜粋|記事|上下文|文档|资料|背景|片段|摘录|材料|문서|자료|문맥|السياق|المستندات|النصوص",
     re.IGNORECASE,
 )
 

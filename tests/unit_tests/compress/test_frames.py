@@ -103,3 +103,54 @@ def test_each_of_several_questions_is_looked_for(mark: str) -> None:
     left = PromptCompressor(max_tokens=250, model="gpt-4o").compress(text).content
 
     assert [line for line in [*asked, *facts] if line not in left] == []
+
+
+_ROLE = (
+    "You are an assistant for the guests of a harbour. Answer their questions with the help of the "
+    "passages below, and with nothing else. If the passages do not hold the answer, say that you "
+    "could not find it, and send them to the office on the pier, which is open until six."
+)
+_STYLE = (
+    "Keep the tone friendly and the answer short. Mention from which passage you have it. Do not "
+    "speculate about prices, times of arrival or anything else that the captain would rather not "
+    "see in writing, and point to the hotline where guests ask for advice."
+)
+_SCREEN = "The guest sees your answer on a small screen, so write no more than three sentences."
+_GERMAN = (
+    "Du bist die Auskunft eines Hafens und beantwortest Fragen der Gäste nur mit den folgenden "
+    "Auszügen. Steht die Antwort nicht darin, dann sage das offen und rate nicht. Halte dich kurz, "
+    "und schicke alle, die mehr wissen wollen, in das Büro am Kai, das bis um sechs geöffnet ist."
+)
+_TELLING = {
+    "a paragraph": ([_ROLE], []),
+    "three paragraphs": ([_ROLE, _STYLE, _SCREEN], []),
+    "headings": (["# Role", _ROLE, "# Style", _STYLE], []),
+    "above and below": ([_ROLE], [_STYLE]),
+    "German": ([_GERMAN], []),
+}
+
+
+@pytest.mark.parametrize("mark", ["", "[{n}] ", "Berth {n}\n"])
+@pytest.mark.parametrize("is_system", [True, False])
+@pytest.mark.parametrize("telling", _TELLING)
+def test_long_paragraphs_that_speak_to_the_model_are_no_passages(
+    telling: str, is_system: bool, mark: str
+) -> None:
+    """They are as long as passages, and stay whole where passages go."""
+    above, below = _TELLING[telling]
+    passages = [
+        mark.format(n=n)
+        + " ".join(f"Ship {n * 7 + k} of line {n} was moored at berth {k}." for k in range(9))
+        for n in range(20)
+    ]
+    passages[11] += " The Halcyon lost its anchor because the winch had rusted through."
+    asked = "Why did the Halcyon lose its anchor?"
+    text = "\n\n".join([*above, *passages, *below])
+    system = [SystemMessage(text), HumanMessage(asked)]
+    user = [HumanMessage(f"{text}\n\nQuestion: {asked}")]
+    made = PromptCompressor(max_tokens=600, model="gpt-4o").invoke(system if is_system else user)
+    assert isinstance(made, list)
+    left = "\n".join(message.text for message in made)
+
+    assert [part for part in [*above, *below, asked] if part not in left] == []
+    assert "the winch had rusted through" in left
