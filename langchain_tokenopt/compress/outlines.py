@@ -22,6 +22,7 @@ __all__ = [
     "lines_end",
     "may_be_yaml",
     "outline_units",
+    "tree_end",
     "yaml_end",
 ]
 
@@ -70,6 +71,28 @@ def item_end(lines: Sequence[str], row: int) -> int:
             continue
         return end
     return end
+
+
+_BRANCH: Final = re.compile(
+    r"(?:[│|][ \xa0]{3}|[ \xa0]{4})*(?:(?:[├└╰]|[|`+](?=-))[─-]{2,3}|[│|][ \xa0\r]*$)", re.MULTILINE
+)
+
+
+def tree_end(lines: Sequence[str], row: int) -> int:
+    r"""Return the row after the tree that is drawn from *row* on; *row* where there is none.
+
+    Example:
+        >>> tree_end(["docs\n", "├── a.md\n", "└── b.md\n", "That is all.\n"], 0)
+        3
+    """
+    first = row if _BRANCH.match(lines[row]) else row + 1
+    end = first
+    while end < len(lines) and _BRANCH.match(lines[end]):
+        end += 1
+    return end if end - first >= _FEWEST_BRANCHES else row
+
+
+_FEWEST_BRANCHES: Final = 2
 
 
 def _is_fence(line: str) -> bool:
@@ -270,14 +293,16 @@ def outline_units(text: str, start: int, end: int, kind: Kind, units: list[Unit]
         >>> [(text[unit.start : unit.end], unit.head) for unit in units]
         [('[a]\n', -1), ('b = 1\n', 0), ('c = 2\n', 0)]
     """
-    if kind == "data" and yaml_units(text, start, end, units):
-        return
     part = text[start:end]
-    if kind == "data" and _ALIAS.search(part):
-        units.append(Unit(start, end, kind))
-        return
     lines = part.splitlines(keepends=True)
-    ends = _list_ends(lines) if kind == "list" else _entry_ends(lines)
+    is_tree = tree_end(lines, 0) == len(lines)
+    if kind == "data" and not is_tree:
+        if yaml_units(text, start, end, units):
+            return
+        if _ALIAS.search(part):
+            units.append(Unit(start, end, kind))
+            return
+    ends = _list_ends(lines) if kind == "list" or is_tree else _entry_ends(lines)
     positions = [0]
     for line in lines:
         positions.append(positions[-1] + len(line))
@@ -429,4 +454,5 @@ def _with_continuations(lines: Sequence[str], row: int, end: int) -> int:
 
 
 def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" \t"))
+    branch = _BRANCH.match(line)
+    return branch.end() if branch else len(line) - len(line.lstrip(" \t"))

@@ -23,6 +23,7 @@ from langchain_tokenopt.compress.outlines import (
     item_end,
     lines_end,
     may_be_yaml,
+    tree_end,
     yaml_end,
 )
 from langchain_tokenopt.compress.records import (
@@ -337,6 +338,7 @@ class _Lines:
 
 
 _BLOCKS: tuple[tuple[Kind, Callable[[Sequence[str], int], int]], ...] = (
+    ("data", tree_end),
     ("code", code_end),
     ("table", table_end),
     ("data", data_end),

@@ -99,3 +99,40 @@ def test_dear_tags_around_an_element_may_go():
     assert "317 cm" in left
     assert left.count("<part>") == left.count("</part>") > 0
     assert "<project" not in left
+
+
+_DRAWN = {
+    "lines": ("├── ", "│   ", "└── "),
+    "hard blanks": ("├── ", "│\xa0\xa0 ", "└── "),
+    "ASCII": ("|-- ", "|   ", "`-- "),
+}
+
+
+@pytest.mark.parametrize(
+    "form", ["{tree}", "```\n{tree}```\n", "Our files:\n\n{tree}\nThat is all."]
+)
+@pytest.mark.parametrize("drawn", _DRAWN)
+@pytest.mark.parametrize("budget", [60, 110, 200])
+def test_a_tree_that_is_drawn_keeps_the_folders_above_what_is_kept(
+    drawn: str, form: str, budget: int
+) -> None:
+    """A file under another folder would be another file."""
+    branch, bar, last = _DRAWN[drawn]
+    rows = ["harbour/"]
+    for pier in ("north", "south", "west"):
+        rows.append(f"{branch}{pier}/")
+        for shed in ("ropes", "nets", "oars"):
+            rows.append(f"{bar}{branch}{pier}-{shed}/")
+            rows += [f"{bar}{bar}{branch}{pier}-{shed}-{n}.md  # list {n * 7}" for n in range(4)]
+            rows.append(f"{bar}{bar}{last}{pier}-{shed}-plan.md")
+    rows.append(f"{last}LICENCE")
+
+    left = _left(form.format(tree="\n".join(rows) + "\n"), "Which list has west-nets-3?", budget)
+
+    assert "west-nets-3.md  # list 21" in left
+    above: list[str] = []
+    for row in (row for row in left.splitlines() if row in rows[1:-1]):
+        name = row.lstrip("│|├└`- \xa0")
+        depth = name.rstrip("/").split("#")[0].count("-") if name.endswith("/") else 2
+        assert [name.startswith(folder) for folder in above[:depth]] == [True] * depth
+        above[depth:] = [name.rstrip("/")]
