@@ -21,6 +21,7 @@ from uuid import UUID
 
 from langchain_core.messages import AIMessageChunk
 
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 
 __all__ = [
@@ -83,6 +84,8 @@ class StageCall:
 
     may_stop = True
     """Whether :meth:`chunk` may raise ``StopStream``; else ``invoke`` need not stream."""
+    spent: Usage = Usage()
+    """What earlier answers have used, for which this stage had the model asked again."""
     verdict: float | None = None
     """What the stage has found out about the answer by the end of :meth:`close`: how good it is
     with what the stage did to it, from 0 to 1."""

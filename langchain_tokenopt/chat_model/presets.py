@@ -22,9 +22,13 @@ _MADE_BY: Final = {
 """Where the stage of a part is: a level brings nothing that it does not use."""
 
 
-def stage_of_part(name: str, arguments: Mapping[str, Any]) -> Stage:
-    """Return a stage of a part, made with *arguments*."""
-    module, made_by = _MADE_BY[name]
+_OF_LEVELS: Final = {**_MADE_BY, "tools": ("chat_model.priced_tools", "PricedToolSelector")}
+"""The same for levels, which have to be right for whoever answers."""
+
+
+def stage_of_part(name: str, arguments: Mapping[str, Any], *, of_level: bool = False) -> Stage:
+    """Return a stage of a part, made with *arguments*: a user's, or those of a level."""
+    module, made_by = (_OF_LEVELS if of_level else _MADE_BY)[name]
     found: Any = getattr(import_module(f"langchain_tokenopt.{module}"), made_by)
     stage: Stage = found(**arguments)
     return stage
@@ -35,17 +39,24 @@ def stages_of(level: Level) -> list[Stage]:
 
     ``none`` changes no byte. ``balanced`` loses nothing: tools and old results that it leaves out
     the model can get back, and of prompts only the writing of JSON gets shorter. ``aggressive`` and
-    ``maximum`` leave out more. No level has a cache, a router or a plan: those are yours to give.
+    ``maximum`` leave out more. Tools are left out where that lowers the bill: other tools with the
+    next turn make a provider that keeps prompts charge all of it anew.
+
+    No level has a cache, a router or a plan: those are yours to give.
 
     Raises:
         ValueError: If there is no such level.
 
     Example:
         >>> [type(stage).__name__ for stage in stages_of("balanced")]
-        ['ToolSelector', 'ContextCompressor', 'PromptCompressor']
+        ['PricedToolSelector', 'ContextCompressor', 'PromptCompressor']
         >>> stages_of("none")
         []
     """
     level = check_level(level)
     given = ((part.name, part.settings[level].arguments) for part in PARTS)
-    return [stage_of_part(name, arguments) for name, arguments in given if arguments is not None]
+    return [
+        stage_of_part(name, arguments, of_level=True)
+        for name, arguments in given
+        if arguments is not None
+    ]

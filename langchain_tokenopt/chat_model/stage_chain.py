@@ -70,6 +70,10 @@ class StageChain:
         self._host_cache = host_cache
         self._next = 0
         self._open: list[tuple[int, StageCall]] = []
+        self._savings_before: dict[int, int] = {}
+        """By position, how many savings there were when the stage had opened."""
+        self._spent: dict[int, Usage] = {}
+        """By position, what the answers have used that the stage has given up."""
         self._watching: list[tuple[Stage, StageCall]] = []
         self._level = -1
         self._held_info: dict[str, Any] = {}
@@ -106,6 +110,7 @@ class StageChain:
             if call is None:
                 continue
             self._open.append((position, call))
+            self._savings_before[position] = len(self.run.savings)
             if not observing:
                 self.answer = call.answer
                 if call.request is not request:
@@ -333,6 +338,18 @@ class StageChain:
                 answer = outcome.otherwise or answer
         return answer
 
+    def _charge(self, position: int, used: Usage) -> None:
+        """Have the stage at *position* pay for an answer that it has given up.
+
+        What stages further in have saved of it and spent on it is part of that.
+        """
+        for inner in [other for other in self._spent if other > position]:
+            used += self._spent.pop(inner)
+        self._spent[position] = self._spent.get(position, Usage()) + used
+        _, call = self._open[-1]
+        call.spent = self._spent[position]
+        del self.run.savings[self._savings_before[position] :]
+
     def _repeat_from(
         self, position: int, request: ModelRequest, answer: Answer, *, keeps_shown: bool
     ) -> None:
@@ -340,6 +357,7 @@ class StageChain:
         before = self.request.model
         used = usage_of(answer, self.request, self.run.pieces, self.run.received)
         self.run.earlier = (self.run.earlier or Usage()) + used
+        self._charge(position, used)
         reports = [message for message in self.run.pieces if isinstance(message, AIMessage)]
         for report in reports or [answer.message]:
             if report.usage_metadata:

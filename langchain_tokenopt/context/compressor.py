@@ -55,7 +55,6 @@ from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarnin
 from langchain_tokenopt.core.messages import messages_from, text_of
 from langchain_tokenopt.core.records import Saving, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
-from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD
@@ -524,7 +523,6 @@ class ContextCompressor(Runnable[Any, Any]):
         asked: int,
     ) -> StageCall:
         made_by = request.facts.attribution
-        before = (request.run.earlier or Usage()).total_tokens
 
         def original(handle: str) -> str | None:
             found = view.original(handle, tool=tool.name)
@@ -532,8 +530,7 @@ class ContextCompressor(Runnable[Any, Any]):
                 found = self.store.get(handle, user=made_by.user, thread=made_by.thread_id)
             return found
 
-        def done() -> None:
-            spent = (request.run.earlier or Usage()).total_tokens - before
+        def done(spent: int) -> None:
             self._record(request, view, asked + spent)
 
         return ExpandCall(made, tool, request.kwargs, window_of(request.model), original, done)

@@ -156,7 +156,13 @@ def own_tool(request: ModelRequest) -> OwnTool | None:
         tool = _bound(request, name)
     if tool is None:
         return None
-    return OwnTool(name, [*given, tool], count_tools([tool], request.facts.model_name).tokens)
+    return OwnTool(name, [*given, tool], _tokens_beside(given, tool, request.facts.model_name))
+
+
+def _tokens_beside(given: Sequence[Any], tool: Any, model: str) -> int:
+    """Return what a tool adds to a request with *given* tools: the first one brings a frame."""
+    alone = count_tools([tool], model).tokens
+    return count_tools([tool, tool], model).tokens - alone if given else alone
 
 
 def _is_ours(request: ModelRequest) -> bool:
@@ -195,7 +201,7 @@ class ExpandCall(AnsweredCall):
         plain: Arguments of the request without the tool.
         window: Tokens that the model takes; ``None``: nobody says.
         original: Returns the original of a handle, or ``None``.
-        done: Told when the answer stands, or there is none.
+        done: Told what fetching has cost, when the answer stands or there is none.
     """
 
     def __init__(
@@ -205,7 +211,7 @@ class ExpandCall(AnsweredCall):
         plain: Mapping[str, Any],
         window: int | None,
         original: Callable[[str], str | None],
-        done: Callable[[], None],
+        done: Callable[[int], None],
     ) -> None:
         self._tool, self._plain, self._original, self._done = tool, plain, original, done
         found = tools_of(request.kwargs)
@@ -328,5 +334,8 @@ class ExpandCall(AnsweredCall):
         return message.response_metadata
 
     def finished(self, called: Iterable[str]) -> None:
-        """Record what was saved."""
-        self._done()
+        """Record what was saved, and spent on fetching."""
+        fetched = 0
+        if self.request is not self._first:
+            fetched = self.request.facts.input_tokens.tokens - self._first.facts.input_tokens.tokens
+        self._done(self.spent.total_tokens + fetched)

@@ -10,13 +10,13 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_tokenopt.core.records import OfferedTool, Saving, ToolChoice, UsageSink
 from langchain_tokenopt.core.sinks import notify
-from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import StageCall
 from langchain_tokenopt.tools.answered_call import AnsweredCall
 from langchain_tokenopt.tools.find_more import CallFilter, answered, fits, queries_in
 from langchain_tokenopt.tools.selection_history import mark
-from langchain_tokenopt.tools.selection_tools import RequestTools, tools_of
+from langchain_tokenopt.tools.selection_tools import RequestTools
 
 __all__ = ["STAGE", "ObservedSelection", "Selection", "SelectionCall"]
 
@@ -83,12 +83,12 @@ class Selection:
         run, facts = self.request.run, self.request.facts
         there = [*self.fixed, *self.shown]
         offered = [self._offered(name) for name in there]
-        sent = tools_of(self.rewritten().kwargs)
-        after = 0 if sent is None else sent.tokens
+        before, sent = facts.tool_tokens.tokens, self.rewritten()
+        after = sent.facts.tool_tokens.tokens + self._exchanged()
         run.savings.append(
             Saving(
                 stage=STAGE,
-                tokens_before=self.tools.tokens,
+                tokens_before=before,
                 tokens_after=after,
                 spent_tokens=spent,
                 exact=False,
@@ -98,7 +98,7 @@ class Selection:
         run.tool_choice = ToolChoice(
             offered=tuple(offered),
             left_out=len(self.hidden),
-            tokens_before=self.tools.tokens,
+            tokens_before=before,
             tokens_after=after,
             called=tuple(dict.fromkeys(called)),
             missed=tuple(self.missed),
@@ -110,6 +110,14 @@ class Selection:
             model=facts.billed_name,
         )
         notify(sinks, run.savings[-1], run.tool_choice)
+
+    def _exchanged(self) -> int:
+        """Return how many tokens the searches and their results add to the request."""
+        if not self.exchanges:
+            return 0
+        name = self.request.facts.model_name
+        added, frame = (count_messages(each, model=name) for each in (self.exchanges, []))
+        return added.tokens - frame.tokens
 
     def _offered(self, name: str) -> OfferedTool:
         cards = [self.tools.cards[at] for at in self.tools.by_name[name]]
@@ -129,7 +137,6 @@ class SelectionCall(AnsweredCall):
         self._selection = selection
         self._search = search
         self._sinks = sinks
-        self._spent_before = selection.request.run.earlier or Usage()
         super().__init__(selection.rewritten(), streaming=selection.request.streaming)
 
     def new_filter(self) -> CallFilter:
@@ -187,11 +194,8 @@ class SelectionCall(AnsweredCall):
 
     def finished(self, called: Iterable[str]) -> None:
         """Record what was shown and saved."""
-        run = self._selection.request.run
-        if run.sent is None:  # nothing was sent
-            return
-        spent = (run.earlier or Usage()).total_tokens - self._spent_before.total_tokens
-        self._selection.record(called, spent, self._sinks)
+        if self._selection.request.run.sent is not None:
+            self._selection.record(called, self.spent.total_tokens, self._sinks)
 
 
 class ObservedSelection(StageCall):

@@ -85,9 +85,9 @@ def optimize_agent(
 
     Example:
         >>> from langchain_tokenopt.testing import ExtractiveChatModel
-        >>> model = optimize_agent(ExtractiveChatModel(), limits={"max_words": 4})
-        >>> model.invoke("<notes>Ada won. It rained all day.</notes> Who won?").text
-        'Ada won.'
+        >>> model = optimize_agent(ExtractiveChatModel(), limits={"max_words": 5})
+        >>> model.invoke("<notes>Ada won by a minute. It rained.</notes> Who won?").text
+        'Ada won by a minute.'
     """
     refuse_class("an agent", agent)
     if plan is not None:

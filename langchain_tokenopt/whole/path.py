@@ -122,7 +122,8 @@ def _stages_for(part: LevelPart, given: Any, level: Level) -> list[Stage]:
             raise TypeError(f"{part.name}=True says too little: {_wanted(part.name)}")
         if part.name == "routing":
             return [stage_of_part(part.name, {"models": given})]
-        return [stage_of_part(part.name, _merged(usual or {}, given))]
+        of_level = not isinstance(given, Mapping)
+        return [stage_of_part(part.name, _merged(usual or {}, given), of_level=of_level)]
     if isinstance(given, Stage | StageGroup | BaseCache):
         made = as_stages([given])
         for stage in made:

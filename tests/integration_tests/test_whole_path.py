@@ -17,13 +17,21 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 from langgraph_supervisor import create_supervisor
 
-from langchain_tokenopt import BudgetPlan, WordLimit, optimize_agent, track_usage
+from langchain_tokenopt import BudgetPlan, ToolSelector, WordLimit, optimize_agent, track_usage
+from tests.benchmarks.whole_desk import (
+    HANDBOOK,
+    Bill,
+    ScriptedModel,
+    conversations,
+    office_tools,
+)
 from tests.support.fakes import FakeTextModel
 from tests.support.forty_tools import FORTY, shown_in
 from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 
 AMPLE = BudgetPlan(total_tokens=1_000_000)
 ASKED: Any = {"messages": [("user", "Please find the invoice of May.")]}
+FEW: Any = {"tools": {"max_tools": 8}}
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
 
@@ -64,7 +72,7 @@ def _said(result: Any) -> list[tuple[str, str, Any]]:
 def test_an_agent_with_forty_tools_pays_for_few(model_server: ModelServer) -> None:
     """And answers as it did."""
     plain = create_agent(model_server.chat_openai(), FORTY)
-    made = optimize_agent(plain)
+    made = optimize_agent(plain, **FEW)
     assert type(made).__mro__[1] is type(plain)
 
     before = _said(plain.invoke(ASKED))
@@ -85,6 +93,7 @@ def test_every_way_to_run_it_is_staged(model_server: ModelServer) -> None:
     made = optimize_agent(
         create_agent(model_server.chat_openai(), FORTY, checkpointer=InMemorySaver()),
         limits={"max_words": 3},
+        **FEW,
     )
 
     def config() -> Any:
@@ -156,7 +165,7 @@ def test_interrupts_and_checkpoints_go_on(model_server: ModelServer, is_async: b
 
 def test_it_is_a_node_of_another_graph(model_server: ModelServer) -> None:
     """With a stream that shows it, and its own state seen from outside."""
-    inner = optimize_agent(create_agent(model_server.chat_openai(), FORTY, name="clerk"))
+    inner = optimize_agent(create_agent(model_server.chat_openai(), FORTY, name="clerk"), **FEW)
     graph = StateGraph(MessagesState)
     graph.add_node("clerk", inner)
     outer = graph.add_edge(START, "clerk").compile(checkpointer=InMemorySaver())
@@ -216,7 +225,7 @@ def test_supervisors_delegate_as_they_did(model_server: ModelServer) -> None:
     model_server.reset()
     model_server.answer = delegate
     with AMPLE.run() as run:
-        assert _said(optimize_agent(plain, plan=AMPLE).invoke(ASKED)) == before
+        assert _said(optimize_agent(plain, plan=AMPLE, **FEW).invoke(ASKED)) == before
     forty = [r for r in model_server.requests if "transfer_to_clerk" not in shown_in(r.body)]
     assert forty
     assert all(len(request.body["tools"]) < 20 for request in forty)
@@ -262,3 +271,63 @@ def test_a_run_that_was_interrupted_goes_on_elsewhere(
 
     assert 0 < first < both
     assert other != key
+
+
+# What it says it has saved
+
+
+@pytest.mark.parametrize("level", ["none", "balanced", "aggressive"])
+def test_what_stages_have_saved_is_the_difference_of_the_bills(level: Any) -> None:
+    """To the token, call by call: searches for tools and what was fetched back included."""
+    talks = conversations(8, seed=3)
+
+    def played(made: Callable[[Any], Any]) -> tuple[Bill, list[Any]]:
+        bill = Bill()
+        model = ScriptedModel(tasks={t.key: t for talk in talks for t in talk.tasks}, bill=bill)
+        agent = made(create_agent(model, office_tools(), system_prompt=HANDBOOK))
+        with track_usage() as usage:
+            for talk in talks:
+                said: list[Any] = []
+                for task in talk.tasks:
+                    said = agent.invoke({"messages": [*said, ("user", task.says)]})["messages"]
+                    assert task.answer in said[-1].text
+        return bill, usage.records
+
+    tools = {} if level == "none" else {"tools": ToolSelector(max_tools=6, embeddings=False)}
+    raw, plain = played(lambda agent: agent)
+    ours, records = played(lambda agent: optimize_agent(agent, level=level, **tools))
+
+    assert len(records) == len(plain)
+    for one, other in zip(plain, records, strict=True):
+        saved = sum(saving.saved_tokens for saving in other.savings)
+        assert one.usage.total_tokens - other.usage.total_tokens == saved
+    assert sum(record.usage.total_tokens for record in records) == ours.tokens
+    spent = sum(saving.spent_tokens for record in records for saving in record.savings)
+    assert (raw.tokens > ours.tokens, spent > 0) == ((level != "none"),) * 2
+
+
+def test_a_level_leaves_tools_out_where_that_lowers_the_bill() -> None:
+    """Where the provider keeps what stays the same, other tools each turn would cost more."""
+    bills = {}
+    talks = conversations(4, seed=5)
+    for name, settings in (
+        ("raw", None),
+        ("level", {"tools": True}),
+        ("always", {"tools": ToolSelector(embeddings=False)}),
+    ):
+        bill = bills[name] = Bill()
+        model = ScriptedModel(tasks={t.key: t for talk in talks for t in talk.tasks}, bill=bill)
+        agent = create_agent(model, office_tools(), system_prompt=HANDBOOK)
+        if settings:
+            agent = optimize_agent(agent, level="none", **settings)
+        for talk in talks:
+            said: list[Any] = []
+            for task in talk.tasks:
+                said = agent.invoke({"messages": [*said, ("user", task.says)]})["messages"]
+
+    def units(name: str) -> float:
+        return bills[name].read - bills[name].known / 2
+
+    assert bills["always"].tokens < bills["raw"].tokens
+    assert units("always") > units("raw")
+    assert units("level") <= units("raw") * 1.01

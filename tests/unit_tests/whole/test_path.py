@@ -90,7 +90,8 @@ def test_an_own_stage_stands_in_the_place_of_the_levels() -> None:
 @pytest.mark.parametrize(
     ("given", "kinds"),
     [
-        ({"tools": True}, ["ToolSelector"]),
+        ({"tools": True}, ["PricedToolSelector"]),
+        ({"tools": {"max_tools": 3}}, ["ToolSelector"]),
         ({"context": {"max_tokens": 500}}, ["ContextCompressor"]),
         ({"compression": {"max_tokens": 500}}, ["PromptCompressor"]),
         ({"limits": {"max_words": 5}}, ["WordLimit"]),
