@@ -63,9 +63,9 @@ PARTS: Final[tuple[LevelPart, ...]] = (
         "what tools it sees; it can search for others",
         {
             "none": _OFF,
-            "balanced": Setting("as needed, where cheaper", {}),
-            "aggressive": Setting("15, short, where cheaper", {"max_tools": 15, "slim": True}),
-            "maximum": Setting("8, short, where cheaper", {"max_tools": 8, "slim": True}),
+            "balanced": Setting("where cheaper", {}),
+            "aggressive": Setting("15, where cheaper", {"max_tools": 15, "slim": True}),
+            "maximum": Setting("8, where cheaper", {"max_tools": 8, "slim": True}),
         },
     ),
     LevelPart(
@@ -74,7 +74,7 @@ PARTS: Final[tuple[LevelPart, ...]] = (
         "how much of old turns it sees; it can fetch them",
         {
             "none": _OFF,
-            "balanced": Setting("less, where cheaper", {}),
+            "balanced": Setting("where cheaper", {}),
             "aggressive": Setting("32,000 tokens", {"max_tokens": 32_000}),
             "maximum": Setting("12,000 tokens", {"max_tokens": 12_000}),
         },
