@@ -106,16 +106,9 @@ def billed(
         same = _same(before, sent)
         sums = [*sums[:same], *accumulate(map(size, sent[same:]), initial=sums[same])]
         known, whole = sums[same], sums[-1]
-        calls.append(CallBill(whole, known, _units(price, whole, known)))
+        calls.append(CallBill(whole, known, price.charge(whole, known)))
         before = sent
     return Bill(tuple(calls), getattr(view, "spent", 0.0))
-
-
-def _units(price: PriceProfile, whole: float, known: float) -> float:
-    if whole < price.min_tokens:
-        return whole  # of so short a prompt nothing is kept
-    known = known if known >= price.min_tokens else 0.0
-    return price.read * known + price.write * (whole - known)
 
 
 def _same(one: Sequence[BaseMessage], other: Sequence[BaseMessage]) -> int:

@@ -337,7 +337,7 @@ class ContextCompressor(Runnable[Any, Any]):
         sizes = self._sizes.get(name)
         if sizes is None:
             sizes = self._sizes[name] = Sizes(name, steady_counter_of_name(name))
-        conversation = Conversation(messages, sizes)
+        conversation = Conversation(messages, sizes, terms.mark)
         frame = sizes.frame
         terms = _with(terms, self.horizon, made_by.agent, frame)
         settings = hash(

@@ -114,13 +114,11 @@ class Making:
         if not (self.query.is_about(text_of(message)) and self._part(at)):
             self.line(at)
 
-    def pending(self, after: int = -1) -> None:
-        """Shorten the results behind a message that no step has looked at."""
-        for group in self.moment.pending:
-            for at in group.results:
-                is_new = at not in self.moment.state.decisions and at not in self.texts
-                if is_new and at > after:
-                    self.result(at)
+    def results(self, chosen: Iterable[int]) -> None:
+        """Shorten these results."""
+        for at in chosen:
+            if at not in self.texts:
+                self.result(at)
 
     def line(self, at: int) -> None:
         """Reduce a message to a line."""
@@ -152,15 +150,14 @@ class Descent(Making):
         self._superseded = superseded(self.messages[: moment.boundary])
         self._known: dict[int, Importance] = {}
 
-    def step(self, *, pays: bool = False) -> Step | None:
+    def step(self, chosen: Sequence[int] = ()) -> Step | None:
         """Shorten results, reduce them to lines, then set turns aside, until it fits.
 
         Args:
-            pays: Whether results would be shortened if nothing had to be: then all of them are, or
-                a view with more room would be the shorter one.
+            chosen: Results that would be shortened if nothing had to be: all of them are, or a view
+                with more room would be the shorter one.
         """
-        if pays:
-            self.pending()
+        self.results(chosen)
         for take in (self._results, self._lines, self._aside):
             if self.total <= self._target:
                 break
@@ -172,7 +169,8 @@ class Descent(Making):
     def _all_behind(self) -> None:
         """Shorten the pending results behind the first change: all that is written anew anyway."""
         if self.texts:
-            self.pending(after=min(self.texts))
+            first = min(self.texts)
+            self.results(one.at for one in self.moment.pending if one.at > first)
 
     def retold(self) -> Step | None:
         """Write the note of an earlier step anew, for which there is more room than there was."""

@@ -52,6 +52,18 @@ class PriceProfile:
         for name in ("write", "read", "min_tokens", "lifetime_seconds"):
             check_amount(name, getattr(self, name))
 
+    def charge(self, whole: float, known: float) -> float:
+        """Return what a prompt costs that begins with so many known tokens.
+
+        Example:
+            >>> PriceProfile(write=1.25, read=0.1).charge(3_000, known=2_000)
+            1450.0
+        """
+        if whole < self.min_tokens:
+            return whole  # of so short a prompt nothing is kept
+        known = known if known >= self.min_tokens else 0.0
+        return self.read * known + self.write * (whole - known)
+
     def rewriting(self, tokens: float) -> float:
         """Return what it costs that so many known tokens are not known any more."""
         return max(0.0, self.write - self.read) * max(0.0, tokens)

@@ -22,7 +22,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.fetching import listed
 from langchain_tokenopt.context.importance import Query
-from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, in_place, is_made
+from langchain_tokenopt.context.levels import LEAST_TOKENS, Mark, in_place, is_made, one_line
 from langchain_tokenopt.core.messages import (
     atomic_groups,
     is_answered,
@@ -37,6 +37,7 @@ __all__ = [
     "Decisions",
     "Memory",
     "Moment",
+    "Pending",
     "Sizes",
     "State",
     "Step",
@@ -62,6 +63,10 @@ class Step:
     handles: Handles = field(default_factory=dict)
     is_partial: bool = False
     """Whether results were left as they are that a later step may reduce."""
+    seen: Sequence[int] = ()
+    """Of these results what stays as it is now stays so, where others may still be reduced."""
+    is_optional: bool = False
+    """Whether it is taken only as long as the conversation has not been dearer than as it came."""
 
 
 class Sizes:
@@ -121,15 +126,25 @@ class Conversation:
     Args:
         messages: All of them.
         sizes: Counts them.
+        mark: How losses are marked.
     """
 
-    def __init__(self, messages: Sequence[BaseMessage], sizes: Sizes) -> None:
+    def __init__(
+        self, messages: Sequence[BaseMessage], sizes: Sizes, mark: Mark | None = None
+    ) -> None:
         self.messages = messages
         self.sizes = sizes
+        self._mark = mark or Mark(None)
+        self._gains: dict[int, int] = {}
         self.keys = [key_of(message) for message in messages]
         self.tokens = [sizes.of(m, key) for m, key in zip(messages, self.keys, strict=True)]
         self.before = [0, *accumulate(self.tokens)]
         """Tokens in front of each message."""
+
+    @cached_property
+    def doubt(self) -> list[int]:
+        """By number of messages, what a provider may count of them more than we do."""
+        return [0, *accumulate(map(_doubt, self.messages))]
 
     @cached_property
     def groups(self) -> list[list[int]]:
@@ -167,10 +182,15 @@ class Conversation:
 
     def gain(self, at: int) -> int:
         """Return what a message would have less as a line; pictures and the like stay."""
-        message, tokens = self.messages[at], self.tokens[at]
-        if not isinstance(message.content, str):
-            tokens = self.sizes.of_text(text_of(message)) + _FRAME
-        return tokens - _LINE_TOKENS if tokens >= LEAST_TOKENS else 0
+        gain = self._gains.get(at)
+        if gain is None:
+            message, tokens = self.messages[at], self.tokens[at]
+            gain = 0
+            if tokens >= LEAST_TOKENS:
+                line = in_place(message, one_line(message, tokens, self._mark))
+                gain = max(0, tokens - self.sizes.of(line))
+            self._gains[at] = gain
+        return gain
 
     def original(self, indexes: Sequence[int], tool: str) -> str:
         """Return what stands behind a handle of these messages; *tool* fetches what it lists."""
@@ -196,6 +216,19 @@ class Conversation:
         return [*made, len(self.messages)]
 
 
+def _doubt(message: BaseMessage) -> int:
+    """Return the tokens of frames and ids of which nobody says whether a provider counts them."""
+    if isinstance(message, ToolMessage):
+        return _FRAME + len(message.tool_call_id) // _IN_TOKEN
+    calls = message.tool_calls if isinstance(message, AIMessage) else ()
+    return _FRAME + sum(2 * _FRAME + len(call["id"] or "") // _IN_TOKEN for call in calls)
+
+
+_FRAME: Final = 4
+_IN_TOKEN: Final = 2
+"""Characters of an id that make a token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What holds for a view, besides the conversation."""
@@ -218,6 +251,17 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """A tool result that is old enough to be reduced."""
+
+    at: int
+    gain: int
+    """Tokens that it would have less as a line."""
+    since: int
+    """How many calls there had been when it became so old."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What has been decided up to a call."""
 
@@ -226,17 +270,15 @@ class State:
     decisions: Decisions = field(default_factory=dict)
     handles: Handles = field(default_factory=dict)
     passed: int = 0
-    """Tool groups of which nothing is left to decide."""
-    decided: tuple[tuple[int, int], ...] = ()
-    """Of later groups, by their numbers, what they cannot have less any more: it is decided."""
+    """Tool groups that are old enough to be reduced, or never will be."""
+    pending: tuple[Pending, ...] = ()
+    """Their results of which a step has still to decide."""
     removed: int = 0
     """Tokens less than the conversation has."""
-    waste: float = 0.0
-    """What the removable tokens have cost since the last step."""
     gain: float = 0.0
-    """What this call costs less for all steps so far, in units of the input price."""
+    """What this call costs less than with all that came, in units of the input price."""
     bank: float = 0.0
-    """What all steps together have saved so far, in units of the input price."""
+    """What all calls so far have cost less."""
     calls: int = 0
     steps: int = 0
     changed_at: int = -1
@@ -255,12 +297,12 @@ class Moment:
     boundary: int
     is_forced: bool
     """Whether the view is over its trigger."""
-    pending: Sequence[ToolGroup]
-    """Whole tool groups before the last ones that no step has looked at."""
-    removable: int
-    """Tokens that the pending results would have less as lines."""
     is_cold: bool
     """Whether the provider has forgotten the conversation: nothing is written a second time."""
+    less: Sequence[int]
+    """By message, the tokens that it has less than it came with."""
+    account: float
+    """What the conversation will have cost less, with this call and without another step."""
 
     @property
     def query(self) -> Query:
@@ -268,30 +310,71 @@ class Moment:
         return self.conversation.query(self.boundary)
 
     @property
+    def pending(self) -> Sequence[Pending]:
+        """Results that are old enough, and that no step has looked at."""
+        return self.state.pending
+
+    @property
+    def tool_tokens(self) -> int:
+        """Tokens of the tool that comes with the first step; 0: it is there, or there is none."""
+        return self.terms.tool_tokens if self.is_first else 0
+
+    @property
     def tokens(self) -> int:
         """Tokens of the request as it would be sent without a step."""
-        before = self.conversation.before[self.boundary]
-        tool = self.terms.tool_tokens if self.state.steps else 0
-        return before - self.state.removed + self.terms.beside + tool
+        return self._in_front + self.conversation.before[self.boundary]
 
     @property
     def is_first(self) -> bool:
         """Whether no step was ever taken."""
         return not self.state.steps and not self.conversation.settled
 
-    def rewritten(self, first: int, removed: int) -> int:
-        """Return the known tokens that a change of the message *first* makes unknown."""
-        if self.is_cold:
+    @property
+    def _in_front(self) -> int:
+        tool = self.terms.tool_tokens if self.state.steps else 0
+        return self.terms.beside + tool - self.state.removed
+
+    @property
+    def known(self) -> int:
+        """Tokens with which the prompt before began, if the provider still knows them."""
+        if self.is_cold or not self.state.boundary:
             return 0
-        before, least = self.conversation.before, self.terms.price.min_tokens
-        in_front = self.terms.beside - self.state.removed
-        known = before[self.state.boundary] + in_front
-        if known < least:
-            return 0  # it was never kept
-        stays = before[first] + in_front
-        if stays < least or (self.is_first and self.terms.tool_tokens):
-            stays = 0  # too short to be kept; or tools change, which stand in front of everything
-        return max(0, known - stays - removed)
+        return self._in_front + self.conversation.before[self.state.boundary]
+
+    def saving(self, first: int, removed: int, less_behind: int | None = None) -> float:
+        """Return what this call costs less with a step.
+
+        Args:
+            first: The first message that it changes.
+            removed: Tokens that it takes away.
+            less_behind: Sum of ``less`` from *first* on, for who knows it.
+        """
+        if less_behind is None:
+            less_behind = sum(self.less[first : self.boundary])
+        known = self.known
+        stays = self._in_front + self.conversation.before[first] + less_behind
+        if self.tool_tokens:
+            stays = 0  # tools stand in front of everything
+        if stays < self.least:
+            stays, first = 0, 0  # too short to be kept
+        price = self.terms.price
+        tool = _SURELY * self.tool_tokens
+        anew = 0.0
+        if known > stays:
+            doubt = self.conversation.doubt
+            anew = known - stays + doubt[self.state.boundary] - doubt[first]
+        return price.write * (removed - tool) - price.rewriting(anew)
+
+    @property
+    def least(self) -> float:
+        """Tokens of a prompt of which a provider surely keeps the beginning.
+
+        Others count otherwise than we do: whoever is near to the least may be on either side.
+        """
+        return _SURELY * self.terms.price.min_tokens if self.terms.price.rewriting(1) else 0
+
+
+_SURELY: Final = 1.25
 
 
 class ContextPolicy(Protocol):
@@ -324,9 +407,7 @@ def decided(
     """
     reader = _Reader(conversation, terms, policy)
     calls = [call for call in conversation.calls() if call > state.boundary]
-    for call in calls:
-        state = reader.after(state, call, is_cold=cold and call == calls[-1])
-    return state
+    return reader.upto(calls, state, is_cold=cold)
 
 
 class _Reader:
@@ -340,20 +421,17 @@ class _Reader:
             for group in conversation.groups
             if getattr(conversation.messages[group[0]], "tool_calls", ())
         ]
-        self._gains = [0, *accumulate(map(self._gain, self._groups))]
-        """What the results of the first groups would save as lines."""
+        self._less = [0] * len(conversation.messages)
 
-    def _gain(self, group: ToolGroup) -> int:
-        return sum(map(self._conversation.gain, group.results))
+    def upto(self, calls: Sequence[int], state: State, *, is_cold: bool) -> State:
+        """Return what is decided once these calls were made, one after the other."""
+        for at in state.decisions:
+            self._less[at] = self._conversation.tokens[at] - self._size(at, state.decisions)
+        for call in calls:
+            state = self._after(state, call, is_cold=is_cold and call == calls[-1])
+        return state
 
-    def _unsettled(self, state: State, call: int) -> int:
-        """Return the number of the first tool group behind what is settled."""
-        passed, settled = state.passed, min(call, self._conversation.settled)
-        while passed < len(self._groups) and self._groups[passed].ready <= settled:
-            passed += 1
-        return passed
-
-    def _upto(self, state: State, call: int) -> int:
+    def _old_at(self, state: State, call: int) -> int:
         """Return the number of the tool group at which those begin that stay, or are not whole."""
         last = bisect_left(self._begins, call)
         keep = self._terms.keep_last
@@ -366,87 +444,95 @@ class _Reader:
             upto += 1
         return upto
 
-    def _left(self, decisions: Decisions, passed: int, upto: int) -> int:
-        """Return the number of the first tool group that has something to be decided."""
-        gain = self._conversation.gain
-        while passed < upto and all(
-            at in decisions or not gain(at) for at in self._groups[passed].results
-        ):
-            passed += 1
-        return passed
+    def _with_older(self, state: State, call: int) -> State:
+        """Return the state with the results that have become old enough."""
+        upto = self._old_at(state, call)
+        if upto == state.passed:
+            return state
+        gain, settled = self._conversation.gain, self._conversation.settled
+        older = (
+            Pending(at, gain(at), state.calls)
+            for group in self._groups[state.passed : upto]
+            if group.ready > settled
+            for at in group.results
+            if gain(at) and at not in state.decisions
+        )
+        return replace(state, passed=upto, pending=(*state.pending, *older))
 
-    def _decided(self, decisions: Decisions, passed: int, call: int) -> tuple[tuple[int, int], ...]:
-        """Return what results of later groups would save, had they not been decided on."""
-        gain, found = self._conversation.gain, []
-        for n in range(passed, len(self._groups)):
-            group = self._groups[n]
-            if group.ready > call:
-                break
-            saved = sum(gain(at) for at in group.results if at in decisions)
-            if saved:
-                found.append((n, saved))
-        return tuple(found)
-
-    def after(self, state: State, call: int, *, is_cold: bool) -> State:
+    def _after(self, state: State, call: int, *, is_cold: bool) -> State:
         """Return what is decided once one more call was made."""
-        conversation, terms, policy = self._conversation, self._terms, self._policy
-        unsettled = self._unsettled(state, call)
-        if unsettled > state.passed:
-            state = replace(state, passed=unsettled, waste=0.0)
-        upto = self._upto(state, call)
-        pending = self._groups[state.passed : upto]
-        removable = self._gains[upto] - self._gains[state.passed]
-        removable -= sum(gain for n, gain in state.decided if state.passed <= n < upto)
-        price = terms.price
-        moment = Moment(conversation, terms, state, call, False, pending, removable, is_cold)
+        terms, state = self._terms, self._with_older(state, call)
+        moment = Moment(self._conversation, terms, state, call, False, is_cold, self._less, 0.0)
+        gain = self._gain(moment) if state.steps else 0.0
         over = terms.trigger is not None and moment.tokens > terms.trigger
-        waste = state.waste + price.read * removable
-        moment = replace(moment, is_forced=over, state=replace(state, waste=waste))
-        step = policy.decide(moment) if pending or over or state.handles else None
-        changes = {} if step is None else step.decisions
-        tool = terms.tool_tokens
-        if step is None or not changes:
-            gain = price.read * (state.removed - (tool if state.steps else 0))
-            made = replace(state, boundary=call, waste=waste, gain=gain, changed_at=-1)
-        else:
-            decisions = {**state.decisions, **changes}
-            removed = state.removed + sum(
-                _size(conversation, at, state.decisions) - _size(conversation, at, decisions)
-                for at in changes
-            )
-            first = min(changes)
-            passed = self._left(decisions, state.passed, upto) if step.is_partial else upto
-            paid = price.rewriting(moment.rewritten(first, removed - state.removed))
-            if moment.is_first:
-                paid += price.write * tool
-            made = State(
-                boundary=call,
-                decisions=decisions,
-                handles={**state.handles, **step.handles},
-                passed=passed,
-                decided=self._decided(decisions, passed, call),
-                removed=removed,
-                gain=price.read * removed - paid,
-                steps=state.steps + 1,
-                changed_at=first,
-            )
-        sent = conversation.before[call] - made.removed + terms.beside + (tool if made.steps else 0)
+        moment = replace(moment, is_forced=over, account=state.bank + gain)
+        made = None
+        if state.pending or over or state.handles:
+            step = self._policy.decide(moment)
+            made = None if step is None else self._stepped(moment, step)
+        if made is None:
+            made = replace(state, bank=moment.account, gain=gain, changed_at=-1)
+        sent = self._conversation.before[call] - made.removed + terms.beside
+        sent += terms.tool_tokens if made.steps else 0
         overrun = 0 if terms.limit is None else max(0, sent - terms.limit)
-        return replace(made, calls=state.calls + 1, bank=state.bank + made.gain, overrun=overrun)
+        return replace(made, boundary=call, calls=state.calls + 1, overrun=overrun)
 
+    def _gain(self, moment: Moment) -> float:
+        """Return what a call costs less than with all that came, if no step is taken."""
+        price, state = self._terms.price, moment.state
+        less = self._conversation.before[moment.boundary] + self._terms.beside - moment.tokens
+        if moment.known >= moment.least:
+            return price.read * less
+        if not moment.known:
+            return price.write * less
+        all_known = self._conversation.before[state.boundary] + self._terms.beside
+        return price.read * all_known - price.write * moment.known
 
-_FRAME: Final = 4
-_LINE_TOKENS: Final = 26
-"""Of a line with its handle and the frame of its message."""
+    def _stepped(self, moment: Moment, step: Step) -> State | None:
+        """Return the state after a step; ``None``: it is not taken."""
+        state, changes = moment.state, step.decisions
+        gone = {*changes, *step.seen}
+        pending = tuple(one for one in state.pending if step.is_partial and one.at not in gone)
+        if not changes:
+            return None
+        decisions = {**state.decisions, **changes}
+        less = {at: self._conversation.tokens[at] - self._size(at, decisions) for at in changes}
+        removed = sum(saved - self._less[at] for at, saved in less.items())
+        first = min(changes)
+        saving = moment.saving(first, removed)
+        made = replace(
+            state,
+            decisions=decisions,
+            handles={**state.handles, **step.handles},
+            pending=pending,
+            removed=state.removed + removed,
+            gain=moment.account - state.bank + saving,
+            bank=moment.account + saving,
+            steps=state.steps + 1,
+            changed_at=first,
+        )
+        if step.is_optional and not self._is_allowed(moment, made, removed):
+            return None
+        for at, saved in less.items():
+            self._less[at] = saved
+        return made
 
+    def _is_allowed(self, moment: Moment, made: State, removed: int) -> bool:
+        """Whether no call, this one or a later one, makes the conversation dearer than it came."""
+        terms, price = moment.terms, moment.terms.price
+        sent = moment.tokens - removed + moment.tool_tokens
+        if made.removed < _SURELY * terms.tool_tokens:
+            return False
+        raw = moment.least + made.removed - terms.tool_tokens
+        if sent < moment.least and price.write * moment.least > price.read * raw:
+            return False  # nothing of so short a prompt would be known the next time
+        return made.bank >= min(0.0, moment.account)
 
-def _size(conversation: Conversation, at: int, decisions: Decisions) -> int:
-    if at not in decisions:
-        return conversation.tokens[at]
-    text = decisions[at]
-    if text is None:
-        return 0
-    return conversation.sizes.of(in_place(conversation.messages[at], text))
+    def _size(self, at: int, decisions: Decisions) -> int:
+        text = decisions[at]
+        if text is None:
+            return 0
+        return self._conversation.sizes.of(in_place(self._conversation.messages[at], text))
 
 
 def shown(conversation: Conversation, decisions: Decisions) -> list[BaseMessage]:

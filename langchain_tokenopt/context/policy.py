@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from langchain_tokenopt.context.descent import Descent, Making, Summarize
 from langchain_tokenopt.context.epochs import ContextPolicy, Moment, Step
+from langchain_tokenopt.context.worth import worth_reducing
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
 
 __all__ = ["SlidingWindow", "Stepped", "checked_policy"]
@@ -52,16 +55,20 @@ class Stepped:
 
     def decide(self, moment: Moment) -> Step | None:
         """Take a step where it pays, or where the request is too long."""
-        pays = _pays(moment)
+        chosen = [one.at for one in worth_reducing(moment)]
         if moment.is_forced:
-            return Descent(moment, self._summarize).step(pays=pays)
+            return Descent(moment, self._summarize).step(chosen)
         if _could_tell_more(moment):
-            return Descent(moment, self._summarize).retold()
-        if not pays:
+            return _optional(Descent(moment, self._summarize).retold())
+        if not chosen:
             return None
         made = Making(moment)
-        made.pending()
-        return made.step()
+        made.results(chosen)
+        return _optional(made.step(), seen=chosen)
+
+
+def _optional(step: Step | None, seen: Sequence[int] = ()) -> Step | None:
+    return None if step is None else replace(step, is_optional=True, is_partial=True, seen=seen)
 
 
 def _could_tell_more(moment: Moment) -> bool:
@@ -70,31 +77,10 @@ def _could_tell_more(moment: Moment) -> bool:
     is_free = moment.is_cold or not terms.price.rewriting(1)
     if terms.target is None or not is_free or not moment.state.handles:
         return False
-    return terms.target - moment.tokens >= _MUCH_ROOM * terms.target and not moment.removable
+    return terms.target - moment.tokens >= _MUCH_ROOM * terms.target and not moment.pending
 
 
 _MUCH_ROOM: Final = 0.25
-
-
-def _pays(moment: Moment) -> bool:
-    """Whether a step has been waited for long enough, and will be paid for."""
-    removed, terms, state = moment.removable, moment.terms, moment.state
-    if removed <= 0:
-        return False
-    price = terms.price
-    if price.read < 1 and moment.tokens - removed < price.min_tokens:
-        return False  # nothing of so short a prompt would be known the next time
-    gain_of = moment.conversation.gain
-    results = (at for group in moment.pending for at in group.results)
-    first = next(at for at in results if gain_of(at) and at not in state.decisions)
-    cost = price.rewriting(moment.rewritten(first, removed))
-    gain = price.read * removed
-    if moment.is_first:
-        cost += price.write * terms.tool_tokens
-        gain -= price.read * terms.tool_tokens
-    # What earlier steps have lost is not known where their view comes in: it must not count.
-    to_come = gain * (1 + terms.expected(state.calls))
-    return state.waste >= cost and cost <= max(0.0, state.bank) + to_come
 
 
 class SlidingWindow:

@@ -78,7 +78,7 @@ def test_the_tool_is_paid_for():
     assert 50 < tool < 150
     assert ours[first].known == 0
     assert [call.sent for call in ours[:first]] == [call.sent for call in everything[:first]]
-    assert found.steps("expand_tool from the start", 0)[0].call < first + 1
+    assert found.steps("expand_tool from the start", 0)[0].call <= first + 1
     view = found.policies["ContextCompressor()"].views[0]
     assert view is not None
     assert ours[-1].sent == tool + sum(tokens([m]) for m in view.messages)
