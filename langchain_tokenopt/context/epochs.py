@@ -365,6 +365,20 @@ class Moment:
             anew = known - stays + doubt[self.state.boundary] - doubt[first]
         return price.write * (removed - tool) - price.rewriting(anew)
 
+    def is_allowed(self, removed: int, saving: float) -> bool:
+        """Whether no call, this one or a later one, makes the conversation dearer than it came.
+
+        Args:
+            removed: Tokens that a step takes away.
+            saving: What this call costs less with it.
+        """
+        price, least = self.terms.price, self.least
+        less = self.state.removed + removed - _SURELY * self.terms.tool_tokens
+        is_short = self.tokens - removed + self.tool_tokens < least
+        if less < 0 or (is_short and price.write * least > price.read * (least + less)):
+            return False  # so short a prompt is not known the next time, and the raw one is
+        return self.account + saving >= min(0.0, self.account)
+
     @property
     def least(self) -> float:
         """Tokens of a prompt of which a provider surely keeps the beginning.
@@ -511,22 +525,11 @@ class _Reader:
             steps=state.steps + 1,
             changed_at=first,
         )
-        if step.is_optional and not self._is_allowed(moment, made, removed):
+        if step.is_optional and not moment.is_allowed(removed, saving):
             return None
         for at, saved in less.items():
             self._less[at] = saved
         return made
-
-    def _is_allowed(self, moment: Moment, made: State, removed: int) -> bool:
-        """Whether no call, this one or a later one, makes the conversation dearer than it came."""
-        terms, price = moment.terms, moment.terms.price
-        sent = moment.tokens - removed + moment.tool_tokens
-        if made.removed < _SURELY * terms.tool_tokens:
-            return False
-        raw = moment.least + made.removed - terms.tool_tokens
-        if sent < moment.least and price.write * moment.least > price.read * raw:
-            return False  # nothing of so short a prompt would be known the next time
-        return made.bank >= min(0.0, moment.account)
 
     def _size(self, at: int, decisions: Decisions) -> int:
         text = decisions[at]

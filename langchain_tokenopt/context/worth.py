@@ -29,9 +29,10 @@ def worth_reducing(moment: Moment) -> Sequence[Pending]:
         behind += sum(moment.less[one.at : position])
         position = one.at
         now = moment.saving(one.at, removed, behind)
-        if not moment.tool_tokens and moment.account + now + price.write * (total - removed) < 0:
+        most = now + price.write * (total - removed)
+        if not moment.tool_tokens and moment.account + most < min(0.0, moment.account):
             break  # further in front it costs more still
-        if moment.account + now < 0 or waste + now < 0:
+        if waste + now < 0 or not moment.is_allowed(removed, now):
             continue
         worth = now + price.read * (removed - moment.tool_tokens) * to_come
         if worth > best_worth:
