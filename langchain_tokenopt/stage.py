@@ -86,6 +86,9 @@ class StageCall:
     """Whether :meth:`chunk` may raise ``StopStream``; else ``invoke`` need not stream."""
     spent: Usage = Usage()
     """What earlier answers have used, for which this stage had the model asked again."""
+    held: Answer | None = None
+    """The whole answer, where nothing of it was shown since the model is to be asked again: stages
+    further in are told of it, and not of what the caller has seen."""
     verdict: float | None = None
     """What the stage has found out about the answer by the end of :meth:`close`: how good it is
     with what the stage did to it, from 0 to 1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -27,6 +27,8 @@ from langchain_tokenopt.chat_model.streams import (
 )
 from langchain_tokenopt.core.event_loop import done_beside_loop
 from langchain_tokenopt.request.model_request import Answer
+
+Done = TypeVar("Done")
 
 __all__ = ["agenerate", "astream"]
 
@@ -74,7 +76,7 @@ async def astream(
                         break
             finally:
                 await source.aclose()
-            rest = chain.rest()
+            rest = await _aperform(chain.resting())
             chain.refuse_nothing()
             if chain.wants_answer:
                 closing = chain.closing(chain.shown_answer(), repeatable=not shown)
@@ -90,7 +92,7 @@ async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | 
     """Ask the model, in a stream where a stage may want to stop it."""
     request = chain.request
     if chain.answer is not None:
-        return chain.whole(chain.answer.result)
+        return await _aperform(chain.whole(chain.answer.result))
     if chain.wants_stream and may_stream(request, async_api=True):
         source = _apieces(chain, None)
         try:
@@ -102,14 +104,14 @@ async def _aask(chain: StageChain, run_manager: AsyncCallbackManagerForLLMRun | 
             if not refuses_streams(error, chain):
                 raise
         else:
-            rest = chain.rest()
+            rest = await _aperform(chain.resting())
             if chain.has_arrived or rest:
                 return chain.shown_answer()
             # A stream of nothing. The caller has not asked for one: the model may answer at once.
         finally:
             await source.aclose()
     chain.run.closed = False
-    return chain.whole(await _awhole(chain, run_manager))
+    return await _aperform(chain.whole(await _awhole(chain, run_manager)))
 
 
 async def _awhole(
@@ -151,14 +153,15 @@ async def _apieces(
             request.run.closed = True
 
 
-async def _aperform(steps: Generator[Step, Any, Any]) -> Any:
+async def _aperform(steps: Generator[Step, Any, Done]) -> Done:
     """Do the stages' work; what blocks goes to a thread."""
     done: Any = None
     while True:
         try:
             blocking, work, coroutine = steps.send(done)
         except StopIteration as finished:
-            return finished.value
+            value: Done = finished.value
+            return value
         if coroutine is not None:
             done = await coroutine()
         else:

@@ -6,8 +6,10 @@ to perform, and pieces of the answer are fed to it as they come.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -19,7 +21,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_tokenopt.core.errors import StopStream
 from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.core.messages import as_chunk, as_message
-from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, STOPPED_BY
+from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, STOPPED_BY, Attempt
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.finish_reasons import is_whole
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
@@ -34,6 +36,17 @@ Shown = TypeVar("Shown", bound=ChatGeneration)
 
 MAX_REPEATS = 5
 """How often stages may ask the model again before the last answer stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """An attempt after which a stage wants the model asked again."""
+
+    used: Usage
+    reports: Sequence[UsageMetadata]
+    billed: tuple[str, str | None]
+    seconds: float
+    otherwise: Answer | None
 
 
 class StageChain:
@@ -79,6 +92,8 @@ class StageChain:
         self._held_info: dict[str, Any] = {}
         self._repeats = 0
         self._earlier: UsageMetadata | None = None
+        self._uncharged: _Tried | None = None
+        self._asked_at = perf_counter()
         self._shown_in_time = 0
         """How many pieces were shown before the end of the answer."""
 
@@ -86,6 +101,8 @@ class StageChain:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._uncharged is not None:
+            self._bill(self._uncharged, *self._uncharged.billed)
         while error is not None and self._open:
             _, call = self._open.pop()
             call.failed(error)
@@ -124,9 +141,17 @@ class StageChain:
         self._level = len(self._watching) - 1
         if self.answer is None:
             self.run.sent, self.run.sent_kwargs = self.request.messages, self.request.kwargs
+            if self._uncharged is not None:
+                self._bill(self._uncharged, *self._billed)
             if self.request.model is not self._callers_model or self.run.sent_model:
-                facts = self.request.facts
-                self.run.sent_model, self.run.sent_provider = facts.billed_name, facts.billed_by
+                self.run.sent_model, self.run.sent_provider = self._billed
+            self._asked_at = perf_counter()
+
+    @property
+    def _billed(self) -> tuple[str, str | None]:
+        """By which names the model that is asked, and who bills it, are known."""
+        facts = self.request.facts
+        return facts.billed_name, facts.billed_by
 
     def _note_route(self, stage: Stage, before: BaseChatModel) -> None:
         """Wait for the limiter of the model that a stage has chosen, not for the caller's."""
@@ -179,13 +204,16 @@ class StageChain:
         self._held_info.update(chunk.generation_info or {})
         return self._show(pieces)
 
-    def rest(self) -> list[ChatGenerationChunk]:
+    def resting(self) -> Generator[Step, Any, list[ChatGenerationChunk]]:
         """Return what the stages held back, at the end of the answer."""
         pieces: list[AIMessageChunk] = []
         self._shown_in_time = len(self.shown)
         while self._level >= 0:
             level, self._level = self._level, self._level - 1
-            pieces += self._push(list(self._watching[level][1].finish()), level - 1)
+            stage, call = self._watching[level]
+            afinish = getattr(call, "afinish", None)
+            held = yield stage.blocking, call.finish, afinish
+            pieces += self._push(list(held), level - 1)
         if self.request.observe:
             return []
         if not pieces and self.has_arrived and (self._held_info or not self.shown):
@@ -228,7 +256,7 @@ class StageChain:
 
     # Back: the whole answer
 
-    def whole(self, result: ChatResult) -> Answer:
+    def whole(self, result: ChatResult) -> Generator[Step, Any, Answer]:
         """Take an answer that came in one piece through the stages."""
         if self.answer is not None:
             answer = self.answer
@@ -247,7 +275,7 @@ class StageChain:
         message = generation.message.model_copy(update={"response_metadata": metadata})
         piece = as_chunk(message)
         shown = self.feed(ChatGenerationChunk(message=piece, generation_info=said or None))
-        shown += self.rest()
+        shown += yield from self.resting()
         if self.request.observe or (len(shown) == 1 and shown[0].message is piece):
             return answer
         changed = self.shown_answer()
@@ -322,20 +350,25 @@ class StageChain:
     def closing(self, answer: Answer, repeatable: bool) -> Generator[Step, Any, Answer | None]:
         """Close the stages, innermost first; ``None`` when the model is to be asked again."""
         self.run.repeats_left = MAX_REPEATS - self._repeats
+        answer = next((call.held for _, call in self._open if call.held is not None), answer)
+        tried, is_kept = self._uncharged, False
         while self._open:
             position, call = self._open.pop()
             blocking = self._stages[position].blocking
             outcome: Answer | Again = yield blocking, partial(call.close, answer), None
+            is_kept = is_kept or (tried is not None and outcome is tried.otherwise)
             if not isinstance(outcome, Again):
                 answer = answer if self.request.observe else outcome
             elif self.request.observe:
                 pass
             elif (repeatable or outcome.continues) and self._repeats < MAX_REPEATS:
                 self._open.append((position, call))
-                self._repeat_from(position, outcome.request, answer, keeps_shown=not repeatable)
+                self._repeat_from(position, outcome, answer, keeps_shown=not repeatable)
                 return None
             else:
                 answer = outcome.otherwise or answer
+        if tried is not None and not is_kept:
+            self._bill(tried, *tried.billed)
         return answer
 
     def _charge(self, position: int, used: Usage) -> None:
@@ -350,22 +383,36 @@ class StageChain:
         call.spent = self._spent[position]
         del self.run.savings[self._savings_before[position] :]
 
+    def _bill(self, tried: _Tried, model: str, provider: str | None) -> None:
+        """Add an attempt to the run's bill, for which now *model* is asked."""
+        run, self._uncharged = self.run, None
+        run.earlier = (run.earlier or Usage()) + tried.used
+        for report in tried.reports:
+            self._earlier = add_usage(self._earlier, report)
+        if (model, provider) != tried.billed:
+            tokens, is_told = run.earlier, bool(tried.reports)
+            run.elsewhere.append(Attempt(*tried.billed, tokens, tried.seconds, is_told))
+            run.earlier = self._earlier = None
+
     def _repeat_from(
-        self, position: int, request: ModelRequest, answer: Answer, *, keeps_shown: bool
+        self, position: int, again: Again, answer: Answer, *, keeps_shown: bool
     ) -> None:
-        """Charge this attempt, and make ready to open the stages behind *position* once more."""
+        """Make ready to open the stages behind *position* once more.
+
+        This attempt is charged when the model is asked again; or at the end, if a stage has
+        answered then and the attempt is not what the caller gets after all.
+        """
         before = self.request.model
         used = usage_of(answer, self.request, self.run.pieces, self.run.received)
-        self.run.earlier = (self.run.earlier or Usage()) + used
         self._charge(position, used)
-        reports = [message for message in self.run.pieces if isinstance(message, AIMessage)]
-        for report in reports or [answer.message]:
-            if report.usage_metadata:
-                self._earlier = add_usage(self._earlier, report.usage_metadata)
+        told = [message for message in self.run.pieces if isinstance(message, AIMessage)]
+        reports = [m.usage_metadata for m in told or [answer.message] if m.usage_metadata]
+        seconds = perf_counter() - self._asked_at
+        self._uncharged = _Tried(used, reports, self._billed, seconds, again.otherwise)
         self.run.received.clear()
         self.run.pieces.clear()
         self.run.stopped = self.stopped = self.has_arrived = False
-        self.request, self.answer = request, None
+        self.request, self.answer = again.request, None
         self.shown = self.shown[: self._shown_in_time] if keeps_shown else []
         self._held_info = {}
         self._note_route(self._stages[position], before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
@@ -25,6 +25,8 @@ from langchain_tokenopt.chat_model.streams import (
     with_mark,
 )
 from langchain_tokenopt.request.model_request import Answer
+
+Done = TypeVar("Done")
 
 __all__ = ["generate", "stream"]
 
@@ -70,7 +72,7 @@ def stream(
                         break
             finally:
                 source.close()
-            rest = chain.rest()
+            rest = _perform(chain.resting())
             chain.refuse_nothing()
             if chain.wants_answer:
                 closing = chain.closing(chain.shown_answer(), repeatable=not shown)
@@ -86,7 +88,7 @@ def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Ans
     """Ask the model, in a stream where a stage may want to stop it."""
     request = chain.request
     if chain.answer is not None:
-        return chain.whole(chain.answer.result)
+        return _perform(chain.whole(chain.answer.result))
     if chain.wants_stream and may_stream(request, async_api=False):
         source = _pieces(chain, None)
         try:
@@ -98,14 +100,14 @@ def _ask(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> Ans
             if not refuses_streams(error, chain):
                 raise
         else:
-            rest = chain.rest()
+            rest = _perform(chain.resting())
             if chain.has_arrived or rest:
                 return chain.shown_answer()
             # A stream of nothing. The caller has not asked for one: the model may answer at once.
         finally:
             source.close()
     chain.run.closed = False
-    return chain.whole(_whole(chain, run_manager))
+    return _perform(chain.whole(_whole(chain, run_manager)))
 
 
 def _whole(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> ChatResult:
@@ -142,14 +144,15 @@ def _pieces(
             request.run.closed = True
 
 
-def _perform(steps: Generator[Step, Any, Any]) -> Any:
+def _perform(steps: Generator[Step, Any, Done]) -> Done:
     """Do the stages' work, one step after the other."""
     done: Any = None
     while True:
         try:
             _, work, _ = steps.send(done)
         except StopIteration as finished:
-            return finished.value
+            value: Done = finished.value
+            return value
         done = work()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = [
     "GUARD",
     "TRACKER",
     "UNSTAGED",
+    "Attempt",
     "CacheHit",
     "StagedParams",
     "StagedRun",
@@ -41,6 +42,17 @@ class CacheHit(dict[str, Any]):
     what was stored, and usage tracking still recognises the hit. Assign it to a generation that
     exists: pydantic makes a plain dict of what it is given at construction.
     """
+
+
+class Attempt(NamedTuple):
+    """What one model was asked and billed for a run that another one has answered."""
+
+    model: str | None
+    provider: str | None
+    usage: Usage
+    seconds: float
+    is_told: bool
+    """Whether the provider has said what was used."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,6 +98,8 @@ class StagedRun:
     """The run of the model that makes this call, if one does; by the integer of its id."""
     earlier: Usage | None = None
     """Usage of earlier attempts of the same run, when a stage asked the model again."""
+    elsewhere: list[Attempt] = field(default_factory=list)
+    """Earlier attempts of the same run with other models, when a stage asked another one."""
     reports_earlier: bool = False
     """True when the usage that the answer reports has that of earlier attempts in it."""
     repeats_left: int = 0

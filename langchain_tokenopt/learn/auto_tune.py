@@ -299,9 +299,11 @@ class AutoTune(Runnable[Any, Any]):
         usage = usage_of(answer, request, run.pieces, run.received)
         usage = usage if run.earlier is None else run.earlier + usage
         card = default_rate_card() if self._rates is None else self._rates
-        price = card.price(usage, facts.billed_name, facts.billed_by)
-        money = price.cost_nano_usd
-        return float(usage.total_tokens), None if money is None else float(money)
+        asked = run.sent_model or facts.billed_name, run.sent_provider or facts.billed_by
+        bills = [(usage, *asked), *((a.usage, a.model, a.provider) for a in run.elsewhere)]
+        prices = [card.price(*bill).cost_nano_usd for bill in bills]
+        money = None if None in prices else float(sum(price or 0 for price in prices))
+        return float(sum(bill[0].total_tokens for bill in bills)), money
 
     # What is known
 

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from langchain_core.outputs import Generation
 
-__all__ = ["AT_CAP", "REASON_KEYS", "WHOLE", "is_whole", "says_cap_reached"]
+__all__ = [
+    "AT_CAP",
+    "REASON_KEYS",
+    "WHOLE",
+    "is_refused_by_provider",
+    "is_whole",
+    "says_cap_reached",
+]
 
 WHOLE: Final = frozenset(
     {
@@ -81,6 +88,27 @@ def _is_repeated(word: str) -> bool:
     return any(
         word == reason * (len(word) // len(reason)) for reason in WHOLE if word.startswith(reason)
     )
+
+
+_DECLINED: Final = frozenset(
+    {"content_filter", "refusal", "safety", "prohibited_content", "blocked"}
+)
+"""Reasons, in lower case, with which an answer was refused."""
+
+
+def is_refused_by_provider(said: Mapping[str, Any]) -> bool:
+    """Whether a provider says that the answer was refused or filtered.
+
+    Args:
+        said: The answer's ``response_metadata``, ``additional_kwargs``, or both.
+
+    Example:
+        >>> is_refused_by_provider({"finish_reason": "content_filter"}), is_refused_by_provider({})
+        (True, False)
+    """
+    if any(said.get(key) for key in ("refusal", "block_reason")):
+        return True
+    return any(_word(said[key]) in _DECLINED for key in REASON_KEYS if said.get(key) is not None)
 
 
 def says_cap_reached(said: Mapping[str, Any]) -> bool:

@@ -17,10 +17,17 @@ from typing import Final
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.core.messages import text_of
-from langchain_tokenopt.routing.marks import CODE, CONSTRAINTS, MATHS, THOUGHT, is_urgent
+from langchain_tokenopt.routing.marks import (
+    CODE,
+    CONSTRAINTS,
+    MATHS,
+    THOUGHT,
+    is_complaint,
+    is_urgent,
+)
 from langchain_tokenopt.text.scripts import UNSPACED
 
-__all__ = ["Complexity", "Features", "asked_text", "features_of"]
+__all__ = ["Complexity", "Features", "asked_text", "features_of", "numbers_in"]
 
 
 class Complexity(IntEnum):
@@ -47,10 +54,18 @@ _MOST_READ: Final = 12_000
 _FOLLOW_UP: Final = 4
 """Words; with fewer a question is about what was asked before it, which is read as well."""
 
+_LONG: Final = 1_500
+"""Characters from which on a text is taken to hold material beside what is asked."""
+_MOST_SENT_BACK: Final = 3
+
 _WORD: Final = re.compile(rf"[{UNSPACED}]|[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:[.,:/]\d+)*")
+_PLAIN_NUMBER: Final = re.compile(r"\d[\d,]{0,30}(?:\.\d{1,30})?", re.ASCII)
 _QUESTION: Final = re.compile(r"[?？؟¿]+")
 _ITEM: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-z][.)])[ \t]+\S", re.M)
+_CLAUSE: Final = re.compile(r"[,;:](?=\s)|[，；：、،؛]")
+_MARKED: Final = re.compile(r"<([A-Za-z][\w-]*)[^<>]*>[^\0]{300,}?</\1>")
+_PARAGRAPH: Final = re.compile(r"\n\s*\n")
 _SENTENCE: Final = re.compile(r"[.!?。！？…]+(?=\s|$|[\"'”’)])|[。！？]")
 _UNSPACED_WORD: Final = re.compile(f"[{UNSPACED}]")
 
@@ -65,6 +80,8 @@ class Features:
     questions: int
     list_items: int
     """Lines that are items of a list."""
+    clauses: int
+    """Commas, colons and semicolons."""
     code: int
     """Marks of code: fences, definitions, stack traces."""
     maths: int
@@ -83,7 +100,7 @@ class Features:
     media: int
     """Images, sounds and files."""
     attempts: int
-    """Attempts before: answers that did not stand, tool calls that failed in this turn."""
+    """Attempts before: answers that the user sent back, tool calls that failed in this turn."""
     context_words: int
     """Of the whole conversation, roughly."""
     longest_word: int
@@ -99,12 +116,13 @@ class Features:
         """What each feature adds, those that add something."""
         items = min(self.list_items, 8)
         found = {
-            "words": min(4.0, max(0.0, math.log2((self.words + 1) / 24))),
+            "words": min(4.0, max(0.0, math.log2((self.words + 1) / 20))),
+            "clauses": 0.25 * min(max(0, self.clauses - 2), 8),
             "questions": 0.5 * min(max(0, self.questions - 1), 4),
             "list_items": 0.4 * items,
             "code": 0.7 * min(self.code, 4),
             "maths": 0.8 * min(self.maths, 4),
-            "thought": 0.9 * min(self.thought, 4),
+            "thought": 1.0 * min(self.thought, 4),
             "constraints": 0.5 * min(self.constraints, 4),
             "data_points": min(3.0, math.log2(1 + max(0, self.data_points - items)) / 1.5),
             "urgency": _URGENT * (self.urgency > 0) + 2.0 * (self.urgency > 1),
@@ -152,7 +170,9 @@ def features_of(
         >>> features_of([HumanMessage(hard)]).complexity.name
         'COMPLEX'
     """
-    text = asked_text(messages)
+    text, material = asked_text(messages), ""
+    if len(text) > _LONG:
+        text, material = _apart(text)
     words = _WORD.findall(text)
     single = sum(1 for word in words if _UNSPACED_WORD.fullmatch(word))
     lowered = text.lower()
@@ -162,16 +182,17 @@ def features_of(
         sentences=len(_SENTENCE.findall(text)),
         questions=len(_QUESTION.findall(text)),
         list_items=len(_ITEM.findall(text)),
+        clauses=len(_CLAUSE.findall(text)),
         code=_kinds(CODE, text),
         maths=_kinds(MATHS, lowered),
         thought=len({*THOUGHT.findall(lowered)}),
         constraints=len({*CONSTRAINTS.findall(lowered)}),
-        data_points=len(_NUMBER.findall(text)),
+        data_points=len(_NUMBER.findall(text)) + len(_NUMBER.findall(material)) // 8,
         urgency=is_urgent(text),
         tools=tools,
         structured=structured,
         media=media,
-        attempts=attempts + _failed_in_turn(messages),
+        attempts=attempts + _sent_back(messages) + _failed_in_turn(messages),
         context_words=characters // 6,
         longest_word=min(40, max(map(len, words), default=0)),
         distinct_words=len({word.lower() for word in words}),
@@ -190,15 +211,53 @@ def asked_text(messages: Sequence[BaseMessage]) -> str:
     if not asked:
         return ""
     text = _both_ends(text_of(asked[-1]))
-    if len(asked) > 1 and len(_WORD.findall(text)) < _FOLLOW_UP:
-        return f"{_both_ends(text_of(asked[-2]))}\n{text}"
+    for before in asked[-2 : -2 - _MOST_SENT_BACK : -1]:
+        if len(_WORD.findall(text[:200])) >= _FOLLOW_UP and not is_complaint(text[:500]):
+            break
+        text = f"{_both_ends(text_of(before))}\n{text}"
     return text
+
+
+def numbers_in(text: str) -> list[float]:
+    """Return the numbers in a text, the first 500.
+
+    Example:
+        >>> numbers_in("In 1,200 words, with 2.5 % of it on ducks")
+        [1200.0, 2.5]
+    """
+    return [float(found.replace(",", "")) for found in _PLAIN_NUMBER.findall(text)[:500]]
 
 
 def _both_ends(text: str) -> str:
     if len(text) <= _MOST_READ:
         return text
-    return f"{text[: _MOST_READ // 3]}\n{text[-2 * _MOST_READ // 3 :]}"
+    return f"{text[: _MOST_READ // 3]}\n\n{text[-2 * _MOST_READ // 3 :]}"
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """Return what is asked and what it is asked about: marked passages, and long paragraphs."""
+    asked = _MARKED.sub("\n\n", text)
+    passages = [found.group() for found in _MARKED.finditer(text)]
+    if len(asked) > _LONG:
+        parts = [part for part in _PARAGRAPH.split(asked) if part.strip()]
+        ends = {0, len(parts) - 1, len(parts) - 2}
+        short = [n for n, p in enumerate(parts) if n in ends and len(p) <= _LONG // 2]
+        if short and len(parts) > len(short):
+            passages += [part for n, part in enumerate(parts) if n not in short]
+            asked = "\n\n".join(parts[n] for n in short)
+    return (asked, "\n".join(passages)) if asked.strip() else (text, "")
+
+
+def _sent_back(messages: Sequence[BaseMessage]) -> int:
+    """Return how many of the user's latest messages say that an answer was no good."""
+    count = 0
+    asked = [m for m in messages if isinstance(m, HumanMessage)]
+    for message in reversed(asked[-_MOST_SENT_BACK:]):
+        text = text_of(message)
+        if message is asked[0] or len(text) > 2_000 or not is_complaint(text):
+            break
+        count += 1
+    return count
 
 
 def _kinds(patterns: Iterable[re.Pattern[str]], text: str) -> int:

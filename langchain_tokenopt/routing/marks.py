@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["CODE", "CONSTRAINTS", "MATHS", "THOUGHT", "is_urgent"]
+__all__ = ["CODE", "CONSTRAINTS", "MATHS", "THOUGHT", "is_complaint", "is_urgent"]
 
 CODE: Final = tuple(
     re.compile(pattern, re.M)
@@ -33,7 +33,8 @@ MATHS: Final = tuple(
         r"\b(?:prove|proof|theorem|lemma|derivative|integral|equation|polynomial|eigenvalues?|"
         r"probability|matrix|sqrt|modulo|beweise?n?|gleichung|ableitung|wahrscheinlichkeit|"
         r"démontre[rz]?|équation|dérivée|probabilité|demuestra|ecuación|derivada|probabilidad|"
-        r"dimostra|equazione|provar|equação|докажи(?:те)?|уравнение|вероятность)\b",
+        r"dimostra|equazione|provar|equação|докажи(?:те)?|уравнени[ея]й?|вероятность|"
+        r"اثبت|أثبت|معادلة|احتمال)\b",
         r"证明|方程|概率|导数|積分|证毕|証明|方程式|確率|微分|증명|방정식|확률",
     )
 )
@@ -52,13 +53,16 @@ THOUGHT: Final = _words(
     "why analy[sz]e analysis compare contrast evaluate assess design architect plan strategy prove "
     "derive optimi[sz]e debug refactor diagnose investigate justify critique trade-?offs? reason "
     "step[-_]by[-_]step explain[_]why pros[_]and[_]cons implications? root[_]cause recommend "
-    "synthesi[sz]e forecast negotiate review",
+    "synthesi[sz]e forecast negotiate review weigh argue assumptions? calculate compute "
+    "estimate work[_]out prioriti[sz]e trend linearizable",
     # German
     "warum weshalb analysiere?n? vergleiche?n? bewerte?n? entwirf entwerfen plane?n? strategie "
-    "begründe?n? optimiere?n? untersuche?n? abwägen schritt[_]für[_]schritt empfiehl",
+    "begründe?n? optimiere?n? untersuche?n? abwägen schritt[_]für[_]schritt empfiehl "
+    "berechne?n? schätze?n? annahmen leite[_]her",
     # French
     "pourquoi analyse[rz]? compare[rz]? évalue[rz]? conçois concevoir planifie[rz]? stratégie "
-    "justifie[rz]? optimise[rz]? étape[_]par[_]étape recommande[rz]?",
+    "justifie[rz]? optimise[rz]? étape[_]par[_]étape recommande[rz]? estime[rz]? calcule[rz]? "
+    "hypothèses conséquences",
     # Spanish, Portuguese, Italian
     "por[_]qué analizar? comparar? evalúa evaluar diseñar? planificar? estrategia justifica "
     "optimizar? paso[_]a[_]paso por[_]que analis[ae] avali[ae] projet[ae] estratégia "
@@ -67,9 +71,12 @@ THOUGHT: Final = _words(
     # Dutch, Polish, Turkish, Russian
     "waarom analyseer vergelijk beoordeel ontwerp stap[_]voor[_]stap dlaczego przeanalizuj "
     "porównaj zaprojektuj neden karşılaştır tasarla почему сравни(?:те)? проанализируй(?:те)? "
-    "спроектируй(?:те)? оцени(?:те)? зачем",
-    unspaced="为什么 分析 比较 设计 评估 规划 优化 推导 なぜ 比較 設計 評価 最適化 "
-    "왜 비교 설계 평가 분석",
+    "спроектируй(?:те)? оцени(?:те)? обоснуй(?:те)? рассчитай(?:те)? зачем шаг[_]за[_]шагом "
+    "порівняй(?:те)? поясни(?:ть)?[_]чому "
+    # Arabic, Hindi, Hebrew
+    "قارن حلل برر صمم قدر قدّر لماذا خطوة[_]بخطوة الافتراضات तुलना विश्लेषण क्यों השווה נתח מדוע",
+    unspaced="为什么 分析 比较 设计 评估 规划 优化 推导 估算 权衡 论证 なぜ 比較 設計 評価 最適化 "
+    "見積 論じ 理由 段階的 検討 왜 비교 설계 평가 분석 추정 단계별",
 )
 CONSTRAINTS: Final = _words(
     "must must_not only exactly at_least at_most no_more_than without unless except each every "
@@ -98,7 +105,7 @@ _URGENT: Final = _words(
     unspaced="紧急 緊急 马上 立即 立刻 尽快 十万火急 至急 すぐに 直ちに 긴급 급합니다 즉시 ด่วน",
 )
 _DENIED: Final = re.compile(
-    r"(?:\b(?:not|isn't|isn’t|no|non|nothing|never|nicht|kein|keine|keineswegs|pas|rien|aucune|no_es|não|"
+    r"(?:\b(?:not|isn't|isn’t|no|non|nothing|never|nicht|kein|keine|keineswegs|pas|rien|aucune|não|"
     r"niet|geen|nie|inte|ikke|не|değil|less)\b|不|没|沒|ない|非)\W*(?:\w+\W+){0,2}$"
 )
 """What stands in front of a word of urgency that is denied, two words between at most."""
@@ -120,3 +127,27 @@ def is_urgent(text: str) -> int:
         and not _DENIED_AFTER.match(lowered, found.end())
         for found in _URGENT.finditer(lowered)
     )
+
+
+_COMPLAINT: Final = re.compile(
+    r"\b(?:(?:that|this|it)(?:'s| is| was)? (?:still |completely |also )?(?:wrong|incorrect|"
+    r"not right|not what i)|still (?:wrong|not|fails?|broken)|"
+    r"(?:does|did)(?: not|n't) (?:work|compile|run|help)|"
+    r"try (?:it )?(?:again|once more)|you (?:misunderstood|missed|forgot|got it wrong)|not correct|"
+    r"das (?:ist|war) (?:immer noch )?falsch|stimmt nicht|funktioniert (?:immer noch )?nicht|"
+    r"noch (?:ein)?mal|versuch(?:e)? es|c'est faux|ne (?:marche|fonctionne) (?:toujours )?pas|"
+    r"réessaye[rz]?|está mal|es incorrecto|no funciona|inténtalo|non funziona|è sbagliato|riprova|"
+    r"está errado|não funciona|tente|werkt niet|klopt niet|nie działa|źle|çalışmıyor|yanlış|"
+    r"неправильно|не работает|неверно)(?!\w)"
+    r"|不对|错了|不行|再试|違います|間違|もう一度|틀렸|다시 해|خطأ|لا يعمل"
+)
+
+
+def is_complaint(text: str) -> bool:
+    """Whether a user says that an answer was no good.
+
+    Example:
+        >>> [is_complaint(text) for text in ("No, that is wrong. Try again.", "Thanks!")]
+        [True, False]
+    """
+    return bool(_COMPLAINT.search(text.lower().replace("’", "'")))

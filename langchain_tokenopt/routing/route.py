@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from langchain_core.language_models import BaseChatModel
 
 from langchain_tokenopt.routing.complexity import Complexity
+from langchain_tokenopt.routing.estimate import NOTHING_KNOWN, Expected
 
 __all__ = ["Route"]
 
@@ -30,6 +31,14 @@ class Route:
     """Tiers that have all that the request needs, cheapest first."""
     difficulty: float = 0.0
     """From 0, the easiest, to 1."""
+    expected: Mapping[str, Expected] = field(default_factory=dict)
+    """By tier, how likely its answer is good, by earlier outcomes, with error bars."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Between which bounds the chance of a good answer lies, with 90 %."""
+        found = self.expected.get(self.tier, NOTHING_KNOWN)
+        return found.low, found.high
 
     def __str__(self) -> str:
         """Return it in one line."""

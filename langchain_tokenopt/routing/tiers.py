@@ -93,14 +93,6 @@ class Tier:
             return True
         return most + _ROOM <= window or needs.tokens + min(_ROOM, window // 4) <= window
 
-    def is_named(self, name: str) -> bool:
-        """Whether a provider that names *name* means this model, whichever day's version of it."""
-        own = self.facts.model_name
-        if not own or not name.startswith(own):
-            return False
-        rest = name[len(own) :]
-        return not rest.strip("-@:.0123456789")
-
 
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

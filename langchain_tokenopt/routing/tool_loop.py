@@ -18,13 +18,16 @@ from typing import Final
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.request.form_tools import form_names
+from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.routing.tiers import Tier
 
-__all__ = ["TIER", "CallMemory", "last_call"]
+__all__ = ["TIER", "AttemptMemory", "CallMemory", "is_named", "last_call"]
 
 TIER: Final = "tokenopt_tier"
 """Key in ``response_metadata`` of an answer: which tier of a router has given it."""
 _REMEMBERED: Final = 10_000
+_MOST_FAILED: Final = 256
+"""Requests."""
 
 
 def last_call(messages: Sequence[BaseMessage]) -> AIMessage | None:
@@ -73,9 +76,56 @@ class CallMemory:
             noted = self._tiers.get(call["id"] or "")
             if noted in by_name:
                 return by_name[noted]
-        said = message.response_metadata
-        name = said.get("model_name") or said.get("model") or said.get("model_id")
-        if not isinstance(name, str):
-            return None
-        found = [tier for tier in by_name.values() if tier.is_named(name)]
+        found = [t for t in by_name.values() if is_named(t.facts.model_name, message)]
         return found[0] if len(found) == 1 else None
+
+
+def is_named(model: str, message: AIMessage) -> bool:
+    """Whether a provider says that *model* has written a message, whichever day's version of it.
+
+    Example:
+        >>> said = AIMessage("Hi", response_metadata={"model_name": "gpt-4.1-2025-04-14"})
+        >>> is_named("gpt-4.1", said), is_named("gpt-4.1-mini", said)
+        (True, False)
+    """
+    said = message.response_metadata
+    name = said.get("model_name") or said.get("model") or said.get("model_id")
+    if not model or not isinstance(name, str) or not name.startswith(model):
+        return False
+    return not name[len(model) :].strip("-@:.0123456789")
+
+
+class AttemptMemory:
+    """Which requests the router could not have answered; shared by threads.
+
+    Whoever then asks another model for the same messages, as a fallback does, is not to be sent to
+    the tier that has failed.
+    """
+
+    def __init__(self) -> None:
+        self._failed: OrderedDict[int, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note(self, request: ModelRequest) -> None:
+        """Remember for which model a request was made that failed."""
+        with self._lock:
+            self._failed[_key(request.messages)] = id(vars(request.model))
+            while len(self._failed) > _MOST_FAILED:
+                self._failed.popitem(last=False)
+
+    def is_fallback(self, request: ModelRequest) -> bool:
+        """Whether another model is asked for what has failed before."""
+        if not self._failed:
+            return False
+        failed = self._failed.get(_key(request.messages))
+        return failed not in (None, id(vars(request.model)))
+
+    def forget(self, request: ModelRequest) -> None:
+        """Forget a request that was answered."""
+        if self._failed:
+            with self._lock:
+                self._failed.pop(_key(request.messages), None)
+
+
+def _key(messages: Sequence[BaseMessage]) -> int:
+    return hash(tuple((message.type, str(message.content)) for message in messages))

@@ -182,6 +182,19 @@ class LearnedStore:
             if value is not None
         ]
 
+    def version(self) -> tuple[int, int]:
+        """Return what changes when another connection changes the file, or another is opened.
+
+        For who keeps values in memory; the store's own changes do not show.
+        """
+        with self._file.lock:
+            try:
+                row = self._file.connection(self._patience).execute("PRAGMA data_version")
+                return self._file.openings, int(row.fetchone()[0])
+            except (sqlite3.Error, OSError) as error:
+                self._file.give_up(error)
+                return self._file.openings, 0
+
     def latest(self, key: LearnedKey, most: int) -> list[LearnedValue]:
         """Return what stands under *key* for the users who wrote there last, newest first.
 

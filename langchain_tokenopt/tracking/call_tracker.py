@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from time import perf_counter, time
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
@@ -373,7 +373,7 @@ class CallInFlight:
             provider=provider,
             usage=usage,
             started_at=started_at,
-            duration_seconds=self._duration,
+            duration_seconds=max(0.0, self._duration - self._seconds_elsewhere),
             cost_nano_usd=0 if self._cached else price.cost_nano_usd,
             source=reading.source,
             status=self._status,
@@ -396,6 +396,31 @@ class CallInFlight:
             if self._cached or reading.source == "unbilled"
             else shares_of(self._tool_results, usage, price.rates),
         )
+
+    @property
+    def _seconds_elsewhere(self) -> float:
+        tried = () if self._staged is None else self._staged.elsewhere
+        return sum(attempt.seconds for attempt in tried)
+
+    def elsewhere(self, rate_card: RateCard, record: CallRecord) -> Iterator[CallRecord]:
+        """Yield a record of each other model that was asked before the one that has answered."""
+        for number, tried in enumerate(() if self._staged is None else self._staged.elsewhere):
+            price = rate_card.price(tried.usage, tried.model, tried.provider, record.started_at)
+            yield CallRecord(
+                run_id=uuid5(record.run_id, f"attempt {number}"),
+                model=tried.model,
+                provider=tried.provider,
+                usage=tried.usage,
+                started_at=record.started_at,
+                duration_seconds=tried.seconds,
+                cost_nano_usd=price.cost_nano_usd,
+                source="reported" if tried.is_told else "estimated",
+                attribution=record.attribution,
+                run=record.run,
+                stages=record.stages,
+                unpriced=price.unpriced,
+                rates_version=None if price.rates is None else rate_card.version,
+            )
 
     def _shown(self, run_id: UUID) -> ToolChoice:
         """Return what a request has shown among whose tools no stage has chosen: all of them."""

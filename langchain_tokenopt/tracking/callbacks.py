@@ -315,8 +315,9 @@ class TokenUsageCallbackHandler(ModelStartHandler):
                 key = call.key
                 if key not in self._records:
                     record = self._record_of(call)
-                    self._records[key] = record
-                    fresh.append((record, call.context))
+                    for one in (*call.elsewhere(self._rate_card, record), record):
+                        self._records[one.run_id.int] = one
+                        fresh.append((one, call.context))
             if len(self._records) >= self.max_records + _BATCH:
                 self._forget(len(self._records) - self.max_records)
         if self.sinks:
