@@ -22,6 +22,7 @@ from langchain_tokenopt.chat_model.staged_model import staged_view
 from langchain_tokenopt.chat_model.stages import refuse_contradictions
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.counting.model_names import model_name_of
+from langchain_tokenopt.routing import ModelRouter
 
 __all__ = ["check_neighbours"]
 
@@ -38,7 +39,7 @@ def check_neighbours(own: Any) -> None:
 
     Raises:
         TypeError: The agent's model is none that stages can stand around.
-        ValueError: Stages contradict each other.
+        ValueError: Stages contradict each other, or no model of a router can call the tools.
     """
     agent = _agent_in_the_making()
     ours = [m for m in agent.middleware if hasattr(m, "stages")] if agent else []
@@ -52,6 +53,9 @@ def check_neighbours(own: Any) -> None:
         put_inside(agent.model, _warned_of_tools)
     for middleware in ours:
         middleware.check_names(agent.name, agent.tools)
+    for stage in stages:
+        if isinstance(stage, ModelRouter):
+            stage.check_agent(bool(agent.tools))
     budget = next((m for m in ours if any(isinstance(s, BudgetStage) for s in m.stages)), None)
     if budget is not None:
         _warn_of_unpaid(budget, agent.middleware)
