@@ -362,6 +362,8 @@ class StageChain:
             elif self.request.observe:
                 pass
             elif (repeatable or outcome.continues) and self._repeats < MAX_REPEATS:
+                if tried is not None and not is_kept:
+                    self._bill(tried, *tried.billed)
                 self._open.append((position, call))
                 self._repeat_from(position, outcome, answer, keeps_shown=not repeatable)
                 return None

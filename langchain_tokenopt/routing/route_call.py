@@ -11,6 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.messages import as_message
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.finish_reasons import says_cap_reached
 from langchain_tokenopt.request.model_request import Answer
 from langchain_tokenopt.routing.decision import Decided
@@ -43,7 +44,7 @@ class RouteCall(StageCall):
         validators: What judges.
         note_calls: Told the ids of tool calls and the tier that has made them.
         learn: Told of each tier that was judged, and how good its answer was.
-        ended: Told of the answer that stands, and which tier has given it.
+        ended: Told of the answer that stands, which tier has given it, and what others have used.
         failed: Told that the model has failed.
     """
 
@@ -56,7 +57,7 @@ class RouteCall(StageCall):
         *,
         note_calls: Callable[[Iterable[str], str], None],
         learn: Callable[[str, float], None],
-        ended: Callable[[Answer, str], None],
+        ended: Callable[[Answer, str, Usage], None],
         failed: Callable[[], None],
     ) -> None:
         super().__init__(decided.request)
@@ -207,7 +208,7 @@ class RouteCall(StageCall):
             answer = self._kept.answer
         elif not self._is_marked:
             answer = self._marked(answer)
-        self._ended(answer, self._tier)
+        self._ended(answer, self._tier, Usage() if self._is_kept else self.spent)
         return answer
 
     def _again(self, answer: Answer) -> Again:

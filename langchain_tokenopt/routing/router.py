@@ -30,6 +30,7 @@ from langchain_tokenopt.core.host_compat import llm_string_of
 from langchain_tokenopt.core.messages import messages_from
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.core.staged_runs import StagedRun
+from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.pricing.rate_card import default_rate_card
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.routing.complexity import features_of
@@ -194,7 +195,7 @@ class ModelRouter:
             self._validators,
             note_calls=self._decider.calls.note,
             learn=lambda tier, good: self._learn_from(request, decided, tier, good),
-            ended=lambda answer, tier: self._end(request, decided, answer, tier),
+            ended=lambda *told: self._end(request, decided, *told),
             failed=lambda: self._attempts.note(request),
         )
 
@@ -211,7 +212,9 @@ class ModelRouter:
         except Exception as error:  # noqa: BLE001  a file, or numbers that nobody has foreseen
             self._say_once("outcome", f"An outcome could not be learned from ({error!r}).")
 
-    def _end(self, request: ModelRequest, decided: Decided, answer: Answer, tier: str) -> None:
+    def _end(
+        self, request: ModelRequest, decided: Decided, answer: Answer, tier: str, spent: Usage
+    ) -> None:
         """Remember who has answered, and record what that saved."""
         self._attempts.forget(request)
         if decided.vector is not None:
@@ -223,34 +226,41 @@ class ModelRouter:
                         self._answered[key] = answered
                 while len(self._answered) > _REMEMBERED:
                     self._answered.popitem(last=False)
-        if not request.run.refused:
-            self._save(request, decided, answer, tier)
-
-    def _save(self, request: ModelRequest, decided: Decided, answer: Answer, tier: str) -> None:
-        """Record what the caller's own model would have cost, less what was paid."""
-        run, card = request.run, default_rate_card()
-        chosen = next(one for one in self.tiers if one.name == tier).facts
+        run = request.run
+        if run.refused:
+            return
         usage = usage_of(answer, decided.request, run.pieces, run.received)
-        own = card.price(usage, request.facts.billed_name, request.facts.billed_by)
-        bills = [card.price(usage, chosen.billed_name, chosen.billed_by)]
-        bills += [card.price(tried.usage, tried.model, tried.provider) for tried in run.elsewhere]
-        spent = sum(tried.usage.total_tokens for tried in run.elsewhere)
-        prices = [bill.cost_nano_usd for bill in bills]
-        saved = None
-        if own.cost_nano_usd is not None and None not in prices:
-            saved = own.cost_nano_usd - sum(price or 0 for price in prices)
-        if spent or saved:
-            tokens = usage.total_tokens
+        saved = self._saved_nano_usd(request, usage, tier, spent)
+        if saved or spent.total_tokens:
             run.savings.append(
                 Saving(
                     stage=STAGE,
-                    tokens_before=tokens,
-                    tokens_after=tokens,
-                    spent_tokens=spent,
+                    tokens_before=usage.total_tokens,
+                    tokens_after=usage.total_tokens,
+                    spent_tokens=spent.total_tokens,
                     saved_nano_usd=saved,
                     run_id=run.run_id,
                 )
             )
+
+    def _saved_nano_usd(
+        self, request: ModelRequest, usage: Usage, tier: str, spent: Usage
+    ) -> int | None:
+        """Return what the caller's own model would have cost, less what was paid."""
+        chosen = next(one for one in self.tiers if one.name == tier).facts
+        tried = request.run.elsewhere if spent.total_tokens else ()
+        # What was spent and is nobody else's bill is this tier's: an answer that was cut.
+        bills = [(each.usage, each.model, each.provider) for each in tried]
+        left = [spent.input_tokens, spent.output_tokens]
+        for each, _, _ in bills:
+            left = [max(0, left[0] - each.input_tokens), max(0, left[1] - each.output_tokens)]
+        own = chosen.billed_name, chosen.billed_by
+        bills += [(usage, *own), (Usage(*left), *own)]
+        card = default_rate_card()
+        paid = [card.price(*bill).cost_nano_usd for bill in bills]
+        facts = request.facts
+        would = card.price(usage, facts.billed_name, facts.billed_by).cost_nano_usd
+        return None if would is None or None in paid else would - sum(each or 0 for each in paid)
 
     # What is decided, and why
 
