@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_tokenopt.context.compressor import ContextCompressor, ContextView
+from langchain_tokenopt.context.compressor import ContextCompressor
 from langchain_tokenopt.context.costs import ContextCosts, PolicyCosts, context_costs
 from langchain_tokenopt.context.economics import PriceProfile
 from langchain_tokenopt.context.expand import expand_tool
@@ -11,6 +11,7 @@ from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.policy import SlidingWindow
 from langchain_tokenopt.context.recorded import ConversationFileError, recorded_conversations
 from langchain_tokenopt.context.tier_sending import TierStats
+from langchain_tokenopt.context.view import ContextView
 
 __all__ = [
     "ContextCompressor",

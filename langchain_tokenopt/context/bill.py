@@ -14,8 +14,8 @@ from itertools import accumulate
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from langchain_tokenopt.context.conversation import key_of
 from langchain_tokenopt.context.economics import PriceProfile
-from langchain_tokenopt.context.epochs import key_of
 
 __all__ = ["Bill", "CallBill", "billed", "calls_of"]
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
@@ -16,32 +13,22 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.compress.options import DEFAULT_MODEL
+from langchain_tokenopt.context.conversation import Conversation
+from langchain_tokenopt.context.decisions import ContextPolicy, State
 from langchain_tokenopt.context.digest import digest
 from langchain_tokenopt.context.economics import (
-    Horizon,
     PriceProfile,
     profile_by_name,
     profile_named,
     profile_of,
 )
-from langchain_tokenopt.context.epochs import (
-    ContextPolicy,
-    Conversation,
-    Memory,
-    Sizes,
-    State,
-    Terms,
-    chain_of,
-    decided,
-    shown,
-)
 from langchain_tokenopt.context.expand import NAME, ExpandCall, OwnTool, own_tool
-from langchain_tokenopt.context.importance import Importance, importance_of
-from langchain_tokenopt.context.levels import Level, Mark, handles_in
+from langchain_tokenopt.context.levels import Mark
 from langchain_tokenopt.context.originals import ContextStore
 from langchain_tokenopt.context.policy import Stepped, checked_policy
-from langchain_tokenopt.context.protection import superseded, task_of
 from langchain_tokenopt.context.summaries import summarized_by
+from langchain_tokenopt.context.view import STAGE, ContextView
+from langchain_tokenopt.context.viewer import Viewer
 from langchain_tokenopt.context.window import SURELY, check_size, in_tokens, window_of
 from langchain_tokenopt.core.argument_checks import (
     check_fraction,
@@ -51,13 +38,12 @@ from langchain_tokenopt.core.argument_checks import (
 )
 from langchain_tokenopt.core.argument_checks import shown as shown_value
 from langchain_tokenopt.core.attribution import Attribution, attribution_of
-from langchain_tokenopt.core.errors import BudgetInfeasibleError, TokenOptWarning
-from langchain_tokenopt.core.messages import messages_from, text_of
-from langchain_tokenopt.core.records import Saving, UsageSink
+from langchain_tokenopt.core.errors import BudgetInfeasibleError
+from langchain_tokenopt.core.messages import messages_from
+from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
-from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD
 from langchain_tokenopt.pricing.rate_card import default_rate_card
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
@@ -66,84 +52,13 @@ if TYPE_CHECKING:
     from langchain_tokenopt.counting.model_names import ModelLike
     from langchain_tokenopt.counting.request_tokens import MessagesLike
 
-__all__ = ["ContextCompressor", "ContextView", "MessageView"]
-
-STAGE: Final = "ContextCompressor"
-_KEEP: Final = 0.6
-
-
-@dataclass(frozen=True, slots=True)
-class MessageView:
-    """What became of one message, and why."""
-
-    index: int
-    level: Level
-    importance: Importance
-    tokens_before: int
-    tokens_after: int
-
-
-@dataclass(frozen=True)
-class ContextView:
-    """What of a conversation is sent."""
-
-    messages: list[BaseMessage]
-    """The very list that was given where nothing was decided; messages that stay are the same."""
-    tokens_before: int
-    tokens_after: int
-    """Of the whole request: tools and the frame count."""
-    steps: int
-    """How many steps the conversation has had so far."""
-    overrun: int
-    """Tokens by which it is longer than ``max_tokens`` all the same: what must be kept is."""
-    saved: float
-    """What all steps have saved so far, in tokens at the plain input price; less than 0: lost."""
-    conversation: Conversation = field(repr=False)
-    state: State = field(repr=False)
-
-    @property
-    def is_feasible(self) -> bool:
-        """Whether the view is as short as was asked for."""
-        return not self.overrun
-
-    def explain(self) -> tuple[MessageView, ...]:
-        """Say of each message what it is, and how much of it is shown."""
-        messages, decisions = self.conversation.messages, self.state.decisions
-        query = self.conversation.query(len(messages))
-        task, old = task_of(messages), superseded(messages)
-        found = []
-        for at, message in enumerate(messages):
-            matters = importance_of(message, query, is_task=at == task, is_superseded=at in old)
-            tokens = self.conversation.tokens[at]
-            level, after = Level.WHOLE, tokens
-            if at in decisions:
-                text = decisions[at]
-                level, after = _level(text), 0
-                if text is not None:
-                    (made,) = shown(Conversation([message], self.conversation.sizes), {0: text})
-                    after = self.conversation.sizes.of(made)
-            found.append(MessageView(at, level, matters, tokens, after))
-        return tuple(found)
-
-    def original(self, handle: str, *, tool: str = NAME) -> str | None:
-        """Return the text that a handle of this view stands for.
-
-        Of many messages it is a list, in which the long ones have handles of their own.
-        """
-        indexes = self.state.handles.get(handle)
-        return None if indexes is None else self.conversation.original(indexes, tool)
+__all__ = ["ContextCompressor"]
 
 
 def _checked_model(model: ModelLike | None) -> ModelLike | None:
     if model is not None and not isinstance(model, str | Runnable):
         raise TypeError(f"model is the name of a model, or a model; got {shown_value(model)}.")
     return model
-
-
-def _level(text: str | None) -> Level:
-    if text is None:
-        return Level.ASIDE
-    return Level.LINE if text.startswith("[") and " set aside" in text else Level.SHORTENED
 
 
 class ContextCompressor(Runnable[Any, Any]):
@@ -238,15 +153,14 @@ class ContextCompressor(Runnable[Any, Any]):
         self.key = check_name("key", key)
         self.sinks = checked_sinks(sinks)
         self.store = store
-        self.horizon = Horizon()
         self._profile = profile_named(price_profile)
         self._summaries = None if summarizer is None else summarized_by(summarizer)
         self.policy = Stepped(self._summaries) if policy is None else checked_policy(policy)
-        self._memory = Memory()
-        self._sizes: dict[str, Sizes] = {}
+        self._viewer = Viewer(
+            self.policy, max_tokens, trigger, self.keep, self.keep_last, self._keep_originals
+        )
         self._has_tool = False
         self._window: int | None = None
-        self._has_warned = False
 
     @property
     def originals(self) -> ContextStore:
@@ -295,82 +209,8 @@ class ContextCompressor(Runnable[Any, Any]):
         name = model_name_of(model)
         price = self._profile or profile_by_name(name)
         mark = Mark(NAME if self._has_tool else None)
-        terms = self._terms(price, window_of(model), mark, beside)
-        return self._view(messages, name, terms, made_by)
-
-    def _terms(
-        self, price: PriceProfile, window: int | None, mark: Mark, beside: int, tool_tokens: int = 0
-    ) -> Terms:
-        sizes = [size for size in (self.max_tokens, self.trigger) if isinstance(size, float)]
-        if sizes and window is None and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
-                f"ContextCompressor: {sizes[0]} of the model's window was asked for, but the model "
-                f"does not say how large that is. Give tokens, or a model with a profile; until "
-                f"then there is no limit.",
-                TokenOptWarning,
-                stacklevel=4,
-            )
-        most = [n for n in (in_tokens(self.max_tokens, window), window) if n is not None]
-        limit = min(most, default=None)
-        over = [n for n in (in_tokens(self.trigger, window), limit) if n is not None]
-        trigger = min(over, default=None)
-        return Terms(
-            price=price,
-            keep_last=self.keep_last,
-            mark=mark,
-            limit=limit,
-            trigger=trigger,
-            target=None if trigger is None else int(self._keep(price) * trigger),
-            beside=beside,
-            tool_tokens=tool_tokens,
-        )
-
-    def _keep(self, price: PriceProfile) -> float:
-        if self.keep is not None:
-            return self.keep
-        return _KEEP if price.rewriting(1) else 1.0  # nothing is lost by another step
-
-    def _view(
-        self, messages: Sequence[BaseMessage], name: str, terms: Terms, made_by: Attribution
-    ) -> ContextView:
-        sizes = self._sizes.get(name)
-        if sizes is None:
-            sizes = self._sizes[name] = Sizes(name, steady_counter_of_name(name))
-        conversation = Conversation(messages, sizes, terms.mark)
-        frame = sizes.frame
-        terms = _with(terms, self.horizon, made_by.agent, frame)
-        settings = hash(
-            (terms.price, terms.limit, terms.trigger, terms.mark.tool, terms.tool_tokens, name)
-        )
-        keys, now = chain_of(conversation.keys), time.monotonic()
-        state, cold, is_new = State(), False, True
-        if (found := self._memory.latest(keys, settings)) is not None:
-            state, asked_at = found
-            cold = now - asked_at > terms.price.lifetime_seconds
-            is_new = state.boundary < len(messages)
-        if is_new:
-            state = decided(conversation, terms, self.policy, state, cold=cold)
-            self.horizon.saw(made_by.agent, max(0, state.calls - 1))
-            if state.changed_at >= 0 or found is None:
-                self._keep_originals(conversation, state, made_by)
-        if keys:
-            self._memory.keep(keys[-1], settings, state, now)
-        given = messages if isinstance(messages, list) else list(messages)
-        view = shown(conversation, state.decisions) if state.decisions else given
-        before = conversation.before[-1] + terms.beside
-        tool = terms.tool_tokens if state.steps else 0
-        after = sum(map(sizes.of, view)) + terms.beside + tool if state.decisions else before
-        return ContextView(
-            messages=view,
-            tokens_before=before,
-            tokens_after=after,
-            steps=state.steps,
-            overrun=0 if terms.limit is None else max(0, after - terms.limit),
-            saved=state.bank,
-            conversation=conversation,
-            state=state,
-        )
+        terms = self._viewer.terms(price, window_of(model), mark, beside)
+        return self._viewer.view(messages, name, terms, made_by)
 
     def _keep_originals(
         self, conversation: Conversation, state: State, made_by: Attribution
@@ -440,7 +280,7 @@ class ContextCompressor(Runnable[Any, Any]):
         view = self._plain_view(given, self.model or DEFAULT_MODEL, 0, made_by)
         if view.messages is given:
             return messages
-        saving = _saving(view, agent=made_by.agent, at=datetime.now(UTC))
+        saving = view.saving(agent=made_by.agent, at=datetime.now(UTC))
         notify(with_ambient(self.sinks), saving)
         return view.messages
 
@@ -489,7 +329,7 @@ class ContextCompressor(Runnable[Any, Any]):
         self._window = window
         beside = facts.tool_tokens.tokens + facts.schema_tokens.tokens
         tool = own_tool(request)
-        terms = self._terms(
+        terms = self._viewer.terms(
             self._profile or profile_of(request),
             window,
             Mark(None if tool is None else tool.name),
@@ -498,11 +338,11 @@ class ContextCompressor(Runnable[Any, Any]):
         )
         made_by = facts.attribution
         asked_before = 0 if self._summaries is None else self._summaries.spent_tokens
-        view = self._view(request.messages, facts.model_name, terms, made_by)
+        view = self._viewer.view(request.messages, facts.model_name, terms, made_by)
         asked = 0 if self._summaries is None else self._summaries.spent_tokens - asked_before
         if window is not None and not request.observe:
             _refuse_too_long(view, window, is_exact=facts.message_tokens.exact)
-        answers = tool is not None and tool.tools is not None and _has_handles(view)
+        answers = tool is not None and tool.tools is not None and view.has_handles
         if view.messages is request.messages and not answers:
             return None
         made = request.override(messages=view.messages)
@@ -538,10 +378,9 @@ class ContextCompressor(Runnable[Any, Any]):
     def _record(self, request: ModelRequest, view: ContextView, spent: int) -> None:
         facts = request.facts
         rates = default_rate_card().rates(facts.billed_name, facts.billed_by)
-        saving = _saving(
-            view,
+        saving = view.saving(
+            rate=None if rates is None else rates.input,
             spent_tokens=spent,
-            saved_nano_usd=None if rates is None else _money(view, rates.input),
             run_id=request.run.run_id,
             agent=facts.attribution.agent,
             model=facts.billed_name,
@@ -549,20 +388,6 @@ class ContextCompressor(Runnable[Any, Any]):
         )
         request.run.savings.append(saving)
         notify(self.sinks, saving)
-
-
-def _with(terms: Terms, horizon: Horizon, agent: str, frame: int) -> Terms:
-    return replace(
-        terms,
-        beside=terms.beside + frame,
-        expected=lambda calls: horizon.expected(agent, calls),
-    )
-
-
-def _has_handles(view: ContextView) -> bool:
-    if view.state.handles:
-        return True
-    return any(handles_in(text_of(m)) for m in view.messages)
 
 
 def _refuse_too_long(view: ContextView, window: int, *, is_exact: bool) -> None:
@@ -573,18 +398,3 @@ def _refuse_too_long(view: ContextView, window: int, *, is_exact: bool) -> None:
             remedy="That is the model's window: start a new conversation, shorten the task or the "
             "last message, bind fewer tools, or call a model with a larger window.",
         )
-
-
-def _money(view: ContextView, rate: int) -> int:
-    """Return what this call costs less for all steps so far, in nano-USD."""
-    return round(view.state.gain * rate / UNITS_PER_NANO_USD)
-
-
-def _saving(view: ContextView, **fields: Any) -> Saving:
-    return Saving(
-        stage=STAGE,
-        tokens_before=view.tokens_before,
-        tokens_after=view.tokens_after,
-        exact=False,
-        **fields,
-    )

@@ -10,12 +10,13 @@ from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokenopt.context.bill import Bill, billed, calls_of
-from langchain_tokenopt.context.compressor import ContextCompressor, ContextView
+from langchain_tokenopt.context.compressor import ContextCompressor
+from langchain_tokenopt.context.conversation import Sizes
 from langchain_tokenopt.context.economics import PriceProfile, profile_by_name, profile_named
-from langchain_tokenopt.context.epochs import Sizes
 from langchain_tokenopt.context.expand import NAME, expand_tool
 from langchain_tokenopt.context.levels import Mark
 from langchain_tokenopt.context.policy import SlidingWindow
+from langchain_tokenopt.context.view import ContextView
 from langchain_tokenopt.core.argument_checks import check_choice, check_whole, shown
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.messages import messages_from
@@ -255,8 +256,8 @@ class _WithTool(_Player):
         beside, later = (self._tool_tokens, 0) if always else (0, self._tool_tokens)
         name = model_name_of(self.model or "")
         price = self._profile or profile_by_name(name)
-        terms = self._terms(price, None, Mark(NAME), beside, later)
-        self._last = self._view(messages, name, terms, Attribution())
+        terms = self._viewer.terms(price, None, Mark(NAME), beside, later)
+        self._last = self._viewer.view(messages, name, terms, Attribution())
         has_tool = always or self._last.steps
         return [self._tool, *self._last.messages] if has_tool else self._last.messages
 

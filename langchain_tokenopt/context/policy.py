@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from langchain_tokenopt.context.descent import Descent, Making, Summarize
-from langchain_tokenopt.context.epochs import ContextPolicy, Moment, Step
+from langchain_tokenopt.context.changes import Making
+from langchain_tokenopt.context.decisions import ContextPolicy, Moment, Step
+from langchain_tokenopt.context.descent import Descent, Summarize
 from langchain_tokenopt.context.worth import worth_reducing
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
 

@@ -18,7 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.base import coerce_to_runnable
 
-from langchain_tokenopt.context.epochs import chain_of, key_of
+from langchain_tokenopt.context.conversation import chain_of, key_of
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.messages import text_of

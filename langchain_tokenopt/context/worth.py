@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langchain_tokenopt.context.epochs import Moment, Pending
+from langchain_tokenopt.context.decisions import Moment, Pending
 
 __all__ = ["worth_reducing"]
 

@@ -172,7 +172,7 @@ def _ours(keep_last: int, horizon: Horizon | None = None, **settings: Any) -> Wa
         compressor = ContextCompressor(
             keep_last=keep_last, price_profile=price, model="gpt-4o", **settings
         )
-        compressor.horizon = horizon or compressor.horizon
+        compressor._viewer.horizon = horizon or compressor._viewer.horizon
         return compressor.invoke
 
     return way

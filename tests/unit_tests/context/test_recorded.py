@@ -17,7 +17,7 @@ from langchain_core.messages import (
 
 from langchain_tokenopt import ConversationFileError
 from langchain_tokenopt.context import recorded_conversations
-from langchain_tokenopt.context.epochs import key_of
+from langchain_tokenopt.context.conversation import key_of
 from tests.support.conversations import agent_loop
 
 TALK = agent_loop(3)

@@ -6,8 +6,8 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 
 from langchain_tokenopt import ContextCompressor
+from langchain_tokenopt.context.conversation import Sizes
 from langchain_tokenopt.context.economics import PriceProfile
-from langchain_tokenopt.context.epochs import Sizes
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from tests.support.conversations import agent_loop
 

@@ -1,0 +1,88 @@
+"""What changes with one call: shorter texts in the place of messages, and what they now weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from langchain_tokenopt.context.decisions import Moment, Step
+from langchain_tokenopt.context.importance import Query
+from langchain_tokenopt.context.levels import handle_of, in_place, is_marked, one_line, shortened
+from langchain_tokenopt.core.messages import text_of
+
+__all__ = ["Making"]
+
+
+class Making:
+    """Collects what changes.
+
+    Args:
+        moment: What is known at this call.
+    """
+
+    def __init__(self, moment: Moment) -> None:
+        self.moment = moment
+        self.messages = moment.conversation.messages
+        self.query: Query = moment.query
+        self.texts: dict[int, str | None] = {}
+        self.handles: dict[str, tuple[int, ...]] = {}
+        self.total = moment.tokens
+        if moment.is_first:
+            self.total += moment.terms.tool_tokens
+
+    def step(self) -> Step | None:
+        """Return all that changes."""
+        return Step(self.texts, self.handles) if self.texts else None
+
+    def size(self, at: int) -> int:
+        """Return the tokens of a message as it would be sent now."""
+        text = self.text(at)
+        if text is None:
+            return 0
+        sizes, message = self.moment.conversation.sizes, self.messages[at]
+        own = at in self.texts or at in self.moment.state.decisions
+        return sizes.of(in_place(message, text)) if own else self.moment.conversation.tokens[at]
+
+    def text(self, at: int) -> str | None:
+        """Return what a message says now; ``None``: it is set aside."""
+        if at in self.texts:
+            return self.texts[at]
+        decisions = self.moment.state.decisions
+        return decisions[at] if at in decisions else text_of(self.messages[at])
+
+    def put(self, at: int, text: str | None, *handled: int) -> bool:
+        """Put *text* in the place of a message, if that is shorter."""
+        before = self.size(at)
+        sizes = self.moment.conversation.sizes
+        after = 0 if text is None else sizes.of(in_place(self.messages[at], text))
+        if after >= before:
+            return False
+        self.texts[at] = text
+        self.total -= before - after
+        if handled:
+            self.handles[handle_of(*(text_of(self.messages[n]) for n in handled))] = handled
+        return True
+
+    def result(self, at: int) -> None:
+        """Shorten a tool result: to what the question needs, or to a line."""
+        message = self.messages[at]
+        if not self.moment.conversation.gain(at) or is_marked(text_of(message)):
+            return
+        if not (self.query.is_about(text_of(message)) and self._part(at)):
+            self.line(at)
+
+    def results(self, chosen: Iterable[int]) -> None:
+        """Shorten these results."""
+        for at in chosen:
+            if at not in self.texts:
+                self.result(at)
+
+    def line(self, at: int) -> None:
+        """Reduce a message to a line."""
+        tokens = self.moment.conversation.tokens[at]
+        self.put(at, one_line(self.messages[at], tokens, self.moment.terms.mark), at)
+
+    def _part(self, at: int) -> bool:
+        sizes, mark = self.moment.conversation.sizes, self.moment.terms.mark
+        tokens, message = self.moment.conversation.tokens[at], self.messages[at]
+        made = shortened(message, self.query, tokens, mark, sizes.of_text)
+        return made is not None and self.put(at, made, at)
