@@ -15,16 +15,16 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages, trim_messages
+from langchain_core.tools import BaseTool
 
 from langchain_tokenopt import ContextCompressor, count_messages, expand_tool
 from langchain_tokenopt.context.bill import calls_of
 from langchain_tokenopt.context.economics import Horizon
-from langchain_tokenopt.context.levels import handles_in
 from tests.benchmarks.context_evidence import AIRLINE, airline_evidence, meeting_evidence
 from tests.benchmarks.context_facts import Chat, chat_of, spoken
 from tests.benchmarks.context_laws import laws
@@ -41,6 +41,9 @@ _BESIDE = (
 )
 CHATS = 40
 KNOWN = 0.9
+ROUNDS = 5
+"""In which a model can fetch something for one answer."""
+HANDLE = re.compile(r'expand\("(\w+)"\)')
 
 
 def agent() -> dict[str, Any]:
@@ -156,12 +159,21 @@ def _ask(chat: Chat, share: float, kept: dict[str, list[bool]]) -> None:
         assert view.is_feasible
         there = re.compile(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])")
         is_shown = bool(there.search("\n".join(m.text for m in view.messages[:-1])))
-        handles = (h for m in view.messages for h in handles_in(m.text))
-        fetched = (expand.invoke({"handle": handle}) for handle in handles)
         kept["ContextCompressor"].append(is_shown)
-        kept["fetched back"].append(is_shown or any(there.search(text) for text in fetched))
+        can_be = is_shown or any(map(there.search, _fetched(expand, view.messages)))
+        kept["fetched back"].append(can_be)
         last = trim_messages(asked, max_tokens=limit, token_counter=len_of, include_system=True)
         kept["recency"].append(any(there.search(m.text) for m in last[:-1]))
+
+
+def _fetched(expand: BaseTool, seen: Sequence[BaseMessage]) -> Iterator[str]:
+    """Fetch what a model can that goes on asking, until it is answered without the tool."""
+    texts, known = [m.text for m in seen], set[str]()
+    for _ in range(ROUNDS):
+        found = {handle for text in texts for handle in HANDLE.findall(text)} - known
+        known |= found
+        texts = [expand.invoke({"handle": handle}) for handle in sorted(found)]
+        yield from texts
 
 
 def len_of(messages: list[BaseMessage]) -> int:
