@@ -373,12 +373,19 @@ class _Blocks:
     def _asks_inside(self, n: int) -> bool:
         return self._kinds[n] in ("short", "long") and self._holds(_ASKS, n)
 
+    def _is_about_answering(self, n: int) -> bool:
+        """Whether a paragraph speaks of two of these: answers, questions, and what is quoted."""
+        if self._kinds[n] != "long" or not self._is_short[n]:
+            return False
+        start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
+        found = {match.lastgroup for match in _OF_ANSWERING.finditer(self._text, start, end)}
+        return len(found) > 1
+
     def _speaks(self) -> Iterator[int]:
         """Yield what speaks to whoever answers, from either end up to a paragraph that does not."""
         for order in (range(len(self._blocks)), reversed(range(len(self._blocks)))):
             for n in order:
-                addresses = self._holds(_ADDRESSES, n)
-                if addresses:
+                if self._holds(_ADDRESSES, n) or self._is_about_answering(n):
                     yield n
                 elif self._kinds[n] == "long":
                     break
@@ -513,6 +520,16 @@ _ADDRESSES: Final = re.compile(
     r"|\b(?:do not|don['’]t) \w+"
     r"|\bthe (?:user|customer)\b|\bdu (?:bist|musst|sollst)\b|\bbeantworte\w*|\bantworte\w*"
     r"|\beres\b|\bresponde\b|\bvous (?:êtes|devez)\b|\bréponde[zs]\b|你是|请|ください",
+    re.IGNORECASE,
+)
+_OF_ANSWERING: Final = re.compile(
+    r"\b(?:(?P<answer>answer(?:s|ed)?|repl(?:y|ies)|respond|(?:be)?antwort\w*|répon[ds]\w*"
+    r"|respuestas?|responde[rs]?|rispost[ae]|rispond\w+|ответ\w*)"
+    r"|(?P<question>questions?|quer(?:y|ies)|fragen?|preguntas?|domand[ae]|вопрос\w*)"
+    r"|(?P<quoted>documents?|passages?|excerpts?|contexts?|sources?|snippets?|notes|dokumente?n?"
+    r"|ausz[uü]ge?n?|quellen|extraits?|documentos?|fuentes|fragmentos?|contesto|контекст\w*"
+    r"|документ\w*))\b"
+    r"|(?P<answer_cjk>回答|答え)|(?P<question_cjk>質問|问题)|(?P<quoted_cjk>資料|文档|上下文)",
     re.IGNORECASE,
 )
 _OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})

@@ -121,7 +121,13 @@ _GERMAN = (
     "Auszügen. Steht die Antwort nicht darin, dann sage das offen und rate nicht. Halte dich kurz, "
     "und schicke alle, die mehr wissen wollen, in das Büro am Kai, das bis um sechs geöffnet ist."
 )
+_TERMINAL = (
+    "The terminal in the hall of a harbour is used by guests of every age. Each answer on its "
+    "screen is taken from one of the excerpts that are listed next, and ends with the number of "
+    "that excerpt. Where none of them helps, the terminal says so in a friendly sentence."
+)
 _TELLING = {
+    "nobody by name": ([_TERMINAL], []),
     "a paragraph": ([_ROLE], []),
     "three paragraphs": ([_ROLE, _STYLE, _SCREEN], []),
     "headings": (["# Role", _ROLE, "# Style", _STYLE], []),
