@@ -1,0 +1,313 @@
+"""What each block of a prompt looks like beside the others, and what that speaks for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
+
+from langchain_tokenopt.compress.prompt_blocks import is_open, kind_of
+from langchain_tokenopt.compress.prompt_lines import (
+    Line,
+    ends_with_colon,
+    heading_of,
+    instructs,
+    is_fence,
+    is_title,
+    sections_of,
+    size_of,
+    typical,
+)
+from langchain_tokenopt.compress.question import LONGEST_CUE, SHORT_PARAGRAPH, asks, is_asked
+from langchain_tokenopt.compress.segments import label_asks, label_of_passages
+
+__all__ = ["WEIGHTS", "BlockFeatures"]
+
+WEIGHTS: Final[dict[str, float]] = {
+    "long": -4.0,
+    "share": -4.0,
+    "pattern": -4.0,
+    "quoted": -4.0,
+    "material label": -4.0,
+    "repeats at all": -3.6,
+    "repeats": -3.5,
+    "asking label": 3.4,
+    "first short": 3.4,
+    "other kind": 2.6,
+    "instructs": 2.6,
+    "most": -2.4,
+    "asks between": 2.4,
+    "first": 2.2,
+    "addresses": 3.4,
+    "change": -2.2,
+    "heads most": 2.2,
+    "last short": 2.0,
+    "heading": 1.8,
+    "last": 1.2,
+    "asks last": 1.2,
+    "announces": 1.0,
+    "asks alone": 0.8,
+    "data": -0.8,
+    "few": -0.6,
+    "question inside": 0.6,
+    "open end": 0.5,
+    "any": 0.4,
+    "short section": 0.4,
+}
+"""What each feature of a block adds to its being the caller's; of a boundary, to a change there."""
+
+
+_TAGS_BEHIND: Final = re.compile(r"(?:\s*</?[A-Za-z][^<>]*>)+\s*$")
+_ASKS: Final = re.compile("[?？؟]")
+
+
+class BlockFeatures:
+    """The blocks of one prompt, and what each looks like beside the others."""
+
+    def __init__(self, text: str, lines: Sequence[Line], blocks: Sequence[range]) -> None:
+        self._lines = lines
+        self._blocks = blocks
+        self._text = text
+        self._sizes = sizes = [size_of(lines, block) for block in blocks]
+        self._kinds = kinds = [kind_of(lines, block) for block in blocks]
+        said = [n for n, kind in enumerate(kinds) if kind not in ("mark", "heading")]
+        self._usual = typical([sizes[n] for n in said])
+        self._total = sum(sizes) or 1
+        chars: Counter[str] = Counter()
+        for n in said:
+            chars[kinds[n]] += sizes[n]
+        self._bulk = max(chars, key=chars.__getitem__, default="")
+        self._last = max(
+            (n for n in said if sizes[n] > _CUE or not ends_with_colon(lines[blocks[n][-1]])),
+            default=-1,
+        )
+        self._is_short = [size <= SHORT_PARAGRAPH for size in sizes]
+        self._asking = [
+            short and asks(_TAGS_BEHIND.sub("", lines[block[-1]].text))
+            for short, block in zip(self._is_short, blocks, strict=True)
+        ]
+        self._inside = [self._asks_inside(n) for n in range(len(blocks))]
+        self._ask, self._ask_inside = sum(self._asking), sum(self._inside)
+        self._addressing = frozenset(self._speaks())
+        self._headed = _headed(lines, blocks, sizes)
+        self._count_marks()
+        self._count_patterns()
+        sections = sections_of(lines)
+        self._section = {at: size_of(lines, section) for section in sections for at in section}
+        self._usual_section = typical([size_of(lines, section) for section in sections])
+
+    def _holds(self, pattern: re.Pattern[str], n: int) -> bool:
+        start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
+        return self._is_short[n] and pattern.search(self._text, start, end) is not None
+
+    def _asks_inside(self, n: int) -> bool:
+        return self._kinds[n] in ("short", "long") and self._holds(_ASKS, n)
+
+    def _is_about_answering(self, n: int) -> bool:
+        """Whether a paragraph speaks of two of these: answers, questions, and what is quoted."""
+        if self._kinds[n] != "long" or not self._is_short[n]:
+            return False
+        start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
+        found = {match.lastgroup for match in _OF_ANSWERING.finditer(self._text, start, end)}
+        return len(found) > 1
+
+    def _speaks(self) -> Iterator[int]:
+        """Yield what speaks to whoever answers, from either end up to a paragraph that does not."""
+        for order in (range(len(self._blocks)), reversed(range(len(self._blocks)))):
+            for n in order:
+                if self._holds(_ADDRESSES, n) or self._is_about_answering(n):
+                    yield n
+                elif self._kinds[n] == "long":
+                    break
+
+    def _count_marks(self) -> None:
+        """How often, and with how much text, the marks come back with which blocks begin."""
+        self._mark_count: Counter[tuple[str, str]] = Counter()
+        self._mark_size: Counter[tuple[str, str]] = Counter()
+        self._rules = Counter(self._lines[block[0]].text for block in self._blocks)
+        self._marks = [frozenset(_marks(self._lines[block[0]])) for block in self._blocks]
+        for marks, size in zip(self._marks, self._sizes, strict=True):
+            for name in marks:
+                self._mark_count[name] += 1
+                self._mark_size[name] += size
+
+    def _count_patterns(self) -> None:
+        """How often blocks of one shape come, and before blocks of which other shape."""
+        opening = [self._lines[block[0]] for block in self._blocks]
+        self._shapes = [
+            (kind, asking, kind == "short" and _names(line))
+            for kind, asking, line in zip(self._kinds, self._asking, opening, strict=True)
+        ]
+        self._pairs = [*pairwise([*self._shapes, None])]
+        self._titled = [
+            _names(line) and (len(block) > 1 or after == ("long", False, False))
+            for line, block, (_, after) in zip(opening, self._blocks, self._pairs, strict=True)
+        ]
+        self._pair_count = Counter(self._pairs)
+        self._shape_count = Counter(self._shapes)
+        self._titles = sum(self._titled)
+
+    def _comes_in_order(self, n: int) -> bool:
+        is_one_of_many = self._kinds[n] == "long" and self._shape_count[self._shapes[n]] > 3
+        is_titled = self._titled[n] and self._titles > 3
+        return is_one_of_many or is_titled or self._pair_count[self._pairs[n]] > 2
+
+    def _heads_like_others(self, n: int) -> bool:
+        """Whether a long block follows, as behind several others that look the same."""
+        pair = self._pairs[n]
+        is_title = self._kinds[n] != "long"
+        return (
+            is_title and pair[1] is not None and pair[1][0] == "long" and self._pair_count[pair] > 3
+        )
+
+    def _is_between_rules(self, n: int) -> bool:
+        """Whether the same rule stands before and behind a block, and elsewhere."""
+        if not 0 < n < len(self._blocks) - 1:
+            return False
+        rules = {self._lines[self._blocks[at][0]].text for at in (n - 1, n + 1)}
+        return self._kinds[n - 1] == self._kinds[n + 1] == "mark" and any(
+            len(rules) == 1 and self._rules[rule] > 2 for rule in rules
+        )
+
+    def _is_plain_passage(self, n: int) -> bool:
+        """Whether a block is one of several long ones, none of the last, and asks nothing."""
+        is_inside = self._kinds[n] == "long" and 0 < n < self._last
+        speaks = self._inside[n] or n in self._addressing
+        return is_inside and not speaks and self._comes_in_order(n)
+
+    def join_their_like(self, own: list[bool], features: Sequence[Mapping[str, float]]) -> None:
+        """Take for material what begins with a label or tag as several others that are material."""
+        like: dict[tuple[str, str], list[int]] = {}
+        for n, marks in enumerate(self._marks):
+            for name in marks:
+                if name[0] in _OF_PASSAGES:
+                    like.setdefault(name, []).append(n)
+        for same in like.values():
+            mine = [n for n in same if own[n] and _ASKING.isdisjoint(features[n])]
+            if len(same) > 3 and len(mine) < _FEW * len(same):
+                for n in mine:
+                    own[n] = False
+
+    def features(self, n: int) -> dict[str, float]:
+        """Return what speaks for or against a block's being the caller's."""
+        if self._is_plain_passage(n):
+            return {"any": 1.0, "long": 1.0, "pattern": 1.0}
+        block, kind, size = self._blocks[n], self._kinds[n], self._sizes[n]
+        first, last = self._lines[block[0]], self._lines[block[-1]]
+        repeated = [
+            self._mark_size[name] / self._total
+            for name in self._marks[n]
+            if self._mark_count[name] > 2
+        ]
+        is_fence_again = kind == "mark" and is_fence(first) and self._rules[first.text] > 2
+        is_ruled = self._is_between_rules(n)
+        short, asking = self._is_short[n], self._asking[n]
+        is_said = kind not in ("mark", "heading")
+        addresses = n in self._addressing
+        told = addresses or (short and instructs(first) and not self._heads_like_others(n))
+        is_between = 0 < n < self._last
+        ends, at_end = n == len(self._blocks) - 1, n >= self._last
+        asks_alone = asking and self._ask <= 2
+        found: dict[str, float] = {
+            "any": True,
+            kind: True,
+            "other kind": kind in ("short", "run") and kind != self._bulk,
+            "share": size / self._total if is_said and not asking else 0.0,
+            "most": 2 * size > self._total and not asking,
+            "heads most": 2 * self._headed[n] > self._total,
+            "asks alone": asks_alone,
+            "asks last": asking and n == self._last,
+            "asks between": is_between
+            and (asks_alone or (self._inside[n] and self._ask_inside <= 2)),
+            "question inside": self._inside[n] and self._ask_inside <= 3,
+            "asking label": short and self._has_asking_label(first),
+            "material label": size > _CUE // 2 and label_of_passages(self._text, first.start),
+            "announces": ends_with_colon(last) and size <= LONGEST_CUE,
+            "open end": ends and is_open(last),
+            "instructs": told,
+            "addresses": addresses,
+            "repeats": max(repeated, default=0.0),
+            "repeats at all": bool(repeated) or is_fence_again or is_ruled,
+            "pattern": not told and (is_ruled or self._comes_in_order(n)),
+            "first": n == 0,
+            "last": at_end,
+            "first short": n == 0 and 2 * size < self._usual,
+            "last short": at_end and 2 * size < self._usual,
+            "few": len(self._blocks) <= 3,
+            "quoted": first.text[0] == ">",
+        }
+        if len(self._section) > 0 and (own := self._section[block[0]]):
+            found["short section"] = min(4.0, max(0.0, math.log2(self._usual_section / own)))
+        return {name: float(value) for name, value in found.items() if value}
+
+    def _has_asking_label(self, line: Line) -> bool:
+        label = line.text[:_LONGEST_LABEL].split("?")[0]
+        return label_asks(self._text, line.start) or is_asked(label, "")
+
+
+_ADDRESSES: Final = re.compile(
+    r"\byou (?:are|answer|help|must|should)\b|\byour (?:task|answers?|job|role|reply|response)\b"
+    r"|\b(?:do not|don['’]t) \w+"
+    r"|\bthe (?:user|customer)\b|\bdu (?:bist|musst|sollst)\b|\bbeantworte\w*|\bantworte\w*"
+    r"|\beres\b|\bresponde\b|\bvous (?:êtes|devez)\b|\bréponde[zs]\b|你是|请|ください",
+    re.IGNORECASE,
+)
+_OF_ANSWERING: Final = re.compile(
+    r"\b(?:(?P<answer>answer(?:s|ed)?|repl(?:y|ies)|respond|(?:be)?antwort\w*|répon[ds]\w*"
+    r"|respuestas?|responde[rs]?|rispost[ae]|rispond\w+|ответ\w*)"
+    r"|(?P<question>questions?|quer(?:y|ies)|fragen?|preguntas?|domand[ae]|вопрос\w*)"
+    r"|(?P<quoted>documents?|passages?|excerpts?|contexts?|sources?|snippets?|notes|dokumente?n?"
+    r"|ausz[uü]ge?n?|quellen|extraits?|documentos?|fuentes|fragmentos?|contesto|контекст\w*"
+    r"|документ\w*))\b"
+    r"|(?P<answer_cjk>回答|答え)|(?P<question_cjk>質問|问题)|(?P<quoted_cjk>資料|文档|上下文)",
+    re.IGNORECASE,
+)
+_OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})
+"""Marks that the caller's own words seldom share with passages, unlike bullets and numbers."""
+_ASKING: Final = frozenset({"asking label", "asks alone", "asks last", "question inside"})
+_FEW: Final = 0.3
+_CUE: Final = 60
+"""Characters of a last line that says how to go on, as "Answer:" does, rather than something."""
+_LONGEST_LABEL: Final = 60
+
+
+def _marks(line: Line) -> list[tuple[str, str]]:
+    """Return what a line begins with: its marks, and the form of data."""
+    found = [(str(mark.kind), mark.name) for mark in line.marks]
+    if line.text[0] in _OPENS:
+        found.append(("data", _LETTERS.sub("a", _DIGITS.sub("0", line.text[:_BEGINNING]))[:_FORM]))
+    return found
+
+
+_OPENS: Final = "{[(<\"'"
+_LETTERS: Final = re.compile(r"[^\W\d]+")
+_DIGITS: Final = re.compile(r"\d+")
+_BEGINNING, _FORM = 40, 6
+"""Characters with which data begins, and those of their form that are compared."""
+
+
+def _names(line: Line) -> bool:
+    """Whether a line may be a title, and is no sentence, however short."""
+    return is_title(line) and line.text[-1] not in ".!。！"
+
+
+def _headed(lines: Sequence[Line], blocks: Sequence[range], sizes: Sequence[int]) -> list[int]:
+    """Return the characters under each block that is a heading or a title, up to its like."""
+    found = [0] * len(blocks)
+    opened: list[tuple[int, int]] = []
+    for n, block in enumerate(blocks):
+        line = lines[block[0]]
+        level = len(heading_of(line)) if len(block) == 1 else 0
+        if level:
+            while opened and opened[-1][0] >= level:
+                opened.pop()
+        for _, at in opened:
+            found[at] += sizes[n]
+        if level:
+            opened.append((level, n))
+        elif len(block) == 1 and is_title(line) and n + 1 < len(blocks):
+            found[n] = sizes[n + 1]
+    return found
