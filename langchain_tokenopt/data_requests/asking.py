@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import date
+from decimal import Decimal
 from typing import Any, Final
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 from langgraph.types import interrupt
@@ -44,27 +47,38 @@ class Asker:
             TypeError: Only an event loop can ask like this.
         """
         if self._ask is None:
-            return answer_of(interrupt(question.as_dict()))
+            return answer_to(question, interrupt(question.as_dict()))
         if isinstance(self._ask, Runnable):
-            return answer_of(self._ask.invoke(question, config))
+            return answer_to(question, self._ask.invoke(question, config))
         given = self._ask(question)
         if inspect.isawaitable(given):
             _close(given)
             raise TypeError(
                 "ask is async: collect with ainvoke() or astream(), or give a function."
             )
-        return answer_of(given)
+        return answer_to(question, given)
 
     async def aask(self, question: DataQuestion, config: RunnableConfig) -> Answer:
         """Ask; a function that is not async is called in a thread."""
         if self._ask is None:
-            return answer_of(interrupt(question.as_dict()))
+            return answer_to(question, interrupt(question.as_dict()))
         if isinstance(self._ask, Runnable):
-            return answer_of(await self._ask.ainvoke(question, config))
+            return answer_to(question, await self._ask.ainvoke(question, config))
         if _is_async(self._ask):
-            return answer_of(await self._ask(question))
+            return answer_to(question, await self._ask(question))
         given = await run_in_executor(config, self._ask, question)
-        return answer_of(await given if inspect.isawaitable(given) else given)
+        return answer_to(question, await given if inspect.isawaitable(given) else given)
+
+
+def answer_to(question: DataQuestion, given: Any) -> Answer:
+    """Return an answer as a text, or as a mapping where it has values in the question's order."""
+    names = question.names
+    if isinstance(given, bool | int | float | date | Decimal) and len(names) == 1:
+        return {names[0]: given}
+    is_text = given and isinstance(given, list) and isinstance(given[0], BaseMessage)
+    if isinstance(given, list | tuple) and len(given) == len(names) and not is_text:
+        return dict(zip(names, given, strict=True))
+    return answer_of(given)
 
 
 def asker_for(ask: Any) -> Asker:

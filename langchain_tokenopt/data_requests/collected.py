@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, computed_field
 
-from langchain_tokenopt.data_requests.values import same
+from langchain_tokenopt.data_requests.same_value import same
+from langchain_tokenopt.data_requests.values import Found
 
 __all__ = ["DataCollected", "DataConflict", "DataStage", "Fact", "Gap", "SaidValue"]
 
@@ -36,6 +37,21 @@ class Fact(_Record):
     """Sources are numbered as they came: what is known, the request, the answers."""
     corrects: bool = False
     """Its source says that it corrects what was said before."""
+
+    @classmethod
+    def of(
+        cls, name: str, found: Found, source: str, order: int, *, corrects: bool = False
+    ) -> Fact:
+        """Return what was found in a source."""
+        return cls(
+            name=name,
+            value=found.value,
+            said=found.said,
+            unit=found.unit,
+            source=source,
+            order=order,
+            corrects=corrects,
+        )
 
 
 class Gap(_Record):

@@ -19,7 +19,8 @@ from langchain_tokenopt.data_requests.asking import Asker
 from langchain_tokenopt.data_requests.collected import DataCollected, Fact
 from langchain_tokenopt.data_requests.model_calls import ModelCalls
 from langchain_tokenopt.data_requests.needs import Needs
-from langchain_tokenopt.data_requests.steps import Job, Progress, Steps, take
+from langchain_tokenopt.data_requests.progress import Job, Progress, Steps
+from langchain_tokenopt.data_requests.steps import take
 from langchain_tokenopt.data_requests.values import NotFound, read_value
 
 __all__ = ["Collection", "facts_of", "request_text"]
@@ -107,9 +108,14 @@ def facts_of(known: Any, needs: Needs) -> tuple[list[Fact], dict[str, str]]:
     """Return what is known as facts, and what of it is no value."""
     facts: list[Fact] = []
     wrong: dict[str, str] = {}
-    for order, one in enumerate(_each(known)):
+    for at, one in enumerate(_each(known)):
+        order = 1 + max((fact.order for fact in facts), default=-1)
         if isinstance(one, DataCollected):
-            facts += [fact for fact in one.facts if needs.named(fact.name)]
+            facts += [
+                fact.model_copy(update={"order": fact.order + order})
+                for fact in one.facts
+                if needs.named(fact.name)
+            ]
             continue
         plain = one.model_dump() if isinstance(one, BaseModel) else one
         for key, value in plain.items():
@@ -121,17 +127,8 @@ def facts_of(known: Any, needs: Needs) -> tuple[list[Fact], dict[str, str]]:
             except NotFound as why:
                 wrong[need.name] = f"what was known is no value: {why}"
                 continue
-            source = "known" if order == 0 else f"known {order + 1}"
-            facts.append(
-                Fact(
-                    name=need.name,
-                    value=found.value,
-                    said=found.said,
-                    unit=found.unit,
-                    source=source,
-                    order=0,
-                )
-            )
+            source = f"known {at + 1}" if at else "known"
+            facts.append(Fact.of(need.name, found, source, order))
     return facts, wrong
 
 

@@ -11,7 +11,8 @@ from langgraph.graph.message import add_messages
 
 from langchain_tokenopt.data_requests.collected import DataCollected
 from langchain_tokenopt.data_requests.collection import Collection
-from langchain_tokenopt.data_requests.steps import Progress, begin
+from langchain_tokenopt.data_requests.progress import Progress
+from langchain_tokenopt.data_requests.steps import begin
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ensure_config, merge_configs
+from langchain_core.runnables.config import ensure_config, merge_configs, run_in_executor
 
 from langchain_tokenopt.budget.budget_call import DEGRADED
 from langchain_tokenopt.budget.records import BudgetStoreError
@@ -15,8 +15,8 @@ from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.budget.rungs import Step
 from langchain_tokenopt.core.attribution import attribution_of, metadata_saying
 from langchain_tokenopt.core.errors import BudgetExceededError
+from langchain_tokenopt.data_requests.progress import Call, Reply
 from langchain_tokenopt.data_requests.reading import Asking, objects_in
-from langchain_tokenopt.data_requests.steps import Call, Reply
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
 
 __all__ = ["ModelCalls", "agent_of", "tokens_left"]
@@ -78,8 +78,11 @@ class ModelCalls:
         return self._reply(paid, found)
 
     async def amake(self, call: Call, config: RunnableConfig) -> Reply:
-        """Make a call, if there are tokens for it."""
-        paid = _PaidCall(self, call, config)
+        """Make a call, if there are tokens for it; a store is asked beside the event loop."""
+        if current_run() is None:
+            paid = _PaidCall(self, call, config)
+        else:
+            paid = await run_in_executor(None, _PaidCall, self, call, config)
         if paid.shortage is not None:
             return paid.reply(None, paid.shortage)
         try:
@@ -122,6 +125,7 @@ class _PaidCall:
         own: RunnableConfig = {
             "metadata": metadata_saying(self.agent),
             "callbacks": [self.usage],
+            "tags": ["nostream"],  # graphs show what agents write, and this is none of it
             "run_name": f"{calls.name}/{call.stage}",
         }
         self.config = merge_configs(config, own)

@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from unicodedata import normalize
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from langchain_tokenopt.core.argument_checks import check_choice, check_name, did_you_mean, shown
 from langchain_tokenopt.data_requests.units import unit_in, unit_named
@@ -74,7 +74,13 @@ class DataNeed:
             object.__setattr__(self, "type", _TYPES[self.type])
         unit = unit_in(self.description) if self.unit is None else unit_named(self.unit)
         object.__setattr__(self, "unit", unit if self._is_number else self.unit)
-        self.adapter  # noqa: B018  a type that cannot be validated is known at once
+        try:
+            self.adapter  # noqa: B018  a type that cannot be validated is known at once
+        except PydanticUserError:
+            raise ValueError(
+                f"the type of {self.name!r} must be one that pydantic can validate; got "
+                f"{shown(self.type)}."
+            ) from None
 
     @property
     def question(self) -> str:

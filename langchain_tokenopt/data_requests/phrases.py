@@ -92,7 +92,7 @@ def is_refusal(value: str) -> bool:
         [True, True, False]
     """
     bare = folded(value).strip(" \t.!。！,;\"'()[]")
-    if not bare or bare in _PLACEHOLDERS:
+    if bare in _PLACEHOLDERS or not any(char.isalnum() for char in bare):
         return True
     rest = _REFUSALS.sub(" ", bare)
     return rest != bare and len(re.findall(r"\w+", rest)) <= _AROUND

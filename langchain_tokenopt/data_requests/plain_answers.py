@@ -23,7 +23,7 @@ from langchain_tokenopt.data_requests.phrases import (
 )
 from langchain_tokenopt.data_requests.values import NotFound, read_value
 
-__all__ = ["PlainAnswer", "answer_of", "json_object", "plain_answer"]
+__all__ = ["PlainAnswer", "answer_of", "json_object", "plain_answer", "plain_parts"]
 
 CORRECTS: Final = "corrects"
 """Key of a mapping under which it names what it corrects."""
@@ -91,6 +91,11 @@ def plain_answer(
     return _labelled(text, needs, asked)
 
 
+def plain_parts(answer: str, needs: Needs, asked: Sequence[DataNeed]) -> PlainAnswer:
+    """Return what can be read without a model of an answer that would need one."""
+    return _labelled(answer, needs, asked, partly=True) or PlainAnswer(())
+
+
 def _of_mapping(given: Mapping[Any, Any], needs: Needs) -> PlainAnswer:
     if len(given) == 1 and (inner := next(iter(given.values()))).__class__ is dict:
         name = next(iter(given))
@@ -140,39 +145,59 @@ def _is_value(need: DataNeed, text: str) -> bool:
 
 _LONGEST: Final = 60
 """Characters of an answer that is one value."""
-_LINE: Final = re.compile(
-    r"^\s*(?:[-*•]\s*)?(?:\*\*)?(.{1,60}?)(?:\*\*)?\s*[:：=]\s*(?:\*\*)?\s*(\S.*)$"
+_LABEL: Final = re.compile(
+    r"(?:^|(?<=[,;|\n]))[ \t]*(?:[-*•][ \t]*)?([^\n,;|:：=]{1,60}?)[ \t]*[:：=][ \t]*"
 )
 _NUMBERED: Final = re.compile(r"^\s*(\d{1,2})[.):]\s+(\S.*)$")
 
 
-def _labelled(text: str, needs: Needs, asked: Sequence[DataNeed]) -> PlainAnswer | None:
-    r"""Read lines of a name and a value, where every line is one and none says two things."""
+def _labelled(
+    text: str, needs: Needs, asked: Sequence[DataNeed], *, partly: bool = False
+) -> PlainAnswer | None:
+    """Read names with their values, where there is nothing else and none is said twice.
+
+    Args:
+        text: An answer.
+        needs: All needs.
+        asked: Those that it answers; numbers are theirs.
+        partly: Read what can be read: nobody else will.
+    """
     claims: dict[str, str] = {}
-    for line in filter(str.strip, text.splitlines()):
-        found = _label(line, needs, asked)
-        if found is None or found[0].name in claims:
+    for line in filter(str.strip, text.replace("**", "").splitlines()):
+        found = _labels(line, needs) or _numbered(line, asked)
+        for need, value in found:
+            is_more = corrects(value) or (refuses(value) and not is_refusal(value))
+            if need.name in claims or (is_more and not partly):  # it says more than a value
+                return None
+            claims[need.name] = value
+        if not found and not partly:
             return None
-        need, value = found
-        if corrects(value) or (refuses(value) and not is_refusal(value)):  # more than a value
-            return None
-        claims[need.name] = value.strip().rstrip(".")
     return PlainAnswer(tuple(claims.items())) if claims else None
 
 
-def _label(line: str, needs: Needs, asked: Sequence[DataNeed]) -> tuple[DataNeed, str] | None:
-    match = _LINE.match(line)
-    if match is not None:
-        for name in _names_in(match[1]):
-            need = needs.named(name)
-            if need is not None:
-                return need, match[2]
+def _labels(line: str, needs: Needs) -> list[tuple[DataNeed, str]]:
+    """Return the values of a line that begins with a name."""
+    known = [
+        (match, need)
+        for match in _LABEL.finditer(line)
+        if (need := next(filter(None, map(needs.named, _names_in(match[1]))), None))
+    ]
+    if not known or line[: known[0][0].start()].strip():
+        return []
+    ends = [match.start() for match, _ in known[1:]] + [len(line)]
+    return [
+        (need, line[match.end() : end].strip(" \t,;|").rstrip("."))
+        for (match, need), end in zip(known, ends, strict=True)
+    ]
+
+
+def _numbered(line: str, asked: Sequence[DataNeed]) -> list[tuple[DataNeed, str]]:
+    """Return the value of a line that begins with the number of what was asked."""
     match = _NUMBERED.match(line)
-    if match is not None and len(asked) > 1 and 1 <= int(match[1]) <= len(asked):
-        need, value = asked[int(match[1]) - 1], match[2].rstrip(".")
-        if _is_value(need, value):
-            return need, value
-    return None
+    if match is None or len(asked) < 2 or not 1 <= int(match[1]) <= len(asked):
+        return []
+    need, value = asked[int(match[1]) - 1], match[2].rstrip(".")
+    return [(need, value)] if _is_value(need, value) else []
 
 
 def _names_in(label: str) -> Iterator[str]:

@@ -48,6 +48,8 @@ class Asking:
     schema: Mapping[str, Any]
     fields: Mapping[str, str]
     """The name of the need behind each field."""
+    may_end: bool = False
+    """Whether the answer may say that enough is known."""
 
     @property
     def without_schema(self) -> list[BaseMessage]:
@@ -96,14 +98,15 @@ def asking_to_read(
         field: _property(need, described=need.name in names, named=field != need.name)
         for field, need in fields.items()
     }
-    message = text
-    if request is not None and ENOUGH not in properties:
+    message, may_end = text, request is not None and ENOUGH not in properties
+    if request is not None and may_end:
         properties[ENOUGH] = {"type": "boolean", "description": _ENOUGH}
         message = f"Request: {request[:_SAMPLE]}\nMessage: {text}"
     return Asking(
         (SystemMessage(_READ), HumanMessage(message)),
         _schema("said", "What the message says.", properties),
         {field: need.name for field, need in fields.items()},
+        may_end,
     )
 
 
@@ -158,10 +161,11 @@ _LINE: Final = re.compile(r"^\W*([\w -]{1,60}?)\W*:\s*(\S.*?)\s*$", re.MULTILINE
 
 def _field_names(needs: Iterable[DataNeed]) -> dict[str, DataNeed]:
     """Return the needs by names that every provider takes for a field."""
-    return {
-        need.name if _SAFE.fullmatch(need.name) else f"field_{n}": need
-        for n, need in enumerate(needs, start=1)
-    }
+    named: dict[str, DataNeed] = {}
+    for n, need in enumerate(needs, start=1):
+        name = need.name if _SAFE.fullmatch(need.name) else f"field_{n}"
+        named[f"{name}_{n}" if name in named else name] = need
+    return named
 
 
 def _property(need: DataNeed, *, described: bool, named: bool) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from langchain_tokenopt.data_requests.collection import Collection, facts_of, re
 from langchain_tokenopt.data_requests.graph import CollectionGraph
 from langchain_tokenopt.data_requests.model_calls import ModelCalls, agent_of, tokens_left
 from langchain_tokenopt.data_requests.needs import Needs
-from langchain_tokenopt.data_requests.steps import Job, begin
+from langchain_tokenopt.data_requests.progress import Job
+from langchain_tokenopt.data_requests.steps import begin
 from langchain_tokenopt.data_requests.strategies import STRATEGIES, Strategy
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["DataRequester"]
 
 _KEYS: Final = ("request", "messages", "needs", "known", "ask")
+_LISTED: Final = ", ".join(_KEYS)
 
 
 class DataRequester(Runnable[Any, DataCollected]):
@@ -274,12 +276,9 @@ class DataRequester(Runnable[Any, DataCollected]):
         """
         if not isinstance(given, Mapping):
             given = {"request": given}
-        for key in given:
-            if key not in _KEYS:
-                raise ValueError(
-                    f"a data request has no {key!r}.{did_you_mean(str(key), _KEYS)} It has "
-                    f"{', '.join(_KEYS)}."
-                )
+        for key in given:  # others may be another step's: a chain hands on what it has
+            if key not in _KEYS and (meant := did_you_mean(str(key), _KEYS)):
+                raise ValueError(f"a data request has no {key!r}.{meant} It has {_LISTED}.")
         needs = self.needs if given.get("needs") is None else Needs.of(given["needs"])
         if needs is None:
             raise ValueError(

@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Final
 
 from langchain_tokenopt.data_requests.dates import dates_in
+from langchain_tokenopt.data_requests.number_words import number_words_in
 from langchain_tokenopt.text.languages import language_of
-from langchain_tokenopt.text.numbers import NUMBER_WORDS, UNITS
+from langchain_tokenopt.text.numbers import UNITS
 
 __all__ = ["Quantity", "quantities_in", "unit_in", "unit_named"]
 
@@ -60,27 +61,6 @@ _TIMES: Final[Mapping[str, int]] = {
     for word in words.split()
 }
 """What multiplies the number before it. "billón" does not: it is another number in each country."""
-
-_WORDS: Final[Mapping[str, int]] = {
-    word: value
-    for words in (
-        "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
-        "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce",
-        "zéro une deux trois quatre cinq six sept huit neuf dix onze douze",
-        "zero uno due tre quattro cinque sei sette otto nove dieci undici dodici",
-        "zero um dois três quatro cinco seis sete oito nove dez onze doze",
-        "nul één twee drie vier vijf zes zeven acht negen tien elf twaalf",
-        "零 一 二 三 四 五 六 七 八 九 十",
-        "zero one two three four five six seven eight nine ten",
-    )
-    for value, word in enumerate(words.split())
-} | {
-    "ein": 1, "eine": 1, "einen": 1, "un": 1, "una": 1, "duas": 2, "uma": 1, "两": 2, "een": 1,
-}  # fmt: skip
-_NUMBER_WORDS: Final[Mapping[str, int]] = {
-    **{word: int(value) for word, value in NUMBER_WORDS.items()},
-    **_WORDS,
-}
 
 _DIGITS: Final = re.compile(
     r"(?<![0-9A-Za-z_])(?<![0-9][.,/:’'])"
@@ -176,12 +156,10 @@ def _each_quantity(text: str) -> Iterator[Quantity]:
                 after_range = ends >= 0 and bool(_RANGE.match(joined + text[match.start()]))
                 yield found if not after_range else _as_range(found)
                 ends = match.end()
-    for match in re.finditer(r"[^\W\d_]+|[零一二三四五六七八九十两]", text):
-        value = _NUMBER_WORDS.get(match[0].casefold())
-        if value is not None:
-            whole = _with_unit(text, match.start(), match.end(), (Decimal(value),))
-            if whole is not None:
-                yield whole
+    for value, start, end in number_words_in(text):
+        whole = _with_unit(text, start, end, (Decimal(value),))
+        if whole is not None:
+            yield whole
 
 
 def _as_range(found: Quantity) -> Quantity:

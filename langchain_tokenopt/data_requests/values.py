@@ -29,11 +29,12 @@ from langchain_tokenopt.data_requests.phrases import (
     says_no,
     says_yes,
 )
+from langchain_tokenopt.data_requests.same_value import same
 from langchain_tokenopt.data_requests.units import Quantity, quantities_in
 from langchain_tokenopt.text.stopwords import ALL_STOP_WORDS
 from langchain_tokenopt.text.words import terms_of
 
-__all__ = ["Found", "NotFound", "read_value", "same", "why_missing"]
+__all__ = ["Found", "NotFound", "read_value", "why_missing"]
 
 _LISTS: Final = (list, tuple, set, frozenset)
 _PARTS: Final = re.compile(r"\s*(?:[,;、，；\n]|\s(?:and|und|et|y|e|en|и)\s)\s*")
@@ -385,30 +386,3 @@ def why_missing(text: str) -> str:
     """Return why an answer has no value of something that was asked."""
     words = refuses(text)
     return "the answer does not say it" if words is None else f"it was not told: {words!r}"
-
-
-# --- the same value
-
-
-def same(left: Any, right: Any) -> bool:
-    """Say whether two values are one, in another case, width or format.
-
-    Example:
-        >>> same("Berlin ", "BERLIN"), same(3, 3.0), same(["a", "b"], ("A", "b")), same(True, 1)
-        (True, True, True, False)
-    """
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    if isinstance(left, str) and isinstance(right, str):
-        return _bare(left) == _bare(right)
-    if isinstance(left, int | float | Decimal) and isinstance(right, int | float | Decimal):
-        return Decimal(str(left)) == Decimal(str(right))
-    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, date) or isinstance(right, date):
-        return str(left) == str(right)
-    return bool(left == right)
-
-
-def _bare(text: str) -> str:
-    return folded(text).strip(" .,;:!?\"'。，！？")

@@ -29,7 +29,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field, create_model
 
 from langchain_tokenopt import DataRequester, count_messages, counter_for, track_usage
-from langchain_tokenopt.data_requests.values import same
+from langchain_tokenopt.data_requests.same_value import same
 from tests.benchmarks.request_cases import FIELDS, Case, cases
 from tests.benchmarks.results import write_result
 
