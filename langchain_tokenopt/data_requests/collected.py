@@ -7,6 +7,7 @@ merge what they like.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -221,8 +222,17 @@ _RANKS = ("essential", "supporting", "enriching")
 
 def _once(records: Iterable[Any]) -> list[Any]:
     """Return each record once, in an order that does not depend on how they came."""
-    unique = {repr(record): record for record in records}
+    unique = {_text(record): record for record in records}
     return [unique[key] for key in sorted(unique, key=lambda key: (unique[key].order, key))]
+
+
+def _text(record: _Record) -> str:
+    """Return a record as a text that is the same for equal ones, in every process."""
+    return json.dumps(record.model_dump(), default=_sorted, sort_keys=True)
+
+
+def _sorted(value: Any) -> Any:
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _kept(facts: Sequence[Fact]) -> list[Fact]:

@@ -15,6 +15,7 @@ from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.budget.rungs import Step
 from langchain_tokenopt.core.attribution import attribution_of, metadata_saying
 from langchain_tokenopt.core.errors import BudgetExceededError
+from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.data_requests.progress import Call, Reply
 from langchain_tokenopt.data_requests.reading import Asking, objects_in
 from langchain_tokenopt.tracking.callbacks import TokenUsageCallbackHandler
@@ -49,6 +50,20 @@ def tokens_left(agent: str) -> int | None:
         return None
 
 
+_MOST_FOR_FORMS: Final = 150
+"""Tokens that structured output may cost beside the names of the fields. More is paid where tools
+bring a prompt of the provider's own (346 tokens of Claude's); models so large write JSON unasked.
+"""
+_FORM: Final = {"name": "said", "parameters": {"type": "object", "properties": {}}}
+
+
+def _tokens_of_forms(model: Any) -> int:
+    """Return what a model's provider puts into a request that has a form to fill in."""
+    tool = {"type": "function", "function": _FORM}
+    with_form = count_messages("x", [tool], model).tokens
+    return with_form - count_messages("x", None, model).tokens
+
+
 class ModelCalls:
     """How one model is asked for objects.
 
@@ -60,7 +75,7 @@ class ModelCalls:
     def __init__(self, model: Any, name: str) -> None:
         self.model = model
         self.name = name
-        self._has_schemas = True
+        self._takes_forms: bool | None = None
 
     def make(self, call: Call, config: RunnableConfig) -> Reply:
         """Make a call, if there are tokens for it."""
@@ -85,6 +100,8 @@ class ModelCalls:
             paid = await run_in_executor(None, _PaidCall, self, call, config)
         if paid.shortage is not None:
             return paid.reply(None, paid.shortage)
+        if self._takes_forms is None:
+            await run_in_executor(None, self._is_asked_by_form)
         try:
             answer, found = self._structured(call.asking), None
             if answer is not None:
@@ -98,16 +115,22 @@ class ModelCalls:
 
     def _structured(self, asking: Asking) -> Runnable[Any, Any] | None:
         """Return the model with structured output; ``None`` where it has none."""
-        if not self._has_schemas:
+        if not self._is_asked_by_form():
             return None
         try:
             made: Runnable[Any, Any] = self.model.with_structured_output(
                 dict(asking.schema), include_raw=True
             )
         except Exception:  # noqa: BLE001  whatever keeps it from schemas, JSON it can write
-            self._has_schemas = False
+            self._takes_forms = False
             return None
         return made
+
+    def _is_asked_by_form(self) -> bool:
+        """Whether structured output is to be had, and worth what it costs."""
+        if self._takes_forms is None:  # the first time a vocabulary may have to be loaded
+            self._takes_forms = _tokens_of_forms(self.model) <= _MOST_FOR_FORMS
+        return self._takes_forms
 
     def _reply(self, paid: _PaidCall, found: Mapping[str, Any] | None) -> Reply:
         if paid.degraded:

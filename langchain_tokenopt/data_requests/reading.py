@@ -56,7 +56,7 @@ class Asking:
         """The messages for a model that has no structured output."""
         lines = [_AS_JSON]
         for name, about in self.schema["properties"].items():
-            said = about.get("description")
+            said = " ".join(filter(None, (about.get("description"), _shape(about, self.schema))))
             lines.append(f"{name}: {said}" if said else name)
         system = SystemMessage(f"{text_of(self.messages[0])} {lines[0]}\n" + "\n".join(lines[1:]))
         return [system, *self.messages[1:]]
@@ -184,6 +184,20 @@ def _property(need: DataNeed, *, described: bool, named: bool) -> dict[str, Any]
     form = form_of(need, "en") if choices_of(need.kind) and described else ""
     said = f"{about} ({form})" if form else about
     return {**kind, "description": said} if said and said != need.name else kind
+
+
+def _shape(about: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """Say in a few signs what has parts; empty for a text.
+
+    Example:
+        >>> _shape({"type": "array", "items": {"properties": {"street": {}, "no": {}}}}, {})
+        '[{street, no}]'
+    """
+    if "$ref" in about:
+        about = root.get("$defs", {}).get(about["$ref"].rpartition("/")[2], {})
+    if about.get("type") == "array":
+        return f"[{_shape(about.get('items', {}), root)}]"
+    return f"{{{', '.join(about['properties'])}}}" if "properties" in about else ""
 
 
 _DEFS: Final = "#/$defs/{model}"

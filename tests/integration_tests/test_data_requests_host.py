@@ -283,3 +283,19 @@ def test_a_plan_that_names_who_pays_is_kept_to(model_server, agents, payers):
     assert sorted({stage.agent for stage in collected.stages}) == payers
     spent = {name for name, one in run.report().account.agents.items() if one.spent_tokens}
     assert sorted(spent) == payers
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini"])
+def test_a_form_is_used_where_it_costs_little(model_server, provider):
+    """Providers that charge a prompt of their own for tools are asked for JSON instead."""
+    said = {"city": "Rome", "nights": "3 days"}
+    is_form = provider == "gemini"
+    call = Reply(tool_calls=[ToolCall(name="said", args=said)])
+    model_server.script(call if is_form else json.dumps(said))
+    model = getattr(model_server, f"chat_{provider}")()
+    requester = DataRequester(model, needs=NEEDS[:2], ask=lambda question: ANSWERS[0])
+    assert requester.invoke("Plan my trip").values == {"city": "Rome", "nights": 3}
+    (request,) = model_server.requests
+    text = json.dumps(request.body)
+    assert ("one JSON object" in text) is (provider == "anthropic")
+    assert "input_schema" not in text
