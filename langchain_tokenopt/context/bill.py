@@ -58,12 +58,6 @@ class Bill:
         """What all costs, in tokens at the plain input price."""
         return self.beside + sum(call.units for call in self.calls)
 
-    @property
-    def kept_ratio(self) -> float:
-        """Share of the prompts' tokens with which the next one still began."""
-        before = sum(call.sent for call in self.calls[:-1])
-        return sum(call.known for call in self.calls[1:]) / before if before else 1.0
-
 
 def calls_of(talk: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
     """Return what there was of a conversation at each call of its model.

@@ -8,12 +8,10 @@ more messages behind it too: its beginning stays the same bytes until the next s
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from langchain_core.messages import BaseMessage
 
@@ -29,7 +27,7 @@ from langchain_tokenopt.context.decisions import (
 )
 from langchain_tokenopt.context.levels import in_place
 
-__all__ = ["Memory", "decided", "shown"]
+__all__ = ["decided", "shown"]
 
 
 def decided(
@@ -180,33 +178,3 @@ def shown(conversation: Conversation, decisions: Decisions) -> list[BaseMessage]
 
 
 _UNDECIDED: Final = object()
-
-
-class Memory:
-    """The latest decisions, by the conversation up to their call: so that none is worked out twice.
-
-    Nothing depends on it but the time it takes, and learned horizons: decisions that were made are
-    not made anew by what was learned since.
-    """
-
-    def __init__(self, most: int = 512) -> None:
-        self._states: OrderedDict[tuple[int, Any], tuple[State, float]] = OrderedDict()
-        self._most = most
-        self._lock = threading.Lock()
-
-    def latest(self, keys: Sequence[int], terms: Any) -> tuple[State, float] | None:
-        """Return the state at the longest known beginning, and when it was asked for last."""
-        with self._lock:
-            for key in reversed(keys):
-                found = self._states.get((key, terms))
-                if found is not None:
-                    return found
-        return None
-
-    def keep(self, key: int, terms: Any, state: State, at: float) -> None:
-        """Remember a state."""
-        with self._lock:
-            self._states[key, terms] = state, at
-            self._states.move_to_end((key, terms))
-            while len(self._states) > self._most:
-                self._states.popitem(last=False)

@@ -13,21 +13,27 @@ from langchain_core.messages import BaseMessage
 from langchain_tokenopt.context.conversation import Conversation, Sizes, chain_of
 from langchain_tokenopt.context.decisions import ContextPolicy, State, Terms
 from langchain_tokenopt.context.economics import Horizon, PriceProfile
-from langchain_tokenopt.context.epochs import Memory, decided, shown
+from langchain_tokenopt.context.epochs import decided, shown
 from langchain_tokenopt.context.levels import Mark
 from langchain_tokenopt.context.view import ContextView
 from langchain_tokenopt.context.window import in_tokens
 from langchain_tokenopt.core.attribution import Attribution
 from langchain_tokenopt.core.errors import TokenOptWarning
+from langchain_tokenopt.core.recent import Recent
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 
 __all__ = ["Viewer"]
 
 _KEEP: Final = 0.6
+_REMEMBERED: Final = 512
+"""Calls of which to remember what was decided."""
 
 
 class Viewer:
     """Makes views, and remembers what was decided: no call of a conversation is decided twice.
+
+    Nothing depends on that but the time it takes, and learned horizons: decisions that were made
+    are not made anew by what was learned since.
 
     Args:
         policy: Decides.
@@ -52,7 +58,8 @@ class Viewer:
         self._max_tokens, self._trigger = max_tokens, trigger
         self._keep, self._keep_last = keep, keep_last
         self._keep_originals = keep_originals
-        self._memory = Memory()
+        self._decided = Recent[tuple[State, float]](_REMEMBERED)
+        """By the conversation up to a call and what holds for it: what was decided, and when."""
         self._sizes: dict[str, Sizes] = {}
         self._has_warned = False
 
@@ -123,7 +130,8 @@ class Viewer:
         )
         keys, now = chain_of(conversation.keys), time.monotonic()
         state, cold, is_new = State(), False, True
-        if (found := self._memory.latest(keys, settings)) is not None:
+        latest = (self._decided.get((key, settings)) for key in reversed(keys))
+        if (found := next(filter(None, latest), None)) is not None:
             state, asked_at = found
             cold = now - asked_at > terms.price.lifetime_seconds
             is_new = state.boundary < len(messages)
@@ -133,7 +141,7 @@ class Viewer:
             if state.changed_at >= 0 or found is None:
                 self._keep_originals(conversation, state, made_by)
         if keys:
-            self._memory.keep(keys[-1], settings, state, now)
+            self._decided.put((keys[-1], settings), (state, now))
         given = messages if isinstance(messages, list) else list(messages)
         view = shown(conversation, state.decisions) if state.decisions else given
         before = conversation.before[-1] + terms.beside

@@ -69,7 +69,7 @@ def _kept(figures: dict[str, Any]) -> str:
                 rows.append(
                     f"| facts told once, between {kind}: in the view at {words} of the tokens "
                     f"({facts[f'{kind}: facts']} facts) | {facts[f'{part}: ContextCompressor']} %, "
-                    f"{facts[f'{part}: fetched back']} % with its handles "
+                    f"{facts[f'{part}: fetched back']} % with its handles, in five rounds "
                     f"| the latest messages: {facts[f'{part}: recency']} % |"
                 )
     for name, title in (

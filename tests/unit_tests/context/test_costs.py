@@ -114,7 +114,7 @@ def test_what_was_asked_of_a_model_counts():
     bill = billed(calls_of(talk), Summaries(), PriceProfile(min_tokens=0), lambda message: 10)
 
     assert bill.units == 10 + 10 + 70
-    assert (bill.sent, bill.known, bill.kept_ratio) == (20, 0, 0)
+    assert (bill.sent, bill.known) == (20, 0)
 
 
 def test_conversations_without_calls_cost_nothing():
