@@ -24,7 +24,7 @@ from langchain_tokenopt.compress.prompt_lines import (
 from langchain_tokenopt.compress.question import LONGEST_CUE, SHORT_PARAGRAPH, asks, is_asked
 from langchain_tokenopt.compress.segments import label_asks, label_of_passages
 
-__all__ = ["WEIGHTS", "BlockFeatures"]
+__all__ = ["ADDRESSES", "WEIGHTS", "BlockFeatures"]
 
 WEIGHTS: Final[dict[str, float]] = {
     "long": -4.0,
@@ -118,7 +118,7 @@ class BlockFeatures:
         """Yield what speaks to whoever answers, from either end up to a paragraph that does not."""
         for order in (range(len(self._blocks)), reversed(range(len(self._blocks)))):
             for n in order:
-                if self._holds(_ADDRESSES, n) or self._is_about_answering(n):
+                if self._holds(ADDRESSES, n) or self._is_about_answering(n):
                     yield n
                 elif self._kinds[n] == "long":
                     break
@@ -248,11 +248,11 @@ class BlockFeatures:
         return label_asks(self._text, line.start) or is_asked(label, "")
 
 
-_ADDRESSES: Final = re.compile(
+ADDRESSES: Final = re.compile(
     r"\byou (?:are|answer|help|must|should)\b|\byour (?:task|answers?|job|role|reply|response)\b"
-    r"|\b(?:do not|don['’]t) \w+"
-    r"|\bthe (?:user|customer)\b|\bdu (?:bist|musst|sollst)\b|\bbeantworte\w*|\bantworte\w*"
-    r"|\beres\b|\bresponde\b|\bvous (?:êtes|devez)\b|\bréponde[zs]\b|你是|请|ください",
+    r"|\b(?:do not|don['’]t) \w+|\bthe (?:user|customer)\b|\bdu (?:bist|musst|sollst)\b"
+    r"|\bder nutzer\b|\b(?:be)?antworte\w*|\beres\b|\bdebes\b|\bel usuario\b|\bresponde\b"
+    r"|\bvous (?:êtes|devez)\b|\bréponde[zs]\b|你|请|ください",
     re.IGNORECASE,
 )
 _OF_ANSWERING: Final = re.compile(

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
+from langchain_tokenopt.compress.block_features import ADDRESSES
 from langchain_tokenopt.compress.blocks import bind_marks
 from langchain_tokenopt.compress.examples import Example, find_examples, holds_pairs
 from langchain_tokenopt.compress.frame import Frame, frame_of, without_edge_sentences
@@ -269,7 +270,7 @@ def _is_asked_about(text: str, records: Sequence[Record], asked: str) -> bool:
 
 def _instructs_nobody(text: str, start: int, end: int) -> bool:
     edges = [start, *sentence_cuts(text, start, end)]
-    told = [bool(_ADDRESSES.search(text, a, b)) for a, b in pairwise(edges)]
+    told = [bool(ADDRESSES.search(text, a, b)) for a, b in pairwise(edges)]
     return sum(told) <= _FEW_ADDRESSED * len(told)
 
 
@@ -302,7 +303,7 @@ def is_material(around: str, bodies: Sequence[str]) -> bool:
     """Say whether passages of a system message are announced *around*, and instruct nobody."""
     if not _MATERIAL.search(around) or statistics.median(map(len, bodies)) < _SHORTEST_MATERIAL:
         return False
-    return sum(1 for body in bodies if _ADDRESSES.search(body)) <= 0.3 * len(bodies)
+    return sum(1 for body in bodies if ADDRESSES.search(body)) <= 0.3 * len(bodies)
 
 
 _NO_MATERIAL = re.compile(r"tools?\b|function|example|schema|beispiel|ejemplo", re.IGNORECASE)
@@ -310,11 +311,6 @@ _ANNOUNCED_WITHIN = 400
 """Characters before the first passage in which the instructions speak of it."""
 _FEWEST_PASSAGES = 2
 _SHORTEST_MATERIAL = 100
-_ADDRESSES = re.compile(
-    r"\b(?:you (?:are|must|should|will|can|may)|your (?:task|answer|job|role)|the user|do not"
-    r"|don['’]t|never|du (?:bist|musst)|der nutzer|debes|el usuario)\b|你",
-    re.IGNORECASE,
-)
 
 
 def _outside_code(examples: list[Example], segments: list[Segment]) -> list[Example]:
