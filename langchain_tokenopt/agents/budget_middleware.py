@@ -170,8 +170,8 @@ class TokenBudgetMiddleware(StageMiddleware):
         planned, plan = self.plan.agents, f"the plan {self.plan.name!r}"
         meant = {_letters(name): name for name in planned}
         for tool in tools:
-            if tool not in planned and (name := meant.get(_letters(tool))):
-                _warn(f"{plan} has an agent {name!r}, and the tool is named {tool!r}.")
+            if tool not in planned and (near := meant.get(_letters(tool))):
+                _warn(f"{plan} has an agent {near!r}, and the tool is named {tool!r}.")
         if agent and agent not in planned and (question := did_you_mean(agent, planned)):
             _warn(f"{plan} has no agent {agent!r}.{question} It has {', '.join(planned)}.")
 

@@ -13,6 +13,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_tokenopt.core.attribution import owner_label, owner_labels
 from langchain_tokenopt.core.context_blocks import ContextBlock
+from langchain_tokenopt.core.staged_runs import TRACKER
 
 __all__ = ["Labels", "ScopeLabels", "name_an_owner"]
 
@@ -43,6 +44,8 @@ class ScopeLabels:
     def labels(self, metadata: Mapping[str, Any] | None = None) -> Labels:
         """Return the labels of a request: what its metadata and the scopes around it say.
 
+        Where they name no user, or no organization, it is whose usage is tracked.
+
         Args:
             metadata: Of the run; LangChain's current run where it is ``None``.
         """
@@ -52,6 +55,10 @@ class ScopeLabels:
         found = set(_SCOPES.get().get(self._number, {}).items())
         if metadata:
             found |= owner_labels(metadata)
+        tracker = TRACKER.get()
+        if tracker is not None and tracker.owners:
+            named = {label for label, _ in found}
+            found |= {pair for pair in tracker.owners.items() if pair[0] not in named}
         return tuple(sorted(found))
 
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.argument_checks import check_whole, takes_names
+from langchain_tokenopt.core.attribution import name_from
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.dimensions import DIMENSIONS, Dimension, totals_by, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError
@@ -351,6 +352,12 @@ class _Tracker(TokenUsageCallbackHandler):
     ) -> None:
         super().__init__(sinks, user, **options)
         self._outer = outer
+        given = {"user": self.user, "organization": self.organization}
+        self.owners: dict[str, str] = {
+            **(outer.owners if outer is not None else {}),
+            **{label: name_from(name) for label, name in given.items() if name is not None},
+        }
+        """Whose calls these are, by the labels of caches."""
         if outer is not None:
             self._lineage = outer._lineage  # runs above the inner scope began in the outer one
             self._lock = outer._lock  # both make a record of the same call

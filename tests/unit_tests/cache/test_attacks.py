@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from langchain_core.embeddings import Embeddings
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.outputs import Generation
 
+from langchain_tokenopt import SemanticCache, optimize, token_scope, track_usage
 from langchain_tokenopt.embeddings import LocalEmbeddings
 from tests.support.caches import make_cache
 
@@ -99,3 +103,19 @@ def test_an_attack_in_one_scope_does_not_reach_another(local):
             cache.update(VICTIMS[0], "llm", [Generation(text="evil")])
         with cache.scope(user="ann"):
             assert cache.lookup(VICTIMS[0], "llm") is None
+
+
+@pytest.mark.parametrize("block", [track_usage, token_scope])
+def test_users_whose_usage_is_tracked_are_kept_apart(block: Any) -> None:
+    """Also by a cache that knows nothing of the block, and where another stands inside of it."""
+    cache = SemanticCache(semantic=False)
+
+    def ask(user: str | None, metadata: Any = None) -> str:
+        model = optimize(FakeListChatModel(responses=[f"of {user}"]), cache)
+        given = {"metadata": metadata} if metadata else None
+        with block(user=user), track_usage():
+            return str(model.invoke("What do I owe?", given).content)
+
+    assert [ask(user) for user in ("ann", "bob", None)] == ["of ann", "of bob", "of None"]
+    assert ask("ann") == "of ann"
+    assert ask("bob", {"user_id": "ann"}) == "of ann"
