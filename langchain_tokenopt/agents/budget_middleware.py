@@ -32,7 +32,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
 from langchain_tokenopt.agents.agent_runs import AgentRuns
-from langchain_tokenopt.agents.stage_middleware import StageMiddleware
+from langchain_tokenopt.agents.stage_middleware import StageMiddleware, with_signature
 from langchain_tokenopt.budget.plan import BudgetPlan, check_plan
 from langchain_tokenopt.budget.refusals import RefusedCall
 from langchain_tokenopt.budget.run import BudgetRun, current_run
@@ -201,6 +201,7 @@ class TokenBudgetMiddleware(StageMiddleware):
 
     # Models
 
+    @with_signature
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> Any:
@@ -213,6 +214,7 @@ class TokenBudgetMiddleware(StageMiddleware):
                 response = _answered_instead(refusal)
             return self._with_spent(response, found)
 
+    @with_signature
     async def awrap_model_call(
         self,
         request: ModelRequest[Any],
@@ -239,6 +241,7 @@ class TokenBudgetMiddleware(StageMiddleware):
 
     # Tools
 
+    @with_signature
     def wrap_tool_call(
         self,
         request: ToolCallRequest,
@@ -248,6 +251,7 @@ class TokenBudgetMiddleware(StageMiddleware):
         with _paid_by(self._run_in(request.state)):
             return handler(self._with_account(request))
 
+    @with_signature
     async def awrap_tool_call(
         self,
         request: ToolCallRequest,

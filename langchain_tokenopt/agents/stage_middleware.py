@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from inspect import signature
+from typing import Any, TypeVar
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
@@ -11,7 +12,7 @@ from langchain_core.caches import BaseCache
 from langchain_core.tools import BaseTool
 
 from langchain_tokenopt.agents.neighbours import check_neighbours
-from langchain_tokenopt.agents.staged_request import StagedRequest
+from langchain_tokenopt.agents.staged_request import StagedRequest, Views
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.stage import BudgetStage
 from langchain_tokenopt.chat_model.presets import stages_of
@@ -24,7 +25,15 @@ from langchain_tokenopt.chat_model.stages import (
 from langchain_tokenopt.core.levels import Level
 from langchain_tokenopt.stage import Stage, StageGroup
 
-__all__ = ["StageMiddleware"]
+__all__ = ["StageMiddleware", "with_signature"]
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+
+def with_signature(hook: Hook) -> Hook:
+    """Write down the signature of a hook: LangChain's tracing asks for it in every call."""
+    hook.__signature__ = signature(hook)  # type: ignore[attr-defined]
+    return hook
 
 
 class StageMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -72,6 +81,7 @@ class StageMiddleware(AgentMiddleware[Any, Any, Any]):
     def _set(self, stages: tuple[Stage, ...], observe: bool) -> None:
         self.stages = tuple(sorted(stages, key=lambda stage: stage.phase))
         self.observe = observe
+        self._views = Views()
         refuse_contradictions(self.stages)
 
     @property
@@ -92,16 +102,18 @@ class StageMiddleware(AgentMiddleware[Any, Any, Any]):
     def check_names(self, agent: str | None, tools: Sequence[str]) -> None:
         """Warn where settings name what an agent of this name and with these tools has not."""
 
+    @with_signature
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> Any:
         """Put the stages around the model that is asked."""
-        return handler(StagedRequest.of(request, self.stages, self.observe))
+        return handler(StagedRequest.of(request, self.stages, self.observe, self._views))
 
+    @with_signature
     async def awrap_model_call(
         self,
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> Any:
         """Put the stages around the model that is asked."""
-        return await handler(StagedRequest.of(request, self.stages, self.observe))
+        return await handler(StagedRequest.of(request, self.stages, self.observe, self._views))

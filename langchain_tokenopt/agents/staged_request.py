@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from functools import partial
-from typing import Any, Self, cast
+from collections import deque
+from typing import Any, Final, NamedTuple, Self, cast
 
 from langchain.agents.middleware.types import ModelRequest
+from langchain_core.language_models import BaseChatModel
 
 from langchain_tokenopt.chat_model.optimize import put_inside
+from langchain_tokenopt.chat_model.staged_call import given_seam
 from langchain_tokenopt.chat_model.staged_model import staged_view
+from langchain_tokenopt.core.host_compat import PYDANTIC_STATE
 from langchain_tokenopt.stage import Stage
 
-__all__ = ["StagedRequest"]
+__all__ = ["StagedRequest", "Views"]
+
+_REMEMBERED: Final = 8
+"""Views that one middleware keeps: its agent's model, those that fallbacks and routers choose."""
+
+
+class _View(NamedTuple):
+    model: BaseChatModel
+    stages: tuple[Stage, ...]
+    observe: bool
+    state: tuple[Any, ...]
+    view: BaseChatModel
+
+
+class Views:
+    """Makes views of models, and keeps the last ones: every call of an agent needs the same."""
+
+    def __init__(self) -> None:
+        self._last: deque[_View] = deque(maxlen=_REMEMBERED)
+
+    def of(self, model: BaseChatModel, stages: tuple[Stage, ...], observe: bool) -> BaseChatModel:
+        """Return *model* with *stages* around it; see :func:`staged_view`."""
+        for one in tuple(self._last):
+            if one.model is model and one.observe is observe and _same(one.stages, stages):
+                if _same(one.state, _state(model, one.view)):
+                    return one.view
+                break
+        view = staged_view(model, stages=stages, observe=observe)
+        self._last.appendleft(_View(model, stages, observe, _state(model, view), view))
+        return view
+
+
+def _state(*models: BaseChatModel) -> tuple[Any, ...]:
+    """Return what a view is made of: whoever sets a cache anew, sees it act in the next call."""
+    return tuple(
+        part
+        for model in models
+        for part in (
+            *(getattr(model, slot) for slot in PYDANTIC_STATE),
+            *(given_seam(model), model.cache, model.rate_limiter),
+        )
+    )
+
+
+def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
 
 
 class StagedRequest(ModelRequest[Any]):
@@ -22,21 +69,24 @@ class StagedRequest(ModelRequest[Any]):
     too, so it does not matter which of them stands first.
     """
 
-    stages: tuple[Stage, ...] = ()
-    observe: bool = False
+    stages: tuple[Stage, ...]
+    observe: bool
+    views: Views
 
     @classmethod
-    def of(cls, request: ModelRequest[Any], stages: tuple[Stage, ...], observe: bool) -> Self:
+    def of(
+        cls, request: ModelRequest[Any], stages: tuple[Stage, ...], observe: bool, views: Views
+    ) -> Self:
         """Return *request* with *stages* around its model, besides those that it has.
 
         Raises:
             TypeError: The model is none that stages can stand around.
             ValueError: The stages contradict each other, or the model's own.
         """
-        made = cls(**{field.name: getattr(request, field.name) for field in fields(ModelRequest)})
+        made = object.__new__(cls)
         if isinstance(request, StagedRequest):
             stages, observe = (*request.stages, *stages), request.observe or observe
-        vars(made).update(stages=stages, observe=observe)
+        vars(made).update(vars(request), stages=stages, observe=observe, views=views)
         vars(made)["model"] = made._staged(request.model)
         return made
 
@@ -45,7 +95,7 @@ class StagedRequest(ModelRequest[Any]):
         if "model" in overrides:
             overrides["model"] = self._staged(overrides["model"])
         made = cast("Self", super().override(**overrides))
-        vars(made).update(stages=self.stages, observe=self.observe)
+        vars(made).update(stages=self.stages, observe=self.observe, views=self.views)
         return made
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -53,4 +103,4 @@ class StagedRequest(ModelRequest[Any]):
         super().__setattr__(name, self._staged(value) if name == "model" else value)
 
     def _staged(self, model: Any) -> Any:
-        return put_inside(model, partial(staged_view, stages=self.stages, observe=self.observe))
+        return put_inside(model, lambda inner: self.views.of(inner, self.stages, self.observe))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 __all__ = ["InputMargin", "input_margin_of"]
@@ -53,14 +54,17 @@ class _Excess(NamedTuple):
     def added(self, messages: int, tools: int) -> float:
         return self.constant + self.per_message * messages + self.per_tool_token * tools
 
-    def missing(self, report: _Report) -> float:
-        """Return what it does not explain of a report."""
-        explained = self.rate * report.counted + self.added(report.messages, report.tools)
-        return report.excess - explained
+    def missing(self, reports: Iterable[_Report]) -> list[float]:
+        """Return what it does not explain of each report."""
+        rate, per_message, per_tool_token, constant = self
+        return [
+            excess - rate * counted - constant - per_message * messages - per_tool_token * tools
+            for counted, excess, messages, tools in reports
+        ]
 
-    def covering(self, reports: deque[_Report]) -> _Excess:
+    def covering(self, reports: Sequence[_Report]) -> _Excess:
         """Return it with a constant that covers every report."""
-        return self._replace(constant=max(0.0, *map(self.missing, reports)))
+        return self._replace(constant=max(0.0, *self.missing(reports)))
 
 
 class InputMargin:
@@ -141,18 +145,20 @@ class InputMargin:
         return (_Excess(0.0 if exact else _GUESSED_RATE),)
 
 
-def _steepest(reports: deque[_Report]) -> _Excess:
+def _steepest(reports: Sequence[_Report]) -> _Excess:
     """Explain as much as can be by a rate that no report contradicts, the rest as it may be."""
     rates = [r.excess / r.counted for r in reports if r.counted >= _TELLING]
     excess = _Excess(min(rates, default=0.0), 0.0, 0.0)
-    plain = (excess.missing(r) / r.messages for r in reports if not r.tools)
-    excess = excess._replace(per_message=min(max(*plain, 0.0, 0.0), _MOST_PER_MESSAGE))
-    tools = [excess.missing(r) / r.tools for r in reports if r.tools]
+    plain = [r for r in reports if not r.tools]
+    around = [m / r.messages for m, r in zip(excess.missing(plain), plain, strict=True)]
+    excess = excess._replace(per_message=min(max(*around, 0.0, 0.0), _MOST_PER_MESSAGE))
+    others = [r for r in reports if r.tools]
+    tools = [m / r.tools for m, r in zip(excess.missing(others), others, strict=True)]
     most = max(0.0, *tools) if tools else 1.0
     return excess._replace(per_tool_token=min(most, _MOST_PER_TOOL_TOKEN)).covering(reports)
 
 
-def _flattest(reports: deque[_Report]) -> _Excess:
+def _flattest(reports: Sequence[_Report]) -> _Excess:
     """Explain as much as can be by what stands around messages, then by tools, then by a rate.
 
     The rate is the mean of what they leave of longer prompts plus three standard deviations, and no
@@ -160,9 +166,12 @@ def _flattest(reports: deque[_Report]) -> _Excess:
     """
     around = min(_MOST_PER_MESSAGE, *(r.excess / r.messages for r in reports))
     excess = _Excess(0.0, around, 0.0)
-    tools = min((excess.missing(r) / r.tools for r in reports if r.tools), default=1.0)
+    others = [r for r in reports if r.tools]
+    shares = (m / r.tools for m, r in zip(excess.missing(others), others, strict=True))
+    tools = min(shares, default=1.0)
     excess = excess._replace(per_tool_token=min(tools, _MOST_PER_TOOL_TOKEN))
-    rates = [max(0.0, excess.missing(r)) / r.counted for r in reports if r.counted >= _LONG]
+    long = [r for r in reports if r.counted >= _LONG]
+    rates = [max(0.0, m) / r.counted for m, r in zip(excess.missing(long), long, strict=True)]
     if rates:
         mean = sum(rates) / len(rates)
         spread = math.dist(rates, [mean] * len(rates)) / math.sqrt(len(rates))

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
 
     from langchain_tokenopt.counting.model_names import ModelLike
+    from langchain_tokenopt.request.facts import RequestFacts
 
 __all__ = ["PromptCompressor", "optimize_text"]
 
@@ -248,6 +249,8 @@ class PromptCompressor(Runnable[Any, Any]):
         """
         facts = request.facts
         name = facts.model_name if self.model is None else model_name_of(self.model)
+        if self._fits_by_far(facts):
+            return None
         known = None
         if name == facts.model_name and self.counter is None and facts.message_tokens.exact:
             known = facts.message_tokens
@@ -265,6 +268,11 @@ class PromptCompressor(Runnable[Any, Any]):
         request.run.stages.append("PromptCompressor")
         notify(self.sinks, saving)
         return StageCall(request.override(messages=result.content))
+
+    def _fits_by_far(self, facts: RequestFacts) -> bool:
+        """Whether a request is so short that no other count of it could be too long."""
+        limit = self.max_tokens if self.keep is None else None
+        return limit is not None and 2 * facts.message_tokens.tokens <= limit
 
     # -- results ----------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from langchain_tokenopt.context.levels import HANDLE_FORM
 from langchain_tokenopt.context.window import SURELY
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
 from langchain_tokenopt.core.attribution import attribution_of
-from langchain_tokenopt.core.tool_schemas import declared_functions
+from langchain_tokenopt.core.tool_schemas import declared_functions, function_name
 from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from langchain_tokenopt.request.model_request import ModelRequest
@@ -143,9 +143,8 @@ class OwnTool:
 def own_tool(request: ModelRequest) -> OwnTool | None:
     """Return the tool for a request; ``None``: none can be added, so there are no handles."""
     given = request.kwargs.get("tools") or []
-    found = tools_of(request.kwargs)
-    names = [] if found is None else [*found.by_name, *found.others]
-    if _is_ours(request):
+    names = _names_in(request)
+    if NAME in names and _is_ours(request):
         return OwnTool(NAME, None, 0)
     name = free_name(names, NAME)
     tool: Any = None
@@ -163,6 +162,18 @@ def _tokens_beside(given: Sequence[Any], tool: Any, model: str) -> int:
     """Return what a tool adds to a request with *given* tools: the first one brings a frame."""
     alone = count_tools([tool], model).tokens
     return count_tools([tool, tool], model).tokens - alone if given else alone
+
+
+def _names_in(request: ModelRequest) -> list[str]:
+    """Return the names that the tools of a request have."""
+    names = [function_name(tool) for tool in request.kwargs.get("tools") or ()]
+    plain = [name for name in names if name is not None]
+    if names and len(plain) == len(names):
+        return plain
+    found = tools_of(request.kwargs)
+    given = [] if found is None else [*found.by_name, *found.others]
+    declared = (function for tool in request.tools for function in declared_functions(tool))
+    return [*given, *(function.name for function in declared)]
 
 
 def _is_ours(request: ModelRequest) -> bool:

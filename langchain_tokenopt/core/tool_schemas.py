@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["DECLARATIONS", "PARAMETERS", "FunctionSchema", "declared_functions"]
+__all__ = ["DECLARATIONS", "PARAMETERS", "FunctionSchema", "declared_functions", "function_name"]
 
 DECLARATIONS: Final = ("function_declarations", "functionDeclarations")
 """Keys under which Gemini has a list of functions; only there one tool holds several."""
@@ -67,6 +67,19 @@ def declared_functions(tool: Any) -> list[FunctionSchema]:
         if isinstance(tool.get(key), list | tuple):
             return [found for part in tool[key] for found in _one(_plain(part))]
     return _one(tool)
+
+
+def function_name(tool: Any) -> str | None:
+    """Return the name of a tool in the commonest form, a dict that declares one function.
+
+    Example:
+        >>> function_name({"type": "function", "function": {"name": "add"}})
+        'add'
+        >>> function_name({"name": "add"})
+    """
+    inner = tool.get("function") if type(tool) is dict else None
+    name = inner.get("name") if type(inner) is dict else None
+    return name if isinstance(name, str) else None
 
 
 def _one(tool: Mapping[str, Any]) -> list[FunctionSchema]:

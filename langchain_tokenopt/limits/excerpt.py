@@ -36,6 +36,16 @@ class Limit:
         parts = (("words", self.words), ("tokens", self.tokens), ("sentences", self.sentences))
         return " and ".join(f"{number:,} {name}" for name, number in parts if number is not None)
 
+    def holds_bytes(self, size: int) -> bool:
+        """Whether a text of so many bytes fits, whatever a word is: none of them is less than one.
+
+        Example:
+            >>> Limit(words=60, sentences=9).holds_bytes(9), Limit(words=60).holds_bytes(61)
+            (True, False)
+        """
+        given = (self.words, self.tokens, self.sentences)
+        return all(number is None or size <= number for number in given)
+
 
 class Excerpt:
     """Takes a text in pieces, gives back what may be shown of it.

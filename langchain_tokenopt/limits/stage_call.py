@@ -75,6 +75,10 @@ class LimitCall(StageCall):
         if says_cap_reached(chunk.response_metadata):
             self._cap_reached = True
         last = chunk.chunk_position == "last"
+        if last and self._fits_surely(chunk):
+            self._is_over = True
+            yield chunk
+            return
         shown = self._shown.show(chunk, last=last, broken_off=last and self._is_broken_off())
         self._is_over = self._is_over or last
         if self._rule.shows_all:
@@ -88,6 +92,13 @@ class LimitCall(StageCall):
         if can_stop and self._shown.text.is_full:
             self._stopped = True
             raise StopStream
+
+    def _fits_surely(self, whole: AIMessageChunk) -> bool:
+        """Whether a whole answer is within the limit, whatever a word is."""
+        if self._shown.text.received or self.cap is not None:
+            return False
+        content = whole.content
+        return isinstance(content, str) and self._rule.limit.holds_bytes(len(content.encode()))
 
     def finish(self) -> Iterable[AIMessageChunk]:
         """Show what was held back and fits."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
@@ -16,6 +15,7 @@ from langchain_tokenopt.core.host_compat import llm_string_of
 from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.request.facts import RequestFacts
 from langchain_tokenopt.request.output_caps import capped, takes_cap_by_call
+from langchain_tokenopt.request.prompt_text import prompt_text
 
 __all__ = ["Answer", "ModelRequest"]
 
@@ -89,20 +89,12 @@ class ModelRequest:
         llm_string = llm_string_of(self.model, self.stop, kwargs)
         if self.fingerprint:
             llm_string += f"---{self.fingerprint}"
-        return dumps([_without_noise(message) for message in self.messages]), llm_string
+        return prompt_text(self.messages), llm_string
 
     @property
     def tools(self) -> Sequence[Any]:
         """The tools that the model is shown, in the provider's format."""
         return self.facts.tools
-
-
-def _without_noise(message: BaseMessage) -> BaseMessage:
-    """Drop what differs between an answer and its repetition from a cache."""
-    noise: dict[str, Any] = {"id": None}
-    if isinstance(message, AIMessage):
-        noise |= {"usage_metadata": None, "response_metadata": {}}
-    return message.model_copy(update=noise)
 
 
 def _schema_or_self(value: Any) -> Any:

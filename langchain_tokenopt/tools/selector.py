@@ -20,6 +20,7 @@ from langchain_tokenopt.core.recent import Recent
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks
 from langchain_tokenopt.core.staged_runs import TRACKER
+from langchain_tokenopt.core.tool_schemas import function_name
 from langchain_tokenopt.embeddings import (
     EmbedderUnavailableError,
     LocalEmbeddings,
@@ -254,6 +255,8 @@ class ToolSelector:
         return self._shielded(lambda: self._open(request))
 
     def _open(self, request: ModelRequest) -> StageCall | None:
+        if self._are_surely_few(request.kwargs.get("tools")):
+            return None
         tools = tools_of(request.kwargs)
         if tools is None or self._is_few(tools):
             return None
@@ -284,6 +287,13 @@ class ToolSelector:
         call = SelectionCall(selection, self._search(selection, namespace), self.sinks)
         request.run.stages.append(STAGE)
         return call
+
+    def _are_surely_few(self, given: Any) -> bool:
+        """Whether all tools may be shown, as far as one sees without reading them."""
+        if self.max_tokens is not None or not isinstance(given, list):
+            return False
+        most = FEW_TOOLS if self.max_tools is None else self.max_tools
+        return len(given) <= most and all(function_name(tool) is not None for tool in given)
 
     def _is_few(self, tools: RequestTools) -> bool:
         """Whether all tools may be shown."""

@@ -39,7 +39,7 @@ from langchain_tokenopt import (
     optimize,
     stages_of,
 )
-from langchain_tokenopt.agents.staged_request import StagedRequest
+from langchain_tokenopt.agents.staged_request import StagedRequest, Views
 from langchain_tokenopt.chat_model.staged_call import seam_of
 from langchain_tokenopt.chat_model.staged_model import staged_view
 from langchain_tokenopt.stage import PassThrough
@@ -293,8 +293,8 @@ def test_whichever_model_is_chosen_goes_through_the_stages(how: str, first: bool
 def test_stages_of_several_add_up_on_the_way() -> None:
     """Each request further in has all of them, and its model once each."""
     first, second = Recording("first"), WordLimit(9)
-    outer = StagedRequest.of(request_of(ExtractiveChatModel()), (first,), observe=False)
-    inner = StagedRequest.of(outer, (second,), observe=True)
+    outer = StagedRequest.of(request_of(ExtractiveChatModel()), (first,), False, Views())
+    inner = StagedRequest.of(outer, (second,), True, Views())
     chosen = inner.override(model=FakeListChatModel(responses=["x"]), tools=[])
     assert seam_of(chosen.model).stages == (first, second)
     assert seam_of(inner.model).stages == (first, second)

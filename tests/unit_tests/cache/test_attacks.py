@@ -108,14 +108,16 @@ def test_an_attack_in_one_scope_does_not_reach_another(local):
 @pytest.mark.parametrize("block", [track_usage, token_scope])
 def test_users_whose_usage_is_tracked_are_kept_apart(block: Any) -> None:
     """Also by a cache that knows nothing of the block, and where another stands inside of it."""
-    cache = SemanticCache(semantic=False)
+    answers = [f"answer {number}" for number in range(1, 9)]
+    model = optimize(FakeListChatModel(responses=answers), SemanticCache(semantic=False))
 
     def ask(user: str | None, metadata: Any = None) -> str:
-        model = optimize(FakeListChatModel(responses=[f"of {user}"]), cache)
         given = {"metadata": metadata} if metadata else None
         with block(user=user), track_usage():
             return str(model.invoke("What do I owe?", given).content)
 
-    assert [ask(user) for user in ("ann", "bob", None)] == ["of ann", "of bob", "of None"]
-    assert ask("ann") == "of ann"
-    assert ask("bob", {"user_id": "ann"}) == "of ann"
+    assert [ask(user) for user in ("ann", "bob", None, "ann", "bob")] == [
+        *answers[:3],
+        *answers[:2],
+    ]
+    assert ask("bob", {"user_id": "ann"}) == answers[0]
