@@ -59,7 +59,7 @@ from langchain_tokenopt.embeddings import LocalEmbeddings, checked_embeddings, e
 from langchain_tokenopt.request.answer_form import TEXT, AnswerForm
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall, TunableSetting
-from langchain_tokenopt.tracking.provider_usage import usage_of
+from langchain_tokenopt.tracking.provider_usage import as_kept, avoided_by
 
 __all__ = ["SemanticCache"]
 
@@ -278,7 +278,7 @@ class SemanticCache(BaseCache):
             storable=False,
             from_cache=True,
         )
-        saved = usage_of(answer, request)
+        saved = avoided_by(answer, request)
         if request.observe:
             before = saved.total_tokens
             request.run.savings.append(
@@ -718,7 +718,8 @@ class _Miss(StageCall):
     def close(self, answer: Answer) -> Answer:
         if answer.storable and answer.complete and not answer.from_cache:
             form = self.request.facts.answer_form
-            self._cache._update(self._question, form, answer.result.generations)
+            kept = as_kept(answer.result.generations, self.request.run)
+            self._cache._update(self._question, form, kept)
         else:
             self._cache._abandon(self._question, self._claim)
         return answer

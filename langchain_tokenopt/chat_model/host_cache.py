@@ -14,7 +14,7 @@ from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall
-from langchain_tokenopt.tracking.provider_usage import usage_of
+from langchain_tokenopt.tracking.provider_usage import as_kept, avoided_by
 
 __all__ = ["HostCache"]
 
@@ -39,7 +39,7 @@ class HostCache:
         result = self._shielded("lookup", self._found, prompt, llm_string)
         if result is None:
             return _Store(self, request, prompt, llm_string)
-        saved = usage_of(Answer(result), request)
+        saved = avoided_by(Answer(result), request)
         if request.observe:
             saving = Saving(
                 stage=self.name, tokens_before=saved.total_tokens, tokens_after=0, observed=True
@@ -91,7 +91,8 @@ class _Store(StageCall):
 
     def close(self, answer: Answer) -> Answer:
         if answer.storable and answer.complete:
-            self._stage.store(*self._key, answer.result)
+            kept = as_kept(answer.result.generations, self.request.run)
+            self._stage.store(*self._key, answer.result.model_copy(update={"generations": kept}))
         return answer
 
 

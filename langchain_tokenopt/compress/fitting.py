@@ -83,6 +83,10 @@ def fitted(content: ContentType, target: Target, plans: PlanCache) -> Compressio
         content = shorter
         if limit is not None and content.tokens <= limit:
             return _result(original, content.content, content.tokens, steps)
+    if limit is None and target.keep == 1.0:  # nothing is dropped, so nothing is weighed
+        if content is original:
+            return unchanged(original, NOTHING_TO_DROP)
+        return _result(original, content.content, content.tokens, steps)
     fit = _Fit(content, target)
     if fit.limit >= content.tokens:
         if content is original:

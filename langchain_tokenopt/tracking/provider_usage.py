@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.core.host_compat import core_marks_cache_hits
 from langchain_tokenopt.core.records import Source
-from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, CacheHit
+from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, CacheHit, StagedRun
 from langchain_tokenopt.core.usage import Usage, UsageReport, judged, read_report
 from langchain_tokenopt.core.usage_numbers import combined, fields_of, numbers_in
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
@@ -29,7 +29,9 @@ __all__ = [
     "CallAnswer",
     "OwnCount",
     "UsageReading",
+    "as_kept",
     "asked_model",
+    "avoided_by",
     "is_estimated",
     "is_marked_hit",
     "names_of",
@@ -168,6 +170,41 @@ def usage_of(
         generations = [ChatGeneration(message=pieces[0])]
     found = CallAnswer(generations, answer.result.llm_output, pieces, "".join(received))
     return read_answer(found, own).usage
+
+
+_SAVED_INPUT: Final = "tokenopt_saved_input"
+"""In ``response_metadata`` of an answer in a cache: input that stages saved when it was made."""
+
+
+def as_kept(generations: Sequence[Generation], run: StagedRun) -> list[Generation]:
+    """Return an answer for a cache, which says what its request was without any stage.
+
+    A hit saves all of that, whatever the stages further in had saved of it already.
+    """
+    input_ = [s.saved_tokens if s.side == "input" else -s.spent_tokens for s in run.savings]
+    saved = sum(input_) + (run.earlier.total_tokens if run.earlier else 0)
+    if not saved or any(s.observed for s in run.savings):
+        return list(generations)
+    return [_noting(generation, saved) for generation in generations]
+
+
+def _noting(generation: Generation, saved: int) -> Generation:
+    message = getattr(generation, "message", None)
+    if not isinstance(message, AIMessage):
+        return generation
+    said = {**message.response_metadata, _SAVED_INPUT: saved}
+    noted = message.model_copy(update={"response_metadata": said})
+    return generation.model_copy(update={"message": noted})
+
+
+def avoided_by(answer: Answer, request: ModelRequest) -> Usage:
+    """Return what *request* would have used; its answer is a cache's own copy, to be served."""
+    used = usage_of(answer, request)
+    for generation in answer.result.generations:
+        said = generation.message.response_metadata.pop(_SAVED_INPUT, None)
+        if isinstance(said, int):
+            used = replace(used, input_tokens=max(0, used.input_tokens + said))
+    return used
 
 
 def _completed(

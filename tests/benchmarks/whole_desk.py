@@ -20,7 +20,6 @@ from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     HumanMessage,
-    SystemMessage,
     ToolCall,
 )
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -288,20 +287,26 @@ class ScriptedModel(BaseChatModel):
         return "scripted"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
-        return {"ls_provider": "openai", "ls_model_name": MODEL, "ls_model_type": "chat"}
+        return {"ls_provider": "openai", "ls_model_name": self.model_name, "ls_model_type": "chat"}
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, Any]:
         """Bind them as OpenAI takes them."""
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
+    def helps(self, messages: list[BaseMessage], tools: list[Any]) -> AIMessage | None:
+        """Answer whoever else asks than the assistant."""
+        return None
+
     def _generate(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         tools = kwargs.get("tools") or []
-        text, calls = _Turn(messages, tools, self.tasks).answer()
-        made = AIMessage(text, tool_calls=calls)
-        wrote = _written(made)
-        known = self.bill.charge(_pieces(messages, tools), wrote)
+        made = self.helps(messages, tools)
+        if made is None:
+            text, calls = _Turn(messages, tools, self.tasks).answer()
+            made = AIMessage(text, tool_calls=calls)
+        wrote = _written(made, self.model_name)
+        known = self.bill.charge(_pieces(messages, tools, self.model_name), wrote)
         read, _ = self.bill.requests[-1]
         made.usage_metadata = {
             "input_tokens": read,
@@ -309,31 +314,33 @@ class ScriptedModel(BaseChatModel):
             "total_tokens": read + wrote,
             "input_token_details": {"cache_read": known},
         }
-        made.response_metadata = {"model_name": MODEL, "finish_reason": "stop"}
+        made.response_metadata = {"model_name": self.model_name, "finish_reason": "stop"}
         return ChatResult(generations=[ChatGeneration(message=made)])
 
 
 _TOKENS: dict[Any, int] = {}
 
 
-def _pieces(messages: Sequence[BaseMessage], tools: Sequence[Any]) -> list[tuple[str, int]]:
+def _pieces(
+    messages: Sequence[BaseMessage], tools: Sequence[Any], model: str
+) -> list[tuple[str, int]]:
     """Return a request as a provider reads it: tools first, then messages, each with its tokens."""
-    frame = count_messages([], model=MODEL).tokens
+    frame = count_messages([], model=model).tokens
     named = json.dumps(tools, sort_keys=True)
-    if named not in _TOKENS:
-        _TOKENS[named] = count_messages([], tools or None, MODEL).tokens
-    pieces = [(named, _TOKENS[named])]
+    if (model, named) not in _TOKENS:
+        _TOKENS[model, named] = count_messages([], tools or None, model).tokens
+    pieces = [(named, _TOKENS[model, named])]
     for message in messages:
         calls = getattr(message, "tool_calls", None) or ()
         text = json.dumps([message.type, message.content, message.name, list(calls)], default=str)
-        if text not in _TOKENS:
-            _TOKENS[text] = count_messages([message], model=MODEL).tokens - frame
-        pieces.append((text, _TOKENS[text]))
+        if (model, text) not in _TOKENS:
+            _TOKENS[model, text] = count_messages([message], model=model).tokens - frame
+        pieces.append((text, _TOKENS[model, text]))
     return pieces
 
 
-def _written(message: AIMessage) -> int:
-    count = counter_for(MODEL).count
+def _written(message: AIMessage, model: str) -> int:
+    count = counter_for(model).count
     calls = sum(count(c["name"] + json.dumps(c["args"])).tokens for c in message.tool_calls)
     return count(message.text).tokens + calls or 1
 
@@ -443,6 +450,3 @@ def fact_in(text: str, entity: str, field: str) -> str | None:
             if values.get("name") == entity and field in values:
                 return str(values[field])
     return None
-
-
-SYSTEM = SystemMessage(HANDBOOK)
