@@ -175,7 +175,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="6 conversations; nothing is written")
     given = parser.parse_args()
     number = 6 if given.quick else 200
-    jobs = [(way, provider, number) for provider in PROVIDERS for way in WAYS]
+    jobs = [(way, provider, number) for way in reversed(WAYS) for provider in PROVIDERS]
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         found = list(pool.map(measured, *zip(*jobs, strict=True)))
     flaws = judged(found)

@@ -174,7 +174,7 @@ def _conversation(n: int, chance: random.Random) -> Conversation:
     thing, fields, _ = _DOMAINS[domain]
     known: list[tuple[str, str]] = []
     talk.tasks.append(_opening(n % 25, chance))
-    for turn in range(chance.randrange(6, 15)):
+    for turn in range(chance.randrange(12, 17) if n % 5 == 0 else chance.randrange(4, 9)):
         key = f"Q{n}-{turn}"
         kind = chance.choices(("find", "do", "recall", "pages", "thanks"), (5, 2, 3, 2, 1))[0]
         if kind == "recall" and not known:
@@ -401,15 +401,20 @@ class _Turn:
         """Fetch back what marks offer, the likeliest first."""
         tool = next((tool for tool in self._tools if tool.startswith("expand")), None)
         tried = {c["args"].get("handle") for m in self._behind for c in _calls(m)}
+        called = {c["id"] for m in self._messages for c in _calls(m) if self._is_about(c)}
         offered: list[tuple[int, str]] = []
         for at, message in enumerate(self._messages):
+            is_meant = getattr(message, "tool_call_id", None) in called
             for line in message.text.splitlines():
-                worth = (self._task.entity in line) * 10_000 + at
+                worth = (is_meant or self._task.entity in line) * 10_000 + at
                 offered += [(worth, handle) for handle in _HANDLES.findall(line)]
         wanted = [h for _, h in sorted(offered, reverse=True) if h not in tried]
         if tool is None or not wanted:
             return "I do not know.", []
         return "", [self._made(tool, {"handle": wanted[0]})]
+
+    def _is_about(self, call: ToolCall) -> bool:
+        return call["args"].get("name") == self._task.entity
 
     def _worded(self, found: str) -> str:
         """Say it, at the length that the model likes, or that it was asked for."""
