@@ -283,7 +283,8 @@ def test_what_stages_have_saved_is_the_difference_of_the_bills(level: Any) -> No
 
     def played(made: Callable[[Any], Any]) -> tuple[Bill, list[Any]]:
         bill = Bill()
-        model = ScriptedModel(tasks={t.key: t for talk in talks for t in talk.tasks}, bill=bill)
+        tasks = {t.key: t for talk in talks for t in talk.tasks}
+        model = ScriptedModel(tasks=tasks, bill=bill, model_name="gpt-4-turbo")
         agent = made(create_agent(model, office_tools(), system_prompt=HANDBOOK))
         with track_usage() as usage:
             for talk in talks:
