@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from langchain_tokenopt.context.decisions import Moment, Step
 from langchain_tokenopt.context.importance import Query
@@ -29,9 +29,13 @@ class Making:
         if moment.is_first:
             self.total += moment.terms.tool_tokens
 
-    def step(self) -> Step | None:
-        """Return all that changes."""
-        return Step(self.texts, self.handles) if self.texts else None
+    def step(self, chosen: Collection[int] | None = None) -> Step | None:
+        """Return what changes: all, or of *chosen* messages."""
+        texts, handles = self.texts, self.handles
+        if chosen is not None:
+            texts = {at: text for at, text in texts.items() if at in chosen}
+            handles = {h: of for h, of in handles.items() if not {*of}.isdisjoint(texts)}
+        return Step(texts, handles) if texts else None
 
     def size(self, at: int) -> int:
         """Return the tokens of a message as it would be sent now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -73,14 +73,14 @@ class Descent(Making):
         self._superseded = superseded(self.messages[: moment.boundary])
         self._known: dict[int, Importance] = {}
 
-    def step(self, chosen: Sequence[int] = ()) -> Step | None:
+    def step(self, chosen: Collection[int] | None = None) -> Step | None:
         """Shorten results, reduce them to lines, then set turns aside, until it fits.
 
         Args:
             chosen: Results that would be shortened if nothing had to be: all of them are, or a view
                 with more room would be the shorter one.
         """
-        self.results(chosen)
+        self.results(chosen or ())
         for take in (self._results, self._lines, self._aside):
             if self.total <= self._target:
                 break

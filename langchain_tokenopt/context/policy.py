@@ -56,16 +56,27 @@ class Stepped:
 
     def decide(self, moment: Moment) -> Step | None:
         """Take a step where it pays, or where the request is too long."""
-        chosen = [one.at for one in worth_reducing(moment)]
+        if not moment.is_forced and _could_tell_more(moment):
+            return _optional(Descent(moment, self._summarize).retold())
+        made, chosen = _reduced(moment)
         if moment.is_forced:
             return Descent(moment, self._summarize).step(chosen)
-        if _could_tell_more(moment):
-            return _optional(Descent(moment, self._summarize).retold())
-        if not chosen:
-            return None
-        made = Making(moment)
-        made.results(chosen)
-        return _optional(made.step(), seen=chosen)
+        return _optional(made.step({*chosen}), seen=chosen)
+
+
+def _reduced(moment: Moment) -> tuple[Making, Sequence[int]]:
+    """Return shorter results, and which of them are worth it.
+
+    What a line would gain says whether any may be. Some then keep what the question needs, and gain
+    less.
+    """
+    made = Making(moment)
+    if not worth_reducing(moment, moment.pending):
+        return made, ()
+    made.results(one.at for one in moment.pending)
+    tokens = moment.conversation.tokens
+    gained = [replace(one, gain=tokens[one.at] - made.size(one.at)) for one in moment.pending]
+    return made, [one.at for one in worth_reducing(moment, gained)]
 
 
 def _optional(step: Step | None, seen: Sequence[int] = ()) -> Step | None:

@@ -14,9 +14,14 @@ from langchain_tokenopt.context.decisions import Moment, Pending
 __all__ = ["worth_reducing"]
 
 
-def worth_reducing(moment: Moment) -> Sequence[Pending]:
-    """Return the results to reduce, in their order: those from one on, or none."""
-    pending, state, price = moment.pending, moment.state, moment.terms.price
+def worth_reducing(moment: Moment, pending: Sequence[Pending]) -> Sequence[Pending]:
+    """Return the results to reduce, in their order: those from one on, or none.
+
+    Args:
+        moment: What is known at this call.
+        pending: All results that could be reduced, with what that gains.
+    """
+    state, price = moment.state, moment.terms.price
     total = sum(one.gain for one in pending)
     to_come = moment.terms.expected(state.calls)
     removed = behind = 0
