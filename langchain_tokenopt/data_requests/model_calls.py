@@ -54,6 +54,9 @@ _MOST_FOR_FORMS: Final = 150
 """Tokens that structured output may cost beside the names of the fields. More is paid where tools
 bring a prompt of the provider's own (346 tokens of Claude's); models so large write JSON unasked.
 """
+_METHOD: Final = "function_calling"
+"""Of structured output: every integration has it, and an answer that is cut off is an answer.
+``ChatOpenAI`` raises an error of OpenAI's for one that is cut off by its own ``json_schema``."""
 _FORM: Final = {"name": "said", "parameters": {"type": "object", "properties": {}}}
 
 
@@ -76,6 +79,8 @@ class ModelCalls:
         self.model = model
         self.name = name
         self._takes_forms: bool | None = None
+        self._may_ask_again = True
+        """Whether JSON may come of asking for it where no form was filled in."""
 
     def make(self, call: Call, config: RunnableConfig) -> Reply:
         """Make a call, if there are tokens for it."""
@@ -85,9 +90,9 @@ class ModelCalls:
         try:
             answer = self._structured(call.asking)
             found = None if answer is None else paid.read(answer.invoke(paid.messages, paid.config))
-            if found is None:
-                answer = self.model.invoke(call.asking.without_schema, paid.config)
-                found = paid.read(answer)
+            if found is None and (answer is None or self._may_ask_again):
+                said = self.model.invoke(call.asking.without_schema, paid.config)
+                found = self._learned(paid.read(said), by_form=answer is not None)
         except BudgetExceededError as refusal:
             return paid.reply(None, f"out of tokens: {refusal}")
         return self._reply(paid, found)
@@ -106,9 +111,9 @@ class ModelCalls:
             answer, found = self._structured(call.asking), None
             if answer is not None:
                 found = paid.read(await answer.ainvoke(paid.messages, paid.config))
-            if found is None:
-                answer = await self.model.ainvoke(call.asking.without_schema, paid.config)
-                found = paid.read(answer)
+            if found is None and (answer is None or self._may_ask_again):
+                said = await self.model.ainvoke(call.asking.without_schema, paid.config)
+                found = self._learned(paid.read(said), by_form=answer is not None)
         except BudgetExceededError as refusal:
             return paid.reply(None, f"out of tokens: {refusal}")
         return self._reply(paid, found)
@@ -119,12 +124,22 @@ class ModelCalls:
             return None
         try:
             made: Runnable[Any, Any] = self.model.with_structured_output(
-                dict(asking.schema), include_raw=True
+                dict(asking.schema), include_raw=True, method=_METHOD
             )
-        except Exception:  # noqa: BLE001  whatever keeps it from schemas, JSON it can write
+        except Exception:  # noqa: BLE001  whatever keeps it from forms, JSON it can write
             self._takes_forms = False
             return None
         return made
+
+    def _learned(
+        self, found: Mapping[str, Any] | None, *, by_form: bool
+    ) -> Mapping[str, Any] | None:
+        """Remember, where no form was filled in, what came of asking for JSON: it is paid twice."""
+        if by_form and found is None:
+            self._may_ask_again = False
+        elif by_form:
+            self._takes_forms = False
+        return found
 
     def _is_asked_by_form(self) -> bool:
         """Whether structured output is to be had, and worth what it costs."""
@@ -135,7 +150,7 @@ class ModelCalls:
     def _reply(self, paid: _PaidCall, found: Mapping[str, Any] | None) -> Reply:
         if paid.degraded:
             why = f"out of tokens: {paid.degraded} by the budget of {paid.agent!r}"
-            return paid.reply(None, why)
+            return paid.reply(found, why)
         return paid.reply(found)
 
 
@@ -163,12 +178,12 @@ class _PaidCall:
             )
 
     def read(self, answer: Any) -> Mapping[str, Any] | None:
-        """Return the object that came back; an empty one where a budget has answered instead."""
+        """Return the object that came back; nothing of it where a budget has answered instead."""
         raw = answer.get("raw") if isinstance(answer, Mapping) else answer
         steps = raw.response_metadata.get(DEGRADED) if isinstance(raw, BaseMessage) else None
         taken = [str(step) for step in steps or () if step in _SMALLER]
-        if taken:
-            self.degraded = taken[-1]
+        self.degraded = taken[-1] if taken else None
+        if self.degraded == Step.FINAL:
             return {}
         return objects_in(answer)
 

@@ -30,7 +30,7 @@ _PREFIXES: Final = "不没无"
 
 def _words(listed: str) -> re.Pattern[str]:
     """Return a pattern of any of the phrases, one a line or parted by ``|``."""
-    phrases = [phrase.strip() for phrase in re.split(r"[|\n]", listed) if phrase.strip()]
+    phrases = [folded(phrase) for phrase in re.split(r"[|\n]", listed) if phrase.strip()]
     spaced = [p for p in phrases if not re.search(r"[\u3040-\u9fff]", p)]
     others = [p for p in phrases if p not in spaced]
     spaced += [p for p in others if len(p) == 1 and p not in _PREFIXES]
@@ -46,7 +46,8 @@ _REFUSALS: Final = _words(
     prefer not to say | prefer not to | rather not say | rather not | won't say | won't tell
     will not say | will not tell | not telling | none of your business | no comment | i decline
     decline to say | decline to answer
-    weiß nicht | weiss nicht | weiß ich nicht | weiß es nicht | weiß noch nicht | keine ahnung
+    weiß nicht | weiss nicht | weiß ich nicht | weiß es nicht | weiß noch nicht
+    weiß ich noch nicht | keine ahnung
     keine angabe | keine angaben | k.a. | sage ich nicht | möchte ich nicht sagen
     will ich nicht sagen | geht sie nichts an | geht dich nichts an | lieber nicht | unbekannt
     no sé | no lo sé | no se | ni idea | prefiero no decirlo | prefiero no | sin comentarios

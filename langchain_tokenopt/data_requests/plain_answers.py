@@ -81,7 +81,7 @@ def plain_answer(
     if isinstance(answer, Mapping):
         return _of_mapping(answer, needs)
     text = answer.strip()
-    found = json_object(text) if text[:1] in ("{", "[", "`") else None
+    found = _object_in(text)
     if found is not None:
         return _of_mapping(found, needs)
     if not text or is_refusal(text):
@@ -126,6 +126,21 @@ def json_object(text: str) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def _object_in(text: str) -> Mapping[str, Any] | None:
+    """Return the object that an answer is, or that it introduces with a few words."""
+    start, end = text.find("{"), text.rfind("}") + 1
+    if start < 0 or (whole := json_object(text)) is not None:
+        return None if start < 0 else whole
+    around = text[:start] + text[end:]
+    if len(around.split()) > _AROUND or corrects(around) or refuses(around):
+        return None
+    return json_object(text[start:end])
+
+
+_AROUND: Final = 8
+"""Words around an object that say nothing beside it: "Here is what you asked for"."""
+
+
 def _is_pair(given: Any) -> bool:
     return isinstance(given, dict) and {"name", "value"} <= given.keys()
 
@@ -163,16 +178,20 @@ def _labelled(
         partly: Read what can be read: nobody else will.
     """
     claims: dict[str, str] = {}
+    corrected: set[str] = set()
+    is_corrected = False
     for line in filter(str.strip, text.replace("**", "").splitlines()):
-        found = _labels(line, needs) or _numbered(line, asked)
+        found = _labels(line, needs) or _numbered(line, asked, partly=partly)
+        is_corrected = is_corrected or (not found and corrects(line))
         for need, value in found:
             is_more = corrects(value) or (refuses(value) and not is_refusal(value))
             if need.name in claims or (is_more and not partly):  # it says more than a value
                 return None
             claims[need.name] = value
+            corrected |= {need.name} if is_corrected or corrects(value) else set()
         if not found and not partly:
             return None
-    return PlainAnswer(tuple(claims.items())) if claims else None
+    return PlainAnswer(tuple(claims.items()), frozenset(corrected)) if claims else None
 
 
 def _labels(line: str, needs: Needs) -> list[tuple[DataNeed, str]]:
@@ -191,13 +210,13 @@ def _labels(line: str, needs: Needs) -> list[tuple[DataNeed, str]]:
     ]
 
 
-def _numbered(line: str, asked: Sequence[DataNeed]) -> list[tuple[DataNeed, str]]:
+def _numbered(line: str, asked: Sequence[DataNeed], *, partly: bool) -> list[tuple[DataNeed, str]]:
     """Return the value of a line that begins with the number of what was asked."""
     match = _NUMBERED.match(line)
     if match is None or len(asked) < 2 or not 1 <= int(match[1]) <= len(asked):
         return []
     need, value = asked[int(match[1]) - 1], match[2].rstrip(".")
-    return [(need, value)] if _is_value(need, value) else []
+    return [(need, value)] if partly or _is_value(need, value) else []
 
 
 def _names_in(label: str) -> Iterator[str]:

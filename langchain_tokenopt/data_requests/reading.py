@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args, get_origin
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.utils.json import parse_partial_json
 from pydantic import BaseModel
 
 from langchain_tokenopt.core.messages import text_of
@@ -146,13 +147,25 @@ def objects_in(answer: Any) -> Mapping[str, Any] | None:
         return answer.model_dump(exclude_none=True)
     if isinstance(answer, AIMessage) and answer.tool_calls:
         return answer.tool_calls[0]["args"]
+    if isinstance(answer, AIMessage) and answer.invalid_tool_calls:  # which was cut off
+        return _begun(answer.invalid_tool_calls[0]["args"] or "")
     text = text_of(answer) if isinstance(answer, BaseMessage) else str(answer)
     whole = json_object(text)
     if whole is not None:
         return whole
     start, end = text.find("{"), text.rfind("}")
-    found = json_object(text[start : end + 1]) if 0 <= start < end else None
-    return found or dict(_LINE.findall(text)) or None
+    if start < 0:
+        return dict(_LINE.findall(text)) or None
+    return json_object(text[start : end + 1]) or _begun(text[start:])
+
+
+def _begun(text: str) -> Mapping[str, Any] | None:
+    """Return what there is of an object that was cut off, without its last field."""
+    try:
+        found = parse_partial_json(text)
+    except ValueError:
+        return None
+    return dict([*found.items()][:-1]) if isinstance(found, dict) else None
 
 
 _LINE: Final = re.compile(r"^\W*([\w -]{1,60}?)\W*:\s*(\S.*?)\s*$", re.MULTILINE)

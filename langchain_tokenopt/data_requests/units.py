@@ -14,7 +14,7 @@ from langchain_tokenopt.data_requests.number_words import number_words_in
 from langchain_tokenopt.text.languages import language_of
 from langchain_tokenopt.text.numbers import UNITS
 
-__all__ = ["Quantity", "quantities_in", "unit_in", "unit_named"]
+__all__ = ["MONEY", "Quantity", "quantities_in", "unit_in", "unit_named"]
 
 
 def _table(**names: str) -> dict[str, str]:
@@ -78,7 +78,7 @@ _AND: Final = re.compile(r"\s*(?:and|und|y|et|e|en|à|tot)\s+[$€£¥]?\s*[0-9]
 _RANGE: Final = re.compile(
     r"\s*(?:[-–—~]|to|bis|à|a|至|到|or|oder|ou|o|of|或)\s*[$€£¥]?\s*[0-9]", re.IGNORECASE
 )
-_MONEY: Final = frozenset({"usd", "eur", "gbp", "inr", "chf", "jpy", "cny"})
+MONEY: Final = frozenset({"usd", "eur", "gbp", "inr", "chf", "jpy", "cny"})
 _LANGUAGES_WITH_POINTS: Final = frozenset({"de", "es", "fr", "it", "pt", "nl"})
 """In which ``1.200`` is twelve hundred, and ``1,5`` one and a half."""
 
@@ -192,7 +192,7 @@ def _with_unit(text: str, start: int, end: int, readings: tuple[Decimal, ...]) -
             start = before.start()
     if text[start - 1 : start] in ("-", "−") and text[start - 2 : start - 1].strip() == "":
         readings, start = tuple(-value for value in readings), start - 1
-    if unit in _MONEY and times is None:  # which has no three decimals
+    if unit in MONEY and times is None:  # which has no three decimals
         readings = tuple(sorted(readings, key=abs, reverse=True))
     begins = _FROM.search(text[max(0, start - 12) : start]) and _AND.match(text, at)
     return Quantity(readings, unit, start, at, bool(begins or _RANGE.match(text, at)))

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from langchain_tokenopt.data_requests.needs import DataNeed, choices_of
+from langchain_tokenopt.data_requests.units import MONEY
 from langchain_tokenopt.text.languages import language_of
 
 __all__ = ["DataQuestion", "language_to_ask_in", "question_text"]
@@ -30,6 +31,8 @@ _YES_OR_NO: Final[Mapping[str, str]] = {
     "cyrillic": "да/нет",
 }  # fmt: skip
 _MOST_CHOICES: Final = 8
+_WORDS: Final = frozenset({"second", "minute", "hour", "day", "week", "month", "year"})
+"""Units that are words of one language: whoever put a question into another has put them, too."""
 
 
 class DataQuestion(str):
@@ -95,7 +98,8 @@ def question_text(
     lines = []
     for need in needs:
         asked, form = words.get(need.name, need.question), form_of(need, language)
-        lines.append(asked if not form or form in asked else f"{asked} ({form})")
+        is_said = form.casefold() in asked.casefold() or (need.name in words and form in _WORDS)
+        lines.append(asked if is_said else f"{asked} ({form})")
     head = _HEADS.get(language, _HEADS["en"])
     if len(lines) == 1:
         return f"{head} {lines[0]}"
@@ -115,7 +119,7 @@ def form_of(need: DataNeed, language: str) -> str:
     if need.kind is date:
         return "YYYY-MM-DD"
     unit = need.unit or ""
-    return "" if unit in need.question.casefold() else unit.upper() if len(unit) == 3 else unit
+    return unit.upper() if unit in MONEY else unit
 
 
 def language_to_ask_in(request: str, needs: Sequence[DataNeed]) -> tuple[str, bool]:

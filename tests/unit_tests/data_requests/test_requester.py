@@ -200,3 +200,75 @@ def test_async_does_the_same():
 def test_mistakes_are_named(make, says):
     with pytest.raises((ValueError, TypeError), match=says):
         make()
+
+
+def test_a_model_without_forms_is_paid_twice_once():
+    """It answers in prose: from then on it is asked for JSON at once."""
+    model = _model("It is Rome.", '{"city": "Rome"}', '{"city": "Rome"}')
+    requester = DataRequester(model, needs=NEEDS[:1], ask=lambda question: "Rome, of course")
+    assert requester.invoke("Plan my trip").values == {"city": "Rome"}
+    assert requester.invoke("Plan my trip").values == {"city": "Rome"}
+    assert len(model.calls) == 3
+
+
+def test_a_model_that_only_talks_is_paid_twice_once():
+    model = _model(*["I cannot do that."] * 4)
+    requester = DataRequester(model, needs=NEEDS[:1], ask=lambda question: "Rome, of course")
+    for calls in (2, 3):
+        assert requester.invoke("Plan my trip").missing == {"city": "the answer does not say it"}
+        assert len(model.calls) == calls
+
+
+def test_what_was_cut_off_is_read_as_far_as_it_goes():
+    model = _model('{"city": "Rome", "nights": "3 da')
+    requester = DataRequester(
+        model, needs=NEEDS[:2], ask=lambda question: "Rome for 3 days, I think"
+    )
+    collected = requester.invoke("Plan my trip")
+    assert (collected.values, [*collected.missing]) == ({"city": "Rome"}, ["nights"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "values"),
+    [
+        ("city: Rome, nights: 3 days", {"city": "Rome", "nights": 3}),
+        ("1. Rome\n2. three days", {"city": "Rome", "nights": 3}),
+        ("- **City to go to:** Rome\n- **Nights:** 3", {"city": "Rome", "nights": 3}),
+        (["Rome", 3], {"city": "Rome", "nights": 3}),
+        ([{"name": "city", "value": "Rome"}], {}),
+        ('[{"name": "city", "value": "Rome"}]', {"city": "Rome"}),
+        ("city: Rome\nThe rest later", {"city": "Rome"}),
+        ("Rome for 3 days", {}),
+    ],
+)
+def test_without_a_model_what_is_plain_is_read(answer, values):
+    requester = DataRequester(needs=NEEDS[:2], ask=Asked(answer))
+    assert requester.invoke("Plan my trip").values == values
+
+
+def test_german_is_asked_in_german_and_worded_once():
+    words = '{"city": "Reiseziel", "nights": "Dauer in Tagen"}'
+    model = _model("{}", words, "{}", "{}", "{}")
+    ask = Asked("Das weiß ich noch nicht so genau, tut mir leid", {}, {})
+    requester = DataRequester(model, needs=NEEDS[:2], ask=ask)
+    request = "Bitte plane meine Reise, mit der Bahn und ohne Hektik"
+    collected = requester.invoke(request)
+    assert ask.questions == ["Bitte nennen Sie:\n1. Reiseziel\n2. Dauer in Tagen"]
+    assert collected.missing["city"] == "it was not told: 'weiss ich noch nicht'"
+    requester.invoke(request)
+    assert ask.questions[1] == ask.questions[0]
+    assert len(model.calls) == 4
+
+
+def test_a_second_attempt_says_what_was_wrong_and_leaves_refusals_alone():
+    ask = Asked({"city": "I'd rather not say", "nights": "soon"}, {"nights": 3})
+    collected = DataRequester(needs=NEEDS[:2], ask=ask, attempts=2).invoke("Plan my trip")
+    assert ask.names == [("city", "nights"), ("nights",)]
+    assert "'soon' is no number" in ask.questions[1]
+    assert collected.values == {"nights": 3}
+
+
+def test_it_is_json():
+    collected = DataRequester(needs=NEEDS[:2], ask=Asked({"city": "Rome"})).invoke("Plan")
+    again = DataCollected.model_validate_json(collected.model_dump_json())
+    assert again.model_dump(mode="json") == collected.model_dump(mode="json")
