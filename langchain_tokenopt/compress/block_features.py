@@ -17,6 +17,7 @@ from langchain_tokenopt.compress.prompt_lines import (
     instructs,
     is_fence,
     is_title,
+    key_mark,
     sections_of,
     size_of,
     typical,
@@ -108,9 +109,10 @@ class BlockFeatures:
 
     def _is_about_answering(self, n: int) -> bool:
         """Whether a paragraph speaks of two of these: answers, questions, and what is quoted."""
-        if self._kinds[n] != "long" or not self._is_short[n]:
+        first, last = self._lines[self._blocks[n][0]], self._lines[self._blocks[n][-1]]
+        if self._kinds[n] != "long" or not self._is_short[n] or key_mark(first) is not None:
             return False
-        start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
+        start, end = first.start, last.end
         found = {match.lastgroup for match in _OF_ANSWERING.finditer(self._text, start, end)}
         return len(found) > 1
 

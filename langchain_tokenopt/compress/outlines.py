@@ -74,7 +74,7 @@ def item_end(lines: Sequence[str], row: int) -> int:
 
 
 _BRANCH: Final = re.compile(
-    r"(?:[│|][ \xa0]{3}|[ \xa0]{4})*(?:(?:[├└╰]|[|`+](?=-))[─-]{2,3}|[│|][ \xa0\r]*$)", re.MULTILINE
+    r"(?:[│|][ \xa0]{3}|[ \xa0]{4})*(?:[├└╰][─-]{1,3}(?![─┬┼┴-])|[|`]-{2,3}(?= ))"
 )
 
 

@@ -85,8 +85,8 @@ def passage_parts(
         if structure.quoted and not all(holds_one_value(r, segments) for r in structure.records):
             structure.is_long = False  # strings of several values: none is cut open
         outside, stretches = _add_passages(text, segments, structure, units)
-    if structure.quoted:  # instructions may stand on the line of the data
-        spans = [(structure.records[0].start, structure.records[-1].end)]
+    if structure.quoted:
+        spans = _without_edge_lines(text, spans, structure.records)
     moved = part_marks(text, units)
     outside = [moved[at] for at in outside]
     bind_marks(text, units)
@@ -103,6 +103,17 @@ def passage_parts(
     require_outside(text, units, _of_caller(text, units, outside, spans), patterns)
     require_matches(text, units, patterns)
     return PromptParts(units, question)
+
+
+def _without_edge_lines(
+    text: str, material: Sequence[Span], records: Sequence[Record]
+) -> list[Span]:
+    """Leave out what stands on the lines of data beside it: it may be an instruction."""
+    first, last = records[0].start, records[-1].end
+    before, behind = text.rfind("\n", 0, first) + 1, text.find("\n", last)
+    edges = [(0, before), (first, last), (behind if behind >= 0 else len(text), len(text))]
+    parts = [(max(a, start), min(b, end)) for a, b in material for start, end in edges]
+    return sorted({(first, last), *(part for part in parts if part[0] < part[1])})
 
 
 def _of_caller(

@@ -226,6 +226,9 @@ class RecordFinder:
         last, stop = starts[-1], self._stop(starts[-1])
         others = [self._lines[one + 1 : other] for one, other in pairwise(starts)]
         are_many = len(others) >= _FEWEST_GAPS or str(self._marks[last]).endswith(":")
+        fence = next((at for at in range(last + 1, stop) if _FENCE.match(self._lines[at])), stop)
+        if fence < stop and not any(_FENCE.match(line) for lines in others for line in lines):
+            stop = fence  # the others have none
         if are_many and not self._is_last_word(last + 1, stop, others):
             return max(last + 1, stop - self._blanks_before(stop))
         after, traced = last + 1, False
@@ -423,6 +426,7 @@ def cues_end(lines: Sequence[str], row: int) -> int:
         3
     """
     end, at, cues = row, row, 0
+    is_web = lines[row].startswith("WEBVTT")  # there notes may come last
     while at < len(lines):
         is_cue = _begins_cue(lines, at)
         if not (is_cue or _ASIDE.match(lines[at])):
@@ -430,7 +434,7 @@ def cues_end(lines: Sequence[str], row: int) -> int:
         cues += is_cue
         while at < len(lines) and lines[at].strip() and not _CLOSING.match(lines[at]):
             at += 1
-        end = at if is_cue else end
+        end = at if is_cue or is_web else end
         while at < len(lines) and not lines[at].strip():
             at += 1
     return end if cues else row

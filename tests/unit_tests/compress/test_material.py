@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from langchain_tokenopt.compress import PromptCompressor
@@ -136,3 +138,32 @@ def test_a_tree_that_is_drawn_keeps_the_folders_above_what_is_kept(
         depth = name.rstrip("/").split("#")[0].count("-") if name.endswith("/") else 2
         assert [name.startswith(folder) for folder in above[:depth]] == [True] * depth
         above[depth:] = [name.rstrip("/")]
+
+
+@pytest.mark.parametrize("budget", [150, 250, 400])
+def test_json_in_a_fence_behind_a_log_is_no_part_of_its_last_record(budget: int) -> None:
+    """What stands in the fence stays JSON, and the log its records."""
+    log = [f"2026-05-01 10:{n:02d}:39,693 WARN pump {n} of hall {n % 3} is slow" for n in range(12)]
+    rows = [
+        {"id": n, "note": f"Hall {n} was swept. " * 8 + "It is cold.", "tools": ["mop", "pan"]}
+        for n in range(14)
+    ]
+    page = "\n".join(log) + f"\n\n```json\n{json.dumps({'halls': rows}, indent=2)}\n```\n"
+
+    left = _left(page, "Which tools are in hall 11?", budget)
+
+    inside = left.partition("```json\n")[2].partition("```")[0]
+    assert not inside or json.loads(inside)
+    assert {line for line in left.partition("```")[0].split("\n") if line} <= set(log)
+
+
+def test_a_note_behind_the_last_subtitle_stays_under_their_header() -> None:
+    """A comment alone is no file of subtitles."""
+    cues = "".join(
+        f"00:{n:02d}:00.000 --> 00:{n:02d}:40.000\nThe ferry {n} leaves at noon.\n\n"
+        for n in range(20)
+    )
+    left = _left(f"WEBVTT\n\n{cues}NOTE\nreviewed by Bo\n", "Who reviewed it?", 30)
+
+    assert left.startswith("WEBVTT\n")
+    assert "NOTE\nreviewed by Bo" in left
