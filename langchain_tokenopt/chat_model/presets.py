@@ -22,13 +22,18 @@ _MADE_BY: Final = {
 """Where the stage of a part is: a level brings nothing that it does not use."""
 
 
-_OF_LEVELS: Final = {**_MADE_BY, "tools": ("chat_model.priced_tools", "PricedToolSelector")}
+_OF_LEVELS: Final = {
+    **_MADE_BY,
+    "tools": ("chat_model.priced_tools", "PricedToolSelector"),
+    "context": ("chat_model.kept_context", "KeptContext"),
+}
 """The same for levels, which have to be right for whoever answers."""
 
 
 def stage_of_part(name: str, arguments: Mapping[str, Any], *, of_level: bool = False) -> Stage:
     """Return a stage of a part, made with *arguments*: a user's, or those of a level."""
-    module, made_by = (_OF_LEVELS if of_level else _MADE_BY)[name]
+    loses = name == "context" and "max_tokens" in arguments  # what does not fit, whoever asks
+    module, made_by = (_OF_LEVELS if of_level and not loses else _MADE_BY)[name]
     found: Any = getattr(import_module(f"langchain_tokenopt.{module}"), made_by)
     stage: Stage = found(**arguments)
     return stage
@@ -49,7 +54,7 @@ def stages_of(level: Level) -> list[Stage]:
 
     Example:
         >>> [type(stage).__name__ for stage in stages_of("balanced")]
-        ['PricedToolSelector', 'ContextCompressor', 'PromptCompressor']
+        ['PricedToolSelector', 'KeptContext', 'PromptCompressor']
         >>> stages_of("none")
         []
     """

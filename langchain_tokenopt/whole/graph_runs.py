@@ -7,9 +7,10 @@ another process goes on with the same account, if that is in a store.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from langchain_core.runnables.config import ensure_config, merge_configs
@@ -19,9 +20,11 @@ from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.run import BudgetRun, current_run
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.event_loop import done_beside_loop
+from langchain_tokenopt.tools.named_tools import accounts_of_tools
 
 __all__ = ["GraphRuns"]
 
+Result = TypeVar("Result")
 KEY: Final = "tokenopt_run"
 """Of the metadata of a graph's run, and so of its checkpoints."""
 
@@ -48,7 +51,7 @@ class GraphRuns:
         config = _own(graph, config)
         known = graph.get_state(config) if _goes_on(graph, input, config) else None
         run, config = self._run(config, known)
-        with run:
+        with run, self._tools:
             yield config
 
     @asynccontextmanager
@@ -59,12 +62,24 @@ class GraphRuns:
             return
         config = _own(graph, config)
         known = await graph.aget_state(config) if _goes_on(graph, input, config) else None
-        if self._waits:
-            run, config = await done_beside_loop(lambda: self._run(config, known))
-        else:
-            run, config = self._run(config, known)
-        with run:
-            yield config
+        run, config = await self._done(lambda: self._run(config, known))
+        await self._done(run.open)
+        try:
+            with run.inside(), self._tools:
+                yield config
+        except BaseException as error:
+            await self._done(partial(run.close, error))
+            raise
+        await self._done(run.close)
+
+    async def _done(self, work: Callable[[], Result]) -> Result:
+        return await done_beside_loop(work) if self._waits else work()
+
+    @property
+    def _tools(self) -> AbstractContextManager[object]:
+        """A block in which tools have the accounts that the plan names."""
+        names = frozenset(self._plan.agents)
+        return accounts_of_tools(names) if names else nullcontext()
 
     def _run(self, config: Any, known: Any) -> tuple[BudgetRun, Any]:
         """Return the run of a graph that begins, or goes on, and the config that says so."""

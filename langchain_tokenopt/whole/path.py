@@ -173,7 +173,7 @@ def _part(
         switch = f"{part.name}={_ON[part.name]}"
         return PathPart(part.name, False, "", why, part.may_change, switch)
     is_level = given is None and not besides
-    words = setting.words if is_level else ", ".join(map(_described, stages))
+    words = setting.words if is_level else _own_words(given, stages)
     why = part.does if is_level else f"{part.does}; your own"
     return PathPart(part.name, True, words, why, part.may_change, f"{part.name}=False")
 
@@ -186,6 +186,15 @@ _ON: Final = {
     "routing": "{...}",
     "limits": "{...}",
 }
+
+
+def _own_words(given: Any, stages: Sequence[Stage]) -> str:
+    """Return what is said of settings that are not the level's."""
+    if isinstance(given, Mapping) and stages[0].phase == Phase.ROUTE:
+        return " < ".join(map(str, given))
+    if isinstance(given, Mapping):
+        return ", ".join(f"{name}={shown(value)}" for name, value in given.items())
+    return ", ".join(map(_described, stages))
 
 
 def _described(stage: Stage) -> str:

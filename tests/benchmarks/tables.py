@@ -24,6 +24,7 @@ from tests.benchmarks.learn_tables import strategies_table, templates_table
 from tests.benchmarks.results import RESULTS
 from tests.benchmarks.scale_cache_table import scale_cache_tables
 from tests.benchmarks.tool_tables import tool_tables
+from tests.benchmarks.whole_tables import whole_tables
 from tests.support.name_page import house, inner_names, public_names
 
 ROOT = Path(__file__).parents[2]
@@ -348,6 +349,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "learn_strategies": strategies_table,
     "learn_templates": templates_table,
     "agents_requests": _requests,
+    "agents_whole": whole_tables,
 }
 
 

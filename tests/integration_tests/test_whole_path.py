@@ -332,3 +332,30 @@ def test_a_level_leaves_tools_out_where_that_lowers_the_bill() -> None:
     assert bills["always"].tokens < bills["raw"].tokens
     assert units("always") > units("raw")
     assert units("level") <= units("raw") * 1.01
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_tool_that_the_plan_names_has_its_own_account(
+    model_server: ModelServer, is_async: bool
+) -> None:
+    """For the models that it asks; what it may not spend, it may not."""
+
+    def reply(request: Request) -> Reply:
+        if shown_in(request.body) and len(request.body["messages"]) < 12:
+            return Reply(tool_calls=[ToolCall("research", {"about": "x"})])
+        return Reply(text="That is known. " * 30)
+
+    @tool
+    def research(about: str) -> str:
+        """Research."""
+        return model_server.chat_openai().invoke(f"What is {about}?").text
+
+    model_server.answer = reply
+    plan = BudgetPlan(total_tokens=40_000, agents={"research": {"cap": 400}})
+    agent = optimize_agent(create_agent(model_server.chat_openai(), [research]), plan=plan)
+    with track_usage() as usage:
+        result = asyncio.run(agent.ainvoke(ASKED)) if is_async else agent.invoke(ASKED)
+    assert result["messages"][-1].text.startswith("That is known.")
+    of_tool = usage.by("agent")["research"]
+    assert 0 < of_tool.total_tokens <= 400
+    assert len([m for m in result["messages"] if m.type == "tool"]) > 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from langchain.chat_models import init_chat_model
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import FakeListLLM
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
@@ -93,6 +94,7 @@ def test_an_own_stage_stands_in_the_place_of_the_levels() -> None:
         ({"tools": True}, ["PricedToolSelector"]),
         ({"tools": {"max_tools": 3}}, ["ToolSelector"]),
         ({"context": {"max_tokens": 500}}, ["ContextCompressor"]),
+        ({"context": True}, ["KeptContext"]),
         ({"compression": {"max_tokens": 500}}, ["PromptCompressor"]),
         ({"limits": {"max_words": 5}}, ["WordLimit"]),
         ({"cache": True}, ["SemanticCache"]),
@@ -228,3 +230,31 @@ def test_explain_says_what_runs_and_how_to_switch_it_off(capsys: Any) -> None:
         for words in ("level: maximum", "you have switched it off", "5,000 tokens per run"):
             assert words in text
     assert not hasattr(optimize(ExtractiveChatModel()), "explain")
+
+
+def test_balanced_sets_nothing_aside_that_cannot_be_fetched() -> None:
+    """A model that calls no tools sees everything, unless it does not fit."""
+
+    class Deaf(ExtractiveChatModel):
+        seen: ClassVar[list[int]] = []
+
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            self.seen.append(sum(len(message.text) for message in messages))
+            return super()._generate(messages, *args, **kwargs)
+
+    talk: list[Any] = [HumanMessage("Which of the gates fails?")]
+    for n in range(4):
+        call = {"name": "read_log", "args": {"gate": n}, "id": f"c{n}"}
+        talk += [AIMessage("", tool_calls=[call])]
+        talk += [
+            ToolMessage(f"Log of gate {n}: " + "502 Bad Gateway, " * 200, tool_call_id=f"c{n}")
+        ]
+    size = sum(len(message.text) for message in talk)
+    optimize_agent(Deaf(), tools=False).invoke(talk)
+    optimize_agent(Deaf(), context={"price_profile": "none"}).invoke(talk)
+    small = Deaf(profile={"max_input_tokens": 2_000})
+    optimize_agent(small).invoke(talk)
+    whole, own, fitting = Deaf.seen
+    assert whole == size
+    assert own < size / 2
+    assert fitting < 2_000 * 6
