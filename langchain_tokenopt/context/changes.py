@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from langchain_tokenopt.context.decisions import Moment, Step
 from langchain_tokenopt.context.importance import Query
-from langchain_tokenopt.context.levels import handle_of, in_place, is_marked, one_line, shortened
+from langchain_tokenopt.context.levels import handle_of, is_marked, shortened
 from langchain_tokenopt.core.messages import text_of
 
 __all__ = ["Making"]
@@ -44,7 +44,7 @@ class Making:
             return 0
         sizes, message = self.moment.conversation.sizes, self.messages[at]
         own = at in self.texts or at in self.moment.state.decisions
-        return sizes.of(in_place(message, text)) if own else self.moment.conversation.tokens[at]
+        return sizes.in_place(message, text) if own else self.moment.conversation.tokens[at]
 
     def text(self, at: int) -> str | None:
         """Return what a message says now; ``None``: it is set aside."""
@@ -57,7 +57,7 @@ class Making:
         """Put *text* in the place of a message, if that is shorter."""
         before = self.size(at)
         sizes = self.moment.conversation.sizes
-        after = 0 if text is None else sizes.of(in_place(self.messages[at], text))
+        after = 0 if text is None else sizes.in_place(self.messages[at], text)
         if after >= before:
             return False
         self.texts[at] = text
@@ -82,8 +82,7 @@ class Making:
 
     def line(self, at: int) -> None:
         """Reduce a message to a line."""
-        tokens = self.moment.conversation.tokens[at]
-        self.put(at, one_line(self.messages[at], tokens, self.moment.terms.mark), at)
+        self.put(at, self.moment.conversation.line(at), at)
 
     def _part(self, at: int) -> bool:
         sizes, mark = self.moment.conversation.sizes, self.moment.terms.mark

@@ -31,18 +31,42 @@ class Sizes:
     def __init__(self, model: str, counter: TokenCounter) -> None:
         self._model, self._counter = model, counter
         self._known: OrderedDict[Any, int] = OrderedDict()
+        self._lines: OrderedDict[str, int] = OrderedDict()
         self.frame = count_messages([], model=model, counter=counter).tokens
         """Tokens around all messages together."""
+        self._around = self._count(HumanMessage(""))
 
     def of(self, message: BaseMessage, key: Any = None) -> int:
         """Return the tokens of a message with its frame; *key* is its key, where it is known."""
         key = key or key_of(message)
         known = self._known.get(key)
         if known is None:
-            found = count_messages([message], model=self._model, counter=self._counter)
-            known = self._known[key] = found.tokens - self.frame
+            kind, text, name, rest = key
+            is_plain = isinstance(message.content, str) and not name
+            if is_plain and (rest is None or kind == "tool"):
+                known = self._around + self.of_text(text)
+            else:
+                known = self._count(message)
+            self._known[key] = known
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
+        return known
+
+    def _count(self, message: BaseMessage) -> int:
+        found = count_messages([message], model=self._model, counter=self._counter)
+        return found.tokens - self.frame
+
+    def in_place(self, message: BaseMessage, text: str) -> int:
+        """Return the tokens of what is shown in the place of a message."""
+        if message.name or not (
+            isinstance(message, ToolMessage) and isinstance(message.content, str)
+        ):
+            return self.of(in_place(message, text))
+        known = self._lines.get(text)  # a text and its frame: that is all it has
+        if known is None:
+            known = self._lines[text] = self._around + self.of_text(text)
+            while len(self._lines) > _REMEMBERED:
+                self._lines.popitem(last=False)
         return known
 
     def of_text(self, text: str) -> int:
@@ -92,6 +116,7 @@ class Conversation:
         self.sizes = sizes
         self._mark = mark or Mark(None)
         self._gains: dict[int, int] = {}
+        self._lines: dict[int, str] = {}
         self.keys = [key_of(message) for message in messages]
         self.tokens = [sizes.of(m, key) for m, key in zip(messages, self.keys, strict=True)]
         self.before = [0, *accumulate(self.tokens)]
@@ -143,10 +168,17 @@ class Conversation:
             message, tokens = self.messages[at], self.tokens[at]
             gain = 0
             if tokens >= LEAST_TOKENS:
-                line = in_place(message, one_line(message, tokens, self._mark))
-                gain = max(0, tokens - self.sizes.of(line))
+                gain = max(0, tokens - self.sizes.in_place(message, self.line(at)))
             self._gains[at] = gain
         return gain
+
+    def line(self, at: int) -> str:
+        """Return the line that stands for a message."""
+        line = self._lines.get(at)
+        if line is None:
+            line = one_line(self.messages[at], self.tokens[at], self._mark)
+            self._lines[at] = line
+        return line
 
     def original(self, indexes: Sequence[int], tool: str) -> str:
         """Return what stands behind a handle of these messages; *tool* fetches what it lists."""

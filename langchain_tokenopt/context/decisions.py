@@ -75,14 +75,14 @@ class Pending:
     """How many calls there had been when it became so old."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
     """What has been decided up to a call."""
 
     boundary: int = 0
     """How many messages that call had."""
-    decisions: Decisions = field(default_factory=dict)
-    handles: Handles = field(default_factory=dict)
+    decisions: dict[int, str | None] = field(default_factory=dict)
+    handles: dict[str, tuple[int, ...]] = field(default_factory=dict)
     passed: int = 0
     """Tool groups that are old enough to be reduced, or never will be."""
     pending: tuple[Pending, ...] = ()
@@ -101,22 +101,81 @@ class State:
     """Tokens by which the view is longer than its limit all the same."""
 
 
-@dataclass(frozen=True, slots=True)
 class Moment:
-    """What a policy knows at one call, and nothing of later ones."""
+    """What a policy knows at one call, and nothing of later ones.
 
-    conversation: Conversation
-    terms: Terms
-    state: State
-    boundary: int
-    is_forced: bool
-    """Whether the view is over its trigger."""
-    is_cold: bool
-    """Whether the provider has forgotten the conversation: nothing is written a second time."""
-    less: Sequence[int]
-    """By message, the tokens that it has less than it came with."""
-    account: float
-    """What the conversation will have cost less, with this call and without another step."""
+    Args:
+        conversation: All of it.
+        terms: What holds for its view.
+        state: What was decided up to the call before.
+        boundary: How many messages this call has.
+        is_cold: Whether the provider has forgotten the conversation: nothing is written a second
+            time.
+        less: By message, the tokens that it has less than it came with.
+    """
+
+    __slots__ = (
+        "account",
+        "boundary",
+        "conversation",
+        "in_front",
+        "is_cold",
+        "is_first",
+        "is_forced",
+        "known",
+        "least",
+        "less",
+        "state",
+        "terms",
+        "tokens",
+        "tool_tokens",
+    )
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        terms: Terms,
+        state: State,
+        boundary: int,
+        *,
+        is_cold: bool,
+        less: Sequence[int],
+    ) -> None:
+        self.conversation, self.terms, self.state = conversation, terms, state
+        self.boundary, self.is_cold, self.less = boundary, is_cold, less
+        price, before = terms.price, conversation.before
+        self.is_first = not state.steps and not conversation.settled
+        """Whether no step was ever taken."""
+        self.tool_tokens = terms.tool_tokens if self.is_first else 0
+        """Tokens of the tool that comes with the first step; 0: it is there, or there is none."""
+        self.in_front = terms.beside - state.removed + (terms.tool_tokens if state.steps else 0)
+        self.tokens = self.in_front + before[boundary]
+        """Tokens of the request as it would be sent without a step."""
+        is_known = state.boundary and not is_cold
+        self.known = self.in_front + before[state.boundary] if is_known else 0
+        """Tokens with which the prompt before began, if the provider still knows them."""
+        self.least = COUNTED_OTHERWISE * price.min_tokens if price.write > price.read else 0.0
+        """Tokens of a prompt of which a provider surely keeps the beginning.
+
+        Others count otherwise than we do: whoever is near to the least may be on either side.
+        """
+        self.is_forced = terms.trigger is not None and self.tokens > terms.trigger
+        """Whether the view is over its trigger."""
+        self.account = state.bank + self.gain
+        """What the conversation will have cost less, with this call and without another step."""
+
+    @property
+    def gain(self) -> float:
+        """What this call costs less than with all that came, if no step is taken."""
+        if not self.state.steps:
+            return 0.0
+        price, beside, before = self.terms.price, self.terms.beside, self.conversation.before
+        less = before[self.boundary] + beside - self.tokens
+        if self.known >= self.least:
+            return price.read * less
+        if not self.known:
+            return price.write * less
+        return price.read * (before[self.state.boundary] + beside) - price.write * self.known
 
     @property
     def query(self) -> Query:
@@ -128,33 +187,6 @@ class Moment:
         """Results that are old enough, and that no step has looked at."""
         return self.state.pending
 
-    @property
-    def tool_tokens(self) -> int:
-        """Tokens of the tool that comes with the first step; 0: it is there, or there is none."""
-        return self.terms.tool_tokens if self.is_first else 0
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the request as it would be sent without a step."""
-        return self._in_front + self.conversation.before[self.boundary]
-
-    @property
-    def is_first(self) -> bool:
-        """Whether no step was ever taken."""
-        return not self.state.steps and not self.conversation.settled
-
-    @property
-    def _in_front(self) -> int:
-        tool = self.terms.tool_tokens if self.state.steps else 0
-        return self.terms.beside + tool - self.state.removed
-
-    @property
-    def known(self) -> int:
-        """Tokens with which the prompt before began, if the provider still knows them."""
-        if self.is_cold or not self.state.boundary:
-            return 0
-        return self._in_front + self.conversation.before[self.state.boundary]
-
     def saving(self, first: int, removed: int, less_behind: int | None = None) -> float:
         """Return what this call costs less with a step.
 
@@ -165,19 +197,16 @@ class Moment:
         """
         if less_behind is None:
             less_behind = sum(self.less[first : self.boundary])
-        known = self.known
-        stays = self._in_front + self.conversation.before[first] + less_behind
-        if self.tool_tokens:
-            stays = 0  # tools stand in front of everything
-        if stays < self.least:
-            stays, first = 0, 0  # too short to be kept
-        price = self.terms.price
-        tool = COUNTED_OTHERWISE * self.tool_tokens
-        anew = 0.0
-        if known > stays:
-            doubt = self.conversation.doubt
-            anew = known - stays + doubt[self.state.boundary] - doubt[first]
-        return price.write * (removed - tool) - price.rewriting(anew)
+        price, conversation = self.terms.price, self.conversation
+        stays = self.in_front + conversation.before[first] + less_behind
+        if self.tool_tokens or stays < self.least:
+            stays = first = 0  # tools stand in front of everything; or it is too short to be kept
+        saved = price.write * (removed - COUNTED_OTHERWISE * self.tool_tokens)
+        anew = self.known - stays
+        if anew > 0:
+            doubt = conversation.doubt
+            saved -= price.rewriting(anew + doubt[self.state.boundary] - doubt[first])
+        return saved
 
     def is_allowed(self, removed: int, saving: float) -> bool:
         """Whether no call, this one or a later one, makes the conversation dearer than it came.
@@ -192,16 +221,6 @@ class Moment:
         if less < 0 or (is_short and price.write * least > price.read * (least + less)):
             return False  # so short a prompt is not known the next time, and the raw one is
         return self.account + saving >= min(0.0, self.account)
-
-    @property
-    def least(self) -> float:
-        """Tokens of a prompt of which a provider surely keeps the beginning.
-
-        Others count otherwise than we do: whoever is near to the least may be on either side.
-        """
-        return (
-            COUNTED_OTHERWISE * self.terms.price.min_tokens if self.terms.price.rewriting(1) else 0
-        )
 
 
 COUNTED_OTHERWISE: Final = 1.25

@@ -281,7 +281,7 @@ class Descent(Making):
         handle = handle_of(*(text_of(self.messages[at]) for at in gone))
         tokens = sum(self.moment.conversation.tokens[at] for at in gone)
         line = mark.line(tokens, handle, f"{len(gone)} earlier messages")
-        room = self._target - self.total - sizes.of(in_place(self.messages[carrier], line))
+        room = self._target - self.total - sizes.in_place(self.messages[carrier], line)
         if not tells or room < _LEAST_TOLD:
             return line
         if self._summarize is not None:
@@ -299,7 +299,7 @@ class Descent(Making):
         room -= sizes.of_text(asked) + 1 if asked else 0
         said = told(messages, max(0, room), sizes.of_text, self.query, [*beside, asked])
         whole = "\n".join(part for part in (line, said, asked) if part)
-        fits = self.total + sizes.of(in_place(self.messages[carrier], whole)) <= self._target
+        fits = self.total + sizes.in_place(self.messages[carrier], whole) <= self._target
         return whole if fits else "\n".join(part for part in (line, said) if part)
 
     def _beside(self, gone: set[int]) -> Iterable[str]:

@@ -59,21 +59,23 @@ class _Reader:
             if getattr(conversation.messages[group[0]], "tool_calls", ())
         ]
         self._less = [0] * len(conversation.messages)
+        self._state = State()
 
     def upto(self, calls: Sequence[int], state: State, *, is_cold: bool) -> State:
         """Return what is decided once these calls were made, one after the other."""
-        for at in state.decisions:
-            self._less[at] = self._conversation.tokens[at] - self._size(at, state.decisions)
+        self._state = replace(state, decisions={**state.decisions}, handles={**state.handles})
+        for at, text in state.decisions.items():
+            self._less[at] = self._conversation.tokens[at] - self._size(at, text)
         for call in calls:
-            state = self._after(state, call, is_cold=is_cold and call == calls[-1])
-        return state
+            self._call(call, is_cold=is_cold and call == calls[-1])
+        return self._state
 
-    def _old_at(self, state: State, call: int) -> int:
+    def _old_at(self, call: int) -> int:
         """Return the number of the tool group at which those begin that stay, or are not whole."""
         last = bisect_left(self._begins, call)
         keep = self._terms.keep_last
         begin = self._begins[max(0, last - max(1, keep))] if last else 0
-        upto = state.passed
+        upto = self._state.passed
         while upto < len(self._groups):
             group = self._groups[upto]
             if group.ready > call or group.members[0] >= begin:
@@ -81,11 +83,11 @@ class _Reader:
             upto += 1
         return upto
 
-    def _with_older(self, state: State, call: int) -> State:
-        """Return the state with the results that have become old enough."""
-        upto = self._old_at(state, call)
+    def _grow_older(self, call: int) -> None:
+        """Take note of the results that have become old enough."""
+        state, upto = self._state, self._old_at(call)
         if upto == state.passed:
-            return state
+            return
         gain, settled = self._conversation.gain, self._conversation.settled
         older = (
             Pending(at, gain(at), state.calls)
@@ -94,87 +96,68 @@ class _Reader:
             for at in group.results
             if gain(at) and at not in state.decisions
         )
-        return replace(state, passed=upto, pending=(*state.pending, *older))
+        state.passed, state.pending = upto, (*state.pending, *older)
 
-    def _after(self, state: State, call: int, *, is_cold: bool) -> State:
-        """Return what is decided once one more call was made."""
-        terms, state = self._terms, self._with_older(state, call)
-        moment = Moment(self._conversation, terms, state, call, False, is_cold, self._less, 0.0)
-        gain = self._gain(moment) if state.steps else 0.0
-        over = terms.trigger is not None and moment.tokens > terms.trigger
-        moment = replace(moment, is_forced=over, account=state.bank + gain)
-        made = None
-        if state.pending or over or state.handles:
+    def _call(self, call: int, *, is_cold: bool) -> None:
+        """Decide at one more call."""
+        self._grow_older(call)
+        state, terms = self._state, self._terms
+        moment = Moment(self._conversation, terms, state, call, is_cold=is_cold, less=self._less)
+        gain, bank, state.changed_at = moment.gain, moment.account, -1
+        if state.pending or moment.is_forced or state.handles:
             step = self._policy.decide(moment)
-            made = None if step is None else self._stepped(moment, step)
-        if made is None:
-            made = replace(state, bank=moment.account, gain=gain, changed_at=-1)
-        sent = self._conversation.before[call] - made.removed + terms.beside
-        sent += terms.tool_tokens if made.steps else 0
-        overrun = 0 if terms.limit is None else max(0, sent - terms.limit)
-        return replace(made, boundary=call, calls=state.calls + 1, overrun=overrun)
+            if step is not None and step.decisions:
+                saving = self._step(moment, step)
+                gain, bank = gain + saving, bank + saving
+        state.boundary, state.gain, state.bank = call, gain, bank
+        state.calls += 1
+        sent = self._conversation.before[call] - state.removed + terms.beside
+        sent += terms.tool_tokens if state.steps else 0
+        state.overrun = 0 if terms.limit is None else max(0, sent - terms.limit)
 
-    def _gain(self, moment: Moment) -> float:
-        """Return what a call costs less than with all that came, if no step is taken."""
-        price, state = self._terms.price, moment.state
-        less = self._conversation.before[moment.boundary] + self._terms.beside - moment.tokens
-        if moment.known >= moment.least:
-            return price.read * less
-        if not moment.known:
-            return price.write * less
-        all_known = self._conversation.before[state.boundary] + self._terms.beside
-        return price.read * all_known - price.write * moment.known
-
-    def _stepped(self, moment: Moment, step: Step) -> State | None:
-        """Return the state after a step; ``None``: it is not taken."""
-        state, changes = moment.state, step.decisions
-        gone = {*changes, *step.seen}
-        pending = tuple(one for one in state.pending if step.is_partial and one.at not in gone)
-        if not changes:
-            return None
-        decisions = {**state.decisions, **changes}
-        less = {at: self._conversation.tokens[at] - self._size(at, decisions) for at in changes}
-        removed = sum(saved - self._less[at] for at, saved in less.items())
+    def _step(self, moment: Moment, step: Step) -> float:
+        """Take a step, if it is allowed; return what this call costs less with it."""
+        state, changes, less = self._state, step.decisions, self._less
+        tokens = self._conversation.tokens
+        now = {at: tokens[at] - self._size(at, text) for at, text in changes.items()}
+        removed = sum(saved - less[at] for at, saved in now.items())
         first = min(changes)
         saving = moment.saving(first, removed)
-        made = replace(
-            state,
-            decisions=decisions,
-            handles={**state.handles, **step.handles},
-            pending=pending,
-            removed=state.removed + removed,
-            gain=moment.account - state.bank + saving,
-            bank=moment.account + saving,
-            steps=state.steps + 1,
-            changed_at=first,
-        )
         if step.is_optional and not moment.is_allowed(removed, saving):
-            return None
-        for at, saved in less.items():
-            self._less[at] = saved
-        return made
+            return 0.0
+        for at, saved in now.items():
+            less[at] = saved
+        state.decisions.update(changes)
+        state.handles.update(step.handles)
+        gone = {*changes, *step.seen}
+        left = (one for one in state.pending if step.is_partial and one.at not in gone)
+        state.pending, state.changed_at = tuple(left), first
+        state.removed += removed
+        state.steps += 1
+        return saving
 
-    def _size(self, at: int, decisions: Decisions) -> int:
-        text = decisions[at]
+    def _size(self, at: int, text: str | None) -> int:
         if text is None:
             return 0
-        return self._conversation.sizes.of(in_place(self._conversation.messages[at], text))
+        return self._conversation.sizes.in_place(self._conversation.messages[at], text)
 
 
-def shown(conversation: Conversation, decisions: Decisions) -> list[BaseMessage]:
-    """Return the view: the messages themselves where nothing was decided.
+def shown(conversation: Conversation, decisions: Decisions) -> tuple[list[BaseMessage], int]:
+    """Return the view, and its tokens: the messages themselves where nothing was decided.
 
     A result that comes once more for a call that was set aside is set aside with it.
     """
     gone = {at for group in conversation.groups if group[0] in decisions for at in group}
-    view = []
+    view, tokens = [], 0
     for at, message in enumerate(conversation.messages):
         text = decisions.get(at, _UNDECIDED)
         if text is _UNDECIDED and at not in gone:
             view.append(message)
+            tokens += conversation.tokens[at]
         elif isinstance(text, str):
             view.append(in_place(message, text))
-    return view
+            tokens += conversation.sizes.in_place(message, text)
+    return view, tokens
 
 
 _UNDECIDED: Final = object()

@@ -19,7 +19,7 @@ from langchain_tokenopt.compress.protect import OBLIGATION, verbatim_spans
 from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.text.sentences import sentences_of
 from langchain_tokenopt.text.stopwords import STOP_WORDS
-from langchain_tokenopt.text.words import terms_of
+from langchain_tokenopt.text.words import lowered, terms_of
 
 __all__ = ["WEIGHTS", "Importance", "Kind", "Query", "importance_of", "sentence_kind"]
 
@@ -80,7 +80,11 @@ class Query:
         """
         if len(self._terms) < _FEWEST_WORDS:
             return False
-        return len(self._terms & _telling(text)) >= max(_FEWEST_WORDS, len(self._terms) / 2)
+        least = max(_FEWEST_WORDS, len(self._terms) / 2)
+        letters = lowered(text)
+        if sum(term in letters for term in self._terms) < least:
+            return False  # most texts: no word is there whose letters are not
+        return len(self._terms & _telling(text)) >= least
 
     @property
     def terms(self) -> frozenset[str]:

@@ -58,7 +58,6 @@ _REST: Final = re.compile(r"\[[\d,]+ tokens left out(?:, \w+\(\"[0-9a-f]{8}\"\))
 HANDLE_FORM: Final = re.compile(r"[0-9a-f]{8}")
 _MORE: Final = re.compile(r"\[[\d,]+ tokens left out[;.]")
 _HANDLES: Final = re.compile(r'\(\\?"([0-9a-f]{8})\\?"\)')
-_WHITE: Final = re.compile(r"\s+")
 
 
 class Mark:
@@ -162,7 +161,7 @@ def gist(text: str, size: int) -> str:
         >>> gist("Flights to\n Rome: AZ 611", 15)
         'Flights to Rome'
     """
-    return _WHITE.sub(" ", text[: 4 * size]).strip()[:size].rstrip()
+    return " ".join(text[: 4 * size].split())[:size].rstrip()
 
 
 def shortened(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from langchain_tokenopt.context.changes import Making
-from langchain_tokenopt.context.decisions import ContextPolicy, Moment, Step
+from langchain_tokenopt.context.decisions import ContextPolicy, Moment, Pending, Step
 from langchain_tokenopt.context.descent import Descent, Summarize
-from langchain_tokenopt.context.worth import worth_reducing
+from langchain_tokenopt.context.worth import in_reach, worth_reducing
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
 
 __all__ = ["SlidingWindow", "Stepped", "checked_policy"]
@@ -70,17 +69,19 @@ def _reduced(moment: Moment) -> tuple[Making, Sequence[int]]:
     What a line would gain says whether any may be. Some then keep what the question needs, and gain
     less.
     """
-    made = Making(moment)
-    if not worth_reducing(moment, moment.pending):
+    made, reach = Making(moment), in_reach(moment)
+    if not reach:
         return made, ()
-    made.results(one.at for one in moment.pending)
+    made.results(one.at for one in reach)
     tokens = moment.conversation.tokens
-    gained = [replace(one, gain=tokens[one.at] - made.size(one.at)) for one in moment.pending]
+    gained = [Pending(one.at, tokens[one.at] - made.size(one.at), one.since) for one in reach]
     return made, [one.at for one in worth_reducing(moment, gained)]
 
 
 def _optional(step: Step | None, seen: Sequence[int] = ()) -> Step | None:
-    return None if step is None else replace(step, is_optional=True, is_partial=True, seen=seen)
+    if step is None:
+        return None
+    return Step(step.decisions, step.handles, is_partial=True, seen=seen, is_optional=True)
 
 
 def _could_tell_more(moment: Moment) -> bool:

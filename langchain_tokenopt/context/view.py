@@ -9,7 +9,6 @@ from langchain_core.messages import BaseMessage
 
 from langchain_tokenopt.context.conversation import Conversation
 from langchain_tokenopt.context.decisions import State
-from langchain_tokenopt.context.epochs import shown
 from langchain_tokenopt.context.expand import NAME
 from langchain_tokenopt.context.importance import Importance, importance_of
 from langchain_tokenopt.context.levels import Level, handles_in
@@ -71,8 +70,7 @@ class ContextView:
                 text = decisions[at]
                 level, after = _level(text), 0
                 if text is not None:
-                    (made,) = shown(Conversation([message], self.conversation.sizes), {0: text})
-                    after = self.conversation.sizes.of(made)
+                    after = self.conversation.sizes.in_place(message, text)
             found.append(MessageView(at, level, matters, tokens, after))
         return tuple(found)
 

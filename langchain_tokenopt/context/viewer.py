@@ -143,10 +143,11 @@ class Viewer:
         if keys:
             self._decided.put((keys[-1], settings), (state, now))
         given = messages if isinstance(messages, list) else list(messages)
-        view = shown(conversation, state.decisions) if state.decisions else given
-        before = conversation.before[-1] + terms.beside
-        tool = terms.tool_tokens if state.steps else 0
-        after = sum(map(sizes.of, view)) + terms.beside + tool if state.decisions else before
+        view, before = given, conversation.before[-1] + terms.beside
+        after = before
+        if state.decisions:
+            view, tokens = shown(conversation, state.decisions)
+            after = tokens + terms.beside + (terms.tool_tokens if state.steps else 0)
         return ContextView(
             messages=view,
             tokens_before=before,
