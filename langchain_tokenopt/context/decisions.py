@@ -91,8 +91,10 @@ class State:
     """Tokens less than the conversation has."""
     gain: float = 0.0
     """What this call costs less than with all that came, in units of the input price."""
-    bank: float = 0.0
+    saved: float = 0.0
     """What all calls so far have cost less."""
+    bank: float = 0.0
+    """What they have surely cost less, however others count."""
     calls: int = 0
     steps: int = 0
     changed_at: int = -1
@@ -161,14 +163,10 @@ class Moment:
         """
         self.is_forced = terms.trigger is not None and self.tokens > terms.trigger
         """Whether the view is over its trigger."""
-        self.account = state.bank + self.gain
-        """What the conversation will have cost less, with this call and without another step."""
+        self.account = state.bank + (self._sure_gain() if state.steps else 0.0)
+        """What all calls with this one have surely cost less, if no step is taken."""
 
-    @property
-    def gain(self) -> float:
-        """What this call costs less than with all that came, if no step is taken."""
-        if not self.state.steps:
-            return 0.0
+    def _sure_gain(self) -> float:
         price, beside, before = self.terms.price, self.terms.beside, self.conversation.before
         less = before[self.boundary] + beside - self.tokens
         if self.known >= self.least:
@@ -176,6 +174,21 @@ class Moment:
         if not self.known:
             return price.write * less
         return price.read * (before[self.state.boundary] + beside) - price.write * self.known
+
+    def gain(self, first: int, removed: int) -> float:
+        """Return what this call costs less than with all that came, as we count.
+
+        Args:
+            first: The first message that a step changes; the boundary: there is none.
+            removed: Tokens that it takes away.
+        """
+        price, beside, before = self.terms.price, self.terms.beside, self.conversation.before
+        all_known = before[self.state.boundary] + beside if self.known else 0
+        stays = self.in_front + before[first] + sum(self.less[first : self.boundary])
+        if removed and self.tool_tokens:
+            stays, removed = 0, removed - self.tool_tokens
+        raw = price.charge(before[self.boundary] + beside, all_known)
+        return raw - price.charge(self.tokens - removed, min(self.known, stays))
 
     @property
     def query(self) -> Query:

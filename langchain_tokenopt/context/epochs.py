@@ -103,20 +103,21 @@ class _Reader:
         self._grow_older(call)
         state, terms = self._state, self._terms
         moment = Moment(self._conversation, terms, state, call, is_cold=is_cold, less=self._less)
-        gain, bank, state.changed_at = moment.gain, moment.account, -1
+        step = None
         if state.pending or moment.is_forced or state.handles:
             step = self._policy.decide(moment)
-            if step is not None and step.decisions:
-                saving = self._step(moment, step)
-                gain, bank = gain + saving, bank + saving
-        state.boundary, state.gain, state.bank = call, gain, bank
+        if step is None or not step.decisions or not self._step(moment, step):
+            state.gain = moment.gain(call, 0) if state.steps else 0.0
+            state.bank, state.changed_at = moment.account, -1
+        state.saved += state.gain
+        state.boundary = call
         state.calls += 1
         sent = self._conversation.before[call] - state.removed + terms.beside
         sent += terms.tool_tokens if state.steps else 0
         state.overrun = 0 if terms.limit is None else max(0, sent - terms.limit)
 
-    def _step(self, moment: Moment, step: Step) -> float:
-        """Take a step, if it is allowed; return what this call costs less with it."""
+    def _step(self, moment: Moment, step: Step) -> bool:
+        """Take a step, if it is allowed."""
         state, changes, less = self._state, step.decisions, self._less
         tokens = self._conversation.tokens
         now = {at: tokens[at] - self._size(at, text) for at, text in changes.items()}
@@ -124,7 +125,8 @@ class _Reader:
         first = min(changes)
         saving = moment.saving(first, removed)
         if step.is_optional and not moment.is_allowed(removed, saving):
-            return 0.0
+            return False
+        state.gain, state.bank = moment.gain(first, removed), moment.account + saving
         for at, saved in now.items():
             less[at] = saved
         state.decisions.update(changes)
@@ -134,7 +136,7 @@ class _Reader:
         state.pending, state.changed_at = tuple(left), first
         state.removed += removed
         state.steps += 1
-        return saving
+        return True
 
     def _size(self, at: int, text: str | None) -> int:
         if text is None:

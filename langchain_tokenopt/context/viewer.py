@@ -154,7 +154,7 @@ class Viewer:
             tokens_after=after,
             steps=state.steps,
             overrun=0 if terms.limit is None else max(0, after - terms.limit),
-            saved=state.bank,
+            saved=state.saved,
             conversation=conversation,
             state=state,
         )
