@@ -68,11 +68,19 @@ class Making:
 
     def result(self, at: int) -> None:
         """Shorten a tool result: to what the question needs, or to a line."""
-        message = self.messages[at]
-        if not self.moment.conversation.gain(at) or is_marked(text_of(message)):
+        text = text_of(self.messages[at])
+        if not self.moment.conversation.gain(at) or is_marked(text):
             return
-        if not (self.query.is_about(text_of(message)) and self._part(at)):
+        if not (self.query.is_about(text) and self._part(at)):
             self.line(at)
+
+    def gain(self, at: int) -> int:
+        """Return what a tool result would have less."""
+        text = text_of(self.messages[at])
+        if not is_marked(text) and not self.query.is_about(text):
+            return self.moment.conversation.gain(at)
+        self.results((at,))
+        return self.moment.conversation.tokens[at] - self.size(at)
 
     def results(self, chosen: Iterable[int]) -> None:
         """Shorten these results."""

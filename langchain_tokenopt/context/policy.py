@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from langchain_tokenopt.context.changes import Making
-from langchain_tokenopt.context.decisions import ContextPolicy, Moment, Pending, Step
+from langchain_tokenopt.context.decisions import ContextPolicy, Moment, Step
 from langchain_tokenopt.context.descent import Descent, Summarize
-from langchain_tokenopt.context.worth import in_reach, worth_reducing
+from langchain_tokenopt.context.worth import worth_reducing
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
 
 __all__ = ["SlidingWindow", "Stepped", "checked_policy"]
@@ -57,25 +57,12 @@ class Stepped:
         """Take a step where it pays, or where the request is too long."""
         if not moment.is_forced and _could_tell_more(moment):
             return _optional(Descent(moment, self._summarize).retold())
-        made, chosen = _reduced(moment)
+        made = Making(moment)
+        chosen = worth_reducing(moment, made.gain)
         if moment.is_forced:
             return Descent(moment, self._summarize).step(chosen)
+        made.results(chosen)
         return _optional(made.step({*chosen}), seen=chosen)
-
-
-def _reduced(moment: Moment) -> tuple[Making, Sequence[int]]:
-    """Return shorter results, and which of them are worth it.
-
-    What a line would gain says whether any may be. Some then keep what the question needs, and gain
-    less.
-    """
-    made, reach = Making(moment), in_reach(moment)
-    if not reach:
-        return made, ()
-    made.results(one.at for one in reach)
-    tokens = moment.conversation.tokens
-    gained = [Pending(one.at, tokens[one.at] - made.size(one.at), one.since) for one in reach]
-    return made, [one.at for one in worth_reducing(moment, gained)]
 
 
 def _optional(step: Step | None, seen: Sequence[int] = ()) -> Step | None:

@@ -7,27 +7,28 @@ earlier steps have saved is all that is ever put at stake, so it may end at any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from langchain_tokenopt.context.decisions import Moment, Pending
 
-__all__ = ["in_reach", "worth_reducing"]
+__all__ = ["worth_reducing"]
 
 
-def in_reach(moment: Moment) -> Sequence[Pending]:
-    """Return the results that may be worth it, if a line in their place is: the rest is too far."""
-    best, reach = _best(moment, moment.pending)
-    return moment.pending[reach:] if best < len(moment.pending) else ()
-
-
-def worth_reducing(moment: Moment, pending: Sequence[Pending]) -> Sequence[Pending]:
+def worth_reducing(moment: Moment, gain: Callable[[int], int]) -> Sequence[int]:
     """Return the results to reduce, in their order: those from one on, or none.
 
     Args:
         moment: What is known at this call.
-        pending: The results in reach, with what they would have less.
+        gain: Says what a result will have less. It is asked of those that would be worth it if
+            lines were in their places, and of what lies as near.
     """
-    return pending[_best(moment, pending)[0] :]
+    pending = moment.pending
+    best, reach = _best(moment, pending)
+    if best < len(pending):
+        real = [Pending(one.at, gain(one.at), one.since) for one in pending[reach:]]
+        if real != [*pending[reach:]]:
+            pending, (best, _) = real, _best(moment, real)
+    return [one.at for one in pending[best:]]
 
 
 def _best(moment: Moment, pending: Sequence[Pending]) -> tuple[int, int]:
