@@ -19,6 +19,7 @@ from langchain_tokenopt.chat_model.stages import (
     refuse_contradictions,
 )
 from langchain_tokenopt.core.argument_checks import takes_names
+from langchain_tokenopt.core.attribution import names_of
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.levels import Level
 from langchain_tokenopt.core.own_context import in_own_context
@@ -105,7 +106,7 @@ def token_scope(
     with ExitStack() as stack:
         if cache is not None:
             stages = (*stages, as_stage(cache))
-            _separate(stack, cache, user, organization)
+            _refuse_if_shared(cache, user, organization)
         usage = stack.enter_context(track_usage(sinks, user, organization=organization))
         unstaged, run = UnstagedCalls(UNSTAGED.get()), None
         register_hooks()
@@ -129,20 +130,14 @@ def token_scope(
         )
 
 
-def _separate(
-    stack: ExitStack, cache: BaseCache | Stage, user: str | None, organization: str | None
-) -> None:
-    """Keep the answers of users apart."""
-    labels = {"user": user, "organization": organization}
-    given = {name: value for name, value in labels.items() if value is not None}
-    if not given:
-        return
-    if not hasattr(cache, "scope"):
+def _refuse_if_shared(cache: BaseCache | Stage, user: str | None, organization: str | None) -> None:
+    """Refuse a cache that serves one user's answers to another, where users are named."""
+    given = names_of(user, organization)
+    if given and not getattr(cache, "keeps_users_apart", False):
         raise ValueError(
             f"{type(cache).__name__} cannot keep users apart: it would serve one user's answers to "
             f"another. Give a SemanticCache, or leave out {' and '.join(given)}."
         )
-    stack.enter_context(cache.scope(**given))
 
 
 def _with(stages: Sequence[Stage]) -> tuple[Stage, ...]:

@@ -53,7 +53,7 @@ from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, T
 from langchain_tokenopt.core.final_errors import take_budget_errors_as_final
 from langchain_tokenopt.core.records import BudgetEvent, UsageEvent, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
-from langchain_tokenopt.core.staged_runs import GUARD, TRACKER, register_hooks
+from langchain_tokenopt.core.staged_runs import GUARD, register_hooks
 from langchain_tokenopt.core.threads import CARRIED, watch_threads
 from langchain_tokenopt.forecast import UsageForecaster
 from langchain_tokenopt.pricing.rate_card import RateCard
@@ -233,7 +233,7 @@ class BudgetRun:
     def open(self) -> None:
         """Begin the run, but not here: its calls are those that are made :meth:`inside`."""
         self.account.__enter__()
-        self.owners.tracker = TRACKER.get()
+        self.owners.begin()
 
     def inside(self) -> ContextBlock:
         """Return a block whose calls belong to this run, wherever the run was begun.
@@ -245,7 +245,7 @@ class BudgetRun:
         watch_threads()
         stages = (*AMBIENT.get(), self._stage)
         carried = CARRIED.get() or left_outside(self.plan.name)
-        run: dict[ContextVar[Any], Any] = {_RUN: self, HOME: here()}
+        run = {_RUN: self, HOME: here(), **self.owners.inside()}
         return ContextBlock({**run, GUARD: self._guard, AMBIENT: stages, CARRIED: carried})
 
     def close(self, error: BaseException | None = None) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Final, Literal
 
 from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.budget.levels import NOBODY, TOOL_LIMITS, Owners
 from langchain_tokenopt.budget.plan_settings import PlanSettings
-from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
+from langchain_tokenopt.core.attribution import (
+    Attribution,
+    attribution_of,
+    name_from,
+    said_around,
+    saying,
+)
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.core.staged_runs import TRACKER
 
 __all__ = ["RunOwners"]
 
@@ -35,12 +42,20 @@ class RunOwners:
         self._plan = plan
         self._own = {"user": user, "organization": organization}
         self._thread = thread
-        self.tracker: Any = None
-        """The tracker around the run."""
+        self._around: dict[str, str] = {}
+        """What was said around when the run began."""
         self.seen: dict[Owners, None] = {}
         """On whose account calls went, the latest of many."""
         self._nameless: set[str] = set()
         """Who was warned of: that calls do not say whose they are."""
+
+    def begin(self) -> None:
+        """Take note of whose calls those around the run are."""
+        self._around = dict(said_around())
+
+    def inside(self) -> Mapping[ContextVar[Any], Any]:
+        """Return what a block sets whose calls are the run's."""
+        return saying(**self._own)
 
     def of(self, made_by: Attribution) -> Owners:
         """Return on whose account a call goes.
@@ -68,28 +83,17 @@ class RunOwners:
         return self._named(attribution_of(ensure_config().get("metadata") or {}))
 
     def around(self, what: Literal["user", "organization"]) -> str | None:
-        """Return whose the run is: as it was told itself, or by a tracker around it."""
-        said, tracker = self._own[what], self.tracker
-        while said is None and tracker is not None:
-            said, tracker = getattr(tracker, what, None), getattr(tracker, "_outer", None)
-        return None if said is None else name_from(said)
+        """Return whose the run is: as it was told itself, or by a block around it."""
+        own = self._own[what]
+        return self._around.get(what) if own is None else name_from(own)
 
     def _named(self, made_by: Attribution) -> Owners:
+        said = dict(said_around())
         return Owners(
-            made_by.user or self._said("user"),
-            made_by.organization or self._said("organization"),
+            made_by.user or said.get("user") or self.around("user"),
+            made_by.organization or said.get("organization") or self.around("organization"),
             made_by.thread_id or self._thread,
         )
-
-    def _said(self, what: Literal["user", "organization"]) -> str | None:
-        own, tracker, said = self._own[what], TRACKER.get(), None
-        while said is None and tracker is not None:
-            if tracker is self.tracker:
-                said = own
-            said = getattr(tracker, what, None) if said is None else said
-            tracker = getattr(tracker, "_outer", None)
-        said = own if said is None else said
-        return None if said is None else name_from(said)
 
     def _warn_of_nobody(self, per: str) -> None:
         if per not in self._nameless:

@@ -96,7 +96,8 @@ class SemanticCache(BaseCache):
         eviction: Which entry leaves when the cache is full: a name or a policy, see
             ``eviction.py``. A policy belongs to one cache.
         require_scope: Serve and store only for requests that say whose they are: inside
-            :meth:`scope`, or with ``user_id`` or ``tenant_id`` in their metadata.
+            :meth:`scope`, with ``user_id`` or ``tenant_id`` in their metadata, or under the user or
+            the organization of a ``token_scope``, ``track_usage`` or ``plan.run``.
         settings: What is rarely changed.
 
     Raises:
@@ -118,6 +119,7 @@ class SemanticCache(BaseCache):
     blocking = True
     fingerprint = ""
     name = "SemanticCache"
+    keeps_users_apart = True
 
     @takes_names
     def __init__(

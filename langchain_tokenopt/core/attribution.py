@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
 __all__ = [
     "Attribution",
     "agent_names_in",
+    "attribution_here",
     "attribution_of",
     "metadata_saying",
     "name_from",
+    "names_of",
     "owner_label",
     "owner_labels",
+    "said_around",
+    "saying",
 ]
 
 
@@ -72,11 +77,10 @@ def attribution_of(
         node, outermost = "/".join(path), next(iter(path), None)
     explicit, own = agent_names_in(metadata)
     agent = agent or explicit or own or outermost or fallback_agent
-    user, thread_id = get("user_id", fallback_user), get("thread_id")
-    tag = get("tokenopt_tag")
-    organization = fallback_organization
-    for key in _ORGANIZATION_KEYS:
-        organization = get(key, organization)
+    user, thread_id, tag = get("user_id"), get("thread_id"), get("tokenopt_tag")
+    organization = next((get(key) for key in _ORGANIZATION_KEYS if _names(get(key))), None)
+    user = user if _names(user) else fallback_user
+    organization = fallback_organization if organization is None else organization
     return Attribution(
         agent=name_from(agent or "default"),
         node=node,
@@ -86,6 +90,58 @@ def attribution_of(
         purpose=get("lc_source"),
         organization=None if organization is None else name_from(organization),
         tag=None if tag is None else name_from(tag),
+    )
+
+
+Said = tuple[tuple[str, str], ...]
+"""What blocks say, the innermost last: ``user`` or ``organization``, and a name."""
+
+_SAID: Final[ContextVar[Said]] = ContextVar("langchain_tokenopt_said", default=())
+
+
+def saying(user: object = None, organization: object = None) -> Mapping[ContextVar[Any], Any]:
+    """Return what a block sets that says whose the calls inside of it are.
+
+    Example:
+        >>> from langchain_tokenopt.core.context_blocks import ContextBlock
+        >>> with ContextBlock(saying(user="ann")), ContextBlock(saying(organization="acme")):
+        ...     said_around()
+        (('user', 'ann'), ('organization', 'acme'))
+    """
+    return {_SAID: (*_SAID.get(), *names_of(user, organization).items())}
+
+
+def names_of(user: object = None, organization: object = None) -> dict[str, str]:
+    """Return those names of ``user`` and ``organization`` that are given."""
+    given = {"user": user, "organization": organization}
+    return {what: name_from(name) for what, name in given.items() if name is not None}
+
+
+def said_around(context: Context | None = None) -> Said:
+    """Return whose calls are that are made here, as ``track_usage``, scopes and runs around say.
+
+    Args:
+        context: In which they are made, if not here.
+    """
+    return _SAID.get() if context is None else context.get(_SAID, ())
+
+
+def attribution_here(metadata: Mapping[str, Any]) -> Attribution:
+    """Return who makes a call here: as its metadata says, then as the blocks around it do.
+
+    Usage, budgets, caches and what is learned read it alike.
+
+    Example:
+        >>> from langchain_tokenopt.core.context_blocks import ContextBlock
+        >>> with ContextBlock(saying(user="ann")):
+        ...     attribution_here({}).user, attribution_here({"user_id": "bob"}).user
+        ('ann', 'bob')
+    """
+    around = dict(_SAID.get())
+    return attribution_of(
+        metadata,
+        fallback_user=around.get("user"),
+        fallback_organization=around.get("organization"),
     )
 
 
@@ -116,13 +172,18 @@ def name_from(value: object) -> str:
     return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode()
 
 
+def _names(name: object) -> bool:
+    """Say whether it is a name: nobody is signed in as ``None``, or as an empty one."""
+    return name is not None and name != ""
+
+
 def agent_names_in(metadata: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return the explicit name of the agent, and the one that ``create_agent`` was given."""
     return metadata.get("tokenopt_agent"), metadata.get("lc_agent_name")
 
 
-_ORGANIZATION_KEYS = ("tenant_id", "org_id", "organization_id")
-"""Of several, the last counts."""
+_ORGANIZATION_KEYS: Final = ("organization_id", "org_id", "tenant_id")
+"""Of several, the first counts."""
 
 _OWNER_LABELS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("user_id", "user"), "user"),

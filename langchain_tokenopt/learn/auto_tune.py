@@ -24,11 +24,10 @@ from langchain_tokenopt.core.argument_checks import (
     shown,
     takes_names,
 )
-from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.attribution import Attribution, attribution_of, said_around
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.records import TuningStep, UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify
-from langchain_tokenopt.core.staged_runs import TRACKER
 from langchain_tokenopt.learn.ladder import Settings, default_in, ladder_of
 from langchain_tokenopt.learn.setting_bandit import ENOUGH, Arm, Bandit, Step, prior_of
 from langchain_tokenopt.learn.tuned_stage import tuned_stage
@@ -309,9 +308,9 @@ class AutoTune(Runnable[Any, Any]):
 
     def _owner(self, made_by: Attribution) -> LearnedKey:
         """Return under what the evidence of a caller's calls stands."""
-        tracker = TRACKER.get()
-        user = made_by.user or getattr(tracker, "user", None)
-        organization = made_by.organization or getattr(tracker, "organization", None)
+        around = dict(said_around())
+        user = made_by.user or around.get("user")
+        organization = made_by.organization or around.get("organization")
         namespace = f"{self._namespace}/{organization}" if organization else self._namespace
         return LearnedKey(_KIND, namespace, user or None, made_by.agent)
 

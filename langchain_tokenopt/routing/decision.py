@@ -10,8 +10,8 @@ from typing import Final
 from langchain_core.messages import AIMessage
 
 from langchain_tokenopt.budget.run import current_run
+from langchain_tokenopt.core.attribution import attribution_here
 from langchain_tokenopt.core.errors import TokenOptWarning
-from langchain_tokenopt.core.staged_runs import TRACKER
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.routing.allowance import allowance_of
 from langchain_tokenopt.routing.complexity import (
@@ -147,10 +147,9 @@ class Decider:
 
     def _owner(self, request: ModelRequest) -> Owner:
         """Return on whose account outcomes of a request go."""
-        made_by, tracker = request.facts.attribution, TRACKER.get()
-        organization = made_by.organization or getattr(tracker, "organization", None)
-        user = made_by.user or getattr(tracker, "user", None)
-        return Owner(namespace_of(self.namespace, organization, made_by.agent), user or None)
+        made_by = attribution_here(request.run.metadata)
+        namespace = namespace_of(self.namespace, made_by.organization, made_by.agent)
+        return Owner(namespace, made_by.user)
 
     # Within a tool loop
 

@@ -15,11 +15,11 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.core.argument_checks import check_whole, names_what, takes_names
+from langchain_tokenopt.core.attribution import attribution_here
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.recent import Recent
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks
-from langchain_tokenopt.core.staged_runs import TRACKER
 from langchain_tokenopt.core.tool_schemas import function_name
 from langchain_tokenopt.embeddings import (
     EmbedderUnavailableError,
@@ -416,12 +416,8 @@ def _local() -> Embeddings | None:
 
 def _namespace(request: ModelRequest | None) -> str:
     """Name those whose calls teach each other: one user of one organization, or nobody."""
-    tracker = TRACKER.get()
-    user, organization = getattr(tracker, "user", None), getattr(tracker, "organization", None)
-    if request is not None:
-        made_by = request.facts.attribution
-        user, organization = made_by.user or user, made_by.organization or organization
-    return _name_of(user, organization)
+    made_by = attribution_here({} if request is None else request.run.metadata)
+    return _name_of(made_by.user, made_by.organization)
 
 
 def _name_of(user: str | None, organization: str | None) -> str:

@@ -321,10 +321,13 @@ class CallInFlight:
 
     # The record
 
-    def record(
-        self, rate_card: RateCard, user: str | None, organization: str | None = None
-    ) -> CallRecord:
-        """Price the call and put it on somebody's account."""
+    def record(self, rate_card: RateCard, whose: Mapping[str, str]) -> CallRecord:
+        """Price the call and put it on somebody's account.
+
+        Args:
+            rate_card: Prices.
+            whose: ``user`` and ``organization``, unless its metadata names them.
+        """
         if self._unread is not None:
             self._read(self._unread)
         root, tool, chain, agent = self._ancestry
@@ -332,8 +335,8 @@ class CallInFlight:
             self._metadata,
             agent=agent,
             fallback_agent=chain,
-            fallback_user=user,
-            fallback_organization=organization,
+            fallback_user=whose.get("user"),
+            fallback_organization=whose.get("organization"),
             tool=tool,
         )
         run_id, reading = UUID(int=self.key), self._reading

@@ -18,7 +18,7 @@ from uuid import UUID
 from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.core.argument_checks import check_whole, takes_names
-from langchain_tokenopt.core.attribution import name_from
+from langchain_tokenopt.core.attribution import names_of, said_around, saying
 from langchain_tokenopt.core.context_blocks import ContextBlock
 from langchain_tokenopt.core.dimensions import DIMENSIONS, Dimension, totals_by, value_of
 from langchain_tokenopt.core.errors import BudgetExceededError
@@ -330,9 +330,13 @@ class TokenUsageCallbackHandler(ModelStartHandler):
 
     def _record_of(self, call: CallInFlight) -> CallRecord:
         try:
-            return call.record(self._rate_card, self.user, self.organization)
+            return call.record(self._rate_card, self._whose(call))
         except Exception as error:  # noqa: BLE001  names and metadata are anybody's: totals go on
             return call.plain_record(error)
+
+    def _whose(self, call: CallInFlight) -> dict[str, str]:
+        """Return on whose account a call goes that does not say so itself."""
+        return {**dict(said_around(call.context)), **names_of(self.user, self.organization)}
 
     def _forget(self, count: int) -> None:
         """Drop the oldest records from memory, but not from the sums."""
@@ -352,15 +356,13 @@ class _Tracker(TokenUsageCallbackHandler):
     ) -> None:
         super().__init__(sinks, user, **options)
         self._outer = outer
-        given = {"user": self.user, "organization": self.organization}
-        self.owners: dict[str, str] = {
-            **(outer.owners if outer is not None else {}),
-            **{label: name_from(name) for label, name in given.items() if name is not None},
-        }
-        """Whose calls these are, by the labels of caches."""
         if outer is not None:
             self._lineage = outer._lineage  # runs above the inner scope began in the outer one
             self._lock = outer._lock  # both make a record of the same call
+
+    def _whose(self, call: CallInFlight) -> dict[str, str]:
+        """Return what the innermost block says: for every tracker around it is the same."""
+        return {**names_of(self.user, self.organization), **dict(said_around(call.context))}
 
     @property
     def sinks_around(self) -> tuple[UsageSink, ...]:
@@ -414,5 +416,5 @@ def track_usage(
         rate_card=rate_card,
         max_records=max_records,
     )
-    with ContextBlock({TRACKER: tracker}):
+    with ContextBlock({TRACKER: tracker, **saying(user, organization)}):
         yield tracker

@@ -67,7 +67,8 @@ def optimize_agent(
         plan: What may be spent. Around a graph each run of it is a run of the plan, an interrupted
             one the same when it goes on; a model is called inside of ``with plan.run():``.
         cache: ``None``: no cache. ``True``: equal requests and the same words, of users that the
-            metadata name (``user_id``), in memory. Or arguments of ``SemanticCache``, or a cache.
+            metadata (``user_id``) or a ``token_scope`` name, in memory. Or arguments of
+            ``SemanticCache``, or a cache.
         tools: ``None``: what the level says. ``False``: off. ``True``: on, at any level. Or
             arguments of ``ToolSelector``, over those of the level, or a stage.
         context: The same with ``ContextCompressor``.

@@ -14,8 +14,8 @@ from langchain_tokenopt.core.attribution import (
     metadata_saying,
     name_from,
     owner_labels,
+    said_around,
 )
-from langchain_tokenopt.core.staged_runs import TRACKER
 from langchain_tokenopt.storage.learned_store import user_key
 
 __all__ = ["Caller", "caller_here", "learner_of"]
@@ -70,11 +70,8 @@ def caller_here(
         (('thread', 't-1'),)
     """
     config = var_child_runnable_config.get()
-    metadata = {**((config or {}).get("metadata") or {}), **(metadata or {})}
-    tracker: Any = TRACKER.get()
-    if tracker is not None:
-        around = metadata_saying(user=tracker.user, organization=tracker.organization)
-        metadata = {**around, **metadata}
+    around = metadata_saying(**dict(said_around()))
+    metadata = {**around, **((config or {}).get("metadata") or {}), **(metadata or {})}
     given = metadata_saying(agent, user, organization)
     given |= {} if thread_id is None else {"thread_id": thread_id}
     metadata |= given
