@@ -49,7 +49,7 @@ _HALF_WAY: Final = 5.0
 """Points of a request that is harder than 63 of 100."""
 _URGENT: Final = 6.0
 """Points of urgency: alone they make a request COMPLEX, with anything else CRITICAL."""
-_MOST_READ: Final = 12_000
+_MOST_READ: Final = 4_500
 """Characters that are read, from both ends."""
 _FOLLOW_UP: Final = 4
 """Words; with fewer a question is about what was asked before it, which is read as well."""
@@ -170,9 +170,7 @@ def features_of(
         >>> features_of([HumanMessage(hard)]).complexity.name
         'COMPLEX'
     """
-    text, material = asked_text(messages), ""
-    if len(text) > _LONG:
-        text, material = _apart(text)
+    text, material = _asked_and_material(messages)
     words = _WORD.findall(text)
     single = sum(1 for word in words if _UNSPACED_WORD.fullmatch(word))
     lowered = text.lower()
@@ -202,20 +200,26 @@ def features_of(
 def asked_text(messages: Sequence[BaseMessage]) -> str:
     """Return what is asked: the user's last message, and the one before where it only follows up.
 
+    What it is asked about, marked passages and long paragraphs, is left out.
+
     Example:
         >>> asked_text([HumanMessage("Who won?"), HumanMessage("And why?")]).splitlines()
         ['Who won?', 'And why?']
     """
+    return _asked_and_material(messages)[0]
+
+
+def _asked_and_material(messages: Sequence[BaseMessage]) -> tuple[str, str]:
     asked: Sequence[BaseMessage] = [m for m in messages if isinstance(m, HumanMessage)]
     asked = asked or messages[-1:]
     if not asked:
-        return ""
+        return "", ""
     text = _both_ends(text_of(asked[-1]))
     for before in asked[-2 : -2 - _MOST_SENT_BACK : -1]:
         if len(_WORD.findall(text[:200])) >= _FOLLOW_UP and not is_complaint(text[:500]):
             break
         text = f"{_both_ends(text_of(before))}\n{text}"
-    return text
+    return _apart(text) if len(text) > _LONG else (text, "")
 
 
 def numbers_in(text: str) -> list[float]:

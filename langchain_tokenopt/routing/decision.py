@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,6 +36,10 @@ __all__ = ["Decided", "Decider"]
 _MARGINS: Final = {"cheap": 0.2, "balanced": 0.1, "strong": 0.05}
 """By how much likelier the strongest tier's answer must be good for a cheaper one to be passed
 over, or not to be taken."""
+_ALIKE: Final = 1.2
+"""How far a request may be from those that are known, for them to speak for a cheaper model."""
+_RELATED: Final = 2.4
+"""The same, for them to speak against one."""
 _STRONGEST: Final = 0.95
 """How likely its answers are good as long as nobody has said."""
 
@@ -67,6 +71,7 @@ class Decider:
         cascades: Whether answers are judged, so that it may begin at the cheapest.
         outcomes: What was learned; ``None``: nothing is.
         calls: Who has begun tool loops.
+        meaning_of: Returns the embedding of a text, if there are embeddings.
         namespace: Under which this router's outcomes stand.
     """
 
@@ -76,6 +81,7 @@ class Decider:
     cascades: bool
     outcomes: Outcomes | None
     calls: CallMemory
+    meaning_of: Callable[[str], Sequence[float] | None]
     namespace: str
 
     def decide(self, request: ModelRequest) -> Decided | str | None:
@@ -98,7 +104,9 @@ class Decider:
         features = _features(request, needs)
         owner = self._owner(request)
         text = asked_text(request.messages)
-        vector = None if self.outcomes is None else vector_of(text, features)
+        vector = None
+        if self.outcomes is not None:
+            vector = vector_of(text, features, self.meaning_of(text))
         knowledge = None if self.outcomes is None else self.outcomes.knowledge(owner.namespace)
         expected: Mapping[str, Expected] = {}
         if knowledge is not None and vector is not None:
@@ -225,10 +233,10 @@ class Decider:
         if not expected:
             return at
         strongest = expected[self.tiers[-1].name]
-        needed = (strongest.mean if strongest.is_near else _STRONGEST) - self._margin
+        needed = (strongest.mean if strongest.distance <= _ALIKE else _STRONGEST) - self._margin
         while at < len(self.tiers) - 1:
             name = self.tiers[at].name
-            if not (expected[name].is_near and expected[name].high < needed):
+            if not (expected[name].distance <= _RELATED and expected[name].high < needed):
                 break
             reasons.append(f"{name} was good in {expected[name]}")
             at += 1
@@ -236,7 +244,7 @@ class Decider:
             return at
         for tier in self.tiers[:at]:
             found = expected[tier.name]
-            if found.is_near and found.low >= needed:
+            if found.distance <= _ALIKE and found.low >= needed:
                 reasons.append(f"{tier.name} was good in {found}")
                 return tier.at
         return at

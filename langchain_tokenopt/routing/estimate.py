@@ -25,16 +25,17 @@ __all__ = ["NOTHING_KNOWN", "Expected", "Space", "TierModel"]
 
 _PENALTIES: Final = np.array([3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0])
 _WORDS: Final = 0.4
-"""Weight of a word's place beside a feature, each of variance 1."""
-_NEIGHBOURS: Final = 20
+"""Weight of a word's place, and of a number of an embedding, beside a feature."""
+_NEIGHBOURS: Final = (5, 10, 20, 40)
+"""How many outcomes are near, of which the number is taken that predicts best."""
 _FARTHEST: Final = 4.0
 """Standard deviations at which features are cut off: one odd request shall not decide."""
 _PRIOR: Final = 0.75
 """How likely an answer is good of which nothing is known."""
 _PRIOR_WEIGHT: Final = 2.0
 """Outcomes that count as much as not knowing."""
-_NEAR: Final = 0.95
-"""Share of the known requests that are as near to others, for one that counts as near."""
+_FAR: Final = 0.95
+"""Share of the known requests that are nearer to others than the farthest."""
 _Z: Final = 1.645
 """Error bars hold with 90 %."""
 
@@ -51,8 +52,8 @@ class Expected(NamedTuple):
     high: float
     outcomes: int
     """By how many outcomes."""
-    is_near: bool = False
-    """Whether there are requests like it among them."""
+    distance: float = math.inf
+    """How far the request is from them: 1 is as far as the farthest of them are from each other."""
 
     def __str__(self) -> str:
         """Return it with its error bar."""
@@ -71,26 +72,33 @@ class Space:
     """
 
     def __init__(self, vectors: Sequence[Vector]) -> None:
-        features = np.stack([vector.features for vector in vectors])
-        self.size = features.shape[1]
-        self._mean = features.mean(0)
-        self._spread = features.std(0)
-        self._varies = self._spread > 1e-6
-        words = word_rows(vectors)
-        self._words_mean = words.mean(0)
-        self._words_spread = np.maximum(words.std(0), 1e-3)
-        self.rows = self._placed(features, words)
+        self.size = len(vectors[0].features)
+        lengths = {-1 if v.meaning is None else len(v.meaning) for v in vectors}
+        self._meaning = next(iter(lengths)) if len(lengths) == 1 else -1
+        blocks = self._blocks(vectors)
+        self._usual = [(block.mean(0), block.std(0)) for block in blocks]
+        self.rows = self._placed(blocks)
 
     def place(self, vectors: Sequence[Vector]) -> Rows:
         """Return the rows of other requests."""
-        return self._placed(np.stack([v.features for v in vectors]), word_rows(vectors))
+        return self._placed(self._blocks(vectors))
 
-    def _placed(self, features: Rows, words: Rows) -> Rows:
-        spread = np.where(self._varies, self._spread, 1.0)
-        scaled = np.where(self._varies, (features - self._mean) / spread, 0.0)
-        worded = _WORDS * (words - self._words_mean) / self._words_spread
-        both = np.hstack([np.clip(scaled, -_FARTHEST, _FARTHEST), np.clip(worded, -4.0, 4.0)])
-        return both.astype(np.float32)
+    def _blocks(self, vectors: Sequence[Vector]) -> list[Rows]:
+        blocks = [np.stack([vector.features for vector in vectors]), word_rows(vectors)]
+        if self._meaning > 0:
+            nothing = np.full(self._meaning, np.nan, np.float16)
+            found = [nothing if v.meaning is None else v.meaning for v in vectors]
+            blocks.append(np.stack(found).astype(np.float32))
+        return blocks
+
+    def _placed(self, blocks: Sequence[Rows]) -> Rows:
+        weights = (1.0, _WORDS, _WORDS)
+        placed = []
+        for block, (mean, spread), weight in zip(blocks, self._usual, weights, strict=False):
+            varies = spread > 1e-6
+            scaled = np.where(varies, (block - mean) / np.where(varies, spread, 1.0), 0.0)
+            placed.append(weight * np.clip(np.nan_to_num(scaled), -_FARTHEST, _FARTHEST))
+        return np.hstack(placed).astype(np.float32)
 
 
 class TierModel:
@@ -106,7 +114,6 @@ class TierModel:
         self._squares = np.einsum("ij,ij->i", rows, rows)
         count = len(good)
         self._mean = float((good.sum() + _PRIOR * _PRIOR_WEIGHT) / (count + _PRIOR_WEIGHT))
-        self._near = min(_NEIGHBOURS, max(3, count // 4))
         self._fit_ridge()
         self._fit_weights()
 
@@ -136,8 +143,8 @@ class TierModel:
         """Weigh both estimates by their predictions of what was left out."""
         distances = self._distances(self._rows, self._squares)
         np.fill_diagonal(distances, np.inf)
-        self._reach = float(np.quantile(self._reaches(distances), _NEAR))
-        near = self._neighbour_means(distances)
+        self._reach = float(np.quantile(self._reaches(distances), _FAR))
+        near = self._choose_neighbours(distances)
         predictions = np.stack([self._left_out, near], axis=1) - self._mean
         gram = predictions.T @ predictions + 1e-6 * np.eye(2) * len(self._good)
         found = np.linalg.solve(gram, predictions.T @ (self._good - self._mean))
@@ -149,15 +156,25 @@ class TierModel:
         found: NDArray[np.float32] = squares[:, None] + self._squares - 2 * (rows @ self._rows.T)
         return found
 
+    def _choose_neighbours(self, distances: NDArray[np.float32]) -> Numbers:
+        """Take the number of neighbours that predicts best; return what they predict."""
+        best, chosen = math.inf, self._good
+        for near in (k for k in _NEIGHBOURS if k <= max(5, len(self) // 3)):
+            found = self._neighbour_means(distances, near)
+            error = float(((self._good - found) ** 2).mean())
+            if error < best:
+                best, chosen, self._near = error, found, near
+        return chosen
+
     def _reaches(self, distances: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how far off the neighbours are."""
         found: NDArray[np.float32] = np.partition(distances, 2, axis=1)[:, 2]
         return found
 
-    def _neighbour_means(self, distances: NDArray[np.float32]) -> Numbers:
+    def _neighbour_means(self, distances: NDArray[np.float32], near: int) -> Numbers:
         """Return the means of the nearest outcomes, drawn to what is usual of the tier."""
-        nearest = np.argpartition(distances, self._near - 1, axis=1)[:, : self._near]
-        found: Numbers = (self._good[nearest].sum(1) + self._mean) / (self._near + 1)
+        nearest = np.argpartition(distances, near - 1, axis=1)[:, :near]
+        found: Numbers = (self._good[nearest].sum(1) + self._mean) / (near + 1)
         return found
 
     def means(self, rows: Rows) -> Numbers:
@@ -166,7 +183,7 @@ class TierModel:
 
     def _means(self, rows: Rows, distances: NDArray[np.float32]) -> Numbers:
         ridge = rows.astype(np.float64) @ self._weights
-        near = self._neighbour_means(distances) - self._mean
+        near = self._neighbour_means(distances, self._near) - self._mean
         found: Numbers = self._mean + self._shares[0] * ridge + self._shares[1] * near
         return found
 
@@ -183,5 +200,6 @@ class TierModel:
         near = (mean * (1 - mean) + 0.25 / self._near) / self._near
         usual = 0.25 / (len(self) + _PRIOR_WEIGHT)
         bar = _Z * math.sqrt(self._shares[0] ** 2 * ridge + self._shares[1] ** 2 * near + usual)
-        is_near = bool(self._reaches(distances)[0] <= self._reach + 1e-3)
-        return Expected(mean, max(0.0, mean - bar), min(1.0, mean + bar), len(self), is_near)
+        squared = max(0.0, float(self._reaches(distances)[0])) / max(self._reach, 1e-3)
+        low, high = max(0.0, mean - bar), min(1.0, mean + bar)
+        return Expected(mean, low, high, len(self), math.sqrt(squared))

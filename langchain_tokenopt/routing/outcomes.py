@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from langchain_tokenopt.routing.estimate import (
 from langchain_tokenopt.routing.vectors import Vector
 from langchain_tokenopt.storage.learned_store import LearnedKey, LearnedStore
 
-__all__ = ["Knowledge", "Outcomes", "Owner"]
+__all__ = ["Knowledge", "Outcome", "Outcomes", "Owner"]
 
 KIND: Final = "routing"
 _MOST: Final = 2_000
@@ -44,7 +45,9 @@ class Owner(NamedTuple):
     user: str | None = None
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
+    """How good one tier's answer to one request was."""
+
     tier: str
     good: float
     vector: Vector
@@ -53,17 +56,22 @@ class _Outcome(NamedTuple):
 class Knowledge:
     """What is known of the tiers by one owner's outcomes, at one time."""
 
-    def __init__(self, outcomes: Sequence[_Outcome]) -> None:
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self.size = len(outcomes)
         counts: dict[str, int] = {}
         for outcome in outcomes:
             counts[outcome.tier] = counts.get(outcome.tier, 0) + 1
         known = {tier for tier, count in counts.items() if count >= _LEAST}
-        used = [outcome for outcome in outcomes if outcome.tier in known]
+        sizes = [len(outcome.vector.features) for outcome in outcomes[-1:]]
+        used = [  # those of an earlier release have other numbers
+            one for one in outcomes if one.tier in known and [len(one.vector.features)] == sizes
+        ]
         self._space = Space([outcome.vector for outcome in used]) if used else None
         self._models: dict[str, TierModel] = {}
         for tier in known if self._space else ():
             rows = [n for n, outcome in enumerate(used) if outcome.tier == tier]
+            if len(rows) < _LEAST:
+                continue
             good = np.array([used[n].good for n in rows], np.float64)
             assert self._space is not None
             self._models[tier] = TierModel(self._space.rows[rows], good)
@@ -113,7 +121,7 @@ class Outcomes:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.store = LearnedStore(path)
-        self._known: OrderedDict[str, OrderedDict[str, _Outcome]] = OrderedDict()
+        self._known: OrderedDict[str, OrderedDict[str, Outcome]] = OrderedDict()
         self._knowledge: dict[str, Knowledge] = {}
         self._version: object = None
         self._lock = threading.RLock()
@@ -125,7 +133,7 @@ class Outcomes:
 
     def add(self, owner: Owner, call: str, tier: str, good: float, vector: Vector) -> None:
         """Take in one outcome; a later one of the same call and tier replaces it."""
-        outcome = _Outcome(tier, good, vector)
+        outcome = Outcome(tier, good, vector)
         key = hashlib.blake2b(f"{call} {tier}".encode(), digest_size=12).hexdigest()
         with self._lock:
             self._refresh()
@@ -173,7 +181,7 @@ class Outcomes:
             self._knowledge.clear()
             self._version = version
 
-    def _of(self, namespace: str) -> OrderedDict[str, _Outcome]:
+    def _of(self, namespace: str) -> OrderedDict[str, Outcome]:
         known = self._known.get(namespace)
         if known is None:
             found = [v for v in self.store.values(KIND, namespace) if v.namespace == namespace]
@@ -186,24 +194,27 @@ class Outcomes:
             self._knowledge.pop(gone, None)
         return known
 
-    def _fit(self, namespace: str, known: Mapping[str, _Outcome]) -> None:
+    def _fit(self, namespace: str, known: Mapping[str, Outcome]) -> None:
         """Estimate anew where that could change something: after a twentieth more outcomes."""
         fitted = self._knowledge.get(namespace)
         if fitted is None or abs(len(known) - fitted.size) >= max(4, fitted.size // 20):
             self._knowledge[namespace] = Knowledge([*known.values()])
 
 
-def _written(outcome: _Outcome) -> list[Any]:
+def _written(outcome: Outcome) -> list[Any]:
     features = [round(float(value), 3) for value in outcome.vector.features]
-    return [outcome.tier, outcome.good, features, outcome.vector.words.tolist()]
+    meaning = outcome.vector.meaning
+    means = None if meaning is None else b64encode(meaning.astype("<f2").tobytes()).decode()
+    return [outcome.tier, outcome.good, features, outcome.vector.words.tolist(), means]
 
 
-def _read(value: Any) -> _Outcome | None:
+def _read(value: Any) -> Outcome | None:
     """Read what :func:`_written` wrote; ``None`` for anything else."""
     try:
-        tier, good, features, words = value
-        vector = Vector(np.array(features, np.float32), np.array(words, np.int16))
+        tier, good, features, words, means = value
+        meaning = None if means is None else np.frombuffer(b64decode(means), "<f2")
+        vector = Vector(np.array(features, np.float32), np.array(words, np.int16), meaning)
         is_sound = isinstance(tier, str) and 0 <= good <= 1 and np.isfinite(vector.features).all()
     except (TypeError, ValueError, OverflowError):
         return None
-    return _Outcome(tier, float(good), vector) if is_sound else None
+    return Outcome(tier, float(good), vector) if is_sound else None

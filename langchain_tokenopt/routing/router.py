@@ -7,11 +7,12 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
+from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -31,6 +32,7 @@ from langchain_tokenopt.core.messages import messages_from
 from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.core.staged_runs import StagedRun
 from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.embeddings import checked_embeddings, embedder_fingerprint
 from langchain_tokenopt.pricing.rate_card import default_rate_card
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.routing.complexity import features_of
@@ -98,6 +100,8 @@ class ModelRouter:
         learn: Whether outcomes move decisions. Those of an agent and an organization (``tenant_id``
             in the metadata) are used for no other.
         store: A file in which outcomes are kept: as numbers, never as text.
+        embeddings: Compares requests by meaning as well, which takes as long as an embedding does;
+            by default by their words and what else can be counted. Needs *learn*.
 
     Raises:
         ValueError: There are fewer than two models, or a role, policy or validator is none.
@@ -126,10 +130,12 @@ class ModelRouter:
         cascade: Any = None,
         learn: bool = True,
         store: str | Path | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         self.tiers = tiers_of(models)
         self.policy = checked_policy(policy)
         self._validators = validators_of(cascade)
+        self._embeddings = checked_embeddings(embeddings)
         self._outcomes = Outcomes(store) if check_flag("learn", learn) else None
         self._decider = Decider(
             tiers=self.tiers,
@@ -138,7 +144,13 @@ class ModelRouter:
             cascades=bool(self._validators),
             outcomes=self._outcomes,
             calls=CallMemory(),
-            namespace=_digest([(tier.name, tier.facts.model_name) for tier in self.tiers]),
+            meaning_of=self._meaning_of,
+            namespace=_digest(
+                [
+                    *((tier.name, tier.facts.model_name) for tier in self.tiers),
+                    None if embeddings is None else embedder_fingerprint(embeddings),
+                ]
+            ),
         )
         self._attempts = AttemptMemory()
         self._answered: OrderedDict[str, _Answered] = OrderedDict()
@@ -152,8 +164,8 @@ class ModelRouter:
 
     @property
     def blocking(self) -> bool:
-        """Whether a file is read: its own, or the budget's."""
-        if self._outcomes is not None and self._outcomes.waits:
+        """Whether a text is embedded, or a file is read: its own, or the budget's."""
+        if self._outcomes is not None and (self._outcomes.waits or self._embeddings is not None):
             return True
         run = current_run()
         return run is not None and run.account.blocking
@@ -198,6 +210,16 @@ class ModelRouter:
             ended=lambda *told: self._end(request, decided, *told),
             failed=lambda: self._attempts.note(request),
         )
+
+    def _meaning_of(self, text: str) -> Sequence[float] | None:
+        """Return the embedding of a text; ``None``: there is none."""
+        if self._embeddings is None or not text.strip():
+            return None
+        try:
+            return self._embeddings.embed_query(text)
+        except Exception as error:  # noqa: BLE001  a model of somebody's: requests go on without
+            self._say_once("embeddings", f"A request could not be embedded ({error!r}).")
+            return None
 
     def _learn_from(self, request: ModelRequest, decided: Decided, tier: str, good: float) -> None:
         if decided.vector is not None:

@@ -58,10 +58,17 @@ class Vector(NamedTuple):
     features: NDArray[np.float32]
     words: NDArray[np.int16]
     """Places from 1 to 256, negative where the sign is."""
+    meaning: NDArray[np.float16] | None = None
+    """An embedding, where the router has embeddings."""
 
 
-def vector_of(text: str, features: Features) -> Vector:
+def vector_of(text: str, features: Features, meaning: Sequence[float] | None = None) -> Vector:
     """Return the vector of what is asked.
+
+    Args:
+        text: What is asked.
+        features: Of the whole request.
+        meaning: The text's embedding, if there is one.
 
     Example:
         >>> from langchain_core.messages import HumanMessage
@@ -87,7 +94,8 @@ def vector_of(text: str, features: Features) -> Vector:
     shown = (value for name, value in features.as_dict().items() if name not in _LENGTHS)
     logs = [math.log1p(min(float(value), 1e12)) for value in (*shown, *more)]
     places = dict.fromkeys(_place(word) for word in words)
-    return Vector(np.array(logs, np.float32), np.array([*places][:MOST_WORDS], np.int16))
+    means = None if meaning is None else np.array(meaning, np.float16)
+    return Vector(np.array(logs, np.float32), np.array([*places][:MOST_WORDS], np.int16), means)
 
 
 @lru_cache(maxsize=16_384)
