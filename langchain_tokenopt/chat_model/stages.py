@@ -102,6 +102,15 @@ def refuse_contradictions(stages: Sequence[Stage]) -> None:
                 f"{name_of_stage(first)} and {name_of_stage(second)} are both {first.phase.name} "
                 f"stages and would contradict each other; give one of them."
             )
+    router = next((stage for stage in stages if stage.phase == Phase.ROUTE), None)
+    for stage in stages if router is not None else ():
+        cheaper = stage.plan.cheaper_model if isinstance(stage, BudgetStage) else None
+        if cheaper is not None:
+            raise ValueError(
+                f"{name_of_stage(router)} and BudgetPlan(cheaper_model={cheaper!r}) would both "
+                f"choose the model; leave cheaper_model out: where the budget runs low the router "
+                f"asks a cheaper tier."
+            )
 
 
 def with_ambient_stages(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

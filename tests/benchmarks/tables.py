@@ -22,6 +22,7 @@ from tests.benchmarks.context_tables import context_table
 from tests.benchmarks.delivery_tables import delivery_tables
 from tests.benchmarks.learn_tables import strategies_table, templates_table
 from tests.benchmarks.results import RESULTS
+from tests.benchmarks.routing_tables import routing_tables
 from tests.benchmarks.scale_cache_table import scale_cache_tables
 from tests.benchmarks.tool_tables import tool_tables
 from tests.benchmarks.whole_tables import whole_tables
@@ -349,6 +350,7 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "learn_strategies": strategies_table,
     "learn_templates": templates_table,
     "agents_requests": _requests,
+    "agents_routing": routing_tables,
     "agents_whole": whole_tables,
 }
 

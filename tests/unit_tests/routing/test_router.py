@@ -282,6 +282,9 @@ def test_two_routers_contradict_each_other_and_copies_are_the_same() -> None:
     first, second = ModelRouter(models()), ModelRouter(models())
     with pytest.raises(ValueError, match="two stages"):
         optimize(fake_chat(), first, second)
+    cheaper = BudgetPlan(total_tokens=1_000, cheaper_model="fake-0")
+    with pytest.raises(ValueError, match="would both choose"):
+        optimize(fake_chat(), first, cheaper)
     assert copy.deepcopy(first) is first
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(first)
