@@ -23,7 +23,7 @@ from langchain_tokenopt.routing.complexity import (
 )
 from langchain_tokenopt.routing.estimate import Expected
 from langchain_tokenopt.routing.outcomes import Outcomes, Owner
-from langchain_tokenopt.routing.policies import Policy, place_for, place_of, tier_at
+from langchain_tokenopt.routing.policies import Policy, name_of, place_for, place_of, tier_at
 from langchain_tokenopt.routing.rebinding import rebound
 from langchain_tokenopt.routing.route import Route
 from langchain_tokenopt.routing.tiers import Needs, Tier
@@ -209,11 +209,11 @@ class Decider:
         """Ask the user's function; what it cannot say asks the strongest."""
         assert callable(self.policy)
         proposed = tier_at(place_of("balanced", features), self.tiers)
-        name = getattr(self.policy, "__name__", "policy")
+        name = name_of(self.policy)
         try:
             found = self.policy(replace(route, tier=proposed.name, model=proposed.model))
         except Exception as error:  # noqa: BLE001  it is the user's: no call may break for it
-            said = f"the policy {name} raised {type(error).__name__}: {error}"
+            said = f"{name} raised {type(error).__name__}: {error}"
         else:
             if found is None:
                 reasons.append(f"{name} has no opinion")
@@ -222,8 +222,8 @@ class Decider:
             if at >= 0:
                 reasons.append(f"{name} says so")
                 return at
-            said = f"the policy {name} names {found!r}, which is no tier"
-        warnings.warn(f"{said}. The strongest is asked.", TokenOptWarning, stacklevel=2)
+            said = f"{name} names {found!r}, which is no tier"
+        warnings.warn(f"A router: {said}. The strongest is asked.", TokenOptWarning, stacklevel=2)
         reasons.append(f"{said}: the strongest")
         return len(self.tiers) - 1
 

@@ -9,7 +9,7 @@ from langchain_tokenopt.core.argument_checks import is_finite, shown
 from langchain_tokenopt.routing.complexity import Complexity, Features
 from langchain_tokenopt.routing.tiers import Tier
 
-__all__ = ["POLICIES", "Policy", "checked_policy", "place_of", "tier_at"]
+__all__ = ["POLICIES", "Policy", "checked_policy", "name_of", "place_for", "place_of", "tier_at"]
 
 Policy = Literal["cheap", "balanced", "strong"] | float | Callable[..., Any]
 
@@ -37,6 +37,19 @@ def checked_policy(policy: Any) -> Policy:
         f"policy must be 'cheap', 'balanced', 'strong', a number from 0 (always the cheapest) to 1 "
         f"(always the strongest), or a function of the route; got {shown(policy)}."
     )
+
+
+def name_of(policy: Policy) -> str:
+    """Return what a policy is called in reasons and warnings.
+
+    Example:
+        >>> name_of("cheap"), name_of(max), name_of(lambda route: None)
+        ("the policy 'cheap'", 'the policy max', "the policy's function")
+    """
+    if not callable(policy):
+        return f"the policy {policy!r}"
+    name = getattr(policy, "__name__", "<")
+    return "the policy's function" if name.startswith("<") else f"the policy {name}"
 
 
 def place_of(policy: Policy, features: Features) -> float:

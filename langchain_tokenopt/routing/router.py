@@ -38,7 +38,7 @@ from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.routing.complexity import features_of
 from langchain_tokenopt.routing.decision import Decided, Decider
 from langchain_tokenopt.routing.outcomes import Outcomes, Owner
-from langchain_tokenopt.routing.policies import Policy, checked_policy
+from langchain_tokenopt.routing.policies import Policy, checked_policy, name_of
 from langchain_tokenopt.routing.route import Route
 from langchain_tokenopt.routing.route_call import RouteCall
 from langchain_tokenopt.routing.tiers import Tier, tiers_of
@@ -172,9 +172,9 @@ class ModelRouter:
 
     def __repr__(self) -> str:
         """Show the tiers, cheapest first."""
-        return (
-            f"ModelRouter({' < '.join(tier.name for tier in self.tiers)}, policy={self.policy!r})"
-        )
+        names = " < ".join(tier.name for tier in self.tiers)
+        policy = name_of(self.policy) if callable(self.policy) else f"policy={self.policy!r}"
+        return f"ModelRouter({names}, {policy})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ModelRouter:
         """Return itself: copies learn, and forget, together."""

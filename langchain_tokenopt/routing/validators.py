@@ -109,8 +109,9 @@ def _validator_of(given: Any) -> Validator:
     if isinstance(given, WordLimit):
         return Validator(repr(given), lambda answer: _is_within(given, answer), is_quick=True)
     if callable(given) and not isinstance(given, type):
-        name = getattr(given, "__qualname__", None) or type(given).__name__
-        return Validator(str(name), given, is_quick=False)
+        name = getattr(given, "__name__", None) or type(given).__name__
+        name = "of a function" if name.startswith("<") else str(name)
+        return Validator(name, given, is_quick=False)
     raise TypeError(
         f"cascade takes a function of an answer, a pydantic class, a WordLimit, 'refusal', "
         f"'confidence', or several of them; got {shown(given)}."
