@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -69,6 +69,7 @@ def test_complexity_is_what_the_text_shows(text: str, expected: Complexity) -> N
         assert features_of([HumanMessage(text)]).complexity is expected
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([EASY, HARD, URGENT, "", "x = 1", "\ud83d", "a" * 5_000]), max_size=4)
 )
