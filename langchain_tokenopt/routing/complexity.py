@@ -240,8 +240,10 @@ def _both_ends(text: str) -> str:
 
 def _apart(text: str) -> tuple[str, str]:
     """Return what is asked and what it is asked about: marked passages, and long paragraphs."""
-    asked = _MARKED.sub("\n\n", text)
-    passages = [found.group() for found in _MARKED.finditer(text)]
+    asked, passages = text, list[str]()
+    if "</" in text:
+        asked = _MARKED.sub("\n\n", text)
+        passages = [found.group() for found in _MARKED.finditer(text)]
     if len(asked) > _LONG:
         parts = [part for part in _PARAGRAPH.split(asked) if part.strip()]
         ends = {0, len(parts) - 1, len(parts) - 2}

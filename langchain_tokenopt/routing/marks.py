@@ -19,7 +19,7 @@ CODE: Final = tuple(
         r"Traceback \(most recent call last\)|\b\w*(?:Error|Exception):|^\s+at \S+\(|segfault",
         r"\b(?:SELECT\b[^;\n]{1,200}\bFROM|INSERT INTO|(?:CREATE|ALTER) TABLE|GROUP BY)\b",
         r"</?[a-z][\w-]*(?:\s[^<>\n]*)?/?>",
-        r"(?<!\w)[\w-]+\.(?:py|jsx?|tsx?|java|go|rs|cc|cpp|rb|php|sql|sh|ya?ml|toml)\b",
+        r"(?<![\w-])[\w-]{1,60}\.(?:py|jsx?|tsx?|java|go|rs|cc|cpp|rb|php|sql|sh|ya?ml|toml)\b",
     )
 )
 """In the text as it is written."""
