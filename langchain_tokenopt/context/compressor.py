@@ -66,10 +66,11 @@ class ContextCompressor(Runnable[Any, Any]):
 
     Old tool results are reduced to what the question needs, or to one line, in steps. A step is
     taken once it pays: providers charge a prompt's known beginning at a tenth to a half, and every
-    change makes what stands behind it unknown. Where the request is longer than *trigger*, and tool
-    results alone do not help, the oldest turns are set aside with one note in their place: the
-    sentences of theirs that tell what stands nowhere else, as many as there is room for. Between
-    steps the beginning stays the same bytes.
+    change makes what stands behind it unknown. It may cost what earlier steps have saved, and no
+    more: at no call has a conversation been dearer than as it came. Where the request is longer
+    than *trigger*, and tool results alone do not help, the oldest turns are set aside with one note
+    in their place: the sentences of theirs that tell what stands nowhere else, as many as there is
+    room for. Between steps the beginning stays the same bytes.
 
     System messages, the task (the user's first message), the user's last one, unanswered calls and
     the last *keep_last* groups stay as they are. Calls and their results are shown together or not

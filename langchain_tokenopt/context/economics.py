@@ -5,11 +5,11 @@ cost a tenth to a half; where it was changed, everything behind the change is ch
 remove D tokens so that S tokens behind them are written again costs (w - r) S, and saves r D with
 each further call: it pays after n* = (w - r) S / (r D) calls.
 
-When a step is taken follows from a rule that needs no forecast: as soon as what the removable
-tokens have cost since the last step is as much as the step. For one step, nobody who knows how the
+When a step pays follows from a rule that needs no forecast: as soon as what the removable tokens
+have cost since the last step is as much as the step. For one step, nobody who knows how the
 conversation ends pays less than half of that (Karlin et al., Competitive Snoopy Caching,
-Algorithmica 3, 1988); where calls grow evenly it comes to the cheapest interval, that of economic
-order quantities (Harris, How Many Parts to Make at Once, 1913).
+Algorithmica 3, 1988). It is taken only from what was saved (:mod:`~langchain_tokenopt.context
+.worth`): no call makes the conversation dearer than as it came, so it may end at any time.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messag
 from langchain_core.tools import BaseTool
 
 from langchain_tokenopt import ContextCompressor, count_messages, expand_tool
-from langchain_tokenopt.context.bill import calls_of
+from langchain_tokenopt.context.bill import Bill, calls_of
 from langchain_tokenopt.context.economics import Horizon
 from tests.benchmarks.context_evidence import AIRLINE, airline_evidence, meeting_evidence
 from tests.benchmarks.context_facts import Chat, chat_of, spoken
@@ -83,11 +84,16 @@ def airline(folder: Path) -> dict[str, Any]:
     ways |= {name: WAYS[name] for name in _BESIDE}
     found: dict[str, Any] = {}
     for label, price in PRICES.items():
-        raw = [billed(WAYS["everything"], price, asked, tokens).units for asked in judged]
-        paid = {
-            name: [billed(way, price, asked, tokens).units for asked in judged]
+        whole = [billed(WAYS["everything"], price, asked, tokens) for asked in judged]
+        bills = {
+            name: [billed(way, price, asked, tokens) for asked in judged]
             for name, way in ways.items()
         }
+        raw = [bill.units for bill in whole]
+        paid = {name: [bill.units for bill in found] for name, found in bills.items()}
+        paid["the best with hindsight that is never dearer"] = [
+            cheapest(asked, price, tokens, may_be_dearer=False) for asked in judged
+        ]
         paid["the best with hindsight, results to lines"] = [
             cheapest(asked, price, tokens) for asked in judged
         ]
@@ -95,7 +101,7 @@ def airline(folder: Path) -> dict[str, Any]:
             cheapest(asked, price, tokens, results=False) for asked in judged
         ]
         for name, units in paid.items():
-            saved = [1 - one / whole for one, whole in zip(units, raw, strict=True)]
+            saved = [1 - one / dear for one, dear in zip(units, raw, strict=True)]
             long = [
                 share
                 for share, asked in zip(saved, judged, strict=True)
@@ -109,8 +115,16 @@ def airline(folder: Path) -> dict[str, Any]:
                 "conversations": len(saved),
                 "over 20 messages": len(long),
             }
+            if name in bills:
+                row["dearer at any call"] = sum(map(_is_ever_dearer, bills[name], whole))
             print(f"{label:30} {name:50} {row}", flush=True)
     return found
+
+
+def _is_ever_dearer(one: Bill, raw: Bill) -> bool:
+    """Whether one way has, up to any call, cost more than the other."""
+    sums = (accumulate(call.units for call in bill.calls) for bill in (one, raw))
+    return any(ours > theirs + 1e-6 for ours, theirs in zip(*sums, strict=True))
 
 
 def evidence(folder: Path) -> dict[str, Any]:

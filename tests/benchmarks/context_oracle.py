@@ -19,7 +19,12 @@ __all__ = ["cheapest"]
 
 
 def cheapest(
-    asked: Sequence[list[BaseMessage]], price: PriceProfile, size: Size, *, results: bool = True
+    asked: Sequence[list[BaseMessage]],
+    price: PriceProfile,
+    size: Size,
+    *,
+    results: bool = True,
+    may_be_dearer: bool = True,
 ) -> float:
     """Return the least that the calls of a conversation could have cost.
 
@@ -29,14 +34,17 @@ def cheapest(
         size: Measures a message.
         results: Only tool results are reduced, each to a line; else everything but system messages,
             the task, the question and the last group can go, without a trace.
+        may_be_dearer: Whether it may, up to a call, have cost more than with nothing reduced.
     """
     talk = asked[-1]
     whole = [size(message) for message in talk]
     less = [_less(message, whole[at], size, results) for at, message in enumerate(talk)]
     states: dict[frozenset[int], float] = {frozenset(): 0.0}
-    before = 0
+    before, raw = 0, 0.0
     for messages in asked:
         count = len(messages)
+        raw += price.read * sum(whole[:before]) + price.write * sum(whole[before:count])
+        most = float("inf") if may_be_dearer else raw + 1e-6
         free = [at for at in _old(messages, results) if less[at] < whole[at]]
         found: dict[frozenset[int], float] = {}
         for gone, paid in states.items():
@@ -47,7 +55,7 @@ def cheapest(
                 sizes = [less[at] if at in now else whole[at] for at in range(count)]
                 known = sum(sizes[:same])
                 cost = paid + price.read * known + price.write * (sum(sizes) - known)
-                if cost < found.get(now, float("inf")):
+                if cost <= most and cost < found.get(now, float("inf")):
                     found[now] = cost
         states = _best(found)
         before = count
