@@ -17,13 +17,14 @@ from uuid import uuid4
 from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.refusals import AGENT_KEY
 from langchain_tokenopt.budget.run import BudgetRun, current_run
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.graph.state import mirror_of, restore
 
 __all__ = ["KEY", "AgentRuns"]
 
-KEY: Final = "tokenopt_budget"
+KEY: Final = AGENT_KEY
 """Of the state: ``{"run": its key, "agents": what was spent}``."""
 _KEPT: Final = 1_000
 """Runs that have begun and not ended: interrupted, or ended by an error."""

@@ -34,7 +34,7 @@ from langgraph.types import Command
 from langchain_tokenopt.agents.agent_runs import AgentRuns
 from langchain_tokenopt.agents.stage_middleware import StageMiddleware, with_signature
 from langchain_tokenopt.budget.plan import BudgetPlan, check_plan
-from langchain_tokenopt.budget.refusals import RefusedCall
+from langchain_tokenopt.budget.refusals import RefusedCall, said_refusal
 from langchain_tokenopt.budget.run import BudgetRun, current_run
 from langchain_tokenopt.chat_model.stages import as_stages
 from langchain_tokenopt.core.argument_checks import did_you_mean
@@ -209,6 +209,7 @@ class TokenBudgetMiddleware(StageMiddleware):
         found = self._run_in(request.state)
         with _paid_by(found):
             try:
+                _refuse_again(request.state)
                 response = super().wrap_model_call(request, handler)
             except RefusedCall as refusal:
                 response = _answered_instead(refusal)
@@ -224,6 +225,7 @@ class TokenBudgetMiddleware(StageMiddleware):
         found = await self._off_the_loop(lambda: self._run_in(request.state))
         with _paid_by(found):
             try:
+                _refuse_again(request.state)
                 response = await super().awrap_model_call(request, handler)
             except RefusedCall as refusal:
                 response = _answered_instead(refusal)
@@ -294,6 +296,17 @@ def _paid_by(found: tuple[BudgetRun, str] | None) -> Iterator[None]:
     else:
         with found[0].inside():
             yield
+
+
+def _refuse_again(state: Any) -> None:
+    """Refuse an agent's model where what a hook wanted to ask before it was refused.
+
+    Raises:
+        RefusedCall: It was.
+    """
+    refusal = said_refusal(state) if current_run() is not None else None
+    if refusal is not None:
+        raise refusal
 
 
 def _answered_instead(refusal: RefusedCall) -> ModelResponse[Any]:

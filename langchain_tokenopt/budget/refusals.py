@@ -8,14 +8,22 @@ so itself.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
+from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import ToolException
 
 from langchain_tokenopt.core.errors import BudgetExceededError
 
-__all__ = ["RefusedCall", "refused_call"]
+__all__ = ["AGENT_KEY", "RefusedCall", "refused_call", "said_refusal"]
+
+AGENT_KEY: Final = "tokenopt_budget"
+"""Channel of an agent whose middleware has a budget."""
+_REFUSED: Final = "refused"
+_READ: Final = "__pregel_read"
+"""Under which LangGraph gives a node its channels (LangGraph 1.0 to 1.2)."""
 
 
 class RefusedCall(BudgetExceededError, ToolException):  # noqa: N818  no error ends the run
@@ -42,7 +50,52 @@ class RefusedCall(BudgetExceededError, ToolException):  # noqa: N818  no error e
 
 def refused_call(refusal: BudgetExceededError) -> RefusedCall:
     """Return what to raise for a refused call so that its run goes on."""
-    return _kind("langgraph.prebuilt.tool_node" in sys.modules)(refusal)
+    error = _kind("langgraph.prebuilt.tool_node" in sys.modules)(refusal)
+    return _left_out(error) if _in_hook_of_agent() else error
+
+
+def said_refusal(state: Mapping[str, Any]) -> RefusedCall | None:
+    """Return the refusal of what a hook of this agent has asked; ``None``: there was none."""
+    said = (state.get(AGENT_KEY) or {}).get(_REFUSED)
+    return None if said is None else RefusedCall._restored(said["text"], said["fields"])
+
+
+def _in_hook_of_agent() -> bool:
+    """Whether this is a hook before an agent's model, whose middleware will hear of a refusal.
+
+    Nothing can be put in the place of what a hook wanted to know, such as whether a request is
+    safe. So the hook is left out, and the agent's model is not asked either.
+    """
+    config = ensure_config()
+    node = str((config.get("metadata") or {}).get("langgraph_node") or "")
+    read = (config.get("configurable") or {}).get(_READ)
+    if not node.endswith(".before_model") or read is None:
+        return False
+    try:
+        read([AGENT_KEY])
+    except Exception:  # noqa: BLE001  there is no such channel
+        return False
+    return True
+
+
+def _left_out(refusal: RefusedCall) -> RefusedCall:
+    """Return an error that ends the node as if it had returned the refusal alone."""
+    from langgraph.errors import ParentCommand
+    from langgraph.types import Command
+
+    fields = {key: value for key, value in vars(refusal).items() if key != "args"}
+    said = {AGENT_KEY: {_REFUSED: {"text": str(refusal), "fields": fields}}}
+    node = (ensure_config().get("metadata") or {})["langgraph_node"]
+    kind: Any = type(refusal)
+    left: RefusedCall = _leaving(kind, ParentCommand)(refusal)
+    left.args = (Command(graph=node, update=said),)
+    return left
+
+
+@cache
+def _leaving(kind: type[RefusedCall], parent_command: type[Exception]) -> type[RefusedCall]:
+    body = {"__module__": __name__, "__str__": lambda self: self.message}
+    return type("RefusedCall", (kind, parent_command), body)
 
 
 @cache

@@ -13,6 +13,7 @@ from langchain.agents.middleware import (
     HumanInTheLoopMiddleware,
     LLMToolEmulator,
     before_agent,
+    before_model,
     hook_config,
 )
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
@@ -213,6 +214,61 @@ def test_a_plan_that_raises_raises(model_server: ModelServer) -> None:
         with pytest.raises(BudgetExceededError):
             agent.invoke(ASKED)
     assert billed(model_server) <= 800
+
+
+def guarded(server: ModelServer, middleware: list[Any]) -> tuple[Any, list[str]]:
+    """Return an agent whose requests are checked by another model, and what that one said."""
+    said: list[str] = []
+    model = server.chat_openai(max_tokens=50)
+
+    @before_model
+    def check(state: Any, runtime: Any) -> None:
+        said.append(model.invoke("Is this safe? " + PROSE * 20).text)
+
+    agent: Any = create_agent(
+        server.chat_openai(),
+        [lookup],
+        middleware=[*middleware, check],
+        checkpointer=InMemorySaver(),
+    )
+    return agent, said
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("total", [100, 500, 1_000_000])
+def test_where_a_hook_cannot_ask_the_agents_model_is_not_asked_either(
+    model_server: ModelServer, total: int, is_async: bool
+) -> None:
+    """Whatever the hook was to find out, nobody knows it; the next turn begins anew."""
+    plan = BudgetPlan(total_tokens=total)
+    agent, said = guarded(model_server, [TokenBudgetMiddleware(plan)])
+
+    def ask() -> Any:
+        with plan.run() as run:
+            result = (
+                asyncio.run(agent.ainvoke(ASKED, THREAD))
+                if is_async
+                else agent.invoke(ASKED, THREAD)
+            )
+        assert run.report().account.spent_tokens <= total
+        return result["messages"][-1]
+
+    answers = [ask(), ask()]
+    agents_own = [r for r in model_server.requests if "Is this safe?" not in r.last_text]
+    assert len(said) >= len(agents_own)
+    assert len(agents_own) == {100: 0, 1_000_000: 4}.get(total, len(agents_own))
+    for last in answers:
+        if len(agents_own) < 4:
+            assert last.response_metadata["tokenopt_degraded"]
+        assert last.text.startswith("[No answer:" if total == 100 else ("[No answer:", "x and y"))
+    assert billed(model_server) <= 2 * total
+
+
+def test_a_hook_of_an_agent_that_hears_of_no_refusal_raises(model_server: ModelServer) -> None:
+    """It would go on without what the hook was to find out."""
+    agent, _ = guarded(model_server, [])
+    with BudgetPlan(total_tokens=100).run(), pytest.raises(BudgetExceededError, match="needs"):
+        agent.invoke(ASKED, THREAD)
 
 
 # Interrupts
