@@ -71,8 +71,12 @@ class AgentRuns:
         said = state.get(KEY) or {}
         with self._lock:
             run = self._live.pop(said.get("run", ""), None)
-        if run is None:
+        if run is None and (said.get("run") is None or current_run() is not None):
             return current_run(), {}
+        if run is None:  # ended by another turn of the thread, or begun in another process
+            run, key = self._opened(said)
+            with self._lock:
+                self._live.pop(key, None)
         run.close()
         return run, {KEY: self._noted(run, None)}
 

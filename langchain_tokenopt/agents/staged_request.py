@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter, is_
 from typing import Any, Final, NamedTuple, Self, cast
 
 from langchain.agents.middleware.types import ModelRequest
@@ -46,20 +47,16 @@ class Views:
         return view
 
 
-def _state(*models: BaseChatModel) -> tuple[Any, ...]:
-    """Return what a view is made of: whoever sets a cache anew, sees it act in the next call."""
-    return tuple(
-        part
-        for model in models
-        for part in (
-            *(getattr(model, slot) for slot in PYDANTIC_STATE),
-            *(given_seam(model), model.cache, model.rate_limiter),
-        )
-    )
+_parts: Final = attrgetter(*PYDANTIC_STATE, "cache", "rate_limiter")
+
+
+def _state(model: BaseChatModel, view: BaseChatModel) -> tuple[Any, ...]:
+    """Return what a view is made of: whoever sets a cache anew sees it act in the next call."""
+    return *_parts(model), given_seam(model), *_parts(view), given_seam(view)
 
 
 def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 class StagedRequest(ModelRequest[Any]):

@@ -326,6 +326,36 @@ def test_an_interrupted_run_goes_on(
 
 
 @pytest.mark.filterwarnings("ignore:the limits of the plan")
+def test_turns_of_one_thread_at_the_same_time_each_end_with_a_report(
+    model_server: ModelServer,
+) -> None:
+    """Though they share an account, and one of them is the first to end."""
+    plan = BudgetPlan(total_tokens=900_000, per="thread")  # of which no other test has an account
+    budget = TokenBudgetMiddleware(plan, report=True)
+    agent = agent_of(model_server, budget, checkpointer=InMemorySaver())
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(agent.ainvoke(ASKED, THREAD) for _ in range(6)))
+
+    assert max(map(spent_in, asyncio.run(together()))) == billed(model_server)
+
+
+def test_an_agent_that_another_process_brings_to_its_end_has_a_report(
+    model_server: ModelServer, forgetful: Any
+) -> None:
+    """Nothing was left to do but to end."""
+    saver = InMemorySaver()
+
+    def made(**options: Any) -> Any:
+        budget = TokenBudgetMiddleware(BudgetPlan(total_tokens=1_000_000), report=True)
+        return agent_of(model_server, budget, checkpointer=saver, **options)
+
+    made(interrupt_before=["TokenBudgetMiddleware.after_agent"]).invoke(ASKED, THREAD)
+    forgetful()
+    assert spent_in(made().invoke(None, THREAD)) == billed(model_server)
+
+
+@pytest.mark.filterwarnings("ignore:the limits of the plan")
 def test_a_conversation_goes_on_in_another_process(
     model_server: ModelServer, forgetful: Any
 ) -> None:
