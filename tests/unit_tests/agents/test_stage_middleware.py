@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
@@ -383,3 +384,14 @@ def test_middleware_can_be_called_without_an_agent() -> None:
     assert answer.result[0].text == "one…"
     assert list(WordLimitMiddleware(1).tools) == []
     assert TokenBudgetMiddleware(PLAN, tool_limits=ToolLimits(max_calls=1)).stages
+
+
+async def test_agents_can_be_made_where_nothing_may_wait() -> None:
+    """As a server does for each request: nothing is opened before the first call."""
+    with blockbuster_ctx():
+        middleware = [
+            SemanticCacheMiddleware(semantic=False),
+            ToolSelectionMiddleware(embeddings=False),
+            TokenBudgetMiddleware(PLAN, path="never-opened.db"),
+        ]
+        create_agent(ExtractiveChatModel(), [size], middleware=middleware)
