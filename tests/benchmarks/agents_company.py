@@ -66,7 +66,7 @@ def table(figures: dict[str, Any]) -> str:
             f"{row['ample']}, {row['scarce']} of {row['agents']}"
             for row in (rows["before"], rows["behind"])
         )
-        lines.append(f"| `{name}` | {' | '.join(cells)} | {NOTES.get(name, '')} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {NOTES.get(name, '')} |")
     return "\n".join(lines) + "\n"
 
 
