@@ -22,10 +22,10 @@ from langchain_core.outputs import LLMResult
 
 from langchain_tokenopt.budget.arithmetic import Outcome
 from langchain_tokenopt.budget.holds import Denial, Hold
-from langchain_tokenopt.budget.hook_refusals import refused_call_in
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall, PriceTerms, price_terms
+from langchain_tokenopt.budget.refusals import refused_call
 from langchain_tokenopt.budget.request_budget import KNOWN_ANSWERS, RequestBudget
 from langchain_tokenopt.budget.run import BudgetRun
 from langchain_tokenopt.core.attribution import attribution_of
@@ -216,8 +216,7 @@ class CallbackGuard(ModelStartHandler):
             )
         if not isinstance(hold, Hold):
             run.notes.refusal(agent, hold.sentence())
-            is_final = run.plan.on_exceed == "raise"
-            raise run.exceed(hold) if is_final else _refusal(hold, start.metadata)
+            raise run.exceed(hold) if run.plan.on_exceed == "raise" else _refusal(hold)
         self._calls[start.run_id.int] = _Call(
             hold,
             agent,
@@ -372,10 +371,10 @@ def _choices(params: Mapping[str, Any]) -> int:
     return asked if isinstance(asked, int) and asked > 0 else 1
 
 
-def _refusal(denial: Denial, metadata: Mapping[str, Any]) -> TokenOptError:
+def _refusal(denial: Denial) -> TokenOptError:
     """Return an error that ends this call, and not the run."""
     error = denial.error()
-    return refused_call_in(metadata, error) if isinstance(error, BudgetExceededError) else error
+    return refused_call(error) if isinstance(error, BudgetExceededError) else error
 
 
 def _bound(priced: PricedCall | None, sent: int) -> CallCost:
