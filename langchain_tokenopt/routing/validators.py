@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
@@ -20,7 +21,7 @@ from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.counting.tokens import counter_for
 from langchain_tokenopt.limits import WordLimit
 from langchain_tokenopt.limits.excerpt import Excerpt
-from langchain_tokenopt.request.finish_reasons import is_refused_by_provider
+from langchain_tokenopt.request.finish_reasons import is_refused_by_provider, says_cap_reached
 from langchain_tokenopt.request.form_tools import form_names
 from langchain_tokenopt.routing.answer_marks import REFUSAL, UNSURE
 
@@ -163,11 +164,35 @@ def _straight(text: str) -> str:
 
 
 def _is_no_refusal(answer: AIMessage) -> bool | None:
-    """Whether the model has not declined; an answer that calls tools, or says nothing, has not."""
-    said = {**answer.additional_kwargs, **answer.response_metadata}
-    if is_refused_by_provider(said):
+    """Whether the model has said what it was asked: it has not declined, and was not cut off."""
+    said = answer.response_metadata
+    if is_refused_by_provider(said) or is_refused_by_provider(answer.additional_kwargs):
         return False
-    return not REFUSAL.search(_straight(text_of(answer))[:_BEGINNING])
+    if says_cap_reached(said) or not _says_something(answer):
+        return False
+    text = _straight(text_of(answer))
+    own = _QUOTED.sub(lambda found: " " * len(found.group()), text)
+    return not REFUSAL.search((own if _LETTER.search(own) else text)[:_BEGINNING])
+
+
+def _says_something(answer: AIMessage) -> bool:
+    """Whether there is a text, an image or a call of a tool, rather than a refusal or thoughts."""
+    if answer.tool_calls or text_of(answer).strip():
+        return True
+    blocks = answer.content if isinstance(answer.content, list) else []
+    return any(isinstance(b, dict) and b.get("type") not in _SAYS_NOTHING for b in blocks)
+
+
+_SAYS_NOTHING: Final = frozenset(
+    {"text", "output_text", "refusal", "reasoning", "thinking", "redacted_thinking"}
+)
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_QUOTED: Final = re.compile(
+    r"\"[^\"\n]+\"|[“„][^“”\n]+[“”]|«[^«»\n]+»|「[^「」\n]+」|『[^『』\n]+』|^[ \t]*>.*"
+    r"|(?<!\w)'(?=\S)(?:[^'\n]|(?<=\w)'(?=\w))+'(?!\w)|(?s:```.*?(?:```|\Z))",
+    re.M,
+)
+"""What somebody else says; apostrophes are straight."""
 
 
 def _is_confident(answer: AIMessage) -> bool | None:
