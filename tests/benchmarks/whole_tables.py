@@ -72,7 +72,7 @@ def _stage_rows(one: dict[str, Any]) -> list[str]:
             net = of["saved"] - of["spent"]
             rows.append(
                 f"| {one['provider']} | `{one['way']}` | {name} | {of['saved']:,} "
-                f"| {of['spent']:,} | {net:+,} | ${net * rate:+,.2f} |"
+                f"| {of['spent']:,} | {net:+,} | {'+' if net >= 0 else '-'}${abs(net) * rate:,.2f} |"
             )
     off = one["difference"] - one["by_stages"]
     words = "the same" if not off else f"{off:+,}: later turns held other answers"
