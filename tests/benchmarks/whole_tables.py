@@ -70,9 +70,10 @@ def _stage_rows(one: dict[str, Any]) -> list[str]:
         if stage in one["stages"]:
             of = one["stages"][stage]
             net = of["saved"] - of["spent"]
+            money = f"{'+' if net >= 0 else '-'}${abs(net) * rate:,.2f}"
             rows.append(
                 f"| {one['provider']} | `{one['way']}` | {name} | {of['saved']:,} "
-                f"| {of['spent']:,} | {net:+,} | {'+' if net >= 0 else '-'}${abs(net) * rate:,.2f} |"
+                f"| {of['spent']:,} | {net:+,} | {money} |"
             )
     off = one["difference"] - one["by_stages"]
     words = "the same" if not off else f"{off:+,}: later turns held other answers"
