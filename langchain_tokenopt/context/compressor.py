@@ -37,7 +37,7 @@ from langchain_tokenopt.core.argument_checks import (
     takes_names,
 )
 from langchain_tokenopt.core.argument_checks import shown as shown_value
-from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.attribution import Attribution, attribution_here
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.messages import messages_from
 from langchain_tokenopt.core.records import UsageSink
@@ -255,7 +255,7 @@ class ContextCompressor(Runnable[Any, Any]):
 
     def _shorten(self, content: Any, run_manager: Any, config: RunnableConfig) -> Any:
         metadata = {**config.get("configurable", {}), **(config.get("metadata") or {})}
-        made_by = attribution_of(metadata)
+        made_by = attribution_here(metadata)
         if metadata.get("lc_source") == "summarization" and isinstance(content, list):
             most = self.max_tokens if isinstance(self.max_tokens, int) else None
             return digest(content, self._count, most)

@@ -18,7 +18,7 @@ from langchain_tokenopt.context.fetching import fetched_part, parted
 from langchain_tokenopt.context.levels import HANDLE_FORM
 from langchain_tokenopt.context.window import SURELY
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
-from langchain_tokenopt.core.attribution import attribution_of
+from langchain_tokenopt.core.attribution import attribution_here
 from langchain_tokenopt.core.tool_schemas import declared_functions, function_name
 from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
@@ -63,7 +63,7 @@ def expand_tool(compressor: HasOriginals) -> BaseTool:
     For agents and graphs that call their tools themselves. A model that the compressor was plugged
     into with ``optimize`` needs none: there the calls are answered inside.
 
-    Originals are those of the user and the thread in the metadata of the run (``user_id``,
+    Originals are those of whose run it is: user and thread in its metadata (``user_id``,
     ``thread_id``). A handle that is not theirs, or has expired, is answered by a sentence. Longer
     ones than 8,000 tokens, or three quarters of the compressor's ``max_tokens``, come in parts:
     each says how much it is of how much, and by which handle it goes on.
@@ -89,7 +89,7 @@ has expired. Call the tool again that it came from.')
         )
 
     def expand(handle: str, config: RunnableConfig) -> str:
-        made_by = attribution_of({**config.get("configurable", {}), **config.get("metadata", {})})
+        made_by = attribution_here({**config.get("configurable", {}), **config.get("metadata", {})})
         known, start = parted(handle)
         original = store.get(known, user=made_by.user, thread=made_by.thread_id)
         if original is None:

@@ -16,7 +16,7 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import ensure_config
 
 from langchain_tokenopt.core.argument_checks import shown
-from langchain_tokenopt.core.attribution import Attribution, attribution_of, name_from
+from langchain_tokenopt.core.attribution import Attribution, attribution_here, name_from
 from langchain_tokenopt.core.messages import last_user_text, text_of
 
 __all__ = ["config_of", "is_content", "made_by_whom", "question_in", "source_of"]
@@ -72,7 +72,7 @@ def made_by_whom(
 ) -> Attribution:
     """Return for whom a content is, as the tool that fetches more knows it, too."""
     metadata = {**(config.get("configurable") or {}), **(config.get("metadata") or {})}
-    made_by = attribution_of(metadata)
+    made_by = attribution_here(metadata)
     user = made_by.user if user is None else name_from(user)
     thread = made_by.thread_id if thread is None else name_from(thread)
     return replace(made_by, user=user, thread_id=thread)

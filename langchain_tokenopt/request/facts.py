@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from langchain_tokenopt.core.attribution import Attribution, attribution_of
+from langchain_tokenopt.core.attribution import Attribution, attribution_here
 from langchain_tokenopt.core.host_compat import ls_model_name_of, provider_of
 from langchain_tokenopt.counting.model_names import model_name_of
 from langchain_tokenopt.counting.request_tokens import count_messages, count_tools
@@ -222,7 +222,7 @@ class RequestFacts:
     @_fact("metadata")
     def attribution(self) -> Attribution:
         """On whose account the call goes."""
-        return attribution_of(self._metadata)
+        return attribution_here(self._metadata)
 
 
 def _changed_kwargs(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.globals import set_llm_cache
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_tokenopt import (
     BudgetPlan,
+    ContextCompressor,
     SemanticCache,
     SemanticCacheMiddleware,
+    expand_tool,
     optimize,
     optimize_agent,
     token_scope,
@@ -168,3 +172,22 @@ def test_a_scope_without_a_cache_is_not_served_what_the_one_around_it_was() -> N
         with token_scope(user="bob"):
             assert "for bob" == model.invoke(QUESTION).text
         assert 1 == cache.forget("bob")
+
+
+def test_originals_are_fetched_by_whom_they_belong_to() -> None:
+    """Also where a scope names the user, who makes the view and who asks for the handle alike."""
+    search = {"name": "search", "args": {}, "id": "1"}
+    talk = [
+        HumanMessage("Find me a flight to Rome."),
+        AIMessage("", tool_calls=[search]),
+        ToolMessage("AZ 611 at noon. " * 300, tool_call_id="1"),
+        AIMessage("", tool_calls=[search | {"id": "2"}]),
+        ToolMessage("AZ 609", tool_call_id="2"),
+    ]
+    compressor = ContextCompressor(price_profile="none")
+    tool = expand_tool(compressor)
+    with token_scope(user="ann"):
+        handle = re.findall(r"[0-9a-f]{8}", compressor.invoke(talk)[2].text)[0]
+        assert "AZ 611 at noon" in tool.invoke({"handle": handle})
+    with token_scope(user="bob"):
+        assert "AZ 611" not in tool.invoke({"handle": handle})

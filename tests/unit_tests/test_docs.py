@@ -130,7 +130,13 @@ def _words() -> set[str]:
     return {word for path in package for word in re.findall(r"\w+", path.read_text("utf-8"))}
 
 
-FOREIGN = {"OpenAIEmbeddings", "base_compressor", "max_connections", "trim_tokens_to_summarize"}
+FOREIGN = {
+    "ContextEditingMiddleware",
+    "OpenAIEmbeddings",
+    "base_compressor",
+    "max_connections",
+    "trim_tokens_to_summarize",
+}
 """Named, but not ours, and not in our sources."""
 
 
