@@ -124,6 +124,7 @@ class Outcomes:
         self._known: OrderedDict[str, OrderedDict[str, Outcome]] = OrderedDict()
         self._knowledge: dict[str, Knowledge] = {}
         self._version: object = None
+        self._is_empty = path is None
         self._lock = threading.RLock()
 
     @property
@@ -136,6 +137,7 @@ class Outcomes:
         outcome = Outcome(tier, good, vector)
         key = hashlib.blake2b(f"{call} {tier}".encode(), digest_size=12).hexdigest()
         with self._lock:
+            self._is_empty = False
             self._refresh()
             known = self._of(owner.namespace)
             known[key] = outcome
@@ -154,6 +156,8 @@ class Outcomes:
         if found is not None and not self.waits:
             return found
         with self._lock:
+            if self._is_empty:  # nothing is opened for it: agents ask on event loops
+                return self._knowledge.setdefault(namespace, Knowledge([]))
             self._refresh()
             self._fit(namespace, self._of(namespace))
             return self._knowledge[namespace]

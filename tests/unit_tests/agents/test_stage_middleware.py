@@ -26,6 +26,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_tokenopt import (
     BudgetPlan,
     ContextMiddleware,
+    ModelRoutingMiddleware,
     PromptCompressionMiddleware,
     SemanticCache,
     SemanticCacheMiddleware,
@@ -386,12 +387,24 @@ def test_middleware_can_be_called_without_an_agent() -> None:
     assert TokenBudgetMiddleware(PLAN, tool_limits=ToolLimits(max_calls=1)).stages
 
 
-async def test_agents_can_be_made_where_nothing_may_wait() -> None:
-    """As a server does for each request: nothing is opened before the first call."""
-    with blockbuster_ctx():
+async def test_agents_are_made_and_run_where_nothing_may_wait() -> None:
+    """As servers do for each request: on the event loop."""
+    model = ExtractiveChatModel()
+
+    def made() -> Any:
         middleware = [
+            TokenBudgetMiddleware(PLAN),
             SemanticCacheMiddleware(semantic=False),
+            ModelRoutingMiddleware({"cheap": model.model_copy(), "own": model}),
             ToolSelectionMiddleware(embeddings=False),
-            TokenBudgetMiddleware(PLAN, path="never-opened.db"),
+            ContextMiddleware(max_tokens=60_000),
+            PromptCompressionMiddleware(keep=0.9),
+            WordLimitMiddleware(60),
         ]
-        create_agent(ExtractiveChatModel(), [size], middleware=middleware)
+        return create_agent(model, [size], middleware=middleware)
+
+    await made().ainvoke(ASKED)  # imports, vocabularies
+    with blockbuster_ctx():
+        TokenBudgetMiddleware(PLAN, path="never-opened.db")
+        result = await made().ainvoke(ASKED)
+    assert "blue" in result["messages"][-1].text
