@@ -245,7 +245,7 @@ class BudgetRun:
         watch_threads()
         stages = (*AMBIENT.get(), self._stage)
         carried = CARRIED.get() or left_outside(self.plan.name)
-        run = {_RUN: self, HOME: here(), **self.owners.inside()}
+        run: dict[ContextVar[Any], Any] = {_RUN: self, HOME: here(), **self.owners.inside()}
         return ContextBlock({**run, GUARD: self._guard, AMBIENT: stages, CARRIED: carried})
 
     def close(self, error: BaseException | None = None) -> None:

@@ -31,6 +31,7 @@ from langchain_tokenopt.context.view import STAGE, ContextView
 from langchain_tokenopt.context.viewer import Viewer
 from langchain_tokenopt.context.window import SURELY, check_size, in_tokens, window_of
 from langchain_tokenopt.core.argument_checks import (
+    check_amount,
     check_fraction,
     check_name,
     check_whole,
@@ -67,10 +68,10 @@ class ContextCompressor(Runnable[Any, Any]):
     Old tool results are reduced to what the question needs, or to one line, in steps. A step is
     taken once it pays: providers charge a prompt's known beginning at a tenth to a half, and every
     change makes what stands behind it unknown. It may cost what earlier steps have saved, and no
-    more: at no call has a conversation been dearer than as it came. Where the request is longer
-    than *trigger*, and tool results alone do not help, the oldest turns are set aside with one note
-    in their place: the sentences of theirs that tell what stands nowhere else, as many as there is
-    room for. Between steps the beginning stays the same bytes.
+    more: at no call has a conversation been dearer than as it came (but for *max_extra_cost*).
+    Where the request is longer than *trigger*, and tool results alone do not help, the oldest turns
+    are set aside with one note in their place: the sentences of theirs that tell what stands
+    nowhere else, as many as there is room for. Between steps the beginning stays the same bytes.
 
     System messages, the task (the user's first message), the user's last one, unanswered calls and
     the last *keep_last* groups stay as they are. Calls and their results are shown together or not
@@ -91,6 +92,8 @@ class ContextCompressor(Runnable[Any, Any]):
             and all of it where the provider keeps nothing that a change could make dear.
         trigger: From where on a request is brought down, as *max_tokens*, and by default the same.
         keep_last: Groups at the end that stay: tool calls with their results, and messages.
+        max_extra_cost: What a conversation may at most cost more than as it came, at any of its
+            calls, as a share of that: 0 is never dearer, ``0.05`` takes steps that pay later.
         price_profile: ``"auto"`` (of the model that is called), ``"anthropic"``, ``"openai"``,
             ``"gemini"``, ``"none"``, or a :class:`PriceProfile`.
         summarizer: A chat model, a runnable or a function that makes a text of messages, for what
@@ -133,6 +136,7 @@ class ContextCompressor(Runnable[Any, Any]):
         keep: float | None = None,
         trigger: float | None = None,
         keep_last: int = 1,
+        max_extra_cost: float = 0.0,
         price_profile: str | PriceProfile = "auto",
         summarizer: Any = None,
         store: ContextStore | None = None,
@@ -149,6 +153,8 @@ class ContextCompressor(Runnable[Any, Any]):
         self.keep = None if keep is None else check_fraction("keep", keep)
         self.trigger = trigger
         self.keep_last = check_whole("keep_last", keep_last, least=0)
+        check_amount("max_extra_cost", max_extra_cost)
+        self.max_extra_cost = max_extra_cost
         self.price_profile = price_profile
         self.model = _checked_model(model)
         self.key = check_name("key", key)
@@ -158,7 +164,13 @@ class ContextCompressor(Runnable[Any, Any]):
         self._summaries = None if summarizer is None else summarized_by(summarizer)
         self.policy = Stepped(self._summaries) if policy is None else checked_policy(policy)
         self._viewer = Viewer(
-            self.policy, max_tokens, trigger, self.keep, self.keep_last, self._keep_originals
+            self.policy,
+            max_tokens,
+            trigger,
+            self.keep,
+            self.keep_last,
+            max_extra_cost,
+            self._keep_originals,
         )
         self._has_tool = False
         self._window: int | None = None
@@ -315,6 +327,7 @@ class ContextCompressor(Runnable[Any, Any]):
             self.keep,
             self.trigger,
             self.keep_last,
+            self.max_extra_cost,
             str(self.price_profile),
             self.policy.fingerprint,
         )

@@ -60,6 +60,8 @@ class Terms:
     """Tokens of the request that are no messages: tools, schemas, the frame."""
     tool_tokens: int = 0
     """Of the tool that answers handles, if it comes with the first step."""
+    max_extra_cost: float = 0.0
+    """What a conversation may at most cost more than as it came, as a share of that."""
     expected: Callable[[int], float] = field(default=lambda calls: calls / 9)
     """Calls that will almost surely come after so many."""
 
@@ -95,6 +97,8 @@ class State:
     """What all calls so far have cost less."""
     bank: float = 0.0
     """What they have surely cost less, however others count."""
+    raw: float = 0.0
+    """What they would have cost with all that came."""
     calls: int = 0
     steps: int = 0
     changed_at: int = -1
@@ -127,6 +131,7 @@ class Moment:
         "known",
         "least",
         "less",
+        "raw",
         "state",
         "terms",
         "tokens",
@@ -165,6 +170,14 @@ class Moment:
         """Whether the view is over its trigger."""
         self.account = state.bank + (self._sure_gain() if state.steps else 0.0)
         """What all calls with this one have surely cost less, if no step is taken."""
+        all_known = before[state.boundary] + terms.beside if self.known else 0
+        self.raw = price.charge(before[boundary] + terms.beside, all_known)
+        """What this call would cost with all that came."""
+
+    @property
+    def least_account(self) -> float:
+        """What the account may come down to by a step that need not be taken."""
+        return min(-self.terms.max_extra_cost * (self.state.raw + self.raw), self.account)
 
     def _sure_gain(self) -> float:
         price, beside, before = self.terms.price, self.terms.beside, self.conversation.before
@@ -182,13 +195,11 @@ class Moment:
             first: The first message that a step changes; the boundary: there is none.
             removed: Tokens that it takes away.
         """
-        price, beside, before = self.terms.price, self.terms.beside, self.conversation.before
-        all_known = before[self.state.boundary] + beside if self.known else 0
+        price, before = self.terms.price, self.conversation.before
         stays = self.in_front + before[first] + sum(self.less[first : self.boundary])
         if removed and self.tool_tokens:
             stays, removed = 0, removed - self.tool_tokens
-        raw = price.charge(before[self.boundary] + beside, all_known)
-        return raw - price.charge(self.tokens - removed, min(self.known, stays))
+        return self.raw - price.charge(self.tokens - removed, min(self.known, stays))
 
     @property
     def query(self) -> Query:
@@ -222,7 +233,7 @@ class Moment:
         return saved
 
     def is_allowed(self, removed: int, saving: float) -> bool:
-        """Whether no call, this one or a later one, makes the conversation dearer than it came.
+        """Whether no call, this one or a later one, makes the conversation dearer than it may be.
 
         Args:
             removed: Tokens that a step takes away.
@@ -233,7 +244,7 @@ class Moment:
         is_short = self.tokens - removed + self.tool_tokens < least
         if less < 0 or (is_short and price.write * least > price.read * (least + less)):
             return False  # so short a prompt is not known the next time, and the raw one is
-        return self.account + saving >= min(0.0, self.account)
+        return self.account + saving >= self.least_account
 
 
 COUNTED_OTHERWISE: Final = 1.25

@@ -110,6 +110,7 @@ class _Reader:
             state.gain = moment.gain(call, 0) if state.steps else 0.0
             state.bank, state.changed_at = moment.account, -1
         state.saved += state.gain
+        state.raw += moment.raw
         state.boundary = call
         state.calls += 1
         sent = self._conversation.before[call] - state.removed + terms.beside

@@ -41,6 +41,7 @@ class Viewer:
         trigger: From where on it is brought down.
         keep: Share of *trigger* to which it is brought down.
         keep_last: Groups at the end that stay.
+        max_extra_cost: What a conversation may cost more than as it came, as a share of that.
         keep_originals: Keeps what a decision has set aside.
     """
 
@@ -51,12 +52,14 @@ class Viewer:
         trigger: float | None,
         keep: float | None,
         keep_last: int,
+        max_extra_cost: float,
         keep_originals: Callable[[Conversation, State, Attribution], None],
     ) -> None:
         self.horizon = Horizon()
         self._policy = policy
         self._max_tokens, self._trigger = max_tokens, trigger
         self._keep, self._keep_last = keep, keep_last
+        self._max_extra_cost = max_extra_cost
         self._keep_originals = keep_originals
         self._decided = Recent[tuple[State, float]](_REMEMBERED)
         """By the conversation up to a call and what holds for it: what was decided, and when."""
@@ -98,6 +101,7 @@ class Viewer:
             target=None if trigger is None else int(self._kept(price) * trigger),
             beside=beside,
             tool_tokens=tool_tokens,
+            max_extra_cost=self._max_extra_cost,
         )
 
     def _kept(self, price: PriceProfile) -> float:

@@ -1,8 +1,8 @@
 """Which old tool results are worth being reduced with a call.
 
 All behind the first that changes is written anew, so there is one choice: from which result on. No
-way is taken by which the conversation would, up to this call, have cost more than as it came: what
-earlier steps have saved is all that is ever put at stake, so it may end at any time.
+way is taken by which the conversation would, up to this call, have cost more than as it came, or
+than the caller allows: what earlier steps have saved is put at stake, so it may end at any time.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ def _best(moment: Moment, pending: Sequence[Pending]) -> tuple[int, int]:
             if worth > best_worth:
                 best, best_worth = n, worth
         most = moment.account + now + price.write * left
-        if most < min(0.0, moment.account) and not moment.tool_tokens:
+        if most < moment.least_account and not moment.tool_tokens:
             return best, n  # further in front it costs more still
     return best, 0

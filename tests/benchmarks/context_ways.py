@@ -189,6 +189,7 @@ WAYS: dict[str, Way] = {
     "masking in steps of ten": _masked(10),
     "ContextCompressor(keep_last=3)": _ours(3),
     "ContextCompressor(keep_last=2)": _ours(2),
+    "ContextCompressor(keep_last=2, max_extra_cost=0.05)": _ours(2, max_extra_cost=0.05),
     "ContextCompressor()": _ours(1),
 }
 OURS = _ours

@@ -112,10 +112,10 @@ def through(
     return bills(raw, price), bills(ours, price)
 
 
-def assert_never_dearer(raw: list[float], ours: list[float]) -> None:
+def assert_never_dearer(raw: list[float], ours: list[float], *, by: float = 0.0) -> None:
     assert len(raw) == len(ours)
     for at, (a, b) in enumerate(zip(raw, ours, strict=True)):
-        assert b <= a * (1 + UNCOUNTED), f"call {at + 1} of {len(raw)}: {b / a - 1:+.2%}"
+        assert b <= a * (1 + by + UNCOUNTED), f"call {at + 1} of {len(raw)}: {b / a - 1:+.2%}"
 
 
 @given(st.integers(0, 10**9), st.sampled_from(PRICES))
@@ -130,3 +130,19 @@ def test_no_agent_is_dearer_at_any_call(seed, price):
 def test_no_conversation_is_dearer_at_any_call(seed, price):
     """Without tools of the application there is none for handles, and marks have none."""
     assert_never_dearer(*through(history(seed), price))
+
+
+@given(st.integers(0, 10**9), st.sampled_from(PRICES), st.sampled_from([0.01, 0.05, 0.3]))
+@SOME
+def test_no_agent_is_dearer_than_was_allowed(seed, price, allowed):
+    """At none of its calls."""
+    bills = through(run(seed), price, TOOL, max_extra_cost=allowed, keep_last=1 + seed % 3)
+    assert_never_dearer(*bills, by=allowed)
+
+
+def test_what_is_allowed_is_made_use_of():
+    """Steps that pay later are taken earlier, and save more in the end."""
+    price, talk = PRICES[0], run(0)
+    raw, careful = through(talk, price, keep_last=2)
+    _, bold = through(talk, price, keep_last=2, max_extra_cost=0.1)
+    assert bold[-1] < careful[-1] <= raw[-1]
