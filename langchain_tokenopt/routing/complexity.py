@@ -17,6 +17,7 @@ from typing import Final
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokenopt.core.messages import text_of
+from langchain_tokenopt.routing.asked import MOST_SENT_BACK, WORD, asked_and_material
 from langchain_tokenopt.routing.marks import (
     CODE,
     CONSTRAINTS,
@@ -27,7 +28,7 @@ from langchain_tokenopt.routing.marks import (
 )
 from langchain_tokenopt.text.scripts import UNSPACED
 
-__all__ = ["Complexity", "Features", "asked_text", "features_of", "numbers_in"]
+__all__ = ["Complexity", "Features", "features_of", "numbers_in"]
 
 
 class Complexity(IntEnum):
@@ -49,23 +50,12 @@ _HALF_WAY: Final = 5.0
 """Points of a request that is harder than 63 of 100."""
 _URGENT: Final = 6.0
 """Points of urgency: alone they make a request COMPLEX, with anything else CRITICAL."""
-_MOST_READ: Final = 4_500
-"""Characters that are read, from both ends."""
-_FOLLOW_UP: Final = 4
-"""Words; with fewer a question is about what was asked before it, which is read as well."""
 
-_LONG: Final = 1_500
-"""Characters from which on a text is taken to hold material beside what is asked."""
-_MOST_SENT_BACK: Final = 3
-
-_WORD: Final = re.compile(rf"[{UNSPACED}]|[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NUMBER: Final = re.compile(r"(?<![\w.])\d+(?:[.,:/]\d+)*")
 _PLAIN_NUMBER: Final = re.compile(r"\d[\d,]{0,30}(?:\.\d{1,30})?", re.ASCII)
 _QUESTION: Final = re.compile(r"[?？؟¿]+")
 _ITEM: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-z][.)])[ \t]+\S", re.M)
 _CLAUSE: Final = re.compile(r"[,;:](?=\s)|[，；：、،؛]")
-_MARKED: Final = re.compile(r"<([A-Za-z][\w-]*)[^<>]*>[^\0]{300,}?</\1>")
-_PARAGRAPH: Final = re.compile(r"\n\s*\n")
 _SENTENCE: Final = re.compile(r"[.!?。！？…]+(?=\s|$|[\"'”’)])|[。！？]")
 _UNSPACED_WORD: Final = re.compile(f"[{UNSPACED}]")
 
@@ -83,7 +73,7 @@ class Features:
     clauses: int
     """Commas, colons and semicolons."""
     code: int
-    """Marks of code: fences, definitions, stack traces."""
+    """Marks of code: fences, definitions, stack traces; of material where thought is asked for."""
     maths: int
     """Marks of mathematics: signs, formulas, words such as "prove"."""
     thought: int
@@ -91,7 +81,7 @@ class Features:
     constraints: int
     """Words that bind the answer: must, exactly, at least, without, in several languages."""
     data_points: int
-    """Numbers."""
+    """Numbers; of material a third, where thought is asked for."""
     urgency: int
     """Words of urgency, in several languages, that are not denied."""
     tools: int
@@ -170,10 +160,13 @@ def features_of(
         >>> features_of([HumanMessage(hard)]).complexity.name
         'COMPLEX'
     """
-    text, material = _asked_and_material(messages)
-    words = _WORD.findall(text)
+    text, material = asked_and_material(messages)
+    words = WORD.findall(text)
     single = sum(1 for word in words if _UNSPACED_WORD.fullmatch(word))
     lowered = text.lower()
+    thought, maths = len({*THOUGHT.findall(lowered)}), _kinds(MATHS, lowered)
+    is_worked_on = bool(thought or maths)
+    numbers = len(_NUMBER.findall(material)) // 3 if is_worked_on else 0
     characters = sum(len(m.content) if isinstance(m.content, str) else 400 for m in messages)
     return Features(
         words=len(words) - single + single // 2,
@@ -181,11 +174,11 @@ def features_of(
         questions=len(_QUESTION.findall(text)),
         list_items=len(_ITEM.findall(text)),
         clauses=len(_CLAUSE.findall(text)),
-        code=_kinds(CODE, text),
-        maths=_kinds(MATHS, lowered),
-        thought=len({*THOUGHT.findall(lowered)}),
+        code=_kinds(CODE, text) + (_kinds(CODE, material) if is_worked_on else 0),
+        maths=maths,
+        thought=thought,
         constraints=len({*CONSTRAINTS.findall(lowered)}),
-        data_points=len(_NUMBER.findall(text)) + len(_NUMBER.findall(material)) // 8,
+        data_points=len(_NUMBER.findall(text)) + numbers,
         urgency=is_urgent(text),
         tools=tools,
         structured=structured,
@@ -195,31 +188,6 @@ def features_of(
         longest_word=min(40, max(map(len, words), default=0)),
         distinct_words=len({word.lower() for word in words}),
     )
-
-
-def asked_text(messages: Sequence[BaseMessage]) -> str:
-    """Return what is asked: the user's last message, and the one before where it only follows up.
-
-    What it is asked about, marked passages and long paragraphs, is left out.
-
-    Example:
-        >>> asked_text([HumanMessage("Who won?"), HumanMessage("And why?")]).splitlines()
-        ['Who won?', 'And why?']
-    """
-    return _asked_and_material(messages)[0]
-
-
-def _asked_and_material(messages: Sequence[BaseMessage]) -> tuple[str, str]:
-    asked: Sequence[BaseMessage] = [m for m in messages if isinstance(m, HumanMessage)]
-    asked = asked or messages[-1:]
-    if not asked:
-        return "", ""
-    text = _both_ends(text_of(asked[-1]))
-    for before in asked[-2 : -2 - _MOST_SENT_BACK : -1]:
-        if len(_WORD.findall(text[:200])) >= _FOLLOW_UP and not is_complaint(text[:500]):
-            break
-        text = f"{_both_ends(text_of(before))}\n{text}"
-    return _apart(text) if len(text) > _LONG else (text, "")
 
 
 def numbers_in(text: str) -> list[float]:
@@ -232,33 +200,11 @@ def numbers_in(text: str) -> list[float]:
     return [float(found.replace(",", "")) for found in _PLAIN_NUMBER.findall(text)[:500]]
 
 
-def _both_ends(text: str) -> str:
-    if len(text) <= _MOST_READ:
-        return text
-    return f"{text[: _MOST_READ // 3]}\n\n{text[-2 * _MOST_READ // 3 :]}"
-
-
-def _apart(text: str) -> tuple[str, str]:
-    """Return what is asked and what it is asked about: marked passages, and long paragraphs."""
-    asked, passages = text, list[str]()
-    if "</" in text:
-        asked = _MARKED.sub("\n\n", text)
-        passages = [found.group() for found in _MARKED.finditer(text)]
-    if len(asked) > _LONG:
-        parts = [part for part in _PARAGRAPH.split(asked) if part.strip()]
-        ends = {0, len(parts) - 1, len(parts) - 2}
-        short = [n for n, p in enumerate(parts) if n in ends and len(p) <= _LONG // 2]
-        if short and len(parts) > len(short):
-            passages += [part for n, part in enumerate(parts) if n not in short]
-            asked = "\n\n".join(parts[n] for n in short)
-    return (asked, "\n".join(passages)) if asked.strip() else (text, "")
-
-
 def _sent_back(messages: Sequence[BaseMessage]) -> int:
     """Return how many of the user's latest messages say that an answer was no good."""
     count = 0
     asked = [m for m in messages if isinstance(m, HumanMessage)]
-    for message in reversed(asked[-_MOST_SENT_BACK:]):
+    for message in reversed(asked[-MOST_SENT_BACK:]):
         text = text_of(message)
         if message is asked[0] or len(text) > 2_000 or not is_complaint(text):
             break

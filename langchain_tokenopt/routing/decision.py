@@ -14,10 +14,10 @@ from langchain_tokenopt.core.attribution import attribution_here
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.routing.allowance import allowance_of
+from langchain_tokenopt.routing.asked import asked_text
 from langchain_tokenopt.routing.complexity import (
     Complexity,
     Features,
-    asked_text,
     features_of,
     numbers_in,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["CODE", "CONSTRAINTS", "MATHS", "THOUGHT", "is_complaint", "is_urgent"]
+__all__ = ["CODE", "CONSTRAINTS", "MATHS", "THOUGHT", "is_complaint", "is_thanks", "is_urgent"]
 
 CODE: Final = tuple(
     re.compile(pattern, re.M)
@@ -54,7 +54,7 @@ THOUGHT: Final = _words(
     "derive optimi[sz]e debug refactor diagnose investigate justify critique trade-?offs? reason "
     "step[-_]by[-_]step explain[_]why pros[_]and[_]cons implications? root[_]cause recommend "
     "synthesi[sz]e forecast negotiate review weigh argue assumptions? calculate compute "
-    "estimate work[_]out prioriti[sz]e trend linearizable",
+    "estimate work[_]out prioriti[sz]e trend linearizable reconcile",
     # German
     "warum weshalb analysiere?n? vergleiche?n? bewerte?n? entwirf entwerfen plane?n? strategie "
     "begründe?n? optimiere?n? untersuche?n? abwägen schritt[_]für[_]schritt empfiehl "
@@ -151,3 +151,28 @@ def is_complaint(text: str) -> bool:
         [True, False]
     """
     return bool(_COMPLAINT.search(text.lower().replace("’", "'")))
+
+
+_THANKS: Final = re.compile(
+    r"\b(?:thanks?|thank you|thx|cheers|perfect|great|awesome|got it|that helps|danke|dankeschön|"
+    r"super|prima|merci|parfait|gracias|perfecto|genial|grazie|perfetto|obrigad[oa]|perfeito|"
+    r"bedankt|dank (?:je|u)|dziękuję|dzięki|děkuji|díky|teşekkür(?:ler)?|sağ ol|спасибо|"
+    r"благодарю|дякую|ευχαριστώ|tack|takk|tak|kiitos|köszönöm|mulțumesc|cảm ơn|terima kasih|"
+    r"asante|شكرا|شكراً|متشکرم|धन्यवाद|शुक्रिया|תודה)(?!\w)"
+    r"|谢谢|感谢|謝謝|ありがとう|감사|고마워|ขอบคุณ"
+)
+_GOES_ON: Final = re.compile(
+    r"[?？؟]|\b(?:but|go on|continue|next|more|again|now|weiter|noch|aber|jetzt|mais|encore|"
+    r"continuez?|suite|pero|sigue|ahora|más|ma|ancora|continua|mas|agora|дальше|ещё|но)\b"
+)
+
+
+def is_thanks(text: str) -> bool:
+    """Whether a user thanks, and asks for nothing more.
+
+    Example:
+        >>> [is_thanks(text) for text in ("Thanks a lot!", "ok danke", "Thanks, and why?", "Why?")]
+        [True, True, False, False]
+    """
+    lowered = text.lower()
+    return bool(_THANKS.search(lowered)) and not _GOES_ON.search(lowered)
