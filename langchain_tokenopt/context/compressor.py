@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
@@ -41,6 +42,7 @@ from langchain_tokenopt.core.argument_checks import shown as shown_value
 from langchain_tokenopt.core.attribution import Attribution, attribution_here
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.core.messages import messages_from
+from langchain_tokenopt.core.recent import Recent
 from langchain_tokenopt.core.records import UsageSink
 from langchain_tokenopt.core.sinks import checked_sinks, notify, with_ambient
 from langchain_tokenopt.counting.model_names import model_name_of
@@ -54,6 +56,11 @@ if TYPE_CHECKING:
     from langchain_tokenopt.counting.request_tokens import MessagesLike
 
 __all__ = ["ContextCompressor"]
+
+_REMEMBERED: Final = 4_096
+"""Conversations of which to remember that their originals are kept."""
+_RENEWED: Final = 0.5
+"""Share of their lifetime after which originals are kept anew, as long as marks stand for them."""
 
 
 def _checked_model(model: ModelLike | None) -> ModelLike | None:
@@ -172,6 +179,7 @@ class ContextCompressor(Runnable[Any, Any]):
             max_extra_cost,
             self._keep_originals,
         )
+        self._kept = Recent[float](_REMEMBERED)
         self._has_tool = False
         self._window: int | None = None
 
@@ -228,12 +236,19 @@ class ContextCompressor(Runnable[Any, Any]):
     def _keep_originals(
         self, conversation: Conversation, state: State, made_by: Attribution
     ) -> None:
-        if state.handles and (self._has_tool or self.store is not None):
-            texts = {
-                handle: conversation.original(indexes, NAME)
-                for handle, indexes in state.handles.items()
-            }
-            self.originals_kept.put(texts, user=made_by.user, thread=made_by.thread_id)
+        if not self._has_tool and self.store is None:
+            return
+        key, now = (made_by.user, made_by.thread_id, frozenset(state.handles)), time.monotonic()
+        kept_at = self._kept.get(key)
+        lifetime = self.originals_kept.lifetime.total_seconds()
+        if kept_at is not None and now - kept_at < _RENEWED * lifetime:
+            return
+        self._kept.put(key, now)
+        texts = {
+            handle: conversation.original(indexes, NAME)
+            for handle, indexes in state.handles.items()
+        }
+        self.originals_kept.put(texts, user=made_by.user, thread=made_by.thread_id)
 
     @property
     def own_limit(self) -> int | None:

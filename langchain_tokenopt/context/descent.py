@@ -117,13 +117,13 @@ class Descent(Making):
         self.total += self.size(carrier)
 
     def _stands_for(self, at: int) -> bool:
-        """Whether a note of an earlier step stands in the place of a message."""
+        """Whether a note of an earlier step stands in the place of a message.
+
+        A line of that message alone in its place would take the handle of all others away.
+        """
         notes = (note for note in self.moment.state.handles.values() if len(note) > 1)
-        return (
-            self.text(at) is not None
-            and any(at in note for note in notes)
-            and is_marked(self.text(at) or "")
-        )
+        text = self.text(at) or BESIDE
+        return text != BESIDE and is_marked(text) and any(at in note for note in notes)
 
     def window(self) -> Step | None:
         """Set aside the oldest, until it fits."""
@@ -171,7 +171,8 @@ class Descent(Making):
         for at in self._free_results():
             if self.total <= self._target:
                 return
-            if self._weight(at) < _MATTERS and not is_marked(text_of(self.messages[at])):
+            is_note = is_marked(text_of(self.messages[at])) or self._stands_for(at)
+            if self._weight(at) < _MATTERS and not is_note:
                 self.line(at)
 
     # Turns

@@ -142,8 +142,8 @@ class Viewer:
         if is_new:
             state = decided(conversation, terms, self._policy, state, cold=cold)
             self.horizon.saw(made_by.agent, max(0, state.calls - 1))
-            if state.changed_at >= 0 or found is None:
-                self._keep_originals(conversation, state, made_by)
+        if state.handles:
+            self._keep_originals(conversation, state, made_by)
         if keys:
             self._decided.put((keys[-1], settings), (state, now))
         given = messages if isinstance(messages, list) else list(messages)
