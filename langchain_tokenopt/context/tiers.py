@@ -17,7 +17,7 @@ from langchain_core.documents import Document
 from langchain_tokenopt.compress.content_types import join_documents
 from langchain_tokenopt.compress.options import OnInfeasible
 from langchain_tokenopt.compress.prompt_compressor import PromptCompressor
-from langchain_tokenopt.core.argument_checks import is_number, shown
+from langchain_tokenopt.core.argument_checks import check_fraction, shown
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.tokens import steady_counter_of_name
 from langchain_tokenopt.tools.result_limit import CompressingLoader
@@ -73,9 +73,8 @@ def shares_of(tiers: Sequence[str] | Mapping[str, float]) -> dict[str, float]:
         return {name: _SMALLEST_SHARE ** (1 - at / last) for at, name in enumerate(names)} | {
             names[-1]: 1.0
         }
-    shares = [0, *tiers.values()]
-    rises = all(is_number(share) for share in shares) and sorted({*shares}) == shares
-    if not rises or shares[-1] != 1:
+    shares = [0.0, *(check_fraction(f"the share of tier {name}", tiers[name]) for name in names)]
+    if sorted({*shares}) != shares or shares[-1] != 1:
         raise ValueError(f"The shares of tiers rise from above 0 to 1; got {shown(dict(tiers))}.")
     return dict(tiers)
 

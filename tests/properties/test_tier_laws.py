@@ -132,11 +132,22 @@ def test_of_what_is_too_long_to_be_fetched_a_part_comes_before_it():
 
 
 @pytest.mark.parametrize(
-    "tiers", [(), "essential", ("a", "a"), ("a", ""), {"a": 0.5}, {"a": 0.5, "b": 0.2, "c": 1}, 7]
+    "tiers",
+    [
+        (),
+        "essential",
+        ("a", "a"),
+        ("a", ""),
+        {"a": 0.5},
+        {"a": 0.5, "b": 0.2, "c": 1},
+        {"a": float("nan"), "b": 1},
+        {"a": 0.5, "b": float("inf")},
+        7,
+    ],
 )
 def test_tiers_that_are_none_are_refused(tiers):
     """With what was given, and with two that are right."""
-    with pytest.raises(ValueError, match=r"tiers"):
+    with pytest.raises(ValueError, match=r"tiers?\b"):
         shares_of(tiers)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-__all__ = ["IMAGE", "agent_loop", "history", "orphans", "unanswered"]
+__all__ = ["IMAGE", "agent_loop", "history", "orphans", "turns", "unanswered"]
 
 IMAGE = {"type": "image", "base64": "iVBORw0KGgoAAAANSUhEUg==", "mime_type": "image/png"}
 _LINE = (
@@ -147,4 +147,33 @@ def agent_loop(turns: int, result: int = 2_018, seed: int = 1) -> list[BaseMessa
         )
         text = " ".join(chance.choices(_WORDS[:12], k=result // 3))
         made.append(ToolMessage(text[:result], tool_call_id=f"c{n}"))
+    return made
+
+
+def turns(seed: int) -> list[BaseMessage]:
+    """Return a conversation of any order in which no text stands twice, short ones and long ones.
+
+    Calls come alone or several at once, with results that may have pictures.
+    """
+    chance = random.Random(seed)
+    numbers = iter(range(10_000))
+
+    def text() -> str:
+        size = chance.choice((6, 20, 60, 200, 400, 1_500))
+        words = (chance.choice(_WORDS) + "." * (chance.random() < 0.1) for _ in range(size))
+        return f"Text {next(numbers)} of {chance.randrange(10**6)}: {' '.join(words)}"
+
+    made: list[BaseMessage] = [SystemMessage(text()), HumanMessage(text())]
+    for kind in [*chance.choices("HACCP", k=chance.randrange(6, 22)), chance.choice("HA")]:
+        if kind in "HA":
+            made.append(HumanMessage(text()) if kind == "H" else AIMessage(text()))
+            continue
+        ids = [f"c{next(numbers)}" for _ in range(1 if kind == "C" else chance.choice((2, 3)))]
+        calls = [{"name": "look", "args": {"at": one}, "id": one} for one in ids]
+        made.append(AIMessage(chance.choice((text(), "")), tool_calls=calls))
+        for one in ids:
+            said: Any = text()
+            if kind == "P" and chance.random() < 0.4:
+                said = [{"type": "text", "text": said}, IMAGE]
+            made.append(ToolMessage(said, tool_call_id=one))
     return made
