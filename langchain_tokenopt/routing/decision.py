@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
 from langchain_core.messages import AIMessage
 
+from langchain_tokenopt.budget.account_reports import BudgetReport
 from langchain_tokenopt.budget.run import current_run
 from langchain_tokenopt.core.attribution import attribution_here
 from langchain_tokenopt.core.errors import TokenOptWarning
@@ -84,9 +86,10 @@ class Decider:
     meaning_of: Callable[[str], Sequence[float] | None]
     namespace: str
 
-    def decide(self, request: ModelRequest) -> Decided | str | None:
+    def decide(self, request: ModelRequest, failed: Set[str] = frozenset()) -> Decided | str | None:
         """Return what was decided, or why no tier can answer.
 
+        Tiers that have *failed* for the same request are not asked, as long as there are others.
         ``None``: the model that it was made for has begun a tool loop, and is none of the tiers.
         """
         needs, reasons = Needs(request), list[str]()
@@ -98,6 +101,10 @@ class Decider:
                 reasons.append(f"{tier.name} lacks {lack or 'the form of the request'}")
             else:
                 made[tier.name] = there
+        if not failed >= made.keys():
+            reasons += [
+                f"{name} has just failed" for name in sorted(failed) if made.pop(name, None)
+            ]
         able = [tier for tier in self.tiers if tier.name in made]
         if not able:
             return "; ".join(reasons)
@@ -199,7 +206,7 @@ class Decider:
             at = tier_at(place_of(self.policy, features), self.tiers).at
             reasons.append(f"{features.complexity.name} under the policy {self.policy!r}")
         at = self._learned(at, route, reasons, may_fall=rank is None and not self.cascades)
-        at = self._within_budget(at, features, reasons)
+        at = self._within_budget(at, request, features, reasons)
         if not least <= at <= most:
             at = min(max(at, least), most)
             reasons.append(f"the role of {request.facts.attribution.agent}")
@@ -255,17 +262,33 @@ class Decider:
             return 0.25 * (1 - self.policy)
         return _MARGINS.get(str(self.policy), 0.1)
 
-    def _within_budget(self, at: int, features: Features, reasons: list[str]) -> int:
-        """Go a tier down where the budget runs low, and to the cheapest where it ends."""
+    def _within_budget(
+        self, at: int, request: ModelRequest, features: Features, reasons: list[str]
+    ) -> int:
+        """Go a tier down where a budget runs low, and to the cheapest where it ends.
+
+        Whichever it is: that of the run, or one around it, as a user's of today.
+        """
         run = current_run()
         if run is None or not at:
             return at
-        used, soft = run.account.report().used_ratio, run.plan.soft_limit
+        paid_from = run.account.reports(run.owners.of(request.facts.attribution))
+        used, soft = max(one.used_ratio for one in paid_from), run.plan.soft_limit
         ends = used >= soft + (1 - soft) / 4
-        if used < soft or (features.complexity is Complexity.CRITICAL and not ends):
-            return at
-        reasons.append(f"{used:.0%} of the budget is used")
-        return 0 if ends else at - 1
+        if used >= soft and (features.complexity is not Complexity.CRITICAL or ends):
+            reasons.append(f"{used:.0%} of the budget is used")
+            return 0 if ends else at - 1
+        left = min((_left_nano_usd(one) for one in paid_from), default=math.inf)
+        paid = next((n for n in range(at, 0, -1) if (self.tiers[n].nano_usd or 0) <= left), 0)
+        if paid < at:
+            reasons.append(f"the budget does not pay for a call of {self.tiers[at].name}")
+        return paid
+
+
+def _left_nano_usd(report: BudgetReport) -> float:
+    if report.total_nano_usd is None:
+        return math.inf
+    return report.total_nano_usd - report.spent_nano_usd - report.held_nano_usd
 
 
 def _features(request: ModelRequest, needs: Needs) -> Features:

@@ -45,7 +45,7 @@ class RouteCall(StageCall):
         note_calls: Told the ids of tool calls and the tier that has made them.
         learn: Told of each tier that was judged, and how good its answer was.
         ended: Told of the answer that stands, which tier has given it, and what others have used.
-        failed: Told that the model has failed.
+        failed: Told which tier has failed.
     """
 
     may_stop = False
@@ -58,7 +58,7 @@ class RouteCall(StageCall):
         note_calls: Callable[[Iterable[str], str], None],
         learn: Callable[[str, float], None],
         ended: Callable[[Answer, str, Usage], None],
-        failed: Callable[[], None],
+        failed: Callable[[str], None],
     ) -> None:
         super().__init__(decided.request)
         self._run = decided.request.run
@@ -221,7 +221,7 @@ class RouteCall(StageCall):
     def failed(self, error: BaseException) -> None:
         """Take note of it: the same may be asked of another model."""
         if isinstance(error, Exception) and not isinstance(error, TokenOptError):
-            self._note_failure()
+            self._note_failure(self._tier)
 
     def _marked(self, answer: Answer) -> Answer:
         """Mark answers that did not come in pieces: several, or a stage's."""

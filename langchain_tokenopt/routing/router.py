@@ -193,9 +193,10 @@ class ModelRouter:
         """Put the model that was chosen into the request."""
         if request.kwargs.get("model"):  # whoever names a model wants that one
             return None
-        if self._attempts.is_fallback(request):
+        failed = self._attempts.failed(request)
+        if failed is None:  # another model than the router stands around: a fallback
             return None
-        decided = self._decider.decide(request)
+        decided = self._decider.decide(request, failed)
         if isinstance(decided, str):
             self._warn(decided, request)
         if not isinstance(decided, Decided) or request.observe:
@@ -208,7 +209,7 @@ class ModelRouter:
             note_calls=self._decider.calls.note,
             learn=lambda tier, good: self._learn_from(request, decided, tier, good),
             ended=lambda *told: self._end(request, decided, *told),
-            failed=lambda: self._attempts.note(request),
+            failed=lambda tier: self._attempts.note(request, tier),
         )
 
     def _meaning_of(self, text: str) -> Sequence[float] | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
@@ -95,30 +95,39 @@ def is_named(model: str, message: AIMessage) -> bool:
     return not name[len(model) :].strip("-@:.0123456789")
 
 
+class _Failed(NamedTuple):
+    model: int
+    """For which the request was made."""
+    tiers: frozenset[str]
+
+
 class AttemptMemory:
     """Which requests the router could not have answered; shared by threads.
 
-    Whoever then asks another model for the same messages, as a fallback does, is not to be sent to
-    the tier that has failed.
+    Whoever then asks another model for the same messages, as a fallback does, is left alone; and
+    whoever asks the same one again is not sent to a tier that has failed.
     """
 
     def __init__(self) -> None:
-        self._failed: OrderedDict[int, int] = OrderedDict()
+        self._failed: OrderedDict[int, _Failed] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, request: ModelRequest) -> None:
-        """Remember for which model a request was made that failed."""
+    def note(self, request: ModelRequest, tier: str) -> None:
+        """Remember for which model a request was made, and by which tier it failed."""
+        key, model = _key(request.messages), id(vars(request.model))
         with self._lock:
-            self._failed[_key(request.messages)] = id(vars(request.model))
+            before = self._failed.get(key)
+            tiers = before.tiers if before is not None and before.model == model else frozenset()
+            self._failed[key] = _Failed(model, tiers | {tier})
             while len(self._failed) > _MOST_FAILED:
                 self._failed.popitem(last=False)
 
-    def is_fallback(self, request: ModelRequest) -> bool:
-        """Whether another model is asked for what has failed before."""
-        if not self._failed:
-            return False
-        failed = self._failed.get(_key(request.messages))
-        return failed not in (None, id(vars(request.model)))
+    def failed(self, request: ModelRequest) -> frozenset[str] | None:
+        """Return the tiers that failed for this request; ``None``: it is a fallback's, now."""
+        found = self._failed.get(_key(request.messages)) if self._failed else None
+        if found is None:
+            return frozenset()
+        return found.tiers if found.model == id(vars(request.model)) else None
 
     def forget(self, request: ModelRequest) -> None:
         """Forget a request that was answered."""
