@@ -123,6 +123,8 @@ class Outcomes:
         self.store = LearnedStore(path)
         self._known: OrderedDict[str, OrderedDict[str, Outcome]] = OrderedDict()
         self._knowledge: dict[str, Knowledge] = {}
+        self._told: dict[str, int] = {}
+        """Outcomes since the last estimate; corrections count, and what pushes others out."""
         self._version: object = None
         self._is_empty = path is None
         self._lock = threading.RLock()
@@ -148,6 +150,7 @@ class Outcomes:
                 LearnedKey(KIND, owner.namespace, owner.user, key), lambda _: _written(outcome)
             )
             self._version = self.store.version()
+            self._told[owner.namespace] = self._told.get(owner.namespace, 0) + 1
             self._fit(owner.namespace, known)
 
     def knowledge(self, namespace: str) -> Knowledge:
@@ -201,7 +204,8 @@ class Outcomes:
     def _fit(self, namespace: str, known: Mapping[str, Outcome]) -> None:
         """Estimate anew where that could change something: after a twentieth more outcomes."""
         fitted = self._knowledge.get(namespace)
-        if fitted is None or abs(len(known) - fitted.size) >= max(4, fitted.size // 20):
+        if fitted is None or self._told.get(namespace, 0) >= max(4, fitted.size // 20):
+            self._told.pop(namespace, None)
             self._knowledge[namespace] = Knowledge([*known.values()])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -65,6 +66,28 @@ def test_a_field_in_which_the_cheap_model_fails_goes_to_the_strong_one() -> None
     route = router.explain(LEASES[0].format(n=7))
     assert "cheap was good in" in route.reasons[-1]
     assert route.expected["cheap"].high < 0.85
+
+
+def test_what_is_corrected_later_counts() -> None:
+    """Though there are no more outcomes than before."""
+    router, model = made()
+    answers = [model.invoke(LEASES[0].format(n=n)) for n in range(80)]
+    for good in (True, False):
+        for answer in answers:
+            router.report(answer, good)
+    route = router.explain(LEASES[0].format(n=7))
+    assert "strong" == route.tier
+    assert route.expected["cheap"].mean < 0.2
+
+
+def test_reports_from_threads_at_once_are_all_learned() -> None:
+    router, model = made()
+    answers = [model.invoke(LEASES[0].format(n=n)) for n in range(80)]
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(lambda answer: router.report(answer, False), answers))
+    route = router.explain(LEASES[0].format(n=7))
+    assert "strong" == route.tier
+    assert route.expected["cheap"].outcomes >= 76
 
 
 def test_a_few_bad_outcomes_and_unlike_requests_move_nothing() -> None:
