@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool
 
-from langchain_tokenopt.context.fetching import fetched_part, parted
+from langchain_tokenopt.context.fetching import LEAST_PART, fetched_part, parted
 from langchain_tokenopt.context.levels import HANDLE_FORM
 from langchain_tokenopt.context.window import SURELY
 from langchain_tokenopt.core.argument_checks import refuse_class, shown
@@ -96,6 +96,7 @@ has expired. Call the tool again that it came from.')
             return _unknown(handle)
         limit = getattr(compressor, "own_limit", None)
         most = _LONGEST if limit is None else min(_LONGEST, int(_OF_LIMIT * limit))
+        most = max(LEAST_PART, most)  # under the smallest limits, too, nothing is out of reach
         made = fetched_part(original, known, start, most, _count, NAME)
         return made or _no_room(known, _count(original), most)
 

@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_tokenopt.context.levels import gist, handle_of
 from langchain_tokenopt.core.messages import text_of
 
-__all__ = ["LISTED_TOKENS", "fetched_part", "listed", "parted", "titles_of"]
+__all__ = ["LEAST_PART", "LISTED_TOKENS", "fetched_part", "listed", "parted", "titles_of"]
 
 LEAST_PART: Final = 96
 """Tokens, the line included, in which a part of an original is worth being sent."""

@@ -278,6 +278,16 @@ def test_nothing_disappears(seed, tenths, profile, keep):
         assert [m.text for m in talk[:upto] if m.text not in seen] == []
 
 
+@pytest.mark.parametrize("size", [1, 60, 100, 126, 300])
+def test_nothing_is_out_of_reach_under_the_smallest_limits(size):
+    """Where three quarters of a limit are less than a part that is worth it."""
+    talk = [(AIMessage if n % 2 else HumanMessage)(f"Row {n}: " + "gate " * 30) for n in range(20)]
+    one = compressor(size)
+    tool = expand_tool(one)
+    seen = readable(one.view(talk).messages, tool, {})
+    assert [m.text for m in talk if m.text not in seen] == []
+
+
 @given(st.text(min_size=1, max_size=3_000), st.integers(1, 30), st.integers(100, 2_000))
 @SOME
 def test_parts_are_the_original_to_the_byte(text, times, most):
