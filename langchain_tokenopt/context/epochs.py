@@ -25,7 +25,8 @@ from langchain_tokenopt.context.decisions import (
     Step,
     Terms,
 )
-from langchain_tokenopt.context.levels import in_place
+from langchain_tokenopt.context.levels import handle_of, in_place
+from langchain_tokenopt.core.messages import text_of
 
 __all__ = ["decided", "shown"]
 
@@ -58,6 +59,15 @@ class _Reader:
             for group in conversation.groups
             if getattr(conversation.messages[group[0]], "tool_calls", ())
         ]
+        ready = {group.members[0]: group.ready for group in self._groups}
+        self._late = [
+            (group[0], at)
+            for group in conversation.groups
+            if group[0] in ready
+            for at in group
+            if at >= ready[group[0]]
+        ]
+        """Results that came once more, with their calls."""
         self._less = [0] * len(conversation.messages)
         self._state = State()
 
@@ -101,6 +111,7 @@ class _Reader:
     def _call(self, call: int, *, is_cold: bool) -> None:
         """Decide at one more call."""
         self._grow_older(call)
+        self._aside_late(call)
         state, terms = self._state, self._terms
         moment = Moment(self._conversation, terms, state, call, is_cold=is_cold, less=self._less)
         step = None
@@ -116,6 +127,17 @@ class _Reader:
         sent = self._conversation.before[call] - state.removed + terms.beside
         sent += terms.tool_tokens if state.steps else 0
         state.overrun = 0 if terms.limit is None else max(0, sent - terms.limit)
+
+    def _aside_late(self, call: int) -> None:
+        """Set aside results that come after their call was, behind the handles of that."""
+        state, tokens = self._state, self._conversation.tokens
+        for first, at in self._late:
+            if at < call and first in state.decisions and at not in state.decisions:
+                notes = {h: of for h, of in state.handles.items() if first in of}
+                state.handles.update({handle: (*of, at) for handle, of in notes.items()})
+                state.handles[handle_of(text_of(self._conversation.messages[at]))] = (at,)
+                state.decisions[at], self._less[at] = None, tokens[at]
+                state.removed += tokens[at]
 
     def _step(self, moment: Moment, step: Step) -> bool:
         """Take a step, if it is allowed."""

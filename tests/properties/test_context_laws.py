@@ -12,7 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_tokenopt import ContextCompressor, SlidingWindow, count_messages, expand_tool
+from langchain_tokenopt import (
+    ContextCompressor,
+    ProgressiveLoader,
+    SlidingWindow,
+    count_messages,
+    expand_tool,
+)
 from langchain_tokenopt.context.fetching import fetched_part
 from langchain_tokenopt.context.levels import Level
 from langchain_tokenopt.core.messages import atomic_groups
@@ -286,6 +292,40 @@ def test_nothing_is_out_of_reach_under_the_smallest_limits(size):
     tool = expand_tool(one)
     seen = readable(one.view(talk).messages, tool, {})
     assert [m.text for m in talk if m.text not in seen] == []
+
+
+@pytest.mark.parametrize("size", [3, 300])
+def test_a_result_that_comes_after_its_call_was_set_aside_is_listed_with_it(size):
+    """It is not shown, as its call is not."""
+    calls = [{"name": "write", "args": {"text": "open the gate " * 300}, "id": "c0"}]
+    talk = [HumanMessage("Write the log."), AIMessage("", tool_calls=calls)]
+    talk += [ToolMessage("It is written. " * 20, tool_call_id="c0"), AIMessage("Done.")]
+    talk += [HumanMessage("Which gate?"), AIMessage("Gate B22."), HumanMessage("Sure?")]
+    one = compressor(200)
+    tool = expand_tool(one)
+    assert not any(getattr(m, "tool_calls", ()) for m in one.view(talk).messages)
+    talk += [AIMessage("Yes."), ToolMessage("Written again. " * size, tool_call_id="c0")]
+    for more in [HumanMessage("And which hall?"), AIMessage("Hall 4."), HumanMessage("Thanks.")]:
+        talk.append(more)
+        view = one.view(talk).messages
+        assert not orphans(view)
+        seen = readable(view, tool, {})
+        assert [m.text for m in talk if m.text not in seen] == []
+
+
+def test_a_log_comes_first_by_whole_lines_and_then_to_the_byte():
+    """With its errors, where these are asked for."""
+    chance = random.Random(5)
+    rows = [f"10:{n // 60:02d}:{n % 60:02d} INFO job {chance.random()}\n" for n in range(900)]
+    rows[311] = "10:05:11 ERROR no space left on /var/lib/db\n"
+    rows[702] = "10:11:42 ERROR connection reset by broker-9\n"
+    loader = ProgressiveLoader()
+    tool = expand_tool(loader)
+    first, stats = loader.optimize_content("".join(rows), "Which errors are in the log?", "ann")
+    assert {rows[311], rows[702]} <= {*first.splitlines(keepends=True)[:-1]} <= {*rows, "\n"}
+    assert stats.tokens_after < stats.tokens_before / 3
+    seen = readable([HumanMessage(first)], tool, {"metadata": {"user_id": "ann"}})
+    assert "".join(rows) in seen
 
 
 @given(st.text(min_size=1, max_size=3_000), st.integers(1, 30), st.integers(100, 2_000))
