@@ -67,7 +67,10 @@ THOUGHT: Final = _words(
     "por[_]qué analizar? comparar? evalúa evaluar diseñar? planificar? estrategia justifica "
     "optimizar? paso[_]a[_]paso por[_]que analis[ae] avali[ae] projet[ae] estratégia "
     "passo[_]a[_]passo "
-    "perché analizza confronta valuta progetta strategia passo[_]dopo[_]passo",
+    "perché analizza confronta valuta progetta strategia passo[_]dopo[_]passo stima giustifica "
+    "calcola",
+    "udowodnij oszacuj uzasadnij oblicz przeanalizuj krok[_]po[_]kroku kanıtla(?:yın)? adım[_]adım "
+    "tahmin[_]et gerekçelendir(?:in)? hesapla analiz[_]et",
     # Dutch, Polish, Turkish, Russian
     "waarom analyseer vergelijk beoordeel ontwerp stap[_]voor[_]stap dlaczego przeanalizuj "
     "porównaj zaprojektuj neden karşılaştır tasarla почему сравни(?:те)? проанализируй(?:те)? "
@@ -75,7 +78,8 @@ THOUGHT: Final = _words(
     "порівняй(?:те)? поясни(?:ть)?[_]чому "
     # Arabic, Hindi, Hebrew
     "قارن حلل برر صمم قدر قدّر لماذا خطوة[_]بخطوة الافتراضات तुलना विश्लेषण क्यों השווה נתח מדוע",
-    unspaced="为什么 分析 比较 设计 评估 规划 优化 推导 估算 权衡 论证 なぜ 比較 設計 評価 最適化 "
+    unspaced="तुलना विश्लेषण क्यों सिद्ध अनुमान เปรียบเทียบ พิสูจน์ ขั้นตอน ประมาณ เหตุผล วิเคราะห์ ทำไม "
+    "为什么 分析 比较 设计 评估 规划 优化 推导 估算 权衡 论证 なぜ 比較 設計 評価 最適化 "
     "見積 論じ 理由 段階的 検討 왜 비교 설계 평가 분석 추정 단계별",
 )
 CONSTRAINTS: Final = _words(

@@ -69,6 +69,25 @@ def test_complexity_is_what_the_text_shows(text: str, expected: Complexity) -> N
         assert features_of([HumanMessage(text)]).complexity is expected
 
 
+@pytest.mark.parametrize(
+    ("easy", "hard"),
+    [
+        (
+            "Jaka jest stolica Francji?",
+            "Porównaj 3 plany, udowodnij krok po kroku, uzasadnij wybór.",
+        ),
+        ("Fransa'nın başkenti neresi?", "Üç planı karşılaştır, adım adım kanıtla, tahmin et."),
+        ("Qual è la capitale?", "Confronta 3 piani, stima i costi e giustifica la scelta."),
+        ("भारत की राजधानी क्या है?", "तीन योजनाओं की तुलना करें, सिद्ध करें, लागत का अनुमान लगाएं, क्यों?"),
+        ("เมืองหลวงคืออะไร", "เปรียบเทียบสามแบบ พิสูจน์ทีละขั้นตอน ประมาณต้นทุน และให้เหตุผล"),
+    ],
+)
+def test_hard_requests_are_harder_than_easy_ones_in_other_languages(easy: str, hard: str) -> None:
+    """Marks of thought are known in scripts without spaces, or with marks for vowels, too."""
+    assert Complexity.SIMPLE is features_of([HumanMessage(easy)]).complexity
+    assert features_of([HumanMessage(hard)]).complexity > Complexity.SIMPLE
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.sampled_from([EASY, HARD, URGENT, "", "x = 1", "\ud83d", "a" * 5_000]), max_size=4)
