@@ -23,6 +23,8 @@ from tests.support.postgres_server import (
     shared_server,
 )
 
+pytestmark = pytest.mark.exhaustive
+
 CALLS = list(desk_calls(20, days=2))
 NAMES = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
 

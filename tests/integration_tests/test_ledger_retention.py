@@ -15,6 +15,8 @@ from langchain_tokenopt.core.records import BudgetEvent, Saving
 from langchain_tokenopt.ledger import Ledger, LedgerError, partitions, retention
 from tests.support.ledger_records import START, desk_calls, record
 
+pytestmark = pytest.mark.exhaustive
+
 INDIA = timezone(timedelta(hours=5, minutes=30))
 SUMMED = ("agent", "model", "day", "week", "month", "user", "tool")
 

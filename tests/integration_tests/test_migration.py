@@ -25,6 +25,8 @@ from tests.support.ledger_records import desk_calls, record
 from tests.support.migrations import copy_accounts, copy_cache, copy_ledger
 from tests.support.postgres_server import SilentWire, database_of, shared_server
 
+pytestmark = pytest.mark.exhaustive
+
 LEVELS = [
     BudgetLimit(total_tokens=9_000, total_usd=5, per="user", window="day"),
     BudgetLimit(total_tokens=9_000, per="organization", window="month"),
