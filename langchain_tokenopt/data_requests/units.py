@@ -36,6 +36,8 @@ _MORE_UNITS: Final[Mapping[str, str]] = {
         chf="chf franken sfr",
         jpy="¥ jpy yen 円",
         cny="cny rmb yuan 元 人民币",
+        cent="cent cents ct cts ¢ céntimo céntimos centime centimes centesimo centesimi centavo "
+        "centavos cêntimo cêntimos penny pence rappen",
         kg="kilogramm kilogrammes kilogramos kilogrammi 公斤 キロ",
         g="gramm grammes gramos",
         km="kilomètres kilómetros chilometri 公里",
@@ -146,20 +148,24 @@ def _quantities(text: str) -> tuple[Quantity, ...]:
 
 def _each_quantity(text: str) -> Iterator[Quantity]:
     with_points = language_of(text) in _LANGUAGES_WITH_POINTS
-    ends = -1
+    last: Quantity | None = None
     for match in _DIGITS.finditer(text):
         readings = _readings(match["digits"], with_points)
         if readings:
             found = _with_unit(text, match.start(), match.end(), readings)
             if found is not None:
-                joined = text[max(ends, 0) : match.start()] if ends >= 0 else ""
-                after_range = ends >= 0 and bool(_RANGE.match(joined + text[match.start()]))
-                yield found if not after_range else _as_range(found)
-                ends = match.end()
+                yield _as_range(found) if last and _goes_on(text, last, match.start()) else found
+                last = found
     for value, start, end in number_words_in(text):
         whole = _with_unit(text, start, end, (Decimal(value),))
         if whole is not None:
             yield whole
+
+
+def _goes_on(text: str, last: Quantity, start: int) -> bool:
+    """Say whether a number that begins at *start* ends a range that *last* begins."""
+    between = text[last.end : start + 1]
+    return bool(_RANGE.match(between) or (last.is_range and _AND.match(between)))
 
 
 def _as_range(found: Quantity) -> Quantity:

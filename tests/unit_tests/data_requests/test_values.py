@@ -90,6 +90,8 @@ NOT_FOUND: list[tuple[Any, Any, str | None, str]] = [
     (int, 5, "5.5 kg", "5 is not in the answer"),
     (int, "2-3", "2-3 days", "part of a range"),
     (int, 20, "between 20 and 30 people", "part of a range"),
+    (float, 30, "between 20 and 30 people", "part of a range"),
+    (float, 850, "zwischen 700 EUR und 850 EUR", "part of a range"),
     (int, 5, "5 or 6", "part of a range"),
     (int, 20, "twenty-five", "20 is not in the answer"),
     (int, 5, "on 5 May 2026", "5 is not in the answer"),
@@ -130,6 +132,7 @@ def test_what_is_not_said_is_none_and_says_why(kind, claim, text, why):
         ("price", None, "$ 1,200", (1200.0, "usd")),
         ("weight in kg", None, "2.5 lb", "'2.5 lb' is in lb, and kg is needed"),
         ("budget (EUR)", None, "$900", "'[$]900' is in usd, and eur is needed"),
+        ("fee in EUR", None, "40 cents", "'40 cents' is in cent, and eur is needed"),
         ("length", "pallets", "3 pallets", (3.0, "pallets")),
     ],
 )
