@@ -42,6 +42,9 @@ _ALIKE: Final = 1.2
 """How far a request may be from those that are known, for them to speak for a cheaper model."""
 _RELATED: Final = 2.4
 """The same, for them to speak against one."""
+_LEAST_TRIED: Final = 0.1
+"""How likely an answer must be good, at least, for a cascade to begin with it: one that is sent
+back costs time, too."""
 _STRONGEST: Final = 0.95
 """How likely its answers are good as long as nobody has said."""
 
@@ -196,7 +199,8 @@ class Decider:
         least, most = self.roles.get(request.facts.attribution.agent, (0, len(self.tiers) - 1))
         if callable(self.policy):
             return self._by_function(features, route, reasons)
-        if self.cascades and features.complexity is not Complexity.CRITICAL:
+        tries = self.cascades and features.complexity is not Complexity.CRITICAL
+        if tries:
             at = 0
             reasons.append("the cascade begins with the cheapest")
         elif rank is not None and isinstance(self.policy, float):
@@ -205,7 +209,10 @@ class Decider:
         else:
             at = tier_at(place_of(self.policy, features), self.tiers).at
             reasons.append(f"{features.complexity.name} under the policy {self.policy!r}")
-        at = self._learned(at, route, reasons, may_fall=rank is None and not self.cascades)
+        if tries:
+            at = self._worth_trying(at, route, reasons)
+        else:
+            at = self._learned(at, route, reasons, may_fall=rank is None and not self.cascades)
         at = self._within_budget(at, request, features, reasons)
         if not least <= at <= most:
             at = min(max(at, least), most)
@@ -232,6 +239,18 @@ class Decider:
             said = f"{name} names {found!r}, which is no tier"
         warnings.warn(f"A router: {said}. The strongest is asked.", TokenOptWarning, stacklevel=2)
         reasons.append(f"{said}: the strongest")
+        return len(self.tiers) - 1
+
+    def _worth_trying(self, at: int, route: Route, reasons: list[str]) -> int:
+        """Pass over tiers whose answer would cost more than what its being good saves."""
+        for tier, following in zip(self.tiers[at:], self.tiers[at + 1 :], strict=False):
+            found = route.expected.get(tier.name)
+            if found is None or found.distance > _RELATED:
+                return tier.at
+            price = (tier.nano_usd or 0) / (following.nano_usd or math.inf)
+            if found.mean >= max(_LEAST_TRIED, price):
+                return tier.at
+            reasons.append(f"{tier.name} was good in {found}: not worth trying")
         return len(self.tiers) - 1
 
     def _learned(self, at: int, route: Route, reasons: list[str], *, may_fall: bool) -> int:

@@ -183,6 +183,19 @@ def test_validators_report_as_users_do_and_a_later_word_counts() -> None:
     assert [("cheap", 0.0), ("strong", 0.25)] == [(one.tier, one.good) for one in known.values()]
 
 
+@pytest.mark.parametrize(("standing", "asked"), [(0, range(16, 30)), (2, [80]), (5, [80])])
+def test_a_cascade_begins_with_the_cheapest_where_that_pays(standing, asked):
+    """It costs a fraction, so it is worth trying until hardly any of its answers stand."""
+    there, judged = tiers(), iter(range(80))
+    router = ModelRouter(
+        there, cascade=lambda answer: bool(standing and next(judged) % standing == 0)
+    )
+    model = optimize(there["strong"], router)
+    for n in range(80):
+        model.invoke(FOOD[0].format(n=n + 2))
+    assert len(there["cheap"].calls) in asked
+
+
 def test_learning_that_is_switched_off_learns_nothing() -> None:
     router, model = made(learn=False)
     assert not router.report(model.invoke("Hi"), False)
