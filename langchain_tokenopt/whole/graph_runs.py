@@ -45,27 +45,31 @@ class GraphRuns:
     @contextmanager
     def around(self, graph: Any, input: Any, config: Any) -> Iterator[Any]:
         """Run what is inside under the plan, unless it is part of a run; give its config."""
-        if current_run() is not None:
-            yield config
+        around = current_run()
+        if around is not None:
+            with _accounts_of_tools(around.plan):
+                yield config
             return
         config = _own(graph, config)
         known = graph.get_state(config) if _goes_on(graph, input, config) else None
         run, config = self._run(config, known)
-        with run, self._tools:
+        with run, _accounts_of_tools(self._plan):
             yield config
 
     @asynccontextmanager
     async def aaround(self, graph: Any, input: Any, config: Any) -> AsyncIterator[Any]:
         """As :meth:`around`; the event loop does not wait for a store."""
-        if current_run() is not None:
-            yield config
+        around = current_run()
+        if around is not None:
+            with _accounts_of_tools(around.plan):
+                yield config
             return
         config = _own(graph, config)
         known = await graph.aget_state(config) if _goes_on(graph, input, config) else None
         run, config = await self._done(lambda: self._run(config, known))
         await self._done(run.open)
         try:
-            with run.inside(), self._tools:
+            with run.inside(), _accounts_of_tools(self._plan):
                 yield config
         except BaseException as error:
             await self._done(partial(run.close, error))
@@ -74,12 +78,6 @@ class GraphRuns:
 
     async def _done(self, work: Callable[[], Result]) -> Result:
         return await done_beside_loop(work) if self._waits else work()
-
-    @property
-    def _tools(self) -> AbstractContextManager[object]:
-        """A block in which tools have the accounts that the plan names."""
-        names = frozenset(self._plan.agents)
-        return accounts_of_tools(names) if names else nullcontext()
 
     def _run(self, config: Any, known: Any) -> tuple[BudgetRun, Any]:
         """Return the run of a graph that begins, or goes on, and the config that says so."""
@@ -95,6 +93,12 @@ class GraphRuns:
         run = self._plan.run(key, **options)
         run.thread_id = made_by.thread_id
         return run, {**config, "metadata": {**metadata, KEY: key}}
+
+
+def _accounts_of_tools(plan: BudgetPlan) -> AbstractContextManager[object]:
+    """Return a block in which tools have the accounts that the plan names."""
+    names = frozenset(plan.agents)
+    return accounts_of_tools(names) if names else nullcontext()
 
 
 def _own(graph: Any, config: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -335,8 +336,9 @@ def test_a_level_leaves_tools_out_where_that_lowers_the_bill() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("inside", [False, True], ids=["own run", "inside of a run"])
 def test_a_tool_that_the_plan_names_has_its_own_account(
-    model_server: ModelServer, is_async: bool
+    model_server: ModelServer, is_async: bool, inside: bool
 ) -> None:
     """For the models that it asks; what it may not spend, it may not."""
 
@@ -353,7 +355,7 @@ def test_a_tool_that_the_plan_names_has_its_own_account(
     model_server.answer = reply
     plan = BudgetPlan(total_tokens=40_000, agents={"research": {"cap": 400}})
     agent = optimize_agent(create_agent(model_server.chat_openai(), [research]), plan=plan)
-    with track_usage() as usage:
+    with track_usage() as usage, plan.run() if inside else nullcontext():
         result = asyncio.run(agent.ainvoke(ASKED)) if is_async else agent.invoke(ASKED)
     assert result["messages"][-1].text.startswith("That is known.")
     of_tool = usage.by("agent")["research"]
