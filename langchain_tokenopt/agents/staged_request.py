@@ -97,7 +97,8 @@ class StagedRequest(ModelRequest[Any]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, which LangChain warns of."""
-        super().__setattr__(name, self._staged(value) if name == "model" else value)
+        is_made = "views" in vars(self)  # older releases make a copy field by field
+        super().__setattr__(name, self._staged(value) if is_made and name == "model" else value)
 
     def _staged(self, model: Any) -> Any:
         return put_inside(model, lambda inner: self.views.of(inner, self.stages, self.observe))

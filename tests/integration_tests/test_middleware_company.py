@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import nullcontext
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from packaging.version import Version
 
 from langchain_tokenopt import BudgetPlan, TokenBudgetMiddleware, optimize
 from tests.support.agent_forms import BUILT_IN, FORMS, PROSE, faults, langchains, lookup, ours
@@ -33,6 +35,8 @@ def test_each_of_langchains_own_works_with_all_of_ours(
     model_server: ModelServer, name: str, behind: bool
 ) -> None:
     """Whatever the agent's form: each has its turn."""
+    if name == "ShellToolMiddleware" and Version(version("langchain")) < Version("1.3"):
+        pytest.skip("LangChain 1.2 alone puts its shell into what checkpoints cannot write")
     place = 2 * BUILT_IN.index(name) + behind
     form = [*FORMS.values()][(place * 3) % len(FORMS)]
     wrong = faults(model_server, name, form, behind=behind, is_async=place % 4 < 2)

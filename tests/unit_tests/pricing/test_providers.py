@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -161,19 +162,26 @@ def test_a_local_server_of_open_weights_is_unpriced(
     assert "anybody may send the bill" in str(RateCard().explain(record))
 
 
-@pytest.mark.parametrize("staged", [False, True], ids=["plain", "staged"])
-def test_a_known_address_prices_the_call_and_stands_in_the_record(
-    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch, *, staged: bool
-) -> None:
-    """Through the real host: the loopback server stands in for Groq's address."""
+@pytest.fixture
+def groq(model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    """The loopback server, at what is taken for Groq's address."""
     monkeypatch.setitem(providers._MORE_URLS, "groq", re.escape(model_server.url))
     provider_of_url.cache_clear()
-    model_server.script(Reply(), Reply())
-    model = model_server.chat_openai(model="openai/gpt-oss-120b")
+    yield model_server
+    monkeypatch.undo()
+    provider_of_url.cache_clear()
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["plain", "staged"])
+def test_a_known_address_prices_the_call_and_stands_in_the_record(
+    groq: ModelServer, *, staged: bool
+) -> None:
+    """Through the real host."""
+    groq.script(Reply(), Reply())
+    model = groq.chat_openai(model="openai/gpt-oss-120b")
     plan = BudgetPlan(total_tokens=100_000, total_usd=1)
     with track_usage() as usage, plan.run() as run:
         (optimize(model, plan) if staged else model).invoke("Hi")
-    provider_of_url.cache_clear()
     (record,) = usage.records
 
     assert "groq" == record.provider
