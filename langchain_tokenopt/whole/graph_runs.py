@@ -17,6 +17,7 @@ from langchain_core.runnables.config import ensure_config, merge_configs
 from langgraph.types import Command
 
 from langchain_tokenopt.budget.plan import BudgetPlan
+from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.run import BudgetRun, current_run
 from langchain_tokenopt.core.attribution import attribution_of
 from langchain_tokenopt.core.event_loop import done_beside_loop
@@ -95,7 +96,7 @@ class GraphRuns:
         return run, {**config, "metadata": {**metadata, KEY: key}}
 
 
-def _accounts_of_tools(plan: BudgetPlan) -> AbstractContextManager[object]:
+def _accounts_of_tools(plan: PlanSettings) -> AbstractContextManager[object]:
     """Return a block in which tools have the accounts that the plan names."""
     names = frozenset(plan.agents)
     return accounts_of_tools(names) if names else nullcontext()
