@@ -27,7 +27,7 @@ from langchain_tokenopt.budget.arithmetic import (
 )
 from langchain_tokenopt.budget.holds import Denial, Hold, Settlement
 from langchain_tokenopt.budget.records import AccountTotals, AgentAccount, Lease
-from langchain_tokenopt.budget.room import Demands, granted
+from langchain_tokenopt.budget.room import Demands, granted, of_level
 from langchain_tokenopt.budget.shares import pay_debts
 from langchain_tokenopt.core.usage import Usage
 
@@ -127,6 +127,8 @@ def reserve(
         reason = reason_against(totals, account, room, least, lowest)
         if reason is not None:
             refused = change, room, reason
+        if change is not own:
+            room = max(least, of_level(room, own.totals.left, demands))
         tokens = min(tokens, room)
     if refused is not None:
         if not tentative:

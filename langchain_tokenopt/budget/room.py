@@ -29,6 +29,7 @@ __all__ = [
     "Stake",
     "granted",
     "may_have",
+    "of_level",
     "room_of",
 ]
 
@@ -243,12 +244,28 @@ def _under_cap(found: MayHave, account: AgentAccount, demands: Demands) -> MayHa
     return MayHave(min(found.fair, most, _now(rest, own.likely, later.likely)), most)
 
 
-def _is_shared(left: int, lefts: Sequence[int]) -> bool:
-    """Whether a run that holds all it has *left* would leave other runs less than that.
+def _is_shared(outer: int, own: int) -> bool:
+    """Whether a run that holds all of its *own* would leave other runs less than that of *outer*.
 
     They may call at the same time out of an account around it, and nobody knows of them.
     """
-    return any(outer < 2 * left for outer in lefts)
+    return outer < 2 * own
+
+
+def of_level(left: int, own_left: int, demands: Demands) -> int:
+    """Return what a call may hold of an account around that of its run.
+
+    What it will likely need, and half of the rest where other runs need the account as well.
+
+    Args:
+        left: What the call may use of that account.
+        own_left: What the account of its run has left.
+        demands: What is known of the calls to come.
+    """
+    if demands is NO_DEMANDS or not _is_shared(left, own_left):
+        return left
+    likely = min(demands.own.likely, left)
+    return likely + (left - likely) // 2
 
 
 def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
@@ -265,7 +282,11 @@ def room_of(changes: Sequence[Change], agent: str, demands: Demands) -> Room:
     return Room(
         fair,
         most,
-        max(demands.beside, own.totals.held > 0, _is_shared(own.totals.left, lefts)),
+        max(
+            demands.beside,
+            own.totals.held > 0,
+            any(_is_shared(left, own.totals.left) for left in lefts),
+        ),
         nearest,
         max(
             (own.totals.spent + own.totals.held) / own.totals.total_tokens,

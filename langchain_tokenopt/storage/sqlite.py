@@ -274,7 +274,8 @@ def writing(connection: sqlite3.Connection, *, wait_seconds: float = 5.0) -> Ite
     begin(connection, wait_seconds=wait_seconds)
     try:
         yield
-        connection.execute("COMMIT")
+        # In a new file, which has no write-ahead log yet, it waits for those who read.
+        _execute(connection, "COMMIT", wait_seconds)
     except BaseException:
         roll_back(connection)
         raise

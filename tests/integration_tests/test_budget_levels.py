@@ -7,9 +7,10 @@ import os
 import random
 import signal
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from threading import Barrier
+from threading import Event
 from typing import Any, TypedDict
 from zoneinfo import ZoneInfo
 
@@ -19,8 +20,9 @@ from langchain_core.prompts import ChatPromptTemplate
 from langgraph.graph import END, START, StateGraph
 
 from langchain_tokenopt import BudgetExceededError, BudgetLimit, BudgetPlan, token_scope
-from langchain_tokenopt.budget import reports_in
+from langchain_tokenopt.budget import Owners, TokenBudget, reports_in
 from langchain_tokenopt.budget.records import LEASE_SECONDS
+from langchain_tokenopt.budget.room import Demand, Demands
 from langchain_tokenopt.chat_model.optimize import optimize
 from langchain_tokenopt.core.errors import TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.usage import Usage
@@ -201,30 +203,50 @@ def test_calls_at_once_of_one_user_are_not_refused_while_the_day_is_young(
     model_server: ModelServer, tmp_path, is_async: bool, own_total: int
 ) -> None:
     """A call leaves as much of a day for another run; a refusal says what calls under way hold."""
-    model_server.answer = lambda _: Reply(delay_seconds=0.3)
     day = BudgetLimit(total_tokens=2_000, per="user", window="day")
     plan = BudgetPlan(total_tokens=own_total, within=[day], on_exceed="raise")
     model = optimize(model_server.chat_openai(), plan)
-    ready = Barrier(3)
+    one_failed = Event()
 
     def ask(number: int) -> str:
-        with plan.run(user="ann", path=tmp_path / "days.db"):
-            if is_async:
-                return asyncio.run(model.ainvoke(f"Is it {number}?")).text
-            return model.invoke(f"Is it {number}?").text
+        try:
+            with plan.run(user="ann", path=tmp_path / "days.db"):
+                if is_async:
+                    return asyncio.run(model.ainvoke(f"Is it {number}?")).text
+                return model.invoke(f"Is it {number}?").text
+        except BaseException:
+            one_failed.set()
+            raise
 
-    def at_once(number: int) -> str:
-        ready.wait(30)
-        return ask(number)
+    def answer_once_asked(times: int) -> Callable[[Any], Reply]:
+        arrived = model_server.requests
+        return lambda _: Reply(ready=lambda: len(arrived) >= times or one_failed.is_set())
 
     with ThreadPoolExecutor(3) as pool:
-        for _ in range(2):
-            assert all(pool.map(at_once, range(3)))
+        for times in (3, 6):
+            model_server.answer = answer_once_asked(times)
+            assert all(pool.map(ask, range(3)))
+    model_server.answer = answer_once_asked(100)
     with ThreadPoolExecutor(12) as pool:
         many = [pool.submit(ask, number) for number in range(12)]
-        refused = [str(error) for one in many if (error := one.exception())]
+        refused = [str(error) for one in many if (error := one.exception(30))]
     assert refused
     assert all("held by calls under way" in said for said in refused), refused
+
+
+def test_a_hold_that_was_chosen_before_others_leaves_as_much_of_a_day(tmp_path) -> None:
+    """Runs that looked at the day at the same moment ask for nearly all of it, one by one."""
+    day = BudgetLimit(total_tokens=2_000, per="user", window="day")
+    demands = Demands(own=Demand(least=172, likely=332))
+    held = []
+    for run in "abc":
+        budget = TokenBudget(2_000, path=tmp_path / "days.db", run=run, within=[day])
+        hold = budget.reserve(
+            "ask", 92, 1_900, min_output_tokens=80, owners=Owners("ann"), demands=demands
+        )
+        assert hold
+        held.append(hold.tokens)
+    assert held == [1_166, 583, 251]
 
 
 @in_memory

@@ -85,6 +85,8 @@ class Reply:
     """Time before each word of a stream; by default the server's."""
     delay_seconds: float = 0.0
     """Time before anything is answered."""
+    ready: Callable[[], bool] = lambda: True
+    """Nothing is answered before this is true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +308,8 @@ def _endpoint(server: ModelServer, wire: Wire) -> Callable[[HttpRequest], Any]:
         await _delay(http, reply.delay_seconds)
         if isinstance(reply, Raw):
             return _raw(reply)
+        while not reply.ready():
+            await asyncio.sleep(0.01)
         if reply.status != 200:
             content = wire.error(reply.status, reply.text or f"Scripted error {reply.status}.")
             return JSONResponse(content, reply.status, headers={"retry-after": "0"})

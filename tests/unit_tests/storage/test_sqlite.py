@@ -293,3 +293,28 @@ def test_a_forgotten_file_is_no_burden(path):
     del file
     gc.collect()
     assert key not in forks._registered
+
+
+def test_a_change_of_a_new_file_waits_for_those_who_read(tmp_path):
+    """Without a write-ahead log yet, nobody can commit while somebody reads."""
+    path = tmp_path / "new.db"
+    writer, reader = sqlite3.connect(path, timeout=0), sqlite3.connect(path, timeout=0)
+    writer.isolation_level = reader.isolation_level = None
+    writer.execute("CREATE TABLE colour (name TEXT)")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM colour").fetchall()
+    with pytest.raises(sqlite3.OperationalError, match="locked"), writing(writer, wait_seconds=0):
+        writer.execute("INSERT INTO colour VALUES ('red')")
+
+    def stop_reading(statement: str) -> None:
+        if statement == "COMMIT" and reader.in_transaction:
+            reader.execute("ROLLBACK") if refused else refused.append(statement)
+
+    refused: list[str] = []
+    writer.set_trace_callback(stop_reading)
+    with writing(writer):
+        writer.execute("INSERT INTO colour VALUES ('blue')")
+    assert refused
+    assert [("blue",)] == reader.execute("SELECT name FROM colour").fetchall()
+    writer.close()
+    reader.close()
