@@ -279,7 +279,7 @@ def test_a_server_that_falls_silent_is_given_up(server, postgres_url, impatient,
         assert 1.5 < time.monotonic() - began < 6
         began = time.monotonic()  # whatever else is asked in that moment need not wait again
         assert not budget.reserve("a", 1, 0)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1.5
         wire.silent = False
         asyncio.run(until(lambda: budget.reserve("a", 1, 0)))
 

@@ -608,7 +608,7 @@ def test_connections_that_have_been_ended_are_replaced(make, server, postgres_ur
 def test_a_server_that_falls_silent_is_given_up(server, postgres_url, monkeypatch):
     """Within the time that is set, and the next requests do not wait at all."""
     for name in ("READING_SECONDS", "WRITING_SECONDS"):
-        monkeypatch.setattr(postgres_server, name, 0.5)
+        monkeypatch.setattr(postgres_server, name, 1.0)
     with SilentWire(server.port) as wire:
         url = f"postgresql://postgres:secret@127.0.0.1:{wire.port}/{database_of(postgres_url)}"
         cache = make_cache(f"{url}?connect_timeout=2")
@@ -618,11 +618,11 @@ def test_a_server_that_falls_silent_is_given_up(server, postgres_url, monkeypatc
         began = time.monotonic()
         with pytest.warns(TokenOptWarning, match="no answer within"):
             assert cache.lookup(ASK, LLM) is None
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 3
         began = time.monotonic()
         assert cache.lookup("another", LLM) is None
         cache.update("another", LLM, say("b"))
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 1.5
         cache.close()
 
 
