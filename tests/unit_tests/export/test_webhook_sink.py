@@ -249,10 +249,10 @@ def test_a_receiver_that_misbehaves_costs_a_bounded_time(answer, monkeypatch):
     monkeypatch.setattr(webhook_sink, "ATTEMPTS", 2)
     with listening(answer) as url, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sink = WebhookSink(url, timeout_seconds=0.2)
+        sink = WebhookSink(url, timeout_seconds=0.6)
         began = time.monotonic()
         sink.record(event())
-        assert time.monotonic() - began < 0.15
+        assert time.monotonic() - began < 0.5
         assert sink.flush(5)
         assert (0, 1) == (sink.delivered, sink.failed)
 
