@@ -14,7 +14,7 @@ Order:   all questions in one way before the next way, the most telling ways fir
 Note:    what a model of 135 M parameters shows is whether an answer is still found; it does not
          show what a large model would do with what was lost.
 Output:  results/real_model.json and .md. Answers are kept in --answers by the prompt's hash, so
-         that a run that was interrupted goes on, and a changed compressor asks changed prompts only.
+         that an interrupted run goes on and a changed compressor asks only changed prompts.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Answers:
         return self._known.get(self.key(prompt))
 
     def ask(self, asked: list[str], python: str, until: float) -> None:
-        """Ask the model in the environment *python* what is not known yet, for as long as it may."""
+        """Ask the model in the environment *python* what is not known, for as long as it may."""
         missing = {self.key(p): p for p in asked if self.of(p) is None}
         lines = [json.dumps({"key": key, "prompt": prompt}) for key, prompt in missing.items()]
         script = Path(__file__).parent / "real_model.py"
