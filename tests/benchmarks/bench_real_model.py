@@ -58,9 +58,9 @@ def context_of(question: Question) -> str:
 def by_compressor(question: Question, budget: int) -> str:
     prompt = prompt_of(question, context_of(question))
     frame = tokens_of(prompt_of(question, ""))
-    made = PromptCompressor(budget + frame, model=MODEL, remember=0).compress(
-        [HumanMessage(prompt)]
-    )
+    made = PromptCompressor(
+        budget + frame, model=MODEL, remember=0, on_infeasible="drop_lowest"
+    ).compress([HumanMessage(prompt)])
     return str(made.content[0].content)
 
 
