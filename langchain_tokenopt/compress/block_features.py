@@ -25,7 +25,7 @@ from langchain_tokenopt.compress.prompt_lines import (
 from langchain_tokenopt.compress.question import LONGEST_CUE, SHORT_PARAGRAPH, asks, is_asked
 from langchain_tokenopt.compress.segments import label_asks, label_of_passages
 
-__all__ = ["ADDRESSES", "WEIGHTS", "BlockFeatures"]
+__all__ = ["WEIGHTS", "BlockFeatures", "addresses"]
 
 WEIGHTS: Final[dict[str, float]] = {
     "long": -4.0,
@@ -65,6 +65,11 @@ _TAGS_BEHIND: Final = re.compile(r"(?:\s*</?[A-Za-z][^<>]*>)+\s*$")
 _ASKS: Final = re.compile("[?？؟]")
 
 
+def _without_tags(line: str) -> str:
+    """Return a line without the tags behind its words."""
+    return _TAGS_BEHIND.sub("", line) if line.rstrip().endswith(">") else line
+
+
 class BlockFeatures:
     """The blocks of one prompt, and what each looks like beside the others."""
 
@@ -87,7 +92,7 @@ class BlockFeatures:
         )
         self._is_short = [size <= SHORT_PARAGRAPH for size in sizes]
         self._asking = [
-            short and asks(_TAGS_BEHIND.sub("", lines[block[-1]].text))
+            short and asks(_without_tags(lines[block[-1]].text))
             for short, block in zip(self._is_short, blocks, strict=True)
         ]
         self._inside = [self._asks_inside(n) for n in range(len(blocks))]
@@ -100,27 +105,28 @@ class BlockFeatures:
         self._section = {at: size_of(lines, section) for section in sections for at in section}
         self._usual_section = typical([size_of(lines, section) for section in sections])
 
-    def _holds(self, pattern: re.Pattern[str], n: int) -> bool:
+    def _said(self, n: int) -> str:
         start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
-        return self._is_short[n] and pattern.search(self._text, start, end) is not None
+        return self._text[start:end]
 
     def _asks_inside(self, n: int) -> bool:
-        return self._kinds[n] in ("short", "long") and self._holds(_ASKS, n)
+        is_said = self._is_short[n] and self._kinds[n] in ("short", "long")
+        return is_said and _ASKS.search(self._said(n)) is not None
 
     def _is_about_answering(self, n: int) -> bool:
         """Whether a paragraph speaks of two of these: answers, questions, and what is quoted."""
-        first, last = self._lines[self._blocks[n][0]], self._lines[self._blocks[n][-1]]
+        first = self._lines[self._blocks[n][0]]
         if self._kinds[n] != "long" or not self._is_short[n] or key_mark(first) is not None:
             return False
-        start, end = first.start, last.end
-        found = {match.lastgroup for match in _OF_ANSWERING.finditer(self._text, start, end)}
-        return len(found) > 1
+        said = self._said(n).lower()
+        return len({match.lastgroup for match in _OF_ANSWERING.finditer(said)}) > 1
 
     def _speaks(self) -> Iterator[int]:
         """Yield what speaks to whoever answers, from either end up to a paragraph that does not."""
         for order in (range(len(self._blocks)), reversed(range(len(self._blocks)))):
             for n in order:
-                if self._holds(ADDRESSES, n) or self._is_about_answering(n):
+                speaks = self._is_short[n] and addresses(self._said(n))
+                if speaks or self._is_about_answering(n):
                     yield n
                 elif self._kinds[n] == "long":
                     break
@@ -250,13 +256,25 @@ class BlockFeatures:
         return label_asks(self._text, line.start) or is_asked(label, "")
 
 
-ADDRESSES: Final = re.compile(
-    r"\byou (?:are|answer|help|must|should)\b|\byour (?:task|answers?|job|role|reply|response)\b"
-    r"|\b(?:do not|don['’]t) \w+|\bthe (?:user|customer)\b|\bdu (?:bist|musst|sollst)\b"
-    r"|\bder nutzer\b|\b(?:be)?antworte\w*|\beres\b|\bdebes\b|\bel usuario\b|\bresponde\b"
-    r"|\bvous (?:êtes|devez)\b|\bréponde[zs]\b|你|请|ください",
-    re.IGNORECASE,
+_ADDRESSES: Final = re.compile(
+    r"\b(?:you (?:are|answer|help|must|should)\b|your (?:task|answers?|job|role|reply|response)\b"
+    r"|do not \w|don['’]t \w|the (?:user|customer)\b|du (?:bist|musst|sollst)\b"
+    r"|der nutzer\b|beantworte|antworte|eres\b|debes\b|el usuario\b|responde\b"
+    r"|vous (?:êtes|devez)\b|réponde[zs]\b)|你|请|ください"
 )
+"""In lower case; after one look at what stands before it, each word is ruled out by its letter."""
+
+
+def addresses(text: str) -> bool:
+    """Say whether *text* speaks to whoever answers.
+
+    Example:
+        >>> addresses("Your task is to count them."), addresses("They count the days.")
+        (True, False)
+    """
+    return _ADDRESSES.search(text.lower()) is not None
+
+
 _OF_ANSWERING: Final = re.compile(
     r"\b(?:(?P<answer>answer(?:s|ed)?|repl(?:y|ies)|respond|(?:be)?antwort\w*|répon[ds]\w*"
     r"|respuestas?|responde[rs]?|rispost[ae]|rispond\w+|ответ\w*)"
@@ -264,9 +282,9 @@ _OF_ANSWERING: Final = re.compile(
     r"|(?P<quoted>documents?|passages?|excerpts?|contexts?|sources?|snippets?|notes|dokumente?n?"
     r"|ausz[uü]ge?n?|quellen|extraits?|documentos?|fuentes|fragmentos?|contesto|контекст\w*"
     r"|документ\w*))\b"
-    r"|(?P<answer_cjk>回答|答え)|(?P<question_cjk>質問|问题)|(?P<quoted_cjk>資料|文档|上下文)",
-    re.IGNORECASE,
+    r"|(?P<answer_cjk>回答|答え)|(?P<question_cjk>質問|问题)|(?P<quoted_cjk>資料|文档|上下文)"
 )
+"""In lower case."""
 _OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})
 """Marks that the caller's own words seldom share with passages, unlike bullets and numbers."""
 _ASKING: Final = frozenset({"asking label", "asks alone", "asks last", "question inside"})

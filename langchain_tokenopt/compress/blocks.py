@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from langchain_tokenopt.compress.unit import Kind, Unit, add_units
@@ -43,6 +44,12 @@ _MARK: Final = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 """Marks at the beginning of a line, and tags anywhere."""
+
+
+@lru_cache(maxsize=4)
+def _may_hold_blocks(text: str) -> bool:
+    """Say quickly whether anything may open or close; each reader of a text asks once more."""
+    return _HINT.search(text) is not None
 
 
 def _name_of(match: re.Match[str]) -> tuple[bool | None, str]:
@@ -122,7 +129,7 @@ def blocks_of(text: str, starts: Sequence[int]) -> dict[int, int]:
         >>> blocks_of(text, [0, 13, 19, 30, 43])
         {0: 3}
     """
-    if not _HINT.search(text):
+    if not _may_hold_blocks(text):
         return {}
     rows = {start: row for row, start in enumerate(starts)}
     found: dict[int, int] = {}
@@ -211,7 +218,7 @@ def is_running_text(text: str) -> bool:
 
 def bind_marks(text: str, units: list[Unit]) -> None:
     """Let what opens in one unit and closes in another stay together, and with what is between."""
-    if not ("```" in text or "~~~" in text or "</" in text or _HINT.search(text)):
+    if not ("```" in text or "~~~" in text or "</" in text or _may_hold_blocks(text)):
         return
     pairs = _pairs(text, units)
     last_of: dict[int, int] = {}

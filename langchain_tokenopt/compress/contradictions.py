@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from heapq import nlargest
-from itertools import takewhile
 from typing import Final
 
 from langchain_tokenopt.compress.identifiers import identifiers
@@ -163,12 +162,16 @@ def _asked(query: str) -> tuple[frozenset[str], Date | None]:
 def _dated(texts: Sequence[str], units: Sequence[Unit], at: int) -> Date | None:
     """Return the date of a unit, of its title, or of a line above it that bears one."""
     unit, text = units[at], texts[units[at].source]
-    above = range(at, max(-1, at - _FARTHEST), -1)
-    of_text = takewhile(lambda other: units[other].source == unit.source, above)
-    for other in (*of_text, *([unit.head] if unit.head >= 0 else [])):
-        start, end = units[other].start, units[other].end
+    if not _DIGIT.search(text):
+        return None
+    above = units[max(0, at - _FARTHEST + 1) : at + 1]
+    head = units[unit.head] if unit.head >= 0 else unit
+    for other in (*reversed(above), head):
+        if other.source != unit.source:
+            continue
+        start, end = other.start, other.end
         is_line = end - start <= _LONGEST_DATE_LINE and text[end - 1 : end] == "\n"
-        bears = is_line or other in (at, unit.head) or units[other].kind == "heading"
+        bears = is_line or other is unit or other is head or other.kind == "heading"
         if bears and (date := date_of(text[start:end])):
             return date
     return None

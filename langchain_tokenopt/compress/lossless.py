@@ -72,9 +72,9 @@ def duplicate_units(texts: Sequence[str], units: Sequence[Unit]) -> list[int]:
     the first occurrence stays. Under another title or header the same words say something else.
     """
     said = [texts[unit.source][unit.start : unit.end].strip() for unit in units]
-    times = Counter(said)
-    if len(times) == len(units):
+    if len(set(said)) == len(units):
         return []
+    times = Counter(said)
     seen: dict[str, list[int]] = {}
     found = []
     heads: dict[int, str] = {}

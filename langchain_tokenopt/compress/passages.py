@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from langchain_tokenopt.compress.unit import Unit
 from langchain_tokenopt.text.words import lowered
@@ -27,8 +26,7 @@ RECORDS: Final = frozenset({"table", "list", "log", "json", "data", "code", "dif
 """Kinds of units that say what they say without their neighbours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """A passage, or a window of a long one."""
 
     first: int
@@ -57,7 +55,7 @@ class RankedText:
         self.lowered = lowered(whole)
         self.starts = [bases[unit.source] + unit.start for unit in units]
         self._marks = {at for at, u in enumerate(units) if u.frame or u.kind == "tag"}
-        self.average_chars = sum(u.end - u.start for u in units) / len(units) + 1
+        self.average_chars = sum([u.end - u.start for u in units]) / len(units) + 1
 
     def hump(self, start: int, end: int) -> int:
         """Return where from *start* on a word begins within a name, as in ``forceTheme``, or -1."""

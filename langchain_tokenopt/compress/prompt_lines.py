@@ -10,9 +10,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from langchain_tokenopt.compress.examples import is_pair
 from langchain_tokenopt.compress.segments import Segment
@@ -35,8 +34,7 @@ MarkKind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What a line begins with."""
 
     kind: MarkKind
@@ -47,8 +45,7 @@ class Mark:
     number: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line that is not blank, or a block of code or data that counts as one."""
 
     start: int

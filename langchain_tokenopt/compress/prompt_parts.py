@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-from langchain_tokenopt.compress.block_features import ADDRESSES
+from langchain_tokenopt.compress.block_features import addresses
 from langchain_tokenopt.compress.blocks import bind_marks
 from langchain_tokenopt.compress.examples import Example, find_examples, holds_pairs
 from langchain_tokenopt.compress.frame import Frame, frame_of, without_edge_sentences
@@ -270,7 +270,7 @@ def _is_asked_about(text: str, records: Sequence[Record], asked: str) -> bool:
 
 def _instructs_nobody(text: str, start: int, end: int) -> bool:
     edges = [start, *sentence_cuts(text, start, end)]
-    told = [bool(ADDRESSES.search(text, a, b)) for a, b in pairwise(edges)]
+    told = [addresses(text[a:b]) for a, b in pairwise(edges)]
     return sum(told) <= _FEW_ADDRESSED * len(told)
 
 
@@ -303,7 +303,7 @@ def is_material(around: str, bodies: Sequence[str]) -> bool:
     """Say whether passages of a system message are announced *around*, and instruct nobody."""
     if not _MATERIAL.search(around) or statistics.median(map(len, bodies)) < _SHORTEST_MATERIAL:
         return False
-    return sum(1 for body in bodies if ADDRESSES.search(body)) <= 0.3 * len(bodies)
+    return sum(map(addresses, bodies)) <= 0.3 * len(bodies)
 
 
 _NO_MATERIAL = re.compile(r"tools?\b|function|example|schema|beispiel|ejemplo", re.IGNORECASE)

@@ -14,13 +14,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["SHORTEST_BODY", "Record", "quoted_records", "tagged_passages"]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A passage with the marks around it, as character offsets."""
 
     start: int

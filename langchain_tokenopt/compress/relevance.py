@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -215,7 +214,7 @@ class _Evidence:
         if named := hits.of_unit[block.title]:
             title, start = text.units[block.title], text.starts[block.title]
             words = WORD.findall(text.lowered, start, start + title.end - title.start)
-            telling = sum(1 for word in words if word not in _LABEL_WORDS and not word.isdigit())
+            telling = len([w for w in words if w not in _LABEL_WORDS and not w.isdigit()])
             share = min(1.0, sum(named.values()) / telling) if telling else 0.0
             evidence += _TITLE_NAMED * share + _TITLE_COVERS * hits.weight(named) / hits.whole
         return evidence
@@ -257,8 +256,9 @@ class _Evidence:
         text, hits = self._text, self._hits
         titled = hits.of_unit[block.title] if block.title is not None else {}
         whole = hits.whole - hits.weight(titled) or 1.0
+        of_unit = hits.of_unit
         own = [
-            hits.weight_without(found, titled) / whole if (found := hits.of_unit[at]) else 0.0
+            hits.weight_without(found, titled) / whole if (found := of_unit[at]) else 0.0
             for at in inside
         ]
         told = self._telling_apart(inside, titled)
@@ -290,7 +290,10 @@ class _Evidence:
         What each of them has does not say in which of them the answer is.
         """
         idf, of_unit = self._hits.idf, self._hits.of_unit
-        having = Counter([number for at in inside for number in of_unit[at]])
+        having: dict[int, int] = {}
+        for at in inside:
+            for number in of_unit[at]:
+                having[number] = having.get(number, 0) + 1
         if not having:
             return [0.0] * len(inside)
         left = {
@@ -387,9 +390,10 @@ def _chances(units: Sequence[Unit], blocks: Sequence[Block], scores: list[float]
 
     The question, which stays, has all of its own words: it would leave nothing to any passage.
     """
-    goes = [not all(u.required for u in units[b.first : b.end]) for b in blocks]
     among_all = _softmax(scores)
-    if not any(goes):
+    required = [unit.required for unit in units]
+    goes = [not all(required[block.first : block.end]) for block in blocks]
+    if all(goes) or not any(goes):
         return among_all
     among_those = iter(_softmax([s for s, may_go in zip(scores, goes, strict=True) if may_go]))
     return [

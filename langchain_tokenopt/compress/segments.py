@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
 from langchain_tokenopt.compress.blocks import blocks_of
@@ -40,8 +40,7 @@ from langchain_tokenopt.compress.unit import Kind
 __all__ = ["LABEL", "Kind", "Segment", "is_prose", "label_asks", "label_of_passages", "segments_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of text of one kind, as character offsets."""
 
     kind: Kind

@@ -23,6 +23,7 @@ __all__ = ["TermHits"]
 
 Hits = dict[int, float]
 """Term index to how often it was found, related words counting less."""
+_NONE: Final[Hits] = {}
 
 _PASSAGE_K1, _PASSAGE_B = 1.2, 0.6
 _SENTENCE_K1, _SENTENCE_B = 1.0, 0.6
@@ -37,8 +38,8 @@ class TermHits:
     def __init__(self, text: RankedText, terms: Sequence[Term], blocks: Sequence[Block]) -> None:
         self._text = text
         self._blocks = blocks
-        self.of_unit: list[Hits] = [{} for _ in text.units]
-        self.of_block: list[Hits] = [{} for _ in blocks]
+        self.of_unit: list[Hits] = [_NONE] * len(text.units)
+        self.of_block: list[Hits] = [_NONE] * len(blocks)
         self.phrases = [0] * len(blocks)
         """How often two words of the query stand side by side."""
         self.exact: set[int] = set()
@@ -58,15 +59,15 @@ class TermHits:
             block_of[block.first : block.end] = [place] * (block.end - block.first)
         before: set[int] = set()
         for number, term in enumerate(terms):
-            found = list(_occurrences(self._text, term))
+            found = _occurrences(self._text, term)
             is_pair, is_telling = term.kind == "pair", term.kind == "exact" and term.is_telling
             for position, _, value in found:
                 at = bisect_right(starts, position) - 1
                 place = block_of[at]
                 if place < 0:  # of no passage, so nothing that is ranked
                     continue
-                for hits in (of_unit[at], of_block[place]):
-                    hits[number] = hits[number] + value if number in hits else value
+                _add(of_unit, at, number, value)
+                _add(of_block, place, number, value)
                 if is_telling and value == 1.0:
                     self.exact.add(at)
                 if position - 1 in before or (is_pair and position + 1 in before):
@@ -98,12 +99,14 @@ class TermHits:
         units, of_unit = self._text.units, self.of_unit
         best = []
         for block in self._blocks:
-            title = of_unit[block.title] if block.title is not None else {}
+            title = of_unit[block.title] if block.title is not None else _NONE
             found = self.of_sentence(title, self._text.average_chars) if title else 0.0
-            for at in range(block.first, block.end):
-                if own := of_unit[at]:
+            for at, own in enumerate(of_unit[block.first : block.end], block.first):
+                if own:
                     both = _sum(title, own) if title and at != block.title else own
-                    found = max(found, self.of_sentence(both, units[at].end - units[at].start))
+                    unit = units[at]
+                    score = self.of_sentence(both, unit.end - unit.start)
+                    found = score if score > found else found
             best.append(found)
         return best
 
@@ -116,6 +119,14 @@ class TermHits:
         return (k1 + 1) * score
 
 
+def _add(places: list[Hits], at: int, number: int, value: float) -> None:
+    hits = places[at]
+    if hits:
+        hits[number] = hits[number] + value if number in hits else value
+    else:
+        places[at] = {number: value}
+
+
 def _sum(left: Hits, right: Hits) -> Hits:
     both = dict(left)
     for number, count in right.items():
@@ -123,14 +134,15 @@ def _sum(left: Hits, right: Hits) -> Hits:
     return both
 
 
-def _occurrences(text: RankedText, term: Term) -> Iterator[tuple[int, int, float]]:
-    """Yield position, end and value of every word that is the term or related to it.
+def _occurrences(text: RankedText, term: Term) -> list[tuple[int, int, float]]:
+    """Return position, end and value of every word that is the term or related to it.
 
     Of names such as ``forceTheme`` each part is a word, too.
     """
     lowered, hump = text.lowered, text.hump
     find, is_word, is_pair = lowered.find, term.kind == "word", term.kind == "pair"
     word_end, seen = _WORD_END.search, term.seen
+    occurrences = []
     for needle in term.needles:
         size = len(needle)
         position = find(needle)
@@ -148,10 +160,11 @@ def _occurrences(text: RankedText, term: Term) -> Iterator[tuple[int, int, float
                         value = term.value(lowered[position:parted]) if parted > 0 else 0.0
                         after = parted if value else position + size
                     if value:
-                        yield position, after, value
+                        occurrences.append((position, after, value))
             elif value := 1.0 if is_pair else closeness(lowered, position, after):
-                yield position, after, value
+                occurrences.append((position, after, value))
             position = find(needle, after)
+    return occurrences
 
 
 _WORD_END: Final = re.compile(r"[\W_]")

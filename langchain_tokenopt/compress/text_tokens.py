@@ -47,7 +47,7 @@ class Tokenized:
         self._text = text
         self._counter = counter
         self._pieces: np.ndarray[Any, np.dtype[np.uint32]] | None = None
-        self._ends: np.ndarray[Any, np.dtype[np.int32]] | None = None
+        self._ends: np.ndarray[Any, np.dtype[np.integer[Any]]] | None = None
         self._encoding = encoding = vocabulary_of(counter)
         if encoding is None or (len(text) > _LONGEST_SAFE and _LONG_BLANK.search(text)):
             count = counter.count(text)
@@ -67,9 +67,10 @@ class Tokenized:
     def _bounds(self, ends: Sequence[int]) -> list[int]:
         """Return how many pieces end at or before each of *ends*."""
         if self._ends is None:
-            self._ends = np.add.accumulate(_token_bytes(self._encoding)[self._pieces])
-        offsets = ends if self._text.isascii() else _byte_offsets(self._text, ends)
-        return cast("list[int]", self._ends.searchsorted(offsets, side="right").tolist())
+            in_bytes = np.add.accumulate(_token_bytes(self._encoding)[self._pieces])
+            ascii = self._text.isascii()
+            self._ends = in_bytes if ascii else _in_characters(self._text, in_bytes)
+        return cast("list[int]", self._ends.searchsorted(ends, side="right").tolist())
 
     def count_made(self, made: str, runs: Sequence[tuple[int, int]]) -> int:
         """Count a text that was made of *runs* of this one, reading only what is new or at a seam.
@@ -140,9 +141,11 @@ _SHORTEST_RUN = 60
 """Characters; to count fewer again is less work than to find them."""
 
 
-def _byte_offsets(text: str, ends: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Turn character offsets into offsets in UTF-8: one more for each byte that begins none."""
+def _in_characters(
+    text: str, ends: np.ndarray[Any, np.dtype[np.int32]]
+) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
+    """Turn offsets in UTF-8 into the number of characters that have begun before each."""
     written = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.int8)
     goes_on = (written < -64).nonzero()[0]  # 0b10xxxxxx
-    before = goes_on - np.arange(len(goes_on))
-    return np.asarray(ends) + before.searchsorted(ends, side="right")
+    ended = np.bincount(ends.searchsorted(goes_on, side="right"), minlength=len(ends))
+    return ends - np.add.accumulate(ended)

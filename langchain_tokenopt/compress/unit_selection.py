@@ -88,12 +88,12 @@ def choose(units: Sequence[Unit], likely: Sequence[float], allowance: int) -> Ch
     choice = required_only(units)
     left = allowance - choice.tokens
     own, kept = choice.own, choice.kept
-    worth = [chance / (choice.price(at) + 1) ** _LENGTH_POWER for at, chance in enumerate(likely)]
-    order = sorted(
-        [at for at, chance in enumerate(likely) if chance > 0 and not kept[at]],
-        key=worth.__getitem__,
-        reverse=True,
-    )
+    worth = {
+        at: chance / (choice.price(at) + 1) ** _LENGTH_POWER
+        for at, chance in enumerate(likely)
+        if chance > 0 and not kept[at]
+    }
+    order = sorted(worth, key=worth.__getitem__, reverse=True)
     for at in order:
         if not kept[at] and own[at] <= left and (price := choice.price(at)) <= left:
             choice.keep(at)

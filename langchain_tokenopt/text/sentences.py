@@ -221,18 +221,14 @@ def sentence_ends(
     ends = []
     for match in (_END_IN_CHATS if small_letters else _END).finditer(text, start, end):
         at, cut = match.span()
-        if text[at] in CJK_ENDS:
-            quoted = match["goes_on"] and text[cut - 1] in AFTER_END
-            if not quoted:
-                ends.append(cut)
-            continue
         first = match["first"]
-        if first is not None and (
-            (not small_letters and first[-1].islower())
-            or (text[at] == "." and _abbreviates(text, start, at))
+        if first is None:
+            if not (match["goes_on"] and text[cut - 1] in AFTER_END):
+                ends.append(cut)
+        elif (small_letters or not first[-1].islower()) and not (
+            text[at] == "." and _abbreviates(text, start, at)
         ):
-            continue
-        ends.append(cut)
+            ends.append(cut)
     if not ends or ends[-1] != end:
         ends.append(end)
     if len(ends) > 1:
