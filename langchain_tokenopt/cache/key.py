@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 from pydantic import SecretStr
 
 from langchain_tokenopt.cache.owner_labels import Labels
+from langchain_tokenopt.cache.wording import wording_of
 from langchain_tokenopt.cache.writing import canonical, has_hidden_characters, same_words
 from langchain_tokenopt.request.answer_form import TEXT, AnswerForm, answer_form
 
@@ -36,7 +37,7 @@ __all__ = [
     "node_scope",
     "question_in",
     "question_of",
-    "same_words_hash",
+    "wording_hash",
 ]
 
 Context = Literal["exact", "last_turns", "ignore"]
@@ -95,10 +96,10 @@ class Question:
 
     @cached_property
     def near(self) -> bytes:
-        """Hash of the scope and of what all writings of the same words share."""
+        """Hash of the scope and of what all wordings of the same question share."""
         if self.text is None:
             return self.exact
-        return same_words_hash(self.scope, canonical(self.text))
+        return wording_hash(self.scope, self.text)
 
     @cached_property
     def but_system(self) -> bytes:
@@ -256,8 +257,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def same_words_hash(scope: bytes, text: str) -> bytes:
-    """Return the hash under which all writings of the same words in one scope are found."""
+def wording_hash(scope: bytes, text: str) -> bytes:
+    """Return the hash under which all wordings of one question in one scope are found."""
+    wording = wording_of(text)
+    if wording is not None:
+        return _hash(scope.hex(), "wording", wording.form)
     words = same_words(text)
     if words is None:
         return _hash(scope.hex(), canonical(text))

@@ -119,9 +119,9 @@ class Learning:
 
     def _take_label(self, finding: Finding, right: bool) -> None:
         field = finding.field
-        if finding.is_same_words:
-            self._fields.words(finding.domain).learn(right=right)
-            self._unwritten.append(["words", finding.domain.hex(), right])
+        if finding.words_domain:
+            self._fields.words(finding.words_domain).learn(right=right)
+            self._unwritten.append(["words", finding.words_domain.hex(), right])
         elif field is not None and not finding.kinds and finding.features is not None:
             field.harmless.learn(right=right)
             self._unwritten += field.rows()

@@ -30,6 +30,8 @@ from langchain_tokenopt.cache.serving_policy import Judgement
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.stats import Candidate, Explanation
 from langchain_tokenopt.cache.system_texts import SystemTexts, changed_words
+from langchain_tokenopt.cache.wording import only_difference
+from langchain_tokenopt.cache.writing import same_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +48,8 @@ nothing. *find*: look for neighbours alone."""
 MIN_COSINE = 0.5
 """Below this a neighbour is not considered, whatever else speaks for it."""
 _SHOWN_CANDIDATES = 5
+_REWORDED = b"reworded"
+"""Ends the name of what is known of other words for the same question in a domain."""
 _MANY_SCOPES = 3
 _SAME: dict[Tier | None, str] = {"exact": "the same request", "same words": "the same words"}
 
@@ -74,8 +78,9 @@ class Finding:
     domain: bytes = b""
     field: Field | None = None
     """The field of the question, whose evidence decides."""
-    is_same_words: bool = False
-    """The same words in another writing were found, whether they are served or audited."""
+    words_domain: bytes = b""
+    """Where it is known whether such wordings are right; set when one of the same question was
+    found, whether it is served or audited."""
 
 
 class Lookup:
@@ -126,11 +131,37 @@ class Lookup:
             question: What is asked.
             peek: Leave out what is drawn by chance.
         """
-        finding = self._found(self._repository.index.same_words, question, "same words")
-        if finding is None:
+        finding = self._found(self._repository.index.same_question, question, "same words")
+        if finding is None or not self._has_same_words(finding, question):
             return None
+        return self._judged_by_words(finding, question, question.domain, peek=peek)
+
+    def _has_same_words(self, finding: Finding, question: Question) -> bool:
+        assert finding.entry is not None
+        stored, asked = self._repository.index[finding.entry].question, question.text
+        if stored is None or asked is None:
+            return True
+        return same_words(stored) == same_words(asked) is not None
+
+    def same_question(self, question: Question, *, peek: bool = False) -> Finding | None:
+        """Look for the same question in other words that are harmless (``wording``).
+
+        Args:
+            question: What is asked.
+            peek: Leave out what is drawn by chance.
+        """
+        with self._repository.lock:
+            find = self._repository.index.same_question
+            finding = self._found(find, question, "semantic")
+            if finding is None:
+                return None
+            return self._judged_by_words(finding, question, question.domain + _REWORDED, peek=peek)
+
+    def _judged_by_words(
+        self, finding: Finding, question: Question, domain: bytes, *, peek: bool
+    ) -> Finding | None:
         finding.domain = question.domain
-        words = self._fields.words(question.domain)
+        words = self._fields.words(domain)
         judgement = words.peek() if peek else words.judge()
         if judgement == "off":
             return None
@@ -140,7 +171,7 @@ class Lookup:
             group = self._repository.index.answer_groups.of(known.answer)
             finding.neighbours = [Neighbour(finding.entry, 1.0, group)]
             finding.tier, finding.entry, finding.reason = None, None, "audit"
-        finding.is_same_words = True
+        finding.words_domain = domain
         return finding
 
     def _found(
@@ -168,6 +199,13 @@ class Lookup:
             return Finding(reason=f"skipped: {kind}")
         if self._embedder.is_off:
             return Finding(reason="not compared by meaning")
+        if way != "find" and self.min_similarity is None:
+            asked = (
+                [question_in(scope, question.text) for scope in scopes] if scopes else [question]
+            )
+            found = (self.same_question(one, peek=way == "peek") for one in asked)
+            if reworded := next((one for one in found if one is not None), None):
+                return reworded
         if not self._embedder.reads(question.text):
             return Finding(reason="not read by the embedder")
         vector = self._embedder.vector(question.text)
@@ -312,6 +350,14 @@ class Lookup:
 
     def _sentence(self, finding: Finding, question: Question) -> str:
         judgement = finding.judgement
+        if finding.words_domain:
+            entry = finding.neighbours[0].entry if finding.entry is None else finding.entry
+            with self._repository.lock:
+                stored = self._repository.index[entry].question or ""
+            said = f"Entry {entry} {only_difference(stored, question.text or '')}"
+            if finding.entry is None:
+                said += ", but too many of such answers have been wrong"
+            return f"{said}."
         if finding.field is not None and finding.features is not None and not finding.kinds:
             return (
                 "The nearest question differs in nothing that matters."

@@ -13,7 +13,7 @@ from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy, Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
-from langchain_tokenopt.cache.key import Question, same_words_hash
+from langchain_tokenopt.cache.key import Question, wording_hash
 from langchain_tokenopt.cache.vector_index import ScopedIndex
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "MemoryIndex"]
 
 _NONE_KNOWN: Mapping[bytes, bytes] = {}
+_READ_AT_ONCE = 500
+"""Entries of an opened file of which the wording is read at one lookup, in some 30 ms."""
 _LENGTH_ERROR = 0.05
 """Unit vectors of 16-bit floats are this near to length 1; a row with NaN or infinity is not."""
 
@@ -65,6 +67,8 @@ class MemoryIndex(Mapping[int, Entry]):
         """Of questions, vectors and answers."""
         self._known: dict[int, Entry] = {}
         self._expiries: list[tuple[float, int]] = []
+        self._unread: list[int] = []
+        """Entries of which the wording is not known yet."""
         self._index: ScopedIndex | None = None
 
     def __getitem__(self, entry: int) -> Entry:
@@ -115,7 +119,7 @@ class MemoryIndex(Mapping[int, Entry]):
 
     def _remember(self, row: Row, near: bytes | None) -> None:
         if near is None and row.question is not None:
-            near = same_words_hash(row.scope, row.question)
+            self._unread.append(row.id)
         use = Use(row.tokens, row.size, row.expires, row.hits)
         self._known[row.id] = Entry(
             row.id,
@@ -137,6 +141,14 @@ class MemoryIndex(Mapping[int, Entry]):
         if row.expires is not None:
             heapq.heappush(self._expiries, (row.expires, row.id))
         self.policy.insert(row.exact, use)
+
+    def _read_some(self) -> None:
+        """Read the wording of some entries; those of a large file are read little by little."""
+        for _ in range(min(_READ_AT_ONCE, len(self._unread))):
+            known = self._known.get(self._unread.pop())
+            if known is not None and known.question is not None:
+                known.near = wording_hash(known.scope, known.question)
+                self.by_near.setdefault(known.near, known.id)
 
     def _fits_index(self, row: Row) -> bool:
         """Say whether a stored vector can be compared; the first one sets the dimension."""
@@ -184,8 +196,10 @@ class MemoryIndex(Mapping[int, Entry]):
         """Return the entry of an equal request that may be served at this time."""
         return self._alive(self.by_exact.get(question.exact), now)
 
-    def same_words(self, question: Question, now: float) -> int | None:
-        """Return the entry of the same words that may be served at this time."""
+    def same_question(self, question: Question, now: float) -> int | None:
+        """Return the entry of a wording of the same question that may be served at this time."""
+        if self._unread:
+            self._read_some()
         return self._alive(self.by_near.get(question.near), now)
 
     def _alive(self, entry: int | None, now: float) -> int | None:

@@ -16,7 +16,7 @@ from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
-from langchain_tokenopt.cache.key import Question, same_words_hash
+from langchain_tokenopt.cache.key import Question, wording_hash
 from langchain_tokenopt.cache.memory_index import Entry
 from langchain_tokenopt.cache.postgres_entries import PostgresEntries
 
@@ -134,8 +134,8 @@ class PostgresIndex:
             question, now, lambda row: row.exact == question.exact
         )
 
-    def same_words(self, question: Question, now: float) -> int | None:
-        """Return the entry of the same words that may be served at this time."""
+    def same_question(self, question: Question, now: float) -> int | None:
+        """Return the entry of a wording of the same question that may be served at this time."""
         found = self._copied(self._by_near.get(question.near), question, now)
         if found is None and self._absent != question.near:
             found = self._found(question, now, lambda row: row.exact != question.exact)
@@ -194,7 +194,7 @@ class PostgresIndex:
 
 def _entry(row: Row, near: bytes | None = None) -> Entry:
     if near is None and row.question is not None:
-        near = same_words_hash(row.scope, row.question)
+        near = wording_hash(row.scope, row.question)
     return Entry(
         id=row.id,
         exact=row.exact,

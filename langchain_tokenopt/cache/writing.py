@@ -77,7 +77,8 @@ def _is_hidden(character: str) -> bool:
 
 def shown(text: str) -> str:
     """Return *text* with one form for each sign that is written in several."""
-    text = "".join(c for c in text if c not in _UNSEEN).translate(_VARIANTS)
+    if not text.isascii():
+        text = "".join(c for c in text if c not in _UNSEEN).translate(_VARIANTS)
     return _SPACED_DASH.sub(" - ", text)
 
 
@@ -112,8 +113,7 @@ def same_words(text: str) -> str | None:
     text = shown(canonical(text))
     if not text or not all(c in _PROSE_SIGNS or _is_of_words(c) for c in set(text)):
         return None
-    text = _GREETING.sub("", " ".join(text.split()))
-    text = _POLITE_START.sub("", _POLITE_END.sub("", text))
+    text = without_courtesy(" ".join(text.split()))
     bare = text[:-1].rstrip()
     if text[-1:] in _ENDS and bare and _is_of_words(bare[-1]) and not bare[-1].isdigit():
         text = bare
@@ -121,6 +121,11 @@ def same_words(text: str) -> str | None:
     if first and len(first[0]) > 1 and first[0][1:].islower():
         text = text[0].lower() + text[1:]
     return text
+
+
+def without_courtesy(text: str) -> str:
+    """Return *text*, in one line and as :func:`shown`, without a greeting, "please" and thanks."""
+    return _POLITE_START.sub("", _POLITE_END.sub("", _GREETING.sub("", text)))
 
 
 def _is_of_words(character: str) -> bool:

@@ -17,7 +17,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["root", "stem"]
+__all__ = ["american", "root", "stem"]
 
 _SHORTEST: Final = 3
 """Letters that stay."""
@@ -56,7 +56,7 @@ def root(word: str) -> str:
     """
     if len(word) <= _SHORTEST or word.isdigit():
         return word
-    return _undoubled(_without(_singular(_respelled(word)), _DERIVATIONS))
+    return _undoubled(_without(_singular(american(word)), _DERIVATIONS))
 
 
 _SPELLINGS: Final = (
@@ -67,8 +67,13 @@ _SPELLINGS: Final = (
 )
 
 
-def _respelled(word: str) -> str:
-    """Write British words as Americans do: "colour", "normalise", "centre", "licence"."""
+def american(word: str) -> str:
+    """Write a British word as Americans do.
+
+    Example:
+        >>> [american(word) for word in ("colour", "normalise", "centre", "hour")]
+        ['color', 'normalize', 'center', 'hour']
+    """
     for british, american in _SPELLINGS:
         word = british.sub(american, word)
     return word

@@ -230,11 +230,11 @@ def test_an_embedder_that_changes_under_its_name_is_noticed(tmp_path):
         assert cache.lookup("How can I modify my card PIN?", LLM)
     with make_cache(path, embeddings=Other()) as cache:
         with pytest.warns(TokenOptWarning, match=r"no longer those.*clear\(\)") as caught:
-            assert cache.lookup("How can I modify my card PIN?", LLM) is None
-            cache.update("How can I modify my card PIN?", LLM, say("In Settings."))
+            assert cache.lookup("How can I forget my card PIN?", LLM) is None
+            cache.update("How can I forget my card PIN?", LLM, say("In Settings."))
         assert 1 == len(caught)
         assert cache.lookup("How can I change my card PIN?", LLM)
-        assert cache.lookup("How can I modify my card PIN?", LLM)
+        assert cache.lookup("How can I forget my card PIN?", LLM)
         cache.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("error")

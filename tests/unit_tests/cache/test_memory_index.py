@@ -7,7 +7,7 @@ import pytest
 
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction import policy_for
-from langchain_tokenopt.cache.key import same_words_hash
+from langchain_tokenopt.cache.key import question_in
 from langchain_tokenopt.cache.memory_index import MemoryIndex
 
 NORTH, EAST = (np.array(v, dtype="<f2") for v in ([1.0, 0.0], [0.0, 1.0]))
@@ -37,7 +37,7 @@ def test_a_newer_answer_to_a_request_replaces_the_older(index):
 
     assert {2, 3} == set(index)
     assert 3 == index.by_exact[b"a"]
-    assert 3 == index.by_near[same_words_hash(b"s", "question 1")]
+    assert 3 == index.same_question(question_in(b"s", "Question 1?"), 0.0)
     found = index.near_to(NORTH.astype(np.float32), b"s", 0.0, 0.5)
     assert [3, 2] == [n.entry for n in found]
     assert 200 == index.bytes

@@ -1,0 +1,96 @@
+"""What of a text is the question, and what is material to work on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from langchain_tokenopt.cache.wording.tokens import VERBATIM
+
+__all__ = ["Parts", "parts_of"]
+
+_LONGEST: Final = 1_500
+_STEMS: Final = (
+    "translat spell proofread grammar punctuat capitali uppercase lowercase rewrit rephras "
+    "paraphras shorten summari reword formal pronounc typo tense passive edit polite rhyme say "
+    "correct übersetz korrigier rechtschreib grammatik formulier kürz fass buchstab höflich "
+    "zusammenfass schreib tradui corrige orthograph reformul résum conjugu prononc écri traduc "
+    "traduz traduç ortograf gramátic reescrib resum escrib pronunci corregg riscriv riassum "
+    "ortografi scriv reescrev escrev corrig vertaal spelling herschrijf samenvat przetłumacz "
+    "popraw streść перевед перевод исправ орфограф сократи перефраз"
+)
+_WRITING: Final = re.compile(rf"\b(?:{'|'.join(_STEMS.split())})", re.I)
+_MAY_BE_WRITING: Final = frozenset(stem[:3] for stem in _STEMS.split())
+"""Questions about how something is written: then what is written counts to the letter."""
+_WRITING_ELSEWHERE: Final = re.compile(
+    "ترجم|صحح|لخص|翻译|翻訳|改写|改成|校对|纠正|直して|にしてください|添削|要約|번역|고쳐|요약|교정"
+)
+_QUOTED: Final = re.compile(
+    r"\"[^\"]+\"|(?<!\w)'[^']{2,}'(?!\w)|`[^`]+`|[\u300c\u300e][^\u300d\u300f]+[\u300d\u300f]"
+)
+_HANDED: Final = re.compile(r":\s+(?=\S+\s+\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A text in its parts."""
+
+    question: str
+    material: tuple[str, ...]
+    is_about_writing: bool
+
+
+def parts_of(text: str) -> Parts | None:
+    """Part the question from its material; ``None`` where it is not plain which is which."""
+    if not text or len(text) > _LONGEST:
+        return None
+    if "\n" in text or "\t" in text:
+        return _lines(text)
+    if not _is_about_writing(text):
+        return Parts(text, (), is_about_writing=False)
+    quoted = _QUOTED.findall(text)
+    if len(quoted) == 1:
+        before, _, after = text.partition(quoted[0])
+        rest = quoted[0][1:-1].strip()
+        if len(rest.split()) > 1 or len(rest) > 8:
+            return Parts(
+                f"{before} , {after}".strip(" ,"), (VERBATIM + rest,), is_about_writing=True
+            )
+    if quoted:
+        return Parts(text, (), is_about_writing=True)
+    handed = _HANDED.search(text)
+    if handed is None:
+        return None
+    rest = text[handed.end() :].strip()
+    return Parts(text[: handed.start()], (VERBATIM + rest,), is_about_writing=True)
+
+
+def _is_about_writing(text: str) -> bool:
+    if not _MAY_BE_WRITING.isdisjoint([word[:3] for word in text.lower().split()]):
+        return _WRITING.search(text) is not None
+    return not text.isascii() and _WRITING_ELSEWHERE.search(text) is not None
+
+
+def _lines(text: str) -> Parts | None:
+    """Take the one line that asks from the lines before or after it."""
+    if _is_about_writing(text):
+        return None
+    paragraphs = [p.strip("\n") for p in re.split(r"\n[ \t]*\n", text) if p.strip()]
+    blocks = paragraphs if len(paragraphs) > 1 else text.split("\n")
+    ends = [at for at in {0, len(blocks) - 1} if _asks(blocks[at])]
+    if len(ends) != 1:
+        return None
+    at = ends[0]
+    rest = blocks[1:] if at == 0 else blocks[:-1]
+    joint = "\n\n" if len(paragraphs) > 1 else "\n"
+    material = joint.join("\n".join(map(str.rstrip, block.split("\n"))) for block in rest)
+    return Parts(blocks[at].strip(), (VERBATIM + material,), is_about_writing=False)
+
+
+def _asks(block: str) -> bool:
+    block = block.strip()
+    return "\n" not in block and _QUESTION.search(block) is not None
+
+
+_QUESTION: Final = re.compile(r"[?\uff1f]['\")\u300d]*$|[?\uff1f],? please[.!?]*$|, please\?$")

@@ -1,0 +1,79 @@
+"""The form of one word: capitals, plurals, spellings."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from langchain_tokenopt.cache.wording.english import ENGLISH
+from langchain_tokenopt.cache.wording.germanic import GERMAN
+from langchain_tokenopt.cache.wording.language import Language, words_of
+from langchain_tokenopt.text.stems import american
+
+__all__ = ["form_of"]
+
+_SHORT: Final = 3
+_MIXED: Final = 4
+_TELLING: Final = words_of(
+    "turkey china polish apple march august java swift python rust word access windows orange "
+    "amazon target shell oracle excel teams slack meta chrome safari edge sie ihr ihnen ihre ihrer "
+    "ihrem ihren bill mark will grace hope mercury jordan georgia chile kiwi"
+)
+"""Names that are other words without their capital."""
+_NO_PLURALS: Final = words_of(
+    "goods customs news arms glasses means savings damages securities futures woods pants "
+    "contents manners always perhaps sometimes whereas across besides afterwards towards lens "
+    "series species physics mathematics economics politics ethics athletics statistics "
+    "headquarters premises proceeds earnings works thanks spirits minutes hours airs grounds "
+    "quarters gas bus plus texas paris james charles wales alps canvas atlas bias christmas "
+    "diabetes rabies herpes scabies windows teams jeans shorts scissors trousers stairs "
+    "regards congratulations alas whereabouts kudos jesus moses williams adams"
+)
+_WITH_S: Final = frozenset(["licence", "defence", "offence", "pretence"])
+
+
+def form_of(
+    word: str, after: str, language: Language | None, *, is_first: bool, is_plain: bool
+) -> str:
+    """Return the form of a word; '' for an article that may be left out."""
+    small = _small(word, is_first=is_first, shortest=2 if language is GERMAN else _SHORT + 1)
+    if language is ENGLISH and (word == "I" or (word == "A" and is_first and after.islower())):
+        small = word.lower()
+    if language is None or not is_plain:
+        return small
+    if small in language.articles and after.lower() not in language.counted and after:
+        return ""
+    if small in language.same:
+        return language.same[small]
+    if language is ENGLISH and small.islower() and (is_first or word[0].islower()):
+        return _english(small)
+    return small
+
+
+def _small(word: str, *, is_first: bool, shortest: int) -> str:
+    """Write a word small, where its capital says nothing."""
+    if word.islower():
+        return word
+    if not word[1:].islower():
+        return word if word.isupper() or len(word) <= _MIXED else word.lower()
+    small = word.lower()
+    if is_first or (len(word) >= shortest and small not in _TELLING):
+        return small
+    return word
+
+
+@lru_cache(maxsize=65_536)
+def _english(word: str) -> str:
+    """Return what the plural and both spellings of a word share."""
+    if word in _NO_PLURALS or not word.isascii():
+        return word
+    singular = word
+    if len(word) > 4 and word.endswith("ies"):
+        singular = word[:-3] + "y"
+    elif len(word) > 4 and word.endswith(("sses", "shes", "ches", "xes", "oes")):
+        singular = word[:-2]
+    elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "as")):
+        singular = word[:-1]
+    if not singular.endswith("ence") or singular in _WITH_S:
+        singular = american(singular)
+    return ENGLISH.same.get(singular, singular)
