@@ -72,10 +72,9 @@ def _wording(text: str) -> Wording | None:
         found = (form, *parts.material)
         return Wording("\n".join(found), found, frozenset(), None)
     reading = cut(said, keeps_quotations=parts.is_about_writing)
-    said_small = [token.lower() for token in _split(reading.tokens, None)]
-    language = language_of(
-        [*said_small, *(w[:-1] for w in said_small if w[-1] == "'")], said, script
-    )
+    small = [token.lower() for token in _split(reading.tokens, None)]
+    small += [token[:-1] for token in small if token[-1] == "'"]
+    language = language_of(small, said, script)
     names: set[str] = set()
     tokens = _formed(reading.tokens, language, names, is_plain=not reading.has_signs)
     sentences = _sentences(tokens)
@@ -116,6 +115,7 @@ def _split(tokens: Iterable[str], language: Language | None) -> Iterable[str]:
                 yield tail
 
 
+_SIGNS: Final = ENDS | {PAUSE}
 _SHORT_FORMS: Final = (
     ("can't", "can not"), ("won't", "will not"), ("shan't", "shall not"), ("n't", " not"),
     ("'re", " are"), ("'ll", " will"), ("'ve", " have"), ("'m", " am"),
@@ -146,8 +146,8 @@ def _formed(
     at = 0
     while at < len(said):
         token, at = said[at], at + 1
-        after = said[at] if at < len(said) else ""
-        if token[0] == VERBATIM or token in ENDS or token == PAUSE:
+        after = said[at] if at < len(said) and said[at] not in _SIGNS else ""
+        if token[0] == VERBATIM or token in _SIGNS:
             found.append(token)
             is_first = token in ENDS
             continue
