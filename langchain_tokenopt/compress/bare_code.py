@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["begins_as_code", "code_end"]
+__all__ = ["begins_as_code", "code_end", "is_running_text", "is_text", "statement_end"]
 
 _CODE: Final = re.compile(
     r"(?:async )?def \w+|class \w+[\s(:{]|(?:from [\w.]+ )?import [\w.*{\"(]|@\w[\w.]*(?:\(|$)"
@@ -97,32 +98,53 @@ _STATEMENT_BEGINS: Final = re.compile(
     r"|DELETE FROM|DROP TABLE|SELECT|WITH \w+ AS)\b",
     re.IGNORECASE,
 )
-_SQL: Final = re.compile(r"'|;|--")
-_LONGEST_STATEMENT: Final = 2_000
-"""Lines."""
+_TRIGGER: Final = re.compile(r"CREATE (?:\w+ ){0,3}(?:TRIGGER|PROCEDURE|FUNCTION)\b", re.IGNORECASE)
+_SQL: Final = re.compile(r"'(?:''|[^'])*+(?P<open>'?)|--[^\n]*|/\*[\s\S]*?\*/|(?P<end>;)")
+_LAST_END: Final = re.compile(r"\bEND\s*;", re.IGNORECASE)
+_REMARK_BEHIND: Final = re.compile(r"[ \t]*(?:--[^\n]*)?(?:\r?\n|\Z)")
+_LONGEST_STATEMENT: Final = 20_000
+"""Characters."""
+
+
+def statement_end(text: str, start: int) -> int:
+    r"""Return where the statement of SQL at *start* ends, with its line; 0 if it does not.
+
+    Example:
+        >>> statement_end("SELECT ';' -- a;\nFROM b;\nGo.", 0)
+        24
+    """
+    at = start
+    if trigger := _TRIGGER.match(text, start):
+        last = _LAST_END.search(text, trigger.end())
+        at = last.end() - 1 if last else start
+    for found in _SQL.finditer(text, at, start + _LONGEST_STATEMENT):
+        if found["end"]:
+            line = _REMARK_BEHIND.match(text, found.end())
+            return line.end() if line else 0
+    return 0
 
 
 def _statement_end(lines: Sequence[str], row: int) -> int:
     """Return the row after a statement of SQL; its texts may hold what ends others. 0 if none."""
     if not _STATEMENT_BEGINS.match(lines[row]):
         return 0
-    quoted = False
-    for end in range(row, min(len(lines), row + _LONGEST_STATEMENT)):
-        line, at = lines[end], 0
-        while found := (_QUOTE if quoted else _SQL).search(line, at):
-            at = found.end()
-            if found.group() == ";":
-                alone = not line[at:].strip() or line[at:].lstrip().startswith("--")
-                return end + 1 if alone else 0
-            if found.group() == "--":
-                break
-            quoted = not quoted
+    size = 0
+    last = row
+    while last < len(lines) and size < _LONGEST_STATEMENT:
+        size += len(lines[last])
+        last += 1
+    end = statement_end("".join(lines[row:last]), 0)
+    for after in range(row, last if end else row):
+        end -= len(lines[after])
+        if end <= 0:
+            return after + 1
     return 0
 
 
-_QUOTE: Final = re.compile("'")
 _BRACKETS: Final = re.compile(r"\"(?:\\.|[^\"\\\n])*+\"|[(\[{]|[)\]}]")
 _FIELD: Final = re.compile(r"[\w.@$-]+ *[=:]")
+_LONGEST_BLOCK: Final = 2_000
+"""Lines."""
 
 
 def _bracket_end(lines: Sequence[str], row: int) -> int:
@@ -134,7 +156,7 @@ def _bracket_end(lines: Sequence[str], row: int) -> int:
     if line[-1:] not in ("{", "(", "[", ",") or line[:1] in "{[" or not set("{([") & set(line):
         return 0
     base, depth = _indent(lines[row]), 0
-    for end in range(row, min(len(lines), row + _LONGEST_STATEMENT)):
+    for end in range(row, min(len(lines), row + _LONGEST_BLOCK)):
         line = lines[end]
         is_closer = line.lstrip()[:1] in tuple(")]}")
         for found in _BRACKETS.finditer(line):
@@ -222,3 +244,22 @@ def _goes_on(line: str) -> bool:
         or body.startswith(("//", "/*", "*/", "--"))
         or _CODE.match(body) is not None
     )
+
+
+# --- what is none -------------------------------------------------------------------------------
+
+_CODE_MARKS: Final = re.compile(r"[{}();=<>\[\]\\|&$]")
+_FEWEST_WORDS: Final = 5
+
+
+def is_text(text: str) -> bool:
+    """Say whether most lines are of several words, and few signs are those of code."""
+    sizes = [len(line.split()) for line in text.splitlines() if line.strip()]
+    marks = len(_CODE_MARKS.findall(text))
+    return 20 * marks < len(text) and statistics.median(sizes or [0]) >= _FEWEST_WORDS
+
+
+def is_running_text(text: str) -> bool:
+    """Say the same of what is not to be mistaken for code."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return 50 * len(_CODE_MARKS.findall(text)) < len(text) and len(text.split()) >= 6 * len(lines)

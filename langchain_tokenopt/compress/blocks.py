@@ -8,14 +8,14 @@ holds (an equation, code, an event with its fields) is whole.
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
+from langchain_tokenopt.compress.held_together import held_units
 from langchain_tokenopt.compress.unit import Kind, Unit, add_units
 
-__all__ = ["bind_marks", "blocks_of", "enclosed_units", "is_running_text", "is_text", "part_marks"]
+__all__ = ["bind_marks", "blocks_of", "enclosed_units", "is_rule_below", "part_marks"]
 
 LONGEST_WHOLE_BLOCK: Final = 400
 """Characters; shorter blocks are kept or dropped as they are."""
@@ -30,7 +30,8 @@ _HINT: Final = re.compile(
 ATTRIBUTES: Final = r"(?:\s(?:\"[^\"]{0,2000}\"|'[^']{0,2000}'|[^<>\"'/]++|/(?!>))*+)?"
 """Of a tag; between quotation marks the sign that ends it may stand."""
 _MARK: Final = re.compile(
-    r"^[ \t]*+(?:(?P<fence>`{3,}|~{3,})[^\n]*"
+    r"(?P<raw><!--(?:(?!-->).)*+-->|<!\[CDATA\[(?:(?!\]\]>)[\s\S])*+\]\]>)"
+    r"|^[ \t]*+(?:\\item\b(?:\[[^\]\n]*\])?[ \t]*+)?(?:(?P<fence>`{3,}|~{3,})[^\n]*"
     r"|(?P<before>[^\w\s<]{1,6}[ \t]?|(?=\w{3,5}:))(?:(?P<opens_named>begin|start)|end|stop)"
     r"(?P<mark>[^\w\n]{1,3}|_)(?P<name>\w[\w*-]*)"
     r"|(?P<template>\{%-?[ \t]*|\{\{[ \t]*[#/]|\[|#)(?P<close>end_?|/)?(?P<what>[a-z]\w*)"
@@ -43,7 +44,9 @@ _MARK: Final = re.compile(
     r")|<(?P<shut>/?)(?P<tag>[a-z][\w:.-]*)" + ATTRIBUTES + r">",
     re.MULTILINE | re.IGNORECASE,
 )
-"""Marks at the beginning of a line, and tags anywhere."""
+"""Marks at the beginning of a line, and tags anywhere but in comments and quoted data."""
+_RAW: Final = re.compile(r"(?:verbatim\*?|lstlisting|minted|comment|src|example)\Z", re.IGNORECASE)
+"""Names of blocks in which nothing else is a mark."""
 
 
 @lru_cache(maxsize=4)
@@ -79,6 +82,18 @@ def _name_of(match: re.Match[str]) -> tuple[bool | None, str]:
     return not match["shut"], f"<{match['tag'].lower()}"
 
 
+def is_rule_below(text: str, start: int) -> bool:
+    """Say whether the line at *start* is no fence but the rule below a title that is as long."""
+    end = text.find("\n", start)
+    rule = text[start : end if end >= 0 else len(text)].rstrip()
+    above = text[text.rfind("\n", 0, max(0, start - 1)) + 1 : max(0, start - 1)].rstrip()
+    is_as_long = len(rule) > _SHORTEST_RULE and abs(len(above) - len(rule)) <= 1
+    return is_as_long and not rule.strip(rule[0])
+
+
+_SHORTEST_RULE: Final = 3
+
+
 class _Opened:
     """Follows the marks of one text; in a fence there are none."""
 
@@ -89,6 +104,8 @@ class _Opened:
 
     def follow(self, match: re.Match[str], at: int) -> int | None:
         """Note a mark that stands at *at*; return where what it closes was opened, if anything."""
+        if match["raw"] or (match["fence"] and is_rule_below(match.string, match.start())):
+            return None
         if mark := match["fence"]:
             if self._fence and not mark.startswith(self._fence):
                 return None
@@ -96,6 +113,16 @@ class _Opened:
         elif self._fence or match["unclosed"]:
             return None
         opens, name = _name_of(match)
+        if (
+            self._marks
+            and _RAW.search(self._marks[-1][0])
+            and (opens, name)
+            != (
+                False,
+                self._marks[-1][0],
+            )
+        ):
+            return None
         if opens is None:
             opens = not self._counts.get(name)
         if opens:
@@ -196,21 +223,6 @@ def enclosed_units(
 _UNCLOSED: Final = re.compile(r"[ \t]*(?:>|\.\. )")
 _OPENING: Final = re.compile(r"[^\n]*\n(?:[ \t]*<summary\b[^\n]*\n|(?:[ \t]+:[\w-]+:[^\n]*\n)+)?")
 """The first line, with the title or options below it that some have."""
-_CODE_MARKS: Final = re.compile(r"[{}();=<>\[\]\\|&$]")
-_FEWEST_WORDS: Final = 5
-
-
-def is_text(text: str) -> bool:
-    """Say whether most lines are of several words, and few signs are those of code."""
-    sizes = [len(line.split()) for line in text.splitlines() if line.strip()]
-    marks = len(_CODE_MARKS.findall(text))
-    return 20 * marks < len(text) and statistics.median(sizes or [0]) >= _FEWEST_WORDS
-
-
-def is_running_text(text: str) -> bool:
-    """Say the same of what is not to be mistaken for code."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return 50 * len(_CODE_MARKS.findall(text)) < len(text) and len(text.split()) >= 6 * len(lines)
 
 
 # --- marks in different units --------------------------------------------------------------------
@@ -218,8 +230,23 @@ def is_running_text(text: str) -> bool:
 
 def bind_marks(text: str, units: list[Unit]) -> None:
     """Let what opens in one unit and closes in another stay together, and with what is between."""
-    if not ("```" in text or "~~~" in text or "</" in text or _may_hold_blocks(text)):
-        return
+    if "```" in text or "~~~" in text or "</" in text or _may_hold_blocks(text):
+        _bind_marks(text, units)
+    pairs: list[tuple[int, int]] = []
+    for first, last, is_whole in held_units(text, units):
+        inside = range(first + 1, last + 1)
+        if is_whole:
+            pairs += ((first, at) for at in inside)
+            continue
+        pairs.append((first, last))
+        for at in inside[:-1]:
+            if units[at].bound < 0 and units[at].head in (-1, units[first].head):
+                units[at].head = first
+    if pairs:
+        _bind(units, pairs)
+
+
+def _bind_marks(text: str, units: list[Unit]) -> None:
     pairs = _pairs(text, units)
     last_of: dict[int, int] = {}
     for first, last in pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -312,15 +313,23 @@ _DEAR: Final = 8
 """A tag that takes more than this part of the room stands around nothing."""
 
 
+_DEAR_OF_XML: Final = 2
+_PLAIN_TAG: Final = re.compile(r"\s*<(?![?!])[^<>]*>\s*")
+"""A tag alone: the header of a table is no decoration."""
+_XML: Final = re.compile(r"<\?xml\b|\sxmlns[:=]")
+"""Says that elements are nothing without those around them."""
+
+
 def _leave_dear_tags(layout: Layout, limit: int) -> None:
     """Let elements stand without the tags around them where those would take much of the room."""
     units = layout.units
+    strict = {source for source, text in enumerate(layout.texts) if _XML.search(text)}
     dear = {
         at: unit.head
         for at, unit in enumerate(units)
         if unit.frame
-        and unit.tokens * _DEAR > limit
-        and unit.within(layout.texts[unit.source]).lstrip()[:1] == "<"
+        and unit.tokens * (_DEAR_OF_XML if unit.source in strict else _DEAR) > limit
+        and _PLAIN_TAG.fullmatch(layout.texts[unit.source], unit.start, unit.end)
     }
     for unit in units if dear else ():
         while unit.head in dear:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from typing import Any, Final
@@ -20,7 +21,7 @@ _MOST_NAMES: Final = 3
 """Members with which an object opens and that name it, such as its id, and their characters."""
 
 JSON_BEGINS: Final = re.compile(
-    r"[{\[](?:(?<=\{)\s*[\"}]|(?<=\[)(?!\d{1,4}\])\s*(?:[\[{\"\d\]]|-\d|true\b|false\b|null\b))"
+    r"[{\[](?:(?<=\{)\s*[\"'}]|(?<=\[)(?!\d{1,4}\])\s*(?:[\[{(\"'\d\]]|-\d|true\b|false\b|null\b))"
 )
 """Begins with one class of characters, by which the scanner of ``re`` skips everything else."""
 
@@ -70,13 +71,46 @@ class JsonFinder:
                 goes_on = len(part) == size and _may_go_on(error, size)
                 self._patience -= len(part) if goes_on else min(len(part), error.pos + 100)
                 if not goes_on:
-                    return None
+                    return self._printed(start)
             except RecursionError:
                 self._patience -= len(part)
                 return None
             else:
                 return start + end if _is_telling(value) else None
             size *= _WIDER
+
+    def _printed(self, start: int) -> int | None:
+        """Return the same of a printed value of Python, which has other quotation marks."""
+        if not _PRINTED.match(self._text, start):
+            return None
+        end = _value_end(self._text, start, start + self._patience)
+        self._patience -= end - start
+        try:
+            value = ast.literal_eval(self._text[start:end])
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+        return end if _is_telling(value) else None
+
+
+_PRINTED: Final = re.compile(r"[\[{(\s]+(?:'|\d|-\d|None\b|True\b|False\b)")
+_TOKEN: Final = re.compile(
+    r"'(?:\\.|[^'\\])*+'|\"(?:\\.|[^\"\\])*+\"|(?P<open>[\[({])|(?P<close>[\])}])|(?P<sign>[,:])"
+)
+
+
+def _value_end(text: str, at: int, last: int | None = None) -> int:
+    """Return where the value of JSON or of Python ends that begins at *at*."""
+    depth = 0
+    for found in _TOKEN.finditer(text, at, len(text) if last is None else last):
+        if found["open"]:
+            depth += 1
+        elif found["close"]:
+            if depth <= 1:
+                return found.end() if depth else at + len(text[at : found.start()].rstrip())
+            depth -= 1
+        elif depth == 0:
+            return found.start() if found["sign"] else found.end()
+    return at
 
 
 def _may_go_on(error: json.JSONDecodeError, size: int) -> bool:
@@ -149,14 +183,23 @@ def _members(text: str, start: int) -> list[tuple[int, int, int]]:
     """Return begin, begin of the value and end of each member of the list or object at *start*."""
     found = []
     at = _behind_punctuation(text, start + 1)
+    end_of = _json_end
     while text[at] not in "]}":
         begin = value = at
-        if text[start] == "{":
-            value = _behind_punctuation(text, _decoder.raw_decode(text, begin)[1])
-        end = _decoder.raw_decode(text, value)[1]
+        try:
+            if text[start] == "{":
+                value = _behind_punctuation(text, end_of(text, begin))
+            end = end_of(text, value)
+        except ValueError:
+            end_of = _value_end  # printed by Python
+            continue
         found.append((begin, value, end))
         at = _behind_punctuation(text, end)
     return found
+
+
+def _json_end(text: str, at: int) -> int:
+    return _decoder.raw_decode(text, at)[1]
 
 
 def _behind_punctuation(text: str, at: int) -> int:

@@ -159,17 +159,37 @@ def _add(
             begin = start  # alone they would be no document
         _add_sentences(text, start, begin, short, kind, units, head)
         short = []
-        inside, close = _behind_break(text, element.inside, element.close), element.close
+        inside = _behind_break(text, _behind_header(text, element), element.close)
+        close = element.close
         line = text.rfind("\n", inside, close) + 1
         if line and not text[line:close].strip():
             close = line  # the margin of the closing tag goes with it
         finish = _behind_break(text, element.end, end)
         opening = len(units)
         units.append(Unit(begin, inside, kind, head=head, frame=True))
-        _add(text, inside, close, element.inner, kind, units, opening, depth + 1)
+        inner = [child for child in element.inner if child.start >= inside]
+        _add(text, inside, close, inner, kind, units, opening, depth + 1)
         units.append(Unit(close, finish, kind, bound=opening, frame=True))
         start = finish
     _add_sentences(text, start, end, short, kind, units, head)
+
+
+def _behind_header(text: str, element: Element) -> int:
+    """Return where what opens an element ends; with a table, its caption and header belong to it.
+
+    Rows would not be known without them.
+    """
+    inside = element.inside
+    if element.name.lower() != "table":
+        return inside
+    for child in element.inner:
+        is_header = child.name.lower() in ("caption", "colgroup", "thead") or (
+            child.name.lower() == "tr" and "<th" in text[child.inside : child.close].lower()
+        )
+        if not is_header:
+            break
+        inside = child.end
+    return inside
 
 
 _DECLARATIONS: Final = re.compile(r"(?:\s*<[?!][^<>]*>)+\s*")

@@ -66,11 +66,29 @@ def item_end(lines: Sequence[str], row: int) -> int:
                 return end
             end = after
             continue
-        if ITEM.match(line) or (_indent(line) > base and not _is_fence(line)):
+        if _is_fence(line) and _indent(line) > base:
+            after = _fence_end(lines, end)
+            if after == end:
+                return end
+            end = after
+        elif ITEM.match(line) or (_indent(line) > base and not _is_fence(line)):
             end += 1
-            continue
-        return end
+        else:
+            return end
     return end
+
+
+_LONGEST_FENCE: Final = 30
+"""Lines of code that are part of an item; more stand for themselves."""
+
+
+def _fence_end(lines: Sequence[str], row: int) -> int:
+    """Return the row after the fence that opens at *row* within an item, else *row*."""
+    mark = lines[row].lstrip()[:3]
+    for end in range(row + 1, min(len(lines), row + _LONGEST_FENCE)):
+        if lines[end].strip().startswith(mark):
+            return end + 1
+    return row
 
 
 _BRANCH: Final = re.compile(
@@ -307,20 +325,25 @@ def outline_units(text: str, start: int, end: int, kind: Kind, units: list[Unit]
     for line in lines:
         positions.append(positions[-1] + len(line))
     under: list[tuple[float, int]] = []
+    arrays: dict[str, int] = {}
     section, row = -1, 0
+
+    def holds_fence(begin: int, finish: int) -> bool:
+        return text.find("```", begin, finish) >= 0 or text.find("~~~", begin, finish) >= 0
+
     for after in ends:
         indent = _depth_of(lines[row])
         while under and under[-1][0] >= indent:
             under.pop()
         head = under[-1][1] if under else section
         if kind == "data" and _SECTION.match(lines[row]):
-            section, head = len(units), -1
+            section, head = len(units), _array_above(lines[row], arrays, len(units))
             under.clear()
         else:
             under.append((indent, len(units)))
         opens = kind == "data" and not _says_something(lines[row:after])
         begin, finish = start + positions[row], start + positions[after]
-        if kind == "list" and finish - begin > LONGEST_SENTENCE:
+        if kind == "list" and finish - begin > LONGEST_SENTENCE and not holds_fence(begin, finish):
             first, *rest = sentence_cuts(text, begin, finish)
             inner = len(units)
             units.append(Unit(begin, first, kind, head=head))
@@ -330,6 +353,16 @@ def outline_units(text: str, start: int, end: int, kind: Kind, units: list[Unit]
         else:
             units.append(Unit(begin, finish, kind, head=head, frame=opens))
         row = after
+
+
+def _array_above(line: str, arrays: dict[str, int], at: int) -> int:
+    """Return the section of TOML that opens the entry of a list which this one is a part of."""
+    name = line.strip().strip("[]").strip()
+    above = [path for path in arrays if name.startswith(f"{path}.")]
+    head = arrays[max(above, key=len)] if above else -1
+    if line.startswith("[["):
+        arrays[name] = at
+    return head
 
 
 def _depth_of(line: str) -> float:
@@ -348,7 +381,14 @@ def _says_something(lines: Sequence[str]) -> bool:
 def _list_ends(lines: Sequence[str]) -> list[int]:
     """An item ends where the next one begins, whatever their depth; other lines stand alone."""
     has_items = ITEM.match(lines[0])
-    ends = [at for at in range(1, len(lines)) if not has_items or ITEM.match(lines[at])]
+    ends, row = [], 1
+    while row < len(lines):
+        if has_items and _is_fence(lines[row]):
+            row = max(row + 1, _fence_end(lines, row))
+            continue
+        if not has_items or ITEM.match(lines[row]):
+            ends.append(row)
+        row += 1
     return [*ends, len(lines)]
 
 

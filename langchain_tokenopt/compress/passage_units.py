@@ -13,6 +13,7 @@ from operator import attrgetter, itemgetter
 
 from langchain_tokenopt.compress.blocks import bind_marks, part_marks
 from langchain_tokenopt.compress.frame import Frame, Span
+from langchain_tokenopt.compress.outlines import ITEM
 from langchain_tokenopt.compress.prompt_lines import LONG_LINE, is_prose_block
 from langchain_tokenopt.compress.prompt_structure import Structure
 from langchain_tokenopt.compress.protect import is_required, matches_any
@@ -350,6 +351,9 @@ def _clipped(
                 Segment(s.kind, s.start + first, s.end + first)
                 for s in segments_of(text[first:last])
             ]
+        elif segment.kind == "list" and (items := _items_below(text, first, last)):
+            made.append(Segment("prose", first, items))
+            made.append(Segment("list", items, last))
         else:
             keeps = first == segment.start and segment.kind in ("heading", "label", "list")
             keeps = keeps or (segment.kind in _OF_LINES and text[first - 1 : first] in ("", "\n"))
@@ -357,6 +361,15 @@ def _clipped(
     return made
 
 
+def _items_below(text: str, start: int, end: int) -> int:
+    """Return where the first item below a part of a list begins, outside of code; 0 if none."""
+    for found in _ITEM_BELOW.finditer(text, start, end):
+        if text.count("```", start, found.start()) % 2 == 0:
+            return found.start() + 1
+    return 0
+
+
+_ITEM_BELOW = re.compile(rf"\n{ITEM.pattern}")
 _OF_LINES = frozenset({"list", "turn", "log", "table", "data"})
 """Kinds that are cut line by line, so that a part of whole lines is one of them."""
 
@@ -391,7 +404,7 @@ def _add_record(
 ) -> None:
     """Add the head, the text and the tail of one passage."""
     first, head = len(units), -1
-    mark: Kind = "json" if structure.quoted else "tag"
+    kind: Kind = "json" if structure.quoted else "tag"
     is_behind = record.end > record.tail and has_title_behind(text, record)
     if structure.quoted and not holds_one_value(record, segments):
         add_units(units, units_of(text, _clipped(text, segments, record.start, record.end)))
@@ -401,9 +414,11 @@ def _add_record(
     if record.body > record.start:
         head = first
         has_title = text[record.start : record.body].strip(RULES) and not is_behind
-        units.append(Unit(record.start, record.body, "heading" if has_title else mark))
-        # what opens a string says nothing without it, however much stands before it
-        units[head].frame = structure.quoted and record.body - record.start > _LONGEST_TITLE
+        units.append(Unit(record.start, record.body, "heading" if has_title else kind))
+        # what opens a string says nothing alone, however much stands before it; nor does a mark
+        units[head].frame = (
+            record.body - record.start > _LONGEST_TITLE if structure.quoted else not has_title
+        )
     is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
     if structure.quoted:
         cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
@@ -413,10 +428,12 @@ def _add_record(
         units.append(Unit(record.body, record.tail, "prose", bound=head))
     else:
         add_units(units, units_of(text, _clipped(text, segments, record.body, record.tail)))
+        mark = text[record.start : record.body]
+        _attach_items(text, units, first if head < 0 else head + 1, mark)
     if head >= 0:
         _attach_to_head(text, units, head)
     if record.end > record.tail:
-        kind: Kind = "heading" if is_behind else mark
+        kind = "heading" if is_behind else kind
         bound = head if head >= 0 else first
         units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
     for unit in units[first:]:
@@ -436,6 +453,20 @@ def _quoted_cuts(text: str, record: Record) -> list[int]:
         return [record.tail]
     ends = sentence_cuts(text, record.body, record.tail)
     return [end for end in ends if end == record.tail or text[end - 1] != "\\"]
+
+
+def _attach_items(text: str, units: list[Unit], first: int, mark: str) -> None:
+    """What stands below the first line of an item, or of a remark, needs that line."""
+    line = text.find("\n", units[first].start) + 1 if first < len(units) else 0
+    below = _FILLED.search(text, line) if line else None
+    if below is None or not (below["margin"] or mark.strip(RULES + "/;%") == ""):
+        return
+    for unit in units[first + 1 :]:
+        if unit.start >= line and unit.head < 0 and unit.bound < 0:
+            unit.head = first
+
+
+_FILLED = re.compile(r"^(?P<margin>[ \t]*)\S", re.MULTILINE)
 
 
 def _attach_to_head(text: str, units: list[Unit], head: int) -> None:

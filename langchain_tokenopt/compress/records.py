@@ -79,6 +79,10 @@ _DATA: Final = re.compile(r"\{(?!\w{1,20}\})")
 _TRACE: Final = re.compile(
     r"\s|Traceback |Caused by|\.{3}|During handling|at \S+\(|[{\[\]}]|goroutine \d"
 )
+_GOES_ON: Final = re.compile(
+    r"Traceback |Caused by|During handling|The above exception|goroutine \d|Exception in thread"
+)
+"""What belongs to the record above it, even behind a blank line."""
 _CLOSING: Final = re.compile(r"[ \t]*</[A-Za-z][\w:-]*>[ \t]*$")
 _FENCE: Final = re.compile(r"[ \t]*(?:`{3,}|~{3,})")
 _ONE_TAG: Final = re.compile(
@@ -367,7 +371,8 @@ def _breaks(lines: Sequence[str], marks: Sequence[str | None]) -> list[int]:
                     found.append(row)
                 elif (of := opened.pop())[2] < seen:
                     found += [of[1], row]
-        if blank and fence < 0 and line[:1] not in " \t" and marks[row] is None:
+        is_other = blank and fence < 0 and line[:1] not in " \t" and marks[row] is None
+        if is_other and not (seen and _GOES_ON.match(line)):
             found.append(row)
         blank = False
         seen += marks[row] is not None
@@ -496,7 +501,8 @@ def letter_head_end(lines: Sequence[str], row: int) -> int:
             break
         end += 1
     known = [name for name in names if "-" not in name]
-    if len(set(known)) < _FEWEST_FIELDS or end >= len(lines) or lines[end].strip(" \t\r\n>"):
+    fewest = _FEWEST_FIELDS if end == row + len(names) else 2
+    if len(set(known)) < fewest or end >= len(lines) or lines[end].strip(" \t\r\n>"):
         return row
     return end + 1
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from langchain_tokenopt.compress.bare_code import begins_as_code, code_end
-from langchain_tokenopt.compress.blocks import blocks_of
+from langchain_tokenopt.compress.blocks import blocks_of, is_rule_below
 from langchain_tokenopt.compress.code_units import parsed_python
 from langchain_tokenopt.compress.json_units import JSON_BEGINS, JsonFinder, may_hold_json
 from langchain_tokenopt.compress.markup import MOST_LINES, markup_end
@@ -207,7 +207,7 @@ class _Lines:
         if not body.strip():
             return "prose", self._blank_end(row)
         first = body[0]
-        if first in "`~" and (fence := _FENCE.match(line)):
+        if first in "`~" and (fence := _FENCE.match(line)) and not self._is_rule(row):
             return "code", self._fence_end(row, fence.group(1))
         if line.rstrip("\r\n")[-20:].find("```") >= 0 and (found := _INLINE_FENCE.search(line)):
             end = self._fence_end(row, found.group(1))
@@ -300,6 +300,9 @@ class _Lines:
                 return end + 1
         return len(self.lines)
 
+    def _is_rule(self, row: int) -> bool:
+        return is_rule_below(self.text, self.starts[row])
+
     def _names_files(self, row: int) -> bool:
         after = self.lines[row + 1] if row + 1 < len(self.lines) else ""
         return self.lines[row].startswith("--- ") and after.startswith("+++ ")
@@ -354,6 +357,7 @@ def _is_other(line: str) -> bool:
     first = line.lstrip()[:1]
     return (
         first in "`~#|<"
+        or _DIFF.match(line) is not None
         or (_SIGN.search(line, 0, _REACH) is not None and _HEADING_OR_LABEL.match(line) is not None)
         or ITEM.match(line) is not None
     )

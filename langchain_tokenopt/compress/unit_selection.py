@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from langchain_tokenopt.compress.bare_code import is_running_text
 from langchain_tokenopt.compress.protect import verbatim_spans
 from langchain_tokenopt.compress.units import Unit
 
@@ -213,7 +214,15 @@ def cut_best(
     Returns:
         The units, one of them in two, and the choice; ``None`` when not even a word fits.
     """
-    candidates = [at for at, unit in enumerate(units) if likely[at] > 0 and _may_be_cut(unit)]
+    bound = {unit.bound for unit in units}
+    candidates = [
+        at
+        for at, unit in enumerate(units)
+        if likely[at] > 0
+        and unit.bound < 0
+        and at not in bound
+        and _may_be_cut(unit, texts[unit.source])
+    ]
     if not candidates:
         return None
     best = max(candidates, key=lambda at: likely[at])
@@ -234,10 +243,14 @@ def cut_best(
     return found
 
 
-def _may_be_cut(unit: Unit) -> bool:
+def _may_be_cut(unit: Unit, text: str) -> bool:
     """Running text, and a long speech; of a record or short message a part would be another."""
-    return unit.kind in _MAY_BE_CUT and (
-        unit.kind != "turn" or unit.end - unit.start > _LONG_SPEECH
+    piece = unit.within(text).strip()
+    return (
+        unit.kind in _MAY_BE_CUT
+        and not piece.startswith("<")
+        and (unit.kind != "turn" or len(piece) > _LONG_SPEECH)
+        and ("\n" not in piece or is_running_text(piece))
     )
 
 

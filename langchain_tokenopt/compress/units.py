@@ -12,7 +12,8 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from langchain_tokenopt.compress.blocks import enclosed_units, is_running_text, is_text
+from langchain_tokenopt.compress.bare_code import is_running_text, is_text
+from langchain_tokenopt.compress.blocks import enclosed_units
 from langchain_tokenopt.compress.code_units import code_units, parsed_python
 from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.markup import markup_units

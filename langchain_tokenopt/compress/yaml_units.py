@@ -23,6 +23,12 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _COMMENT: Final = re.compile(r"[ \t]*#")
 _SHARED: Final = re.compile(r"(?:^|[\s:\[,{])[*&][^\s,\[\]{}*&]+")
 """What marks a value that stands elsewhere, too."""
+_DASH: Final = re.compile(
+    r"^[ \t]*-[ \t]*(?:#[^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*\Z", re.MULTILINE
+)
+"""What an entry begins with when its value stands on a line below."""
+_LONGEST_REMARKS: Final = 1_000
+"""Characters between the dash and its value."""
 _SEPARATOR: Final = re.compile(r"^---[ \t\r]*(?:#[^\n]*)?$\n?", re.MULTILINE)
 
 
@@ -133,10 +139,14 @@ class _Cutter:
 
     def _entries(self, node: yaml.Node) -> Iterator[tuple[int, yaml.Node, list[str]]]:
         """Yield where each entry begins, with the comments above it, and its value."""
-        behind = 0
+        behind, last = 0, self.line_of(node.start_mark.index) - 1
         items = node.value if isinstance(node, yaml.MappingNode) else [(v, v) for v in node.value]
         for key, value in items:
             at = self.line_of(key.start_mark.index)
+            before = max(last + 1, key.start_mark.index - _LONGEST_REMARKS)
+            if key is value and (dash := _DASH.search(self._text, before, key.start_mark.index)):
+                at = self.line_of(dash.start())
+            last = at
             while (above := self.line_of(at - 1)) < at and above >= behind > 0:
                 if not _COMMENT.match(self._text, above, at):
                     break

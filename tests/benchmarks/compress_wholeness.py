@@ -31,7 +31,13 @@ from langchain_tokenopt.core.errors import BudgetInfeasibleError
 from langchain_tokenopt.counting.request_tokens import count_messages
 from langchain_tokenopt.counting.tokens import counter_for
 from tests.benchmarks.results import write_result
-from tests.support import format_documents, mixed_documents, record_documents, strange_documents
+from tests.support import (
+    format_documents,
+    mixed_documents,
+    nested_documents,
+    record_documents,
+    strange_documents,
+)  # fmt: skip
 from tests.support.mixed_documents import Mixed
 
 MODEL = "o200k_base"
@@ -45,6 +51,7 @@ SETS = {
     "records": record_documents.document,
     "strange": strange_documents.document,
     "formats": format_documents.document,
+    "nested": nested_documents.document,
 }
 
 
