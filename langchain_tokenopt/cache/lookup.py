@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from langchain_tokenopt.cache.difference_kinds import difference_kinds
@@ -151,7 +152,7 @@ class Lookup:
             peek: Leave out what is drawn by chance.
         """
         with self._repository.lock:
-            find = self._repository.index.same_question
+            find = partial(self._repository.index.same_question, anew=True)
             finding = self._found(find, question, "semantic")
             if finding is None:
                 return None

@@ -196,7 +196,13 @@ class MemoryIndex(Mapping[int, Entry]):
         """Return the entry of an equal request that may be served at this time."""
         return self._alive(self.by_exact.get(question.exact), now)
 
-    def same_question(self, question: Question, now: float) -> int | None:
+    def same_question(
+        self,
+        question: Question,
+        now: float,
+        *,
+        anew: bool = False,
+    ) -> int | None:
         """Return the entry of a wording of the same question that may be served at this time."""
         if self._unread:
             self._read_some()

@@ -134,12 +134,20 @@ class PostgresIndex:
             question, now, lambda row: row.exact == question.exact
         )
 
-    def same_question(self, question: Question, now: float) -> int | None:
-        """Return the entry of a wording of the same question that may be served at this time."""
-        found = self._copied(self._by_near.get(question.near), question, now)
+    def same_question(self, question: Question, now: float, *, anew: bool = False) -> int | None:
+        """Return the entry of a wording of the same question that may be served at this time.
+
+        Args:
+            question: What is asked.
+            now: Seconds since the epoch.
+            anew: Look on the server, whatever the copy holds.
+        """
+        copied = None if anew else self._by_near.get(question.near)
+        found = self._copied(copied, question, now)
         if found is None and self._absent != question.near:
             found = self._found(question, now, lambda row: row.exact != question.exact)
-        self._absent = b""
+        if anew:
+            self._absent = b""
         return found
 
     def _copied(self, entry: int | None, question: Question, now: float) -> int | None:
