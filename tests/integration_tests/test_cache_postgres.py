@@ -37,7 +37,8 @@ from tests.support.embedders import WordEmbeddings
 from tests.support.postgres_server import PostgresServer, SilentWire, database_of, shared_server
 
 LLM = "llm"
-ASK, LIKE = "How can I change my card PIN?", "How can I modify my card PIN?"
+ASK = "How can I change my card PIN?"
+LIKE = "How can I change my card personal identification number?"
 
 
 def say(text):
