@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatResult
 
 from langchain_tokenopt.core.usage import Usage
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
@@ -115,6 +116,14 @@ class StageCall:
         In a stream the pieces have already been shown, so changed *content* is not seen there.
         """
         return answer
+
+    def rescued(self, error: Exception) -> ChatResult | None:
+        """Return the answer that a model has given and its own class could not read, if you can.
+
+        So it is where a cap of yours has cut an answer that the class parses. What is returned is
+        then taken through the stages as if the class had returned it; else the call has failed.
+        """
+        return None
 
     def failed(self, error: BaseException) -> None:
         """Clean up after a call without an answer: an error, a cancellation, an abandoned stream.

@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.outputs import ChatGeneration
+from langchain_core.outputs import ChatGeneration, ChatResult
 
 from langchain_tokenopt.budget.arithmetic import Outcome
 from langchain_tokenopt.budget.holds import Hold
 from langchain_tokenopt.budget.input_margin import input_margin_of
 from langchain_tokenopt.budget.leases import CallCost
 from langchain_tokenopt.budget.money import PricedCall
+from langchain_tokenopt.budget.refusals import RefusedCall, refused_call
 from langchain_tokenopt.budget.request_budget import answer_forms, charged_tokens
 from langchain_tokenopt.budget.room import Demand
 from langchain_tokenopt.budget.run import BudgetRun
@@ -22,6 +23,9 @@ from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Candidate, Step
 from langchain_tokenopt.budget.structured_answer import asked_schema, completed, schema_name
 from langchain_tokenopt.budget.tools import BudgetTools
+from langchain_tokenopt.budget.unread_answers import unread_answer
+from langchain_tokenopt.core.errors import BudgetExceededError
+from langchain_tokenopt.core.messages import as_chunk, as_message
 from langchain_tokenopt.core.model_runs import (
     ModelRun,
     begin_reserved,
@@ -178,22 +182,41 @@ class BudgetCall(StageCall):
 
     def _made_whole(self, answer: Answer) -> tuple[Answer, str]:
         """Mend what the budget's cap has cut off, as far as the limit has not; say how."""
-        form, message = self.request.facts.answer_form, answer.message
+        message = answer.message
         whole, step = None, Step.CUT
-        if form.is_structured:
-            step = Step.COMPLETED
-            whole = completed(self.request, message, "[cut off by the budget]")
+        if self.request.facts.answer_form.is_structured:
+            whole, step = self._whole_object(message), Step.COMPLETED
+            if whole is None:
+                raise self._no_object()
         elif message.invalid_tool_calls:
             step = Step.NO_CALL
             text = message.text or "[No answer: the call of a tool did not fit into the budget.]"
-            whole = AIMessage(text, tool_calls=message.tool_calls)
+            whole = _saying(message, AIMessage(text, tool_calls=message.tool_calls))
         if whole is None:
             return answer, step
-        changes = {name: getattr(whole, name) for name in _WHAT_IS_SAID}
-        changes["additional_kwargs"] = {**message.additional_kwargs, **whole.additional_kwargs}
-        said = ChatGeneration(message=message.model_copy(update=changes))
-        result = answer.result.model_copy(update={"generations": [said]})
+        result = answer.result.model_copy(update={"generations": [ChatGeneration(message=whole)]})
         return answer.override(result=result, storable=False), step
+
+    def _whole_object(self, message: AIMessage) -> AIMessage | None:
+        """Return *message* with its object made whole; ``None``: that cannot be done."""
+        whole = completed(self.request, message, "[cut off by the budget]")
+        return None if whole is None else _saying(message, whole)
+
+    def _no_object(self) -> RefusedCall:
+        """Return what to raise where the caller could read neither what was written nor a text."""
+        hold, agent = self._paid.hold, self._paid.agent
+        return refused_call(
+            BudgetExceededError(
+                account=agent,
+                needed_tokens=hold.tokens + 1,
+                left_tokens=hold.tokens,
+                limit_tokens=self._paid.run.plan.total_tokens,
+                because=f"The answer of {agent!r} needs more than the {self._cap or 0:,} tokens "
+                f"that the budget {self._paid.run.plan.name!r} had left for it: it was cut off, "
+                f"and what was written cannot be made an object of its schema. Raise total_tokens "
+                f"or its share, or shorten the prompt.",
+            )
+        )
 
     def _learn_object(self, answer: Answer) -> None:
         usage = answer.message.usage_metadata
@@ -207,6 +230,13 @@ class BudgetCall(StageCall):
         text = answer.message.text
         if len(text) >= _REPORT and not self.request.facts.answer_form.is_structured:
             self._paid.run.answers.append(text)
+
+    def rescued(self, error: Exception) -> ChatResult | None:
+        """Return an answer that the budget's cap has cut off, and that its class cannot read."""
+        if self._cap is None:
+            return None
+        result = unread_answer(self.request.model, error)
+        return result if result is not None and _is_cut(Answer(result)) else None
 
     def failed(self, error: BaseException) -> None:
         """Charge what was used by a call that brought no answer; free what was never sent."""
@@ -312,7 +342,12 @@ class BudgetCall(StageCall):
             for generation in back.generations
             if isinstance(message := getattr(generation, "message", None), AIMessage)
         )
-        return OwnCount(sent, lambda text: count(text).tokens + _AROUND_CALL * calls)
+
+        def written(text: str) -> int:
+            tokens, allowed = count(text).tokens, paid.most - paid.sent
+            return max(tokens, min(tokens + _AROUND_CALL * calls, allowed))
+
+        return OwnCount(sent, written)
 
     def _text(self) -> str:
         return "".join(self.request.run.received[self._received_before :])
@@ -353,6 +388,13 @@ class BudgetCall(StageCall):
         return answer.override(result=result, storable=False)
 
 
+def _saying(message: AIMessage, other: AIMessage) -> AIMessage:
+    """Return *message* with what *other* says."""
+    changes = {name: getattr(other, name) for name in _WHAT_IS_SAID}
+    changes["additional_kwargs"] = {**message.additional_kwargs, **other.additional_kwargs}
+    return message.model_copy(update=changes)
+
+
 def _is_cut(answer: Answer) -> bool:
     """Whether the cap on its tokens has ended an answer."""
     message = answer.message
@@ -362,12 +404,37 @@ def _is_cut(answer: Answer) -> bool:
 
 
 class WatchingCall(BudgetCall):
-    """A call whose pieces are seen as they come: to stop it, or to know what was sent."""
+    """A call whose pieces are seen as they come: to stop it, or to know what was sent.
+
+    The pieces of an object under a cap are kept back to its end: what was shown of one that is cut
+    off could not be made whole any more.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kept: AIMessageChunk | None = None
+        self._keeps = self._cap is not None and self.request.facts.answer_form.is_structured
 
     def chunk(self, chunk: AIMessageChunk) -> Iterable[AIMessageChunk]:
         """Let the word limit decide, where there is one."""
-        return (chunk,) if self._limit is None else self._limit.chunk(chunk)
+        passed = (chunk,) if self._limit is None else self._limit.chunk(chunk)
+        return self._keep(passed) if self._keeps else passed
 
     def finish(self) -> Iterable[AIMessageChunk]:
-        """Return what the word limit has held back."""
-        return () if self._limit is None else self._limit.finish()
+        """Return what the word limit has held back, or the object that was kept."""
+        rest = () if self._limit is None else self._limit.finish()
+        if not self._keeps:
+            return rest
+        self._keep(rest)
+        kept = self._kept
+        if kept is None or not self.request.run.at_cap:
+            return () if kept is None else (kept,)
+        message = as_message(kept)
+        assert isinstance(message, AIMessage)
+        whole = self._whole_object(message)
+        return (kept if whole is None else as_chunk(whole),)
+
+    def _keep(self, pieces: Iterable[AIMessageChunk]) -> Iterable[AIMessageChunk]:
+        for piece in pieces:
+            self._kept = piece if self._kept is None else self._kept + piece
+        return ()

@@ -8,16 +8,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage
+from pydantic import BaseModel
 
-from langchain_tokenopt.request.form_tools import form_among
+from langchain_tokenopt.request.answer_form import AnswerForm
+from langchain_tokenopt.request.form_tools import form_among, name_and_schema
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = [
     "NESTING",
     "UnfillableError",
+    "asked_form",
     "asked_object",
     "minimal_answer",
     "minimal_value",
@@ -43,11 +47,25 @@ def minimal_answer(request: ModelRequest, text: str) -> AIMessage:
         UnfillableError: The caller would read an object that cannot be made up, or a call of one of
             several tools: to call one that nobody has chosen could do anything.
     """
-    form = request.facts.answer_form
+    form = asked_form(request)
     if not form.is_structured:
         return AIMessage(text)
     schema, tool = asked_object(request)
     return object_message(request, minimal_value(schema, schema, text, 0), tool)
+
+
+def asked_form(request: ModelRequest) -> AnswerForm:
+    """Return the form of the answer, with what its caller reads an object into where that was said.
+
+    A provider may be told less: nothing in JSON mode, or a schema without the bounds of its lists.
+    """
+    form, into = request.facts.answer_form, request.run.read_into
+    if form.must_call_tool or not form.is_structured:
+        return form
+    if isinstance(into, type) and issubclass(into, BaseModel):
+        return replace(form, schema=into.model_json_schema(), type=into)
+    schema = name_and_schema(into)[1] if isinstance(into, Mapping) else None
+    return replace(form, schema=schema) if schema else form
 
 
 def asked_object(
@@ -62,7 +80,7 @@ def asked_object(
     Raises:
         UnfillableError: Some tool must be called, and none of them is known to be a form.
     """
-    form = request.facts.answer_form
+    form = asked_form(request)
     if not form.must_call_tool or form.tool is not None:
         return form.schema or {"type": "object"}, form.tool
     found = form_among(request.facts.tools, name)
@@ -77,7 +95,7 @@ def object_message(request: ModelRequest, values: Any, tool: str | None) -> AIMe
     Raises:
         UnfillableError: They are none of the caller's class.
     """
-    form = request.facts.answer_form
+    form = asked_form(request)
     try:
         parsed = values if form.type is None else form.type.model_validate(values)
     except ValueError as error:  # pydantic's ValidationError is one

@@ -16,6 +16,7 @@ from langchain_core.utils.json import parse_partial_json
 from langchain_tokenopt.budget.minimal_answer import (
     NESTING,
     UnfillableError,
+    asked_form,
     asked_object,
     minimal_value,
     object_message,
@@ -52,7 +53,7 @@ def object_size(schema: Schema | None) -> tuple[int, int]:
 
 def asked_schema(request: ModelRequest) -> Schema | None:
     """Return the schema of the object that is asked for; of several, of the longest."""
-    form = request.facts.answer_form
+    form = asked_form(request)
     if form.schema is not None or not form.must_call_tool:
         return form.schema
     schemas = [name_and_schema(tool)[1] for tool in request.facts.tools]

@@ -13,12 +13,11 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import run_in_executor
 
-from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
+from langchain_tokenopt.chat_model.stage_chain import StageChain, Step, as_one_chunk
 from langchain_tokenopt.chat_model.staged_call import begin
 from langchain_tokenopt.chat_model.streams import (
     announced_with,
     as_chunks,
-    as_one_chunk,
     may_stream,
     refuses_streams,
     streaming_model,
@@ -122,9 +121,12 @@ async def _awhole(
     await _wait_for_turn(chain)
     takes_manager = takes_parameter(request.model._agenerate, "run_manager")
     manager = {"run_manager": run_manager} if takes_manager else {}
-    return await request.model._agenerate(
-        request.messages, request.stop, **manager, **request.kwargs
-    )
+    try:
+        return await request.model._agenerate(
+            request.messages, request.stop, **manager, **request.kwargs
+        )
+    except Exception as error:  # noqa: BLE001  raised again, unless it is an answer
+        return chain.rescued(error)
 
 
 async def _apieces(
@@ -147,6 +149,8 @@ async def _apieces(
     try:
         async for chunk in source:
             yield chunk
+    except Exception as error:  # noqa: BLE001  raised again, unless it is an answer
+        yield chain.rescued_end(error)
     finally:
         if hasattr(source, "aclose"):
             await source.aclose()

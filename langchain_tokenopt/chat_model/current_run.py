@@ -12,7 +12,7 @@ the callbacks of a call of ``stream``, ``astream`` and ``stream_events``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
@@ -51,6 +51,19 @@ _CALLER: ContextVar[int | None] = ContextVar("langchain_tokenopt_caller", defaul
 in tasks on whose stacks it does not stand."""
 
 
+_READ_INTO: ContextVar[Any] = ContextVar("langchain_tokenopt_read_into", default=None)
+"""What the caller of the call under way here reads the answer into."""
+
+
+def _read_into(kwargs: Mapping[str, Any]) -> Any:
+    """Return what ``with_structured_output`` reads an answer into, whatever the method.
+
+    LangChain tells its tracers of it, and not the model: in JSON mode a prompt describes it.
+    """
+    asked = kwargs.get("ls_structured_output_format")
+    return asked.get("schema") if isinstance(asked, Mapping) else None
+
+
 def current_run(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     """Find the run that a call of ``_generate`` or ``_stream`` belongs to, and publish it."""
     run = _run_of(messages, run_manager)
@@ -66,7 +79,12 @@ def _run_of(messages: list[BaseMessage], run_manager: Any) -> StagedRun:
     run = published_run(run_manager.run_id)
     if run is not None:
         return run
-    run = StagedRun(run_id=run_manager.run_id, metadata=run_manager.metadata, tags=run_manager.tags)
+    run = StagedRun(
+        run_id=run_manager.run_id,
+        metadata=run_manager.metadata,
+        tags=run_manager.tags,
+        read_into=_READ_INTO.get(),
+    )
     published = _PUBLISHED.get()
     if published is not None:  # else somebody calls the protected method by hand
         publish_run(run)
@@ -90,10 +108,12 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
     def generate(self: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
         published: list[UUID] = []
         outer = _PUBLISHED.set(published)
+        read_into = _READ_INTO.set(_read_into(kwargs))
         try:
             return base.generate(self, *args, **kwargs)
         finally:
             _PUBLISHED.reset(outer)
+            _READ_INTO.reset(read_into)
             _withdraw(published)
 
     @wraps(base.agenerate)
@@ -101,6 +121,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
         published: list[UUID] = []
         outer = _PUBLISHED.set(published)
         made_by = _CALLER.set(calling_reserved_run())
+        read_into = _READ_INTO.set(_read_into(kwargs))
         try:
             result = await base.agenerate(self, *args, **kwargs)
         except BaseException as error:
@@ -110,6 +131,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
             with suppress(ValueError):  # the garbage collector closes it, in another context
                 _PUBLISHED.reset(outer)
                 _CALLER.reset(made_by)
+                _READ_INTO.reset(read_into)
         _withdraw(published)
         return result
 
@@ -117,7 +139,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
     def stream(
         self: BaseChatModel, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
-        watch = _RunWatch()
+        watch = _RunWatch(_read_into(kwargs))
         try:
             yield from base.stream(self, input, _watched(config, watch), **kwargs)
         finally:
@@ -127,7 +149,7 @@ def entry_points(base: type[BaseChatModel]) -> dict[str, Callable[..., Any]]:
     async def astream(
         self: BaseChatModel, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Any]:
-        watch = _RunWatch()
+        watch = _RunWatch(_read_into(kwargs))
         source: Any = base.astream(self, input, _watched(config, watch), **kwargs)
         try:
             async for piece in source:
@@ -188,8 +210,9 @@ class _RunWatch(InlineHandler):
     ignore_llm = False
     ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = ignore_retry = True
 
-    def __init__(self) -> None:
+    def __init__(self, read_into: Any) -> None:
         self.published: list[UUID] = []
+        self._read_into = read_into
 
     def on_chat_model_start(
         self,
@@ -203,7 +226,9 @@ class _RunWatch(InlineHandler):
     ) -> None:
         if self.published:  # handed on to a model that this one calls
             return
-        run = StagedRun(run_id=run_id, metadata=metadata or {}, tags=tags or ())
+        run = StagedRun(
+            run_id=run_id, metadata=metadata or {}, tags=tags or (), read_into=self._read_into
+        )
         self.published.append(run_id)
         publish_run(run)
         _remember(messages[0][-1:], run)
@@ -236,7 +261,7 @@ def _watching(stream_events: Callable[..., Any]) -> Callable[..., Any]:
         version: Any = "v2",
         **kwargs: Any,
     ) -> Any:
-        config = _watched(config, _RunWatch()) if version == "v3" else config
+        config = _watched(config, _RunWatch(_read_into(kwargs))) if version == "v3" else config
         return stream_events(self, input, config, version=version, **kwargs)
 
     return watching

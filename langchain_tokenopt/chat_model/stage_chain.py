@@ -23,7 +23,7 @@ from langchain_tokenopt.core.host_compat import would_stream
 from langchain_tokenopt.core.messages import as_chunk, as_message
 from langchain_tokenopt.core.staged_runs import ESTIMATED_USAGE, STOPPED_BY, Attempt
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.request.finish_reasons import is_whole
+from langchain_tokenopt.request.finish_reasons import REASON_KEYS, is_whole, says_cap_reached
 from langchain_tokenopt.request.model_request import Answer, ModelRequest
 from langchain_tokenopt.stage import Again, Phase, Stage, StageCall
 from langchain_tokenopt.tracking.provider_usage import usage_of
@@ -195,6 +195,7 @@ class StageChain:
             return [chunk]
         message = chunk.message
         self.run.received.append(written(message))
+        self.run.at_cap |= _is_at_cap(chunk)
         if message.usage_metadata:
             self.run.pieces.append(message)
         pieces = self._push([message], self._level)
@@ -203,6 +204,30 @@ class StageChain:
             return [chunk]
         self._held_info.update(chunk.generation_info or {})
         return self._show(pieces)
+
+    def rescued(self, error: Exception) -> ChatResult:
+        """Return the answer that the model has given and its own class could not read.
+
+        Raises:
+            Exception: *error*, where no stage can read it either.
+        """
+        for _, call in reversed(self._open):
+            result = call.rescued(error)
+            if result is not None:
+                return result
+        raise error
+
+    def rescued_end(self, error: Exception) -> ChatGenerationChunk:
+        """Return the piece that is missing of a stream whose end could not be read.
+
+        Raises:
+            Exception: *error*, as :meth:`rescued`.
+        """
+        last = as_one_chunk(Answer(self.rescued(error)))
+        if self.has_arrived:  # all but how it ended, and what was used
+            nothing = {"content": "", "tool_call_chunks": []}
+            last.message = last.message.model_copy(update=nothing)
+        return last
 
     def resting(self) -> Generator[Step, Any, list[ChatGenerationChunk]]:
         """Return what the stages held back, at the end of the answer."""
@@ -258,6 +283,7 @@ class StageChain:
 
     def whole(self, result: ChatResult) -> Generator[Step, Any, Answer]:
         """Take an answer that came in one piece through the stages."""
+        result = _saying_its_end(result)
         if self.answer is not None:
             answer = self.answer
         elif self.wants_answer:
@@ -270,7 +296,6 @@ class StageChain:
         if not isinstance(generation.message, AIMessage):  # some hosts answer with other messages
             return answer
         said = generation.generation_info or {}
-        # LangChain itself adds this to the message later: stages are to see why the answer ended.
         metadata = {**said, **generation.message.response_metadata}
         message = generation.message.model_copy(update={"response_metadata": metadata})
         piece = as_chunk(message)
@@ -413,10 +438,38 @@ class StageChain:
         self._uncharged = _Tried(used, reports, self._billed, seconds, again.otherwise)
         self.run.received.clear()
         self.run.pieces.clear()
-        self.run.stopped = self.stopped = self.has_arrived = False
+        self.run.stopped = self.stopped = self.has_arrived = self.run.at_cap = False
         self.request, self.answer = again.request, None
         self.shown = self.shown[: self._shown_in_time] if keeps_shown else []
         self._held_info = {}
         self._note_route(self._stages[position], before)
         self._next = position + 1
         self._repeats += 1
+
+
+def as_one_chunk(answer: Answer) -> ChatGenerationChunk:
+    """Return a whole answer as the only piece of a stream."""
+    info = answer.result.generations[0].generation_info
+    return ChatGenerationChunk(message=as_chunk(answer.message), generation_info=info)
+
+
+def _is_at_cap(chunk: ChatGenerationChunk) -> bool:
+    said = chunk.generation_info or {}
+    return says_cap_reached(said) or says_cap_reached(chunk.message.response_metadata)
+
+
+def _saying_its_end(result: ChatResult) -> ChatResult:
+    """Return *result* with the reason of its end on its message.
+
+    Some integrations put it beside the message, as Anthropic's does. LangChain itself adds it to
+    the message later: stages are to see why the answer ended.
+    """
+    beside = result.llm_output or {}
+    told = {key: beside[key] for key in REASON_KEYS if beside.get(key) is not None}
+    if not told or len(result.generations) != 1:
+        return result
+    (generation,) = result.generations
+    metadata = {**told, **generation.message.response_metadata}
+    message = generation.message.model_copy(update={"response_metadata": metadata})
+    said = generation.model_copy(update={"message": message})
+    return ChatResult(generations=[said], llm_output=result.llm_output)

@@ -17,10 +17,9 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_tokenopt.chat_model.stage_chain import StageChain
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.core.host_compat import would_stream
-from langchain_tokenopt.core.messages import as_chunk
-from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.request.model_request import ModelRequest
 
-__all__ = ["as_one_chunk", "may_stream", "refuses_streams", "streaming_model", "takes_parameter"]
+__all__ = ["may_stream", "refuses_streams", "streaming_model", "takes_parameter"]
 
 
 _REFUSALS: Final = frozenset({400, 404, 405, 406, 415, 422, 501})
@@ -113,12 +112,6 @@ def takes_parameter(method: Callable[..., Any], parameter: str) -> bool:
 @cache
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(signature(function).parameters)
-
-
-def as_one_chunk(answer: Answer) -> ChatGenerationChunk:
-    """Return a whole answer as the only piece of a stream."""
-    info = answer.result.generations[0].generation_info
-    return ChatGenerationChunk(message=as_chunk(answer.message), generation_info=info)
 
 
 def as_chunks(mark: AIMessageChunk | None) -> tuple[ChatGenerationChunk, ...]:

@@ -12,12 +12,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
-from langchain_tokenopt.chat_model.stage_chain import StageChain, Step
+from langchain_tokenopt.chat_model.stage_chain import StageChain, Step, as_one_chunk
 from langchain_tokenopt.chat_model.staged_call import begin
 from langchain_tokenopt.chat_model.streams import (
     announced_with,
     as_chunks,
-    as_one_chunk,
     may_stream,
     refuses_streams,
     streaming_model,
@@ -116,7 +115,10 @@ def _whole(chain: StageChain, run_manager: CallbackManagerForLLMRun | None) -> C
     _wait_for_turn(chain)
     takes_manager = takes_parameter(request.model._generate, "run_manager")
     manager = {"run_manager": run_manager} if takes_manager else {}
-    return request.model._generate(request.messages, request.stop, **manager, **request.kwargs)
+    try:
+        return request.model._generate(request.messages, request.stop, **manager, **request.kwargs)
+    except Exception as error:  # noqa: BLE001  raised again, unless it is an answer
+        return chain.rescued(error)
 
 
 def _pieces(
@@ -138,6 +140,8 @@ def _pieces(
     source = stream(request.messages, request.stop, **manager, **request.kwargs)
     try:
         yield from source
+    except Exception as error:  # noqa: BLE001  raised again, unless it is an answer
+        yield chain.rescued_end(error)
     finally:
         if hasattr(source, "close"):
             source.close()  # cancels the HTTP request now, not when the garbage is collected

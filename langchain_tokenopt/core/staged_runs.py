@@ -65,6 +65,8 @@ class StagedRun:
     run_id: UUID
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
+    read_into: Any = None
+    """The class, or the schema, that the caller reads the answer into, where that was said."""
     sent: Sequence[BaseMessage] | None = None
     """The messages that went to the model; ``None`` until it was asked."""
     sent_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -90,6 +92,8 @@ class StagedRun:
     """True until the model's rate limiter has let the call pass: nothing was sent yet."""
     stopped: bool = False
     """True when a stage stopped the model: the provider will not report any usage."""
+    at_cap: bool = False
+    """True when the provider has said that a cap on its tokens has ended the stream."""
     closed: bool = False
     """True when the model's stream was closed: its provider can notice and stop writing."""
     refused: bool = False

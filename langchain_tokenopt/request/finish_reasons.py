@@ -121,7 +121,10 @@ def says_cap_reached(said: Mapping[str, Any]) -> bool:
         >>> says_cap_reached({"stop_reason": "max_tokens"}), says_cap_reached({})
         (True, False)
     """
-    return any(_word(said[key]) in AT_CAP for key in REASON_KEYS if said.get(key) is not None)
+    details = said.get("incomplete_details")  # OpenAI's Responses API; its status is no reason
+    reasons = [said[key] for key in REASON_KEYS if said.get(key) is not None]
+    reasons += [details.get("reason")] if isinstance(details, Mapping) else []
+    return any(_word(reason) in AT_CAP for reason in reasons)
 
 
 def _word(reason: Any) -> str:

@@ -102,6 +102,15 @@ def test_cut_and_refused_answers_are_not_stored(how, cache, model_server):
     assert 0 == cache.stats().entries
 
 
+def test_cut_answers_of_any_provider_are_not_stored(cache, model_server):
+    """Anthropic's integration says beside the message why it ended."""
+    model = optimize(model_server.chat_anthropic(max_tokens=2), cache)
+    for _ in range(2):
+        model.invoke(ASK)
+
+    assert 2 == len(model_server.requests)
+
+
 def test_answers_that_a_stage_has_shortened_are_not_stored(cache, model_server):
     """Neither the model alone nor the one with the limit is given half of an answer."""
     raw = optimize(model_server.chat_openai(), cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, Literal, cast
 
 import pytest
@@ -11,12 +12,13 @@ from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import PydanticToolsParser
 from langchain_core.tools import tool
+from openai import LengthFinishReasonError
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt import BudgetEvent, BudgetPlan, optimize
 from langchain_tokenopt.core.errors import BudgetExceededError
 from langchain_tokenopt.testing import EventList
-from tests.support.model_server import ModelServer, Reply, ToolCall
+from tests.support.model_server import ModelServer, Reply, Request, ToolCall
 
 PROSE = "The ferry left at nine and nobody on the quay had seen the pilot since. "
 
@@ -113,6 +115,99 @@ def test_an_object_is_whole_at_any_total(model_server: ModelServer, total: int, 
     if total == 50_000:
         assert journey == Journey.model_validate(JOURNEY)
         assert "max_completion_tokens" not in model_server.requests[0].body
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+@pytest.mark.parametrize("total", [300, 400, 500])
+def test_what_a_client_parses_is_an_object(
+    model_server: ModelServer, total: int, method: Any, way: str
+) -> None:
+    """OpenAI's client raises on an object that a cap has cut off; the plan's cap is no error."""
+    model_server.answer = _journey
+    plan = BudgetPlan(total_tokens=total)
+    model = optimize(model_server.chat_openai(), plan)
+    chain = model.with_structured_output(Journey, method=method)
+    with plan.run() as run:
+        journey = _ask(chain, way, "Where does the ferry go? Answer as JSON.")
+
+    assert isinstance(journey, Journey)
+    assert Journey.model_validate(journey.model_dump())
+    billed = sum(usage.total_tokens for usage in model_server.billed)
+    spent = run.report().account.spent_tokens
+    assert billed == spent if "invoke" in way else billed <= spent
+    assert spent <= total
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+def test_an_object_of_the_responses_api_is_whole(model_server: ModelServer, way: str) -> None:
+    """Its end is told by another name."""
+    model_server.answer = _journey
+    plan = BudgetPlan(total_tokens=500)
+    model = optimize(model_server.chat_openai(use_responses_api=True), plan)
+    with plan.run():
+        journey = _ask(model.with_structured_output(Journey), way, "Where does the ferry go?")
+
+    assert isinstance(journey, Journey)
+    assert ["Lund", "Vik"] == [stop.port for stop in journey.stops]
+
+
+@pytest.mark.parametrize("total", [100, 300])
+def test_an_object_keeps_bounds_that_its_provider_is_not_told(
+    model_server: ModelServer, total: int
+) -> None:
+    """Anthropic's know no least number of items; and it says beside the message that it was cut."""
+    model_server.answer = _journey
+    plan = BudgetPlan(total_tokens=total)
+    model = optimize(model_server.chat_anthropic(), plan)
+    with plan.run():
+        journey = model.with_structured_output(Journey, method="json_schema").invoke("Where to?")
+
+    assert isinstance(journey, Journey)
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+def test_an_object_that_cannot_be_made_whole_is_refused(
+    model_server: ModelServer, method: Any, way: str
+) -> None:
+    """It was paid for, and is charged; the caller gets a reason, and no error of a parser."""
+    ticket = {"text": PROSE * 30, "number": "AB-1234"}
+    model_server.answer = lambda request: (
+        Reply(tool_calls=[ToolCall("Ticket", ticket)])
+        if request.body.get("tools")
+        else Reply(text=json.dumps(ticket))
+    )
+    plan = BudgetPlan(total_tokens=300)
+    model = optimize(model_server.chat_openai(), plan)
+    with plan.run() as run, pytest.raises(BudgetExceededError, match="cut off"):
+        _ask(model.with_structured_output(Ticket, method=method), way, "Answer as JSON.")
+
+    (billed,) = model_server.billed
+    assert billed.total_tokens <= run.report().account.spent_tokens <= 300
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+def test_a_cap_of_the_callers_is_the_callers(model_server: ModelServer, way: str) -> None:
+    """Nothing of ours has cut the answer, so that the error is the host's."""
+    model_server.answer = _journey
+    plan = BudgetPlan(total_tokens=50_000)
+    model = optimize(model_server.chat_openai(max_tokens=40), plan)
+    with plan.run(), pytest.raises(LengthFinishReasonError):
+        _ask(model.with_structured_output(Journey), way, "Where does the ferry go?")
+
+
+def _journey(request: Request) -> Reply:
+    if request.body.get("tools"):
+        return Reply(tool_calls=[ToolCall("Journey", JOURNEY)])
+    return Reply(text=json.dumps(JOURNEY))
+
+
+class Ticket(BaseModel):
+    """A ticket."""
+
+    text: str
+    number: str = Field(pattern=r"^[A-Z]{2}-\d{4}$")
 
 
 def test_a_cut_object_keeps_what_was_written(model_server: ModelServer) -> None:
