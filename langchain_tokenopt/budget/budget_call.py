@@ -306,7 +306,8 @@ class BudgetCall(StageCall):
             most_tokens=most,
         )
         counted = None if known is None else paid.counted + known.output_tokens
-        paid.run.notes.estimated(paid.agent, counted, settled.charged_tokens)
+        cut = outcome == "cancelled"
+        paid.run.notes.estimated(paid.agent, counted, settled.charged_tokens, was_cut=cut)
 
     def _with_thinking(self, seen: Usage, *, is_reported: bool = False) -> Usage | None:
         """Add what the model may have thought, which does not arrive; ``None``: nobody knows.

@@ -319,7 +319,8 @@ class CallbackGuard(ModelStartHandler):
             cost_nano_usd=None if known is None else call.bound(),
         )
         counted = None if known is None else call.counted + known.output_tokens
-        self._run.notes.estimated(call.agent, counted, settled.charged_tokens)
+        cut = outcome == "cancelled"
+        self._run.notes.estimated(call.agent, counted, settled.charged_tokens, was_cut=cut)
 
     def on_llm_error(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from langchain_tokenopt.budget.model_callers import reaches_model
+from langchain_tokenopt.budget.model_callers import reaches, reaches_model
 
 __all__ = ["AgentShape", "shape_of"]
 
@@ -35,6 +35,8 @@ class AgentShape:
     """The graph can end with it."""
     is_sure: bool
     """There is no way through the graph without it."""
+    is_sent: bool = False
+    """It is called as often, side by side, as a branch sends to it: nobody knows how often."""
     calls_model: bool = True
     """It visibly reaches a model, or was named as an agent; else nobody knows."""
 
@@ -65,6 +67,7 @@ def shape_of(graph: Any) -> dict[str, AgentShape]:
     if not payers:
         raise ValueError("the graph has no nodes that could ask a model: add_node() first.")
     below = {name: _reached(ends[name], ends) for name in ends}
+    sent = _sent_to(compiled, ends)
     shapes: dict[str, AgentShape] = {}
     for name, agent in payers.items():
         above = {payers[other] for other in payers if name in below[other]} - {agent}
@@ -76,10 +79,26 @@ def shape_of(graph: Any) -> dict[str, AgentShape]:
             again,
             _END in ends[name],
             _END not in _reached([_START], {n: to - {name} for n, to in ends.items() if n != name}),
+            name in sent,
             agent != name or reaches_model(drawn.nodes[name].data),
         )
         shapes[agent] = shape if agent not in shapes else _both(shapes[agent], shape)
     return shapes
+
+
+def _sent_to(compiled: Any, ends: Mapping[str, set[str]]) -> set[str]:
+    """Return the nodes that a branch, or a node, visibly sends to (``Send``)."""
+    from langgraph.types import Send
+
+    builder, found = getattr(compiled, "builder", None), set[str]()
+    branches = getattr(builder, "branches", {}).items()
+    for source, path in [(at, spec) for at, named in branches for spec in named.values()]:
+        if reaches(getattr(path, "path", None), Send):
+            found |= {*(getattr(path, "ends", None) or {}).values()} or ends.get(source, set())
+    for name, node in getattr(builder, "nodes", {}).items():
+        if getattr(node, "ends", ()) and reaches(node.runnable, Send):
+            found |= ends.get(name, set())
+    return found - {_END}
 
 
 def _payer(name: str, node: Any, whole: str | None) -> str:
@@ -113,6 +132,7 @@ def _both(one: AgentShape, other: AgentShape) -> AgentShape:
         one.comes_again or other.comes_again,
         one.is_last or other.is_last,
         one.is_sure or other.is_sure,
+        one.is_sent or other.is_sent,
         one.calls_model or other.calls_model,
     )
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda
 
-__all__ = ["reaches_model"]
+__all__ = ["reaches", "reaches_model"]
 
 _HELPERS: Final = 2
 """How many functions are followed, each named by the one before."""
@@ -60,6 +60,25 @@ def reaches_model(node: Any) -> bool:
             has_runnable |= issubclass(kind, RunnableLambda) or not is_node
         waiting.extend(_inside(thing, level))
     return calls and not has_runnable
+
+
+def reaches(node: Any, wanted: Any) -> bool:
+    """Return whether a function or a runnable visibly uses *wanted*, or a helper of it does.
+
+    Example:
+        >>> reaches(lambda state: Iterator, Iterator), reaches(lambda state: state, Iterator)
+        (True, False)
+    """
+    seen: dict[int, Any] = {}
+    waiting: deque[tuple[Any, int]] = deque([(node, 0)])
+    while waiting and len(seen) < _MOST_THINGS:
+        thing, level = waiting.popleft()
+        if thing is wanted:
+            return True
+        if id(thing) not in seen and level < _HELPERS:
+            seen[id(thing)] = thing
+            waiting.extend(_inside(thing, level))
+    return False
 
 
 def _is_budgeted(thing: Any) -> bool:

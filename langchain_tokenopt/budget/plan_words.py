@@ -13,6 +13,9 @@ from langchain_tokenopt.core.records import CallRecord
 
 __all__ = ["plan_in_words"]
 
+_NARROW: Final = 2
+"""So many times what a paragraph from each takes: below, the instructions that no shortening takes
+away may be more than there is."""
 _LITTLE: Final = 0.1
 """Part of what an agent is likely to need that may lack: nobody knows it to the token."""
 
@@ -69,6 +72,8 @@ def _needs(need: AgentNeed, words: Mapping[str, int]) -> str:
     shape = need.shape
     turns = f"{need.calls:,} calls" if need.calls > 1 else "one call"
     why = " (it stands in a loop)" if shape.comes_again else ""
+    if shape.is_sent and not need.is_known:
+        turns, why = f"each {turns}".replace("one ", ""), ", as often as it is sent to"
     source = "as before" if need.is_known else _reading(shape)
     return f"It needs about {need.tokens(words):,} for {turns}{why}, {source}."
 
@@ -106,6 +111,8 @@ def _doubts(
     if is_short and others and (apart or whole <= plan.total_tokens):
         each = "what is everybody's" if len(others) == 1 else "what is everybody's together"
         effect = "prompts and answers will be shortened"
+        if plan.total_tokens < _NARROW * whole:
+            effect += ", and a call whose prompt cannot be is answered in the model's place"
         if needed > free:
             effect = f"a paragraph takes {needed:,}, so not all of them may answer"
         rich = [f"{n} ({apart[n]:,})" for n in apart if apart[n] > wanted.get(n, 0)]
@@ -114,6 +121,7 @@ def _doubts(
             f"- {', '.join(others)}: {free:,} tokens are {each}, and about {asked:,} are needed: "
             f"{effect}. {helps}{', or name them in agents' if apart else ''}."
         )
+    yield from _sent(plan, needs, wanted, least)
     for name, lacking in missing.items():
         if is_short and lacking > _LITTLE * wanted[name]:
             helps = (
@@ -133,3 +141,27 @@ def _doubts(
                 f"- {name}: its cap of {cap:,} does not hold a paragraph from each of its calls, "
                 f"about {least[name]:,}. Raise the cap."
             )
+
+
+def _sent(
+    plan: PlanSettings,
+    needs: Mapping[str, AgentNeed],
+    wanted: Mapping[str, int],
+    least: Mapping[str, int],
+) -> Iterator[str]:
+    """Say how often agents may be sent to: the graph does not."""
+    for name, need in needs.items():
+        if not need.shape.is_sent or need.is_known:
+            continue
+        whole, some = (
+            max(0, plan.total_tokens - sum(of[n] for n in needs if n != name)) // of[name]
+            for of in (wanted, least)
+        )
+        others = sorted(other for other, its in needs.items() if name in its.shape.reads)
+        too = f", also those of {' and '.join(others)}" if others else ""
+        beyond = f"Beyond about {counted(whole, 'time')}" if whole else "Even then"
+        yield (
+            f"- {name}: it is called as often as it is sent to, which nobody knows before. "
+            f"{beyond} prompts and answers will be shortened{too}; beyond {some:,} not all may "
+            f"answer."
+        )

@@ -75,9 +75,14 @@ def told(agent: str, reserves: Sequence[Reserve]) -> Iterator[str]:
     unused.sort(key=lambda reserve: -reserve.left_tokens)
     if not unused:
         return
-    parts = [f"{r.agent} used {r.used_tokens:,} of {r.kept_tokens:,}" for r in unused[:_NAMED]]
-    more = f" and {len(unused) - _NAMED:,} more used less" if len(unused) > _NAMED else ""
+    parts = [_kept(reserve) for reserve in unused[:_NAMED]]
+    more = f", and more for {len(unused) - _NAMED:,} others" if len(unused) > _NAMED else ""
     yield (
-        f"The last call that was made smaller, or refused, was {agent}'s; of what was kept for "
-        f"answers and for calls that might come, {', '.join(parts)}{more}."
+        f"When a call was made smaller or refused for the last time, one of {agent}'s, the rest "
+        f"was kept for answers under way and calls that might come: {', '.join(parts)}{more}."
     )
+
+
+def _kept(reserve: Reserve) -> str:
+    used = f"{reserve.used_tokens:,} of them" if reserve.used_tokens else "none"
+    return f"{reserve.kept_tokens:,} for {reserve.agent}, who used {used}"

@@ -101,8 +101,30 @@ class StepNotes:
         saved = self.tokens_before != self.tokens_after
         sizes = f": {self.tokens_before:,} to {self.tokens_after:,} tokens" if saved else ""
         more = " and more" if len(self.lost) == _KEPT_LOSSES else ""
-        lost = f"; lost {', '.join(self.lost)}{more}" if self.lost else ""
+        lost = f"; lost {', '.join(_summed(self.lost))}{more}" if self.lost else ""
         return f"{self.name} {times}{sizes}{lost}"
+
+
+def _summed(losses: Sequence[str]) -> list[str]:
+    """Say losses of one kind together: tokens add up, lengths of answers do not."""
+    kinds: dict[str, list[int]] = {}
+    for loss in losses:
+        number, _, kind = loss.partition(" ")
+        figure = number.replace(",", "")
+        kind, size = (kind, int(figure)) if figure.isdigit() else (loss, -1)
+        kinds.setdefault(kind, []).append(size)
+    return [_together(kind, sizes) for kind, sizes in kinds.items()]
+
+
+def _together(kind: str, sizes: Sequence[int]) -> str:
+    least, most = min(sizes), max(sizes)
+    if least < 0:
+        return kind
+    if len(sizes) == 1:
+        return f"{least:,} {kind}"
+    if kind.startswith("tokens"):
+        return f"{sum(sizes):,} {kind}"
+    return f"{least:,} {kind} each time" if least == most else f"{least:,} to {most:,} {kind}"
 
 
 @dataclass(slots=True)
@@ -124,6 +146,8 @@ class AgentNotes:
     """What these have used as we count it, in tokens."""
     added: int = 0
     """What they were charged on top."""
+    cut: int = 0
+    """Calls, of those that were estimated, that were cut off before their provider could say it."""
     unknown: int = 0
     """Calls that were charged all that they may have used."""
     unknown_tokens: int = 0
@@ -184,13 +208,16 @@ class RunNotes:
 
         self.add(agent, note)
 
-    def estimated(self, agent: str, counted: int | None, charged: int) -> None:
+    def estimated(
+        self, agent: str, counted: int | None, charged: int, *, was_cut: bool = False
+    ) -> None:
         """Take note of a call whose provider has not said what it has used.
 
         Args:
             agent: Who called.
             counted: What it has used as we count it; ``None``: it was charged all it may have used.
             charged: What it was charged.
+            was_cut: Whether its answer was not read to the end.
         """
 
         def note(notes: AgentNotes) -> None:
@@ -199,6 +226,7 @@ class RunNotes:
                 notes.unknown_tokens += charged
             else:
                 notes.estimated += 1
+                notes.cut += was_cut
                 notes.counted += min(counted, charged)
                 notes.added += max(charged - counted, 0)
 

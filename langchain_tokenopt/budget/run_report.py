@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from langchain_tokenopt.budget.account_reports import AgentReport, BudgetReport
 from langchain_tokenopt.budget.reserves import Reserve, told
 from langchain_tokenopt.budget.run_notes import AgentNotes, StepNotes
+from langchain_tokenopt.budget.rungs import Step
 
 __all__ = ["AgentRunReport", "BudgetRunReport"]
 
@@ -37,6 +38,8 @@ class AgentRunReport:
     """What these have used, as we count it."""
     added_tokens: int = 0
     """What they were charged on top: what their provider may have counted besides."""
+    cut_calls: int = 0
+    """Of these calls, those whose answers were not read to the end, such as at a word limit."""
     unknown_calls: int = 0
     """Calls that were given up before they had answered: charged all that they may be billed."""
     unknown_tokens: int = 0
@@ -68,6 +71,7 @@ class AgentRunReport:
             counted_calls=notes.estimated,
             counted_tokens=notes.counted,
             added_tokens=notes.added,
+            cut_calls=notes.cut,
             unknown_calls=notes.unknown,
             unknown_tokens=notes.unknown_tokens,
             refusal=notes.refusal,
@@ -147,28 +151,35 @@ class BudgetRunReport:
         calls = sum(line.account.calls for line in called)
         name = f"{whole.budget}, {self.thread_id!r}" if self.thread_id else whole.budget
         made = f"{_count(calls, 'call')} of {_count(len(called), 'agent')}" if calls else "no calls"
+        made += f", {self.denied_calls:,} denied" if self.denied_calls else ""
         return (
             f"{name}: {whole.spent_tokens:,} of {whole.total_tokens:,} tokens spent, "
             f"{whole.held_tokens:,} held; {made}."
         )
 
     def _shortened(self) -> Iterator[str]:
-        shortened = [line for line in self.agents.values() if line.steps]
+        shortened = [
+            (line.agent, steps)
+            for line in self.agents.values()
+            if (steps := [step for step in line.steps if step.name != Step.FINAL])
+        ]
         here = " in this block; of what was before, figures alone are kept" * self.is_resumed
         if not shortened:
             yield f"Nothing was shortened{here}."
             return
         yield f"What was shortened{here}:"
-        for line in shortened:
-            yield from (f"  {line.agent} {step}" for step in line.steps)
+        for agent, steps in shortened:
+            yield from (f"  {agent} {step}" for step in steps)
 
     def _denied(self) -> Iterator[str]:
         denied = [line for line in self.agents.values() if line.account.denied_calls]
         if not denied:
             yield "Nobody was denied a call."
         for line in denied:
-            why = f": {line.refusal}" if line.refusal else "."
-            yield f"{line.agent} was denied {_count(line.account.denied_calls, 'call')}{why}"
+            calls = line.account.denied_calls
+            last = "; the last one" if calls > 1 else ""
+            why = f"{last}: {line.refusal}" if line.refusal else "."
+            yield f"{line.agent} was denied {_count(calls, 'call')}{why}"
         for agent, models in self.unstaged_models.items():
             yield f"{agent} called {', '.join(models)} without a stage: charged, never shortened"
         if self.failed_calls:
@@ -179,8 +190,7 @@ class BudgetRunReport:
         for line in self.agents.values():
             if line.counted_calls:
                 yield (
-                    f"{_count(line.counted_calls, 'call')} of {line.agent} came back without usage "
-                    f"of the provider's: {line.counted_tokens:,} tokens are charged as we count "
+                    f"{_unreported(line)}: {line.counted_tokens:,} tokens are charged as we count "
                     f"them, and {line.added_tokens:,} for what it may have counted besides."
                 )
             if line.unknown_calls:
@@ -195,10 +205,9 @@ class BudgetRunReport:
         if whole.limits_tokens:
             others = whole.left_tokens - whole.pool_tokens
             part = f", {others:,} to agents that may still call" if others > 0 else ""
-            yield (
-                f"{whole.left_tokens:,} tokens are left: {whole.pool_tokens:,} in the pool, for "
-                f"whoever needs them{part}."
-            )
+            where = f": {whole.pool_tokens:,} in the pool, for whoever needs them{part}."
+            left = whole.left_tokens
+            yield f"{left:,} tokens are left{where}" if left else "Nothing is left."
             if self.last_shortened is not None and whole.left_tokens:
                 yield from told(self.last_shortened, self.reserves)
         if whole.total_nano_usd is not None:
@@ -221,22 +230,44 @@ def _account(report: BudgetReport) -> dict[str, Any]:
     return {**values, **times, "left_tokens": report.left_tokens}
 
 
+def _unreported(line: AgentRunReport) -> str:
+    """Say of how many calls the provider has not said what they have used, and why."""
+    calls, cut = line.counted_calls, line.cut_calls
+    if calls == cut:
+        whose = f"{_count(cut, 'answer')} of {line.agent}"
+        if cut == 1:
+            return f"{whose} was cut before its provider had said what it used"
+        return f"{whose} were cut before their provider had said what they used"
+    some = f", {cut:,} of them cut before their end" if cut else ""
+    whose = f"{_count(calls, 'call')} of {line.agent}"
+    return f"{whose} came back without usage of the provider's{some}"
+
+
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _table(agents: Mapping[str, AgentRunReport]) -> list[str]:
-    """Return a line for each agent."""
-    head = ("agent", "allocated", "spent", "held", "returned", "calls", "denied", "words")
-    rows = [head, *map(_cells, agents.values())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    """Return a line for each agent, without columns of which there is nothing to say."""
+    head = ("agent", "allocated", "spent", "held", "returned", "calls", "denied", "words kept")
+    rows = [_cells(line) for line in agents.values()]
+    told = [
+        column
+        for column, name in enumerate(head)
+        if name in _ALWAYS or any(row[column] not in ("", "0") for row in rows)
+    ]
+    shown = [[row[column] for column in told] for row in (head, *rows)]
+    widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
     return [
         "  ".join(
             cell.rjust(width) if column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in (rows if agents else ())
+        for row in (shown if agents else ())
     ]
+
+
+_ALWAYS: Final = ("agent", "spent", "calls")
 
 
 def _cells(line: AgentRunReport) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import Command
+from langgraph.types import Command, Send
 
 from langchain_tokenopt.budget import BudgetPlan
 from langchain_tokenopt.budget.graph_shape import shape_of
@@ -256,3 +256,28 @@ def test_what_is_no_graph_is_refused() -> None:
         BudgetPlan.for_graph(StateGraph(MessagesState), total_tokens=10)
     with pytest.raises(ValueError, match="total_tokens"):
         BudgetPlan.for_graph(loop(), total_tokens=0)
+
+
+@pytest.mark.parametrize("way", ["branch", "command"])
+def test_an_agent_that_is_sent_to_may_be_called_any_number_of_times(way: str) -> None:
+    """The graph does not say how often, so the plan in words says how much that matters."""
+
+    def split(state: Any) -> Any:
+        sends = [Send("read", {"messages": []}) for _ in range(len(state["messages"]))]
+        return sends if way == "branch" else Command(goto=sends)
+
+    graph = StateGraph(MessagesState).add_node("read", answer).add_node("join", answer)
+    if way == "branch":
+        graph.add_node("split", answer).add_conditional_edges("split", split, ["read"])
+    else:
+        graph.add_node("split", split, destinations=("read",))
+    graph.add_edge(START, "split").add_edge("read", "join").add_edge("join", END)
+    plan = BudgetPlan.for_graph(graph, total_tokens=3_000)
+    said = plan.explain(graph)
+
+    assert [False, True, False] == [
+        shape_of(graph)[name].is_sent for name in ("split", "read", "join")
+    ]
+    assert "for each call, as often as it is sent to" in said
+    assert "nobody, as far as the graph shows" not in said
+    assert "prompts and answers will be shortened, also those of join; beyond" in said

@@ -66,8 +66,9 @@ def test_it_is_told_as_a_story(report: Any) -> None:
     assert (
         f"desk, '{report.thread_id}': {whole.spent_tokens:,} of 4,000 tokens spent, 0 held" in head
     )
-    assert ["agent", "allocated", "spent", "held", "returned", "calls", "denied", "words"] == (
-        table.splitlines()[0].split()
+    assert "calls of 3 agents, 1 denied." in head
+    assert "agent allocated spent calls denied words kept" == (
+        " ".join(table.splitlines()[0].split())
     )
     assert "What was shortened:" in shortened
     assert f"  reader {step.name} once: {step.tokens_before:,} to {step.tokens_after:,} tokens" in (
@@ -123,7 +124,7 @@ def test_what_is_left_is_what_was_kept_and_not_used(report: Any) -> None:
 
     assert report.account.left_tokens == left
     assert report.last_shortened == "late"
-    assert "The last call that was made smaller, or refused, was late's;" in str(report)
+    assert "refused for the last time, one of late's, the rest was kept for" in str(report)
 
 
 def test_it_says_for_whom_tokens_were_kept() -> None:
@@ -143,9 +144,10 @@ def test_it_says_for_whom_tokens_were_kept() -> None:
         Reserve("next", 600, 250),
         Reserve("never", 200, 0),
     )
-    assert "next used 250 of 600, never used 0 of 200, now used 140 of 200." in "".join(
-        told("now", reserves)
-    )
+    assert (
+        "600 for next, who used 250 of them, 200 for never, who used none, 200 for now, who used "
+        "140 of them."
+    ) in "".join(told("now", reserves))
 
 
 def test_steps_are_summed_up() -> None:
@@ -161,7 +163,18 @@ def test_steps_are_summed_up() -> None:
         len(notes.lost),
     )
     assert str(notes).startswith("asked for fewer words 100 times: 10,000 to 9,000 tokens")
-    assert str(notes).endswith(" and more")
+    assert str(notes).endswith("; lost 0 to 19 words and more")
+
+
+def test_losses_of_one_kind_are_told_together() -> None:
+    """Tokens add up; lengths of answers are a range, or the same each time."""
+    notes = StepNotes("made smaller")
+    for lost in ("40 of 90 words", "1,200 tokens of documents", "tools", "300 tokens of documents"):
+        notes = notes.again(StepTaken(notes.name, 100, 90, lost))
+    again = notes.again(StepTaken(notes.name, 100, 90, "40 of 90 words"))
+
+    assert str(notes).endswith("; lost 40 of 90 words, 1,500 tokens of documents, tools")
+    assert "; lost 40 of 90 words each time, 1,500 " in str(again)
 
 
 def test_it_says_what_was_counted_and_what_was_added() -> None:
@@ -192,6 +205,19 @@ def test_it_says_what_was_counted_and_what_was_added() -> None:
     assert "1 call of quiet came back without usage of the provider's: " in story
     assert f"1 call of hasty ended before an answer came: {hasty.unknown_tokens:,} tokens" in story
     assert "of open" not in story
+
+
+def test_it_says_which_answers_were_cut_before_their_provider_could_say_what_they_used() -> None:
+    """At a word limit, a stream is left: that is no silence of the provider's."""
+    plan = BudgetPlan(total_tokens=9_000, agents={"long": {"words": 20}})
+    text = "The bridge was painted in 1707 and again in 1801. " * 20
+    talker = fake_chat("_stream", answers=[FakeAnswer(text)], model=f"talker-{next(RUNS)}")
+    with plan.run() as run:
+        asked(optimize(talker, plan), "long")
+    report = run.report()
+
+    assert (1, 1) == (report.agents["long"].counted_calls, report.agents["long"].cut_calls)
+    assert "1 answer of long was cut before its provider had said what it used: " in str(report)
 
 
 @pytest.mark.parametrize("agents", [{}, {"other": {"tokens": 700}}], ids=["no shares", "shares"])
