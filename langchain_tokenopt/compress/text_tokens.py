@@ -26,9 +26,9 @@ def vocabulary_of(counter: TokenCounter) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return how many bytes each token of the vocabulary stands for."""
-    lengths = np.zeros(encoding.max_token_value + 1, dtype=np.int32)
+def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """Return how many bytes each token of the vocabulary stands for; small, to stay in a cache."""
+    lengths = np.zeros(encoding.max_token_value + 1, dtype=np.uint16)
     for value in encoding.token_byte_values():
         lengths[encoding.encode_single_token(value)] = len(value)
     return lengths
@@ -67,7 +67,8 @@ class Tokenized:
     def _bounds(self, ends: Sequence[int]) -> list[int]:
         """Return how many pieces end at or before each of *ends*."""
         if self._ends is None:
-            in_bytes = np.add.accumulate(_token_bytes(self._encoding)[self._pieces])
+            lengths = _token_bytes(self._encoding)[self._pieces]
+            in_bytes = np.add.accumulate(lengths, dtype=np.int32)
             ascii = self._text.isascii()
             self._ends = in_bytes if ascii else _in_characters(self._text, in_bytes)
         return cast("list[int]", self._ends.searchsorted(ends, side="right").tolist())
