@@ -12,7 +12,12 @@ from langchain_core.messages import BaseMessage
 
 from langchain_tokenopt.compress.lossless import lossless, may_shrink
 from langchain_tokenopt.compress.options import Patterns, ToolResults
-from langchain_tokenopt.compress.prompt_parts import read_material, read_message, read_passage
+from langchain_tokenopt.compress.prompt_parts import (
+    PromptParts,
+    read_material,
+    read_message,
+    read_passage,
+)
 from langchain_tokenopt.compress.relevance import Prior
 from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
@@ -95,6 +100,8 @@ class Reader:
     model: str
     counter: TokenCounter
     tokenize: Callable[[str], Tokenized]
+    read: Callable[..., PromptParts]
+    """Calls one of the readers of ``prompt_parts``, or remembers what it returned."""
     patterns: Patterns
     """Units in which one of them matches are kept."""
     tool_results: ToolResults = "lossless"
@@ -152,8 +159,9 @@ class TextContent:
 
     def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units."""
-        read = read_material if self._reader.asked else read_message
-        parts = read(self.content, self._reader.patterns, cut_data=self._reader.cut_data)
+        reader = self._reader
+        how = read_material if reader.asked else read_message
+        parts = reader.read(how, self.content, patterns=reader.patterns, cut_data=reader.cut_data)
         set_tokens(parts.units, self._tokenized.between([u.end for u in parts.units]))
         layout = Layout([self.content], parts.units, 0, parts.question, _prior_of(parts.units))
         if not self._reader.asked:  # a prompt of which nothing is left asks nothing
@@ -254,7 +262,7 @@ class DocumentsContent:
                     units.append(Unit(start, cut + shift, "prose", source, 0, head))
                     start = cut + shift
                 continue
-            read = read_passage(body, patterns).units
+            read = self._reader.read(read_passage, body, patterns=patterns).units
             for unit in read:
                 unit.source = source
                 unit.start += shift

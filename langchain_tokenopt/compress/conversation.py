@@ -6,7 +6,7 @@ of its earlier calls compete too; where that is not enough, so do those of its l
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -24,6 +24,7 @@ from langchain_tokenopt.compress.message_texts import (
 )
 from langchain_tokenopt.compress.prompt_lines import LONG_LINE, SHORT, typical
 from langchain_tokenopt.compress.prompt_parts import (
+    PromptParts,
     is_material,
     quoted_material,
     read_message,
@@ -287,13 +288,13 @@ class MessagesContent:
         for number, (slot, text, tokenized) in enumerate(self._texts[index]):
             first = len(layout.units)
             if index in (self._plan.last_human, self._plan.asking) and number not in own:
-                parts = read_message(text, self._reader.patterns, keep_short=number == asking)
+                parts = self._read(read_message, text, keep_short=number == asking)
                 layout.question = (number == asking and parts.question) or layout.question
                 units = parts.units
             elif isinstance(message, SystemMessage) and (material := self._quoted(text)):
                 units = material
             elif selectable:
-                units = read_result(text, self._reader.patterns).units
+                units = self._read(read_result, text).units
             else:
                 units = [Unit(0, len(text), "code", required=True)]
             self._add(layout, slot, text, units, tokenized)
@@ -302,9 +303,13 @@ class MessagesContent:
                     at for at in range(first, len(layout.units)) if layout.units[at].required
                 ]
 
-    def _quoted(self, text: str) -> list[Unit] | None:
+    def _quoted(self, text: str) -> list[Unit]:
         asking = self._plan.asking
-        return quoted_material(text, self.content[asking].text if asking >= 0 else "")
+        asked = self.content[asking].text if asking >= 0 else ""
+        return self._reader.read(quoted_material, text, asked=asked).units
+
+    def _read(self, how: Callable[..., PromptParts], text: str, **options: bool) -> PromptParts:
+        return self._reader.read(how, text, patterns=self._reader.patterns, **options)
 
     def _running_message(self, layout: Layout, index: int, group: Sequence[int]) -> None:
         """A call of the current turn, or a result of it that may be shortened."""
@@ -319,8 +324,7 @@ class MessagesContent:
         leader = self._leaders[group[0]]
         for slot, text, tokenized in self._texts[index]:
             first = len(layout.units)
-            units = read_result(text, self._reader.patterns).units
-            self._add(layout, slot, text, units, tokenized)
+            self._add(layout, slot, text, self._read(read_result, text).units, tokenized)
             for unit in layout.units[first:]:
                 if unit.head < 0 and unit.bound < 0:
                     unit.head = leader
@@ -350,7 +354,7 @@ class MessagesContent:
             return
         slot, text, tokenized = texts[0]
         first = len(layout.units)
-        units = [Unit(0, 0, "turn"), *_shifted(read_result(text, self._reader.patterns).units)]
+        units = [Unit(0, 0, "turn"), *_shifted(self._read(read_result, text).units)]
         self._add(layout, slot, text, units, tokenized)
         opening = layout.units[first]
         opening.overhead = self._overhead(index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -367,14 +368,16 @@ def _importance(layout: Layout, at: int) -> int:
 
 def _plan_key(content: ContentType, layout: Layout, target: Target) -> str:
     """Name everything that the choice follows from."""
-    units = [(u.source, u.start, u.end, u.required, u.tokens, u.overhead) for u in layout.units]
-    digest = hashlib.blake2b(digest_size=16)
+    units = array("q")
+    for u in layout.units:
+        units.extend((u.source, u.start, u.end, u.required, u.tokens, u.overhead))
+    digest = hashlib.blake2b(units, digest_size=16)
     for part in (
         target.fingerprint(), target.model, str(target.limit), str(target.keep), target.query or "",
-        content.text(content.content), str(layout.fixed_tokens), repr(units),
+        content.text(content.content), str(layout.fixed_tokens),
     ):  # fmt: skip
-        digest.update(part.encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
+        digest.update(part.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

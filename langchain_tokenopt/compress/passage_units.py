@@ -60,6 +60,10 @@ class PromptParts:
     units: list[Unit]
     question: str | None = None
 
+    def copy(self) -> PromptParts:
+        """Return parts whose units may be changed without these."""
+        return PromptParts([unit.copy() for unit in self.units], self.question)
+
 
 def passage_parts(
     text: str,

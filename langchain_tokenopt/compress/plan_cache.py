@@ -1,13 +1,14 @@
-"""What a compressor remembers: which units of a content were kept, and the tokens of texts."""
+"""What a compressor remembers: the tokens and units of texts, and which of a content were kept."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from langchain_tokenopt.compress.passage_units import PromptParts
 from langchain_tokenopt.compress.text_tokens import Tokenized
 from langchain_tokenopt.counting.tokens import TokenCounter
 
@@ -16,7 +17,7 @@ __all__ = ["KeptUnits", "PlanCache"]
 Value = TypeVar("Value")
 
 MOST_CHARACTERS = 16_000_000
-"""Characters of text whose tokens may be remembered."""
+"""Characters of text whose tokens may be remembered, and whose units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class PlanCache:
     def __init__(self, most: int) -> None:
         self._plans: _Recent[KeptUnits] = _Recent(most, MOST_CHARACTERS)
         self._tokenized: _Recent[Tokenized] = _Recent(most, MOST_CHARACTERS)
+        self._readings: _Recent[PromptParts] = _Recent(most, MOST_CHARACTERS)
         self.remembers = most > 0
 
     def plan(self, key: str) -> KeptUnits | None:
@@ -56,6 +58,17 @@ class PlanCache:
             found = Tokenized(text, counter)
             self._tokenized.put(key, found, len(text))
         return found
+
+    def read(self, how: Callable[..., PromptParts], text: str, **options: Hashable) -> PromptParts:
+        """Read *text*, or return a copy of the earlier reading: the turns of a chat come back."""
+        if not self.remembers:
+            return how(text, **options)
+        key = (how, text, *options.items())
+        found = self._readings.get(key)
+        if found is None:
+            found = how(text, **options)
+            self._readings.put(key, found, len(text))
+        return found.copy()
 
 
 class _Recent(Generic[Value]):

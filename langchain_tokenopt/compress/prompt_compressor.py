@@ -101,7 +101,7 @@ class PromptCompressor(Runnable[Any, Any]):
             given up, nor, unless it may be cut, the question.
         key: The state key to shorten when the input is a dict.
         sinks: Receive each saving. One that fails breaks no call.
-        remember: Contents of which to remember what was kept; 0 for none.
+        remember: Contents of which to remember how they were read and what was kept; 0 for none.
 
     Raises:
         ValueError: If the options contradict each other or are out of range.
@@ -332,6 +332,7 @@ class PromptCompressor(Runnable[Any, Any]):
             model=model,
             counter=counter,
             tokenize=lambda text: plans.tokenize(text, counter),
+            read=plans.read,
             patterns=self.protect,
             tool_results=self.tool_results,
             cut_data=target.keep is None,

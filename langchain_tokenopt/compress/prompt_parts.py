@@ -226,32 +226,32 @@ _MATERIAL = re.compile(
 )
 
 
-def quoted_material(text: str, asked: str = "") -> list[Unit] | None:
-    """Return the units of a system message that quotes what the question to come is about.
+def quoted_material(text: str, asked: str = "") -> PromptParts:
+    """Read a system message that quotes what the question to come is about.
 
     Args:
         text: The message.
         asked: The message of the user that asks.
 
     Returns:
-        ``None`` unless the passages, or the one page that is most of it, instruct nobody and are
+        No units unless the passages, or the one page that is most of it, instruct nobody and are
         announced: all of it then stays.
     """
     segments = open_fences(text, segments_of(text))
     lines = lines_of(text, segments)
     frame = frame_of(text, lines)
     structure = structure_of(text, segments, lines, frame.material)
-    units, records = None, structure.records
+    parts, records = PromptParts([]), structure.records
     if len(records) >= _FEWEST_PASSAGES:
         around = _around(text, records[0].start, records[-1].end)
         bodies = [text[r.body : r.tail] for r in records]
         if around and (is_material(around, bodies) or _is_asked_about(text, records, asked)):
-            units = passage_parts(text, segments, structure, (), frame.material).units
-    if units is None and _quotes_page(text, frame, asked):
-        units = page_parts(text, segments, frame, ()).units
-    for unit in units or ():
+            parts = passage_parts(text, segments, structure, (), frame.material)
+    if not parts.units and _quotes_page(text, frame, asked):
+        parts = page_parts(text, segments, frame, ())
+    for unit in parts.units:
         unit.required |= unit.passage < 0 and not unit.frame
-    return units
+    return parts
 
 
 def _is_asked_about(text: str, records: Sequence[Record], asked: str) -> bool:

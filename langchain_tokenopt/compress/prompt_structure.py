@@ -238,12 +238,9 @@ _BEHIND: Final = re.compile(r"\s(?:[(\[][^()\[\]\n]{2,120}[)\]]|(?:[—–]|--) 
 
 def with_titles(text: str, records: Sequence[Record]) -> list[Record]:
     """Count to the head what most passages have before one and the same sign: "Tea: It is hot."."""
-    heads = [text[r.body + 1 : r.body + _LONGEST_INLINE_TITLE] for r in records]
-    whole = "\0".join(heads)
+    heads = "\0".join([text[r.body + 1 : r.body + _LONGEST_INLINE_TITLE] for r in records])
     for separator in _SEPARATORS:
-        if whole.count(separator) <= _MOST * len(records):
-            continue
-        if sum([separator in head for head in heads]) <= _MOST * len(records):
+        if heads.count(separator) <= _MOST * len(records):
             continue
         ends = [_title_end(text, record, separator) for record in records]
         if sum(end > 0 for end in ends) > _MOST * len(records):

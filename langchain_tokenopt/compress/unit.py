@@ -52,6 +52,13 @@ class Unit:
         """Return the unit's part of *text*."""
         return text[self.start : self.end]
 
+    def copy(self) -> Unit:
+        """Return a unit that may be changed without this one."""
+        return Unit(
+            self.start, self.end, self.kind, self.source, self.passage, self.head, self.bound,
+            self.required, self.tokens, self.overhead, self.frame,
+        )  # fmt: skip
+
 
 def add_units(units: list[Unit], added: Sequence[Unit], head: int = -1, shift: int = 0) -> None:
     """Add units that know each other; those without a head get *head*, all are moved by *shift*."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.compress import Handover, PromptCompressor
 from langchain_tokenopt.counting.calibration import calibrate
@@ -96,3 +96,24 @@ def test_what_was_given_up_is_said_each_time():
 
     assert first.reason == "part of what must be kept was given up"
     assert first.reason == compressor.compress(page(1)).reason
+
+
+@pytest.mark.parametrize("options", [{"keep": 0.5}, {"max_tokens": 300}], ids=str)
+def test_what_is_remembered_of_a_text_changes_no_result(options):
+    """A conversation is read turn by turn, at different limits, as if each call were the first."""
+    rules = SystemMessage(f"Answer from these documents only.\n\nDocument: {page(4)}")
+    call = {"name": "look", "args": {}, "id": "c1"}
+    messages = [
+        rules,
+        HumanMessage(f"{page(1)}\n\nWhen was the bridge built?"),
+        AIMessage("", tool_calls=[call]),
+        ToolMessage(page(2), tool_call_id="c1"),
+        AIMessage("In 1931."),
+        HumanMessage(f"Context: {page(3)}\n\nQuestion: Who painted it?"),
+    ]
+    remembers = PromptCompressor(model=MODEL, on_infeasible="drop_lowest", **options)
+    for end, limit in [(2, None), (6, None), (6, 500), (2, 250), (6, 400), (6, None)]:
+        fresh = PromptCompressor(model=MODEL, on_infeasible="drop_lowest", remember=0, **options)
+        for content in (messages[:end], messages[end - 1].content):
+            made = remembers.compress(content, max_tokens=limit).content
+            assert made == fresh.compress(content, max_tokens=limit).content
