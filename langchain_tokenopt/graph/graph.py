@@ -273,7 +273,7 @@ class _WatchedBranch(Runnable[Any, Any]):
         if run is None or run.plan != self._plan:
             return
         many: Iterable[Any] = decided if isinstance(decided, list | tuple) else [decided]
-        ends = [one.node if isinstance(one, Send) else self._ends.get(one, one) for one in many]
+        ends = [one if isinstance(one, Send) else self._ends.get(one, one) for one in many]
         self._reachability.branch_decided(
             self._node, run, (config or {}).get("metadata") or {}, ends
         )

@@ -129,7 +129,8 @@ class GraphStep:
     led_to: dict[str, set[str]] = field(default_factory=dict)
     """Where nodes of this step have led, as far as they have ended."""
     sent: Counter[str] = field(default_factory=Counter)
-    """How often nodes were sent for, each time with a state of its own."""
+    """How often nodes were sent for, each time with a state of its own. Those that several others
+    lead to come once."""
     ended: Names | None = None
     """The nodes that have run before this step; ``None``: unknown."""
 
@@ -202,10 +203,10 @@ class Reachability:
 
     def node_returned(self, name: str, step: GraphStep, returned: Any) -> None:
         """Take note of what a node has returned."""
-        ends = [end for end in _jumps(returned) if end in self._possible]
-        jumps = set(ends)
+        ends = [end for end in _jumps(returned) if _node_of(end) in self._possible]
+        jumps = set(map(_node_of, ends))
         with self._lock:
-            step.sent.update(ends)
+            step.sent.update(_sent_for(ends))
             if not jumps <= self._possible[name]:  # undeclared: from now on it may go anywhere
                 self._possible[name] |= frozenset(self._agents)
                 self._returns.clear()
@@ -219,7 +220,7 @@ class Reachability:
     def branch_decided(
         self, name: str, run: BudgetRun, metadata: Mapping[str, Any], ends: Iterable[Any]
     ) -> None:
-        """Take note of what a branch after the node *name* has decided."""
+        """Take note of what a branch after the node *name* has decided: names and packets."""
         step = run.graph_positions.get(self._where(metadata))
         number = step_of(metadata)
         if name == START and (step is None or step.number != number):
@@ -227,8 +228,9 @@ class Reachability:
         if step is not None and step.number == number:
             ends = list(ends)
             with self._lock:
-                step.sent.update(ends)
-                step.led_to.setdefault(name, set()).update(self._edges.certain[name], ends)
+                step.sent.update(_sent_for(ends))
+                led_to = step.led_to.setdefault(name, set())
+                led_to.update(self._edges.certain[name], map(_node_of, ends))
 
     def _where(self, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
         return self, metadata.get("thread_id"), enclosing_graph(metadata)
@@ -452,15 +454,22 @@ def _declares_jumps(runnable: Any) -> bool | None:
     return None if text in ("Any", "typing.Any", "object", "<class 'object'>") else False
 
 
-def _jumps(returned: Any) -> Iterator[str]:
-    """Yield the nodes to which a return value leads by itself."""
+def _node_of(end: Any) -> Any:
+    return end.node if isinstance(end, Send) else end
+
+
+def _sent_for(ends: Iterable[Any]) -> Iterator[str]:
+    return (end.node for end in ends if isinstance(end, Send))
+
+
+def _jumps(returned: Any) -> Iterator[str | Send]:
+    """Yield the nodes to which a return value leads by itself, and packets for nodes."""
     if isinstance(returned, Send):
-        yield returned.node
+        yield returned
     elif isinstance(returned, Command):
         if returned.graph is None:
             goto = returned.goto
-            for end in [goto] if isinstance(goto, str | Send) else goto:
-                yield end.node if isinstance(end, Send) else end
+            yield from [goto] if isinstance(goto, str | Send) else goto
     elif isinstance(returned, list | tuple):
         for part in returned:
             yield from _jumps(part)
