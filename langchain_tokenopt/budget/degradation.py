@@ -30,6 +30,7 @@ from langchain_tokenopt.budget.rungs import (
     asked_words,
 )
 from langchain_tokenopt.budget.tools import BudgetTools
+from langchain_tokenopt.core.messages import text_of
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = ["Degradation", "Granted"]
@@ -79,7 +80,10 @@ class Degradation:
         self._run = run
         self._agent = agent
         usual = run.outlook.usual_answer(agent)
-        self.climb = Climb(run.plan, run.forecaster, agent, tools, usual, tuple(run.answers))
+        others = [text for name, text in list(run.shortened.items()) if name != agent]
+        self.climb = Climb(
+            run.plan, run.forecaster, agent, tools, usual, tuple(run.answers), others
+        )
         self.owners = run.owners.of(request.facts.attribution)
         """On whose account the call goes."""
         self._demands: Callable[[], Demands] = lambda: NO_DEMANDS
@@ -188,6 +192,9 @@ class Degradation:
         if not isinstance(answer, Hold):
             return None
         told = self._told(affordable, needs, answer)
+        if told.whole is not None:
+            sent = "\n".join(map(text_of, told.request.messages))
+            self._run.shortened[self._agent] = sent
         return Granted(told, needs, answer, is_capped, room.foreseen)
 
     def _told(self, at: Candidate, needs: RequestBudget, hold: Hold) -> Candidate:

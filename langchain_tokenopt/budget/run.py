@@ -105,6 +105,8 @@ class BudgetRun:
         """Where the graphs of this run stand; for the socket that knows their edges."""
         self.answers: deque[str] = deque(maxlen=_KEPT_ANSWERS)
         """What its agents have said at length: it may stand in the prompts of others."""
+        self.shortened: dict[str, str] = {}
+        """The latest prompt of each agent whose documents were shortened, as it was sent."""
         self._stage = stage
         self._guard = guard(self)
         self._sinks = checked_sinks(sinks)

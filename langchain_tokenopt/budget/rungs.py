@@ -113,6 +113,8 @@ class Climb:
     """What its answers hardly exceed, by the few that this run has seen."""
     reports: Sequence[str] = ()
     """Earlier answers of the run, which may stand in the prompt."""
+    others_read: Sequence[str] = ()
+    """What others have been given of their documents, where these were shortened."""
     _known: dict[tuple[int, int | None], tuple[ModelRequest, RequestBudget]] = field(
         default_factory=dict, repr=False
     )
@@ -261,7 +263,7 @@ def _reports(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
 
 
 def _documents(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:
-    return climb.given_tools.shorten(request, goal)
+    return climb.given_tools.shorten(request, goal, climb.others_read)
 
 
 def _old_turns(climb: Climb, request: ModelRequest, goal: int) -> ModelRequest:

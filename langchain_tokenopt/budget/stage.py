@@ -379,7 +379,9 @@ class _QuickTools:
         self.word_limit, self.ask_for = tools.word_limit, tools.ask_for
         self.tokens_per_word, self.count_words = tools.tokens_per_word, tools.count_words
 
-    def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
+    def shorten(
+        self, request: ModelRequest, max_tokens: int, known: Sequence[str] = ()
+    ) -> ModelRequest:
         raise TakesTimeError
 
     def shorten_tool_results(self, request: ModelRequest, max_tokens: int) -> ModelRequest:

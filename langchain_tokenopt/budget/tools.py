@@ -27,8 +27,13 @@ class BudgetTools(Protocol):
     stay.
     """
 
-    def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
-        """Shorten documents and tool results, by what the question needs."""
+    def shorten(
+        self, request: ModelRequest, max_tokens: int, known: Sequence[str] = ()
+    ) -> ModelRequest:
+        """Shorten documents and tool results, by what the question needs.
+
+        What it does not name is chosen so that others, who were given *known*, read other parts.
+        """
         ...
 
     def shorten_tool_results(self, request: ModelRequest, max_tokens: int) -> ModelRequest:

@@ -56,7 +56,9 @@ class _Tools:
 
     # Prompts
 
-    def shorten(self, request: ModelRequest, max_tokens: int) -> ModelRequest:
+    def shorten(
+        self, request: ModelRequest, max_tokens: int, known: Sequence[str] = ()
+    ) -> ModelRequest:
         """Shorten documents and tool results to *max_tokens*, or as far as that goes.
 
         System messages are not given to the compressor, and what frames the material is protected;
@@ -67,7 +69,7 @@ class _Tools:
         before = request.facts.message_tokens.tokens
         allowed = max_tokens - (before - count_messages(others, model=model).tokens)
         frame = frame_of(others)
-        made = _compressed(others, max(1, allowed), tuple(frame), model)
+        made = _compressed(others, max(1, allowed), tuple(frame), model, known)
         if made is None:
             return request
         if not holds_all(frame, made) or not all(
@@ -189,7 +191,11 @@ def _compressor_for(frame: tuple[str, ...]) -> PromptCompressor:
 
 
 def _compressed(
-    messages: Sequence[BaseMessage], tokens: int, frame: tuple[str, ...], model: str
+    messages: Sequence[BaseMessage],
+    tokens: int,
+    frame: tuple[str, ...],
+    model: str,
+    known: Sequence[str],
 ) -> list[BaseMessage] | None:
     """Compress to *tokens*, or as near as can be; ``None``: it cannot be compressed.
 
@@ -199,7 +205,8 @@ def _compressed(
     compressor = _compressor_for(frame)
     for _ in range(_TRIES):
         try:
-            return list(compressor.compress(messages, max_tokens=tokens, model=model).content)
+            made = compressor.compress(messages, max_tokens=tokens, model=model, known=known)
+            return list(made.content)
         except BudgetInfeasibleError as error:
             tokens = max(error.required_tokens, tokens + 1)
     return None

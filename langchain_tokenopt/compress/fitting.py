@@ -14,6 +14,7 @@ from typing import Any, Final
 from langchain_tokenopt.compress.content_types import ContentType, Layout
 from langchain_tokenopt.compress.contradictions import prefer_what_holds
 from langchain_tokenopt.compress.examples import cover_labels, find_examples
+from langchain_tokenopt.compress.information import information
 from langchain_tokenopt.compress.lossless import duplicate_units
 from langchain_tokenopt.compress.options import OnInfeasible
 from langchain_tokenopt.compress.plan_cache import KeptUnits, PlanCache
@@ -62,6 +63,8 @@ class Target:
     """Names all other settings, for the plan cache."""
     on_infeasible: OnInfeasible
     reranker: Reranker | None
+    known: Sequence[str] | None = None
+    """Texts that others have been given; ``None``: nobody else reads."""
 
     @property
     def keeps_all(self) -> bool:
@@ -238,6 +241,13 @@ class _Fit:
         likely = [0.0] * len(layout.units)
         for at, chance in zip(ranked, found.units, strict=True):
             likely[at] = chance
+        if target.known is not None:
+            told = information(layout.texts, layout.units, target.known)
+            if any(told):
+                likely = [
+                    (1 - _BY_ITSELF) * chance + _BY_ITSELF * tells
+                    for chance, tells in zip(likely, told, strict=True)
+                ]
         for at in duplicate_units(layout.texts, layout.units):
             likely[at] = 0.0
         named = dict(zip(ranked, found.named, strict=True))
@@ -283,6 +293,8 @@ class _Fit:
         )
 
 
+_BY_ITSELF: Final = 0.4
+"""Part of the chances that units get by what they tell by themselves, where others read, too."""
 _NOTHING_FITS: Final = "no unit fits, nor any word of the best one"
 _CUT: Final = "no unit fits whole: the best one was cut between words"
 _GIVEN_UP: Final = "part of what must be kept was given up"
@@ -374,7 +386,7 @@ def _plan_key(content: ContentType, layout: Layout, target: Target) -> str:
     digest = hashlib.blake2b(units, digest_size=16)
     for part in (
         target.fingerprint(), target.model, str(target.limit), str(target.keep), target.query or "",
-        content.text(content.content), str(layout.fixed_tokens),
+        content.text(content.content), str(layout.fixed_tokens), repr(target.known),
     ):  # fmt: skip
         digest.update(b"\0")
         digest.update(part.encode("utf-8", "surrogatepass"))

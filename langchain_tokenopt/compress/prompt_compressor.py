@@ -283,6 +283,7 @@ class PromptCompressor(Runnable[Any, Any]):
         max_tokens: int | None = None,
         *,
         model: ModelLike | None = None,
+        known: Sequence[str] | None = None,
     ) -> CompressionResult[Content]:
         """Shorten *content* and say what that did.
 
@@ -292,6 +293,9 @@ class PromptCompressor(Runnable[Any, Any]):
             max_tokens: In place of the compressor's own target. Counted with all that providers
                 have reported by now: who has just so many tokens left wants them kept.
             model: Whose tokens to count, in place of the compressor's own.
+            known: What others have been given who read the same for the same purpose. Then part of
+                the room is for what the query does not name: what tells most for its length, and
+                stands in none of these texts. ``None``: nobody else reads it.
 
         Raises:
             ValueError: If *max_tokens* is below 1.
@@ -305,7 +309,7 @@ class PromptCompressor(Runnable[Any, Any]):
         if max_tokens is not None:
             check_target(max_tokens, None, None)
         name = model_name_of(model or self.model or DEFAULT_MODEL)
-        result = self._job(name, query, max_tokens).run(content)
+        result = self._job(name, query, max_tokens, others_know=known).run(content)
         return cast("CompressionResult[Content]", result)
 
     def _job(
@@ -314,6 +318,7 @@ class PromptCompressor(Runnable[Any, Any]):
         query: str | None = None,
         max_tokens: int | None = None,
         known: TokenCount | None = None,
+        others_know: Sequence[str] | None = None,
     ) -> Job:
         query = query or self.query
         steady = self.counter or steady_counter_of_name(model)
@@ -327,6 +332,7 @@ class PromptCompressor(Runnable[Any, Any]):
             fingerprint=lambda: self.fingerprint,
             on_infeasible=self.on_infeasible,
             reranker=self._reranker,
+            known=others_know,
         )
         reader = Reader(
             model=model,
