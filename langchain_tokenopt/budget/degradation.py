@@ -79,10 +79,16 @@ class Degradation:
     ) -> None:
         self._run = run
         self._agent = agent
-        usual = run.outlook.usual_answer(agent)
         others = [text for name, text in list(run.shortened.items()) if name != agent]
         self.climb = Climb(
-            run.plan, run.forecaster, agent, tools, usual, tuple(run.answers), others
+            run.plan,
+            run.forecaster,
+            agent,
+            tools,
+            run.outlook.usual_answer(agent),
+            run.outlook.expected_answer(agent),
+            tuple(run.answers),
+            others,
         )
         self.owners = run.owners.of(request.facts.attribution)
         """On whose account the call goes."""
@@ -250,13 +256,20 @@ class Degradation:
         return room.left >= (1 + room.beside) * (needs.input + answer * facts.generations)
 
     def _smallest(self, candidate: Candidate) -> Granted | Denial:
-        """Ask for the least that would do: at last without a line that asks for a length."""
+        """Ask for the least that would do: at last without a line that asks for a length.
+
+        Before it is refused for what others are only taken to need, they are taken to need less.
+        """
         needs = self.climb.needs(candidate)
         answer = self._reserve(candidate, needs, needs.least_output, tentative=True)
         if isinstance(answer, Hold):  # less than usual will do, or it was freed in this moment
             return Granted(candidate, needs, answer)
-        needs = needs.without_line()
-        answer = self._reserve(candidate, needs, needs.least_output)
+        needs, demands = needs.without_line(), self._demands
+        answer = self._reserve(candidate, needs, needs.least_output, tentative=True)
+        if not isinstance(answer, Hold):
+            self._demands = lambda: demands().at_least()
+            answer = self._reserve(candidate, needs, needs.least_output)
+            self._demands = demands
         if isinstance(answer, Hold):
             return Granted(candidate, needs, answer, asks=False)
         return answer

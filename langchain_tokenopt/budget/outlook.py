@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from langchain_tokenopt.budget.forecast_need import Need
-from langchain_tokenopt.budget.request_budget import EXPECTED, RequestBudget
+from langchain_tokenopt.budget.request_budget import EXPECTED, USUAL_ANSWER, RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
 from langchain_tokenopt.budget.tools import TakesTimeError
 from langchain_tokenopt.core.usage import Usage
@@ -88,6 +88,9 @@ class _Seen:
     """Whether its latest request may call tools."""
     longest: int = 0
     """Output of its longest answer."""
+    answers: int = 0
+    written: int = 0
+    """Output of all its answers."""
     owed: Demand = NO_DEMAND
     """What is kept for the answer after the tools that it has called."""
     spent: int = 0
@@ -340,6 +343,8 @@ class Outlook:
         if not owed.likely:  # an answer, and no call of tools
             self._outputs.append(usage.output_tokens)
             seen.longest = max(seen.longest, usage.output_tokens)
+            seen.answers += 1
+            seen.written += usage.output_tokens
 
     @_alone
     def refused(self, agent: str) -> None:
@@ -369,6 +374,18 @@ class Outlook:
         if not longest and len(self._outputs) >= _FEW:
             longest = max(self._outputs[-_LATEST:])
         return round(_LONGER * longest) or None
+
+    @_alone
+    def expected_answer(self, agent: str) -> int:
+        """Return what an answer of *agent* takes as a rule, by those that this run has seen.
+
+        By its own, if it has given any; else by all, beside one of the usual length.
+        """
+        seen = self._seen.get(agent)
+        if seen is not None and seen.answers:
+            return seen.written // seen.answers
+        latest = self._outputs[-_LATEST:]
+        return round((EXPECTED * USUAL_ANSWER + sum(latest)) / (1 + len(latest)))
 
     @_alone
     def calls(self) -> dict[str, int]:

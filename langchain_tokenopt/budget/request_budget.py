@@ -102,6 +102,7 @@ def request_budget(
     words: int | None = None,
     tokens_per_word: float = TOKENS_PER_WORD,
     usual_answer: int | None = None,
+    expected_answer: int | None = None,
 ) -> RequestBudget:
     """Measure a request.
 
@@ -113,6 +114,7 @@ def request_budget(
         words: The word limit that will be asked for.
         tokens_per_word: What a word takes, in the language of the answer.
         usual_answer: What an answer hardly exceeds by the few that were seen.
+        expected_answer: What it takes as a rule, by those.
     """
     facts = request.facts
     # The line that asks for a length may still be needed.
@@ -132,7 +134,10 @@ def request_budget(
         least = min(usual, SHORT_ANSWER)
     expected = usual
     if not facts.answer_form.is_structured:
-        expected = max(least, round(EXPECTED * usual))
+        rule = round(EXPECTED * usual)
+        if not is_known and expected_answer is not None:
+            rule = min(usual, expected_answer)
+        expected = max(least, rule)
     thinking = facts.thinking_tokens or 0
     least, usual, expected = (min(ceiling, n + thinking) for n in (least, usual, expected))
     times = facts.generations

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from langchain_tokenopt.budget.account_changes import Change
@@ -77,7 +77,17 @@ class Demands:
     returning: int = 0
     """What calls under way hold beyond what they will likely use: it comes back with them."""
 
+    def at_least(self) -> Demands:
+        """Return them where what the others need in short, which is a guess, is less."""
+        others = {
+            name: replace(demand, least=round(_AT_LEAST * demand.least))
+            for name, demand in self.others.items()
+        }
+        return replace(self, others=others)
 
+
+_AT_LEAST: Final = 0.75
+"""What a short answer of others surely needs, of what it is taken to need."""
 NO_DEMANDS: Final = Demands()
 
 

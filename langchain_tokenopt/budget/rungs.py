@@ -111,6 +111,8 @@ class Climb:
     tools: BudgetTools | None
     usual_answer: int | None = None
     """What its answers hardly exceed, by the few that this run has seen."""
+    expected_answer: int | None = None
+    """What they take as a rule, by those."""
     reports: Sequence[str] = ()
     """Earlier answers of the run, which may stand in the prompt."""
     others_read: Sequence[str] = ()
@@ -137,6 +139,7 @@ class Climb:
                 at.length,
                 self.per_word(at),
                 self.usual_answer,
+                self.expected_answer,
             )
             self._known[key] = at.request, found  # kept, so that no other has its id
         return self._known[key][1]

@@ -236,6 +236,25 @@ def test_the_prompt_is_shortened_first(model_server: ModelServer) -> None:
     assert 1 == run.report().agents["default"].degraded["shortened the documents"]
 
 
+def test_readers_of_the_same_documents_are_given_other_parts(model_server: ModelServer) -> None:
+    """Of what the question does not name; what answers it, each of them has."""
+    notes = [f"Row {n} of the vault holds {n * 37 + 211} coins." for n in range(1, 161)]
+    pages = [f"Page {n}: {PROSE}{note} {PROSE}" for n, note in enumerate(notes)]
+    pages[80] += "The bridge was painted red."
+    tagged = "".join(f"<document>\n{page}\n</document>\n" for page in pages)
+    asked = f"{tagged}\nQuestion: Which colour is the bridge?"
+    plan = BudgetPlan(total_tokens=4_000, agents={name: {"tokens": 900} for name in "abcd"})
+    model = optimize(model_server.chat_openai(), plan)
+    with plan.run() as run:
+        for name in "abcd":
+            model.invoke(asked, {"metadata": {"tokenopt_agent": name}})
+    read = [{n for n in notes if n in r.last_text} for r in model_server.requests]
+
+    assert 4 == len(read) == len(run.report().agents)
+    assert all("painted red" in request.last_text for request in model_server.requests)
+    assert len(set().union(*read)) >= 1.5 * max(map(len, read))
+
+
 def test_degraded_answers_are_not_cached() -> None:
     """A cache keeps no answer to a shortened prompt."""
     plan = BudgetPlan(total_tokens=1_500)

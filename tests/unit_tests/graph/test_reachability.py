@@ -613,3 +613,22 @@ def test_a_chance_to_come_at_all_is_no_number_of_times() -> None:
 
     assert 0.5 == debate["pro"] == critic["writer"]
     assert dict.fromkeys(workers, 0.5) == {name: sent[name] for name in workers}
+
+
+def test_a_node_that_several_others_choose_comes_once(seen: Seen) -> None:
+    """Each packet for it is a call of its own; a name is the same node, whoever says it."""
+    left: list[float] = []
+
+    def look() -> None:
+        run = current_run()
+        assert run is not None
+        left.append(sum(now.get("judge", 0) for now in run.outlook._now.values()))
+
+    for chosen in ("judge", [Send("judge", {})]):
+        graph = graph_of(seen, [("judge", "team"), ("team", "trader")], judge=look)
+        for name in AGENTS[:2]:
+            graph.add_edge(START, name)
+            graph.add_conditional_edges(name, lambda state, chosen=chosen: chosen, ["judge"])
+        run_of(graph)
+
+    assert [1, 2] == [max(left[:1]), max(left[1:])]
