@@ -7,13 +7,21 @@ of its earlier calls compete too; where that is not enough, so do those of its l
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.compress.content_types import Layout, Reader, set_tokens
+from langchain_tokenopt.compress.conversation_plan import (
+    Competing,
+    Conversation,
+    asking_block,
+    conversation_of,
+    rules_of,
+    system_passages,
+)
 from langchain_tokenopt.compress.message_texts import (
     LEFT_OUT,
     Slot,
@@ -22,10 +30,8 @@ from langchain_tokenopt.compress.message_texts import (
     with_texts,
     without_texts,
 )
-from langchain_tokenopt.compress.prompt_lines import LONG_LINE, SHORT, typical
 from langchain_tokenopt.compress.prompt_parts import (
     PromptParts,
-    is_material,
     quoted_material,
     read_message,
     read_result,
@@ -33,10 +39,7 @@ from langchain_tokenopt.compress.prompt_parts import (
 from langchain_tokenopt.compress.protect import matches_any
 from langchain_tokenopt.compress.question import (
     LONGEST_QUESTION,
-    SHORT_OUTSIDE,
-    SHORT_PARAGRAPH,
     asked_in,
-    asks,
     asks_something,
     is_about,
 )
@@ -44,68 +47,12 @@ from langchain_tokenopt.compress.rendering import render
 from langchain_tokenopt.compress.text_tokens import Tokenized
 from langchain_tokenopt.compress.unit_selection import Run, required_only, runs_of
 from langchain_tokenopt.compress.units import Unit
-from langchain_tokenopt.core.messages import atomic_groups
 from langchain_tokenopt.counting.tokens import TokenCount, TokenCounter
 
 __all__ = ["MessagesContent"]
 
 LONGEST_WHOLE_TURN = 600
 """Characters. An earlier turn up to this length is kept or dropped whole."""
-
-
-Competing = Literal["earlier turns", "earlier calls", "all calls", "rules"]
-"""What may go: turns before the current one, calls before the last one, results of the last one,
-and in the end the rules that were set in earlier turns."""
-
-
-@dataclass(slots=True)
-class _Conversation:
-    """The parts of a message list that are treated differently."""
-
-    last_human: int
-    asking: int
-    """The message of the user that asks: the last one, or another of those at the end."""
-    first_human: int
-    """Where the messages at the end begin that nothing answers."""
-    fixed: set[int] = field(default_factory=set)
-    """Messages that stay: system messages, and the current turn."""
-    groups: list[list[int]] = field(default_factory=list)
-    """Tool calls with their answers, of earlier turns: kept or dropped together."""
-    running: list[list[int]] = field(default_factory=list)
-    """Tool calls of the current turn that compete: dropped with their answers, or shortened."""
-    keeps_rules: bool = True
-    """Whether turns that only tell how to answer stay."""
-    last_results: frozenset[int] = frozenset()
-    """Tool messages of the current turn that stay, but may be shortened."""
-
-
-def _conversation(messages: Sequence[BaseMessage], competing: Competing) -> _Conversation:
-    last = max((i for i, m in enumerate(messages) if isinstance(m, HumanMessage)), default=-1)
-    first = last
-    while first > 0 and isinstance(messages[first - 1], HumanMessage):
-        first -= 1
-    found = _Conversation(last, _asking_message(messages, first, last), first)
-    found.fixed.add(found.asking)
-    calls = []
-    for group in atomic_groups(messages):
-        current = last < 0 or max(group) >= last
-        if current or any(isinstance(messages[i], SystemMessage) for i in group):
-            found.fixed.update(group)
-            if len(group) > 1 and min(group) > last:
-                calls.append(group)
-        elif (
-            len(group) > 1
-            or isinstance(messages[group[0]], ToolMessage)
-            or getattr(messages[group[0]], "tool_calls", None)
-        ):
-            found.groups.append(group)
-    if competing != "earlier turns":
-        found.running = calls[:-1]
-        found.fixed.difference_update(*found.running)
-    found.keeps_rules = competing != "rules"
-    if competing in ("all calls", "rules") and calls:
-        found.last_results = frozenset(calls[-1][1:])
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +80,7 @@ class MessagesContent:
         """The tokens of the text in each slot."""
         self._counts: dict[str, TokenCount] = {}
         """The tokens of texts that were made of those."""
-        self._plan = _Conversation(-1, -1, -1)
+        self._plan = Conversation(-1, -1, -1)
         self._leaders: dict[int, int] = {}
         """The unit of each tool call that its results need, by the index of its message."""
         self._overheads: dict[Hashable, int] = {}
@@ -195,7 +142,7 @@ class MessagesContent:
     def layout(self, limit: int | None = None) -> Layout:
         """Cut it into units; where what must be kept exceeds *limit*, more of them compete."""
         layouts = (
-            self._layout(_conversation(self.content, competing), limit)
+            self._layout(conversation_of(self.content, competing), limit)
             for competing in get_args(Competing)
         )
         layout = next(layouts)
@@ -206,12 +153,12 @@ class MessagesContent:
             layout = other
         return layout
 
-    def _layout(self, plan: _Conversation, limit: int | None) -> Layout:
+    def _layout(self, plan: Conversation, limit: int | None) -> Layout:
         layout = Layout([], [], may_be_empty=False)
         earlier = sum(index not in plan.fixed for index in range(max(0, plan.first_human)))
         layout.prior = "recency" if earlier > _FEW_TURNS else "none"
-        rules = _rules(self.content, plan, limit) if plan.keeps_rules else frozenset()
-        plan.fixed -= _system_passages(self.content)
+        rules = rules_of(self.content, plan, limit) if plan.keeps_rules else frozenset()
+        plan.fixed -= system_passages(self.content)
         self._plan = plan
         self._slots, self._tokenized = [], []
         grouped = {index: group[0] for group in plan.groups for index in group}
@@ -282,7 +229,7 @@ class MessagesContent:
         selectable = isinstance(message, ToolMessage) and (
             self._reader.tool_results == "select" or index in self._plan.last_results
         )
-        asking, own = _asking_block([text for _, text, _ in self._texts[index]])
+        asking, own = asking_block([text for _, text, _ in self._texts[index]])
         if index != self._plan.asking:
             asking, own = -1, range(0)
         for number, (slot, text, tokenized) in enumerate(self._texts[index]):
@@ -436,91 +383,6 @@ class MessagesContent:
     def text(self, content: Sequence[BaseMessage]) -> str:
         """Return all of its text."""
         return "\n".join(text for i, m in enumerate(content) for _, text in slots_of(m, i))
-
-
-def _asking_message(messages: Sequence[BaseMessage], first: int, last: int) -> int:
-    """Return which message of a run of the user's asks: others may be documents."""
-    texts = [message.text for message in messages[first : last + 1]]
-    are_short = typical([len(text) for text in texts]) < LONG_LINE
-    return last if first >= last or are_short else first + _asking_block(texts)[0]
-
-
-def _asking_block(texts: Sequence[str]) -> tuple[int, range]:
-    """Return which of several text blocks asks, and which before the others are as short.
-
-    The last short one with a question mark asks, or else the last one, or the first, that is short
-    beside the others.
-    """
-    middle = typical([len(text) for text in texts])
-    short = [at for at, text in enumerate(texts) if len(text) <= SHORT_PARAGRAPH]
-    asking = [at for at in short if asks(texts[at])]
-    tasks = [at for at in short if len(texts[at]) <= SHORT_TASK * middle]
-    last, first = len(texts) - 1, 0
-    likely = [at for at in (last, first) if at in tasks] or tasks[-1:]
-    if len(likely) > 1 and 2 * len(texts[first]) < len(texts[last]):
-        likely.reverse()
-    likely += [at for at in (last, first) if at in short]
-    found = [*asking[-1:], *likely, last][0]
-    own = 0
-    while own in tasks and own != found:
-        own += 1
-    return found, range(own)
-
-
-def _rules(
-    messages: Sequence[BaseMessage], plan: _Conversation, limit: int | None
-) -> frozenset[int]:
-    """Return which earlier messages of the user only tell how to answer.
-
-    Such a one is short and asks nothing, and the reply is a word or two; or there is none, and the
-    messages behind it are longer. Of many only the first ones are told from small talk.
-    """
-    room = SHORT_OUTSIDE if limit is None else min(SHORT_OUTSIDE, limit)
-    run = messages[max(0, plan.first_human) : plan.last_human + 1]
-    longest = SHORT_TASK * typical([len(message.text) for message in run])
-    found = set()
-    for index in range(max(0, plan.last_human)):
-        message, reply = messages[index], messages[index + 1]
-        if not isinstance(message, HumanMessage) or asks(message.text):
-            continue
-        if index >= plan.first_human:
-            sets_rules = len(message.text) <= longest
-        else:
-            is_nod = len(reply.text) <= LONGEST_NOD and not asks(reply.text)
-            sets_rules = is_nod and not getattr(reply, "tool_calls", None)
-        if sets_rules and len(message.text) <= SHORT_PARAGRAPH:
-            room -= len(message.text) + _FRAME
-            if room < 0:
-                break
-            found.add(index)
-    return frozenset(found)
-
-
-SHORT_TASK = 0.5
-"""Share of a typical text up to which one beside it is a task rather than a document."""
-_FRAME = 20
-"""Characters that the frame of a message counts for."""
-LONGEST_NOD = 60
-"""Characters of a reply that says no more than that a message was read."""
-
-
-def _system_passages(messages: Sequence[BaseMessage]) -> frozenset[int]:
-    """Return which system messages are passages, where each passage has a message of its own."""
-    systems = [at for at, message in enumerate(messages) if isinstance(message, SystemMessage)]
-    middle = typical([len(messages[at].text) for at in systems])
-    long = [at for at in systems if len(messages[at].text) > SHORT * middle]
-    openings = [messages[at].text[:_OPENING] for at in long]
-    told = [messages[at].text for at in systems if at not in long]
-    if len(long) < _FEWEST_MESSAGES or not is_material(
-        "\n".join([*told, *openings]), [messages[at].text for at in long]
-    ):
-        return frozenset()
-    return frozenset(long)
-
-
-_FEWEST_MESSAGES = 3
-_OPENING = 40
-"""Characters in which a message may say that it is a document."""
 
 
 def _shifted(units: list[Unit]) -> list[Unit]:

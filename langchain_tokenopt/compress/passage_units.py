@@ -26,9 +26,9 @@ from langchain_tokenopt.compress.question import (
     is_about,
 )
 from langchain_tokenopt.compress.quoted_records import Record
-from langchain_tokenopt.compress.records import holds_cues
 from langchain_tokenopt.compress.segments import Kind, Segment, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
+from langchain_tokenopt.compress.speech import holds_cues
 from langchain_tokenopt.compress.unit import add_units
 from langchain_tokenopt.compress.units import Unit, units_of
 from langchain_tokenopt.compress.whole_records import (

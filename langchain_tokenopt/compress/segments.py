@@ -26,9 +26,9 @@ from langchain_tokenopt.compress.outlines import (
     tree_end,
     yaml_end,
 )
-from langchain_tokenopt.compress.records import (
+from langchain_tokenopt.compress.records import RecordFinder
+from langchain_tokenopt.compress.speech import (
     TURN,
-    RecordFinder,
     cues_end,
     is_transcript,
     letter_head_end,
