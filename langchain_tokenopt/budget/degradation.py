@@ -28,6 +28,7 @@ from langchain_tokenopt.budget.rungs import (
     Rung,
     Step,
     asked_words,
+    brief_output,
 )
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.messages import text_of
@@ -258,31 +259,40 @@ class Degradation:
     def _smallest(self, candidate: Candidate) -> Granted | Denial:
         """Ask for the least that would do: at last without a line that asks for a length.
 
-        Before it is refused for what others are only taken to need, they are taken to need less.
+        Before it is refused, the answer may be two sentences, and others, of whom one only knows
+        what they are taken to need, are taken to need less.
         """
         needs = self.climb.needs(candidate)
         answer = self._reserve(candidate, needs, needs.least_output, tentative=True)
         if isinstance(answer, Hold):  # less than usual will do, or it was freed in this moment
             return Granted(candidate, needs, answer)
         needs, demands = needs.without_line(), self._demands
-        answer = self._reserve(candidate, needs, needs.least_output, tentative=True)
+        least = brief_output(candidate, needs)
+        answer = self._reserve(candidate, needs, needs.least_output, least, tentative=True)
         if not isinstance(answer, Hold):
             self._demands = lambda: demands().at_least()
-            answer = self._reserve(candidate, needs, needs.least_output)
+            answer = self._reserve(candidate, needs, needs.least_output, least)
             self._demands = demands
         if isinstance(answer, Hold):
             return Granted(candidate, needs, answer, asks=False)
         return answer
 
     def _reserve(
-        self, candidate: Candidate, needs: RequestBudget, most: int, *, tentative: bool = False
+        self,
+        candidate: Candidate,
+        needs: RequestBudget,
+        most: int,
+        least: int | None = None,
+        *,
+        tentative: bool = False,
     ) -> Hold | Denial:
         """Reserve at most *most* output, and less where tokens or money do not reach."""
+        least = needs.least_output if least is None else least
         answer = self._run.account.reserve(
             self._agent,
             needs.input,
             most,
-            min_output_tokens=min(most, needs.least_output),
+            min_output_tokens=min(most, least),
             cost_nano_usd=self._cost(candidate, needs),
             owners=self.owners,
             demands=self._demands(),

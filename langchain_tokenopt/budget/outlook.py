@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from langchain_tokenopt.budget.forecast_need import Need
-from langchain_tokenopt.budget.request_budget import EXPECTED, USUAL_ANSWER, RequestBudget
+from langchain_tokenopt.budget.request_budget import EXPECTED, RequestBudget
 from langchain_tokenopt.budget.room import NO_DEMAND, Demand, Demands
 from langchain_tokenopt.budget.tools import TakesTimeError
 from langchain_tokenopt.core.usage import Usage
@@ -59,6 +59,8 @@ class Coming:
     """By whom, of agents that come only when they are sent for, and once as a rule."""
     perhaps: frozenset[str] = frozenset()
     """Of whom nobody knows whether they call a model at all."""
+    after: Mapping[str, int] = field(default_factory=dict)
+    """How many others an agent waits for, where it waits for several: their answers it reads."""
 
     def knows(self, agent: str) -> bool:
         """Whether *agent* is one of those that can come."""
@@ -108,8 +110,16 @@ class _Typical(NamedTuple):
     least: int
     likely: int
     """Of one that is like those that were."""
-    reading: int
-    """Of one that comes after them, and reads what they have written."""
+    reports: float
+    """Answers that one may read which comes after them."""
+    beside: int
+    """What it needs beside these."""
+    seen: int
+    """What others have needed that came after somebody."""
+
+    def reading(self, reports: float, answer: int) -> int:
+        """Return what one needs that reads so many answers of so many tokens."""
+        return max(round(self.beside + reports * answer), self.seen)
 
 
 @dataclass(eq=False)
@@ -379,13 +389,13 @@ class Outlook:
     def expected_answer(self, agent: str) -> int:
         """Return what an answer of *agent* takes as a rule, by those that this run has seen.
 
-        By its own, if it has given any; else by all, beside one of the usual length.
+        By its own, if it has given any; else by all, beside a typical one.
         """
         seen = self._seen.get(agent)
         if seen is not None and seen.answers:
             return seen.written // seen.answers
         latest = self._outputs[-_LATEST:]
-        return round((EXPECTED * USUAL_ANSWER + sum(latest)) / (1 + len(latest)))
+        return (_TYPICAL_ANSWER + sum(latest)) // (1 + len(latest))
 
     @_alone
     def calls(self) -> dict[str, int]:
@@ -466,9 +476,11 @@ class Outlook:
         reports += sum(times for now in self._now.values() for times in now.values())
         later = {name for each in self._coming.values() for name in (*each.surely, *each.maybe)}
         reports += max(sum(not self._seen[name].calls for name in later) - 1, 0) / 2
-        reading = least + min(reports, _MOST_REPORTS) * self._answer() + _DOCUMENTS * mean
         likely = max(least, round(_UNSEEN * mean))
-        return _Typical(least, likely, max(round(reading), likely if readers else least))
+        beside = least + round(_DOCUMENTS * mean)
+        return _Typical(
+            least, likely, min(reports, _MOST_REPORTS), beside, likely if readers else least
+        )
 
     def _demand(self, name: str, typical: _Typical) -> Demand:
         """Return what an agent still needs."""
@@ -492,7 +504,9 @@ class Outlook:
                 again = 0
         else:  # who comes at the same time is taken to be alike
             one = Demand(typical.least, typical.likely)
-            later = max(self._promised.get(name, 0), typical.reading, typical.least)
+            reads = max((c.after.get(name, 0) for c in self._coming.values()), default=0)
+            reading = typical.reading(reads or typical.reports, self._answer())
+            later = max(self._promised.get(name, 0), reading, typical.least)
             again = round(maybe * later)
             rounds = maybe
         most = self._most_calls(name)

@@ -42,6 +42,7 @@ __all__ = [
     "Rung",
     "Step",
     "asked_words",
+    "brief_output",
 ]
 
 _HALF: Final = 0.5
@@ -322,6 +323,14 @@ class _Words:
         return climb.fewer_words(at, words, before, self.name)
 
 
+def brief_output(at: Candidate, needs: RequestBudget) -> int:
+    """Return the tokens of the shortest answer that still says something."""
+    facts = at.request.facts
+    if facts.answer_form.is_structured or facts.thinking_tokens:
+        return needs.least_output
+    return min(_BRIEF * facts.generations, needs.least_output)
+
+
 @dataclass(frozen=True)
 class _Brief:
     """Asks for two sentences, where nothing else is left but to answer in the model's place."""
@@ -332,10 +341,9 @@ class _Brief:
         return climb.tools is not None and not at.request.facts.answer_form.is_structured
 
     def shrink(self, at: Candidate, climb: Climb, room: int) -> Candidate:
-        needs, least = climb.needs(at), _BRIEF * at.request.facts.generations
+        needs = climb.needs(at)
         output = room - needs.input - needs.last_answer
-        thinks = bool(at.request.facts.thinking_tokens)
-        if thinks or not least <= output < needs.least_output:
+        if not brief_output(at, needs) <= output < needs.least_output:
             return at
         before = at.length or asked_words(at, climb, needs.usual_output)
         return climb.fewer_words(at, min(before, asked_words(at, climb, output)), before, self.name)

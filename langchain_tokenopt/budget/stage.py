@@ -28,7 +28,7 @@ from langchain_tokenopt.budget.run_notes import StepTaken
 from langchain_tokenopt.budget.rungs import Step, asked_words
 from langchain_tokenopt.budget.siblings import wait_for_siblings, wait_for_siblings_async
 from langchain_tokenopt.budget.stray_calls import why_outside
-from langchain_tokenopt.budget.tools import BudgetTools, TakesTimeError
+from langchain_tokenopt.budget.tools import MADE_UP, BudgetTools, TakesTimeError
 from langchain_tokenopt.core.errors import BudgetExceededError, TokenOptError, TokenOptWarning
 from langchain_tokenopt.core.event_loop import done_beside_loop
 from langchain_tokenopt.core.messages import append_to_last_user
@@ -201,7 +201,9 @@ class BudgetStage:
         request.run.stages.append(NAME)
         run.note_stand_in(agent, request.run.metadata, denial.error())
         try:
-            message = minimal_answer(request, f"[No answer: {denial.sentence()}]")
+            text = f"{MADE_UP}: {denial.sentence()}]"
+            message = minimal_answer(request, text)
+            run.answers.append(text)
         except UnfillableError:  # the caller could not read a text either
             error = denial.error()
             raise (

@@ -7,12 +7,15 @@ an implementation of :class:`BudgetTools`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import StageCall
 
-__all__ = ["BudgetTools", "TakesTimeError"]
+__all__ = ["MADE_UP", "BudgetTools", "TakesTimeError"]
+
+MADE_UP: Final = "[No answer"
+"""How a text begins that stands in the place of an answer. Those who read it need no more of it."""
 
 
 class TakesTimeError(Exception):

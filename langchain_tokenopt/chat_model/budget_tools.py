@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage, SystemMessage, ToolMessage
 
 from langchain_tokenopt.budget.plan import BudgetPlan
 from langchain_tokenopt.budget.stage import BudgetStage
+from langchain_tokenopt.budget.tools import MADE_UP
 from langchain_tokenopt.chat_model.caller_frame import frame_of, holds_all
 from langchain_tokenopt.core.conversation import begin_of_last_results
 from langchain_tokenopt.core.errors import BudgetInfeasibleError
@@ -222,6 +223,8 @@ def _handed_over(report: str, question: str, keep: float) -> str:
     """Return the part of a report that concludes, decides and counts, or bears on *question*."""
     from langchain_tokenopt.compress import Handover
 
+    if report.startswith(MADE_UP):
+        return f"{MADE_UP}.]"
     tokens = max(_SHORTEST_REPORT, int(_REPORT_TOKENS.count(report).tokens * keep))
     try:
         concludes = Handover(tokens, remember=0).invoke(report)

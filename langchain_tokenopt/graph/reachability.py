@@ -290,6 +290,7 @@ class Reachability:
             self._calls_in({node: chances.get(node, 1.0) for node in later - sure}),
             self._sent_by({*here, *later} - sure),
             self._perhaps,
+            self._waits_for(later | sure),
         )
 
     def _chances(self, here: Names) -> dict[str, float]:
@@ -346,6 +347,21 @@ class Reachability:
             for hub, sent in workers.items()
             if len(sent) > 1
             for node in sent
+            for agent in self._agents.get(node, ())
+        }
+
+    def _waits_for(self, nodes: Iterable[str]) -> dict[str, int]:
+        """Return of how many others each agent comes after all, where these are several.
+
+        Edges say so. Who comes after one alone may read what all before that one have said.
+        """
+        before = Counter(
+            end for start, ends in self._edges.certain.items() if start != START for end in ends
+        )
+        return {
+            agent: before[node]
+            for node in nodes
+            if before[node] > 1
             for agent in self._agents.get(node, ())
         }
 
