@@ -39,6 +39,9 @@ _DOCUMENTS: Final = 0.05
 _MOST_REPORTS: Final = 12
 _ROUNDS: Final = 3
 """How often an agent in a loop is taken to come: so many short answers are kept for it."""
+_AGAIN: Final = 0.5
+"""Part of its likely need that is kept for another turn of one that has had one, which may not come
+at all: what is kept for it makes turns shorter that do."""
 _PERHAPS: Final = 0.05
 """How likely a node calls of which nothing shows that it does."""
 _TYPICAL_ANSWER: Final = 120
@@ -497,7 +500,7 @@ class Outlook:
             return seen.owed  # a node that runs the tools
         if seen.calls:
             one, later = seen.latest, seen.latest.likely
-            again = round(maybe * one.likely) if hub is None else 0
+            again = round(_AGAIN * maybe * one.likely) if hub is None else 0
             again = max(again, one.likely * self._still_sent_for(name))
             rounds: float = max(1, _ROUNDS - seen.calls) if hub is None else 0.5
             if seen.loops:  # what it still needs is owed to it

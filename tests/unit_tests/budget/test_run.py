@@ -301,7 +301,7 @@ def test_fewer_words_are_asked_for_but_not_too_few(model_server: ModelServer) ->
 def test_a_short_answer_comes_before_none(model_server: ModelServer) -> None:
     """Where half of the words do not fit, a paragraph is asked for; two sentences; then nothing."""
     model_server.answer = lambda request: Reply(text=PROSE * 40)
-    for total, asked in ((220, 1), (90, 1), (60, 0)):
+    for total, asked in ((220, 1), (90, 1), (60, 1), (50, 0)):
         model_server.requests.clear()
         plan = BudgetPlan(total_tokens=total, agents={"default": {"words": 400}})
         with plan.run() as run:
