@@ -169,7 +169,7 @@ class TimeLimit:
         def call() -> None:
             try:
                 result.put((True, work()))
-            except Exception as error:  # noqa: BLE001  the embedder is foreign code
+            except BaseException as error:  # noqa: BLE001  foreign code may want to leave, too
                 result.put((False, error))
             finally:
                 finished.set()

@@ -12,7 +12,7 @@ from langchain_tokenopt.cache.guards import Profile, doubts_between
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FEATURES", "NEIGHBOURS", "Neighbour", "features_of"]
+__all__ = ["FEATURES", "NEIGHBOURS", "Neighbour", "Neighbourhood", "features_of"]
 
 
 class Neighbour(NamedTuple):
@@ -22,6 +22,15 @@ class Neighbour(NamedTuple):
     cosine: float
     answer: int
     """Entries with the same answer have the same number."""
+
+
+class Neighbourhood(NamedTuple):
+    """What is stored near a question."""
+
+    near: Sequence[Neighbour] = ()
+    """Nearest first."""
+    around: Sequence[Neighbour] = ()
+    """The neighbours of the nearest one, itself excluded."""
 
 
 FEATURES = (

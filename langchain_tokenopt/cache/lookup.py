@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from langchain_tokenopt.cache.difference_kinds import difference_kinds
 from langchain_tokenopt.cache.differences import difference_in_writing
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
-from langchain_tokenopt.cache.features import Neighbour, features_of
+from langchain_tokenopt.cache.features import Neighbour, Neighbourhood, features_of
 from langchain_tokenopt.cache.fields import Field, Fields
 from langchain_tokenopt.cache.guards import (
-    Profile,
     doubts_between,
     profile_of,
     vetoes_between,
@@ -68,7 +67,7 @@ class Finding:
     reason: str = ""
     """Why it is a miss, in the words of the statistics."""
     vector: NDArray[np.float32] | None = None
-    neighbours: list[Neighbour] = field(default_factory=list)
+    neighbours: Sequence[Neighbour] = ()
     features: NDArray[np.float64] | None = None
     """Set when the nearest stored answer was in question."""
     differences: tuple[str, ...] = ()
@@ -212,7 +211,7 @@ class Lookup:
         vector = self._embedder.vector(question.text)
         finding = Finding(scope=question.scope, domain=question.domain, vector=vector)
         with self._repository.lock:
-            stored = self._find_neighbours(finding, scopes or (question.scope,))
+            stored, around = self._find_neighbours(finding, scopes or (question.scope,))
             self._find_field(finding, way)
         if stored is None:
             finding.reason = "no neighbour"
@@ -223,14 +222,22 @@ class Lookup:
             return finding
         one, other = profile_of(stored), profile_of(question.text)
         finding.kinds = difference_kinds(one, other)
-        self._compute_features(finding, one, other)
+        if self.min_similarity is not None:  # then evidence does not decide
+            around = ()
+        finding.features = features_of(finding.neighbours, around, other, one, self._doubts)
         if way != "find":
             with self._repository.lock:
                 self._decide(finding, way)
         return finding
 
-    def _find_neighbours(self, finding: Finding, scopes: Iterable[bytes]) -> str | None:
-        """Find the neighbours, of the scope that has the nearest; return the nearest question."""
+    def _find_neighbours(
+        self, finding: Finding, scopes: Iterable[bytes]
+    ) -> tuple[str | None, Sequence[Neighbour]]:
+        """Find the neighbours, of the scope that has the nearest.
+
+        Returns:
+            The nearest question, and the neighbours of that.
+        """
         index, vector = self._repository.index, finding.vector
         assert vector is not None
         if index.dimension is not None and len(vector) != index.dimension:
@@ -239,12 +246,15 @@ class Lookup:
             )
         now = self._repository.now()
         found = (index.near_to(vector, scope, now, self._least_cosine) for scope in scopes)
-        finding.neighbours = max(found, key=lambda n: n[0].cosine if n else 0.0, default=[])
-        if not finding.neighbours:
-            return None
+        best = max(
+            found, key=lambda n: n.near[0].cosine if n.near else 0.0, default=Neighbourhood()
+        )
+        finding.neighbours = best.near
+        if not best.near:
+            return None, ()
         nearest = index[finding.neighbours[0].entry]
         finding.scope, finding.domain = nearest.scope, domain_of(nearest.scope)
-        return nearest.question
+        return nearest.question, best.around
 
     def _find_field(self, finding: Finding, way: Way) -> None:
         """Find the field whose evidence decides; a request that is judged counts there."""
@@ -267,13 +277,6 @@ class Lookup:
         if self.min_similarity is not None:
             forbidding += doubts_between(one, other, self._doubts)
         return tuple(forbidding)
-
-    def _compute_features(self, finding: Finding, stored: Profile, asked: Profile) -> None:
-        around: list[Neighbour] = []
-        if self.min_similarity is None:  # else evidence does not decide
-            with self._repository.lock:
-                around = self._repository.index.around(finding.neighbours[0].entry)
-        finding.features = features_of(finding.neighbours, around, asked, stored, self._doubts)
 
     def _decide(self, finding: Finding, way: Way) -> None:
         assert finding.features is not None

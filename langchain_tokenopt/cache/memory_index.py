@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import numpy as np
 from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy, Use
-from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
+from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, Neighbourhood
 from langchain_tokenopt.cache.key import Question, wording_hash
 from langchain_tokenopt.cache.vector_index import ScopedIndex
 
@@ -232,8 +232,8 @@ class MemoryIndex(Mapping[int, Entry]):
 
     def near_to(
         self, vector: NDArray[np.float32], scope: bytes, now: float, least: float
-    ) -> list[Neighbour]:
-        """Return the neighbours of a question, nearest first.
+    ) -> Neighbourhood:
+        """Return the neighbours of a question, and those of the nearest of them.
 
         Args:
             vector: Of the question.
@@ -241,23 +241,19 @@ class MemoryIndex(Mapping[int, Entry]):
             now: Seconds since the epoch; what has expired is no neighbour.
             least: Cosine that the nearest must have, or there are none.
         """
-        found = [] if self._index is None else self._index.search(scope, vector, NEIGHBOURS)
-        if not found or found[0][1] < least:
-            return []
-        return [
-            Neighbour(entry, cosine, self.answer_groups.of(known.answer))
-            for entry, cosine in found
-            if (known := self._known[entry]).is_alive(now)
+        found = None if self._index is None else self._index.shortlist(scope, vector)
+        if found is None:
+            return Neighbourhood()
+        near = [
+            n for n in self._named(found.near(vector, NEIGHBOURS)) if self.is_alive(n.entry, now)
         ]
+        if not near or near[0].cosine < least:
+            return Neighbourhood()
+        nearest = near[0].entry
+        around = self._named(found.near(found.vector(nearest), NEIGHBOURS + 1))
+        return Neighbourhood(near, [n for n in around if n.entry != nearest])
 
-    def around(self, entry: int) -> list[Neighbour]:
-        """Return the neighbours of a stored question, itself excluded; none if it has left."""
-        known = self._known.get(entry)
-        if known is None or self._index is None:
-            return []
-        vector = self._index.vector(entry)
-        return [
-            Neighbour(other, cosine, self.answer_groups.of(self._known[other].answer))
-            for other, cosine in self._index.search(known.scope, vector, NEIGHBOURS + 1)
-            if other != entry
-        ]
+    def _named(self, found: Iterable[tuple[int, float]]) -> list[Neighbour]:
+        """Name the groups of the answers of entries and cosines."""
+        known, group_of = self._known, self.answer_groups.of
+        return [Neighbour(entry, cosine, group_of(known[entry].answer)) for entry, cosine in found]

@@ -15,7 +15,7 @@ from langchain_core.outputs import Generation
 from langchain_tokenopt.cache.answer_groups import AnswerGroups
 from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import Use
-from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour
+from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, Neighbourhood
 from langchain_tokenopt.cache.key import Question, wording_hash
 from langchain_tokenopt.cache.memory_index import Entry
 from langchain_tokenopt.cache.postgres_entries import PostgresEntries
@@ -54,7 +54,6 @@ class PostgresIndex:
         self._hot: OrderedDict[int, Entry] = OrderedDict()
         self._by_exact: dict[bytes, int] = {}
         self._by_near: dict[bytes, int] = {}
-        self._around: tuple[int, list[Neighbour]] = (0, [])
         self._absent = b""
         """Words that nobody has asked for, as :meth:`equal` has just found."""
 
@@ -167,20 +166,16 @@ class PostgresIndex:
 
     def near_to(
         self, vector: NDArray[np.float32], scope: bytes, now: float, least: float
-    ) -> list[Neighbour]:
-        """Return the neighbours of a question, nearest first; see :class:`MemoryIndex`."""
+    ) -> Neighbourhood:
+        """Return the neighbours of a question; see :class:`MemoryIndex`."""
         found = self._entries.neighbours.of(vector, scope, now, NEIGHBOURS)
         rows = [(row, cosine) for row, cosine in found.rows if row.scope == scope]
         if not rows or rows[0][1] < least:
-            return []
+            return Neighbourhood()
         for row, _ in reversed(rows):
             self._keep(row)
-        self._around = rows[0][0].id, self._named(found.around)
-        return self._named((row.id, cosine, row.group) for row, cosine in rows)
-
-    def around(self, entry: int) -> list[Neighbour]:
-        """Return the neighbours of the stored question that was found last, itself excluded."""
-        return self._around[1] if self._around[0] == entry else []
+        near = self._named((row.id, cosine, row.group) for row, cosine in rows)
+        return Neighbourhood(near, self._named(found.around))
 
     def _named(self, found: Iterable[tuple[int, float, int]]) -> list[Neighbour]:
         return [

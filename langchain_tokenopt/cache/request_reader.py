@@ -6,15 +6,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from langchain_tokenopt.cache.call_settings import UnkeyableError, credentials_of
 from langchain_tokenopt.cache.failure_shield import Shield
-from langchain_tokenopt.cache.key import (
-    Question,
-    UnkeyableError,
-    credentials_of,
-    is_owned,
-    node_question,
-    question_of,
-)
+from langchain_tokenopt.cache.key import Question, is_owned, node_question, question_of
 from langchain_tokenopt.cache.owner_labels import ScopeLabels, name_an_owner
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.request.model_request import ModelRequest

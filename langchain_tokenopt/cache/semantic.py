@@ -21,20 +21,14 @@ from langchain_core.outputs import ChatResult, Generation
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.cache.answer_writer import AnswerWriter
+from langchain_tokenopt.cache.call_settings import UnkeyableError, form_in
 from langchain_tokenopt.cache.counting import KeptCounts
 from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.failure_shield import Shield
 from langchain_tokenopt.cache.fields import Fields
-from langchain_tokenopt.cache.key import (
-    NODES,
-    Question,
-    UnkeyableError,
-    form_in,
-    is_owned,
-    node_scope,
-)
+from langchain_tokenopt.cache.key import NODES, Question, is_owned, node_scope
 from langchain_tokenopt.cache.learning import Learning
 from langchain_tokenopt.cache.lookup import Finding, Lookup
 from langchain_tokenopt.cache.owner_labels import name_an_owner

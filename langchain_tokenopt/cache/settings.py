@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from langchain_tokenopt.cache.conversation import Context
 from langchain_tokenopt.cache.guards import DOUBTS, REQUEST_KINDS, VETOES, check_guard_names
-from langchain_tokenopt.cache.key import Context
 
 __all__ = ["CacheSettings"]
 

@@ -47,10 +47,9 @@ def why_not_stored(
 
 def _why_not(answer: Generation, form: AnswerForm, tool_calls: bool) -> str:
     message = getattr(answer, "message", None)
-    said: Any = answer.text
     calls: Sequence[ToolCall] = ()
     if isinstance(message, AIMessage):
-        said, calls = message.content, message.tool_calls
+        calls = message.tool_calls
         are_answer = form.tool_is_answer and all(call["name"] == form.tool for call in calls)
         if message.invalid_tool_calls or (calls and not tool_calls and not are_answer):
             return "tool_calls"
@@ -58,13 +57,23 @@ def _why_not(answer: Generation, form: AnswerForm, tool_calls: bool) -> str:
             return "not whole"
     if not is_whole([answer]):
         return "not whole"
-    if not calls and not said:
+    if not calls and _says_nothing(answer):
         return "empty"
     if not form.is_structured or (calls and not form.tool_is_answer):
         return ""
     text = message.text if isinstance(message, AIMessage) else answer.text
     values = [call["args"] for call in calls] or [_parsed(text)]
     return "" if all(_is_of(form, value) for value in values) else "not of the schema"
+
+
+def _says_nothing(answer: Generation) -> bool:
+    """Say whether there is nothing but blanks and thoughts."""
+    message = getattr(answer, "message", None)
+    if not isinstance(message, AIMessage):
+        return not answer.text.strip()
+    if message.text.strip():
+        return False
+    return all(block["type"] in ("text", "reasoning") for block in message.content_blocks)
 
 
 _NOT_JSON: Final = object()

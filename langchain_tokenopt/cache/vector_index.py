@@ -1,11 +1,13 @@
 """Nearest neighbours within one scope; this is the only module that knows FAISS.
 
-Vectors lie in one matrix, as 16-bit floats. A scope is a list of rows in it. A small scope is
-searched by multiplying; a large one by the signs of its coordinates: 384 bits instead of 1,536
-bytes, compared by FAISS's binary index, and the best 64 are then compared by their true cosine.
-Neighbours of cosine 0.6 and more survive that: their signs differ in 30 % of the bits, those of
-strangers in 50 % (Charikar 2002). ``tests/benchmarks/bench_cache.py`` times it beside FAISS's
-``IndexFlatIP`` and counts how often both find the same nearest neighbour.
+Vectors lie in one matrix, as 16-bit whole numbers, which NumPy turns into floats five times as fast
+as 16-bit floats. A scope is a list of rows in it. A small scope is searched by multiplying; a large
+one by the signs of its coordinates: 384 bits instead of 1,536 bytes, compared by FAISS's binary
+index, and the best 128 are then compared by their true cosine. Neighbours of cosine 0.6 and more
+survive that: their signs differ in 30 % of the bits, those of strangers in 50 % (Charikar 2002).
+The neighbours of the nearest one are looked for among the same 128: on banking77's questions 97 %
+of them are there. ``tests/benchmarks/bench_cache.py`` times it beside FAISS's ``IndexFlatIP`` and
+counts how often both find the same nearest neighbour.
 
 FAISS crashes when one thread searches while another adds, so nothing here locks: every call must
 be made under the one lock of the cache that owns the index.
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ScopedIndex", "unit_vector"]
+__all__ = ["ScopedIndex", "Shortlist", "unit_vector"]
 
 SMALL_SCOPE = 128
 """Rows up to which multiplying beats the binary index."""
-SHORTLIST = 64
+SHORTLIST = 128
 """Rows that the binary index proposes for the exact comparison."""
+_ONE = 32_767
+"""The whole number that stands for 1."""
 
 
 def unit_vector(vector: Iterable[float]) -> NDArray[np.float32]:
@@ -47,6 +51,29 @@ def unit_vector(vector: Iterable[float]) -> NDArray[np.float32]:
     return array / np.float32(length)
 
 
+class Shortlist:
+    """Entries of one scope that may be near a question, and their vectors.
+
+    Args:
+        entries: Their numbers.
+        rows: One vector each, in whole numbers.
+    """
+
+    def __init__(self, entries: NDArray[np.int64], rows: NDArray[np.int16]) -> None:
+        self._entries, self._rows = entries, rows.astype(np.float32)
+
+    def near(self, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+        """Return up to *k* entries and their cosines with a unit vector, nearest first."""
+        cosines = self._rows @ (vector * np.float32(1 / _ONE))
+        nearest = np.argsort(-cosines)[:k]
+        return list(zip(self._entries[nearest].tolist(), cosines[nearest].tolist(), strict=True))
+
+    def vector(self, entry: int) -> NDArray[np.float32]:
+        """Return the vector of one of the entries."""
+        row: NDArray[np.float32] = self._rows[int(np.flatnonzero(self._entries == entry)[0])]
+        return row * np.float32(1 / _ONE)
+
+
 class ScopedIndex:
     """Unit vectors of entries, searched scope by scope.
 
@@ -56,7 +83,7 @@ class ScopedIndex:
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
-        self._matrix: NDArray[np.float16] = np.empty((64, dimension), dtype=np.float16)
+        self._matrix: NDArray[np.int16] = np.empty((64, dimension), dtype=np.int16)
         self._free: list[int] = []
         self._used = 0
         self._row_of: dict[int, int] = {}
@@ -81,7 +108,7 @@ class ScopedIndex:
         if vectors.shape[1] != self.dimension:
             raise ValueError(f"got {vectors.shape[1]} numbers for an index of {self.dimension}")
         rows = [self._take_row() for _ in entries]
-        self._matrix[rows] = vectors
+        self._matrix[rows] = np.rint(np.clip(vectors, -1, 1) * np.float32(_ONE))
         members: dict[bytes, list[int]] = {}
         for entry, scope, row in zip(entries, scopes, rows, strict=True):
             self._row_of[entry] = row
@@ -109,21 +136,16 @@ class ScopedIndex:
             fresh.add(alive, [self._row_of[e] for e in alive], self._matrix)
         self._free.append(row)
 
-    def search(self, scope: bytes, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-        """Return up to *k* entries of *scope* and their cosines, nearest first."""
+    def shortlist(self, scope: bytes, query: NDArray[np.float32]) -> Shortlist | None:
+        """Return the entries of *scope* that may be near *query*; ``None`` where there is none."""
         held = self._scopes.get(scope)
-        return held.search(query, self._matrix, k) if held is not None else []
-
-    def vector(self, entry: int) -> NDArray[np.float32]:
-        """Return the vector of *entry*."""
-        row: NDArray[np.float32] = self._matrix[self._row_of[entry]].astype(np.float32)
-        return row
+        return held.shortlist(query, self._matrix) if held is not None else None
 
     def _take_row(self) -> int:
         if self._free:
             return self._free.pop()
         if self._used == len(self._matrix):
-            grown = np.empty((2 * self._used, self.dimension), dtype=np.float16)
+            grown = np.empty((2 * self._used, self.dimension), dtype=np.int16)
             grown[: self._used] = self._matrix
             self._matrix = grown
         self._used += 1
@@ -147,7 +169,7 @@ class _Scope:
     def is_mostly_dead(self) -> bool:
         return self._places > 64 and len(self.entries) < 0.6 * self._places
 
-    def add(self, entries: list[int], rows: list[int], matrix: NDArray[np.float16]) -> None:
+    def add(self, entries: list[int], rows: list[int], matrix: NDArray[np.int16]) -> None:
         start, self._places = self._places, self._places + len(entries)
         if self._places > len(self._at):
             room = 2 * self._places
@@ -161,14 +183,13 @@ class _Scope:
             import faiss
 
             self._signs = faiss.IndexBinaryFlat(8 * self._signs_width)
+            self._signs.use_heap = False  # counting is quicker than a heap of this many
             self._signs.add(self._signs_of(matrix[self._rows[: self._places]]))
 
     def remove(self, entry: int) -> None:
         self._at[self.entries.pop(entry)] = -1
 
-    def search(
-        self, query: NDArray[np.float32], matrix: NDArray[np.float16], k: int
-    ) -> list[tuple[int, float]]:
+    def shortlist(self, query: NDArray[np.float32], matrix: NDArray[np.int16]) -> Shortlist:
         dead = self._places - len(self.entries)
         if self._signs is None:
             rows, at = self._rows[: self._places], self._at[: self._places]
@@ -176,14 +197,13 @@ class _Scope:
             wanted = min(self._places, SHORTLIST + min(dead, SHORTLIST))
             places = _search_alone(self._signs, self._signs_of(query[None]), wanted)
             rows, at = self._rows[places], self._at[places]
-        cosines = matrix[rows].astype(np.float32) @ query
-        nearest = np.argsort(-cosines)
         if dead:
-            nearest = nearest[at[nearest] >= 0]
-        nearest = nearest[:k]
-        return list(zip(at[nearest].tolist(), cosines[nearest].tolist(), strict=True))
+            rows, at = rows[at >= 0], at[at >= 0]
+        return Shortlist(at, matrix.take(rows, axis=0))
 
-    def _signs_of(self, vectors: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    def _signs_of(
+        self, vectors: NDArray[np.floating[Any]] | NDArray[np.int16]
+    ) -> NDArray[np.uint8]:
         signs = np.packbits(vectors > 0, axis=1)
         if signs.shape[1] == self._signs_width:
             return signs

@@ -77,7 +77,7 @@ def _is_hidden(character: str) -> bool:
 
 def shown(text: str) -> str:
     """Return *text* with one form for each sign that is written in several."""
-    if not text.isascii():
+    if not text.isascii():  # all that is written in several ways
         text = "".join(c for c in text if c not in _UNSEEN).translate(_VARIANTS)
     return _SPACED_DASH.sub(" - ", text)
 
@@ -111,7 +111,7 @@ def same_words(text: str) -> str | None:
         (False, None)
     """
     text = shown(canonical(text))
-    if not text or not all(c in _PROSE_SIGNS or _is_of_words(c) for c in set(text)):
+    if not text or not all(map(_is_of_words, set(text) - _PROSE_SIGNS)):
         return None
     text = without_courtesy(" ".join(text.split()))
     bare = text[:-1].rstrip()

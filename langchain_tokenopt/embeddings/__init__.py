@@ -70,6 +70,12 @@ class LocalEmbeddings(Embeddings):
     ) -> None:
         if backend not in get_args(Backend):
             raise ValueError(f"backend must be 'torch' or 'onnx', got {backend!r}")
+        if not isinstance(model, str | Path) or not str(model).strip():
+            raise ValueError(
+                f"model must be a name on the Hugging Face hub or a folder; got {shown(model)}."
+            )
+        if not isinstance(prompt, str | None):
+            raise ValueError(f"prompt must be a text; got {shown(prompt)}.")
         self._name, self._prompt, self._backend = str(model), prompt, backend
         self._folder = Path(model) if Path(model).is_dir() else None
         self._is_default = not prompt and backend == "torch" and self._names_default()

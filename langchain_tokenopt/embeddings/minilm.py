@@ -211,16 +211,20 @@ def _forward(model: _Model, ids: list[list[int]]) -> torch.Tensor:
     lengths = torch.tensor([len(row) for row in ids])
     real = torch.arange(longest) < lengths[:, None]
     row, place = real.nonzero(as_tuple=True)
-    mask = None if len(row) == batch * longest else real[:, None, None, :]
+    is_even = len(row) == batch * longest  # then rows are a view, which a single text always is
+    mask = None if is_even else real[:, None, None, :]
     at = torch.zeros((batch, longest), dtype=torch.long)
     at[row, place] = torch.arange(len(row))
     shape = (DIMENSION,)
     words = torch.tensor([token for tokens in ids for token in tokens])
     x = layer_norm(model.words[words] + model.positions[place], shape, *model.norm, _EPSILON)
     for layer in model.layers:
-        heads = layer.qkv(x)[at].view(batch, longest, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        projected = layer.qkv(x)
+        rows = projected if is_even else projected[at]
+        heads = rows.view(batch, longest, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
         seen = scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=mask)
-        seen = seen.transpose(1, 2).reshape(batch, longest, DIMENSION)[row, place]
+        seen = seen.transpose(1, 2).reshape(batch * longest, DIMENSION)
+        seen = seen if is_even else seen[real.flatten()]
         x = layer_norm(layer.attended(seen) + x, shape, *layer.norm, _EPSILON)
         x = layer_norm(layer.down(gelu(layer.up(x))) + x, shape, *layer.final_norm, _EPSILON)
     sums = torch.zeros((batch, DIMENSION)).index_add_(0, row, x)

@@ -155,7 +155,7 @@ def _index_alone(vectors: np.ndarray, queries: np.ndarray, lookup: float) -> dic
     index = ScopedIndex(vectors.shape[1])
     index.add_many(list(range(len(vectors))), [b"s"] * len(vectors), vectors)
     by_flat, flat_found = _times(lambda q: flat.search(q[None], NEIGHBOURS), queries)
-    by_own, own_found = _times(lambda q: index.search(b"s", q, NEIGHBOURS), queries)
+    by_own, own_found = _times(lambda q: index.shortlist(b"s", q).near(q, NEIGHBOURS), queries)
     same = sum(
         int(theirs[1][0][0]) == ours[0][0]
         for theirs, ours in zip(flat_found, own_found, strict=True)

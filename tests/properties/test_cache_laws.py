@@ -155,4 +155,4 @@ def test_an_index_finds_what_brute_force_finds(seed):
         inside, key=lambda n: -float(rows[n].astype(np.float16).astype(np.float32) @ query)
     )
 
-    assert expected[:5] == [entry for entry, _ in index.search(scopes[0], query, 5)]
+    assert expected[:5] == [entry for entry, _ in index.shortlist(scopes[0], query).near(query, 5)]

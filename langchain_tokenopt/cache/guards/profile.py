@@ -23,12 +23,16 @@ from langchain_tokenopt.text.stems import stem
 __all__ = ["Profile", "profile_of"]
 
 
+_BARE_NOT_FORMS = (
+    (re.compile(r"\bcannot\b", re.I), "can not"),
+    (re.compile(r"\b(dont|doesnt|didnt|isnt|cant|wont|hasnt|havent|wasnt|arent)\b", re.I), "not"),
+)
 _NOT_FORMS = (
     (re.compile(r"\b(ca)n[\u2019']t\b", re.I), r"\1n not"),
     (re.compile(r"\b(wo)n[\u2019']t\b", re.I), "will not"),
-    (re.compile(r"\bcannot\b", re.I), "can not"),
+    _BARE_NOT_FORMS[0],
     (re.compile(r"n[\u2019']t\b", re.I), " not"),
-    (re.compile(r"\b(dont|doesnt|didnt|isnt|cant|wont|hasnt|havent|wasnt|arent)\b", re.I), "not"),
+    _BARE_NOT_FORMS[1],
 )
 _SHORT_FORMS = (
     (
@@ -121,7 +125,7 @@ def _spelled_out(text: str) -> str:
     marked = "'" in text or "\u2019" in text
     lower = text.lower()
     if marked or "nt" in lower or "cannot" in lower:
-        for pattern, replacement in _NOT_FORMS:
+        for pattern, replacement in _NOT_FORMS if marked else _BARE_NOT_FORMS:
             text = pattern.sub(replacement, text)
     if marked:
         for pattern, replacement in _SHORT_FORMS:

@@ -8,7 +8,8 @@ from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, System
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache import SemanticCache, key
-from langchain_tokenopt.cache.key import UnkeyableError, question_of
+from langchain_tokenopt.cache.call_settings import UnkeyableError
+from langchain_tokenopt.cache.key import question_of
 from tests.support.embedders import WordEmbeddings
 
 LLM = "[('_type', 'fake'), ('stop', None)]"

@@ -38,7 +38,7 @@ def test_a_newer_answer_to_a_request_replaces_the_older(index):
     assert {2, 3} == set(index)
     assert 3 == index.by_exact[b"a"]
     assert 3 == index.same_question(question_in(b"s", "Question 1?"), 0.0)
-    found = index.near_to(NORTH.astype(np.float32), b"s", 0.0, 0.5)
+    found = index.near_to(NORTH.astype(np.float32), b"s", 0.0, 0.5).near
     assert [3, 2] == [n.entry for n in found]
     assert 200 == index.bytes
 
@@ -48,19 +48,20 @@ def test_expired_entries_are_no_neighbours_and_come_up_once(index):
     index.add_rows([row(1, b"a", expires=5.0), row(2, b"b", expires=5.0), row(3, b"c")])
     index.prolong(2, 9.0)
 
-    found = index.near_to(NORTH.astype(np.float32), b"s", 6.0, 0.5)
+    found = index.near_to(NORTH.astype(np.float32), b"s", 6.0, 0.5).near
     assert [2, 3] == sorted(n.entry for n in found)
     assert [1] == [entry.id for entry in index.overdue(6.0)]
     assert [] == list(index.overdue(6.0))
 
 
-def test_around_an_entry_are_the_others_of_its_scope(index):
-    """The entry itself is left out; of one that has left nothing is known."""
+def test_around_the_nearest_are_the_others_of_its_scope(index):
+    """The entry itself is left out; where nothing is near, there is nothing around it."""
     index.add_rows([row(1, b"a"), row(2, b"b", EAST), row(3, b"c", scope=b"t")])
 
-    assert [(2, 0.0)] == [(n.entry, n.cosine) for n in index.around(1)]
-    index.forget(1)
-    assert [] == index.around(1)
+    found = index.near_to(NORTH.astype(np.float32), b"s", 0.0, 0.5)
+    assert [(1, 1.0), (2, 0.0)] == [(n.entry, n.cosine) for n in found.near]
+    assert [(2, 0.0)] == [(n.entry, n.cosine) for n in found.around]
+    assert ((), ()) == index.near_to(-NORTH.astype(np.float32), b"s", 0.0, 0.5)
     assert {b"s", b"t"} == index.scopes()
 
 
@@ -70,5 +71,5 @@ def test_vectors_that_cannot_be_compared_are_left_out_of_the_index(index):
     longer = np.array([1.0, 0.0, 0.0], dtype="<f2")
     index.add_rows([row(1, b"a"), row(2, b"b", broken), row(3, b"c", longer), row(4, b"d", None)])
 
-    assert [1] == [n.entry for n in index.near_to(NORTH.astype(np.float32), b"s", 0.0, 0.5)]
+    assert [1] == [n.entry for n in index.near_to(NORTH.astype(np.float32), b"s", 0.0, 0.5).near]
     assert {b"a", b"b", b"c", b"d"} == set(index.by_exact)

@@ -26,7 +26,7 @@ def test_the_nearest_is_brute_forces_nearest(count, size):
         query = unit_vector(vectors[entry] + 0.05 * unit_rows(1, seed=entry, size=size)[0])
         cosines = vectors @ query
 
-        nearest, cosine = index.search(b"s", query, 3)[0]
+        nearest, cosine = index.shortlist(b"s", query).near(query, 3)[0]
         assert int(cosines.argmax()) == nearest
         assert float(cosines.max()) == pytest.approx(cosine, abs=2e-3)
 
@@ -37,7 +37,7 @@ def test_scopes_do_not_see_each_other():
     index = ScopedIndex(64)
     index.add_many(list(range(20)), [bytes([n % 2]) for n in range(20)], vectors)
 
-    found = index.search(b"\x00", vectors[1], 20)
+    found = index.shortlist(b"\x00", vectors[1]).near(vectors[1], 20)
     assert {n for n in range(20) if n % 2 == 0} == {entry for entry, _ in found}
 
 
@@ -51,9 +51,9 @@ def test_removed_entries_are_not_found_and_their_room_is_used_again():
     index.add(9_999, b"s", vectors[0])
 
     assert len(vectors) // 2 + 1 == len(index)
-    assert 9_999 == index.search(b"s", vectors[0], 1)[0][0]
-    assert 3 == index.search(b"s", vectors[3], 1)[0][0]
-    assert 2 not in {entry for entry, _ in index.search(b"s", vectors[2], 64)}
+    assert 9_999 == index.shortlist(b"s", vectors[0]).near(vectors[0], 1)[0][0]
+    assert 3 == index.shortlist(b"s", vectors[3]).near(vectors[3], 1)[0][0]
+    assert 2 not in {entry for entry, _ in index.shortlist(b"s", vectors[2]).near(vectors[2], 64)}
 
 
 @pytest.mark.parametrize("vector", [[0.0, 0.0], [float("nan"), 1.0], [[1.0, 2.0]], [float("inf")]])
