@@ -120,6 +120,11 @@ class Lookup:
         self.min_similarity = min_similarity
         self._least_cosine = min(MIN_COSINE, 1.0 if min_similarity is None else min_similarity)
 
+    @property
+    def _compares_meaning(self) -> bool:
+        """Say whether questions that differ are compared: embedders give some the cosine 1."""
+        return not self._embedder.is_off and self.min_similarity != 1.0
+
     def equal(self, question: Question) -> Finding | None:
         """Look for an equal request; the lock must be held."""
         return self._found(self._repository.index.equal, question, "exact")
@@ -197,7 +202,7 @@ class Lookup:
             return Finding(reason=question.why_exact)
         if kind := self._settings.skipped_kind(question.text):
             return Finding(reason=f"skipped: {kind}")
-        if self._embedder.is_off:
+        if not self._compares_meaning:
             return Finding(reason="not compared by meaning")
         if way != "find" and self.min_similarity is None:
             asked = (
@@ -401,6 +406,8 @@ class Lookup:
         if finding.reason.startswith("skipped"):
             kind = self._settings.skipped_kind(question.text)
             return f"Requests of the kind {kind!r} are skipped."
+        if self.min_similarity == 1.0:
+            return "Only an equal request could hit: min_similarity=1."
         if self._embedder.is_off:
             return "Only an equal request or the same words could hit: semantic=False."
         return (

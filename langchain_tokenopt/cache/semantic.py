@@ -7,38 +7,41 @@ in the embedder or the file is a miss with one warning.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatResult, Generation
+from langchain_core.outputs import Generation
 from langchain_core.runnables.config import run_in_executor
 
 from langchain_tokenopt.cache.answer_writer import AnswerWriter
+from langchain_tokenopt.cache.answering import Answering
 from langchain_tokenopt.cache.call_settings import UnkeyableError, form_in
-from langchain_tokenopt.cache.counting import KeptCounts
 from langchain_tokenopt.cache.embedder import GuardedEmbedder
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.failure_shield import Shield
 from langchain_tokenopt.cache.fields import Fields
-from langchain_tokenopt.cache.key import NODES, Question, is_owned, node_scope
+from langchain_tokenopt.cache.key import Question, is_owned
 from langchain_tokenopt.cache.learning import Learning
-from langchain_tokenopt.cache.lookup import Finding, Lookup
+from langchain_tokenopt.cache.lookup import Lookup
+from langchain_tokenopt.cache.node_outputs import NodeOutputs
 from langchain_tokenopt.cache.owner_labels import name_an_owner
 from langchain_tokenopt.cache.repositories import open_repository
 from langchain_tokenopt.cache.request_reader import RequestReader
 from langchain_tokenopt.cache.same_answer import SameAnswer
-from langchain_tokenopt.cache.served_answers import as_chat, entry_of, fresh_copy
+from langchain_tokenopt.cache.served_answers import entry_of
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.single_flight import Claim, SingleFlight
+from langchain_tokenopt.cache.staged_answers import StagedMiss, staged_hit
 from langchain_tokenopt.cache.stats import CacheCheck, CacheStats, Explanation, TopEntry
+from langchain_tokenopt.cache.totals import Totals
 from langchain_tokenopt.core.argument_checks import (
     check_path,
     check_whole,
@@ -48,12 +51,10 @@ from langchain_tokenopt.core.argument_checks import (
     takes_names,
 )
 from langchain_tokenopt.core.attribution import owner_label
-from langchain_tokenopt.core.records import Saving
 from langchain_tokenopt.embeddings import LocalEmbeddings, checked_embeddings, embedder_fingerprint
 from langchain_tokenopt.request.answer_form import TEXT, AnswerForm
-from langchain_tokenopt.request.model_request import Answer, ModelRequest
+from langchain_tokenopt.request.model_request import ModelRequest
 from langchain_tokenopt.stage import Phase, StageCall, TunableSetting
-from langchain_tokenopt.tracking.provider_usage import as_kept, avoided_by
 
 __all__ = ["SemanticCache"]
 
@@ -151,7 +152,6 @@ class SemanticCache(BaseCache):
             random.Random(settings.seed),
             words_limit=0.0 if min_similarity == 1.0 else max_wrong_per_request,
         )
-        self._counts: Counter[str] = Counter()
         self._shield = Shield()
         self._reader = RequestReader(settings, self._shield, require_scope=require_scope)
         self._repository = open_repository(
@@ -170,9 +170,7 @@ class SemanticCache(BaseCache):
             settings.embedding_seconds,
             None if path is None else self._repository.recognises,
         )
-        self._lookup = Lookup(
-            self._repository, self._embedder, settings, min_similarity, self._fields
-        )
+        lookup = Lookup(self._repository, self._embedder, settings, min_similarity, self._fields)
         self._learning = Learning(
             self._repository,
             self._fields,
@@ -180,29 +178,46 @@ class SemanticCache(BaseCache):
         )
         self._writer = AnswerWriter(
             self._repository,
-            self._lookup,
+            lookup,
             self._learning,
             self._embedder,
             settings,
             self._shield.warn,
         )
+        self._totals = Totals(
+            self._repository, self._fields, self._learning, self._shield, self._writer
+        )
+        self._answering = Answering(
+            self._repository,
+            lookup,
+            self._fields,
+            self._learning,
+            self._flights,
+            self._shield,
+            self._totals,
+        )
+        self.node_outputs = NodeOutputs(
+            self._reader,
+            self._answering,
+            lambda question, output, ttl: self._update(question, TEXT, [output], ttl),
+            self._repository,
+            settings.namespace,
+        )
         if self._repository.is_shared:
             with self._repository.lock, self._repository.named_errors():
-                self._refresh()
-
-        self._kept_counts = KeptCounts(self._totals, self._keep_counts)
+                self._answering.refresh()
 
     # LangChain's interface
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Return the answers to a request, or ``None``. Never raises."""
         question = self._reader.read(prompt, llm_string)
-        return None if question is None else self._find(question)[0]
+        return None if question is None else self._answering.find(question)[0]
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """Like :meth:`lookup`; the event loop never waits for the file, nor a thread for others."""
         question = self._reader.read(prompt, llm_string)
-        return None if question is None else (await self._afind(question))[0]
+        return None if question is None else (await self._answering.afind(question))[0]
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Store the answers to a request. Never raises."""
@@ -233,15 +248,15 @@ class SemanticCache(BaseCache):
     @property
     def tunable(self) -> Mapping[str, TunableSetting]:
         """The similarity that is asked for, where it is; else evidence decides already."""
-        if self._lookup.min_similarity is None:
+        similarity = self._answering.lookup.min_similarity
+        if similarity is None:
             return {}
-        similarity = self._lookup.min_similarity
         return {"min_similarity": TunableSetting(similarity, least=0.0, most=1.0, whole=False)}
 
     def with_settings(self, settings: Mapping[str, float]) -> SemanticCache:
         """Return a cache that asks for another similarity, over the same answers."""
         made = copy(self)
-        made._lookup = self._lookup.with_similarity(settings["min_similarity"])
+        made._answering = self._answering.with_similarity(settings["min_similarity"])
         return made
 
     def open(self, request: ModelRequest) -> StageCall | None:
@@ -249,7 +264,7 @@ class SemanticCache(BaseCache):
         question = self._reader.read_request(request)
         if question is None:
             return None
-        found, claim = self._find(question, waits=not request.observe)
+        found, claim = self._answering.find(question, waits=not request.observe)
         return self._stage_call(request, question, found, claim)
 
     async def aopen(self, request: ModelRequest) -> StageCall | None:
@@ -257,7 +272,7 @@ class SemanticCache(BaseCache):
         question = self._reader.read_request(request)
         if question is None:
             return None
-        found, claim = await self._afind(question, waits=not request.observe)
+        found, claim = await self._answering.afind(question, waits=not request.observe)
         return self._stage_call(request, question, found, claim)
 
     def _stage_call(
@@ -267,57 +282,13 @@ class SemanticCache(BaseCache):
         found: list[Generation] | None,
         claim: Claim | None,
     ) -> StageCall:
-        if not found:
-            return _Miss(self, request, question, claim)
-        answer = Answer(
-            ChatResult(generations=[as_chat(generation) for generation in found]),
-            storable=False,
-            from_cache=True,
+        if found:
+            return staged_hit(self.name, request, found)
+        return StagedMiss(
+            request,
+            partial(self._update, question),
+            partial(self._answering.abandon, question, claim),
         )
-        saved = avoided_by(answer, request)
-        if request.observe:
-            before = saved.total_tokens
-            request.run.savings.append(
-                Saving(stage=self.name, tokens_before=before, tokens_after=0, observed=True)
-            )
-            return StageCall(request)
-        request.run.stages.append(self.name)
-        request.run.answered_by, request.run.saved_usage = self.name, saved
-        return StageCall(request, answer)
-
-    # The nodes of graphs (see ``graph/node_cache.py``)
-
-    def node_output(self, node: Sequence[str], key: str) -> Generation | None:
-        """Return what :meth:`keep_node_output` was given for the same input. Never raises."""
-        question = self._reader.read_node(node, key)
-        found = None if question is None else self._find(question, waits=False)[0]
-        return found[0] if found else None
-
-    async def anode_output(self, node: Sequence[str], key: str) -> Generation | None:
-        """Like :meth:`node_output`; the event loop never waits for the file."""
-        question = self._reader.read_node(node, key)
-        found = None if question is None else (await self._afind(question, waits=False))[0]
-        return found[0] if found else None
-
-    def keep_node_output(
-        self, node: Sequence[str], key: str, output: Generation, ttl_seconds: float | None = None
-    ) -> None:
-        """Keep what a node has written for an input. Never raises."""
-        question = self._reader.read_node(node, key)
-        if question is not None:
-            self._update(question, TEXT, [output], ttl_seconds)
-
-    def clear_nodes(self, nodes: Iterable[Sequence[str]] | None = None) -> None:
-        """Delete what nodes have written, those that are named or all.
-
-        Raises:
-            CacheFileError: If the file is locked, or its disk is full.
-        """
-        scopes = None if nodes is None else {node_scope(self.settings.namespace, n) for n in nodes}
-        with self._repository.named_errors():
-            self._repository.drop_scopes(
-                lambda scope: scope.startswith(NODES) if scopes is None else scope in scopes
-            )
 
     @names_what("clear()")
     def forget(self, user: str | None = None, **labels: str) -> int:
@@ -387,100 +358,6 @@ class SemanticCache(BaseCache):
         with self._reader.scope({name: str(value) for name, value in named.items()}):
             yield
 
-    # Looking up
-
-    def _refresh(self) -> None:
-        """Take in what other processes have stored and learned; with the lock held."""
-        self._repository.refresh()
-        self._fields.restore(self._repository.labels())
-
-    def _find(
-        self, question: Question, *, waits: bool = True
-    ) -> tuple[list[Generation] | None, Claim | None]:
-        """Return the answers; or a claim to make them, when it is this request's turn."""
-        found, claim = self._shield.run(self._equal, question), None
-        if found is None and waits:
-            claim = self._flights.begin(question.exact)
-        if found is None:
-            found = self._equal_or_alike(question)
-        if found is not None and claim is not None:
-            self._flights.end(question.exact)
-        return found, claim
-
-    async def _afind(
-        self, question: Question, *, waits: bool = True
-    ) -> tuple[list[Generation] | None, Claim | None]:
-        """Like :meth:`_find`; on the loop only what is in memory is looked at."""
-        found, claim = self._shield.run(self._equal_at_once, question), None
-        if found is None and self._repository.is_shared:
-            found = await run_in_executor(None, self._shield.run, self._equal, question)
-        if found is None and waits:
-            claim = await self._flights.abegin(question.exact)
-        if found is None:
-            found = await run_in_executor(None, self._equal_or_alike, question)
-        if found is not None and claim is not None:
-            await run_in_executor(None, self._flights.end, question.exact)
-        return found, claim
-
-    def _equal_at_once(self, question: Question) -> list[Generation] | None:
-        """Return the answers to an equal request, where nothing needs to be waited for."""
-        lock = self._repository.lock
-        if self._repository.is_shared or not lock.acquire(blocking=False):
-            return None
-        try:
-            finding = self._lookup.equal(question)
-            is_in_memory = finding is not None and self._repository.is_unpacked(finding.entry)
-            return self._serve(finding) if finding is not None and is_in_memory else None
-        finally:
-            lock.release()
-
-    def _equal_or_alike(self, question: Question) -> list[Generation] | None:
-        found = self._shield.run(self._equal, question)
-        return found or self._shield.run(self._alike, question)
-
-    def _equal(self, question: Question) -> list[Generation] | None:
-        """Return the answers to an equal request."""
-        with self._repository.lock:
-            self._refresh()
-            finding = self._lookup.equal(question)
-            return None if finding is None else self._serve(finding)
-
-    def _alike(self, question: Question) -> list[Generation] | None:
-        """Return the answers to a request that asks the same in another way."""
-        with self._repository.lock:
-            finding = self._lookup.same_words(question)
-        if finding is None:
-            finding = self._lookup.alike(question)
-        with self._repository.lock:
-            found = None if finding.entry is None else self._serve(finding)
-            has_new_system = self._lookup.system_texts.take(question)
-            if found is None:
-                lacks_neighbour = finding.reason in _NOTHING_NEAR
-                self._counts["requests"] += 1
-                reason = "system text differs" if lacks_neighbour and has_new_system else ""
-                self._shield.misses[reason or finding.reason or "gone"] += 1
-                self._kept_counts.write_sometimes()
-                self._learning.remember_miss(question.exact, finding)
-            self._learning.tell_sometimes()
-        return found
-
-    def _serve(self, finding: Finding) -> list[Generation] | None:
-        """Count a hit and return fresh copies; ``None`` when the answers are gone."""
-        entry, tier = finding.entry, finding.tier
-        assert entry is not None
-        assert tier is not None
-        is_alive = self._repository.is_alive(entry, finding.scope)
-        answers = self._repository.answers(entry, finding.scope) if is_alive else None
-        if answers is None:
-            return None
-        self._counts["requests"] += 1
-        self._counts[tier] += 1
-        self._counts["saved_tokens"] += self._repository.index[entry].tokens
-        self._learning.remember_hit(finding)
-        self._repository.count_hit(entry)
-        self._kept_counts.write_sometimes()
-        return [fresh_copy(answer, entry) for answer in answers]
-
     # Storing
 
     def _update(
@@ -494,11 +371,6 @@ class SemanticCache(BaseCache):
             self._shield.run(self._writer.keep, question, form, list(answers), ttl_seconds)
         finally:
             self._flights.end(question.exact)
-
-    def _abandon(self, question: Question, claim: Claim | None) -> None:
-        """Take note that no answer will come, so that nobody waits for it."""
-        self._learning.recall_miss(question.exact)
-        self._flights.give_up(question.exact, claim)
 
     def update_many(
         self, items: Iterable[tuple[str, str, Sequence[Generation]]], *, batch: int = 512
@@ -565,7 +437,7 @@ class SemanticCache(BaseCache):
             self._learning.take_feedback(entry, right=False)
             known = entry in self._repository.index
             self._repository.drop(entry)
-            self._counts["rejected"] += known
+            self._totals.counts["rejected"] += known
         return known
 
     def confirm(self, served: AIMessage | int) -> bool:
@@ -605,9 +477,9 @@ class SemanticCache(BaseCache):
                 return Explanation(False, str(error))
         with self._repository.named_errors():
             with self._repository.lock:
-                self._refresh()
+                self._answering.refresh()
                 scopes = self._repository.index.scopes() if llm_string is None else None
-            return self._lookup.explain(question, scopes)
+            return self._answering.lookup.explain(question, scopes)
 
     def stats(self, *, lifetime: bool = False) -> CacheStats:
         """Return what the cache holds and has done since it was opened.
@@ -621,44 +493,8 @@ class SemanticCache(BaseCache):
                 is not known here.
         """
         with self._repository.named_errors(), self._repository.lock:
-            self._refresh()
-            counts = self._totals()
-            if lifetime and self._repository.is_shared:
-                self._kept_counts.write()
-                counts = self._repository.counts()
-            entries, size = self._repository.index.totals()
-            return CacheStats(
-                entries=entries,
-                bytes=size,
-                requests=counts["requests"],
-                exact_hits=counts["exact"],
-                same_words_hits=counts["same words"],
-                semantic_hits=counts["semantic"],
-                saved_tokens=counts["saved_tokens"],
-                misses=_named(counts, "miss: "),
-                not_stored=_named(counts, "not stored: "),
-                checked=counts["checked"],
-                checked_wrong=counts["checked_wrong"],
-                fields=self._fields.stats(),
-                evicted=counts["evicted"],
-                expired=counts["expired"],
-                rejected=counts["rejected"],
-            )
-
-    def _keep_counts(self, added: Mapping[str, int]) -> bool:
-        return not self._repository.is_shared or self._repository.add_counts(added)
-
-    def _totals(self) -> Counter[str]:
-        """Return everything that was counted since the cache was opened, by one name each."""
-        totals = Counter(self._counts)
-        totals["checked"], totals["checked_wrong"] = (
-            self._learning.checked,
-            self._learning.checked_wrong,
-        )
-        totals["evicted"], totals["expired"] = self._repository.evicted, self._repository.expired
-        totals.update({f"miss: {name}": n for name, n in self._shield.misses.items()})
-        totals.update({f"not stored: {name}": n for name, n in self._writer.not_stored.items()})
-        return totals
+            self._answering.refresh()
+            return self._totals.stats(lifetime=lifetime)
 
     def top(self, limit: int = 10) -> list[TopEntry]:
         """Return the stored questions that were served most, most served first.
@@ -667,7 +503,7 @@ class SemanticCache(BaseCache):
             CacheFileError: If the file or the server cannot be read now.
         """
         with self._repository.named_errors(), self._repository.lock:
-            self._refresh()
+            self._answering.refresh()
             return [
                 TopEntry(e.id, e.question or "(exact only)", e.hits, e.hits * e.tokens)
                 for e in self._repository.top(limit)
@@ -684,7 +520,7 @@ class SemanticCache(BaseCache):
         self._flights.end_all()
         with self._repository.lock:
             self._shield.run(self._learning.write)
-            self._kept_counts.write()
+            self._totals.kept.write()
             self._repository.close()
 
     def __enter__(self) -> SemanticCache:
@@ -692,33 +528,3 @@ class SemanticCache(BaseCache):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-_NOTHING_NEAR: Final = ("no neighbour", "not compared by meaning", "not read by the embedder")
-
-
-def _named(counts: Counter[str], kind: str) -> dict[str, int]:
-    """Return the counts of one kind by their own names, highest first."""
-    return {name.removeprefix(kind): n for name, n in counts.most_common() if name.startswith(kind)}
-
-
-class _Miss(StageCall):
-    """A request that the model answers; keeps the answer when it comes."""
-
-    def __init__(
-        self, cache: SemanticCache, request: ModelRequest, question: Question, claim: Claim | None
-    ) -> None:
-        super().__init__(request)
-        self._cache, self._question, self._claim = cache, question, claim
-
-    def close(self, answer: Answer) -> Answer:
-        if answer.storable and answer.complete and not answer.from_cache:
-            form = self.request.facts.answer_form
-            kept = as_kept(answer.result.generations, self.request.run)
-            self._cache._update(self._question, form, kept)
-        else:
-            self._cache._abandon(self._question, self._claim)
-        return answer
-
-    def failed(self, error: BaseException) -> None:
-        self._cache._abandon(self._question, self._claim)

@@ -121,12 +121,12 @@ class NodeCache(BaseCache[Any]):
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
         """Return what nodes wrote for the same inputs. Never raises."""
         asked = [key for key in keys if self._is_comparable(key)]
-        return self._read({key: self.cache.node_output(*key) for key in asked})
+        return self._read({key: self.cache.node_outputs.get(*key) for key in asked})
 
     async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
         """Like :meth:`get`; the event loop never waits for the file."""
         asked = [key for key in keys if self._is_comparable(key)]
-        return self._read({key: await self.cache.anode_output(*key) for key in asked})
+        return self._read({key: await self.cache.node_outputs.aget(*key) for key in asked})
 
     def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Keep what nodes have written, as far as it can be used again. Never raises."""
@@ -139,7 +139,7 @@ class NodeCache(BaseCache[Any]):
                     reason = "not serialisable"
                     self._warn(f"A node runs each time: {error}. Let it write plain values.")
                 else:
-                    self.cache.keep_node_output(*key, output, ttl)
+                    self.cache.node_outputs.keep(*key, output, ttl)
             self.not_stored.update([reason] if reason else [])
 
     async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
@@ -152,7 +152,7 @@ class NodeCache(BaseCache[Any]):
         Raises:
             CacheFileError: If the file is locked, or its disk is full.
         """
-        self.cache.clear_nodes(namespaces)
+        self.cache.node_outputs.clear(namespaces)
 
     async def aclear(self, namespaces: Sequence[Namespace] | None = None) -> None:
         """Like :meth:`clear`, in another thread."""

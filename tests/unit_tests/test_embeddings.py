@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import threading
 
 import numpy as np
@@ -288,3 +289,18 @@ def test_threads_may_share_any_model(tiny):
         thread.join()
 
     assert [] == failed
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": ""}, "a name on the Hugging Face hub or a folder; got ''"),
+        ({"model": None}, "a name on the Hugging Face hub or a folder; got None"),
+        ({"prompt": 5}, "prompt must be a text; got 5"),
+        ({"backend": "tensorflow"}, "'torch' or 'onnx', got 'tensorflow'"),
+    ],
+)
+def test_what_names_no_model_is_refused(options, said):
+    """At once, not when the first question comes."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        LocalEmbeddings(**options)

@@ -12,11 +12,11 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache import SemanticCache
-from langchain_tokenopt.cache.embedder import GuardedEmbedder
+from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.embeddings import LocalEmbeddings
 from tests.support.caches import make_cache
-from tests.support.embedders import WordEmbeddings
+from tests.support.embedders import BrokenEmbeddings, WordEmbeddings
 
 LLM = "llm"
 
@@ -260,3 +260,19 @@ def test_megabytes_are_not_cut_into_words(monkeypatch, text):
         cache.update(question, LLM, say("Here."))
         assert "Here." == cache.lookup(question, LLM)[0].text
         assert {"not read by the embedder": 1} == cache.stats().misses
+
+
+def test_an_embedder_that_wants_to_leave_is_not_waited_for():
+    """``SystemExit`` in its thread is a failure like any other."""
+    embedder = GuardedEmbedder(BrokenEmbeddings(lambda: sys.exit(3)), timeout=600)
+    with pytest.raises(EmbeddingFailedError, match="SystemExit: 3"):
+        embedder.vector("Where is my PIN?")
+
+
+def test_where_equality_is_asked_for_nothing_else_is_served(local):
+    """An embedder that reads no capitals finds these equal: ``git branch -D`` deletes."""
+    with make_cache(embeddings=local, min_similarity=1.0) as cache:
+        cache.update("git branch -d", LLM, [Generation(text="Deletes what is merged.")])
+        assert cache.lookup("git branch -D", LLM) is None
+        assert "min_similarity=1" in cache.explain("git branch -D", LLM).why
+        assert cache.lookup("git branch -d", LLM) is not None

@@ -11,6 +11,8 @@ import textwrap
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.load import dumps
+from langchain_core.messages import ChatMessage, HumanMessage
 from langchain_core.outputs import Generation
 from typer.testing import CliRunner
 
@@ -75,7 +77,7 @@ def test_another_process_looks_while_the_cache_is_in_use(tmp_path, monkeypatch):
     monkeypatch.setattr(counting, "_SECONDS", 0.0)
     path = tmp_path / "c.db"
     with make_cache(path, audit_share=0.9, seed=1) as cache:
-        monkeypatch.setattr(cache._kept_counts, "_due", 0.0)
+        monkeypatch.setattr(cache._totals.kept, "_due", 0.0)
         cache.update("How can I change my card PIN?", LLM, [Generation(text="In Settings.")])
         for _ in range(9):
             if cache.lookup("how can I change my card PIN", LLM) is None:
@@ -140,9 +142,18 @@ def test_a_system_text_that_changes_is_named(tmp_path, now, semantic):
     assert "each time under another system text" in said
 
 
+def test_instructions_under_a_role_of_their_own_are_a_system_text():
+    """As ``ChatMessage(role="system")``, which some templates write."""
+    with make_cache(None) as cache:
+        for n in range(3):
+            said = [ChatMessage(role="system", content=f"It is 14:{n:02}."), HumanMessage("Open?")]
+            assert cache.lookup(dumps(said), LLM) is None
+            cache.update(dumps(said), LLM, [Generation(text="Yes.")])
+        assert 2 == cache.stats().misses["system text differs"]
+
+
 def test_the_words_that_changed_are_shown():
     """As a cache is given the request."""
-    from langchain_core.load import dumps
     from langchain_core.messages import HumanMessage, SystemMessage
 
     def prompt(clock):

@@ -345,3 +345,27 @@ def test_whole_answers_are_kept(make, details):
     cache.update("q", LLM, say("a", response_metadata=details))
 
     assert cache.lookup("q", LLM)
+
+
+@pytest.mark.parametrize(
+    ("content", "provider"),
+    [
+        ("  \n", None),
+        ([{"type": "text", "text": " "}], None),
+        ([{"type": "reasoning", "reasoning": "A PIN, then."}], None),
+        ([{"type": "thinking", "thinking": "A PIN, then.", "signature": "s"}], "anthropic"),
+    ],
+    ids=["blanks", "a blank block", "reasoning", "Anthropic's thinking"],
+)
+def test_an_answer_that_says_nothing_is_not_kept(make, content, provider):
+    """Blanks and thoughts are no answer; a picture is one."""
+    cache = make()
+    about = {"model_provider": provider} if provider else {}
+    silent = ChatGeneration(message=AIMessage(content, response_metadata=about))
+    cache.update("Where is my PIN?", "fake", [silent])
+    assert cache.lookup("Where is my PIN?", "fake") is None
+    assert {"empty": 1} == cache.stats().not_stored
+
+    picture = AIMessage([{"type": "image", "base64": "aGk=", "mime_type": "image/png"}])
+    cache.update("Where is my PIN?", "fake", [ChatGeneration(message=picture)])
+    assert cache.lookup("Where is my PIN?", "fake") is not None

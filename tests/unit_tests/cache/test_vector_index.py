@@ -56,6 +56,22 @@ def test_removed_entries_are_not_found_and_their_room_is_used_again():
     assert 2 not in {entry for entry, _ in index.shortlist(b"s", vectors[2]).near(vectors[2], 64)}
 
 
+def test_the_neighbours_of_the_nearest_are_on_its_shortlist():
+    """Where questions come in groups, those that brute force finds around the nearest one."""
+    groups = unit_rows(30, seed=1)
+    vectors = np.repeat(groups, 20, axis=0) + 0.05 * unit_rows(600, seed=2)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index = ScopedIndex(64)
+    index.add_many(list(range(600)), [b"s"] * 600, vectors)
+
+    for entry in range(0, 600, 37):
+        shortlist = index.shortlist(b"s", vectors[entry])
+        found = dict(shortlist.near(shortlist.vector(entry), 17))
+        expected = np.argsort(-(vectors @ vectors[entry]))[:17]
+        assert set(expected.tolist()) == set(found)
+        assert vectors[expected] @ vectors[entry] == pytest.approx(list(found.values()), abs=1e-3)
+
+
 @pytest.mark.parametrize("vector", [[0.0, 0.0], [float("nan"), 1.0], [[1.0, 2.0]], [float("inf")]])
 def test_what_is_no_direction_is_refused(vector):
     """Zero, NaN, infinity and matrices are no vectors to compare."""
