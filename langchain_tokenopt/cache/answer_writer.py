@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import pack
-from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.embedder import EmbeddingFailedError, GuardedEmbedder
 from langchain_tokenopt.cache.key import Question
 from langchain_tokenopt.cache.learning import Learning
@@ -20,6 +19,7 @@ from langchain_tokenopt.cache.same_answer import spoken_form, text_of_answers
 from langchain_tokenopt.cache.served_answers import tokens_of
 from langchain_tokenopt.cache.settings import CacheSettings
 from langchain_tokenopt.cache.storable import why_not_stored
+from langchain_tokenopt.cache.stored_row import Row
 from langchain_tokenopt.request.answer_form import AnswerForm
 
 if TYPE_CHECKING:

@@ -10,14 +10,12 @@ a miss.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import sqlite3
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,14 +23,13 @@ from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import unpack
 from langchain_tokenopt.cache.cache_schema import CacheFileError, is_damage, prepare, put_aside
-from langchain_tokenopt.cache.forgetting import without_owner
+from langchain_tokenopt.cache.file_evidence import FileEvidence
+from langchain_tokenopt.cache.stored_row import OVERHEAD, Row, checksum_of, is_plausible
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage import sqlite
 
-__all__ = ["OVERHEAD", "CacheFile", "Row", "checksum_of"]
+__all__ = ["CacheFile"]
 
-OVERHEAD: Final = 96
-"""Bytes that a row takes besides question, vector and answers."""
 SIZE: Final = (
     f"length(answers) + coalesce(length(vector), 0) "
     f"+ coalesce(length(CAST(question AS BLOB)), 0) + {OVERHEAD}"
@@ -44,40 +41,10 @@ _NEW_COLUMNS: Final = (
     "exact, scope, question, vector, answers, checksum, agrees_with, tokens, created, expires"
 )
 _KEPT_REMOVALS = 100_000
-_KEPT_BATCHES = 32_768, 512
-"""Of what was learned, and of what was asked."""
-_BATCHES_PER_PRUNING = 64
 _OPENING_SECONDS = 5.0
 _WRITING_SECONDS = 2.0
 _READING_SECONDS = 0.1
 """How long to wait for other processes: while one waits to write, nobody else is answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One entry as it is stored, without its answers."""
-
-    id: int
-    """0 before it is stored."""
-    exact: bytes
-    scope: bytes
-    question: str | None
-    vector: bytes | None
-    """Little-endian 16-bit floats."""
-    agrees_with: int | None
-    """The oldest entry with the same answer; ``None`` when it is itself the oldest."""
-    tokens: int
-    """What the answer once cost, input and output."""
-    created: float
-    expires: float | None
-    hits: int = 0
-    size: int = 0
-    """Bytes of question, vector and answers."""
-
-    @property
-    def group(self) -> int:
-        """The oldest entry with the same answer."""
-        return self.id if self.agrees_with is None else self.agrees_with
 
 
 class CacheFile:
@@ -101,13 +68,17 @@ class CacheFile:
         self._seen: tuple[int, int] | None = None
         self._seen_entry = 0
         self._seen_removal = -1
-        self._removed_since = self._seen_evidence = 0
+        self._removed_since = 0
         self._sqlite = sqlite.SqliteFile(
             path,
             self._prepare,
             sqlite.Settings(journal_bytes=64 << 20, busy_seconds=_READING_SECONDS),
             wait_seconds=_OPENING_SECONDS,
         )
+        self._evidence = FileEvidence(lambda: self._database, self.transaction)
+        self.new_evidence = self._evidence.new
+        self.keep_evidence = self._evidence.keep
+        self.drop_evidence = self._evidence.drop
         if path is None:
             return  # made by the first request, in a thread: caches are made on event loops, too
         try:
@@ -154,7 +125,7 @@ class CacheFile:
             CacheFileError: If *error* means something else, such as a full disk.
         """
         self._sqlite.forget()
-        self._seen_evidence = 0
+        self._evidence.seen = 0
         if self.path is None or not is_damage(error):
             raise CacheFileError(f"{self._name} cannot be opened: {error}.") from error
         put_aside(self.path, error)
@@ -190,7 +161,7 @@ class CacheFile:
                 f"SELECT {columns} FROM entry WHERE id > ? ORDER BY id", (self._seen_entry,)
             ):
                 row = Row(*values)
-                if _is_plausible(row):
+                if is_plausible(row):
                     rows.append(row)
                 else:
                     strange.append(row.id)
@@ -273,17 +244,6 @@ class CacheFile:
         """Return when an entry expires, which another process may have moved."""
         row = self._database.execute("SELECT expires FROM entry WHERE id = ?", (entry,)).fetchone()
         return row[0] if row and isinstance(row[0], float) else None
-
-    def new_evidence(self) -> list[Any]:
-        """Return the observations that were kept since the last call, oldest first."""
-        found: list[Any] = []
-        for number, text in self._database.execute(
-            "SELECT id, observations FROM evidence WHERE id > ? ORDER BY id", (self._seen_evidence,)
-        ):
-            self._seen_evidence = number
-            with contextlib.suppress(TypeError, ValueError, RecursionError):
-                found += json.loads(text)
-        return found
 
     def probe(self) -> bytes | None:
         """Return what :meth:`keep_probe` was given."""
@@ -391,44 +351,10 @@ class CacheFile:
         with self.transaction():
             self._database.execute("UPDATE entry SET expires = ? WHERE id = ?", (expires, entry))
 
-    def drop_evidence(self, is_meant: Callable[[bytes], bool]) -> None:
-        """Delete what was observed in the domains of an owner; it is overwritten in the file."""
-        self._database.execute("PRAGMA secure_delete = ON").fetchall()
-        with self.transaction():
-            rows = self._database.execute("SELECT id, observations FROM evidence").fetchall()
-            for number, text in without_owner(rows, is_meant):
-                if text is None:
-                    self._database.execute("DELETE FROM evidence WHERE id = ?", (number,))
-                else:
-                    self._database.execute(
-                        "UPDATE evidence SET observations = ? WHERE id = ?", (text, number)
-                    )
-
     def write_through(self) -> None:
         """Have nothing of what was changed stand in the log, unless others read just now."""
         with contextlib.suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def keep_evidence(self, labels: Sequence[Any], asked: Sequence[Any] = ()) -> list[Any]:
-        """Write what was learned and asked, the oldest leave; return that of other processes."""
-        with self.transaction():
-            foreign = self.new_evidence()
-            for is_traffic, rows in enumerate((labels, asked)):
-                if not rows:
-                    continue
-                written = self._database.execute(
-                    "INSERT INTO evidence (observations, is_traffic) VALUES (?, ?)",
-                    (json.dumps(rows), is_traffic),
-                )
-                self._seen_evidence = written.lastrowid or self._seen_evidence
-                if self._seen_evidence % _BATCHES_PER_PRUNING:
-                    continue
-                self._database.execute(
-                    "DELETE FROM evidence WHERE is_traffic = ? AND id <= (SELECT id FROM evidence "
-                    "WHERE is_traffic = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
-                    (is_traffic, is_traffic, _KEPT_BATCHES[is_traffic]),
-                )
-        return foreign
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -450,7 +376,7 @@ class CacheFile:
 
     def reopen(self) -> None:
         """Open whatever has the file's name now, and read it from the start."""
-        self._seen_evidence = 0
+        self._evidence.seen = 0
         self._sqlite.forget()
         self.rewind()
 
@@ -466,34 +392,3 @@ class CacheFile:
         self, exact: bytes, scope: bytes, question: str | None, vector: bytes | None, answers: bytes
     ) -> bytes:
         return checksum_of(self._salt, exact, scope, question, vector, answers)
-
-
-def checksum_of(
-    salt: bytes,
-    exact: bytes,
-    scope: bytes,
-    question: str | None,
-    vector: bytes | None,
-    answers: bytes,
-) -> bytes:
-    """Return the checksum of an entry: its answers belong to this request, in this scope."""
-    digest = hashlib.blake2b(digest_size=8, key=salt)
-    text = (question or "").encode("utf-8", "surrogatepass")
-    for part in (exact, scope, text, vector or b"", answers):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.digest()
-
-
-def _is_plausible(row: Row) -> bool:
-    """Say whether a row holds values of the types that :meth:`CacheFile.add` writes."""
-    return (
-        type(row.exact) is bytes
-        and type(row.scope) is bytes
-        and (row.question is None or type(row.question) is str)
-        and (row.vector is None or (type(row.vector) is bytes and len(row.vector) % 2 == 0))
-        and (row.agrees_with is None or type(row.agrees_with) is int)
-        and type(row.tokens) is int
-        and (row.expires is None or type(row.expires) is float)
-        and type(row.hits) is int
-    )

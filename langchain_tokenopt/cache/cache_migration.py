@@ -13,9 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from langchain_tokenopt.cache.cache_file import CacheFile, Row
+from langchain_tokenopt.cache.cache_file import CacheFile
 from langchain_tokenopt.cache.cache_schema import NO_EMBEDDER, CacheFileError
 from langchain_tokenopt.cache.repositories import embedder_in
+from langchain_tokenopt.cache.stored_row import Row
 from langchain_tokenopt.storage.errors import PostgresError
 from langchain_tokenopt.storage.places import label_of, place_of
 

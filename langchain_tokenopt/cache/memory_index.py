@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langchain_tokenopt.cache.answer_groups import AnswerGroups
-from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy, Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, Neighbourhood
 from langchain_tokenopt.cache.key import Question, wording_hash
+from langchain_tokenopt.cache.stored_row import Row
 from langchain_tokenopt.cache.vector_index import ScopedIndex
 
 if TYPE_CHECKING:

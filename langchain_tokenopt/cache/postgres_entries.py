@@ -18,7 +18,6 @@ import numpy as np
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_json import unpack
-from langchain_tokenopt.cache.cache_file import OVERHEAD, Row, checksum_of
 from langchain_tokenopt.cache.key import Question, wording_hash
 from langchain_tokenopt.cache.postgres_evidence import PostgresEvidence
 from langchain_tokenopt.cache.postgres_neighbours import Neighbours
@@ -39,6 +38,7 @@ from langchain_tokenopt.cache.postgres_server import (
 )
 from langchain_tokenopt.cache.postgres_turns import PostgresTurns
 from langchain_tokenopt.cache.postgres_worth import Worth
+from langchain_tokenopt.cache.stored_row import OVERHEAD, Row, checksum_of
 from langchain_tokenopt.storage import forks
 from langchain_tokenopt.storage.postgres import to_text
 

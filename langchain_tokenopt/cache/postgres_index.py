@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache.answer_groups import AnswerGroups
-from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction_policy import Use
 from langchain_tokenopt.cache.features import NEIGHBOURS, Neighbour, Neighbourhood
 from langchain_tokenopt.cache.key import Question, wording_hash
 from langchain_tokenopt.cache.memory_index import Entry
 from langchain_tokenopt.cache.postgres_entries import PostgresEntries
+from langchain_tokenopt.cache.stored_row import Row
 
 if TYPE_CHECKING:
     import numpy as np

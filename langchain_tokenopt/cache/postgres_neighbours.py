@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.postgres_rows import ALIVE, ROW, row_of, vector_text
 from langchain_tokenopt.cache.postgres_server import CacheServer
+from langchain_tokenopt.cache.stored_row import Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

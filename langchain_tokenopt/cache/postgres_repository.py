@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast, get_args
 
-from langchain_tokenopt.cache.cache_file import CacheFile, Row
+from langchain_tokenopt.cache.cache_file import CacheFile
 from langchain_tokenopt.cache.cache_schema import CacheFileError
 from langchain_tokenopt.cache.eviction import Eviction
 from langchain_tokenopt.cache.memory_index import Entry, MemoryIndex
@@ -15,6 +15,7 @@ from langchain_tokenopt.cache.postgres_index import PostgresIndex
 from langchain_tokenopt.cache.postgres_turns import PostgresTurns
 from langchain_tokenopt.cache.postgres_worth import Worth
 from langchain_tokenopt.cache.repository import Repository
+from langchain_tokenopt.cache.stored_row import Row
 from langchain_tokenopt.storage.errors import PostgresError
 
 __all__ = ["PostgresRepository"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from langchain_tokenopt.cache.cache_file import Row
+from langchain_tokenopt.cache.stored_row import Row
 from langchain_tokenopt.storage.postgres import from_text
 
 if TYPE_CHECKING:

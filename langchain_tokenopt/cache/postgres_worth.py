@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from langchain_tokenopt.cache.cache_file import Row
+from langchain_tokenopt.cache.stored_row import Row
 
 __all__ = ["Worth"]
 

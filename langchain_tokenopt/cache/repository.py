@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from langchain_core.outputs import Generation
 
-from langchain_tokenopt.cache.cache_file import CacheFile, Row
+from langchain_tokenopt.cache.cache_file import CacheFile
 from langchain_tokenopt.cache.cache_schema import CacheFileError
 from langchain_tokenopt.cache.eviction import Eviction, policy_for
 from langchain_tokenopt.cache.eviction_policy import EvictionPolicy
 from langchain_tokenopt.cache.memory_index import Entry, MemoryIndex
 from langchain_tokenopt.cache.single_flight import Turns
+from langchain_tokenopt.cache.stored_row import Row
 from langchain_tokenopt.core.errors import TokenOptWarning
 from langchain_tokenopt.storage.errors import PostgresError
 from langchain_tokenopt.storage.sqlite import FileReplacedError

@@ -25,8 +25,8 @@ from langchain_core.outputs import Generation
 
 from langchain_tokenopt.cache import CacheSettings, SemanticCache
 from langchain_tokenopt.cache.answer_json import pack
-from langchain_tokenopt.cache.cache_file import checksum_of
 from langchain_tokenopt.cache.key import question_in
+from langchain_tokenopt.cache.stored_row import checksum_of
 from tests.benchmarks.cache_sets import LLM, Precomputed, banking, pairs
 from tests.support.postgres_server import PostgresServer, database_of
 

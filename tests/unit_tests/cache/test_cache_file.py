@@ -14,8 +14,9 @@ from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokenopt.cache import SemanticCache
 from langchain_tokenopt.cache.answer_json import pack, unpack
-from langchain_tokenopt.cache.cache_file import CacheFile, Row
+from langchain_tokenopt.cache.cache_file import CacheFile
 from langchain_tokenopt.cache.cache_schema import CacheFileError, embedder_of
+from langchain_tokenopt.cache.stored_row import Row
 from langchain_tokenopt.core.errors import TokenOptWarning
 from tests.support.embedders import WordEmbeddings
 

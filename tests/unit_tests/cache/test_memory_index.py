@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from langchain_tokenopt.cache.cache_file import Row
 from langchain_tokenopt.cache.eviction import policy_for
 from langchain_tokenopt.cache.key import question_in
 from langchain_tokenopt.cache.memory_index import MemoryIndex
+from langchain_tokenopt.cache.stored_row import Row
 
 NORTH, EAST = (np.array(v, dtype="<f2") for v in ([1.0, 0.0], [0.0, 1.0]))
 

@@ -205,16 +205,16 @@ def test_what_could_not_be_told_is_told_later(tmp_path, monkeypatch):
 
 
 def _rows(cache):
-    cache._repository._file._seen_evidence = 0
+    cache._repository._file._evidence.seen = 0
     return cache._repository._file.new_evidence()
 
 
 @pytest.mark.parametrize("kept", [3])
 def test_traffic_does_not_push_out_what_was_learned(tmp_path, monkeypatch, kept):
     """Of each a number of its own is kept."""
-    from langchain_tokenopt.cache import cache_file
+    from langchain_tokenopt.cache import file_evidence
 
-    monkeypatch.setattr(cache_file, "_KEPT_BATCHES", (1_000, kept))
+    monkeypatch.setattr(file_evidence, "_KEPT_BATCHES", (1_000, kept))
     cache = make_cache(tmp_path / "c.db")
     cache._repository.keep_evidence([["words", "00", True]], [])
     for _ in range(200):
