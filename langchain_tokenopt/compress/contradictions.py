@@ -33,11 +33,11 @@ _FIRST: Final = 1.05
 """What holds is worth so much more than what it replaces."""
 
 _CORRECTS: Final = re.compile(
-    r"\b(?:corrections?|corrected|corrigend(?:um|a)|errat(?:um|a)|updated?(?=[:.,]| on\b| to\b)"
-    r"|no longer|not any ?more|instead|scrap that|in the end|changed? (?:that|it|to)|now"
-    r"|superseded by|replaced by|revised|amended|berichtig\w+|korrektur|korrigiert|nicht mehr"
-    r"|stattdessen|jetzt|nunmehr|correcci[oó]n|corregid[oa]|ya no|ahora|en cambio|actualizad[oa])\b"
-    r"|更正|勘误|不再|改为|现在"
+    r"\b(?:correct(?:ions?|ed)|c(?:orrigend(?:um|a)|hanged? (?:that|it|to))|correcci[oó]n"
+    r"|corregid[oa]|errat(?:um|a)|en cambio|updated?(?=[:.,]| on\b| to\b)|no longer|not any ?more"
+    r"|n(?:ow|icht mehr|unmehr)|in(?:stead| the end)|s(?:crap that|uperseded by|tattdessen)"
+    r"|re(?:placed by|vised)|a(?:mended|hora|ctualizad[oa])|berichtig\w+|korr(?:ektur|igiert)"
+    r"|jetzt|ya no)\b|更正|勘误|不再|改为|现在"
 )
 """Here as below: in lower case."""
 
@@ -63,14 +63,14 @@ _MONTH: Final = (
     rf"(?P<{{0}}>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})[^\W\d_]{{{{0,8}}}}\.?"
 )
 _DATE: Final = re.compile(
-    r"(?<!\d)(?P<y1>\d{4})[-/年_.](?P<m1>\d\d?)(?:[-/月_.](?P<d1>\d\d?))?(?!\d)"
-    r"|(?<!\d)(?P<d2>\d\d?)\.(?P<m2>\d\d?)\.(?P<y2>\d{4})"
+    r"(?<!\d)(?=\d)(?:(?P<y1>\d{4})[-/年_.](?P<m1>\d\d?)(?:[-/月_.](?P<d1>\d\d?))?(?!\d)"
+    r"|(?P<d2>\d\d?)\.(?P<m2>\d\d?)\.(?P<y2>\d{4})"
     rf"|\b(?:(?P<d3>\d\d?)(?:st|nd|rd|th|er|\.|º)?(?: de)? {_MONTH.format('m3')}"
     r"(?:,?(?: de)? (?P<y3>\d{4}))?"
-    r"|(?P<y6>(?:19|20)\d\d)(?![\d.,]\d)"
-    rf"|(?=[{''.join(sorted({name[0] for name in _MONTHS}))}])"
+    r"|(?P<y6>(?:19|20)\d\d)(?![\d.,]\d)))"
+    rf"|\b(?=[{''.join(sorted({name[0] for name in _MONTHS}))}])"
     rf"{_MONTH.format('m4')} (?:(?P<d4>\d\d?)(?:st|nd|rd|th)?\b(?:,? (?P<y4>\d{{4}}))?"
-    r"|(?:de )?(?P<y5>\d{4})))"
+    r"|(?:de )?(?P<y5>\d{4}))"
 )
 _DIGIT: Final = re.compile(r"\d")
 Date = tuple[int, int, int]

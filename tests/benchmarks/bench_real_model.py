@@ -109,9 +109,8 @@ def prompts_of(question: Question) -> dict[str, str]:
     return {name: made(question, size // divisor) for name, (made, divisor) in WAYS.items()}
 
 
-def in_order(prompts: list[dict[str, str]]) -> list[str]:
-    """Return all prompts in the order of asking."""
-    names = list(WAYS)
+def in_order(prompts: list[dict[str, str]], names: list[str]) -> list[str]:
+    """Return the prompts of the ways *names* in the order of asking."""
     rounds = [names[:TOGETHER], *([name] for name in names[TOGETHER:])]
     return [made[name] for ways in rounds for made in prompts for name in ways]
 
@@ -257,6 +256,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=239)
     parser.add_argument("--answers", type=Path, default=Path(".benchmarks/real_model.jsonl"))
     parser.add_argument("--minutes", type=float, default=math.inf, help="ask no longer than this")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), help="ways to ask in, in order")
     given = parser.parse_args()
     until = time.monotonic() + 60 * given.minutes
     questions = load(given.data, "nq20_surrogate_dev")
@@ -265,7 +265,7 @@ def main() -> None:
     given.answers.parent.mkdir(parents=True, exist_ok=True)
     answers = Answers(given.answers)
     prompts = [prompts_of(question) for question in questions]
-    answers.ask(in_order(prompts), given.model, until)
+    answers.ask(in_order(prompts, given.ways), given.model, until)
     found = figures(questions, prompts, answers)
     print(json.dumps(found, indent=1))
     command = f"make bench-real-model DATA=... QUESTIONS={given.questions}"
