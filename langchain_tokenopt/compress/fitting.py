@@ -336,12 +336,13 @@ _XML: Final = re.compile(r"<\?xml\b|\sxmlns[:=]")
 def _leave_dear_tags(layout: Layout, limit: int) -> None:
     """Let elements stand without the tags around them where those would take much of the room."""
     units = layout.units
-    strict = {source for source, text in enumerate(layout.texts) if _XML.search(text)}
+    framing = {at: unit for at, unit in enumerate(units) if unit.frame}
+    sources = {unit.source for unit in framing.values()}
+    strict = {source for source in sources if _XML.search(layout.texts[source])}
     dear = {
         at: unit.head
-        for at, unit in enumerate(units)
-        if unit.frame
-        and unit.tokens * (_DEAR_OF_XML if unit.source in strict else _DEAR) > limit
+        for at, unit in framing.items()
+        if unit.tokens * (_DEAR_OF_XML if unit.source in strict else _DEAR) > limit
         and _PLAIN_TAG.fullmatch(layout.texts[unit.source], unit.start, unit.end)
     }
     for unit in units if dear else ():
