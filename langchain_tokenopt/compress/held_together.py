@@ -42,8 +42,10 @@ def held_units(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int, boo
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
+    tails = "\n".join([*(line[-_LONGEST_TAIL:] for line in text.split("\n")[:-1]), ""])
+
     def ends_line(*marks: str) -> bool:
-        return any(f"{mark}\n" in text or f"{mark} \n" in text for mark in marks)
+        return any(f"{mark}\n" in tails or f"{mark} \n" in tails for mark in marks)
 
     whole: list[Span] = []
     if ends_line("\\"):
@@ -83,6 +85,10 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
     if _OPENS_LINE.search(text):
         for start, end in _brackets(text):
             yield start, end, end - start <= LONGEST_HELD
+
+
+_LONGEST_TAIL: Final = 4
+"""Characters at the end of a line that are asked about: three, and a blank."""
 
 
 def _found(pattern: re.Pattern[str], text: str) -> Iterator[Span]:
