@@ -104,6 +104,10 @@ class BlockFeatures:
         sections = sections_of(lines)
         self._section = {at: size_of(lines, section) for section in sections for at in section}
         self._usual_section = typical([size_of(lines, section) for section in sections])
+        self._plain = [self._is_plain_passage(n) for n in range(len(blocks))]
+        passages = [n for n, is_plain in enumerate(self._plain) if is_plain] or [0]
+        self._amid = range(passages[0], passages[-1])
+        """Blocks with plain passages on both sides, where kinds may differ."""
 
     def _said(self, n: int) -> str:
         start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
@@ -201,7 +205,7 @@ class BlockFeatures:
 
     def features(self, n: int) -> dict[str, float]:
         """Return what speaks for or against a block's being the caller's."""
-        if self._is_plain_passage(n):
+        if self._plain[n]:
             return {"any": 1.0, "long": 1.0, "pattern": 1.0}
         block, kind, size = self._blocks[n], self._kinds[n], self._sizes[n]
         first, last = self._lines[block[0]], self._lines[block[-1]]
@@ -222,7 +226,9 @@ class BlockFeatures:
         found: dict[str, float] = {
             "any": True,
             kind: True,
-            "other kind": kind in ("short", "run") and kind != self._bulk,
+            "other kind": kind in ("short", "run")
+            and kind != self._bulk
+            and (told or self._inside[n] or asking or n not in self._amid),
             "share": size / self._total if is_said and not asking else 0.0,
             "most": 2 * size > self._total and not asking,
             "heads most": 2 * self._headed[n] > self._total,

@@ -304,7 +304,7 @@ def _pairs(text: str, units: Sequence[Unit]) -> list[tuple[int, int]]:
     found = []
     opened = _Opened()
     for at, unit in enumerate(units):
-        if unit.kind == "json":
+        if unit.kind in ("json", "quote"):
             continue  # its strings may hold anything
         for mark in _MARK.finditer(text, unit.start, unit.end):
             first = opened.follow(mark, at)

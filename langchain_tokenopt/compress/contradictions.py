@@ -20,7 +20,7 @@ from langchain_tokenopt.text.words import lowered
 
 __all__ = ["prefer_what_holds"]
 
-_STATES: Final = frozenset({"prose", "turn", "list", "log"})
+_STATES: Final = frozenset({"prose", "quote", "turn", "list", "log"})
 _LONGEST: Final = 300
 """Characters; a longer speech states many things."""
 _MOST: Final = 12

@@ -42,7 +42,7 @@ from langchain_tokenopt.counting.tokens import steady_counter_of_name
 
 __all__ = ["Target", "fitted", "rarity_for", "shortened", "unchanged"]
 
-_WHOLE_KINDS: Final = ("code", "json", "data", "diff")
+_WHOLE_KINDS: Final = ("code", "json", "quote", "data", "diff")
 """Kept whole when a share is asked for rather than a limit."""
 
 
@@ -229,7 +229,12 @@ class _Fit:
     def _likely(self) -> list[float]:
         layout, target = self.layout, self._target
         # Instructions and question stay anyway: as passages they would make others look alike.
-        ranked = [at for at, u in enumerate(layout.units) if not (u.required and u.passage < 0)]
+        may_go = {u.source for u in layout.units if not u.required}
+        ranked = [
+            at
+            for at, u in enumerate(layout.units)
+            if u.source in may_go and not (u.required and u.passage < 0)
+        ]
         found = relevance(
             _without(layout, ranked),
             [layout.units[at] for at in ranked],

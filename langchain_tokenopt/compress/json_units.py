@@ -17,6 +17,7 @@ LONGEST_WHOLE_JSON: Final = 400
 _DEEPEST: Final = 8
 """Levels that are cut into members; every level is read once more."""
 _LONGEST_NAME: Final = 120
+_LONGEST_HEADER: Final = 1_000
 _MOST_NAMES: Final = 3
 """Members with which an object opens and that name it, such as its id, and their characters."""
 
@@ -149,7 +150,7 @@ def json_units(text: str, start: int, end: int, units: list[Unit], head: int = -
 
 def _add(
     text: str, value: int, end: int, begin: int, finish: int, units: list[Unit], head: int,
-    depth: int,
+    depth: int, *, is_row: bool = False,
 ) -> None:  # fmt: skip
     """Add ``text[begin:finish]``: the value at *value*, with its key and the comma behind it."""
     members: list[tuple[int, int, int]] = []
@@ -166,16 +167,17 @@ def _add(
         and text[value] == "{"
         and is_pair(text[begin:inner].strip('\t\r\n ":') for begin, inner, _ in members)
     )
-    if len(members) < 2 or is_example or _only_numbers(text, value, members):
+    if len(members) < 2 or is_example or is_row or _only_numbers(text, value, members):
         units.append(Unit(begin, finish, "json", head=head))
         return
     opening = len(units)
-    first = _first_apart(text, value, members) if depth > 1 else 0
+    first = _first_apart(text, value, members, depth)
+    are_rows = _are_rows(text, members)
     units.append(Unit(begin, members[first][0], "json", head=head, frame=first == 0))
     for at in range(first, len(members)):
         key, inner, close = members[at]
         behind = members[at + 1][0] if at + 1 < len(members) else close
-        _add(text, inner, close, key, behind, units, opening, depth)
+        _add(text, inner, close, key, behind, units, opening, depth, is_row=are_rows)
     units.append(Unit(members[-1][2], finish, "json", bound=opening, frame=True))
 
 
@@ -212,9 +214,34 @@ def _only_numbers(text: str, start: int, members: list[tuple[int, int, int]]) ->
     return text[start] == "[" and all(text[value] not in '[{"' for _, value, _ in members)
 
 
-def _first_apart(text: str, start: int, members: list[tuple[int, int, int]]) -> int:
+def _are_rows(text: str, members: list[tuple[int, int, int]]) -> bool:
+    """Lists of one length are rows of a table: what is a member's place is its column."""
+    if any(text[value] != "[" for _, value, _ in members):
+        return False
+    rows = [_decoder.raw_decode(text, value)[0] for _, value, _ in members]
+    return len({len(row) for row in rows}) == 1 and all(
+        any(not isinstance(cell, dict | list) for cell in row) for row in rows
+    )
+
+
+def _is_header(text: str, members: list[tuple[int, int, int]]) -> bool:
+    """Whether the first member names the columns of the rows in the second one."""
+    (_, names, end), (_, rows, _) = members[:2]
+    if end - names > _LONGEST_HEADER or text[names] != "[" or text[rows] != "[":
+        return False
+    inside = _members(text, rows)
+    if not inside or text[inside[0][1]] != "[":
+        return False
+    return len(_members(text, names)) == len(_decoder.raw_decode(text, inside[0][1])[0])
+
+
+def _first_apart(text: str, start: int, members: list[tuple[int, int, int]], depth: int) -> int:
     """Return how many members name an object: short ones before the first long one."""
     if text[start] != "{":
+        return 0
+    if _is_header(text, members):
+        return 1
+    if depth == 1:
         return 0
     count = 0
     for begin, value, end in members[: _MOST_NAMES + 1]:

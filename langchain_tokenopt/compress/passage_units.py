@@ -268,12 +268,13 @@ def _add_passages(
     records: Sequence[Record] = structure.records
     free = _MAY_BE_PROSE if structure.is_prose else frozenset()
     are_elements = all(_is_element(text, record) for record in records)
+    edges = {Segment("data", record.start, record.end) for record in records}
     whole = [
         s
         for s in segments
         if s.kind not in free
         and not _is_running_text(text, s)
-        and not (s.kind == "data" and are_elements and is_prose_block(text, s))
+        and not (s.kind == "data" and are_elements and (s in edges or is_prose_block(text, s)))
         and not _is_part(text, s, records, structure.quoted)
     ]
     records = whole_records(text, records, whole, cuts_strings=structure.quoted)
@@ -336,6 +337,16 @@ def _is_running_text(text: str, segment: Segment) -> bool:
     )
 
 
+def _is_dated_line(text: str, segment: Segment) -> bool:
+    """Whether a record of a log stands alone, so that it is a sentence that begins with a date."""
+    return segment.kind == "log" and "\n" not in text[segment.start : segment.end].strip()
+
+
+def _is_inside_element(text: str, segment: Segment, start: int) -> bool:
+    begins = text[segment.start : start].lstrip()[:1]
+    return segment.kind == "data" and begins == "<" and text[start : start + 1] != "<"
+
+
 def _clipped(
     text: str, segments: Sequence[Segment], start: int, end: int, *, opens: bool = True
 ) -> list[Segment]:
@@ -345,8 +356,13 @@ def _clipped(
         if segment.start >= end:
             break
         first, last = max(start, segment.start), min(end, segment.end)
+        part = Segment(segment.kind, first, last)
         is_prose = segment.kind in _OF_LINES and opens
-        if is_prose and _is_running_text(text, Segment(segment.kind, first, last)):
+        if is_prose and (
+            _is_running_text(text, part)
+            or _is_dated_line(text, part)
+            or _is_inside_element(text, segment, first)
+        ):
             made.append(Segment("prose", first, last))
         elif segment.start == first and segment.end == last:
             made.append(segment)
@@ -408,7 +424,8 @@ def _add_record(
 ) -> None:
     """Add the head, the text and the tail of one passage."""
     first, head = len(units), -1
-    kind: Kind = "json" if structure.quoted else "tag"
+    string: Kind = "quote" if structure.is_long else "json"
+    kind: Kind = string if structure.quoted else "tag"
     is_behind = record.end > record.tail and has_title_behind(text, record)
     if structure.quoted and not holds_one_value(record, segments):
         add_units(units, units_of(text, _clipped(text, segments, record.start, record.end)))
@@ -420,14 +437,13 @@ def _add_record(
         has_title = text[record.start : record.body].strip(RULES) and not is_behind
         units.append(Unit(record.start, record.body, "heading" if has_title else kind))
         # what opens a string says nothing alone, however much stands before it; nor does a mark
-        units[head].frame = (
-            record.body - record.start > _LONGEST_TITLE if structure.quoted else not has_title
-        )
+        is_long = structure.quoted and record.body - record.start > _LONGEST_TITLE
+        units[head].frame = is_long or not has_title
     is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
     if structure.quoted:
         cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
         for start, end in pairwise([record.body, *cuts]):
-            units.append(Unit(start, end, "json"))
+            units.append(Unit(start, end, string))
     elif is_short and "<" in text[record.start : record.body]:
         units.append(Unit(record.body, record.tail, "prose", bound=head))
     else:

@@ -133,7 +133,8 @@ def _with_titles(lines: Sequence[Line], groups: list[range], middle: int) -> lis
     made: list[range] = []
     for group in groups:
         is_headed = bool(made and len(made[-1]) == 1 and heading_of(lines[made[-1][0]]))
-        if is_headed or (made and are_titles and is_long(group) and is_short(made[-1])):
+        is_text = is_long(group) or not is_short(group)
+        if is_headed or (made and are_titles and is_text and is_short(made[-1])):
             made[-1] = range(made[-1].start, group.stop)
         else:
             made.append(group)

@@ -81,21 +81,22 @@ def read_result(
     segments = open_fences(text, segments_of(text))
     material = [(0, len(text))]
     structure = structure_of(text, segments, lines_of(text, segments), material)
-    if not _are_passages(structure.records, len(text)):
+    if not _are_passages(structure, len(text)):
         return read_passage(text, patterns)
     return passage_parts(
         text, segments, structure, patterns, material, cut_data=cut_data, may_ask=False
     )
 
 
-def _are_passages(records: Sequence[Record], size: int) -> bool:
+def _are_passages(structure: Structure, size: int) -> bool:
     """Say whether a text is passages under titles, not a page in which something comes back."""
+    records = structure.records
     if len(records) < _FEWEST_PASSAGES or records[-1].end - records[0].start < _MOSTLY * size:
         return False
-    return (
-        max(record.body - record.start for record in records) <= _LONGEST_HEAD
-        and statistics.median(record.length for record in records) >= _SHORTEST_MATERIAL
-    )
+    is_titled = max(record.body - record.start for record in records) <= _LONGEST_HEAD
+    return (is_titled or structure.quoted) and statistics.median(
+        record.length for record in records
+    ) >= _SHORTEST_MATERIAL
 
 
 _MOSTLY = 0.9

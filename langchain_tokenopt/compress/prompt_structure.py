@@ -291,12 +291,27 @@ _CELL: Final = re.compile(r"(?<=\|)[ \t]*+(?P<inside>[^|\n]*+)(?=\|)")
 
 def _rows(text: str, lines: Sequence[Line]) -> list[Record]:
     """Propose the rows of a piped table; the text of each is its longest cell."""
-    made = []
-    for line in lines:
-        if line.text[0] != "|" or line.text[-1] != "|" or line.end - line.start < SHORTEST_BODY:
-            continue
-        cells = [found.span("inside") for found in _CELL.finditer(text, line.start, line.end)]
-        body, tail = max(cells, key=lambda cell: cell[1] - cell[0], default=(0, 0))
-        if tail - body >= SHORTEST_BODY:
-            made.append(Record(line.start, body, tail, line.end))
-    return made
+    rows = [
+        (line, [found.span("inside") for found in _CELL.finditer(text, line.start, line.end)])
+        for line in lines
+        if line.text[0] == "|" == line.text[-1]
+    ]
+    longest = [max(map(_length, cells), default=0) for _, cells in rows]
+    long = [at for at, size in enumerate(longest) if size >= SHORTEST_BODY]
+    if not long:
+        return []
+    columns = [[_length(cell) for cell in rows[at][1]].index(longest[at]) for at in long]
+    column = max(columns, key=columns.count)
+    rule = next((at for at, (line, _) in enumerate(rows) if not _NAMES.search(line.text)), -1)
+    return [
+        Record(line.start, *cells[column], line.end)
+        for at, (line, cells) in enumerate(rows)
+        if column < len(cells) and at > rule and (at >= long[0] or rule >= 0)
+    ]
+
+
+def _length(cell: tuple[int, int]) -> int:
+    return cell[1] - cell[0]
+
+
+_NAMES: Final = re.compile(r"\w")

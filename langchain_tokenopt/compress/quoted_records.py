@@ -81,12 +81,30 @@ def quoted_records(text: str) -> list[Record]:
 def _alike(text: str, strings: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the long strings, and the short ones under the key that most of these have."""
     long = [(a, b) for a, b in strings if b - a >= SHORTEST_BODY and text.find(" ", a, b) >= 0]
-    keys = Counter(_key(text, start) for start, _ in long)
-    key, count = keys.most_common(1)[0] if keys else ("", 0)
-    if not key or count <= _MOST * len(long):
+    fields = dict(zip(strings, _fields(text, strings), strict=True))
+    field, count = Counter(map(fields.__getitem__, long)).most_common(1)[0] if long else ("", 0)
+    if count <= _MOST * len(long):
         return long
-    same = [(start, end) for start, end in strings if _key(text, start) == key]
+    same = [string for string in strings if fields[string] == field]
+    if field.isdigit():  # the names of columns stand above the first row
+        same = [(a, b) for a, b in same if a >= long[0][0] or b - a > _LONGEST_NAME]
     return same if 2 * count > len(same) else long
+
+
+def _fields(text: str, strings: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Yield the key of each string or, in rows without keys, its column."""
+    column, behind = 0, 0
+    for start, end in strings:
+        between = text[behind : start - 1]
+        row = max(between.rfind(sign) for sign in _ROW_BEGINS)
+        column = between.count(",", row + 1) + (column if row < 0 and behind else 0)
+        behind = end + 1
+        yield _key(text, start) or str(column)
+
+
+_LONGEST_NAME: Final = 40
+"""Characters of the name of a column."""
+_ROW_BEGINS: Final = "\n[({"
 
 
 def _key(text: str, start: int) -> str:
@@ -230,7 +248,23 @@ def tagged_passages(text: str) -> Iterator[list[Record]]:
     for same in elements.values():
         outer = _outermost(sorted(same))
         if len(outer) >= FEWEST:
-            yield [_element_record(text, tags, element) for element in outer]
+            yield _behind_one_tag(text, [_element_record(text, tags, e) for e in outer])
+
+
+def _behind_one_tag(text: str, records: Sequence[Record]) -> list[Record]:
+    """Let short texts begin behind the tag that stands before most others."""
+    tags = Counter([text[r.start : r.body].rstrip().rpartition("<")[2] for r in records])
+    tag, count = tags.most_common(1)[0]
+    if not tag or count <= _MOST * len(records):
+        return list(records)
+    made = []
+    for r in records:
+        at = text.find(f"<{tag}", r.body, r.tail)
+        body = at + len(tag) + 1
+        while at >= 0 and body < r.tail and text[body] in "\r\n":
+            body += 1
+        made.append(Record(r.start, body, r.tail, r.end) if at >= 0 else r)
+    return made
 
 
 def _outermost(elements: Sequence[_Element]) -> list[_Element]:

@@ -135,7 +135,9 @@ def relevance(
     """
     if not units:
         return Relevance([], [], [])
-    text, blocks = RankedText(texts, units), blocks_of(units)
+    text = RankedText(texts, units)
+    blocks = blocks_of(units)
+    blocks = [block for block in blocks if text.inside(block)] or blocks
     terms = query_terms(query, rarity) if query is not None else []
     if query is None or not terms:
         return _by_centrality(text, blocks, prior)
@@ -180,6 +182,7 @@ class _Evidence:
         self._hits = hits
         self._looks_like = looks_like
         self._inside = [text.inside(block) for block in blocks]
+        self._titles = _telling_words(text, blocks)
         self._known_kinds: dict[int, bool] = {}
 
     def of_blocks(self) -> list[float]:
@@ -205,17 +208,14 @@ class _Evidence:
 
     def _topic(self, block: Block, inside: Sequence[int]) -> float:
         """Return what the title says of the block, or its first sentence."""
-        text, hits = self._text, self._hits
+        hits = self._hits
         opening = hits.of_unit[inside[0]] if inside and block.opens else {}
         opening_covers = hits.weight(opening) / hits.whole if opening else 0.0
-        if block.title is None:
+        if block.title is None or not (telling := self._titles.get(block.title, 0)):
             return _OPENING_COVERS_UNTITLED * opening_covers
         evidence = _OPENING_COVERS * opening_covers
         if named := hits.of_unit[block.title]:
-            title, start = text.units[block.title], text.starts[block.title]
-            words = WORD.findall(text.lowered, start, start + title.end - title.start)
-            telling = len([w for w in words if w not in _LABEL_WORDS and not w.isdigit()])
-            share = min(1.0, sum(named.values()) / telling) if telling else 0.0
+            share = min(1.0, sum(named.values()) / telling)
             evidence += _TITLE_NAMED * share + _TITLE_COVERS * hits.weight(named) / hits.whole
         return evidence
 
@@ -309,9 +309,33 @@ class _Evidence:
 _OUT_OF_THE_RACE = 6.0
 """Log odds behind the best block from which no block is looked at again."""
 
-_LABEL_WORDS: Final = EMPTY_WORDS | {
-    "document", "title", "passage", "doc", "source", "dokument", "titel", "quelle", "documento",
-}  # fmt: skip
+_FEW_TITLES: Final = 3
+_IN_ALL: Final = 0.8
+"""Share of the titles that have a word, from which on it is a label such as "Source:"."""
+
+
+def _telling_words(text: RankedText, blocks: Sequence[Block]) -> dict[int, int]:
+    """Return for each title how many of its words say what its passage is about, if any.
+
+    What stands in most titles is their label, or a key of JSON; those who speak in turns, or
+    letters and numbers, are no titles.
+    """
+    words: dict[int, list[str]] = {}
+    for title in dict.fromkeys(block.title for block in blocks if block.title is not None):
+        start, size = text.starts[title], text.units[title].end - text.units[title].start
+        found = WORD.findall(text.lowered, start, start + size)
+        words[title] = [
+            w
+            for w in found
+            if w not in EMPTY_WORDS and not w.isdigit() and (w[1:] or not w.isascii())
+        ]
+    if len(words) > _FEW_TITLES:
+        having = Counter([word for found in words.values() for word in set(found)])
+        labels = {word for word, count in having.items() if count > _IN_ALL * len(words)}
+        words = {title: [w for w in found if w not in labels] for title, found in words.items()}
+        if 2 * len(set(map(tuple, words.values()))) <= len(words):
+            return {}
+    return {title: len(found) for title, found in words.items()}
 
 
 def _with_neighbours(

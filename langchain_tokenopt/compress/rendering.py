@@ -57,13 +57,13 @@ def render(
 
 def _is_inside_json(text: str, units: Sequence[Unit], unit: Unit) -> bool:
     """What stands inside of JSON brings its own commas and white space."""
-    if unit.kind not in ("json", "heading"):
+    if unit.kind not in ("json", "quote", "heading"):
         return False
     if unit.bound >= 0:
-        return unit.kind == "json"
+        return unit.kind != "heading"
     head = units[unit.head] if unit.head >= 0 else None
     return head is not None and (
-        head.kind == "json" or (head.kind == "heading" and text[head.start] == "{")
+        head.kind in ("json", "quote") or (head.kind == "heading" and text[head.start] == "{")
     )
 
 

@@ -15,6 +15,7 @@ Kind = Literal[
     "tag",
     "code",
     "json",
+    "quote",
     "data",
     "table",
     "list",

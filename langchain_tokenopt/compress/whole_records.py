@@ -57,8 +57,8 @@ def whole_records(
             tail = last.tail if last.tail > last.body and end == last.end else end
             made.append(Record(last.start, last.body, max(tail, last.body), max(end, last.end)))
             continue
-        if cuts_strings and (start, end) == (record.start, record.end):
-            made.append(record)
+        if cuts_strings and start == record.start and not text[record.end : end].strip():
+            made.append(Record(start, record.body, record.tail, end))
             continue
         body = min(max(edges.body(record.body), start), end)
         tail = min(max(edges.tail(record.tail, end), body), end)
@@ -252,12 +252,12 @@ def _cut_member(
 ) -> None:
     """A member of whose text sentences may go; what stands around the text stays with it."""
     is_behind = has_title_behind(text, Record(unit.start, record.body, record.tail, end))
-    unit.kind, unit.end, unit.frame = "json" if is_behind else "heading", record.body, is_behind
+    unit.kind, unit.end, unit.frame = "quote" if is_behind else "heading", record.body, is_behind
     start = record.body
     for cut in ends:
-        units.append(Unit(start, cut, "json", passage=unit.passage, head=at))
+        units.append(Unit(start, cut, "quote", passage=unit.passage, head=at))
         start = cut
-    kind: Kind = "heading" if is_behind else "json"
+    kind: Kind = "heading" if is_behind else "quote"
     units.append(Unit(start, end, kind, passage=unit.passage, bound=at, frame=True))
 
 

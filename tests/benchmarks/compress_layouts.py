@@ -372,8 +372,14 @@ def shortened(question: dict[str, Any], written: Written) -> dict[int, str]:
             continue
         left = "\n".join(m.text for m in result.content)
         assert result.tokens_after <= budget
-        made[divisor] = left.replace(q, "") if q in left else ""
+        made[divisor] = without_escapes(left.replace(q, "")) if q in left else ""
     return made
+
+
+def without_escapes(text: str) -> str:
+    """Write the letters that JSON and Python's repr have escaped, as a model reads them."""
+    return re.sub(r"\\(?:u([0-9a-f]{4})|x([0-9a-f]{2}))",
+                  lambda found: chr(int(found[1] or found[2], 16)), text)  # fmt: skip
 
 
 def as_documents(question: dict[str, Any], *, titled: bool) -> dict[int, str]:
