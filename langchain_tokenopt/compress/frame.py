@@ -14,9 +14,11 @@ https://aclanthology.org/W02-1001/, read 2026-11-29), and then rounded.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final
 
 from langchain_tokenopt.compress.block_features import WEIGHTS, BlockFeatures
@@ -98,11 +100,25 @@ def frame_of(text: str, lines: Sequence[Line]) -> Frame:
         )
     )
     start = material[0][0]
+    if first.text[0] == "|":
+        start = _first_row(lines, start)
+        material[0] = (start, material[0][1])
     if (key := key_mark(first)) is not None and len(first.text) - key.end >= _LABELLED:
         start += text[first.start : first.end].index(first.text) + key.end
         material[0] = (start, material[0][1])
     says = any(map(str.isalnum, "".join(line.text for line in around if not ends_with_colon(line))))
     return Frame(material, is_announced, is_empty=not says)
+
+
+def _first_row(lines: Sequence[Line], start: int) -> int:
+    """Return where the first row stands of the table whose rows go on at *start*."""
+    for at in reversed(range(bisect_left(lines, start, key=attrgetter("start")))):
+        text = lines[at].text
+        if not text[0] == "|" == text[-1]:
+            break
+        if not any(map(str.isalnum, text)):  # the rule below the names of the columns
+            return lines[at + 1].start
+    return start
 
 
 _LABELLED: Final = 60
