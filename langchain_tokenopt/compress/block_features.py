@@ -40,6 +40,7 @@ WEIGHTS: Final[dict[str, float]] = {
     "other kind": 2.6,
     "instructs": 2.6,
     "most": -2.4,
+    "statement": -1.5,
     "asks between": 2.4,
     "first": 2.2,
     "addresses": 3.4,
@@ -162,6 +163,12 @@ class BlockFeatures:
         self._shape_count = Counter(self._shapes)
         self._titles = sum(self._titled)
 
+    def _may_be_passage(self, n: int) -> bool:
+        """Whether a short block stands amid passages, or is a statement as long as short ones."""
+        text = self._lines[self._blocks[n][-1]].text
+        is_statement = n > 0 and self._sizes[n] > _SHORTEST_STATEMENT and text[-1] in ".。"
+        return n in self._amid or is_statement
+
     def _comes_in_order(self, n: int) -> bool:
         is_one_of_many = self._kinds[n] == "long" and self._shape_count[self._shapes[n]] > 3
         is_titled = self._titled[n] and self._titles > 3
@@ -223,12 +230,14 @@ class BlockFeatures:
         is_between = 0 < n < self._last
         ends, at_end = n == len(self._blocks) - 1, n >= self._last
         asks_alone = asking and self._ask <= 2
+        is_other = kind in ("short", "run") and kind != self._bulk
+        speaks = told or asking or self._inside[n]
+        is_statement = kind == "short" and not speaks and self._may_be_passage(n)
         found: dict[str, float] = {
             "any": True,
             kind: True,
-            "other kind": kind in ("short", "run")
-            and kind != self._bulk
-            and (told or self._inside[n] or asking or n not in self._amid),
+            "other kind": is_other and not is_statement,
+            "statement": is_other and is_statement and n not in self._amid,
             "share": size / self._total if is_said and not asking else 0.0,
             "most": 2 * size > self._total and not asking,
             "heads most": 2 * self._headed[n] > self._total,
@@ -264,11 +273,13 @@ class BlockFeatures:
 
 _ADDRESSES: Final = re.compile(
     r"\b(?:you (?:are|answer|help|must|should)\b|your (?:task|answers?|job|role|reply|response)\b"
-    r"|do not \w|don['’]t \w|the (?:user|customer)\b|du (?:bist|musst|sollst)\b"
+    r"|(?:(?<![a-z\d\"“'‘«] )(?<![\"“'‘«])|(?<=\band )|(?<=\bor )|(?<=\bbut )|(?<=\byou )"
+    r"|(?<=\bplease ))do(?: not|n['’]t) \w|the (?:user|customer)\b|du (?:bist|musst|sollst)\b"
     r"|der nutzer\b|beantworte|antworte|eres\b|debes\b|el usuario\b|responde\b"
     r"|vous (?:êtes|devez)\b|réponde[zs]\b)|你|请|ください"
 )
-"""In lower case; after one look at what stands before it, each word is ruled out by its letter."""
+"""In lower case; after one look at what stands before it, each word is ruled out by its letter.
+What others do not do, and titles in quotation marks, tell nobody anything."""
 
 
 def addresses(text: str) -> bool:
@@ -295,6 +306,8 @@ _OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})
 """Marks that the caller's own words seldom share with passages, unlike bullets and numbers."""
 _ASKING: Final = frozenset({"asking label", "asks alone", "asks last", "question inside"})
 _FEW: Final = 0.3
+_SHORTEST_STATEMENT: Final = 85
+"""Characters; what the caller says in more, and without telling or asking anything, is rare."""
 _CUE: Final = 60
 """Characters of a last line that says how to go on, as "Answer:" does, rather than something."""
 _LONGEST_LABEL: Final = 60

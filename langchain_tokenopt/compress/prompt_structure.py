@@ -303,10 +303,12 @@ def _rows(text: str, lines: Sequence[Line]) -> list[Record]:
     columns = [[_length(cell) for cell in rows[at][1]].index(longest[at]) for at in long]
     column = max(columns, key=columns.count)
     rule = next((at for at, (line, _) in enumerate(rows) if not _NAMES.search(line.text)), -1)
+    above = text[: lines[0].start].rstrip().rpartition("\n")[2]
+    is_named = rule >= 0 or (above[:1] == "|" and not _NAMES.search(above))
     return [
         Record(line.start, *cells[column], line.end)
         for at, (line, cells) in enumerate(rows)
-        if column < len(cells) and at > rule and (at >= long[0] or rule >= 0)
+        if column < len(cells) and at > rule and (is_named or at >= long[0])
     ]
 
 
