@@ -195,7 +195,7 @@ class Degradation:
         else:
             most = self._output(candidate, needs, room, tokens)
         affordable = self._with_certain_tier(candidate, needs, most, room)
-        answer = self._reserve(affordable, needs, most, tentative=True)
+        answer = self._reserve(affordable, needs, most, tentative=True, unsaid=True)
         if not isinstance(answer, Hold):
             return None
         told = self._told(affordable, needs, answer)
@@ -285,12 +285,13 @@ class Degradation:
         least: int | None = None,
         *,
         tentative: bool = False,
+        unsaid: bool = False,
     ) -> Hold | Denial:
         """Reserve at most *most* output, and less where tokens or money do not reach."""
         least = needs.least_output if least is None else least
         answer = self._run.account.reserve(
             self._agent,
-            needs.input,
+            needs.input + unsaid * needs.unsaid_input,
             most,
             min_output_tokens=min(most, least),
             cost_nano_usd=self._cost(candidate, needs),

@@ -87,6 +87,8 @@ class InputMargin:
     def __init__(self) -> None:
         self._reports: deque[_Report] = deque(maxlen=_REMEMBERED)
         self._explanations: tuple[_Excess, ...] = ()
+        self._is_silent = False
+        """Whether its provider has answered and not said what it counts, nor ever has."""
         self._lock = threading.RLock()
 
     def learn(self, *, counted: int, reported: int, messages: int = 1, tools: int = 0) -> None:
@@ -130,7 +132,22 @@ class InputMargin:
         known = self.applied(counted, messages=messages, tools=tools)
         if self._explanations:
             return known
+        self._is_silent = True
         return max(known, min(math.ceil(counted * (1 + _SILENT_RATE)) + tools, held))
+
+    def unsaid(self, counted: int) -> int:
+        """Return what a provider that never says what it counts may count on top of *counted*.
+
+        A guess: a call is made to fit with it, and is not refused for it.
+
+        Example:
+            >>> margin = InputMargin()
+            >>> margin.unsaid(1_000), margin.charged(1_000, held=5_000), margin.unsaid(1_000)
+            (0, 1300, 300)
+        """
+        if self._explanations or not self._is_silent:
+            return 0
+        return math.ceil(counted * _SILENT_RATE)
 
     def within(self, tokens: int, *, messages: int = 1, tools: int = 0, exact: bool = True) -> int:
         """Return the largest count with which the provider's will hardly exceed *tokens*."""

@@ -77,6 +77,8 @@ class RequestBudget:
     last_answer: int = 0
     """What must be left after this call's input so that the model can answer, should it call tools
     now: for that call, and for the shortest request that has its results."""
+    unsaid_input: int = 0
+    """What a provider that never says what it counts may count on top of the input: a guess."""
     expected_output: int = 0
     """What its answer takes as a rule; an object, of no use where it is cut, the usual output."""
 
@@ -150,6 +152,7 @@ def request_budget(
         is_known,
         _shortest(request, sent, least),
         _last_answer(request, sent, least),
+        _margin_of(request)[0].unsaid(tokens),
         expected * times,
     )
 

@@ -156,13 +156,15 @@ class Climb:
     def fits(self, at: Candidate, room: int) -> bool:
         """Whether a candidate fits into *room* tokens."""
         needs, most = self.needs(at), self.plan.max_input_tokens_per_call
-        whole = needs.input + needs.to_the_end
+        whole = needs.input + needs.unsaid_input + needs.to_the_end
         return whole <= room and (most is None or needs.input <= most)
 
     def for_messages(self, at: Candidate, room: int) -> int:
         """Return the tokens that a candidate's messages may have, as we count them."""
         needs = self.needs(at)
         goal = room - needs.to_the_end
+        if needs.unsaid_input:
+            goal = goal * needs.input // (needs.input + needs.unsaid_input)
         if self.plan.max_input_tokens_per_call is not None:
             goal = min(goal, self.plan.max_input_tokens_per_call)
         # What the provider may count on top, and tools and schemas, are not for the messages.
