@@ -165,7 +165,7 @@ def test_those_that_come_later_are_left_what_they_read_and_no_more() -> None:
     with ample.run() as run:
         budget_graph(made(ample)[0], ample).compile().invoke({})
     need = run.report().account.spent_tokens
-    for share, least in ((0.5, 0.93), (0.8, 0.93), (1.3, 1 / 1.3)):
+    for share, least in ((0.5, 0.92), (0.8, 0.92), (1.3, 1 / 1.3)):
         plan = BudgetPlan(total_tokens=round(share * need), name=f"{share}")
         with plan.run() as run:
             budget_graph(made(plan)[0], plan).compile().invoke({})
