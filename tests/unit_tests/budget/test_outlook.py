@@ -181,3 +181,27 @@ def test_a_request_that_was_made_smaller_would_have_needed_more() -> None:
     outlook.refused("reader")
     assert {"writer", "reader"} == outlook.cut()
     assert 620 == outlook.spent("writer")
+
+
+def test_who_waits_for_several_others_reads_what_those_have_said() -> None:
+    """Who comes after one alone may read everybody's answers."""
+
+    def expected(after: dict[str, int]) -> int:
+        outlook = Outlook({}, {})
+        for number in range(8):
+            demands_of(outlook, f"reader {number}")
+            outlook.answered(f"reader {number}", Usage(500, 100))
+        outlook.foresee("here", Coming({"team": 1}, {"judge": 1}, after=after))
+        return demands_of(outlook, "team").others["judge"].likely
+
+    assert 400 <= expected({}) - expected({"judge": 2}) <= 1_000
+
+
+def test_an_answer_is_expected_as_those_seen() -> None:
+    """As an agent's own, if it has given any; else as those of others, beside a typical one."""
+    outlook = Outlook({}, {})
+    assert 120 == outlook.expected_answer("a")
+    for tokens in (30, 50, 40):
+        outlook.answered("a", Usage(500, tokens))
+
+    assert (40, 60) == (outlook.expected_answer("a"), outlook.expected_answer("b"))

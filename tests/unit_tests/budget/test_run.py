@@ -255,6 +255,21 @@ def test_readers_of_the_same_documents_are_given_other_parts(model_server: Model
     assert len(set().union(*read)) >= 1.5 * max(map(len, read))
 
 
+def test_those_who_read_that_nobody_answered_need_no_reasons(model_server: ModelServer) -> None:
+    """Handed over in a word, so that one refusal does not lead to the next."""
+    plan = BudgetPlan(total_tokens=400, agents={"a": {"cap": 20}})
+    model = optimize(model_server.chat_openai(), plan)
+    with plan.run():
+        made_up = model.invoke("Report", {"metadata": {"tokenopt_agent": "a"}}).text
+        prompt = f"<report>{made_up}</report>\n<report>{PROSE * 20}</report>\n\nWhat is wrong?"
+        model.invoke(prompt, {"metadata": {"tokenopt_agent": "b"}})
+    (sent,) = model_server.requests
+
+    assert "has 20 of its cap" in made_up
+    assert "of its cap" not in sent.last_text
+    assert "What is wrong?" in sent.last_text
+
+
 def test_degraded_answers_are_not_cached() -> None:
     """A cache keeps no answer to a shortened prompt."""
     plan = BudgetPlan(total_tokens=1_500)
