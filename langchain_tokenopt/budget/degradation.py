@@ -32,6 +32,7 @@ from langchain_tokenopt.budget.rungs import (
 )
 from langchain_tokenopt.budget.tools import BudgetTools
 from langchain_tokenopt.core.messages import text_of
+from langchain_tokenopt.request.form_tools import name_and_schema
 from langchain_tokenopt.request.model_request import ModelRequest
 
 __all__ = ["Degradation", "Granted"]
@@ -144,7 +145,10 @@ class Degradation:
         short = round(_A_LITTLE_MORE * self.climb.needs(first).shortest)
         halfway = (room.own + room.available) // 2
         tries = [(tokens, LADDER) for tokens in sorted({room.own, halfway, room.available, short})]
-        if self._begins_with_tools(first):
+        if self._hands_over():
+            # Without its tools nobody comes who is waited for.
+            tries = [*((tokens, WITH_TOOLS) for tokens, _ in tries), (room.available, LADDER)]
+        elif self._begins_with_tools(first):
             tries = [(room.own, WITH_TOOLS), (halfway, WITH_TOOLS), *tries]
         for tokens, ladder in tries:
             if not room.own <= tokens <= room.available:
@@ -177,11 +181,20 @@ class Degradation:
         first, climb = self.first, self.climb
         if self._begins_with_tools(first) or not NO_TOOLS.applies(first, climb):
             return first
-        if climb.fits(first, room.own):
+        tokens = room.available if self._hands_over() else room.own
+        if climb.fits(first, tokens):
             return first
         gentle, *_ = LADDER
-        shorter = gentle.shrink(first, climb, room.own) if gentle.applies(first, climb) else first
-        return first if climb.fits(shorter, room.own) else NO_TOOLS.shrink(first, climb, 0)
+        shorter = gentle.shrink(first, climb, tokens) if gentle.applies(first, climb) else first
+        return first if climb.fits(shorter, tokens) else NO_TOOLS.shrink(first, climb, 0)
+
+    def _hands_over(self) -> bool:
+        """Whether a tool bears the name of an agent that is still to come, and so leads to it.
+
+        Without it that agent does not come, and what is kept for it is of no use to anybody.
+        """
+        tools = [name_and_schema(tool)[0] or "" for tool in self.first.request.facts.tools]
+        return any(tool.endswith(other) for tool in tools for other in self._demands().others)
 
     def _granted(self, candidate: Candidate, room: Room, tokens: int) -> Granted | None:
         """Reserve for a candidate, if it fits into *tokens* and the account has them."""

@@ -115,6 +115,38 @@ def test_a_supervisor_under_a_budget(model_server: ModelServer) -> None:
     assert ended[-1].content
 
 
+def delegating_twice(request: Request) -> Reply:
+    """Hand over to one agent after the other, who look something up, then answer."""
+    names = [t["function"]["name"] for t in request.body.get("tools", [])]
+    said = " ".join(request.texts)
+    for name in ("reader", "writer"):
+        if f"transfer_to_{name}" in names and f"transferred to {name}" not in said:
+            return Reply(tool_calls=[ToolCall(f"transfer_to_{name}", {}, id=f"call_{name}")])
+    if "lookup" in names and not any(text.startswith("x: ") for text in request.texts):
+        return Reply(tool_calls=[ToolCall("lookup", {"word": "x"}, id="call_lookup")])
+    return Reply(text="It goes on and on, as was found. " * 12)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::langgraph.warnings.LangGraphDeprecatedSinceV10")
+@pytest.mark.parametrize("share", [0.8, 0.9])
+def test_a_supervisor_goes_on_to_hand_over(model_server: ModelServer, share: float) -> None:
+    """What is kept for an agent is of no use to anybody without the tool that leads to it."""
+    model_server.answer = delegating_twice
+    team_of(model_server.chat_openai()).compile().invoke(ASKED)
+    need = sum(usage.total_tokens for usage in model_server.billed)
+    plan = BudgetPlan(total_tokens=int(share * need))
+    model = optimize(model_server.chat_openai(model=f"ft:gpt-4.1-mini:team:{share}"), plan)
+    with plan.run() as run:
+        budget_graph(team_of(model), plan).compile().invoke(ASKED)
+    report = run.report()
+
+    assert {"supervisor", "reader", "writer"} == {
+        name for name, line in report.agents.items() if line.account.calls
+    }
+    assert report.account.spent_tokens <= plan.total_tokens
+
+
 def test_the_desk_delivers_within_its_budget(model_server: ModelServer) -> None:
     """40,000 tokens, and every agent still delivers, within its words, from its own account."""
     prose = "The price rose again in spring and nobody on the desk knew the reason for it. "
