@@ -17,7 +17,7 @@ from langchain_core.tools import ToolException
 
 from langchain_tokenopt.core.errors import BudgetExceededError
 
-__all__ = ["AGENT_KEY", "RefusedCall", "refused_call", "said_refusal"]
+__all__ = ["AGENT_KEY", "RefusedCall", "in_shortening_hook", "refused_call", "said_refusal"]
 
 AGENT_KEY: Final = "tokenopt_budget"
 """Channel of an agent whose middleware has a budget."""
@@ -51,7 +51,12 @@ class RefusedCall(BudgetExceededError, ToolException):  # noqa: N818  no error e
 def refused_call(refusal: BudgetExceededError) -> RefusedCall:
     """Return what to raise for a refused call so that its run goes on."""
     error = _kind("langgraph.prebuilt.tool_node" in sys.modules)(refusal)
-    return _left_out(error) if _in_hook_of_agent() else error
+    if in_shortening_hook():
+        return _left_out(error, {})
+    if not _in_hook_of_agent():
+        return error
+    fields = {key: value for key, value in vars(error).items() if key != "args"}
+    return _left_out(error, {AGENT_KEY: {_REFUSED: {"text": str(error), "fields": fields}}})
 
 
 def said_refusal(state: Mapping[str, Any]) -> RefusedCall | None:
@@ -60,16 +65,34 @@ def said_refusal(state: Mapping[str, Any]) -> RefusedCall | None:
     return None if said is None else RefusedCall._restored(said["text"], said["fields"])
 
 
+def in_shortening_hook() -> bool:
+    """Whether this is a hook that does nothing but to shorten what its agent's model is sent.
+
+    Where its model cannot be paid it is left out, and the budget shortens what is sent: a text that
+    says why there is no summary would stand in the place of the conversation, question and all.
+    """
+    return _node() in _SHORTENING
+
+
+_SHORTENING: Final = frozenset({"SummarizationMiddleware.before_model"})
+
+
+def _node() -> str:
+    """Return the node that is at work here; metadata of a caller's own take the place of its."""
+    config = ensure_config()
+    node = (config.get("metadata") or {}).get("langgraph_node")
+    place = str((config.get("configurable") or {}).get("checkpoint_ns") or "")
+    return str(node or place.rpartition("|")[2].partition(":")[0])
+
+
 def _in_hook_of_agent() -> bool:
     """Whether this is a hook before an agent's model, whose middleware will hear of a refusal.
 
     Nothing can be put in the place of what a hook wanted to know, such as whether a request is
     safe. So the hook is left out, and the agent's model is not asked either.
     """
-    config = ensure_config()
-    node = str((config.get("metadata") or {}).get("langgraph_node") or "")
-    read = (config.get("configurable") or {}).get(_READ)
-    if not node.endswith(".before_model") or read is None:
+    read = (ensure_config().get("configurable") or {}).get(_READ)
+    if not _node().endswith(".before_model") or read is None:
         return False
     try:
         read([AGENT_KEY])
@@ -78,17 +101,14 @@ def _in_hook_of_agent() -> bool:
     return True
 
 
-def _left_out(refusal: RefusedCall) -> RefusedCall:
-    """Return an error that ends the node as if it had returned the refusal alone."""
+def _left_out(refusal: RefusedCall, update: Mapping[str, Any]) -> RefusedCall:
+    """Return an error that ends the node as if it had returned *update*."""
     from langgraph.errors import ParentCommand
     from langgraph.types import Command
 
-    fields = {key: value for key, value in vars(refusal).items() if key != "args"}
-    said = {AGENT_KEY: {_REFUSED: {"text": str(refusal), "fields": fields}}}
-    node = (ensure_config().get("metadata") or {})["langgraph_node"]
     kind: Any = type(refusal)
     left: RefusedCall = _leaving(kind, ParentCommand)(refusal)
-    left.args = (Command(graph=node, update=said),)
+    left.args = (Command(graph=_node(), update=dict(update)),)
     return left
 
 

@@ -21,7 +21,7 @@ from langchain_tokenopt.budget.minimal_answer import UnfillableError, minimal_an
 from langchain_tokenopt.budget.money import PricedCall, terms_of
 from langchain_tokenopt.budget.plan_settings import PlanSettings
 from langchain_tokenopt.budget.records import BudgetStoreError
-from langchain_tokenopt.budget.refusals import refused_call
+from langchain_tokenopt.budget.refusals import in_shortening_hook, refused_call
 from langchain_tokenopt.budget.request_budget import sent_tokens
 from langchain_tokenopt.budget.run import BudgetRun, NoBudgetRunError, current_run
 from langchain_tokenopt.budget.run_notes import StepTaken
@@ -199,16 +199,15 @@ class BudgetStage:
         run.note_shortage(agent, degradation.likely())
         request.run.refused = True
         request.run.stages.append(NAME)
+        if in_shortening_hook():
+            raise _final(denial)
         run.note_stand_in(agent, request.run.metadata, denial.error())
         try:
             text = f"{MADE_UP}: {denial.sentence()}]"
             message = minimal_answer(request, text)
             run.answers.append(text)
         except UnfillableError:  # the caller could not read a text either
-            error = denial.error()
-            raise (
-                refused_call(error) if isinstance(error, BudgetExceededError) else error
-            ) from None
+            raise _final(denial) from None
         message.response_metadata = {DEGRADED: [Step.FINAL]}
         return StageCall(request, Answer.of(message, storable=False))
 
@@ -283,6 +282,11 @@ class BudgetStage:
                 output = min(output, max(needs.usual_output, output // 2))
         words = asked_words(candidate, degradation.climb, output)
         return words if told is None else min(told, words)
+
+
+def _final(denial: Denial) -> TokenOptError:
+    error = denial.error()
+    return refused_call(error) if isinstance(error, BudgetExceededError) else error
 
 
 def _note_saving(before: ModelRequest, after: ModelRequest, agent: str) -> None:

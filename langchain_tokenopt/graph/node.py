@@ -216,6 +216,9 @@ class _Execution:
             RefusedCall: The state has no messages to put the answer in.
             BudgetExceededError: The graph would go on for ever.
         """
+        left = refusal.args[0] if refusal.args else None
+        if isinstance(left, Command):  # a hook that is left out
+            return left.update
         has_messages = isinstance(state, Mapping) and "messages" in state
         if not has_messages and not hasattr(state, "messages"):
             raise refusal

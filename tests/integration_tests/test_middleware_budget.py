@@ -12,6 +12,7 @@ from langchain.agents.middleware import (
     AgentMiddleware,
     HumanInTheLoopMiddleware,
     LLMToolEmulator,
+    SummarizationMiddleware,
     before_agent,
     before_model,
     hook_config,
@@ -29,6 +30,8 @@ from langchain_tokenopt import (
     TokenBudgetMiddleware,
     ToolLimits,
     WordLimitMiddleware,
+    budget_graph,
+    optimize,
     track_usage,
 )
 from langchain_tokenopt.budget.run import NoBudgetRunError
@@ -269,6 +272,40 @@ def test_a_hook_of_an_agent_that_hears_of_no_refusal_raises(model_server: ModelS
     agent, _ = guarded(model_server, [])
     with BudgetPlan(total_tokens=100).run(), pytest.raises(BudgetExceededError, match="needs"):
         agent.invoke(ASKED, THREAD)
+
+
+@pytest.mark.filterwarnings("ignore:SummarizationMiddleware asks a model by itself")
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("summarizes", ["staged", "unstaged"])
+@pytest.mark.parametrize("around", ["budget_graph", "plan.run", "middleware"])
+def test_a_summary_that_cannot_be_paid_is_left_out(
+    model_server: ModelServer, around: str, summarizes: str, *, is_async: bool
+) -> None:
+    """Else a text that says so would stand in the place of the conversation, question and all."""
+    question = "Which of the two words is older, x or y?"
+    model_server.answer = lambda request: (
+        Reply(tool_calls=[ToolCall("lookup", {"word": "x"})])
+        if request.body.get("tools") and len(request.body["messages"]) < 3
+        else Reply(text="x is older.")
+    )
+    plan = BudgetPlan(total_tokens=700)
+    name = f"ft:gpt-4.1-mini:sum:{around}:{summarizes}:{is_async}"
+    model, summarizer = model_server.chat_openai(model=name), model_server.chat_openai(model=name)
+    if summarizes == "staged":
+        summarizer = optimize(summarizer, plan)
+    middleware: list[Any] = [TokenBudgetMiddleware(plan)] if around == "middleware" else []
+    shortens = SummarizationMiddleware(summarizer, trigger=("tokens", 150), keep=("messages", 2))
+    staged = model if middleware else optimize(model, plan)
+    agent: Any = create_agent(staged, [lookup], middleware=[*middleware, shortens])
+    agent = budget_graph(agent, plan) if around == "budget_graph" else agent
+    asked = {"messages": [("user", f"{PROSE * 20}\n\n{question}")]}
+    with plan.run() as run:
+        result = asyncio.run(agent.ainvoke(asked)) if is_async else agent.invoke(asked)
+
+    assert result["messages"][-1].text == "x is older."
+    assert all(any(question in text for text in r.texts) for r in model_server.requests)
+    assert not any("No answer" in text for r in model_server.requests for text in r.texts)
+    assert run.report().account.spent_tokens <= 700
 
 
 # Interrupts
