@@ -42,6 +42,8 @@ _QUEUE: Final = 12
 Whoever tried again sooner would lose the place in it, and with many writers never have a turn."""
 _STOPPED_SECONDS: Final = 5
 """After which the server undoes a writer that stands still in the middle of a transaction."""
+_LEAST_SECONDS: Final = 1.0
+"""How long a server may take, at least, for its first answer, where nobody is to wait for it."""
 ANSWER_SECONDS: Final = 10.0
 """How long a server may take for one answer to a writer, once nobody else holds the ledger."""
 READ_SECONDS: Final = 60.0
@@ -160,8 +162,9 @@ class Database:
         )
         raw: Any = connection.connection.dbapi_connection
         silent_seconds = raw.silent_seconds
-        raw.silent_seconds = min(silent_seconds, READ_SECONDS)
+        raw.silent_seconds = min(silent_seconds, READ_SECONDS, max(_LEAST_SECONDS, wait))
         connection.execute(limit)  # a server that is silent already is noticed here
+        raw.silent_seconds = min(silent_seconds, READ_SECONDS)
         raw.silent_seconds += wait
         connection.execute(select(func.pg_advisory_xact_lock(_WRITERS_LOCK)))
         raw.silent_seconds = silent_seconds

@@ -256,6 +256,24 @@ def test_a_server_that_falls_silent_is_given_up_wherever_that_is(impatient, post
     assert [(1,)] == shared_server().execute("SELECT count(*) FROM calls", name)
 
 
+def test_who_records_waits_no_longer_for_a_silent_server_than_was_said(postgres_url, monkeypatch):
+    """What a server may take for an answer is for one that has answered before."""
+    monkeypatch.setattr("langchain_tokenopt.ledger.writer.ANSWER_SECONDS", 1_000.0)
+    with SilentWire(shared_server().port) as wire, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        url = _through(wire, postgres_url)
+        ledger = Ledger(url, durability="full", max_wait_seconds=0.5)
+        ledger.record(CALLS[0])
+        wire.silent = True
+        assert [] == _ended(ledger.record, CALLS[1])
+        wire.silent = False
+        _flushed(ledger)
+        ledger.close()
+    assert [(2,)] == shared_server().execute(
+        "SELECT count(*) FROM calls", database_of(postgres_url)
+    )
+
+
 @pytest.mark.parametrize(
     "question",
     [
