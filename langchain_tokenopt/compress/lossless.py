@@ -14,6 +14,7 @@ from langchain_tokenopt.compress.unit import Unit
 __all__ = ["duplicate_units", "lossless", "may_shrink"]
 
 _BLANK_LINES = re.compile(r"(\r?\n)(?:[ \t]*\r?\n){2,}")
+_MAY_BE_BLANK = ("\n\n\n", "\n\r", "\n ", "\n\t")
 
 
 def may_shrink(text: str) -> bool:
@@ -46,7 +47,7 @@ def lossless(text: str, count: Count, *, tables: bool = False) -> str:
         piece = text[segment.start : segment.end]
         if segment.kind == "json":
             piece = _shorter_json(piece, count, tables=tables)
-        elif segment.kind == "prose":
+        elif segment.kind == "prose" and any(gap in piece for gap in _MAY_BE_BLANK):
             piece = _BLANK_LINES.sub(r"\1\1", piece)
         pieces.append(piece)
     return "".join(pieces)

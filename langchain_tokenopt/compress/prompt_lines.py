@@ -196,36 +196,47 @@ def typical(sizes: Sequence[int]) -> int:
 
 
 def _marks_of(line: str) -> Iterator[Mark]:
-    if _RULE.fullmatch(line):
+    opens = not line[0].isalnum()  # all marks but a number, a key and a shape open with a sign
+    if opens and _RULE.fullmatch(line):
         return
     if found := _NUMBERED.match(line):
         name = f"{found['before'].lower()}0{found['after']}"
         yield Mark("number", name, found.end(), found["number"])
+    if opens:
+        yield from _opening_marks(line)
+    beginning = line[:_LONGEST_KEY]
+    if (":" in beginning or "：" in beginning) and (found := _KEY.match(line)):
+        yield Mark("key", f"{found['item'] or ''}{found['key'].lower()}:", found.end())
+    if found := _BOLD.match(line):
+        yield Mark("bold", found.group(), found.end())
+    if opens and (found := _BRACKET_KEY.match(line)):
+        yield Mark("bracket", found.group().lower(), found.end())
+    elif opens and (found := _BRACKETED.match(line)):
+        yield Mark("bracket", line[0], found.end())
+    if len(line) <= LONGEST_TITLE and line[-1] in ":：" and line.count(" ") > 1:
+        words = line.split(" ", 2)[:2]
+        yield Mark("phrase", " ".join(map(_form_of, words)), len(" ".join(words)))
+    if opens and (found := _BULLET.match(line)):
+        yield Mark("bullet", found.group(), found.end())
+    elif len(line) <= _LONGEST_SHAPE and not (opens and _ONLY_TAGS.fullmatch(line)):
+        number = _DIGITS.search(line)
+        name = _DIGITS.sub("0", line.lower()) if number else line.lower()
+        yield Mark("shape", name, len(line), number.group()[:9] if number else "")
+    elif found := _PREFIX.match(line):
+        yield Mark("shape", _DIGITS.sub("0", found.group().lower()), found.end())
+
+
+def _opening_marks(line: str) -> Iterator[Mark]:
     if found := _TAG.match(line):
         yield Mark("tag", f"<{found['name'].lower()}", found.end())
     if found := _HEADING.match(line):
         yield Mark("heading", found.group(), found.end())
     elif found := _BANNER.match(line):
         yield Mark("banner", found["mark"], found.end())
-    if found := _KEY.match(line):
-        yield Mark("key", f"{found['item'] or ''}{found['key'].lower()}:", found.end())
-    if found := _BOLD.match(line):
-        yield Mark("bold", found.group(), found.end())
-    if found := _BRACKET_KEY.match(line):
-        yield Mark("bracket", found.group().lower(), found.end())
-    elif found := _BRACKETED.match(line):
-        yield Mark("bracket", line[0], found.end())
-    if len(line) <= LONGEST_TITLE and line[-1] in ":：" and line.count(" ") > 1:
-        words = line.split(" ", 2)[:2]
-        yield Mark("phrase", " ".join(map(_form_of, words)), len(" ".join(words)))
-    if found := _BULLET.match(line):
-        yield Mark("bullet", found.group(), found.end())
-    elif len(line) <= _LONGEST_SHAPE and not _ONLY_TAGS.fullmatch(line):
-        number = _DIGITS.search(line)
-        name = _DIGITS.sub("0", line.lower())
-        yield Mark("shape", name, len(line), number.group()[:9] if number else "")
-    elif found := _PREFIX.match(line):
-        yield Mark("shape", _DIGITS.sub("0", found.group().lower()), found.end())
+
+
+_LONGEST_KEY: Final = 82
+"""Characters in which the colon behind a key stands."""
 
 
 def _form_of(word: str) -> str:

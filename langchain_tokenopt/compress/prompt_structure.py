@@ -248,13 +248,20 @@ def with_titles(text: str, records: Sequence[Record]) -> list[Record]:
                 Record(r.start, end or r.body, r.tail, r.end)
                 for r, end in zip(records, ends, strict=True)
             ]
-    tails = [_BEHIND.search(text, max(r.body, r.tail - 160), r.tail) for r in records]
+    tails = [_behind(text, max(r.body, r.tail - 160), r.tail) for r in records]
     if sum(tail is not None for tail in tails) > _MOST * len(records):
         return [
             Record(r.start, r.body, tail.start() if tail else r.tail, r.end)
             for r, tail in zip(records, tails, strict=True)
         ]
     return list(records)
+
+
+def _behind(text: str, start: int, end: int) -> re.Match[str] | None:
+    """Find what stands behind the text as a title does: in brackets, or after a dash."""
+    last = text[start:end]
+    may_be = last.rstrip().endswith((")", "]")) or any(dash in last for dash in ("—", "–", "--"))
+    return _BEHIND.search(text, start, end) if may_be else None
 
 
 def _with_gaps(text: str, records: list[Record]) -> list[Record]:

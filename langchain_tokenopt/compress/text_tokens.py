@@ -34,8 +34,18 @@ def _token_bytes(encoding: Any) -> np.ndarray[Any, np.dtype[np.uint16]]:
     return lengths
 
 
-_LONG_BLANK = re.compile(r"\s{50000}")
-"""tiktoken 0.14.0 overflows its stack on a million blanks in a row."""
+_LONGEST_SAFE = 50_000
+"""Characters; tiktoken 0.14.0 overflows its stack on a million blanks in a row."""
+_LONG_BLANK = re.compile(rf"\s{{{_LONGEST_SAFE}}}")
+
+
+def _has_long_blank(text: str) -> bool:
+    """Look only around every so many characters: at one of them stands any blank that long."""
+    return len(text) > _LONGEST_SAFE and any(
+        text[at].isspace()
+        and _LONG_BLANK.search(text, max(0, at - _LONGEST_SAFE), at + _LONGEST_SAFE)
+        for at in range(0, len(text), _LONGEST_SAFE)
+    )
 
 
 class Tokenized:
@@ -49,7 +59,7 @@ class Tokenized:
         self._pieces: np.ndarray[Any, np.dtype[np.uint32]] | None = None
         self._ends: np.ndarray[Any, np.dtype[np.integer[Any]]] | None = None
         self._encoding = encoding = vocabulary_of(counter)
-        if encoding is None or (len(text) > _LONGEST_SAFE and _LONG_BLANK.search(text)):
+        if encoding is None or _has_long_blank(text):
             count = counter.count(text)
             self.tokens, self.exact = count.tokens, count.exact
             return
@@ -135,7 +145,6 @@ def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]]:
     return cast("np.ndarray[Any, np.dtype[np.uint32]]", pieces)
 
 
-_LONGEST_SAFE = 50_000
 PARTED_BY_SPACES = ("o200k", "cl100k", "p50k", "r50k", "gpt2")
 _SPACE = re.compile(r"(?<=\S) (?=[^\W\d_])")
 _SHORTEST_RUN = 60
