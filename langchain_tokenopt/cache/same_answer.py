@@ -67,7 +67,7 @@ class SameAnswer:
         self._rarity.count(text)
 
     def says(self, stored: str, text: str) -> bool:
-        """Say whether a stored answer says what *text* says; not where embedding fails."""
+        """Say whether a stored answer says what *text* says; not where that cannot be found out."""
         if self._judge is not None:
             return bool(self._judge(stored, text))
         differ = differ_in_words(stored, text)
@@ -78,7 +78,7 @@ class SameAnswer:
                 cosine = self._rarity.likeness(stored, text)
             else:
                 cosine = float(self._vector(stored) @ self._vector(text))
-        except EmbeddingFailedError:
+        except (EmbeddingFailedError, ValueError):  # also vectors of two lengths
             return False
         return self._rarity.are_wordings_of_one(stored, text, cosine)
 

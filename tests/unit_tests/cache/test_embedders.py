@@ -276,3 +276,20 @@ def test_where_equality_is_asked_for_nothing_else_is_served(local):
         assert cache.lookup("git branch -D", LLM) is None
         assert "min_similarity=1" in cache.explain("git branch -D", LLM).why
         assert cache.lookup("git branch -d", LLM) is not None
+
+
+def test_an_answer_is_kept_when_it_cannot_be_compared():
+    """As where vectors have another length all at once."""
+    embeddings = WordEmbeddings()
+    with make_cache(embeddings=embeddings) as cache:
+        for question, said in (
+            ("Where can I find my PIN?", "You find it in the app under cards."),
+            ("Where can I find my card PIN?", "You will find it in the app, look under cards."),
+        ):
+            assert cache.lookup(question, LLM) is None
+            cache.update(question, LLM, say(said))
+        third = "Where can I find my bank PIN?"
+        assert cache.lookup(third, LLM) is None
+        embeddings.size = 32
+        cache.update(third, LLM, say("In the app you find it, under your cards."))
+        assert cache.lookup(third, LLM) is not None
