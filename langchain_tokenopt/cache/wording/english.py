@@ -18,6 +18,10 @@ _REQUESTS: Final = (
     "(?:write|give|list|explain|summari[sz]e|translate|show|name|describe|suggest|recommend|draft|"
     "create|generate|calculate|compute|convert|solve|tell|compare|help)"
 )
+_MONTHS: Final = (
+    "january|february|March|march|april|May|june|july|August|august|september|october|november|"
+    "december"
+)
 
 ENGLISH: Final = Language(
     code="en",
@@ -39,7 +43,11 @@ ENGLISH: Final = Language(
             "is are|was were|do does|have has|buy purchase|begin start commence|film movie|"
             "car automobile|error mistake|photo picture|difference distinction|"
             "method way|quick fast|big large|delete erase remove|change modify alter|"
-            "choose select|stay remain|"
+            "choose select|stay remain|need require|get obtain|help assist|happen occur|"
+            "reply respond|live reside|show display|allow permit|often frequently|ill sick|"
+            "sofa couch|taxi cab|rubbish garbage trash|repair fix|bought purchased|"
+            "allowed permitted|shown displayed|repaired fixed|needed required|"
+            "changed modified altered|deleted removed erased|began started commenced|"
             "email e-mail|gray grey|tire tyre|program programme|"
             "jewelry jewellery|aluminum aluminium|airplane aeroplane|mom mum|math maths|"
             "catalog catalogue|dialog dialogue|judgment judgement|aging ageing|enroll enrol|"
@@ -80,6 +88,7 @@ ENGLISH: Final = Language(
         eighty="80",
         ninety="90",
     ),
+    within="in",
     prepositions=words_of(
         "in on at for with from to during into after before without within under over near inside "
         "outside via about between across against around through"
@@ -95,9 +104,11 @@ ENGLISH: Final = Language(
             r"(?:tell|explain to|let) me(?: know)?(?: please)?(?: ,)? (?=ASK )",
             "@ ",
         ),
+        (rf"^(?:can|could|would|will) you (?:please |kindly )?(?={_REQUESTS}\b)", ""),
+        (rf"^i (?:want|need|would like) you to (?:please )?(?={_REQUESTS}\b)", ""),
         (
             r"^(?:please |kindly )?(?:tell me|explain to me|"
-            r"let me know)(?: please)?(?: ,)? (?=ASK )",
+            r"let me know|explain|describe)(?: please)?(?: ,)? (?=ASK )",
             "@ ",
         ),
         (r"^do (?:you|anyone|anybody|someone|somebody)(?: happen to)? know(?: ,)? (?=ASK )", "@ "),
@@ -108,8 +119,6 @@ ENGLISH: Final = Language(
         ),
         (r"^i (?:was|am)(?: just)? wondering(?: ,)? (?=ASK )", "@ "),
         (r"^(?:can|may|could|might) i (?:please )?(?:ask|know)(?: you)?(?: ,)? (?=ASK )", "@ "),
-        (rf"^(?:can|could|would|will) you (?:please |kindly )?(?={_REQUESTS}\b)", ""),
-        (rf"^i (?:want|need|would like) you to (?:please )?(?={_REQUESTS}\b)", ""),
         (rf"^({_REQUESTS}) me (?=\S)", r"\1 "),
         (
             r" ,(?: please| kindly| thanks| thank you(?: very much| so much)?| thx)"
@@ -117,19 +126,25 @@ ENGLISH: Final = Language(
             "",
         ),
         (rf"^((?:can|could|would|{_REQUESTS}) .*) please$", r"\1"),
-        (r"^(?:tell|give)(?: ,)? (?=\S+ \S)", ""),
+        (r"^(?:tell|give|name|list)(?: ,)? (?=\S+ \S)", ""),
         (r"^@ (what|where|who|when|why|how) (?!to )((?:\S+ )*?\S+) is$", r"\1 is \2"),
         (
             r"^@ (what|where|who|when|why|how) (?!to )((?:\S+ )*?\S+) is (?=in |on |at |for )",
             r"\1 is \2 ",
         ),
         (r"^@ ", ""),
-        (r"\b(has|have) to\b", "need to"),
+        (r"\b(?:has|have) to\b", "need to"),
+        (r"\b((?:after|once|when|until) (?:\S+ ){1,4})has (\S{3,})ed\b", r"\1\2"),
+        (r"^(ASK) (?:exactly|actually|precisely|really) ", r"\1 "),
+        (r"^(where is .+) (?:located|situated)$", r"\1"),
+        (r"^who (?:is|was) (?:author|writer) of ", "who wrote "),
+        (r"^who (?:is|was) inventor of ", "who invented "),
+        (r"^who (?:is|was) founder of ", "who founded "),
+        (r"\b(?:per|each|every) (annum|year|month|week|day|hour|person)\b", r"\1"),
+        (r"\bannum\b", "year"),
+        (rf"\b(\d+)(?:st|nd|rd|th)?(?: of)? ({_MONTHS})\b", r"\2 \1"),
+        (rf"\b({_MONTHS}) (\d+)(?:st|nd|rd|th)\b", r"\1 \2"),
         (r"(?:^|(?<=, ))how (?:do|can|could|would) (?:i|we|one) ", "how to "),
-        (
-            r"(?:^|(?<=, ))how (?:do|can|could|would) you (?!.*\b(?:i|me|my|us|our|you|your)\b)",
-            "how to ",
-        ),
         (
             r"^what is (?:correct |right |proper |usual )?(?:method|procedure) (?:to|of|for) ",
             "how to ",

@@ -42,6 +42,7 @@ GERMAN: Final = Language(
         dreißig="30",
         fünfzig="50",
     ),
+    within="in",
     prepositions=words_of(
         "in im an am auf für mit von vom zu zum zur bei beim nach aus durch ohne während vor seit "
         "über unter zwischen"
@@ -51,39 +52,35 @@ GERMAN: Final = Language(
         (r"^(?:kurze frage|ich (?:habe|hätte) der frage|ich (?:habe|hätte) die frage) , ", ""),
         (r"^bitte(?: ,)? (?=\S+ )", ""),
         (
-            r"^(?:kannst du|können sie|könntest du|könnten sie|kann mir jemand|könnt ihr)"
+            r"^(?:kannst du|können [Ss]ie|könntest du|könnten [Ss]ie|kann mir jemand|könnt ihr)"
             r"(?: mir| uns)?(?: bitte)? (?:sagen|erklären|verraten|mitteilen) , (?=ASK )",
             "@ ",
         ),
-        (r"^(?:weißt du|wissen sie|weiß jemand|wisst ihr)(?: vielleicht)? , (?=ASK )", "@ "),
+        (r"^(?:weißt du|wissen [Ss]ie|weiß jemand|wisst ihr)(?: vielleicht)? , (?=ASK )", "@ "),
         (
             r"^ich (?:möchte|will|wüsste|würde)(?: gern| gerne)?(?: wissen| erfahren)? , (?=ASK )",
             "@ ",
         ),
         (r"^ich (?:frage|frag) mich , (?=ASK )", "@ "),
         (
-            r"^(?:sag|sagen sie|sage|erklär|erkläre|erklären sie|verrate) (?:mir|uns)(?: bitte)? , "
-            r"(?=ASK )",
+            r"^(?:sag|sagen [Ss]ie|sage|erklär|erkläre|erklären [Ss]ie|verrate) "
+            r"(?:mir|uns)(?: bitte)? , (?=ASK )",
             "@ ",
         ),
         (r" ,(?: bitte| danke| vielen dank| danke im voraus)$", ""),
         (
-            r"^((?:kannst du|können sie|könntest du|könnten sie|erkläre|nenne|"
+            r"^((?:kannst du|können [Ss]ie|könntest du|könnten [Ss]ie|erkläre|nenne|"
             r"schreib|schreibe|gib) "
             r".*?) bitte\b",
             r"\1",
         ),
         (
-            r"^@ (was|wie|wo|wann|wer|warum) ((?:\S+ )*\S+) (ist|sind|kostet|"
-            r"bedeutet|heißt|liegt)$",
+            r"^@ ((?:was|wie|wo|wann|wer|warum|wohin|woher)(?: (?:viele?|hoch|lange?|oft|alt|groß|"
+            r"weit|teuer|schwer|tief|spät))?) (.+) (\S+)$",
             r"\1 \3 \2",
         ),
         (
-            r"^(?:@ )?wie (?:kann|könnte|könnten|können) (?:ich|man|wir) (.+?) (\S{3,}?)e?n$",
-            r"wie \1 \2",
-        ),
-        (
-            r"^@ wie (?:ich|man|wir) (.+?) (\S{3,}?)(?:en|e|t|n)(?: kann| können| könnte)?$",
+            r"^wie (?:kann|könnte|könnten|können) (?:ich|man|wir) (.+?) (\S{3,}?)e?n$",
             r"wie \1 \2",
         ),
         (
@@ -106,6 +103,9 @@ GERMAN: Final = Language(
         (r"^(?:was kostet|wie viel kostet|wieviel kostet|wie teuer ist) (.+)$", r"preis \1"),
         (r"^wie (?:hoch|teuer) ist der (?:preis|kosten) (?:für|von) ", "preis "),
         (r"^was bedeutet ", "was heißt "),
+        (r"^(ASK) (?:genau|eigentlich|denn) ", r"\1 "),
+        (r"\b(?:eigentlich|denn) ", ""),
+        (r"^wo (?:liegt|befindet sich) ", "wo ist "),
         (r"\bgrad celsius\b", "°c"),
         (r"\bin (?:1|den|der|einem|dem|ein)(?: einzigen| kurzen)? satz\b", "in 1 satz"),
         (r"\bz b\b", "zum beispiel"),
@@ -137,6 +137,7 @@ DUTCH: Final = Language(
     ),
     same=groups_of("de het een|email e-mail mail"),
     numbers=counting("twee drie vier vijf zes zeven acht negen tien elf twaalf"),
+    within="in",
     prepositions=words_of("in op voor met van naar bij uit zonder tijdens tussen over onder na"),
     rewrites=(
         (r"^(?:hallo|hoi|dag|goedemorgen|goedemiddag|goedenavond) , ", ""),

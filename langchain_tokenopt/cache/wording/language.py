@@ -47,6 +47,8 @@ class Language:
     numbers: Mapping[str, str] = field(default_factory=dict)
     prepositions: frozenset[str] = frozenset()
     """Words with which a phrase begins that may stand in several places."""
+    within: str = ""
+    """The preposition of what a question is about: "Python: how ...?", "how ... in Python?"."""
     kinds: Mapping[str, str] = field(default_factory=dict)
     """What a word does in a sentence, for words that change the question."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,8 +85,33 @@ def _lines(text: str) -> Parts | None:
     at = ends[0]
     rest = blocks[1:] if at == 0 else blocks[:-1]
     joint = "\n\n" if len(paragraphs) > 1 else "\n"
-    material = joint.join("\n".join(map(str.rstrip, block.split("\n"))) for block in rest)
-    return Parts(blocks[at].strip(), (VERBATIM + material,), is_about_writing=False)
+    question, lines = blocks[at].strip(), [line.rstrip() for line in joint.join(rest).split("\n")]
+    if _is_of_rows(lines) and _OF_ALL.search(question) and not _OF_PLACES.search(question):
+        lines[1:] = sorted(lines[1:])
+    return Parts(question, (VERBATIM + "\n".join(lines),), is_about_writing=False)
+
+
+def _is_of_rows(lines: Sequence[str]) -> bool:
+    """Say whether lines are the rows of a table under their names."""
+    if len(lines) < 3 or any(map(str.isdigit, lines[0])):
+        return False
+    return any({line.count(sign) for line in lines} in ({1}, {2}, {3}) for sign in ",;\t")
+
+
+_OF_ALL: Final = re.compile(
+    r"\b\w{2,}est\b|\bmost\b|\bleast\b|\btotal\b|\bsum\b|\bmean\b|\baverage\b|\bhow many\b|"
+    r"\b\w+ste[rns]?\b|summe|durchschnitt|wie viele|\bplus\b|\bmoins\b|somme|moyenne|combien|"
+    r"\bmás\b|\bmenos\b|\bsuma\b|media|promedio|cuánt|сам[а-я]+ |сколько|сумм|средн|"
+    r"最|总|總|平均|合計|가장|합계|평균",
+    re.I,
+)
+_OF_PLACES: Final = re.compile(
+    r"\b(?:first|last|second|third|next|row|line|order|sort|above|below|before|after|start|end|top|"
+    r"bottom|erste|letzte|zeile|nächste|sortier|premi|derni|ligne|suivant|tri|primer|últim|fila|"
+    r"siguiente|orden|перв|послед|строк|следующ)|\d(?:st|nd|rd|th)\b|"
+    r"第|行|顺序|順|排序|前|后|後|次|첫|마지막|행|순서",
+    re.I,
+)
 
 
 def _asks(block: str) -> bool:

@@ -62,6 +62,9 @@ def _wording(text: str) -> Wording | None:
     if parts is None:
         return None
     said = fold_digits(parts.question)
+    topic = _TOPIC.match(said) if ":" in said and not parts.is_about_writing else None
+    if topic:
+        said = topic[2]
     if "(" in said:
         said = _SPELLED_OUT.sub(_without_initials, said)
     script = script_of(said) if not said.isascii() else "latin"
@@ -78,6 +81,8 @@ def _wording(text: str) -> Wording | None:
     names: set[str] = set()
     tokens = _formed(reading.tokens, language, names, is_plain=not reading.has_signs)
     sentences = _sentences(tokens)
+    if topic:
+        sentences = _about(topic[1], sentences, language)
     kept = [said for said in sentences if not _is_polite(said, language)] or sentences
     rewritten = [
         (_rewritten(words, language), end, _asks(words, end, language)) for words, end in kept
@@ -89,6 +94,23 @@ def _wording(text: str) -> Wording | None:
 
 
 _wording_before = lru_cache(maxsize=16_384)(_wording)
+
+
+_TOPIC: Final = re.compile(r"([^\W\d_][\w+#-]*(?: [\w+#]+)?): (\S+ .+)", re.S)
+
+
+def _about(
+    topic: str, sentences: list[tuple[list[str], str]], language: Language | None
+) -> list[tuple[list[str], str]]:
+    """Read "Python: how ...?" as "how ... in Python?"; other words before a colon stay there."""
+    words = [form_of(w, "", language, is_first=False, is_plain=True) for w in topic.split()]
+    if not sentences:
+        return [(words, "")]
+    said, end = sentences[0]
+    within = "" if language is None else language.within
+    if within and len(sentences) == 1 and _asks(said, end, language):
+        return [([*said, within, *words], end)]
+    return [([*words, PAUSE, *said], end), *sentences[1:]]
 
 
 _SPELLED_OUT: Final = re.compile(r"((?:[^\W\d_]+[ -]){2,6})\(([A-Z]{2,6})\)")
@@ -115,6 +137,7 @@ def _split(tokens: Iterable[str], language: Language | None) -> Iterable[str]:
                 yield tail
 
 
+_TENS: Final = frozenset(str(tens) for tens in range(20, 100, 10))
 _SIGNS: Final = ENDS | {PAUSE}
 _SHORT_FORMS: Final = (
     ("can't", "can not"), ("won't", "will not"), ("shan't", "shall not"), ("n't", " not"),
@@ -153,6 +176,8 @@ def _formed(
             continue
         number = number_in(token, language)
         if number:
+            if found and found[-1] in _TENS and token.isalpha() and len(number) == 1:
+                number = str(int(found.pop()) + int(number))
             unit = unit_in(after)
             at += bool(unit)
             found.append(number + unit)

@@ -40,6 +40,7 @@ FRENCH: Final = Language(
         cinquante="50",
         cent="100",
     ),
+    within="dans",
     prepositions=words_of(
         "dans en pour avec sur sous sans pendant depuis vers chez entre avant après par"
     ),
@@ -70,6 +71,13 @@ FRENCH: Final = Language(
             "que est ",
         ),
         (r"\best ce (?:que|qu') ", ""),
+        (
+            r"^(ASK) ((?:le|la|les|l'|mon|ma|mes|ce|cette|ces|votre|vos|notre|nos|son|sa|ses) .+?) "
+            r"(\S+)(?: t)? (?:il|elle|ils|elles)\b",
+            r"\1 \2 \3",
+        ),
+        (r"^(ASK) (?:exactement|au juste) ", r"\1 "),
+        (r"^où se trouvent? ", "où est "),
         (r"\bpuis je\b", "je peux"),
         (r"\bpeut on\b", "on peut"),
         (r"\bdois je\b", "je dois"),
@@ -131,6 +139,7 @@ SPANISH: Final = Language(
         cincuenta="50",
         cien="100",
     ),
+    within="en",
     prepositions=words_of(
         "en para con por desde hasta sin sobre entre durante hacia antes después según"
     ),
@@ -159,6 +168,8 @@ SPANISH: Final = Language(
         (r"^qué (.+?) es (el|la|los|las) (mejor|peor|mayor|menor|más \S+)\b", r"cuál es \2 \3 \1"),
         (r"^(?:cuánto cuesta|cuánto cuestan|cuánto vale|cuál es el precio de) ", "precio de "),
         (r"^(?:cuál es el significado de|qué quiere decir) ", "qué significa "),
+        (r"^dónde (?:se encuentra|queda) ", "dónde está "),
+        (r"^(ASK) exactamente ", r"\1 "),
         (r"^(?:cuál es|cuáles son|qué es) ", ""),
         (r"\bgrado celsius\b", "°c"),
         (r"\bpor ciento\b", "%"),
@@ -199,6 +210,7 @@ ITALIAN: Final = Language(
         cinquanta="50",
         cento="100",
     ),
+    within="in",
     prepositions=words_of(
         "in per con su da tra fra senza durante dal dalla nel nella nello sul sulla prima dopo"
     ),
@@ -223,6 +235,7 @@ ITALIAN: Final = Language(
         (r"^(?:che cosa|cosa|cos') ", "che "),
         (r"^che significa ", "che vuol dire "),
         (r"^qual è il significato di ", "che vuol dire "),
+        (r"^dove si trova ", "dov' è "),
         (r"^(?:qual è|quale è|quali sono|che è) ", ""),
         (r"^(?:quanto costa|quanto costano|il prezzo di) ", "prezzo di "),
         (r"\bin (?:la |1 )?(?:sola )?frase\b", "in 1 frase"),
@@ -268,6 +281,7 @@ PORTUGUESE: Final = Language(
         cinquenta="50",
         cem="100",
     ),
+    within="em",
     prepositions=words_of(
         "em para com por desde até sem sobre entre durante no na nos nas num numa pelo pela "
         "antes depois"
@@ -295,6 +309,7 @@ PORTUGUESE: Final = Language(
         (r"^o que ", "que "),
         (r"^que quer dizer ", "que significa "),
         (r"^qual é o significado de ", "que significa "),
+        (r"^onde (?:fica|se encontra|se situa) ", "onde está "),
         (r"^(?:qual é|quais são|que é) ", ""),
         (r"^(?:quanto custa|quanto custam|o preço de) ", "preço de "),
         (r"\bn?(?:uma|a) única frase\b", "numa frase"),

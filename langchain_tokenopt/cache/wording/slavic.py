@@ -26,6 +26,7 @@ POLISH: Final = Language(
     polite=words_of("cześć hej witam dzień_dobry dobry_wieczór dziękuję dzięki z_góry_dziękuję"),
     same=groups_of("dlaczego czemu|email e-mail mail|samochód auto"),
     numbers=counting("dwa trzy cztery pięć sześć siedem osiem dziewięć dziesięć", dwie="2"),
+    within="w",
     prepositions=words_of("w we na do z ze dla od po przez bez podczas przed przy między"),
     rewrites=(
         (r"^(?:cześć|hej|witam|dzień dobry|dobry wieczór) , ", ""),
@@ -75,6 +76,7 @@ RUSSIAN: Final = Language(
         две="2",
         двадцать="20",
     ),
+    within="в",
     prepositions=words_of("в во на для с со из от до по без при через между перед после около у"),
     rewrites=(
         (r"^(?:привет|здравствуйте|добрый (?:день|вечер)|доброе утро) , ", ""),
@@ -111,6 +113,10 @@ RUSSIAN: Final = Language(
         (r"^каким образом ", "как "),
         (r"^что (?:такое|значит|означает) ", "что такое "),
         (r"^чем (\S+) отличается ", r"чем отличается \1 "),
+        (r"^где (?:находится|расположен[ао]?) ", "где "),
+        (r"^как долго ", "сколько времени "),
+        (r"^(как(?:ая|ой|ое)) (\S+) (.*?)(сам\S+ \S+)$", r"\1 \4 \2 \3"),
+        (r"\bже ", ""),
         (r"^(?:сколько стоит|какова цена) ", "цена "),
         (r"^(?:какова|каков|каково|каковы) ", ""),
         (r"\bградус\S* цельсия\b", "°c"),

@@ -21,6 +21,7 @@ _CHUNK: Final = re.compile(
     r"`[^`\n]+`|\"[^\"\n]+\"|(?<![\w'])'[^'\n]{2,}'(?!\w)|(?:(?!\s|(?<=[\s(])\").)+", re.S
 )
 _NUMBER: Final = re.compile(r"[+-]?\d(?:[\d.,:/]*\d)?")
+_ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
 _MONEY: Final = re.compile(r"([$\u20ac\u00a3\u00a5])(\d(?:[\d.,]*\d)?)")
 _AMOUNT: Final = re.compile(
     r"([+-]?\d(?:[\d.,]*\d)?)(%|\u00b0[CF]?|[\u20ac$\u00a3]|[^\W\d_]{1,4}\d?|"
@@ -59,7 +60,7 @@ def fold_digits(text: str) -> str:
     )
 
 
-_SMALL: Final = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+_SMALL: Final = {**dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)), "→": "->", "−": "-"}
 
 
 def verbatim(text: str) -> str:
@@ -161,10 +162,10 @@ def _tokens_in(core: str, before: str, after: str) -> list[str]:
     if _WORD.fullmatch(core):
         parts = core.split("-")
         is_compound = len(parts) > 1 and all(len(part) > 1 for part in parts)
-        if is_compound and not parts[-1].endswith(("ing", "ed")):
+        if (is_compound or "-t-" in core) and not parts[-1].endswith(("ing", "ed")):
             return parts
         return [core]
-    if _NUMBER.fullmatch(core):
+    if _NUMBER.fullmatch(core) or _ORDINAL.fullmatch(core):
         return [core]
     if money := _MONEY.fullmatch(core):
         return [money[2], money[1]]

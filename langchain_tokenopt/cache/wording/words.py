@@ -29,6 +29,7 @@ _NO_PLURALS: Final = words_of(
     "diabetes rabies herpes scabies windows teams jeans shorts scissors trousers stairs "
     "regards congratulations alas whereabouts kudos jesus moses williams adams"
 )
+_WITH_OE: Final = frozenset(["shoes", "toes", "foes", "woes", "oboes", "canoes"])
 _WITH_S: Final = frozenset(["licence", "defence", "offence", "pretence"])
 
 
@@ -70,7 +71,9 @@ def _english(word: str) -> str:
     singular = word
     if len(word) > 4 and word.endswith("ies"):
         singular = word[:-3] + "y"
-    elif len(word) > 4 and word.endswith(("sses", "shes", "ches", "xes", "oes")):
+    elif (word.endswith("oes") and word not in _WITH_OE) or (
+        len(word) > 4 and word.endswith(("sses", "shes", "ches", "xes"))
+    ):
         singular = word[:-2]
     elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "as")):
         singular = word[:-1]
