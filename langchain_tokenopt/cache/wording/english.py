@@ -43,7 +43,8 @@ ENGLISH: Final = Language(
             "is are|was were|do does|have has|buy purchase|begin start commence|film movie|"
             "car automobile|error mistake|photo picture|difference distinction|"
             "method way|quick fast|big large|delete erase remove|change modify alter|"
-            "choose select|stay remain|need require|get obtain|help assist|happen occur|"
+            "choose select|vacation holiday|gasoline petrol|please pls plz|"
+            "stay remain|need require|get obtain|help assist|happen occur|"
             "reply respond|live reside|show display|allow permit|often frequently|ill sick|"
             "sofa couch|taxi cab|rubbish garbage trash|repair fix|bought purchased|"
             "allowed permitted|shown displayed|repaired fixed|needed required|"
@@ -62,6 +63,7 @@ ENGLISH: Final = Language(
         "js": "javascript",
         "k8s": "kubernetes",
         "ts": "typescript",
+        "u": "you",
         "men": "man",
         "women": "woman",
         "feet": "foot",
@@ -178,7 +180,11 @@ ENGLISH: Final = Language(
         (r"^how old is ", "age of "),
         (r"^how far is it ", "distance "),
         (r"^how far is (\S+) from ", r"distance between \1 and "),
-        (r"^(?:calculate|compute|work out) (?=\S)", ""),
+        (r"^(?:calculate|compute|evaluate|determine|work out) (?=\S)", ""),
+        (r"\b(?:this|following) (text|sentence|phrase|paragraph|message|email)\b", r"\1"),
+        (r"^((?!ASK)\S+(?: \S+)?) (?:this|following)$", r"\1"),
+        (r"(?<= , )(\S+(?: \S+)?) or (\S+(?: \S+)?)$", r"between \1 and \2"),
+        (r"\b(?:versus|vs|v)\b", "versus"),
         (r"^what is (?=\S)", ""),
         (r" of$", ""),
     ),

@@ -94,6 +94,17 @@ GERMAN: Final = Language(
             r"hoch|runter|weiter|wieder) (\S+)$",
             r"\1 \2\3",
         ),
+        (
+            r"^welche[rs]? (.+?) ist (der|die|das) (\S+ste)\b",
+            r"\2 \3 \1",
+        ),
+        (
+            r"^(nenn|schreib|erklär|zeig|beschreib|berechn|erstell|formulier|übersetz|korrigier)"
+            r"(?:en [Ss]ie|e)?(?: mir| uns)?(?: bitte)? (?=\S)",
+            r"\1 ",
+        ),
+        (r"^(?:nenn|berechn) (?=\S)", ""),
+        (r"\b(?:diesen|folgenden|den folgenden) (satz|text)\b", r"den \1"),
         (r"^@ ", ""),
         (
             r"^(?:wie lautet|was ist|welches ist|welche ist|welcher ist|wie lauten|"

@@ -30,7 +30,7 @@ _WRITING_ELSEWHERE: Final = re.compile(
 _QUOTED: Final = re.compile(
     r"\"[^\"]+\"|(?<!\w)'[^']{2,}'(?!\w)|`[^`]+`|[\u300c\u300e][^\u300d\u300f]+[\u300d\u300f]"
 )
-_HANDED: Final = re.compile(r":\s+(?=\S+\s+\S+)")
+_HANDED: Final = re.compile(r":\s+(?=\S+\s+\S+)|(?<=[\u3041-\u9fff\uac00-\ud7af]):\s*(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)

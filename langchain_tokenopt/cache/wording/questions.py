@@ -126,7 +126,9 @@ def _without_initials(found: re.Match[str]) -> str:
 def _split(tokens: Iterable[str], language: Language | None) -> Iterable[str]:
     """Write short forms out, and part what an apostrophe joins."""
     for token in tokens:
-        if "'" not in token or token[0] == VERBATIM:
+        if language is ENGLISH and token.lower() in _UNMARKED:
+            yield from _UNMARKED[token.lower()].split()
+        elif "'" not in token or token[0] == VERBATIM:
             yield token
         elif language is ENGLISH:
             yield from _english_parts(token)
@@ -143,6 +145,12 @@ _SHORT_FORMS: Final = (
     ("can't", "can not"), ("won't", "will not"), ("shan't", "shall not"), ("n't", " not"),
     ("'re", " are"), ("'ll", " will"), ("'ve", " have"), ("'m", " am"),
 )  # fmt: skip
+_UNMARKED: Final = {
+    **{f"{word}s": f"{word} is" for word in ("what", "how", "where", "who", "that", "there")},
+    **{f"{word}nt": f"{word} not" for word in ("do", "does", "did", "is", "have", "has", "was")},
+    **{"cant": "can not", "cannot": "can not", "im": "i am", "ive": "i have"},
+}
+"""Short forms that are often typed without their apostrophe, and are no other word."""
 _WITH_IS: Final = words_of("what who where how why when that there it he she here this what which")
 _HAS: Final = frozenset(["been", "got", "had", "become", "gone"])
 

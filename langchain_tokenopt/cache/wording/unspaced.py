@@ -9,6 +9,7 @@ from unicodedata import normalize
 __all__ = ["unspaced_form"]
 
 _QUOTED: Final = re.compile(r"([\u300c\u300e\"][^\u300d\u300f\"]{8,}[\u300d\u300f\"])")
+_ANY_QUOTE: Final = re.compile(r"[\u300c\u300e\"]")
 _SENTENCE: Final = re.compile(r"[^。？！?]+[。？！?]?")
 _SPACES: Final = re.compile(
     r"(?<=[^\x00-\x7f])\s+(?=[\x00-\x7f])|(?<=[\x00-\x7f])\s+(?=[^\x00-\x7f])"
@@ -44,7 +45,9 @@ _CHINESE: Final = tuple(
         (r"什么时候|何时", "什么时候"),
         (r"^什么是(.+)$", r"\1是什么"),
         (r"(?:呢|啊|呀)$", ""),
-        (r"(?:是什么|是多少)$", ""),
+        (r"(?:^|(?<=[,，]))(?:求出|求|计算一下|计算|算出)(?=.{2,})", ""),
+        (r"^(.{0,8}?)(?:哪个|哪种|哪座|哪条|什么)(.{1,6}?)最(.{1,4})$", r"\1最\3的\2"),
+        (r"(?:是什么|是多少|是哪个|是哪种|是哪座|是哪条|有哪些)$", ""),
         (r"(?:多少钱|要多少钱|价格是多少)$", "多少钱"),
         (r"一下", ""),
         (r"的话(?=[,，])", ""),
@@ -102,6 +105,9 @@ _JAPANESE: Final = tuple(
             "か",
         ),
         (r"は(?:何|なに|なん)(?:です)?か$", "は何か"),
+        (r"(?:を)?(?:求め|計算し)て(?:ください)?$", "は何か"),
+        (r"最も", "一番"),
+        (r"はどれ(?:です|でしょう)?か$|はどこか$", "はどれか"),
         (r"は$", "は何か"),
         (r"は何か$", ""),
         (r"株式", "株"),
@@ -153,7 +159,11 @@ def unspaced_form(text: str, *, keeps_quotations: bool) -> str | None:
         text: With one form for each sign.
         keeps_quotations: Whether a text of this kind counts to the letter.
     """
-    if keeps_quotations or _QUOTED.search(text) or _BARE_SIGNS.search(text):
+    if (
+        (keeps_quotations and _ANY_QUOTE.search(text))
+        or _QUOTED.search(text)
+        or _BARE_SIGNS.search(text)
+    ):
         return None
     text = normalize("NFKC", text)
     rules = _KOREAN if _HANGUL.search(text) else _JAPANESE if _KANA.search(text) else _CHINESE

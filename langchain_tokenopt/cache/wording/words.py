@@ -29,6 +29,7 @@ _NO_PLURALS: Final = words_of(
     "diabetes rabies herpes scabies windows teams jeans shorts scissors trousers stairs "
     "regards congratulations alas whereabouts kudos jesus moses williams adams"
 )
+_WITH_ES: Final = ("sses", "shes", "ches", "xes")
 _WITH_OE: Final = frozenset(["shoes", "toes", "foes", "woes", "oboes", "canoes"])
 _WITH_S: Final = frozenset(["licence", "defence", "offence", "pretence"])
 
@@ -68,15 +69,18 @@ def _english(word: str) -> str:
     """Return what the plural and both spellings of a word share."""
     if word in _NO_PLURALS or not word.isascii():
         return word
-    singular = word
-    if len(word) > 4 and word.endswith("ies"):
-        singular = word[:-3] + "y"
-    elif (word.endswith("oes") and word not in _WITH_OE) or (
-        len(word) > 4 and word.endswith(("sses", "shes", "ches", "xes"))
-    ):
-        singular = word[:-2]
-    elif len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "as")):
-        singular = word[:-1]
+    singular = _singular(word)
     if not singular.endswith("ence") or singular in _WITH_S:
         singular = american(singular)
     return ENGLISH.same.get(singular, singular)
+
+
+def _singular(word: str) -> str:
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith("oes"):
+        return word[:-1] if word in _WITH_OE else word[:-2]
+    if word.endswith(_WITH_ES) and len(word) > 4:
+        return word[:-2]
+    has_no_plural = word.endswith(("ss", "us", "is", "as")) or len(word) <= 3
+    return word if has_no_plural else word.removesuffix("s")
