@@ -64,6 +64,9 @@ _SPELLINGS: Final = (
     (re.compile(r"(?<=...[iy])s(?=e[sdr]?$|ing$|ation)"), "z"),
     (re.compile(r"(?<=..)tre(?=s?$)"), "ter"),
     (re.compile(r"(?<=..en)c(?=es?$)"), "s"),
+    (re.compile(r"sulph"), "sulf"),
+    (re.compile(r"(?<=h)a(?=em)|(?<=p)a(?=ed)|(?<=n)a(?=esth)|(?<=^)o(?=estr)|o(?=ea$)"), ""),
+    (re.compile(r"(?<=(?:ravel|ancel|model|label|ignal|level))l(?=ed$|ing$|er$)"), ""),
 )
 
 

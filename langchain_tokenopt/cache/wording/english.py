@@ -18,6 +18,10 @@ _REQUESTS: Final = (
     "(?:write|give|list|explain|summari[sz]e|translate|show|name|describe|suggest|recommend|draft|"
     "create|generate|calculate|compute|convert|solve|tell|compare|help)"
 )
+_ASKED: Final = (
+    "what|where|who|when|why|"
+    "how(?: (?:far|tall|high|long|old|big|wide|deep|heavy|fast|much|often))?"
+)
 _MONTHS: Final = (
     "january|february|March|march|april|May|june|july|August|august|september|october|november|"
     "december"
@@ -121,6 +125,7 @@ ENGLISH: Final = Language(
         ),
         (r"^i (?:was|am)(?: just)? wondering(?: ,)? (?=ASK )", "@ "),
         (r"^(?:can|may|could|might) i (?:please )?(?:ask|know)(?: you)?(?: ,)? (?=ASK )", "@ "),
+        (r"^(?:tell|give) me (?=\S+ \S)", ""),
         (rf"^({_REQUESTS}) me (?=\S)", r"\1 "),
         (
             r" ,(?: please| kindly| thanks| thank you(?: very much| so much)?| thx)"
@@ -128,16 +133,17 @@ ENGLISH: Final = Language(
             "",
         ),
         (rf"^((?:can|could|would|{_REQUESTS}) .*) please$", r"\1"),
-        (r"^(?:tell|give|name|list)(?: ,)? (?=\S+ \S)", ""),
-        (r"^@ (what|where|who|when|why|how) (?!to )((?:\S+ )*?\S+) is$", r"\1 is \2"),
+        (r"^name (?=\d+ )", ""),
+        (rf"^@ ({_ASKED}) (?!to )((?:\S+ )*?\S+) is$", r"\1 is \2"),
         (
-            r"^@ (what|where|who|when|why|how) (?!to )((?:\S+ )*?\S+) is (?=in |on |at |for )",
+            rf"^@ ({_ASKED}) (?!to )((?:\S+ )*?\S+) is (?=in |on |at |for |from )",
             r"\1 is \2 ",
         ),
         (r"^@ ", ""),
         (r"\b(?:has|have) to\b", "need to"),
         (r"\b((?:after|once|when|until) (?:\S+ ){1,4})has (\S{3,})ed\b", r"\1\2"),
         (r"^(ASK) (?:exactly|actually|precisely|really) ", r"\1 "),
+        (r"\bis there (?=in |on |at )", "is "),
         (r"^(where is .+) (?:located|situated)$", r"\1"),
         (r"^who (?:is|was) (?:author|writer) of ", "who wrote "),
         (r"^who (?:is|was) inventor of ", "who invented "),
@@ -185,7 +191,7 @@ ENGLISH: Final = Language(
         (r"^((?!ASK)\S+(?: \S+)?) (?:this|following)$", r"\1"),
         (r"(?<= , )(\S+(?: \S+)?) or (\S+(?: \S+)?)$", r"between \1 and \2"),
         (r"\b(?:versus|vs|v)\b", "versus"),
-        (r"^what is (?=\S)", ""),
+        (r"^what is (?=\S+ \S)", ""),
         (r" of$", ""),
     ),
     kinds=kinds_of(

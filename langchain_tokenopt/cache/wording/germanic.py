@@ -81,18 +81,17 @@ GERMAN: Final = Language(
         ),
         (
             r"^wie (?:kann|könnte|könnten|können) (?:ich|man|wir) (.+?) (\S{3,}?)e?n$",
-            r"wie \1 \2",
+            r"wie \2 \1",
         ),
         (
             r"^wie (?!viel|lang|hoh|weit|gern|groß|alt|oft|lauf|steh)(\S{3,}?)(?:en|e|t) "
             r"(?:ich|man|wir) (.+)$",
-            r"wie \2 \1",
+            r"wie \1 \2",
         ),
         (
-            r"^(wie .+) (ab|an|auf|aus|ein|um|zurück|zusammen|vor|nach|weg|her|hin|"
-            r"los|mit|frei|fest|"
-            r"hoch|runter|weiter|wieder) (\S+)$",
-            r"\1 \2\3",
+            r"^wie (?!kann |muss |soll |ist |viel|lang|oft )(\S+) (.+) (ab|an|auf|aus|ein|um|"
+            r"zurück|zusammen|vor|nach|weg|her|hin|los|mit|frei|fest|hoch|runter|weiter|wieder)$",
+            r"wie \3\1 \2",
         ),
         (
             r"^welche[rs]? (.+?) ist (der|die|das) (\S+ste)\b",

@@ -17,6 +17,15 @@ _JOINED: Final = {"between": ("and",), "zwischen": ("und",), "entre": ("y", "et"
                   "между": ("и",)}  # fmt: skip
 _PARTED: Final = {"separate": "from", "отличается": "от", "compare": "with", "differ": "from"}
 """Verbs that join two things of which neither comes first, with the word before the second."""
+_DETERMINERS: Final = words_of(
+    "der die das den dem des mein meine meinen meinem dein deine ihr ihre unser unsere dieser "
+    "diese dieses le la les l' mon ma mes ton ta tes votre vos ce cette ces el los las mi mis tu tus su "
+    "sus este esta il lo gli i mio mia questo questa o os as meu minha seu sua"
+)
+"""Words that begin a thing of its own."""
+_BINDING: Final = words_of(
+    "de d' del du des di dei della do da dos das und et y e ou oder o à a al"
+)
 _ADJECTIVE: Final = re.compile(
     r"(?:ый|ий|ой|ого|его|ому|ему|ым|им|ом|ем|ая|яя|ую|юю|ые|ие|ых|их|ыми|ими|ей)$"
 )
@@ -50,6 +59,10 @@ def _phrases(words: Sequence[str], language: Language) -> list[list[str]]:
     is_whole = False
     for word in words:
         opens = word in language.prepositions
+        if phrases[-1][:1] and phrases[-1][0] in language.prepositions and len(phrases[-1]) > 2:
+            is_whole = is_whole or (
+                word in _DETERMINERS and phrases[-1][-1] not in _BINDING | _DETERMINERS
+            )
         if opens or is_whole or word == PAUSE or _resumes(phrases, word, language):
             phrases.append([])
         if word != PAUSE:

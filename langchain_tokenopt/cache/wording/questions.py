@@ -30,6 +30,8 @@ from langchain_tokenopt.text.scripts import script_of
 __all__ = ["Wording", "wording_of"]
 
 _SHORT: Final = 700
+"""Characters up to which a question is remembered."""
+_LONGEST: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def wording_of(text: str) -> Wording | None:
 
 
 def _wording(text: str) -> Wording | None:
-    parts = parts_of(without_courtesy(shown(canonical(text))))
+    parts = None if len(text) > _LONGEST else parts_of(without_courtesy(shown(canonical(text))))
     if parts is None:
         return None
     said = fold_digits(parts.question)
