@@ -19,8 +19,8 @@ _PARTED: Final = {"separate": "from", "отличается": "от", "compare":
 """Verbs that join two things of which neither comes first, with the word before the second."""
 _DETERMINERS: Final = words_of(
     "der die das den dem des mein meine meinen meinem dein deine ihr ihre unser unsere dieser "
-    "diese dieses le la les l' mon ma mes ton ta tes votre vos ce cette ces el los las mi mis tu tus su "
-    "sus este esta il lo gli i mio mia questo questa o os as meu minha seu sua"
+    "diese dieses le la les l' mon ma mes ton ta tes votre vos ce cette ces el los las mi mis tu "
+    "tus su sus este esta il lo gli i mio mia questo questa o os as meu minha seu sua"
 )
 """Words that begin a thing of its own."""
 _BINDING: Final = words_of(

@@ -14,15 +14,29 @@ __all__ = ["Parts", "parts_of"]
 _LONGEST: Final = 1_500
 _STEMS: Final = (
     "translat spell proofread grammar punctuat capitali uppercase lowercase rewrit rephras "
-    "paraphras shorten summari reword formal pronounc typo tense passive edit polite rhyme say "
-    "correct übersetz korrigier rechtschreib grammatik formulier kürz fass buchstab höflich "
-    "zusammenfass schreib tradui corrige orthograph reformul résum conjugu prononc écri traduc "
-    "traduz traduç ortograf gramátic reescrib resum escrib pronunci corregg riscriv riassum "
-    "ortografi scriv reescrev escrev corrig vertaal spelling herschrijf samenvat przetłumacz "
+    "paraphras shorten summari reword formal pronounc typo tense passive edit polite rhyme "
+    "übersetz korrigier rechtschreib grammatik formulier kürz fass buchstab höflich "
+    "zusammenfass tradui corrige orthograph reformul résum conjugu prononc réécri traduc "
+    "traduz traduç ortograf gramátic reescrib resum pronunci corregg riscriv riassum "
+    "ortografi reescrev corrig vertaal herschrijf samenvat przetłumacz "
     "popraw streść перевед перевод исправ орфограф сократи перефраз"
 )
-_WRITING: Final = re.compile(rf"\b(?:{'|'.join(_STEMS.split())})", re.I)
-_MAY_BE_WRITING: Final = frozenset(stem[:3] for stem in _STEMS.split())
+_PHRASES: Final = (
+    "(?:do|would|to) (?:you |i |one )?say",
+    "(?:do|would) (?:you|i|one) write",
+    "correct (?:the|this|these|my|any|following|it)",
+    "correct:",
+    "schreibt (?:man|sich)",
+    "s'écri",
+    "écrit[ -]on",
+    "se escrib",
+    "si scriv",
+    "se escrev",
+)
+_WRITING: Final = re.compile(rf"\b(?:{'|'.join((*_STEMS.split(), *_PHRASES))})", re.I)
+_MAY_BE_WRITING: Final = frozenset(stem[:3] for stem in _STEMS.split()) | frozenset(
+    ("say", "wri", "cor", "sch", "s'é", "écr", "esc", "scr")
+)
 """Questions about how something is written: then what is written counts to the letter."""
 _WRITING_ELSEWHERE: Final = re.compile(
     "ترجم|صحح|لخص|翻译|翻訳|改写|改成|校对|纠正|直して|にしてください|添削|要約|번역|고쳐|요약|교정"
@@ -86,6 +100,12 @@ def _lines(text: str) -> Parts | None:
     rest = blocks[1:] if at == 0 else blocks[:-1]
     joint = "\n\n" if len(paragraphs) > 1 else "\n"
     question, lines = blocks[at].strip(), [line.rstrip() for line in joint.join(rest).split("\n")]
+    if (
+        lines[0].startswith("```")
+        and lines[-1] == "```"
+        and lines[0][3:].lower() in question.lower()
+    ):
+        lines = lines[1:-1]
     if _is_of_rows(lines) and _OF_ALL.search(question) and not _OF_PLACES.search(question):
         lines[1:] = sorted(lines[1:])
     return Parts(question, (VERBATIM + "\n".join(lines),), is_about_writing=False)
