@@ -8,7 +8,7 @@ kind. Everything else has to be seen to be harmless where it is served (``fields
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from langchain_tokenopt.cache.guards import Profile
 from langchain_tokenopt.cache.wording import wording_of
@@ -37,13 +37,14 @@ def difference_kinds(stored: Profile, asked: Profile) -> frozenset[str]:
     if one.form == other.form:
         return frozenset()
     lost, won = _spelled_out(one.words, other.words)
-    sorts = {**(one.language.kinds if one.language else {})}
-    sorts |= other.language.kinds if other.language else {}
+    sorts = one.language.kinds if one.language else {}
+    if other.language and other.language is not one.language:
+        sorts = {**sorts, **other.language.kinds}
     return _kinds_of_words(lost, won, one.names | other.names, sorts)
 
 
 def _kinds_of_words(
-    left: Sequence[str], right: Sequence[str], names: frozenset[str], sorts: dict[str, str]
+    left: Sequence[str], right: Sequence[str], names: frozenset[str], sorts: Mapping[str, str]
 ) -> frozenset[str]:
     lost, won = Counter(left) - Counter(right), Counter(right) - Counter(left)
     if not lost and not won:
@@ -69,6 +70,8 @@ def _spelled_out(left: Sequence[str], right: Sequence[str]) -> tuple[Sequence[st
 
 def _shortened(words: Sequence[str], other: Iterable[str]) -> Sequence[str]:
     for short in set(other) - set(words):
+        if short.islower():
+            continue
         letters = "".join(filter(str.isalpha, short))
         if not (letters.isupper() and 2 <= len(letters) <= 6):
             continue
