@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ def test_what_must_be_kept_may_grow_with_the_room(monkeypatch: pytest.MonkeyPatc
     tried: list[int] = []
 
     class Compressor:
-        def compress(self, messages: Any, *, max_tokens: int, model: str) -> Any:
+        def compress(
+            self, messages: Any, *, max_tokens: int, model: str, known: Sequence[str]
+        ) -> Any:
             tried.append(max_tokens)
             if max_tokens < 85:
                 required = 74 if max_tokens < 74 else 85
@@ -28,5 +31,5 @@ def test_what_must_be_kept_may_grow_with_the_room(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(budget_tools, "_compressor_for", lambda frame: Compressor())
     messages = [HumanMessage("Hi")]
 
-    assert budget_tools._compressed(messages, 10, (), "gpt-4") == messages
+    assert budget_tools._compressed(messages, 10, (), "gpt-4", ()) == messages
     assert tried == [10, 74, 85]
