@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from langchain_tokenopt.compress.prompt_blocks import is_open, kind_of
+from langchain_tokenopt.compress.prompt_blocks import kind_of
 from langchain_tokenopt.compress.prompt_lines import (
     Line,
     ends_with_colon,
@@ -18,11 +17,10 @@ from langchain_tokenopt.compress.prompt_lines import (
     is_fence,
     is_title,
     key_mark,
-    sections_of,
     size_of,
     typical,
 )
-from langchain_tokenopt.compress.question import LONGEST_CUE, SHORT_PARAGRAPH, asks, is_asked
+from langchain_tokenopt.compress.question import SHORT_PARAGRAPH, asks, is_asked
 from langchain_tokenopt.compress.segments import label_asks, label_of_passages
 
 __all__ = ["WEIGHTS", "BlockFeatures", "addresses"]
@@ -31,10 +29,8 @@ WEIGHTS: Final[dict[str, float]] = {
     "long": -4.0,
     "share": -4.0,
     "pattern": -4.0,
-    "quoted": -4.0,
     "material label": -4.0,
     "repeats at all": -3.6,
-    "repeats": -3.5,
     "asking label": 3.4,
     "first short": 3.4,
     "other kind": 2.6,
@@ -50,14 +46,7 @@ WEIGHTS: Final[dict[str, float]] = {
     "heading": 1.8,
     "last": 1.2,
     "asks last": 1.2,
-    "announces": 1.0,
-    "asks alone": 0.8,
-    "data": -0.8,
-    "few": -0.6,
-    "question inside": 0.6,
-    "open end": 0.5,
     "any": 0.4,
-    "short section": 0.4,
 }
 """What each feature of a block adds to its being the caller's; of a boundary, to a change there."""
 
@@ -102,9 +91,6 @@ class BlockFeatures:
         self._headed = _headed(lines, blocks, sizes)
         self._count_marks()
         self._count_patterns()
-        sections = sections_of(lines)
-        self._section = {at: size_of(lines, section) for section in sections for at in section}
-        self._usual_section = typical([size_of(lines, section) for section in sections])
         self._plain = [self._is_plain_passage(n) for n in range(len(blocks))]
         passages = [n for n, is_plain in enumerate(self._plain) if is_plain] or [0]
         self._amid = range(passages[0], passages[-1])
@@ -137,15 +123,12 @@ class BlockFeatures:
                     break
 
     def _count_marks(self) -> None:
-        """How often, and with how much text, the marks come back with which blocks begin."""
+        """How often the marks come back with which blocks begin."""
         self._mark_count: Counter[tuple[str, str]] = Counter()
-        self._mark_size: Counter[tuple[str, str]] = Counter()
         self._rules = Counter(self._lines[block[0]].text for block in self._blocks)
         self._marks = [frozenset(_marks(self._lines[block[0]])) for block in self._blocks]
-        for marks, size in zip(self._marks, self._sizes, strict=True):
-            for name in marks:
-                self._mark_count[name] += 1
-                self._mark_size[name] += size
+        for marks in self._marks:
+            self._mark_count.update(marks)
 
     def _count_patterns(self) -> None:
         """How often blocks of one shape come, and before blocks of which other shape."""
@@ -166,7 +149,12 @@ class BlockFeatures:
     def _may_be_passage(self, n: int) -> bool:
         """Whether a short block stands amid passages, or is a statement as long as short ones."""
         text = self._lines[self._blocks[n][-1]].text
-        is_statement = n > 0 and self._sizes[n] > _SHORTEST_STATEMENT and text[-1] in ".。"
+        is_statement = (
+            n > 0
+            and not self._marks[n]
+            and self._sizes[n] > _SHORTEST_STATEMENT
+            and text[-1] in ".。"
+        )
         return n in self._amid or is_statement
 
     def _comes_in_order(self, n: int) -> bool:
@@ -205,22 +193,23 @@ class BlockFeatures:
                 if name[0] in _OF_PASSAGES:
                     like.setdefault(name, []).append(n)
         for same in like.values():
-            mine = [n for n in same if own[n] and _ASKING.isdisjoint(features[n])]
+            mine = [n for n in same if own[n] and not self._is_question(n, features[n])]
             if len(same) > 3 and len(mine) < _FEW * len(same):
                 for n in mine:
                     own[n] = False
+
+    def _is_question(self, n: int, features: Mapping[str, float]) -> bool:
+        is_asked = self._asking[n] and self._ask <= _FEW_ASK
+        is_inside = self._inside[n] and self._ask_inside <= _FEW_ASK + 1
+        return is_asked or is_inside or not _ASKING.isdisjoint(features)
 
     def features(self, n: int) -> dict[str, float]:
         """Return what speaks for or against a block's being the caller's."""
         if self._plain[n]:
             return {"any": 1.0, "long": 1.0, "pattern": 1.0}
         block, kind, size = self._blocks[n], self._kinds[n], self._sizes[n]
-        first, last = self._lines[block[0]], self._lines[block[-1]]
-        repeated = [
-            self._mark_size[name] / self._total
-            for name in self._marks[n]
-            if self._mark_count[name] > 2
-        ]
+        first = self._lines[block[0]]
+        is_marked_again = any(self._mark_count[name] > 2 for name in self._marks[n])
         is_fence_again = kind == "mark" and is_fence(first) and self._rules[first.text] > 2
         is_ruled = self._is_between_rules(n)
         short, asking = self._is_short[n], self._asking[n]
@@ -228,8 +217,8 @@ class BlockFeatures:
         addresses = n in self._addressing
         told = addresses or (short and instructs(first) and not self._heads_like_others(n))
         is_between = 0 < n < self._last
-        ends, at_end = n == len(self._blocks) - 1, n >= self._last
-        asks_alone = asking and self._ask <= 2
+        at_end = n >= self._last
+        asks_alone = asking and self._ask <= _FEW_ASK
         is_other = kind in ("short", "run") and kind != self._bulk
         speaks = told or asking or self._inside[n]
         is_statement = kind == "short" and not speaks and self._may_be_passage(n)
@@ -241,29 +230,20 @@ class BlockFeatures:
             "share": size / self._total if is_said and not asking else 0.0,
             "most": 2 * size > self._total and not asking,
             "heads most": 2 * self._headed[n] > self._total,
-            "asks alone": asks_alone,
             "asks last": asking and n == self._last,
             "asks between": is_between
-            and (asks_alone or (self._inside[n] and self._ask_inside <= 2)),
-            "question inside": self._inside[n] and self._ask_inside <= 3,
+            and (asks_alone or (self._inside[n] and self._ask_inside <= _FEW_ASK)),
             "asking label": short and self._has_asking_label(first),
             "material label": size > _CUE // 2 and label_of_passages(self._text, first.start),
-            "announces": ends_with_colon(last) and size <= LONGEST_CUE,
-            "open end": ends and is_open(last),
             "instructs": told,
             "addresses": addresses,
-            "repeats": max(repeated, default=0.0),
-            "repeats at all": bool(repeated) or is_fence_again or is_ruled,
+            "repeats at all": is_marked_again or is_fence_again or is_ruled,
             "pattern": not told and (is_ruled or self._comes_in_order(n)),
             "first": n == 0,
             "last": at_end,
             "first short": n == 0 and 2 * size < self._usual,
             "last short": at_end and 2 * size < self._usual,
-            "few": len(self._blocks) <= 3,
-            "quoted": first.text[0] == ">",
         }
-        if len(self._section) > 0 and (own := self._section[block[0]]):
-            found["short section"] = min(4.0, max(0.0, math.log2(self._usual_section / own)))
         return {name: float(value) for name, value in found.items() if value}
 
     def _has_asking_label(self, line: Line) -> bool:
@@ -304,7 +284,9 @@ _OF_ANSWERING: Final = re.compile(
 """In lower case."""
 _OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})
 """Marks that the caller's own words seldom share with passages, unlike bullets and numbers."""
-_ASKING: Final = frozenset({"asking label", "asks alone", "asks last", "question inside"})
+_ASKING: Final = frozenset({"asking label", "asks last"})
+_FEW_ASK: Final = 2
+"""Blocks that ask in one prompt; where more do, they are quoted."""
 _FEW: Final = 0.3
 _SHORTEST_STATEMENT: Final = 85
 """Characters; what the caller says in more, and without telling or asking anything, is rare."""

@@ -170,7 +170,7 @@ def _goes_along(lines: Sequence[Line], block: range, features: Mapping[str, floa
     if "mark" in features:
         return "repeats at all" not in features
     is_short = size_of(lines, block) <= LONGEST_MARK and len(block) == 1
-    return is_short and "announces" in features and "repeats at all" not in features
+    return is_short and ends_with_colon(lines[block[-1]]) and "repeats at all" not in features
 
 
 def _weight(features: Mapping[str, float]) -> float:

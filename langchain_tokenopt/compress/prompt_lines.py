@@ -292,14 +292,6 @@ def heading_of(line: Line) -> str:
     return next((mark.name for mark in line.marks if mark.kind == "heading"), "")
 
 
-def sections_of(lines: Sequence[Line]) -> list[range]:
-    """Cut at the headings of the highest level that comes back."""
-    levels = sorted(filter(None, map(heading_of, lines)), key=len)
-    level = next((name for name, other in pairwise(levels) if name == other), None)
-    ats = [at for at, line in enumerate(lines) if level and 0 < len(heading_of(line)) <= len(level)]
-    return [range(a, b) for a, b in pairwise(sorted({0, *ats, len(lines)}))]
-
-
 def behind_blanks(text: str, end: int) -> int:
     """Return where what follows *end* begins."""
     while end < len(text) and text[end] in " \t\r\n":

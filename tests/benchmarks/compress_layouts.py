@@ -1,6 +1,6 @@
 """Does the layout of a prompt matter? The same passages and questions in many layouts.
 
-Run:     python -m tests.benchmarks.compress_layouts --data DIR [--count 240] [--only NAME ...]
+Run:     python -m tests.benchmarks.compress_layouts --data DIR [--count 240] [--at 2 10] [--only NAME ...]
 Data:    the first questions of nq20_train, on which the reading of prompts was built. With
          ``--judge`` those of nq20_surrogate_dev.
 Rule:    each layout is shortened to its frame (the layout without passages) and 1/2, 1/4, 1/10 and
@@ -19,9 +19,10 @@ import json
 import math
 import re
 import statistics
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -356,14 +357,16 @@ def a_tool_found_it(q: str, ps: Passages) -> list[BaseMessage]:
 # --- measuring -----------------------------------------------------------------------------------
 
 
-def shortened(question: dict[str, Any], written: Written) -> dict[int, str]:
+def shortened(
+    question: dict[str, Any], written: Written, divisors: Sequence[int] = DIVISORS
+) -> dict[int, str]:
     """Return what is left of a layout at each budget, without the question."""
     q, passages = question["question"], documents_of(question)
     messages = written.write(q, passages)
     frame = count_messages(written.write(q, []), model=MODEL).tokens
     added = count_messages(messages, model=MODEL).tokens - frame
     made = {}
-    for divisor in DIVISORS:
+    for divisor in divisors:
         budget = frame + 8 + added // divisor
         try:
             result = PromptCompressor(budget, model=MODEL, tool_results="select").compress(messages)
@@ -382,20 +385,22 @@ def without_escapes(text: str) -> str:
                   lambda found: chr(int(found[1] or found[2], 16)), text)  # fmt: skip
 
 
-def as_documents(question: dict[str, Any], *, titled: bool) -> dict[int, str]:
+def as_documents(
+    question: dict[str, Any], divisors: Sequence[int] = DIVISORS, *, titled: bool
+) -> dict[int, str]:
     """Return what is left of documents at each budget."""
     documents = documents_of(question)
     if not titled:
         documents = [Document(d.page_content) for d in documents]
     whole = tokens_of(join_documents(documents))
     made = {}
-    for divisor in DIVISORS:
+    for divisor in divisors:
         shorten = PromptCompressor(whole // divisor, model=MODEL)
         made[divisor] = join_documents(shorten.compress(documents, question["question"]).content)
     return made
 
 
-def bm25_passages(question: dict[str, Any]) -> dict[int, str]:
+def bm25_passages(question: dict[str, Any], divisors: Sequence[int] = DIVISORS) -> dict[int, str]:
     """Return the best whole passages that fit, by Okapi BM25 without titles."""
     passages = [d.page_content for d in documents_of(question)]
     bags = [[root(w) for w in re.findall(r"\w+", p.lower())] for p in passages]
@@ -411,7 +416,7 @@ def bm25_passages(question: dict[str, Any]) -> dict[int, str]:
     order = sorted(range(len(bags)), key=lambda at: -score(bags[at]))
     sizes = [tokens_of(p) + 1 for p in passages]
     made = {}
-    for divisor in DIVISORS:
+    for divisor in divisors:
         left, kept = sum(sizes) // divisor, []
         for at in order:
             if sizes[at] <= left:
@@ -421,13 +426,21 @@ def bm25_passages(question: dict[str, Any]) -> dict[int, str]:
     return made
 
 
-def measured(
-    questions: Sequence[dict[str, Any]], left: Callable[[dict[str, Any]], dict[int, str]]
+BESIDE: dict[str, Callable[..., dict[int, str]]] = {
+    "documents": partial(as_documents, titled=True),
+    "documents without titles": partial(as_documents, titled=False),
+    "plain BM25 over passages": bm25_passages,
+}
+
+
+def row(
+    name: str, questions: Sequence[dict[str, Any]], divisors: Sequence[int]
 ) -> dict[int, float]:
     """Return the share of questions that can still be answered, by divisor."""
-    hits: dict[int, list[bool]] = {divisor: [] for divisor in DIVISORS}
+    hits: dict[int, list[bool]] = {divisor: [] for divisor in divisors}
     for question in questions:
-        for divisor, text in left(question).items():
+        left = BESIDE[name] if name in BESIDE else partial(shortened, written=LAYOUTS[name])
+        for divisor, text in left(question, divisors=divisors).items():
             hits[divisor].append(survives(text, question["answers"]))
     return {divisor: share(found) for divisor, found in hits.items()}
 
@@ -438,38 +451,35 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=240)
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--judge", action="store_true")
+    parser.add_argument("--at", type=int, nargs="*", default=list(DIVISORS))
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
     name = "nq20_surrogate_dev" if options.judge else "nq20_train"
     questions = load(options.data, name)[options.skip : options.skip + options.count]
+    names = [
+        key for key in LAYOUTS if not options.only or any(part in key for part in options.only)
+    ]
+    everything = [*(() if options.only else BESIDE), *names]
     rows: dict[str, dict[int, float]] = {}
-
-    def add(row: str, left: Callable[[dict[str, Any]], dict[int, str]]) -> None:
-        begin = time.perf_counter()
-        rows[row] = measured(questions, left)
-        figures = " ".join(f"{rows[row][d]:6.1f}" for d in DIVISORS)
-        print(f"{row:36s} {figures}  {time.perf_counter() - begin:5.1f} s", flush=True)
-
-    if not options.only:
-        add("documents", lambda q: as_documents(q, titled=True))
-        add("documents without titles", lambda q: as_documents(q, titled=False))
-        add("plain BM25 over passages", bm25_passages)
-    for key, written in LAYOUTS.items():
-        if not options.only or any(part in key for part in options.only):
-            add(key, lambda q, written=written: shortened(q, written))
+    with ProcessPoolExecutor(2) as processes:
+        found = processes.map(partial(row, questions=questions, divisors=options.at), everything)
+        for key, figures in zip(everything, found, strict=True):
+            rows[key] = figures
+            print(f"{key:36s} " + " ".join(f"{f:6.1f}" for f in figures.values()), flush=True)
     for titled in (True, False):
         mine = [rows[k] for k, w in LAYOUTS.items() if k in rows and w.titled is titled]
         if mine:
             for summary, of in (("mean", statistics.mean), ("worst", min)):
-                figures = " ".join(f"{of([r[d] for r in mine]):6.1f}" for d in DIVISORS)
+                figures = " ".join(f"{of([r[d] for r in mine]):6.1f}" for d in options.at)
                 print(
                     f"{summary + (' with titles' if titled else ' without titles'):36s} {figures}"
                 )
     if not options.only:
         command = f"python -m tests.benchmarks.compress_layouts --count {options.count}"
+        at = "" if options.at == list(DIVISORS) else f" --at {' '.join(map(str, options.at))}"
         write_result(
             "compress_layouts",
-            command + (" --judge" if options.judge else ""),
+            command + (" --judge" if options.judge else "") + at,
             {"questions": name, "survival": rows,
              "titled": {k: w.titled for k, w in LAYOUTS.items()}},
         )  # fmt: skip
