@@ -20,7 +20,7 @@ from langchain_tokenopt.text.words import lowered
 
 __all__ = ["prefer_what_holds"]
 
-_STATES: Final = frozenset({"prose", "quote", "turn", "list", "log"})
+_STATES: Final = frozenset({"prose", "quote", "turn", "list", "log", "json", "table"})
 _LONGEST: Final = 300
 """Characters; a longer speech states many things."""
 _MOST: Final = 12
@@ -202,5 +202,14 @@ def _put_first(units: Sequence[Unit], likely: list[float], holds: int, replaced:
     new, old = units[holds], units[replaced]
     weight = ((new.tokens + 1) / (old.tokens + 1)) ** 0.5
     likely[holds] = max(likely[holds], _FIRST * likely[replaced] * max(1.0, weight))
-    if new.source == old.source and old.head in (-1, new.head) and new.head != replaced:
-        old.head = holds
+    first, second = _whole(units, holds), _whole(units, replaced)
+    above = units[first].head
+    if new.source == old.source and units[second].head in (-1, above) and above != second:
+        units[second].head = first
+
+
+def _whole(units: Sequence[Unit], at: int) -> int:
+    """Return the unit with which *at* is kept or dropped: what opens a row or member."""
+    while units[at].bound >= 0:
+        at = units[at].bound
+    return at

@@ -63,7 +63,7 @@ def _is_inside_json(text: str, units: Sequence[Unit], unit: Unit) -> bool:
         return unit.kind != "heading"
     head = units[unit.head] if unit.head >= 0 else None
     return head is not None and (
-        head.kind in ("json", "quote") or (head.kind == "heading" and text[head.start] == "{")
+        head.kind in ("json", "quote") or (head.kind == "heading" and text[head.start] in "{[")
     )
 
 

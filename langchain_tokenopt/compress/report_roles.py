@@ -40,13 +40,16 @@ _CONCLUDES = _any_of(
 _CAUSES = _any_of(
     r"because|due to|owing to|cause[ds]?|causing|reasons?|led to|leads to|explain(?:s|ed)"
     r"|blame[ds]?|result(?:s|ed|ing)? (?:of|from|in)|as a result"
-    r"|(?:comes?|came|stem(?:s|med)?) from|thanks to|on account of|trigger(?:s|ed)?"
+    r"|(?:comes?|came|stem(?:s|med)?|arose|arises?) from|trace[ds]? (?:back )?to|thanks to"
+    r"|on account of|trigger(?:s|ed)?|attribut\w+ to|brought (?:on|about) by|culprits?"
     r"|responsible for|at fault|why"
     r"|since (?:the|a|an|no|its?|he|she|they|we|there)",
     r"weil|wegen|aufgrund|infolge|ursache\w*|grund|gründe|verursach\w+|liegt an|lag an|rührt\w* von"
+    r"|zurückzuführen|geht auf|gehen auf|ging auf"
     r"|führte\w* (?:zu|dazu)|daher|deshalb|deswegen|schuld|ausgelöst|auslöser",
     r"parce que?|à cause|en raison|(?:vient|venait|provient|résulte) d\w*|dû|due?s? à|caus\w+"
-    r"|faute de|car|c'est pourquoi|porque|debid[oa]s?|se debe|causa\w*|por culpa|a ra[ií]z de"
+    r"|imputable\w*|faute de|car"
+    r"|c'est pourquoi|porque|debid[oa]s?|se debe|causa\w*|por culpa|a ra[ií]z de"
     r"|por eso|provoc\w+|perché|a causa|dovut[oaie]|a motivo"
     r"|por isso|devido|omdat|doordat|vanwege|oorzaak|door een",
     r"потому|из-за|причин|вследствие|因为|由于|原因|导致|なぜなら|ため|原因|による",

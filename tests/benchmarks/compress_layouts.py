@@ -1,6 +1,6 @@
 """Does the layout of a prompt matter? The same passages and questions in many layouts.
 
-Run:     python -m tests.benchmarks.compress_layouts --data DIR [--count 240] [--at 2 10] [--only NAME ...]
+Run:     python -m tests.benchmarks.compress_layouts --data DIR [--at 2 10] [--only NAME ...]
 Data:    the first questions of nq20_train, on which the reading of prompts was built. With
          ``--judge`` those of nq20_surrogate_dev.
 Rule:    each layout is shortened to its frame (the layout without passages) and 1/2, 1/4, 1/10 and
