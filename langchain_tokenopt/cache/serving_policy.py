@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -144,8 +144,8 @@ class ServingPolicy:
         self._told_requests = self._untold_rows = 0
         self._audits = 0
         self._recent: deque[tuple[float, bool]] = deque(maxlen=DRIFT_LABELS)
-        self._seen: deque[tuple[str, bool, float]] = deque(maxlen=WINDOW)
-        self._open: frozenset[str] = frozenset()
+        self._seen: deque[tuple[str, float]] = deque()
+        self._kinds: dict[str, tuple[int, float]] = {}
         self._due = 0
         self._is_stale = True
         self._bands: list[Band] = []
@@ -187,7 +187,8 @@ class ServingPolicy:
         if self._is_stale:
             self._calibrate()
         serve = logit >= self._threshold
-        closed = next(iter(sorted(kinds - self._open)), "") if serve else ""
+        shut = (kind for kind in sorted(kinds) if not self._is_open(kind))
+        closed = next(shut, "") if serve else ""
         serve = serve and not closed
         return Judgement(sigmoid(logit), sigmoid(self._threshold), serve, False, closed)
 
@@ -211,7 +212,8 @@ class ServingPolicy:
         self._recent.append((self._calibrated(logit), right))
         self._learned += 1
         if logit >= 0:
-            self._seen.extend((kind, right, sigmoid(-logit)) for kind in kinds)
+            for kind in kinds:
+                self._see_kind(kind, (not right) - KIND_STRANGE * sigmoid(-logit))
         self._labels.add(features, logit, self._learned, right=right, audit=audit)
         self._is_stale = True
         if self._has_drifted():
@@ -333,18 +335,23 @@ class ServingPolicy:
         self._threshold = lowest_safe(self._bands, self.max_wrong_per_request, self.confidence)
         if int((self._labels.logits >= 0).sum()) < MIN_LABELS:
             self._threshold = math.inf
-        self._open = self._open_kinds()
 
-    def _open_kinds(self) -> frozenset[str]:
-        """Return the kinds of differences that have been seen to be harmless here."""
-        seen: Counter[str] = Counter()
-        surplus: dict[str, float] = defaultdict(float)
-        for kind, is_right, expected in self._seen:
-            seen[kind] += 1
-            surplus[kind] += (not is_right) - KIND_STRANGE * expected
-        return frozenset(
-            kind for kind, n in seen.items() if n >= KIND_LABELS and surplus[kind] <= 1
-        )
+    def _is_open(self, kind: str) -> bool:
+        """Say whether a kind of differences has been seen to be harmless here."""
+        seen, surplus = self._kinds.get(kind, (0, 0.0))
+        return seen >= KIND_LABELS and surplus <= 1
+
+    def _see_kind(self, kind: str, surplus: float) -> None:
+        """Take in how much more wrong than expected a difference of some kind was."""
+        self._seen.append((kind, surplus))
+        self._add_to_kind(kind, 1, surplus)
+        if len(self._seen) > WINDOW:
+            kind, surplus = self._seen.popleft()
+            self._add_to_kind(kind, -1, -surplus)
+
+    def _add_to_kind(self, kind: str, seen: int, surplus: float) -> None:
+        before = self._kinds.get(kind, (0, 0.0))
+        self._kinds[kind] = before[0] + seen, before[1] + surplus
 
     def _caution(self) -> float:
         """Return how many times as often as the model says it is wrong in this field."""

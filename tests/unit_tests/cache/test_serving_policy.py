@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from langchain_tokenopt.cache import serving_policy
 from langchain_tokenopt.cache.confidence_bounds import upper_bound
 from langchain_tokenopt.cache.features import FEATURES, Neighbour, features_of
 from langchain_tokenopt.cache.guards import profile_of
@@ -219,3 +220,17 @@ def test_a_kind_of_difference_needs_evidence_of_its_own():
     for _ in range(3):
         policy.learn(candidate(4.0), False, modal)
     assert not policy.peek(candidate(4.0), modal).serve
+
+
+def test_a_kind_that_left_the_window_counts_no_more(monkeypatch):
+    """Neither its labels nor what was wrong about them."""
+    monkeypatch.setattr(serving_policy, "WINDOW", 20)
+    policy = ServingPolicy(rng=random.Random(0), audit_share=0.0)
+    for right in (True, True, True, False, False, False):
+        policy.learn(candidate(4.0), right, frozenset(["modal"]))
+    assert policy._kinds["modal"][0] == 6
+    for _ in range(20):
+        policy.learn(candidate(4.0), True)
+
+    assert policy._kinds["modal"] == (0, pytest.approx(0.0))
+    assert policy._kinds["word"][0] == 20
