@@ -210,6 +210,8 @@ def enclosed_units(
         close = end
     is_long = end - start > LONGEST_WHOLE_BLOCK and start < inside < close
     inner = cut(text[inside:close]) if is_long else []
+    if kind == "code":
+        bind_marks(text[inside:close], inner)  # seen from outside there are none in a fence
     if not inner:
         units.append(Unit(start, end, kind))
         return

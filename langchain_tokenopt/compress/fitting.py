@@ -169,7 +169,9 @@ class _Fit:
         last = self.layout.last
         if not last or any(plan.kept[at] for at in last):
             return plan
-        for at in sorted(last, key=lambda at: -likely[at]):
+        units = self.layout.units
+        says = [at for at in last if not units[at].frame] or last
+        for at in sorted(says, key=lambda at: -likely[at]):
             kept = self._also(plan.kept, at)
             tokens = self._measure(kept)
             if tokens <= self.limit:
@@ -258,6 +260,8 @@ class _Fit:
         named = dict(zip(ranked, found.named, strict=True))
         query = target.query or layout.question
         prefer_what_holds(layout.texts, layout.units, likely, named, query)
+        if not query:
+            _lift_failures(layout, likely)
         _lift_labels(layout, likely)
         return likely
 
@@ -353,6 +357,22 @@ def _leave_dear_tags(layout: Layout, limit: int) -> None:
     for unit in units if dear else ():
         while unit.head in dear:
             unit.head = dear[unit.head]
+
+
+_FAILURE: Final = re.compile(
+    r"\b(?:ERROR|FATAL|CRITICAL|SEVERE|PANIC|EMERG)\b|\[(?:err|error|crit|fatal)\]"
+    r"|\blevel\W{1,3}(?:error|fatal|critical)\b|^Traceback ",
+    re.MULTILINE,
+)
+
+
+def _lift_failures(layout: Layout, likely: list[float]) -> None:
+    """Where nobody asks, what failed is what most would ask a log for."""
+    most = max(likely, default=0.0)
+    for at, unit in enumerate(layout.units):
+        is_record = unit.kind == "log" and likely[at] > 0
+        if is_record and _FAILURE.search(layout.texts[unit.source], unit.start, unit.end):
+            likely[at] += most
 
 
 def _lift_labels(layout: Layout, likely: list[float]) -> None:

@@ -55,7 +55,9 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
     if "<<" in text:
         whole += _documents(text)
     if '"""' in text or "'''" in text:
-        whole += ((a, b) for a, b in _found(_TRIPLE, text) if not is_running_text(text[a:b]))
+        for start, end in _found(_TRIPLE, text):
+            is_delimiter = text[start + 3] == "\n" and is_running_text(text[start:end])
+            yield start, end, not is_delimiter
     if "'" in text or '"' in text:
         whole += _strings(text)
     if ends_line('"'):
@@ -68,6 +70,8 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
         whole += _statements(text)
     if ends_line(*(3 * mark for mark in "=-~^")):
         whole += _titles(text)
+    if "````" in text or "~~~~" in text:
+        whole += _found(_LONG_FENCE, text)
     if "/*" in text or "<!--" in text:
         whole += _found(_REMARK, text)
     if "{{" in text:
@@ -105,6 +109,10 @@ _RECIPE: Final = re.compile(
     r"^[^\s#:=][^=\n:]*::?(?![=\w])[^\n]*\n(?:\t[^\n]*(?:\n|\Z))+", re.MULTILINE
 )
 
+_LONG_FENCE: Final = re.compile(
+    r"^(?P<mark>`{4,}|~{4,})\w[^\n]*\n[\s\S]{0,4000}?^(?P=mark)[ \t]*$", re.MULTILINE
+)
+"""A fence around others."""
 _REMARK: Final = re.compile(r"/\*[\s\S]*?\*/|<!--[\s\S]*?-->")
 _TEMPLATE: Final = re.compile(r"^[ \t]*\{\{(?:[^{}]|\{\{[^{}]*\}\})*\}\}", re.MULTILINE)
 _LITERAL: Final = re.compile(

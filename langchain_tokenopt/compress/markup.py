@@ -192,7 +192,9 @@ def _behind_header(text: str, element: Element) -> int:
     return inside
 
 
-_DECLARATIONS: Final = re.compile(r"(?:\s*<[?!][^<>]*>)+\s*")
+_DECLARATIONS: Final = re.compile(
+    r"(?:\s*<(?:\?[^<>]*|!--[\s\S]*?--|![^<>\[]*(?:\[(?:\"[^\"]*\"|'[^']*'|[^\]\"'])*\]\s*)?)>)+\s*"
+)
 _BREAK: Final = re.compile(r"[ \t]*\r?\n")
 
 

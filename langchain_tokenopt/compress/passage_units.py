@@ -441,7 +441,8 @@ def _add_record(
         units[head].frame = is_long or not has_title
     is_short = record.length <= SHORTEST_CUT and head >= 0 and record.end > record.tail
     if structure.quoted:
-        cuts = [record.tail] if not structure.is_long else _quoted_cuts(text, record)
+        is_whole = record.body == record.start or not structure.is_long
+        cuts = [record.tail] if is_whole else _quoted_cuts(text, record)
         for start, end in pairwise([record.body, *cuts]):
             units.append(Unit(start, end, string))
     elif is_short and "<" in text[record.start : record.body]:
@@ -452,15 +453,21 @@ def _add_record(
         _attach_items(text, units, first if head < 0 else head + 1, mark)
     if head >= 0:
         _attach_to_head(text, units, head)
+        above, newline, last = text[record.start : record.body].rpartition("\n")
+        if newline and above.strip() and _BARE_MARK.fullmatch(last) and head + 1 < len(units):
+            units[head + 1].bound = head  # the mark of a remark, which is no title
     if record.end > record.tail:
         kind = "heading" if is_behind else kind
         bound = head if head >= 0 else first
+        if head >= 0 and any(unit.head == head + 1 for unit in units[head + 2 :]):
+            units[head + 1].bound = head  # what is below the first line ends with the passage
         units.append(Unit(record.tail, record.end, kind, bound=bound, frame=True))
     for unit in units[first:]:
         unit.passage = number
 
 
 _LONGEST_TITLE = 200
+_BARE_MARK = re.compile(r"[ \t]*[#/;%-]+[ \t]*")
 
 
 def _no_cuts(record: Record) -> list[int]:

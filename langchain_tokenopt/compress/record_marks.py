@@ -45,11 +45,12 @@ _KEY: Final = re.compile(
 """A name before a colon, or as in lists of literature."""
 _OPENING: Final = re.compile(
     r"(?P<bracket>\[(?!\d{1,4}\])[^\]\n]{1,60}\]|\((?!\d{1,4}\)|[a-z]\))[^)\n]{1,60}\)"
-    r"|\{\w+\})[ :;]"
+    r"|\{[<(]?\w+[>)]?\})[\s:;]"
     r"|(?P<number>#\d+ )|(?P<pairs>[\w.]+=(?:\"[^\"\n]*\"|\S+) +[\w.]+=)"
     r"|(?P<piped>[\w.-]+ *\| )|(?P<code>(?=\S*(?:\d{4}|[a-f\d]{8}))[\w.:/@+-]{6,80}[ \t,;|])"
 )
 _ITEM: Final = re.compile(r"(?P<list>[-*+•‣>!] )|#{1,6} |\|")
+_NUMBERED: Final = re.compile(r"(?:\[[ xX]?\] )?\(?\d{1,3}(?P<sign>[.)])[ \t]")
 _COUNTED: Final = re.compile(r"[-+!*>] ?\d{2,} ")
 _SHAPE: Final = re.compile(
     r"(?:>{1,3} )?(?:[^\W\d_]+ )?[^\s\d]{0,40}[\[( ]{0,2}\d+[^\s\w]*(?:\d+[^\s\w]+)*(?=\s)"
@@ -60,7 +61,7 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 SHAPED: Final = "~"
 """Begins a mark that only many lines of a text together make one."""
 _NEVER: Final = frozenset(" \t\r\n|")
-_DATA: Final = re.compile(r"\{(?!\w{1,20}\})")
+_DATA: Final = re.compile(r"\{(?![<(]?\w{1,20}[>)]?\})")
 
 TIMED: Final = "@"
 STRONG: Final = frozenset((TIMED, "level", "number", "pairs"))
@@ -78,6 +79,9 @@ def mark_of(line: str) -> str | None:
     body = _COLOUR.sub("", line[:200]) if "\x1b" in line[:200] else line
     item = _ITEM.match(body)
     stamp = _STAMP.search(body, 0, _REACH) if _PART_OF_STAMP.search(body, 0, _REACH) else None
+    number = _NUMBERED.match(body)
+    if number and (stamp is None or stamp.start() > number.end() + 2):
+        return f"{SHAPED}{number['sign']}"  # a date in a task is no time of a record
     if stamp is not None and (item is None or item["list"]) and (mark := _timed(body, stamp)):
         return mark
     if item:

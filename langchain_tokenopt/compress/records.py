@@ -61,6 +61,8 @@ class RecordFinder:
         for mark, found in rows.items():
             if len(found) < fewest and mark not in SURE:
                 continue
+            if mark in _OF_LISTS and _are_items(lines, found):
+                continue
             if mark.startswith(SHAPED):
                 if len(found) > fewest and _SHARE_OF_SHAPE * len(found) >= filled:
                     self._rows[mark] = found
@@ -191,6 +193,21 @@ _SHARE_OF_SHAPE: Final = 3
 _FEWEST_GAPS: Final = 3
 _SHARE_OF_GAPS: Final = 0.3
 _MOST: Final = 0.8
+
+
+_OF_LISTS: Final = frozenset((f"{SHAPED}.", f"{SHAPED})"))
+
+
+def _are_items(lines: Sequence[str], rows: Sequence[int]) -> bool:
+    """Say whether what goes on below numbers is indented, as in a list, not in records."""
+    last = rows[-1]
+    while last + 1 < len(lines) and lines[last + 1].strip():
+        last += 1
+    numbered = set(rows)
+    return all(
+        row in numbered or line[:1] in " \t\r\n"
+        for row, line in enumerate(lines[rows[0] : last + 1], rows[0])
+    )
 
 
 def _have_fields(lines: Sequence[str], rows: Sequence[int]) -> bool:

@@ -33,8 +33,24 @@ def sentence_cuts(text: str, start: int, end: int) -> Sequence[int]:
         >>> sentence_cuts(text, 0, len(text))
         [21, 32]
     """
-    ends = sentence_ends(text, start, end)
+    ends = _with_letters(text, start, sentence_ends(text, start, end))
     return list(_cut_long(text, start, ends)) if end - start > LONGEST_SENTENCE else ends
+
+
+def _with_letters(text: str, start: int, ends: Sequence[int]) -> Sequence[int]:
+    """Leave out ends behind a mark or number alone, as "[ ] 3.", when words follow on its line."""
+    made = []
+    for end in ends:
+        is_short = end - start <= _LONGEST_NUMBER and end != ends[-1]
+        if is_short and _LETTERLESS.fullmatch(text, start, end) and text[end - 1] not in "\r\n":
+            continue
+        made.append(end)
+        start = end
+    return made
+
+
+_LONGEST_NUMBER: Final = 12
+_LETTERLESS: Final = re.compile(r"[\W\d_]*")
 
 
 def _cut_long(text: str, start: int, ends: Sequence[int]) -> Iterator[int]:

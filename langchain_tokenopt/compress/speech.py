@@ -22,8 +22,8 @@ TURN: Final = re.compile(
 )
 """A turn begins with who speaks: dated, bold or plain, before a colon; or as in IRC."""
 _CUE: Final = re.compile(
-    r"[ \t]*(?:\d+:)?\d\d?:\d\d(?:[.,]\d{1,3})?(?: *-+> *|,| +[-–—] +| to )"
-    r"(?:\d+:)?\d\d?:\d\d[.,:]\d"
+    r"[ \t]*(?:\d+:)?\d\d?:\d\d(?:[.,]\d{1,3})?(?: *-+> *(?:\d+:)?\d\d?:\d\d"
+    r"|(?:,| +[-–—] +| to )(?:\d+:)?\d\d?:\d\d[.,:]\d)"
 )
 """The time at which a subtitle comes, and at which it goes."""
 _ASIDE: Final = re.compile(r"(?:WEBVTT|NOTE|STYLE|REGION|X-TIMESTAMP-MAP)\b")

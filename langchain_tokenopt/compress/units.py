@@ -17,7 +17,7 @@ from langchain_tokenopt.compress.blocks import enclosed_units
 from langchain_tokenopt.compress.code_units import code_units, parsed_python
 from langchain_tokenopt.compress.json_units import json_units
 from langchain_tokenopt.compress.markup import markup_units
-from langchain_tokenopt.compress.outlines import outline_units
+from langchain_tokenopt.compress.outlines import ITEM, outline_units
 from langchain_tokenopt.compress.records import record_units
 from langchain_tokenopt.compress.segments import LABEL, Segment, is_prose, segments_of
 from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
@@ -45,8 +45,21 @@ def units_of(text: str, segments: Sequence[Segment] | None = None, depth: int = 
         if units and text[segment.start : segment.end].isspace():
             units[-1].end = segment.end
         else:
+            first = len(units)
             _add(text, segment, units, depth)
+            if segment.kind == "list" and first and text[segment.start] in " \t":
+                _put_under(text, units, first)
     return units
+
+
+def _put_under(text: str, units: list[Unit], first: int) -> None:
+    """Let items that are indented right below a line of prose need that line."""
+    above = units[first - 1]
+    line = above.within(text).rstrip(" \t")
+    if above.kind == "prose" and line.endswith("\n") and not line.endswith(("\n\n", "\n\r\n")):
+        for unit in units[first:]:
+            if unit.head < 0 and unit.bound < 0:
+                unit.head = first - 1
 
 
 def _add(text: str, segment: Segment, units: list[Unit], depth: int) -> None:
@@ -146,13 +159,23 @@ def _fenced_segments(text: str) -> list[Segment] | None:
         return [Segment("data", 0, len(text))]
     segments = segments_of(text)
     kinds = _kinds(text, segments)
-    if kinds <= _OF_RECORDS or "block" in kinds:
+    if kinds <= _OF_RECORDS or kinds & {"block", "diff"}:
         return segments
     if kinds <= _OF_TEXT and parsed_python(text) is None and is_running_text(text):
         titles = [text[s.start : s.end].strip() for s in segments if s.kind == "heading"]
         has_letters = any("\n" in title for title in titles)
-        return segments if has_letters else [Segment("prose", 0, len(text))]
+        return (
+            segments
+            if has_letters or _holds_items(text, segments)
+            else [Segment("prose", 0, len(text))]
+        )
     return None
+
+
+def _holds_items(text: str, segments: Sequence[Segment]) -> bool:
+    """Say whether most of it is items, each with lines of its own."""
+    size = sum(s.end - s.start for s in segments if ITEM.match(text, s.start, s.end))
+    return 2 * size > len(text)
 
 
 def _kinds(text: str, segments: Sequence[Segment]) -> set[str]:
