@@ -169,9 +169,15 @@ class _Fit:
         last = self.layout.last
         if not last or any(plan.kept[at] for at in last):
             return plan
-        units = self.layout.units
-        says = [at for at in last if not units[at].frame] or last
-        for at in sorted(says, key=lambda at: -likely[at]):
+        units, texts = self.layout.units, self.layout.texts
+        says = [
+            at
+            for at in last
+            if not (
+                units[at].frame or _OPENS_STRING.search(units[at].within(texts[units[at].source]))
+            )
+        ]
+        for at in sorted(says or last, key=lambda at: -likely[at]):
             kept = self._also(plan.kept, at)
             tokens = self._measure(kept)
             if tokens <= self.limit:
@@ -331,6 +337,8 @@ def _without(layout: Layout, ranked: Sequence[int]) -> list[str]:
     return texts
 
 
+_OPENS_STRING: Final = re.compile(r"[:,\[{(]\s*[\"']\Z")
+"""What is before a text of data, which alone would say that there is none."""
 _DEAR: Final = 8
 """A tag that takes more than this part of the room stands around nothing."""
 

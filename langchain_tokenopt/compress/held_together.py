@@ -76,7 +76,7 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
         whole += _found(_REMARK, text)
     if "{{" in text:
         whole += _found(_TEMPLATE, text)
-    if ends_line("::"):
+    if "::" in text:
         whole += _found(_LITERAL, text)
     if "\n@" in text or " @" in text or "#" in text:
         whole += _found(_LEADS, text)
@@ -116,7 +116,7 @@ _LONG_FENCE: Final = re.compile(
 _REMARK: Final = re.compile(r"/\*[\s\S]*?\*/|<!--[\s\S]*?-->")
 _TEMPLATE: Final = re.compile(r"^[ \t]*\{\{(?:[^{}]|\{\{[^{}]*\}\})*\}\}", re.MULTILINE)
 _LITERAL: Final = re.compile(
-    r"^[^\n]*::[ \t]*\n(?:[ \t]*\n)*(?P<margin>[ \t]+)\S[^\n]*"
+    r"^(?:[^\n]*::|\.\. [\w-]+::[^\n]*)[ \t]*\n(?:[ \t]*\n)*(?P<margin>[ \t]+)\S[^\n]*"
     r"(?:(?:\n[ \t]*)*\n(?P=margin)[^\n]*)*",
     re.MULTILINE,
 )

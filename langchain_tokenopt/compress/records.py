@@ -200,13 +200,10 @@ _OF_LISTS: Final = frozenset((f"{SHAPED}.", f"{SHAPED})"))
 
 def _are_items(lines: Sequence[str], rows: Sequence[int]) -> bool:
     """Say whether what goes on below numbers is indented, as in a list, not in records."""
-    last = rows[-1]
-    while last + 1 < len(lines) and lines[last + 1].strip():
-        last += 1
     numbered = set(rows)
     return all(
         row in numbered or line[:1] in " \t\r\n"
-        for row, line in enumerate(lines[rows[0] : last + 1], rows[0])
+        for row, line in enumerate(lines[rows[0] : rows[-1]], rows[0])
     )
 
 

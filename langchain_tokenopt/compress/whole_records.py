@@ -6,6 +6,7 @@ edges: a record is joined with its neighbour, or its edge moves to the end of th
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -76,8 +77,26 @@ def _structured(text: str, segments: Sequence[Segment]) -> list[Segment]:
         elif segment.kind in _WHOLE | _BY_UNIT | _BY_ITEM or (
             segment.kind == "heading" and "\n" in text[segment.start : segment.end].strip()
         ):
-            found.append(segment)
+            found += _around_fences(text, segment)
     return found
+
+
+_FENCE: Final = re.compile(
+    r"^[ \t]*(?P<mark>```|~~~)[^\n]*\n[\s\S]*?^[ \t]*(?P=mark)[^\n]*\n?", re.MULTILINE
+)
+
+
+def _around_fences(text: str, segment: Segment) -> list[Segment]:
+    """Return a segment, or the parts of a list between the fences in it, with those."""
+    if segment.kind != "list" or text.find("```", segment.start, segment.end) < 0:
+        return [segment]
+    made, at = [], segment.start
+    for fence in _FENCE.finditer(text, segment.start, segment.end):
+        if fence.start() > at:
+            made.append(Segment("list", at, fence.start()))
+        made.append(Segment("code", *fence.span()))
+        at = fence.end()
+    return [*made, Segment("list", at, segment.end)] if at < segment.end else made
 
 
 class _Edges:
