@@ -56,6 +56,8 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
         whole += _documents(text)
     if '"""' in text or "'''" in text:
         for start, end in _found(_TRIPLE, text):
+            if _CELL.search(text, start, end):
+                continue
             is_delimiter = text[start + 3] == "\n" and is_running_text(text[start:end])
             yield start, end, not is_delimiter
     if "'" in text or '"' in text:
@@ -104,6 +106,8 @@ _CONTINUED: Final = re.compile(
     re.MULTILINE,
 )
 _PIPED: Final = re.compile(r"^[^|\n]*(?:&&|\|\||(?<=[\w)\"'] )\|)[ \t]*\n[^\n]*$", re.MULTILINE)
+_CELL: Final = re.compile(r"(?<!\")\"\"(?!\")|,\"\"\"|\"\"\",")
+"""Quotation marks as tables with commas double them."""
 _TRIPLE: Final = re.compile(r"(\"\"\"|''')[\s\S]*?\1")
 _RECIPE: Final = re.compile(
     r"^[^\s#:=][^=\n:]*::?(?![=\w])[^\n]*\n(?:\t[^\n]*(?:\n|\Z))+", re.MULTILINE

@@ -1,0 +1,108 @@
+"""What opens on one line and closes below is kept together, whatever the text was taken for."""
+
+from __future__ import annotations
+
+import ast
+import json
+
+import pytest
+
+from langchain_tokenopt.compress import PromptCompressor
+from langchain_tokenopt.compress.held_together import held_units
+from langchain_tokenopt.compress.segments import segments_of
+from langchain_tokenopt.compress.unit import Unit
+from langchain_tokenopt.counting.tokens import counter_for
+
+COUNT = counter_for("o200k_base").count
+
+
+def _left(text: str, query: str | None, share: float) -> str:
+    budget = int(COUNT(text).tokens * share)
+    left = PromptCompressor(budget, query=query, model="o200k_base").invoke(text)
+    assert COUNT(left).tokens <= budget
+    return left
+
+
+PIECES = {
+    "here-document": "cat > a{n} <<EOF\nif this. Then lamp {n}\n{{ ( not closed\nEOF",
+    "case": "case $1 in\n  lamp{n}) echo a;;\n  *)\n    exit {n}\n    ;;\nesac",
+    "goes on": "docker run \\\n  --name lamp{n} \\\n  img",
+    "string": "say='lamp {n}\n  still. Quoted\n'",
+    "definition": "define T{n}\nthe lamp. Is {n}\n\tand more\nendef",
+    "statement": "CREATE TABLE lamp_{n} (\n  a INTEGER,  -- one; two\n  b TEXT DEFAULT ';'\n);",
+    "remark": '{{ // the {{ of {n}\n  "a{n}": "/*", // }}\n  /* ] */ "b": [{n}],\n}}',
+    "form": '(defun lamp-{n} (x)\n  "the ) of {n}"\n  (list x\n    (cons x nil)))',
+    "template": "{{{{Infobox {n}\n| name = lamp {n}\n| size = {n}. Big\n}}}}",
+    "tag": "  @slow\n  Scenario: lamp {n}",
+}
+
+
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+@pytest.mark.parametrize("glue", ["\n", "\n\n"])
+def test_every_piece_is_whole_or_gone(piece: str, glue: str) -> None:
+    """In a script, a page or a fence; half and a fifth of it alike."""
+    pieces = [piece.format(n=n) for n in range(40)]
+    for around in ("{}\n", "Look:\n\n```\n{}\n```\n\nWhich lamp is the best?"):
+        for share in (0.5, 0.2):
+            left = _left(around.format(glue.join(pieces)), "What of lamp 7?", share)
+
+            for one in sorted(pieces, key=len, reverse=True):
+                left = left.replace(one, "", 1)
+            lines = {line.strip() for one in pieces for line in one.split("\n")}
+            assert not [line for line in left.split("\n") if line.strip() in lines]
+
+
+def test_the_units_of_a_stretch_are_named() -> None:
+    """First and last, and whether lines between them may go."""
+    text = "a \\\n  b\nx {\n" + "  y;\n" * 900 + "}\n"
+    starts = [0, 4, 8, *range(12, 12 + 5 * 900, 5), 12 + 5 * 900]
+    units = [Unit(a, b) for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+    assert list(held_units(text, units)) == [(0, 1, True), (2, 903, False)]
+
+
+def test_a_printed_list_stays_one() -> None:
+    """Of Python's own notation members may go, as they may of JSON."""
+    rows = [{"id": n, "who": "Ada's", "at": (n, None)} for n in range(60)]
+
+    left = _left(f"{rows!r}\n", "Who has id 7?", 0.3)
+
+    assert all(row in rows for row in ast.literal_eval(left.strip()))
+
+
+def test_settings_of_a_list_keep_the_entry_above() -> None:
+    """A table of TOML within an entry of a list is nothing without that entry."""
+    text = "".join(f'[[a]]\nname = "n{n}"\n[[a.b]]\nport = {n}\n' for n in range(40))
+
+    left = _left(text, "Which has port 31?", 0.2)
+
+    assert "port = 31" in left
+    assert left.split("[[a.b]]")[0].startswith("[[a]]")
+
+
+def test_tasks_with_dates_are_a_list() -> None:
+    """A date in a task is no time at which a record was written."""
+    text = "1. Fix the lamp by 2026-05-07\n2. Call Ann\n3. Pay by 2026-06-01\n4. Go\n5. Sleep\n"
+
+    assert [segment.kind for segment in segments_of(text)] == ["list"]
+
+
+def test_where_nobody_asks_what_failed_is_kept() -> None:
+    """Of a log, errors come first."""
+    rows = [f"2026-05-03 10:{n:02}:00 {'ERROR' if n == 31 else 'INFO'} step {n}" for n in range(60)]
+
+    assert "ERROR step 31" in _left("\n".join(rows), None, 0.1)
+
+
+def test_rows_of_html_keep_their_header() -> None:
+    """And the text of JSON is never left empty."""
+    rows = "".join(f"<tr><td>{n}</td><td>lamp {n}</td></tr>\n" for n in range(60))
+    head = "<thead>\n<tr><th>id</th><th>what</th></tr>\n</thead>\n"
+
+    left = _left(f"<table>\n{head}<tbody>\n{rows}</tbody>\n</table>\n", "What of lamp 31?", 0.1)
+
+    assert head in left
+    assert "lamp 31" in left
+    objects = [{"id": n, "text": f"Lamp {n} is red. It is old."} for n in range(30)]
+    text = "\n".join(json.dumps(one, indent=2) for one in objects)
+    assert '"text": ""' not in _left(text, "Lamp 7?", 0.2)
