@@ -103,10 +103,10 @@ TOGETHER = 2
 """So many of the first ways are asked question by question, as pairs."""
 
 
-def prompts_of(question: Question) -> dict[str, str]:
-    """Return the prompt of every way to ask one question."""
+def prompts_of(question: Question, names: list[str]) -> dict[str, str]:
+    """Return the prompts of the ways *names* to ask one question."""
     size = tokens_of(context_of(question))
-    return {name: made(question, size // divisor) for name, (made, divisor) in WAYS.items()}
+    return {name: WAYS[name][0](question, size // WAYS[name][1]) for name in names}
 
 
 def in_order(prompts: list[dict[str, str]], names: list[str]) -> list[str]:
@@ -192,7 +192,7 @@ def figures(
 ) -> dict[str, Any]:
     """Return right answers and tokens by way, over the questions that were asked in it."""
     rows: dict[str, Any] = {}
-    right: dict[str, dict[int, bool]] = {name: {} for name in WAYS}
+    right: dict[str, dict[int, bool]] = {name: {} for name in prompts[0]}
     for name, hits in right.items():
         still, tokens = [], []
         for number, (question, made) in enumerate(zip(questions, prompts, strict=True)):
@@ -264,7 +264,7 @@ def main() -> None:
     questions = questions[: given.questions]
     given.answers.parent.mkdir(parents=True, exist_ok=True)
     answers = Answers(given.answers)
-    prompts = [prompts_of(question) for question in questions]
+    prompts = [prompts_of(question, given.ways) for question in questions]
     answers.ask(in_order(prompts, given.ways), given.model, until)
     found = figures(questions, prompts, answers)
     print(json.dumps(found, indent=1))
