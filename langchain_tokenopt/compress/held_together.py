@@ -75,7 +75,7 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
     if "````" in text or "~~~~" in text:
         whole += _found(_LONG_FENCE, text)
     if "/*" in text or "<!--" in text:
-        whole += _found(_REMARK, text)
+        whole += _remarks(text)
     if "{{" in text:
         whole += _found(_TEMPLATE, text)
     if "::" in text:
@@ -117,7 +117,17 @@ _LONG_FENCE: Final = re.compile(
     r"^(?P<mark>`{4,}|~{4,})\w[^\n]*\n[\s\S]{0,4000}?^(?P=mark)[ \t]*$", re.MULTILINE
 )
 """A fence around others."""
-_REMARK: Final = re.compile(r"/\*[\s\S]*?\*/|<!--[\s\S]*?-->")
+
+
+def _remarks(text: str) -> Iterator[Span]:
+    """Remarks over several lines; where nothing closes one, nothing closes those behind it."""
+    for opener, closer in (("/*", "*/"), ("<!--", "-->")):
+        start = text.find(opener)
+        while start >= 0 and (end := text.find(closer, start + len(opener))) >= 0:
+            yield start, end + len(closer)
+            start = text.find(opener, end)
+
+
 _TEMPLATE: Final = re.compile(r"^[ \t]*\{\{(?:[^{}]|\{\{[^{}]*\}\})*\}\}", re.MULTILINE)
 _LITERAL: Final = re.compile(
     r"^(?:[^\n]*::|\.\. [\w-]+::[^\n]*)[ \t]*\n(?:[ \t]*\n)*(?P<margin>[ \t]+)\S[^\n]*"
@@ -168,14 +178,17 @@ _HERE: Final = re.compile(r"<<(?P<deep>[-~]?)[ \t]*(?P<mark>[\"']?)(?P<name>[A-Z
 
 def _documents(text: str) -> Iterator[Span]:
     behind = 0
+    open_names: set[str] = set()
     for found in _HERE.finditer(text):
-        if found.start() < behind:
+        if found.start() < behind or found["name"] in open_names:
             continue
         margin = r"[ \t]*" if found["deep"] else ""
         closing = re.compile(rf"^{margin}{found['name']}[ \t\r]*$", re.MULTILINE)
         if end := closing.search(text, found.end()):
             behind = end.end()
             yield text.rfind("\n", 0, found.start()) + 1, behind
+        else:
+            open_names.add(found["name"])
 
 
 _LAST_QUOTE: Final = re.compile(r"[\"'](?<![^\s=(][\"'])(?=\S)[^\n\"']*$", re.MULTILINE)
