@@ -169,6 +169,15 @@ def _english_parts(token: str) -> list[str]:
     return [token]
 
 
+_DETERMINING: Final = words_of("the this that these those my your our his her their its")
+_REACH: Final = 4
+"""How many words a noun may stand behind the word that determines it, at most, and one."""
+_ASKING_FOR: Final = words_of(
+    "give show list name find get recommend suggest write create generate make draw send which"
+)
+"""Where things are asked for, what answers for one does not answer for several."""
+
+
 def _formed(
     tokens: Sequence[str], language: Language | None, names: set[str], *, is_plain: bool
 ) -> list[str]:
@@ -176,9 +185,15 @@ def _formed(
     said = list(_split(tokens, language))
     found: list[str] = []
     is_first = True
+    asks_for_things = False
+    determined = -_REACH
     at = 0
     while at < len(said):
         token, at = said[at], at + 1
+        small = token.lower()
+        asks_for_things = small in _ASKING_FOR or (asks_for_things and token not in ENDS)
+        if small in _DETERMINING:
+            determined = at
         after = said[at] if at < len(said) and said[at] not in _SIGNS else ""
         if token[0] == VERBATIM or token in _SIGNS:
             found.append(token)
@@ -193,7 +208,14 @@ def _formed(
             found.append(number + unit)
         elif language is ENGLISH and token.lower() == "'s" and after.lower() in _HAS:
             found.append("have")
-        elif word := form_of(token, after, language, is_first=is_first, is_plain=is_plain):
+        elif word := form_of(
+            token,
+            after,
+            language,
+            is_first=is_first,
+            is_plain=is_plain,
+            is_counted=asks_for_things or at - determined < _REACH,
+        ):
             if not is_first and token[0].isupper():
                 names.add(word)
             found.append(word)

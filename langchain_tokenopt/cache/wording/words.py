@@ -35,9 +35,24 @@ _WITH_S: Final = frozenset(["licence", "defence", "offence", "pretence"])
 
 
 def form_of(
-    word: str, after: str, language: Language | None, *, is_first: bool, is_plain: bool
+    word: str,
+    after: str,
+    language: Language | None,
+    *,
+    is_first: bool,
+    is_plain: bool,
+    is_counted: bool = False,
 ) -> str:
-    """Return the form of a word; '' for an article that may be left out."""
+    """Return the form of a word; '' for an article that may be left out.
+
+    Args:
+        word: As it was written.
+        after: The word behind it.
+        language: In which it is read.
+        is_first: Whether it begins a sentence.
+        is_plain: Whether the question is made of words alone.
+        is_counted: Whether one or several make a difference there.
+    """
     small = _small(word, is_first=is_first, shortest=2 if language is GERMAN else _SHORT + 1)
     if language is ENGLISH and (word == "I" or (word == "A" and is_first and after.islower())):
         small = word.lower()
@@ -48,7 +63,7 @@ def form_of(
     if small in language.same:
         return language.same[small]
     if language is ENGLISH and small.islower() and (is_first or word[0].islower()):
-        return _english(small)
+        return _english(small, is_counted)
     return small
 
 
@@ -67,11 +82,11 @@ def _small(word: str, *, is_first: bool, shortest: int) -> str:
 
 
 @lru_cache(maxsize=65_536)
-def _english(word: str) -> str:
-    """Return what the plural and both spellings of a word share."""
+def _english(word: str, is_counted: bool) -> str:
+    """Return what both spellings of a word share, and its plural where that says the same."""
     if word in _NO_PLURALS or not word.isascii():
         return word
-    singular = _singular(word)
+    singular = word if is_counted else _singular(word)
     if not singular.endswith("ence") or singular in _WITH_S:
         singular = american(singular)
     return ENGLISH.same.get(singular, singular)

@@ -72,6 +72,12 @@ WRITTEN_OTHERWISE = [  # what guards once took for differences
     ("Where\u200b is the key?", "Where is the key?"),
 ]
 ANOTHER_QUESTION = [
+    # one or several, where that is what is asked for
+    ("How tall is the tower?", "How tall are the towers?"),
+    ("Give me a synonym for happy", "Give me synonyms for happy"),
+    ("Which drugs interact with warfarin?", "Which drug interacts with warfarin?"),
+    ("Can you recommend a film?", "Can you recommend films?"),
+    ("Is my old red car insured?", "Are my old red cars insured?"),
     # signs, code, formulas
     ("What does `$?` mean in bash?", "What does `$!` mean in bash?"),
     ("What does $? mean in bash?", "What does $! mean in bash?"),
