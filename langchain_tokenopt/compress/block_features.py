@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
+from langchain_tokenopt.compress.addressing import OF_ANSWERING, addresses
 from langchain_tokenopt.compress.prompt_blocks import kind_of
 from langchain_tokenopt.compress.prompt_lines import (
     Line,
@@ -22,8 +23,9 @@ from langchain_tokenopt.compress.prompt_lines import (
 )
 from langchain_tokenopt.compress.question import SHORT_PARAGRAPH, asks, is_asked
 from langchain_tokenopt.compress.segments import label_asks, label_of_passages
+from langchain_tokenopt.compress.sentence_cuts import sentence_cuts
 
-__all__ = ["WEIGHTS", "BlockFeatures", "addresses"]
+__all__ = ["WEIGHTS", "BlockFeatures"]
 
 WEIGHTS: Final[dict[str, float]] = {
     "long": -4.0,
@@ -81,10 +83,14 @@ class BlockFeatures:
             default=-1,
         )
         self._is_short = [size <= SHORT_PARAGRAPH for size in sizes]
+        verses = self._verses()
         self._asking = [
-            short and asks(_without_tags(lines[block[-1]].text))
-            for short, block in zip(self._is_short, blocks, strict=True)
+            short and not verse and asks(_without_tags(lines[block[-1]].text))
+            for short, verse, block in zip(self._is_short, verses, blocks, strict=True)
         ]
+        self._again: Counter[str] = Counter()
+        self._is_material = [verse or self._comes_again(n) for n, verse in enumerate(verses)]
+        """Blocks that nobody says to whoever answers, whatever their words are."""
         self._inside = [self._asks_inside(n) for n in range(len(blocks))]
         self._ask, self._ask_inside = sum(self._asking), sum(self._inside)
         self._addressing = frozenset(self._speaks())
@@ -100,8 +106,61 @@ class BlockFeatures:
         start, end = self._lines[self._blocks[n][0]].start, self._lines[self._blocks[n][-1]].end
         return self._text[start:end]
 
+    def _verses(self) -> list[bool]:
+        """Whether each block is a verse: beside another one, or with passages on both sides."""
+        count = len(self._blocks)
+        lines = [False, *(self._is_in_lines(n) for n in range(count)), False]
+        passages = [
+            0 < n < self._last and self._kinds[n] != "mark" and 2 * self._sizes[n] >= self._usual
+            for n in range(count)
+        ]
+        amid = [False, *(a and b for a, b in zip(passages, passages[2:], strict=False)), False]
+        return [lines[n + 1] and (lines[n] or lines[n + 2] or amid[n]) for n in range(count)]
+
+    def _is_in_lines(self, n: int) -> bool:
+        """Whether a block is lines without marks that are no sentences, and nothing announces it.
+
+        Verses speak to somebody and ask, but not to whoever answers.
+        """
+        block = self._blocks[n]
+        if not 0 < n < self._last or len(block) < _FEWEST_VERSES:
+            return False
+        lines = [self._lines[at] for at in block]
+        above = self._lines[block[0] - 1]
+        is_form = ends_with_colon(above) and not label_of_passages(self._text, above.start)
+        if is_form or any(len(line.text) > _LONGEST_VERSE or _is_marked(line) for line in lines):
+            return False
+        sentences = sum(line.text[-1] in ".。" for line in lines)
+        return 2 * sentences <= len(lines) and not OF_ANSWERING.search(self._said(n).lower())
+
+    def _comes_again(self, n: int) -> bool:
+        """Whether most of a short block stands in the text often, or all that tells."""
+        if not self._is_short[n] or self._asking[n] or self._kinds[n] in ("mark", "heading"):
+            return False
+        first, last = self._lines[self._blocks[n][0]], self._lines[self._blocks[n][-1]]
+        edges = [first.start, *sentence_cuts(self._text, first.start, last.end)]
+        sentences = [self._text[start:end] for start, end in pairwise(edges)]
+        again = [self._count(sentence.strip()) >= _OFTEN for sentence in sentences]
+        if not any(again):
+            return False
+        rest = "".join(s for s, repeated in zip(sentences, again, strict=True) if not repeated)
+        if 2 * len(rest) < self._sizes[n]:
+            return True
+        instructing = instructs(first)
+        tells = instructing or addresses(self._said(n))
+        return tells and not (addresses(rest) or (instructing and not again[0]))
+
+    def _count(self, sentence: str) -> int:
+        """How often a sentence stands in the text; of very short ones and of many nothing."""
+        is_new = sentence not in self._again
+        if is_new and len(sentence) >= _SHORTEST_AGAIN and len(self._again) < _MOST_COUNTED:
+            self._again[sentence] = self._text.count(sentence)
+        return self._again[sentence]
+
     def _asks_inside(self, n: int) -> bool:
-        is_said = self._is_short[n] and self._kinds[n] in ("short", "long")
+        is_said = (
+            not self._is_material[n] and self._is_short[n] and self._kinds[n] in ("short", "long")
+        )
         return is_said and _ASKS.search(self._said(n)) is not None
 
     def _is_about_answering(self, n: int) -> bool:
@@ -110,12 +169,14 @@ class BlockFeatures:
         if self._kinds[n] != "long" or not self._is_short[n] or key_mark(first) is not None:
             return False
         said = self._said(n).lower()
-        return len({match.lastgroup for match in _OF_ANSWERING.finditer(said)}) > 1
+        return len({match.lastgroup for match in OF_ANSWERING.finditer(said)}) > 1
 
     def _speaks(self) -> Iterator[int]:
         """Yield what speaks to whoever answers, from either end up to a paragraph that does not."""
         for order in (range(len(self._blocks)), reversed(range(len(self._blocks)))):
             for n in order:
+                if self._is_material[n]:
+                    continue
                 speaks = self._is_short[n] and addresses(self._said(n))
                 if speaks or self._is_about_answering(n):
                     yield n
@@ -161,6 +222,15 @@ class BlockFeatures:
         is_one_of_many = self._kinds[n] == "long" and self._shape_count[self._shapes[n]] > 3
         is_titled = self._titled[n] and self._titles > 3
         return is_one_of_many or is_titled or self._pair_count[self._pairs[n]] > 2
+
+    def _ends_passages(self, n: int) -> bool:
+        """Whether a statement follows others of its shape, and is about as long as they are."""
+        is_like = n > 0 and self._pair_count[self._pairs[n - 1]] > 2
+        return (is_like or self._bulk == "long") and (
+            self._kinds[n] in ("short", "long")
+            and 2 * self._sizes[n] >= self._usual
+            and self._may_be_passage(n)
+        )
 
     def _heads_like_others(self, n: int) -> bool:
         """Whether a long block follows, as behind several others that look the same."""
@@ -215,11 +285,14 @@ class BlockFeatures:
         short, asking = self._is_short[n], self._asking[n]
         is_said = kind not in ("mark", "heading")
         addresses = n in self._addressing
-        told = addresses or (short and instructs(first) and not self._heads_like_others(n))
+        is_material = self._is_material[n]
+        told = addresses or (
+            short and not is_material and instructs(first) and not self._heads_like_others(n)
+        )
         is_between = 0 < n < self._last
         at_end = n >= self._last
         asks_alone = asking and self._ask <= _FEW_ASK
-        is_other = kind in ("short", "run") and kind != self._bulk
+        is_other = kind in ("short", "run") and kind != self._bulk and not is_material
         speaks = told or asking or self._inside[n]
         is_statement = kind == "short" and not speaks and self._may_be_passage(n)
         found: dict[str, float] = {
@@ -237,8 +310,10 @@ class BlockFeatures:
             "material label": size > _CUE // 2 and label_of_passages(self._text, first.start),
             "instructs": told,
             "addresses": addresses,
-            "repeats at all": is_marked_again or is_fence_again or is_ruled,
-            "pattern": not told and (is_ruled or self._comes_in_order(n)),
+            "repeats at all": is_marked_again or is_fence_again or is_ruled or is_material,
+            "pattern": is_material
+            or (not told and (is_ruled or self._comes_in_order(n)))
+            or (not speaks and self._ends_passages(n)),
             "first": n == 0,
             "last": at_end,
             "first short": n == 0 and 2 * size < self._usual,
@@ -251,43 +326,21 @@ class BlockFeatures:
         return label_asks(self._text, line.start) or is_asked(label, "")
 
 
-_ADDRESSES: Final = re.compile(
-    r"\b(?:you (?:are|answer|help|must|should)\b|your (?:task|answers?|job|role|reply|response)\b"
-    r"|(?:(?<![a-z\d\"“'‘«] )(?<![\"“'‘«])|(?<=\band )|(?<=\bor )|(?<=\bbut )|(?<=\byou )"
-    r"|(?<=\bplease ))do(?: not|n['’]t) \w|the (?:user|customer)\b|du (?:bist|musst|sollst)\b"
-    r"|der nutzer\b|beantworte|antworte|eres\b|debes\b|el usuario\b|responde\b"
-    r"|vous (?:êtes|devez)\b|réponde[zs]\b)|你|请|ください"
-)
-"""In lower case; after one look at what stands before it, each word is ruled out by its letter.
-What others do not do, and titles in quotation marks, tell nobody anything."""
-
-
-def addresses(text: str) -> bool:
-    """Say whether *text* speaks to whoever answers.
-
-    Example:
-        >>> addresses("Your task is to count them."), addresses("They count the days.")
-        (True, False)
-    """
-    return _ADDRESSES.search(text.lower()) is not None
-
-
-_OF_ANSWERING: Final = re.compile(
-    r"\b(?:(?P<answer>answer(?:s|ed)?|repl(?:y|ies)|respond|(?:be)?antwort\w*|répon[ds]\w*"
-    r"|respuestas?|responde[rs]?|rispost[ae]|rispond\w+|ответ\w*)"
-    r"|(?P<question>questions?|quer(?:y|ies)|fragen?|preguntas?|domand[ae]|вопрос\w*)"
-    r"|(?P<quoted>documents?|passages?|excerpts?|contexts?|sources?|snippets?|notes|dokumente?n?"
-    r"|ausz[uü]ge?n?|quellen|extraits?|documentos?|fuentes|fragmentos?|contesto|контекст\w*"
-    r"|документ\w*))\b"
-    r"|(?P<answer_cjk>回答|答え)|(?P<question_cjk>質問|问题)|(?P<quoted_cjk>資料|文档|上下文)"
-)
-"""In lower case."""
 _OF_PASSAGES: Final = frozenset({"key", "phrase", "tag", "shape", "data"})
 """Marks that the caller's own words seldom share with passages, unlike bullets and numbers."""
 _ASKING: Final = frozenset({"asking label", "asks last"})
 _FEW_ASK: Final = 2
 """Blocks that ask in one prompt; where more do, they are quoted."""
 _FEW: Final = 0.3
+_FEWEST_VERSES: Final = 3
+_LONGEST_VERSE: Final = 70
+"""Characters of a line."""
+_SHORTEST_AGAIN: Final = 20
+"""Characters of a sentence that is counted."""
+_MOST_COUNTED: Final = 200
+"""Sentences of one prompt that are counted."""
+_OFTEN: Final = 4
+"""A single instruction may be said before the passages, and again behind them and at the end."""
 _SHORTEST_STATEMENT: Final = 85
 """Characters; what the caller says in more, and without telling or asking anything, is rare."""
 _CUE: Final = 60
@@ -303,6 +356,12 @@ def _marks(line: Line) -> list[tuple[str, str]]:
     return found
 
 
+def _is_marked(line: Line) -> bool:
+    """Whether a line begins with a sign, a number or a label, or is nothing but signs."""
+    return any(mark.kind != "shape" for mark in line.marks) or line.text[-1] in _OPEN_ENDS
+
+
+_OPEN_ENDS: Final = ":：={}[]()<>;|`"
 _OPENS: Final = "{[(<\"'"
 _LETTERS: Final = re.compile(r"[^\W\d]+")
 _DIGITS: Final = re.compile(r"\d+")

@@ -284,7 +284,7 @@ class _Fit:
         asked = [at for at, unit in enumerate(units) if unit.required and _asks(layout, at)]
         order = sorted(
             (at for at, unit in enumerate(units) if unit.required and at not in essential),
-            key=lambda at: (_importance(layout, at), likely[at]),
+            key=lambda at: (_importance(layout, at), likely[at], -_depth(layout, at)),
         )
         for count, at in enumerate(order, 1):
             units[at].required = False
@@ -410,6 +410,12 @@ def _importance(layout: Layout, at: int) -> int:
     if _asks(layout, at):
         return 2
     return int(layout.units[at].kind in ("prose", "list", "label"))
+
+
+def _depth(layout: Layout, at: int) -> int:
+    """Return the characters to the nearer edge of its text: instructions stand at the edges."""
+    unit = layout.units[at]
+    return min(unit.start, len(layout.texts[unit.source]) - unit.end)
 
 
 def _plan_key(content: ContentType, layout: Layout, target: Target) -> str:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-from langchain_tokenopt.compress.block_features import addresses
+from langchain_tokenopt.compress.addressing import addresses
 from langchain_tokenopt.compress.blocks import bind_marks
 from langchain_tokenopt.compress.examples import Example, find_examples, holds_pairs
 from langchain_tokenopt.compress.frame import Frame, frame_of, without_edge_sentences

@@ -96,14 +96,17 @@ def asked_in(stretches: Sequence[str], leads: bool, material: str = "") -> str |
         if several and _shared(several, told)[0] >= _MOSTLY:
             return several
     best: str | None = None
-    most = -1.0
+    most, line = -1.0, ""
     for candidate in _candidates(before, after):
         asked = _without_request(candidate)
         share, words = _shared(asked, told)
+        if most > 1 and asks(best or "") and not asks(candidate) and candidate not in line:
+            continue  # what states elsewhere is no question beside one about the passages
         if share >= _MOSTLY and words > 1:
             return _with_sentences_before(candidate, asked, f"{before}\n{after}", told)
         if asked and share + asks(candidate) > most:  # one word is no sign: "Answer in one line."
             best, most = asked, share + asks(candidate)
+            line = _line_of(best, f"{before}\n{after}")
     return best if best is None or asks(best) else _on_its_line(best, f"{before}\n{after}")
 
 
@@ -119,9 +122,13 @@ def _listed_questions(part: str) -> str | None:
 
 def _on_its_line(asked: str, text: str) -> str:
     """Of an order that is not clearly about the passages all that its line says is looked for."""
-    line = next((line for line in text.split("\n") if asked in line), asked)
+    line = _line_of(asked, text)
     is_labelled = _LABELLED.match(line) is not None
     return asked if is_labelled or len(line) > LONGEST_CUE else _without_request(line.strip())
+
+
+def _line_of(asked: str, text: str) -> str:
+    return next((line for line in text.split("\n") if asked in line), asked)
 
 
 def is_about(question: str | None, material: str) -> bool:
