@@ -325,6 +325,31 @@ _BLANK_LINES: Final = re.compile(r"(?:[ \t]*\r?\n)+")
 _DIRECTIVE: Final = re.compile(
     r"#[ \t]*(?:(?P<opens>if)|(?P<closes>endif)|(?P<states>define|include|undef))"
 )
+_CONDITION: Final = re.compile(
+    r"^[ \t]*#[ \t]*(?:(?P<opens>if)|(?P<turns>el)|(?P<closes>endif))", re.MULTILINE
+)
+
+
+def _guards(code: str, start: int, end: int) -> set[int]:
+    """Return the lines of conditions around so much, without a second branch, that it may be cut.
+
+    What is never closed is none that anything stands in, either.
+    """
+    opened: list[int] = []
+    found: set[int] = set()
+    for line in _CONDITION.finditer(code, start, end):
+        if line["opens"]:
+            opened.append(line.start())
+            found.add(line.start())
+        elif not opened:
+            found.add(line.start())
+        elif line["turns"]:
+            found.discard(opened[-1])
+        elif line.end() - (first := opened.pop()) <= LONGEST_WHOLE_CODE:
+            found.discard(first)
+        elif first in found:
+            found.add(line.start())
+    return found
 
 
 def _statement_cuts(
@@ -336,6 +361,7 @@ def _statement_cuts(
     at = bisect_left(tokens, (start,))
     now, directives = tokens[at - 1][2] if at else 0, 0
     margin = _indent(code, start, end)
+    guards = _guards(code, start, end)
     line, remarks = start, True
     while 0 < (cut := code.find("\n", line, end) + 1) < end:
         blanks = _BLANK_LINES.match(code, cut, end)
@@ -346,7 +372,7 @@ def _statement_cuts(
         inside = at < len(tokens) and tokens[at][0] < cut
         body = code[line:cut].strip()
         directive = _DIRECTIVE.match(body)
-        if directive:
+        if directive and line not in guards:
             directives += bool(directive["opens"]) - bool(directive["closes"])
         was_remark, remarks = remarks, remarks and _REMARK.match(code, line) is not None
         whole = body.endswith((";", "}")) or bool(

@@ -2,7 +2,8 @@
 
 Lines that go on, here-documents, strings and brackets over several lines, blocks between words of a
 shell or a makefile, statements of SQL, titles with their rules. Units that share such a stretch are
-kept or dropped together, so a wrong reading of a text costs room rather than what it says.
+kept or dropped together, so a wrong reading of a text costs room rather than what it says. What is
+too long to be kept holds nothing: a guard around a header, a licence above it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 from langchain_tokenopt.compress.bare_code import is_running_text, statement_end
@@ -18,7 +20,12 @@ from langchain_tokenopt.compress.unit import Unit
 __all__ = ["held_units"]
 
 LONGEST_HELD: Final = 2_000
-"""Characters; of what is longer between brackets, lines may go, but not what opens or closes it."""
+"""Characters; of what is longer, lines may go, but not what opens or closes it."""
+LONGEST_ENDS: Final = 200
+"""Characters of what opens and closes that other lines may cost: dearer ends are no binding."""
+
+LONGEST_REMARK: Final = 400
+"""Characters; of a longer one, such as a licence above a file, lines may be kept by themselves."""
 
 Span = tuple[int, int]
 
@@ -26,19 +33,86 @@ Span = tuple[int, int]
 def held_units(text: str, units: Sequence[Unit]) -> Iterator[tuple[int, int, bool]]:
     """Yield the first and the last unit that share a stretch, and whether it must stay whole.
 
+    Stretches that share a unit are one, as long as that is short enough to be kept. The ends of
+    others are named if they are short, and are left alone if not: whatever stands between them
+    could not be kept, either.
+
     Args:
         text: What the units are parts of.
         units: In their order, without gaps.
     """
     if "\n" not in text:
         return
-    text = text.replace("\r\n", " \n")  # the same length
+    whole, loose = _by_units(text.replace("\r\n", " \n"), units)  # the same length
+    groups = _Groups(units)
+    for first, last in sorted(whole, key=lambda span: units[span[1]].end - units[span[0]].start):
+        if not groups.hold(first, last):
+            loose.add((first, last))
+    yield from groups.found()
+    for first, last in sorted(loose):
+        if groups.tie(first, last):
+            yield first, last, False
+
+
+def _by_units(text: str, units: Sequence[Unit]) -> tuple[set[Span], set[Span]]:
+    """Return the first and last units of stretches that must stay whole, and of others."""
     starts = [unit.start for unit in units]
-    for start, end, whole in _stretches(text):
+    values = [0, *accumulate(unit.kind == "json" for unit in units)]
+    whole: set[Span] = set()
+    loose: set[Span] = set()
+    for start, end, is_whole in _stretches(text):
         first = bisect_right(starts, start) - 1
         last = bisect_left(starts, end) - 1
-        if 0 <= first < last and not any(u.kind == "json" for u in units[first : last + 1]):
-            yield first, last, whole
+        is_known = text[end - 1] in _CLOSERS and units[last].bound == first  # members may go
+        if 0 <= first < last and not is_known and values[first] == values[last + 1]:
+            (whole if is_whole else loose).add((first, last))
+    return whole, loose
+
+
+_CLOSERS: Final = "})];"
+
+
+class _Groups:
+    """Which neighbours are one, and what keeping the ends of a longer stretch costs."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._units = units
+        self._around = [(at, at) for at in range(len(units))]
+        self._tied: dict[int, int] = {}
+        self._lengths: dict[int, int] = {}
+
+    def hold(self, first: int, last: int) -> bool:
+        """Make one of all units from *first* to *last*, unless that is too long."""
+        low, high = self._around[first][0], self._around[last][1]
+        if self._length(low, high) > LONGEST_HELD:
+            return False
+        self._around[low : high + 1] = [(low, high)] * (high + 1 - low)
+        return True
+
+    def found(self) -> Iterator[tuple[int, int, bool]]:
+        """Yield the groups of several units."""
+        return ((low, high, True) for low, high in sorted(set(self._around)) if low < high)
+
+    def tie(self, first: int, last: int) -> bool:
+        """Let groups be kept together with what is tied to them, unless that is too long."""
+        one, other = self._tie_of(first), self._tie_of(last)
+        if one == other:
+            return True
+        length = self._lengths[one] + self._lengths[other]
+        if length > LONGEST_ENDS:
+            return False
+        self._tied[other], self._lengths[one] = one, length
+        return True
+
+    def _tie_of(self, at: int) -> int:
+        low, high = self._around[at]
+        while low in self._tied:
+            low = self._tied[low]
+        self._lengths.setdefault(low, self._length(low, high))
+        return low
+
+    def _length(self, first: int, last: int) -> int:
+        return self._units[last].end - self._units[first].start
 
 
 def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
@@ -75,7 +149,8 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
     if "````" in text or "~~~~" in text:
         whole += _found(_LONG_FENCE, text)
     if "/*" in text or "<!--" in text:
-        whole += _remarks(text)
+        for start, end in _remarks(text):
+            yield start, end, end - start <= LONGEST_REMARK
     if "{{" in text:
         whole += _found(_TEMPLATE, text)
     if "::" in text:
@@ -86,11 +161,10 @@ def _stretches(text: str) -> Iterator[tuple[int, int, bool]]:
         whole += _found(_PARTS, text)
     if "\n(" in text or text[:1] == "(":
         whole += _forms(text)
+    if _OPENS_LINE.search(text):
+        whole += _brackets(text)
     for start, end in whole:
         yield start, end, True
-    if _OPENS_LINE.search(text):
-        for start, end in _brackets(text):
-            yield start, end, end - start <= LONGEST_HELD
 
 
 _LONGEST_TAIL: Final = 4

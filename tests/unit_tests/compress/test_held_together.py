@@ -106,3 +106,57 @@ def test_rows_of_html_keep_their_header() -> None:
     objects = [{"id": n, "text": f"Lamp {n} is red. It is old."} for n in range(30)]
     text = "\n".join(json.dumps(one, indent=2) for one in objects)
     assert '"text": ""' not in _left(text, "Lamp 7?", 0.2)
+
+
+LICENCE = "".join(f" * Clause {n} of this licence says what may be done.\n" for n in range(30))
+LONG_TEXTS = {
+    "guard": ("#ifndef LAMPS_H\n#define LAMPS_H\n", "#endif\n"),
+    "licence and guard": (f"/*\n{LICENCE} */\n#ifndef LAMPS_H\n#define LAMPS_H\n", "#endif\n"),
+    "names in C": ('#ifdef __cplusplus\nextern "C" {\n#endif\n', "#ifdef __cplusplus\n}\n#endif\n"),
+    "here-document": ("return <<'END';\n", "END\n"),
+    "condition": ('if [ -n "$LAMPS" ]; then\n', "fi\n"),
+}
+
+
+@pytest.mark.parametrize("around", LONG_TEXTS.values(), ids=LONG_TEXTS)
+@pytest.mark.parametrize("glue", ["\n", "/* More. */\n"])
+def test_what_holds_a_whole_text_holds_nothing(around: tuple[str, str], glue: str) -> None:
+    """Each line of a long block can be kept where a tenth of the text, or 120 tokens, fit."""
+    lines = [f"int lamp_{n}(struct lamp *it, int colour{n});\n" for n in range(90)]
+    text = f"{around[0]}{glue.join(lines)}{around[1]}"
+
+    for share in (0.25, 0.1, 120 / COUNT(text).tokens):
+        assert lines[61].strip() in _left(text, "What does lamp_61 take?", share)
+
+
+def test_a_guard_without_blank_lines_is_no_block() -> None:
+    """Nor is a condition that is never closed; one with two branches is."""
+    lines = [f"int lamp_{n}(struct lamp *it, int colour{n});\n" for n in range(90)]
+
+    for guard, end in (("#ifndef LAMPS_H\n", "#endif\n"), ("#ifndef LAMPS_H\n", "")):
+        text = f"{guard}{''.join(lines)}{end}"
+        assert lines[61].strip() in _left(text, "What does lamp_61 take?", 0.1)
+    text = f"int a;\n#if A\n{''.join(lines[:40])}#else\n{''.join(lines[40:])}#endif\nint b;\n"
+    assert not any(line in _left(text, "What does lamp_61 take?", 0.5) for line in lines)
+
+
+def test_members_of_a_class_are_kept_by_themselves() -> None:
+    """Its reader found them; that all of it stands in brackets makes them no block."""
+    members = [f"    /// Lamp {n}.\n    pub fn lamp{n}(&self) -> u8 {{ {n} }}\n" for n in range(20)]
+    text = "use a::b;\n\nimpl Lamps {\n" + "\n".join(members) + "}\n\nfn last() {}\n"
+
+    left = _left(text, "What is lamp13?", 0.2)
+
+    assert "impl Lamps {\n" in left
+    assert "pub fn lamp13(&self) -> u8 { 13 }" in left
+    assert left.count("{") == left.count("}")
+
+
+def test_a_long_remark_is_kept_by_lines() -> None:
+    """A licence that is too long for what is left says what one is asked about it."""
+    text = f"/*\n{LICENCE} */\n" + "".join(f"int lamp_{n};\n" for n in range(90))
+
+    left = _left(text, "What does clause 17 of the licence say?", 0.1)
+
+    assert " * Clause 17 of this licence" in left
+    assert left.count("/*") == left.count("*/")
