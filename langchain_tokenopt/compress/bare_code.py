@@ -111,7 +111,7 @@ def statement_end(text: str, start: int) -> int:
 
     Example:
         >>> statement_end("SELECT ';' -- a;\nFROM b;\nGo.", 0)
-        24
+        25
     """
     at = start
     if trigger := _TRIGGER.match(text, start):

@@ -59,11 +59,13 @@ class Tokenized:
         self._pieces: np.ndarray[Any, np.dtype[np.uint32]] | None = None
         self._ends: np.ndarray[Any, np.dtype[np.integer[Any]]] | None = None
         self._encoding = encoding = vocabulary_of(counter)
-        if encoding is None or _has_long_blank(text):
+        if encoding is not None and not _has_long_blank(text):
+            self._pieces = _encoded(encoding, text)
+        pieces = self._pieces
+        if pieces is None:
             count = counter.count(text)
             self.tokens, self.exact = count.tokens, count.exact
             return
-        self._pieces = pieces = _encoded(encoding, text)
         self.exact = counter.count("a").exact
         self.tokens = self._counted(len(pieces), text)
 
@@ -108,9 +110,11 @@ class Tokenized:
                 position = at + last - first.start()
                 known += (first.start(), last)
         rest.append(made[position:])
+        new = _encoded(self._encoding, "".join(rest))
+        if new is None:
+            return self._counter.count(made).tokens
         bounds = self._bounds(known)
-        pieces = sum(bounds[1::2]) - sum(bounds[::2]) + len(_encoded(self._encoding, "".join(rest)))
-        return self._counted(pieces, made)
+        return self._counted(sum(bounds[1::2]) - sum(bounds[::2]) + len(new), made)
 
     def between(self, ends: Sequence[int]) -> list[int]:
         """Return the tokens of each stretch of the text, given where each ends.
@@ -136,12 +140,12 @@ class Tokenized:
         return [math.ceil(count * scale) for count in counts]
 
 
-def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]]:
+def _encoded(encoding: Any, text: str) -> np.ndarray[Any, np.dtype[np.uint32]] | None:
+    """Return the pieces of a text; ``None`` where half a surrogate pair makes it no UTF-8."""
     try:
         pieces = encoding.encode_to_numpy(text, disallowed_special=())
-    except UnicodeEncodeError:  # half a surrogate pair: replaced as ``encode_ordinary`` does
-        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        pieces = encoding.encode_to_numpy(whole, disallowed_special=())
+    except UnicodeEncodeError:
+        return None
     return cast("np.ndarray[Any, np.dtype[np.uint32]]", pieces)
 
 
@@ -155,7 +159,7 @@ def _in_characters(
     text: str, ends: np.ndarray[Any, np.dtype[np.int32]]
 ) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
     """Turn offsets in UTF-8 into the number of characters that have begun before each."""
-    written = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.int8)
+    written = np.frombuffer(text.encode(), dtype=np.int8)
     goes_on = (written < -64).nonzero()[0]  # 0b10xxxxxx
     ended = np.bincount(ends.searchsorted(goes_on, side="right"), minlength=len(ends))
     return ends - np.add.accumulate(ended)

@@ -76,6 +76,7 @@ def test_no_text_is_longer_than_its_limit(text: str, limit: int, query: str | No
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=st.lists(values, min_size=1) | st.dictionaries(texts, values), limit=limits)
+@example(value={"tea": ["\ud83d\ude00"] * 12, "\ud83d": [[None] * 9]}, limit=64)
 def test_json_stays_json(value: Any, limit: int) -> None:
     """Whatever stands in it."""
     text = json.dumps(value, ensure_ascii=False)
