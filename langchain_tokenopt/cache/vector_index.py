@@ -108,7 +108,8 @@ class ScopedIndex:
         if vectors.shape[1] != self.dimension:
             raise ValueError(f"got {vectors.shape[1]} numbers for an index of {self.dimension}")
         rows = [self._take_row() for _ in entries]
-        self._matrix[rows] = np.rint(np.clip(vectors, -1, 1) * np.float32(_ONE))
+        exact = np.clip(vectors, -1, 1).astype(np.float32)  # NumPy 1 would stay in 16 bits
+        self._matrix[rows] = np.rint(exact * np.float32(_ONE))
         members: dict[bytes, list[int]] = {}
         for entry, scope, row in zip(entries, scopes, rows, strict=True):
             self._row_of[entry] = row

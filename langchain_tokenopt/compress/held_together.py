@@ -63,8 +63,10 @@ def _by_units(text: str, units: Sequence[Unit]) -> tuple[set[Span], set[Span]]:
     for start, end, is_whole in _stretches(text):
         first = bisect_right(starts, start) - 1
         last = bisect_left(starts, end) - 1
+        if not 0 <= first < last:  # within one, or beside those that were found
+            continue
         is_known = text[end - 1] in _CLOSERS and units[last].bound == first  # members may go
-        if 0 <= first < last and not is_known and values[first] == values[last + 1]:
+        if not is_known and values[first] == values[last + 1]:
             (whole if is_whole else loose).add((first, last))
     return whole, loose
 

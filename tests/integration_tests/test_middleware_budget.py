@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
+from packaging.version import Version
 from pydantic import BaseModel, Field
 
 from langchain_tokenopt import (
@@ -282,6 +284,8 @@ def test_a_summary_that_cannot_be_paid_is_left_out(
     model_server: ModelServer, around: str, summarizes: str, *, is_async: bool
 ) -> None:
     """Else a text that says so would stand in the place of the conversation, question and all."""
+    if Version(version("langchain")) < Version("1.3"):
+        pytest.skip("LangChain 1.2 writes whatever is raised in the place of its summary")
     question = "Which of the two words is older, x or y?"
     model_server.answer = lambda request: (
         Reply(tool_calls=[ToolCall("lookup", {"word": "x"})])

@@ -160,3 +160,8 @@ def test_a_long_remark_is_kept_by_lines() -> None:
 
     assert " * Clause 17 of this licence" in left
     assert left.count("/*") == left.count("*/")
+
+
+def test_a_fence_whose_text_nobody_read_is_no_trouble():
+    """Without units there is nothing to hold together."""
+    assert [] == list(held_units("{\n  a: 1\n}\n", []))
