@@ -428,10 +428,14 @@ def ini_alone(w: Writer) -> Part:
             "list =\n    one\n    two",
             "",
         ]
-    text = "\n".join(lines)
+    return ini_part("ini", "\n".join(lines))
+
+
+def ini_part(kind: str, text: str) -> Part:
+    """Return a part whose sections and keys are read again by Python's own parser."""
 
     def read(given: str) -> dict[str, dict[str, str]]:
-        parser = configparser.ConfigParser()
+        parser = configparser.ConfigParser(interpolation=None)
         parser.read_string(given)
         return {name: dict(parser[name]) for name in parser.sections()}
 
@@ -441,10 +445,10 @@ def ini_alone(w: Writer) -> Part:
         try:
             got = read(left)
         except configparser.Error as error:
-            return [f"INI does not parse: {str(error)[:80]}"]
+            return [f"INI does not parse: {str(error)[:100]!r}"]
         return [] if part_of(got, source) else ["INI is no part of its source"]
 
-    return Part("ini", text, check)
+    return Part(kind, text, check)
 
 
 def xml_alone(w: Writer) -> Part:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ast
-import configparser
 import csv
 import io
 import json
@@ -19,7 +18,7 @@ from xml.etree import ElementTree
 import yaml
 
 from tests.support.format_checks import closes, entries_whole, every, under
-from tests.support.mixed_documents import NAMES, Part, Writer
+from tests.support.mixed_documents import NAMES, Part, Writer, ini_part
 from tests.support.wholeness import Check, part_of
 
 # --- SQL -----------------------------------------------------------------------------------------
@@ -146,23 +145,7 @@ def ini_continued(w: Writer) -> Part:
                 [f"{key} = {w.noun()}", f"    [{w.noun()}]", "    # inside"], [f"; {w.noun()}", f"{key} ="],
             ))  # fmt: skip
         lines.append("")
-    text = "\n".join(lines)
-
-    def read(what: str) -> dict[str, dict[str, str]]:
-        parser = configparser.ConfigParser(interpolation=None)
-        parser.read_string(what)
-        return {name: dict(parser[name]) for name in parser.sections()}
-
-    source = read(text)
-
-    def check(left: str) -> list[str]:
-        try:
-            got = read(left)
-        except configparser.Error as error:
-            return [f"INI does not parse: {str(error)[:100]!r}"]
-        return [] if part_of(got, source) else ["INI is no part of its source"]
-
-    return Part("ini continued", text, check)
+    return ini_part("ini continued", "\n".join(lines))
 
 
 def properties(w: Writer) -> Part:
