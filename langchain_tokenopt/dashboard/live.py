@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -21,8 +22,9 @@ __all__ = ["Feed"]
 
 EVERY_SECONDS = 0.04
 """A look at a file that has not changed costs two ``stat``."""
-_SERVER_SECONDS = 0.4
-"""A server is asked."""
+_ASKED_SECONDS = 0.4
+"""The ledger is asked, also where no file has changed: SQLite writes its log before anybody can
+read what is in it, so whoever looks between the two sees a change and nothing new."""
 _QUEUED = 20
 """Messages that wait for a slow viewer; of more, the oldest go."""
 _AT_ONCE = 100
@@ -76,10 +78,13 @@ class Feed:
     async def _look(self) -> None:
         seen: int | None = None
         before: object = ()
+        asked = 0.0
         while self._viewers:
             stamp = self._views.stamp()
-            if seen is None or stamp is None or stamp != before:
+            is_changed = stamp != before
+            if is_changed or time.monotonic() - asked >= _ASKED_SECONDS:
                 had, before = before, stamp
+                asked = time.monotonic()
                 try:
                     if seen is None:
                         seen = await asyncio.to_thread(self._last)
@@ -91,9 +96,9 @@ class Feed:
                     seen = number
                     if calls:
                         self._tell(_event(number, calls))
-                    elif had and stamp:
+                    elif had and is_changed:
                         self._tell("event: figures\ndata: {}\n\n")
-            await asyncio.sleep(_SERVER_SECONDS if stamp is None else EVERY_SECONDS)
+            await asyncio.sleep(_ASKED_SECONDS if stamp is None else EVERY_SECONDS)
 
     def _tell(self, event: str | None) -> None:
         for queue in self._viewers:

@@ -162,11 +162,13 @@ class Views:
                 self._known.popitem(last=False)
         with known.lock:  # several viewers of one page wait for one answer
             stamp, view = self.stamp(), known.view
+            last_call = ledger.last_call()
             if view is not None and view.ledger is ledger:
                 is_fresh = time.monotonic() - view.made_at < _FRESH_SECONDS
-                if is_fresh and (stamp == known.stamp is not None or 0 < seen <= view.last_call):
+                is_all = stamp == known.stamp is not None and last_call == view.last_call
+                if is_fresh and (is_all or 0 < seen <= view.last_call):
                     return view
-            known.view = View(ledger, asked, self.sources, ledger.last_call())
+            known.view = View(ledger, asked, self.sources, last_call)
             known.stamp = stamp
             return known.view
 
