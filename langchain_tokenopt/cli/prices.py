@@ -57,7 +57,8 @@ def prices(
 
     Example: tokenopt prices claude-sonnet-4-5 --on 2026-01-01
     """
-    from langchain_tokenopt.pricing.rate_card import RateCard, known_providers
+    from langchain_tokenopt.pricing.price_list import known_providers
+    from langchain_tokenopt.pricing.rate_card import RateCard
 
     now = datetime.now(UTC)
     at = now if on is None else parse_moment(on, now=now)

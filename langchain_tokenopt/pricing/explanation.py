@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from langchain_tokenopt.pricing.money import format_usd, usd
+from langchain_tokenopt.core.usage import Usage
+from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD, format_usd, plain_decimal, usd
+from langchain_tokenopt.pricing.rates import Rates
 
-__all__ = ["PriceExplanation", "PriceLine"]
+__all__ = ["PriceExplanation", "PriceLine", "bill_lines"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +103,39 @@ def _row(line: PriceLine) -> tuple[str, ...]:
 
 def _amount(nano: int | None) -> str:
     return format_usd(nano) if nano is None else f"${usd(nano):,f}"
+
+
+def bill_lines(rates: Rates, usage: Usage, source: str, tier: str) -> tuple[PriceLine, ...]:
+    """Return the lines of a bill, in whole nano-dollars that sum to its rounded sum."""
+    charged, parts = rates.at(usage.input_tokens), [*rates.lines(usage)]
+    units = [tokens * (rate or 0) for _, tokens, rate in parts]
+    nanos = [unit // UNITS_PER_NANO_USD for unit in units]
+    missing = rates.cost(usage) - sum(nanos)
+    most_cut = sorted(range(len(units)), key=lambda place: -(units[place] % UNITS_PER_NANO_USD))
+    for place in most_cut[:missing]:
+        nanos[place] += 1
+    start = next((start for start, above in rates.above if above is charged), None)
+    long = "" if start is None else f", above {start:,} input tokens"
+    return tuple(
+        PriceLine(
+            kind=kind.replace("_", " "),
+            tokens=tokens,
+            usd_per_million=None if rate is None else plain_decimal(rate),
+            cost_nano_usd=nano,
+            source=source,
+            tier=tier,
+            rule=_rule(charged, kind) + long,
+        )
+        for (kind, tokens, rate), nano in zip(parts, nanos, strict=True)
+    )
+
+
+def _rule(rates: Rates, kind: str) -> str:
+    """Say in words where a rate comes from."""
+    if kind == "request":
+        return "for each request"
+    if kind in rates.unpriced:
+        return "charged apart, at a rate that is not known"
+    if getattr(rates, kind) is not None:
+        return "its own rate"
+    return "no rate of its own: as the whole that it is part of"

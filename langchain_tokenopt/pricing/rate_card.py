@@ -19,71 +19,40 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, time
-from decimal import Decimal
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
-    from genai_prices.types import ModelInfo, ModelPrice, Provider
-from langchain_tokenopt.core.host_releases import check_host
 from langchain_tokenopt.core.records import CallRecord
 from langchain_tokenopt.core.usage import Usage
-from langchain_tokenopt.pricing.explanation import PriceExplanation, PriceLine
-from langchain_tokenopt.pricing.money import UNITS_PER_NANO_USD, exact_usd, plain_decimal
-from langchain_tokenopt.pricing.overrides import PRICE_KEYS, OwnRates, read_overrides
+from langchain_tokenopt.pricing.explanation import PriceExplanation, PriceLine, bill_lines
+from langchain_tokenopt.pricing.money import exact_usd
+from langchain_tokenopt.pricing.overrides import OwnRates, read_overrides
+from langchain_tokenopt.pricing.price_list import (
+    HourlyRates,
+    extras_of,
+    list_name,
+    listing_of,
+    price_snapshot,
+    rates_at,
+    rates_of,
+    spellings_of,
+)
 from langchain_tokenopt.pricing.providers import (
     GATEWAYS,
-    HOSTS,
-    PROVIDERS,
     UNPRICED_PROVIDERS,
-    charges_as_the_rest,
-    is_sold_by_its_maker_alone,
     vendor_of,
 )
 from langchain_tokenopt.pricing.rates import Rates
 
-__all__ = ["CallPrice", "RateCard", "default_rate_card", "known_providers"]
-
-
-_ROUTING_SUFFIXES = (":exacto", ":floor", ":nitro", ":online")
-"""OpenRouter's suffixes that choose among hosts of a model and do not name another model.
-
-They are charged at the listed price of the model, as calls without them are, although OpenRouter's
-hosts may differ in price.
-
-Source: https://openrouter.ai/docs/guides/routing/model-variants
-"""
-
-
-_WRAPPED = re.compile(
-    r"(?:(?:publishers|projects)/.*)?models/(.+)"
-    r"|arn:aws[\w-]*:bedrock:.*(?:foundation-model|inference-profile)/(.+)"
-)
-"""Names with the path of their provider around them: Google's resources and Bedrock's ARNs."""
+__all__ = ["CallPrice", "RateCard", "default_rate_card"]
 
 
 _MAX_RESOLVED = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class _HourlyRates:
-    """Rates of a model that costs less in the provider's quiet hours."""
-
-    starts: tuple[time, ...]
-    """Times of day in UTC at which rates may change; the first is midnight."""
-    rates: tuple[Rates | None, ...]
-
-    def at(self, moment: datetime) -> Rates | None:
-        """Return what holds at *moment*, which is in UTC."""
-        return self.rates[bisect_right(self.starts, moment.time()) - 1]
 
 
 class CallPrice(NamedTuple):
@@ -99,7 +68,7 @@ class CallPrice(NamedTuple):
 class _Listing(NamedTuple):
     """Where a price stands, and what it is."""
 
-    rates: Rates | _HourlyRates | None
+    rates: Rates | HourlyRates | None
     source: str
     """Whose price it is; where there is none: why."""
     extras: tuple[str, ...] = ()
@@ -196,7 +165,7 @@ class RateCard:
         by a new card.
         """
         moment = _in_utc(at)
-        return _at(self._listed(model, provider, moment, service_tier, batch).rates, moment)
+        return rates_at(self._listed(model, provider, moment, service_tier, batch).rates, moment)
 
     def price(
         self,
@@ -260,10 +229,10 @@ class RateCard:
         names = _names(record.response_model, record.model)
         listed = [(name, self._listed(name, provider, at, tier, False)) for name in names]
         name, listing = next(
-            ((name, found) for name, found in listed if _at(found.rates, at) is not None),
+            ((name, found) for name, found in listed if rates_at(found.rates, at) is not None),
             listed[-1] if listed else (None, _Listing(None, "the model has no name")),
         )
-        rates, notes = _at(listing.rates, at), []
+        rates, notes = rates_at(listing.rates, at), []
         lines: tuple[PriceLine, ...] = ()
         if record.cached or (record.status != "ok" and not usage.total_tokens):
             cost: int | None = 0
@@ -273,7 +242,7 @@ class RateCard:
             notes.append(f"no price is known: {listing.source}.")
         else:
             cost = rates.cost(usage)
-            lines = _lines(rates, usage, listing.source, self._tier(name, provider, at, tier))
+            lines = bill_lines(rates, usage, listing.source, self._tier(name, provider, at, tier))
         if lines and listing.extras:
             notes.append(f"not counted here: {', '.join(listing.extras)}.")
         if record.rates_version not in (None, self.version):
@@ -352,7 +321,7 @@ class RateCard:
         key = (model, provider, at.toordinal(), service_tier, batch)
         found = self._resolved.get(key)
         if found is None:
-            snapshot = _snapshot()
+            snapshot = price_snapshot()
             if snapshot is not self._snapshot or len(self._resolved) >= _MAX_RESOLVED:
                 self._follow(snapshot)
             found = self._resolved[key] = self._resolve(model, provider, at, service_tier, batch)
@@ -370,7 +339,7 @@ class RateCard:
         if not model:
             return _Listing(None, "the model has no name")
         vendor = vendor_of(provider)
-        spellings = tuple(_spellings(model.strip().lower()))
+        spellings = tuple(spellings_of(model.strip().lower()))
         tier = (service_tier or "").lower()
         if tier == "batch":  # as Anthropic reports it
             tier, batch = "", True
@@ -381,14 +350,12 @@ class RateCard:
             return _Listing(rates, f"your own price of {own_name!r}")
         if vendor in UNPRICED_PROVIDERS or (vendor and "fake" in vendor):
             return _Listing(None, f"{provider!r} has no public price list")
-        listing = _listing(spellings, vendor)
+        listing = listing_of(spellings, vendor)
         if listing is None:
             return _Listing(None, _why_unlisted(model, provider, vendor))
         seller, info = listing
-        source = f"{_list_name()}, {seller.id} {info.id}"
-        return _Listing(
-            _rates_of(seller, info, at, _context(tier, batch)), source, _extras(info, at)
-        )
+        source = f"{list_name()}, {seller.id} {info.id}"
+        return _Listing(rates_of(seller, info, at, tier, batch), source, extras_of(info, at))
 
     def _overridden(
         self, spellings: Iterable[str], vendor: str | None
@@ -415,10 +382,6 @@ def _in_utc(at: datetime | None) -> datetime:
     return at if at.tzinfo is UTC or at.tzinfo is None else at.astimezone(UTC)
 
 
-def _at(rates: Rates | _HourlyRates | None, moment: datetime) -> Rates | None:
-    return rates.at(moment) if isinstance(rates, _HourlyRates) else rates
-
-
 # Explanations
 
 
@@ -440,73 +403,9 @@ def _why_unlisted(model: str, provider: str | None, vendor: str | None) -> str:
     return f"{provider} does not list {model!r} in genai-prices"
 
 
-def _lines(rates: Rates, usage: Usage, source: str, tier: str) -> tuple[PriceLine, ...]:
-    """Return the lines of a bill, in whole nano-dollars that sum to its rounded sum."""
-    charged, parts = rates.at(usage.input_tokens), [*rates.lines(usage)]
-    units = [tokens * (rate or 0) for _, tokens, rate in parts]
-    nanos = [unit // UNITS_PER_NANO_USD for unit in units]
-    missing = rates.cost(usage) - sum(nanos)
-    most_cut = sorted(range(len(units)), key=lambda place: -(units[place] % UNITS_PER_NANO_USD))
-    for place in most_cut[:missing]:
-        nanos[place] += 1
-    start = next((start for start, above in rates.above if above is charged), None)
-    long = "" if start is None else f", above {start:,} input tokens"
-    return tuple(
-        PriceLine(
-            kind=kind.replace("_", " "),
-            tokens=tokens,
-            usd_per_million=None if rate is None else plain_decimal(rate),
-            cost_nano_usd=nano,
-            source=source,
-            tier=tier,
-            rule=_rule(charged, kind) + long,
-        )
-        for (kind, tokens, rate), nano in zip(parts, nanos, strict=True)
-    )
-
-
-def _rule(rates: Rates, kind: str) -> str:
-    """Say in words where a rate comes from."""
-    if kind == "request":
-        return "for each request"
-    if kind in rates.unpriced:
-        return "charged apart, at a rate that is not known"
-    if getattr(rates, kind) is not None:
-        return "its own rate"
-    return "no rate of its own: as the whole that it is part of"
-
-
-# Looking up
-
-
-def _snapshot() -> DataSnapshot:
-    """Return the prices that genai-prices has at the moment."""
-    check_host("genai-prices")
-    from genai_prices.data_snapshot import get_snapshot
-
-    return get_snapshot()
-
-
-def known_providers() -> frozenset[str]:
-    """Return the names by which providers can be asked for: of genai-prices, and LangChain's.
-
-    Example:
-        >>> {"openai", "google_genai", "ollama"} <= known_providers()
-        True
-    """
-    listed = (provider.id for provider in _snapshot().providers)
-    return frozenset((*listed, *PROVIDERS, *UNPRICED_PROVIDERS, *GATEWAYS))
-
-
-@cache
-def _list_name() -> str:
-    """Return which list of prices is installed: asking for a version reads its whole metadata."""
-    return f"genai-prices {installed_version('genai-prices')}"
-
-
 def _version(own: Mapping[str, OwnRates], snapshot: DataSnapshot | None) -> str:
     """Name the prices of *snapshot* and the user's own."""
-    name = _list_name()
+    name = list_name()
     if snapshot and snapshot.from_auto_update:
         name += f" of {snapshot.timestamp:%Y-%m-%d %H:%M}"
     if own:
@@ -519,143 +418,3 @@ def _version(own: Mapping[str, OwnRates], snapshot: DataSnapshot | None) -> str:
 def default_rate_card() -> RateCard:
     """Return the rate card that everything uses which is not given one of its own."""
     return RateCard()
-
-
-def _context(tier: str, batch: bool) -> dict[str, str]:
-    """Return the conditions by which genai-prices chooses among a model's prices."""
-    context = {"processing": "batch"} if batch else {}
-    if tier:
-        context["service_tier"] = tier
-    if tier == "fast":
-        context["speed"] = "fast"  # what Anthropic calls it
-    return context
-
-
-def _spellings(name: str) -> Iterator[str]:
-    """Yield *name* and what is left of it without the wrappings that providers put around names.
-
-    ``models/gemini-2.5-pro``, ``publishers/google/models/...``, Bedrock's ARNs, OpenRouter's
-    routing suffixes.
-    """
-    yield name
-    if found := _WRAPPED.match(name):
-        yield found[1] or found[2]
-    for suffix in _ROUTING_SUFFIXES:
-        if name.endswith(suffix):
-            yield name.removesuffix(suffix)
-
-
-def _listing(spellings: Iterable[str], vendor: str | None) -> tuple[Provider, ModelInfo] | None:
-    """Return where genai-prices lists a model, and what it says."""
-    providers = _snapshot().providers
-    for provider, name in _places(spellings, vendor, providers):
-        if model := provider.find_model(name, all_providers=providers):
-            return provider, model
-    return None
-
-
-def _places(
-    spellings: Iterable[str], vendor: str | None, providers: Sequence[Provider]
-) -> Iterator[tuple[Provider, str]]:
-    """Yield under which providers and names a model may be listed, the most certain first."""
-    by_id = {provider.id: provider for provider in providers}
-    asked = by_id.get(vendor or "")
-    for name in spellings:
-        if asked and (vendor != "openai" or is_sold_by_its_maker_alone("openai", name)):
-            yield asked, name
-        if asked and vendor not in GATEWAYS:
-            continue
-        for separator in "/:":
-            prefix, _, rest = name.partition(separator)
-            owner = vendor_of(prefix) or ""
-            if owner in by_id and (owner in HOSTS or is_sold_by_its_maker_alone(owner, rest)):
-                yield by_id[owner], rest
-        claims = [p for p in providers if p.model_match and p.model_match.is_match(name)]
-        if len(claims) == 1 and is_sold_by_its_maker_alone(claims[0].id, name):
-            yield claims[0], name
-
-
-def _rates_of(
-    provider: Provider, model: ModelInfo, at: datetime, context: Mapping[str, str]
-) -> Rates | _HourlyRates | None:
-    """Return the rates of *model* on the day of *at*."""
-    if not any(model is own for own in provider.models):
-        context = {}  # a tier of the vendor is no tier of the provider who resells its models
-    conditions = [*(model.prices if isinstance(model.prices, list) else ())]
-    conditions += model.price_variants or ()
-    hours = {time()}
-    for condition in conditions:
-        if (start := getattr(condition.constraint, "start_time", None)) is not None:
-            hours |= {_utc(start), _utc(condition.constraint.end_time)}
-    if len(hours) == 1:
-        return _converted(model.get_prices(at, context), provider.id, model.id)
-    starts = tuple(sorted(hours))
-    moments = (datetime.combine(at, start, UTC) for start in starts)
-    rates = tuple(
-        _converted(model.get_prices(moment, context), provider.id, model.id) for moment in moments
-    )
-    return _HourlyRates(starts, rates)
-
-
-def _utc(moment: time) -> time:
-    """Return a time of day in UTC, which is what it is in without a time zone."""
-    if moment.tzinfo is None:
-        return moment
-    return datetime.combine(datetime(1970, 1, 2), moment).astimezone(UTC).time()
-
-
-_EXTRAS: Final = {
-    "web_searches_kcount": "web searches",
-    "storage_searches_kcount": "file searches",
-    "output_citation_mtok": "citations",
-}
-"""What models charge for besides what ``Usage`` counts, by genai-prices' names."""
-
-
-def _extras(model: ModelInfo, at: datetime) -> tuple[str, ...]:
-    prices = vars(model.get_prices(at))
-    return tuple(name for key, name in _EXTRAS.items() if prices.get(key) is not None)
-
-
-def _converted(price: ModelPrice, seller: str, model: str) -> Rates | None:
-    """Return *price* as rates; ``None`` if it charges, but for nothing that ``Usage`` counts."""
-    prices = {key: value for key, value in vars(price).items() if value is not None}
-    ours = {name: prices[key] for name, key in PRICE_KEYS.items() if key in prices}
-    if prices and not ours:
-        return None
-    starts = {tier.start for value in ours.values() for tier in getattr(value, "tiers", ())}
-    unpriced = _unpriced(ours, seller, model) if ours else ()
-
-    def above(start: int) -> dict[str, Any]:
-        prices = {name: _price_above(start, value) for name, value in ours.items()}
-        if "request" in prices:
-            prices["request"] /= 1_000  # genai-prices names the price of a thousand requests
-        return prices
-
-    return Rates.from_usd_per_million(
-        **above(-1),
-        unpriced=unpriced,
-        above={
-            start: Rates.from_usd_per_million(**above(start), unpriced=unpriced) for start in starts
-        },
-    )
-
-
-def _unpriced(listed: Collection[str], seller: str, model: str) -> tuple[str, ...]:
-    """Return the media that a seller charges apart, at rates that are not listed."""
-    media = ("input_audio", "output_audio", "output_image", "output_video")
-    missing = [
-        kind
-        for kind in media
-        if kind not in listed and not charges_as_the_rest(seller, model, kind)
-    ]
-    if "input_audio" in missing and "cache_audio_read" not in listed:
-        missing.append("cache_audio_read")
-    return tuple(missing)
-
-
-def _price_above(start: int, price: Any) -> Decimal:
-    """Return a price for requests of more than *start* input tokens."""
-    tiers = [tier.price for tier in getattr(price, "tiers", ()) if tier.start <= start]
-    found: Decimal = tiers[-1] if tiers else getattr(price, "base", price)
-    return found
